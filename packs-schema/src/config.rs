@@ -1,0 +1,248 @@
+//! `agent.toml`, which launcher, api and sync all read. An unknown key is an error.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::facts::Facts;
+use crate::name::{ChannelName, UserName};
+use crate::quantity::{Bytes, Span};
+
+/// The file `agent.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What is known of this instance.
+    pub instance: Facts,
+    /// Where the REST interface listens.
+    pub api: ApiConfig,
+    /// Certificates of the REST interface.
+    pub tls: TlsConfig,
+    /// Where things are.
+    #[serde(default)]
+    pub paths: Paths,
+    /// Where packs come from.
+    pub repository: RepositoryConfig,
+    /// How actions are run.
+    #[serde(default)]
+    pub execution: ExecutionConfig,
+    /// The accounts.
+    #[serde(default)]
+    pub users: Users,
+    /// What is remembered.
+    #[serde(default)]
+    pub history: HistoryConfig,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Address and port of the REST interface; port 0 takes a free one, which is written to `api.address` in the state directory.
+    pub listen: SocketAddr,
+    /// Address and port of a plain HTTP listener that answers `GET /v1/health` and nothing else, for load balancers.
+    #[serde(default)]
+    pub health_listen: Option<SocketAddr>,
+    /// The most connections at once; further ones wait to be accepted.
+    #[serde(default = "max_connections")]
+    pub max_connections: usize,
+}
+
+fn max_connections() -> usize {
+    1024
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate chain of this instance, PEM; it names the instance id (`bolt://instance/<id>`).
+    pub certificate: PathBuf,
+    /// Its key, PEM (PKCS #8); no others may read it.
+    pub key: PathBuf,
+    /// The authorities of callers, PEM.
+    pub client_ca: PathBuf,
+}
+
+/// `[paths]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Paths {
+    /// Executions and history; owned by the api's account.
+    pub state: PathBuf,
+    /// Activated packs; owned by the sync's account.
+    pub packs: PathBuf,
+    /// What need not outlive a reboot; owned by the launcher.
+    pub runtime: PathBuf,
+    /// Who may do what.
+    pub grants: PathBuf,
+    /// Per-site configuration of packs, `<pack>.yaml`.
+    pub pack_config: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Paths {
+        Paths {
+            state: "/var/lib/bolt".into(),
+            packs: "/opt/bolt/packs".into(),
+            runtime: "/run/bolt".into(),
+            grants: "/etc/bolt/grants.toml".into(),
+            pack_config: "/etc/bolt/packs".into(),
+        }
+    }
+}
+
+impl Paths {
+    /// The directory of executions that are not archived.
+    pub fn executions(&self) -> PathBuf {
+        self.state.join("exec")
+    }
+}
+
+/// `[repository]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// `file:///path` of a TUF repository.
+    pub url: String,
+    /// The trusted root of the repository.
+    pub root: PathBuf,
+    /// The channel that this instance follows.
+    pub channel: ChannelName,
+    /// Time between polls.
+    #[serde(default = "two_minutes")]
+    pub poll: Span,
+    /// The largest pack, as an archive.
+    #[serde(default = "max_pack")]
+    pub max_pack: Bytes,
+}
+
+fn two_minutes() -> Span {
+    Span(Duration::from_secs(120))
+}
+
+fn max_pack() -> Bytes {
+    Bytes(128 << 20)
+}
+
+/// `[execution]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExecutionConfig {
+    /// Refuse to run what cannot be capped as its action says.
+    pub require_limits: bool,
+    /// The most executions that run at once.
+    pub max_running: u32,
+    /// The most that wait.
+    pub max_queued: u32,
+    /// The account of actions that name none.
+    pub default_run_as: UserName,
+    /// The cgroup below which executions are put, relative to each hierarchy's mount; absent: the launcher's own.
+    pub cgroup: Option<String>,
+}
+
+impl Default for ExecutionConfig {
+    fn default() -> ExecutionConfig {
+        ExecutionConfig {
+            require_limits: true,
+            max_running: 8,
+            max_queued: 64,
+            default_run_as: UserName::new("nobody").expect("a valid name"),
+            cgroup: None,
+        }
+    }
+}
+
+/// `[users]`. Without root all of them are the current user.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Users {
+    /// The account of the api; a name or a number, never root.
+    pub api: UserName,
+    /// The account of the sync; a name or a number, never root.
+    pub sync: UserName,
+    /// What packs call an account, and what it is called here.
+    pub map: BTreeMap<UserName, UserName>,
+}
+
+impl Default for Users {
+    fn default() -> Users {
+        let name = |text| UserName::new(text).expect("a valid name");
+        Users { api: name("bolt"), sync: name("bolt-sync"), map: BTreeMap::new() }
+    }
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// How long executions are remembered.
+    pub keep: Span,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> HistoryConfig {
+        HistoryConfig { keep: Span(Duration::from_secs(180 * 86_400)) }
+    }
+}
+
+/// Why `agent.toml` is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a wrong value; the text says where.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A path must not depend on where the agent was started.
+    #[error("{key} = {path:?} must be an absolute path")]
+    Relative {
+        /// The key of the path.
+        key: &'static str,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A bound that would stop everything.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// The repository's address.
+    #[error("repository.url = {0:?} is not supported: use file:///absolute/path")]
+    Url(String),
+}
+
+impl Config {
+    /// Parses the text of `agent.toml`.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text)?;
+        let paths: [(&'static str, &Path); 9] = [
+            ("tls.certificate", &config.tls.certificate),
+            ("tls.key", &config.tls.key),
+            ("tls.client_ca", &config.tls.client_ca),
+            ("paths.state", &config.paths.state),
+            ("paths.packs", &config.paths.packs),
+            ("paths.runtime", &config.paths.runtime),
+            ("paths.grants", &config.paths.grants),
+            ("paths.pack_config", &config.paths.pack_config),
+            ("repository.root", &config.repository.root),
+        ];
+        for (key, path) in paths {
+            if !path.is_absolute() {
+                return Err(ConfigError::Relative { key, path: path.to_owned() });
+            }
+        }
+        for (key, value) in [
+            ("execution.max_running", config.execution.max_running),
+            ("execution.max_queued", config.execution.max_queued),
+            ("api.max_connections", u32::try_from(config.api.max_connections).unwrap_or(u32::MAX)),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero(key));
+            }
+        }
+        if !config.repository.url.starts_with("file:///") {
+            return Err(ConfigError::Url(config.repository.url));
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,209 @@
+//! `grants.toml`: who may do what. What no grant allows is refused.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::Class;
+use crate::name::{ActionRef, Principal};
+
+/// What a caller may want to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// See actions, executions and their output, packs and metrics.
+    Read,
+    /// Start an execution.
+    Run,
+    /// Stop an execution.
+    Kill,
+    /// Ask for a poll of the repository.
+    Sync,
+    /// Install a pack directly, on instances that allow it.
+    Push,
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verb::Read => "read",
+            Verb::Run => "run",
+            Verb::Kill => "kill",
+            Verb::Sync => "sync",
+            Verb::Push => "push",
+        })
+    }
+}
+
+/// The file `grants.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// The grants; none: everything is refused.
+    #[serde(default, rename = "grant")]
+    grants: Vec<Grant>,
+}
+
+/// One grant: these principals may do these verbs on these actions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grant {
+    principal: PrincipalPattern,
+    verbs: BTreeSet<Verb>,
+    #[serde(default)]
+    actions: Vec<ActionPattern>,
+    #[serde(default)]
+    classes: Option<Vec<Class>>,
+}
+
+/// A principal, or the beginning of one before a trailing `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct PrincipalPattern {
+    text: String,
+    prefix: bool,
+}
+
+/// `*`, `linux.*`, `linux.disk_*` or `linux.disk_usage`; `*` stands for any number of characters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct ActionPattern(String);
+
+/// Why `grants.toml` is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantsError {
+    /// Not TOML, an unknown key, or a wrong value; the text says where.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+}
+
+impl TryFrom<String> for PrincipalPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<PrincipalPattern, String> {
+        let (head, prefix) = match text.strip_suffix('*') {
+            Some(head) => (head, true),
+            None => (text.as_str(), false),
+        };
+        let probe = if prefix { format!("{head}x") } else { head.to_owned() };
+        if Principal::new(probe).is_err() {
+            return Err(format!(
+                "principal {text:?} is not a URI such as spiffe://example/oncall, or the beginning of one followed by '*'"
+            ));
+        }
+        Ok(PrincipalPattern { text: head.to_owned(), prefix })
+    }
+}
+
+impl TryFrom<String> for ActionPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<ActionPattern, String> {
+        let probe = if text == "*" { "a.a".to_owned() } else { text.replace('*', "a") };
+        match ActionRef::new(probe) {
+            Ok(_) => Ok(ActionPattern(text)),
+            Err(_) => Err(format!("action pattern {text:?} is not '*', '<pack>.*' or '<pack>.<action>'")),
+        }
+    }
+}
+
+impl Grants {
+    /// Parses the text of `grants.toml`.
+    pub fn parse(text: &str) -> Result<Grants, GrantsError> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// True if `who` may do `verb` on the action `action` of class `class`.
+    pub fn allows(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Class) -> bool {
+        self.of(who, verb).any(|grant| {
+            grant.classes.as_ref().is_none_or(|classes| classes.contains(&class))
+                && grant.actions.iter().any(|pattern| glob(&pattern.0, action.as_str()))
+        })
+    }
+
+    /// True if `who` may do `verb` on an action that is no longer known here (its class is not known either).
+    pub fn allows_unclassed(&self, who: &Principal, verb: Verb, action: &ActionRef) -> bool {
+        self.of(who, verb).any(|grant| {
+            grant.classes.is_none() && grant.actions.iter().any(|pattern| glob(&pattern.0, action.as_str()))
+        })
+    }
+
+    /// True if `who` may do `verb` on something: what has no action of its own (packs, metrics, sync).
+    pub fn allows_any(&self, who: &Principal, verb: Verb) -> bool {
+        self.of(who, verb).next().is_some()
+    }
+
+    fn of(&self, who: &Principal, verb: Verb) -> impl Iterator<Item = &Grant> {
+        self.grants.iter().filter(move |grant| grant.verbs.contains(&verb) && grant.principal.covers(who))
+    }
+}
+
+impl PrincipalPattern {
+    fn covers(&self, who: &Principal) -> bool {
+        if self.prefix { who.as_str().starts_with(&self.text) } else { who.as_str() == self.text }
+    }
+}
+
+/// Matches `*` as any number of characters, in linear time for one star and without recursion for more.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        [[grant]]
+        principal = "spiffe://x/oncall/*"
+        verbs = ["read", "run"]
+        actions = ["linux.*"]
+        classes = ["diagnostic"]
+        [[grant]]
+        principal = "spiffe://x/robot"
+        verbs = ["run"]
+        actions = ["*.clear_*"]
+    "#;
+
+    #[test]
+    fn what_no_grant_allows_is_refused() {
+        let grants = Grants::parse(TEXT).unwrap();
+        let allowed = |who: &str, verb, action: &str, class| {
+            grants.allows(&Principal::new(who).unwrap(), verb, &ActionRef::new(action).unwrap(), class)
+        };
+        assert!(allowed("spiffe://x/oncall/ann", Verb::Run, "linux.disk", Class::Diagnostic));
+        assert!(!allowed("spiffe://x/oncall/ann", Verb::Run, "linux.disk", Class::Remediation));
+        assert!(!allowed("spiffe://x/oncall/ann", Verb::Kill, "linux.disk", Class::Diagnostic));
+        assert!(!allowed("spiffe://x/oncall/ann", Verb::Run, "linuxes.disk", Class::Diagnostic));
+        assert!(!allowed("spiffe://x/oncal", Verb::Run, "linux.disk", Class::Diagnostic));
+        assert!(allowed("spiffe://x/robot", Verb::Run, "cassandra.clear_snapshots", Class::Remediation));
+        assert!(!allowed("spiffe://x/robot2", Verb::Run, "cassandra.clear_snapshots", Class::Remediation));
+        assert!(!allowed("spiffe://x/robot", Verb::Run, "cassandra.unclear", Class::Remediation));
+        let none = Grants::parse("").unwrap();
+        assert!(!none.allows_any(&Principal::new("spiffe://x/robot").unwrap(), Verb::Read));
+    }
+
+    #[test]
+    fn mistakes_are_errors() {
+        for wrong in [
+            "[[grant]]\nprincipal = \"*\"\nverbs = []\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"fly\"]\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\naction = [\"*\"]\n",
+            "[[grant]]\nprincipal = \"a://*b\"\nverbs = [\"run\"]\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"linux\"]\n",
+            "[[grants]]\n",
+        ] {
+            assert!(Grants::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The formats that Bolt's processes agree on, as types that cannot hold a wrong value.
+//!
+//! Everything here is pure: bytes or parsed values come in, checked types or every error at once
+//! come out. Nothing in this crate opens a file, a socket or a clock.
+//!
+//! - [`name`]: the identifiers. What has such a type may stand in a path.
+//! - [`quantity`]: `256MiB`, `50%`, `10m`.
+//! - [`pack`], [`action`]: the pack format, a superset of StackStorm's.
+//! - [`param`]: the parameter language: its schema, its check and the binding of a caller's values.
+//! - [`facts`], [`filter`]: what is known of an instance, and expressions over it (`--where`).
+//! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
+//! - [`launch`]: what the unprivileged agent may ask of the privileged launcher.
+//! - [`run`]: what stands in an execution's directory, its states and its output log.
+//! - [`channel`], [`store`]: what a repository and an instance's store of activated packs hold.
+//! - [`rest`]: the messages of the REST interface.
+//! - [`strict`]: JSON without duplicate keys.
+
+pub mod action;
+pub mod channel;
+pub mod config;
+pub mod facts;
+pub mod filter;
+pub mod finding;
+pub mod grants;
+pub mod launch;
+pub mod name;
+pub mod pack;
+pub mod param;
+pub mod quantity;
+pub mod rest;
+pub mod run;
+#[cfg(feature = "schemas")]
+pub mod schemas;
+pub mod store;
+pub mod strict;

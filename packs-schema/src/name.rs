@@ -1,0 +1,315 @@
+//! Identifiers: allow-listed when they are made, so that one that exists may stand in a path.
+//!
+//! Each type has one constructor, which `serde` uses as well. None of them can hold a `/`, a `..`, a
+//! leading `-` or a control character.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not the identifier it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {given:?} is not valid: {rule}")]
+pub struct NameError {
+    what: &'static str,
+    given: String,
+    rule: &'static str,
+}
+
+impl NameError {
+    fn new(what: &'static str, given: &str, rule: &'static str) -> NameError {
+        // A peer's text ends up in logs: at most 80 characters of it.
+        let given = given.chars().take(80).collect();
+        NameError { what, given, rule }
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+        #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(feature = "schemas", schemars(with = "String"))]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` against the rule of this type.
+            pub fn new(text: impl Into<String>) -> Result<$name, NameError> {
+                let text = text.into();
+                let check: fn(&str) -> bool = $check;
+                if check(&text) {
+                    Ok($name(text))
+                } else {
+                    Err(NameError::new($what, &text, $rule))
+                }
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<$name, NameError> {
+                $name::new(text)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<$name, NameError> {
+                $name::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+/// A lower-case word: first a letter or digit, then letters, digits, `_` and `-`.
+fn is_word(text: &str, longest: usize) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= longest
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+}
+
+/// Printable ASCII without space, quote, backslash or slash, and no leading `-` or `.`.
+fn is_token(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len())
+        && !text.starts_with(['-', '.'])
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:@+-".contains(&b))
+}
+
+name_type!(
+    /// The `ref` of a pack: `cassandra`. At most 64 characters.
+    PackName, "pack name",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    |t| is_word(t, 64)
+);
+name_type!(
+    /// The name of an action within its pack: `clear_snapshots`. At most 64 characters.
+    ActionName, "action name",
+    "use 1 to 64 letters, digits, '_' or '-', beginning with a letter or digit",
+    |t| is_word(&t.to_ascii_lowercase(), 64)
+);
+name_type!(
+    /// The name of a parameter. At most 64 characters, an identifier, so that it can be an environment variable.
+    ParamName, "parameter name",
+    "use 1 to 64 letters, digits or '_', beginning with a letter",
+    |t| (1..=64).contains(&t.len())
+        && t.starts_with(|c: char| c.is_ascii_alphabetic())
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+);
+name_type!(
+    /// The name of a channel: `dev`, `test`, `prod`.
+    ChannelName, "channel name",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    |t| is_word(t, 64)
+);
+name_type!(
+    /// The name of a concurrency group: `cassandra-disk`.
+    GroupName, "group name",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    |t| is_word(t, 64)
+);
+name_type!(
+    /// The identity of an instance, such as `i-0abc123`: what its certificate names.
+    InstanceId, "instance id",
+    "use 1 to 128 letters, digits, '.', '_', ':', '@', '+' or '-', not beginning with '-' or '.'",
+    |t| is_token(t, 128)
+);
+name_type!(
+    /// The id of one execution, made by the agent: a UUID (version 7, RFC 9562) in its hyphenated lower-case form.
+    ExecutionId, "execution id",
+    "it is a lower-case UUID such as 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa",
+    |t| t.len() == 36
+        && t.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+        })
+);
+name_type!(
+    /// The id of a fan-out, made by the client.
+    RunId, "run id",
+    "use 1 to 64 letters, digits, '.', '_', ':', '@', '+' or '-', not beginning with '-' or '.'",
+    |t| is_token(t, 64)
+);
+name_type!(
+    /// The key by which a caller may repeat a request: 1 to 128 printable ASCII characters without spaces.
+    IdempotencyKey, "idempotency key",
+    "use 1 to 128 printable ASCII characters without spaces",
+    |t| (1..=128).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())
+);
+name_type!(
+    /// The name of a caller: a URI of its client certificate, `spiffe://example/team/dba`. At most 256 characters.
+    Principal, "principal",
+    "it is a URI of at most 256 printable ASCII characters such as spiffe://example/oncall, without '*'",
+    |t| t.len() <= 256
+        && t.split_once("://").is_some_and(|(scheme, rest)| {
+            scheme.starts_with(|c: char| c.is_ascii_lowercase())
+                && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b))
+                && !rest.is_empty()
+        })
+        && t.bytes().all(|b| b.is_ascii_graphic() && !b"*\"\\<>`".contains(&b))
+);
+name_type!(
+    /// A SHA-256 in 64 lower-case hexadecimal digits.
+    Digest, "digest",
+    "it is a SHA-256 in 64 lower-case hexadecimal digits",
+    |t| t.len() == 64 && t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+);
+name_type!(
+    /// The name of a local account, or a number: `cassandra`, `64100`.
+    UserName, "user name",
+    "use 1 to 32 lower-case letters, digits, '_', '-' or '.', not beginning with '-' or '.'",
+    |t| (1..=32).contains(&t.len())
+        && !t.starts_with(['-', '.'])
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b))
+);
+name_type!(
+    /// An action in full: `cassandra.clear_snapshots`.
+    ActionRef, "action",
+    "write it as <pack>.<action>, such as linux.disk_usage",
+    |t| t.split_once('.').is_some_and(|(p, a)| PackName::new(p).is_ok() && ActionName::new(a).is_ok())
+);
+
+impl ActionRef {
+    /// Joins a pack's and an action's name.
+    pub fn join(pack: &PackName, action: &ActionName) -> ActionRef {
+        ActionRef(format!("{pack}.{action}"))
+    }
+
+    /// The pack's name.
+    pub fn pack(&self) -> PackName {
+        PackName(self.halves().0.to_owned())
+    }
+
+    /// The action's name within its pack.
+    pub fn action(&self) -> ActionName {
+        ActionName(self.halves().1.to_owned())
+    }
+
+    fn halves(&self) -> (&str, &str) {
+        self.0.split_once('.').expect("checked when it was made")
+    }
+}
+
+impl Digest {
+    /// The first twelve digits: what directories and people use.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+/// A version of a pack: semantic versioning 2.0, at most 64 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schemas", schemars(with = "String"))]
+pub struct PackVersion(semver::Version);
+
+impl PackVersion {
+    /// Parses `text`; build metadata (`+…`) is refused, since it does not order versions.
+    pub fn new(text: &str) -> Result<PackVersion, NameError> {
+        const RULE: &str = "use a semantic version such as 1.4.2, of at most 64 characters and without '+'";
+        let wrong = || NameError::new("version", text, RULE);
+        if text.len() > 64 {
+            return Err(wrong());
+        }
+        let version = semver::Version::parse(text).map_err(|_| wrong())?;
+        if version.build.is_empty() { Ok(PackVersion(version)) } else { Err(wrong()) }
+    }
+}
+
+impl TryFrom<String> for PackVersion {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<PackVersion, NameError> {
+        PackVersion::new(&text)
+    }
+}
+
+impl FromStr for PackVersion {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<PackVersion, NameError> {
+        PackVersion::new(text)
+    }
+}
+
+impl From<PackVersion> for String {
+    fn from(version: PackVersion) -> String {
+        version.to_string()
+    }
+}
+
+impl fmt::Display for PackVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_identifier_can_leave_its_directory() {
+        for hostile in ["", "..", ".", "../x", "a/b", "/a", "-rf", "a\0", "a b", "a\n", "é", "a\\b", &"a".repeat(300)]
+        {
+            assert!(PackName::new(hostile).is_err(), "{hostile:?}");
+            assert!(ActionName::new(hostile).is_err(), "{hostile:?}");
+            assert!(ParamName::new(hostile).is_err(), "{hostile:?}");
+            assert!(InstanceId::new(hostile).is_err(), "{hostile:?}");
+            assert!(ExecutionId::new(hostile).is_err(), "{hostile:?}");
+            assert!(RunId::new(hostile).is_err(), "{hostile:?}");
+            assert!(UserName::new(hostile).is_err(), "{hostile:?}");
+            assert!(Digest::new(hostile).is_err(), "{hostile:?}");
+            assert!(ActionRef::new(format!("linux.{hostile}")).is_err(), "{hostile:?}");
+            assert!(PackVersion::new(hostile).is_err(), "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn an_action_is_split_at_its_first_dot() {
+        let action = ActionRef::new("linux.disk_usage").unwrap();
+        assert_eq!((action.pack().as_str(), action.action().as_str()), ("linux", "disk_usage"));
+        assert!(ActionRef::new("linux").is_err());
+        assert!(ActionRef::new("linux.a.b").is_err());
+    }
+
+    #[test]
+    fn versions_order_by_meaning() {
+        let v = |t| PackVersion::new(t).unwrap();
+        assert!(v("1.10.0") > v("1.9.0"));
+        assert!(v("1.0.0-rc.1") < v("1.0.0"));
+        assert!(PackVersion::new("1.0.0+build").is_err());
+    }
+
+    #[test]
+    fn a_principal_is_a_uri_without_a_wildcard() {
+        assert!(Principal::new("spiffe://example.org/oncall").is_ok());
+        for wrong in ["oncall", "spiffe://", "spiffe://a/*", "spiffe://a b", "://x"] {
+            assert!(Principal::new(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

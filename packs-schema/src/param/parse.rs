@@ -1,0 +1,94 @@
+//! Checks of a schema itself, when its pack is linted or activated.
+
+use crate::finding::Finding;
+
+use super::check::check;
+use super::{Items, Required, Schema, Type};
+
+/// Annotations of JSON Schema that demand nothing.
+const ANNOTATIONS: [&str; 5] = ["title", "format", "examples", "$schema", "id"];
+
+/// Everything wrong with `schema`, in it and below it.
+pub(super) fn findings(schema: &Schema, at: &str) -> Vec<Finding> {
+    let mut found = Vec::new();
+    walk(schema, at, &mut found);
+    found
+}
+
+fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
+    for keyword in schema.other.keys().filter(|k| !ANNOTATIONS.contains(&k.as_str())) {
+        found.push(Finding::error(
+            "unknown_keyword",
+            format!("{at}.{keyword}"),
+            format!("{keyword:?} is not a keyword that Bolt knows, so it would check nothing; remove it or express it otherwise"),
+        ));
+    }
+    if let Some(default) = &schema.default
+        && !default.is_null()
+    {
+        for problem in check(schema, default) {
+            found.push(Finding::error(
+                "default_does_not_fit",
+                format!("{at}.default"),
+                format!("the default does not fit its own schema: {}", problem.describe("the default")),
+            ));
+        }
+    }
+    if schema.enumeration.as_ref().is_some_and(Vec::is_empty) {
+        found.push(Finding::error(
+            "empty_enum",
+            format!("{at}.enum"),
+            "no value can be one of none; list at least one",
+        ));
+    }
+    let has = |t: Type| schema.types.as_ref().is_none_or(|types| types.as_slice().contains(&t));
+    for (present, keyword, fits) in [
+        (schema.pattern.is_some(), "pattern", has(Type::String)),
+        (schema.items.is_some(), "items", has(Type::Array)),
+        (!schema.properties.is_empty(), "properties", has(Type::Object)),
+        (
+            schema.minimum.is_some() || schema.maximum.is_some(),
+            "minimum or maximum",
+            has(Type::Integer) || has(Type::Number),
+        ),
+    ] {
+        if present && !fits {
+            found.push(Finding::warning(
+                "keyword_without_effect",
+                at,
+                format!("{keyword} has no effect on a value of this type"),
+            ));
+        }
+    }
+    if let Some(Required::Properties(names)) = &schema.required {
+        for name in names.iter().filter(|n| !schema.properties.is_empty() && !schema.properties.contains_key(*n)) {
+            found.push(Finding::warning(
+                "unknown_required",
+                at,
+                format!("required property {name:?} is not among the properties"),
+            ));
+        }
+    }
+    for (name, child) in &schema.properties {
+        walk(child, &format!("{at}.properties.{name}"), found);
+    }
+    match &schema.items {
+        Some(Items::All(child)) => walk(child, &format!("{at}.items"), found),
+        Some(Items::Each(each)) => {
+            for (index, child) in each.iter().enumerate() {
+                walk(child, &format!("{at}.items[{index}]"), found);
+            }
+        }
+        None => {}
+    }
+    for (name, additional) in
+        [("additionalItems", &schema.additional_items), ("additionalProperties", &schema.additional_properties)]
+    {
+        if let Some(super::Additional::Schema(child)) = additional {
+            walk(child, &format!("{at}.{name}"), found);
+        }
+    }
+    for (name, child) in &schema.pattern_properties {
+        walk(child, &format!("{at}.patternProperties[{}]", name.as_str()), found);
+    }
+}

@@ -1,0 +1,91 @@
+//! A `pattern`: compiled once to see that it is one, matched in linear time.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest pattern, in bytes.
+const MAX_LENGTH: usize = 1024;
+/// The largest compiled pattern, in bytes.
+const MAX_COMPILED: usize = 256 << 10;
+
+/// A regular expression of the `regex-lite` dialect: ECMA 262 without look-around and back-references, matched in linear time.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(regex_lite::Regex);
+
+#[cfg(feature = "schemas")]
+impl schemars::JsonSchema for Pattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pattern".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "regex", "maxLength": 1024})
+    }
+}
+
+/// Why a text is not a pattern.
+#[derive(Debug, thiserror::Error)]
+#[error("pattern {given:?} cannot be used: {why}; look-around and back-references are not supported")]
+pub struct PatternError {
+    given: String,
+    why: String,
+}
+
+impl Pattern {
+    /// Compiles `text`.
+    pub fn new(text: &str) -> Result<Pattern, PatternError> {
+        let fail = |why: String| PatternError { given: text.chars().take(80).collect(), why };
+        if text.len() > MAX_LENGTH {
+            return Err(fail(format!("it is longer than {MAX_LENGTH} bytes")));
+        }
+        let mut builder = regex_lite::RegexBuilder::new(text);
+        builder.size_limit(MAX_COMPILED).build().map(Pattern).map_err(|e| fail(e.to_string()))
+    }
+
+    /// True if `text` contains a match.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+    fn try_from(text: String) -> Result<Pattern, PatternError> {
+        Pattern::new(&text)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> String {
+        pattern.as_str().to_owned()
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+impl Eq for Pattern {}
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Pattern) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Pattern {
+    fn cmp(&self, other: &Pattern) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}

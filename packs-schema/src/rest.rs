@@ -1,0 +1,25 @@
+//! The messages of the REST interface: what the agent sends and takes, and what the client reads.
+
+mod execution;
+mod instance;
+mod problem;
+
+pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
+pub use instance::{ActionView, Enforcement, FailedVersion, Health, Info, PackView, Reason, SyncStatus};
+pub use problem::{Code, PROBLEM_TYPE, Problem};
+
+/// The largest body of any request, in bytes.
+pub const MAX_BODY: usize = 64 << 10;
+/// The longest `?wait=`, in seconds.
+pub const MAX_WAIT_S: u64 = 60;
+/// The most items of a page.
+pub const MAX_PAGE: u32 = 500;
+/// The items of a page when the caller does not say.
+pub const DEFAULT_PAGE: u32 = 50;
+
+/// Response header with the id of the request, which the agent's log repeats.
+pub const REQUEST_ID: &str = "bolt-request-id";
+/// Request header with the caller's key for repeating a request.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Response header of `stdout` and `stderr`: bytes that were not kept.
+pub const DROPPED_BYTES: &str = "bolt-dropped-bytes";

@@ -1,0 +1,148 @@
+//! The instance, its packs and its actions on the wire. Times are milliseconds since 1970, UTC.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::facts::Facts;
+use crate::finding::Finding;
+use crate::name::{ChannelName, Digest, InstanceId, PackName, PackVersion};
+
+/// `GET /v1/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Health {
+    /// The process answers.
+    pub live: bool,
+    /// It takes executions; when false, the status is 503.
+    pub ready: bool,
+    /// Something is wrong that does not stop it.
+    pub degraded: bool,
+    /// What is wrong.
+    pub reasons: Vec<Reason>,
+    /// Which instance.
+    pub instance: InstanceId,
+    /// The agent's version.
+    pub version: String,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Reason {
+    /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`.
+    pub code: String,
+    /// What is wrong and what to do about it.
+    pub message: String,
+}
+
+/// `GET /v1/info`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Info {
+    /// What is known of the instance.
+    pub instance: Facts,
+    /// The agent's version.
+    pub version: String,
+    /// The api process has run since.
+    pub started_at_ms: u64,
+    /// The channel that it follows.
+    pub channel: ChannelName,
+    /// What is enforced on actions here.
+    pub enforcement: Enforcement,
+    /// Executions that run now.
+    pub running: u32,
+    /// Executions that wait.
+    pub queued: u32,
+    /// The most that may run.
+    pub max_running: u32,
+    /// The most that may wait.
+    pub max_queued: u32,
+}
+
+/// What the launcher can enforce on this host. It writes this to `enforcement.json` in the runtime directory at its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Enforcement {
+    /// `v2`, `v1`, `hybrid` or `none`.
+    pub cgroups: String,
+    /// A memory limit.
+    pub memory: bool,
+    /// A processor limit.
+    pub cpu: bool,
+    /// A limit of processes.
+    pub pids: bool,
+    /// `cgroup.kill`; without it, freeze and kill.
+    pub cgroup_kill: bool,
+    /// Running as the action's account.
+    pub run_as: bool,
+    /// Executions are refused when something of this is missing.
+    pub required: bool,
+}
+
+/// One pack of `GET /v1/packs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct PackView {
+    /// Its name.
+    pub name: PackName,
+    /// What it is for.
+    pub description: String,
+    /// The version whose actions are run; absent when none could be activated yet.
+    pub version: Option<PackVersion>,
+    /// Its digest.
+    pub digest: Option<Digest>,
+    /// How many actions it has.
+    pub actions: u32,
+    /// The version that the channel wants and that could not be activated.
+    pub failed: Option<FailedVersion>,
+}
+
+/// A version that could not be activated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct FailedVersion {
+    /// Which; absent when the channel could not be read.
+    pub version: Option<PackVersion>,
+    /// The step that failed: `choose`, `fetch`, `unpack`, `check` or `activate`.
+    pub step: String,
+    /// What was wrong, in one line.
+    pub message: String,
+    /// What the check of its actions found.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// Tried last at.
+    pub at_ms: u64,
+}
+
+/// What the sync writes to `.status.json` in the store after each poll, and a part of `GET /v1/packs`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct SyncStatus {
+    /// The last poll began at.
+    pub polled_at_ms: u64,
+    /// The last poll that succeeded began at; absent: none yet.
+    pub succeeded_at_ms: Option<u64>,
+    /// Why the last poll failed as a whole, in one line.
+    pub failure: Option<String>,
+    /// The metadata have expired: nothing new is activated.
+    pub expired: bool,
+    /// Packs whose wanted version could not be activated.
+    pub failed: Vec<(PackName, FailedVersion)>,
+    /// Polls since the store was made.
+    pub polls: u64,
+    /// Polls that failed since then.
+    pub failures: u64,
+}
+
+/// One action of `GET /v1/actions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct ActionView {
+    /// The pack's version.
+    pub version: PackVersion,
+    /// The pack's digest.
+    pub digest: Digest,
+    /// Its definition.
+    #[serde(flatten)]
+    pub action: Action,
+}

@@ -1,0 +1,143 @@
+//! The JSON records in an execution's directory. Each carries [`FORMAT`], so that a newer agent
+//! knows what an older shim wrote; unknown fields of a newer writer are passed over.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::name::{ActionRef, Digest, ExecutionId, IdempotencyKey, PackVersion, Principal, RunId};
+
+use super::State;
+
+/// The version of the records that this code writes.
+pub const FORMAT: u32 = 1;
+
+/// `spec`: what is to be run, for whom. Holds no secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Which execution.
+    pub id: ExecutionId,
+    /// The action …
+    pub action: ActionRef,
+    /// … of the pack in this version …
+    pub version: PackVersion,
+    /// … with this digest.
+    pub digest: Digest,
+    /// What the caller gave, secrets masked.
+    pub parameters: Map<String, Value>,
+    /// A secret was given, so that the parameters above are not all there was.
+    pub has_secrets: bool,
+    /// Whether it is only to say what it would do.
+    pub noop: bool,
+    /// A shorter time-out than the action's, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Who asked.
+    pub principal: Principal,
+    /// Why, in the caller's words.
+    pub note: Option<String>,
+    /// The fan-out that it belongs to.
+    pub run: Option<RunId>,
+    /// The caller's key …
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// … and a keyed hash of the body that came with it.
+    pub fingerprint: Option<String>,
+    /// W3C Trace Context of the caller.
+    pub traceparent: Option<String>,
+    /// Accepted at, in milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// How long it may wait for its start, in milliseconds from then.
+    pub start_within_ms: u64,
+    /// `/proc/sys/kernel/random/boot_id` when it was accepted.
+    pub boot_id: String,
+}
+
+/// `started`: a shim has it; the action exists or is about to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// `/proc/sys/kernel/random/boot_id` at the start.
+    pub boot_id: String,
+    /// Started at, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// The time-out in force, in milliseconds.
+    pub timeout_ms: u64,
+    /// What could not be enforced, such as `memory limit: no memory controller`.
+    pub unenforced: Vec<String>,
+}
+
+/// `exit`: how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Which execution.
+    pub id: ExecutionId,
+    /// A terminal state.
+    pub state: State,
+    /// Why, in words, when the state alone does not say.
+    pub reason: Option<String>,
+    /// The action's exit status, when it exited.
+    pub exit_status: Option<i32>,
+    /// The signal that ended it, when one did.
+    pub signal: Option<i32>,
+    /// Started at, in milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Ended at, in milliseconds since 1970: the start plus the duration.
+    pub ended_at_ms: u64,
+    /// How long it took, in milliseconds of the monotonic clock.
+    pub duration_ms: u64,
+    /// What it used.
+    pub usage: Usage,
+    /// What it wrote to standard output.
+    pub stdout: StreamTotals,
+    /// What it wrote to standard error.
+    pub stderr: StreamTotals,
+    /// How many processes were left as it was stopped; absent when nothing had to be stopped.
+    pub leftovers: Option<Leftovers>,
+    /// What could not be enforced.
+    pub unenforced: Vec<String>,
+    /// The structured result, when it wrote one that fits.
+    pub result: Option<Map<String, Value>>,
+    /// Why there is no structured result although it wrote something.
+    pub result_error: Option<String>,
+}
+
+/// What an execution used, all its processes together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Usage {
+    /// Processor time in user mode, in microseconds.
+    pub user_us: u64,
+    /// Processor time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// The most memory at once, in bytes; absent when the host does not count it.
+    pub peak_memory_bytes: Option<u64>,
+    /// Bytes read from disks; absent when the host does not count them.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks; absent when the host does not count them.
+    pub written_bytes: Option<u64>,
+}
+
+/// One output stream in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct StreamTotals {
+    /// Written by the action.
+    pub written_bytes: u64,
+    /// Of these, not kept.
+    pub dropped_bytes: u64,
+}
+
+/// How many processes of an execution were alive after each step of stopping it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Leftovers {
+    /// After TERM and the grace time.
+    pub after_term: u32,
+    /// After the cgroup was killed.
+    pub after_cgroup_kill: u32,
+    /// After the subreaper's children were killed: 0, or the record is a confession.
+    pub after_subreaper: u32,
+}

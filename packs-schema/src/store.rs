@@ -1,0 +1,76 @@
+//! The store of activated packs on an instance: written by the sync, read by api and launcher.
+//!
+//! ```text
+//! <packs>/
+//!     <pack>/<version>-<digest12>/          the pack's files, and
+//!         .bolt/pack.json                   StoredPack
+//!         .bolt/manifest.json               Manifest: what every file must be
+//!         .bolt/actions/<action>.json       Action: the checked definition
+//!     <pack>/current -> <version>-<digest12>
+//!     <pack>/config.json                    per-site configuration, checked (an object)
+//!     .staging/ .tuf/                       the sync's own
+//!     .status.json                          rest::SyncStatus
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Digest, PackVersion};
+use crate::pack::Pack;
+
+/// The version of the stored records that this code writes.
+pub const FORMAT: u32 = 1;
+/// The directory of Bolt's own files within an activated pack.
+pub const META: &str = ".bolt";
+/// The file of a [`StoredPack`], below [`META`].
+pub const PACK: &str = "pack.json";
+/// The file of a [`Manifest`], below [`META`].
+pub const MANIFEST: &str = "manifest.json";
+/// The directory of checked definitions, below [`META`].
+pub const ACTIONS: &str = "actions";
+/// The link to the active version, in the pack's directory.
+pub const CURRENT: &str = "current";
+/// The per-site configuration, in the pack's directory.
+pub const CONFIG: &str = "config.json";
+/// The sync's report, in the store.
+pub const STATUS: &str = ".status.json";
+
+/// The name of a version's directory.
+pub fn version_directory(version: &PackVersion, digest: &Digest) -> String {
+    format!("{version}-{}", digest.short())
+}
+
+/// `.bolt/pack.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredPack {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// SHA-256 of the archive.
+    pub digest: Digest,
+    /// The pack's description.
+    pub pack: Pack,
+}
+
+/// `.bolt/manifest.json`: every file of the pack, sorted by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The files.
+    pub files: Vec<ManifestFile>,
+}
+
+/// One file of a pack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestFile {
+    /// Path within the pack, with `/`.
+    pub path: String,
+    /// SHA-256 of its content.
+    pub sha256: Digest,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Its run bit.
+    pub executable: bool,
+}
