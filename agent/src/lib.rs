@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The unprivileged half of the agent.
+
+pub mod sync;

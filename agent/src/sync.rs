@@ -1,0 +1,1 @@
+//! Keeps the instance supplied with packs.

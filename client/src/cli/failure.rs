@@ -1,0 +1,69 @@
+//! What ends a command early: a sentence for people and an exit code for programs.
+
+use std::fmt;
+
+/// The exit codes of `bolt`, as its manual lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything that was asked for succeeded.
+    Success = 0,
+    /// An execution did not succeed, a check found an error, or an instance was not reached.
+    Failed = 1,
+    /// The command line, a file it names or a parameter is wrong; nothing was done.
+    Usage = 2,
+    /// No instance could be reached, or its certificate was not the right one; nothing was done.
+    Unreachable = 3,
+    /// The agent refused: no grant, unknown action, busy, full; nothing was done.
+    Refused = 4,
+    /// A file, a key or a repository could not be read or written.
+    Storage = 5,
+    /// Interrupted by the user; what was started goes on.
+    Interrupted = 130,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What was wrong, with which input.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A failure from an error and the errors behind it, joined by colons.
+    pub fn from_error(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            message.push_str(": ");
+            message.push_str(&inner.to_string());
+            source = inner.source();
+        }
+        Failure::new(exit, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A small signed fleet on loopback, end to end.

@@ -1,0 +1,1 @@
+//! Authoring packs: scaffold, lint, test, build.

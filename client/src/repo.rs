@@ -1,0 +1,1 @@
+//! Publishing: a TUF repository and its channels.
