@@ -29,7 +29,8 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Reason {
-    /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`.
+    /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`,
+    /// `grants_invalid`, `tls_invalid`, `starting`, `stopping`.
     pub code: String,
     /// What is wrong and what to do about it.
     pub message: String,
@@ -77,6 +78,17 @@ pub struct Enforcement {
     pub run_as: bool,
     /// Executions are refused when something of this is missing.
     pub required: bool,
+}
+
+/// `GET /v1/packs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct PackList {
+    /// The packs that the caller may see, by name.
+    pub items: Vec<PackView>,
+    /// The last polls of the repository; absent when there was none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
 }
 
 /// One pack of `GET /v1/packs`.
