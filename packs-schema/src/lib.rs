@@ -6,6 +6,7 @@
 //! - [`name`]: the identifiers. What has such a type may stand in a path.
 //! - [`quantity`]: `256MiB`, `50%`, `10m`.
 //! - [`pack`], [`action`]: the pack format, a superset of StackStorm's.
+//! - [`contents`]: a pack's files held against each other.
 //! - [`param`]: the parameter language: its schema, its check and the binding of a caller's values.
 //! - [`facts`], [`filter`]: what is known of an instance, and expressions over it (`--where`).
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
@@ -18,6 +19,7 @@
 pub mod action;
 pub mod channel;
 pub mod config;
+pub mod contents;
 pub mod facts;
 pub mod filter;
 pub mod finding;

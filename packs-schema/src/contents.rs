@@ -1,0 +1,97 @@
+//! The contents of a pack as a whole: its files, its `pack.yaml` and its actions held against each other.
+//!
+//! ```text
+//!  listing of files ─┐
+//!  pack.yaml ────────┼─ read ──▶ CheckedPack, or the findings that stop it
+//!  actions/*.yaml ───┘              └─ lint (authors only) ──▶ warnings
+//! ```
+//!
+//! `bolt pack lint`, `bolt pack build` and the agent's sync all go through [`read`], so that what builds also
+//! activates. Nothing here opens a file or knows YAML: the caller hands in a [`Reader`].
+
+mod check;
+mod lint;
+mod path;
+mod read;
+
+use std::collections::BTreeMap;
+
+pub use check::check;
+pub use lint::lint;
+pub use path::{MAX_PATH, PathError, check_path};
+pub use read::{Reader, read};
+
+use crate::action::{Action, ActionFile};
+use crate::finding::Finding;
+use crate::pack::{Pack, PackFile};
+use crate::param::{Parameters, Schema};
+
+/// The pack's description, in its top directory.
+pub const PACK_FILE: &str = "pack.yaml";
+/// The types of the per-site configuration, in the top directory.
+pub const CONFIG_SCHEMA_FILE: &str = "config.schema.yaml";
+/// Python dependencies, in the top directory.
+pub const REQUIREMENTS_FILE: &str = "requirements.txt";
+/// The directory of actions and their entry points.
+pub const ACTIONS_DIRECTORY: &str = "actions";
+/// The largest YAML file that is read, in bytes.
+pub const MAX_YAML: u64 = 256 << 10;
+/// The most actions of a pack.
+pub const MAX_ACTIONS: usize = 1000;
+
+/// What lies at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else: a link, a device, a socket.
+    Other,
+}
+
+/// One file of a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Path within the pack, with `/`.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its owner's run bit.
+    pub executable: bool,
+    /// Its first bytes, at least two when it has them: enough to see a shebang.
+    pub head: Vec<u8>,
+}
+
+/// How many first bytes [`Listed::head`] should hold.
+pub const HEAD: usize = 128;
+
+/// A pack's files as parsed, before they are held against each other.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// `pack.yaml`.
+    pub pack: PackFile,
+    /// Action files by path: `actions/disk_usage.yaml`.
+    pub actions: BTreeMap<String, ActionFile>,
+    /// `config.schema.yaml`.
+    pub config: BTreeMap<String, Schema>,
+}
+
+/// A pack in which nothing is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedPack {
+    /// Its description.
+    pub pack: Pack,
+    /// Its actions, by name.
+    pub actions: Vec<Action>,
+    /// The types of its per-site configuration; empty when it has none.
+    pub config: Parameters,
+}
+
+/// What a check came to: a pack when no finding is an error, and all findings.
+pub type Outcome = (Option<CheckedPack>, Vec<Finding>);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! From a listing of files to a checked pack, through whatever reads files and YAML.
+
+use std::collections::BTreeMap;
+
+use crate::action::ActionFile;
+use crate::finding::Finding;
+use crate::pack::PackFile;
+use crate::param::Schema;
+
+use super::{
+    ACTIONS_DIRECTORY, CONFIG_SCHEMA_FILE, Contents, Kind, Listed, MAX_ACTIONS, MAX_YAML, Outcome, PACK_FILE, check,
+};
+
+/// What [`read`] needs of its caller. An `Err` is what was wrong, with a line when there is one.
+pub trait Reader {
+    /// The text of the file at `path`, which is a regular file of at most [`MAX_YAML`] bytes.
+    fn text(&mut self, path: &str) -> Result<String, String>;
+    /// Parses `pack.yaml`.
+    fn pack(&self, text: &str) -> Result<PackFile, String>;
+    /// Parses an action file.
+    fn action(&self, text: &str) -> Result<ActionFile, String>;
+    /// Parses `config.schema.yaml`.
+    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String>;
+}
+
+/// Reads and checks a pack. The contents are given back as well, for [`lint`](super::lint), when they could be parsed.
+pub fn read(files: &[Listed], reader: &mut dyn Reader) -> (Option<Contents>, Outcome) {
+    let mut found = Vec::new();
+    let Some(pack) = parse(files, PACK_FILE, reader, &mut found, |r, text| r.pack(text)) else {
+        if found.is_empty() {
+            let message = "a pack has a pack.yaml in its top directory with name, version and description";
+            found.push(Finding::error("no_pack_file", PACK_FILE, message));
+        }
+        return (None, (None, found));
+    };
+    let mut actions = BTreeMap::new();
+    for path in files.iter().map(|f| f.path.as_str()).filter(|path| is_action_file(path)).take(MAX_ACTIONS + 1) {
+        if let Some(action) = parse(files, path, reader, &mut found, |r, text| r.action(text)) {
+            actions.insert(path.to_owned(), action);
+        }
+    }
+    let config = parse(files, CONFIG_SCHEMA_FILE, reader, &mut found, |r, text| r.config(text)).unwrap_or_default();
+    let contents = Contents { pack, actions, config };
+    let (checked, more) = check(&contents, files);
+    let unread = !found.is_empty();
+    found.extend(more);
+    (Some(contents), (checked.filter(|_| !unread), found))
+}
+
+/// `actions/<file>.yaml`, directly in the directory.
+fn is_action_file(path: &str) -> bool {
+    path.strip_prefix(ACTIONS_DIRECTORY)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .is_some_and(|file| !file.contains('/') && (file.ends_with(".yaml") || file.ends_with(".yml")))
+}
+
+/// The parsed file; `None` when there is none, or with a finding when it cannot be parsed.
+fn parse<T>(
+    files: &[Listed],
+    path: &str,
+    reader: &mut dyn Reader,
+    found: &mut Vec<Finding>,
+    parser: impl Fn(&dyn Reader, &str) -> Result<T, String>,
+) -> Option<T> {
+    let file = files.iter().find(|f| f.path == path)?;
+    let mut stop = |code, message: String| {
+        found.push(Finding::error(code, path, message));
+        None
+    };
+    if file.kind != Kind::File {
+        return stop("not_a_file", "it is not a regular file".to_owned());
+    }
+    if file.size > MAX_YAML {
+        return stop("too_large", format!("it has {} bytes; at most {MAX_YAML} are read", file.size));
+    }
+    match reader.text(path).and_then(|text| parser(reader, &text)) {
+        Ok(parsed) => Some(parsed),
+        Err(message) => stop("unreadable", message),
+    }
+}

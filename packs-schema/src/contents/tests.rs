@@ -1,0 +1,141 @@
+//! A small pack, whole and with each fault.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::finding::Severity;
+
+/// Files by path; the text decides what the reader gives.
+struct Texts(BTreeMap<&'static str, String>);
+
+impl Reader for Texts {
+    fn text(&mut self, path: &str) -> Result<String, String> {
+        self.0.get(path).cloned().ok_or_else(|| "gone".to_owned())
+    }
+    fn pack(&self, text: &str) -> Result<PackFile, String> {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    }
+    fn action(&self, text: &str) -> Result<ActionFile, String> {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    }
+    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    }
+}
+
+const ACTION: &str = "name: hello
+description: Greets.
+runner_type: local-shell-script
+entry_point: hello.sh
+parameters:
+  whom: {type: string, default: world}
+bolt: {class: diagnostic}
+";
+
+fn good() -> (Vec<Listed>, Texts) {
+    let texts = BTreeMap::from([
+        ("pack.yaml", "name: demo\nversion: 1.0.0\ndescription: Shows.\n".to_owned()),
+        ("actions/hello.yaml", ACTION.to_owned()),
+        ("actions/hello.sh", "#!/bin/sh\necho \"$BOLT_PARAM_WHOM\"\n".to_owned()),
+    ]);
+    let files = texts
+        .iter()
+        .map(|(path, text)| Listed {
+            path: (*path).to_owned(),
+            kind: Kind::File,
+            size: text.len() as u64,
+            executable: path.ends_with(".sh"),
+            head: text.bytes().take(HEAD).collect(),
+        })
+        .collect();
+    (files, Texts(texts))
+}
+
+fn codes(found: &[Finding]) -> Vec<&str> {
+    found.iter().map(|f| f.code.as_str()).collect()
+}
+
+#[test]
+fn a_good_pack_is_checked_without_a_finding() {
+    let (files, mut texts) = good();
+    let (contents, (checked, found)) = read(&files, &mut texts);
+    let checked = checked.unwrap();
+    assert_eq!(codes(&found), [""; 0]);
+    assert_eq!(checked.actions[0].reference().as_str(), "demo.hello");
+    let script = texts.0["actions/hello.sh"].clone();
+    assert_eq!(codes(&lint(&contents.unwrap(), &checked, &mut |_| Some(script.clone()))), [""; 0]);
+}
+
+#[test]
+fn each_fault_of_a_pack_has_its_finding() {
+    type Fault = fn(&mut Vec<Listed>, &mut Texts);
+    let faults: [(&str, Fault); 10] = [
+        ("no_pack_file", |files, _| files.retain(|f| f.path != "pack.yaml")),
+        ("unreadable", |_, texts| drop(texts.0.insert("pack.yaml", "name: [".into()))),
+        ("unreadable", |_, texts| drop(texts.0.insert("actions/hello.yaml", format!("{ACTION}name: twice\n")))),
+        ("too_large", |files, _| files.iter_mut().for_each(|f| f.size = MAX_YAML + 1)),
+        ("file_name", |_, texts| {
+            drop(texts.0.insert("actions/hello.yaml", ACTION.replace("name: hello", "name: other")))
+        }),
+        ("entry_point_missing", |files, _| files.retain(|f| !f.path.ends_with(".sh"))),
+        ("entry_point_not_executable", |files, _| files.iter_mut().for_each(|f| f.executable = false)),
+        ("entry_point_no_shebang", |files, _| files.iter_mut().for_each(|f| f.head.clear())),
+        ("entry_point_not_a_file", |files, _| {
+            files.iter_mut().filter(|f| f.path.ends_with(".sh")).for_each(|f| f.kind = Kind::Directory)
+        }),
+        ("requirements_not_supported", |files, _| {
+            let mut requirements = files[0].clone();
+            requirements.path = "requirements.txt".into();
+            files.push(requirements);
+        }),
+    ];
+    for (code, fault) in faults {
+        let (mut files, mut texts) = good();
+        fault(&mut files, &mut texts);
+        let (_, (checked, found)) = read(&files, &mut texts);
+        assert!(checked.is_none(), "{code}");
+        assert!(codes(&found).contains(&code), "{code}: {found:?}");
+        assert!(found.iter().any(|f| f.severity == Severity::Error), "{code}");
+    }
+}
+
+#[test]
+fn two_files_may_not_define_one_action() {
+    let (mut files, mut texts) = good();
+    texts.0.insert("actions/hello.yml", ACTION.to_owned());
+    let mut twin = files.iter().find(|f| f.path == "actions/hello.yaml").unwrap().clone();
+    twin.path = "actions/hello.yml".into();
+    files.push(twin);
+    let (_, (checked, found)) = read(&files, &mut texts);
+    assert!(checked.is_none());
+    assert!(codes(&found).contains(&"duplicate_action"), "{found:?}");
+}
+
+#[test]
+fn the_linter_says_what_will_hurt() {
+    let (files, mut texts) = good();
+    texts.0.insert("pack.yaml", "name: demo\nversion: 1.0.0\n".into());
+    let action = ACTION
+        .replace("description: Greets.\n", "")
+        .replace("diagnostic", "remediation")
+        .replace("whom: {", "unread: {");
+    texts.0.insert("actions/hello.yaml", action);
+    let (contents, (checked, _)) = read(&files, &mut texts);
+    let script = texts.0["actions/hello.sh"].clone();
+    let found = lint(&contents.unwrap(), &checked.unwrap(), &mut |_| Some(script.clone()));
+    assert_eq!(codes(&found), ["no_description", "no_description", "no_timeout", "no_noop", "unused_parameter"]);
+}
+
+#[test]
+fn a_configuration_schema_is_checked_as_parameters_are() {
+    let (mut files, mut texts) = good();
+    texts.0.insert("config.schema.yaml", "data: {type: integer, default: x}\n".into());
+    let mut schema = files[0].clone();
+    schema.path = "config.schema.yaml".into();
+    files.push(schema);
+    let (_, (checked, found)) = read(&files, &mut texts);
+    assert!(checked.is_none());
+    assert_eq!(codes(&found), ["default_does_not_fit"]);
+    texts.0.insert("config.schema.yaml", "data: {type: integer, default: 3}\n".into());
+    assert_eq!(read(&files, &mut texts).1.0.unwrap().config.len(), 1);
+}
