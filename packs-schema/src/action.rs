@@ -3,6 +3,7 @@
 
 mod check;
 mod file;
+mod runner;
 
 use std::fmt;
 use std::time::Duration;

@@ -39,6 +39,20 @@ pub const MAX_YAML: u64 = 256 << 10;
 /// The most actions of a pack.
 pub const MAX_ACTIONS: usize = 1000;
 
+/// The most files and directories of a pack.
+pub const MAX_FILES: usize = 10_000;
+/// The most that a pack's archive may unpack to, in bytes.
+pub const MAX_UNPACKED: u64 = 512 << 20;
+/// The most bytes that one byte of an archive may unpack to …
+pub const MAX_RATIO: u64 = 200;
+/// … beyond these, so that a small archive of empty space is no bomb.
+pub const RATIO_FLOOR: u64 = 1 << 20;
+
+/// What an archive of `archived` bytes may unpack to.
+pub fn unpacked_limit(archived: u64) -> u64 {
+    archived.saturating_mul(MAX_RATIO).max(RATIO_FLOOR).min(MAX_UNPACKED)
+}
+
 /// What lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

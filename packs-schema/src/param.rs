@@ -13,8 +13,10 @@ pub mod bind;
 pub mod cast;
 pub mod check;
 pub mod deliver;
+mod number;
 mod parse;
 mod pattern;
+mod redact;
 
 use std::collections::BTreeMap;
 
@@ -216,6 +218,29 @@ impl Schema {
             _ => None,
         });
         items.iter().chain(self.properties.values()).chain(self.pattern_properties.values()).chain(additional)
+    }
+
+    /// What the item at `index` of an array must fit.
+    pub(crate) fn for_item(&self, index: usize) -> Option<&Schema> {
+        match &self.items {
+            Some(Items::All(each)) => Some(each),
+            Some(Items::Each(each)) => each.get(index).or(match &self.additional_items {
+                Some(Additional::Schema(rest)) => Some(rest),
+                _ => None,
+            }),
+            None => None,
+        }
+    }
+
+    /// What the property `name` of an object must fit: all of these.
+    pub(crate) fn for_property(&self, name: &str) -> Vec<&Schema> {
+        let matching = self.pattern_properties.iter().filter(|(pattern, _)| pattern.is_match(name));
+        let mut schemas: Vec<&Schema> = self.properties.get(name).into_iter().collect();
+        schemas.extend(matching.map(|(_, schema)| schema));
+        if let (true, Some(Additional::Schema(rest))) = (schemas.is_empty(), &self.additional_properties) {
+            schemas.push(rest);
+        }
+        schemas
     }
 
     /// Everything wrong with the schema itself; `at` names its place.

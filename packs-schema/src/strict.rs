@@ -43,6 +43,16 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// A peer's text for a message: at most `longest` characters of it, control characters replaced.
+pub(crate) fn shorten(text: &str, longest: usize) -> String {
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().take(longest).map(clean).collect();
+    if text.chars().nth(longest).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[derive(Clone, Copy)]
 struct Strict {
     depth: usize,

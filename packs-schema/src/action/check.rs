@@ -12,6 +12,7 @@ use crate::quantity::{Bytes, Span};
 
 use super::{
     Action, ActionFile, BoltSection, Class, Concurrency, EntryPoint, Limits, LimitsSection, Rate, Runner, WhenBusy,
+    runner,
 };
 
 /// The longest time an action may take.
@@ -21,27 +22,23 @@ const MAX_OUTPUT: u64 = 1 << 30;
 /// The most parameters that an action may have.
 const MAX_PARAMETERS: usize = 100;
 
-/// Parameters of StackStorm's own runners, which an action file may override there.
-const RUNNER_PARAMETERS: [&str; 14] = [
-    "hosts",
-    "parallel",
-    "sudo",
-    "sudo_password",
-    "cwd",
-    "env",
-    "kwarg_op",
-    "username",
-    "password",
-    "private_key",
-    "passphrase",
-    "bastion_host",
-    "log_level",
-    "content_version",
-];
+/// The most findings that are listed of one file.
+const MAX_FINDINGS: usize = 100;
 
 impl ActionFile {
     /// Checks the file of pack `pack`; `at` names it in findings. `None` when anything found is an error.
     pub fn check(&self, pack: &PackName, at: &str) -> (Option<Action>, Vec<Finding>) {
+        let (action, mut found) = self.check_all(pack, at);
+        if found.len() > MAX_FINDINGS {
+            found.sort_by_key(|f| std::cmp::Reverse(f.severity));
+            let message = format!("{} more findings are not listed", found.len() - MAX_FINDINGS);
+            found.truncate(MAX_FINDINGS);
+            found.push(Finding::note("more", at, message));
+        }
+        (action, found)
+    }
+
+    fn check_all(&self, pack: &PackName, at: &str) -> (Option<Action>, Vec<Finding>) {
         let mut found = Vec::new();
         for key in self.other.keys() {
             let message = format!("{key:?} is not a key of an action file; Bolt's own keys stand under \"bolt\"");
@@ -59,7 +56,7 @@ impl ActionFile {
         }
         let name = ActionName::new(&self.name)
             .map_err(|e| found.push(Finding::error("bad_name", format!("{at}: name"), e.to_string())));
-        let runner = self.runner(at, &mut found);
+        let runner = runner::of(self, at, &mut found);
         let entry_point = self.entry_point(at, runner.is_some(), &mut found);
         let (parameters, runner_timeout) = self.parameters(at, &mut found);
         let output_schema = self.output_schema(at, &mut found);
@@ -105,38 +102,6 @@ impl ActionFile {
         (Some(action), found)
     }
 
-    fn runner(&self, at: &str, found: &mut Vec<Finding>) -> Option<Runner> {
-        let at = format!("{at}: runner_type");
-        match self.runner_type.as_str() {
-            "python-script" | "run-python" => Some(Runner::PythonScript),
-            "local-shell-script" | "run-local-script" => Some(Runner::LocalShellScript),
-            // Bolt already runs on the instance that the remote runner would have connected to.
-            "remote-shell-script" | "run-remote-script" => {
-                let message = "Bolt runs it on the instance itself: hosts and credentials have no meaning; write local-shell-script";
-                found.push(Finding::warning("remote_runner", at, message));
-                Some(Runner::LocalShellScript)
-            }
-            "remote-shell-cmd" | "run-remote" | "local-shell-cmd" | "run-local" => {
-                let message = "its command is a shell template; Bolt never puts a parameter into a shell: write a script \
-                               with an entry_point and use local-shell-script";
-                found.push(Finding::error("shell_template", at, message));
-                None
-            }
-            "action-chain" | "orquesta" | "mistral-v2" | "cloudslang" | "inquirer" | "announcement" | "noop"
-            | "http-request" | "http-runner" | "winrm-cmd" | "winrm-ps-cmd" | "winrm-ps-script" => {
-                let message =
-                    format!("Bolt runs single actions, not {}; call them from your orchestrator", self.runner_type);
-                found.push(Finding::error("runner_not_supported", at, message));
-                None
-            }
-            other => {
-                let message = format!("{other:?} is not a runner; use python-script or local-shell-script");
-                found.push(Finding::error("unknown_runner", at, message));
-                None
-            }
-        }
-    }
-
     fn entry_point(&self, at: &str, needed: bool, found: &mut Vec<Finding>) -> Option<EntryPoint> {
         if !needed {
             return None;
@@ -157,14 +122,11 @@ impl ActionFile {
         for (name, schema) in &self.parameters {
             let place = format!("{at}: parameters.{name}");
             found.extend(schema.findings(&place));
-            if name == "timeout" && self.bolt.is_none() {
-                timeout = schema.default.as_ref().and_then(Value::as_u64).map(Duration::from_secs);
-                let message = "overrides the time-out of StackStorm's runner; write it as bolt.timeout";
-                found.push(Finding::note("runner_parameter", place, message));
-                continue;
-            }
-            if RUNNER_PARAMETERS.contains(&name.as_str()) && self.bolt.is_none() {
-                found.push(Finding::note("runner_parameter", place, runner_parameter(name, schema)));
+            if self.bolt.is_none() && runner::has_parameter(&self.runner_type, name) {
+                if name == "timeout" {
+                    timeout = schema.default.as_ref().and_then(Value::as_u64).map(Duration::from_secs);
+                }
+                found.push(runner::parameter(name, schema, place));
                 continue;
             }
             if schema.immutable && schema.default.is_none() {
@@ -175,10 +137,7 @@ impl ActionFile {
                 let message = "the default is a Jinja template; Bolt evaluates none, compute it in the script";
                 found.push(Finding::error("template_default", place.clone(), message));
             }
-            if schema.secret && schema.position.is_some() {
-                let message = "a secret is passed on standard input only; remove its position";
-                found.push(Finding::warning("secret_position", place.clone(), message));
-            }
+            found.extend(check_secret(name, schema, &place));
             match ParamName::new(name) {
                 Ok(name) => drop(parameters.insert(name, schema.clone())),
                 Err(e) => found.push(Finding::error("bad_parameter_name", place, e.to_string())),
@@ -207,13 +166,18 @@ impl ActionFile {
     }
 }
 
-fn runner_parameter(name: &str, schema: &Schema) -> String {
-    match name {
-        "sudo" if schema.default == Some(Value::Bool(true)) => {
-            "runs as root in StackStorm; write bolt.run_as: root".to_owned()
-        }
-        _ => format!("{name} is a parameter of StackStorm's runner and has no effect in Bolt"),
+fn check_secret(name: &str, schema: &Schema, at: &str) -> Option<Finding> {
+    let finding = |code, message: &str| Some(Finding::warning(code, at, message));
+    if schema.holds_secret() && schema.position.is_some() {
+        return finding("secret_position", "a secret is passed on standard input only; remove its position");
     }
+    if schema.holds_secret() && schema.default.as_ref().is_some_and(|d| !d.is_null()) {
+        return finding("secret_default", "whoever can read the pack can read this default; let the caller give it");
+    }
+    if !schema.holds_secret() && ["password", "passphrase", "private_key"].contains(&name) {
+        return finding("secret_unmarked", "would be stored and shown; write secret: true if it is one");
+    }
+    None
 }
 
 fn holds_template(default: Option<&Value>) -> bool {

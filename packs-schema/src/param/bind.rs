@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::name::ParamName;
+use crate::strict::shorten;
 
 use super::check::check;
-use super::{Additional, Items, Parameters, Schema, Type};
+use super::deliver::plain;
+use super::redact::redact_parameters;
+use super::{Parameters, Schema, Type};
 
 /// What stands where a secret was given.
 pub const SECRET_SHOWN: &str = "[secret]";
@@ -63,15 +66,14 @@ impl fmt::Debug for BoundParams {
     }
 }
 
-/// Binds what a caller gave to `parameters`, or says everything that is wrong with it.
+/// Binds what a caller gave to `parameters`, or says everything that is wrong with it (the first
+/// [`MAX_ERRORS`] things).
 ///
-/// As StackStorm means it: a default satisfies `required`; `null` for a parameter that is not required
-/// counts as not given; an `immutable` parameter always has its default.
+/// As StackStorm means it: a default satisfies `required`, also inside objects and lists; `null` for a
+/// parameter that does not take it counts as not given; an `immutable` parameter always has its default.
 pub fn bind(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
-    let mut errors = Vec::new();
-    for name in given.keys().filter(|name| !known(parameters, name)) {
-        errors.push(unknown(parameters, name));
-    }
+    let strangers = given.keys().filter(|name| !known(parameters, name)).take(MAX_ERRORS);
+    let mut errors: Vec<ParamError> = strangers.map(|name| unknown(parameters, name)).collect();
     let mut values = Map::new();
     for (name, schema) in parameters {
         match given.get(name.as_str()).filter(|value| !counts_as_absent(schema, value)) {
@@ -81,18 +83,19 @@ pub fn bind(parameters: &Parameters, given: &Map<String, Value>) -> Result<Bound
                 "is immutable: its value belongs to the action, leave it out".to_owned(),
             )),
             Some(value) => {
-                let problems = check(schema, value);
+                let value = with_defaults(schema, value.clone());
+                let problems = check(schema, &value);
                 errors.extend(problems.into_iter().map(|p| {
                     let mut parameter = name.to_string();
                     parameter.push_str(&p.place);
                     error(&parameter, "invalid", p.must)
                 }));
-                errors.extend(undeliverable(name, schema, value));
-                values.insert(name.to_string(), value.clone());
+                errors.extend(undeliverable(name, schema, &value));
+                values.insert(name.to_string(), value);
             }
             None => match &schema.default {
                 Some(default) if !default.is_null() => {
-                    values.insert(name.to_string(), default.clone());
+                    values.insert(name.to_string(), with_defaults(schema, default.clone()));
                 }
                 _ if schema.is_required() => errors.push(error(name.as_str(), "missing", missing(schema))),
                 _ => {}
@@ -107,8 +110,38 @@ pub fn bind(parameters: &Parameters, given: &Map<String, Value>) -> Result<Bound
     Ok(BoundParams { values, given: given.clone(), public })
 }
 
+/// `value` with the defaults of properties that are absent, or `null` without taking it.
+pub(super) fn with_defaults(schema: &Schema, value: Value) -> Value {
+    match value {
+        Value::Object(mut map) => {
+            for (name, child) in &schema.properties {
+                let absent = map.get(name).is_none_or(|value| counts_as_absent(child, value));
+                if let (true, Some(default)) = (absent, child.default.as_ref().filter(|d| !d.is_null())) {
+                    map.insert(name.clone(), default.clone());
+                }
+            }
+            let fill = |(name, value): (String, Value)| {
+                let filled =
+                    schema.for_property(&name).into_iter().fold(value, |value, child| with_defaults(child, value));
+                (name, filled)
+            };
+            Value::Object(map.into_iter().map(fill).collect())
+        }
+        Value::Array(items) => {
+            let fill = |(index, item)| match schema.for_item(index) {
+                Some(child) => with_defaults(child, item),
+                None => item,
+            };
+            Value::Array(items.into_iter().enumerate().map(fill).collect())
+        }
+        other => other,
+    }
+}
+
+/// The most bytes of one value as an argument or an environment variable: Linux stops at 128 KiB (`MAX_ARG_STRLEN`).
+const MAX_DELIVERED: usize = 96 << 10;
 /// The most errors that one answer lists.
-const MAX_ERRORS: usize = 100;
+pub const MAX_ERRORS: usize = 100;
 
 fn known(parameters: &Parameters, name: &str) -> bool {
     ParamName::new(name).is_ok_and(|name| parameters.contains_key(&name))
@@ -124,33 +157,42 @@ fn error(parameter: &str, code: &str, message: String) -> ParamError {
 }
 
 fn unknown(parameters: &Parameters, name: &str) -> ParamError {
-    let shown: String = name.chars().take(80).collect();
     let names: Vec<&str> = parameters.iter().filter(|(_, s)| !s.immutable).map(|(n, _)| n.as_str()).collect();
     let known = if names.is_empty() {
         "the action takes none".to_owned()
     } else {
-        format!("the action takes {}", names.join(", "))
+        format!("the action takes {}", shorten(&names.join(", "), 1000))
     };
-    error(&shown, "unknown", format!("is not a parameter of this action: {known}"))
+    error(&shorten(name, 80), "unknown", format!("is not a parameter of this action: {known}"))
 }
 
 fn missing(schema: &Schema) -> String {
     match &schema.description {
-        Some(description) => format!("must be given: {}", description.trim()),
+        Some(description) => format!("must be given: {}", shorten(description.trim(), 500)),
         None => "must be given".to_owned(),
     }
 }
 
 /// What cannot be handed to a process unchanged, or would be read as an option by it.
+///
+/// A negative number may stand in a position, and so may what the action itself lists in its `enum`.
 fn undeliverable(name: &ParamName, schema: &Schema, value: &Value) -> Option<ParamError> {
     if schema.holds_secret() {
         return None;
     }
-    if schema.position.is_some() && value.as_str().is_some_and(|text| text.starts_with('-')) {
-        let message = "must not begin with '-': it is passed as a positional argument".to_owned();
-        return Some(error(name.as_str(), "positional_dash", message));
+    let error = |code, message: &str| Some(error(name.as_str(), code, message.to_owned()));
+    let first = value.as_array().and_then(|items| items.first()).unwrap_or(value);
+    let dash = schema.enumeration.is_none() && first.as_str().is_some_and(|text| text.starts_with('-'));
+    if schema.position.is_some() && dash {
+        return error("positional_dash", "must not begin with '-': it is passed as a positional argument");
     }
-    has_nul(value).then(|| error(name.as_str(), "nul", "must not contain a NUL character".to_owned()))
+    if has_nul(value) {
+        return error("nul", "must not contain a NUL character");
+    }
+    if plain(value).len() > MAX_DELIVERED {
+        return error("invalid", "is too long to be passed to a process: at most 96 KiB as text");
+    }
+    None
 }
 
 fn has_nul(value: &Value) -> bool {
@@ -160,52 +202,4 @@ fn has_nul(value: &Value) -> bool {
         Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
-}
-
-/// `values` with each secret, however deep, replaced by [`SECRET_SHOWN`].
-fn redact_parameters(parameters: &Parameters, values: &Map<String, Value>) -> Map<String, Value> {
-    let mut shown = Map::new();
-    for (name, value) in values {
-        let schema = ParamName::new(name.as_str()).ok().and_then(|n| parameters.get(&n));
-        shown.insert(name.clone(), schema.map_or_else(|| value.clone(), |schema| redact(schema, value)));
-    }
-    shown
-}
-
-fn redact(schema: &Schema, value: &Value) -> Value {
-    if schema.secret {
-        return Value::String(SECRET_SHOWN.to_owned());
-    }
-    if !schema.holds_secret() {
-        return value.clone();
-    }
-    match value {
-        Value::Array(items) => Value::Array(items.iter().enumerate().map(|(i, v)| redact_item(schema, i, v)).collect()),
-        Value::Object(map) => {
-            Value::Object(map.iter().map(|(name, v)| (name.clone(), redact_property(schema, name, v))).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-fn redact_item(schema: &Schema, index: usize, value: &Value) -> Value {
-    match (&schema.items, &schema.additional_items) {
-        (Some(Items::All(each)), _) => redact(each, value),
-        (Some(Items::Each(each)), rest) => match (each.get(index), rest) {
-            (Some(one), _) => redact(one, value),
-            (None, Some(Additional::Schema(rest))) => redact(rest, value),
-            _ => value.clone(),
-        },
-        (None, _) => value.clone(),
-    }
-}
-
-fn redact_property(schema: &Schema, name: &str, value: &Value) -> Value {
-    let named = schema.properties.get(name).into_iter();
-    let matching = schema.pattern_properties.iter().filter(|(pattern, _)| pattern.is_match(name)).map(|(_, s)| s);
-    let mut schemas: Vec<&Schema> = named.chain(matching).collect();
-    if let (true, Some(Additional::Schema(rest))) = (schemas.is_empty(), &schema.additional_properties) {
-        schemas.push(rest);
-    }
-    schemas.iter().fold(value.clone(), |shown, schema| redact(schema, &shown))
 }

@@ -1,12 +1,23 @@
 //! Whether a value fits a schema: every problem at once, each with its place and what would be right.
 //!
 //! Equal to draft 4 of JSON Schema on the keywords that Bolt knows, plus StackStorm's boolean
-//! `required` on properties; a property test holds it to the `jsonschema` crate.
+//! `required` on properties; `tests/validator.rs` holds it to the `jsonschema` crate. Where the two
+//! differ, and why:
+//!
+//! - A pattern is a `regex-lite` one: `\d`, `\w`, `\s` and `\b` mean ASCII. ECMA 262 also counts
+//!   non-ASCII white space as `\s`; the crate also counts non-ASCII letters for `\b`.
+//! - `multipleOf` reads both numbers as the decimals that they are written as. Beyond 2^53, and for
+//!   extreme exponents, the crate rounds to binary first and then says otherwise.
+//! - `1.0` is not an integer: draft 4, and StackStorm with it, goes by how the number is written.
+//!
+//! Of a secret, a problem tells neither its value, nor its length, nor the names of its properties.
 
 use serde_json::{Number, Value};
 
-use crate::strict::kind;
+use crate::strict::{kind, shorten};
 
+use super::bind::SECRET_SHOWN;
+use super::number::{compare, equal, is_multiple, repeated};
 use super::{Additional, Items, Required, Schema, Type};
 
 /// One way in which a value does not fit.
@@ -61,10 +72,11 @@ fn walk(schema: &Schema, value: &Value, place: &str, secret: bool, problems: &mu
     {
         let list: Vec<String> = allowed.iter().take(20).map(Value::to_string).collect();
         let more = if allowed.len() > 20 { ", …" } else { "" };
-        problems.add(place, format!("must be one of {}{more}", list.join(", ")));
+        let list = shorten(&list.join(", "), 1000);
+        problems.add(place, format!("must be one of {list}{more}"));
     }
     match value {
-        Value::String(text) => check_string(schema, text, place, problems),
+        Value::String(text) => check_string(schema, text, place, secret, problems),
         Value::Number(number) => check_number(schema, number, place, problems),
         Value::Array(items) => check_array(schema, items, place, secret, problems),
         Value::Object(map) => check_object(schema, map, place, secret, problems),
@@ -72,13 +84,13 @@ fn walk(schema: &Schema, value: &Value, place: &str, secret: bool, problems: &mu
     }
 }
 
-fn check_string(schema: &Schema, text: &str, place: &str, problems: &mut Problems) {
+fn check_string(schema: &Schema, text: &str, place: &str, secret: bool, problems: &mut Problems) {
     let length = text.chars().count() as u64;
     if let Some(min) = schema.min_length.filter(|min| length < *min) {
-        problems.add(place, format!("must have at least {min} characters, not {length}"));
+        problems.add(place, format!("must have at least {min} characters{}", not(length, secret)));
     }
     if let Some(max) = schema.max_length.filter(|max| length > *max) {
-        problems.add(place, format!("must have at most {max} characters, not {length}"));
+        problems.add(place, format!("must have at most {max} characters{}", not(length, secret)));
     }
     if let Some(pattern) = schema.pattern.as_ref().filter(|p| !p.is_match(text)) {
         problems.add(place, format!("must match {}", pattern.as_str()));
@@ -109,29 +121,26 @@ fn check_number(schema: &Schema, number: &Number, place: &str, problems: &mut Pr
 fn check_array(schema: &Schema, items: &[Value], place: &str, secret: bool, problems: &mut Problems) {
     let count = items.len() as u64;
     if let Some(min) = schema.min_items.filter(|min| count < *min) {
-        problems.add(place, format!("must have at least {min} items, not {count}"));
+        problems.add(place, format!("must have at least {min} items{}", not(count, secret)));
     }
     if let Some(max) = schema.max_items.filter(|max| count > *max) {
-        problems.add(place, format!("must have at most {max} items, not {count}"));
+        problems.add(place, format!("must have at most {max} items{}", not(count, secret)));
     }
     if schema.unique_items
-        && let Some(at) = (1..items.len()).find(|i| items[..*i].iter().any(|earlier| equal(earlier, &items[*i])))
+        && let Some(at) = repeated(items)
     {
         problems.add(&format!("{place}[{at}]"), "must not repeat an earlier item");
     }
+    let places = match (&schema.items, &schema.additional_items) {
+        (Some(Items::Each(each)), Some(Additional::Allowed(false))) => each.len(),
+        _ => items.len(),
+    };
     for (index, item) in items.iter().enumerate() {
         let at = || format!("{place}[{index}]");
-        match &schema.items {
-            None => {}
-            Some(Items::All(each)) => walk(each, item, &at(), secret, problems),
-            Some(Items::Each(each)) => match (each.get(index), &schema.additional_items) {
-                (Some(one), _) => walk(one, item, &at(), secret, problems),
-                (None, Some(Additional::Schema(rest))) => walk(rest, item, &at(), secret, problems),
-                (None, Some(Additional::Allowed(false))) => {
-                    problems.add(&at(), format!("must not be there: at most {} items", each.len()));
-                }
-                (None, None | Some(Additional::Allowed(true))) => {}
-            },
+        if let Some(child) = schema.for_item(index) {
+            walk(child, item, &at(), secret, problems);
+        } else if index >= places {
+            problems.add(&at(), format!("must not be there: at most {places} items"));
         }
     }
 }
@@ -145,10 +154,10 @@ fn check_object(
 ) {
     let count = map.len() as u64;
     if let Some(min) = schema.min_properties.filter(|min| count < *min) {
-        problems.add(place, format!("must have at least {min} properties, not {count}"));
+        problems.add(place, format!("must have at least {min} properties{}", not(count, secret)));
     }
     if let Some(max) = schema.max_properties.filter(|max| count > *max) {
-        problems.add(place, format!("must have at most {max} properties, not {count}"));
+        problems.add(place, format!("must have at most {max} properties{}", not(count, secret)));
     }
     let listed: &[String] = match &schema.required {
         Some(Required::Properties(names)) => names,
@@ -160,26 +169,26 @@ fn check_object(
         problems.add(&format!("{place}.{name}"), "must be given");
     }
     for (name, value) in map {
-        let at = format!("{place}.{}", name.chars().take(80).collect::<String>());
-        let mut known = false;
-        if let Some(child) = schema.properties.get(name) {
-            known = true;
+        let at = match secret && !schema.properties.contains_key(name) {
+            true => format!("{place}.{SECRET_SHOWN}"),
+            false => format!("{place}.{}", shorten(name, 80)),
+        };
+        let children = schema.for_property(name);
+        let secret = secret || children.iter().any(|child| child.secret);
+        for child in &children {
             walk(child, value, &at, secret, problems);
         }
-        for (_, child) in schema.pattern_properties.iter().filter(|(pattern, _)| pattern.is_match(name)) {
-            known = true;
-            walk(child, value, &at, secret, problems);
-        }
-        match &schema.additional_properties {
-            _ if known => {}
-            None | Some(Additional::Allowed(true)) => {}
-            Some(Additional::Schema(rest)) => walk(rest, value, &at, secret, problems),
-            Some(Additional::Allowed(false)) => {
-                let names: Vec<&str> = schema.properties.keys().map(String::as_str).take(20).collect();
-                problems.add(&at, format!("is not a known property; known are: {}", names.join(", ")));
-            }
+        if children.is_empty() && schema.additional_properties == Some(Additional::Allowed(false)) {
+            let names: Vec<&str> = schema.properties.keys().map(String::as_str).take(20).collect();
+            let known = shorten(&names.join(", "), 1000);
+            problems.add(&at, format!("is not a known property; known are: {known}"));
         }
     }
+}
+
+/// What the value has instead, unless that would tell something of a secret.
+fn not(count: u64, secret: bool) -> String {
+    if secret { String::new() } else { format!(", not {count}") }
 }
 
 fn is_type(wanted: Type, value: &Value) -> bool {
@@ -205,55 +214,5 @@ fn type_name(wanted: Type) -> &'static str {
         Type::Array => "an array",
         Type::Object => "an object",
         Type::Null => "null",
-    }
-}
-
-/// An integer as itself, so that 2^53 + 1 is not rounded.
-fn integer(number: &Number) -> Option<i128> {
-    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
-}
-
-fn float(number: &Number) -> f64 {
-    number.as_f64().unwrap_or(f64::NAN)
-}
-
-fn compare(a: &Number, b: &Number) -> std::cmp::Ordering {
-    match (integer(a), integer(b)) {
-        (Some(a), Some(b)) => a.cmp(&b),
-        (Some(a), None) => compare_mixed(a, float(b)),
-        (None, Some(b)) => compare_mixed(b, float(a)).reverse(),
-        (None, None) => float(a).total_cmp(&float(b)),
-    }
-}
-
-/// Exact: a float beyond the integers decides by its sign, any other by its floor and what is left.
-fn compare_mixed(integer: i128, float: f64) -> std::cmp::Ordering {
-    if float.abs() >= 1e30 {
-        return 0.0_f64.total_cmp(&float);
-    }
-    let floor = float.floor();
-    integer.cmp(&(floor as i128)).then(if float > floor { std::cmp::Ordering::Less } else { std::cmp::Ordering::Equal })
-}
-
-fn is_multiple(number: &Number, step: &Number) -> bool {
-    match (integer(number), integer(step)) {
-        (_, Some(0)) => false,
-        (Some(number), Some(step)) => number % step == 0,
-        _ => {
-            let quotient = float(number) / float(step);
-            quotient.is_finite() && (quotient - quotient.round()).abs() < 1e-9
-        }
-    }
-}
-
-/// Equality of JSON Schema: `1` and `1.0` are the same number.
-fn equal(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
-        }
-        _ => a == b,
     }
 }

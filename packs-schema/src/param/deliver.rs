@@ -24,9 +24,14 @@ impl std::fmt::Debug for Delivery {
 
 /// The three forms of `bound`.
 ///
-/// As StackStorm writes them: a positional value that was not given is an empty argument when a later one was
-/// given; a boolean is `1` or `0` in a position and a flag (or nothing) by name; arrays of scalars are joined by commas and
-/// anything deeper is JSON.
+/// Arguments are StackStorm's (its documentation: "Converting Existing Scripts into Actions"): those with a
+/// `position` in its order, each always there and empty when there is no value; then `--name=value` of the
+/// others that have one. In a position a boolean is `1` or `0`, a list is joined by commas, an object is
+/// JSON; by name a boolean is `--name` or nothing.
+///
+/// Not StackStorm's: positions come first, so that a script may read `$1` whatever else is given; lists and
+/// objects by name are written as in a position, where StackStorm writes Python; a list that holds lists or
+/// objects is JSON.
 pub fn deliver(parameters: &Parameters, bound: &BoundParams) -> Delivery {
     let mut stdin = serde_json::to_vec(bound.values()).expect("a JSON map serialises");
     stdin.push(b'\n');
@@ -42,36 +47,34 @@ pub fn deliver(parameters: &Parameters, bound: &BoundParams) -> Delivery {
 }
 
 fn arguments(parameters: &Parameters, open: &Map<String, Value>) -> Vec<String> {
-    let mut positional: Vec<(u32, &str)> = parameters
-        .iter()
-        .filter(|(_, schema)| !schema.holds_secret())
-        .filter_map(|(name, schema)| schema.position.map(|position| (position, name.as_str())))
-        .collect();
+    let places = parameters.iter().filter(|(_, schema)| !schema.holds_secret());
+    let mut positional: Vec<(u32, &str)> =
+        places.filter_map(|(name, schema)| Some((schema.position?, name.as_str()))).collect();
     positional.sort_unstable();
-    let mut arguments: Vec<String> = positional
-        .iter()
-        .map(|(_, name)| match open.get(*name) {
-            Some(Value::Bool(flag)) => u8::from(*flag).to_string(),
-            Some(value) => plain(value),
-            None => String::new(),
-        })
-        .collect();
-    while arguments.last().is_some_and(String::is_empty) {
-        arguments.pop();
-    }
+    let mut arguments: Vec<String> =
+        positional.iter().map(|(_, name)| open.get(*name).map_or_else(String::new, in_position)).collect();
     for (name, value) in open {
         match value {
             _ if positional.iter().any(|(_, positional)| *positional == name) => {}
             Value::Bool(true) => arguments.push(format!("--{name}")),
             Value::Bool(false) | Value::Null => {}
+            Value::String(text) if text.is_empty() => {}
             value => arguments.push(format!("--{name}={}", plain(value))),
         }
     }
     arguments
 }
 
+fn in_position(value: &Value) -> String {
+    match value {
+        Value::Bool(flag) => u8::from(*flag).to_string(),
+        Value::Object(map) if map.is_empty() => String::new(),
+        value => plain(value),
+    }
+}
+
 /// A value as text: scalars as they are, lists of scalars joined by commas, the rest as JSON.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -2,6 +2,7 @@
 
 use crate::finding::Finding;
 
+use super::bind::with_defaults;
 use super::check::check;
 use super::{Items, Required, Schema, Type};
 
@@ -26,7 +27,7 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
     if let Some(default) = &schema.default
         && !default.is_null()
     {
-        for problem in check(schema, default) {
+        for problem in check(schema, &with_defaults(schema, default.clone())) {
             found.push(Finding::error(
                 "default_does_not_fit",
                 format!("{at}.default"),
