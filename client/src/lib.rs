@@ -1,6 +1,24 @@
 //! Bolt's client: talk to agents, fan out over a fleet, author packs and publish them.
+//!
+//! - [`config`], [`inventory`]: who we are, and which instances there are.
+//! - [`tls`], [`connection`], [`error`]: one agent, checked to be the one that was meant.
+//! - [`fleet`]: one action on many instances, by a plan, each ending in a named state.
+//! - [`show`]: what agents answer, made safe for a terminal.
+//! - [`pki`]: a small certificate authority.
+//! - [`repo`], [`pack`]: authoring and publishing. [`demo`]: all of it on loopback.
+//! - [`cli`]: the `bolt` command over these.
 
 pub mod cli;
+pub mod config;
+pub mod connection;
 pub mod demo;
+pub mod error;
+pub mod files;
+pub mod fleet;
+pub mod inventory;
+pub mod local;
 pub mod pack;
+pub mod pki;
 pub mod repo;
+pub mod show;
+pub mod tls;

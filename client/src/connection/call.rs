@@ -1,0 +1,188 @@
+//! One request and its answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use packs_schema::rest::{PROBLEM_TYPE, Problem};
+use serde::de::DeserializeOwned;
+
+use super::{ANSWER_TIMEOUT, Agent, MAX_JSON, wire};
+use crate::error::{Error, Kind};
+use crate::show::visible;
+
+/// A request before it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Bytes,
+    /// How long the answer is asked to wait.
+    patience: Duration,
+    /// Sending it twice does what sending it once does.
+    repeatable: bool,
+    /// An answer of any status is the answer, unless it is a problem.
+    any_status: bool,
+}
+
+impl Call {
+    pub(super) fn get(path: impl Into<String>) -> Call {
+        let path = path.into();
+        let (headers, body) = (Vec::new(), Bytes::new());
+        Call { method: Method::GET, path, headers, body, patience: Duration::ZERO, repeatable: true, any_status: false }
+    }
+
+    pub(super) fn post(path: impl Into<String>, body: Vec<u8>) -> Call {
+        let mut call = Call { method: Method::POST, body: body.into(), repeatable: false, ..Call::get(path) };
+        if !call.body.is_empty() {
+            call.headers.push(("content-type", "application/json".to_owned()));
+        }
+        call
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Call {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn repeatable(mut self) -> Call {
+        self.repeatable = true;
+        self
+    }
+
+    pub(super) fn any_status(mut self) -> Call {
+        self.any_status = true;
+        self
+    }
+
+    /// Appends `?name=value` or `&name=value`, escaped.
+    pub(super) fn query(mut self, name: &str, value: &str) -> Call {
+        self.path.push(if self.path.contains('?') { '&' } else { '?' });
+        self.path.push_str(name);
+        self.path.push('=');
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                self.path.push(char::from(byte));
+            } else {
+                self.path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        self
+    }
+
+    pub(super) fn wait(self, wait: Option<Duration>) -> Call {
+        match wait {
+            Some(wait) => {
+                let call = self.query("wait", &packs_schema::quantity::show_duration(wait));
+                Call { patience: wait, ..call }
+            }
+            None => self,
+        }
+    }
+
+    fn request(&self, agent: &Agent) -> Result<Request<Full<Bytes>>, Kind> {
+        let mut builder = Request::builder().method(&self.method).uri(&self.path);
+        builder = builder.header(header::HOST, agent.instance.address.to_string());
+        builder = builder.header(header::USER_AGENT, concat!("bolt/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in &self.headers {
+            builder = builder.header(*name, value);
+        }
+        builder.body(Full::new(self.body.clone())).map_err(|e| Kind::Protocol(format!("cannot make the request: {e}")))
+    }
+}
+
+impl Agent {
+    /// Sends `call` and reads a JSON answer.
+    pub(super) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+        let bytes = self.body(call).await?;
+        parse(&bytes).map_err(|kind| self.error(kind))
+    }
+
+    /// Sends `call` and reads a whole answer of at most [`MAX_JSON`] bytes.
+    pub(super) async fn body(&self, call: Call) -> Result<Bytes, Error> {
+        let (wire, response) = self.exchange(call).await?;
+        let result = tokio::time::timeout(ANSWER_TIMEOUT, collect(response.into_body())).await;
+        let bytes = match result {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(kind)) => return Err(self.error(kind)),
+            Err(_) => return Err(self.error(Kind::TimedOut("the answer stopped midway"))),
+        };
+        if wire.is_open() {
+            self.put_back(wire);
+        }
+        Ok(bytes)
+    }
+
+    /// Sends `call`; the answer's head says that it succeeded, and its body is still to be read.
+    pub(super) async fn exchange(&self, call: Call) -> Result<(wire::Wire, Response<Incoming>), Error> {
+        let (wire, response) = self.send(&call).await.map_err(|kind| self.error(kind))?;
+        if response.status().is_success() || (call.any_status && !is_problem(&response)) {
+            return Ok((wire, response));
+        }
+        let kind = match tokio::time::timeout(ANSWER_TIMEOUT, refusal(response)).await {
+            Ok(kind) => kind,
+            Err(_) => Kind::TimedOut("the answer stopped midway"),
+        };
+        if wire.is_open() {
+            self.put_back(wire);
+        }
+        Err(self.error(kind))
+    }
+
+    async fn send(&self, call: &Call) -> Result<(wire::Wire, Response<Incoming>), Kind> {
+        if let Some(idle) = self.take_idle().filter(wire::Wire::is_open) {
+            match self.send_over(idle, call).await {
+                // It may have been closed while it was idle; a new one will tell.
+                Err(Kind::Broken(_)) if call.repeatable => {}
+                other => return other,
+            }
+        }
+        let wire = wire::dial(&self.instance, &self.identity).await?;
+        self.send_over(wire, call).await
+    }
+
+    async fn send_over(&self, mut wire: wire::Wire, call: &Call) -> Result<(wire::Wire, Response<Incoming>), Kind> {
+        let request = call.request(self)?;
+        let response = tokio::time::timeout(call.patience + ANSWER_TIMEOUT, wire.send(request))
+            .await
+            .map_err(|_| Kind::TimedOut("no answer"))??;
+        Ok((wire, response))
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Kind> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Kind::Protocol(format!("the answer is not what was expected: {}", visible(&e.to_string()))))
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Kind> {
+    match Limited::new(body, MAX_JSON).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(e) => match e.downcast_ref::<hyper::Error>() {
+            Some(error) => Err(wire::explain(error)),
+            None => Err(Kind::Protocol(format!("the answer is larger than {MAX_JSON} bytes"))),
+        },
+    }
+}
+
+/// What an answer that is no success means.
+async fn refusal(response: Response<Incoming>) -> Kind {
+    let status: StatusCode = response.status();
+    let is_problem = is_problem(&response);
+    let body = match collect(response.into_body()).await {
+        Ok(body) => body,
+        Err(kind) => return kind,
+    };
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) if is_problem => Kind::Problem(Box::new(problem)),
+        _ => Kind::Protocol(format!("it answered {} without saying why", status.as_u16())),
+    }
+}
+
+fn is_problem(response: &Response<Incoming>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == PROBLEM_TYPE))
+}

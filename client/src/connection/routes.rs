@@ -1,0 +1,213 @@
+//! The routes of the REST interface, one method each.
+
+use std::time::Duration;
+
+use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, PackName, Principal, RunId};
+use packs_schema::rest::{
+    ActionView, CreateExecution, DROPPED_BYTES, Execution, Health, IDEMPOTENCY_KEY, Info, KillRequest, OutputChunk,
+    PackList, PackView, Page, StateChange,
+};
+use packs_schema::run::State;
+use packs_schema::run::output::Stream;
+use serde_json::Value;
+
+use super::call::Call;
+use super::stream::{ByteStream, Lines};
+use super::Agent;
+use crate::error::{Error, Kind};
+
+/// Which executions are wanted; without any condition all that the caller may see.
+#[derive(Debug, Clone, Default)]
+pub struct ExecutionQuery {
+    /// Of this action.
+    pub action: Option<ActionRef>,
+    /// In this state.
+    pub state: Option<State>,
+    /// Asked for by this principal.
+    pub principal: Option<Principal>,
+    /// Of this fan-out.
+    pub run: Option<RunId>,
+    /// Accepted at this time or later, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// Accepted before this time, in milliseconds since 1970.
+    pub until_ms: Option<u64>,
+    /// The most items of a page.
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// From where on an output is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputFrom {
+    /// Bytes of standard output that are known already.
+    pub stdout: u64,
+    /// Bytes of standard error that are known already.
+    pub stderr: u64,
+}
+
+impl Agent {
+    /// `GET /v1/health`. An agent that is not ready answers as well.
+    pub async fn health(&self) -> Result<Health, Error> {
+        self.json(Call::get("/v1/health").any_status()).await
+    }
+
+    /// `GET /v1/info`
+    pub async fn info(&self) -> Result<Info, Error> {
+        self.json(Call::get("/v1/info")).await
+    }
+
+    /// `GET /v1/packs`
+    pub async fn packs(&self) -> Result<PackList, Error> {
+        self.json(Call::get("/v1/packs")).await
+    }
+
+    /// `GET /v1/packs/{pack}`
+    pub async fn pack(&self, name: &PackName) -> Result<PackView, Error> {
+        self.json(Call::get(format!("/v1/packs/{name}"))).await
+    }
+
+    /// `POST /v1/packs/sync`: poll the repository now.
+    pub async fn sync(&self) -> Result<(), Error> {
+        self.body(Call::post("/v1/packs/sync", Vec::new()).repeatable()).await.map(|_| ())
+    }
+
+    /// `GET /v1/actions`
+    pub async fn actions(&self) -> Result<Vec<ActionView>, Error> {
+        let page: Page<ActionView> = self.json(Call::get("/v1/actions")).await?;
+        Ok(page.items)
+    }
+
+    /// `GET /v1/actions/{pack}.{action}`
+    pub async fn action(&self, action: &ActionRef) -> Result<ActionView, Error> {
+        self.json(Call::get(format!("/v1/actions/{action}"))).await
+    }
+
+    /// `POST /v1/executions`. The same key with the same body gives the same execution, so that a request
+    /// that broke may be sent again.
+    pub async fn create(
+        &self,
+        create: &CreateExecution,
+        key: Option<&IdempotencyKey>,
+        wait: Option<Duration>,
+    ) -> Result<Execution, Error> {
+        let body = serde_json::to_vec(create).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
+        let call = Call::post("/v1/executions", body).wait(wait);
+        let call = match key {
+            Some(key) => call.header(IDEMPOTENCY_KEY, key.as_str()).repeatable(),
+            None => call,
+        };
+        self.json(call).await
+    }
+
+    /// `GET /v1/executions`: one page, newest first.
+    pub async fn executions(&self, query: &ExecutionQuery) -> Result<Page<Execution>, Error> {
+        let mut call = Call::get("/v1/executions");
+        for (name, value) in [
+            ("action", query.action.as_ref().map(ToString::to_string)),
+            ("state", query.state.map(|s| s.to_string())),
+            ("principal", query.principal.as_ref().map(ToString::to_string)),
+            ("run", query.run.as_ref().map(ToString::to_string)),
+            ("since_ms", query.since_ms.map(|t| t.to_string())),
+            ("until_ms", query.until_ms.map(|t| t.to_string())),
+            ("limit", query.limit.map(|n| n.to_string())),
+            ("cursor", query.cursor.clone()),
+        ] {
+            if let Some(value) = value {
+                call = call.query(name, &value);
+            }
+        }
+        self.json(call).await
+    }
+
+    /// `GET /v1/executions/{id}`; with `wait`, answers when it has ended or the time is over.
+    pub async fn execution(&self, id: &ExecutionId, wait: Option<Duration>) -> Result<Execution, Error> {
+        self.json(Call::get(format!("/v1/executions/{id}")).wait(wait)).await
+    }
+
+    /// `GET /v1/executions/{id}/output`: both streams as they came.
+    pub async fn output(
+        &self,
+        id: &ExecutionId,
+        from: OutputFrom,
+        follow: bool,
+    ) -> Result<Lines<OutputChunk>, Error> {
+        let mut call = Call::get(format!("/v1/executions/{id}/output"));
+        if follow {
+            call = call.query("follow", "true");
+        }
+        for (name, offset) in [("stdout_from", from.stdout), ("stderr_from", from.stderr)] {
+            if offset > 0 {
+                call = call.query(name, &offset.to_string());
+            }
+        }
+        self.lines(call).await
+    }
+
+    /// `GET /v1/executions/{id}/stdout` or `/stderr`: the bytes from `offset` on.
+    pub async fn stream(
+        &self,
+        id: &ExecutionId,
+        stream: Stream,
+        offset: u64,
+        follow: bool,
+    ) -> Result<ByteStream, Error> {
+        let mut call = Call::get(stream_path(id, stream));
+        if follow {
+            call = call.query("follow", "true");
+        }
+        if offset > 0 {
+            call = call.query("offset", &offset.to_string());
+        }
+        self.bytes(call).await
+    }
+
+    /// The same, only bytes `first` to `last`, both included.
+    pub async fn range(&self, id: &ExecutionId, stream: Stream, first: u64, last: u64) -> Result<ByteStream, Error> {
+        self.bytes(Call::get(stream_path(id, stream)).header("range", format!("bytes={first}-{last}"))).await
+    }
+
+    /// `POST /v1/executions/{id}/kill`: TERM, grace, then all of it.
+    pub async fn kill(&self, id: &ExecutionId, note: Option<&str>) -> Result<Execution, Error> {
+        let request = KillRequest { note: note.map(str::to_owned) };
+        let body = serde_json::to_vec(&request).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
+        self.json(Call::post(format!("/v1/executions/{id}/kill"), body)).await
+    }
+
+    /// `GET /v1/events`: state changes after event `after`; with `follow` it goes on.
+    pub async fn events(&self, after: u64, follow: bool) -> Result<Lines<StateChange>, Error> {
+        let mut call = Call::get("/v1/events").query("after", &after.to_string());
+        if follow {
+            call = call.query("follow", "true");
+        }
+        self.lines(call).await
+    }
+
+    /// `GET /v1/metrics`: the Prometheus text.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let bytes = self.body(Call::get("/v1/metrics")).await?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| self.error(Kind::Protocol("the answer is not UTF-8".to_owned())))
+    }
+
+    /// `GET /v1/openapi.json`
+    pub async fn openapi(&self) -> Result<Value, Error> {
+        self.json(Call::get("/v1/openapi.json")).await
+    }
+
+    async fn bytes(&self, call: Call) -> Result<ByteStream, Error> {
+        let (wire, response) = self.exchange(call).await?;
+        let dropped = response.headers().get(DROPPED_BYTES).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+        Ok(ByteStream::new(response.into_body(), wire, self, dropped.unwrap_or(0)))
+    }
+
+    async fn lines<T: serde::de::DeserializeOwned>(&self, call: Call) -> Result<Lines<T>, Error> {
+        self.bytes(call).await.map(Lines::new)
+    }
+}
+
+fn stream_path(id: &ExecutionId, stream: Stream) -> String {
+    match stream {
+        Stream::Stdout => format!("/v1/executions/{id}/stdout"),
+        Stream::Stderr => format!("/v1/executions/{id}/stderr"),
+    }
+}

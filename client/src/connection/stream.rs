@@ -1,0 +1,130 @@
+//! Answers that come bit by bit: NDJSON lines, or bytes.
+
+use std::marker::PhantomData;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+
+use super::{Agent, MAX_LINE, wire};
+use crate::error::{Error, Kind};
+use crate::show::visible;
+
+/// Bytes as they come. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct ByteStream {
+    body: Incoming,
+    wire: wire::Wire,
+    blame: Agent,
+    dropped_bytes: u64,
+}
+
+impl ByteStream {
+    pub(super) fn new(body: Incoming, wire: wire::Wire, agent: &Agent, dropped_bytes: u64) -> ByteStream {
+        let blame = Agent::new(&agent.instance, &agent.identity);
+        ByteStream { body, wire, blame, dropped_bytes }
+    }
+
+    /// How many bytes of the stream were not kept, as known when the answer began.
+    pub fn dropped_bytes(&self) -> u64 {
+        self.dropped_bytes
+    }
+
+    /// The next bytes; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+                Err(e) => return Some(Err(self.error(self.wire.broken(&e)))),
+            }
+        }
+    }
+
+    /// Everything that is left, up to `limit` bytes; true when there was more.
+    pub async fn collect(mut self, limit: usize) -> Result<(Vec<u8>, bool), Error> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            let room = limit - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                return Ok((bytes, true));
+            }
+        }
+        Ok((bytes, false))
+    }
+
+    fn error(&self, kind: Kind) -> Error {
+        self.blame.error(kind)
+    }
+}
+
+/// The lines of an NDJSON answer, each of at most [`MAX_LINE`] bytes. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Lines<T> {
+    bytes: ByteStream,
+    buffer: BytesMut,
+    scanned: usize,
+    ended: bool,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Lines<T> {
+    pub(super) fn new(bytes: ByteStream) -> Lines<T> {
+        Lines { bytes, buffer: BytesMut::new(), scanned: 0, ended: false, item: PhantomData }
+    }
+
+    /// The next item; `None` at the end. After an error there is nothing more.
+    pub async fn next(&mut self) -> Option<Result<T, Error>> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(line) = self.take_line() {
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Some(serde_json::from_slice(&line).map_err(|e| {
+                    self.ended = true;
+                    let problem = format!("a line is not what was expected: {}", visible(&e.to_string()));
+                    self.bytes.error(Kind::Protocol(problem))
+                }));
+            }
+            if self.buffer.len() > MAX_LINE {
+                self.ended = true;
+                return Some(Err(self.bytes.error(Kind::Protocol(format!("a line is longer than {MAX_LINE} bytes")))));
+            }
+            match self.bytes.next().await {
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+                None if self.buffer.is_empty() => self.ended = true,
+                None => {
+                    self.ended = true;
+                    return Some(Err(self.bytes.error(Kind::Broken("the last line is cut short".to_owned()))));
+                }
+            }
+        }
+    }
+
+    fn take_line(&mut self) -> Option<BytesMut> {
+        match self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
+            Some(at) => {
+                let line = self.buffer.split_to(self.scanned + at + 1);
+                self.scanned = 0;
+                Some(line)
+            }
+            None => {
+                self.scanned = self.buffer.len();
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A connection: TCP without delay, TLS to the instance that was meant, HTTP/1.1.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::CONNECT_TIMEOUT;
+use crate::error::Kind;
+use crate::inventory::Instance;
+use crate::tls::Identity;
+
+/// The most that is read ahead on a connection, in bytes.
+const MAX_BUFFER: usize = 64 << 10;
+
+/// A connection that takes one request at a time. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Wire {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    alert: AlertSlot,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Wire {
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Kind> {
+        if let Err(e) = self.sender.ready().await {
+            return Err(self.broken(&e));
+        }
+        self.sender.send_request(request).await.map_err(|e| self.broken(&e))
+    }
+
+    /// True while the connection may take another request.
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !self.driver.is_finished()
+    }
+
+    /// What a failed request means. The server's alert, when it sent one, says more than hyper can.
+    pub(super) fn broken(&self, error: &hyper::Error) -> Kind {
+        if let Some(kind) = self.alert.take() {
+            return kind;
+        }
+        explain(error)
+    }
+}
+
+/// What an error of hyper means.
+pub(super) fn explain(error: &hyper::Error) -> Kind {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return match io.get_ref().and_then(|tls| tls.downcast_ref::<rustls::Error>()) {
+                Some(tls) => Kind::from_tls(tls),
+                None => Kind::Broken(io.to_string()),
+            };
+        }
+        source = inner.source();
+    }
+    if error.is_parse() {
+        return Kind::Protocol(format!("the answer is not HTTP: {error}"));
+    }
+    Kind::Broken("it closed the connection".to_owned())
+}
+
+/// Connects to `instance`, or says why that is not possible.
+pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(instance, identity)).await {
+        Ok(result) => result,
+        Err(_) => Err(Kind::TimedOut("no connection within 5s")),
+    }
+}
+
+async fn dial_now(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
+    let tcp = connect(instance).await?;
+    let _ = tcp.set_nodelay(true);
+    let peer = tcp.peer_addr().map_err(Kind::Connect)?;
+    let connector = TlsConnector::from(identity.config_for(instance.id()));
+    // The verifier goes by the instance id; the name is only what the interface of rustls demands.
+    let tls = connector.connect(ServerName::IpAddress(peer.ip().into()), tcp).await.map_err(Kind::from_io)?;
+    let alert = AlertSlot::default();
+    let io = TokioIo::new(Watched { inner: tls, alert: alert.clone() });
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await.map_err(|e| explain(&e))?;
+    let driver = tokio::spawn(async move {
+        // Each failure reaches the request that it failed; an idle connection's end is no news.
+        let _ = connection.await;
+    });
+    Ok(Wire { sender, driver, alert })
+}
+
+/// Tries each address of the host, and keeps the error of the last.
+async fn connect(instance: &Instance) -> Result<TcpStream, Kind> {
+    let (host, port) = (instance.address.host(), instance.address.port());
+    let addresses: Vec<SocketAddr> = match host.parse() {
+        Ok(ip) => vec![SocketAddr::new(ip, port)],
+        Err(_) => tokio::net::lookup_host((host, port)).await.map_err(Kind::Unresolved)?.collect(),
+    };
+    let mut last = Kind::Unresolved(io::Error::other("the name has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => last = Kind::ConnectionRefused,
+            Err(e) => last = Kind::Connect(e),
+        }
+    }
+    Err(last)
+}
+
+/// The alert by which the server ended the connection, when it did.
+#[derive(Debug, Clone, Default)]
+struct AlertSlot(Arc<Mutex<Option<Kind>>>);
+
+impl AlertSlot {
+    fn note(&self, error: &io::Error) {
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            *self.0.lock().expect("no code panics while it holds this") = Some(Kind::from_tls(tls));
+        }
+    }
+
+    fn take(&self) -> Option<Kind> {
+        self.0.lock().expect("no code panics while it holds this").take()
+    }
+}
+
+/// In TLS 1.3 a server judges our certificate after the client's side of the handshake is done: its alert
+/// comes in place of the first answer, and may come after a write has already failed.
+struct Watched {
+    inner: TlsStream<TcpStream>,
+    alert: AlertSlot,
+}
+
+impl Watched {
+    fn note_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result {
+            self.alert.note(error);
+            let mut space = [0; 1024];
+            if let Poll::Ready(Err(waiting)) = Pin::new(&mut self.inner).poll_read(cx, &mut ReadBuf::new(&mut space)) {
+                self.alert.note(&waiting);
+            }
+        }
+        result
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
+        if let Err(error) = &result {
+            self.alert.note(error);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note_write(cx, result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.note_write(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,201 @@
+//! Why an instance did not give what was asked of it: one kind for each cause, so that nobody has to guess.
+
+use std::io;
+
+use packs_schema::name::InstanceId;
+use packs_schema::rest::{Code, Problem};
+use rustls::{AlertDescription, CertificateError};
+
+use crate::show::visible;
+use crate::tls::WrongInstance;
+
+/// An instance, and what went wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{instance} ({address}): {kind}")]
+pub struct Error {
+    /// Which instance was meant.
+    pub instance: InstanceId,
+    /// Where it was looked for.
+    pub address: String,
+    /// What went wrong.
+    pub kind: Kind,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Kind {
+    /// The host name has no address.
+    #[error("the host name is not known: {0}")]
+    Unresolved(io::Error),
+    /// Nothing listens there.
+    #[error("connection refused: nothing listens there")]
+    ConnectionRefused,
+    /// No answer in time.
+    #[error("timed out: {0}")]
+    TimedOut(&'static str),
+    /// The connection could not be made, for another reason.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// The server's certificate comes from an authority that we do not trust.
+    #[error("its certificate comes from an authority that is not in the configured CA file")]
+    UnknownAuthority,
+    /// The server's certificate has ended.
+    #[error("its certificate has expired")]
+    Expired,
+    /// The server's certificate has not begun.
+    #[error("its certificate is not valid yet")]
+    NotYetValid,
+    /// Another instance answered.
+    #[error("reached {reached}, not {wanted}")]
+    WrongInstance {
+        /// What its certificate names.
+        reached: String,
+        /// The instance that was meant.
+        wanted: InstanceId,
+    },
+    /// The server did not accept our certificate.
+    #[error("it refused our certificate: {0}")]
+    CertificateRefused(&'static str),
+    /// TLS failed for another reason.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The agent refused the request and said why.
+    #[error("{}", problem_line(.0))]
+    Problem(Box<Problem>),
+    /// The answer is not what the interface promises.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+}
+
+impl Kind {
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Kind::Unresolved(_) => "unresolved",
+            Kind::ConnectionRefused => "connection_refused",
+            Kind::TimedOut(_) => "timed_out",
+            Kind::Connect(_) => "connect_failed",
+            Kind::Broken(_) => "connection_broken",
+            Kind::UnknownAuthority => "unknown_authority",
+            Kind::Expired => "certificate_expired",
+            Kind::NotYetValid => "certificate_not_yet_valid",
+            Kind::WrongInstance { .. } => "reached_another_instance",
+            Kind::CertificateRefused(_) => "our_certificate_refused",
+            Kind::Tls(_) => "tls",
+            Kind::Problem(problem) => problem.code.as_str(),
+            Kind::Protocol(_) => "protocol_error",
+        }
+    }
+
+    /// What to do about it, when there is something to do.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Kind::Unresolved(_) => "check its address in the inventory",
+            Kind::ConnectionRefused => "check that the agent runs there, and its port in the inventory",
+            Kind::TimedOut(_) | Kind::Connect(_) => "check that the host is up and that no firewall is between",
+            Kind::UnknownAuthority => "give the authority that signed the agents' certificates with --ca",
+            Kind::Expired | Kind::NotYetValid => "issue a new certificate for it, and check both clocks",
+            Kind::WrongInstance { .. } => "its address may have gone to another instance: correct the inventory",
+            Kind::CertificateRefused(_) => {
+                "give a client certificate that is valid now and signed by the authority that the agent trusts, with --cert and --key"
+            }
+            Kind::Problem(problem) => return problem_hint(problem.code),
+            Kind::Broken(_) | Kind::Tls(_) | Kind::Protocol(_) => return None,
+        })
+    }
+
+    /// True if the agent itself answered, and refused.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Kind::Problem(_))
+    }
+
+    /// True if the same request may succeed a moment later: nothing was said about it.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Kind::ConnectionRefused | Kind::TimedOut(_) | Kind::Connect(_) | Kind::Broken(_) | Kind::Unresolved(_)
+        )
+    }
+
+    /// What an I/O error of an established or new connection means.
+    pub(crate) fn from_io(error: io::Error) -> Kind {
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Kind::from_tls(tls);
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
+            io::ErrorKind::TimedOut => Kind::TimedOut("the network gave up"),
+            io::ErrorKind::UnexpectedEof => Kind::Broken("it closed the connection".to_owned()),
+            _ => Kind::Broken(error.to_string()),
+        }
+    }
+
+    /// What an error of rustls means.
+    pub(crate) fn from_tls(error: &rustls::Error) -> Kind {
+        match error {
+            rustls::Error::InvalidCertificate(problem) => from_certificate(problem),
+            rustls::Error::AlertReceived(alert) => from_alert(*alert),
+            other => Kind::Tls(other.to_string()),
+        }
+    }
+}
+
+fn from_certificate(problem: &CertificateError) -> Kind {
+    match problem {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => Kind::UnknownAuthority,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Kind::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Kind::NotYetValid,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            Kind::Tls("its certificate is not one for servers".to_owned())
+        }
+        CertificateError::Other(other) => match other.0.downcast_ref::<WrongInstance>() {
+            Some(wrong) => Kind::WrongInstance {
+                reached: wrong.reached.clone().unwrap_or_else(|| "a server that names no instance".to_owned()),
+                wanted: wrong.wanted.clone(),
+            },
+            None => Kind::Tls(problem.to_string()),
+        },
+        other => Kind::Tls(format!("its certificate is not acceptable: {other}")),
+    }
+}
+
+fn from_alert(alert: AlertDescription) -> Kind {
+    match alert {
+        AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
+            Kind::CertificateRefused("it wants one and got none")
+        }
+        AlertDescription::UnknownCA => Kind::CertificateRefused("it does not trust its authority"),
+        AlertDescription::CertificateExpired => Kind::CertificateRefused("it has expired, or is not valid yet"),
+        AlertDescription::CertificateRevoked => Kind::CertificateRefused("it was revoked"),
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::DecryptError
+        | AlertDescription::AccessDenied => Kind::CertificateRefused("it is not acceptable there"),
+        other => Kind::Tls(format!("the server ended the connection with the alert {other:?}")),
+    }
+}
+
+fn problem_line(problem: &Problem) -> String {
+    let mut line = format!("{} ({})", visible(&problem.detail), problem.code);
+    for error in problem.errors.iter().take(100) {
+        line.push_str(&format!("\n    {}", visible(&error.to_string())));
+    }
+    line
+}
+
+fn problem_hint(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::Forbidden => "ask for a grant for this verb and action in the agent's grants.toml",
+        Code::UnknownAction | Code::UnknownPack => "`bolt actions` lists what can be run, `bolt packs` what is active",
+        Code::Busy => "another execution of its group runs: `bolt ps` shows it",
+        Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",
+        Code::InvalidParameters => "`bolt actions <action>` shows what it takes",
+        Code::InsufficientStorage => "free space on the instance's disk",
+        Code::WrongInstance => "its address may have gone to another instance: correct the inventory",
+        _ => return None,
+    })
+}

@@ -1,0 +1,300 @@
+//! Which instances there are: a TOML or JSON file, and the choice of some of them.
+//!
+//! ```toml
+//! [[instances]]
+//! id = "i-0abc"
+//! address = "10.0.0.7:8443"
+//! region = "us-east-1"
+//! zone = "us-east-1a"
+//! app = "cassandra"
+//! tags = { team = "dba" }
+//! ```
+//!
+//! Must never: select everything because nothing matched.
+
+mod select;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use packs_schema::facts::Facts;
+use packs_schema::name::InstanceId;
+use packs_schema::strict;
+use serde::{Deserialize, Serialize};
+
+pub use select::{Selection, SelectionError};
+
+use crate::files::{self, FileError};
+
+/// The largest inventory, in bytes: 100,000 instances with room to spare.
+const MAX_FILE: u64 = 64 << 20;
+
+/// Where an agent listens: `host:port`, `192.0.2.1:8443`, `[2001:db8::1]:8443`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
+/// Why a text is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address: write it as host:port, such as 10.0.0.7:8443 or [2001:db8::1]:8443")]
+pub struct AddressError(String);
+
+impl Address {
+    /// Parses `text`.
+    pub fn new(text: &str) -> Result<Address, AddressError> {
+        let wrong = || AddressError(text.chars().take(80).collect());
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().ok().filter(|port| *port != 0 && !text.ends_with('+')).ok_or_else(wrong)?;
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(six) => six.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?.to_string(),
+            None => host.to_owned(),
+        };
+        let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) && !host.starts_with('-');
+        if host.is_empty() || host.len() > 253 || !(named || host.parse::<std::net::Ipv6Addr>().is_ok()) {
+            return Err(wrong());
+        }
+        if host.contains(':') && !text.starts_with('[') {
+            return Err(wrong());
+        }
+        Ok(Address { host, port })
+    }
+
+    /// The host name or IP address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Address, AddressError> {
+        Address::new(text)
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+    fn try_from(text: String) -> Result<Address, AddressError> {
+        Address::new(&text)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.to_string()
+    }
+}
+
+/// One instance: what is known of it, and where its agent listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// What is known of it.
+    pub facts: Facts,
+    /// Where its agent listens.
+    pub address: Address,
+}
+
+impl Instance {
+    /// Its identity.
+    pub fn id(&self) -> &InstanceId {
+        &self.facts.id
+    }
+}
+
+/// One instance as the file has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: InstanceId,
+    address: Address,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    region: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    zone: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    app: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    cluster: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    group: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+}
+
+impl From<Entry> for Instance {
+    fn from(entry: Entry) -> Instance {
+        let Entry { id, address, region, zone, app, cluster, group, tags } = entry;
+        Instance { facts: Facts { id, region, zone, app, cluster, group, tags }, address }
+    }
+}
+
+impl From<&Instance> for Entry {
+    fn from(instance: &Instance) -> Entry {
+        let Facts { id, region, zone, app, cluster, group, tags } = instance.facts.clone();
+        Entry { id, address: instance.address.clone(), region, zone, app, cluster, group, tags }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<T> {
+    instances: Vec<T>,
+}
+
+/// Why a file is not an inventory.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// It could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not TOML or JSON with a list `instances`.
+    #[error("{path} is not an inventory: {problem}", path = path.display())]
+    Document {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One entry is wrong.
+    #[error("{path}: instance {number} ({id}): {problem}", path = path.display())]
+    Entry {
+        /// Which file.
+        path: PathBuf,
+        /// Its place in the list, from 1.
+        number: usize,
+        /// Its id, as far as it has one.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The instances that are known, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    instances: Vec<Instance>,
+}
+
+impl Inventory {
+    /// Reads a file: JSON when its name ends in `.json`, TOML otherwise.
+    pub fn load(path: &Path) -> Result<Inventory, InventoryError> {
+        let text = files::read_text(path, MAX_FILE)?;
+        Inventory::parse(path, &text)
+    }
+
+    /// Reads `text`, the content of `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Inventory, InventoryError> {
+        let document = |problem: String| InventoryError::Document { path: path.to_owned(), problem };
+        let entries: Vec<serde_json::Value> = if path.extension().is_some_and(|e| e == "json") {
+            let value = strict::parse(text.as_bytes()).map_err(|e| document(e.to_string()))?;
+            serde_json::from_value::<Document<_>>(value).map_err(|e| document(e.to_string()))?.instances
+        } else {
+            toml::from_str::<Document<_>>(text).map_err(|e| document(e.to_string()))?.instances
+        };
+        let mut instances: Vec<Instance> = Vec::with_capacity(entries.len());
+        let mut seen = HashSet::new();
+        for (number, value) in (1..).zip(entries) {
+            let id = value.get("id").and_then(|id| id.as_str()).unwrap_or("without an id").chars().take(80).collect();
+            let wrong = |problem| InventoryError::Entry { path: path.to_owned(), number, id, problem };
+            match serde_json::from_value::<Entry>(value) {
+                Err(e) => return Err(wrong(e.to_string())),
+                Ok(entry) if !seen.insert(entry.id.clone()) => {
+                    return Err(wrong("this id stands in the list twice: remove one of the two".to_owned()));
+                }
+                Ok(entry) => instances.push(entry.into()),
+            }
+        }
+        Ok(Inventory { instances })
+    }
+
+    /// An inventory of these instances, which must have different ids.
+    pub fn of(instances: Vec<Instance>) -> Inventory {
+        Inventory { instances }
+    }
+
+    /// The file that reads back as this inventory, in TOML.
+    pub fn to_toml(&self) -> String {
+        #[derive(Serialize)]
+        struct File {
+            instances: Vec<Entry>,
+        }
+        let file = File { instances: self.instances.iter().map(Entry::from).collect() };
+        toml::to_string(&file).expect("strings and maps of strings are TOML")
+    }
+
+    /// All of them.
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[[instances]]\nid = \"i-1\"\naddress = \"127.0.0.1:1\"\nzone = \"a\"\ntags = { team = \"dba\" }\n";
+
+    fn parse(name: &str, text: &str) -> Result<Inventory, String> {
+        Inventory::parse(Path::new(name), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn both_formats_read_and_write_back() {
+        let toml = parse("i.toml", GOOD).unwrap();
+        let json = parse(
+            "i.json",
+            r#"{"instances": [{"id": "i-1", "address": "127.0.0.1:1", "zone": "a", "tags": {"team": "dba"}}]}"#,
+        );
+        assert_eq!(json.unwrap(), toml);
+        assert_eq!(parse("i.toml", &toml.to_toml()).unwrap(), toml);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_entry() {
+        let twice = format!("{GOOD}{GOOD}");
+        for (text, parts) in [
+            (GOOD.replace("zone", "zon"), vec!["instance 1 (i-1)", "zon"]),
+            (twice, vec!["instance 2 (i-1)", "twice"]),
+            (GOOD.replace("127.0.0.1:1", "127.0.0.1"), vec!["i-1", "host:port"]),
+            (GOOD.replace("i-1", "../x"), vec!["../x", "instance id"]),
+            ("[[instance]]\n".to_owned(), vec!["instance"]),
+        ] {
+            let error = parse("hosts.toml", &text).unwrap_err();
+            assert!(error.contains("hosts.toml"), "{error}");
+            for part in parts {
+                assert!(error.contains(part), "{part:?} in {error}");
+            }
+        }
+        assert!(parse("i.json", r#"{"instances": [], "instances": []}"#).unwrap_err().contains("instances"));
+    }
+
+    #[test]
+    fn addresses() {
+        for good in ["a:1", "10.0.0.7:8443", "[::1]:80", "host-1.example.org:65535"] {
+            assert_eq!(Address::new(good).unwrap().to_string(), good);
+        }
+        for bad in ["", "a", "a:", ":1", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "-x:1", "a/b:1", "a:+1", "a\n:1"] {
+            assert!(Address::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

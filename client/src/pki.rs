@@ -1,0 +1,261 @@
+//! A small certificate authority, for those who have none: it names instances and principals.
+//!
+//! Comes in: a directory with `ca.pem` and `ca.key`, and a name. Goes out: a certificate and its key in
+//! PEM, signed by that authority. An instance's certificate serves TLS and names
+//! `bolt://instance/<id>`; a principal's starts TLS and names the principal; neither can do the other's
+//! part, or sign. Keys are ECDSA P-256.
+//!
+//! Must never: overwrite a file, or leave a key where others can read it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use packs_schema::name::{InstanceId, Principal};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use time::OffsetDateTime;
+
+use crate::files::{self, FileError};
+
+/// What stands before an instance id in the URI of its certificate.
+pub const INSTANCE_URI: &str = "bolt://instance/";
+/// The authority's certificate within its directory.
+pub const CA_CERTIFICATE: &str = "ca.pem";
+/// The authority's key within its directory.
+pub const CA_KEY: &str = "ca.key";
+/// The largest file that is read here, in bytes.
+const MAX_FILE: u64 = 256 << 10;
+
+/// Why a certificate could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The authority's files are not what they should be.
+    #[error("{path} is not a certificate authority's: {source}", path = path.display())]
+    Load {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rcgen::Error,
+    },
+    /// The certificate could not be signed.
+    #[error("cannot make a certificate for {subject}: {source}")]
+    Issue {
+        /// For whom.
+        subject: String,
+        /// Why not.
+        source: rcgen::Error,
+    },
+    /// The certificate would end before it begins.
+    #[error("the certificate would be valid from {0} to {1}: give it a longer life")]
+    Validity(OffsetDateTime, OffsetDateTime),
+}
+
+/// From when to when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment.
+    pub not_before: OffsetDateTime,
+    /// The last moment.
+    pub not_after: OffsetDateTime,
+}
+
+impl Validity {
+    /// From five minutes ago, for clocks that differ, until `days` from now.
+    pub fn days(days: u32) -> Validity {
+        let now = OffsetDateTime::now_utc();
+        Validity {
+            not_before: now - Duration::from_secs(300),
+            not_after: now + Duration::from_secs(u64::from(days) * 86_400),
+        }
+    }
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate.
+    pub cert_pem: String,
+    /// Its private key.
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+    }
+}
+
+impl Issued {
+    /// Writes `<stem>.pem` and `<stem>.key` (mode 0600) into `dir`, which is made when it is missing.
+    pub fn write(&self, dir: &Path, stem: &str) -> Result<(PathBuf, PathBuf), PkiError> {
+        let (certificate, key) = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
+        files::create_dir(dir)?;
+        files::refuse_existing(&[&certificate, &key])?;
+        files::write_new(&key, self.key_pem.as_bytes(), 0o600)?;
+        files::write_new(&certificate, self.cert_pem.as_bytes(), 0o644)?;
+        Ok((certificate, key))
+    }
+}
+
+/// A certificate authority that can sign.
+pub struct Authority {
+    cert_pem: String,
+    key_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new authority called `name`, valid for ten years.
+    pub fn create(name: &str) -> Result<Authority, PkiError> {
+        Authority::create_with(name, Validity::days(3650))
+    }
+
+    /// A new authority called `name`.
+    pub fn create_with(name: &str, validity: Validity) -> Result<Authority, PkiError> {
+        let failed = |source| PkiError::Issue { subject: name.to_owned(), source };
+        let mut params = params(name, validity)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().map_err(failed)?;
+        let key_pem = key.serialize_pem();
+        let cert_pem = CertifiedIssuer::self_signed(params, key).map_err(failed)?.pem();
+        Authority::from_pem(cert_pem, key_pem).map_err(failed)
+    }
+
+    /// The authority whose files lie in `dir`.
+    pub fn load(dir: &Path) -> Result<Authority, PkiError> {
+        let (certificate, key) = (dir.join(CA_CERTIFICATE), dir.join(CA_KEY));
+        let cert_pem = files::read_text(&certificate, MAX_FILE)?;
+        let key_pem = files::read_private_text(&key, MAX_FILE)?;
+        Authority::from_pem(cert_pem, key_pem).map_err(|source| PkiError::Load { path: dir.to_owned(), source })
+    }
+
+    fn from_pem(cert_pem: String, key_pem: String) -> Result<Authority, rcgen::Error> {
+        let issuer = Issuer::from_ca_cert_pem(&cert_pem, KeyPair::from_pem(&key_pem)?)?;
+        Ok(Authority { cert_pem, key_pem, issuer })
+    }
+
+    /// Writes `ca.pem` and `ca.key` (mode 0600) into `dir`, which is made when it is missing.
+    pub fn write(&self, dir: &Path) -> Result<(), PkiError> {
+        let issued = Issued { cert_pem: self.cert_pem.clone(), key_pem: self.key_pem.clone() };
+        issued.write(dir, "ca").map(|_| ())
+    }
+
+    /// The authority's own certificate: what agents and clients trust.
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+
+    /// A certificate by which the agent of `id` is known.
+    pub fn issue_instance(&self, id: &InstanceId, validity: Validity) -> Result<Issued, PkiError> {
+        self.issue_instance_at(id, &[], validity)
+    }
+
+    /// The same with `addresses` (host names or IP addresses) for programs that check these; Bolt does not.
+    pub fn issue_instance_at(
+        &self,
+        id: &InstanceId,
+        addresses: &[String],
+        validity: Validity,
+    ) -> Result<Issued, PkiError> {
+        let mut names = vec![format!("{INSTANCE_URI}{id}")];
+        names.extend_from_slice(addresses);
+        self.issue(id.as_str(), &names, ExtendedKeyUsagePurpose::ServerAuth, validity)
+    }
+
+    /// A certificate by which agents know the caller as `principal`.
+    pub fn issue_client(&self, principal: &Principal, validity: Validity) -> Result<Issued, PkiError> {
+        let names = [principal.to_string()];
+        self.issue(principal.as_str(), &names, ExtendedKeyUsagePurpose::ClientAuth, validity)
+    }
+
+    fn issue(
+        &self,
+        subject: &str,
+        names: &[String],
+        usage: ExtendedKeyUsagePurpose,
+        validity: Validity,
+    ) -> Result<Issued, PkiError> {
+        let failed = |source| PkiError::Issue { subject: subject.to_owned(), source };
+        let mut params = params(subject, validity)?;
+        params.subject_alt_names = names.iter().map(|name| alternative(name)).collect::<Result<_, _>>().map_err(failed)?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Ok(Issued { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+}
+
+fn params(subject: &str, validity: Validity) -> Result<CertificateParams, PkiError> {
+    let Validity { not_before, not_after } = validity;
+    if not_after <= not_before {
+        return Err(PkiError::Validity(not_before, not_after));
+    }
+    let mut params = CertificateParams::default();
+    let mut name = DistinguishedName::new();
+    // A common name has at most 64 characters (RFC 5280, upper bounds); the URI is what counts.
+    name.push(DnType::CommonName, subject.chars().take(64).collect::<String>());
+    params.distinguished_name = name;
+    (params.not_before, params.not_after) = (not_before, not_after);
+    Ok(params)
+}
+
+fn alternative(name: &str) -> Result<SanType, rcgen::Error> {
+    if name.contains("://") {
+        return Ok(SanType::URI(name.to_owned().try_into()?));
+    }
+    match name.parse() {
+        Ok(ip) => Ok(SanType::IpAddress(ip)),
+        Err(_) => Ok(SanType::DnsName(name.to_owned().try_into()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_authority_reads_back_and_signs() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca");
+        Authority::create("test").unwrap().write(&ca).unwrap();
+        let mode = std::fs::metadata(ca.join(CA_KEY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let again = Authority::load(&ca).unwrap();
+        let id = InstanceId::new("i-1").unwrap();
+        assert!(again.issue_instance_at(&id, &["127.0.0.1".into(), "localhost".into()], Validity::days(1)).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create("test").unwrap();
+        authority.write(dir.path()).unwrap();
+        let before = std::fs::read(dir.path().join(CA_KEY)).unwrap();
+        let error = Authority::create("other").unwrap().write(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("exists already"), "{error}");
+        assert_eq!(std::fs::read(dir.path().join(CA_KEY)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_life_that_ends_before_it_begins_is_refused() {
+        let now = OffsetDateTime::now_utc();
+        let validity = Validity { not_before: now, not_after: now - Duration::from_secs(1) };
+        assert!(matches!(Authority::create_with("x", validity), Err(PkiError::Validity(..))));
+    }
+}

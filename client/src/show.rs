@@ -1,0 +1,87 @@
+//! What agents answer, made safe and readable for people. What an instance sends is hostile until it
+//! went through [`visible`] or [`visible_lines`].
+
+use std::fmt::Write as _;
+
+/// `text` on one line: every control character, line breaks included, is shown and not obeyed.
+pub fn visible(text: &str) -> String {
+    clean(text, false)
+}
+
+/// `text` with its line breaks and tabs; every other control character is shown and not obeyed.
+pub fn visible_lines(text: &str) -> String {
+    clean(text, true)
+}
+
+/// Bytes as [`visible_lines`]; what is not UTF-8 is shown as `\xNN`.
+pub fn visible_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        shown.push_str(&visible_lines(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    shown
+}
+
+fn clean(text: &str, lines: bool) -> String {
+    if !text.chars().any(is_active) {
+        return text.to_owned();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\n' | '\t' if lines => shown.push(c),
+            // A line break of the other kind is a line break; a lone one would go back over the line.
+            '\r' if lines && characters.peek() == Some(&'\n') => {}
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            c if (c as u32) < 0x80 && is_active(c) => {
+                let _ = write!(shown, "\\x{:02x}", c as u32);
+            }
+            c if is_active(c) => {
+                let _ = write!(shown, "\\u{{{:x}}}", c as u32);
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// True for what moves the cursor, changes the terminal's state, or hides or reorders text.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn controls_are_shown() {
+        assert_eq!(visible("\x1b[2Jhi\x07\u{9b}x\u{202e}y"), "\\x1b[2Jhi\\x07\\u{9b}x\\u{202e}y");
+        assert_eq!(visible("a\nb"), "a\\nb");
+        assert_eq!(visible_lines("a\r\nb\rc\td"), "a\nb\\rc\td");
+        assert_eq!(visible_bytes(b"\xff\xc3\xa9\x1b"), "\\xff\u{e9}\\x1b");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_active_comes_through(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let shown = visible_bytes(&bytes);
+            prop_assert!(shown.chars().all(|c| c == '\n' || c == '\t' || !is_active(c)), "{shown:?}");
+        }
+
+        #[test]
+        fn one_line_stays_one(text in any::<String>()) {
+            prop_assert!(!visible(&text).chars().any(is_active));
+        }
+    }
+}
