@@ -1,1 +1,78 @@
-//! Authoring packs: scaffold, lint, test, build.
+//! Authoring a pack: scaffold, lint, build, and run one of its actions here.
+//!
+//! ```text
+//!  directory ──listing──▶ files ──lint──▶ findings
+//!                           └────build──▶ archive, the same bytes for the same files ──▶ repo::publish
+//! ```
+//!
+//! What is built passed the check that the agent makes before it activates; a pack with errors has no archive.
+
+mod archive;
+mod build;
+mod extract;
+mod lint;
+mod listing;
+mod scaffold;
+pub mod test;
+mod yaml;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use build::{BuiltPack, build, load};
+pub use lint::{LintReport, lint};
+pub use scaffold::scaffold;
+
+use packs_schema::finding::Finding;
+
+/// Why a pack could not be made, read or built.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// A file or directory.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried: `read`, `write`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The check found errors.
+    #[error("{} has errors, so it is not built:\n{}", path.display(), list(findings))]
+    Findings {
+        /// The pack's directory.
+        path: PathBuf,
+        /// Everything that was found.
+        findings: Vec<Finding>,
+    },
+    /// There is something already.
+    #[error("{} exists already; choose another name or directory", .0.display())]
+    Exists(PathBuf),
+    /// An archive that was not made by `bolt pack build`.
+    #[error("{} is not a pack's archive: {problem}; make one with `bolt pack build`", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A limit of what agents take.
+    #[error("the pack is too large: {0}")]
+    TooLarge(String),
+}
+
+impl PackError {
+    fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PackError {
+        let path = path.into();
+        move |source| PackError::File { what, path, source }
+    }
+}
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(|f| format!("  {f}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What is wrong with a pack's directory, and what will hurt.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use packs_schema::action::ActionFile;
+use packs_schema::contents::{self, CheckedPack, Kind, MAX_YAML, Reader};
+use packs_schema::finding::{Finding, runnable};
+use packs_schema::pack::PackFile;
+use packs_schema::param::Schema;
+
+use super::listing::{self, Listing};
+use super::{PackError, yaml};
+
+/// What [`lint`] has to say.
+#[derive(Debug)]
+pub struct LintReport {
+    /// The pack, when nothing is wrong with it.
+    pub checked: Option<CheckedPack>,
+    /// Everything found, errors first.
+    pub findings: Vec<Finding>,
+}
+
+impl LintReport {
+    /// True if nothing stops the pack from being built.
+    pub fn builds(&self) -> bool {
+        self.checked.is_some() && runnable(&self.findings)
+    }
+}
+
+/// Checks the pack in `directory`.
+pub fn lint(directory: &Path) -> Result<LintReport, PackError> {
+    let listing = listing::list(directory)?;
+    Ok(report(&listing))
+}
+
+pub(super) fn report(listing: &Listing) -> LintReport {
+    let mut reader = Files { root: &listing.root };
+    let (contents, (checked, found)) = contents::read(&listing.files, &mut reader);
+    let mut findings = listing.findings.clone();
+    findings.extend(found);
+    if let (Some(contents), Some(checked)) = (&contents, &checked) {
+        let mut script = |path: &str| {
+            let file = listing.files.iter().find(|f| f.path == path)?;
+            (file.kind == Kind::File && file.size <= MAX_YAML).then(|| reader.text(path).ok()).flatten()
+        };
+        findings.extend(contents::lint(contents, checked, &mut script));
+    }
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let checked = checked.filter(|_| runnable(&findings));
+    LintReport { checked, findings }
+}
+
+/// Reads the files below a directory.
+struct Files<'a> {
+    root: &'a Path,
+}
+
+impl Reader for Files<'_> {
+    fn text(&mut self, path: &str) -> Result<String, String> {
+        let mut text = String::new();
+        let file = File::open(self.root.join(path)).map_err(|e| e.to_string())?;
+        file.take(MAX_YAML + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+        Ok(text)
+    }
+    fn pack(&self, text: &str) -> Result<PackFile, String> {
+        yaml::parse(text)
+    }
+    fn action(&self, text: &str) -> Result<ActionFile, String> {
+        yaml::parse(text)
+    }
+    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
+        yaml::parse(text)
+    }
+}

@@ -1,0 +1,106 @@
+//! A pack's directory as the files that belong to the pack. What may not be in a pack is a finding; what
+//! editors and version control leave behind is passed over.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use packs_schema::contents::{HEAD, Kind, Listed, MAX_FILES, check_path};
+use packs_schema::finding::Finding;
+
+use super::PackError;
+
+/// Files and directories of a pack, sorted by path.
+pub(super) struct Listing {
+    pub(super) root: PathBuf,
+    pub(super) files: Vec<Listed>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Lists `root`. Links are never followed.
+pub(super) fn list(root: &Path) -> Result<Listing, PackError> {
+    let mut listing = Listing { root: root.to_owned(), files: Vec::new(), findings: Vec::new() };
+    walk(root, "", &mut listing)?;
+    listing.files.sort_by(|a, b| a.path.cmp(&b.path));
+    twins(&mut listing);
+    Ok(listing)
+}
+
+fn walk(directory: &Path, prefix: &str, listing: &mut Listing) -> Result<(), PackError> {
+    for entry in fs::read_dir(directory).map_err(PackError::file("read", directory))? {
+        let entry = entry.map_err(PackError::file("read", directory))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_left_behind(&name) {
+            continue;
+        }
+        if listing.files.len() >= MAX_FILES {
+            return Err(PackError::TooLarge(format!("it has more than {MAX_FILES} files")));
+        }
+        let path = format!("{prefix}{name}");
+        if let Err(error) = check_path(&path) {
+            listing.findings.push(Finding::error("bad_path", path, error.to_string()));
+            continue;
+        }
+        let full = entry.path();
+        let meta = fs::symlink_metadata(&full).map_err(PackError::file("read", &full))?;
+        if meta.is_dir() {
+            let kind = Kind::Directory;
+            listing.files.push(Listed { path: path.clone(), kind, size: 0, executable: false, head: Vec::new() });
+            walk(&full, &format!("{path}/"), listing)?;
+        } else if meta.is_file() {
+            let executable = meta.mode() & 0o100 != 0;
+            if meta.mode() & 0o6000 != 0 {
+                let message = "set-user-id and set-group-id bits do not survive in a pack; name an account in bolt.run_as";
+                listing.findings.push(Finding::error("set_id", path.clone(), message));
+            }
+            let head = head(&full)?;
+            listing.files.push(Listed { path, kind: Kind::File, size: meta.len(), executable, head });
+        } else {
+            let what = if meta.is_symlink() { "a link" } else { "a device, socket or pipe" };
+            let message = format!("it is {what}; a pack holds regular files and directories only");
+            listing.findings.push(Finding::error("special_file", path, message));
+        }
+    }
+    Ok(())
+}
+
+/// What tools leave behind and nobody means to publish.
+fn is_left_behind(name: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        ".git",
+        ".gitignore",
+        ".gitattributes",
+        ".gitkeep",
+        ".github",
+        ".editorconfig",
+        ".DS_Store",
+        "__pycache__",
+        ".pytest_cache",
+    ];
+    NAMES.contains(&name)
+        || name.ends_with('~')
+        || name.ends_with(".pyc")
+        || name.ends_with(".swp")
+        || name.starts_with(".#")
+        || (name.starts_with('#') && name.ends_with('#'))
+}
+
+fn head(path: &Path) -> Result<Vec<u8>, PackError> {
+    let mut head = Vec::with_capacity(HEAD);
+    let file = File::open(path).map_err(PackError::file("read", path))?;
+    file.take(HEAD as u64).read_to_end(&mut head).map_err(PackError::file("read", path))?;
+    Ok(head)
+}
+
+/// Paths that would be one on a file system without case.
+fn twins(listing: &mut Listing) {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for file in &listing.files {
+        if let Some(other) = seen.insert(file.path.to_ascii_lowercase(), &file.path) {
+            let message = format!("differs from {other} in case only; rename one");
+            listing.findings.push(Finding::error("case_twin", file.path.clone(), message));
+        }
+    }
+}

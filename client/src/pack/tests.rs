@@ -1,0 +1,123 @@
+//! Scaffold, lint and build on real directories.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use packs_schema::name::PackName;
+
+use super::*;
+
+fn pack(at: &Path) -> PathBuf {
+    let directory = at.join("demo");
+    scaffold(&PackName::new("demo").unwrap(), &directory).unwrap();
+    directory
+}
+
+fn codes(directory: &Path) -> Vec<String> {
+    lint(directory).unwrap().findings.iter().map(|f| f.code.clone()).collect()
+}
+
+#[test]
+fn a_new_pack_has_no_findings_and_is_never_written_over() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    assert_eq!(codes(&directory), [""; 0]);
+    let again = scaffold(&PackName::new("demo").unwrap(), &directory).unwrap_err();
+    assert!(matches!(again, PackError::Exists(_)), "{again}");
+}
+
+#[test]
+fn the_same_files_give_the_same_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let first = pack(temp.path());
+    fs::write(first.join("z.txt"), "z").unwrap();
+    fs::write(first.join("a.txt"), "a").unwrap();
+    // The same files, made in another order, at another time, with other permissions and what tools leave behind.
+    let second = temp.path().join("other");
+    fs::create_dir(&second).unwrap();
+    for name in ["a.txt", "z.txt", "pack.yaml"] {
+        fs::copy(first.join(name), second.join(name)).unwrap();
+        let file = fs::File::options().write(true).open(second.join(name)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)).unwrap();
+        fs::set_permissions(second.join(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::create_dir(second.join("actions")).unwrap();
+    for name in ["uptime.yaml", "uptime.sh"] {
+        fs::copy(first.join("actions").join(name), second.join("actions").join(name)).unwrap();
+    }
+    fs::set_permissions(second.join("actions/uptime.sh"), Permissions::from_mode(0o700)).unwrap();
+    for clutter in [".git", "__pycache__"] {
+        fs::create_dir(second.join(clutter)).unwrap();
+    }
+    for clutter in [".git/config", "actions/uptime.sh~", "x.pyc", ".gitignore"] {
+        fs::write(second.join(clutter), "clutter").unwrap();
+    }
+    let (first, second) = (build(&first).unwrap(), build(&second).unwrap());
+    assert_eq!(first.archive, second.archive);
+    assert_eq!(first.digest, second.digest);
+}
+
+#[test]
+fn a_change_of_content_or_run_bit_changes_the_digest() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    let before = build(&directory).unwrap().digest;
+    fs::set_permissions(directory.join("pack.yaml"), Permissions::from_mode(0o755)).unwrap();
+    let run_bit = build(&directory).unwrap().digest;
+    fs::write(directory.join("new.txt"), "").unwrap();
+    let file = build(&directory).unwrap().digest;
+    assert!(before != run_bit && run_bit != file);
+}
+
+#[test]
+fn what_may_not_be_in_a_pack_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    symlink("/etc/passwd", directory.join("link")).unwrap();
+    fs::write(directory.join(".hidden"), "").unwrap();
+    fs::write(directory.join("white space"), "").unwrap();
+    fs::write(directory.join("PACK.yaml"), "").unwrap();
+    let pipe = directory.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    fs::set_permissions(directory.join("actions/uptime.sh"), Permissions::from_mode(0o4755)).unwrap();
+    let found = codes(&directory);
+    assert_eq!(found.iter().filter(|c| *c == "special_file").count(), 2, "{found:?}");
+    assert_eq!(found.iter().filter(|c| *c == "bad_path").count(), 2, "{found:?}");
+    assert!(found.contains(&"case_twin".to_owned()) && found.contains(&"set_id".to_owned()), "{found:?}");
+    let error = build(&directory).unwrap_err();
+    assert!(error.to_string().contains("special_file"), "{error}");
+}
+
+#[test]
+fn a_yaml_error_names_its_file_and_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    let file = directory.join("actions/uptime.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text + "name: twice\n").unwrap();
+    let said = build(&directory).unwrap_err().to_string();
+    assert!(said.contains("actions/uptime.yaml: line 14"), "{said}");
+}
+
+#[test]
+fn an_archive_loads_as_its_directory_does_and_others_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let built = build(&pack(temp.path())).unwrap();
+    let file = temp.path().join("demo.tar.gz");
+    fs::write(&file, &built.archive).unwrap();
+    assert_eq!(load(&file).unwrap().digest, built.digest);
+    fs::write(&file, &built.archive[..built.archive.len() / 2]).unwrap();
+    assert!(matches!(load(&file).unwrap_err(), PackError::Archive { .. }));
+    fs::write(&file, "no archive").unwrap();
+    assert!(matches!(load(&file).unwrap_err(), PackError::Archive { .. }));
+}
+
+#[test]
+fn what_is_all_repetition_is_refused_where_it_is_built() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    fs::write(directory.join("zeros"), vec![0; 8 << 20]).unwrap();
+    assert!(matches!(build(&directory).unwrap_err(), PackError::TooLarge(_)));
+}
