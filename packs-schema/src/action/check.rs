@@ -11,8 +11,7 @@ use crate::param::{Parameters, Schema};
 use crate::quantity::{Bytes, Span};
 
 use super::{
-    Action, ActionFile, BoltSection, Class, Concurrency, EntryPoint, Limits, LimitsSection, Rate, Runner, WhenBusy,
-    runner,
+    Action, ActionFile, BoltSection, Class, Concurrency, EntryPoint, Limits, LimitsSection, Rate, WhenBusy, runner,
 };
 
 /// The longest time an action may take.
@@ -133,7 +132,7 @@ impl ActionFile {
                 let message = "immutable without a default: it never has a value";
                 found.push(Finding::warning("immutable_without_default", place.clone(), message));
             }
-            if holds_template(schema.default.as_ref()) {
+            if schema.default.as_ref().is_some_and(holds_template) {
                 let message = "the default is a Jinja template; Bolt evaluates none, compute it in the script";
                 found.push(Finding::error("template_default", place.clone(), message));
             }
@@ -180,8 +179,13 @@ fn check_secret(name: &str, schema: &Schema, at: &str) -> Option<Finding> {
     None
 }
 
-fn holds_template(default: Option<&Value>) -> bool {
-    default.and_then(Value::as_str).is_some_and(|text| text.contains("{{") || text.contains("{%"))
+fn holds_template(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("{{") || text.contains("{%"),
+        Value::Array(items) => items.iter().any(holds_template),
+        Value::Object(map) => map.values().any(holds_template),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Two parameters that would be one environment variable, or stand at one position.

@@ -11,8 +11,7 @@ use crate::param::Schema;
 
 use super::{ActionFile, Runner};
 
-const LOCAL: &[&str] =
-    &["content_version", "cwd", "debug", "env", "kwarg_op", "log_level", "sudo", "sudo_password", "timeout"];
+const LOCAL: &[&str] = &["content_version", "cwd", "debug", "env", "kwarg_op", "sudo", "sudo_password", "timeout"];
 const REMOTE: &[&str] = &[
     "bastion_host",
     "cwd",

@@ -8,7 +8,9 @@
 //!   non-ASCII white space as `\s`; the crate also counts non-ASCII letters for `\b`.
 //! - `multipleOf` reads both numbers as the decimals that they are written as. Beyond 2^53, and for
 //!   extreme exponents, the crate rounds to binary first and then says otherwise.
-//! - `1.0` is not an integer: draft 4, and StackStorm with it, goes by how the number is written.
+//! - An integer is one of 64 bits: `1.0` is none (draft 4 and StackStorm go by how the number is
+//!   written), and neither is a larger one, which has been rounded to a float when it was read. The
+//!   crate takes such a float for an integer.
 //!
 //! Of a secret, a problem tells neither its value, nor its length, nor the names of its properties.
 
