@@ -5,7 +5,8 @@
 //! targets/channels/<channel>/<pack>.json      a Channel: which version applies, and where
 //! ```
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::filter::Filter;
 use crate::name::{ChannelName, PackName, PackVersion};
@@ -22,7 +23,7 @@ pub struct Channel {
     /// The version that applies.
     pub version: PackVersion,
     /// To how many of the instances, in percent.
-    #[serde(default = "all")]
+    #[serde(default = "all", deserialize_with = "percent")]
     pub percent: u8,
     /// To which of them.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
@@ -31,6 +32,11 @@ pub struct Channel {
 
 fn all() -> u8 {
     100
+}
+
+fn percent<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    let given = u8::deserialize(from)?;
+    if given <= 100 { Ok(given) } else { Err(D::Error::custom(format_args!("percent must be at most 100, not {given}"))) }
 }
 
 /// The target name of a pack's archive.

@@ -31,7 +31,7 @@ pub struct Filter {
 
 /// Why a text is not an expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot read the expression at character {at}: {problem}\n  {text}\n  {marker}^", marker = " ".repeat(at.saturating_sub(1)))]
+#[error("cannot read the expression at character {at}: {problem}\n  {text}\n  {marker}^", marker = " ".repeat(at.saturating_sub(1).min(200)))]
 pub struct FilterError {
     text: String,
     at: usize,
@@ -109,7 +109,7 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn fail(&self, problem: impl Into<String>) -> FilterError {
         let before = self.text.get(..self.at).unwrap_or(self.text);
-        let text = self.text.chars().take(200).collect();
+        let text = crate::strict::shorten(self.text, 200);
         FilterError { text, at: before.chars().count() + 1, problem: problem.into() }
     }
 

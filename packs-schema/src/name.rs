@@ -182,8 +182,10 @@ name_type!(
 name_type!(
     /// The name of a local account, or a number: `cassandra`, `64100`.
     UserName, "user name",
-    "use 1 to 32 lower-case letters, digits, '_', '-' or '.', not beginning with '-' or '.'",
+    "use 1 to 32 lower-case letters, digits, '_', '-' or '.', not beginning with '-' or '.'; a number is below 4294967295",
+    // To setuid(2), 4294967295 means "leave it as it is".
     |t| (1..=32).contains(&t.len())
+        && (!t.bytes().all(|b| b.is_ascii_digit()) || t.parse().is_ok_and(|uid: u32| uid < u32::MAX))
         && !t.starts_with(['-', '.'])
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b))
 );

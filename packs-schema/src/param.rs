@@ -16,6 +16,7 @@ pub mod deliver;
 mod number;
 mod parse;
 mod pattern;
+mod read;
 mod redact;
 
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ pub enum Type {
 }
 
 /// One type or several; a value must be of one of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Types {
@@ -73,7 +74,7 @@ impl Types {
 }
 
 /// `required`: a boolean on a parameter or property (StackStorm), or the names of an object's required properties (draft 4).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Required {
@@ -84,7 +85,7 @@ pub enum Required {
 }
 
 /// `additionalProperties` and `additionalItems`: allowed or not, or a schema for them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Additional {
@@ -95,7 +96,7 @@ pub enum Additional {
 }
 
 /// `items`: one schema for all, or one for each place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Items {

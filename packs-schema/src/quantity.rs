@@ -14,6 +14,9 @@ pub struct QuantityError {
     example: &'static str,
 }
 
+/// The longest duration, a hundred years: what may be added to any clock without overflow.
+const MAX_DURATION: Duration = Duration::from_secs(36_525 * 86_400);
+
 fn wrong(given: &str, what: &'static str, example: &'static str) -> QuantityError {
     QuantityError { given: given.chars().take(40).collect(), what, example }
 }
@@ -41,7 +44,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, QuantityError> {
     number.and_then(|n| n.checked_mul(factor)).ok_or_else(fail)
 }
 
-/// Parses a duration: numbers with `ms`, `s`, `m`, `h` or `d`, largest unit first: `90s`, `1h30m`.
+/// Parses a duration: numbers with `ms`, `s`, `m`, `h` or `d`, largest unit first: `90s`, `1h30m`. At most a hundred years.
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     let fail = || wrong(text, "a duration", "90s, 10m or 1h30m");
     let (mut rest, mut total, mut below) = (text, Duration::ZERO, u64::MAX);
@@ -67,7 +70,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
         total = total.checked_add(Duration::from_millis(part)).ok_or_else(fail)?;
         rest = tail[letters..].trim_start();
     }
-    Ok(total)
+    at_most_a_century(total).ok_or_else(fail)
+}
+
+fn at_most_a_century(duration: Duration) -> Option<Duration> {
+    (duration <= MAX_DURATION).then_some(duration)
 }
 
 /// Writes a duration the way [`parse_duration`] reads it; a part below a millisecond is dropped.
@@ -186,7 +193,9 @@ quantity_serde!(
 quantity_serde!(
     Span,
     |t: &str| parse_duration(t).map(Span),
-    |n| Ok(Span(Duration::from_secs(n))),
+    |n: u64| at_most_a_century(Duration::from_secs(n))
+        .map(Span)
+        .ok_or_else(|| wrong(&n.to_string(), "a duration", "90s, 10m or 1h30m")),
     |s: &Span| show_duration(s.0),
     "^([0-9]+ *(ms|s|m|h|d) *)+$"
 );

@@ -37,7 +37,7 @@ pub mod file {
 ///
 /// ```text
 ///  queued ──▶ running ──▶ succeeded | failed | timed_out | killed | out_of_memory | error | interrupted | lost
-///     └─────────────────▶ killed | error | interrupted | expired
+///     └─────────────────▶ killed | error | interrupted | lost | expired
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]

@@ -4,6 +4,7 @@ use crate::finding::Finding;
 
 use super::bind::with_defaults;
 use super::check::check;
+use super::number::compare;
 use super::{Items, Required, Schema, Type};
 
 /// Annotations of JSON Schema that demand nothing.
@@ -42,6 +43,27 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
             "no value can be one of none; list at least one",
         ));
     }
+    if let Some(step) = schema.multiple_of.as_ref().filter(|step| step.as_f64().is_some_and(|step| step <= 0.0)) {
+        found.push(Finding::error(
+            "impossible",
+            format!("{at}.multipleOf"),
+            format!("nothing is a multiple of {step}; give a number above 0"),
+        ));
+    }
+    for (low, high, names) in [
+        (schema.min_length, schema.max_length, "minLength and maxLength"),
+        (schema.min_items, schema.max_items, "minItems and maxItems"),
+        (schema.min_properties, schema.max_properties, "minProperties and maxProperties"),
+    ] {
+        if low.zip(high).is_some_and(|(low, high)| low > high) {
+            found.push(Finding::error("impossible", at, format!("no value fits both {names}")));
+        }
+    }
+    if let (Some(low), Some(high)) = (&schema.minimum, &schema.maximum)
+        && compare(low, high).is_gt()
+    {
+        found.push(Finding::error("impossible", at, "no value fits both minimum and maximum"));
+    }
     let has = |t: Type| schema.types.as_ref().is_none_or(|types| types.as_slice().contains(&t));
     for (present, keyword, fits) in [
         (schema.pattern.is_some(), "pattern", has(Type::String)),
@@ -69,6 +91,11 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
                 format!("required property {name:?} is not among the properties"),
             ));
         }
+    }
+    for child in schema.children().filter(|child| child.immutable || child.position.is_some()) {
+        let keyword = if child.immutable { "immutable" } else { "position" };
+        let message = format!("{keyword} has no effect inside a parameter");
+        found.push(Finding::warning("keyword_without_effect", at, message));
     }
     for (name, child) in &schema.properties {
         walk(child, &format!("{at}.properties.{name}"), found);
