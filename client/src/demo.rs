@@ -1,1 +1,64 @@
-//! A small signed fleet on loopback, end to end.
+//! `bolt demo`: a small signed fleet on loopback, end to end, with nothing to set up.
+//!
+//! ```text
+//!  fleet     lays out a local site, publishes the packs, starts six agents
+//!  script    the story: what is shown, in which order, through the real command line
+//!  interrupt Ctrl-C becomes a flag that every wait looks at
+//!  keep      what `--keep` leaves behind, and `--stop` takes away
+//! ```
+//!
+//! Each step runs the same `bolt` that the user has, as a process, and prints its command line before it.
+
+mod fleet;
+mod interrupt;
+mod keep;
+mod packs;
+mod script;
+
+use std::path::PathBuf;
+
+use crate::cli::failure::{Exit, Failure};
+
+/// What `bolt demo` was asked.
+#[derive(Debug, Clone, Default)]
+pub struct DemoOptions {
+    /// Leave the fleet up.
+    pub keep: bool,
+    /// Where to put it; a new temporary directory when absent.
+    pub directory: Option<PathBuf>,
+}
+
+/// Shows the demo; with `keep` the fleet stays up and the end of the output says how to use and stop it.
+pub fn run(options: &DemoOptions) -> Result<Exit, Failure> {
+    let interrupt = interrupt::Interrupt::install()?;
+    let place = keep::Place::new(options)?;
+    let outcome = fleet::start(place.path(), &interrupt).and_then(|fleet| {
+        script::play(&fleet, &interrupt)?;
+        Ok(fleet)
+    });
+    match outcome {
+        Ok(fleet) if options.keep => {
+            let pids = fleet.detach();
+            place.leave_up(&pids)?;
+            Ok(Exit::Success)
+        }
+        Ok(fleet) => {
+            fleet.stop();
+            place.remove()?;
+            println!("\nThe fleet is down and its directory is gone. To keep it: bolt demo --keep");
+            Ok(Exit::Success)
+        }
+        // The fleet was dropped, and with it every process; the place goes when it is dropped.
+        Err(failure) if interrupt.is_set() => {
+            drop(failure);
+            eprintln!("\ninterrupted: the fleet is down");
+            Ok(Exit::Interrupted)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Ends a fleet that `bolt demo --keep` left up, and removes its directory.
+pub fn stop(directory: &std::path::Path) -> Result<Exit, Failure> {
+    keep::stop(directory)
+}

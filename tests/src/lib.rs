@@ -1,1 +1,16 @@
-//! Placeholder.
+//! What the end-to-end suites and the benchmarks stand on: drivers for the real binaries.
+//!
+//! - [`World`]: a temporary directory with an authority, a repository and agents in it.
+//! - [`PackSource`]: a pack, written by a test.
+//! - [`http`]: requests as no client of ours would send them.
+//! - [`Bolt`]: the `bolt` command.
+//! - [`skip`]: says loudly that a test could not run here, and why.
+
+mod bolt;
+pub mod http;
+mod pack;
+mod world;
+
+pub use bolt::{Bolt, Said};
+pub use pack::PackSource;
+pub use world::{World, binaries, is_root, limits_available, skip, spec};

@@ -1,0 +1,50 @@
+//! The packs that the demo publishes, carried in the binary.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use include_dir::{Dir, include_dir};
+
+use crate::cli::failure::{Exit, Failure};
+
+static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../packs-schema/examples");
+static DEMO: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/demo/pack");
+
+/// Writes the packs below `directory`; gives their names.
+pub fn unpack(directory: &Path) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for pack in EXAMPLES.dirs() {
+        let name = pack.path().display().to_string();
+        write(pack, pack.path(), &directory.join(&name))?;
+        names.push(name);
+    }
+    write(&DEMO, Path::new(""), &directory.join("demo"))?;
+    names.push("demo".to_owned());
+    Ok(names)
+}
+
+fn write(from: &Dir<'_>, root: &Path, to: &Path) -> Result<(), Failure> {
+    let fail = |path: &Path, e: std::io::Error| Failure::new(Exit::Storage, format!("cannot write {}: {e}", path.display()));
+    fs::create_dir_all(to).map_err(|e| fail(to, e))?;
+    for file in from.files() {
+        let relative = file.path().strip_prefix(root).expect("a file of the pack");
+        let path = to.join(relative);
+        // A binary carries no modes: what has a shebang is run.
+        let mode = if file.contents().starts_with(b"#!") { 0o755 } else { 0o644 };
+        fs::write(&path, file.contents()).map_err(|e| fail(&path, e))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(|e| fail(&path, e))?;
+    }
+    for directory in from.dirs() {
+        let relative = directory.path().strip_prefix(root).expect("a directory of the pack");
+        let below = to.join(relative);
+        fs::create_dir_all(&below).map_err(|e| fail(&below, e))?;
+        write_files(directory, root, to)?;
+    }
+    Ok(())
+}
+
+fn write_files(from: &Dir<'_>, root: &Path, to: &Path) -> Result<(), Failure> {
+    let relative = from.path().strip_prefix(root).expect("a directory of the pack");
+    write(from, from.path(), &to.join(relative))
+}

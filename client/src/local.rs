@@ -1,0 +1,95 @@
+//! A fleet of real agents on this host: an authority, a signed repository, and agents on loopback addresses.
+//!
+//! ```text
+//! <directory>/
+//!     pki/                    a throw-away authority, and the certificates of callers
+//!     keys/  repo/            keys and contents of the TUF repository
+//!     agents/<id>/etc|state|packs|run|agent.log
+//!     client.toml  inventory.toml
+//! ```
+//!
+//! The demo shows it, the end-to-end tests stand on it. Everything is what production runs: the same binaries, TLS,
+//! signatures and process split. As root the api and the sync run as accounts of their own
+//! ([`Accounts`]); as an ordinary user everything is that user.
+
+mod agent;
+mod site;
+
+use std::io;
+use std::path::PathBuf;
+
+pub(crate) use agent::end_executions;
+pub use agent::{AgentSpec, LocalAgent};
+pub use crate::repo::Published;
+pub use site::{Caller, OPERATOR, Site};
+
+/// What goes wrong while a fleet is laid out or started.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// A file could not be made or read.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried: `write`, `create`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A binary of the agent is not where it should be.
+    #[error("{} is not there; build everything with: cargo build --release --workspace", .0.display())]
+    NoBinary(PathBuf),
+    /// The authority failed.
+    #[error("cannot make certificates")]
+    Pki(#[from] crate::pki::PkiError),
+    /// The repository failed.
+    #[error("cannot make the repository")]
+    Repo(#[from] crate::repo::RepoError),
+    /// A pack failed.
+    #[error("cannot build the pack")]
+    Pack(#[from] crate::pack::PackError),
+    /// An agent ended, or did not become ready in time.
+    #[error("agent {id} {problem}; the end of its log:\n{log}")]
+    Agent {
+        /// Which.
+        id: String,
+        /// What it did.
+        problem: String,
+        /// The last lines of its log.
+        log: String,
+    },
+}
+
+fn file_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> LocalError {
+    let path = path.into();
+    move |source| LocalError::File { what, path, source }
+}
+
+/// The accounts of a fleet that root starts: numbers that belong to nobody, so that nothing has to be set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accounts {
+    /// The api's.
+    pub api: u32,
+    /// The sync's.
+    pub sync: u32,
+    /// That of actions that name none, and of accounts that this host does not have.
+    pub action: u32,
+}
+
+impl Accounts {
+    /// The accounts to use, when the current user is root.
+    pub fn detect() -> Option<Accounts> {
+        nix::unistd::geteuid().is_root().then_some(Accounts { api: 64_100, sync: 64_101, action: 64_102 })
+    }
+}
+
+/// The path of `bolt-agent` or `bolt-launch`: beside the running executable, or one directory above it (where
+/// cargo puts tests).
+pub fn binary(name: &str) -> Result<PathBuf, LocalError> {
+    let current = std::env::current_exe().map_err(file_error("find", "/proc/self/exe"))?;
+    let mut directories = current.ancestors().skip(1).take(2);
+    let beside = directories.next().unwrap_or(&current).join(name);
+    let above = directories.next().map(|d| d.join(name));
+    [Some(beside.clone()), above].into_iter().flatten().find(|path| path.is_file()).ok_or(LocalError::NoBinary(beside))
+}

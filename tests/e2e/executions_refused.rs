@@ -1,0 +1,164 @@
+//! What is accepted by nobody, or accepted and not started: each with its reason, and nothing left behind.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use bolt_client::local::LocalAgent;
+use bolt_tests::http::Call;
+use bolt_tests::{PackSource, World, is_root, limits_available, skip, spec};
+use packs_schema::rest::{Code, Execution};
+use packs_schema::run::State;
+use serde_json::json;
+
+use crate::calls::{done, ended, has_output, operator, refused, start, started};
+
+/// The directory of the active version of the probe pack.
+fn active(agent: &LocalAgent) -> PathBuf {
+    agent.directory().join("packs/probe/current").canonicalize().expect("the pack is active")
+}
+
+/// Runs `probe.hello`, which must end as an error whose reason names `reason`.
+async fn must_not_start(world: &World, agent: &LocalAgent, reason: &str) {
+    let execution = done(world, agent, "probe.hello", json!({})).await;
+    assert_eq!(execution.state, State::Error, "{execution:?}");
+    let text = execution.reason.expect("an error has a reason");
+    assert!(text.contains(reason), "{text:?} does not name {reason:?}");
+}
+
+#[tokio::test]
+async fn a_full_queue() {
+    let world = World::with_probe();
+    let agent = world.start(&spec("i-1").set("execution", "max_running", 1).set("execution", "max_queued", 2));
+    let running = started(&world, &agent, "probe.sleep", json!({})).await;
+    has_output(&world, &agent, &running).await;
+    for _ in 0..2 {
+        started(&world, &agent, "probe.hello", json!({})).await;
+    }
+    let answer = start(&world, &agent, "probe.hello", json!({})).await;
+    refused(&answer, Code::QueueFull, "2");
+    assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    let killed = operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
+    assert_eq!(killed.status, 202, "{}", killed.text());
+    assert_eq!(ended(&world, &agent, &running).await.state, State::Killed);
+    // What waited runs now.
+    let all: packs_schema::rest::Page<Execution> = operator(&world, &agent, Call::get("/v1/executions")).await.json();
+    for execution in all.items.iter().filter(|e| e.action.as_str() == "probe.hello") {
+        assert_eq!(ended(&world, &agent, execution).await.state, State::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn a_busy_exclusive_group() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let first = started(&world, &agent, "probe.alone", json!({})).await;
+    has_output(&world, &agent, &first).await;
+    refused(&start(&world, &agent, "probe.alone", json!({})).await, Code::Busy, "alone");
+    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", first.id), "")).await;
+    assert_eq!(ended(&world, &agent, &first).await.state, State::Killed);
+    let second = started(&world, &agent, "probe.alone", json!({})).await;
+    has_output(&world, &agent, &second).await;
+}
+
+#[tokio::test]
+async fn an_entry_point_that_is_missing() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    fs::remove_file(active(&agent).join("actions/hello.sh")).unwrap();
+    must_not_start(&world, &agent, "hello.sh").await;
+}
+
+#[tokio::test]
+async fn an_entry_point_that_is_not_executable() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let path = active(&agent).join("actions/hello.sh");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    must_not_start(&world, &agent, "execut").await;
+}
+
+#[tokio::test]
+async fn an_entry_point_outside_the_pack() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let path = active(&agent).join("actions/hello.sh");
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/bin/true", &path).unwrap();
+    must_not_start(&world, &agent, "hello.sh").await;
+    // And one that its definition puts outside.
+    let definition = active(&agent).join(".bolt/actions/hello.json");
+    let text = fs::read_to_string(&definition).unwrap().replace("hello.sh", "../../../../bin/true");
+    fs::write(&definition, text).unwrap();
+    must_not_start(&world, &agent, "").await;
+}
+
+#[tokio::test]
+async fn an_entry_point_that_others_may_write() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let path = active(&agent).join("actions/hello.sh");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o757)).unwrap();
+    must_not_start(&world, &agent, "writ").await;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+    must_not_start(&world, &agent, "writ").await;
+}
+
+#[tokio::test]
+async fn an_entry_point_of_another_owner() {
+    if !is_root() {
+        return skip("an_entry_point_of_another_owner", "giving files away needs root");
+    }
+    let world = World::with_probe();
+    let agent = world.agent();
+    let path = active(&agent).join("actions/hello.sh");
+    std::os::unix::fs::chown(&path, Some(65_000), None).unwrap();
+    must_not_start(&world, &agent, "65000").await;
+}
+
+#[tokio::test]
+async fn an_account_that_does_not_exist() {
+    if !is_root() {
+        return skip("an_account_that_does_not_exist", "running as another account needs root");
+    }
+    let world = World::empty();
+    let yaml = "bolt: {class: diagnostic, run_as: no-such-account}";
+    world.publish(&PackSource::new("probe", "1.0.0").action("hello", yaml, "#!/bin/sh\n"));
+    let agent = world.agent();
+    must_not_start(&world, &agent, "no-such-account").await;
+}
+
+#[tokio::test]
+async fn no_limits_where_they_are_required() {
+    let world = World::with_probe();
+    let mut spec = spec("i-1").set("execution", "require_limits", true);
+    if is_root() {
+        // Root on this host can cap; a cgroup that is not there takes that away.
+        spec = spec.set("execution", "cgroup", "/no/such/bolt/cgroup");
+    }
+    let agent = world.start(&spec);
+    must_not_start(&world, &agent, "require_limits").await;
+}
+
+#[tokio::test]
+async fn memory_and_processes_beyond_the_limits() {
+    if !limits_available() {
+        return skip("memory_and_processes_beyond_the_limits", "limits need root and the memory and pids controllers");
+    }
+    let world = World::empty();
+    let eat = "#!/usr/bin/env python3\nx = []\nwhile True:\n    x.append(bytearray(1 << 20))\n";
+    let fork = "#!/usr/bin/env python3\nimport os, sys, time\nn = 0\ntry:\n    while n < 500:\n        if os.fork() == 0:\n            \
+                time.sleep(600)\n            os._exit(0)\n        n += 1\nexcept OSError:\n    print('stopped at', n)\n    sys.exit(3)\n";
+    let pack = PackSource::new("probe", "1.0.0")
+        .action("eat", "bolt: {class: diagnostic, limits: {memory: 32MiB}}", eat)
+        .action("fork", "bolt: {class: diagnostic, grace: 100ms, limits: {pids: 20}}", fork);
+    world.publish(&pack);
+    let agent = world.agent();
+    let eaten = done(&world, &agent, "probe.eat", json!({})).await;
+    assert_eq!(eaten.state, State::OutOfMemory, "{eaten:?}");
+    assert!(eaten.usage.unwrap().peak_memory_bytes.unwrap() <= 33 << 20, "{eaten:?}");
+    let forked = done(&world, &agent, "probe.fork", json!({})).await;
+    assert_eq!((forked.state, forked.exit_status), (State::Failed, Some(3)), "{forked:?}");
+    assert_eq!(forked.leftovers.unwrap().after_subreaper, 0, "{forked:?}");
+}

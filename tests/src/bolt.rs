@@ -1,0 +1,61 @@
+//! The `bolt` command, as a user runs it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use bolt_client::local::binary;
+
+/// The `bolt` command with a configuration.
+#[derive(Debug, Clone)]
+pub struct Bolt {
+    config: PathBuf,
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Bolt {
+    /// With `client.toml` at `config`.
+    pub fn new(config: &Path) -> Bolt {
+        Bolt { config: config.to_owned() }
+    }
+
+    /// The command with `arguments`, not yet run.
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Command {
+        let mut command = Command::new(binary("bolt").expect("bolt is built"));
+        command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Said {
+        Said::from(self.command(arguments).output().expect("bolt can be run"))
+    }
+
+    /// Runs it with `--json`, and reads what it printed.
+    pub fn json<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> (i32, serde_json::Value) {
+        let output = self.command(arguments).arg("--json").output().expect("bolt can be run");
+        let said = Said::from(output);
+        let value = serde_json::from_str(&said.stdout);
+        (said.code, value.unwrap_or_else(|e| panic!("not JSON ({e}): {said:?}")))
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Said {
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Requests as no client of ours would send them: over real TLS, with any certificate, any bytes.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bolt_client::local::Caller;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use packs_schema::rest::Problem;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.text()))
+    }
+
+    /// The body as a problem; its status and media type must be the answer's.
+    pub fn problem(&self) -> Problem {
+        assert_eq!(self.headers.get(CONTENT_TYPE).map(|v| v.as_bytes()), Some(&b"application/problem+json"[..]), "{self:?}");
+        let problem: Problem = self.json();
+        assert_eq!(problem.status, self.status.as_u16(), "{problem:?}");
+        problem
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// What a request is made of.
+#[derive(Debug, Clone)]
+pub struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Call {
+    /// A GET.
+    pub fn get(path: &str) -> Call {
+        Call { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// A POST of JSON.
+    pub fn post(path: &str, body: impl Into<Vec<u8>>) -> Call {
+        let call = Call { method: Method::POST, body: body.into(), ..Call::get(path) };
+        call.header("content-type", "application/json")
+    }
+
+    /// Another method.
+    pub fn method(method: Method, path: &str) -> Call {
+        Call { method, ..Call::get(path) }
+    }
+
+    /// Sets a header, in place of one with the same name.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Call {
+        self.headers.retain(|(other, _)| other != name);
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// Sends one request over a new connection with `identity`'s certificate, or none. The error is the
+/// connection's: a refused handshake.
+pub async fn send(address: SocketAddr, identity: Option<&Caller>, call: Call) -> Result<Answer, String> {
+    send_with(address, identity, &TLS13, call).await
+}
+
+/// [`send`] with a version of TLS.
+pub async fn send_with(
+    address: SocketAddr,
+    identity: Option<&Caller>,
+    version: &'static SupportedProtocolVersion,
+    call: Call,
+) -> Result<Answer, String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let stream = TcpStream::connect(address).await.map_err(|e| text(&e))?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config(identity, version)));
+    let name = ServerName::try_from("agent.invalid").expect("a valid name");
+    let stream = connector.connect(name, stream).await.map_err(|e| text(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder().method(call.method).uri(call.path).header("host", "agent");
+    for (name, value) in call.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Full::new(Bytes::from(call.body))).map_err(|e| text(&e))?;
+    let response = match sender.send_request(request).await {
+        Ok(response) => response,
+        Err(e) => {
+            // In TLS 1.3 a refused client certificate shows at the first read.
+            let why = connection.await.map_or_else(|e| text(&e), |ended| ended.map_or_else(|e| format!("{e:?}"), |()| text(&e)));
+            return Err(why);
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|e| text(&e))?.to_bytes();
+    connection.abort();
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+/// A TLS configuration that takes any server.
+fn config(identity: Option<&Caller>, version: &'static SupportedProtocolVersion) -> ClientConfig {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[version])
+        .expect("the provider has this version")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
+    match identity {
+        Some(identity) => {
+            let chain = CertificateDer::pem_slice_iter(&read(&identity.certificate))
+                .collect::<Result<Vec<_>, _>>()
+                .expect("the certificate is PEM");
+            let key = PrivateKeyDer::from_pem_slice(&read(&identity.key)).expect("the key is PEM");
+            builder.with_client_auth_cert(chain, key).expect("certificate and key fit")
+        }
+        None => builder.with_no_client_auth(),
+    }
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// These tests are about what the agent checks.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,121 @@
+//! A temporary directory with an authority, a repository and agents in it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bolt_client::local::{AgentSpec, LocalAgent, Published, Site};
+use packs_schema::facts::Facts;
+use packs_schema::name::{ChannelName, InstanceId};
+
+use crate::{Bolt, PackSource};
+
+/// A test's own fleet. What it started ends when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    /// Its authority and repository.
+    pub site: Site,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    /// An authority and an empty repository.
+    pub fn empty() -> World {
+        binaries();
+        let directory = tempfile::Builder::new().prefix("bolt-test-").tempdir().expect("a temporary directory");
+        let site = Site::create(directory.path()).expect("the site can be laid out");
+        World { site, directory }
+    }
+
+    /// An authority, and a repository with the probe pack in `prod`.
+    pub fn with_probe() -> World {
+        let world = World::empty();
+        world.publish(&PackSource::probe());
+        world
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Publishes a pack to `prod`.
+    pub fn publish(&self, pack: &PackSource) -> Published {
+        let sources = self.path().join("sources");
+        let directory = pack.write(&sources);
+        self.site.publish(&directory, &prod()).expect("the pack can be published")
+    }
+
+    /// Starts an agent with nothing special about it, called `i-1`.
+    pub fn agent(&self) -> LocalAgent {
+        self.start(&spec("i-1"))
+    }
+
+    /// Starts an agent.
+    pub fn start(&self, spec: &AgentSpec) -> LocalAgent {
+        LocalAgent::start(&self.site, spec).unwrap_or_else(|e| panic!("{}", chain(&e)))
+    }
+
+    /// The operator's `bolt`, with these agents in its inventory.
+    pub fn bolt(&self, agents: &[&LocalAgent]) -> Bolt {
+        Bolt::new(&self.site.write_client(agents.iter().copied()).expect("the client's files can be written"))
+    }
+
+    /// A new empty directory that other accounts can read.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(&path).expect("the directory can be made");
+        path
+    }
+}
+
+/// An agent that follows `prod`.
+pub fn spec(id: &str) -> AgentSpec {
+    AgentSpec::new(Facts::of(InstanceId::new(id).expect("a valid id")))
+}
+
+fn prod() -> ChannelName {
+    ChannelName::new("prod").expect("a valid name")
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text += &format!(": {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// True when the tests run as root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// True when this account can cap what it runs: it is root, and the host has a memory and a pids controller.
+pub fn limits_available() -> bool {
+    let controllers = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    is_root() && ["memory", "pids"].iter().all(|name| controllers.lines().any(|line| line.starts_with(name)))
+}
+
+/// Says loudly that a test could not run here: past the test runner's capture.
+pub fn skip(test: &str, why: &str) {
+    drop(writeln!(std::io::stderr(), "SKIPPED {test}: {why}"));
+}
+
+/// Makes sure that the binaries are those of this source: cargo builds none of another package for a test.
+pub fn binaries() {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let Some(cargo) = std::env::var_os("CARGO") else { return };
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "--bins", "-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
+        assert!(status.success(), "the binaries cannot be built");
+    });
+}
