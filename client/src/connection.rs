@@ -22,6 +22,7 @@ use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
 
+pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};
 pub use routes::{ExecutionQuery, OutputFrom};
 pub use stream::{ByteStream, Lines};
@@ -70,7 +71,7 @@ impl Agent {
         *self.idle.lock().expect("no code panics while it holds this") = Some(wire);
     }
 
-    fn error(&self, kind: Kind) -> Error {
+    pub(crate) fn error(&self, kind: Kind) -> Error {
         Error { instance: self.instance.id().clone(), address: self.instance.address.to_string(), kind }
     }
 }

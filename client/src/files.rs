@@ -68,9 +68,7 @@ pub fn read_private_text(path: &Path, limit: u64) -> Result<String, FileError> {
 
 fn read_open(path: &Path, file: File, limit: u64) -> Result<String, FileError> {
     let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }

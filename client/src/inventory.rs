@@ -49,7 +49,8 @@ impl Address {
     pub fn new(text: &str) -> Result<Address, AddressError> {
         let wrong = || AddressError(text.chars().take(80).collect());
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().ok().filter(|port| *port != 0 && !text.ends_with('+')).ok_or_else(wrong)?;
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        let port = port.parse().ok().filter(|port| digits && *port != 0).ok_or_else(wrong)?;
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(six) => six.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?.to_string(),
             None => host.to_owned(),
@@ -252,7 +253,8 @@ impl Inventory {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "[[instances]]\nid = \"i-1\"\naddress = \"127.0.0.1:1\"\nzone = \"a\"\ntags = { team = \"dba\" }\n";
+    const GOOD: &str =
+        "[[instances]]\nid = \"i-1\"\naddress = \"127.0.0.1:1\"\nzone = \"a\"\ntags = { team = \"dba\" }\n";
 
     fn parse(name: &str, text: &str) -> Result<Inventory, String> {
         Inventory::parse(Path::new(name), text).map_err(|e| e.to_string())
@@ -293,7 +295,8 @@ mod tests {
         for good in ["a:1", "10.0.0.7:8443", "[::1]:80", "host-1.example.org:65535"] {
             assert_eq!(Address::new(good).unwrap().to_string(), good);
         }
-        for bad in ["", "a", "a:", ":1", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "-x:1", "a/b:1", "a:+1", "a\n:1"] {
+        for bad in ["", "a", "a:", ":1", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "-x:1", "a/b:1", "a:+1", "a\n:1"]
+        {
             assert!(Address::new(bad).is_err(), "{bad:?}");
         }
     }

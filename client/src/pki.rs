@@ -189,7 +189,8 @@ impl Authority {
     ) -> Result<Issued, PkiError> {
         let failed = |source| PkiError::Issue { subject: subject.to_owned(), source };
         let mut params = params(subject, validity)?;
-        params.subject_alt_names = names.iter().map(|name| alternative(name)).collect::<Result<_, _>>().map_err(failed)?;
+        params.subject_alt_names =
+            names.iter().map(|name| alternative(name)).collect::<Result<_, _>>().map_err(failed)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];

@@ -6,9 +6,9 @@ use packs_schema::name::ExecutionId;
 use packs_schema::rest::OutputChunk;
 use packs_schema::run::output::Stream;
 
+use super::Agent;
 use super::routes::OutputFrom;
 use super::stream::Lines;
-use super::Agent;
 use crate::error::Error;
 
 /// How often in a row a broken connection is replaced before following gives up.

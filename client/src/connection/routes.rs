@@ -11,9 +11,9 @@ use packs_schema::run::State;
 use packs_schema::run::output::Stream;
 use serde_json::Value;
 
+use super::Agent;
 use super::call::Call;
 use super::stream::{ByteStream, Lines};
-use super::Agent;
 use crate::error::{Error, Kind};
 
 /// Which executions are wanted; without any condition all that the caller may see.
@@ -126,12 +126,7 @@ impl Agent {
     }
 
     /// `GET /v1/executions/{id}/output`: both streams as they came.
-    pub async fn output(
-        &self,
-        id: &ExecutionId,
-        from: OutputFrom,
-        follow: bool,
-    ) -> Result<Lines<OutputChunk>, Error> {
+    pub async fn output(&self, id: &ExecutionId, from: OutputFrom, follow: bool) -> Result<Lines<OutputChunk>, Error> {
         let mut call = Call::get(format!("/v1/executions/{id}/output"));
         if follow {
             call = call.query("follow", "true");

@@ -43,10 +43,14 @@ impl InstanceVerifier {
             return Ok(());
         }
         // The names come from a certificate of our own authority, but end up on a terminal all the same.
-        let ids: Vec<String> = named.iter().take(4).map(|id| match InstanceId::new(*id) {
-            Ok(id) => id.to_string(),
-            Err(_) => "something that is no instance id".to_owned(),
-        }).collect();
+        let ids: Vec<String> = named
+            .iter()
+            .take(4)
+            .map(|id| match InstanceId::new(*id) {
+                Ok(id) => id.to_string(),
+                Err(_) => "something that is no instance id".to_owned(),
+            })
+            .collect();
         let reached = (!ids.is_empty()).then(|| ids.join(" and "));
         let wrong = WrongInstance { wanted: self.wanted.clone(), reached };
         Err(CertificateError::Other(OtherError(Arc::new(wrong))).into())

@@ -1,0 +1,161 @@
+//! One instance of a run: start, wait for the end, fetch the output.
+
+use std::time::Duration;
+
+use packs_schema::name::{ExecutionId, RunId};
+use packs_schema::rest::{CreateExecution, Execution};
+use packs_schema::run::StreamTotals;
+use packs_schema::run::output::Stream;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Ending, Event, Output, start_key};
+use crate::connection::{Agent, pause};
+use crate::error::{Error, Kind};
+use crate::inventory::Instance;
+use crate::tls::Identity;
+
+/// How often a start is sent before the instance counts as unreachable.
+const START_ATTEMPTS: u32 = 3;
+/// How often in a row waiting may fail before contact counts as lost: about half a minute with its pauses.
+const WAIT_ATTEMPTS: u32 = 10;
+/// How long the start waits for the end: most actions need one request, and the id of a long one is known soon.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// How long each further request waits for the end.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Runs `create` on `instance` to its end. Always `Some`; a panic is the caller's to see.
+pub(super) async fn start(
+    target: usize,
+    instance: Instance,
+    identity: Identity,
+    run: RunId,
+    create: CreateExecution,
+    output_limit: usize,
+    tell: UnboundedSender<Event>,
+) -> Option<Ending> {
+    let agent = Agent::new(&instance, &identity);
+    let tell = |event| {
+        // A caller that no longer listens has dropped the run; what was started goes on.
+        let _ = tell.send(event);
+    };
+    let execution = match accept(target, &agent, &run, &create, &tell).await {
+        Ok(execution) => execution,
+        Err(ending) => return Some(ending),
+    };
+    tell(Event::Accepted { target, execution: execution.id.clone() });
+    let id = execution.id.clone();
+    Some(match wait(target, &agent, execution, &tell).await {
+        Ok(ended) => {
+            let output = fetch(&agent, &ended, output_limit).await;
+            Ending::Ended(Box::new(ended), output)
+        }
+        Err(error) => Ending::Unreachable { error, execution: Some(id), may_run: true },
+    })
+}
+
+/// Sends the start until it is answered. The key makes all attempts one start.
+async fn accept(
+    target: usize,
+    agent: &Agent,
+    run: &RunId,
+    create: &CreateExecution,
+    tell: &impl Fn(Event),
+) -> Result<Execution, Ending> {
+    let key = start_key(run, agent.instance().id());
+    let mut may_run = false;
+    for attempt in 1.. {
+        let error = match agent.create(create, Some(&key), Some(FIRST_WAIT)).await {
+            Ok(execution) => match check(agent, create, execution) {
+                Ok(execution) => return Ok(execution),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        match &error.kind {
+            kind if kind.is_refusal() => return Err(Ending::Refused(error)),
+            // Nothing was sent, or nothing was accepted, when there was no connection.
+            Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) => may_run = true,
+            _ => {}
+        }
+        if attempt >= START_ATTEMPTS || !is_worth_repeating(&error.kind) {
+            return Err(Ending::Unreachable { error, execution: None, may_run });
+        }
+        tell(Event::Retrying { target, problem: error.kind.to_string() });
+        tokio::time::sleep(pause(attempt)).await;
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// A host that does not answer at all is not asked again: five seconds each add up over a fleet.
+fn is_worth_repeating(kind: &Kind) -> bool {
+    matches!(kind, Kind::Broken(_) | Kind::TimedOut("no answer") | Kind::TimedOut("the answer stopped midway"))
+}
+
+/// An answer about something else would end up in the wrong place.
+fn check(agent: &Agent, create: &CreateExecution, execution: Execution) -> Result<Execution, Error> {
+    if &execution.instance == agent.instance().id() && execution.action == create.action && execution.run == create.run
+    {
+        return Ok(execution);
+    }
+    Err(agent.error(Kind::Protocol("it answered with another execution than the one that was asked for".to_owned())))
+}
+
+/// Waits until `execution` has ended, also across restarts of the agent.
+async fn wait(
+    target: usize,
+    agent: &Agent,
+    mut execution: Execution,
+    tell: &impl Fn(Event),
+) -> Result<Execution, Error> {
+    let mut failed = 0;
+    while !execution.state.is_terminal() {
+        match agent.execution(&execution.id, Some(WAIT)).await {
+            Ok(now) if now.id == execution.id => {
+                failed = 0;
+                execution = now;
+            }
+            Ok(_) => return Err(agent.error(Kind::Protocol("it answered with another execution".to_owned()))),
+            Err(error) => {
+                failed += 1;
+                let unavailable = matches!(&error.kind, Kind::Problem(p) if p.status == 503);
+                if failed > WAIT_ATTEMPTS || !(error.kind.is_transient() || unavailable) {
+                    return Err(error);
+                }
+                tell(Event::Retrying { target, problem: error.kind.to_string() });
+                tokio::time::sleep(pause(failed)).await;
+            }
+        }
+    }
+    Ok(execution)
+}
+
+/// The beginning of both streams. What cannot be fetched is said, and does not change how it ended.
+async fn fetch(agent: &Agent, execution: &Execution, limit: usize) -> Output {
+    let mut output = Output::default();
+    if limit == 0 {
+        return output;
+    }
+    for stream in Stream::ALL {
+        let (totals, bytes) = match stream {
+            Stream::Stdout => (execution.stdout, &mut output.stdout),
+            Stream::Stderr => (execution.stderr, &mut output.stderr),
+        };
+        if totals.is_some_and(|totals: StreamTotals| totals.written_bytes == 0) {
+            continue;
+        }
+        match read(agent, &execution.id, stream, limit).await {
+            Ok((read, more)) => {
+                *bytes = read;
+                output.truncated |= more || totals.is_some_and(|totals| totals.dropped_bytes > 0);
+            }
+            Err(error) => output.problem = Some(error.kind.to_string()),
+        }
+    }
+    output
+}
+
+async fn read(agent: &Agent, id: &ExecutionId, stream: Stream, limit: usize) -> Result<(Vec<u8>, bool), Error> {
+    let late = || agent.error(Kind::TimedOut("no output within 60s"));
+    let reading = async { agent.stream(id, stream, 0, false).await?.collect(limit).await };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap_or_else(|_| Err(late()))
+}
