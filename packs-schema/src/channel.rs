@@ -36,7 +36,11 @@ fn all() -> u8 {
 
 fn percent<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
     let given = u8::deserialize(from)?;
-    if given <= 100 { Ok(given) } else { Err(D::Error::custom(format_args!("percent must be at most 100, not {given}"))) }
+    if given <= 100 {
+        Ok(given)
+    } else {
+        Err(D::Error::custom(format_args!("percent must be at most 100, not {given}")))
+    }
 }
 
 /// The target name of a pack's archive.

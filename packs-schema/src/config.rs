@@ -206,6 +206,14 @@ pub enum ConfigError {
     /// A bound that would stop everything.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// A time that would never pass, or pass at once.
+    #[error("{0} must be longer than 0s: write it like 2m")]
+    NoTime(&'static str),
+    /// A cgroup that would lie elsewhere.
+    #[error(
+        "execution.cgroup = {0:?} must be a path below the mount, such as bolt.slice, without '..' and leading '/'"
+    )]
+    Cgroup(String),
     /// The repository's address.
     #[error("repository.url = {0:?} is not supported: use file:///absolute/path")]
     Url(String),
@@ -231,18 +239,31 @@ impl Config {
                 return Err(ConfigError::Relative { key, path: path.to_owned() });
             }
         }
-        for (key, value) in [
-            ("execution.max_running", config.execution.max_running),
-            ("execution.max_queued", config.execution.max_queued),
-            ("api.max_connections", u32::try_from(config.api.max_connections).unwrap_or(u32::MAX)),
+        for (key, zero) in [
+            ("execution.max_running", config.execution.max_running == 0),
+            ("execution.max_queued", config.execution.max_queued == 0),
+            ("api.max_connections", config.api.max_connections == 0),
+            ("repository.max_pack", config.repository.max_pack.0 == 0),
         ] {
-            if value == 0 {
+            if zero {
                 return Err(ConfigError::Zero(key));
             }
+        }
+        for (key, span) in [("repository.poll", config.repository.poll), ("history.keep", config.history.keep)] {
+            if span.0.is_zero() {
+                return Err(ConfigError::NoTime(key));
+            }
+        }
+        if let Some(cgroup) = config.execution.cgroup.as_ref().filter(|c| !is_below(c)) {
+            return Err(ConfigError::Cgroup(cgroup.clone()));
         }
         if !config.repository.url.starts_with("file:///") {
             return Err(ConfigError::Url(config.repository.url));
         }
         Ok(config)
     }
+}
+
+fn is_below(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
 }

@@ -85,6 +85,14 @@ impl TryFrom<String> for PrincipalPattern {
             Some(head) => (head, true),
             None => (text.as_str(), false),
         };
+        // `spiffe://example*` would cover spiffe://example.of-somebody-else/ as well.
+        let cut_name = |(_, rest): (&str, &str)| !rest.is_empty() && !rest.contains('/');
+        if prefix && head.split_once("://").is_some_and(cut_name) {
+            return Err(format!(
+                "principal {text:?} ends inside the name of an authority, and would cover longer names as well: \
+                 put a '/' before the '*'"
+            ));
+        }
         let probe = if prefix { format!("{head}x") } else { head.to_owned() };
         if Principal::new(probe).is_err() {
             return Err(format!(
@@ -200,6 +208,7 @@ mod tests {
             "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"fly\"]\n",
             "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\naction = [\"*\"]\n",
             "[[grant]]\nprincipal = \"a://*b\"\nverbs = [\"run\"]\n",
+            "[[grant]]\nprincipal = \"a://b*\"\nverbs = [\"run\"]\n",
             "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"linux\"]\n",
             "[[grants]]\n",
         ] {

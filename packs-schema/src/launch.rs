@@ -5,7 +5,7 @@
 //!
 //! There are three requests. Each names things; none carries a path, a command or an account.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::name::{ActionName, Digest, ExecutionId, PackName, PackVersion, RunId};
@@ -62,8 +62,25 @@ pub struct Start {
     pub timeout_ms: Option<u64>,
     /// The fan-out that it belongs to.
     pub run: Option<RunId>,
-    /// W3C Trace Context of the caller.
+    /// W3C Trace Context of the caller. What is not one is passed over, as the recommendation has it.
+    #[serde(default, deserialize_with = "traceparent")]
     pub traceparent: Option<String>,
+}
+
+fn traceparent<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.filter(|text| is_traceparent(text)))
+}
+
+/// True if `text` is a `traceparent` of version 00 (W3C Trace Context, 3.2): what may stand in an action's environment.
+pub fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let some = |part: &str| part.bytes().any(|b| b != b'0');
+    match text.split('-').collect::<Vec<_>>()[..] {
+        ["00", trace, parent, flags] => {
+            hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2)
+        }
+        _ => false,
+    }
 }
 
 /// The launcher's answer.

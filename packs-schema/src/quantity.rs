@@ -193,9 +193,11 @@ quantity_serde!(
 quantity_serde!(
     Span,
     |t: &str| parse_duration(t).map(Span),
-    |n: u64| at_most_a_century(Duration::from_secs(n))
-        .map(Span)
-        .ok_or_else(|| wrong(&n.to_string(), "a duration", "90s, 10m or 1h30m")),
+    |n: u64| at_most_a_century(Duration::from_secs(n)).map(Span).ok_or_else(|| wrong(
+        &n.to_string(),
+        "a duration",
+        "90s, 10m or 1h30m"
+    )),
     |s: &Span| show_duration(s.0),
     "^([0-9]+ *(ms|s|m|h|d) *)+$"
 );
