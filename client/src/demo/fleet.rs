@@ -34,19 +34,19 @@ const SNAPSHOTS: [(&str, &str, &str, u64, usize); 4] = [
 
 /// The running fleet.
 #[derive(Debug)]
-pub struct Fleet {
+pub(super) struct Fleet {
     /// Its directory.
-    pub site: Site,
+    pub(super) site: Site,
     /// Its agents.
-    pub agents: Vec<LocalAgent>,
+    pub(super) agents: Vec<LocalAgent>,
     /// The configuration of the operator's client.
-    pub client: PathBuf,
+    pub(super) client: PathBuf,
     /// A caller without a grant.
-    pub guest: Caller,
+    pub(super) guest: Caller,
 }
 
 /// Lays out, publishes, starts, and waits until each agent has synced.
-pub fn start(directory: &Path, interrupt: &Interrupt) -> Result<Fleet, Failure> {
+pub(super) fn start(directory: &Path, interrupt: &Interrupt) -> Result<Fleet, Failure> {
     println!("Laying out a fleet in {}", directory.display());
     let site = Site::create(directory).map_err(failure)?;
     println!("  a certificate authority, and a TUF repository with keys for its four roles");
@@ -78,12 +78,12 @@ pub fn start(directory: &Path, interrupt: &Interrupt) -> Result<Fleet, Failure> 
 
 impl Fleet {
     /// Leaves the agents running; gives the launchers' process ids.
-    pub fn detach(self) -> Vec<u32> {
+    pub(super) fn detach(self) -> Vec<u32> {
         self.agents.into_iter().filter_map(LocalAgent::detach).collect()
     }
 
     /// Ends the agents, all at once, and everything that they run.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         std::thread::scope(|scope| {
             for agent in self.agents {
                 scope.spawn(move || drop(agent));

@@ -12,11 +12,11 @@ use crate::cli::failure::{Exit, Failure};
 
 /// Set once a signal has asked the demo to end.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens for the signals on a thread of its own, for as long as the process lives.
-    pub fn install() -> Result<Interrupt, Failure> {
+    pub(super) fn install() -> Result<Interrupt, Failure> {
         let flag = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&flag);
         let fail = |e: std::io::Error| Failure::new(Exit::Failed, format!("cannot listen for signals: {e}"));
@@ -39,23 +39,23 @@ impl Interrupt {
     }
 
     /// True once a signal came.
-    pub fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 
     /// An error once a signal came.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), Failure> {
         if self.is_set() { Err(Failure::new(Exit::Interrupted, "interrupted")) } else { Ok(()) }
     }
 
     /// Waits for a process; ends it when a signal comes.
-    pub fn wait(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
+    pub(super) fn wait(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => return self.check().map(|()| status),
                 Ok(None) if self.is_set() => {
                     if let Ok(pid) = i32::try_from(child.id()) {
-                        drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+                        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
                     }
                     drop(child.wait());
                 }

@@ -14,14 +14,14 @@ const MARK: &str = "demo.json";
 
 /// Where the fleet is.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     path: PathBuf,
     remove: bool,
 }
 
 impl Place {
     /// A new directory, or the one that was asked for, which must be new or empty.
-    pub fn new(options: &DemoOptions) -> Result<Place, Failure> {
+    pub(super) fn new(options: &DemoOptions) -> Result<Place, Failure> {
         let path = match &options.directory {
             Some(path) => {
                 fs::create_dir_all(path).map_err(|e| storage("create", path, &e))?;
@@ -42,18 +42,18 @@ impl Place {
     }
 
     /// The directory.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes the directory.
-    pub fn remove(mut self) -> Result<(), Failure> {
+    pub(super) fn remove(mut self) -> Result<(), Failure> {
         self.remove = false;
         fs::remove_dir_all(&self.path).map_err(|e| storage("remove", &self.path, &e))
     }
 
     /// Keeps the directory, with what `--stop` needs.
-    pub fn leave_up(mut self, launchers: &[u32]) -> Result<(), Failure> {
+    pub(super) fn leave_up(mut self, launchers: &[u32]) -> Result<(), Failure> {
         let mark = self.path.join(MARK);
         let text = serde_json::json!({ "launchers": launchers }).to_string();
         fs::write(&mark, text).map_err(|e| storage("write", &mark, &e))?;
@@ -77,7 +77,7 @@ impl Drop for Place {
 }
 
 /// Ends the launchers that serve `directory`, and every execution; then removes it.
-pub fn stop(directory: &Path) -> Result<Exit, Failure> {
+pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
     let mark = directory.join(MARK);
     let text = fs::read(&mark).map_err(|e| {
         storage("read", &mark, &e).hint("give the directory that bolt demo --keep printed")
@@ -88,7 +88,7 @@ pub fn stop(directory: &Path) -> Result<Exit, Failure> {
     for pid in pids.iter().filter_map(|p| p.as_i64()).filter_map(|p| i32::try_from(p).ok()) {
         // A number may belong to somebody else by now: only a launcher of this directory is ended.
         if serves(pid, directory) {
-            drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             wait_gone(pid, directory);
         }
     }

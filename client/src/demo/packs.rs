@@ -12,7 +12,7 @@ static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../packs-schema/exa
 static DEMO: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/demo/pack");
 
 /// Writes the packs below `directory`; gives their names.
-pub fn unpack(directory: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn unpack(directory: &Path) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for pack in EXAMPLES.dirs() {
         let name = pack.path().display().to_string();

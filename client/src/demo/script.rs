@@ -18,7 +18,7 @@ use crate::tls::Identity;
 const START_WITHIN: Duration = Duration::from_secs(20);
 
 /// Shows everything; each step must end as the story says.
-pub fn play(fleet: &Fleet, interrupt: &Interrupt) -> Result<(), Failure> {
+pub(super) fn play(fleet: &Fleet, interrupt: &Interrupt) -> Result<(), Failure> {
     let stage = Stage { fleet, interrupt };
     let first = fleet.agents[0].facts().id.to_string();
     let last = fleet.agents[fleet.agents.len() - 1].facts().id.to_string();

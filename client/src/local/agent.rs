@@ -283,7 +283,7 @@ impl Drop for LocalAgent {
 fn terminate_process(child: &mut Child) {
     let pid = i32::try_from(child.id()).map(Pid::from_raw);
     if let Ok(pid) = pid {
-        drop(kill(pid, Signal::SIGTERM));
+        let _ = kill(pid, Signal::SIGTERM);
     }
     let deadline = Instant::now() + STOP_WITHIN;
     while Instant::now() < deadline {

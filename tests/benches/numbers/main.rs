@@ -1,0 +1,185 @@
+//! The numbers that the README states, beside what a user would otherwise use and beside the machine's own floor,
+//! all measured in one run:
+//!
+//! ```text
+//! cargo bench -p bolt-tests --bench numbers
+//! ```
+//!
+//! Builds the release binaries first. The rows for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they
+//! cannot be measured.
+
+mod memory;
+mod ssh;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bolt_client::connection::Agent;
+use bolt_client::inventory::Inventory;
+use bolt_client::local::LocalAgent;
+use bolt_client::tls::Identity;
+use bolt_tests::{PackSource, World, spec};
+use packs_schema::name::ActionRef;
+use packs_schema::rest::CreateExecution;
+use packs_schema::run::State;
+
+/// What is run everywhere: nothing.
+const NOTHING: &str = "#!/bin/true\n";
+/// Runs before the clock counts.
+const WARM_UP: usize = 20;
+
+fn main() {
+    build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let world = World::empty();
+    let sleep = "bolt: {class: diagnostic, grace: 100ms}";
+    let pack = PackSource::new("bench", "1.0.0")
+        .action("nothing", "bolt: {class: diagnostic}", NOTHING)
+        .action("sleep", sleep, "#!/bin/sh\nexec sleep 600\n");
+    world.publish(&pack);
+    let agent = world.start(&spec("i-1").set("execution", "max_running", 64));
+    let caller = Caller::new(&world, &agent);
+
+    println!("\n{:<58} {:>12}", "at rest", "");
+    runtime.block_on(caller.wait_nothing(&caller.agent()));
+    memory::settle();
+    memory::print_rest(&agent);
+    memory::print_shims(&runtime, &caller, &agent);
+
+    let program = script(&world);
+    println!("\n{:<44} {:>10} {:>10} {:>9}", "one action that does nothing, ms", "p50", "p99", "runs");
+    let floor = row("fork + exec + wait", 400, || run_here(&program));
+    let file = world.path().join("fsync");
+    let synced = row("fork + exec + wait, and one fsync", 400, || run_here(&program).and_then(|()| sync_one(&file)));
+    let warm = {
+        let agent = caller.agent();
+        row("bolt: POST ?wait, warm connection", 400, || runtime.block_on(caller.try_nothing(&agent)))
+    };
+    let new = row("bolt: POST ?wait, new connection", 300, || runtime.block_on(caller.try_nothing(&caller.agent())));
+
+    let stock = with_sshd(&world, false, |sshd| row("ssh, new connection, stock sshd", 20, || sshd.run_new(&program)));
+    let tuned = with_sshd(&world, true, |sshd| row("ssh, new connection, tuned sshd", 20, || sshd.run_new(&program)));
+    let master = with_sshd(&world, true, |sshd| {
+        let master = sshd.master().expect("a master connection");
+        row("ssh, warm ControlMaster, tuned sshd", 100, || master.run(&program))
+    });
+
+    println!("\n{:<58} {:>8} {:>8}", "ratios of p50", "", "target");
+    ratio("bolt warm / (fork+exec+wait and one fsync)", Some(warm), Some(synced), "<= 3");
+    ratio("bolt warm / fork+exec+wait", Some(warm), Some(floor), "");
+    ratio("ssh warm ControlMaster / bolt warm", master, Some(warm), ">= 4");
+    ratio("ssh new, tuned / bolt new connection", tuned, Some(new), ">= 20");
+    ratio("ssh new, stock / bolt new connection", stock, Some(new), ">= 50");
+}
+
+/// The release binaries, from this source.
+fn build() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--bins", "-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"])
+        .status();
+    assert!(status.expect("cargo can be run").success(), "the release binaries cannot be built");
+}
+
+/// The script that `ssh` and the floor run: the same as the action's.
+fn script(world: &World) -> PathBuf {
+    let path = world.scratch("programs").join("nothing.sh");
+    fs::write(&path, NOTHING).expect("the script can be written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    path
+}
+
+fn run_here(program: &Path) -> io::Result<()> {
+    let status = Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+}
+
+fn sync_one(path: &Path) -> io::Result<()> {
+    let mut file = fs::File::options().create(true).append(true).open(path)?;
+    file.write_all(&[7; 512])?;
+    file.sync_data()
+}
+
+/// Times `run`, prints its row, and gives its median.
+fn row<E: std::fmt::Display>(name: &str, runs: usize, mut run: impl FnMut() -> Result<(), E>) -> Duration {
+    let mut times = Vec::with_capacity(runs);
+    for index in 0..runs + WARM_UP.min(runs) {
+        let start = Instant::now();
+        run().unwrap_or_else(|e| panic!("{name}: {e}"));
+        if index >= WARM_UP.min(runs) {
+            times.push(start.elapsed());
+        }
+    }
+    times.sort_unstable();
+    let (p50, p99) = (times[runs / 2], times[runs * 99 / 100]);
+    println!("{name:<44} {:>10.2} {:>10.2} {runs:>9}", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3);
+    p50
+}
+
+fn ratio(name: &str, above: Option<Duration>, below: Option<Duration>, target: &str) {
+    match (above, below) {
+        (Some(above), Some(below)) => {
+            println!("{name:<58} {:>8.1} {target:>8}", above.as_secs_f64() / below.as_secs_f64());
+        }
+        _ => println!("{name:<58} {:>8} {target:>8}", "-"),
+    }
+}
+
+fn with_sshd(world: &World, tuned: bool, measure: impl FnOnce(&ssh::Sshd) -> Duration) -> Option<Duration> {
+    let directory = tempfile::Builder::new().prefix("sshd-").tempdir_in(world.path()).expect("a directory");
+    match ssh::Sshd::start(directory.path(), tuned).expect("sshd can be started") {
+        Some(sshd) => Some(measure(&sshd)),
+        None => {
+            println!("SKIPPED ssh: it needs root and /usr/sbin/sshd (Debian: apt-get install openssh-server)");
+            None
+        }
+    }
+}
+
+/// The operator, through the client library.
+pub(crate) struct Caller {
+    inventory: Inventory,
+    identity: Identity,
+}
+
+impl Caller {
+    fn new(world: &World, agent: &LocalAgent) -> Caller {
+        world.bolt(&[agent]);
+        let operator = world.site.operator();
+        let inventory = Inventory::load(&world.path().join("inventory.toml")).expect("the inventory reads");
+        let identity = Identity::load(&operator.certificate, &operator.key, &world.site.ca()).expect("the identity reads");
+        Caller { inventory, identity }
+    }
+
+    /// A client that has not connected yet.
+    pub(crate) fn agent(&self) -> Agent {
+        Agent::new(&self.inventory.instances()[0], &self.identity)
+    }
+
+    /// What to run, without parameters.
+    pub(crate) fn create(action: &str) -> CreateExecution {
+        CreateExecution {
+            action: ActionRef::new(action).expect("an action"),
+            parameters: serde_json::Map::new(),
+            noop: false,
+            instance: None,
+            run: None,
+            timeout_ms: None,
+            note: None,
+        }
+    }
+
+    async fn try_nothing(&self, agent: &Agent) -> Result<(), String> {
+        let wait = Some(Duration::from_secs(10));
+        let execution = agent.create(&Caller::create("bench.nothing"), None, wait).await.map_err(|e| e.to_string())?;
+        if execution.state == State::Succeeded { Ok(()) } else { Err(format!("{execution:?}")) }
+    }
+
+    async fn wait_nothing(&self, agent: &Agent) {
+        self.try_nothing(agent).await.expect("the action succeeds");
+    }
+}
