@@ -1,0 +1,97 @@
+//! What a script is given. The rules are StackStorm's: its documentation, "Converting Existing Scripts
+//! into Actions" (positional parameters serialization), and where Bolt differs, `param::deliver` says so.
+
+use packs_schema::param::Parameters;
+use packs_schema::param::bind::bind;
+use packs_schema::param::deliver::{Delivery, deliver};
+use serde_json::{Map, Value, json};
+
+fn delivered(schema: Value, given: Value) -> Delivery {
+    let parameters: Parameters = serde_json::from_value(schema).unwrap();
+    let given: Map<String, Value> = serde_json::from_value(given).unwrap();
+    deliver(&parameters, &bind(&parameters, &given).unwrap())
+}
+
+#[test]
+fn arguments_are_those_of_stackstorm() {
+    let three = json!({"key1": {"type": "string"}, "key2": {"type": "string"}, "key3": {"type": "string"}});
+    let placed = json!({
+        "first": {"type": "string", "position": 1},
+        "second": {"type": "string", "position": 2},
+        "third": {"type": "string", "position": 3},
+    });
+    let one = |schema: Value| json!({"p": schema});
+    for (rule, schema, given, arguments) in [
+        (
+            "named: script.sh --key1=value1 --key2=value2",
+            three.clone(),
+            json!({"key1": "value1", "key2": "value2"}),
+            vec!["--key1=value1", "--key2=value2"],
+        ),
+        ("named without a value, or with an empty one: left out", three, json!({"key1": "", "key3": null}), vec![]),
+        (
+            "positional: ordered by position, whatever it starts at",
+            placed.clone(),
+            json!({"third": "c", "first": "a", "second": "b"}),
+            vec!["a", "b", "c"],
+        ),
+        (
+            "no value for the second: script.sh value1 \"\" value3",
+            placed.clone(),
+            json!({"first": "value1", "third": "value3"}),
+            vec!["value1", "", "value3"],
+        ),
+        ("no value for the last: an empty string as well", placed, json!({"first": "a"}), vec!["a", "", ""]),
+        (
+            "string as it is",
+            one(json!({"position": 0})),
+            json!({"p": "a b $(c) 'd' \"e\"\n"}),
+            vec!["a b $(c) 'd' \"e\"\n"],
+        ),
+        ("integer as a string", one(json!({"position": 0})), json!({"p": u64::MAX}), vec!["18446744073709551615"]),
+        ("float as a string", one(json!({"position": 0})), json!({"p": 1.5}), vec!["1.5"]),
+        ("boolean true is 1", one(json!({"position": 0})), json!({"p": true}), vec!["1"]),
+        ("boolean false is 0", one(json!({"position": 0})), json!({"p": false}), vec!["0"]),
+        ("array joined by commas", one(json!({"position": 0})), json!({"p": ["foo", "bar", 3]}), vec!["foo,bar,3"]),
+        ("empty array is empty", one(json!({"position": 0})), json!({"p": []}), vec![""]),
+        ("object as JSON", one(json!({"position": 0})), json!({"p": {"a": [1, "x"]}}), vec!["{\"a\":[1,\"x\"]}"]),
+        ("empty object is empty", one(json!({"position": 0})), json!({"p": {}}), vec![""]),
+        ("null is empty", one(json!({"type": ["null", "string"], "position": 0})), json!({"p": null}), vec![""]),
+        ("a default counts as given", one(json!({"position": 0, "default": 30})), json!({}), vec!["30"]),
+        ("named true is a flag", one(json!({})), json!({"p": true}), vec!["--p"]),
+        ("named false is nothing", one(json!({})), json!({"p": false}), vec![]),
+        // Bolt's own: what StackStorm does here is of no use to a script, or is open to injection.
+        ("named array joined by commas", one(json!({})), json!({"p": ["a", "b"]}), vec!["--p=a,b"]),
+        ("array that holds arrays as JSON", one(json!({"position": 0})), json!({"p": [["a"], 1]}), vec!["[[\"a\"],1]"]),
+        ("positions first", json!({"a": {}, "z": {"position": 9}}), json!({"a": 1, "z": 2}), vec!["2", "--a=1"]),
+        ("a secret is no argument", one(json!({"secret": true, "position": 0})), json!({"p": "x"}), vec![]),
+        (
+            "nor is what holds one",
+            one(json!({"properties": {"k": {"secret": true}}})),
+            json!({"p": {"k": "x", "open": "y"}}),
+            vec![],
+        ),
+    ] {
+        assert_eq!(delivered(schema, given).arguments, arguments, "{rule}");
+    }
+}
+
+#[test]
+fn environment_and_standard_input() {
+    let schema = json!({
+        "keyspace": {"type": "string"}, "flag": {}, "list": {}, "map": {}, "absent": {}, "token": {"secret": true},
+    });
+    let given = json!({"keyspace": "a b", "flag": false, "list": [1, "x"], "map": {"a": 1}, "token": "canary"});
+    let delivery = delivered(schema, given.clone());
+    let environment: Vec<(&str, &str)> = delivery.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let wanted = [
+        ("BOLT_PARAM_FLAG", "false"),
+        ("BOLT_PARAM_KEYSPACE", "a b"),
+        ("BOLT_PARAM_LIST", "1,x"),
+        ("BOLT_PARAM_MAP", "{\"a\":1}"),
+    ];
+    assert_eq!(environment, wanted);
+    assert!(delivery.stdin.ends_with(b"}\n"));
+    assert_eq!(serde_json::from_slice::<Value>(&delivery.stdin).unwrap(), given);
+    assert!(!format!("{delivery:?}").contains("canary"));
+}

@@ -1,0 +1,252 @@
+//! Runs an action of an example pack as the launcher would, and holds every answer to what all actions promise.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use packs_schema::action::{Action, ActionFile};
+use packs_schema::contents::{self, CheckedPack, Contents, Kind, Listed, Reader};
+use packs_schema::finding::Finding;
+use packs_schema::pack::PackFile;
+use packs_schema::param::Schema;
+use packs_schema::param::bind::bind;
+use packs_schema::param::check::check;
+use packs_schema::param::deliver::deliver;
+use packs_schema::strict;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The launcher's, fixed.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What the launcher takes of a result.
+const MAX_RESULT: usize = 64 << 10;
+/// Address space: what an action with 128 MiB of memory must do with.
+const ADDRESS_SPACE: &str = "--as=134217728";
+
+/// Where an example pack is.
+pub(crate) fn directory(pack: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(pack)
+}
+
+/// Reads an example pack as an author's `lint` does.
+pub(crate) fn read(pack: &str) -> (Option<Contents>, Option<CheckedPack>, Vec<Finding>) {
+    let mut files = Files { root: directory(pack) };
+    let listed = files.list();
+    let (contents, (checked, found)) = contents::read(&listed, &mut files);
+    (contents, checked, found)
+}
+
+/// The files of a pack.
+pub(crate) struct Files {
+    pub(crate) root: PathBuf,
+}
+
+impl Files {
+    /// All of them, with directories.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut found = Vec::new();
+        let mut left = vec![self.root.clone()];
+        while let Some(directory) = left.pop() {
+            for entry in std::fs::read_dir(&directory).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = std::fs::symlink_metadata(&path).unwrap();
+                let kind = if meta.is_dir() {
+                    Kind::Directory
+                } else if meta.is_file() {
+                    Kind::File
+                } else {
+                    Kind::Other
+                };
+                let head = if meta.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
+                found.push(Listed {
+                    path: path.strip_prefix(&self.root).unwrap().to_str().unwrap().to_owned(),
+                    kind,
+                    size: meta.len(),
+                    executable: meta.permissions().mode() & 0o100 != 0,
+                    head: head.into_iter().take(contents::HEAD).collect(),
+                });
+                if meta.is_dir() {
+                    left.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Reader for Files {
+    fn text(&mut self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(self.root.join(path)).map_err(|e| e.to_string())
+    }
+    fn pack(&self, text: &str) -> Result<PackFile, String> {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    }
+    fn action(&self, text: &str) -> Result<ActionFile, String> {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    }
+    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
+        serde_saphyr::from_str(text).map_err(|e| e.to_string())
+    }
+}
+
+/// An action about to be run.
+pub(crate) struct Run {
+    action: Action,
+    directory: PathBuf,
+    parameters: Value,
+    config: Value,
+    noop: bool,
+    deadline: Option<u64>,
+    path: String,
+}
+
+/// What became of it.
+pub(crate) struct Ended {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// The structured result; `null` when there is none.
+    pub(crate) result: Value,
+}
+
+/// `pack.action` with these parameters.
+pub(crate) fn action(reference: &str, parameters: Value) -> Run {
+    let (pack, name) = reference.split_once('.').unwrap();
+    let (_, checked, found) = read(pack);
+    let checked = checked.unwrap_or_else(|| panic!("{found:?}"));
+    let action = checked.actions.into_iter().find(|a| a.name.as_str() == name).unwrap();
+    Run { action, directory: directory(pack), parameters, config: json!({}), noop: false, deadline: None, path: PATH.into() }
+}
+
+impl Run {
+    /// With this per-site configuration.
+    pub(crate) fn config(mut self, config: Value) -> Run {
+        self.config = config;
+        self
+    }
+
+    /// Only to say what it would do.
+    pub(crate) fn noop(mut self) -> Run {
+        assert!(self.action.noop, "the action does not know noop");
+        self.noop = true;
+        self
+    }
+
+    /// With this as its deadline, in Unix time.
+    pub(crate) fn deadline(mut self, seconds: u64) -> Run {
+        self.deadline = Some(seconds);
+        self
+    }
+
+    /// With programs of this directory before those of the host.
+    pub(crate) fn programs(mut self, directory: &Path) -> Run {
+        self.path = format!("{}:{PATH}", directory.display());
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn go(self) -> Ended {
+        let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
+        let given = deliver(&self.action.parameters, &bound);
+        let scratch = TempDir::new().unwrap();
+        let result = scratch.path().join("result");
+        std::fs::write(&result, b"").unwrap();
+        let script = self.directory.join("actions").join(self.action.entry_point.as_str());
+        let mut command = limited(&script);
+        command.args(&given.arguments).current_dir(&self.directory).env_clear();
+        command.env("PATH", &self.path).env("HOME", "/nonexistent").env("USER", "nobody").env("LANG", "C.UTF-8");
+        command.env("BOLT_NOOP", if self.noop { "1" } else { "0" }).env("BOLT_RESULT", &result);
+        command.envs(given.environment);
+        if let Some(deadline) = self.deadline {
+            command.env("BOLT_DEADLINE", deadline.to_string());
+        }
+        for (name, value) in self.config.as_object().unwrap() {
+            command.env("BOLT_CONFIG", self.config.to_string());
+            if let Value::Array(items) = value {
+                let list: Vec<&str> = items.iter().map(|i| i.as_str().unwrap()).collect();
+                command.env(format!("BOLT_CONFIG_{}", name.to_ascii_uppercase()), list.join(","));
+            }
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A script that reads no input may have ended before it is written.
+        let _ = child.stdin.take().unwrap().write_all(&given.stdin);
+        let output = child.wait_with_output().unwrap();
+        let ended = Ended {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("output is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("errors are UTF-8"),
+            result: self.result_of(&result),
+        };
+        assert!(!ended.stderr.contains("Traceback"), "{}", ended.stderr);
+        for text in [&ended.stdout, &ended.stderr] {
+            let control = text.chars().find(|c| c.is_control() && *c != '\n');
+            assert_eq!(control, None, "control characters reach the terminal: {text:?}");
+        }
+        ended
+    }
+
+    fn result_of(&self, path: &Path) -> Value {
+        let text = std::fs::read(path).unwrap();
+        if text.is_empty() {
+            return Value::Null;
+        }
+        assert!(text.len() <= MAX_RESULT, "the result has {} bytes", text.len());
+        let value = strict::parse(&text).unwrap();
+        let schema = self.action.output_schema.as_ref().expect("every example has an output_schema");
+        assert_eq!(check(schema, &value), [], "{value:#}");
+        value
+    }
+}
+
+/// The script under a memory limit and a last resort against hanging, as far as the host has the tools.
+fn limited(script: &Path) -> Command {
+    let mut words: Vec<&str> = Vec::new();
+    if Path::new("/usr/bin/timeout").exists() {
+        words.extend(["/usr/bin/timeout", "120"]);
+    }
+    if Path::new("/usr/bin/prlimit").exists() {
+        words.extend(["/usr/bin/prlimit", ADDRESS_SPACE, "--nofile=1024"]);
+    }
+    match words.split_first() {
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(script);
+            command
+        }
+        None => Command::new(script),
+    }
+}
+
+impl Ended {
+    /// The same, having succeeded.
+    pub(crate) fn well(self) -> Ended {
+        assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
+        assert_ne!(self.result, Value::Null, "it left no result");
+        self
+    }
+
+    /// The same, having ended with this status and this in its error text.
+    pub(crate) fn refused(self, status: i32, text: &str) -> Ended {
+        assert_eq!(self.status, Some(status), "{}\n{}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(text), "{}", self.stderr);
+        self
+    }
+}
+
+/// True when the program is on this host; says loudly that the test is skipped when it is not.
+pub(crate) fn have(test: &str, program: &str) -> bool {
+    let found = PATH.split(':').any(|d| Path::new(d).join(program).exists());
+    if !found {
+        eprintln!("SKIPPED {test}: {program} is not installed");
+    }
+    found
+}
+
+/// True when the test runs as root.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}

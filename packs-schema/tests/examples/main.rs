@@ -1,0 +1,14 @@
+//! The example packs: that they are packs without a finding, and that their actions do what they say.
+//!
+//! Actions run as real processes with the environment that the launcher gives, on fixture trees in temporary directories.
+
+mod cassandra;
+mod certificates;
+mod disk;
+mod driver;
+mod free;
+mod host;
+mod linux;
+mod packs;
+mod pki;
+mod service;

@@ -1,0 +1,110 @@
+//! The packs as packs: nothing to complain of, for the agent or for an author.
+
+use std::process::Command;
+
+use packs_schema::action::Class;
+use packs_schema::contents::{self, Kind};
+
+use crate::driver::{Files, directory, have, read};
+
+const PACKS: [(&str, &[&str]); 2] = [
+    (
+        "linux",
+        &[
+            "certificate_expiry",
+            "disk_usage",
+            "free_disk_space",
+            "kernel_log",
+            "memory_pressure",
+            "restart_service",
+            "service_status",
+            "sockets",
+            "top_processes",
+        ],
+    ),
+    ("cassandra", &["clear_snapshots", "list_snapshots"]),
+];
+
+#[test]
+fn nothing_is_found_wrong_with_the_packs() {
+    for (pack, actions) in PACKS {
+        let (contents, checked, found) = read(pack);
+        assert_eq!(found, [], "{pack}");
+        let (contents, checked) = (contents.unwrap(), checked.unwrap());
+        let names: Vec<&str> = checked.actions.iter().map(|a| a.name.as_str()).collect();
+        assert_eq!(names, actions);
+        let mut script = |path: &str| std::fs::read_to_string(directory(pack).join(path)).ok();
+        assert_eq!(contents::lint(&contents, &checked, &mut script), [], "{pack}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_pack_may_stand_there() {
+    for (pack, _) in PACKS {
+        for file in (Files { root: directory(pack) }).list() {
+            assert_eq!(contents::check_path(&file.path), Ok(()));
+            assert_ne!(file.kind, Kind::Other, "{}", file.path);
+            let script = file.head.starts_with(b"#!");
+            assert_eq!(script, file.executable && file.kind == Kind::File, "{}: run bit and shebang agree", file.path);
+        }
+    }
+}
+
+#[test]
+fn actions_say_what_they_are_and_bound_what_they_use() {
+    for (pack, _) in PACKS {
+        for action in read(pack).1.unwrap().actions {
+            let name = action.reference();
+            assert!(action.output_schema.is_some(), "{name}: no output_schema");
+            assert!(action.concurrency.is_some(), "{name}: any number of it at once");
+            assert!(!action.new_privileges, "{name}");
+            assert!(action.limits.memory.0 <= 256 << 20 && action.limits.pids <= 64, "{name}: {:?}", action.limits);
+            assert_eq!(action.noop, action.class != Class::Diagnostic, "{name}: what changes something knows noop");
+            assert_eq!(action.rate.is_some(), action.class != Class::Diagnostic, "{name}: what changes something has a rate");
+            for (parameter, schema) in &action.parameters {
+                assert!(schema.description.is_some(), "{name}: {parameter} has no description");
+                let patterns = schema.pattern.iter().chain(match &schema.items {
+                    Some(packs_schema::param::Items::All(items)) => items.pattern.as_ref(),
+                    _ => None,
+                });
+                for pattern in patterns.map(packs_schema::param::Pattern::as_str) {
+                    assert!(pattern.starts_with('^') && pattern.ends_with('$'), "{name}: {parameter}: {pattern}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_copies_of_the_shared_module_are_one() {
+    let copy = |pack| std::fs::read(directory(pack).join("actions/lib/bolt_action.py")).unwrap();
+    assert!(copy("linux") == copy("cassandra"), "actions/lib/bolt_action.py differs between the packs; copy the newer");
+}
+
+#[test]
+fn python_compiles_without_a_warning() {
+    if !have("python_compiles_without_a_warning", "python3") {
+        return;
+    }
+    let check = "import ast,sys\nfor path in sys.argv[1:]:\n  compile(open(path,encoding='utf-8').read(),path,'exec',dont_inherit=True)\n  ast.parse(open(path,encoding='utf-8').read(),feature_version=(3,7))";
+    for (pack, _) in PACKS {
+        let files = Files { root: directory(pack) };
+        let scripts = files.list().into_iter().filter(|f| f.path.ends_with(".py")).map(|f| files.root.join(f.path));
+        let output = Command::new("python3").args(["-W", "error", "-c", check]).args(scripts).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn shell_has_no_finding_of_shellcheck() {
+    if !have("shell_has_no_finding_of_shellcheck", "shellcheck") {
+        return;
+    }
+    for (pack, _) in PACKS {
+        let files = Files { root: directory(pack) };
+        for file in files.list().iter().filter(|f| f.path.ends_with(".sh")) {
+            let output = Command::new("shellcheck").arg(files.root.join(&file.path)).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+}
