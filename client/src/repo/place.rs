@@ -1,0 +1,129 @@
+//! The repository's directory: where things are, who may write, and how a new state appears at once.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tough::editor::signed::SignedRepository;
+use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
+use url::Url;
+
+use super::RepoError;
+
+/// A repository's directory.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// `location` is a directory or a `file:///` address of one.
+    pub(super) fn at(location: &Path) -> Result<Place, RepoError> {
+        let text = location.to_string_lossy();
+        let wrong = || RepoError::Location(text.chars().take(200).collect());
+        let directory = match text.split_once("://") {
+            None => location.to_owned(),
+            Some(("file", _)) => Url::parse(&text).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(wrong)?,
+            Some(_) => return Err(wrong()),
+        };
+        Ok(Place { directory: std::path::absolute(&directory).map_err(RepoError::file("find", &directory))? })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn metadata(&self) -> PathBuf {
+        self.directory.join("metadata")
+    }
+
+    pub(super) fn targets(&self) -> PathBuf {
+        self.directory.join("targets")
+    }
+
+    pub(super) fn root(&self, version: u64) -> PathBuf {
+        self.metadata().join(format!("{version}.root.json"))
+    }
+
+    /// Keeps other publishers out for as long as it is held.
+    pub(super) fn lock(&self) -> Result<File, RepoError> {
+        let path = self.directory.join(".lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(RepoError::file("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(RepoError::Busy(self.directory.clone())),
+            Err(TryLockError::Error(source)) => Err(RepoError::File { what: "lock", path, source }),
+        }
+    }
+
+    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
+    pub(super) async fn load(&self, root: Option<&Path>) -> Result<Repository, RepoError> {
+        let first = self.root(1);
+        if !first.exists() {
+            return Err(RepoError::NoRepository(self.directory.clone()));
+        }
+        let path = root.unwrap_or(&first);
+        let trusted = fs::read(path).map_err(RepoError::file("read", path))?;
+        let url = |path: PathBuf| {
+            Url::from_directory_path(&path).map_err(|()| RepoError::Location(path.to_string_lossy().into_owned()))
+        };
+        RepositoryLoader::new(&trusted, url(self.metadata())?, url(self.targets())?)
+            .expiration_enforcement(ExpirationEnforcement::Unsafe)
+            .load()
+            .await
+            .map_err(RepoError::tuf("verify the repository's metadata"))
+    }
+
+    /// Puts a target's file where a client of consistent snapshots looks for it.
+    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
+        let path = self.targets().join(format!("{digest}.{name}"));
+        let parent = path.parent().unwrap_or(&path).to_owned();
+        make_directories(&self.targets(), &parent)?;
+        let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;
+        file.write_all(bytes)
+            .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(0o644)))
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(RepoError::file("write", &path))?;
+        file.persist(&path).map_err(|e| RepoError::File { what: "write", path: path.clone(), source: e.error })?;
+        sync_directory(&parent)
+    }
+
+    /// Writes new metadata: delegations and targets, then the snapshot, and the timestamp that makes them count last.
+    pub(super) async fn write_metadata(&self, signed: &SignedRepository) -> Result<(), RepoError> {
+        let temporary = tempfile::Builder::new().prefix(".publish-").tempdir_in(&self.directory);
+        let temporary = temporary.map_err(RepoError::file("write", &self.directory))?;
+        signed.write(temporary.path()).await.map_err(RepoError::tuf("write the metadata"))?;
+        let failed = |source| RepoError::File { what: "write", path: self.metadata(), source };
+        let mut names: Vec<String> = Vec::new();
+        for entry in fs::read_dir(temporary.path()).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| !name.ends_with("root.json"));
+        names.sort_by_key(|name| (name == "timestamp.json", name.ends_with("snapshot.json")));
+        for name in &names {
+            let from = temporary.path().join(name);
+            fs::set_permissions(&from, Permissions::from_mode(0o644)).map_err(failed)?;
+            File::open(&from).and_then(|file| file.sync_all()).map_err(failed)?;
+            if name == "timestamp.json" {
+                sync_directory(&self.metadata())?;
+            }
+            fs::rename(&from, self.metadata().join(name)).map_err(failed)?;
+        }
+        sync_directory(&self.metadata())
+    }
+}
+
+/// Makes `directory` and what is missing between it and `top`, readable for all.
+pub(super) fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoError> {
+    fs::create_dir_all(directory).map_err(RepoError::file("create", directory))?;
+    for made in directory.ancestors().take_while(|path| path.starts_with(top)) {
+        fs::set_permissions(made, Permissions::from_mode(0o755)).map_err(RepoError::file("open", made))?;
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> Result<(), RepoError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(RepoError::file("sync", path))
+}
