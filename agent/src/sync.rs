@@ -1,1 +1,66 @@
-//! Keeps the instance supplied with packs.
+//! Packs, from the repository to activated: one poll, then the process ends.
+//!
+//! ```text
+//!  Source ─▶ Metadata ─▶ Chosen ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Activated
+//!   where     signed,     which     bytes on   the right   files     actions    `current`
+//!             not older   version   disk       bytes       on disk   checked    points to it
+//! ```
+//!
+//! Each step takes the type of the step before, so none can be left out. A failure at any step leaves the active
+//! version as it was and is written to `.status.json`; the failure of one pack does not stop the others.
+//! The process reads the network and therefore never runs as root; it writes nothing but the store.
+
+mod activate;
+mod check;
+mod choose;
+mod disk;
+mod error;
+mod fetch;
+mod marks;
+mod metadata;
+mod poll;
+mod site_config;
+mod source;
+mod status;
+mod store;
+mod unpack;
+mod yaml;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use packs_schema::config::Config;
+
+pub use error::SyncError;
+pub use poll::poll;
+
+/// The largest `agent.toml`, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// The whole of `bolt-agent sync`: one poll. 0 when it worked, also when a single pack failed.
+pub fn main(config_path: &Path) -> ExitCode {
+    // Has no effect when the process has a log already.
+    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+    match run(config_path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %error::chain(&error), "sync failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config_path: &Path) -> Result<(), SyncError> {
+    if nix::unistd::geteuid().is_root() {
+        return Err(SyncError::Root);
+    }
+    // Api and launcher run as others and read what is written here.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let text = disk::read_text(config_path, MAX_CONFIG).map_err(SyncError::file("read", config_path))?;
+    let config = Config::parse(&text)
+        .map_err(|source| SyncError::Config { path: config_path.to_owned(), source: Box::new(source) })?;
+    poll(&config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! The pack's actions checked, and their definitions left beside its files for api and launcher.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use packs_schema::action::ActionFile;
+use packs_schema::contents::{self, CheckedPack, HEAD, Kind, Listed, MAX_YAML, Reader};
+use packs_schema::finding::{Severity, runnable};
+use packs_schema::pack::PackFile;
+use packs_schema::param::Schema;
+use packs_schema::store::{self, Manifest, StoredPack};
+
+use super::choose::Chosen;
+use super::error::{PackFailure, Step};
+use super::unpack::Staged;
+use super::{disk, yaml};
+
+/// A pack in staging that may be activated.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) chosen: Chosen,
+    pub(super) directory: PathBuf,
+}
+
+/// Checks the pack and writes its records.
+pub(super) fn check(staged: Staged) -> Result<Checked, PackFailure> {
+    let listing = list(&staged).map_err(PackFailure::file(Step::Check, "read", &staged.directory))?;
+    let (_, (checked, findings)) = contents::read(&listing, &mut Files { root: &staged.directory });
+    let Some(checked) = checked.filter(|_| runnable(&findings)) else {
+        let first = findings.iter().find(|f| f.severity == Severity::Error);
+        let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
+        let message = match first {
+            Some(first) if errors > 1 => format!("{first} (and {} more)", errors - 1),
+            Some(first) => first.to_string(),
+            None => "the check of the pack failed".to_owned(),
+        };
+        return Err(PackFailure { step: Step::Check, message, findings });
+    };
+    let Staged { chosen, directory, files, .. } = staged;
+    if checked.pack.name != chosen.pack || checked.pack.version != chosen.version {
+        let message = format!(
+            "the archive is {} {}, not the {} {} that the channel names",
+            checked.pack.name, checked.pack.version, chosen.pack, chosen.version
+        );
+        return Err(PackFailure::new(Step::Check, message));
+    }
+    let manifest = Manifest { format: store::FORMAT, files };
+    write(&directory, &checked, &chosen, &manifest).map_err(PackFailure::file(Step::Check, "write", &directory))?;
+    Ok(Checked { chosen, directory })
+}
+
+fn write(directory: &Path, checked: &CheckedPack, chosen: &Chosen, manifest: &Manifest) -> io::Result<()> {
+    let meta = directory.join(store::META);
+    let actions = meta.join(store::ACTIONS);
+    disk::make_directory(&meta, 0o755)?;
+    disk::make_directory(&actions, 0o755)?;
+    let stored = StoredPack { format: store::FORMAT, digest: chosen.digest.clone(), pack: checked.pack.clone() };
+    disk::write_new(&meta.join(store::PACK), &serde_json::to_vec(&stored)?, 0o644)?;
+    disk::write_new(&meta.join(store::MANIFEST), &serde_json::to_vec(manifest)?, 0o644)?;
+    for action in &checked.actions {
+        let path = actions.join(format!("{}.json", action.name));
+        disk::write_new(&path, &serde_json::to_vec(action)?, 0o644)?;
+    }
+    Ok(())
+}
+
+/// The types of the active version's per-site configuration, from the pack's own file.
+pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::param::Parameters, String> {
+    let path = directory.join(contents::CONFIG_SCHEMA_FILE);
+    let Some(bytes) = disk::read_if_there(&path, MAX_YAML).map_err(|e| e.to_string())? else {
+        return Ok(BTreeMap::new());
+    };
+    let text = String::from_utf8(bytes).map_err(|e| e.to_string())?;
+    yaml::parse(&text)
+}
+
+/// The staged files as the check wants them.
+fn list(staged: &Staged) -> io::Result<Vec<Listed>> {
+    let directory = |path: &String| Listed {
+        path: path.clone(),
+        kind: Kind::Directory,
+        size: 0,
+        executable: false,
+        head: Vec::new(),
+    };
+    let mut listing: Vec<Listed> = staged.directories.iter().map(directory).collect();
+    for file in &staged.files {
+        let mut head = Vec::with_capacity(HEAD);
+        File::open(staged.directory.join(&file.path))?.take(HEAD as u64).read_to_end(&mut head)?;
+        let (path, size, executable) = (file.path.clone(), file.size_bytes, file.executable);
+        listing.push(Listed { path, kind: Kind::File, size, executable, head });
+    }
+    Ok(listing)
+}
+
+/// Reads the files below a directory.
+struct Files<'a> {
+    root: &'a Path,
+}
+
+impl Reader for Files<'_> {
+    fn text(&mut self, path: &str) -> Result<String, String> {
+        disk::read_text(&self.root.join(path), MAX_YAML).map_err(|e| e.to_string())
+    }
+    fn pack(&self, text: &str) -> Result<PackFile, String> {
+        yaml::parse(text)
+    }
+    fn action(&self, text: &str) -> Result<ActionFile, String> {
+        yaml::parse(text)
+    }
+    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
+        yaml::parse(text)
+    }
+}

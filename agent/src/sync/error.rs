@@ -1,0 +1,139 @@
+//! What stops a poll, and what stops one pack.
+
+use std::io;
+use std::path::PathBuf;
+
+use packs_schema::config::ConfigError;
+use packs_schema::finding::Finding;
+
+/// Why a poll failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The wrong account.
+    #[error("nothing that reads the network runs as root: start it as the account of `users.sync`")]
+    Root,
+    /// `agent.toml`.
+    #[error("{} cannot be used", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<ConfigError>,
+    },
+    /// A file or directory of the store or the configuration.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another sync has the store.
+    #[error("another sync is at work in {}", .0.display())]
+    Busy(PathBuf),
+    /// The repository's address.
+    #[error("repository.url {0:?} is not one that this version reads: use file:///absolute/path")]
+    Url(String),
+    /// The signatures have ended.
+    #[error("the repository's {role} metadata have expired: nothing new is activated until somebody publishes again")]
+    Expired {
+        /// Whose.
+        role: String,
+    },
+    /// The metadata are older than what was seen before.
+    #[error(
+        "the repository's {role} metadata are version {found}, but version {seen} was seen before: \
+         somebody may be replaying an old state"
+    )]
+    Older {
+        /// Whose.
+        role: &'static str,
+        /// The version found.
+        found: u64,
+        /// The highest version seen.
+        seen: u64,
+    },
+    /// The record of versions seen is damaged, so nothing protects from old metadata.
+    #[error("{} is damaged: {problem}; remove it once you know that the repository is in order", path.display())]
+    Marks {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The metadata could not be read or do not verify.
+    #[error("cannot verify the repository's metadata")]
+    Metadata(#[source] Box<tough::error::Error>),
+    /// The runtime.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl SyncError {
+    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SyncError {
+        let path = path.into();
+        move |source| SyncError::File { what, path, source }
+    }
+}
+
+/// A step of one pack's way, as `.status.json` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Choose,
+    Fetch,
+    Unpack,
+    Check,
+    Activate,
+}
+
+impl Step {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Step::Choose => "choose",
+            Step::Fetch => "fetch",
+            Step::Unpack => "unpack",
+            Step::Check => "check",
+            Step::Activate => "activate",
+        }
+    }
+}
+
+/// Why one pack's wanted version could not be activated.
+#[derive(Debug)]
+pub(super) struct PackFailure {
+    pub(super) step: Step,
+    pub(super) message: String,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl PackFailure {
+    pub(super) fn new(step: Step, message: impl Into<String>) -> PackFailure {
+        PackFailure { step, message: message.into(), findings: Vec::new() }
+    }
+
+    /// For `map_err`: `what` failed on `path`.
+    pub(super) fn file(step: Step, what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |error| PackFailure::new(step, format!("cannot {what} {}: {error}", path.display()))
+    }
+}
+
+/// An error and what lies behind it, in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let said = inner.to_string();
+        // Some libraries print their source themselves.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = inner.source();
+    }
+    text.replace('\n', " ")
+}

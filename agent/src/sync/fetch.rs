@@ -1,0 +1,80 @@
+//! The archive on disk, hashed as it is written, and then held against what was signed.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use futures_util::StreamExt;
+use packs_schema::name::Digest;
+use packs_schema::quantity::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::choose::Chosen;
+use super::disk;
+use super::error::{PackFailure, Step, chain};
+use super::metadata::Metadata;
+use super::store::Store;
+
+/// Bytes that came, whatever they are.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    chosen: Chosen,
+    path: PathBuf,
+    digest: Digest,
+    length: u64,
+}
+
+/// An archive that is the one that was signed.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) chosen: Chosen,
+    pub(super) path: PathBuf,
+}
+
+/// Fetches the archive into staging; never writes more than was signed, nor more than `cap`.
+pub(super) async fn fetch(
+    metadata: &Metadata,
+    store: &Store,
+    chosen: Chosen,
+    cap: Bytes,
+) -> Result<Fetched, PackFailure> {
+    let fail = |message: String| PackFailure::new(Step::Fetch, message);
+    if chosen.length > cap.0 {
+        let message = format!("the archive has {} bytes; repository.max_pack allows {}", chosen.length, cap.0);
+        return Err(fail(message));
+    }
+    let path = store.staging().join(format!("{}-{}.tar.gz", chosen.pack, chosen.digest.short()));
+    let mut file: File = disk::create(&path, 0o600).map_err(PackFailure::file(Step::Fetch, "create", &path))?;
+    let stream = metadata.repository().read_target(&chosen.target).await.map_err(|e| fail(chain(&e)))?;
+    let mut stream = stream.ok_or_else(|| fail(format!("the repository has no target {}", chosen.target.raw())))?;
+    let (mut hash, mut length) = (Sha256::new(), 0_u64);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|e| fail(chain(&e)))?;
+        length = length.saturating_add(chunk.len() as u64);
+        if length > chosen.length {
+            return Err(fail(format!("more bytes came than the {} that were signed", chosen.length)));
+        }
+        hash.update(&chunk);
+        file.write_all(&chunk).map_err(PackFailure::file(Step::Fetch, "write", &path))?;
+    }
+    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = Digest::new(digest).map_err(|e| fail(e.to_string()))?;
+    Ok(Fetched { chosen, path, digest, length })
+}
+
+impl Fetched {
+    /// Holds what came against what was signed.
+    pub(super) fn verify(self) -> Result<Verified, PackFailure> {
+        let Fetched { chosen, path, digest, length } = self;
+        if length != chosen.length || digest != chosen.digest {
+            let message = format!(
+                "{length} bytes with digest {} came, but {} bytes with digest {} were signed",
+                digest.short(),
+                chosen.length,
+                chosen.digest.short()
+            );
+            return Err(PackFailure::new(Step::Fetch, message));
+        }
+        Ok(Verified { chosen, path })
+    }
+}

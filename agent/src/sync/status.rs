@@ -1,0 +1,64 @@
+//! `.status.json`: what the last poll came to, for the api and for people.
+
+use packs_schema::name::{PackName, PackVersion};
+use packs_schema::rest::{FailedVersion, SyncStatus};
+
+use super::error::{PackFailure, SyncError, chain};
+use super::store::Store;
+use super::{disk, poll::now_ms};
+
+/// The largest status that is read back, in bytes.
+const MAX_STATUS: u64 = 4 << 20;
+/// The longest message of a failure, in characters.
+const MAX_MESSAGE: usize = 1000;
+/// The most findings that a failed version lists.
+const MAX_FINDINGS: usize = 100;
+
+/// What the poll before left; the empty status when there was none or it cannot be read.
+pub(super) fn read(store: &Store) -> SyncStatus {
+    let bytes = disk::read_if_there(&store.status(), MAX_STATUS).ok().flatten();
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// The status after a poll that began at `began_ms` and came to `outcome`.
+pub(super) fn after(
+    before: SyncStatus,
+    began_ms: u64,
+    outcome: &Result<Vec<(PackName, FailedVersion)>, SyncError>,
+) -> SyncStatus {
+    let polls = before.polls.saturating_add(1);
+    let status = SyncStatus { polled_at_ms: began_ms, polls, ..before };
+    match outcome {
+        Ok(failed) => SyncStatus {
+            succeeded_at_ms: Some(began_ms),
+            failure: None,
+            expired: false,
+            failed: failed.clone(),
+            ..status
+        },
+        Err(error) => SyncStatus {
+            failure: Some(shorten(&chain(error))),
+            expired: matches!(error, SyncError::Expired { .. }),
+            failures: status.failures.saturating_add(1),
+            ..status
+        },
+    }
+}
+
+/// Writes the status.
+pub(super) fn write(store: &Store, status: &SyncStatus) -> Result<(), SyncError> {
+    let bytes = serde_json::to_vec(status).expect("a status serialises");
+    disk::replace(&store.status(), &bytes, 0o644).map_err(SyncError::file("write", store.status()))
+}
+
+/// A pack's failure as the status has it.
+pub(super) fn failed(version: Option<PackVersion>, failure: PackFailure) -> FailedVersion {
+    let PackFailure { step, message, mut findings } = failure;
+    findings.truncate(MAX_FINDINGS);
+    FailedVersion { version, step: step.as_str().to_owned(), message: shorten(&message), findings, at_ms: now_ms() }
+}
+
+/// One line of bounded length, without control characters.
+fn shorten(message: &str) -> String {
+    message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

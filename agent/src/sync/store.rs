@@ -1,0 +1,119 @@
+//! The store's directories, who may write in it, and what is active.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use packs_schema::name::{PackName, PackVersion};
+use packs_schema::store::{self, StoredPack};
+
+use super::{SyncError, disk};
+
+/// The largest record of the store that is read back, in bytes.
+const MAX_RECORD: u64 = 1 << 20;
+
+/// The store, which nobody else writes while this exists.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    _lock: File,
+}
+
+/// What `current` of a pack points to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Active {
+    pub(super) stored: StoredPack,
+    pub(super) directory: PathBuf,
+}
+
+impl Store {
+    /// Opens the store, makes what is missing of it, and sweeps what an earlier sync left behind.
+    pub(super) fn open(directory: &Path) -> Result<Store, SyncError> {
+        make_all(directory).map_err(SyncError::file("create", directory))?;
+        let path = directory.join(".lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(SyncError::file("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SyncError::Busy(directory.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(SyncError::File { what: "lock", path, source }),
+        }
+        let store = Store { directory: directory.to_owned(), _lock: lock };
+        let staging = store.staging();
+        match fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SyncError::File { what: "sweep", path: staging, source: error });
+            }
+            _ => {}
+        }
+        for private in [staging, store.tuf()] {
+            disk::make_directory(&private, 0o700).map_err(SyncError::file("create", &private))?;
+        }
+        Ok(store)
+    }
+
+    pub(super) fn staging(&self) -> PathBuf {
+        self.directory.join(".staging")
+    }
+
+    pub(super) fn tuf(&self) -> PathBuf {
+        self.directory.join(".tuf")
+    }
+
+    pub(super) fn status(&self) -> PathBuf {
+        self.directory.join(store::STATUS)
+    }
+
+    pub(super) fn pack(&self, pack: &PackName) -> PathBuf {
+        self.directory.join(pack.as_str())
+    }
+
+    /// The active version of `pack`; `None` when there is none.
+    pub(super) fn active(&self, pack: &PackName) -> io::Result<Option<Active>> {
+        let directory = self.pack(pack);
+        let link = match fs::read_link(directory.join(store::CURRENT)) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let directory = directory.join(link);
+        let record = directory.join(store::META).join(store::PACK);
+        let bytes = disk::read_if_there(&record, MAX_RECORD)?
+            .ok_or_else(|| io::Error::other(format!("{} is gone", record.display())))?;
+        let stored = serde_json::from_slice(&bytes)?;
+        Ok(Some(Active { stored, directory }))
+    }
+
+    /// Packs that have an active version.
+    pub(super) fn packs(&self) -> io::Result<Vec<PackName>> {
+        let mut packs = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if let Some(pack) = entry.file_name().to_str().and_then(|name| PackName::new(name).ok())
+                && entry.path().join(store::CURRENT).symlink_metadata().is_ok()
+            {
+                packs.push(pack);
+            }
+        }
+        packs.sort();
+        Ok(packs)
+    }
+}
+
+/// The version in the name of a version's directory: `1.4.2-0123456789ab`.
+pub(super) fn parse_version_directory(name: &str) -> Option<PackVersion> {
+    let (version, digest) = name.rsplit_once('-')?;
+    let hex = digest.len() == 12 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    hex.then(|| PackVersion::new(version).ok()).flatten()
+}
+
+/// Makes the store and what is missing above it; what is there keeps its permissions.
+fn make_all(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent()
+        && !parent.exists()
+    {
+        make_all(parent)?;
+    }
+    disk::make_directory(directory, 0o755)
+}

@@ -1,0 +1,165 @@
+//! From a verified archive to files in staging. A signature says who made an archive, not that it is harmless: only
+//! regular files and directories come out, at plain paths, each made anew, within caps of size, count and ratio.
+
+mod limit;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use packs_schema::contents::{MAX_FILES, check_path, unpacked_limit};
+use packs_schema::name::Digest;
+use packs_schema::store::ManifestFile;
+use sha2::{Digest as _, Sha256};
+use tar::{Archive, Entry, EntryType};
+
+use self::limit::Limited;
+use super::choose::Chosen;
+use super::disk;
+use super::error::{PackFailure, Step};
+use super::fetch::Verified;
+use super::store::Store;
+
+/// A pack's files in staging, not yet checked.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) chosen: Chosen,
+    pub(super) directory: PathBuf,
+    /// Its files, sorted by path.
+    pub(super) files: Vec<ManifestFile>,
+    /// Its directories.
+    pub(super) directories: Vec<String>,
+}
+
+/// Unpacks the archive, and removes it.
+pub(super) fn unpack(store: &Store, verified: Verified) -> Result<Staged, PackFailure> {
+    let Verified { chosen, path } = verified;
+    let directory = store.staging().join(format!("{}-{}", chosen.pack, chosen.digest.short()));
+    disk::make_directory(&directory, 0o755).map_err(PackFailure::file(Step::Unpack, "create", &directory))?;
+    let archive = File::open(&path).map_err(PackFailure::file(Step::Unpack, "read", &path))?;
+    let mut tree = Tree { top: directory.clone(), seen: BTreeMap::new(), files: Vec::new() };
+    tree.unpack(archive, chosen.length).map_err(|e| PackFailure::new(Step::Unpack, e.to_string()))?;
+    disk::remove_if_there(&path).map_err(PackFailure::file(Step::Unpack, "remove", &path))?;
+    let mut files = tree.files;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let directories = tree.seen.into_values().filter(|seen| seen.directory).map(|seen| seen.path).collect();
+    Ok(Staged { chosen, directory, files, directories })
+}
+
+/// What was unpacked so far.
+struct Tree {
+    top: PathBuf,
+    /// By path in lower case, so that twins are seen.
+    seen: BTreeMap<String, Seen>,
+    files: Vec<ManifestFile>,
+}
+
+struct Seen {
+    path: String,
+    directory: bool,
+}
+
+impl Tree {
+    fn unpack(&mut self, archive: impl Read, archived: u64) -> io::Result<()> {
+        let limit = unpacked_limit(archived);
+        let mut tar = Archive::new(Limited::new(GzDecoder::new(archive), limit));
+        // Raw: extended headers, by which one reader could see other files than the next, are entries of a type
+        // that is refused below.
+        for entry in tar.entries()?.raw(true) {
+            let mut entry = entry?;
+            if self.seen.len() >= MAX_FILES {
+                return Err(io::Error::other(format!("the archive has more than {MAX_FILES} files")));
+            }
+            self.entry(&mut entry)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
+        let raw = entry.path_bytes().into_owned();
+        let text = String::from_utf8(raw).map_err(|_| io::Error::other("the archive has a path that is not UTF-8"))?;
+        let kind = entry.header().entry_type();
+        let path = match kind {
+            EntryType::Directory => text.strip_suffix('/').unwrap_or(&text),
+            _ => &text,
+        };
+        check_path(path).map_err(io::Error::other)?;
+        let mode = entry.header().mode()?;
+        if mode & 0o7000 != 0 {
+            return Err(io::Error::other(format!("{path} has a set-id or sticky bit")));
+        }
+        match kind {
+            EntryType::Directory => self.directory(path),
+            EntryType::Regular => {
+                self.parents(path)?;
+                self.remember(path, false)?;
+                let size = entry.size();
+                let file = write_file(&self.top.join(path), path, entry, size, mode & 0o100 != 0)?;
+                self.files.push(file);
+                Ok(())
+            }
+            other => Err(io::Error::other(format!(
+                "{path} is an entry of type {other:?}; a pack holds regular files and directories only"
+            ))),
+        }
+    }
+
+    fn directory(&mut self, path: &str) -> io::Result<()> {
+        self.parents(path)?;
+        self.remember(path, true)?;
+        disk::make_directory(&self.top.join(path), 0o755)
+    }
+
+    /// Makes the directories above `path` that no entry made.
+    fn parents(&mut self, path: &str) -> io::Result<()> {
+        for (end, _) in path.match_indices('/') {
+            let parent = &path[..end];
+            match self.seen.get(&parent.to_ascii_lowercase()) {
+                Some(seen) if seen.directory && seen.path == parent => {}
+                Some(seen) => return Err(io::Error::other(format!("{path} does not go with {}", seen.path))),
+                None => {
+                    self.remember(parent, true)?;
+                    disk::make_directory(&self.top.join(parent), 0o755)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, path: &str, directory: bool) -> io::Result<()> {
+        let seen = Seen { path: path.to_owned(), directory };
+        match self.seen.insert(path.to_ascii_lowercase(), seen) {
+            None => Ok(()),
+            Some(other) if other.path == path => Err(io::Error::other(format!("{path} is in the archive twice"))),
+            Some(other) => Err(io::Error::other(format!("{path} and {} differ in case only", other.path))),
+        }
+    }
+}
+
+fn write_file(to: &Path, path: &str, entry: &mut impl Read, size: u64, executable: bool) -> io::Result<ManifestFile> {
+    let mut file = disk::create(to, if executable { 0o755 } else { 0o644 })?;
+    let (mut hash, mut length) = (Sha256::new(), 0_u64);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match entry.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hash.update(&buffer[..count]);
+        file.write_all(&buffer[..count])?;
+        length += count as u64;
+    }
+    if length != size {
+        return Err(io::Error::other(format!("the archive ends within {path}")));
+    }
+    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sha256 = Digest::new(digest).map_err(io::Error::other)?;
+    Ok(ManifestFile { path: path.to_owned(), sha256, size_bytes: length, executable })
+}
+
+#[cfg(test)]
+mod tests;

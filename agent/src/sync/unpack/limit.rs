@@ -1,0 +1,25 @@
+//! A reader that fails beyond a bound, rather than ending there: a bomb must not look like a short archive.
+
+use std::io::{self, Read};
+
+pub(super) struct Limited<R> {
+    inner: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R> Limited<R> {
+    pub(super) fn new(inner: R, limit: u64) -> Limited<R> {
+        Limited { inner, left: limit, limit }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!("the archive unpacks to more than the {} bytes that one of its size may", self.limit))
+        })?;
+        Ok(count)
+    }
+}
