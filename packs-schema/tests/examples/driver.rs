@@ -23,6 +23,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const MAX_RESULT: usize = 64 << 10;
 /// Address space: what an action with 128 MiB of memory must do with.
 const ADDRESS_SPACE: &str = "--as=134217728";
+/// A process namespace of its own, also for those who are not root.
+const ALONE: [&str; 5] = ["/usr/bin/unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"];
 
 /// Where an example pack is.
 pub(crate) fn directory(pack: &str) -> PathBuf {
@@ -100,6 +102,7 @@ pub(crate) struct Run {
     noop: bool,
     deadline: Option<u64>,
     path: String,
+    alone: bool,
 }
 
 /// What became of it.
@@ -117,7 +120,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
     let (_, checked, found) = read(pack);
     let checked = checked.unwrap_or_else(|| panic!("{found:?}"));
     let action = checked.actions.into_iter().find(|a| a.name.as_str() == name).unwrap();
-    Run { action, directory: directory(pack), parameters, config: json!({}), noop: false, deadline: None, path: PATH.into() }
+    Run { action, directory: directory(pack), parameters, config: json!({}), noop: false, deadline: None, path: PATH.into(), alone: false }
 }
 
 impl Run {
@@ -146,6 +149,12 @@ impl Run {
         self
     }
 
+    /// In a process namespace of its own, where it sees every process that there is: itself.
+    pub(crate) fn alone(mut self) -> Run {
+        self.alone = true;
+        self
+    }
+
     /// Runs it to its end.
     pub(crate) fn go(self) -> Ended {
         let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
@@ -154,7 +163,7 @@ impl Run {
         let result = scratch.path().join("result");
         std::fs::write(&result, b"").unwrap();
         let script = self.directory.join("actions").join(self.action.entry_point.as_str());
-        let mut command = limited(&script);
+        let mut command = limited(&script, self.alone);
         command.args(&given.arguments).current_dir(&self.directory).env_clear();
         command.env("PATH", &self.path).env("HOME", "/nonexistent").env("USER", "nobody").env("LANG", "C.UTF-8");
         command.env("BOLT_NOOP", if self.noop { "1" } else { "0" }).env("BOLT_RESULT", &result);
@@ -202,10 +211,13 @@ impl Run {
 }
 
 /// The script under a memory limit and a last resort against hanging, as far as the host has the tools.
-fn limited(script: &Path) -> Command {
+fn limited(script: &Path, alone: bool) -> Command {
     let mut words: Vec<&str> = Vec::new();
     if Path::new("/usr/bin/timeout").exists() {
         words.extend(["/usr/bin/timeout", "120"]);
+    }
+    if alone {
+        words.extend(ALONE);
     }
     if Path::new("/usr/bin/prlimit").exists() {
         words.extend(["/usr/bin/prlimit", ADDRESS_SPACE, "--nofile=1024"]);
@@ -245,8 +257,11 @@ pub(crate) fn have(test: &str, program: &str) -> bool {
     found
 }
 
-/// True when the test runs as root.
-pub(crate) fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
+/// True when an action can be run alone; says loudly that the test is skipped when it cannot.
+pub(crate) fn can_be_alone(test: &str) -> bool {
+    let made = Command::new(ALONE[0]).args(&ALONE[1..]).arg("true").output().is_ok_and(|o| o.status.success());
+    if !made {
+        eprintln!("SKIPPED {test}: this host lets us make no process namespace with unshare");
+    }
+    made
 }

@@ -8,7 +8,6 @@ mod disk;
 mod driver;
 mod free;
 mod host;
-mod linux;
 mod packs;
 mod pki;
 mod service;

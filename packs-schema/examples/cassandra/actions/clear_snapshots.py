@@ -13,9 +13,10 @@ from lib.bolt_action import FAILED, Deadline, clean, config, finish, human, main
 
 def action():
     given = parameters()
+    directories = snapshots.data_directories(config())
     work = Work(given, Deadline(24 * 3600.0))
     try:
-        for data in snapshots.data_directories(config()):
+        for data in directories:
             for snapshot in snapshots.find(data, given.get("keyspace"), work.skip):
                 work.consider(snapshot)
     finally:

@@ -212,7 +212,7 @@ class Work:
             if not self._same(info, candidate):
                 return False
             if info.st_nlink != 1:
-                return self._skip(candidate.path, "it is open and has %d names; emptying it would empty the others" % info.st_nlink)
+                return self._skip(candidate.path, "it may be open and has %d names; emptying it would empty the others" % info.st_nlink)
             if not self._noop:
                 os.ftruncate(fd, 0)
             return True
@@ -232,6 +232,7 @@ class Work:
             "removed": self._removed,
             "truncated_files": self._truncated,
             "bytes_reclaimed": self._reclaimed,
+            "processes_not_readable": self._unseen,
             "files": sorted(self._files, key=lambda file: -file["bytes"])[:100],
             "failed": self._failed[:20],
             "skipped": self._skipped[:20],
@@ -270,6 +271,9 @@ def show(result, given):
         print("  %10s  %-9s  %s" % (human(file["bytes"]), file["how"], file["file"]))
     if len(result["files"]) > 50 or result["removed"] + result["truncated_files"] > len(result["files"]):
         print("  ... the largest are shown")
+    if result["processes_not_readable"]:
+        count = result["processes_not_readable"]
+        print("  the open files of %d processes cannot be seen, so old files are emptied, not removed" % count)
     for entry in result["skipped"]:
         print("  skipped: %s: %s" % (entry["file"], entry["reason"]))
     for entry in result["failed"]:

@@ -1,0 +1,116 @@
+//! `linux.disk_usage`.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::driver::{Ended, action};
+
+fn look(path: &Path, more: &[(&str, Value)]) -> Ended {
+    let mut parameters = json!({"path": path, "deleted_files": false});
+    for (name, value) in more {
+        parameters[name] = value.clone();
+    }
+    action("linux.disk_usage", parameters).go().well()
+}
+
+fn size_of(ended: &Ended, path: &Path) -> Option<u64> {
+    let rows = ended.result["directories"].as_array().unwrap();
+    rows.iter().find(|r| r["path"] == path.to_str().unwrap()).and_then(|r| r["bytes"].as_u64())
+}
+
+#[test]
+fn directories_are_summed_and_links_not_followed() {
+    let top = TempDir::new().unwrap();
+    let (big, deep) = (top.path().join("big"), top.path().join("big/a/b/c"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::create_dir(top.path().join("small")).unwrap();
+    fs::write(big.join("one"), vec![1; 100_000]).unwrap();
+    fs::write(deep.join("two"), vec![1; 200_000]).unwrap();
+    fs::hard_link(big.join("one"), deep.join("again")).unwrap();
+    symlink("/", top.path().join("small/root")).unwrap();
+    let ended = look(top.path(), &[("depth", json!(1))]);
+    let bytes = size_of(&ended, &big).unwrap();
+    assert!((300_000..400_000).contains(&bytes), "{bytes}: the hard link counts once");
+    assert!(size_of(&ended, &top.path().join("small")).unwrap() < 50_000);
+    assert_eq!(size_of(&ended, &big.join("a")), None, "deeper than asked");
+    assert_eq!(ended.result["directories"][0]["path"], top.path().to_str().unwrap(), "largest first");
+    assert_eq!(ended.result["complete"], true);
+}
+
+#[test]
+fn only_the_largest_are_listed() {
+    let top = TempDir::new().unwrap();
+    for n in 0..30 {
+        fs::create_dir(top.path().join(format!("d{n}"))).unwrap();
+        fs::write(top.path().join(format!("d{n}/x")), vec![1; 8192 * n]).unwrap();
+    }
+    let ended = look(top.path(), &[("top", json!(4))]);
+    let names: Vec<String> = ended.result["directories"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(names[1..], ["d29", "d28", "d27"]);
+}
+
+#[test]
+fn a_deleted_file_that_is_held_open_is_found() {
+    let top = TempDir::new().unwrap();
+    let path = top.path().join("old\n\u{1b}[31m.log");
+    let mut file = File::create(&path).unwrap();
+    // Larger than what else may be held open on the host.
+    file.write_all(&vec![7; 3 << 20]).unwrap();
+    fs::remove_file(&path).unwrap();
+    let ended = look(top.path(), &[("deleted_files", json!(true)), ("top", json!(100))]);
+    let rows = ended.result["deleted_open_files"].as_array().unwrap();
+    let shown = format!("{}/old\\x0a\\x1b[31m.log", top.path().display());
+    let row = rows.iter().find(|r| r["path"] == shown.as_str()).unwrap_or_else(|| panic!("{rows:?}"));
+    assert!(row["bytes"].as_u64().unwrap() >= 3 << 20);
+    assert_eq!(row["holders"][0]["pid"], std::process::id());
+    drop(file);
+}
+
+#[test]
+fn a_tree_deeper_than_any_path_is_survived() {
+    let top = TempDir::new().unwrap();
+    let mut path = top.path().to_owned();
+    for _ in 0..300 {
+        path.push("deeper");
+    }
+    fs::create_dir_all(&path).unwrap();
+    let ended = look(top.path(), &[]);
+    assert_eq!(ended.result["unreadable_directories"], 1);
+}
+
+#[test]
+fn a_passed_deadline_is_said() {
+    let top = TempDir::new().unwrap();
+    let ended = action("linux.disk_usage", json!({"path": top.path()})).deadline(1).go().well();
+    assert_eq!(ended.result["complete"], false);
+    assert!(ended.stdout.contains("INCOMPLETE"));
+}
+
+#[test]
+fn what_is_no_directory_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    action("linux.disk_usage", json!({"path": file.path()})).go().refused(2, "is not a directory");
+    action("linux.disk_usage", json!({"path": "/nonexistent/x"})).go().refused(3, "cannot be opened");
+}
+
+#[test]
+fn a_result_that_would_be_too_large_is_cut_and_says_so() {
+    let top = TempDir::new().unwrap();
+    for n in 0..99 {
+        let long = format!("{n:0>200}");
+        fs::create_dir_all(top.path().join(&long).join(&long).join(&long)).unwrap();
+    }
+    // The driver checks that every result is below the limit.
+    let ended = look(top.path(), &[("top", json!(100)), ("depth", json!(8))]);
+    assert!(!ended.result["directories"].as_array().unwrap().is_empty());
+}
