@@ -6,6 +6,8 @@
 //!
 //! - A pattern is a `regex-lite` one: `\d`, `\w`, `\s` and `\b` mean ASCII. ECMA 262 also counts
 //!   non-ASCII white space as `\s`; the crate also counts non-ASCII letters for `\b`.
+//! - A pattern with long counted repetitions is matched against 8 KiB of text and no more; what is
+//!   longer does not fit.
 //! - `multipleOf` reads both numbers as the decimals that they are written as. Beyond 2^53, and for
 //!   extreme exponents, the crate rounds to binary first and then says otherwise.
 //! - An integer is one of 64 bits: `1.0` is none (draft 4 and StackStorm go by how the number is
@@ -41,15 +43,19 @@ impl Problem {
 /// The most problems that are listed; a hostile array could have millions.
 const MAX_PROBLEMS: usize = 64;
 
+/// The most text that heavy patterns are matched against in one value, in bytes: some 40 ms.
+const MAX_HEAVY: usize = 8 << 10;
+
 /// Every way in which `value` does not fit `schema`, the first [`MAX_PROBLEMS`] of them.
 pub fn check(schema: &Schema, value: &Value) -> Vec<Problem> {
-    let mut problems = Problems { found: Vec::new() };
+    let mut problems = Problems { found: Vec::new(), heavy_left: MAX_HEAVY };
     walk(schema, value, "", schema.secret, &mut problems);
     problems.found
 }
 
 struct Problems {
     found: Vec<Problem>,
+    heavy_left: usize,
 }
 
 impl Problems {
@@ -61,6 +67,9 @@ impl Problems {
 }
 
 fn walk(schema: &Schema, value: &Value, place: &str, secret: bool, problems: &mut Problems) {
+    if problems.found.len() >= MAX_PROBLEMS {
+        return;
+    }
     let secret = secret || schema.secret;
     if let Some(types) = &schema.types
         && !types.as_slice().iter().any(|t| is_type(*t, value))
@@ -94,7 +103,15 @@ fn check_string(schema: &Schema, text: &str, place: &str, secret: bool, problems
     if let Some(max) = schema.max_length.filter(|max| length > *max) {
         problems.add(place, format!("must have at most {max} characters{}", not(length, secret)));
     }
-    if let Some(pattern) = schema.pattern.as_ref().filter(|p| !p.is_match(text)) {
+    let Some(pattern) = &schema.pattern else { return };
+    if pattern.is_heavy() {
+        let Some(left) = problems.heavy_left.checked_sub(text.len()) else {
+            problems.add(place, format!("is too long to be matched with {}", pattern.as_str()));
+            return;
+        };
+        problems.heavy_left = left;
+    }
+    if !pattern.is_match(text) {
         problems.add(place, format!("must match {}", pattern.as_str()));
     }
 }

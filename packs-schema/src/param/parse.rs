@@ -117,6 +117,10 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
         }
     }
     for (name, child) in &schema.pattern_properties {
+        if name.is_heavy() {
+            let message = "takes long to match; write it without long counted repetitions such as {1,255}";
+            found.push(Finding::error("heavy_pattern", format!("{at}.patternProperties[{}]", name.as_str()), message));
+        }
         walk(child, &format!("{at}.patternProperties[{}]", name.as_str()), found);
     }
 }

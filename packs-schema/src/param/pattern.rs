@@ -8,11 +8,16 @@ use serde::{Deserialize, Serialize};
 const MAX_LENGTH: usize = 1024;
 /// The largest compiled pattern, in bytes.
 const MAX_COMPILED: usize = 256 << 10;
+/// A larger one is heavy: with counted repetitions (`.{1,255}x`) it can take milliseconds per KiB of text.
+const LIGHT_COMPILED: usize = 8 << 10;
 
 /// A regular expression of the `regex-lite` dialect: ECMA 262 without look-around and back-references, matched in linear time.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Pattern(regex_lite::Regex);
+pub struct Pattern {
+    regex: regex_lite::Regex,
+    heavy: bool,
+}
 
 #[cfg(feature = "schemas")]
 impl schemars::JsonSchema for Pattern {
@@ -39,18 +44,26 @@ impl Pattern {
         if text.len() > MAX_LENGTH {
             return Err(fail(format!("it is longer than {MAX_LENGTH} bytes")));
         }
-        let mut builder = regex_lite::RegexBuilder::new(text);
-        builder.size_limit(MAX_COMPILED).build().map(Pattern).map_err(|e| fail(e.to_string()))
+        let compile = |limit| regex_lite::RegexBuilder::new(text).size_limit(limit).build();
+        if let Ok(regex) = compile(LIGHT_COMPILED) {
+            return Ok(Pattern { regex, heavy: false });
+        }
+        compile(MAX_COMPILED).map(|regex| Pattern { regex, heavy: true }).map_err(|e| fail(e.to_string()))
     }
 
     /// True if `text` contains a match.
     pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.regex.is_match(text)
+    }
+
+    /// True if matching may take long, so that the text must be short.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.heavy
     }
 
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.regex.as_str()
     }
 }
 
@@ -87,5 +100,25 @@ impl PartialOrd for Pattern {
 impl Ord for Pattern {
     fn cmp(&self, other: &Pattern) -> std::cmp::Ordering {
         self.as_str().cmp(other.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_counted_repetitions_are_heavy() {
+        for (text, heavy) in [
+            ("^[a-z0-9_]+$", false),
+            ("^([0-9]{1,3}\\.){3}[0-9]{1,3}$", false),
+            ("^/[A-Za-z0-9._/-]*$", false),
+            ("^[A-Za-z0-9.-]{1,255}$", true),
+        ] {
+            assert_eq!(Pattern::new(text).unwrap().is_heavy(), heavy, "{text}");
+        }
+        for wrong in ["(", "a(?=b)", "(a)\\1", &"a".repeat(2000), "((a{1,100}){1,100}){1,100}"] {
+            assert!(Pattern::new(wrong).is_err(), "{wrong:.40}");
+        }
     }
 }

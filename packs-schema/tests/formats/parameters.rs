@@ -65,6 +65,13 @@ fn each_refusal_names_its_parameter() {
         ),
         (json!({"p": {"multipleOf": 5}}), json!({"p": 7}), "p", "invalid", "must be a multiple of 5"),
         (json!({"p": {"pattern": "^[a-z]+$"}}), json!({"p": "A"}), "p", "invalid", "must match ^[a-z]+$"),
+        (
+            json!({"p": {"pattern": ".{1,255}b"}}),
+            json!({"p": "a".repeat(9000)}),
+            "p",
+            "invalid",
+            "is too long to be matched",
+        ),
         (json!({"p": {"enum": ["on", "off"]}}), json!({"p": "up"}), "p", "invalid", "must be one of \"on\", \"off\""),
         (json!({"p": {"minLength": 3}}), json!({"p": "éa"}), "p", "invalid", "must have at least 3 characters, not 2"),
         (json!({"p": {"maxLength": 1}}), json!({"p": "ab"}), "p", "invalid", "must have at most 1 characters, not 2"),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 /// Values without parts. Equal ones stand together: `1` and `1.0`, the three zeros.
-pub fn scalar() -> impl Strategy<Value = Value> {
+pub(crate) fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => prop::sample::select(vec![
             json!(null), json!(true), json!(false), json!(0), json!(0.0), json!(-0.0), json!(1), json!(1.0), json!(-1),
@@ -21,7 +21,7 @@ pub fn scalar() -> impl Strategy<Value = Value> {
 }
 
 /// Texts of a few characters, also of several bytes each.
-pub fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => prop::sample::select(vec!["", "a", "ab", "abc", "é", "日本語", "a1", "-a", "1", "A_b", "a\n", "😀", "e\u{301}", "٣", "\u{a0}"]),
         1 => Just("aaaaaaaaaaaa"),
@@ -30,12 +30,12 @@ pub fn text() -> impl Strategy<Value = String> {
 }
 
 /// Names of properties; few, so that values and schemas meet.
-pub fn key() -> impl Strategy<Value = String> {
+pub(crate) fn key() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "ab", "é", "x1", ""]).prop_map(str::to_owned)
 }
 
 /// Any value, up to three deep.
-pub fn value() -> BoxedStrategy<Value> {
+pub(crate) fn value() -> BoxedStrategy<Value> {
     scalar()
         .prop_recursive(3, 24, 5, |inner| {
             prop_oneof![
@@ -61,7 +61,7 @@ pub fn value() -> BoxedStrategy<Value> {
 
 /// Patterns that mean the same to `regex-lite` and to ECMA 262: no `\s` or `\b`, and no class that
 /// counts letters beyond ASCII.
-pub fn pattern() -> impl Strategy<Value = String> {
+pub(crate) fn pattern() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "a",
         "^a",
@@ -91,7 +91,7 @@ fn optional<S: Strategy<Value = Value> + 'static>(
 }
 
 /// Draft 4 schemas of the keywords that Bolt knows.
-pub fn schema() -> BoxedStrategy<Value> {
+pub(crate) fn schema() -> BoxedStrategy<Value> {
     leaf().prop_recursive(3, 16, 4, node).boxed()
 }
 

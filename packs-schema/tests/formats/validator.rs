@@ -4,13 +4,13 @@
 //! space and word boundaries in patterns, `multipleOf` on floats that are written with an exponent, and
 //! integers beyond 64 bits.
 
-mod common;
-
 use jsonschema::Validator;
 use packs_schema::param::Schema;
 use packs_schema::param::check::check;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::draw;
 
 fn both(schema: &Value) -> (Schema, Validator) {
     let own = serde_json::from_value(schema.clone()).unwrap_or_else(|e| panic!("{schema}: {e}"));
@@ -37,10 +37,10 @@ fn means_otherwise(schema: &Value, value: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn agrees_with_jsonschema(schema in common::schema(), values in prop::collection::vec(common::value(), 1..12)) {
+    fn agrees_with_jsonschema(schema in draw::schema(), values in prop::collection::vec(draw::value(), 1..12)) {
         let (own, theirs) = both(&schema);
         for value in values.iter().filter(|value| !means_otherwise(&schema, value)) {
             let problems = check(&own, value);
