@@ -1,1 +1,57 @@
-fn main() {}
+//! `bolt-launch`: the privileged half of the Bolt agent. Single-threaded, no network, no parser of foreign formats: it
+//! takes three requests over an inherited socket, checks them against the store of activated packs, and forks shims.
+//!
+//! [`host`] is prepared once; [`serve`] waits for requests and keeps `bolt-agent` running; [`start`] and [`kill`] do what
+//! is asked; [`shim`] is what each execution becomes. `unsafe` is in [`sys`] and nowhere else.
+
+mod account;
+mod args;
+mod cgroup;
+mod dir;
+mod host;
+mod kill;
+mod log;
+mod serve;
+mod shim;
+mod start;
+mod sys;
+
+use std::error::Error;
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::Command;
+
+fn main() -> ExitCode {
+    let done = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => print(args::HELP),
+        Ok(Command::Version) => print(concat!("bolt-launch ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Serve { config, attach }) => serve::run(&config, attach).map_err(|e| describe(&e)),
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "bolt-launch: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            let _ = writeln!(std::io::stderr(), "bolt-launch: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("standard output: {e}"))
+}
+
+/// An error with what caused it.
+fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text += &format!(": {source}");
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,87 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+Starts actions of activated packs, caps them, and writes down how they ended.
+
+Usage: bolt-launch serve --config <agent.toml> [--attach]
+
+  serve               start bolt-agent, keep it running, and start what it asks for
+    --config <path>   the agent's configuration
+    --attach          serve one client on standard input (a Unix stream socket) instead of starting bolt-agent
+  --help              print this
+  --version           print the version
+";
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// `--help`
+    Help,
+    /// `--version`
+    Version,
+    /// `serve`
+    Serve {
+        /// `--config`
+        config: PathBuf,
+        /// `--attach`
+        attach: bool,
+    },
+}
+
+/// Why the command line was not understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArgsError {
+    #[error("nothing to do; use: bolt-launch serve --config /etc/bolt/agent.toml")]
+    Nothing,
+    #[error("{0:?} is not an argument of bolt-launch; see bolt-launch --help")]
+    Unknown(OsString),
+    #[error("--config must be given, with a path: bolt-launch serve --config /etc/bolt/agent.toml")]
+    NoConfig,
+}
+
+/// Reads the arguments after the program's name.
+pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, ArgsError> {
+    let mut args = args;
+    match args.next() {
+        None => return Err(ArgsError::Nothing),
+        Some(first) if first == "--help" || first == "-h" => return Ok(Command::Help),
+        Some(first) if first == "--version" || first == "-V" => return Ok(Command::Version),
+        Some(first) if first == "serve" => {}
+        Some(other) => return Err(ArgsError::Unknown(other)),
+    }
+    let (mut config, mut attach) = (None, false);
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--config") => config = Some(PathBuf::from(args.next().ok_or(ArgsError::NoConfig)?)),
+            Some("--attach") => attach = true,
+            Some("--help" | "-h") => return Ok(Command::Help),
+            _ => return Err(ArgsError::Unknown(arg)),
+        }
+    }
+    Ok(Command::Serve { config: config.ok_or(ArgsError::NoConfig)?, attach })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Command, ArgsError> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_read_strictly() {
+        let config = PathBuf::from("/c");
+        assert_eq!(read(&["serve", "--config", "/c", "--attach"]), Ok(Command::Serve { config, attach: true }));
+        assert_eq!(read(&["--version"]), Ok(Command::Version));
+        assert_eq!(read(&[]), Err(ArgsError::Nothing));
+        assert_eq!(read(&["serve"]), Err(ArgsError::NoConfig));
+        assert_eq!(read(&["serve", "--config"]), Err(ArgsError::NoConfig));
+        assert_eq!(read(&["serve", "--confg", "/c"]), Err(ArgsError::Unknown("--confg".into())));
+        assert_eq!(read(&["run"]), Err(ArgsError::Unknown("run".into())));
+    }
+}

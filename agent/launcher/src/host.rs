@@ -1,0 +1,223 @@
+//! What the launcher knows of its host after its start: configuration, accounts, cgroups, the runtime directory.
+//! Prepared once, refused as a whole when something is not as it must be, and only read afterwards.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, fchown, getegid, geteuid};
+use packs_schema::config::{Config, ConfigError};
+use packs_schema::name::UserName;
+
+use crate::account::{self, Account, AccountError};
+use crate::cgroup::{self, Missing, Tree};
+use crate::dir::{self, Dir};
+use crate::log;
+
+/// The largest configuration file.
+const MAX_CONFIG: u64 = 1 << 20;
+/// In the runtime directory: held by the launcher that serves it.
+const LOCK: &str = "launcher.lock";
+/// In the runtime directory: what can be enforced here.
+const ENFORCEMENT: &str = "enforcement.json";
+
+/// See the module.
+pub(crate) struct Host {
+    pub(crate) config: Config,
+    /// Whether accounts can be changed.
+    pub(crate) root: bool,
+    /// This process's own account.
+    pub(crate) me: Account,
+    /// The account of the api; the own one without root and with `--attach`.
+    pub(crate) api: Account,
+    /// The account of the sync; absent with `--attach` where there is none.
+    pub(crate) sync: Option<Account>,
+    pub(crate) tree: Tree,
+    /// Limits that this host cannot enforce.
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) runtime: Dir,
+    pub(crate) boot_id: String,
+    _lock: File,
+}
+
+/// Why the launcher does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("configuration {0:?} cannot be read")]
+    ReadConfig(PathBuf, #[source] io::Error),
+    #[error(
+        "configuration {path:?} may be changed by others (owner {owner}, mode {mode:o}): run chown root and chmod go-w on it"
+    )]
+    LaxConfig { path: PathBuf, owner: u32, mode: u32 },
+    #[error("configuration {0:?} is wrong")]
+    Config(PathBuf, #[source] ConfigError),
+    #[error("users.{key} = {name} cannot be used")]
+    Account {
+        key: &'static str,
+        name: UserName,
+        #[source]
+        source: AccountError,
+    },
+    #[error("users.{key} = {name} is root; what reads the network must not run as root: name another account")]
+    IsRoot { key: &'static str, name: UserName },
+    #[error("{what} directory {path:?} cannot be {step}")]
+    Directory {
+        what: &'static str,
+        path: PathBuf,
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{what} directory {path:?} is not ours: owner {owner}, mode {mode:o}, and it should be owner {wanted} and not writable \
+         by group or others; correct it, or name another under [paths]"
+    )]
+    NotOurs { what: &'static str, path: PathBuf, owner: u32, mode: u32, wanted: u32 },
+    #[error("another launcher serves {0:?}: stop it, or name another directory under paths.runtime")]
+    InUse(PathBuf),
+    #[error("{0} in {1:?} cannot be written")]
+    Write(&'static str, PathBuf, #[source] io::Error),
+}
+
+impl Host {
+    /// Reads the configuration and prepares everything. Takes the lock of the runtime directory for as long as the value lives.
+    pub(crate) fn prepare(path: &Path, attach: bool) -> Result<Host, HostError> {
+        let root = geteuid().is_root();
+        let config = read_config(path, root)?;
+        let me = account::of(geteuid(), getegid());
+        let (api, sync) = accounts(&config, root, attach, &me)?;
+        let runtime = own_directory("runtime", &config.paths.runtime, geteuid(), 0o711)?;
+        let lock = take_lock(&runtime)?;
+        if !attach {
+            let sync_uid = sync.as_ref().map_or(me.uid, |a| a.uid);
+            own_directory("state", &config.paths.state, api.uid, 0o700)?;
+            own_directory("execution", &config.paths.executions(), api.uid, 0o700)?;
+            own_directory("pack", &config.paths.packs, sync_uid, 0o755)?;
+        }
+        if root {
+            let mut trusted = vec![Uid::from_raw(0)];
+            trusted.extend(sync.as_ref().map(|a| a.uid));
+            check_above(&config.paths.packs, &trusted)?;
+        }
+        let tree = cgroup::detect(config.execution.cgroup.as_deref());
+        let (enforcement, missing) = tree.probe(config.execution.require_limits, root);
+        let json = serde_json::to_vec(&enforcement).expect("plain data serialises");
+        dir::replace_file(&runtime, ENFORCEMENT, 0o644, &json)
+            .map_err(|e| HostError::Write(ENFORCEMENT, runtime.path().to_owned(), e))?;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        for (limit, why) in &missing {
+            log::warn("limit is not enforced on this host", &[("limit", limit), ("reason", why)]);
+        }
+        log::info("prepared", &[("cgroups", &enforcement.cgroups), ("root", &root), ("attach", &attach)]);
+        Ok(Host { config, root, me, api, sync, tree, missing, runtime, boot_id, _lock: lock })
+    }
+
+    /// True if `uid` may own what is run: root, the sync's account, and without root the current user.
+    pub(crate) fn trusts(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.me.uid.as_raw() || self.sync.as_ref().is_some_and(|a| a.uid.as_raw() == uid)
+    }
+}
+
+fn read_config(path: &Path, root: bool) -> Result<Config, HostError> {
+    let failed = |e: io::Error| HostError::ReadConfig(path.to_owned(), e);
+    let file = File::open(path).map_err(failed)?;
+    let stat = file.metadata().map_err(failed)?;
+    if root && (stat.uid() != 0 || stat.mode() & dir::LAX != 0) {
+        let (owner, mode) = (stat.uid(), stat.mode() & 0o7777);
+        return Err(HostError::LaxConfig { path: path.to_owned(), owner, mode });
+    }
+    let mut text = String::new();
+    file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(failed(io::Error::other(format!("it is larger than {MAX_CONFIG} bytes"))));
+    }
+    Config::parse(&text).map_err(|e| HostError::Config(path.to_owned(), e))
+}
+
+/// Who the api and the sync are.
+fn accounts(config: &Config, root: bool, attach: bool, me: &Account) -> Result<(Account, Option<Account>), HostError> {
+    if !root {
+        return Ok((me.clone(), Some(me.clone())));
+    }
+    if attach {
+        // One client, which is us: the sync's account counts as an owner of packs where there is one.
+        let sync = account::find(&config.users.sync).ok();
+        return Ok((me.clone(), sync));
+    }
+    let service = |key, name: &UserName| {
+        let found = account::find(name).map_err(|source| HostError::Account { key, name: name.clone(), source })?;
+        if found.uid.is_root() { Err(HostError::IsRoot { key, name: name.clone() }) } else { Ok(found) }
+    };
+    Ok((service("api", &config.users.api)?, Some(service("sync", &config.users.sync)?)))
+}
+
+/// Opens a directory of ours, makes it if it is not there, and refuses one that is not ours.
+fn own_directory(what: &'static str, path: &Path, owner: Uid, mode: u32) -> Result<Dir, HostError> {
+    let failed =
+        |step: &'static str| move |e: io::Error| HostError::Directory { what, path: path.to_owned(), step, source: e };
+    let mode = Mode::from_bits_truncate(mode);
+    let made = match nix::unistd::mkdir(path, mode) {
+        Err(Errno::ENOENT) => {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(parent).map_err(failed("created"))?;
+            nix::unistd::mkdir(path, mode)
+        }
+        other => other,
+    };
+    let made = match made {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
+        Err(e) => return Err(failed("created")(e.into())),
+    };
+    let opened = Dir::open(path).map_err(|e| failed("opened (it must be a directory, not a link)")(e.into()))?;
+    if made {
+        let given = if owner == geteuid() { Ok(()) } else { fchown(&opened, Some(owner), None) };
+        given.map_err(|e| failed("given to its account")(e.into()))?;
+        nix::sys::stat::fchmod(&opened, mode).map_err(|e| failed("protected")(e.into()))?;
+    }
+    let stat = opened.stat().map_err(|e| failed("examined")(e.into()))?;
+    if stat.st_uid != owner.as_raw() || stat.st_mode & dir::LAX != 0 {
+        let (path, owner_found, mode) = (path.to_owned(), stat.st_uid, stat.st_mode & 0o7777);
+        return Err(HostError::NotOurs { what, path, owner: owner_found, mode, wanted: owner.as_raw() });
+    }
+    Ok(opened)
+}
+
+/// The directories above the store must not let others swap it: entry points are run by their path.
+fn check_above(packs: &Path, trusted: &[Uid]) -> Result<(), HostError> {
+    let failed =
+        |path: &Path, e| HostError::Directory { what: "pack", path: path.to_owned(), step: "examined", source: e };
+    let real = match packs.canonicalize() {
+        Ok(real) => real,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(packs, e)),
+    };
+    for above in real.ancestors().skip(1) {
+        let stat = std::fs::metadata(above).map_err(|e| failed(above, e))?;
+        let sticky = stat.mode() & libc::S_ISVTX != 0;
+        let owned = trusted.iter().any(|uid| uid.as_raw() == stat.uid());
+        if !owned || (stat.mode() & dir::LAX != 0 && !sticky) {
+            let (path, owner, mode) = (above.to_owned(), stat.uid(), stat.mode() & 0o7777);
+            return Err(HostError::NotOurs { what: "pack", path, owner, mode, wanted: 0 });
+        }
+    }
+    Ok(())
+}
+
+fn take_lock(runtime: &Dir) -> Result<File, HostError> {
+    let failed = |e: io::Error| HostError::Write(LOCK, runtime.path().to_owned(), e);
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file =
+        nix::fcntl::openat(runtime, LOCK, flags, Mode::from_bits_truncate(0o600)).map_err(|e| failed(e.into()))?;
+    let file = File::from(file);
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(HostError::InUse(runtime.path().to_owned())),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+    }
+}

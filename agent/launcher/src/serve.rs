@@ -1,0 +1,171 @@
+//! The launcher's loop: requests, the api's life, the sync's schedule.
+//!
+//! ```text
+//!              ┌── client: frames ─▶ start / kill / sync ─▶ replies
+//!  poll ───────┼── signals: a child ended, or stop
+//!              └── timers: restart the api, run the sync, end a sync that hangs
+//! ```
+//!
+//! Shims are nobody's business here once they are forked: they are reaped when they end before the launcher does, and go
+//! on when they do not. Stopping goes in this order: no more requests, TERM to api and sync, five seconds, KILL.
+
+mod agent_process;
+mod binary;
+mod requests;
+mod sync_schedule;
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::host::{Host, HostError};
+use crate::{dir, log, sys};
+use agent_process::AgentProcess;
+use binary::{Binary, BinaryError};
+use requests::{Client, Gone};
+use sync_schedule::SyncSchedule;
+
+/// How long api and sync have between TERM and KILL.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the launcher ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Binary(#[from] BinaryError),
+    #[error("signals cannot be received")]
+    Signals(#[source] nix::Error),
+    #[error("with --attach, standard input must be a connected Unix stream socket")]
+    NoSocket,
+    #[error("the client on standard input is broken: {0}")]
+    Client(String),
+}
+
+/// Serves until it is told to stop, or the attached client is gone. Executions go on after it.
+pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
+    let signals = take_signals().map_err(ServeError::Signals)?;
+    if attach {
+        let client = attached()?;
+        serve_attached(&Host::prepare(config, true)?, client, &signals)
+    } else {
+        let binary = Binary::beside_us(config)?;
+        serve_agent(&Host::prepare(config, false)?, binary, &signals);
+        Ok(())
+    }
+}
+
+/// From here on these signals are read, and not acted upon by themselves.
+fn take_signals() -> nix::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+fn attached() -> Result<Client, ServeError> {
+    let stdin = std::io::stdin();
+    let stat = nix::sys::stat::fstat(&stdin).map_err(|_| ServeError::NoSocket)?;
+    if !dir::is_kind(&stat, libc::S_IFSOCK) {
+        return Err(ServeError::NoSocket);
+    }
+    let socket = stdin.as_fd().try_clone_to_owned().map_err(|_| ServeError::NoSocket)?;
+    Ok(Client::new(UnixStream::from(socket)))
+}
+
+fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result<(), ServeError> {
+    loop {
+        wait(signals, Some(&client), None);
+        if heed(signals, |_| {}) {
+            return Ok(());
+        }
+        let mut sync = false;
+        match client.take(host, &mut sync) {
+            Ok(()) => {}
+            Err(Gone::Closed) => return Ok(()),
+            Err(Gone::Broken(why)) => return Err(ServeError::Client(why)),
+        }
+    }
+}
+
+fn serve_agent(host: &Host, binary: Binary, signals: &SignalFd) {
+    let mut agent = AgentProcess::new();
+    let mut sync = SyncSchedule::new(host.config.repository.poll.0);
+    loop {
+        let now = Instant::now();
+        agent.tick(host, &binary, now);
+        sync.tick(host, &binary, now);
+        let due = [agent.due(), sync.due()].into_iter().flatten().min();
+        wait(signals, agent.client(), due.map(|at| at.saturating_duration_since(now)));
+        let stop = heed(signals, |ended| {
+            if !agent.ended(ended) {
+                sync.ended(ended);
+            }
+        });
+        if stop {
+            break;
+        }
+        let mut asked = false;
+        agent.take(host, &mut asked);
+        if asked {
+            sync.ask();
+        }
+    }
+    shut_down(agent, sync, signals);
+}
+
+fn shut_down(mut agent: AgentProcess, mut sync: SyncSchedule, signals: &SignalFd) {
+    log::info("stopping", &[]);
+    agent.hang_up();
+    agent.signal(Signal::SIGTERM);
+    sync.signal(Signal::SIGTERM);
+    let until = Instant::now() + PATIENCE;
+    while agent.is_running() || sync.is_running() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            agent.signal(Signal::SIGKILL);
+            sync.signal(Signal::SIGKILL);
+            return;
+        }
+        wait(signals, None, Some(left));
+        heed(signals, |ended| {
+            if !agent.ended(ended) {
+                sync.ended(ended);
+            }
+        });
+    }
+}
+
+/// Until a signal, a request, or the time is over.
+fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>) {
+    let timeout = match at_most {
+        Some(time) => PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
+        None => PollTimeout::NONE,
+    };
+    let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    fds.extend(client.map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
+    // An interrupted or failed poll is one that found nothing: the loop looks at everything anyway.
+    let _ = poll(&mut fds, timeout);
+}
+
+/// Reads the signals; takes in ended children; true if the launcher is to stop.
+fn heed(signals: &SignalFd, mut ended: impl FnMut(&sys::Ended)) -> bool {
+    let mut stop = false;
+    while let Ok(Some(signal)) = signals.read_signal() {
+        let number = signal.ssi_signo.cast_signed();
+        stop |= number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32;
+    }
+    while let Ok(Some(child)) = sys::reap() {
+        ended(&child);
+    }
+    stop
+}

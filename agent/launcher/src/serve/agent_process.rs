@@ -1,0 +1,129 @@
+//! The life of `bolt-agent api`: started, served, started again when it dies.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::binary::{Binary, Role};
+use super::requests::{Client, Gone};
+use crate::host::Host;
+use crate::{log, sys};
+
+/// The first pause before a restart; each further one is twice as long.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Having run so long, it counts as healthy: the next pause is the shortest again.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+pub(super) struct AgentProcess {
+    running: Option<Running>,
+    next: Instant,
+    pause: Duration,
+}
+
+struct Running {
+    pid: Pid,
+    since: Instant,
+    /// Gone when its socket was closed: then only its end is awaited.
+    client: Option<Client>,
+}
+
+impl AgentProcess {
+    pub(super) fn new() -> AgentProcess {
+        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST }
+    }
+
+    /// Starts it when it is time.
+    pub(super) fn tick(&mut self, host: &Host, binary: &Binary, now: Instant) {
+        if self.running.is_some() || now < self.next {
+            return;
+        }
+        match start(host, binary) {
+            Ok((pid, client)) => {
+                log::info("api started", &[("pid", &pid)]);
+                self.running = Some(Running { pid, since: now, client: Some(client) });
+            }
+            Err(reason) => {
+                log::warn("api cannot be started", &[("reason", &reason), ("pause_ms", &self.pause.as_millis())]);
+                self.back_off(now);
+            }
+        }
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.running.is_none().then_some(self.next)
+    }
+
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.running.as_ref()?.client.as_ref()
+    }
+
+    /// Serves what it asks. One that has hung up or talks nonsense is ended; it is started again like one that died.
+    pub(super) fn take(&mut self, host: &Host, sync: &mut bool) {
+        let Some(running) = &mut self.running else { return };
+        let Some(client) = &mut running.client else { return };
+        let why = match client.take(host, sync) {
+            Ok(()) => return,
+            Err(Gone::Closed) => "it closed its socket".to_owned(),
+            Err(Gone::Broken(why)) => why,
+        };
+        log::warn("api is ended", &[("pid", &running.pid), ("reason", &why)]);
+        running.client = None;
+        let _ = kill(running.pid, Signal::SIGKILL);
+    }
+
+    /// True if it was the api that ended.
+    pub(super) fn ended(&mut self, child: &sys::Ended) -> bool {
+        let Some(running) = self.running.take_if(|r| r.pid == child.pid) else { return false };
+        let now = Instant::now();
+        if now.duration_since(running.since) >= HEALTHY {
+            self.pause = SHORTEST;
+        }
+        let (status, signal) = (child.status.unwrap_or(-1), child.signal.unwrap_or(0));
+        let pause = self.pause.as_millis();
+        log::warn("api ended", &[("pid", &child.pid), ("status", &status), ("signal", &signal), ("pause_ms", &pause)]);
+        self.back_off(now);
+        true
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        self.next = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST);
+    }
+
+    /// Takes no more requests.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.client = None;
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(running) = &self.running {
+            let _ = kill(running.pid, signal);
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
+fn start(host: &Host, binary: &Binary) -> Result<(Pid, Client), String> {
+    let (ours, theirs) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
+    let role = Role {
+        name: "api",
+        account: &host.api,
+        change_account: host.root,
+        nice: 0,
+        umask: 0o077,
+        socket: Some(theirs.as_fd()),
+    };
+    let pid = binary.spawn(&role).map_err(|e| crate::describe(&e))?;
+    Ok((pid, Client::new(ours)))
+}

@@ -1,0 +1,151 @@
+//! `bolt-agent`, beside this program: opened and judged by root, executed by descriptor as an account that need not be
+//! able to reach it by path.
+
+use std::ffi::{CString, NulError};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::sys::signal::SigSet;
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{self, Pid, geteuid};
+
+use crate::account::Account;
+use crate::dir::{LAX, is_kind};
+use crate::start::environment::PATH;
+use crate::sys;
+
+const NAME: &str = "bolt-agent";
+/// The number of the socket to the launcher, in the api.
+const SOCKET: i32 = 3;
+/// Descriptors that a child needs until its `exec` are kept above those that it is given.
+const ABOVE: i32 = 10;
+/// Variables of ours that are handed on.
+const HANDED_ON: [&str; 2] = ["BOLT_LOG", "RUST_BACKTRACE"];
+
+/// Where it is, and with which configuration it is run.
+pub(crate) struct Binary {
+    path: PathBuf,
+    config: CString,
+}
+
+/// Why it is not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BinaryError {
+    #[error("the directory of this program cannot be found")]
+    Own(#[source] io::Error),
+    #[error("the path of the configuration holds a NUL character")]
+    Config(#[source] NulError),
+    #[error("{0:?} cannot be opened; install bolt-agent beside bolt-launch")]
+    Open(PathBuf, #[source] nix::Error),
+    #[error(
+        "{path:?} must be a file of root's or of the current user and not writable by group or others; it has owner {owner}, mode {mode:o}"
+    )]
+    Untrusted { path: PathBuf, owner: u32, mode: u32 },
+    #[error("no process for {0:?} can be made")]
+    Fork(PathBuf, #[source] nix::Error),
+}
+
+/// How it is run.
+pub(super) struct Role<'a> {
+    /// `api` or `sync`.
+    pub(super) name: &'static str,
+    pub(super) account: &'a Account,
+    pub(super) change_account: bool,
+    pub(super) nice: i32,
+    pub(super) umask: u32,
+    pub(super) socket: Option<BorrowedFd<'a>>,
+}
+
+impl Binary {
+    /// The one beside this program; it must be one that may be run.
+    pub(super) fn beside_us(config: &Path) -> Result<Binary, BinaryError> {
+        let own = std::fs::read_link("/proc/self/exe").map_err(BinaryError::Own)?;
+        let config = std::path::absolute(config).map_err(BinaryError::Own)?;
+        let config = CString::new(config.as_os_str().as_bytes()).map_err(BinaryError::Config)?;
+        let binary = Binary { path: own.with_file_name(NAME), config };
+        binary.open()?;
+        Ok(binary)
+    }
+
+    /// Opened anew each time: an upgrade puts another file there.
+    fn open(&self) -> Result<OwnedFd, BinaryError> {
+        let failed = |e| BinaryError::Open(self.path.clone(), e);
+        let fd = nix::fcntl::open(&self.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&fd).map_err(failed)?;
+        let owned = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
+        if !owned || stat.st_mode & LAX != 0 || !is_kind(&stat, libc::S_IFREG) {
+            let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+            return Err(BinaryError::Untrusted { path: self.path.clone(), owner, mode });
+        }
+        above(&fd).map_err(failed)
+    }
+
+    /// Starts it.
+    pub(super) fn spawn(&self, role: &Role<'_>) -> Result<Pid, BinaryError> {
+        let binary = self.open()?;
+        let failed = |e| BinaryError::Fork(self.path.clone(), e);
+        let socket = role.socket.map(above).transpose().map_err(failed)?;
+        let text = |text: String| CString::new(text).unwrap_or_default();
+        let arguments =
+            [c"bolt-agent".to_owned(), text(role.name.to_owned()), c"--config".to_owned(), self.config.clone()];
+        let mut environment = vec![
+            text(format!("PATH={PATH}")),
+            text(format!("HOME={}", role.account.home)),
+            text(format!("USER={}", role.account.name)),
+            c"LANG=C.UTF-8".to_owned(),
+        ];
+        for name in HANDED_ON {
+            environment.extend(std::env::var(name).ok().map(|value| text(format!("{name}={value}"))));
+        }
+        let null = File::open("/dev/null").map_err(|e| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0))))?;
+        match sys::fork().map_err(failed)? {
+            Some(pid) => Ok(pid),
+            None => {
+                if prepare(role, &null, socket.as_ref()).is_ok() {
+                    let _ = unistd::fexecve(&binary, &arguments, &environment);
+                }
+                sys::exit_now(127)
+            }
+        }
+    }
+}
+
+fn above(fd: impl AsFd) -> nix::Result<OwnedFd> {
+    let mut copy = fd.as_fd().try_clone_to_owned().map_err(|_| nix::Error::EMFILE)?;
+    // try_clone_to_owned takes the lowest number above standard error: climb until it is out of the way.
+    let mut below = Vec::new();
+    while std::os::fd::AsRawFd::as_raw_fd(&copy) < ABOVE {
+        let next = copy.try_clone().map_err(|_| nix::Error::EMFILE)?;
+        below.push(std::mem::replace(&mut copy, next));
+    }
+    fcntl(&copy, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(copy)
+}
+
+/// In the child.
+fn prepare(role: &Role<'_>, null: &File, socket: Option<&OwnedFd>) -> nix::Result<()> {
+    // A session of its own: Ctrl-C in a terminal reaches the launcher, which stops it in order.
+    unistd::setsid()?;
+    unistd::dup2_stdin(null)?;
+    unistd::chdir("/")?;
+    umask(Mode::from_bits_truncate(role.umask));
+    sys::renice(role.nice);
+    if role.change_account {
+        let (uid, gid) = (role.account.uid, role.account.gid);
+        unistd::setgroups(&[])?;
+        unistd::setresgid(gid, gid, gid)?;
+        unistd::setresuid(uid, uid, uid)?;
+    }
+    nix::sys::prctl::set_no_new_privs()?;
+    sys::close_rest_on_exec()?;
+    if let Some(socket) = socket {
+        sys::copy_to(socket.as_fd(), SOCKET)?;
+    }
+    sys::default_signals();
+    SigSet::empty().thread_set_mask()
+}

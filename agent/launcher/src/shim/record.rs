@@ -1,0 +1,94 @@
+//! The two records of the shim: `started`, before there is an action, and `exit`, when nothing of it is left.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use packs_schema::run::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, file};
+
+use super::clock::{Clock, millis};
+use super::{Job, result, usage};
+use crate::dir::{self, Dir};
+use crate::sys::Ended;
+
+/// How often the exit record is tried, a second apart: a full disk may be made room on.
+const ATTEMPTS: u32 = 3600;
+
+/// How an action ended, before it is written down.
+pub(super) struct Outcome {
+    pub(super) state: State,
+    pub(super) reason: Option<String>,
+    pub(super) ended: Option<Ended>,
+    pub(super) leftovers: Option<Leftovers>,
+    pub(super) totals: [StreamTotals; 2],
+    pub(super) figures: crate::cgroup::Figures,
+    /// By the monotonic clock.
+    pub(super) duration: Duration,
+}
+
+impl Outcome {
+    /// There never was a process.
+    pub(super) fn never_began(state: State, reason: String) -> Outcome {
+        Outcome {
+            state,
+            reason: Some(reason),
+            ended: None,
+            leftovers: None,
+            totals: [StreamTotals::default(); 2],
+            figures: crate::cgroup::Figures::default(),
+            duration: Duration::ZERO,
+        }
+    }
+}
+
+/// Writes `started`.
+pub(super) fn write_started(job: &Job<'_>, clock: &Clock) -> io::Result<()> {
+    let started = Started {
+        format: FORMAT,
+        boot_id: job.boot_id.clone(),
+        started_at_ms: clock.started_ms(),
+        timeout_ms: millis(job.timeout),
+        unenforced: job.unenforced.clone(),
+    };
+    let json = serde_json::to_vec(&started).map_err(io::Error::other)?;
+    job.directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
+}
+
+/// The exit record of an outcome.
+pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
+    let (result, result_error) = match result::read(&job.result, job.action.output_schema.as_ref()) {
+        Ok(result) => (result, None),
+        Err(e) => (None, Some(e)),
+    };
+    let duration_ms = millis(outcome.duration);
+    let [stdout, stderr] = outcome.totals;
+    Exit {
+        format: FORMAT,
+        id: job.execution.clone(),
+        state: outcome.state,
+        reason: outcome.reason,
+        exit_status: outcome.ended.and_then(|e| e.status),
+        signal: outcome.ended.and_then(|e| e.signal),
+        started_at_ms: clock.started_ms(),
+        ended_at_ms: clock.started_ms() + duration_ms,
+        duration_ms,
+        usage: usage::usage(&outcome.figures),
+        stdout,
+        stderr,
+        leftovers: outcome.leftovers,
+        unenforced: job.unenforced.clone(),
+        result,
+        result_error,
+    }
+}
+
+/// Writes `exit`, and tries again for an hour if the disk does not take it; the lock says meanwhile that it runs.
+pub(super) fn write_exit(directory: &Dir, exit: &Exit) {
+    let json = serde_json::to_vec(exit).expect("a record serialises");
+    for _ in 0..ATTEMPTS {
+        if dir::replace_file(directory, file::EXIT, 0o644, &json).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}

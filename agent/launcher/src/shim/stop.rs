@@ -1,0 +1,147 @@
+//! The processes of an execution, and how they are stopped: all in the cgroup, and all that descend from the shim, which
+//! is where they are found that left the cgroup, the session or their parents.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpgid, getpid};
+use packs_schema::run::Leftovers;
+
+use crate::cgroup::Group;
+use crate::sys::{self, Ended};
+
+/// How long killed processes may take to go away. They cannot refuse; the kernel may be slow.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) struct Family<'a> {
+    group: &'a Group,
+    main: Pid,
+    /// How the action's own process ended.
+    pub(super) ended: Option<Ended>,
+}
+
+impl<'a> Family<'a> {
+    pub(super) fn new(group: &'a Group, main: Pid) -> Family<'a> {
+        Family { group, main, ended: None }
+    }
+
+    /// Takes all children that have ended; false when there are no children any more.
+    pub(super) fn reap(&mut self) -> bool {
+        loop {
+            match sys::reap() {
+                Ok(Some(ended)) if ended.pid == self.main => self.ended = Some(ended),
+                Ok(Some(_)) | Err(Errno::EINTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// How many live.
+    pub(super) fn alive(&mut self) -> u32 {
+        let has_children = self.reap();
+        u32::try_from(self.list(has_children).len()).unwrap_or(u32::MAX)
+    }
+
+    fn list(&self, has_children: bool) -> Vec<Pid> {
+        let mut pids = self.group.members();
+        if has_children {
+            descendants(getpid(), &mut pids);
+        }
+        pids.retain(|pid| *pid != getpid());
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Asks all of them to end: once each, and those that are stopped are woken to hear it.
+    pub(super) fn terminate(&self) {
+        if self.ended.is_none() {
+            let _ = killpg(self.main, Signal::SIGTERM);
+        }
+        self.signal(Signal::SIGTERM, |pid| getpgid(Some(pid)) != Ok(self.main));
+        self.signal(Signal::SIGCONT, |_| true);
+    }
+
+    fn signal(&self, signal: Signal, to: impl Fn(Pid) -> bool) {
+        let held: Vec<_> =
+            self.list(true).into_iter().filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?))).collect();
+        let still = self.list(true);
+        for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid) && to(*pid)) {
+            let _ = sys::pidfd_signal(pidfd, signal);
+        }
+    }
+
+    /// Kills what lives, in two steps, and counts after each.
+    pub(super) fn kill(&mut self) -> Leftovers {
+        let mut left = Leftovers { after_term: self.alive(), ..Leftovers::default() };
+        if left.after_term > 0 {
+            self.group.kill(PATIENCE);
+            left.after_cgroup_kill = self.alive();
+        }
+        self.kill_children();
+        left.after_subreaper = self.alive();
+        left
+    }
+
+    /// Kills children until there are none: those of a killed child become ours, and are next.
+    fn kill_children(&mut self) {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        while self.reap() && begun.elapsed() < PATIENCE {
+            for child in children(getpid()) {
+                // Only we take our children's statuses: until then nobody else has this number.
+                let _ = kill(child, Signal::SIGKILL);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Adds every living process below `pid`.
+fn descendants(pid: Pid, found: &mut Vec<Pid>) {
+    let mut next = children(pid);
+    while let Some(pid) = next.pop() {
+        if !found.contains(&pid) && !is_zombie(pid) {
+            found.push(pid);
+        }
+        next.extend(children(pid));
+    }
+}
+
+fn children(pid: Pid) -> Vec<Pid> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(text) => found.extend(text.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw)),
+            // Kernels without CONFIG_PROC_CHILDREN.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && fs::exists(thread.path()).unwrap_or(false) => {
+                return children_by_parent(pid);
+            }
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+fn children_by_parent(parent: Pid) -> Vec<Pid> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
+    pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    stat(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
+}
+
+/// State and parent of a process. Its name stands in brackets and may hold anything, brackets included.
+fn stat(pid: Pid) -> Option<(char, Pid)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
+    Some((fields.next()?.chars().next()?, Pid::from_raw(fields.next()?.parse().ok()?)))
+}

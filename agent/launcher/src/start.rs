@@ -1,0 +1,198 @@
+//! A `Start` request: everything that it names is looked up and checked here again, whatever the api has checked; then a
+//! shim is forked.
+//!
+//! ```text
+//!  store::find ─▶ bind ─▶ run_as ─▶ directory::claim ─▶ cgroup ─▶ runtime ─▶ fork ─▶ shim
+//!   (nothing is changed up to here)        └──────── undone when a later step fails ───────┘
+//! ```
+
+mod account;
+mod directory;
+pub(crate) mod environment;
+mod store;
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, fchown};
+use packs_schema::launch::{Refusal, Start};
+use packs_schema::param::bind::bind;
+use packs_schema::param::deliver::{Delivery, deliver};
+
+use crate::account::Account;
+use crate::cgroup::{self, Group, Missing};
+use crate::dir::Dir;
+use crate::host::Host;
+use crate::shim::{self, Job, Program};
+use crate::sys;
+
+pub(crate) use directory::open as open_directory;
+
+/// Nothing was started.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: Refusal,
+    pub(crate) message: String,
+}
+
+pub(crate) fn refuse<T>(code: Refusal, message: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused { code, message: message.into() })
+}
+
+/// The file of the structured result, in the execution's runtime directory.
+const RESULT: &str = "result";
+
+/// Starts an execution. In the forked shim this never returns.
+pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
+    let found = store::find(host, start)?;
+    let action = &found.action;
+    if !action.enabled {
+        return refuse(Refusal::ActionDisabled, format!("{} is disabled", action.reference()));
+    }
+    if start.noop && !action.noop {
+        let message = format!("{} does not understand noop: its file must say bolt.noop: true", action.reference());
+        return refuse(Refusal::InvalidParameters, message);
+    }
+    let bound = bind(&action.parameters, &start.parameters).or_else(|errors| {
+        let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        refuse(Refusal::InvalidParameters, list.join("; "))
+    })?;
+    let (account, run_as_missing) = account::choose(host, action.run_as.as_ref())?;
+    let timeout = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
+    let result = host.config.paths.runtime.join(start.execution.as_str()).join(RESULT);
+    let delivery = deliver(&action.parameters, &bound);
+    let given = environment::Given { host, start, account: &account, config: &found.config, result: &result, timeout };
+    let environment = environment::build(&given, &delivery)?;
+    let program = program(&found, &delivery, environment, account.clone(), host.root)?;
+
+    let mut missing = host.missing.clone();
+    missing.extend(run_as_missing);
+    require(host, &missing)?;
+    let claim = directory::claim(host, &start.execution)?;
+    let prepared = prepare(host, start, &found.action.limits, &account);
+    let Prepared { group, missing: now, runtime, result } = prepared.inspect_err(|_| claim.release())?;
+    missing.extend(now.into_iter().filter(|(limit, _)| !host.missing.iter().any(|(known, _)| known == limit)));
+    let undo = |group: &Group| {
+        discard_runtime(host, start.execution.as_str());
+        group.remove();
+        claim.release();
+    };
+    if let Err(refused) = require(host, &missing) {
+        undo(&group);
+        return Err(refused);
+    }
+    match sys::fork() {
+        Ok(None) => shim::run(Job {
+            execution: start.execution.clone(),
+            action: found.action,
+            program,
+            stdin: delivery.stdin,
+            timeout,
+            unenforced: missing.iter().map(describe).collect(),
+            boot_id: host.boot_id.clone(),
+            directory: claim.directory,
+            lock: claim.lock,
+            group,
+            runtime,
+            runtime_parent: host.runtime.as_fd(),
+            result,
+        }),
+        // The shim has its own copy of the lock's descriptor: closing ours lets go of nothing.
+        Ok(Some(pid)) => Ok(pid),
+        Err(e) => {
+            undo(&group);
+            refuse(Refusal::Resources, format!("no process can be made: {e}"))
+        }
+    }
+}
+
+/// What an execution needs outside its own directory.
+struct Prepared {
+    group: Group,
+    missing: Vec<Missing>,
+    runtime: Dir,
+    result: std::fs::File,
+}
+
+fn prepare(
+    host: &Host,
+    start: &Start,
+    limits: &packs_schema::action::Limits,
+    account: &Account,
+) -> Result<Prepared, Refused> {
+    let name = start.execution.as_str();
+    let failed = |what: &str, e: nix::Error| Refused {
+        code: Refusal::Resources,
+        message: format!("{what} in {} cannot be made: {e}", host.runtime.path().display()),
+    };
+    let runtime = host.runtime.make_dir(name, 0o711).map_err(|e| failed("a directory", e))?;
+    let result = runtime.make_file(RESULT, 0o600, OFlag::O_RDWR).and_then(|file| {
+        if host.root {
+            fchown(&file, Some(account.uid), Some(account.gid))?;
+        }
+        Ok(file)
+    });
+    let result = result.map_err(|e| {
+        discard_runtime(host, name);
+        failed("a result file", e)
+    })?;
+    match host.tree.create(&cgroup::name_of(&start.execution), limits) {
+        Ok((group, missing)) => Ok(Prepared { group, missing, runtime, result }),
+        Err(e) => {
+            discard_runtime(host, name);
+            refuse(Refusal::Resources, format!("no cgroup can be made: {e}"))
+        }
+    }
+}
+
+/// Removes an execution's runtime directory, as far as it is there.
+pub(crate) fn discard_runtime(host: &Host, name: &str) {
+    if let Ok(dir) = host.runtime.dir(name) {
+        let _ = dir.remove_file(RESULT);
+        let _ = host.runtime.remove_dir(name);
+    }
+}
+
+fn describe((what, why): &Missing) -> String {
+    if *what == "run_as" { format!("run_as: {why}") } else { format!("{what} limit: {why}") }
+}
+
+/// Refuses what cannot be capped, when that is required.
+fn require(host: &Host, missing: &[Missing]) -> Result<(), Refused> {
+    if missing.is_empty() || !host.config.execution.require_limits {
+        return Ok(());
+    }
+    let list: Vec<String> = missing.iter().map(describe).collect();
+    let message = format!(
+        "{}; give the launcher what is missing, or set execution.require_limits = false in agent.toml to run without",
+        list.join("; ")
+    );
+    refuse(Refusal::LimitsUnavailable, message)
+}
+
+fn program(
+    found: &store::Found,
+    delivery: &Delivery,
+    environment: Vec<CString>,
+    account: Account,
+    change_account: bool,
+) -> Result<Program, Refused> {
+    let text = |text: &str| {
+        CString::new(text).or_else(|_| refuse(Refusal::InvalidParameters, "an argument holds a NUL character"))
+    };
+    // Run by its path and not by its descriptor: an interpreter is handed a path, and /dev/fd/N would be gone by then.
+    // The path is safe because every directory of it was opened and belongs to an account that may change it anyway.
+    let path = text(&found.entry_path.to_string_lossy())?;
+    let mut arguments = vec![path.clone()];
+    for argument in &delivery.arguments {
+        arguments.push(text(argument)?);
+    }
+    let directory = found
+        .directory
+        .as_fd()
+        .try_clone_to_owned()
+        .or_else(|e| refuse(Refusal::Resources, format!("no descriptor for the pack: {e}")))?;
+    Ok(Program { path, arguments, environment, directory, account, change_account })
+}

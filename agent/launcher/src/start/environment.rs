@@ -1,0 +1,86 @@
+//! The environment of an action: it starts empty, and everything in it is put there here.
+
+use std::ffi::CString;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use packs_schema::launch::{Refusal, Start};
+use packs_schema::name::ParamName;
+use packs_schema::param::deliver::Delivery;
+use serde_json::{Map, Value};
+
+use super::{Refused, refuse};
+use crate::account::Account;
+use crate::host::Host;
+
+/// Where programs are found. The same for every process that we start.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The longest trace context that is passed on.
+const MAX_TRACEPARENT: usize = 256;
+
+/// What the environment tells of.
+pub(super) struct Given<'a> {
+    pub(super) host: &'a Host,
+    pub(super) start: &'a Start,
+    pub(super) account: &'a Account,
+    /// The pack's configuration on this site.
+    pub(super) config: &'a Map<String, Value>,
+    pub(super) result: &'a Path,
+    pub(super) timeout: Duration,
+}
+
+/// All variables, as `NAME=value`.
+pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
+    let Given { host, start, account, config, result, timeout } = given;
+    let facts = &host.config.instance;
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *timeout;
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| list.push((name.to_owned(), value.to_owned()));
+    set("PATH", PATH);
+    set("HOME", &account.home);
+    set("USER", &account.name);
+    set("LANG", "C.UTF-8");
+    set("BOLT_EXECUTION_ID", start.execution.as_str());
+    set("BOLT_RUN_ID", start.run.as_ref().map_or("", |run| run.as_str()));
+    set("BOLT_PACK", start.pack.as_str());
+    set("BOLT_ACTION", start.action.as_str());
+    set("BOLT_VERSION", &start.version.to_string());
+    set("BOLT_DEADLINE", &deadline.as_secs().to_string());
+    set("BOLT_INSTANCE_ID", facts.id.as_str());
+    set("BOLT_REGION", &facts.region);
+    set("BOLT_ZONE", &facts.zone);
+    set("BOLT_NOOP", if start.noop { "1" } else { "0" });
+    set("BOLT_RESULT", &result.to_string_lossy());
+    let trace = start.traceparent.as_deref().unwrap_or_default();
+    if !trace.is_empty() && trace.len() <= MAX_TRACEPARENT && trace.bytes().all(|b| b.is_ascii_graphic()) {
+        set("TRACEPARENT", trace);
+    }
+    if !config.is_empty() {
+        set("BOLT_CONFIG", &Value::Object((*config).clone()).to_string());
+        for (name, value) in *config {
+            if let (Ok(name), Some(text)) = (ParamName::new(name.as_str()), plain(value)) {
+                set(&format!("BOLT_CONFIG_{}", name.as_str().to_ascii_uppercase()), &text);
+            }
+        }
+    }
+    list.extend(delivery.environment.iter().cloned());
+    list.into_iter()
+        .map(|(name, value)| {
+            CString::new(format!("{name}={value}"))
+                .or_else(|_| refuse(Refusal::InvalidParameters, format!("{name} would hold a NUL character")))
+        })
+        .collect()
+}
+
+/// A scalar as text, a list of scalars joined by commas; deeper values are in `BOLT_CONFIG` only.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
+            Some(items.iter().filter_map(plain).collect::<Vec<_>>().join(","))
+        }
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}

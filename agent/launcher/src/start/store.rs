@@ -1,0 +1,153 @@
+//! The store of activated packs, as the launcher reads it: by descriptor, bounded, and only what belongs to root or the sync.
+
+use std::io;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::stat::{FileStat, fstat};
+use packs_schema::action::Action;
+use packs_schema::launch::{Refusal, Start};
+use packs_schema::{store, strict};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{Refused, refuse};
+use crate::dir::{Dir, LAX, is_kind};
+use crate::host::Host;
+
+const MAX_PACK: u64 = 64 << 10;
+const MAX_ACTION: u64 = 256 << 10;
+const MAX_CONFIG: u64 = 64 << 10;
+
+/// An action that exists, is what the request named, and whose entry point may be run.
+pub(super) struct Found {
+    pub(super) action: Action,
+    /// The pack's directory in its version.
+    pub(super) directory: Dir,
+    pub(super) entry_path: PathBuf,
+    /// The pack's configuration on this site; empty when there is none.
+    pub(super) config: Map<String, Value>,
+}
+
+/// Finds the action that a request names.
+pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
+    let unknown_pack = |e: Errno| Refused {
+        code: if e == Errno::ENOENT { Refusal::UnknownPack } else { Refusal::StoreUntrusted },
+        message: format!("pack {} {} ({}) cannot be opened: {e}", start.pack, start.version, start.digest.short()),
+    };
+    let packs = trusted(host, Dir::open(&host.config.paths.packs).map_err(unknown_pack)?)?;
+    let pack = trusted(host, packs.dir(start.pack.as_str()).map_err(unknown_pack)?)?;
+    let version = store::version_directory(&start.version, &start.digest);
+    let directory = trusted(host, pack.dir(&version).map_err(unknown_pack)?)?;
+    let action = read_action(host, start, &directory)?;
+    let config = read_config(host, start, &pack)?;
+    let entry_path = entry_point(host, &action, &directory)?;
+    Ok(Found { action, directory, entry_path, config })
+}
+
+fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Refused> {
+    let untrusted = |e: Errno| Refused {
+        code: Refusal::StoreUntrusted,
+        message: format!("{}: {e}; let the sync make the store again", directory.path().join(store::META).display()),
+    };
+    let meta = trusted(host, directory.dir(store::META).map_err(untrusted)?)?;
+    let stored: store::StoredPack = json(host, &meta, store::PACK, MAX_PACK, Refusal::UnknownPack)?;
+    if stored.digest != start.digest || stored.pack.name != start.pack || stored.pack.version != start.version {
+        let message = format!("{} holds another pack, version or digest", directory.path().display());
+        return refuse(Refusal::UnknownPack, message);
+    }
+    let actions = trusted(host, meta.dir(store::ACTIONS).map_err(untrusted)?)?;
+    let action: Action = json(host, &actions, &format!("{}.json", start.action), MAX_ACTION, Refusal::UnknownAction)?;
+    if action.pack != start.pack || action.name != start.action {
+        return refuse(Refusal::StoreUntrusted, format!("the definition of {} is of another action", start.action));
+    }
+    Ok(action)
+}
+
+fn read_config(host: &Host, start: &Start, pack: &Dir) -> Result<Map<String, Value>, Refused> {
+    match pack.has(store::CONFIG) {
+        Ok(false) => return Ok(Map::new()),
+        Ok(true) => {}
+        Err(e) => return refuse(Refusal::StoreUntrusted, format!("configuration of pack {}: {e}", start.pack)),
+    }
+    let strict::StrictValue(value) = json(host, pack, store::CONFIG, MAX_CONFIG, Refusal::StoreUntrusted)?;
+    match value {
+        Value::Object(map) => Ok(map),
+        other => {
+            let message =
+                format!("configuration of pack {} must be an object, not {}", start.pack, strict::kind(&other));
+            refuse(Refusal::StoreUntrusted, message)
+        }
+    }
+}
+
+/// Reads a JSON file of the store; `absent` is the refusal when there is none.
+fn json<T: DeserializeOwned>(host: &Host, dir: &Dir, name: &str, limit: u64, absent: Refusal) -> Result<T, Refused> {
+    let path = dir.path().join(name);
+    let (bytes, stat) = match dir.read(name, limit) {
+        Ok(read) => read,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return refuse(absent, format!("there is no {}", path.display()));
+        }
+        Err(e) => return refuse(Refusal::StoreUntrusted, format!("{}: {e}", path.display())),
+    };
+    check_owner(host, &stat, &path, Refusal::StoreUntrusted)?;
+    serde_json::from_slice(&bytes).or_else(|e| refuse(Refusal::StoreUntrusted, format!("{}: {e}", path.display())))
+}
+
+/// `dir`, if it belongs to root or the sync and nobody else may change it.
+fn trusted(host: &Host, dir: Dir) -> Result<Dir, Refused> {
+    let stat = dir.stat().or_else(|e| refuse(Refusal::StoreUntrusted, format!("{}: {e}", dir.path().display())))?;
+    check_owner(host, &stat, dir.path(), Refusal::StoreUntrusted)?;
+    Ok(dir)
+}
+
+fn check_owner(host: &Host, stat: &FileStat, path: &std::path::Path, code: Refusal) -> Result<(), Refused> {
+    if host.trusts(stat.st_uid) && stat.st_mode & LAX == 0 {
+        return Ok(());
+    }
+    let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+    let message = format!(
+        "{} must belong to root or the sync's account and not be writable by group or others; it has owner {owner}, mode {mode:o}",
+        path.display()
+    );
+    refuse(code, message)
+}
+
+/// Walks to the entry point and judges it.
+fn entry_point(host: &Host, action: &Action, directory: &Dir) -> Result<PathBuf, Refused> {
+    let shown = format!("entry point {} of {}", action.entry_point.as_str(), action.reference());
+    let lost = |e: Errno| match e {
+        Errno::ENOENT => Refused { code: Refusal::EntryPointMissing, message: format!("{shown} is not there") },
+        // A link where O_NOFOLLOW met it, or something that is no directory on the way.
+        Errno::ELOOP | Errno::ENOTDIR | Errno::ENXIO => Refused {
+            code: Refusal::EntryPointOutside,
+            message: format!(
+                "{shown} is reached by a link, or is not a regular file; entry points are plain files of the pack"
+            ),
+        },
+        e => Refused { code: Refusal::EntryPointNotExecutable, message: format!("{shown} cannot be opened: {e}") },
+    };
+    let protected = |dir: Dir| {
+        let stat = dir.stat().map_err(lost)?;
+        check_owner(host, &stat, dir.path(), Refusal::EntryPointWritable).map(|()| dir)
+    };
+    let mut parts: Vec<&str> = action.entry_point.components().collect();
+    let file_name = parts.pop().unwrap_or_default();
+    let mut dir = protected(directory.dir("actions").map_err(lost)?)?;
+    for part in parts {
+        dir = protected(dir.dir(part).map_err(lost)?)?;
+    }
+    let file = dir.file(file_name).map_err(lost)?;
+    let stat = fstat(&file).map_err(lost)?;
+    let path = dir.path().join(file_name);
+    if !is_kind(&stat, libc::S_IFREG) {
+        return refuse(Refusal::EntryPointOutside, format!("{shown} is not a regular file"));
+    }
+    check_owner(host, &stat, &path, Refusal::EntryPointWritable)?;
+    if stat.st_mode & 0o111 == 0 {
+        return refuse(Refusal::EntryPointNotExecutable, format!("{shown} has no run bit: chmod +x it in the pack"));
+    }
+    Ok(path)
+}

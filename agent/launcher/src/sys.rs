@@ -1,0 +1,121 @@
+//! The system calls that need `unsafe`, each behind a function that cannot be misused.
+//!
+//! The process is single-threaded from start to end, which is what makes `fork` without `exec` sound.
+#![expect(unsafe_code, reason = "fork, close_range, signal dispositions and pidfds have no safe wrapper")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+use nix::unistd::{ForkResult, Pid};
+
+/// Forks; `None` in the child.
+pub(crate) fn fork() -> nix::Result<Option<Pid>> {
+    // SAFETY: this program never makes a second thread, so the child may go on as any process may.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Ends the process without running anything that the parent registered.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit takes any status and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+fn close_range(first: RawFd, last: u32, flags: u32) -> nix::Result<()> {
+    // SAFETY: close_range takes numbers only. Callers never use the descriptors of the range again: they exec or
+    // have listed those that they go on using.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first.cast_unsigned(), last, flags) };
+    Errno::result(result).map(drop)
+}
+
+/// Every descriptor above standard error is closed by the coming `exec`.
+pub(crate) fn close_rest_on_exec() -> nix::Result<()> {
+    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor above standard error but `keep`. For a forked child that never returns to code
+/// that owns one of the others.
+pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            close_range(first, fd.cast_unsigned() - 1, 0)?;
+        }
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX, 0)
+}
+
+/// Puts a copy of `fd` at the number `target`, open across `exec`.
+pub(crate) fn copy_to(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
+    // SAFETY: only forked children that are about to exec call this; nobody owns `target` in them.
+    let result = if fd.as_raw_fd() == target {
+        unsafe { libc::fcntl(target, libc::F_SETFD, 0) }
+    } else {
+        unsafe { libc::dup2(fd.as_raw_fd(), target) }
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Gives every signal its default disposition (Rust ignores SIGPIPE, and ignoring is inherited).
+pub(crate) fn default_signals() {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours. The calls for SIGKILL, SIGSTOP and libc's own fail, as they may.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+}
+
+/// Adds `by` to the nice value.
+pub(crate) fn renice(by: i32) {
+    // SAFETY: nice takes any number; lowering one's own priority cannot fail.
+    unsafe { libc::nice(by) };
+}
+
+/// A child that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) pid: Pid,
+    /// The exit status, when it exited.
+    pub(crate) status: Option<i32>,
+    /// The signal that ended it, when one did.
+    pub(crate) signal: Option<i32>,
+}
+
+/// Takes the next child that has ended, of all children; `None` when all of them live, `ECHILD` when there is none.
+/// (`nix` reads no status of a process that a real-time signal ended, and takes it nevertheless.)
+pub(crate) fn reap() -> nix::Result<Option<Ended>> {
+    let mut raw = 0;
+    // SAFETY: waitpid writes one int, which outlives the call.
+    let pid = Errno::result(unsafe { libc::waitpid(-1, &raw mut raw, libc::WNOHANG) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
+    let signal = libc::WIFSIGNALED(raw).then(|| libc::WTERMSIG(raw));
+    Ok(Some(Ended { pid: Pid::from_raw(pid), status, signal }))
+}
+
+/// A descriptor that stands for the process `pid` of this moment.
+pub(crate) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes numbers only; what it returns is a new descriptor that nobody else owns.
+    unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
+        Ok(OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor is an int")))
+    }
+}
+
+/// Sends `signal` to the process that `pidfd` stands for, never to one that took over its number.
+pub(crate) fn pidfd_signal(pidfd: impl AsFd, signal: Signal) -> nix::Result<()> {
+    // SAFETY: no siginfo is passed; the kernel makes one.
+    let result = unsafe {
+        let (fd, info) = (pidfd.as_fd().as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, info, 0)
+    };
+    Errno::result(result).map(drop)
+}

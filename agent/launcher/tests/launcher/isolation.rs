@@ -1,0 +1,108 @@
+//! What an action must not have: our environment, our descriptors, our account, our privileges.
+
+use nix::unistd::{Gid, chown};
+use packs_schema::run::State;
+use serde_json::json;
+
+use crate::driver::{Host, RUN_AS, is_root, skipped};
+
+#[test]
+fn the_environment_starts_empty() {
+    let mut host = Host::new();
+    host.action("it", "#!/usr/bin/env -S cat /proc/self/environ\n", json!({}));
+    let mut request = host.request("it", json!({}));
+    request.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    let ended = host.started(&request).finished();
+    let said = ended.stdout();
+    let names: Vec<&str> = said.split('\0').filter_map(|v| v.split_once('=')).map(|(name, _)| name).collect();
+    let expected = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "BOLT_EXECUTION_ID",
+        "BOLT_RUN_ID",
+        "BOLT_PACK",
+        "BOLT_ACTION",
+        "BOLT_VERSION",
+        "BOLT_DEADLINE",
+        "BOLT_INSTANCE_ID",
+        "BOLT_REGION",
+        "BOLT_ZONE",
+        "BOLT_NOOP",
+        "BOLT_RESULT",
+        "TRACEPARENT",
+    ];
+    assert_eq!(names, expected);
+    assert!(said.contains("BOLT_INSTANCE_ID=i-test\0BOLT_REGION=us-east-1\0BOLT_ZONE=us-east-1a"), "{said}");
+}
+
+#[test]
+fn no_descriptor_is_inherited() {
+    let mut host = Host::new();
+    let ended = host.run("#!/bin/sh\nexec ls -l /proc/self/fd\n", json!({}));
+    let said = ended.stdout();
+    let open: Vec<&str> = said.lines().filter_map(|l| l.split_once(" -> ")?.0.rsplit(' ').next()).collect();
+    // The fourth is the directory that ls reads.
+    assert_eq!(open, ["0", "1", "2", "3"], "{said}");
+    assert!(said.lines().any(|l| l.contains("3 -> /proc/")), "{said}");
+}
+
+#[test]
+fn it_is_nice_and_secretive_and_gains_nothing() {
+    let mut host = Host::new();
+    let script = "#!/bin/sh\ncat /proc/self/oom_score_adj; umask; ulimit -n; ulimit -c; pwd\n\
+        awk '{print \"nice\", $19}' /proc/self/stat; grep -E 'NoNewPrivs|SigIgn|SigBlk' /proc/self/status\n";
+    let said = host.run(script, json!({})).stdout();
+    let nice = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let nice: i32 = nice.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap();
+    assert!(said.contains("500\n0077\n256\n0\n"), "{said}");
+    assert!(said.contains(&format!("{}\n", host.version().display())), "{said}");
+    assert!(said.contains(&format!("nice {}\n", (nice + 1).min(19))), "{said}");
+    assert!(said.contains("NoNewPrivs:\t1") && said.contains("SigIgn:\t0000000000000000"), "{said}");
+    assert!(said.contains("SigBlk:\t0000000000000000"), "{said}");
+    let said = host.run(script, json!({"new_privileges": true})).stdout();
+    assert!(said.contains("NoNewPrivs:\t0"), "{said}");
+}
+
+#[test]
+fn run_as_changes_every_id() {
+    if !is_root() {
+        return skipped("run_as_changes_every_id", "only root can change accounts");
+    }
+    let mut host = Host::with("require_limits = false", "map = { cassandra = \"64107\" }");
+    let script = "#!/bin/sh\ngrep -E '^(Uid|Gid|Groups|CapEff)' /proc/self/status; echo \"$USER $HOME\"\n";
+    let said = host.run(script, json!({})).stdout();
+    assert!(said.contains(&format!("Uid:\t{RUN_AS}\t{RUN_AS}\t{RUN_AS}\t{RUN_AS}\n")), "{said}");
+    assert!(said.contains(&format!("Gid:\t{RUN_AS}\t{RUN_AS}\t{RUN_AS}\t{RUN_AS}\n")), "{said}");
+    assert!(said.contains("Groups:\t \n") && said.contains("CapEff:\t0000000000000000"), "{said:?}");
+    assert!(said.ends_with("64100 /\n"), "{said}");
+    let mapped = host.run(script, json!({"run_as": "cassandra"})).stdout();
+    assert!(mapped.contains("Uid:\t64107\t"), "{mapped}");
+    let root = host.run(script, json!({"run_as": "root"})).stdout();
+    assert!(root.contains("Uid:\t0\t") && root.ends_with("root /root\n"), "{root}");
+}
+
+#[test]
+fn without_root_run_as_is_said_to_be_missing() {
+    if is_root() {
+        return skipped("without_root_run_as_is_said_to_be_missing", "it is enforced for root");
+    }
+    let mut host = Host::new();
+    let ended = host.run("#!/bin/sh\n", json!({"run_as": "cassandra"}));
+    assert_eq!(ended.exit.state, State::Succeeded);
+    assert!(ended.exit.unenforced.iter().any(|u| u == "run_as: not enforced without root"), "{:?}", ended.exit);
+    assert!(!host.enforcement().run_as);
+}
+
+#[test]
+fn an_entry_point_of_another_group_still_belongs_to_its_owner() {
+    if !is_root() {
+        return skipped("an_entry_point_of_another_group_still_belongs_to_its_owner", "only root can change groups");
+    }
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\n", json!({}));
+    chown(&host.version().join("actions/it.sh"), None, Some(Gid::from_raw(64100))).unwrap();
+    let request = host.request("it", json!({}));
+    assert_eq!(host.started(&request).finished().exit.state, State::Succeeded);
+}

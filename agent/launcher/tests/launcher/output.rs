@@ -1,0 +1,70 @@
+//! The caps on output.
+
+use packs_schema::run::State;
+use packs_schema::run::output::Stream;
+use serde_json::json;
+
+use crate::driver::Host;
+
+const NUMBERS: &str = "#!/bin/sh\necho err >&2; seq 1 400000; echo end >&2\n";
+
+#[test]
+fn the_first_and_the_last_half_are_kept() {
+    let mut host = Host::new();
+    let ended = host.run(NUMBERS, json!({"output_max": "1MiB"}));
+    assert_eq!(ended.exit.state, State::Succeeded);
+    let whole: Vec<u8> = (1..=400_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+    assert_eq!(ended.exit.stdout.written_bytes, whole.len() as u64);
+    assert_eq!(ended.stderr(), "err\nend\n");
+
+    let (mut next, mut gaps, mut kept) = (0, Vec::new(), 0);
+    for ((_, offset), data) in ended.output.frames.iter().filter(|((s, _), _)| *s == Stream::Stdout) {
+        if *offset != next {
+            gaps.push((next, *offset));
+        }
+        let at = usize::try_from(*offset).unwrap();
+        assert_eq!(data[..], whole[at..at + data.len()], "at {offset}");
+        next = offset + data.len() as u64;
+        kept += data.len() as u64;
+    }
+    assert_eq!(next, whole.len() as u64, "the end is kept");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].0, 512 << 10, "the first half is kept");
+    assert_eq!(ended.exit.stdout.dropped_bytes, gaps[0].1 - gaps[0].0, "what was dropped is counted");
+    assert!((1 << 20..(1 << 20) + (128 << 10)).contains(&kept), "{kept}");
+}
+
+#[test]
+fn output_below_its_cap_is_whole() {
+    let mut host = Host::new();
+    let ended = host.run(NUMBERS, json!({"output_max": "16MiB"}));
+    let whole: String = (1..=400_000).map(|n| format!("{n}\n")).collect();
+    assert!(ended.stdout() == whole);
+    assert_eq!(ended.exit.stdout.dropped_bytes, 0);
+}
+
+#[test]
+fn frames_are_stamped_in_their_order() {
+    let mut host = Host::new();
+    let ended = host.run("#!/bin/sh\necho 1; sleep 0.05; echo 2\n", json!({}));
+    let log = std::fs::read(ended.dir.join("output.log")).unwrap();
+    let at = |n: usize| u64::from_le_bytes(log[n + 8..n + 16].try_into().unwrap());
+    let (first, second) = (at(8), at(8 + 24 + 2));
+    assert!(second - first >= 40_000, "{first} {second}");
+    assert!(first / 1000 >= ended.exit.started_at_ms);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_harms_nobody() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\nseq 1 50000\n", json!({}));
+    let request = host.request("it", json!({}));
+    // A directory in the place of the log: nothing can ever be written to it.
+    std::fs::create_dir(host.execution(&request.execution).dir.join("output.log")).unwrap();
+    assert_eq!(host.start(&request), packs_schema::launch::Outcome::Done);
+    let dir = host.execution(&request.execution).dir;
+    let exit = crate::driver::wait_for("exit", || std::fs::read(dir.join("exit")).ok());
+    let exit: packs_schema::run::Exit = serde_json::from_slice(&exit).unwrap();
+    assert_eq!(exit.state, State::Succeeded);
+    assert_eq!((exit.stdout.written_bytes, exit.stdout.dropped_bytes), (288_894, 288_894));
+}

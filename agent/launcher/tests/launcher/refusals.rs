@@ -1,0 +1,189 @@
+//! Every way to be refused, with a fixture for each.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use nix::unistd::{Uid, chown};
+use packs_schema::launch::{Refusal, Start};
+use packs_schema::name::{Digest, PackName, PackVersion};
+use serde_json::json;
+
+use crate::driver::{Host, is_root, put, skipped};
+
+const SCRIPT: &str = "#!/bin/sh\necho must not run\n";
+
+/// A host with one action, a request for it, and the action's entry point.
+fn ready() -> (Host, Start, std::path::PathBuf) {
+    let host = Host::new();
+    host.action("it", SCRIPT, json!({}));
+    let request = host.request("it", json!({}));
+    let entry = host.version().join("actions/it.sh");
+    (host, request, entry)
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn refused(host: &mut Host, request: &Start, code: Refusal) -> String {
+    let (found, message) = host.refused(request);
+    assert_eq!(found, code, "{message}");
+    let dir = host.execution(&request.execution).dir;
+    assert!(!dir.join("lock").exists() && !dir.join("started").exists(), "something was started");
+    message
+}
+
+#[test]
+fn packs_that_are_not_there() {
+    let (mut host, request, _) = ready();
+    let other = Start { pack: PackName::new("other").unwrap(), ..request.clone() };
+    refused(&mut host, &other, Refusal::UnknownPack);
+    let other = Start { version: PackVersion::new("2.0.0").unwrap(), ..request.clone() };
+    refused(&mut host, &other, Refusal::UnknownPack);
+    let other = Start { digest: Digest::new("cd".repeat(32)).unwrap(), ..request.clone() };
+    refused(&mut host, &other, Refusal::UnknownPack);
+    // The same first twelve digits.
+    let other = Start { digest: Digest::new("ab".repeat(31) + "cd").unwrap(), ..request };
+    let message = refused(&mut host, &other, Refusal::UnknownPack);
+    assert!(message.contains("another"), "{message}");
+}
+
+#[test]
+fn actions_that_are_not_there_or_disabled() {
+    let (mut host, _, _) = ready();
+    let request = Start { action: "other".parse().unwrap(), ..host.request("it", json!({})) };
+    refused(&mut host, &request, Refusal::UnknownAction);
+    host.action("off", SCRIPT, json!({"enabled": false}));
+    let request = host.request("off", json!({}));
+    refused(&mut host, &request, Refusal::ActionDisabled);
+    host.action("wrong", SCRIPT, json!({"name": "right"}));
+    let request = host.request("wrong", json!({}));
+    refused(&mut host, &request, Refusal::StoreUntrusted);
+}
+
+#[test]
+fn parameters_that_do_not_fit() {
+    let (mut host, _, _) = ready();
+    let parameters = json!({"n": {"type": "integer", "minimum": 1}, "cmd": {"type": "string", "default": "ls", "immutable": true},
+        "need": {"type": "string", "required": true}, "pin": {"type": "string", "secret": true, "pattern": "^[0-9]+$"}});
+    host.action("it", SCRIPT, json!({"parameters": parameters}));
+    let request = host.request("it", json!({"n": 0, "cmd": "rm", "extra": 1, "pin": "canary"}));
+    let message = refused(&mut host, &request, Refusal::InvalidParameters);
+    for name in
+        ["n must be at least 1", "cmd is immutable", "extra is not a parameter", "need must be given", "pin must match"]
+    {
+        assert!(message.contains(name), "{message}");
+    }
+    assert!(!message.contains("canary"), "{message}");
+}
+
+#[test]
+fn entry_points_that_may_not_be_run() {
+    let (mut host, request, entry) = ready();
+    mode(&entry, 0o644);
+    refused(&mut host, &request, Refusal::EntryPointNotExecutable);
+    mode(&entry, 0o775);
+    refused(&mut host, &request, Refusal::EntryPointWritable);
+    mode(&entry, 0o755);
+    mode(entry.parent().unwrap(), 0o777);
+    refused(&mut host, &request, Refusal::EntryPointWritable);
+    mode(entry.parent().unwrap(), 0o755);
+    fs::remove_file(&entry).unwrap();
+    refused(&mut host, &request, Refusal::EntryPointMissing);
+    symlink("/bin/true", &entry).unwrap();
+    refused(&mut host, &request, Refusal::EntryPointOutside);
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir(&entry).unwrap();
+    refused(&mut host, &request, Refusal::EntryPointOutside);
+    fs::remove_dir(&entry).unwrap();
+    nix::unistd::mkfifo(&entry, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    refused(&mut host, &request, Refusal::EntryPointOutside);
+}
+
+#[test]
+fn an_entry_point_behind_a_link_is_outside() {
+    let (mut host, _, entry) = ready();
+    host.action("it", SCRIPT, json!({"entry_point": "lib/it.sh"}));
+    let elsewhere = host.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    put(&elsewhere.join("it.sh"), SCRIPT.as_bytes(), 0o755);
+    symlink(&elsewhere, entry.with_file_name("lib")).unwrap();
+    let request = host.request("it", json!({}));
+    refused(&mut host, &request, Refusal::EntryPointOutside);
+}
+
+#[test]
+fn a_store_that_others_may_change() {
+    let (mut host, request, _) = ready();
+    let version = host.version();
+    let (pack, packs) = (version.parent().unwrap().to_owned(), host.path("packs"));
+    let meta = version.join(".bolt");
+    for dir in [&packs, &pack, &version, &meta, &meta.join("actions")] {
+        mode(dir, 0o775);
+        refused(&mut host, &request, Refusal::StoreUntrusted);
+        mode(dir, 0o755);
+    }
+    for file in [meta.join("pack.json"), meta.join("actions/it.json")] {
+        mode(&file, 0o666);
+        refused(&mut host, &request, Refusal::StoreUntrusted);
+        mode(&file, 0o644);
+    }
+    let stored = fs::read(meta.join("pack.json")).unwrap();
+    put(&meta.join("pack.json"), &vec![b' '; 70 << 10], 0o644);
+    let message = refused(&mut host, &request, Refusal::StoreUntrusted);
+    assert!(message.contains("larger than 65536"), "{message}");
+    put(&meta.join("pack.json"), &stored, 0o644);
+    put(&pack.join("config.json"), b"[]", 0o644);
+    refused(&mut host, &request, Refusal::StoreUntrusted);
+    fs::remove_file(pack.join("config.json")).unwrap();
+    // A link in the place of the version's directory.
+    fs::rename(&version, pack.join("moved")).unwrap();
+    symlink(pack.join("moved"), &version).unwrap();
+    refused(&mut host, &request, Refusal::StoreUntrusted);
+}
+
+#[test]
+fn a_store_of_another_account() {
+    if !is_root() {
+        return skipped("a_store_of_another_account", "only root can give files away");
+    }
+    let (mut host, request, entry) = ready();
+    let (stranger, root) = (Some(Uid::from_raw(64199)), Some(Uid::from_raw(0)));
+    for (path, code) in [
+        (host.version(), Refusal::StoreUntrusted),
+        (host.version().join(".bolt/actions/it.json"), Refusal::StoreUntrusted),
+        (entry, Refusal::EntryPointWritable),
+    ] {
+        chown(&path, stranger, None).unwrap();
+        refused(&mut host, &request, code);
+        chown(&path, root, None).unwrap();
+    }
+}
+
+#[test]
+fn accounts_that_do_not_exist() {
+    if !is_root() {
+        return skipped("accounts_that_do_not_exist", "without root the current account is taken");
+    }
+    let (mut host, _, _) = ready();
+    host.action("it", SCRIPT, json!({"run_as": "no-such-account"}));
+    let request = host.request("it", json!({}));
+    let message = refused(&mut host, &request, Refusal::UnknownUser);
+    assert!(message.contains("no-such-account") && message.contains("[users.map]"), "{message}");
+}
+
+#[test]
+fn execution_directories_that_are_not_ours() {
+    let (mut host, request, _) = ready();
+    let dir = host.execution(&request.execution).dir;
+    mode(&dir, 0o770);
+    refused(&mut host, &request, Refusal::NoDirectory);
+    fs::remove_dir(&dir).unwrap();
+    refused(&mut host, &request, Refusal::NoDirectory);
+    let elsewhere = host.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, &dir).unwrap();
+    refused(&mut host, &request, Refusal::NoDirectory);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}

@@ -1,0 +1,166 @@
+//! What an action is given, and what becomes of how it ends.
+
+use packs_schema::launch::{Ask, Outcome, Refusal};
+use packs_schema::run::State;
+use serde_json::json;
+
+use crate::driver::{Host, lives, object, wait_for};
+
+#[test]
+fn both_streams_come_out_as_they_went_in() {
+    let mut host = Host::new();
+    let ended = host.run("#!/bin/sh\nprintf 'one\\0two\\377\\n'; printf 'err' >&2; printf tail\n", json!({}));
+    assert_eq!(ended.exit.state, State::Succeeded, "{:?}", ended.exit);
+    assert_eq!(ended.output.text(packs_schema::run::output::Stream::Stdout), b"one\0two\xff\ntail");
+    assert_eq!(ended.stderr(), "err");
+    assert_eq!((ended.exit.stdout.written_bytes, ended.exit.stdout.dropped_bytes), (13, 0));
+    assert_eq!((ended.exit.exit_status, ended.exit.signal, ended.exit.leftovers), (Some(0), None, None));
+    assert!(ended.exit.started_at_ms > 1_600_000_000_000 && ended.exit.ended_at_ms >= ended.exit.started_at_ms);
+    assert_eq!(ended.started.unwrap().timeout_ms, 30_000);
+}
+
+#[test]
+fn parameters_come_three_ways_and_secrets_one() {
+    let mut host = Host::new();
+    let parameters = json!({"first": {"type": "string", "position": 0}, "n": {"type": "integer", "default": 7},
+        "on": {"type": "boolean"}, "token": {"type": "string", "secret": true}});
+    // What is looked at are the arguments, environments and files of the action and of its shim.
+    let script = "#!/bin/sh\necho \"args=$*\"; env | grep BOLT_PARAM | sort; cat\n\
+        tr '\\0' ' ' </proc/$$/cmdline; cat /proc/$$/environ /proc/$PPID/cmdline | tr '\\0' '\\n' | grep -c canary\n";
+    host.action("it", script, json!({"parameters": parameters}));
+    let mut request = host.request("it", json!({"first": "a b; $(x)", "on": true, "token": "canary-4711"}));
+    request.run = Some("run-1".parse().unwrap());
+    let ended = host.started(&request).finished();
+    assert_eq!(ended.exit.exit_status, Some(1), "grep -c found none\n{}", ended.stdout());
+    let said = ended.stdout();
+    assert!(said.starts_with("args=a b; $(x) --n=7 --on\n"), "{said}");
+    assert!(said.contains("BOLT_PARAM_FIRST=a b; $(x)\nBOLT_PARAM_N=7\nBOLT_PARAM_ON=true\n{"), "{said}");
+    assert!(said.contains("\"token\":\"canary-4711\""), "{said}");
+    assert_eq!(said.matches("canary").count(), 1, "{said}");
+    for entry in std::fs::read_dir(&ended.dir).unwrap().map(|e| e.unwrap()) {
+        let holds = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).contains("canary");
+        assert!(!holds || entry.file_name() == "output.log", "{entry:?}");
+    }
+}
+
+#[test]
+fn an_action_need_not_read_its_parameters() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\nexec <&-\necho done\n", json!({"parameters": {"text": {"type": "string"}}}));
+    let request = host.request("it", json!({"text": "x".repeat(60_000)}));
+    let ended = host.started(&request).finished();
+    assert_eq!((ended.exit.state, ended.stdout().as_str()), (State::Succeeded, "done\n"), "{:?}", ended.exit);
+}
+
+#[test]
+fn how_it_ends_is_told() {
+    let mut host = Host::new();
+    let failed = host.run("#!/bin/sh\nexit 42\n", json!({})).exit;
+    assert_eq!((failed.state, failed.exit_status, failed.signal), (State::Failed, Some(42), None));
+    let killed = host.run("#!/bin/sh\nkill -SEGV $$\n", json!({})).exit;
+    assert_eq!((killed.state, killed.exit_status, killed.signal), (State::Failed, None, Some(11)));
+    let real_time = host.run("#!/bin/sh\nkill -40 $$\n", json!({})).exit;
+    assert_eq!((real_time.state, real_time.signal), (State::Failed, Some(40)));
+}
+
+#[test]
+fn what_cannot_be_executed_says_why() {
+    let mut host = Host::new();
+    let lost = host.run("#!/nonexistent/interpreter\n", json!({})).exit;
+    assert_eq!(lost.state, State::Error);
+    assert!(lost.reason.unwrap().contains("interpreter"));
+    let neither = host.run("no first line\n", json!({})).exit;
+    assert_eq!(neither.state, State::Error);
+    assert!(neither.reason.unwrap().contains("#!/bin/sh"));
+}
+
+#[test]
+fn a_result_is_taken_when_it_fits() {
+    let mut host = Host::new();
+    let schema = json!({"output_schema": {"type": "object", "properties": {"bytes": {"type": "integer"}}}});
+    let good = host.run("#!/bin/sh\necho '{\"bytes\": 17}' > \"$BOLT_RESULT\"\n", schema.clone()).exit;
+    assert_eq!((good.result, good.result_error), (Some(object(json!({"bytes": 17}))), None));
+    for (script, why) in [
+        ("echo '{\"bytes\": \"many\"}'", "output_schema"),
+        ("echo '[1]'", "result"),
+        ("echo '{\"a\":1,\"a\":2}'", "duplicate key"),
+        ("head -c 65537 /dev/zero", "at most 65536"),
+    ] {
+        let bad = host.run(&format!("#!/bin/sh\n{script} > \"$BOLT_RESULT\"\n"), schema.clone()).exit;
+        assert_eq!((bad.state, &bad.result), (State::Succeeded, &None));
+        assert!(bad.result_error.as_ref().unwrap().contains(why), "{bad:?}");
+    }
+    assert_eq!(host.run("#!/bin/sh\n", schema).exit.result_error, None);
+}
+
+#[test]
+fn noop_goes_to_those_that_understand_it() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\necho \"noop=$BOLT_NOOP\"\n", json!({"noop": true}));
+    let mut request = host.request("it", json!({}));
+    request.noop = true;
+    assert_eq!(host.started(&request).finished().stdout(), "noop=1\n");
+    let request = host.request("it", json!({}));
+    assert_eq!(host.started(&request).finished().stdout(), "noop=0\n");
+    host.action("it", "#!/bin/sh\n", json!({}));
+    let mut request = host.request("it", json!({}));
+    request.noop = true;
+    assert_eq!(host.refused(&request).0, Refusal::InvalidParameters);
+}
+
+#[test]
+fn an_execution_starts_once() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\nsleep 600\n", json!({}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    assert_eq!(host.refused(&request).0, Refusal::AlreadyStarted);
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    running.finished();
+    assert_eq!(host.refused(&request).0, Refusal::AlreadyStarted);
+}
+
+#[test]
+fn an_execution_outlives_its_launcher() {
+    let mut host = Host::new();
+    let gate = host.path("gate");
+    host.action(
+        "it",
+        "#!/bin/sh\necho here; while [ ! -e \"$1\" ]; do sleep 0.01; done; echo there\n",
+        json!({"parameters": {"gate": {"type": "string", "position": 0}}}),
+    );
+    let request = host.request("it", json!({"gate": gate}));
+    let running = host.started(&request);
+    running.says("here");
+    host.kill_launcher();
+    std::fs::write(&gate, "").unwrap();
+    let ended = running.finished();
+    assert_eq!((ended.exit.state, ended.stdout().as_str()), (State::Succeeded, "here\nthere\n"));
+}
+
+#[test]
+fn the_end_of_the_client_is_the_end_of_the_launcher_alone() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\necho $$; sleep 600\n", json!({}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let pid = running.says("\n");
+    assert!(host.hang_up().success());
+    assert!(lives(&pid));
+    std::fs::write(running.dir.join("kill"), "").unwrap();
+    assert_eq!(running.finished().exit.state, State::Killed);
+    wait_for("its end", || (!lives(&pid)).then_some(()));
+}
+
+#[test]
+fn a_site_configures_a_pack() {
+    let mut host = Host::new();
+    let config = host.path("packs/demo/config.json");
+    crate::driver::put(&config, br#"{"dir":"/data","ports":[1,2],"deep":{"a":1}}"#, 0o644);
+    let ended = host.run(
+        "#!/bin/sh\necho \"$BOLT_CONFIG_DIR $BOLT_CONFIG_PORTS ${BOLT_CONFIG_DEEP-none}\"\necho \"$BOLT_CONFIG\"\n",
+        json!({}),
+    );
+    let said = ended.stdout();
+    assert!(said.starts_with("/data 1,2 none\n{") && said.contains("\"deep\":{\"a\":1}"), "{said}");
+}

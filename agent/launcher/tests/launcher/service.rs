@@ -1,0 +1,253 @@
+//! The launcher as a program: its arguments, its configuration, what it refuses to begin with, and the life of the api.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, chown};
+use serde_json::json;
+
+use crate::driver::{Host, base, is_root, launcher, lives, put, skipped, wait_for, write_config, writing};
+
+fn fails(command: &mut Command) -> String {
+    let _guard = writing();
+    let Output { status, stderr, .. } = command.stdin(Stdio::null()).output().unwrap();
+    assert!(!status.success());
+    String::from_utf8(stderr).unwrap()
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let run = |arg| Command::new(env!("CARGO_BIN_EXE_bolt-launch")).arg(arg).output().unwrap();
+    let version = run("--version");
+    assert_eq!(String::from_utf8_lossy(&version.stdout), concat!("bolt-launch ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert!(String::from_utf8_lossy(&run("--help").stdout).contains("--attach"));
+    assert_eq!(run("--no-such-thing").status.code(), Some(2));
+}
+
+#[test]
+fn configurations_that_are_wrong() {
+    let dir = base();
+    let config = write_config(dir.path(), "max_runing = 3", "", "");
+    let said = fails(launcher(&config).arg("--attach").stdin(Stdio::null()));
+    assert!(said.contains("standard input must be a connected Unix stream socket"), "{said}");
+    let said = attached_fails(&config);
+    assert!(said.contains("max_runing"), "{said}");
+    let said = attached_fails(&dir.path().join("none.toml"));
+    assert!(said.contains("none.toml") && said.contains("No such file"), "{said}");
+    if is_root() {
+        let config = write_config(dir.path(), "", "", "");
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+        let said = attached_fails(&config);
+        assert!(said.contains("may be changed by others"), "{said}");
+    } else {
+        skipped("configurations_that_are_wrong (lax modes)", "only root refuses them");
+    }
+}
+
+fn attached_fails(config: &Path) -> String {
+    let _guard = writing();
+    let (_ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let theirs = std::os::fd::OwnedFd::from(theirs);
+    let output = launcher(config).arg("--attach").stdin(Stdio::from(theirs)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn two_launchers_do_not_share_a_runtime_directory() {
+    let host = Host::new();
+    let said = attached_fails(&host.path("agent.toml"));
+    assert!(said.contains("another launcher serves"), "{said}");
+}
+
+#[test]
+fn a_runtime_directory_that_others_may_write() {
+    let dir = base();
+    let config = write_config(dir.path(), "", "", "");
+    fs::create_dir(dir.path().join("run")).unwrap();
+    fs::set_permissions(dir.path().join("run"), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = attached_fails(&config);
+    assert!(said.contains("is not ours") && said.contains("mode 777"), "{said}");
+}
+
+#[test]
+fn a_frame_that_is_none_ends_the_attached_launcher() {
+    for frame in [&b"not json"[..], br#"{"seq":1,"ask":{"shell":"id"}}"#, b""] {
+        let mut host = Host::new();
+        host.send_frame(frame);
+        assert!(host.receive().is_none());
+        assert_eq!(host.wait_launcher().code(), Some(1));
+    }
+}
+
+#[test]
+fn many_executions_leave_no_descriptor_behind() {
+    let mut host = Host::new();
+    host.run("#!/bin/sh\n", json!({}));
+    let open = |host: &Host| fs::read_dir(format!("/proc/{}/fd", host.launcher_pid())).unwrap().count();
+    let before = open(&host);
+    for _ in 0..20 {
+        host.run("#!/bin/sh\n", json!({}));
+    }
+    assert_eq!(open(&host), before);
+}
+
+/// A launcher with a script in the place of `bolt-agent`.
+struct Service {
+    dir: tempfile::TempDir,
+    launcher: Child,
+}
+
+/// Says who it is and what it was given; the sync ends, the api reads its socket until it is told to die.
+const AGENT: &str = "#!/bin/sh
+at=$(dirname \"$3\")/said
+echo \"$1 $(id -u) $(id -g) $(id -G) $* $(env | sort | tr '\\n' ' ')\" >> $at/$1
+ls -l /proc/$$/fd > $at/$1.fds
+[ \"$1\" = sync ] && exit 0
+while [ ! -e $at/die ]; do sleep 0.02; done
+mv $at/die $at/died
+exit 3
+";
+
+impl Service {
+    fn place(users: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = base();
+        for name in ["state/exec", "state", "packs/demo", "packs"] {
+            fs::remove_dir(dir.path().join(name)).unwrap();
+        }
+        let config = write_config(dir.path(), "require_limits = false", users, "");
+        let bin = dir.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        fs::create_dir(dir.path().join("said")).unwrap();
+        fs::set_permissions(dir.path().join("said"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_bolt-launch"), bin.join("bolt-launch")).unwrap();
+        (dir, config)
+    }
+
+    fn command(dir: &Path, config: &Path) -> Command {
+        let mut command = Command::new(dir.join("bin/bolt-launch"));
+        command.args(["serve", "--config"]).arg(config).env_clear().env("BOLT_LOG", "debug").env("OTHER", "1");
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// The number of lines, and the last, that a role has said.
+    fn said(&self, role: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.path().join("said").join(role)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn stop(&mut self) -> std::process::ExitStatus {
+        kill(Pid::from_raw(self.launcher.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.launcher.wait().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if self.launcher.try_wait().unwrap().is_none() {
+            self.stop();
+        }
+    }
+}
+
+/// The interpreter of a script is handed `/dev/fd/N`, which is gone by then: the stand-in must be a program.
+fn stand_in(bin: &Path) -> bool {
+    let source = bin.join("agent.c");
+    let script = bin.join("agent.sh");
+    put(&script, AGENT.as_bytes(), 0o755);
+    let code = format!(
+        "#include <unistd.h>\nint main(int c, char **v) {{ v[0] = \"{0}\"; execv(\"{0}\", v); return 9; }}\n",
+        script.display()
+    );
+    put(&source, code.as_bytes(), 0o644);
+    Command::new("cc").arg("-o").arg(bin.join("bolt-agent")).arg(&source).status().is_ok_and(|s| s.success())
+}
+
+#[test]
+fn the_api_is_kept_running_and_the_sync_is_run() {
+    let guard = writing();
+    let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
+    if !stand_in(&dir.path().join("bin")) {
+        return skipped("the_api_is_kept_running_and_the_sync_is_run", "no C compiler for a stand-in of bolt-agent");
+    }
+    let launcher = Service::command(dir.path(), &config).spawn().unwrap();
+    drop(guard);
+    let mut service = Service { dir, launcher };
+    let api = wait_for("the api", || service.said("api").first().cloned());
+    let sync = wait_for("the sync", || service.said("sync").first().cloned());
+    if is_root() {
+        assert!(api.starts_with("api 64101 64101 64101 api --config "), "{api}");
+        assert!(sync.starts_with("sync 64102 64102 64102 sync --config "), "{sync}");
+        let owner =
+            |name: &str| std::os::unix::fs::MetadataExt::uid(&fs::metadata(service.dir.path().join(name)).unwrap());
+        assert_eq!([owner("state"), owner("state/exec"), owner("packs")], [64101, 64101, 64102]);
+    }
+    assert!(api.contains("BOLT_LOG=debug") && !api.contains("OTHER=1"), "{api}");
+    let fds = wait_for("descriptors", || {
+        let text = fs::read_to_string(service.dir.path().join("said/api.fds")).ok()?;
+        text.contains("3 -> ").then_some(text)
+    });
+    assert!(fds.contains("3 -> socket:"), "{fds}");
+
+    fs::write(service.dir.path().join("said/die"), "").unwrap();
+    wait_for("a second api", || (service.said("api").len() >= 2).then_some(()));
+    assert!(service.stop().success());
+}
+
+#[test]
+fn accounts_and_binaries_that_are_refused() {
+    let guard = writing();
+    let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
+    drop(guard);
+    let run = |config: &Path| {
+        let _guard = writing();
+        let output = Service::command(dir.path(), config).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run(&config);
+    assert!(said.contains("bolt-agent") && said.contains("cannot be opened"), "{said}");
+    put(&dir.path().join("bin/bolt-agent"), b"", 0o775);
+    let said = run(&config);
+    assert!(said.contains("not writable by group or others"), "{said}");
+    put(&dir.path().join("bin/bolt-agent"), b"", 0o755);
+    if !is_root() {
+        return skipped("accounts_and_binaries_that_are_refused (accounts)", "without root there is one account");
+    }
+    let config = write_config(dir.path(), "", "api = \"root\"\nsync = \"64102\"", "");
+    let said = run(&config);
+    assert!(said.contains("users.api = root is root"), "{said}");
+    let config = write_config(dir.path(), "", "api = \"64101\"\nsync = \"64102\"", "");
+    fs::create_dir(dir.path().join("state")).unwrap();
+    let said = run(&config);
+    assert!(said.contains("is not ours") && said.contains("owner 0") && said.contains("owner 64101"), "{said}");
+    let own = (Some(Uid::from_raw(64101)), Some(Gid::from_raw(64101)));
+    chown(&dir.path().join("state"), own.0, own.1).unwrap();
+    fs::set_permissions(dir.path().join("state"), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = run(&config);
+    assert!(said.contains("mode 777"), "{said}");
+}
+
+#[test]
+fn a_stopped_launcher_leaves_no_api() {
+    let guard = writing();
+    let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
+    if !stand_in(&dir.path().join("bin")) {
+        return skipped("a_stopped_launcher_leaves_no_api", "no C compiler for a stand-in of bolt-agent");
+    }
+    let mut child = Service::command(dir.path(), &config).stderr(Stdio::piped()).spawn().unwrap();
+    drop(guard);
+    let mut stderr = child.stderr.take().unwrap();
+    let mut service = Service { dir, launcher: child };
+    wait_for("the api", || service.said("api").first().cloned());
+    assert!(service.stop().success());
+    let mut log = String::new();
+    stderr.read_to_string(&mut log).unwrap();
+    let pid = log.split("api started\" pid=").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(!lives(pid), "{log}");
+}

@@ -1,0 +1,160 @@
+//! Time-out and kill leave nothing behind, whatever the action did.
+
+use packs_schema::launch::{Ask, Outcome};
+use packs_schema::run::{Leftovers, State};
+use serde_json::{Value, json};
+
+use crate::driver::{Finished, Host, is_root, lives, put, skipped, wait_for};
+
+/// Prints the ids of processes that do not want to end.
+const STUBBORN: &str = "#!/bin/sh
+trap '' TERM HUP INT
+sh -c 'trap \"\" TERM; echo $$; exec sleep 600' &
+setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 600' &
+(setsid sh -c 'trap \"\" TERM; (sh -c \"echo \\$\\$; exec sleep 600\" &) ; exit' &)
+sleep 600 & echo $!; kill -STOP $!
+echo ready
+while :; do sleep 600; done
+";
+
+fn nothing_is_left(ended: &Finished, state: State) {
+    assert_eq!(ended.exit.state, state, "{:?}", ended.exit);
+    let said = ended.stdout();
+    let pids: Vec<&str> = said.lines().filter(|l| l.bytes().all(|b| b.is_ascii_digit())).collect();
+    assert_eq!(pids.len(), 4, "{said}");
+    for pid in pids {
+        assert!(!lives(pid), "{pid} lives on");
+    }
+    let Leftovers { after_subreaper, after_term, .. } = ended.exit.leftovers.unwrap();
+    assert!(after_term >= 1, "the trap held");
+    assert_eq!(after_subreaper, 0);
+}
+
+#[test]
+fn a_time_out_leaves_nothing() {
+    let mut host = Host::new();
+    let ended = host.run(STUBBORN, json!({"timeout": "1s", "grace": "200ms"}));
+    nothing_is_left(&ended, State::TimedOut);
+    assert!(ended.exit.reason.as_ref().unwrap().contains("1s"));
+    assert!(ended.exit.duration_ms >= 1200);
+}
+
+fn stubborn(host: &mut Host) -> crate::driver::Execution {
+    host.action("it", STUBBORN, json!({"grace": "200ms"}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    wait_for("four ids", || (running.says("ready").lines().count() == 5).then_some(()));
+    running
+}
+
+#[test]
+fn a_kill_request_leaves_nothing() {
+    let mut host = Host::new();
+    let running = stubborn(&mut host);
+    assert_eq!(host.ask(Ask::Kill { execution: running.id.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Ask::Kill { execution: running.id.clone() }), Outcome::Done);
+    let id = running.id.clone();
+    nothing_is_left(&running.finished(), State::Killed);
+    assert_eq!(host.ask(Ask::Kill { execution: id }), Outcome::Done);
+}
+
+#[test]
+fn a_kill_file_leaves_nothing() {
+    let mut host = Host::new();
+    let running = stubborn(&mut host);
+    put(&running.dir.join("kill"), b"", 0o600);
+    nothing_is_left(&running.finished(), State::Killed);
+}
+
+#[test]
+fn term_comes_first_and_is_enough_for_the_willing() {
+    let mut host = Host::new();
+    let script = "#!/bin/sh\ntrap 'echo bye; exit 0' TERM\necho ready\nwhile :; do sleep 0.01; done\n";
+    host.action("it", script, json!({"grace": "30s"}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    running.says("ready");
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    let ended = running.finished();
+    assert_eq!((ended.exit.state, ended.exit.exit_status), (State::Killed, Some(0)));
+    assert!(ended.stdout().ends_with("bye\n"));
+    assert_eq!(ended.exit.leftovers, Some(Leftovers::default()));
+}
+
+#[test]
+fn what_an_action_leaves_running_ends_with_it() {
+    let mut host = Host::new();
+    let ended = host.run("#!/bin/sh\nsetsid sleep 600 </dev/null >/dev/null 2>&1 &\necho $!\n", json!({}));
+    assert_eq!(ended.exit.state, State::Succeeded);
+    assert!(!lives(&ended.stdout()));
+    let Leftovers { after_term, after_subreaper, .. } = ended.exit.leftovers.unwrap();
+    assert_eq!((after_term, after_subreaper), (1, 0));
+}
+
+#[test]
+fn a_shorter_time_out_counts() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\nsleep 600\n", json!({"grace": "100ms"}));
+    let mut request = host.request("it", json!({}));
+    request.timeout_ms = Some(300);
+    let ended = host.started(&request).finished();
+    assert_eq!((ended.exit.state, ended.started.unwrap().timeout_ms), (State::TimedOut, 300));
+}
+
+#[test]
+fn an_execution_that_was_killed_before_its_start_has_no_process() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\necho ran\n", json!({}));
+    let request = host.request("it", json!({}));
+    std::fs::write(host.execution(&request.execution).dir.join("kill"), "").unwrap();
+    let ended = host.started(&request).finished();
+    assert_eq!((ended.exit.state, ended.stdout().as_str()), (State::Killed, ""));
+}
+
+#[test]
+fn a_root_action_that_leaves_its_group_is_found() {
+    let mut host = Host::new();
+    if !is_root() || host.enforcement().cgroups == "none" {
+        return skipped("a_root_action_that_leaves_its_group_is_found", "needs root and cgroups");
+    }
+    let script = "#!/bin/sh\nfor f in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs); do echo $$ > $f; done 2>/dev/null\n\
+        setsid sleep 600 & echo $!; echo ready; sleep 600\n";
+    host.action("it", script, json!({"run_as": "root", "grace": "100ms", "timeout": "20s"}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let pid = running.says("ready");
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    let ended = running.finished();
+    assert_eq!((ended.exit.state, ended.exit.leftovers.unwrap().after_subreaper), (State::Killed, 0));
+    assert!(!lives(pid.lines().next().unwrap()));
+}
+
+#[test]
+fn what_a_killed_shim_leaves_behind_can_be_killed() {
+    let mut host = Host::new();
+    if host.enforcement().cgroups == "none" {
+        return skipped("what_a_killed_shim_leaves_behind_can_be_killed", "without cgroups it cannot be found");
+    }
+    host.action("it", "#!/bin/sh\necho $PPID $$ ready; exec sleep 600\n", json!({}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let said = running.says("ready");
+    let ids: Vec<i32> = said.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    // The parent is the shim, of this launcher: its own child.
+    let shim = nix::unistd::Pid::from_raw(ids[0]);
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_for("the shim's end", || (!lives(&ids[0].to_string())).then_some(()));
+    assert!(lives(&ids[1].to_string()));
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    wait_for("the action's end", || (!lives(&ids[1].to_string())).then_some(()));
+    assert!(!host.path(&format!("run/{}", request.execution)).exists());
+}
+
+#[test]
+fn killing_what_never_started_is_done() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\n", json!({}));
+    let request = host.request("it", Value::Object(serde_json::Map::new()));
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert!(!host.execution(&request.execution).dir.join("kill").exists());
+}
