@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
+#[cfg(feature = "schemas")]
+pub(crate) use parse::ANNOTATIONS;
 pub use pattern::Pattern;
 
 use crate::name::ParamName;

@@ -8,7 +8,7 @@ use super::number::compare;
 use super::{Items, Required, Schema, Type};
 
 /// Annotations of JSON Schema that demand nothing.
-const ANNOTATIONS: [&str; 5] = ["title", "format", "examples", "$schema", "id"];
+pub(crate) const ANNOTATIONS: [&str; 5] = ["title", "format", "examples", "$schema", "id"];
 
 /// Everything wrong with `schema`, in it and below it.
 pub(super) fn findings(schema: &Schema, at: &str) -> Vec<Finding> {

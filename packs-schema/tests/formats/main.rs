@@ -9,4 +9,13 @@ mod delivery;
 mod draw;
 mod parameters;
 mod properties;
+#[cfg(feature = "schemas")]
+mod schemas;
 mod validator;
+
+/// `cargo test --workspace` turns the feature on, because agent and client do.
+#[cfg(not(feature = "schemas"))]
+#[test]
+fn schemas() {
+    eprintln!("SKIPPED schemas: the JSON Schemas are checked with --features schemas, or with cargo test --workspace");
+}
