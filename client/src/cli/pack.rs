@@ -1,1 +1,224 @@
-//! The `bolt pack` command.
+//! `bolt pack`: author a pack.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use packs_schema::finding::Severity;
+use packs_schema::name::PackName;
+use packs_schema::quantity::{show_bytes, show_duration};
+use packs_schema::run::State;
+use packs_schema::run::output::Stream;
+use serde_json::json;
+
+use super::failure::{Exit, Failure};
+use crate::pack::test::{TestError, TestOptions, TestOutcome};
+use crate::pack::{self, PackError};
+use crate::show::{Visible, visible};
+
+/// Author a pack: scaffold, lint, test and build.
+#[derive(Debug, Subcommand)]
+pub enum PackCommand {
+    /// Make a pack with one action that passes lint and test.
+    New {
+        /// Its name, such as `cassandra`.
+        name: PackName,
+        /// Where to make it [default: ./NAME].
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Say what is wrong with a pack, and what will hurt. Exit code 1 on errors.
+    Lint {
+        /// The pack's directory.
+        dir: PathBuf,
+    },
+    /// Run an action here, as an agent would run it.
+    Test {
+        /// The pack's directory.
+        dir: PathBuf,
+        /// The action's name.
+        action: String,
+        /// Parameters.
+        #[arg(value_name = "NAME=VALUE", value_parser = name_value)]
+        parameters: Vec<(String, String)>,
+        /// Only say what it would do.
+        #[arg(long)]
+        noop: bool,
+        /// Refuse when a limit cannot be enforced here.
+        #[arg(long)]
+        limits: bool,
+        /// Run as the current user, whatever account the action names.
+        #[arg(long)]
+        run_as_me: bool,
+        /// The per-site configuration that an agent would have.
+        #[arg(long, value_name = "FILE")]
+        site_config: Option<PathBuf>,
+    },
+    /// Build the archive: the same bytes for the same files.
+    Build {
+        /// The pack's directory.
+        dir: PathBuf,
+        /// Where to write it [default: ./PACK-VERSION.tar.gz].
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Does what was asked.
+pub fn run(command: PackCommand, json: bool) -> Result<Exit, Failure> {
+    match command {
+        PackCommand::New { name, dir } => new(&name, dir, json),
+        PackCommand::Lint { dir } => lint(&dir, json),
+        PackCommand::Build { dir, output } => build(&dir, output, json),
+        PackCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config } => {
+            let options = TestOptions {
+                pack: dir,
+                action,
+                parameters,
+                noop,
+                require_limits: limits,
+                run_as_me,
+                site_config,
+            };
+            test(&options, json)
+        }
+    }
+}
+
+fn name_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn new(name: &PackName, dir: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
+    let dir = dir.unwrap_or_else(|| PathBuf::from(name.as_str()));
+    pack::scaffold(name, &dir).map_err(|e| failure(&e))?;
+    if json {
+        println!("{}", json!({"pack": name, "path": dir}));
+    } else {
+        println!("{}", dir.display());
+        let dir = dir.display();
+        eprintln!("next: bolt pack lint {dir} && bolt pack test {dir} uptime && bolt pack build {dir}");
+    }
+    Ok(Exit::Success)
+}
+
+fn lint(dir: &Path, json: bool) -> Result<Exit, Failure> {
+    let report = pack::lint(dir).map_err(|e| failure(&e))?;
+    if json {
+        println!("{}", json!({"builds": report.builds(), "findings": report.findings}));
+    } else {
+        for finding in &report.findings {
+            println!("{}", visible(&finding.to_string()));
+        }
+        let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        eprintln!("{}: {errors} errors, {warnings} warnings", dir.display());
+    }
+    Ok(if report.builds() { Exit::Success } else { Exit::Failed })
+}
+
+fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
+    let built = pack::build(dir).map_err(|e| failure(&e))?;
+    let output = output.unwrap_or_else(|| format!("{}-{}.tar.gz", built.pack.name, built.pack.version).into());
+    fs::write(&output, &built.archive)
+        .map_err(|e| Failure::new(Exit::Storage, format!("cannot write {}: {e}", output.display())))?;
+    let size = built.archive.len() as u64;
+    if json {
+        println!(
+            "{}",
+            json!({"path": output, "pack": built.pack.name, "version": built.pack.version, "digest": built.digest,
+                "size_bytes": size})
+        );
+    } else {
+        println!("{}  sha256:{}  {}", output.display(), built.digest, show_bytes(size));
+    }
+    Ok(Exit::Success)
+}
+
+fn test(options: &TestOptions, json: bool) -> Result<Exit, Failure> {
+    let outcome = pack::test::run(options).map_err(|e| test_failure(&e))?;
+    if json {
+        println!("{}", outcome_json(&outcome));
+    } else {
+        print_outcome(&outcome);
+    }
+    Ok(match outcome.exit.state {
+        _ if outcome.interrupted => Exit::Interrupted,
+        State::Succeeded => Exit::Success,
+        _ => Exit::Failed,
+    })
+}
+
+/// The action's streams on ours, then what became of it.
+fn print_outcome(outcome: &TestOutcome) {
+    let (mut out, mut err) = (Visible::default(), Visible::default());
+    for piece in &outcome.output {
+        if piece.dropped_bytes > 0 {
+            eprintln!("[… {} of {:?} not kept …]", show_bytes(piece.dropped_bytes), piece.stream);
+        }
+        match piece.stream {
+            Stream::Stdout => print!("{}", out.push(&piece.data)),
+            Stream::Stderr => eprint!("{}", err.push(&piece.data)),
+        }
+    }
+    print!("{}", out.finish());
+    eprint!("{}", err.finish());
+    let exit = &outcome.exit;
+    if let Some(result) = &exit.result {
+        println!("result: {}", visible(&serde_json::Value::Object(result.clone()).to_string()));
+    }
+    let mut said = format!("{} after {}", exit.state, show_duration(std::time::Duration::from_millis(exit.duration_ms)));
+    if let Some(status) = exit.exit_status {
+        said += &format!(", exit status {status}");
+    }
+    if let Some(signal) = exit.signal {
+        said += &format!(", signal {signal}");
+    }
+    let cpu = std::time::Duration::from_micros(exit.usage.user_us + exit.usage.system_us);
+    said += &format!(", {} CPU", show_duration(cpu));
+    if let Some(peak) = exit.usage.peak_memory_bytes {
+        said += &format!(", {} memory at most", show_bytes(peak));
+    }
+    eprintln!("{said}");
+    for line in exit.reason.iter().chain(&exit.result_error) {
+        eprintln!("{}", visible(line));
+    }
+    for line in &exit.unenforced {
+        eprintln!("not enforced here: {}", visible(line));
+    }
+}
+
+fn outcome_json(outcome: &TestOutcome) -> serde_json::Value {
+    let output: Vec<serde_json::Value> = outcome
+        .output
+        .iter()
+        .map(|piece| {
+            json!({"stream": piece.stream, "at_us": piece.at_us, "dropped_bytes": piece.dropped_bytes,
+                "text": String::from_utf8_lossy(&piece.data)})
+        })
+        .collect();
+    json!({"exit": outcome.exit, "output": output, "interrupted": outcome.interrupted})
+}
+
+fn failure(error: &PackError) -> Failure {
+    let exit = match error {
+        PackError::File { .. } => Exit::Storage,
+        PackError::Findings { .. } | PackError::TooLarge(_) => Exit::Failed,
+        PackError::Exists(_) | PackError::Archive { .. } => Exit::Usage,
+    };
+    Failure::from_error(exit, error)
+}
+
+fn test_failure(error: &TestError) -> Failure {
+    let exit = match error {
+        TestError::Pack(pack) => return failure(pack),
+        TestError::UnknownAction { .. }
+        | TestError::Parameters { .. }
+        | TestError::SiteConfig { .. }
+        | TestError::Noop(_) => Exit::Usage,
+        TestError::Refused(_) => Exit::Refused,
+        TestError::NoLauncher(_) | TestError::Launcher { .. } | TestError::Io { .. } => Exit::Storage,
+    };
+    Failure::from_error(exit, error)
+}

@@ -1,1 +1,199 @@
-//! (being written)
+//! `bolt pack test`: an action of a pack that is being written, run here as an agent would run it: the same check, the same
+//! launcher and shim, the same environment. Nothing is left behind.
+//!
+//! ```text
+//!  pack ─lint─▶ a store in a temporary directory ─┐
+//!  name=value ─cast, bind─▶ Start ────────────────┴─▶ bolt-launch serve --attach ─▶ shim ─▶ exit, output
+//! ```
+
+mod launcher;
+mod layout;
+mod output;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use packs_schema::action::Action;
+use packs_schema::contents::CheckedPack;
+use packs_schema::name::ActionName;
+use packs_schema::param::bind::{ParamError, bind};
+use packs_schema::param::cast;
+use packs_schema::run;
+use serde_json::{Map, Value};
+
+pub use output::{Piece, read as read_output};
+
+use super::{PackError, lint};
+use launcher::Launcher;
+
+/// What [`run`] is to do.
+#[derive(Debug, Clone, Default)]
+pub struct TestOptions {
+    /// The pack's directory.
+    pub pack: PathBuf,
+    /// The action's name, without the pack's.
+    pub action: String,
+    /// Values as on a command line.
+    pub parameters: Vec<(String, String)>,
+    /// Only say what it would do.
+    pub noop: bool,
+    /// Refuse when a limit cannot be enforced here.
+    pub require_limits: bool,
+    /// Run as the current user whatever the action says.
+    pub run_as_me: bool,
+    /// The per-site configuration, as an agent has it in `/etc/bolt/packs/<pack>.yaml`.
+    pub site_config: Option<PathBuf>,
+}
+
+/// What a caller would see of the execution.
+#[derive(Debug, Clone)]
+pub struct TestOutcome {
+    /// How it ended.
+    pub exit: run::Exit,
+    /// What it wrote, in the order in which it was read.
+    pub output: Vec<Piece>,
+    /// The user stopped it.
+    pub interrupted: bool,
+}
+
+/// Why an action could not be tested.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// The pack.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// No such action.
+    #[error("the pack has no action {given:?}; it has {}", known.join(", "))]
+    UnknownAction {
+        /// What was asked for.
+        given: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Parameters.
+    #[error("the parameters do not fit:\n{}", errors.iter().map(|e| format!("  {e}")).collect::<Vec<_>>().join("\n"))]
+    Parameters {
+        /// Everything that does not fit.
+        errors: Vec<ParamError>,
+    },
+    /// The per-site configuration.
+    #[error("the configuration {} does not fit config.schema.yaml: {problem}", path.display())]
+    SiteConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The action does not know it.
+    #[error("{0} does not understand BOLT_NOOP (bolt.noop is not true), so agents refuse --noop as well")]
+    Noop(String),
+    /// There is no launcher.
+    #[error("{} is not there; build it with `cargo build -p bolt-launch`, or name one in $BOLT_LAUNCH", .0.display())]
+    NoLauncher(PathBuf),
+    /// The launcher would not start the action.
+    #[error("the launcher refused: {0}")]
+    Refused(String),
+    /// The launcher failed.
+    #[error("the launcher failed: {problem}{}", log_lines(log))]
+    Launcher {
+        /// What it did.
+        problem: String,
+        /// What it logged.
+        log: String,
+    },
+    /// A temporary file or a process.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl TestError {
+    fn io(what: &'static str) -> impl FnOnce(io::Error) -> TestError {
+        move |source| TestError::Io { what, source }
+    }
+}
+
+fn log_lines(log: &str) -> String {
+    if log.trim().is_empty() { String::new() } else { format!("; its log:\n{}", log.trim_end()) }
+}
+
+/// Runs one action and waits for its end. Ctrl-C stops the action, and the outcome says so.
+pub fn run(options: &TestOptions) -> Result<TestOutcome, TestError> {
+    let report = lint::lint(&options.pack)?;
+    let Some(checked) = report.checked else {
+        return Err(PackError::Findings { path: options.pack.clone(), findings: report.findings }.into());
+    };
+    let action = find(&checked, &options.action)?;
+    let given = parameters(action, &options.parameters)?;
+    if options.noop && !action.noop {
+        return Err(TestError::Noop(action.reference().to_string()));
+    }
+    let config = site_config(&checked, options.site_config.as_deref())?;
+    let built = super::build(&options.pack)?;
+    let layout = layout::Layout::make(&built, &checked, &config, action, options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(TestError::io("start the runtime"))?;
+    let mut launcher = Launcher::start(&layout)?;
+    runtime.block_on(async {
+        launcher.ask(layout.start(&built, action, &given, options.noop)).await?;
+        let (exit, interrupted) = launcher.wait(&layout).await?;
+        let output = output::read(layout.execution()).map_err(TestError::io("read the output"))?;
+        Ok(TestOutcome { exit, output, interrupted })
+    })
+}
+
+fn find<'a>(checked: &'a CheckedPack, given: &str) -> Result<&'a Action, TestError> {
+    // People write the reference out of habit.
+    let name = given.strip_prefix(&format!("{}.", checked.pack.name)).unwrap_or(given);
+    let found = ActionName::new(name).ok().and_then(|name| checked.actions.iter().find(|a| a.name == name));
+    found.ok_or_else(|| TestError::UnknownAction {
+        given: given.to_owned(),
+        known: checked.actions.iter().map(|a| a.name.to_string()).collect(),
+    })
+}
+
+/// Values of the command line, typed and checked; every error at once.
+fn parameters(action: &Action, given: &[(String, String)]) -> Result<Map<String, Value>, TestError> {
+    let schemas: BTreeMap<&str, _> = action.parameters.iter().map(|(name, schema)| (name.as_str(), schema)).collect();
+    let typed = given.iter().map(|(name, text)| {
+        let value = match schemas.get(name.as_str()) {
+            Some(schema) => cast::from_text(schema, text),
+            None => Value::String(text.clone()),
+        };
+        (name.clone(), value)
+    });
+    let typed: Map<String, Value> = typed.collect();
+    match bind(&action.parameters, &typed) {
+        Ok(_) => Ok(typed),
+        Err(errors) => Err(TestError::Parameters { errors }),
+    }
+}
+
+fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String, Value>, TestError> {
+    let shown = path.unwrap_or(Path::new("(none)")).to_owned();
+    let wrong = |problem: String| TestError::SiteConfig { path: shown.clone(), problem };
+    let given = match path {
+        None => Map::new(),
+        Some(path) => {
+            let text = crate::files::read_text(path, packs_schema::contents::MAX_YAML).map_err(|e| wrong(e.to_string()))?;
+            match super::yaml::parse::<Value>(&text).map_err(wrong)? {
+                Value::Object(map) => map,
+                Value::Null => Map::new(),
+                _ => return Err(wrong("it must be a map of names to values".to_owned())),
+            }
+        }
+    };
+    let bound = bind(&checked.config, &given);
+    bound.map(|bound| bound.values().clone()).map_err(|errors| {
+        wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! `bolt-launch serve --attach` with us as its one client.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Reply, Request};
+use packs_schema::run::{self, file};
+
+use super::TestError;
+use super::layout::Layout;
+
+/// Between two looks for the exit record.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How long the launcher may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest exit record: a result of 64 KiB and what stands around it.
+const MAX_EXIT: u64 = 1 << 20;
+
+/// The launcher; it ends when this is dropped.
+pub(super) struct Launcher {
+    child: Child,
+    socket: Option<UnixStream>,
+    log: PathBuf,
+}
+
+impl Launcher {
+    pub(super) fn start(layout: &Layout) -> Result<Launcher, TestError> {
+        let program = program()?;
+        let failed = TestError::io("start the launcher");
+        let made = || -> std::io::Result<Launcher> {
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_read_timeout(Some(PATIENCE))?;
+            let log = File::create(layout.log())?;
+            let mut command = Command::new(program);
+            command.args(["serve", "--attach", "--config"]).arg(layout.config());
+            command.stdin(OwnedFd::from(theirs)).stdout(log.try_clone()?).stderr(log);
+            // Ctrl-C is ours: it must reach the action as a kill, not the launcher as a signal.
+            let child = command.process_group(0).spawn()?;
+            Ok(Launcher { child, socket: Some(ours), log: layout.log() })
+        };
+        made().map_err(failed)
+    }
+
+    /// Asks once and takes the answer.
+    pub(super) async fn ask(&mut self, ask: Ask) -> Result<(), TestError> {
+        let reply = self.exchange(&Request { seq: 1, ask }).map_err(|e| self.failed(&format!("no answer: {e}")))?;
+        match reply.outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Refused { message, .. } => Err(TestError::Refused(message)),
+        }
+    }
+
+    fn exchange(&mut self, request: &Request) -> std::io::Result<Reply> {
+        let socket = self.socket.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
+        let json = serde_json::to_vec(request)?;
+        let length = u32::try_from(json.len()).ok().filter(|length| *length as usize <= MAX_FRAME);
+        let length = length.ok_or_else(|| std::io::Error::other("the parameters are too large"))?;
+        let mut frame = length.to_le_bytes().to_vec();
+        frame.extend_from_slice(&json);
+        socket.write_all(&frame)?;
+        let mut length = [0; 4];
+        socket.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_FRAME {
+            return Err(std::io::Error::other("the answer is too large"));
+        }
+        let mut json = vec![0; length];
+        socket.read_exact(&mut json)?;
+        Ok(serde_json::from_slice(&json)?)
+    }
+
+    /// Waits for the exit record. Ctrl-C stops the execution; the second value says whether that was so.
+    pub(super) async fn wait(&mut self, layout: &Layout) -> Result<(run::Exit, bool), TestError> {
+        let exit = layout.execution().join(file::EXIT);
+        let mut interrupted = false;
+        loop {
+            match File::open(&exit) {
+                Ok(file) => {
+                    let mut json = Vec::new();
+                    file.take(MAX_EXIT).read_to_end(&mut json).map_err(TestError::io("read the exit record"))?;
+                    let exit = serde_json::from_slice(&json).map_err(|e| self.failed(&format!("exit record: {e}")))?;
+                    return Ok((exit, interrupted));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(TestError::Io { what: "read the exit record", source: error }),
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(self.failed(&format!("it ended ({status})")));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                _ = tokio::signal::ctrl_c() => {
+                    interrupted = true;
+                    File::create(layout.execution().join(file::KILL)).map_err(TestError::io("stop the action"))?;
+                }
+            }
+        }
+    }
+
+    fn failed(&self, problem: &str) -> TestError {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        TestError::Launcher { problem: problem.to_owned(), log }
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // Without its client the launcher ends by itself; it is waited for, so that nothing of it is left.
+        drop(self.socket.take());
+        for _ in 0..250 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(INTERVAL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `$BOLT_LAUNCH`, or the launcher beside this program (or one directory above: where cargo puts tests).
+fn program() -> Result<PathBuf, TestError> {
+    if let Some(given) = std::env::var_os("BOLT_LAUNCH") {
+        let given = PathBuf::from(given);
+        return if given.is_file() { Ok(given) } else { Err(TestError::NoLauncher(given)) };
+    }
+    let current = std::env::current_exe().map_err(TestError::io("find this program"))?;
+    let candidates: Vec<PathBuf> = current.ancestors().skip(1).take(2).map(|d| d.join("bolt-launch")).collect();
+    match candidates.iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path.clone()),
+        None => Err(TestError::NoLauncher(candidates.into_iter().next().unwrap_or(current))),
+    }
+}
+
+/// Whether there is a launcher to test with.
+#[cfg(test)]
+pub(super) fn available() -> bool {
+    program().is_ok()
+}

@@ -1,0 +1,174 @@
+//! The temporary directory: a store with one activated pack, an `agent.toml`, and one execution.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use packs_schema::action::Action;
+use packs_schema::contents::CheckedPack;
+use packs_schema::launch::{Ask, Start};
+use packs_schema::name::{ExecutionId, Principal};
+use packs_schema::run::{self, Spec};
+use packs_schema::store::{self, Manifest, StoredPack};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use super::super::{BuiltPack, extract};
+use super::{TestError, TestOptions};
+
+pub(super) struct Layout {
+    temp: TempDir,
+    id: ExecutionId,
+    execution: PathBuf,
+}
+
+impl Layout {
+    pub(super) fn make(
+        built: &BuiltPack,
+        checked: &CheckedPack,
+        config: &Map<String, Value>,
+        action: &Action,
+        options: &TestOptions,
+    ) -> Result<Layout, TestError> {
+        let failed = TestError::io("lay out a temporary store");
+        let made = || -> io::Result<Layout> {
+            let temp = tempfile::Builder::new().prefix("bolt-test-").tempdir()?;
+            // The action's account must get through to its script.
+            fs::set_permissions(temp.path(), Permissions::from_mode(0o755))?;
+            let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).map_err(io::Error::other)?;
+            let execution = temp.path().join("state/exec").join(id.as_str());
+            let layout = Layout { temp, id, execution };
+            layout.store(built, checked, config)?;
+            fs::write(layout.config(), layout.agent_toml(action, options))?;
+            fs::set_permissions(layout.config(), Permissions::from_mode(0o644))?;
+            layout.execution_directory(built, action, options)?;
+            Ok(layout)
+        };
+        made().map_err(failed)
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.temp.path().join("agent.toml")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.temp.path().join("launcher.log")
+    }
+
+    pub(super) fn execution(&self) -> &Path {
+        &self.execution
+    }
+
+    /// What is asked of the launcher.
+    pub(super) fn start(&self, built: &BuiltPack, action: &Action, given: &Map<String, Value>, noop: bool) -> Ask {
+        Ask::Start(Box::new(Start {
+            execution: self.id.clone(),
+            pack: built.pack.name.clone(),
+            version: built.pack.version.clone(),
+            digest: built.digest.clone(),
+            action: action.name.clone(),
+            parameters: given.clone(),
+            noop,
+            timeout_ms: None,
+            run: None,
+            traceparent: None,
+        }))
+    }
+
+    /// The same files as the agent's sync leaves.
+    fn store(&self, built: &BuiltPack, checked: &CheckedPack, config: &Map<String, Value>) -> io::Result<()> {
+        let pack = self.temp.path().join("packs").join(built.pack.name.as_str());
+        let version = pack.join(store::version_directory(&built.pack.version, &built.digest));
+        let actions = version.join(store::META).join(store::ACTIONS);
+        fs::create_dir_all(&version)?;
+        extract::extract(&built.archive, &version)?;
+        fs::create_dir_all(&actions)?;
+        let meta = version.join(store::META);
+        let stored = StoredPack { format: store::FORMAT, digest: built.digest.clone(), pack: built.pack.clone() };
+        fs::write(meta.join(store::PACK), serde_json::to_vec(&stored)?)?;
+        let manifest = Manifest { format: store::FORMAT, files: Vec::new() };
+        fs::write(meta.join(store::MANIFEST), serde_json::to_vec(&manifest)?)?;
+        for action in &checked.actions {
+            fs::write(actions.join(format!("{}.json", action.name)), serde_json::to_vec(action)?)?;
+        }
+        if !config.is_empty() {
+            fs::write(pack.join(store::CONFIG), serde_json::to_vec(config)?)?;
+        }
+        protect(&self.temp.path().join("packs"))
+    }
+
+    fn agent_toml(&self, action: &Action, options: &TestOptions) -> String {
+        let path = |name: &str| toml::Value::from(self.temp.path().join(name).display().to_string());
+        let table = |entries: Vec<(&str, toml::Value)>| -> toml::Value {
+            toml::Table::from_iter(entries.into_iter().map(|(key, value)| (key.to_owned(), value))).into()
+        };
+        let me = nix::unistd::geteuid();
+        let as_me = options.run_as_me || !me.is_root();
+        let default = if as_me { me.to_string() } else { "nobody".to_owned() };
+        let mut map = toml::Table::new();
+        if let Some(account) = action.run_as.as_ref().filter(|_| options.run_as_me) {
+            map.insert(account.to_string(), me.to_string().into());
+        }
+        let mut config = toml::Table::new();
+        config.insert("instance".into(), table(vec![("id", "pack-test".into())]));
+        config.insert("api".into(), table(vec![("listen", "127.0.0.1:0".into())]));
+        let tls = ["certificate", "key", "client_ca"].map(|key| (key, path("none.pem")));
+        config.insert("tls".into(), table(tls.to_vec()));
+        let paths = ["state", "packs", "runtime"].map(|key| (key, path(key)));
+        config.insert("paths".into(), table(paths.to_vec()));
+        let url = format!("file://{}", self.temp.path().join("none").display());
+        let repository = vec![("url", url.into()), ("root", path("none.json")), ("channel", "test".into())];
+        config.insert("repository".into(), table(repository));
+        let execution =
+            vec![("require_limits", options.require_limits.into()), ("default_run_as", default.into())];
+        config.insert("execution".into(), table(execution));
+        config.insert("users".into(), table(vec![("map", map.into())]));
+        toml::to_string(&config).expect("a table serialises")
+    }
+
+    fn execution_directory(&self, built: &BuiltPack, action: &Action, options: &TestOptions) -> io::Result<()> {
+        for directory in [self.temp.path().join("state"), self.temp.path().join("state/exec"), self.execution.clone()] {
+            fs::create_dir(&directory)?;
+            fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let spec = Spec {
+            format: run::FORMAT,
+            id: self.id.clone(),
+            action: action.reference(),
+            version: built.pack.version.clone(),
+            digest: built.digest.clone(),
+            parameters: Map::new(),
+            has_secrets: false,
+            noop: options.noop,
+            timeout_ms: None,
+            principal: Principal::new("bolt://local/pack-test").map_err(io::Error::other)?,
+            note: None,
+            run: None,
+            idempotency_key: None,
+            fingerprint: None,
+            traceparent: None,
+            created_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            start_within_ms: 60_000,
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        };
+        fs::write(self.execution.join(run::file::SPEC), serde_json::to_vec(&spec)?)
+    }
+}
+
+/// No umask of the author's may make the store other than an agent's.
+fn protect(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            protect(&path)?;
+        } else {
+            let run = fs::metadata(&path)?.permissions().mode() & 0o100 != 0;
+            fs::set_permissions(&path, Permissions::from_mode(if run { 0o755 } else { 0o644 }))?;
+        }
+    }
+    Ok(())
+}
