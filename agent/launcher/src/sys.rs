@@ -65,9 +65,16 @@ pub(crate) fn copy_to(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
 
 /// Gives every signal its default disposition (Rust ignores SIGPIPE, and ignoring is inherited).
 pub(crate) fn default_signals() {
+    // The kernel's own structure in zeros: SIG_DFL, no flags, no mask. Not through libc, which keeps two signals to
+    // itself and would leave them ignored where our parent ignored them.
+    let default = [0_u64; 4];
     for number in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours. The calls for SIGKILL, SIGSTOP and libc's own fail, as they may.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // SAFETY: the kernel reads at most the 32 bytes given, writes nothing, and SIG_DFL runs no code of ours. It refuses
+        // for SIGKILL and SIGSTOP, as it may.
+        unsafe {
+            let old = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, size_of::<u64>());
+        }
     }
 }
 
