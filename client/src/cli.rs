@@ -1,6 +1,196 @@
-//! The `bolt` command.
+//! The `bolt` command: what can be asked, and who answers it.
+//!
+//! ```text
+//!  arguments ──clap──▶ Cli ──Context: configuration, identity, inventory──▶ command ──▶ Exit | Failure
+//! ```
+//!
+//! Data goes to standard output, everything else to standard error. With `--json` a command prints one JSON
+//! value. Nothing that an instance said is printed but through [`crate::show`].
 
+mod actions;
+mod context;
 pub mod demo;
 pub mod failure;
+mod find;
+mod instances;
+mod kill;
+mod logs;
+mod man;
 pub mod pack;
+mod packs;
+mod pki;
+mod ps;
 pub mod repo;
+mod run;
+mod select;
+mod show;
+mod terminal;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Settings;
+
+pub use terminal::end_quietly_without_a_reader;
+
+use context::Context;
+use failure::{Exit, Failure};
+
+/// What every command's help ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    everything that was asked for succeeded
+  1    an execution did not succeed, a check found an error, or an instance was not reached
+  2    the command line, a file it names or a parameter is wrong; nothing was done
+  3    no instance could be reached, or its certificate was not the right one; nothing was done
+  4    the agent refused: no grant, unknown action, busy, full; nothing was done
+  5    a file, a key or a repository could not be read or written
+  130  interrupted; what was started goes on
+
+Files:
+  $BOLT_CLIENT_CONFIG, else $XDG_CONFIG_HOME/bolt/client.toml, else ~/.config/bolt/client.toml:
+  certificate, key, ca and inventory, each a path relative to the file";
+
+/// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.
+#[derive(Debug, Parser)]
+#[command(name = "bolt", version, after_help = EXIT_CODES, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Print one JSON value instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The client's configuration [default: see "Files"].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The list of instances (TOML or JSON).
+    #[arg(long, global = true, value_name = "FILE")]
+    inventory: Option<PathBuf>,
+    /// The client's certificate (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its key (PEM), readable by its owner only.
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The authority that signed the agents' certificates (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Whether to use colour; NO_COLOR counts as never.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+}
+
+/// Whether to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an action on instances, one at a time unless told otherwise.
+    Run(Box<run::RunCommand>),
+    /// List executions across instances, the newest first.
+    Ps(ps::PsCommand),
+    /// List executions that have ended, across instances.
+    History(ps::HistoryCommand),
+    /// Show one execution.
+    Show(show::ShowCommand),
+    /// Print an execution's output.
+    Logs(logs::LogsCommand),
+    /// Stop an execution: TERM, a grace time, then all of its processes.
+    Kill(kill::KillCommand),
+    /// List what can be run, or show one action with its parameters.
+    Actions(actions::ActionsCommand),
+    /// List the instances of the inventory.
+    Instances(instances::InstancesCommand),
+    /// List the packs that are active on instances.
+    Packs(packs::PacksCommand),
+    /// Have agents poll their repository now.
+    Sync(packs::SyncCommand),
+    /// A small certificate authority, for those who have none.
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
+    /// Publish packs in a signed repository.
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
+    /// Author packs: new, lint, test, build.
+    #[command(subcommand)]
+    Pack(pack::PackCommand),
+    /// A small signed fleet on loopback, end to end, with nothing to set up.
+    Demo(demo::DemoCommand),
+    /// Print the completion script of a shell.
+    Completions(man::CompletionsCommand),
+    /// Print the manual, or write all its pages into a directory.
+    Man(man::ManCommand),
+}
+
+/// Runs what the command line asked for, and reports a failure. Returns the exit code.
+pub fn main(cli: Cli) -> Exit {
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if json {
+                println!("{}", crate::show::json(&failure.to_json()));
+            }
+            eprintln!("bolt: {failure}");
+            failure.exit
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    let json = global.json;
+    let context = |global: Global| {
+        let Global { json, config, inventory, cert, key, ca, color } = global;
+        let overrides = Settings { certificate: cert, key, ca, inventory };
+        Context::new(json, color, config, overrides)
+    };
+    match command {
+        Command::Pki(command) => pki::run(command, json),
+        Command::Repo(command) => repo::run(command, json),
+        Command::Pack(command) => pack::run(command, json),
+        Command::Demo(command) => demo::run(command, json),
+        Command::Completions(command) => man::completions(&command),
+        Command::Man(command) => man::man(&command),
+        Command::Run(command) => block_on(run::run(*command, context(global)?)),
+        Command::Ps(command) => block_on(ps::run(command, context(global)?)),
+        Command::History(command) => block_on(ps::history(command, context(global)?)),
+        Command::Show(command) => block_on(show::run(command, context(global)?)),
+        Command::Logs(command) => block_on(logs::run(command, context(global)?)),
+        Command::Kill(command) => block_on(kill::run(command, context(global)?)),
+        Command::Actions(command) => block_on(actions::run(command, context(global)?)),
+        Command::Instances(command) => block_on(instances::run(command, context(global)?)),
+        Command::Packs(command) => block_on(packs::run(command, context(global)?)),
+        Command::Sync(command) => block_on(packs::sync(command, context(global)?)),
+    }
+}
+
+/// A runtime for the commands that talk to agents; the others must not find themselves in one.
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("cannot start the runtime: {e}")))?;
+    let result = runtime.block_on(command);
+    // A look-up of a host name cannot be cancelled; nothing waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+#[path = "cli/parse_tests.rs"]
+mod tests;

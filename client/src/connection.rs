@@ -22,6 +22,7 @@ use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
 
+pub use follow::chunk_bytes;
 pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};
 pub use routes::{ExecutionQuery, OutputFrom};

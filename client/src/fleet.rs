@@ -12,6 +12,7 @@
 //! Must never: start anything after the failure budget is exceeded, start a batch before the one before it
 //! has ended, or leave an instance without a named ending.
 
+mod across;
 pub mod plan;
 mod run;
 mod start;
@@ -22,6 +23,7 @@ use packs_schema::run::State;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+pub use across::across;
 pub use plan::{Amount, Batch, Grouping, Plan, Strategy};
 pub use run::{Stop, run};
 

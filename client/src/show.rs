@@ -1,7 +1,16 @@
 //! What agents answer, made safe and readable for people. What an instance sends is hostile until it
 //! went through [`visible`] or [`visible_lines`].
 
+mod json;
+mod stream;
+mod table;
+pub mod when;
+
 use std::fmt::Write as _;
+
+pub use json::{json, json_line};
+pub use stream::Visible;
+pub use table::{counted, listed, table};
 
 /// `text` on one line: every control character, line breaks included, is shown and not obeyed.
 pub fn visible(text: &str) -> String {

@@ -45,6 +45,17 @@ impl Failure {
         self
     }
 
+    /// What an instance did not give, with what to do about it.
+    pub fn from_instance(error: &crate::error::Error) -> Failure {
+        let exit = if error.kind.is_refusal() { Exit::Refused } else { Exit::Unreachable };
+        Failure { exit, message: error.to_string(), hint: error.kind.hint().map(str::to_owned) }
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "error": { "exit": self.exit as i32, "message": self.message, "hint": self.hint } })
+    }
+
     /// A failure from an error and the errors behind it, joined by colons.
     pub fn from_error(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Failure {
         let mut message = error.to_string();

@@ -75,7 +75,7 @@ impl FollowOutput<'_> {
 }
 
 /// The bytes of `chunk`, `None` when it holds something else than it should.
-pub(crate) fn data(chunk: &OutputChunk) -> Option<Vec<u8>> {
+pub fn chunk_bytes(chunk: &OutputChunk) -> Option<Vec<u8>> {
     match (&chunk.text, &chunk.base64) {
         (Some(text), _) => Some(text.clone().into_bytes()),
         (None, Some(base64)) => base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).ok(),
@@ -84,7 +84,7 @@ pub(crate) fn data(chunk: &OutputChunk) -> Option<Vec<u8>> {
 }
 
 fn length(chunk: &OutputChunk) -> u64 {
-    data(chunk).map_or(0, |data| data.len() as u64)
+    chunk_bytes(chunk).map_or(0, |data| data.len() as u64)
 }
 
 /// How long to wait before the nth attempt: 100 ms, doubling, at most 5 s.

@@ -1,0 +1,150 @@
+//! What every command that talks to agents needs: who we are, which instances there are, how to print.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use super::failure::{Exit, Failure};
+use super::select::SelectArgs;
+use super::{Color, terminal};
+use crate::config::{self, Config, ConfigError, Settings};
+use crate::error::Error;
+use crate::fleet::{across, plan::DEFAULT_PARALLEL};
+use crate::inventory::Instance;
+use crate::show;
+use crate::tls::Identity;
+
+/// Who we are and how to print.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// Print JSON.
+    pub(super) json: bool,
+    color: Color,
+    config: Config,
+}
+
+/// One question to several instances, and who did not answer it.
+pub(super) struct Answers<T> {
+    /// Who answered what, in the order of the inventory.
+    pub(super) given: Vec<(Instance, T)>,
+    /// Who did not.
+    pub(super) failed: Vec<Error>,
+}
+
+impl Context {
+    pub(super) fn new(
+        json: bool,
+        color: Color,
+        file: Option<PathBuf>,
+        overrides: Settings,
+    ) -> Result<Context, Failure> {
+        let config = Config::find(file.as_deref(), overrides).map_err(|e| from_config(&e))?;
+        Ok(Context { json, color, config })
+    }
+
+    pub(super) fn identity(&self) -> Result<Identity, Failure> {
+        self.config.identity().map_err(|e| from_config(&e))
+    }
+
+    /// The instances that the flags choose: at least one.
+    pub(super) fn select(&self, select: &SelectArgs) -> Result<Vec<Instance>, Failure> {
+        let inventory = self.config.inventory().map_err(|e| from_config(&e))?;
+        inventory.select(&select.selection()).map_err(|e| {
+            Failure::new(Exit::Usage, e.to_string()).hint("`bolt instances` lists those that the inventory has")
+        })
+    }
+
+    /// Asks all chosen instances the same, and says who did not answer.
+    pub(super) async fn ask<T>(
+        &self,
+        select: &SelectArgs,
+        question: impl AsyncFn(&crate::connection::Agent) -> Result<T, Error>,
+    ) -> Result<Answers<T>, Failure> {
+        let instances = self.select(select)?;
+        let identity = self.identity()?;
+        let mut answers = Answers { given: Vec::new(), failed: Vec::new() };
+        for (instance, answer) in across(&instances, &identity, DEFAULT_PARALLEL, question).await {
+            match answer {
+                Ok(answer) => answers.given.push((instance, answer)),
+                Err(error) => answers.failed.push(error),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// True if standard output takes colour.
+    pub(super) fn colored(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::io::stdout().is_terminal(),
+        }
+    }
+
+    /// Prints a table, cut to the terminal.
+    pub(super) fn print_table(&self, heads: &[&str], rows: &[Vec<String>]) {
+        print!("{}", show::table(heads, rows, terminal::width()));
+    }
+}
+
+impl<T> Answers<T> {
+    /// Warns of those that did not answer; a failure when nobody did.
+    pub(super) fn report(&self) -> Result<Exit, Failure> {
+        if self.given.is_empty()
+            && let Some(first) = self.failed.first()
+        {
+            let all_refused = self.failed.iter().all(|error| error.kind.is_refusal());
+            let exit = if all_refused { Exit::Refused } else { Exit::Unreachable };
+            return Err(Failure { exit, ..nobody(&self.failed, first) });
+        }
+        for error in &self.failed {
+            eprintln!("bolt: {error}");
+        }
+        Ok(if self.failed.is_empty() { Exit::Success } else { Exit::Failed })
+    }
+
+    /// Those that did not answer, for programs.
+    pub(super) fn failed_json(&self) -> serde_json::Value {
+        self.failed.iter().map(error_json).collect()
+    }
+}
+
+/// An error of one instance, for programs.
+pub(super) fn error_json(error: &Error) -> serde_json::Value {
+    serde_json::json!({
+        "instance": error.instance,
+        "address": error.address,
+        "code": error.kind.code(),
+        "message": error.kind.to_string(),
+    })
+}
+
+/// A failure that tells of each instance, when none answered.
+pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
+    let failure = Failure::from_instance(first);
+    if failed.len() == 1 {
+        return failure;
+    }
+    let mut message = format!("none of {} answered:", show::counted(failed.len(), "instance"));
+    for error in failed.iter().take(20) {
+        message.push_str(&format!("\n  {error}"));
+    }
+    if failed.len() > 20 {
+        message.push_str(&format!("\n  and {} more", failed.len() - 20));
+    }
+    Failure { message, ..failure }
+}
+
+fn from_config(error: &ConfigError) -> Failure {
+    let failure = Failure::from_error(Exit::Usage, error);
+    match error {
+        ConfigError::Missing { flag, .. } => {
+            let path = config::default_path().unwrap_or_else(|| "client.toml".into());
+            failure.hint(format!(
+                "give it with {flag}, or make {} with lines for certificate, key, ca and inventory; \
+                 `bolt pki` makes certificates, and `bolt demo --keep` a whole example",
+                path.display()
+            ))
+        }
+        _ => failure,
+    }
+}

@@ -1,0 +1,88 @@
+//! `bolt instances`: the inventory, and with `--check` how its instances are.
+
+use clap::Args;
+use packs_schema::rest::Health;
+use serde_json::{Value, json};
+
+use super::context::{Context, error_json};
+use super::failure::{Exit, Failure};
+use super::select::SelectArgs;
+use crate::error::Error;
+use crate::fleet::{across, plan::DEFAULT_PARALLEL};
+use crate::inventory::Instance;
+use crate::show::{self, visible};
+
+/// List the instances of the inventory.
+#[derive(Debug, Args)]
+pub(super) struct InstancesCommand {
+    /// Ask each agent for its health.
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// Runs `bolt instances`.
+pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<Exit, Failure> {
+    let instances = context.select(&command.select)?;
+    let health = if command.check { Some(check(&context, &instances).await?) } else { None };
+    let well = health.as_ref().is_none_or(|all| all.iter().all(|one| matches!(one, Ok(health) if health.ready)));
+    if context.json {
+        let list: Vec<Value> =
+            instances.iter().enumerate().map(|(n, i)| entry(i, health.as_ref().map(|all| &all[n]))).collect();
+        println!("{}", show::json(&json!({ "instances": list })));
+    } else {
+        print(&context, &instances, health.as_deref());
+    }
+    Ok(if well { Exit::Success } else { Exit::Failed })
+}
+
+async fn check(context: &Context, instances: &[Instance]) -> Result<Vec<Result<Health, Error>>, Failure> {
+    let identity = context.identity()?;
+    let answers = across(instances, &identity, DEFAULT_PARALLEL, async |agent| agent.health().await).await;
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+fn entry(instance: &Instance, health: Option<&Result<Health, Error>>) -> Value {
+    let mut entry = json!({ "facts": instance.facts, "address": instance.address });
+    match health {
+        Some(Ok(health)) => entry["health"] = json!(health),
+        Some(Err(error)) => entry["error"] = error_json(error),
+        None => {}
+    }
+    entry
+}
+
+fn print(context: &Context, instances: &[Instance], health: Option<&[Result<Health, Error>]>) {
+    let mut heads = vec!["ID", "ADDRESS", "REGION", "ZONE", "APP"];
+    if health.is_some() {
+        heads.push("HEALTH");
+    }
+    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { visible(text) };
+    let rows: Vec<Vec<String>> = instances
+        .iter()
+        .enumerate()
+        .map(|(n, instance)| {
+            let facts = &instance.facts;
+            let mut row = vec![facts.id.to_string(), instance.address.to_string()];
+            row.extend([&facts.region, &facts.zone, &facts.app].map(|fact| dash(fact)));
+            row.extend(health.map(|all| describe(&all[n])));
+            row
+        })
+        .collect();
+    context.print_table(&heads, &rows);
+}
+
+fn describe(health: &Result<Health, Error>) -> String {
+    let health = match health {
+        Ok(health) => health,
+        Err(error) => return error.kind.to_string().replace('\n', " "),
+    };
+    let word = match (health.ready, health.degraded) {
+        (false, _) => "not ready",
+        (true, true) => "degraded",
+        (true, false) => "ready",
+    };
+    let reasons: Vec<String> = health.reasons.iter().map(|reason| visible(&reason.message)).collect();
+    if reasons.is_empty() { word.to_owned() } else { format!("{word}: {}", reasons.join("; ")) }
+}

@@ -1,0 +1,93 @@
+//! `bolt packs` and `bolt sync`: what is active on instances, and having them look for more.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use packs_schema::name::{Digest, PackName, PackVersion};
+use packs_schema::rest::PackView;
+use serde_json::{Value, json};
+
+use super::context::{Answers, Context};
+use super::failure::{Exit, Failure};
+use super::select::SelectArgs;
+use crate::show::{self, visible};
+
+/// List the packs that are active on instances.
+#[derive(Debug, Args)]
+pub(super) struct PacksCommand {
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// Have agents poll their repository now.
+#[derive(Debug, Args)]
+pub(super) struct SyncCommand {
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// Runs `bolt packs`. A pack that could not be activated somewhere is a finding: exit 1.
+pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit, Failure> {
+    let answers = context.ask(&command.select, async |agent| agent.packs().await).await?;
+    let mut exit = answers.report()?;
+    let failed = answers.failed_json();
+    let Answers { given, .. } = answers;
+    if given.iter().any(|(_, list)| list.items.iter().any(|pack| pack.failed.is_some())) {
+        exit = Exit::Failed;
+    }
+    if context.json {
+        let instances: Vec<Value> = given
+            .iter()
+            .map(|(i, list)| json!({ "instance": i.id(), "packs": list.items, "sync": list.sync }))
+            .collect();
+        println!("{}", show::json(&json!({ "instances": instances, "failed": failed })));
+        return Ok(exit);
+    }
+    let mut active: BTreeMap<(PackName, Option<PackVersion>, Option<Digest>), Vec<String>> = BTreeMap::new();
+    for (instance, list) in &given {
+        for pack in &list.items {
+            let key = (pack.name.clone(), pack.version.clone(), pack.digest.clone());
+            active.entry(key).or_default().push(instance.id().to_string());
+            warn(instance.id().as_str(), pack);
+        }
+    }
+    if active.is_empty() {
+        eprintln!("no packs: the agents have none yet, or you have no grant to see them");
+    }
+    let rows: Vec<Vec<String>> = active
+        .iter()
+        .map(|((name, version, digest), instances)| {
+            let version = version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+            let digest = digest.as_ref().map_or("-", Digest::short).to_owned();
+            vec![name.to_string(), version, digest, show::listed(instances, 6)]
+        })
+        .collect();
+    if !rows.is_empty() {
+        context.print_table(&["PACK", "VERSION", "DIGEST", "INSTANCES"], &rows);
+    }
+    Ok(exit)
+}
+
+fn warn(instance: &str, pack: &PackView) {
+    let Some(failed) = &pack.failed else { return };
+    let version = failed.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+    let (step, message) = (visible(&failed.step), visible(&failed.message));
+    eprintln!("{instance}: {}{version} could not be activated ({step}): {message}", pack.name);
+    for finding in failed.findings.iter().take(10) {
+        eprintln!("    {}", visible(&finding.to_string()));
+    }
+}
+
+/// Runs `bolt sync`.
+pub(super) async fn sync(command: SyncCommand, context: Context) -> Result<Exit, Failure> {
+    let answers = context.ask(&command.select, async |agent| agent.sync().await).await?;
+    let exit = answers.report()?;
+    let asked: Vec<&str> = answers.given.iter().map(|(instance, ())| instance.id().as_str()).collect();
+    if context.json {
+        println!("{}", show::json(&json!({ "asked": asked, "failed": answers.failed_json() })));
+    } else {
+        println!("{} asked to poll: {}", show::counted(asked.len(), "instance"), show::listed(&asked, 10));
+        eprintln!("`bolt packs` shows what becomes active");
+    }
+    Ok(exit)
+}

@@ -1,0 +1,67 @@
+use super::*;
+use clap::CommandFactory as _;
+
+fn parse(line: &str) -> Result<Cli, String> {
+    Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_declarations_hold_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_people_write_is_understood() {
+    for line in [
+        "bolt run linux.disk_usage path=/var --where app=='x' --by zone --max-failures 10% --json",
+        "bolt --config c.toml run linux.disk_usage --all --batch 5 --timeout 10s --note why --yes",
+        "bolt run cassandra.clear_snapshots --noop --on i-1,i-2 --params-file -",
+        "bolt ps --state running --action linux.memory --since 1h --limit 5 --run r-1",
+        "bolt history --state failed",
+        "bolt show 6e1d4cf1b2aa",
+        "bolt logs -f 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa --stream stderr --raw",
+        "bolt kill 6e1d4cf1b2aa --note enough --on i-1",
+        "bolt actions linux",
+        "bolt instances --check --zone a,b --json",
+        "bolt pki init ca --name Example",
+        "bolt pki issue --ca ca instance i-1 --address 127.0.0.1 --out certs --days 30",
+        "bolt pki issue --ca ca client spiffe://example.org/oncall --out certs",
+        "bolt --ca ca.pem --cert me.pem --key me.key instances",
+        "bolt completions bash",
+        "bolt man --out pages",
+    ] {
+        parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_before_anything_is_read() {
+    for (line, part) in [
+        ("bolt run disk_usage", "<pack>.<action>"),
+        ("bolt run linux.x path", "NAME=VALUE"),
+        ("bolt run linux.x --all --by zone", "cannot be used with"),
+        ("bolt run linux.x --batch 0", "at least one"),
+        ("bolt run linux.x --max-failures 101%", "percentage"),
+        ("bolt run linux.x --where ap=='x'", "expected a fact"),
+        ("bolt run linux.x --timeout 10", "duration"),
+        ("bolt run linux.x --parallel 0", "10000"),
+        ("bolt ps --state done", "succeeded"),
+        ("bolt history --state running", "no state in which"),
+        ("bolt show xyz", "UUID"),
+        ("bolt show 12345", "six"),
+        ("bolt pki issue instance ../x --out o", "instance id"),
+        ("bolt pki issue client oncall --out o", "principal"),
+    ] {
+        let error = parse(line).map(|_| ()).unwrap_err();
+        assert!(error.contains(part), "{line}: {error}");
+    }
+}
+
+#[test]
+fn the_exit_codes_of_the_help_are_those_of_the_code() {
+    for exit in
+        [Exit::Success, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::Refused, Exit::Storage, Exit::Interrupted]
+    {
+        assert!(EXIT_CODES.contains(&format!("\n  {:<4} ", exit as i32)), "{exit:?}");
+    }
+}

@@ -1,0 +1,131 @@
+//! `bolt ps` and `bolt history`: executions across instances.
+
+use std::time::Duration;
+
+use clap::Args;
+use packs_schema::name::{ActionRef, Principal, RunId};
+use packs_schema::quantity::parse_duration;
+use packs_schema::rest::{Execution, MAX_PAGE};
+use packs_schema::run::State;
+use serde_json::json;
+
+use super::context::{Answers, Context};
+use super::failure::{Exit, Failure};
+use super::find::short;
+use super::select::SelectArgs;
+use crate::connection::ExecutionQuery;
+use crate::show::{self, visible, when};
+
+/// List executions across instances, the newest first.
+#[derive(Debug, Args)]
+pub(super) struct PsCommand {
+    #[command(flatten)]
+    list: ListArgs,
+    /// Only those in this state.
+    #[arg(long)]
+    state: Option<State>,
+}
+
+/// List executions that have ended, across instances.
+#[derive(Debug, Args)]
+pub(super) struct HistoryCommand {
+    #[command(flatten)]
+    list: ListArgs,
+    /// Only those that ended in this state.
+    #[arg(long, value_parser = terminal_state)]
+    state: Option<State>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Only of this action.
+    #[arg(long)]
+    action: Option<ActionRef>,
+    /// Only of this fan-out.
+    #[arg(long, value_name = "RUN-ID")]
+    run: Option<RunId>,
+    /// Only those that this principal asked for.
+    #[arg(long, value_name = "URI")]
+    principal: Option<Principal>,
+    /// Only those accepted within this time, such as 1h or 7d.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    since: Option<Duration>,
+    /// The most to list, over all instances.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
+    limit: u32,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+fn terminal_state(text: &str) -> Result<State, String> {
+    let state: State = text.parse()?;
+    if state.is_terminal() { Ok(state) } else { Err(format!("{state} is no state in which an execution ends")) }
+}
+
+/// Runs `bolt ps`.
+pub(super) async fn run(command: PsCommand, context: Context) -> Result<Exit, Failure> {
+    list(&command.list, command.state, |_| true, &context).await
+}
+
+/// Runs `bolt history`.
+pub(super) async fn history(command: HistoryCommand, context: Context) -> Result<Exit, Failure> {
+    list(&command.list, command.state, State::is_terminal, &context).await
+}
+
+async fn list(
+    args: &ListArgs,
+    state: Option<State>,
+    wanted: impl Fn(State) -> bool,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let now = when::now_ms();
+    let query = ExecutionQuery {
+        action: args.action.clone(),
+        state,
+        principal: args.principal.clone(),
+        run: args.run.clone(),
+        since_ms: args.since.map(|since| now.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))),
+        until_ms: None,
+        limit: Some(args.limit),
+        cursor: None,
+    };
+    let answers = context.ask(&args.select, async |agent| agent.executions(&query).await).await?;
+    let exit = answers.report()?;
+    let failed = answers.failed_json();
+    let Answers { given, .. } = answers;
+    let mut executions: Vec<Execution> =
+        given.into_iter().flat_map(|(_, page)| page.items).filter(|e| wanted(e.state)).collect();
+    executions.sort_by(|a, b| (b.created_at_ms, &b.id).cmp(&(a.created_at_ms, &a.id)));
+    executions.truncate(args.limit as usize);
+    if context.json {
+        println!("{}", show::json(&json!({ "executions": executions, "failed": failed })));
+    } else if executions.is_empty() {
+        eprintln!("no executions");
+    } else {
+        let rows: Vec<Vec<String>> = executions.iter().map(|e| row(e, now)).collect();
+        context.print_table(&["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"], &rows);
+    }
+    Ok(exit)
+}
+
+fn row(execution: &Execution, now: u64) -> Vec<String> {
+    let started = execution.started_at_ms.unwrap_or(execution.created_at_ms);
+    vec![
+        short(&execution.id).to_owned(),
+        execution.instance.to_string(),
+        execution.action.to_string(),
+        state(execution),
+        when::ago(started, now),
+        execution.duration_ms.map_or_else(|| "-".to_owned(), |ms| when::lasted(Duration::from_millis(ms))),
+        visible(execution.principal.as_str()),
+    ]
+}
+
+/// The state, with the exit status when it says more.
+pub(super) fn state(execution: &Execution) -> String {
+    match (execution.state, execution.exit_status, execution.signal) {
+        (State::Failed, Some(status), _) => format!("failed ({status})"),
+        (State::Failed, None, Some(signal)) => format!("failed (signal {signal})"),
+        (state, ..) => state.to_string(),
+    }
+}

@@ -1,0 +1,126 @@
+//! What goes on during a run, on standard error: a bar on a terminal, plain lines otherwise.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use packs_schema::name::ExecutionId;
+
+use crate::fleet::{Event, Run};
+use crate::show;
+
+pub(super) struct Progress<'a> {
+    run: &'a Run,
+    bar: Option<ProgressBar>,
+    in_flight: BTreeMap<usize, Option<ExecutionId>>,
+    failed: usize,
+}
+
+impl Progress<'_> {
+    pub(super) fn new(run: &Run) -> Progress<'_> {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(run.targets.len() as u64), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar
+        });
+        Progress { run, bar, in_flight: BTreeMap::new(), failed: 0 }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::BatchStarted { batch } => self.batch(*batch),
+            Event::Starting { target } => {
+                self.in_flight.insert(*target, None);
+            }
+            Event::Accepted { target, execution } => {
+                self.in_flight.insert(*target, Some(execution.clone()));
+            }
+            Event::Retrying { target, problem } => {
+                let line = format!("{}: {} (trying again)", self.id(*target), show::visible(problem));
+                self.line(&line);
+            }
+            Event::Ended { target, state, succeeded } => {
+                self.in_flight.remove(target);
+                self.failed += usize::from(!succeeded);
+                if let Some(bar) = &self.bar {
+                    bar.inc(1);
+                }
+                if self.bar.is_none() || !succeeded {
+                    let line = format!("{}: {state}", self.id(*target));
+                    self.line(&line);
+                }
+            }
+            Event::BudgetExceeded { failures, budget } => {
+                self.line(&format!("{failures} failed and {budget} may: nothing more is started"));
+            }
+            Event::Stopping { in_flight } => self.stopping(*in_flight),
+        }
+        self.message();
+    }
+
+    /// The user leaves; what was started goes on.
+    pub(super) fn detach(&mut self) {
+        self.clear();
+        let still = show::counted(self.in_flight.len(), "instance");
+        eprintln!("left; it goes on on {still}:");
+        for (target, execution) in self.in_flight.iter().take(20) {
+            let id = self.run.targets[*target].id();
+            match execution {
+                Some(execution) => eprintln!("  {id}: {execution}"),
+                None => eprintln!("  {id}: not known yet whether it started"),
+            }
+        }
+        if self.in_flight.len() > 20 {
+            eprintln!("  and {} more", self.in_flight.len() - 20);
+        }
+        eprintln!("look with: bolt ps --run {}", self.run.id);
+    }
+
+    pub(super) fn finish(&self) {
+        self.clear();
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn batch(&self, batch: usize) {
+        let batches = self.run.plan.batches();
+        if batches.len() > 1 && batches[batch].targets.len() > 1 {
+            let name = show::visible(&batches[batch].name);
+            let colon = if name.is_empty() { "" } else { ": " };
+            let count = show::counted(batches[batch].targets.len(), "instance");
+            self.line(&format!("batch {} of {}{colon}{name}, {count}", batch + 1, batches.len()));
+        }
+    }
+
+    fn stopping(&self, in_flight: usize) {
+        let still = show::counted(in_flight, "instance");
+        self.line(&format!("interrupted: nothing more is started; {still} still at it, waiting for the end"));
+        self.line(&format!("interrupt again to leave it running; look with: bolt ps --run {}", self.run.id));
+    }
+
+    fn message(&self) {
+        if let Some(bar) = &self.bar {
+            let ids: Vec<&str> = self.in_flight.keys().take(4).map(|target| self.id(*target)).collect();
+            let failed = if self.failed > 0 { format!("{} failed, ", self.failed) } else { String::new() };
+            bar.set_message(format!("{failed}{} in flight: {}", self.in_flight.len(), ids.join(", ")));
+        }
+    }
+
+    fn id(&self, target: usize) -> &str {
+        self.run.targets[target].id().as_str()
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+}

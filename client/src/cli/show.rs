@@ -1,0 +1,90 @@
+//! `bolt show`: one execution, with everything that is known of it.
+
+use std::time::Duration;
+
+use clap::Args;
+use packs_schema::quantity::show_bytes;
+use packs_schema::rest::Execution;
+use packs_schema::run::StreamTotals;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::find::{IdArg, find};
+use super::select::SelectArgs;
+use crate::show::{self, visible, when};
+
+/// Show one execution.
+#[derive(Debug, Args)]
+pub(super) struct ShowCommand {
+    /// Its id, or at least the last six characters of it.
+    id: IdArg,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// Runs `bolt show`.
+pub(super) async fn run(command: ShowCommand, context: Context) -> Result<Exit, Failure> {
+    let (_, execution) = find(&context, &command.select, &command.id).await?;
+    if context.json {
+        println!("{}", show::json(&execution));
+        return Ok(Exit::Success);
+    }
+    for (name, value) in lines(&execution) {
+        println!("{name:<12} {value}");
+    }
+    Ok(Exit::Success)
+}
+
+fn lines(e: &Execution) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("execution", e.id.to_string()),
+        ("instance", e.instance.to_string()),
+        ("action", format!("{} {} ({})", e.action, e.version, e.digest.short())),
+        ("state", super::ps::state(e)),
+    ];
+    let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
+    add("reason", e.reason.as_deref().map(visible));
+    add("parameters", Some(visible(&show::json_line(&e.parameters))));
+    add("noop", e.noop.then(|| "it only says what it would do".to_owned()));
+    add("asked by", Some(visible(e.principal.as_str())));
+    add("note", e.note.as_deref().map(visible));
+    add("killed by", e.killed_by.as_ref().map(|by| visible(by.as_str())));
+    add("run", e.run.as_ref().map(ToString::to_string));
+    add("accepted", Some(when::at(e.created_at_ms)));
+    add("started", e.started_at_ms.map(when::at));
+    add("ended", e.ended_at_ms.map(when::at));
+    add("took", e.duration_ms.map(|ms| when::lasted(Duration::from_millis(ms))));
+    add(
+        "cpu",
+        e.usage.map(|usage| {
+            let time = |us| when::lasted(Duration::from_micros(us));
+            format!("{} user, {} system", time(usage.user_us), time(usage.system_us))
+        }),
+    );
+    add(
+        "memory",
+        e.usage.and_then(|usage| usage.peak_memory_bytes).map(|peak| format!("{} at most", show_bytes(peak))),
+    );
+    add("stdout", e.stdout.map(totals));
+    add("stderr", e.stderr.map(totals));
+    add(
+        "left over",
+        e.leftovers.map(|left| {
+            format!(
+                "{} processes after TERM, {} after the kill, {} at the end",
+                left.after_term, left.after_cgroup_kill, left.after_subreaper
+            )
+        }),
+    );
+    add("unenforced", (!e.unenforced.is_empty()).then(|| visible(&e.unenforced.join("; "))));
+    add("result", e.result.as_ref().map(|result| visible(&show::json_line(result))));
+    add("no result", e.result_error.as_deref().map(visible));
+    lines
+}
+
+fn totals(totals: StreamTotals) -> String {
+    match totals.dropped_bytes {
+        0 => show_bytes(totals.written_bytes),
+        dropped => format!("{}, of which {} were not kept", show_bytes(totals.written_bytes), show_bytes(dropped)),
+    }
+}

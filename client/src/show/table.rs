@@ -1,0 +1,63 @@
+//! Columns for people.
+
+/// Lines of `rows` under `heads`, columns two spaces apart; the last column takes what is left of `width`.
+/// Cells must be visible text already.
+pub fn table(heads: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
+    let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let head: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(rows) {
+        text.push_str(&line(row, &widths, width));
+        text.push('\n');
+    }
+    text
+}
+
+fn line(row: &[String], widths: &[usize], width: Option<usize>) -> String {
+    let mut line = String::new();
+    for (cell, width) in row.iter().zip(widths) {
+        line.push_str(cell);
+        line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+    }
+    let line = line.trim_end();
+    match width {
+        Some(width) if line.chars().count() > width && width > 1 => {
+            let mut cut: String = line.chars().take(width - 1).collect();
+            cut.push('…');
+            cut
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// `names` joined by commas, the first `most` of them: `i-1, i-2 and 3 more`.
+pub fn listed<T: std::fmt::Display>(names: &[T], most: usize) -> String {
+    let first: Vec<String> = names.iter().take(most).map(ToString::to_string).collect();
+    match names.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// `1 instance`, `2 instances`.
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_long_lines_are_cut() {
+        let rows = vec![vec!["a".into(), "long text here".into()], vec!["bbb".into(), "x".into()]];
+        assert_eq!(table(&["ID", "TEXT"], &rows, None), "ID   TEXT\na    long text here\nbbb  x\n");
+        assert_eq!(table(&["ID", "TEXT"], &rows, Some(8)).lines().nth(1), Some("a    lo…"));
+        assert_eq!(listed(&["a", "b", "c"], 2), "a, b and 1 more");
+    }
+}
