@@ -4,11 +4,14 @@
 
 #![expect(clippy::wildcard_imports, reason = "proptest is made to be imported so")]
 
+mod configuration;
 mod corpus;
 mod delivery;
 mod draw;
+mod hostile;
 mod parameters;
 mod properties;
+mod records;
 #[cfg(feature = "schemas")]
 mod schemas;
 mod validator;

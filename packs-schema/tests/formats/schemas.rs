@@ -33,7 +33,10 @@ fn the_committed_schemas_are_current() {
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         // As values: the order of keys depends on the features of other crates in the build.
         let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-        assert!(value(&committed) == value(&wanted), "schemas/{name} is not what the types say; refresh it with\n  {REFRESH}");
+        assert!(
+            value(&committed) == value(&wanted),
+            "schemas/{name} is not what the types say; refresh it with\n  {REFRESH}"
+        );
     }
 }
 

@@ -1,0 +1,138 @@
+//! `agent.toml` and `grants.toml`: what is wrong in them is refused, and the error names it.
+
+use packs_schema::action::Class;
+use packs_schema::config::Config;
+use packs_schema::grants::{Grants, Verb};
+use packs_schema::name::{ActionRef, Principal};
+
+const GOOD: &str = r#"
+[instance]
+id = "i-0abc123"
+region = "us-east-1"
+[instance.tags]
+team = "dba"
+[api]
+listen = "127.0.0.1:0"
+[tls]
+certificate = "/etc/bolt/tls/agent.pem"
+key = "/etc/bolt/tls/agent.key"
+client_ca = "/etc/bolt/tls/callers.pem"
+[repository]
+url = "file:///srv/bolt"
+root = "/etc/bolt/root.json"
+channel = "prod"
+poll = "2m"
+[paths]
+state = "/var/lib/bolt"
+[execution]
+max_running = 8
+cgroup = "bolt.slice/actions"
+[history]
+keep = "180d"
+"#;
+
+#[test]
+fn a_good_file_is_read_with_its_defaults() {
+    let config = Config::parse(GOOD).unwrap();
+    assert!(config.execution.require_limits, "the packaged default refuses what cannot be capped");
+    assert_eq!(config.paths.packs.to_str(), Some("/opt/bolt/packs"));
+    assert_eq!((config.users.api.as_str(), config.users.sync.as_str()), ("bolt", "bolt-sync"));
+    assert_eq!(config.api.health_listen, None);
+    assert_eq!(config.instance.get("tags.team"), Some("dba"));
+}
+
+/// `(what stands in the good file, what in its place, the words of the error)`
+#[test]
+fn each_error_names_its_key() {
+    for (good, wrong, says) in [
+        ("max_running = 8", "max_runing = 8", "max_runing"),
+        ("[history]", "[histroy]", "histroy"),
+        ("team = \"dba\"", "team = 7", "team"),
+        ("id = \"i-0abc123\"", "", "id"),
+        ("id = \"i-0abc123\"", "id = \"../etc\"", "instance id \"../etc\" is not valid"),
+        ("listen = \"127.0.0.1:0\"", "listen = \"localhost\"", "listen"),
+        (
+            "certificate = \"/etc/bolt/tls/agent.pem\"",
+            "certificate = \"agent.pem\"",
+            "tls.certificate = \"agent.pem\" must be an absolute path",
+        ),
+        ("key = \"/etc/bolt/tls/agent.key\"", "key = \"tls/agent.key\"", "tls.key"),
+        ("client_ca = \"/etc/bolt/tls/callers.pem\"", "client_ca = \"\"", "tls.client_ca"),
+        ("root = \"/etc/bolt/root.json\"", "root = \"./root.json\"", "repository.root"),
+        ("state = \"/var/lib/bolt\"", "state = \"lib\"", "paths.state"),
+        ("state = \"/var/lib/bolt\"", "packs = \"packs\"", "paths.packs"),
+        ("state = \"/var/lib/bolt\"", "runtime = \"run\"", "paths.runtime"),
+        ("state = \"/var/lib/bolt\"", "grants = \"grants.toml\"", "paths.grants"),
+        ("state = \"/var/lib/bolt\"", "pack_config = \"packs\"", "paths.pack_config"),
+        ("max_running = 8", "max_running = 0", "execution.max_running must be at least 1"),
+        ("max_running = 8", "max_queued = 0", "execution.max_queued must be at least 1"),
+        ("max_running = 8", "max_running = -1", "max_running"),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:0\"\nmax_connections = 0",
+            "api.max_connections must be at least 1",
+        ),
+        ("poll = \"2m\"", "max_pack = 0", "repository.max_pack must be at least 1"),
+        ("poll = \"2m\"", "poll = \"0s\"", "repository.poll must be longer than 0s"),
+        ("poll = \"2m\"", "poll = \"often\"", "\"often\" is not a duration"),
+        ("poll = \"2m\"", "poll = \"99999d\"", "\"99999d\" is not a duration"),
+        ("keep = \"180d\"", "keep = 0", "history.keep must be longer than 0s"),
+        ("channel = \"prod\"", "channel = \"Prod\"", "channel name \"Prod\" is not valid"),
+        (
+            "file:///srv/bolt",
+            "https://example.org/repository",
+            "repository.url = \"https://example.org/repository\" is not supported",
+        ),
+        ("file:///srv/bolt", "file://srv/bolt", "repository.url"),
+        ("cgroup = \"bolt.slice/actions\"", "cgroup = \"../system.slice\"", "execution.cgroup"),
+        ("cgroup = \"bolt.slice/actions\"", "cgroup = \"/system.slice\"", "execution.cgroup"),
+        ("cgroup = \"bolt.slice/actions\"", "default_run_as = \"no body\"", "user name \"no body\" is not valid"),
+        ("cgroup = \"bolt.slice/actions\"", "default_run_as = \"4294967295\"", "user name"),
+        ("max_running = 8", "max_running = 8\nmax_running = 9", "max_running"),
+    ] {
+        let text = GOOD.replace(good, wrong);
+        assert_ne!(text, GOOD, "{good}");
+        let said = Config::parse(&text).unwrap_err().to_string();
+        assert!(said.contains(says), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn grants_allow_what_they_say_and_nothing_else() {
+    let text = r#"
+        [[grant]]
+        principal = "spiffe://x/*"
+        verbs = ["read"]
+        actions = ["*"]
+        [[grant]]
+        principal = "spiffe://x/dba/ann"
+        verbs = ["run", "kill"]
+        actions = ["cassandra.*", "linux.disk_*"]
+        classes = ["diagnostic", "remediation"]
+        [[grant]]
+        principal = "spiffe://x/dba/bob"
+        verbs = ["sync"]
+    "#;
+    let grants = Grants::parse(text).unwrap();
+    for (who, verb, action, class, allowed) in [
+        ("spiffe://x/dba/ann", Verb::Read, "any.thing", Class::Maintenance, true),
+        ("spiffe://x/dba/ann", Verb::Run, "cassandra.clear", Class::Remediation, true),
+        ("spiffe://x/dba/ann", Verb::Run, "cassandra.clear", Class::Maintenance, false),
+        ("spiffe://x/dba/ann", Verb::Run, "linux.disk_usage", Class::Diagnostic, true),
+        ("spiffe://x/dba/ann", Verb::Run, "linux.disk", Class::Diagnostic, false),
+        ("spiffe://x/dba/ann", Verb::Run, "cassandra-2.clear", Class::Diagnostic, false),
+        ("spiffe://x/dba/ann", Verb::Sync, "cassandra.clear", Class::Diagnostic, false),
+        ("spiffe://x/dba/anna", Verb::Run, "cassandra.clear", Class::Diagnostic, false),
+        ("spiffe://x/dba/bob", Verb::Run, "cassandra.clear", Class::Diagnostic, false),
+        ("spiffe://xx/dba", Verb::Read, "any.thing", Class::Diagnostic, false),
+        ("https://x/dba", Verb::Read, "any.thing", Class::Diagnostic, false),
+    ] {
+        let (principal, action) = (Principal::new(who).unwrap(), ActionRef::new(action).unwrap());
+        assert_eq!(grants.allows(&principal, verb, &action, class), allowed, "{who} {verb} {action}");
+    }
+    let bob = Principal::new("spiffe://x/dba/bob").unwrap();
+    assert!(grants.allows_any(&bob, Verb::Sync) && !grants.allows_any(&bob, Verb::Run));
+    let (ann, clear) = (Principal::new("spiffe://x/dba/ann").unwrap(), ActionRef::new("cassandra.clear").unwrap());
+    assert!(grants.allows_unclassed(&ann, Verb::Read, &clear));
+    assert!(!grants.allows_unclassed(&ann, Verb::Kill, &clear), "a grant for classes says nothing of what has none");
+}
