@@ -6,6 +6,7 @@
 
 mod configuration;
 mod corpus;
+mod definitions;
 mod delivery;
 mod draw;
 mod hostile;
