@@ -50,7 +50,10 @@ fn each_certificate_has_its_status_and_the_soonest_comes_first() {
     let found: Vec<(&str, &str)> = found.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
     assert_eq!(found, expected);
     let soon = &ended.result["certificates"][2];
-    assert_eq!((&soon["subject"], &soon["names"], &soon["serial"]), (&json!("soon"), &json!(["www.example.com"]), &json!("1234")));
+    assert_eq!(
+        (&soon["subject"], &soon["names"], &soon["serial"]),
+        (&json!("soon"), &json!(["www.example.com"]), &json!("1234"))
+    );
     assert_eq!(soon["days_left"], 20);
 }
 
@@ -59,7 +62,8 @@ fn fail_on_makes_it_a_check() {
     let top = TempDir::new().unwrap();
     let soon = top.path().join("soon.pem");
     fs::write(&soon, pem(&certificate("soon", -10, 20))).unwrap();
-    for (fail_on, warn_days, status) in [("never", 30, 0), ("critical", 30, 0), ("warning", 30, 1), ("warning", 10, 0)] {
+    for (fail_on, warn_days, status) in [("never", 30, 0), ("critical", 30, 0), ("warning", 30, 1), ("warning", 10, 0)]
+    {
         let ended = look(&[&soon], &[("fail_on", json!(fail_on)), ("warn_days", json!(warn_days))]);
         assert_eq!(ended.status, Some(status), "{fail_on} {warn_days}");
     }
@@ -70,7 +74,8 @@ fn a_chain_is_read_whole_and_keys_are_passed_over() {
     let top = TempDir::new().unwrap();
     let chain = [pem(&certificate("leaf", -1, 50)), pem(&certificate("middle", -1, 500))].concat();
     fs::write(top.path().join("chain.pem"), chain).unwrap();
-    fs::write(top.path().join("key.pem"), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n").unwrap();
+    fs::write(top.path().join("key.pem"), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+        .unwrap();
     let ended = look(&[top.path()], &[]).well();
     assert_eq!((statuses(&ended).len(), &ended.result["not_read"]), (2, &json!([])));
     assert!(!ended.stdout.contains("c2VjcmV0"));

@@ -120,7 +120,16 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
     let (_, checked, found) = read(pack);
     let checked = checked.unwrap_or_else(|| panic!("{found:?}"));
     let action = checked.actions.into_iter().find(|a| a.name.as_str() == name).unwrap();
-    Run { action, directory: directory(pack), parameters, config: json!({}), noop: false, deadline: None, path: PATH.into(), alone: false }
+    Run {
+        action,
+        directory: directory(pack),
+        parameters,
+        config: json!({}),
+        noop: false,
+        deadline: None,
+        path: PATH.into(),
+        alone: false,
+    }
 }
 
 impl Run {

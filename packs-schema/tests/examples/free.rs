@@ -81,7 +81,10 @@ fn where_every_process_is_seen_files_are_removed() {
     assert!(!old.exists() && !second.exists());
     assert_eq!(length(&site.top.path().join("outside/second")), Some(64 << 10));
     for ended in [told, done] {
-        assert_eq!((ended.result["removed"].as_u64(), ended.result["processes_not_readable"].as_u64()), (Some(2), Some(0)));
+        assert_eq!(
+            (ended.result["removed"].as_u64(), ended.result["processes_not_readable"].as_u64()),
+            (Some(2), Some(0))
+        );
         assert!((64 << 10..100 << 10).contains(&reclaimed(&ended)), "a second name keeps its bytes: {}", ended.result);
     }
 }

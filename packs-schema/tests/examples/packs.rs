@@ -60,7 +60,11 @@ fn actions_say_what_they_are_and_bound_what_they_use() {
             assert!(!action.new_privileges, "{name}");
             assert!(action.limits.memory.0 <= 256 << 20 && action.limits.pids <= 64, "{name}: {:?}", action.limits);
             assert_eq!(action.noop, action.class != Class::Diagnostic, "{name}: what changes something knows noop");
-            assert_eq!(action.rate.is_some(), action.class != Class::Diagnostic, "{name}: what changes something has a rate");
+            assert_eq!(
+                action.rate.is_some(),
+                action.class != Class::Diagnostic,
+                "{name}: what changes something has a rate"
+            );
             for (parameter, schema) in &action.parameters {
                 assert!(schema.description.is_some(), "{name}: {parameter} has no description");
                 let patterns = schema.pattern.iter().chain(match &schema.items {

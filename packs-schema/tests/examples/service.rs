@@ -79,7 +79,10 @@ fn a_restart_that_works_shows_before_and_after() {
 #[test]
 fn a_service_that_does_not_come_up_is_a_failure() {
     let failing = Systemd::new("active", "echo failed >state; echo 0 >pid; exit 1");
-    assert_eq!(outcome(&failing.restart("nginx").go().refused(1, "is failed after the restart")), ("not_active", false));
+    assert_eq!(
+        outcome(&failing.restart("nginx").go().refused(1, "is failed after the restart")),
+        ("not_active", false)
+    );
     let slow = Systemd::new("active", "echo activating >state; echo 0 >pid");
     assert_eq!(outcome(&slow.restart("nginx").go().refused(1, "is activating")), ("not_active", false));
     let same = Systemd::new("active", "true");
@@ -163,7 +166,8 @@ fn the_status_comes_from_systemd_with_the_last_log_lines() {
 #[test]
 fn without_systemd_the_status_comes_from_the_processes() {
     let offline = programs(&[("systemctl", "echo offline; exit 1\n")]);
-    let own = std::process::Command::new("/bin/bash").args(["-c", "read -r _"]).stdin(std::process::Stdio::piped()).spawn();
+    let own =
+        std::process::Command::new("/bin/bash").args(["-c", "read -r _"]).stdin(std::process::Stdio::piped()).spawn();
     let mut own = own.unwrap();
     let ended = action("linux.service_status", json!({"service": "bash"})).programs(offline.path()).go().well();
     assert_eq!((&ended.result["manager"], &ended.result["state"]), (&json!("processes by name"), &json!("active")));

@@ -1,0 +1,152 @@
+//! The packaged files in `systemd/`: that the configuration is one, allows nothing, and shows the true defaults; that
+//! systemd has no complaint about the units.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use packs_schema::action::Class;
+use packs_schema::config::{Config, HistoryConfig, Paths, Users};
+use packs_schema::grants::{Grants, Verb};
+use packs_schema::name::{ActionRef, Principal};
+use tempfile::TempDir;
+
+fn packaged(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd").join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(packaged(name)).unwrap()
+}
+
+/// The text with its commented settings in force: `# key = value`, `# [[table]]`.
+fn uncommented(name: &str) -> String {
+    let setting = |line: &str| {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        line.starts_with("[[") || line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(word))
+    };
+    let open = |line: &str| match line.strip_prefix("# ") {
+        Some(inside) if setting(inside) => inside.to_owned(),
+        _ => line.to_owned(),
+    };
+    text(name).lines().map(open).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_configuration_is_one_and_cautious() {
+    let config = Config::parse(&text("agent.toml")).unwrap();
+    assert!(config.execution.require_limits);
+    assert!(config.api.listen.ip().is_loopback() && config.api.health_listen.is_none());
+    assert_eq!((config.paths, config.users), (Paths::default(), Users::default()));
+    let cgroup = config.execution.cgroup.unwrap();
+    let unit = cgroup.strip_prefix("bolt.slice/").unwrap();
+    assert!(text(unit).contains(&cgroup), "the holder moves into {cgroup}");
+}
+
+#[test]
+fn what_is_commented_out_shows_the_defaults() {
+    let (bare, shown) =
+        (Config::parse(&text("agent.toml")).unwrap(), Config::parse(&uncommented("agent.toml")).unwrap());
+    assert_eq!(shown.paths, Paths::default());
+    assert_eq!(shown.history, HistoryConfig::default());
+    assert_eq!(shown.repository, bare.repository);
+    assert_eq!(shown.api.max_connections, bare.api.max_connections);
+    assert_eq!((shown.users.map.len(), shown.instance.tags.len()), (1, 1), "the examples are read as well");
+}
+
+#[test]
+fn the_grants_allow_nothing_until_somebody_writes_one() {
+    let who = |name: &str| Principal::new(format!("spiffe://example.com/{name}")).unwrap();
+    let packaged = Grants::parse(&text("grants.toml")).unwrap();
+    let example = Grants::parse(&uncommented("grants.toml")).unwrap();
+    for verb in [Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push] {
+        assert!(!packaged.allows_any(&who("oncall/ann"), verb) && !packaged.allows_any(&who("team/storage"), verb));
+    }
+    let run = |name: &str, action: &str, class| {
+        example.allows(&who(name), Verb::Run, &ActionRef::new(action).unwrap(), class)
+    };
+    assert!(run("oncall/ann", "linux.disk_usage", Class::Diagnostic));
+    assert!(!run("oncall/ann", "linux.free_disk_space", Class::Remediation));
+    assert!(run("team/storage", "cassandra.clear_snapshots", Class::Remediation));
+    assert!(!run("team/storage", "linux.restart_service", Class::Remediation));
+}
+
+#[test]
+fn accounts_are_those_of_the_configuration() {
+    let users = Users::default();
+    let accounts = text("sysusers.d/bolt.conf");
+    for user in [&users.api, &users.sync] {
+        let declared = accounts.lines().any(|l| l.split_whitespace().take(2).eq(["u", user.as_str()]));
+        assert!(declared, "sysusers.d makes no account {user}");
+    }
+}
+
+#[test]
+fn systemd_has_no_complaint_about_the_units() {
+    if !have("systemd_has_no_complaint_about_the_units", "systemd-analyze") {
+        return;
+    }
+    let top = TempDir::new().unwrap();
+    let units = ["bolt.slice", "bolt-executions.service", "bolt-launch.service"];
+    for unit in units {
+        // The program is not installed where this is tested.
+        fs::write(top.path().join(unit), text(unit).replace("/usr/lib/bolt/bolt-launch", "/bin/true")).unwrap();
+    }
+    let paths = units.map(|unit| top.path().join(unit));
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&paths).output().unwrap();
+    // It speaks of every unit of the host that it comes across: only what names ours counts.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ours: Vec<&str> = said.lines().filter(|line| units.iter().any(|unit| line.contains(unit))).collect();
+    assert!(ours.is_empty(), "{said}");
+}
+
+#[test]
+fn accounts_and_directories_are_made() {
+    let test = "accounts_and_directories_are_made";
+    if !have(test, "systemd-sysusers") || !have(test, "systemd-tmpfiles") {
+        return;
+    }
+    use std::os::unix::fs::MetadataExt as _;
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("SKIPPED {test}: only root can give directories away");
+        return;
+    }
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let option = format!("--root={}", root.path().display());
+    for (program, arguments, file) in [
+        ("systemd-sysusers", vec![option.as_str()], "sysusers.d/bolt.conf"),
+        ("systemd-tmpfiles", vec![option.as_str(), "--create"], "tmpfiles.d/bolt.conf"),
+    ] {
+        // Its own kind of path, without "..": what is not absolute is looked for below the root.
+        let file = packaged(file).canonicalize().unwrap();
+        let output = Command::new(program).args(arguments).arg(file).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let passwd = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
+    let id = |name: &str| -> u32 {
+        let line = passwd.lines().find(|l| l.starts_with(&format!("{name}:"))).unwrap();
+        line.split(':').nth(2).unwrap().parse().unwrap()
+    };
+    let paths = Paths::default();
+    for (path, mode, owner) in [
+        (&paths.state, 0o700, id("bolt")),
+        (&paths.executions(), 0o700, id("bolt")),
+        (&paths.packs, 0o755, id("bolt-sync")),
+        (&paths.runtime, 0o711, 0),
+        (&paths.pack_config, 0o750, 0),
+        (&PathBuf::from("/etc/bolt/tls"), 0o750, 0),
+    ] {
+        let made = fs::metadata(root.path().join(path.strip_prefix("/").unwrap())).unwrap();
+        assert_eq!((made.mode() & 0o7777, made.uid()), (mode, owner), "{path:?}");
+    }
+}
+
+/// True when the program is on this host; says loudly that the test is skipped when it is not.
+fn have(test: &str, program: &str) -> bool {
+    let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|d| Path::new(d).join(program).exists());
+    if !found {
+        eprintln!("SKIPPED {test}: {program} is not installed");
+    }
+    found
+}
