@@ -14,6 +14,7 @@ mod v2;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -181,7 +182,7 @@ impl Group {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            if !self.v2.as_ref().is_some_and(|dir| fs::write(dir.join("cgroup.kill"), "1").is_ok()) {
+            if self.v2.as_ref().is_none_or(|dir| fs::write(dir.join("cgroup.kill"), "1").is_err()) {
                 self.freeze(true);
             }
             self.signal(Signal::SIGKILL);
@@ -234,10 +235,9 @@ impl Group {
 
 /// A root action may have made groups of its own below.
 fn remove_children(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for child in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
-        remove_children(&child.path());
-        let _ = fs::remove_dir(child.path());
+    for child in children(dir) {
+        remove_children(&child);
+        let _ = fs::remove_dir(child);
     }
 }
 
@@ -250,12 +250,19 @@ fn procs(dir: &Path) -> Vec<Pid> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<Pid> =
         text.lines().filter_map(|l| l.parse().ok()).filter(|p| *p > 0).map(Pid::from_raw).collect();
-    if let Ok(entries) = fs::read_dir(dir) {
-        for child in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
-            pids.extend(procs(&child.path()));
-        }
+    for child in children(dir) {
+        pids.extend(procs(&child));
     }
     pids
+}
+
+/// The groups directly below one. Cgroup file systems count them in the link number, which is cheaper than a look.
+fn children(dir: &Path) -> Vec<PathBuf> {
+    if fs::metadata(dir).is_ok_and(|stat| stat.nlink() == 2) {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
 }
 
 /// Writes one value into a control file.

@@ -113,11 +113,16 @@ fn descendants(pid: Pid, found: &mut Vec<Pid>) {
 }
 
 fn children(pid: Pid) -> Vec<Pid> {
+    if pid == getpid()
+        && let Ok(text) = fs::read_to_string(format!("/proc/self/task/{pid}/children"))
+    {
+        return parse(&text).collect();
+    }
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let mut found = Vec::new();
     for thread in threads.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
-            Ok(text) => found.extend(text.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw)),
+            Ok(text) => found.extend(parse(&text)),
             // Kernels without CONFIG_PROC_CHILDREN.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && fs::exists(thread.path()).unwrap_or(false) => {
                 return children_by_parent(pid);
@@ -126,6 +131,10 @@ fn children(pid: Pid) -> Vec<Pid> {
         }
     }
     found
+}
+
+fn parse(children: &str) -> impl Iterator<Item = Pid> {
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw)
 }
 
 fn children_by_parent(parent: Pid) -> Vec<Pid> {

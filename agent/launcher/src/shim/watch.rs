@@ -76,6 +76,9 @@ impl<'a> Watch<'a> {
         let figures = self.job.group.figures();
         let (state, reason) = self.judge(&family, why, failure, figures.oom_kills);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
+        // Closing it takes the kernel milliseconds (it waits for all who might still send an event): the end of this
+        // process does so, once the exit record is written.
+        std::mem::forget(self.changes.take());
         Outcome { state, reason, ended: family.ended, leftovers, totals, figures, duration }
     }
 
