@@ -115,9 +115,6 @@ async fn read_channel(repository: &Repository, channel: &ChannelName, pack: &Pac
     if channel.pack != *pack {
         return Err(format!("{name} speaks of pack {}", channel.pack));
     }
-    if channel.percent > 100 {
-        return Err(format!("{name} says {} percent", channel.percent));
-    }
     Ok(channel)
 }
 

@@ -82,9 +82,8 @@ impl Marks {
         let online_rotated = online.iter().any(|role| rotated(role));
         for role in ROLES {
             let (seen, now) = (version(self, role), version(found, role));
-            let starts_anew = role != "root"
-                && newer_root
-                && (rotated(role) || (online_rotated && online.contains(&role)));
+            let starts_anew =
+                role != "root" && newer_root && (rotated(role) || (online_rotated && online.contains(&role)));
             if now < seen && !starts_anew {
                 return Err(SyncError::Older { role, found: now, seen });
             }

@@ -14,6 +14,9 @@ use super::error::{PackFailure, Step};
 use super::store::Store;
 use super::{check, disk, yaml};
 
+/// The largest `config.json`, in bytes: what the launcher reads.
+const MAX_CONFIG: usize = 64 << 10;
+
 /// Brings `config.json` up to date with the site's file and the active version in `directory`. When the file does not
 /// fit, the old `config.json` stays.
 pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory: &Path) -> Result<(), PackFailure> {
@@ -29,6 +32,10 @@ pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory
     // Only the launcher, which is root, need read what is secret.
     let mode = if schema.values().any(packs_schema::param::Schema::holds_secret) { 0o600 } else { 0o644 };
     let bytes = serde_json::to_vec(&values).map_err(|e| fail(e.to_string()))?;
+    if bytes.len() > MAX_CONFIG {
+        let message = format!("{} comes to {} bytes; at most {MAX_CONFIG} are taken", path.display(), bytes.len());
+        return Err(fail(message));
+    }
     write_if_changed(&target, &bytes, mode).map_err(PackFailure::file(Step::Check, "write", &target))
 }
 

@@ -48,10 +48,7 @@ mod tests {
     fn only_directories_are_read() {
         let source = Source::new("file:///srv/bolt").unwrap();
         let (metadata, targets) = source.addresses().unwrap();
-        assert_eq!(
-            (metadata.as_str(), targets.as_str()),
-            ("file:///srv/bolt/metadata/", "file:///srv/bolt/targets/")
-        );
+        assert_eq!((metadata.as_str(), targets.as_str()), ("file:///srv/bolt/metadata/", "file:///srv/bolt/targets/"));
         for wrong in ["", "/srv/bolt", "https://example.com/", "s3://bucket/x", "file://host/x", "file:///x?y"] {
             assert!(Source::new(wrong).is_err(), "{wrong}");
         }

@@ -71,15 +71,8 @@ pub fn run(command: PackCommand, json: bool) -> Result<Exit, Failure> {
         PackCommand::Lint { dir } => lint(&dir, json),
         PackCommand::Build { dir, output } => build(&dir, output, json),
         PackCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config } => {
-            let options = TestOptions {
-                pack: dir,
-                action,
-                parameters,
-                noop,
-                require_limits: limits,
-                run_as_me,
-                site_config,
-            };
+            let options =
+                TestOptions { pack: dir, action, parameters, noop, require_limits: limits, run_as_me, site_config };
             test(&options, json)
         }
     }
@@ -168,7 +161,8 @@ fn print_outcome(outcome: &TestOutcome) {
     if let Some(result) = &exit.result {
         println!("result: {}", visible(&serde_json::Value::Object(result.clone()).to_string()));
     }
-    let mut said = format!("{} after {}", exit.state, show_duration(std::time::Duration::from_millis(exit.duration_ms)));
+    let mut said =
+        format!("{} after {}", exit.state, show_duration(std::time::Duration::from_millis(exit.duration_ms)));
     if let Some(status) = exit.exit_status {
         said += &format!(", exit status {status}");
     }

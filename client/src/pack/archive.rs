@@ -26,7 +26,8 @@ pub(super) fn write(listing: &Listing) -> Result<Vec<u8>, PackError> {
     let failed = PackError::file("compress", &listing.root);
     let archive = tar.into_inner().and_then(flate2::write::GzEncoder::finish).map_err(failed)?;
     if unpacked > unpacked_limit(archive.len() as u64) {
-        let message = "it is almost all repetition, which agents take for an attack; make such files when the action runs";
+        let message =
+            "it is almost all repetition, which agents take for an attack; make such files when the action runs";
         return Err(PackError::TooLarge(message.to_owned()));
     }
     Ok(archive)

@@ -52,7 +52,8 @@ fn walk(directory: &Path, prefix: &str, listing: &mut Listing) -> Result<(), Pac
         } else if meta.is_file() {
             let executable = meta.mode() & 0o100 != 0;
             if meta.mode() & 0o6000 != 0 {
-                let message = "set-user-id and set-group-id bits do not survive in a pack; name an account in bolt.run_as";
+                let message =
+                    "set-user-id and set-group-id bits do not survive in a pack; name an account in bolt.run_as";
                 listing.findings.push(Finding::error("set_id", path.clone(), message));
             }
             let head = head(&full)?;

@@ -181,7 +181,8 @@ fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String,
     let given = match path {
         None => Map::new(),
         Some(path) => {
-            let text = crate::files::read_text(path, packs_schema::contents::MAX_YAML).map_err(|e| wrong(e.to_string()))?;
+            let text =
+                crate::files::read_text(path, packs_schema::contents::MAX_YAML).map_err(|e| wrong(e.to_string()))?;
             match super::yaml::parse::<Value>(&text).map_err(wrong)? {
                 Value::Object(map) => map,
                 Value::Null => Map::new(),
@@ -190,9 +191,9 @@ fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String,
         }
     };
     let bound = bind(&checked.config, &given);
-    bound.map(|bound| bound.values().clone()).map_err(|errors| {
-        wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })
+    bound
+        .map(|bound| bound.values().clone())
+        .map_err(|errors| wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
 #[cfg(test)]

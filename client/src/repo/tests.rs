@@ -26,7 +26,8 @@ impl Bench {
     fn version(&self, version: &str) {
         let file = self.at("demo/pack.yaml");
         let text = fs::read_to_string(&file).unwrap();
-        let lines = text.lines().map(|l| if l.starts_with("version:") { format!("version: {version}") } else { l.into() });
+        let lines =
+            text.lines().map(|l| if l.starts_with("version:") { format!("version: {version}") } else { l.into() });
         fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
     fn options(&self, channel: &str) -> PublishOptions {

@@ -18,7 +18,10 @@ impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::other(format!("the archive unpacks to more than the {} bytes that one of its size may", self.limit))
+            io::Error::other(format!(
+                "the archive unpacks to more than the {} bytes that one of its size may",
+                self.limit
+            ))
         })?;
         Ok(count)
     }

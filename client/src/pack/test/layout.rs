@@ -121,8 +121,7 @@ impl Layout {
         let url = format!("file://{}", self.temp.path().join("none").display());
         let repository = vec![("url", url.into()), ("root", path("none.json")), ("channel", "test".into())];
         config.insert("repository".into(), table(repository));
-        let execution =
-            vec![("require_limits", options.require_limits.into()), ("default_run_as", default.into())];
+        let execution = vec![("require_limits", options.require_limits.into()), ("default_run_as", default.into())];
         config.insert("execution".into(), table(execution));
         config.insert("users".into(), table(vec![("map", map.into())]));
         toml::to_string(&config).expect("a table serialises")
