@@ -24,7 +24,7 @@ fn parameter() -> BoxedStrategy<Value> {
 
 fn decorate(schema: Value, dice: u64) -> Value {
     let Value::Object(map) = schema else { return schema };
-    let roll = |sides: u64, shift: u32| dice.rotate_right(shift) % sides == 0;
+    let roll = |sides: u64, shift: u32| dice.rotate_right(shift).is_multiple_of(sides);
     let mut map: Map<String, Value> = map
         .into_iter()
         .map(|(key, value)| (key.clone(), deeper(&key, value, dice.rotate_left(7).wrapping_mul(31))))
