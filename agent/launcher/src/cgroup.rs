@@ -14,6 +14,7 @@ mod v2;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,6 +42,14 @@ pub(crate) struct Tree {
 pub(crate) struct Group {
     v2: Option<PathBuf>,
     v1: Vec<(v1::Controller, PathBuf)>,
+}
+
+/// The ways into a group, open before the fork.
+pub(crate) struct Doors {
+    /// The directory and its `cgroup.procs`.
+    v2: Option<(File, File)>,
+    /// The `cgroup.procs` of each hierarchy.
+    v1: Vec<File>,
 }
 
 /// What the kernel counted for a group.
@@ -149,9 +158,13 @@ impl Group {
         self.v2.iter().map(PathBuf::as_path).chain(self.v1.iter().map(|(_, dir)| dir.as_path()))
     }
 
-    /// Opens what a child writes to join.
-    pub(crate) fn doors(&self) -> io::Result<Vec<File>> {
-        self.dirs().map(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs"))).collect()
+    /// Opens the ways in.
+    pub(crate) fn doors(&self) -> io::Result<Doors> {
+        let door = |dir: &PathBuf| OpenOptions::new().write(true).open(dir.join("cgroup.procs"));
+        Ok(Doors {
+            v2: self.v2.as_ref().map(|dir| Ok::<_, io::Error>((File::open(dir)?, door(dir)?))).transpose()?,
+            v1: self.v1.iter().map(|(_, dir)| door(dir)).collect::<io::Result<_>>()?,
+        })
     }
 
     /// The processes in any directory of the group.
@@ -230,6 +243,27 @@ impl Group {
                 }
             }
         }
+    }
+}
+
+impl Doors {
+    /// Forks a child that is in the v2 group from its first moment, where the kernel can do that, and that still has to
+    /// [`join`](Self::join) the rest.
+    pub(crate) fn fork(&mut self) -> nix::Result<Option<Pid>> {
+        if let Some((dir, _)) = &self.v2 {
+            // It fails before Linux 5.7, behind a system call filter, or for want of a process: that shows below.
+            if let Ok(forked) = sys::fork_into(dir.as_fd()) {
+                self.v2 = None;
+                return Ok(forked);
+            }
+        }
+        sys::fork()
+    }
+
+    /// Puts this process into what is left.
+    pub(crate) fn join(&mut self) -> io::Result<()> {
+        let mut doors = self.v2.iter_mut().map(|(_, door)| door).chain(&mut self.v1);
+        doors.try_for_each(|door| door.write_all(b"0"))
     }
 }
 

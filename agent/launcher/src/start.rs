@@ -166,7 +166,8 @@ fn require(host: &Host, missing: &[Missing]) -> Result<(), Refused> {
     }
     let list: Vec<String> = missing.iter().map(describe).collect();
     let message = format!(
-        "{}; give the launcher what is missing, or set execution.require_limits = false in agent.toml to run without",
+        "{}; run the launcher as root in a delegated cgroup (Delegate=yes, or execution.cgroup in agent.toml), \
+         or set execution.require_limits = false to run without",
         list.join("; ")
     );
     refuse(Refusal::LimitsUnavailable, message)

@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid, pipe2};
 
 use super::{Job, Program};
+use crate::cgroup::Doors;
 use crate::sys;
 
 /// The kernel's buffer between action and shim, in bytes: fewer switches between them when much is written.
@@ -68,11 +69,12 @@ pub(super) fn spawn(job: &Job<'_>) -> Result<Child, String> {
         // Refused where the user has too many large pipes already.
         let _ = fcntl(end, FcntlArg::F_SETPIPE_SZ(PIPE));
     }
-    let doors = job.group.doors().map_err(|e| format!("its cgroup cannot be opened: {e}"))?;
-    let plan = Plan { job, doors, pipes: [&their_in, &their_out, &their_err] };
-    match sys::fork() {
+    let mut doors = job.group.doors().map_err(|e| format!("its cgroup cannot be opened: {e}"))?;
+    let forked = doors.fork();
+    match forked {
         Ok(Some(pid)) => Ok(Child { pid, stdin, stdout, stderr, failure: Failure(failure) }),
         Ok(None) => {
+            let plan = Plan { job, doors, pipes: [&their_in, &their_out, &their_err] };
             let (step, e) = plan.become_action();
             let mut message = [step as u8, 0, 0, 0, 0];
             message[1..].copy_from_slice(&(e as i32).to_le_bytes());
@@ -85,7 +87,7 @@ pub(super) fn spawn(job: &Job<'_>) -> Result<Child, String> {
 
 struct Plan<'a> {
     job: &'a Job<'a>,
-    doors: Vec<File>,
+    doors: Doors,
     pipes: [&'a OwnedFd; 3],
 }
 
@@ -105,9 +107,7 @@ impl Plan<'_> {
     fn prepare(&mut self) -> Result<(), (Step, Errno)> {
         let at = |step: Step| move |e: Errno| (step, e);
         unistd::setsid().map_err(at(Step::Session))?;
-        for door in &mut self.doors {
-            door.write_all(b"0").map_err(|e| (Step::Cgroup, errno(&e)))?;
-        }
+        self.doors.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
         // The kernel should take an action before it takes the service that the host is there for.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
         limit_files(self.job.action.limits.open_files).map_err(at(Step::Limits))?;
