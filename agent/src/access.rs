@@ -1,0 +1,238 @@
+//! Who may do what: the one place that turns a principal and `grants.toml` into a permit.
+//!
+//! ```text
+//!  principal ──enter(verb)──▶ Caller ──may(action)──▶ Permit ──▶ exec
+//! ```
+//!
+//! A [`Caller`] exists only when some grant gives the principal the verb; a [`Permit`] only when one
+//! covers the action. Both are made here and nowhere else. The file is looked at again for each
+//! request; one that cannot be read leaves the last good one in force, and the agent degraded.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use packs_schema::action::Class;
+use packs_schema::grants::{Grants, Verb};
+use packs_schema::name::{ActionRef, Principal};
+
+use crate::health::Health;
+
+/// The code of health when the file is broken.
+const BROKEN: &str = "grants_invalid";
+
+/// Why the grants cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The file cannot be read.
+    #[error("cannot read the grants {path:?}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is wrong.
+    #[error("the grants {path:?} are wrong: {message}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and how.
+        message: String,
+    },
+}
+
+/// What tells one content of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    size: u64,
+    modified_ns: i128,
+}
+
+impl Stamp {
+    /// The stamp of the file at `path` now; `None` when it cannot be seen.
+    pub(crate) fn of(path: &Path) -> Option<Stamp> {
+        let meta = std::fs::metadata(path).ok()?;
+        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Some(Stamp { inode: meta.ino(), size: meta.size(), modified_ns })
+    }
+}
+
+/// The grants in force.
+pub struct Access {
+    path: PathBuf,
+    health: Arc<Health>,
+    state: Mutex<(Option<Stamp>, Arc<Grants>)>,
+}
+
+impl Access {
+    /// Reads the grants; a missing or broken file is an error now, and only now.
+    pub fn load(path: &Path, health: Arc<Health>) -> Result<Access, AccessError> {
+        let stamp = Stamp::of(path);
+        let grants = read(path)?;
+        Ok(Access { path: path.to_owned(), health, state: Mutex::new((stamp, Arc::new(grants))) })
+    }
+
+    /// Lets a principal in who has `verb` on anything at all.
+    pub fn enter(&self, principal: Principal, verb: Verb) -> Option<Caller> {
+        let grants = self.current();
+        grants.allows_any(&principal, verb).then_some(Caller { principal, verb, grants })
+    }
+
+    fn current(&self) -> Arc<Grants> {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stamp = Stamp::of(&self.path);
+        if stamp != state.0 {
+            state.0 = stamp;
+            match read(&self.path) {
+                Ok(grants) => {
+                    tracing::info!(path = %self.path.display(), "grants read again");
+                    state.1 = Arc::new(grants);
+                    self.health.clear(BROKEN);
+                }
+                Err(error) => {
+                    let message = crate::log::chain(&error);
+                    tracing::error!(%message, "the grants in force stay those of before");
+                    self.health.set(BROKEN, format!("{message}; the grants of before stay in force, mend the file"));
+                }
+            }
+        }
+        state.1.clone()
+    }
+}
+
+fn read(path: &Path) -> Result<Grants, AccessError> {
+    let text = std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
+    Grants::parse(&text).map_err(|e| AccessError::Parse { path: path.to_owned(), message: e.to_string() })
+}
+
+/// A principal that has a verb on something.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    principal: Principal,
+    verb: Verb,
+    grants: Arc<Grants>,
+}
+
+impl Caller {
+    /// Who.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// A permit for an action, if a grant covers it; `class` is `None` for an action that is not known here any more.
+    pub fn may(&self, action: &ActionRef, class: Option<Class>) -> Option<Permit> {
+        self.covers(action, class).then(|| Permit {
+            principal: self.principal.clone(),
+            verb: self.verb,
+            action: action.clone(),
+        })
+    }
+
+    /// True if a grant covers the action.
+    pub fn covers(&self, action: &ActionRef, class: Option<Class>) -> bool {
+        allows(&self.grants, &self.principal, self.verb, action, class)
+    }
+
+    /// True if another verb on the action is granted.
+    pub fn also(&self, verb: Verb, action: &ActionRef, class: Option<Class>) -> bool {
+        allows(&self.grants, &self.principal, verb, action, class)
+    }
+
+    /// True if a grant covers an action of this name whatever its class: what is not there may then be said not to be.
+    pub fn could_cover(&self, action: &ActionRef) -> bool {
+        [Class::Diagnostic, Class::Remediation, Class::Maintenance]
+            .into_iter()
+            .any(|class| self.covers(action, Some(class)))
+    }
+}
+
+fn allows(grants: &Grants, who: &Principal, verb: Verb, action: &ActionRef, class: Option<Class>) -> bool {
+    match class {
+        Some(class) => grants.allows(who, verb, action, class),
+        None => grants.allows_unclassed(who, verb, action),
+    }
+}
+
+/// The proof that a principal may do a verb on an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    principal: Principal,
+    verb: Verb,
+    action: ActionRef,
+}
+
+impl Permit {
+    /// Who.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// What.
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    /// On which action.
+    pub fn action(&self) -> &ActionRef {
+        &self.action
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"run\"]\nactions = [\"linux.*\"]\nclasses = [\"diagnostic\"]\n";
+
+    fn ann() -> Principal {
+        Principal::new("spiffe://x/ann").unwrap()
+    }
+
+    fn access(text: &str) -> (tempfile::TempDir, PathBuf, Arc<Health>, Access) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("grants.toml");
+        std::fs::write(&path, text).unwrap();
+        let health = Arc::new(Health::default());
+        let access = Access::load(&path, health.clone()).unwrap();
+        (dir, path, health, access)
+    }
+
+    #[test]
+    fn only_what_a_grant_covers_is_permitted() {
+        let (_dir, _path, _health, access) = access(ONE);
+        assert!(access.enter(ann(), Verb::Kill).is_none());
+        assert!(access.enter(Principal::new("spiffe://x/bob").unwrap(), Verb::Run).is_none());
+        let caller = access.enter(ann(), Verb::Run).unwrap();
+        let disk = ActionRef::new("linux.disk").unwrap();
+        assert!(caller.may(&disk, Some(Class::Diagnostic)).is_some());
+        assert!(caller.may(&disk, Some(Class::Remediation)).is_none());
+        assert!(caller.may(&disk, None).is_none(), "a grant by class does not cover what has none");
+        assert!(caller.could_cover(&disk));
+        assert!(!caller.could_cover(&ActionRef::new("cassandra.x").unwrap()));
+        assert!(!caller.also(Verb::Read, &disk, Some(Class::Diagnostic)));
+    }
+
+    #[test]
+    fn a_revoked_grant_is_gone_at_the_next_request() {
+        let (_dir, path, _health, access) = access(ONE);
+        assert!(access.enter(ann(), Verb::Run).is_some());
+        std::fs::write(&path, "").unwrap();
+        assert!(access.enter(ann(), Verb::Run).is_none());
+    }
+
+    #[test]
+    fn a_broken_file_refuses_the_start_but_not_the_grants_of_before() {
+        let (dir, path, health, access) = access(ONE);
+        std::fs::write(&path, "[[grunt]]").unwrap();
+        assert!(access.enter(ann(), Verb::Run).is_some());
+        assert!(health.has(BROKEN));
+        assert!(Access::load(&path, health.clone()).is_err());
+        assert!(Access::load(&dir.path().join("none.toml"), health.clone()).is_err());
+        std::fs::write(&path, ONE).unwrap();
+        assert!(access.enter(ann(), Verb::Run).is_some());
+        assert!(!health.has(BROKEN));
+    }
+}

@@ -1,0 +1,52 @@
+//! The REST interface: HTTP/1.1 over mutual TLS 1.3.
+//!
+//! ```text
+//!  listener ──▶ tls ──▶ router ──▶ auth ──▶ handler ──▶ exec, history, registry
+//!  (bounded)    principal    (routes)  Caller           │
+//!                                  problem ◀── error ───┘
+//! ```
+//!
+//! Requests are routed by the table in [`routes`], from which `openapi.json` is made as well. Nothing
+//! here decides who may do what: [`crate::access`] does.
+
+pub(crate) mod body;
+pub(crate) mod fingerprint;
+mod handlers;
+pub(crate) mod listener;
+mod openapi;
+mod problem;
+mod query;
+mod range;
+mod router;
+mod routes;
+pub(crate) mod tls;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use packs_schema::facts::Facts;
+use packs_schema::name::ChannelName;
+
+use crate::access::Access;
+use crate::exec::Exec;
+use crate::health::Health;
+use crate::history::History;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+
+/// What handlers may use.
+pub(crate) struct App {
+    pub(crate) facts: Facts,
+    pub(crate) channel: ChannelName,
+    pub(crate) enforcement: PathBuf,
+    pub(crate) started_at_ms: u64,
+    pub(crate) access: Access,
+    pub(crate) exec: Arc<Exec>,
+    pub(crate) history: Arc<History>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fingerprints: fingerprint::Fingerprints,
+    pub(crate) connections: AtomicU32,
+}

@@ -1,0 +1,79 @@
+//! Bodies: read within their limit, sent whole or as a stream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
+use packs_schema::rest::MAX_BODY;
+
+use super::problem::ApiError;
+
+/// How long a body may take to come.
+const READ: Duration = Duration::from_secs(20);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+
+/// The body of an answer.
+pub(crate) enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// Piece by piece; a length when it is known.
+    Stream(Chunks, Option<u64>),
+}
+
+impl Body {
+    /// Nothing.
+    pub(crate) fn empty() -> Body {
+        Body::Whole(Bytes::new())
+    }
+
+    /// A stream; an error in it cuts the connection, so that nobody takes a part for the whole.
+    pub(crate) fn stream<E: Into<Failure> + 'static>(
+        chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        length: Option<u64>,
+    ) -> Body {
+        use futures_util::TryStreamExt;
+        Body::Stream(Box::pin(chunks.map_err(Into::into)), length)
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match self.get_mut() {
+            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Body::Stream(chunks, _) => chunks.as_mut().poll_next(cx).map(|next| next.map(|r| r.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Stream(_, Some(length)) => SizeHint::with_exact(*length),
+            Body::Stream(_, None) => SizeHint::default(),
+        }
+    }
+}
+
+/// Reads a request's body, at most [`MAX_BODY`] of it, however it is framed.
+pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let reading = Limited::new(body, MAX_BODY).collect();
+    let read = tokio::time::timeout(READ, reading).await;
+    match read.map_err(|_| ApiError::BadRequest(format!("the body did not come within {} s", READ.as_secs())))? {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
+        Err(error) => Err(ApiError::BadRequest(format!("the body cannot be read: {error}"))),
+    }
+}

@@ -1,0 +1,67 @@
+//! What each route does. A handler is called only after its verb was granted; which actions and executions a
+//! caller may see or touch is asked of its [`Caller`] here.
+
+pub(super) mod create;
+pub(super) mod executions;
+pub(super) mod instance;
+pub(super) mod output;
+pub(super) mod stream;
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+use packs_schema::action::Class;
+use packs_schema::name::{ActionRef, ExecutionId};
+use packs_schema::rest::Execution;
+use serde::Serialize;
+
+use super::App;
+use super::body::Body;
+use super::problem::ApiError;
+use super::query::Query;
+use crate::access::Caller;
+
+/// A request whose route and verb are settled.
+pub(super) struct Call {
+    pub(super) app: Arc<App>,
+    pub(super) caller: Caller,
+    /// What stands for the `{name}` of the route's path.
+    pub(super) segment: String,
+    pub(super) query: Query,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Incoming,
+}
+
+/// An answer in JSON.
+pub(super) fn json<T: Serialize>(status: u16, value: &T) -> Response<Body> {
+    let bytes = serde_json::to_vec(value).expect("our own messages serialise");
+    content(status, "application/json", Body::Whole(bytes.into()))
+}
+
+/// An answer of some other type.
+pub(super) fn content(status: u16, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// The class of an action, as far as it is known here.
+fn class_of(app: &App, action: &ActionRef) -> Option<Class> {
+    app.registry.action(action).ok().flatten().map(|active| active.action.class)
+}
+
+/// The execution in the path, if the caller may see it; else it is as if it did not exist.
+async fn visible(call: &Call) -> Result<Execution, ApiError> {
+    let id = execution_id(call)?;
+    let record = call.app.exec.view(&id).await?;
+    record
+        .filter(|record| call.caller.covers(&record.action, class_of(&call.app, &record.action)))
+        .ok_or(ApiError::UnknownExecution(id))
+}
+
+fn execution_id(call: &Call) -> Result<ExecutionId, ApiError> {
+    ExecutionId::new(call.segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))
+}

@@ -1,0 +1,229 @@
+//! `POST /v1/executions`.
+//!
+//! ```text
+//!  content type ─▶ body ─▶ instance ─▶ grant ─▶ action ─▶ parameters ─▶ key ─▶ exec
+//!    415            400     421         403      404, 409   422           422    409, 429, 503, 507
+//! ```
+//!
+//! Nothing about an action is said before a grant covers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use hyper::{HeaderMap, Response};
+use packs_schema::name::{ActionRef, IdempotencyKey};
+use packs_schema::param::bind::{ParamError, bind};
+use packs_schema::rest::{CreateExecution, IDEMPOTENCY_KEY};
+use packs_schema::strict;
+use serde_json::Value;
+
+use super::{Call, json};
+use crate::access::Permit;
+use crate::api::body::{self, Body};
+use crate::api::problem::ApiError;
+use crate::exec::Order;
+use crate::history::Key;
+use crate::registry::ActiveAction;
+
+/// The longest note, in characters.
+const MAX_NOTE: usize = 500;
+/// Response header of a request that was answered before.
+const REPLAYED: &str = "idempotency-replayed";
+/// W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
+
+pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiError> {
+    let Call { app, caller, query, headers, body, .. } = call;
+    let wait = query.wait()?;
+    let key = idempotency_key(&headers)?;
+    let (value, asked) = parse_body::<CreateExecution>(&headers, &body::read(body).await?)?;
+    if let Some(instance) = asked.instance.clone()
+        && instance != app.facts.id
+    {
+        return Err(ApiError::WrongInstance { asked: instance, here: app.facts.id.clone() });
+    }
+    check_note(asked.note.as_deref())?;
+    if !app.health.is_ready() {
+        return Err(ApiError::NotReady);
+    }
+    let active = app.registry.action(&asked.action)?;
+    let (active, permit) = permitted(&caller, &asked.action, active)?;
+    let action = &active.action;
+    if !action.enabled {
+        return Err(ApiError::ActionDisabled(asked.action));
+    }
+    let mut errors = refuse_options(&asked, &active);
+    let bound = match bind(&action.parameters, &asked.parameters) {
+        Ok(bound) if errors.is_empty() => bound,
+        Ok(_) => return Err(ApiError::InvalidParameters(errors)),
+        Err(more) => {
+            errors.extend(more);
+            return Err(ApiError::InvalidParameters(errors));
+        }
+    };
+    let order = Order {
+        bound,
+        noop: asked.noop,
+        timeout_ms: asked.timeout_ms,
+        note: asked.note,
+        run: asked.run,
+        key: key.map(|key| Key { key, fingerprint: app.fingerprints.of(&value) }),
+        traceparent: traceparent(&headers),
+        action: active,
+    };
+    let accepted = app.exec.submit(permit, order).await?;
+    let mut execution = accepted.execution;
+    if wait > Duration::ZERO
+        && !execution.state.is_terminal()
+        && let Some(now) = app.exec.wait(&execution.id, wait).await?
+    {
+        execution = now;
+    }
+    let mut response = json(if execution.state.is_terminal() { 200 } else { 202 }, &execution);
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/executions/{}", execution.id)) {
+        headers.insert(LOCATION, location);
+    }
+    if accepted.replayed {
+        headers.insert(HeaderName::from_static(REPLAYED), HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The action with a permit for it. What is not there is only said not to be to callers that a grant could cover.
+fn permitted(
+    caller: &crate::access::Caller,
+    name: &ActionRef,
+    active: Option<Arc<ActiveAction>>,
+) -> Result<(Arc<ActiveAction>, Permit), ApiError> {
+    let permit = active.as_ref().and_then(|active| caller.may(name, Some(active.action.class)));
+    match (active, permit) {
+        (Some(active), Some(permit)) => Ok((active, permit)),
+        (None, _) if caller.could_cover(name) => Err(ApiError::UnknownAction(name.clone())),
+        _ => Err(ApiError::Forbidden(format!("no grant lets {} run {name}", caller.principal()))),
+    }
+}
+
+/// Options that the action does not take, said like parameters that do not fit.
+fn refuse_options(asked: &CreateExecution, active: &ActiveAction) -> Vec<ParamError> {
+    let error = |parameter: &str, message: String| ParamError {
+        parameter: parameter.to_owned(),
+        code: "invalid".to_owned(),
+        message,
+    };
+    let mut errors = Vec::new();
+    if asked.noop && !active.action.noop {
+        errors.push(error("noop", "is not understood by this action: it would really run".to_owned()));
+    }
+    let most_ms = u64::try_from(active.action.timeout().as_millis()).unwrap_or(u64::MAX);
+    if let Some(timeout_ms) = asked.timeout_ms
+        && !(1..=most_ms).contains(&timeout_ms)
+    {
+        errors.push(error("timeout_ms", format!("must be from 1 to {most_ms}, the action's own time-out")));
+    }
+    errors
+}
+
+/// Reads a JSON body strictly: as a value, for its fingerprint, and as what it should be.
+pub(in crate::api) fn parse_body<T: serde::de::DeserializeOwned>(
+    headers: &HeaderMap,
+    bytes: &[u8],
+) -> Result<(Value, T), ApiError> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let value = strict::parse(bytes).map_err(|e| ApiError::InvalidBody(format!("the body is not valid JSON: {e}")))?;
+    // The error names a field or a type; of the values at most the one that is wrong, which is never a parameter's.
+    let typed = T::deserialize(&value).map_err(|e| ApiError::InvalidBody(format!("the body is not right: {e}")))?;
+    Ok((value, typed))
+}
+
+pub(in crate::api) fn check_note(note: Option<&str>) -> Result<(), ApiError> {
+    match note.map(|note| note.chars().count()) {
+        Some(length) if length > MAX_NOTE => {
+            Err(ApiError::InvalidBody(format!("note has {length} characters; at most {MAX_NOTE} are kept")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let wrong = |message: String| ApiError::BadRequest(format!("header {IDEMPOTENCY_KEY}: {message}"));
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(wrong("it is given more than once".to_owned()));
+    }
+    let Some(value) = first else { return Ok(None) };
+    let text =
+        value.to_str().map_err(|_| wrong("use 1 to 128 printable ASCII characters without spaces".to_owned()))?;
+    IdempotencyKey::new(text).map(Some).map_err(|e| wrong(e.to_string()))
+}
+
+/// The caller's trace, when it is well-formed (W3C Trace Context, version 00).
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let set = |part: &str| part.bytes().any(|b| b != b'0');
+    match parts[..] {
+        ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2) && set(trace) && set(span) => {
+            Some(text.to_owned())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        headers
+    }
+
+    #[test]
+    fn bodies_are_json_without_duplicate_keys_or_unknown_fields() {
+        let headers = with("content-type", "application/json; charset=utf-8");
+        let parse = |text: &str| parse_body::<CreateExecution>(&headers, text.as_bytes()).map(|(_, body)| body);
+        assert!(parse(r#"{"action":"linux.a","parameters":{"x":1}}"#).is_ok());
+        for (text, said) in [
+            (r#"{"action":"linux.a","action":"linux.b"}"#, "\"action\""),
+            (r#"{"action":"linux.a","parameters":{"x":1,"x":2}}"#, "\"x\""),
+            (r#"{"action":"linux.a","colour":1}"#, "colour"),
+            (r#"{"action":"nodots"}"#, "action"),
+            ("{}", "action"),
+            ("not json", "JSON"),
+            ("", "JSON"),
+        ] {
+            match parse(text).err() {
+                Some(ApiError::InvalidBody(message)) => assert!(message.contains(said), "{message}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        let plain = parse_body::<CreateExecution>(&with("content-type", "text/plain"), b"{}");
+        assert!(matches!(plain.err(), Some(ApiError::UnsupportedMediaType)));
+    }
+
+    #[test]
+    fn only_a_well_formed_trace_is_passed_on() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(traceparent(&with("traceparent", good)).as_deref(), Some(good));
+        for wrong in [
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "x",
+        ] {
+            assert_eq!(traceparent(&with("traceparent", wrong)), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Listing, looking at and stopping executions.
+
+use std::time::Duration;
+
+use hyper::Response;
+use packs_schema::grants::Verb;
+use packs_schema::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
+
+use super::create::{check_note, parse_body};
+use super::{Call, class_of, execution_id, json, visible};
+use crate::api::body::{self, Body};
+use crate::api::problem::ApiError;
+use crate::history::Wanted;
+
+pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
+    let query = &call.query;
+    let limit = query.get::<u32>("limit")?.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(ApiError::BadRequest(format!("query parameter limit: it is from 1 to {MAX_PAGE}")));
+    }
+    let wanted = Wanted {
+        action: query.get("action")?,
+        state: query.get("state")?,
+        principal: query.get("principal")?,
+        run: query.get("run")?,
+        since_ms: query.get("since_ms")?,
+        until_ms: query.get("until_ms")?,
+        limit,
+        after: query.get("cursor")?,
+    };
+    let (caller, app) = (call.caller.clone(), call.app.clone());
+    let visible = move |action: &_| caller.covers(action, class_of(&app, action));
+    let (items, next) = call.app.history.list(wanted, visible).await?;
+    Ok(json(200, &Page { items, next: next.map(|place| place.to_string()) }))
+}
+
+pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
+    let wait = call.query.wait()?;
+    let mut record = visible(call).await?;
+    if wait > Duration::ZERO
+        && !record.state.is_terminal()
+        && let Some(now) = call.app.exec.wait(&record.id, wait).await?
+    {
+        record = now;
+    }
+    Ok(json(200, &record))
+}
+
+pub(in crate::api) async fn kill(call: Call) -> Result<Response<Body>, ApiError> {
+    let id = execution_id(&call)?;
+    let Call { app, caller, headers, body, .. } = call;
+    let bytes = body::read(body).await?;
+    let asked = if bytes.is_empty() { KillRequest::default() } else { parse_body(&headers, &bytes)?.1 };
+    check_note(asked.note.as_deref())?;
+    let Some(record) = app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
+    let class = class_of(&app, &record.action);
+    let Some(permit) = caller.may(&record.action, class) else {
+        // Who may not even see it learns nothing.
+        return Err(if caller.also(Verb::Read, &record.action, class) {
+            ApiError::Forbidden(format!("no grant lets {} kill {}", caller.principal(), record.action))
+        } else {
+            ApiError::UnknownExecution(id)
+        });
+    };
+    Ok(json(202, &app.exec.kill(&permit, &id, asked.note.as_deref()).await?))
+}

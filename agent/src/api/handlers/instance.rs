@@ -1,0 +1,135 @@
+//! Health, the instance, its packs and actions, metrics.
+
+use std::sync::atomic::Ordering;
+
+use hyper::Response;
+use packs_schema::launch::{Ask, Outcome};
+use packs_schema::name::{ActionRef, PackName};
+use packs_schema::rest::{ActionView, Enforcement, Info, PackList, PackView, Page, SyncStatus};
+
+use super::{Call, content, json};
+use crate::api::App;
+use crate::api::body::Body;
+use crate::api::problem::ApiError;
+use crate::exec::LauncherError;
+use crate::metrics::Now;
+use crate::registry::{ActiveAction, RegistryError, read_json};
+
+pub(in crate::api) fn health(app: &App) -> Response<Body> {
+    let health = app.health.report(&app.registry, &app.facts.id);
+    json(if health.ready { 200 } else { 503 }, &health)
+}
+
+pub(in crate::api) fn info(call: &Call) -> Result<Response<Body>, ApiError> {
+    let app = &call.app;
+    let ((running, queued), (max_running, max_queued)) = (app.exec.counts(), app.exec.bounds());
+    let enforcement: Option<Enforcement> = read_json(&app.enforcement)?;
+    Ok(json(
+        200,
+        &Info {
+            instance: app.facts.clone(),
+            version: crate::VERSION.to_owned(),
+            started_at_ms: app.started_at_ms,
+            channel: app.channel.clone(),
+            enforcement: enforcement.unwrap_or_default(),
+            running,
+            queued,
+            max_running,
+            max_queued,
+        },
+    ))
+}
+
+pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
+    let app = &call.app;
+    let (running, queued) = app.exec.counts();
+    let text = app.metrics.text(&Now {
+        running,
+        queued,
+        connections: app.connections.load(Ordering::Relaxed),
+        ready: app.health.is_ready(),
+        sync: app.registry.status()?,
+        newest_event: *app.history.newest_event().borrow(),
+    });
+    Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))
+}
+
+pub(in crate::api) fn list_packs(call: &Call) -> Result<Response<Body>, ApiError> {
+    let status = call.app.registry.status()?;
+    let mut names = call.app.registry.packs()?;
+    names.extend(status.iter().flat_map(|s| &s.failed).map(|(name, _)| name.clone()));
+    names.sort();
+    names.dedup();
+    let views = names.iter().filter_map(|name| pack_view(call, name, status.as_ref()).transpose());
+    let items = views.collect::<Result<Vec<_>, _>>()?;
+    Ok(json(200, &PackList { items, sync: status }))
+}
+
+pub(in crate::api) fn get_pack(call: &Call) -> Result<Response<Body>, ApiError> {
+    let name = PackName::new(call.segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))?;
+    let status = call.app.registry.status()?;
+    match pack_view(call, &name, status.as_ref())? {
+        Some(view) => Ok(json(200, &view)),
+        None => Err(ApiError::UnknownPack(name)),
+    }
+}
+
+/// A pack that is active, or that could not be made so.
+fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Result<Option<PackView>, RegistryError> {
+    let failed = status.and_then(|s| s.failed.iter().find(|(pack, _)| pack == name)).map(|(_, failed)| failed.clone());
+    let Some(active) = call.app.registry.pack(name)? else {
+        return Ok(failed.map(|failed| PackView {
+            name: name.clone(),
+            description: String::new(),
+            version: None,
+            digest: None,
+            actions: 0,
+            failed: Some(failed),
+        }));
+    };
+    let actions = call.app.registry.actions(&active)?.len();
+    Ok(Some(PackView {
+        name: name.clone(),
+        description: active.pack.description.clone(),
+        version: Some(active.version().clone()),
+        digest: Some(active.digest.clone()),
+        actions: u32::try_from(actions).unwrap_or(u32::MAX),
+        failed,
+    }))
+}
+
+pub(in crate::api) async fn sync(call: &Call) -> Result<Response<Body>, ApiError> {
+    match call.app.exec.launcher().ask(Ask::Sync).await? {
+        Outcome::Done => Ok(json(202, &call.app.registry.status()?.unwrap_or_default())),
+        Outcome::Refused { message, .. } => Err(LauncherError::Socket(message).into()),
+    }
+}
+
+pub(in crate::api) fn list_actions(call: &Call) -> Result<Response<Body>, ApiError> {
+    let registry = &call.app.registry;
+    let mut items = Vec::new();
+    for name in registry.packs()? {
+        let Some(pack) = registry.pack(&name)? else { continue };
+        for action in registry.actions(&pack)? {
+            if let Some(active) = registry.action_of(&pack, &action)?
+                && call.caller.covers(&active.action.reference(), Some(active.action.class))
+            {
+                items.push(view(&active));
+            }
+        }
+    }
+    Ok(json(200, &Page { items, next: None }))
+}
+
+pub(in crate::api) fn get_action(call: &Call) -> Result<Response<Body>, ApiError> {
+    let name = ActionRef::new(call.segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))?;
+    let active = call.app.registry.action(&name)?;
+    match active.filter(|active| call.caller.covers(&name, Some(active.action.class))) {
+        Some(active) => Ok(json(200, &view(&active))),
+        None => Err(ApiError::UnknownAction(name)),
+    }
+}
+
+fn view(active: &ActiveAction) -> ActionView {
+    ActionView { version: active.version.clone(), digest: active.digest.clone(), action: active.action.clone() }
+}

@@ -1,0 +1,114 @@
+//! The query of a request: percent-decoded, each name known and given once.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use packs_schema::quantity::parse_duration;
+use packs_schema::rest::MAX_WAIT_S;
+
+use super::problem::ApiError;
+
+/// The values by name.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    values: BTreeMap<&'static str, String>,
+}
+
+fn wrong(name: &str, message: impl Display) -> ApiError {
+    ApiError::BadRequest(format!("query parameter {name}: {message}"))
+}
+
+impl Query {
+    /// Reads `raw`; a name that is not `known` is an error that says which are.
+    pub(super) fn parse(raw: Option<&str>, known: &[(&'static str, &'static str)]) -> Result<Query, ApiError> {
+        let mut values = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            match known.iter().find(|(k, _)| *k == name) {
+                Some((name, _)) if values.insert(*name, value).is_some() => {
+                    return Err(wrong(name, "is given more than once"));
+                }
+                Some(_) => {}
+                None => unknown.push(format!("{:?}", name.chars().take(80).collect::<String>())),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(Query { values });
+        }
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let takes = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Err(ApiError::BadRequest(format!("unknown query parameter {}; this route takes {takes}", unknown.join(", "))))
+    }
+
+    /// A value in its type.
+    pub(super) fn get<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ApiError>
+    where
+        T::Err: Display,
+    {
+        self.values.get(name).map(|text| text.parse().map_err(|e: T::Err| wrong(name, e))).transpose()
+    }
+
+    /// `true` or `false`; absent is `false`.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
+        match self.values.get(name).map(String::as_str) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(wrong(name, "is true or false")),
+        }
+    }
+
+    /// `?wait=10s`; zero when absent.
+    pub(super) fn wait(&self) -> Result<Duration, ApiError> {
+        let Some(text) = self.values.get("wait") else { return Ok(Duration::ZERO) };
+        let wait = parse_duration(text).map_err(|e| wrong("wait", e))?;
+        if wait > Duration::from_secs(MAX_WAIT_S) {
+            return Err(wrong("wait", format_args!("is at most {MAX_WAIT_S}s; ask again to wait longer")));
+        }
+        Ok(wait)
+    }
+}
+
+fn decode(text: &str) -> Result<String, ApiError> {
+    let wrong = || ApiError::BadRequest("the query is not percent-encoded UTF-8".to_owned());
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16)).ok_or_else(wrong);
+                let value = digit()? * 16 + digit()?;
+                bytes.push(u8::try_from(value).map_err(|_| wrong())?);
+            }
+            plain => bytes.push(plain),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[(&str, &str)] = &[("run", ""), ("wait", ""), ("follow", "")];
+
+    #[test]
+    fn values_are_decoded_and_names_are_known() {
+        let query = Query::parse(Some("run=a%3Ab&wait=10s&follow=true"), KNOWN).unwrap();
+        assert_eq!(query.get::<String>("run").unwrap().as_deref(), Some("a:b"));
+        assert_eq!(query.wait().unwrap(), Duration::from_secs(10));
+        assert!(query.flag("follow").unwrap());
+        for wrong in ["what=1", "run=1&run=2", "run=%zz", "run=%f", "run=%ff", "x&y"] {
+            assert!(Query::parse(Some(wrong), KNOWN).is_err(), "{wrong}");
+        }
+        for wrong in ["wait=61s", "wait=soon", "wait="] {
+            assert!(Query::parse(Some(wrong), KNOWN).unwrap().wait().is_err(), "{wrong}");
+        }
+        let said = format!("{:?}", Query::parse(Some("color=red"), KNOWN).unwrap_err());
+        assert!(said.contains("color") && said.contains("run, wait, follow"), "{said}");
+    }
+}

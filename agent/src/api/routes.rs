@@ -1,0 +1,194 @@
+//! The route table: all that the interface has. Requests are routed by it, and `openapi.json` is made from it.
+
+use hyper::Method;
+use packs_schema::grants::Verb;
+use packs_schema::rest::{
+    ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView, Page,
+    StateChange, SyncStatus,
+};
+use schemars::{Schema, SchemaGenerator};
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Health,
+    Info,
+    ListPacks,
+    GetPack,
+    SyncPacks,
+    ListActions,
+    GetAction,
+    CreateExecution,
+    ListExecutions,
+    GetExecution,
+    GetOutput,
+    GetStdout,
+    GetStderr,
+    KillExecution,
+    Events,
+    Metrics,
+    OpenApi,
+}
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What stands in a body.
+pub(super) enum Content {
+    /// JSON of this schema.
+    Json(SchemaOf),
+    /// Lines of JSON of this schema.
+    Lines(SchemaOf),
+    /// Prometheus's text.
+    Text,
+    /// Bytes as the action wrote them.
+    Bytes,
+    /// A document of its own.
+    Document,
+}
+
+/// One route.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// With `{name}` for one segment.
+    pub(super) path: &'static str,
+    /// What a grant must give; `None`: any caller with a certificate.
+    pub(super) verb: Option<Verb>,
+    pub(super) operation: Operation,
+    /// Of a success.
+    pub(super) status: u16,
+    /// The query parameters that it takes, with their meaning.
+    pub(super) query: &'static [(&'static str, &'static str)],
+    pub(super) request: Option<SchemaOf>,
+    pub(super) response: Content,
+    pub(super) doc: &'static str,
+}
+
+const WAIT: (&str, &str) =
+    ("wait", "Answer with the finished execution if it ends within this time: 10s, at most 60s.");
+const FOLLOW: (&str, &str) = ("follow", "true: go on until the end, as it comes.");
+const LIST: &[(&str, &str)] = &[
+    ("action", "Of this action."),
+    ("state", "In this state."),
+    ("principal", "Of this caller."),
+    ("run", "Of this fan-out."),
+    ("since_ms", "Accepted at or after, in milliseconds since 1970."),
+    ("until_ms", "Accepted before, in milliseconds since 1970."),
+    ("limit", "At most so many: 1 to 500, else 50."),
+    ("cursor", "The next of the page before."),
+];
+const OUTPUT: &[(&str, &str)] = &[
+    FOLLOW,
+    ("stdout_from", "Bytes of standard output to pass over."),
+    ("stderr_from", "Bytes of standard error to pass over."),
+];
+const BYTES: &[(&str, &str)] = &[FOLLOW, ("offset", "With follow: bytes of the stream to pass over.")];
+const EVENTS: &[(&str, &str)] =
+    &[FOLLOW, ("after", "Those after this event; with follow and without it: from now on.")];
+
+fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+use Content::{Bytes, Document, Json, Lines, Text};
+use Operation as Op;
+use Verb::{Kill, Read, Run, Sync};
+
+macro_rules! routes {
+    ($($method:ident $path:literal $verb:expr, $operation:expr, $status:literal, $query:expr, $request:expr, $response:expr, $doc:literal;)*) => {
+        /// Every route.
+        pub(super) const ROUTES: &[Route] = &[$(Route {
+            method: Method::$method, path: $path, verb: $verb, operation: $operation, status: $status,
+            query: $query, request: $request, response: $response, doc: $doc,
+        },)*];
+    };
+}
+
+#[rustfmt::skip]
+routes! {
+    GET  "/v1/health"                 None,       Op::Health,          200, &[],     None, Json(of::<Health>),            "Whether the agent is ready, and what is wrong; 503 when it is not.";
+    GET  "/v1/info"                   Some(Read), Op::Info,            200, &[],     None, Json(of::<Info>),              "The instance, and what is enforced on actions here.";
+    GET  "/v1/packs"                  Some(Read), Op::ListPacks,       200, &[],     None, Json(of::<PackList>),          "The packs, active and failed versions, and the last polls.";
+    GET  "/v1/packs/{pack}"           Some(Read), Op::GetPack,         200, &[],     None, Json(of::<PackView>),          "One pack.";
+    POST "/v1/packs/sync"             Some(Sync), Op::SyncPacks,       202, &[],     None, Json(of::<SyncStatus>),        "Poll the repository now; answers with the state before.";
+    GET  "/v1/actions"                Some(Read), Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "The actions that the caller may see.";
+    GET  "/v1/actions/{action}"       Some(Read), Op::GetAction,       200, &[],     None, Json(of::<ActionView>),        "One action: parameters, limits, class.";
+    POST "/v1/executions"             Some(Run),  Op::CreateExecution, 202, &[WAIT], Some(of::<CreateExecution>), Json(of::<Execution>), "Run an action. 202: it is on disk and will end in a state; 200: it has ended.";
+    GET  "/v1/executions"             Some(Read), Op::ListExecutions,  200, LIST,    None, Json(of::<Page<Execution>>),   "Executions, newest first.";
+    GET  "/v1/executions/{id}"        Some(Read), Op::GetExecution,    200, &[WAIT], None, Json(of::<Execution>),         "One execution.";
+    GET  "/v1/executions/{id}/output" Some(Read), Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both streams, interleaved and time-stamped.";
+    GET  "/v1/executions/{id}/stdout" Some(Read), Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; takes Range.";
+    GET  "/v1/executions/{id}/stderr" Some(Read), Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; takes Range.";
+    POST "/v1/executions/{id}/kill"   Some(Kill), Op::KillExecution,   202, &[],     Some(of::<KillRequest>), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
+    GET  "/v1/events"                 Some(Read), Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "Changes of state, resumable from an event.";
+    GET  "/v1/metrics"                Some(Read), Op::Metrics,         200, &[],     None, Text,                          "Counters for Prometheus.";
+    GET  "/v1/openapi.json"           None,       Op::OpenApi,         200, &[],     None, Document,                      "This interface.";
+}
+
+/// What the table says to a request.
+pub(super) enum Found<'a> {
+    /// This route, with the segment that stands for its `{name}`.
+    Route(&'static Route, Option<&'a str>),
+    /// The path is there, with other methods.
+    OtherMethods(String),
+    /// There is no such path.
+    Nothing,
+}
+
+/// Looks a request up.
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+    let mut methods: Vec<&str> = Vec::new();
+    for route in ROUTES {
+        if let Some(segment) = matches(route.path, path) {
+            if route.method == *method {
+                return Found::Route(route, segment);
+            }
+            methods.push(route.method.as_str());
+        }
+    }
+    methods.dedup();
+    if methods.is_empty() { Found::Nothing } else { Found::OtherMethods(methods.join(", ")) }
+}
+
+/// `Some` when the path fits the pattern, with the segment for its `{name}`.
+fn matches<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut captured = None;
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(captured),
+            (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => captured = Some(segment),
+            (Some(name), Some(segment)) if name == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_matched_segment_by_segment() {
+        assert!(matches!(find(&Method::GET, "/v1/health"), Found::Route(r, None) if r.operation == Op::Health));
+        assert!(
+            matches!(find(&Method::GET, "/v1/executions/x"), Found::Route(r, Some("x")) if r.operation == Op::GetExecution)
+        );
+        assert!(matches!(find(&Method::POST, "/v1/packs/sync"), Found::Route(r, None) if r.operation == Op::SyncPacks));
+        for nothing in ["/", "", "/v1", "/v1/", "/v1/health/", "//v1/health", "/v1/executions/", "/v2/health"] {
+            assert!(matches!(find(&Method::GET, nothing), Found::Nothing), "{nothing}");
+        }
+        assert!(matches!(find(&Method::DELETE, "/v1/executions"), Found::OtherMethods(m) if m == "POST, GET"));
+    }
+
+    #[test]
+    fn no_two_routes_are_the_same_and_all_but_two_need_a_grant() {
+        for (i, one) in ROUTES.iter().enumerate() {
+            for other in &ROUTES[i + 1..] {
+                assert!((&one.method, one.path) != (&other.method, other.path), "{}", one.path);
+                assert!(one.operation != other.operation, "{}", one.path);
+            }
+        }
+        let open: Vec<&str> = ROUTES.iter().filter(|r| r.verb.is_none()).map(|r| r.path).collect();
+        assert_eq!(open, ["/v1/health", "/v1/openapi.json"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! An execution's directory as the api sees it: made here, written by the shim, read here again.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use packs_schema::run::{Exit, Spec, Started, file};
+use serde::de::DeserializeOwned;
+
+/// The largest record that is read: a result at its limit, and what stands around it.
+const MAX_RECORD: u64 = 1 << 20;
+
+/// The shim's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// No shim has come yet.
+    Absent,
+    /// A shim lives.
+    Held,
+    /// A shim was there.
+    Free,
+}
+
+/// A record that may stand in the directory.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Found<T> {
+    /// It does not.
+    Absent,
+    /// It does.
+    Good(T),
+    /// It does, but cannot be read.
+    Damaged(String),
+}
+
+impl<T> Found<T> {
+    /// The record, if it can be read.
+    pub(super) fn good(self) -> Option<T> {
+        match self {
+            Found::Good(record) => Some(record),
+            Found::Absent | Found::Damaged(_) => None,
+        }
+    }
+
+    /// True if the file is there, whatever is in it.
+    pub(super) fn is_there(&self) -> bool {
+        !matches!(self, Found::Absent)
+    }
+}
+
+/// Everything that a directory says about how its execution stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Evidence {
+    /// What was to be run.
+    pub(super) spec: Found<Spec>,
+    /// Whether a shim lives.
+    pub(super) lock: Lock,
+    /// Whether it came to start the action.
+    pub(super) started: Found<Started>,
+    /// How it ended.
+    pub(super) exit: Found<Exit>,
+}
+
+/// Makes the directory with its `spec`. What is half made is removed again.
+pub(super) fn create(directory: &Path, spec: &Spec) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(directory)?;
+    let write = || {
+        let mut bytes = serde_json::to_vec(spec)?;
+        bytes.push(b'\n');
+        let path = directory.join(file::SPEC);
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(&bytes)
+    };
+    write().inspect_err(|_| remove(directory))
+}
+
+/// Removes a directory and what is in it; what cannot be removed is logged.
+pub(super) fn remove(directory: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(directory)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %directory.display(), %error, "cannot remove an execution's directory");
+    }
+}
+
+/// Reads what the directory says. The lock first: a shim that has let go of it has written `exit` before.
+pub(super) fn evidence(directory: &Path) -> Evidence {
+    let lock = lock(directory);
+    Evidence {
+        lock,
+        started: record(&directory.join(file::STARTED)),
+        exit: record(&directory.join(file::EXIT)),
+        spec: record(&directory.join(file::SPEC)),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
+}
+
+fn lock(directory: &Path) -> Lock {
+    let opened = match open(&directory.join(file::LOCK)) {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Lock::Absent,
+        // Not ours to read: held, until the directory says otherwise.
+        Err(_) => return Lock::Held,
+    };
+    match Flock::lock(opened, FlockArg::LockSharedNonblock) {
+        Ok(_released_at_once) => Lock::Free,
+        Err(_) => Lock::Held,
+    }
+}
+
+fn record<T: DeserializeOwned>(path: &Path) -> Found<T> {
+    let mut bytes = Vec::new();
+    match open(path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Found::Absent,
+        Err(e) => return Found::Damaged(e.to_string()),
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(record) => Found::Good(record),
+        Err(e) => Found::Damaged(e.to_string()),
+    }
+}

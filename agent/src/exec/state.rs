@@ -1,0 +1,78 @@
+//! How an execution goes from state to state. The only place that changes `Execution::state`.
+//!
+//! ```text
+//!  queued ──Started──▶ running ──Ended──▶ what the exit record says
+//!     └──────Aborted────────┴────Aborted──▶ killed | error | interrupted | lost | expired
+//! ```
+
+use packs_schema::rest::Execution;
+use packs_schema::run::{Exit, Started, State};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
+    /// A shim has it.
+    Started(Started),
+    /// A shim wrote how it ended.
+    Ended(Box<Exit>),
+    /// It ends without an exit record.
+    Aborted { state: State, reason: String, at_ms: u64 },
+}
+
+/// A change that the state does not allow.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an execution that is {from} cannot become {to}")]
+pub(super) struct NotAllowed {
+    from: State,
+    to: State,
+}
+
+/// Applies a change; answers the states that the execution went through, with their times.
+pub(super) fn advance(record: &mut Execution, change: Change) -> Result<Vec<(State, u64)>, NotAllowed> {
+    let mut through = Vec::new();
+    match change {
+        Change::Started(started) => {
+            step(record, State::Running, started.started_at_ms, &mut through)?;
+            record.started_at_ms = Some(started.started_at_ms);
+            record.unenforced = started.unenforced;
+        }
+        Change::Ended(exit) => {
+            let exit = *exit;
+            if !exit.state.is_terminal() {
+                return Err(NotAllowed { from: record.state, to: exit.state });
+            }
+            if record.state == State::Queued && !record.state.may_become(exit.state) {
+                step(record, State::Running, exit.started_at_ms, &mut through)?;
+            }
+            step(record, exit.state, exit.ended_at_ms, &mut through)?;
+            record.reason = exit.reason;
+            record.started_at_ms = Some(exit.started_at_ms);
+            record.ended_at_ms = Some(exit.ended_at_ms);
+            record.duration_ms = Some(exit.duration_ms);
+            record.exit_status = exit.exit_status;
+            record.signal = exit.signal;
+            record.usage = Some(exit.usage);
+            record.stdout = Some(exit.stdout);
+            record.stderr = Some(exit.stderr);
+            record.leftovers = exit.leftovers;
+            record.unenforced = exit.unenforced;
+            record.result = exit.result;
+            record.result_error = exit.result_error;
+        }
+        Change::Aborted { state, reason, at_ms } => {
+            step(record, state, at_ms, &mut through)?;
+            record.reason = Some(reason);
+            record.ended_at_ms = Some(at_ms);
+        }
+    }
+    Ok(through)
+}
+
+fn step(record: &mut Execution, to: State, at_ms: u64, through: &mut Vec<(State, u64)>) -> Result<(), NotAllowed> {
+    if !record.state.may_become(to) {
+        return Err(NotAllowed { from: record.state, to });
+    }
+    record.state = to;
+    through.push((to, at_ms));
+    Ok(())
+}

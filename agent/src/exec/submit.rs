@@ -1,0 +1,269 @@
+//! Taking an execution: its place, its directory, its row on disk, and then its start.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use packs_schema::grants::Verb;
+use packs_schema::launch::Start;
+use packs_schema::name::{ActionRef, ExecutionId, RunId};
+use packs_schema::param::bind::BoundParams;
+use packs_schema::rest::Execution;
+use packs_schema::run::{FORMAT, Spec, State};
+use serde_json::{Map, Value};
+
+use super::admission::{Claim, Refused};
+use super::{Exec, directory};
+use crate::access::Permit;
+use crate::clock;
+use crate::history::{HistoryError, Inserted, Key};
+use crate::registry::ActiveAction;
+
+/// What is to be run. Has no `Debug`: parameters may be secret.
+pub struct Order {
+    /// The action.
+    pub action: Arc<ActiveAction>,
+    /// Its parameters, checked.
+    pub bound: BoundParams,
+    /// Only say what it would do.
+    pub noop: bool,
+    /// A shorter time-out, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Why.
+    pub note: Option<String>,
+    /// The fan-out.
+    pub run: Option<RunId>,
+    /// The caller's key.
+    pub key: Option<Key>,
+    /// W3C Trace Context.
+    pub traceparent: Option<String>,
+}
+
+/// An execution that was taken.
+#[derive(Debug)]
+pub struct Accepted {
+    /// As it stands.
+    pub execution: Execution,
+    /// It was taken before, with the same key.
+    pub replayed: bool,
+}
+
+/// Why an execution is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The agent is starting or stopping.
+    #[error("the agent is starting or stopping: ask again in a moment")]
+    NotReady,
+    /// The permit is for something else.
+    #[error("the permit does not cover this")]
+    NotPermitted,
+    /// Too many wait.
+    #[error("{0} executions wait already: ask again when some have been started")]
+    QueueFull(u32),
+    /// The group is busy.
+    #[error("the group {0} has as many executions running as it may, and its action says not to wait")]
+    Busy(String),
+    /// Too many were accepted.
+    #[error("{action} may be started {max} times in {per:?}; it may be again in {after:?}")]
+    TooOften {
+        /// Which action.
+        action: ActionRef,
+        /// The most …
+        max: u32,
+        /// … within.
+        per: Duration,
+        /// When one may be started again.
+        after: Duration,
+    },
+    /// The key was used with another body.
+    #[error("the idempotency key stands for execution {0}, which was made with another body: use a new key")]
+    KeyMismatch(ExecutionId),
+    /// No space.
+    #[error("the disk of the state directory is full: nothing was accepted")]
+    DiskFull,
+    /// The directory cannot be made.
+    #[error("cannot make the execution's directory")]
+    Directory(#[source] io::Error),
+    /// The directory cannot be watched.
+    #[error("cannot watch the execution's directory")]
+    Watch(#[source] io::Error),
+    /// The history failed.
+    #[error("cannot remember the execution")]
+    History(#[source] HistoryError),
+    /// The task that took it ended early.
+    #[error("the agent failed while it took the execution")]
+    Task,
+}
+
+impl Order {
+    /// What the launcher is asked for a spec of before a restart, and how long it may still wait.
+    pub(super) fn start_of(spec: Spec) -> (Start, Duration) {
+        let until_ms = spec.created_at_ms.saturating_add(spec.start_within_ms);
+        let left = Duration::from_millis(until_ms.saturating_sub(clock::now_ms()));
+        let start = Start {
+            execution: spec.id,
+            pack: spec.action.pack(),
+            version: spec.version,
+            digest: spec.digest,
+            action: spec.action.action(),
+            parameters: spec.parameters,
+            noop: spec.noop,
+            timeout_ms: spec.timeout_ms,
+            run: spec.run,
+            traceparent: spec.traceparent,
+        };
+        (start, left)
+    }
+
+    fn has_secrets(&self) -> bool {
+        let parameters = &self.action.action.parameters;
+        parameters.iter().any(|(name, schema)| schema.holds_secret() && self.bound.given().contains_key(name.as_str()))
+    }
+
+    /// What the caller gave, secrets masked.
+    fn shown(&self) -> Map<String, Value> {
+        let public = self.bound.public().iter();
+        public
+            .filter(|(name, _)| self.bound.given().contains_key(*name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}
+
+impl Exec {
+    /// Takes an execution. Goes on to its end even when the asker has gone.
+    pub async fn submit(self: &Arc<Self>, permit: Permit, order: Order) -> Result<Accepted, SubmitError> {
+        let exec = self.clone();
+        tokio::spawn(async move { exec.take(permit, order).await }).await.unwrap_or(Err(SubmitError::Task))
+    }
+
+    async fn take(self: Arc<Self>, permit: Permit, order: Order) -> Result<Accepted, SubmitError> {
+        if !self.health.is_ready() {
+            return Err(SubmitError::NotReady);
+        }
+        let action = order.action.action.reference();
+        if permit.verb() != Verb::Run || *permit.action() != action {
+            return Err(SubmitError::NotPermitted);
+        }
+        if let Some(key) = &order.key
+            && let Some(found) =
+                self.history.by_key(permit.principal(), &key.key).await.map_err(SubmitError::History)?
+        {
+            return self.replay(found.0, &found.1, key).await;
+        }
+        let claim = Claim::of(&order.action.action);
+        self.tell_past(&claim).await?;
+        let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).expect("a UUID is an execution id");
+        let now_ms = clock::now_ms();
+        let placed = self.lock().board.admit(&id, claim.clone(), now_ms);
+        placed.map_err(|refused| self.refusal(refused, &claim))?;
+        let taken = self.write_down(&id, &permit, &order, now_ms).await;
+        match taken {
+            Ok(None) => {}
+            other => {
+                self.lock().board.release(&id);
+                directory::remove(&self.directory(&id));
+                self.pump();
+                let Some((existing, fingerprint)) = other? else { return Err(SubmitError::Task) };
+                let Some(key) = &order.key else { return Err(SubmitError::Task) };
+                return self.replay(existing, &fingerprint, key).await;
+            }
+        }
+        let execution = self.lock().live.get(&id).map(|live| live.record.clone()).ok_or(SubmitError::Task)?;
+        self.metrics.execution(&action, State::Queued);
+        tracing::info!(execution = %id, action = %action, principal = %permit.principal(), "accepted");
+        // Asked only now: a place may have come free while it was written down.
+        if self.lock().board.is_running(&id) {
+            self.launch(&id);
+        } else {
+            self.expire_in(&id, order.action.action.start_within.0);
+        }
+        Ok(Accepted { execution, replayed: false })
+    }
+
+    /// Directory, then row. `Some`: the caller's key stands for another execution already.
+    async fn write_down(
+        &self,
+        id: &ExecutionId,
+        permit: &Permit,
+        order: &Order,
+        now_ms: u64,
+    ) -> Result<Option<(Execution, String)>, SubmitError> {
+        let active = &order.action;
+        let start_within_ms = u64::try_from(active.action.start_within.0.as_millis()).unwrap_or(u64::MAX);
+        let spec = Spec {
+            format: FORMAT,
+            id: id.clone(),
+            action: active.action.reference(),
+            version: active.version.clone(),
+            digest: active.digest.clone(),
+            parameters: order.shown(),
+            has_secrets: order.has_secrets(),
+            noop: order.noop,
+            timeout_ms: order.timeout_ms,
+            principal: permit.principal().clone(),
+            note: order.note.clone(),
+            run: order.run.clone(),
+            idempotency_key: order.key.as_ref().map(|key| key.key.clone()),
+            fingerprint: order.key.as_ref().map(|key| key.fingerprint.clone()),
+            traceparent: order.traceparent.clone(),
+            created_at_ms: now_ms,
+            start_within_ms,
+            boot_id: self.settings.boot_id.clone(),
+        };
+        directory::create(&self.directory(id), &spec).map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SubmitError::DiskFull,
+            _ => SubmitError::Directory(e),
+        })?;
+        let mut record = self.record_of(&spec);
+        record.parameters = order.bound.public().clone();
+        let inserted = self.history.insert(record.clone(), order.key.clone()).await;
+        match inserted {
+            Ok(Inserted::Existing(existing, fingerprint)) => return Ok(Some((*existing, fingerprint))),
+            Ok(Inserted::New | Inserted::Unchanged | Inserted::Removed(_)) => {}
+            Err(HistoryError::DiskFull) => return Err(SubmitError::DiskFull),
+            Err(error) => return Err(SubmitError::History(error)),
+        }
+        let start = Order::start_of(Spec { parameters: order.bound.given().clone(), ..spec }).0;
+        // On disk from here on: it must end in a state, whatever happens.
+        if let Err(error) = self.track(record.clone(), Some(Box::new(start))) {
+            let message = crate::log::chain(&error);
+            let change = super::Change::Aborted { state: State::Error, reason: message, at_ms: clock::now_ms() };
+            if let Err(error) = self.conclude(record, change).await {
+                tracing::error!(execution = %id, error = crate::log::chain(&error), "it could not be ended");
+            }
+            return Err(SubmitError::Watch(io::Error::other(error)));
+        }
+        Ok(None)
+    }
+
+    async fn replay(&self, found: Execution, fingerprint: &str, key: &Key) -> Result<Accepted, SubmitError> {
+        if fingerprint != key.fingerprint {
+            return Err(SubmitError::KeyMismatch(found.id));
+        }
+        let now = self.view(&found.id).await.map_err(SubmitError::History)?;
+        Ok(Accepted { execution: now.unwrap_or(found), replayed: true })
+    }
+
+    async fn tell_past(&self, claim: &Claim) -> Result<(), SubmitError> {
+        let Some((_, per)) = claim.rate else { return Ok(()) };
+        if self.lock().board.needs_past(&claim.action) {
+            let per_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX);
+            let since_ms = clock::now_ms().saturating_sub(per_ms);
+            let past = self.history.accepted_since(&claim.action, since_ms).await.map_err(SubmitError::History)?;
+            self.lock().board.tell_past(&claim.action, past);
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, refused: Refused, claim: &Claim) -> SubmitError {
+        match refused {
+            Refused::QueueFull => SubmitError::QueueFull(self.settings.max_queued),
+            Refused::Busy => SubmitError::Busy(claim.group.clone()),
+            Refused::TooOften(after) => {
+                let (max, per) = claim.rate.unwrap_or_default();
+                SubmitError::TooOften { action: claim.action.clone(), max, per, after }
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What is wrong with the agent, as `GET /v1/health` says it.
+//!
+//! Parts of the agent [`set`](Health::set) and [`clear`](Health::clear) their own codes; what the sync
+//! said is read from the store when someone asks.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use packs_schema::name::InstanceId;
+use packs_schema::rest::{self, Reason};
+
+use crate::registry::{Registry, RegistryError};
+
+/// Whether the agent takes executions, and what is wrong.
+#[derive(Debug, Default)]
+pub struct Health {
+    ready: AtomicBool,
+    wrong: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Health {
+    /// Recovery is done and the launcher is there, or no longer.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// True if executions are taken.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Something is wrong from now on.
+    pub fn set(&self, code: &'static str, message: String) {
+        self.lock().insert(code, message);
+    }
+
+    /// It is mended.
+    pub fn clear(&self, code: &'static str) {
+        self.lock().remove(code);
+    }
+
+    /// True if it is wrong now.
+    pub fn has(&self, code: &str) -> bool {
+        self.lock().contains_key(code)
+    }
+
+    /// The answer of `GET /v1/health`.
+    pub fn report(&self, registry: &Registry, instance: &InstanceId) -> rest::Health {
+        let mut reasons: Vec<Reason> =
+            self.lock().iter().map(|(code, message)| reason(code, message.clone())).collect();
+        reasons.extend(sync_reasons(registry));
+        let ready = self.is_ready();
+        if !ready && reasons.is_empty() {
+            reasons.push(reason("starting", "the agent is starting or stopping; ask again".to_owned()));
+        }
+        rest::Health {
+            live: true,
+            ready,
+            degraded: !reasons.is_empty(),
+            reasons,
+            instance: instance.clone(),
+            version: crate::VERSION.to_owned(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn reason(code: &str, message: String) -> Reason {
+    Reason { code: code.to_owned(), message }
+}
+
+fn sync_reasons(registry: &Registry) -> Vec<Reason> {
+    let status = match registry.status() {
+        Ok(Some(status)) => status,
+        Ok(None) => {
+            let message = "no poll of the repository has ended yet; GET /v1/packs says when one has".to_owned();
+            return vec![reason("never_synced", message)];
+        }
+        Err(error @ (RegistryError::Read { .. } | RegistryError::Damaged { .. })) => {
+            return vec![reason("sync_failed", crate::log::chain(&error))];
+        }
+    };
+    let mut reasons = Vec::new();
+    if status.succeeded_at_ms.is_none() && status.failure.is_none() {
+        reasons.push(reason("never_synced", "no poll of the repository has succeeded yet".to_owned()));
+    }
+    if let Some(failure) = status.failure {
+        reasons.push(reason("sync_failed", failure));
+    }
+    if status.expired {
+        let message = "the repository's metadata have expired: nothing new is activated until they are signed again";
+        reasons.push(reason("metadata_expired", message.to_owned()));
+    }
+    for (pack, failed) in status.failed {
+        let version = failed.version.map_or_else(String::new, |v| format!(" {v}"));
+        reasons.push(reason("pack_failed", format!("{pack}{version}: {}: {}", failed.step, failed.message)));
+    }
+    reasons
+}

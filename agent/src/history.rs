@@ -1,0 +1,295 @@
+//! The history of executions, in SQLite: the index of what the execution directories say.
+//!
+//! ```text
+//!  exec ──Write──▶ bounded channel ──▶ writer thread ──one commit for all that wait──▶ history.db
+//!  api  ──closure─▶ bounded channel ──▶ reader thread ◀───────────────────────────────────┘
+//! ```
+//!
+//! It calls nobody and decides nothing: which state an execution has is `exec`'s to say. A row that
+//! has ended is never changed again. Secrets never come here: callers hand in masked parameters.
+
+mod query;
+mod row;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::{Builder, JoinHandle};
+
+use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal};
+use packs_schema::rest::{Execution, StateChange};
+use packs_schema::run::State;
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use query::{Place, Wanted};
+
+use crate::clock;
+use writer::Write;
+
+/// What waits for either thread at most; beyond, askers wait.
+const WAITING: usize = 256;
+/// Both threads work with small frames.
+const STACK: usize = 512 << 10;
+
+/// Why the history could not be read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HistoryError {
+    /// The bundled library is too old.
+    #[error("SQLite {0} is too old: 3.51.3 or newer is needed")]
+    OldSqlite(&'static str),
+    /// The file cannot be opened.
+    #[error("cannot open the history {path:?}: {message}")]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// SQLite's words.
+        message: String,
+        /// The file is damaged.
+        damaged: bool,
+    },
+    /// A damaged file cannot be set aside.
+    #[error("cannot set aside the damaged history {path:?}: {message}")]
+    SetAside {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        message: String,
+    },
+    /// No space left.
+    #[error("the disk that holds the history is full")]
+    DiskFull,
+    /// Anything else.
+    #[error("the history failed: {0}")]
+    Sqlite(String),
+    /// The threads have gone.
+    #[error("the history is closed")]
+    Closed,
+}
+
+impl HistoryError {
+    fn open(path: &Path, error: rusqlite::Error) -> HistoryError {
+        let damaged = matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt));
+        HistoryError::Open { path: path.to_owned(), message: error.to_string(), damaged }
+    }
+}
+
+impl From<rusqlite::Error> for HistoryError {
+    fn from(error: rusqlite::Error) -> HistoryError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => HistoryError::DiskFull,
+            _ => HistoryError::Sqlite(error.to_string()),
+        }
+    }
+}
+
+/// A caller's key, with the keyed hash of the body that came with it.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// The hash, in hexadecimal.
+    pub fingerprint: String,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inserted {
+    /// It is written.
+    New,
+    /// The caller's key stands for this execution already, made with a body of this fingerprint.
+    Existing(Box<Execution>, String),
+    /// The execution is unknown or has ended: nothing was changed.
+    Unchanged,
+    /// So many rows went.
+    Removed(usize),
+}
+
+type Job = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The handle; both threads end when [`History::close`] is called.
+pub struct History {
+    instance: InstanceId,
+    writes: Mutex<Option<mpsc::Sender<Write>>>,
+    reads: Mutex<Option<mpsc::Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    newest: watch::Receiver<u64>,
+    fresh: bool,
+}
+
+impl History {
+    /// Opens `path`. A file that is no database is set aside as `history.db.corrupt-<ms>`, loudly, and a new one begun.
+    pub fn open(path: &Path, instance: &InstanceId) -> Result<History, HistoryError> {
+        let (connection, fresh) = match schema::open_writer(path) {
+            Err(HistoryError::Open { damaged: true, message, .. }) => {
+                set_aside(path, &message)?;
+                schema::open_writer(path)?
+            }
+            other => other?,
+        };
+        let reader = schema::open_reader(path)?;
+        let last = writer::last_event(&connection)?;
+        let (newest, seen) = watch::channel(last);
+        let (writes, to_write) = mpsc::channel(WAITING);
+        let (reads, mut to_read) = mpsc::channel::<Job>(WAITING);
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            Builder::new()
+                .name(name.to_owned())
+                .stack_size(STACK)
+                .spawn(work)
+                .map_err(|e| HistoryError::Sqlite(format!("cannot start the thread {name}: {e}")))
+        };
+        let write = spawn("history-write", Box::new(move || writer::run(connection, to_write, &newest)))?;
+        let read = spawn(
+            "history-read",
+            Box::new(move || {
+                while let Some(job) = to_read.blocking_recv() {
+                    job(&reader);
+                }
+            }),
+        )?;
+        Ok(History {
+            instance: instance.clone(),
+            writes: Mutex::new(Some(writes)),
+            reads: Mutex::new(Some(reads)),
+            threads: Mutex::new(vec![write, read]),
+            newest: seen,
+            fresh,
+        })
+    }
+
+    /// True if the file was made by this open: what the execution directories hold is to be read in.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Remembers a new execution, on disk when this returns.
+    pub async fn insert(&self, record: Execution, key: Option<Key>) -> Result<Inserted, HistoryError> {
+        self.write(|reply| Write::Insert { record: Box::new(record), key, reply }).await
+    }
+
+    /// Remembers what became of an execution; `changes` are the states it went through, with their times.
+    pub async fn update(&self, record: Execution, changes: Vec<(State, u64)>) -> Result<Inserted, HistoryError> {
+        self.write(|reply| Write::Update { record: Box::new(record), changes, reply }).await
+    }
+
+    /// Forgets at most a thousand executions that were accepted before, and have ended; answers how many.
+    pub async fn sweep(&self, before_ms: u64) -> Result<usize, HistoryError> {
+        match self.write(|reply| Write::Sweep { before_ms, reply }).await? {
+            Inserted::Removed(rows) => Ok(rows),
+            Inserted::New | Inserted::Existing(..) | Inserted::Unchanged => Ok(0),
+        }
+    }
+
+    /// One execution.
+    pub async fn get(&self, id: &ExecutionId) -> Result<Option<Execution>, HistoryError> {
+        let (id, instance) = (id.clone(), self.instance.clone());
+        self.read(move |connection| query::get(connection, &instance, &id)).await
+    }
+
+    /// The execution that a caller made with a key, and the fingerprint of its body.
+    pub async fn by_key(
+        &self,
+        principal: &Principal,
+        key: &IdempotencyKey,
+    ) -> Result<Option<(Execution, String)>, HistoryError> {
+        let (principal, key, instance) = (principal.clone(), key.clone(), self.instance.clone());
+        self.read(move |connection| query::by_key(connection, &instance, &principal, &key)).await
+    }
+
+    /// A page of executions of actions that are `visible`, newest first, and the place of the next page.
+    pub async fn list(
+        &self,
+        wanted: Wanted,
+        visible: impl Fn(&ActionRef) -> bool + Send + 'static,
+    ) -> Result<(Vec<Execution>, Option<Place>), HistoryError> {
+        let instance = self.instance.clone();
+        self.read(move |connection| query::list(connection, &instance, &wanted, &visible)).await
+    }
+
+    /// Every execution that has not ended, oldest first.
+    pub async fn unfinished(&self) -> Result<Vec<Execution>, HistoryError> {
+        let instance = self.instance.clone();
+        self.read(move |connection| query::unfinished(connection, &instance)).await
+    }
+
+    /// True if the execution is remembered.
+    pub async fn knows(&self, id: &ExecutionId) -> Result<bool, HistoryError> {
+        let id = id.clone();
+        self.read(move |connection| query::knows(connection, &id)).await
+    }
+
+    /// When an action's executions since `since_ms` were accepted.
+    pub async fn accepted_since(&self, action: &ActionRef, since_ms: u64) -> Result<Vec<u64>, HistoryError> {
+        let action = action.clone();
+        self.read(move |connection| query::accepted_since(connection, &action, since_ms)).await
+    }
+
+    /// At most `limit` state changes after the event `after`.
+    pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<StateChange>, HistoryError> {
+        self.read(move |connection| query::events(connection, after, limit)).await
+    }
+
+    /// The number of the newest event, as it rises.
+    pub fn newest_event(&self) -> watch::Receiver<u64> {
+        self.newest.clone()
+    }
+
+    /// Ends both threads after what was asked before.
+    pub fn close(&self) {
+        drop(lock(&self.writes).take());
+        drop(lock(&self.reads).take());
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the history panicked");
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<Inserted, HistoryError>>) -> Write,
+    ) -> Result<Inserted, HistoryError> {
+        let sender = lock(&self.writes).clone().ok_or(HistoryError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        sender.send(make(reply)).await.map_err(|_| HistoryError::Closed)?;
+        answer.await.map_err(|_| HistoryError::Closed)?
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Connection) -> Result<T, HistoryError> + Send + 'static,
+    ) -> Result<T, HistoryError> {
+        let sender = lock(&self.reads).clone().ok_or(HistoryError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // The asker may have gone.
+            let _ = reply.send(ask(connection));
+        });
+        sender.send(job).await.map_err(|_| HistoryError::Closed)?;
+        answer.await.map_err(|_| HistoryError::Closed)?
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn set_aside(path: &Path, why: &str) -> Result<(), HistoryError> {
+    let stamp = clock::now_ms();
+    for suffix in ["", "-wal", "-shm"] {
+        let mut from = path.as_os_str().to_owned();
+        from.push(suffix);
+        let mut to = path.as_os_str().to_owned();
+        to.push(format!(".corrupt-{stamp}{suffix}"));
+        match std::fs::rename(&from, &to) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound || suffix.is_empty() => {
+                return Err(HistoryError::SetAside { path: path.to_owned(), message: e.to_string() });
+            }
+            _ => {}
+        }
+    }
+    tracing::error!(path = %path.display(), why, "the history is damaged: set aside beside it, beginning a new one from the execution directories");
+    Ok(())
+}

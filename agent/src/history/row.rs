@@ -1,0 +1,117 @@
+//! One execution as a row, and back.
+
+use packs_schema::name::{ActionRef, ExecutionId, InstanceId};
+use packs_schema::rest::Execution;
+use packs_schema::run::{State, StreamTotals};
+use rusqlite::Row;
+use rusqlite::types::Type;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// What [`read`] expects, in its order.
+pub(super) const SELECT: &str = "
+SELECT e.id, a.name, v.name, d.name, p.name, k.name, e.state, e.reason, e.parameters, e.noop, e.note, e.run,
+    e.created_at_ms, e.started_at_ms, e.ended_at_ms, e.duration_ms, e.exit_status, e.signal, e.usage,
+    e.stdout_written_bytes, e.stdout_dropped_bytes, e.stderr_written_bytes, e.stderr_dropped_bytes,
+    e.leftovers, e.unenforced, e.result, e.result_error, e.seq, e.fingerprint
+FROM executions e
+JOIN actions a ON a.id = e.action
+JOIN names v ON v.id = e.version
+JOIN names d ON d.id = e.digest
+JOIN names p ON p.id = e.principal
+LEFT JOIN names k ON k.id = e.killed_by
+";
+
+/// The column of `seq` in [`SELECT`].
+pub(super) const SEQ: usize = 27;
+/// The column of the fingerprint in [`SELECT`].
+pub(super) const FINGERPRINT: usize = 28;
+
+/// An id as it is stored: 16 bytes.
+pub(super) fn id_bytes(id: &ExecutionId) -> [u8; 16] {
+    *Uuid::parse_str(id.as_str()).expect("an execution id is a UUID").as_bytes()
+}
+
+/// The id of 16 stored bytes.
+pub(super) fn id_from(bytes: [u8; 16]) -> ExecutionId {
+    ExecutionId::new(Uuid::from_bytes(bytes).hyphenated().to_string()).expect("a UUID is an execution id")
+}
+
+/// A state as it is stored.
+pub(super) fn state_number(state: State) -> i64 {
+    State::ALL.iter().position(|s| *s == state).map_or(-1, |at| at as i64)
+}
+
+/// A stored state.
+pub(super) fn state_at(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
+    let number: usize = row.get(column)?;
+    State::ALL.get(number).copied().ok_or_else(|| wrong(column, format!("{number} is not a state")))
+}
+
+/// A name in its type.
+pub(super) fn named<T: TryFrom<String>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T::Error: std::fmt::Display,
+{
+    T::try_from(row.get::<_, String>(column)?).map_err(|e| wrong(column, e.to_string()))
+}
+
+fn named_option<T: TryFrom<String>>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T::Error: std::fmt::Display,
+{
+    let text: Option<String> = row.get(column)?;
+    text.map(|t| T::try_from(t).map_err(|e| wrong(column, e.to_string()))).transpose()
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|t| serde_json::from_str(&t).map_err(|e| wrong(column, e.to_string()))).transpose()
+}
+
+/// A value as it is stored.
+pub(super) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own records serialise")
+}
+
+fn totals(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<StreamTotals>> {
+    let (written, dropped): (Option<u64>, Option<u64>) = (row.get(column)?, row.get(column + 1)?);
+    Ok(written.zip(dropped).map(|(written_bytes, dropped_bytes)| StreamTotals { written_bytes, dropped_bytes }))
+}
+
+fn wrong(column: usize, message: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, message.into())
+}
+
+/// Reads a row of [`SELECT`].
+pub(super) fn read(row: &Row<'_>, instance: &InstanceId) -> rusqlite::Result<Execution> {
+    Ok(Execution {
+        id: id_from(row.get(0)?),
+        instance: instance.clone(),
+        action: named::<ActionRef>(row, 1)?,
+        version: named(row, 2)?,
+        digest: named(row, 3)?,
+        principal: named(row, 4)?,
+        killed_by: named_option(row, 5)?,
+        state: state_at(row, 6)?,
+        reason: row.get(7)?,
+        parameters: json(row, 8)?.unwrap_or_default(),
+        noop: row.get(9)?,
+        note: row.get(10)?,
+        run: named_option(row, 11)?,
+        created_at_ms: row.get(12)?,
+        started_at_ms: row.get(13)?,
+        ended_at_ms: row.get(14)?,
+        duration_ms: row.get(15)?,
+        exit_status: row.get(16)?,
+        signal: row.get(17)?,
+        usage: json(row, 18)?,
+        stdout: totals(row, 19)?,
+        stderr: totals(row, 21)?,
+        leftovers: json(row, 23)?,
+        unenforced: json(row, 24)?.unwrap_or_default(),
+        result: json(row, 25)?,
+        result_error: row.get(26)?,
+    })
+}

@@ -1,0 +1,202 @@
+//! The activated packs and their actions, read from the store that the sync writes.
+//!
+//! Nothing is watched and little is kept: the `current` link says which version applies, each time
+//! someone asks, and a handful of definitions that were used last are held parsed. Never writes.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use packs_schema::action::Action;
+use packs_schema::name::{ActionName, ActionRef, Digest, PackName, PackVersion};
+use packs_schema::pack::Pack;
+use packs_schema::rest::SyncStatus;
+use packs_schema::store::{self, StoredPack};
+use serde::de::DeserializeOwned;
+
+/// Definitions held parsed.
+const HELD: usize = 16;
+/// The largest file of the store that is read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Why the store could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {path:?} in the store of packs")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path:?} in the store of packs is damaged: {message}")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        message: String,
+    },
+}
+
+/// An activated pack.
+#[derive(Debug, Clone)]
+pub struct ActivePack {
+    /// Its description.
+    pub pack: Pack,
+    /// Its digest.
+    pub digest: Digest,
+    directory: PathBuf,
+}
+
+impl ActivePack {
+    /// Its version.
+    pub fn version(&self) -> &PackVersion {
+        &self.pack.version
+    }
+}
+
+/// An action of an activated pack.
+#[derive(Debug)]
+pub struct ActiveAction {
+    /// Its definition.
+    pub action: Action,
+    /// The version of its pack.
+    pub version: PackVersion,
+    /// The digest of its pack.
+    pub digest: Digest,
+}
+
+/// The store, for reading.
+pub struct Registry {
+    root: PathBuf,
+    held: Mutex<Vec<(PathBuf, Arc<ActiveAction>)>>,
+}
+
+impl Registry {
+    /// The store at `root`; it need not exist yet.
+    pub fn new(root: PathBuf) -> Registry {
+        Registry { root, held: Mutex::new(Vec::new()) }
+    }
+
+    /// The names of packs that the store knows, sorted.
+    pub fn packs(&self) -> Result<Vec<PackName>, RegistryError> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(read_error(&self.root, e)),
+        };
+        let mut names: Vec<PackName> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str().and_then(|name| PackName::new(name).ok()))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The active version of a pack; `None` when there is none.
+    pub fn pack(&self, name: &PackName) -> Result<Option<ActivePack>, RegistryError> {
+        let home = self.root.join(name.as_str());
+        let target = match std::fs::read_link(home.join(store::CURRENT)) {
+            Ok(target) => target,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(read_error(&home, e)),
+        };
+        let damaged = || RegistryError::Damaged {
+            path: home.join(store::CURRENT),
+            message: "the link does not name a version directory beside it".to_owned(),
+        };
+        let plain = target.to_str().filter(|t| !t.contains('/') && !t.starts_with('.')).ok_or_else(damaged)?;
+        let directory = home.join(plain);
+        let Some(stored) = read_json::<StoredPack>(&directory.join(store::META).join(store::PACK))? else {
+            return Ok(None);
+        };
+        Ok(Some(ActivePack { pack: stored.pack, digest: stored.digest, directory }))
+    }
+
+    /// The actions of an active pack, sorted by name.
+    pub fn actions(&self, pack: &ActivePack) -> Result<Vec<ActionName>, RegistryError> {
+        let path = pack.directory.join(store::META).join(store::ACTIONS);
+        let entries = std::fs::read_dir(&path).map_err(|e| read_error(&path, e))?;
+        let mut names: Vec<ActionName> = entries
+            .filter_map(|entry| {
+                let name = entry.ok()?.file_name();
+                ActionName::new(name.to_str()?.strip_suffix(".json")?).ok()
+            })
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// One action of an active pack, read afresh.
+    pub fn action_of(&self, pack: &ActivePack, name: &ActionName) -> Result<Option<ActiveAction>, RegistryError> {
+        load(&pack.directory, name, pack.pack.version.clone(), pack.digest.clone())
+    }
+
+    /// An action of the active version of its pack.
+    pub fn action(&self, reference: &ActionRef) -> Result<Option<Arc<ActiveAction>>, RegistryError> {
+        let home = self.root.join(reference.pack().as_str());
+        let Ok(target) = std::fs::read_link(home.join(store::CURRENT)) else { return Ok(None) };
+        let key = home.join(target).join(reference.action().as_str());
+        if let Some((_, held)) = self.lock().iter().find(|(path, _)| *path == key) {
+            return Ok(Some(held.clone()));
+        }
+        let Some(pack) = self.pack(&reference.pack())? else { return Ok(None) };
+        let Some(action) = self.action_of(&pack, &reference.action())? else { return Ok(None) };
+        let action = Arc::new(action);
+        let mut held = self.lock();
+        if held.len() >= HELD {
+            held.remove(0);
+        }
+        held.push((pack.directory.join(reference.action().as_str()), action.clone()));
+        Ok(Some(action))
+    }
+
+    /// An action of a version that need not be active any more: what an execution of before a restart was made of.
+    pub fn action_in(&self, reference: &ActionRef, version: &PackVersion, digest: &Digest) -> Option<ActiveAction> {
+        let directory = self.root.join(reference.pack().as_str()).join(store::version_directory(version, digest));
+        load(&directory, &reference.action(), version.clone(), digest.clone()).ok().flatten()
+    }
+
+    /// What the sync said last; `None` when it has not run yet.
+    pub fn status(&self) -> Result<Option<SyncStatus>, RegistryError> {
+        read_json(&self.root.join(store::STATUS))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(PathBuf, Arc<ActiveAction>)>> {
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn load(
+    directory: &Path,
+    name: &ActionName,
+    version: PackVersion,
+    digest: Digest,
+) -> Result<Option<ActiveAction>, RegistryError> {
+    let path = directory.join(store::META).join(store::ACTIONS).join(format!("{name}.json"));
+    Ok(read_json::<Action>(&path)?.map(|action| ActiveAction { action, version, digest }))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn read_error(path: &Path, source: io::Error) -> RegistryError {
+    RegistryError::Read { path: path.to_owned(), source }
+}
+
+/// Reads a JSON file of bounded size; `None` when it is not there.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RegistryError> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if is_absent(&e) => return Ok(None),
+        Err(e) => return Err(read_error(path, e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| read_error(path, e))?;
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| RegistryError::Damaged { path: path.to_owned(), message: e.to_string() })
+}

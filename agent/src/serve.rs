@@ -1,0 +1,196 @@
+//! `bolt-agent api`: putting the parts together, and taking them apart in order.
+//!
+//! ```text
+//!  start  socket to the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ history
+//!         ─▶ recovery ─▶ listen ─▶ ready
+//!  stop   not ready ─▶ no new connections ─▶ requests under way, at most 5 s ─▶ history written and closed
+//! ```
+//!
+//! Executions are not touched by a stop: their shims go on, and the next start finds them. When the
+//! launcher closes its end, the process ends with status 1.
+
+mod state;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use packs_schema::config::{Config, ConfigError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::access::{Access, AccessError};
+use crate::api::App;
+use crate::api::fingerprint::Fingerprints;
+use crate::api::listener::{self, Doors};
+use crate::api::tls::{Tls, TlsError};
+use crate::clock;
+use crate::exec::{Exec, Launcher, LauncherError, RecoverError, Settings};
+use crate::health::Health;
+use crate::history::{History, HistoryError};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::sys;
+use state::{State, StateError};
+
+/// Why the api does not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(
+        "the api reads the network and must not run as root: start bolt-launch, which runs it as the account `users.api` of agent.toml"
+    )]
+    Root,
+    #[error(transparent)]
+    Adopt(#[from] sys::AdoptError),
+    #[error("cannot read the configuration {0:?}")]
+    ReadConfig(PathBuf, #[source] std::io::Error),
+    #[error("the configuration {0:?} is wrong")]
+    Config(PathBuf, #[source] ConfigError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("the certificates cannot be used")]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error("cannot make or read the idempotency key in the state directory")]
+    Fingerprints(#[source] std::io::Error),
+    #[error("executions of before cannot be looked after")]
+    Recover(#[from] RecoverError),
+    #[error(transparent)]
+    Launcher(#[from] LauncherError),
+    #[error("cannot listen on {address} ({key}){}", if .source.kind() == std::io::ErrorKind::AddrInUse { ": the port is in use, choose another or stop what has it" } else { "" })]
+    Listen { key: &'static str, address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot read the boot id")]
+    BootId(#[source] std::io::Error),
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// How the api ended.
+enum Ended {
+    Asked,
+    LauncherGone,
+}
+
+/// The whole of `bolt-agent api`.
+pub fn main(config: &Path, launcher: i32) -> ExitCode {
+    // Before anything opens a descriptor of its own.
+    let socket = sys::adopt_socket(launcher);
+    crate::log::start();
+    match start(config, socket) {
+        Ok(Ended::Asked) => ExitCode::SUCCESS,
+        Ok(Ended::LauncherGone) => {
+            tracing::error!("the launcher has closed its end; ending, so that a new launcher starts a new api");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            tracing::error!(error = crate::log::chain(&error), "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(path: &Path, socket: Result<OwnedFd, sys::AdoptError>) -> Result<Ended, StartError> {
+    if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
+        return Err(StartError::Root);
+    }
+    let socket = socket?;
+    let text = std::fs::read_to_string(path).map_err(|e| StartError::ReadConfig(path.to_owned(), e))?;
+    let config = Config::parse(&text).map_err(|e| StartError::Config(path.to_owned(), e))?;
+    drop(text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let ended = runtime.block_on(run(config, socket, wait_for_signal()))?;
+    Ok(ended)
+}
+
+/// Runs until `stop` ends or the launcher goes.
+async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
+    let state = State::take(&config.paths.state)?;
+    let health = Arc::new(Health::default());
+    let access = Access::load(&config.paths.grants, health.clone())?;
+    let tls = Tls::load(&config.tls, health.clone())?;
+    let fingerprints = Fingerprints::load(&config.paths.state).map_err(StartError::Fingerprints)?;
+    let history = Arc::new(History::open(&config.paths.state.join("history.db"), &config.instance.id)?);
+    let registry = Arc::new(Registry::new(config.paths.packs.clone()));
+    let metrics = Arc::new(Metrics::default());
+    // Claimed before recovery, so that a port in use is said before anything is started; served after it.
+    let api = listen("api.listen", config.api.listen).await?;
+    let probes = match config.api.health_listen {
+        Some(address) => Some(listen("api.health_listen", address).await?),
+        None => None,
+    };
+    let launcher = Launcher::connect(socket)?;
+    let mut gone = launcher.gone();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::BootId)?;
+    let settings = Settings {
+        executions: config.paths.executions(),
+        instance: config.instance.id.clone(),
+        max_running: config.execution.max_running,
+        max_queued: config.execution.max_queued,
+        keep: config.history.keep.0,
+        boot_id: boot_id.trim().to_owned(),
+    };
+    let exec =
+        Exec::begin(settings, history.clone(), registry.clone(), launcher, health.clone(), metrics.clone()).await?;
+    let app = Arc::new(App {
+        facts: config.instance.clone(),
+        channel: config.repository.channel.clone(),
+        enforcement: config.paths.runtime.join("enforcement.json"),
+        started_at_ms: clock::now_ms(),
+        access,
+        exec,
+        history: history.clone(),
+        registry,
+        health: health.clone(),
+        metrics,
+        fingerprints,
+        connections: AtomicU32::new(0),
+    });
+    let address = api.local_addr().map_err(|source| listen_error("api.listen", config.api.listen, source))?;
+    state.write_address(address)?;
+    health.set_ready(true);
+    tracing::info!(%address, instance = %config.instance.id, version = crate::VERSION, "listening");
+    let (tell, told) = watch::channel(false);
+    let doors = Doors { api, health: probes, max_connections: config.api.max_connections };
+    let serving = tokio::spawn(listener::serve(app, doors, tls, told));
+    let ended = tokio::select! {
+        () = stop => Ended::Asked,
+        _ = gone.wait_for(|gone| *gone) => {
+            health.set("launcher_gone", "the launcher has closed its end".to_owned());
+            Ended::LauncherGone
+        }
+    };
+    tracing::info!("stopping");
+    health.set_ready(false);
+    tell.send_replace(true);
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "serving ended early");
+    }
+    history.close();
+    state.remove_address();
+    Ok(ended)
+}
+
+async fn listen(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| listen_error(key, address, source))
+}
+
+fn listen_error(key: &'static str, address: std::net::SocketAddr, source: std::io::Error) -> StartError {
+    StartError::Listen { key, address, source }
+}
+
+async fn wait_for_signal() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be waited for");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
