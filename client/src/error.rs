@@ -122,6 +122,11 @@ impl Kind {
 
     /// What an I/O error of an established or new connection means.
     pub(crate) fn from_io(error: io::Error) -> Kind {
+        Kind::from_io_ref(&error)
+    }
+
+    /// The same of one that belongs to somebody else.
+    pub(crate) fn from_io_ref(error: &io::Error) -> Kind {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Kind::from_tls(tls);
         }

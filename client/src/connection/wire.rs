@@ -68,10 +68,7 @@ pub(super) fn explain(error: &hyper::Error) -> Kind {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return match io.get_ref().and_then(|tls| tls.downcast_ref::<rustls::Error>()) {
-                Some(tls) => Kind::from_tls(tls),
-                None => Kind::Broken(io.to_string()),
-            };
+            return Kind::from_io_ref(io);
         }
         source = inner.source();
     }

@@ -1,0 +1,220 @@
+//! Fan-out over servers that behave well, refuse, break off and are not there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bolt_client::fleet::{self, Amount, Ending, Event, Grouping, Plan, Request, Run, Stop, Strategy};
+use bolt_client::inventory::Instance;
+use bytes::Bytes;
+use hyper::Method;
+use packs_schema::facts::Facts;
+use packs_schema::name::{ActionRef, Digest, ExecutionId, InstanceId, PackVersion, Principal};
+use packs_schema::rest::{Code, CreateExecution, Execution, IDEMPOTENCY_KEY};
+use packs_schema::run::State;
+
+use crate::server::{Answer, World, answer, broken_after, id, instance, json, problem};
+
+/// What an agent of the test has been asked to start: executions by their key.
+#[derive(Default)]
+struct Agent {
+    name: String,
+    started: Mutex<HashMap<String, Execution>>,
+    posts: Mutex<usize>,
+}
+
+impl Agent {
+    fn new(name: &str) -> Arc<Agent> {
+        Arc::new(Agent { name: name.to_owned(), ..Agent::default() })
+    }
+
+    fn execution(&self, create: &CreateExecution, state: State) -> Execution {
+        Execution {
+            id: ExecutionId::new(uuid::Uuid::now_v7().to_string()).unwrap(),
+            instance: InstanceId::new(self.name.as_str()).unwrap(),
+            action: create.action.clone(),
+            version: PackVersion::new("1.0.0").unwrap(),
+            digest: Digest::new("0".repeat(64)).unwrap(),
+            state,
+            reason: None,
+            parameters: create.parameters.clone(),
+            noop: create.noop,
+            principal: Principal::new("spiffe://test/operator").unwrap(),
+            note: None,
+            killed_by: None,
+            run: create.run.clone(),
+            created_at_ms: 1,
+            started_at_ms: None,
+            ended_at_ms: None,
+            duration_ms: None,
+            exit_status: None,
+            signal: None,
+            usage: None,
+            stdout: None,
+            stderr: None,
+            leftovers: None,
+            unenforced: Vec::new(),
+            result: None,
+            result_error: None,
+        }
+    }
+
+    /// Starts what `request` asks for, once for each key.
+    fn start(&self, request: &hyper::Request<Bytes>, state: State) -> Execution {
+        let create: CreateExecution = serde_json::from_slice(request.body()).unwrap();
+        assert_eq!(create.instance.as_ref().unwrap().as_str(), self.name);
+        let key = request.headers()[IDEMPOTENCY_KEY].to_str().unwrap().to_owned();
+        let mut started = self.started.lock().unwrap();
+        started.entry(key).or_insert_with(|| self.execution(&create, state)).clone()
+    }
+
+    fn starts(&self) -> usize {
+        self.started.lock().unwrap().len()
+    }
+}
+
+fn well(agent: &Agent, request: &hyper::Request<Bytes>) -> Answer {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/v1/executions") => json(&agent.start(request, State::Succeeded)),
+        (_, path) if path.ends_with("/stdout") => answer(hyper::StatusCode::OK, "text/plain", "out\n"),
+        (_, path) if path.ends_with("/stderr") => answer(hyper::StatusCode::OK, "text/plain", ""),
+        _ => problem(Code::NotFound, "no such route"),
+    }
+}
+
+fn run(targets: Vec<Instance>, strategy: Strategy) -> Run {
+    let facts: Vec<&Facts> = targets.iter().map(|t| &t.facts).collect();
+    let plan = Plan::new(&facts, &strategy);
+    Run { id: fleet::new_run_id(), request: Request::new(ActionRef::new("linux.true").unwrap()), targets, plan }
+}
+
+fn states(report: &fleet::Report) -> Vec<&'static str> {
+    report.endings.iter().map(Ending::state).collect()
+}
+
+fn nobody_there(name: &str) -> Instance {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    instance(name, listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn every_instance_ends_in_a_named_state() {
+    let world = World::new();
+    let (one, three) = (Agent::new("i-1"), Agent::new("i-3"));
+    let (a, b) = (one.clone(), three.clone());
+    let first = world.server("i-1", move |request| well(&a, request)).await;
+    let second = world.server("i-2", |_| problem(Code::Forbidden, "no grant")).await;
+    let third = world.server("i-3", move |request| well(&b, request)).await;
+    let targets = vec![first.instance.clone(), second.instance.clone(), nobody_there("i-9"), third.instance.clone()];
+
+    let all = Strategy { grouping: Grouping::All, max_failures: Amount::Percent(100), ..Strategy::default() };
+    let report = fleet::run(&run(targets.clone(), all), &world.identity(), &Stop::default(), |_| {}).await;
+    assert_eq!(states(&report), ["succeeded", "refused", "unreachable", "succeeded"]);
+    let Ending::Ended(_, output) = &report.endings[0] else { panic!() };
+    assert_eq!(output.stdout, b"out\n");
+    assert_eq!((one.starts(), three.starts()), (1, 1));
+
+    let serial = fleet::run(&run(targets, Strategy::default()), &world.identity(), &Stop::default(), |_| {}).await;
+    assert_eq!(states(&serial), ["succeeded", "refused", "not_started", "not_started"]);
+    assert_eq!(serial.stopped, Some(fleet::plan::Stopped::Budget));
+    assert_eq!((one.starts(), three.starts()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_start_whose_answer_breaks_off_starts_nothing_twice() {
+    let world = World::new();
+    let agent = Agent::new("i-1");
+    let shared = agent.clone();
+    let server = world
+        .server("i-1", move |request| {
+            if request.method() == Method::POST {
+                let execution = shared.start(request, State::Succeeded);
+                let mut posts = shared.posts.lock().unwrap();
+                *posts += 1;
+                // Accepted and on disk, but the answer does not arrive.
+                return if *posts < 3 { broken_after("{") } else { json(&execution) };
+            }
+            well(&shared, request)
+        })
+        .await;
+    let mut retries = 0;
+    let run = run(vec![server.instance.clone()], Strategy::default());
+    let report = fleet::run(&run, &world.identity(), &Stop::default(), |event| {
+        retries += usize::from(matches!(event, Event::Retrying { .. }));
+    })
+    .await;
+    assert_eq!(states(&report), ["succeeded"]);
+    assert_eq!((agent.starts(), retries), (1, 2));
+}
+
+#[tokio::test]
+async fn a_long_execution_is_waited_for_across_a_broken_connection() {
+    let world = World::new();
+    let agent = Agent::new("i-1");
+    let shared = agent.clone();
+    let asked = Mutex::new(0);
+    let server = world
+        .server("i-1", move |request| match (request.method(), request.uri().path()) {
+            (&Method::POST, _) => json(&shared.start(request, State::Running)),
+            (_, path) if path.ends_with("/stdout") || path.ends_with("/stderr") => well(&shared, request),
+            _ => {
+                let mut asked = asked.lock().unwrap();
+                *asked += 1;
+                let mut execution = shared.started.lock().unwrap().values().next().unwrap().clone();
+                match *asked {
+                    1 => broken_after("{"),
+                    2 => problem(Code::Unavailable, "coming up"),
+                    3 => json(&execution),
+                    _ => {
+                        execution.state = State::Failed;
+                        json(&execution)
+                    }
+                }
+            }
+        })
+        .await;
+    let run = run(vec![server.instance.clone()], Strategy::default());
+    let mut accepted = 0;
+    let report = fleet::run(&run, &world.identity(), &Stop::default(), |event| {
+        accepted += usize::from(matches!(event, Event::Accepted { .. }));
+    })
+    .await;
+    assert_eq!((states(&report), accepted, agent.starts()), (vec!["failed"], 1, 1));
+}
+
+#[tokio::test]
+async fn after_a_stop_nothing_is_started_and_what_runs_is_waited_for() {
+    let world = World::new();
+    let agents: Vec<_> = ["i-1", "i-2", "i-3"].map(Agent::new).into();
+    let mut servers = Vec::new();
+    for agent in &agents {
+        let shared = agent.clone();
+        servers.push(world.server(&agent.name, move |request| well(&shared, request)).await);
+    }
+    let run = run(servers.iter().map(|s| s.instance.clone()).collect(), Strategy::default());
+    let stop = Stop::default();
+    let report = fleet::run(&run, &world.identity(), &stop, |event| {
+        if matches!(event, Event::Starting { target: 1 }) {
+            stop.stop();
+        }
+    })
+    .await;
+    assert_eq!(states(&report), ["succeeded", "succeeded", "not_started"]);
+    assert_eq!(report.stopped, Some(fleet::plan::Stopped::Asked));
+    assert_eq!(agents[2].starts(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_about_another_execution_is_not_taken_for_ours() {
+    let world = World::new();
+    let agent = Agent::new("i-1");
+    let server = world
+        .server("i-1", move |request| {
+            let mut execution = agent.start(request, State::Succeeded);
+            execution.instance = id("i-2");
+            json(&execution)
+        })
+        .await;
+    let run = run(vec![server.instance.clone()], Strategy::default());
+    let report = fleet::run(&run, &world.identity(), &Stop::default(), |_| {}).await;
+    assert!(matches!(&report.endings[0], Ending::Unreachable { may_run: true, .. }), "{report:?}");
+}
