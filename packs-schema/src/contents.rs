@@ -50,7 +50,7 @@ pub const RATIO_FLOOR: u64 = 1 << 20;
 
 /// What an archive of `archived` bytes may unpack to.
 pub fn unpacked_limit(archived: u64) -> u64 {
-    archived.saturating_mul(MAX_RATIO).max(RATIO_FLOOR).min(MAX_UNPACKED)
+    archived.saturating_mul(MAX_RATIO).clamp(RATIO_FLOOR, MAX_UNPACKED)
 }
 
 /// What lies at a path.
