@@ -2,6 +2,8 @@
 //!
 //! Actions run as real processes with the environment that the launcher gives, on fixture trees in temporary directories.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
+
 mod cassandra;
 mod certificates;
 mod disk;
