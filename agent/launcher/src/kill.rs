@@ -1,16 +1,20 @@
 //! A `Kill` request: told to the shim when there is one, done here when its shim has died.
 
 use std::fs::{File, TryLockError};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use packs_schema::launch::Refusal;
 use packs_schema::name::ExecutionId;
 use packs_schema::run::file;
 
 use crate::host::Host;
 use crate::start::{self, Refused, refuse};
+use crate::sys;
 
 /// How long the launcher waits for what a dead shim left behind; its other work stands still meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +42,8 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
     }
     let group = host.tree.find(execution);
     group.kill(PATIENCE);
-    let left = group.members().len();
+    kill_strays(execution);
+    let left = group.members().len() + strays(execution).len();
     group.remove();
     start::discard_runtime(host, execution.as_str());
     if left == 0 { Ok(()) } else { refuse(Refusal::Resources, format!("{left} processes of {execution} do not end")) }
@@ -47,4 +52,34 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
 /// Whether a shim lives. Tried with a shared lock, so that two who look do not take each other for one.
 fn is_held(lock: &File) -> bool {
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Kills what is outside the group, or has none where there are no cgroups.
+fn kill_strays(execution: &ExecutionId) {
+    let begun = Instant::now();
+    loop {
+        let found = strays(execution);
+        if found.is_empty() || begun.elapsed() > PATIENCE {
+            return;
+        }
+        for pidfd in found {
+            let _ = sys::pidfd_signal(&pidfd, Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Processes with the execution's id in their environment. One may have removed it, so this is a second net only; one that
+/// put it there asks for its own end.
+fn strays(execution: &ExecutionId) -> Vec<OwnedFd> {
+    let wanted = format!("BOLT_EXECUTION_ID={execution}");
+    let carries = |pid: Pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
+    // Looked at again once it is held: the number may have gone to another process in between.
+    let held = pids.filter(|pid| carries(*pid)).filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?)));
+    held.filter(|(pid, _)| carries(*pid)).map(|(_, pidfd)| pidfd).collect()
 }

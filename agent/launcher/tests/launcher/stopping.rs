@@ -131,10 +131,13 @@ fn a_root_action_that_leaves_its_group_is_found() {
 
 #[test]
 fn what_a_killed_shim_leaves_behind_can_be_killed() {
-    let mut host = Host::new();
-    if host.enforcement().cgroups == "none" {
-        return skipped("what_a_killed_shim_leaves_behind_can_be_killed", "without cgroups it cannot be found");
+    // With cgroups where there are any, and without.
+    for execution in ["", "cgroup = \"cgroup.procs/below-a-file\""] {
+        after_a_killed_shim(Host::with(&format!("require_limits = false\n{execution}"), ""));
     }
+}
+
+fn after_a_killed_shim(mut host: Host) {
     host.action("it", "#!/bin/sh\necho $PPID $$ ready; exec sleep 600\n", json!({}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
