@@ -116,16 +116,14 @@ pub enum RepoError {
         published: String,
     },
     /// Channels only go forward.
-    #[error("channel {channel} holds {pack} {holds}, which is newer than {version}; publish a higher version")]
+    #[error("channel {channel} holds {pack} {}, which is newer than {}; publish a higher version", versions.0, versions.1)]
     Lower {
         /// The channel.
         channel: ChannelName,
         /// The pack.
         pack: PackName,
-        /// The version that it holds.
-        holds: PackVersion,
-        /// The version that was to be published.
-        version: PackVersion,
+        /// The version that it holds, and the one that was to be published.
+        versions: Box<(PackVersion, PackVersion)>,
     },
     /// No channel was named.
     #[error("name the channel that the pack is for: --channel dev")]

@@ -107,7 +107,7 @@ async fn write(place: &Place, files: &[(RoleType, PathBuf)], options: &InitOptio
     files::write_new(&place.root(1), root.buffer(), 0o644)?;
 
     let mut editor = RepositoryEditor::new(place.root(1)).await.map_err(signed)?;
-    set_versions(&mut editor, [NonZeroU64::MIN; 3], &options.expiry).map_err(signed)?;
+    set_versions(&mut editor, [NonZeroU64::MIN; 3], &options.expiry)?;
     let first = editor.sign(&sources).await.map_err(signed)?;
     place.write_metadata(&first).await
 }
@@ -117,8 +117,10 @@ pub(super) fn set_versions(
     editor: &mut RepositoryEditor,
     [targets, snapshot, timestamp]: [NonZeroU64; 3],
     expiry: &Expiry,
-) -> Result<(), tough::error::Error> {
-    editor.targets_version(targets)?.targets_expires(after(expiry.targets))?;
+) -> Result<(), RepoError> {
+    let failed = |source| RepoError::Tuf { what: "set the versions of the metadata", source: Box::new(source) };
+    editor.targets_version(targets).map_err(failed)?;
+    editor.targets_expires(after(expiry.targets)).map_err(failed)?;
     editor.snapshot_version(snapshot).snapshot_expires(after(expiry.snapshot));
     editor.timestamp_version(timestamp).timestamp_expires(after(expiry.timestamp));
     Ok(())

@@ -108,7 +108,8 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
             && holds.version > *version
         {
             let (channel, pack) = (channel.clone(), name.clone());
-            return Err(RepoError::Lower { channel, pack, holds: holds.version, version: version.clone() });
+            let versions = Box::new((holds.version, version.clone()));
+            return Err(RepoError::Lower { channel, pack, versions });
         }
         let content = Channel {
             pack: name.clone(),
@@ -134,7 +135,7 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
         place.write_target(target, &hex(&digest), bytes)?;
         editor.add_target(target.as_str(), describe(bytes, digest)).map_err(failed)?;
     }
-    set_versions(&mut editor, versions, &options.expiry).map_err(failed)?;
+    set_versions(&mut editor, versions, &options.expiry)?;
     let signed = editor.sign(&keys).await.map_err(failed)?;
     place.write_metadata(&signed).await?;
     Ok(Published {
