@@ -1,7 +1,7 @@
 //! Whether a value fits a schema: every problem at once, each with its place and what would be right.
 //!
 //! Equal to draft 4 of JSON Schema on the keywords that Bolt knows, plus StackStorm's boolean
-//! `required` on properties; `tests/validator.rs` holds it to the `jsonschema` crate. Where the two
+//! `required` on properties; `tests/formats/validator.rs` holds it to the `jsonschema` crate. Where the two
 //! differ, and why:
 //!
 //! - A pattern is a `regex-lite` one: `\d`, `\w`, `\s` and `\b` mean ASCII. ECMA 262 also counts
@@ -210,7 +210,8 @@ fn not(count: u64, secret: bool) -> String {
     if secret { String::new() } else { format!(", not {count}") }
 }
 
-fn is_type(wanted: Type, value: &Value) -> bool {
+/// True if `value` is of the type `wanted`.
+pub(super) fn is_type(wanted: Type, value: &Value) -> bool {
     match (wanted, value) {
         (Type::String, Value::String(_))
         | (Type::Boolean, Value::Bool(_))

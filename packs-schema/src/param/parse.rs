@@ -1,9 +1,10 @@
 //! Checks of a schema itself, when its pack is linted or activated.
 
 use crate::finding::Finding;
+use crate::strict::shorten;
 
 use super::bind::with_defaults;
-use super::check::check;
+use super::check::{check, is_type};
 use super::number::compare;
 use super::{Items, Required, Schema, Type};
 
@@ -41,6 +42,16 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
             "empty_enum",
             format!("{at}.enum"),
             "no value can be one of none; list at least one",
+        ));
+    }
+    let types = schema.types.as_ref().map_or(&[][..], |types| types.as_slice());
+    let strangers = schema.enumeration.iter().flatten().filter(|value| !types.iter().any(|t| is_type(*t, value)));
+    for value in strangers.filter(|_| !types.is_empty()).take(3) {
+        let value = shorten(&value.to_string(), 80);
+        found.push(Finding::warning(
+            "enum_does_not_fit",
+            format!("{at}.enum"),
+            format!("{value} is not of the type that is demanded (YAML reads on, off, yes, no, y and n as booleans: quote them)"),
         ));
     }
     if let Some(step) = schema.multiple_of.as_ref().filter(|step| step.as_f64().is_some_and(|step| step <= 0.0)) {

@@ -112,6 +112,22 @@ fn spellings_of_a_schema() {
     }
 }
 
+/// In YAML as in JSON, a key may stand once: a second `secret: false` would otherwise undo the first.
+#[test]
+fn a_key_may_stand_once_in_yaml() {
+    for twice in [
+        "name: a\nrunner_type: python-script\nname: b\n",
+        "name: a\nrunner_type: python-script\nparameters:\n  p: {secret: true}\n  p: {}\n",
+        "name: a\nrunner_type: python-script\nparameters:\n  p: {secret: true, secret: false}\n",
+        "name: a\nrunner_type: python-script\nbolt: {noop: true, noop: false}\n",
+    ] {
+        assert!(serde_saphyr::from_str::<ActionFile>(twice).is_err(), "{twice}");
+    }
+    for vague in ["{secret: null}", "{secret: 1}", "{immutable: ~}"] {
+        assert!(serde_saphyr::from_str::<Schema>(vague).is_err(), "{vague}");
+    }
+}
+
 /// `(what stands under bolt or beside it, the code of the finding, where)`
 #[test]
 fn each_fault_of_an_action_has_its_finding() {
@@ -146,6 +162,11 @@ fn each_fault_of_an_action_has_its_finding() {
             "parameters.p.default",
         ),
         (json!({"parameters": {"p": {"enum": []}}}), "empty_enum", "parameters.p.enum"),
+        (
+            json!({"parameters": {"p": {"type": "string", "enum": ["up", true]}}}),
+            "enum_does_not_fit",
+            "parameters.p.enum",
+        ),
         (json!({"parameters": {"p": {"multipleOf": 0}}}), "impossible", "parameters.p.multipleOf"),
         (json!({"parameters": {"p": {"minimum": 2, "maximum": 1}}}), "impossible", "parameters.p"),
         (json!({"parameters": {"p": {"minLength": 2, "maxLength": 1}}}), "impossible", "parameters.p"),
