@@ -103,6 +103,7 @@ pub(crate) struct Run {
     deadline: Option<u64>,
     path: String,
     alone: bool,
+    held: Option<PathBuf>,
 }
 
 /// What became of it.
@@ -129,6 +130,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
         deadline: None,
         path: PATH.into(),
         alone: false,
+        held: None,
     }
 }
 
@@ -164,6 +166,12 @@ impl Run {
         self
     }
 
+    /// In such a namespace together with a process that holds `path` open.
+    pub(crate) fn beside_holder(mut self, path: &Path) -> Run {
+        self.held = Some(path.to_owned());
+        self.alone()
+    }
+
     /// Runs it to its end.
     pub(crate) fn go(self) -> Ended {
         let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
@@ -172,7 +180,7 @@ impl Run {
         let result = scratch.path().join("result");
         std::fs::write(&result, b"").unwrap();
         let script = self.directory.join("actions").join(self.action.entry_point.as_str());
-        let mut command = limited(&script, self.alone);
+        let mut command = limited(&script, self.alone, self.held.as_deref());
         command.args(&given.arguments).current_dir(&self.directory).env_clear();
         command.env("PATH", &self.path).env("HOME", "/nonexistent").env("USER", "nobody").env("LANG", "C.UTF-8");
         command.env("BOLT_NOOP", if self.noop { "1" } else { "0" }).env("BOLT_RESULT", &result);
@@ -220,13 +228,16 @@ impl Run {
 }
 
 /// The script under a memory limit and a last resort against hanging, as far as the host has the tools.
-fn limited(script: &Path, alone: bool) -> Command {
+fn limited(script: &Path, alone: bool, held: Option<&Path>) -> Command {
     let mut words: Vec<&str> = Vec::new();
     if Path::new("/usr/bin/timeout").exists() {
         words.extend(["/usr/bin/timeout", "120"]);
     }
     if alone {
         words.extend(ALONE);
+    }
+    if let Some(path) = held {
+        words.extend(["/bin/sh", "-c", r#"exec 9<"$1"; shift; "$@""#, "sh", path.to_str().unwrap()]);
     }
     if Path::new("/usr/bin/prlimit").exists() {
         words.extend(["/usr/bin/prlimit", ADDRESS_SPACE, "--nofile=1024"]);

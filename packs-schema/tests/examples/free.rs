@@ -90,6 +90,18 @@ fn where_every_process_is_seen_files_are_removed() {
 }
 
 #[test]
+fn where_every_process_is_seen_an_open_file_is_told_from_others() {
+    if !can_be_alone("where_every_process_is_seen_an_open_file_is_told_from_others") {
+        return;
+    }
+    let site = Site::new();
+    let (held, free) = (site.file("log/held.log", 64, 30), site.file("log/free.log", 64, 30));
+    let ended = site.free(json!({})).beside_holder(&held).go().well();
+    assert_eq!((length(&held), length(&free)), (Some(0), None));
+    assert_eq!((ended.result["truncated_files"].as_u64(), ended.result["removed"].as_u64()), (Some(1), Some(1)));
+}
+
+#[test]
 fn a_noop_changes_nothing_and_foretells_what_is_done() {
     let site = Site::new();
     let old = site.file("log/a.log", 64, 30);

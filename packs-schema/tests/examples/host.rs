@@ -1,6 +1,6 @@
 //! `linux.top_processes`, `sockets`, `memory_pressure` and `kernel_log`, on the host that the test runs on.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,18 +10,22 @@ use tempfile::TempDir;
 
 use crate::driver::{action, have};
 
+/// What a named process holds in memory, so that it is among the largest also on a busy host.
+const HELD: usize = 96 << 20;
+
 /// A process with a name of the test's choice, until it is dropped.
 struct Named(Child);
 
 impl Named {
     fn new(name: &str, directory: &Path) -> Named {
-        // The kernel names a process after the file that it executes.
+        // The kernel names a process after the file that it executes; tail keeps what it may have to print.
         let program = directory.join(name);
-        std::fs::copy("/bin/cat", &program).unwrap();
-        let mut child = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // Once it has answered, it is no longer the fork of this test.
-        child.stdin.as_mut().unwrap().write_all(b"ready\n").unwrap();
-        child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        std::fs::copy("/usr/bin/tail", &program).unwrap();
+        let bytes = HELD.to_string();
+        let mut child =
+            Command::new(&program).args(["-c", &bytes]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        // Once it has taken its input, all but what a pipe holds, it is no longer the fork of this test.
+        child.stdin.as_mut().unwrap().write_all(&vec![0; HELD]).unwrap();
         Named(child)
     }
 }
@@ -39,10 +43,11 @@ fn a_process_cannot_forge_output_by_its_name() {
     let named = Named::new("a) R 1\n\u{1b}[2J\"x", directory.path());
     let ended = action("linux.top_processes", json!({"top": 100, "seconds": 0.1, "arguments": true})).go().well();
     let rows = ended.result["by_memory"].as_array().unwrap();
-    let row = rows.iter().find(|r| r["pid"] == named.0.id()).unwrap_or_else(|| panic!("{rows:?}"));
+    let row = rows.iter().find(|r| r["pid"] == named.0.id()).expect("it is among the largest");
+    assert!(row["rss_bytes"].as_u64().unwrap() > HELD as u64 / 2, "{row}");
     assert_eq!(row["name"], "a) R 1\\x0a\\x1b[2J\"x");
     assert_eq!(row["ppid"], std::process::id(), "what follows the name is still read rightly");
-    assert!(row["arguments"].as_str().unwrap().ends_with("a) R 1\\x0a\\x1b[2J\"x"));
+    assert!(row["arguments"].as_str().unwrap().contains("a) R 1\\x0a\\x1b[2J\"x -c "));
 }
 
 #[test]
