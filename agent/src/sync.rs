@@ -39,8 +39,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 
 /// The whole of `bolt-agent sync`: one poll. 0 when it worked, also when a single pack failed.
 pub fn main(config_path: &Path) -> ExitCode {
-    // Has no effect when the process has a log already.
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+    crate::log::start();
     match run(config_path) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

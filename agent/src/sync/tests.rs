@@ -200,14 +200,15 @@ fn metadata_of_another_repository_stop_the_poll() {
 
 #[test]
 fn an_archive_that_is_not_the_signed_one_is_refused() {
-    let faults: [(&str, fn(Vec<u8>) -> Vec<u8>); 3] = [
-        ("", |mut bytes| {
+    type Fault = fn(Vec<u8>) -> Vec<u8>;
+    let faults: [(&str, Fault); 3] = [
+        ("Hash mismatch", |mut bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             bytes
         }),
-        ("", |bytes| bytes[..bytes.len() - 1].to_vec()),
-        ("", |bytes| [bytes, vec![0; 100_000]].concat()),
+        ("Hash mismatch", |bytes| bytes[..bytes.len() - 1].to_vec()),
+        ("Maximum size", |bytes| [bytes, vec![0; 100_000]].concat()),
     ];
     for (words, fault) in faults {
         let mut bench = Bench::active();
