@@ -13,8 +13,10 @@ mod fleet;
 mod interrupt;
 mod keep;
 mod packs;
+mod say;
 mod script;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::cli::failure::{Exit, Failure};
@@ -45,13 +47,13 @@ pub fn run(options: &DemoOptions) -> Result<Exit, Failure> {
         Ok(fleet) => {
             fleet.stop();
             place.remove()?;
-            println!("\nThe fleet is down and its directory is gone. To keep it: bolt demo --keep");
+            say::say("\nThe fleet is down and its directory is gone. To keep it: bolt demo --keep");
             Ok(Exit::Success)
         }
         // The fleet was dropped, and with it every process; the place goes when it is dropped.
         Err(failure) if interrupt.is_set() => {
             drop(failure);
-            eprintln!("\ninterrupted: the fleet is down");
+            let _ = writeln!(std::io::stderr(), "\ninterrupted: the fleet is down");
             Ok(Exit::Interrupted)
         }
         Err(failure) => Err(failure),

@@ -48,7 +48,8 @@ pub(crate) struct Group {
 pub(crate) struct Doors {
     /// The directory and its `cgroup.procs`.
     v2: Option<(File, File)>,
-    /// The `cgroup.procs` of each hierarchy.
+    /// The `tasks` of each hierarchy: a process that moves its only thread through it does not wait, as it would at
+    /// `cgroup.procs`, until every processor has passed a quiet moment (ten milliseconds).
     v1: Vec<File>,
 }
 
@@ -160,10 +161,10 @@ impl Group {
 
     /// Opens the ways in.
     pub(crate) fn doors(&self) -> io::Result<Doors> {
-        let door = |dir: &PathBuf| OpenOptions::new().write(true).open(dir.join("cgroup.procs"));
+        let door = |dir: &PathBuf, file: &str| OpenOptions::new().write(true).open(dir.join(file));
         Ok(Doors {
-            v2: self.v2.as_ref().map(|dir| Ok::<_, io::Error>((File::open(dir)?, door(dir)?))).transpose()?,
-            v1: self.v1.iter().map(|(_, dir)| door(dir)).collect::<io::Result<_>>()?,
+            v2: self.v2.as_ref().map(|dir| Ok::<_, io::Error>((File::open(dir)?, door(dir, "cgroup.procs")?))).transpose()?,
+            v1: self.v1.iter().map(|(_, dir)| door(dir, "tasks")).collect::<io::Result<_>>()?,
         })
     }
 

@@ -10,6 +10,7 @@ use packs_schema::name::{ChannelName, InstanceId, Principal};
 
 use super::interrupt::Interrupt;
 use super::packs;
+use super::say::say;
 use crate::cli::failure::{Exit, Failure};
 use crate::local::{AgentSpec, Caller, LocalAgent, LocalError, Site};
 use crate::pki::Validity;
@@ -47,19 +48,19 @@ pub(super) struct Fleet {
 
 /// Lays out, publishes, starts, and waits until each agent has synced.
 pub(super) fn start(directory: &Path, interrupt: &Interrupt) -> Result<Fleet, Failure> {
-    println!("Laying out a fleet in {}", directory.display());
+    say(&format!("Laying out a fleet in {}", directory.display()));
     let site = Site::create(directory).map_err(failure)?;
-    println!("  a certificate authority, and a TUF repository with keys for its four roles");
+    say("  a certificate authority, and a TUF repository with keys for its four roles");
     let sources = directory.join("packs");
     let prod = ChannelName::new("prod").expect("a valid name");
     for name in packs::unpack(&sources)? {
         interrupt.check()?;
         let published = site.publish(&sources.join(&name), &prod).map_err(failure)?;
-        println!("  built, signed and published {name} {} ({})", published.version, published.digest.short());
+        say(&format!("  built, signed and published {name} {} ({})", published.version, published.digest.short()));
     }
     let guest = Principal::new("spiffe://bolt.local/guest").expect("a valid principal");
     let guest = site.caller("guest", &guest, Validity::days(1)).map_err(failure)?;
-    println!("Starting six agents, each with its launcher, on loopback addresses");
+    say("Starting six agents, each with its launcher, on loopback addresses");
     let mut agents = Vec::new();
     for (index, (id, region, zone)) in INSTANCES.into_iter().enumerate() {
         let mut agent = LocalAgent::prepare(&site, &spec(&site, index, id, region, zone)?).map_err(failure)?;
@@ -70,7 +71,7 @@ pub(super) fn start(directory: &Path, interrupt: &Interrupt) -> Result<Fleet, Fa
         interrupt.check()?;
         agent.wait_ready().map_err(failure)?;
         let facts = agent.facts();
-        println!("  {} {:<10} {:<18} listening, synced, packs active", facts.id, facts.zone, agent.address());
+        say(&format!("  {} {:<10} {:<18} listening, synced, packs active", facts.id, facts.zone, agent.address()));
     }
     let client = site.write_client(&agents).map_err(failure)?;
     Ok(Fleet { site, agents, client, guest })
@@ -95,9 +96,8 @@ impl Fleet {
 fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result<AgentSpec, Failure> {
     let id = InstanceId::new(id).expect("a valid id");
     let data = site.agent_directory(&id).join("cassandra/data");
-    make_snapshots(site, &data).map_err(|e| {
-        Failure::new(Exit::Storage, format!("cannot write snapshots to {}: {e}", data.display()))
-    })?;
+    make_snapshots(site, &data)
+        .map_err(|e| Failure::new(Exit::Storage, format!("cannot write snapshots to {}: {e}", data.display())))?;
     let mut facts = Facts::of(id);
     facts.region = region.to_owned();
     facts.zone = zone.to_owned();
@@ -105,7 +105,8 @@ fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result
     facts.cluster = "users-main".to_owned();
     let mut spec = AgentSpec::new(facts);
     spec.address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1).expect("six agents")));
-    spec.pack_config = vec![("cassandra".to_owned(), format!("data_directories: [{:?}]\n", data.display().to_string()))];
+    spec.pack_config =
+        vec![("cassandra".to_owned(), format!("data_directories: [{:?}]\n", data.display().to_string()))];
     Ok(spec)
 }
 

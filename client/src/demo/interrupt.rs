@@ -1,4 +1,4 @@
-//! Ctrl-C, TERM and HUP as a flag, so that the demo ends in order wherever it stands.
+//! Ctrl-C, TERM, HUP and a reader that went away (PIPE) as a flag, so that the demo ends in order wherever it stands.
 
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
@@ -26,10 +26,10 @@ impl Interrupt {
             .spawn(move || {
                 runtime.block_on(async {
                     use tokio::signal::unix::{SignalKind, signal};
-                    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-                    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else { return };
+                    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::pipe()];
+                    let [Ok(mut int), Ok(mut term), Ok(mut hup), Ok(mut pipe)] = kinds.map(signal) else { return };
                     loop {
-                        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {}, _ = hup.recv() => {} }
+                        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {}, _ = hup.recv() => {}, _ = pipe.recv() => {} }
                         seen.store(true, Ordering::SeqCst);
                     }
                 });

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::DemoOptions;
+use super::say::say;
 use crate::cli::failure::{Exit, Failure};
 
 /// The file that says that a directory is a demo's, and which launchers serve it.
@@ -59,11 +60,11 @@ impl Place {
         fs::write(&mark, text).map_err(|e| storage("write", &mark, &e))?;
         self.remove = false;
         let shown = self.path.display();
-        println!("\nThe fleet stays up. Use it with:\n");
-        println!("  export BOLT_CLIENT_CONFIG={shown}/client.toml");
-        println!("  bolt actions");
-        println!("  bolt run linux.disk_usage --all");
-        println!("\nand stop it with:\n\n  bolt demo --stop {shown}");
+        say("\nThe fleet stays up. Use it with:\n");
+        say(&format!("  export BOLT_CLIENT_CONFIG={shown}/client.toml"));
+        say("  bolt actions");
+        say("  bolt run linux.disk_usage --all");
+        say(&format!("\nand stop it with:\n\n  bolt demo --stop {shown}"));
         Ok(())
     }
 }
@@ -79,9 +80,8 @@ impl Drop for Place {
 /// Ends the launchers that serve `directory`, and every execution; then removes it.
 pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
     let mark = directory.join(MARK);
-    let text = fs::read(&mark).map_err(|e| {
-        storage("read", &mark, &e).hint("give the directory that bolt demo --keep printed")
-    })?;
+    let text = fs::read(&mark)
+        .map_err(|e| storage("read", &mark, &e).hint("give the directory that bolt demo --keep printed"))?;
     let state: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| Failure::new(Exit::Storage, format!("{} is damaged: {e}", mark.display())))?;
     let pids = state["launchers"].as_array().cloned().unwrap_or_default();
@@ -97,7 +97,7 @@ pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
         crate::local::end_executions(&entry.path().join("state/exec"));
     }
     fs::remove_dir_all(directory).map_err(|e| storage("remove", directory, &e))?;
-    println!("The fleet is down and {} is gone.", directory.display());
+    say(&format!("The fleet is down and {} is gone.", directory.display()));
     Ok(Exit::Success)
 }
 

@@ -25,7 +25,8 @@ pub(super) fn unpack(directory: &Path) -> Result<Vec<String>, Failure> {
 }
 
 fn write(from: &Dir<'_>, root: &Path, to: &Path) -> Result<(), Failure> {
-    let fail = |path: &Path, e: std::io::Error| Failure::new(Exit::Storage, format!("cannot write {}: {e}", path.display()));
+    let fail =
+        |path: &Path, e: std::io::Error| Failure::new(Exit::Storage, format!("cannot write {}: {e}", path.display()));
     fs::create_dir_all(to).map_err(|e| fail(to, e))?;
     for file in from.files() {
         let relative = file.path().strip_prefix(root).expect("a file of the pack");

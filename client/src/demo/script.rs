@@ -9,6 +9,7 @@ use packs_schema::run::State;
 
 use super::fleet::Fleet;
 use super::interrupt::Interrupt;
+use super::say::say;
 use crate::cli::failure::{Exit, Failure};
 use crate::connection::Agent;
 use crate::inventory::Inventory;
@@ -28,7 +29,8 @@ pub(super) fn play(fleet: &Fleet, interrupt: &Interrupt) -> Result<(), Failure> 
     stage.bolt(Exit::Success, &["actions"])?;
 
     title("A diagnostic on all six at once; identical answers are grouped");
-    stage.bolt(Exit::Success, &["run", "linux.service_status", "service=cron", "--all", "--max-failures", "100%"]).or_else(|_| Ok(()))?;
+    let certificates = format!("paths={}", fleet.site.directory().join("pki").display());
+    stage.bolt(Exit::Success, &["run", "linux.certificate_expiry", &certificates, "--all"])?;
 
     title("A remediation, one zone after the other; first as a dry run on one instance");
     stage.bolt(Exit::Success, &["run", "cassandra.clear_snapshots", "older_than_days=7", "--noop", "--on", &first])?;
@@ -66,7 +68,7 @@ impl Stage<'_> {
     /// Runs `bolt` with `arguments` and shows it; it must end with `wanted`.
     fn bolt(&self, wanted: Exit, arguments: &[&str]) -> Result<(), Failure> {
         self.interrupt.check()?;
-        println!("\n$ bolt {}", arguments.join(" "));
+        say(&format!("\n$ bolt {}", arguments.join(" ")));
         let program = std::env::current_exe()
             .map_err(|e| Failure::new(Exit::Failed, format!("cannot find this program: {e}")))?;
         let mut child = Command::new(program)
@@ -98,7 +100,7 @@ impl Stage<'_> {
         };
         let execution = self.ask(async |agent| agent.create(&create, None, None).await)?;
         self.wait(&execution.id, |state| state != State::Queued)?;
-        println!("\n  started {action} in the background: {}", execution.id);
+        say(&format!("\n  started {action} in the background: {}", execution.id));
         Ok(execution.id)
     }
 
@@ -139,7 +141,7 @@ impl Stage<'_> {
 }
 
 fn title(text: &str) {
-    println!("\n== {text}");
+    say(&format!("\n== {text}"));
 }
 
 fn summary(fleet: &Fleet) {
@@ -148,7 +150,7 @@ fn summary(fleet: &Fleet) {
     } else {
         "Without root no limits could be set and no account changed: each execution says so under \"unenforced\"."
     };
-    println!(
+    say(&format!(
         "\n== Done\n\nSix agents synced signed packs and ran what was asked, over mutual TLS, with nothing in between.\n{capped}\n\n\
          To try next, with a fleet that stays up (bolt demo --keep):\n\n  \
          bolt run linux.disk_usage --where 'zone == \"us-east-1a\"'\n  \
@@ -156,5 +158,5 @@ fn summary(fleet: &Fleet) {
          bolt actions cassandra.clear_snapshots\n  \
          bolt pack new mypack && bolt pack test mypack hello\n  \
          bolt --help"
-    );
+    ));
 }
