@@ -81,7 +81,7 @@ impl Config {
     /// Reads the file that `flag`, the environment or the user's directory names; `overrides` count more.
     /// Without a file, the overrides are all there is; one that was named must exist.
     pub fn find(flag: Option<&Path>, overrides: Settings) -> Result<Config, ConfigError> {
-        let named = flag.map(Path::to_owned).or_else(|| std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from));
+        let named = flag.map(Path::to_owned).or_else(|| set(CONFIG_VARIABLE));
         let (path, must_exist) = match named {
             Some(path) => (Some(path), true),
             None => (default_path(), false),
@@ -147,9 +147,13 @@ impl Config {
 
 /// `$XDG_CONFIG_HOME/bolt/client.toml`, else `~/.config/bolt/client.toml`.
 pub fn default_path() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))?;
     Some(base.join("bolt/client.toml"))
+}
+
+/// An environment variable that is set, and not to nothing.
+fn set(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub enum PkiError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The authority's files are not what they should be.
-    #[error("{path} is not a certificate authority's: {source}", path = path.display())]
+    #[error("{path} is not a certificate authority's", path = path.display())]
     Load {
         /// Which file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum PkiError {
         source: rcgen::Error,
     },
     /// The certificate could not be signed.
-    #[error("cannot make a certificate for {subject}: {source}")]
+    #[error("cannot make a certificate for {subject}")]
     Issue {
         /// For whom.
         subject: String,

@@ -91,7 +91,7 @@ fn distance(a: &str, b: &str) -> usize {
 fn list(context: &Context, known: &BTreeMap<ActionRef, Vec<(String, ActionView)>>) {
     if context.json {
         let actions: Vec<_> =
-            known.iter().map(|(_, views)| json!({ "action": views[0].1, "instances": instances(views) })).collect();
+            known.values().map(|views| json!({ "action": views[0].1, "instances": instances(views) })).collect();
         println!("{}", show::json(&json!({ "actions": actions })));
         return;
     }
@@ -105,13 +105,25 @@ fn list(context: &Context, known: &BTreeMap<ActionRef, Vec<(String, ActionView)>
             let (action, version) = (&views[0].1.action, &views[0].1.version);
             let mixed = views.iter().any(|(_, view)| view.version != *version);
             let version = if mixed { "mixed".to_owned() } else { version.to_string() };
-            let first_line = action.description.trim().lines().next().unwrap_or_default();
+            let first = first_sentence(&action.description);
             let off = if action.enabled { "" } else { "(disabled) " };
-            let text = format!("{off}{}", visible(first_line));
+            let text = format!("{off}{}", visible(&first));
             vec![name.to_string(), action.class.to_string(), version, views.len().to_string(), text]
         })
         .collect();
     context.print_table(&["ACTION", "CLASS", "VERSION", "INSTANCES", "DESCRIPTION"], &rows);
+}
+
+/// The first sentence of a description, at most 90 characters of it.
+fn first_sentence(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    let sentence = line.split_once(". ").map_or(line, |(first, _)| first).trim_end_matches('.');
+    if sentence.chars().count() <= 90 {
+        return sentence.to_owned();
+    }
+    let mut cut: String = sentence.chars().take(89).collect();
+    cut.push('…');
+    cut
 }
 
 fn instances(views: &[(String, ActionView)]) -> Vec<&str> {

@@ -37,6 +37,9 @@ pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, 
         Ok(now) => now,
         Err(error) if matches!(&error.kind, Kind::Problem(p) if p.code == Code::AlreadyEnded) => {
             let ended = agent.execution(&execution.id, None).await.map_err(|e| failed(&e))?;
+            if !context.json {
+                eprintln!("it had ended already");
+            }
             report(&context, &ended);
             return Ok(Exit::Success);
         }
@@ -57,10 +60,8 @@ fn report(context: &Context, execution: &Execution) {
         return;
     }
     let left = match execution.leftovers {
-        Some(left) => format!(
-            ", {} left",
-            show::counted(left.after_subreaper as usize, "process").replace("processs", "processes")
-        ),
+        Some(left) if left.after_subreaper == 1 => ", 1 process left".to_owned(),
+        Some(left) => format!(", {} processes left", left.after_subreaper),
         None => String::new(),
     };
     let state = super::ps::state(execution);

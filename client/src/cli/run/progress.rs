@@ -13,6 +13,7 @@ pub(super) struct Progress<'a> {
     run: &'a Run,
     bar: Option<ProgressBar>,
     in_flight: BTreeMap<usize, Option<ExecutionId>>,
+    ended: usize,
     failed: usize,
 }
 
@@ -26,7 +27,7 @@ impl Progress<'_> {
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
             bar
         });
-        Progress { run, bar, in_flight: BTreeMap::new(), failed: 0 }
+        Progress { run, bar, in_flight: BTreeMap::new(), ended: 0, failed: 0 }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -44,6 +45,7 @@ impl Progress<'_> {
             }
             Event::Ended { target, state, succeeded } => {
                 self.in_flight.remove(target);
+                self.ended += 1;
                 self.failed += usize::from(!succeeded);
                 if let Some(bar) = &self.bar {
                     bar.inc(1);
@@ -53,9 +55,10 @@ impl Progress<'_> {
                     self.line(&line);
                 }
             }
-            Event::BudgetExceeded { failures, budget } => {
+            Event::BudgetExceeded { failures, budget } if self.is_more_to_start() => {
                 self.line(&format!("{failures} failed and {budget} may: nothing more is started"));
             }
+            Event::BudgetExceeded { .. } => {}
             Event::Stopping { in_flight } => self.stopping(*in_flight),
         }
         self.message();
@@ -111,6 +114,10 @@ impl Progress<'_> {
             let failed = if self.failed > 0 { format!("{} failed, ", self.failed) } else { String::new() };
             bar.set_message(format!("{failed}{} in flight: {}", self.in_flight.len(), ids.join(", ")));
         }
+    }
+
+    fn is_more_to_start(&self) -> bool {
+        self.ended + self.in_flight.len() < self.run.targets.len()
     }
 
     fn id(&self, target: usize) -> &str {

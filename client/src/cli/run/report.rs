@@ -155,7 +155,8 @@ fn summary(run: &Run, report: &Report, took: Duration) -> String {
     let counts: Vec<String> = counts(report).iter().map(|(state, count)| format!("{count} {state}")).collect();
     let total = show::counted(report.endings.len(), "instance");
     let mut text = format!("-- {total} in {}: {}", when::lasted(took), counts.join(", "));
-    match report.stopped {
+    let more = report.endings.iter().any(|ending| matches!(ending, Ending::NotStarted));
+    match report.stopped.filter(|_| more) {
         Some(Stopped::Budget) => text.push_str(&format!("; stopped, since {}", Stopped::Budget)),
         Some(Stopped::Asked) => text.push_str("; interrupted"),
         None => {}
