@@ -87,6 +87,7 @@ fn corners() {
         (json!({"minimum": 9_007_199_254_740_993_u64}), json!(9_007_199_254_740_992_u64), false),
         (json!({"minimum": 3, "exclusiveMinimum": true}), json!(3.0), false),
         (json!({"minimum": 0}), json!(-0.0), true),
+        (json!({"minimum": 0.0}), json!(-0.0), true),
         (json!({"maximum": 3, "exclusiveMaximum": true}), json!(2.9999), true),
         (json!({"uniqueItems": true}), json!([1, 1.0]), false),
         (json!({"uniqueItems": true}), json!([1, true]), true),
