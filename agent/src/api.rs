@@ -21,6 +21,9 @@ mod router;
 mod routes;
 pub(crate) mod tls;
 
+#[cfg(test)]
+pub(crate) use openapi::document as openapi_document;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

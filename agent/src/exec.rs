@@ -240,7 +240,7 @@ impl Exec {
         tokio::spawn(async move {
             match exec.launcher.ask(Ask::Start(start)).await {
                 Ok(Outcome::Done) => {}
-                Ok(Outcome::Refused { code: Refusal::AlreadyStarted, .. }) => exec.reconcile(&id).await,
+                Ok(Outcome::Refused { code: Refusal::AlreadyStarted, .. }) => exec.reconcile(&id),
                 Ok(Outcome::Refused { code, message }) => {
                     tracing::warn!(execution = %id, ?code, message, "the launcher refused to start it");
                     exec.abort(&id, State::Error, message);
@@ -255,7 +255,7 @@ impl Exec {
     }
 
     /// Reads an execution's directory and takes over what it says.
-    async fn reconcile(self: &Arc<Self>, id: &ExecutionId) {
+    fn reconcile(self: &Arc<Self>, id: &ExecutionId) {
         if !self.lock().live.contains_key(id) {
             return;
         }
@@ -268,11 +268,18 @@ impl Exec {
             self.settle(id, Change::Started(started));
         }
         if found.lock == Lock::Free {
-            self.clean_up(id).await;
-            match evidence(&self.directory(id)).exit.good() {
-                Some(exit) => self.settle(id, Change::Ended(Box::new(exit))),
-                None => self.abort(id, State::Lost, "its shim was killed".to_owned()),
-            }
+            // Cleaning up may take its time; other executions do not wait for it.
+            let (exec, id) = (self.clone(), id.clone());
+            tokio::spawn(async move { exec.bury(&id).await });
+        }
+    }
+
+    /// Ends an execution whose shim has gone without a word.
+    async fn bury(self: &Arc<Self>, id: &ExecutionId) {
+        self.clean_up(id).await;
+        match evidence(&self.directory(id)).exit.good() {
+            Some(exit) => self.settle(id, Change::Ended(Box::new(exit))),
+            None => self.abort(id, State::Lost, "its shim was killed".to_owned()),
         }
     }
 
@@ -409,7 +416,7 @@ impl Exec {
         self.lock().board.adopt_running(&id, &claim);
         self.track(record, None)?;
         // It may have ended between the look and the watch.
-        self.reconcile(&id).await;
+        self.reconcile(&id);
         Ok(())
     }
 

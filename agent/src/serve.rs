@@ -10,6 +10,8 @@
 //! launcher closes its end, the process ends with status 1.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -171,7 +173,7 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     if let Err(error) = serving.await {
         tracing::error!(%error, "serving ended early");
     }
-    history.close();
+    history.close().await;
     state.remove_address();
     Ok(ended)
 }

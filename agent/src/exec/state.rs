@@ -76,3 +76,55 @@ fn step(record: &mut Execution, to: State, at_ms: u64, through: &mut Vec<(State,
     through.push((to, at_ms));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use packs_schema::run::FORMAT;
+    use serde_json::json;
+
+    fn record() -> Execution {
+        serde_json::from_value(json!({
+            "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "instance": "i-1", "action": "linux.a", "version": "1.0.0",
+            "digest": "a".repeat(64), "state": "queued", "parameters": {}, "noop": false,
+            "principal": "spiffe://x/ann", "created_at_ms": 1,
+        }))
+        .unwrap()
+    }
+
+    fn exit(state: State) -> Change {
+        let exit = json!({
+            "format": FORMAT, "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "state": state, "started_at_ms": 5,
+            "ended_at_ms": 9, "duration_ms": 4, "usage": {"user_us": 1, "system_us": 2},
+            "stdout": {"written_bytes": 0, "dropped_bytes": 0}, "stderr": {"written_bytes": 0, "dropped_bytes": 0},
+            "unenforced": [],
+        });
+        Change::Ended(Box::new(serde_json::from_value(exit).unwrap()))
+    }
+
+    #[test]
+    fn an_end_that_comes_before_the_start_was_seen_goes_through_running() {
+        let mut seen = record();
+        let through = advance(&mut seen, exit(State::Succeeded)).unwrap();
+        assert_eq!(through, [(State::Running, 5), (State::Succeeded, 9)]);
+        assert_eq!((seen.state, seen.started_at_ms, seen.ended_at_ms), (State::Succeeded, Some(5), Some(9)));
+    }
+
+    #[test]
+    fn what_has_ended_never_changes_again() {
+        let mut seen = record();
+        advance(&mut seen, exit(State::Failed)).unwrap();
+        let before = seen.clone();
+        assert!(advance(&mut seen, exit(State::Succeeded)).is_err());
+        let abort = Change::Aborted { state: State::Lost, reason: String::new(), at_ms: 10 };
+        assert!(advance(&mut seen, abort).is_err());
+        assert_eq!(seen, before);
+    }
+
+    #[test]
+    fn an_exit_record_that_is_not_an_end_is_refused() {
+        let mut seen = record();
+        assert!(advance(&mut seen, exit(State::Running)).is_err());
+        assert_eq!(seen, record());
+    }
+}

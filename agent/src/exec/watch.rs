@@ -85,7 +85,7 @@ pub(super) async fn run(inotify: Inotify, exec: Arc<Exec>) -> io::Result<()> {
             tracing::warn!("events of execution directories were lost; looking at all of them");
             for id in exec.live_ids() {
                 exec.stir(&id);
-                exec.reconcile(&id).await;
+                exec.reconcile(&id);
             }
             continue;
         };
@@ -94,7 +94,7 @@ pub(super) async fn run(inotify: Inotify, exec: Arc<Exec>) -> io::Result<()> {
                 exec.stir(&id);
             }
             if what.state {
-                exec.reconcile(&id).await;
+                exec.reconcile(&id);
             }
         }
     }
