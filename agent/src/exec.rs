@@ -8,8 +8,8 @@
 //!  waiters, followers ◀── settle ◀── reconcile ◀── inotify: started, exit, lock
 //! ```
 //!
-//! Every change of state goes through [`state`], is written to the history, and only then shown. An
-//! execution that has not ended stands in [`Core::live`]; what has ended is the history's. Nothing
+//! Every change of state goes through `state`, is written to the history, and only then shown. An
+//! execution that has not ended stands in `Core::live`; what has ended is the history's. Nothing
 //! here signals a process: the launcher is asked to.
 
 mod admission;

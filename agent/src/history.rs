@@ -350,7 +350,7 @@ mod tests {
         let first = record(1, "linux.a", "spiffe://x/ann");
         assert_eq!(history.insert(first.clone(), None).await.unwrap(), Inserted::New);
         assert_eq!(history.get(&first.id).await.unwrap(), Some(first.clone()));
-        assert_eq!(history.unfinished().await.unwrap(), [first.clone()]);
+        assert_eq!(history.unfinished().await.unwrap(), std::slice::from_ref(&first));
         let end = ended(first.clone());
         let changes = vec![(State::Running, 2_000), (State::Succeeded, 2_010)];
         assert_eq!(history.update(end.clone(), changes.clone()).await.unwrap(), Inserted::New);
