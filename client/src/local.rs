@@ -18,9 +18,9 @@ mod site;
 use std::io;
 use std::path::PathBuf;
 
+pub use crate::repo::Published;
 pub(crate) use agent::end_executions;
 pub use agent::{AgentSpec, LocalAgent};
-pub use crate::repo::Published;
 pub use site::{Caller, OPERATOR, Site};
 
 /// What goes wrong while a fleet is laid out or started.

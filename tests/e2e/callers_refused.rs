@@ -31,7 +31,7 @@ async fn a_certificate_of_another_authority() {
     let other = Authority::create("another authority").unwrap();
     let issued = other.issue_client(&Principal::new(bolt_client::local::OPERATOR).unwrap(), Validity::days(1)).unwrap();
     let (certificate, key) = issued.write(&world.scratch("other"), "operator").unwrap();
-    must_not_connect(&world, Some(&Caller { certificate, key }), "alert").await;
+    must_not_connect(&world, Some(&Caller { certificate, key }), "UnknownCA").await;
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn an_instance_certificate_as_a_caller() {
     let id = packs_schema::name::InstanceId::new("i-9").unwrap();
     let issued = world.site.authority().issue_instance(&id, Validity::days(1)).unwrap();
     let (certificate, key) = issued.write(&world.scratch("instance"), "i-9").unwrap();
-    must_not_connect(&world, Some(&Caller { certificate, key }), "alert").await;
+    must_not_connect(&world, Some(&Caller { certificate, key }), "UnsupportedCertificate").await;
 }
 
 #[tokio::test]

@@ -24,7 +24,12 @@ pub(crate) async fn start(world: &World, agent: &LocalAgent, action: &str, param
 }
 
 /// Starts `action`, which must be accepted.
-pub(crate) async fn started(world: &World, agent: &LocalAgent, action: &str, parameters: serde_json::Value) -> Execution {
+pub(crate) async fn started(
+    world: &World,
+    agent: &LocalAgent,
+    action: &str,
+    parameters: serde_json::Value,
+) -> Execution {
     let answer = start(world, agent, action, parameters).await;
     assert_eq!(answer.status, 202, "{}", answer.text());
     answer.json()

@@ -20,10 +20,26 @@ fn it_shows_everything_and_leaves_nothing() {
     binaries();
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().join("fleet");
-    let output = Command::new(binary("bolt").unwrap()).arg("demo").arg("--directory").arg(&directory).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(binary("bolt").unwrap())
+        .arg("demo")
+        .arg("--directory")
+        .arg(&directory)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    for word in ["us-east-1a", "eu-west-1a", "6 instances", "succeeded", "killed", "timed_out", "forbidden", "bytes_reclaimed", "second 2 of"] {
+    for word in [
+        "us-east-1a",
+        "eu-west-1a",
+        "6 instances",
+        "succeeded",
+        "killed",
+        "timed_out",
+        "forbidden",
+        "bytes_reclaimed",
+        "second 2 of",
+    ] {
         assert!(said.contains(word), "{word:?} is not in:\n{said}");
     }
     assert!(!directory.exists());
@@ -60,7 +76,9 @@ fn a_kept_fleet_is_used_and_stopped() {
     binaries();
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().join("fleet");
-    let bolt = |arguments: &[&str]| Command::new(binary("bolt").unwrap()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let bolt = |arguments: &[&str]| {
+        Command::new(binary("bolt").unwrap()).args(arguments).stdin(Stdio::null()).output().unwrap()
+    };
     let shown = directory.display().to_string();
     assert!(bolt(&["demo", "--keep", "--directory", &shown]).status.success());
     let config = format!("{shown}/client.toml");

@@ -75,7 +75,7 @@ async fn an_entry_point_that_is_not_executable() {
     let agent = world.agent();
     let path = active(&agent).join("actions/hello.sh");
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    must_not_start(&world, &agent, "execut").await;
+    must_not_start(&world, &agent, "run bit").await;
 }
 
 #[tokio::test]
@@ -134,8 +134,8 @@ async fn no_limits_where_they_are_required() {
     let world = World::with_probe();
     let mut spec = spec("i-1").set("execution", "require_limits", true);
     if is_root() {
-        // Root on this host can cap; a cgroup that is not there takes that away.
-        spec = spec.set("execution", "cgroup", "/no/such/bolt/cgroup");
+        // Root on this host can cap; a place where none can be made takes that away.
+        spec = spec.set("execution", "cgroup", "cgroup.procs/none");
     }
     let agent = world.start(&spec);
     must_not_start(&world, &agent, "require_limits").await;

@@ -4,8 +4,8 @@
 
 mod calls;
 
-mod configuration_refused;
 mod callers_refused;
+mod configuration_refused;
 mod demo;
 mod executions_refused;
 mod packs_refused;

@@ -14,7 +14,8 @@ use crate::calls::{ended, has_output, operator, started, stdout, until};
 fn child(launcher: u32, word: &str) -> Option<i32> {
     let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).ok()?;
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("bolt-agent") && c.contains(word))
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|c| c.contains("bolt-agent") && c.contains(word))
     })
 }
 

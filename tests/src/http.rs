@@ -39,7 +39,11 @@ impl Answer {
 
     /// The body as a problem; its status and media type must be the answer's.
     pub fn problem(&self) -> Problem {
-        assert_eq!(self.headers.get(CONTENT_TYPE).map(|v| v.as_bytes()), Some(&b"application/problem+json"[..]), "{self:?}");
+        assert_eq!(
+            self.headers.get(CONTENT_TYPE).map(|v| v.as_bytes()),
+            Some(&b"application/problem+json"[..]),
+            "{self:?}"
+        );
         let problem: Problem = self.json();
         assert_eq!(problem.status, self.status.as_u16(), "{problem:?}");
         problem
@@ -116,7 +120,9 @@ pub async fn send_with(
         Ok(response) => response,
         Err(e) => {
             // In TLS 1.3 a refused client certificate shows at the first read.
-            let why = connection.await.map_or_else(|e| text(&e), |ended| ended.map_or_else(|e| format!("{e:?}"), |()| text(&e)));
+            let why = connection
+                .await
+                .map_or_else(|e| text(&e), |ended| ended.map_or_else(|e| format!("{e:?}"), |()| text(&e)));
             return Err(why);
         }
     };

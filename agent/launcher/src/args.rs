@@ -39,7 +39,7 @@ pub(crate) enum ArgsError {
     Nothing,
     #[error("{0:?} is not an argument of bolt-launch; see bolt-launch --help")]
     Unknown(OsString),
-    #[error("--config must be given, with a path: bolt-launch serve --config /etc/bolt/agent.toml")]
+    #[error("--config must be given, with a path; usage: bolt-launch serve --config /etc/bolt/agent.toml")]
     NoConfig,
 }
 

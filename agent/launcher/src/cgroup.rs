@@ -163,7 +163,11 @@ impl Group {
     pub(crate) fn doors(&self) -> io::Result<Doors> {
         let door = |dir: &PathBuf, file: &str| OpenOptions::new().write(true).open(dir.join(file));
         Ok(Doors {
-            v2: self.v2.as_ref().map(|dir| Ok::<_, io::Error>((File::open(dir)?, door(dir, "cgroup.procs")?))).transpose()?,
+            v2: self
+                .v2
+                .as_ref()
+                .map(|dir| Ok::<_, io::Error>((File::open(dir)?, door(dir, "cgroup.procs")?)))
+                .transpose()?,
             v1: self.v1.iter().map(|(_, dir)| door(dir, "tasks")).collect::<io::Result<_>>()?,
         })
     }

@@ -78,7 +78,7 @@ pub(crate) enum HostError {
          by group or others; correct it, or name another under [paths]"
     )]
     NotOurs { what: &'static str, path: PathBuf, owner: u32, mode: u32, wanted: u32 },
-    #[error("another launcher serves {0:?}: stop it, or name another directory under paths.runtime")]
+    #[error("{0:?} is in use by another launcher: stop it, or name another directory under paths.runtime")]
     InUse(PathBuf),
     #[error("{0} in {1:?} cannot be written")]
     Write(&'static str, PathBuf, #[source] io::Error),

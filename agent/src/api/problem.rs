@@ -28,8 +28,8 @@ pub(super) enum ApiError {
     Unauthenticated(String),
     #[error("{0}")]
     Forbidden(String),
-    #[error("there is no such resource; GET /v1/openapi.json lists what there is")]
-    NotFound,
+    #[error("there is no resource {0}; GET /v1/openapi.json lists what there is")]
+    NotFound(String),
     #[error("the instance has no pack {0}; GET /v1/packs lists those it has")]
     UnknownPack(PackName),
     #[error("the instance has no action {0}; GET /v1/actions lists those it has")]
@@ -77,7 +77,7 @@ impl ApiError {
             ApiError::InvalidBody(_) => (Code::InvalidBody, true),
             ApiError::Unauthenticated(_) => (Code::Unauthenticated, true),
             ApiError::Forbidden(_) => (Code::Forbidden, true),
-            ApiError::NotFound => (Code::NotFound, true),
+            ApiError::NotFound(_) => (Code::NotFound, true),
             ApiError::UnknownPack(_) => (Code::UnknownPack, true),
             ApiError::UnknownAction(_) => (Code::UnknownAction, true),
             ApiError::UnknownExecution(_) => (Code::UnknownExecution, true),

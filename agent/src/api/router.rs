@@ -69,7 +69,7 @@ async fn route(
     let result = match found {
         Found::Route(route, segment) => enter(app, principal, route, segment, request).await,
         Found::OtherMethods(methods) => Err(ApiError::MethodNotAllowed(methods)),
-        Found::Nothing => Err(ApiError::NotFound),
+        Found::Nothing => Err(ApiError::NotFound(path.chars().take(200).collect())),
     };
     (name, result)
 }

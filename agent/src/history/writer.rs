@@ -1,8 +1,8 @@
 //! The writer thread: everything that waits is committed at once, so that many callers share one fsync.
 //!
-//! New executions are committed with `synchronous = FULL`: the 202 says that they are on disk. What
-//! happens to them later is committed without waiting for the disk, because the execution's
-//! directory says it as well: after a power cut recovery reads it from there again.
+//! New executions and ends are committed with `synchronous = FULL`: the 202 says that the one is on
+//! disk, and an end that was told is never told otherwise; the shim does not wait for the disk with its record.
+//! What lies between is committed without waiting: a power cut interrupts it anyway.
 
 use packs_schema::rest::Execution;
 use packs_schema::run::State;
@@ -37,7 +37,11 @@ impl Write {
     }
 
     fn must_last(&self) -> bool {
-        matches!(self, Write::Insert { .. })
+        match self {
+            Write::Insert { .. } => true,
+            Write::Update { changes, .. } => changes.iter().any(|(state, _)| state.is_terminal()),
+            Write::Sweep { .. } => false,
+        }
     }
 }
 

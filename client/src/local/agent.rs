@@ -82,7 +82,8 @@ impl LocalAgent {
         let issued = site.authority().issue_instance(&spec.facts.id, Validity::days(30))?;
         let (_, key) = issued.write(&directory.join("etc/tls"), "agent")?;
         if let Some(accounts) = site.accounts() {
-            std::os::unix::fs::chown(&key, Some(accounts.api), Some(accounts.api)).map_err(file_error("chown", &key))?;
+            std::os::unix::fs::chown(&key, Some(accounts.api), Some(accounts.api))
+                .map_err(file_error("chown", &key))?;
         }
         copy(&site.ca(), &directory.join("etc/tls/ca.pem"))?;
         copy(&site.repository().join("metadata/1.root.json"), &directory.join("etc/root.json"))?;
@@ -110,8 +111,7 @@ impl LocalAgent {
     pub fn launch(&mut self) -> Result<(), LocalError> {
         let program = binary("bolt-launch")?;
         let log = self.log();
-        let log_file =
-            fs::File::options().create(true).append(true).open(&log).map_err(file_error("write", &log))?;
+        let log_file = fs::File::options().create(true).append(true).open(&log).map_err(file_error("write", &log))?;
         let address = self.state().join("api.address");
         match fs::remove_file(&address) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(file_error("remove", address)(e)),

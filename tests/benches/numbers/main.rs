@@ -37,9 +37,11 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let world = World::empty();
     let sleep = "bolt: {class: diagnostic, grace: 100ms}";
-    let pack = PackSource::new("bench", "1.0.0")
-        .action("nothing", "bolt: {class: diagnostic}", NOTHING)
-        .action("sleep", sleep, "#!/bin/sh\nexec sleep 600\n");
+    let pack = PackSource::new("bench", "1.0.0").action("nothing", "bolt: {class: diagnostic}", NOTHING).action(
+        "sleep",
+        sleep,
+        "#!/bin/sh\nexec sleep 600\n",
+    );
     world.publish(&pack);
     let agent = world.start(&spec("i-1").set("execution", "max_running", 64));
     let caller = Caller::new(&world, &agent);
@@ -151,7 +153,8 @@ impl Caller {
         world.bolt(&[agent]);
         let operator = world.site.operator();
         let inventory = Inventory::load(&world.path().join("inventory.toml")).expect("the inventory reads");
-        let identity = Identity::load(&operator.certificate, &operator.key, &world.site.ca()).expect("the identity reads");
+        let identity =
+            Identity::load(&operator.certificate, &operator.key, &world.site.ca()).expect("the identity reads");
         Caller { inventory, identity }
     }
 

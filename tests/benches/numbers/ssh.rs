@@ -28,7 +28,8 @@ impl Sshd {
         fs::create_dir_all("/run/sshd")?;
         for name in ["host", "user"] {
             let path = directory.join(name);
-            let status = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status()?;
+            let status =
+                Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status()?;
             assert!(status.success(), "ssh-keygen failed");
         }
         fs::copy(directory.join("user.pub"), directory.join("authorized_keys"))?;
@@ -38,7 +39,11 @@ impl Sshd {
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {shown}/host\nAuthorizedKeysFile {shown}/authorized_keys\n\
              PidFile none\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxSessions 100\n"
         );
-        config += if tuned { "UsePAM no\nUseDNS no\nPrintMotd no\nKexAlgorithms curve25519-sha256\n" } else { "UsePAM yes\n" };
+        config += if tuned {
+            "UsePAM no\nUseDNS no\nPrintMotd no\nKexAlgorithms curve25519-sha256\n"
+        } else {
+            "UsePAM yes\n"
+        };
         let path = directory.join("sshd_config");
         fs::write(&path, config)?;
         let server = Command::new(program).args(["-D", "-e", "-f"]).arg(&path).stderr(Stdio::null()).spawn()?;

@@ -16,6 +16,8 @@ use crate::{log, sys};
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long one that has closed its socket may take to end: it says why, and closes its history.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Having run so long, it counts as healthy: the next pause is the shortest again.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -30,6 +32,8 @@ struct Running {
     since: Instant,
     /// Gone when its socket was closed: then only its end is awaited.
     client: Option<Client>,
+    /// When it is killed, if it has not ended by then.
+    until: Option<Instant>,
 }
 
 impl AgentProcess {
@@ -39,13 +43,23 @@ impl AgentProcess {
 
     /// Starts it when it is time.
     pub(super) fn tick(&mut self, host: &Host, binary: &Binary, now: Instant) {
-        if self.running.is_some() || now < self.next {
+        if let Some(running) = &mut self.running {
+            if running.until.take_if(|until| *until <= now).is_some() {
+                log::warn(
+                    "api is killed",
+                    &[("pid", &running.pid), ("reason", &"it closed its socket and did not end")],
+                );
+                let _ = kill(running.pid, Signal::SIGKILL);
+            }
+            return;
+        }
+        if now < self.next {
             return;
         }
         match start(host, binary) {
             Ok((pid, client)) => {
                 log::info("api started", &[("pid", &pid)]);
-                self.running = Some(Running { pid, since: now, client: Some(client) });
+                self.running = Some(Running { pid, since: now, client: Some(client), until: None });
             }
             Err(reason) => {
                 log::warn("api cannot be started", &[("reason", &reason), ("pause_ms", &self.pause.as_millis())]);
@@ -56,7 +70,7 @@ impl AgentProcess {
 
     /// When [`tick`](Self::tick) has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.running.is_none().then_some(self.next)
+        self.running.as_ref().map_or(Some(self.next), |running| running.until)
     }
 
     pub(super) fn client(&self) -> Option<&Client> {
@@ -67,14 +81,18 @@ impl AgentProcess {
     pub(super) fn take(&mut self, host: &Host, sync: &mut bool) {
         let Some(running) = &mut self.running else { return };
         let Some(client) = &mut running.client else { return };
-        let why = match client.take(host, sync) {
-            Ok(()) => return,
-            Err(Gone::Closed) => "it closed its socket".to_owned(),
-            Err(Gone::Broken(why)) => why,
-        };
-        log::warn("api is ended", &[("pid", &running.pid), ("reason", &why)]);
-        running.client = None;
-        let _ = kill(running.pid, Signal::SIGKILL);
+        match client.take(host, sync) {
+            Ok(()) => {}
+            Err(Gone::Closed) => {
+                running.client = None;
+                running.until = Some(Instant::now() + LAST_WORDS);
+            }
+            Err(Gone::Broken(why)) => {
+                log::warn("api is killed", &[("pid", &running.pid), ("reason", &why)]);
+                running.client = None;
+                let _ = kill(running.pid, Signal::SIGKILL);
+            }
+        }
     }
 
     /// True if it was the api that ended.
@@ -100,6 +118,7 @@ impl AgentProcess {
     pub(super) fn hang_up(&mut self) {
         if let Some(running) = &mut self.running {
             running.client = None;
+            running.until = None;
         }
     }
 
