@@ -7,7 +7,8 @@
 //!         .bolt/manifest.json               Manifest: what every file must be
 //!         .bolt/actions/<action>.json       Action: the checked definition
 //!     <pack>/current -> <version>-<digest12>
-//!     <pack>/config.json                    per-site configuration, checked (an object)
+//!     <pack>/config.json                    per-site configuration, checked (an object): what is not secret
+//!     <pack>/config.secret.json             what of it is secret (an object), for the launcher's eyes only
 //!     .staging/ .tuf/                       the sync's own
 //!     .status.json                          rest::SyncStatus
 //! ```
@@ -29,10 +30,15 @@ pub const MANIFEST: &str = "manifest.json";
 pub const ACTIONS: &str = "actions";
 /// The link to the active version, in the pack's directory.
 pub const CURRENT: &str = "current";
-/// The per-site configuration, in the pack's directory.
+/// The per-site configuration, in the pack's directory, without what is secret.
 pub const CONFIG: &str = "config.json";
+/// What is secret of the per-site configuration, in the pack's directory.
+pub const CONFIG_SECRETS: &str = "config.secret.json";
 /// The sync's report, in the store.
 pub const STATUS: &str = ".status.json";
+
+/// The launcher's report of how the last sync process ended, a [`SyncEnd`](crate::rest::SyncEnd), in the runtime directory.
+pub const SYNC_END: &str = "sync.json";
 
 /// The name of a version's directory.
 pub fn version_directory(version: &PackVersion, digest: &Digest) -> String {

@@ -19,7 +19,8 @@ use nix::fcntl::OFlag;
 use nix::unistd::{Pid, fchown};
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::param::bind::bind;
-use packs_schema::param::deliver::{Delivery, deliver};
+use packs_schema::param::deliver::{CONFIG_KEY, Delivery, deliver};
+use serde_json::{Map, Value};
 
 use crate::account::Account;
 use crate::cgroup::{self, Group, Missing};
@@ -62,7 +63,10 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     let (account, run_as_missing) = account::choose(host, action.run_as.as_ref())?;
     let timeout = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
     let result = host.config.paths.runtime.join(start.execution.as_str()).join(RESULT);
-    let delivery = deliver(&action.parameters, &bound);
+    let mut delivery = deliver(&action.parameters, &bound);
+    if !found.config_secrets.is_empty() {
+        delivery.stdin = with_config(bound.values(), &found);
+    }
     let given = environment::Given { host, start, account: &account, config: &found.config, result: &result, timeout };
     let environment = environment::build(&given, &delivery)?;
     let program = program(&found, &delivery, environment, account.clone(), host.root)?;
@@ -106,6 +110,16 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             refuse(Refusal::Resources, format!("no process can be made: {e}"))
         }
     }
+}
+
+/// Standard input of an action whose pack has secrets in its configuration: there it stands whole, beside the parameters.
+fn with_config(parameters: &Map<String, Value>, found: &store::Found) -> Vec<u8> {
+    let whole: Map<String, Value> = found.config.clone().into_iter().chain(found.config_secrets.clone()).collect();
+    let mut object = parameters.clone();
+    object.insert(CONFIG_KEY.to_owned(), Value::Object(whole));
+    let mut stdin = serde_json::to_vec(&object).expect("a JSON map serialises");
+    stdin.push(b'\n');
+    stdin
 }
 
 /// What an execution needs outside its own directory.

@@ -1,11 +1,13 @@
 //! Per-site configuration of a pack: `<pack_config>/<pack>.yaml`, checked against the active version's
-//! `config.schema.yaml`, with its defaults, as `config.json` in the pack's directory.
+//! `config.schema.yaml`, with its defaults, as `config.json` in the pack's directory; what is secret of it stands in
+//! `config.secret.json`, which only the launcher, being root, need read.
 
 use std::path::Path;
 
 use packs_schema::config::Config;
 use packs_schema::contents::{CONFIG_SCHEMA_FILE, MAX_YAML};
 use packs_schema::name::PackName;
+use packs_schema::param::deliver::part_secrets;
 use packs_schema::param::{Parameters, bind};
 use packs_schema::store;
 use serde_json::{Map, Value};
@@ -14,29 +16,37 @@ use super::error::{PackFailure, Step};
 use super::store::Store;
 use super::{check, disk, yaml};
 
-/// The largest `config.json`, in bytes: what the launcher reads.
+/// The largest of the two files, in bytes: what the launcher reads.
 const MAX_CONFIG: usize = 64 << 10;
 
 /// Brings `config.json` up to date with the site's file and the active version in `directory`. When the file does not
-/// fit, the old `config.json` stays.
+/// fit, the old files stay.
 pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory: &Path) -> Result<(), PackFailure> {
     let fail = |message: String| PackFailure::new(Step::Check, message);
     let schema = check::config_schema(directory).map_err(|e| fail(format!("{CONFIG_SCHEMA_FILE}: {e}")))?;
     let path = config.paths.pack_config.join(format!("{pack}.yaml"));
     let given = disk::read_if_there(&path, MAX_YAML).map_err(PackFailure::file(Step::Check, "read", &path))?;
-    let target = store.pack(pack).join(store::CONFIG);
-    if schema.is_empty() && given.is_none() {
-        return disk::remove_if_there(&target).map_err(PackFailure::file(Step::Check, "remove", &target));
+    let values = match &given {
+        None if schema.is_empty() => None,
+        _ => Some(values(&schema, given.as_deref()).map_err(|e| fail(format!("{}: {e}", path.display())))?),
+    };
+    let (open, secret) = values.as_ref().map(|values| part_secrets(&schema, values)).unzip();
+    // What has become secret leaves the open file before anything else happens.
+    let secret = secret.filter(|secret| !secret.is_empty());
+    for (name, part, mode) in [(store::CONFIG, open, 0o644), (store::CONFIG_SECRETS, secret, 0o600)] {
+        let target = store.pack(pack).join(name);
+        let Some(part) = part else {
+            disk::remove_if_there(&target).map_err(PackFailure::file(Step::Check, "remove", &target))?;
+            continue;
+        };
+        let bytes = serde_json::to_vec(&part).map_err(|e| fail(e.to_string()))?;
+        if bytes.len() > MAX_CONFIG {
+            let message = format!("{} comes to {} bytes; at most {MAX_CONFIG} are taken", path.display(), bytes.len());
+            return Err(fail(message));
+        }
+        write_if_changed(&target, &bytes, mode).map_err(PackFailure::file(Step::Check, "write", &target))?;
     }
-    let values = values(&schema, given.as_deref()).map_err(|e| fail(format!("{}: {e}", path.display())))?;
-    // Only the launcher, which is root, need read what is secret.
-    let mode = if schema.values().any(packs_schema::param::Schema::holds_secret) { 0o600 } else { 0o644 };
-    let bytes = serde_json::to_vec(&values).map_err(|e| fail(e.to_string()))?;
-    if bytes.len() > MAX_CONFIG {
-        let message = format!("{} comes to {} bytes; at most {MAX_CONFIG} are taken", path.display(), bytes.len());
-        return Err(fail(message));
-    }
-    write_if_changed(&target, &bytes, mode).map_err(PackFailure::file(Step::Check, "write", &target))
+    Ok(())
 }
 
 fn values(schema: &Parameters, given: Option<&[u8]>) -> Result<Map<String, Value>, String> {

@@ -463,17 +463,23 @@ fn site_configuration_is_checked_and_written_with_defaults() {
 #[test]
 fn secret_configuration_is_for_its_owner_and_not_in_messages() {
     let mut bench = Bench::new();
-    let items = [pack("demo", "1.0.0"), vec![file("config.schema.yaml", "token: {type: string, secret: true}\n")]];
+    let schema = "token: {type: string, secret: true}\nwhere: {type: string, default: here}\n";
+    let items = [pack("demo", "1.0.0"), vec![file("config.schema.yaml", schema)]];
     bench.offer("demo", "1.0.0", &items.concat());
     bench.repository.publish();
     let site = bench.temp.path().join("etc/demo.yaml");
     fs::write(&site, "token: canary\n").unwrap();
     bench.poll().unwrap();
-    let mode = fs::metadata(bench.store().join("demo/config.json")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let (open, secret) = (bench.store().join("demo/config.json"), bench.store().join("demo/config.secret.json"));
+    assert_eq!(fs::read_to_string(&open).unwrap(), "{\"where\":\"here\"}");
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "{\"token\":\"canary\"}");
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
     fs::write(&site, "token: [canary]\n").unwrap();
     bench.poll().unwrap();
     assert!(!format!("{:?}", bench.status()).contains("canary"));
+    fs::write(&site, "where: there\n").unwrap();
+    bench.poll().unwrap();
+    assert!(!secret.exists() && fs::read_to_string(&open).unwrap().contains("there"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::finding::{Finding, runnable};
 use crate::name::{ActionName, PackName, ParamName};
+use crate::param::deliver::CONFIG_KEY;
 use crate::param::{Parameters, Schema};
 use crate::quantity::{Bytes, Span};
 
@@ -193,6 +194,10 @@ fn check_clashes(parameters: &Parameters, at: &str, found: &mut Vec<Finding>) {
     let mut upper: BTreeMap<String, &ParamName> = BTreeMap::new();
     let mut positions: BTreeMap<u32, &ParamName> = BTreeMap::new();
     for (name, schema) in parameters {
+        if name.as_str() == CONFIG_KEY {
+            let message = "is the key of the pack's configuration on standard input; rename the parameter";
+            found.push(Finding::error("parameter_reserved", format!("{at}: parameters.{name}"), message));
+        }
         if let Some(other) = upper.insert(name.as_str().to_ascii_uppercase(), name) {
             let message = format!("{other} and {name} would be the same environment variable; rename one");
             found.push(Finding::error("parameter_clash", format!("{at}: parameters.{name}"), message));

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 use super::Parameters;
 use super::bind::BoundParams;
 
+/// The key on standard input under which an action finds its pack's whole configuration, when some of it is secret.
+pub const CONFIG_KEY: &str = "bolt_config";
+
 /// What an action's process is given of its parameters.
 #[derive(Clone, PartialEq)]
 pub struct Delivery {
@@ -44,6 +47,12 @@ pub fn deliver(parameters: &Parameters, bound: &BoundParams) -> Delivery {
     let environment =
         open.iter().map(|(name, value)| (format!("BOLT_PARAM_{}", name.to_ascii_uppercase()), plain(value))).collect();
     Delivery { stdin, environment, arguments: arguments(parameters, &open) }
+}
+
+/// Values bound to a schema, parted: what may be seen, and what is secret or holds a secret.
+pub fn part_secrets(schema: &Parameters, values: &Map<String, Value>) -> (Map<String, Value>, Map<String, Value>) {
+    let is_open = |name: &str| schema.iter().any(|(known, s)| known.as_str() == name && !s.holds_secret());
+    values.clone().into_iter().partition(|(name, _)| is_open(name))
 }
 
 fn arguments(parameters: &Parameters, open: &Map<String, Value>) -> Vec<String> {

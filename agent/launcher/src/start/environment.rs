@@ -23,7 +23,7 @@ pub(super) struct Given<'a> {
     pub(super) host: &'a Host,
     pub(super) start: &'a Start,
     pub(super) account: &'a Account,
-    /// The pack's configuration on this site.
+    /// The pack's configuration on this site, without what is secret.
     pub(super) config: &'a Map<String, Value>,
     pub(super) result: &'a Path,
     pub(super) timeout: Duration,

@@ -26,8 +26,10 @@ pub(super) struct Found {
     /// The pack's directory in its version.
     pub(super) directory: Dir,
     pub(super) entry_path: PathBuf,
-    /// The pack's configuration on this site; empty when there is none.
+    /// The pack's configuration on this site, without what is secret; empty when there is none.
     pub(super) config: Map<String, Value>,
+    /// What of it is secret.
+    pub(super) config_secrets: Map<String, Value>,
 }
 
 /// Finds the action that a request names.
@@ -41,9 +43,12 @@ pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
     let version = store::version_directory(&start.version, &start.digest);
     let directory = trusted(host, pack.dir(&version).map_err(unknown_pack)?)?;
     let action = read_action(host, start, &directory)?;
-    let config = read_config(host, start, &pack)?;
+    let mut config = read_config(host, start, &pack, store::CONFIG)?;
+    let config_secrets = read_config(host, start, &pack, store::CONFIG_SECRETS)?;
+    // The two files are not replaced in the same moment: what is secret in either is.
+    config.retain(|name, _| !config_secrets.contains_key(name));
     let entry_path = entry_point(host, &action, &directory)?;
-    Ok(Found { action, directory, entry_path, config })
+    Ok(Found { action, directory, entry_path, config, config_secrets })
 }
 
 fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Refused> {
@@ -65,13 +70,13 @@ fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Re
     Ok(action)
 }
 
-fn read_config(host: &Host, start: &Start, pack: &Dir) -> Result<Map<String, Value>, Refused> {
-    match pack.has(store::CONFIG) {
+fn read_config(host: &Host, start: &Start, pack: &Dir, name: &str) -> Result<Map<String, Value>, Refused> {
+    match pack.has(name) {
         Ok(false) => return Ok(Map::new()),
         Ok(true) => {}
         Err(e) => return refuse(Refusal::StoreUntrusted, format!("configuration of pack {}: {e}", start.pack)),
     }
-    let strict::StrictValue(value) = json(host, pack, store::CONFIG, MAX_CONFIG, Refusal::StoreUntrusted)?;
+    let strict::StrictValue(value) = json(host, pack, name, MAX_CONFIG, Refusal::StoreUntrusted)?;
     match value {
         Value::Object(map) => Ok(map),
         other => {

@@ -164,3 +164,15 @@ fn a_site_configures_a_pack() {
     let said = ended.stdout();
     assert!(said.starts_with("/data 1,2 none\n{") && said.contains("\"deep\":{\"a\":1}"), "{said}");
 }
+
+#[test]
+fn what_is_secret_in_a_configuration_comes_on_standard_input_only() {
+    let mut host = Host::new();
+    crate::driver::put(&host.path("packs/demo/config.json"), br#"{"dir":"/data","pin":"canary-old"}"#, 0o644);
+    crate::driver::put(&host.path("packs/demo/config.secret.json"), br#"{"pin":"canary"}"#, 0o600);
+    let ended = host.run("#!/bin/sh\ncat\nenv >&2\necho \"$*\" >&2\ntr '\\0' ' ' < /proc/$$/cmdline >&2\n", json!({}));
+    assert_eq!(ended.stdout(), "{\"bolt_config\":{\"dir\":\"/data\",\"pin\":\"canary\"}}\n");
+    let rest = ended.stderr();
+    assert!(rest.contains("BOLT_CONFIG_DIR=/data") && rest.contains("BOLT_CONFIG={\"dir\":\"/data\"}"), "{rest}");
+    assert!(!rest.contains("canary") && !rest.contains("PIN"), "{rest}");
+}

@@ -1,8 +1,8 @@
 //! The temporary directory: a store with one activated pack, an `agent.toml`, and one execution.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +10,7 @@ use packs_schema::action::Action;
 use packs_schema::contents::CheckedPack;
 use packs_schema::launch::{Ask, Start};
 use packs_schema::name::{ExecutionId, Principal};
+use packs_schema::param::deliver::part_secrets;
 use packs_schema::run::{self, Spec};
 use packs_schema::store::{self, Manifest, StoredPack};
 use serde_json::{Map, Value};
@@ -93,10 +94,17 @@ impl Layout {
         for action in &checked.actions {
             fs::write(actions.join(format!("{}.json", action.name)), serde_json::to_vec(action)?)?;
         }
+        let (open, secret) = part_secrets(&checked.config, config);
         if !config.is_empty() {
-            fs::write(pack.join(store::CONFIG), serde_json::to_vec(config)?)?;
+            fs::write(pack.join(store::CONFIG), serde_json::to_vec(&open)?)?;
         }
-        protect(&self.temp.path().join("packs"))
+        protect(&self.temp.path().join("packs"))?;
+        if !secret.is_empty() {
+            let mut file =
+                File::options().write(true).create_new(true).mode(0o600).open(pack.join(store::CONFIG_SECRETS))?;
+            file.write_all(&serde_json::to_vec(&secret)?)?;
+        }
+        Ok(())
     }
 
     fn agent_toml(&self, action: &Action, options: &TestOptions) -> String {
