@@ -89,11 +89,7 @@ fn sync_reasons(registry: &Registry) -> Vec<Reason> {
         reasons.push(reason("never_synced", "no poll of the repository has succeeded yet".to_owned()));
     }
     if let Some(failure) = status.failure {
-        reasons.push(reason("sync_failed", failure));
-    }
-    if status.expired {
-        let message = "the repository's metadata have expired: nothing new is activated until they are signed again";
-        reasons.push(reason("metadata_expired", message.to_owned()));
+        reasons.push(reason(if status.expired { "metadata_expired" } else { "sync_failed" }, failure));
     }
     for (pack, failed) in status.failed {
         let version = failed.version.map_or_else(String::new, |v| format!(" {v}"));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use packs_schema::action::Action;
 use packs_schema::name::{ActionName, ActionRef, Digest, PackName, PackVersion};
 use packs_schema::pack::Pack;
-use packs_schema::rest::SyncStatus;
+use packs_schema::rest::{SyncEnd, SyncStatus};
 use packs_schema::store::{self, StoredPack};
 use serde::de::DeserializeOwned;
 
@@ -72,13 +72,20 @@ pub struct ActiveAction {
 /// The store, for reading.
 pub struct Registry {
     root: PathBuf,
+    sync_end: Option<PathBuf>,
     held: Mutex<Vec<(PathBuf, Arc<ActiveAction>)>>,
 }
 
 impl Registry {
     /// The store at `root`; it need not exist yet.
     pub fn new(root: PathBuf) -> Registry {
-        Registry { root, held: Mutex::new(Vec::new()) }
+        Registry { root, sync_end: None, held: Mutex::new(Vec::new()) }
+    }
+
+    /// With what the launcher reports in its runtime directory of the end of each sync.
+    #[must_use]
+    pub fn with_runtime(self, directory: &Path) -> Registry {
+        Registry { sync_end: Some(directory.join(store::SYNC_END)), ..self }
     }
 
     /// The names of packs that the store knows, sorted.
@@ -159,14 +166,39 @@ impl Registry {
         load(&directory, &reference.action(), version.clone(), digest.clone()).ok().flatten()
     }
 
-    /// What the sync said last; `None` when it has not run yet.
+    /// What the sync said last, brought up to the last run that the launcher saw end; `None` when it has not run yet.
     pub fn status(&self) -> Result<Option<SyncStatus>, RegistryError> {
-        read_json(&self.root.join(store::STATUS))
+        let status: Option<SyncStatus> = read_json(&self.root.join(store::STATUS))?;
+        let end: Option<SyncEnd> = match &self.sync_end {
+            Some(path) => read_json(path)?,
+            None => None,
+        };
+        Ok(match end {
+            Some(end) => brought_up_to(status, &end),
+            None => status,
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(PathBuf, Arc<ActiveAction>)>> {
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// A sync that found nothing new wrote nothing, and one that crashed could not: its end says so.
+fn brought_up_to(status: Option<SyncStatus>, end: &SyncEnd) -> Option<SyncStatus> {
+    if status.as_ref().is_some_and(|status| status.polled_at_ms >= end.began_at_ms) {
+        return status;
+    }
+    let polled_at_ms = end.began_at_ms;
+    if end.status == Some(0) {
+        return status.map(|status| SyncStatus { polled_at_ms, succeeded_at_ms: Some(polled_at_ms), ..status });
+    }
+    let how = match (end.status, end.signal) {
+        (Some(status), _) => format!("status {status}"),
+        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+    };
+    let failure = format!("the sync ended with {how} and left no report; see the agent's log");
+    Some(SyncStatus { polled_at_ms, failure: Some(failure), expired: false, ..status.unwrap_or_default() })
 }
 
 fn load(
@@ -199,4 +231,31 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, R
     serde_json::from_slice(&bytes)
         .map(Some)
         .map_err(|e| RegistryError::Damaged { path: path.to_owned(), message: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_brought_up_to_the_last_sync_that_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let registry = Registry::new(root.path().to_owned()).with_runtime(root.path());
+        let end = |began_at_ms, status: Option<i32>, signal| {
+            let end = SyncEnd { began_at_ms, status, signal };
+            std::fs::write(root.path().join(store::SYNC_END), serde_json::to_vec(&end).unwrap()).unwrap();
+            registry.status().unwrap()
+        };
+        assert_eq!(registry.status().unwrap(), None);
+        let crashed = end(50, None, Some(9)).unwrap().failure.unwrap();
+        assert!(crashed.contains("signal 9"), "{crashed}");
+        let said = SyncStatus { polled_at_ms: 100, succeeded_at_ms: Some(100), polls: 3, ..SyncStatus::default() };
+        std::fs::write(root.path().join(store::STATUS), serde_json::to_vec(&said).unwrap()).unwrap();
+        assert_eq!(end(90, Some(1), None).unwrap(), said, "its own report is newer");
+        let idle = end(200, Some(0), None).unwrap();
+        assert_eq!((idle.polled_at_ms, idle.succeeded_at_ms, idle.failure), (200, Some(200), None));
+        let failed = end(300, Some(1), None).unwrap();
+        assert_eq!((failed.polled_at_ms, failed.succeeded_at_ms), (300, Some(100)));
+        assert!(failed.failure.unwrap().contains("status 1"));
+    }
 }

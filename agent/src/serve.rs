@@ -118,7 +118,7 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     let tls = Tls::load(&config.tls, health.clone())?;
     let fingerprints = Fingerprints::load(&config.paths.state).map_err(StartError::Fingerprints)?;
     let history = Arc::new(History::open(&config.paths.state.join("history.db"), &config.instance.id)?);
-    let registry = Arc::new(Registry::new(config.paths.packs.clone()));
+    let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
     // Claimed before recovery, so that a port in use is said before anything is started; served after it.
     let api = listen("api.listen", config.api.listen).await?;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each step takes the type of the step before, so none can be left out. A failure at any step leaves the active
-//! version as it was and is written to `.status.json`; the failure of one pack does not stop the others.
+//! version as it was and is written to `.status.json`; the failure of one pack does not stop the others. What failed is
+//! tried again after a while, and a poll that finds nothing new writes nothing.
 //! The process reads the network and therefore never runs as root; it writes nothing but the store.
 
 mod activate;
@@ -19,6 +20,10 @@ mod fetch;
 mod marks;
 mod metadata;
 mod poll;
+mod process;
+mod prune;
+mod retry;
+mod seen;
 mod site_config;
 mod source;
 mod status;
@@ -32,24 +37,25 @@ use std::process::ExitCode;
 use packs_schema::config::Config;
 
 pub use error::SyncError;
-pub use poll::poll;
+pub use poll::{Occasion, poll};
 
 /// The largest `agent.toml`, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The whole of `bolt-agent sync`: one poll. 0 when it worked, also when a single pack failed.
-pub fn main(config_path: &Path) -> ExitCode {
+/// The whole of `bolt-agent sync`: one poll. 0 when it worked, also when a single pack failed; 1 when it did not, with one
+/// line that says why.
+pub fn main(config_path: &Path, occasion: Occasion) -> ExitCode {
     crate::log::start();
-    match run(config_path) {
+    match run(config_path, occasion) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %error::chain(&error), "sync failed");
+            tracing::error!(error = %error::chain(&error), "sync failed; active packs stay as they are");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config_path: &Path) -> Result<(), SyncError> {
+fn run(config_path: &Path, occasion: Occasion) -> Result<(), SyncError> {
     if nix::unistd::geteuid().is_root() {
         return Err(SyncError::Root);
     }
@@ -58,7 +64,8 @@ fn run(config_path: &Path) -> Result<(), SyncError> {
     let text = disk::read_text(config_path, MAX_CONFIG).map_err(SyncError::file("read", config_path))?;
     let config = Config::parse(&text)
         .map_err(|source| SyncError::Config { path: config_path.to_owned(), source: Box::new(source) })?;
-    poll(&config)
+    process::bound();
+    poll(&config, occasion)
 }
 
 #[cfg(test)]

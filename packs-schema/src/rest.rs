@@ -5,7 +5,9 @@ mod instance;
 mod problem;
 
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
-pub use instance::{ActionView, Enforcement, FailedVersion, Health, Info, PackList, PackView, Reason, SyncStatus};
+pub use instance::{
+    ActionView, Enforcement, FailedVersion, Health, Info, PackList, PackView, Reason, SyncEnd, SyncStatus,
+};
 pub use problem::{Code, PROBLEM_TYPE, Problem};
 
 /// The largest body of any request, in bytes.

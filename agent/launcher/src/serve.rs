@@ -108,7 +108,7 @@ fn serve_agent(host: &Host, binary: Binary, signals: &SignalFd) {
         wait(signals, agent.client(), due.map(|at| at.saturating_duration_since(now)));
         let stop = heed(signals, |ended| {
             if !agent.ended(ended) {
-                sync.ended(ended);
+                sync.ended(Some(host), ended);
             }
         });
         if stop {
@@ -139,7 +139,8 @@ fn shut_down(mut agent: AgentProcess, mut sync: SyncSchedule, signals: &SignalFd
         wait(signals, None, Some(left));
         heed(signals, |ended| {
             if !agent.ended(ended) {
-                sync.ended(ended);
+                // What is stopped in the middle has nothing to tell.
+                sync.ended(None, ended);
             }
         });
     }

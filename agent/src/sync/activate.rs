@@ -11,10 +11,7 @@ use packs_schema::store::{self, CURRENT, MANIFEST, META};
 use super::check::Checked;
 use super::disk;
 use super::error::{PackFailure, Step};
-use super::store::{Store, parse_version_directory};
-
-/// How many versions before the active one are kept.
-const KEEP: usize = 2;
+use super::store::Store;
 
 /// The version that runs from now on.
 #[derive(Debug)]
@@ -30,10 +27,6 @@ pub(super) fn activate(store: &Store, checked: Checked) -> Result<Activated, Pac
     let name = store::version_directory(&chosen.version, &chosen.digest);
     let fail = PackFailure::file(Step::Activate, "activate", pack.join(&name));
     move_in(store, &directory, &pack, &name).and_then(|()| point_to(&pack, &name)).map_err(fail)?;
-    if let Err(error) = remove_old(store, &pack, &name) {
-        // The new version is active: what could not be removed costs space, nothing else.
-        tracing::warn!(pack = %chosen.pack, %error, "cannot remove old versions");
-    }
     Ok(Activated { version: chosen.version, directory: pack.join(name) })
 }
 
@@ -60,28 +53,4 @@ fn point_to(pack: &Path, name: &str) -> io::Result<()> {
     symlink(name, &temporary)?;
     fs::rename(&temporary, pack.join(CURRENT))?;
     disk::sync_directory(pack)
-}
-
-/// Removes all but the active version and the highest of the others. They leave by one rename each, so that no
-/// reader finds half a version.
-fn remove_old(store: &Store, pack: &Path, active: &str) -> io::Result<()> {
-    let mut others: Vec<(PackVersion, String)> = Vec::new();
-    for entry in fs::read_dir(pack)? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string()
-            && name != active
-            && entry.file_type()?.is_dir()
-            && let Some(version) = parse_version_directory(&name)
-        {
-            others.push((version, name));
-        }
-    }
-    others.sort();
-    let surplus = others.len().saturating_sub(KEEP);
-    for (_, name) in others.iter().take(surplus) {
-        let grave = store.staging().join(format!("removed-{name}"));
-        fs::rename(pack.join(name), &grave)?;
-        fs::remove_dir_all(&grave)?;
-    }
-    Ok(())
 }

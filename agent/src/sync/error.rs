@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use packs_schema::config::ConfigError;
 use packs_schema::finding::Finding;
 
@@ -39,10 +40,27 @@ pub enum SyncError {
     #[error("repository.url {0:?} is not one that this version reads: use file:///absolute/path")]
     Url(String),
     /// The signatures have ended.
-    #[error("the repository's {role} metadata have expired: nothing new is activated until somebody publishes again")]
+    #[error(
+        "the repository's {role} metadata have expired by this host's clock, which says {clock}: nothing new is activated until \
+         somebody publishes again, or the clock is set if that is what is wrong"
+    )]
     Expired {
         /// Whose.
         role: String,
+        /// The time here.
+        clock: Timestamp,
+    },
+    /// The clock cannot be right, so nothing can be said of what has expired.
+    #[error(
+        "this host's clock says {clock}, but {what} {known}: set the clock; nothing new is activated until it is right"
+    )]
+    Clock {
+        /// The time here.
+        clock: Timestamp,
+        /// What speaks against it.
+        what: &'static str,
+        /// When that was.
+        known: Timestamp,
     },
     /// The metadata are older than what was seen before.
     #[error(
@@ -88,6 +106,8 @@ pub(super) enum Step {
     Unpack,
     Check,
     Activate,
+    /// The per-site configuration of the active version.
+    Configure,
 }
 
 impl Step {
@@ -98,6 +118,7 @@ impl Step {
             Step::Unpack => "unpack",
             Step::Check => "check",
             Step::Activate => "activate",
+            Step::Configure => "configure",
         }
     }
 }

@@ -1,92 +1,210 @@
 //! One poll: every pack of the channel brought as far as it goes, and the status written.
+//!
+//! A poll that finds nothing new writes nothing at all: when it was is told by the launcher, which saw it end. A poll
+//! that somebody asked for goes the whole way whatever was seen before, and leaves a status to be waited for.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use packs_schema::config::Config;
 use packs_schema::name::{PackName, PackVersion};
-use packs_schema::rest::FailedVersion;
+use packs_schema::rest::{FailedVersion, SyncStatus};
 
 use super::choose::{Choice, Chosen, choose, packs};
 use super::error::{PackFailure, Step, SyncError};
 use super::metadata::Metadata;
+use super::retry;
+use super::seen::{self, Seen};
 use super::source::Source;
 use super::store::{Active, Store};
-use super::{activate, check, fetch, site_config, status, unpack};
+use super::{activate, check, fetch, prune, site_config, status, unpack};
 
-/// Polls once: takes the store, brings it up to date, writes the status.
-pub fn poll(config: &Config) -> Result<(), SyncError> {
+/// Why there is a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The time has come.
+    Due,
+    /// Somebody asked: what failed before is tried again.
+    Asked,
+}
+
+/// What failed, by pack.
+type Failed = Vec<(PackName, FailedVersion)>;
+
+/// Polls once: takes the store, brings it up to date, writes the status when there is something to say.
+pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
     let began_ms = now_ms();
     let store = Store::open(&config.paths.packs)?;
     let before = status::read(&store);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(SyncError::Runtime)?;
-    let outcome = runtime.block_on(bring_up_to_date(config, &store));
-    if let Err(error) = &outcome {
+    let poll = Poll { config, store: &store, before: &before, occasion, now_ms: began_ms };
+    let outcome = runtime.block_on(poll.bring_up_to_date());
+    if outcome.is_err() {
         // What is active stays, and so may its configuration change.
-        tracing::warn!(%error, "poll failed; active packs stay as they are");
-        refresh_all(config, &store);
+        poll.configure_all(&[]);
     }
-    status::write(&store, &status::after(before, began_ms, &outcome))?;
+    prune::prune(&store);
+    let after = status::after(&before, began_ms, &outcome);
+    if occasion == Occasion::Asked || status::says_more(&before, &after) {
+        status::write(&store, &after)?;
+    }
     outcome.map(drop)
 }
 
-async fn bring_up_to_date(config: &Config, store: &Store) -> Result<Vec<(PackName, FailedVersion)>, SyncError> {
-    let source = Source::new(&config.repository.url)?;
-    let metadata = Metadata::load(&source, &config.repository, &store.tuf()).await?;
-    let wanted = packs(&metadata, &config.repository.channel);
-    let mut failed = Vec::new();
-    for pack in &wanted {
-        if let Err((version, failure)) = one_pack(config, store, &metadata, pack).await {
-            tracing::warn!(%pack, version = version.as_ref().map(ToString::to_string), step = failure.step.as_str(),
-                message = %failure.message, "pack failed");
-            failed.push((pack.clone(), status::failed(version, failure)));
-        }
-    }
-    for pack in store.packs().map_err(SyncError::file("read", &config.paths.packs))? {
-        if !wanted.contains(&pack) {
-            tracing::info!(%pack, channel = %config.repository.channel, "pack is no longer in the channel; it stays active");
-            if let Err(failure) = refresh(config, store, &pack) {
-                failed.push((pack, status::failed(None, failure)));
-            }
-        }
-    }
-    tracing::info!(packs = wanted.len(), failed = failed.len(), "poll done");
-    Ok(failed)
+/// What a poll goes by.
+struct Poll<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    before: &'a SyncStatus,
+    occasion: Occasion,
+    now_ms: u64,
 }
 
-/// Brings one pack up to date. What fails is told with the version that it was to be.
-async fn one_pack(
-    config: &Config,
-    store: &Store,
-    metadata: &Metadata,
-    pack: &PackName,
-) -> Result<(), (Option<PackVersion>, PackFailure)> {
-    let active = active(store, pack).map_err(|failure| (None, failure))?;
-    let chosen = choose(metadata, config, pack, active.as_ref()).await;
-    match chosen {
-        Ok(Choice::Activate(chosen)) => {
-            let version = chosen.version.clone();
-            let done = go(config, store, metadata, chosen).await;
-            if done.is_err() {
-                clear_staging(store);
-            }
-            let done = match done {
-                Ok(done) => done,
-                Err(failure) => {
-                    // The version before goes on, also with a new configuration.
-                    drop(refresh(config, store, pack));
-                    return Err((Some(version), failure));
-                }
-            };
-            tracing::info!(%pack, version = %done.version, directory = %done.directory.display(), "pack activated");
+impl Poll<'_> {
+    async fn bring_up_to_date(&self) -> Result<Failed, SyncError> {
+        let Poll { config, store, .. } = *self;
+        let source = Source::new(&config.repository.url)?;
+        let inputs = seen::inputs(config)?;
+        let timestamp = seen::timestamp(&source).await;
+        let seen = Seen::read(&store.tuf());
+        if let Some(seen) = &seen
+            && self.occasion == Occasion::Due
+            && !self.before.failed.iter().any(|(_, failed)| retry::is_due(failed, self.now_ms))
+            && seen.still_holds(&source, store, timestamp.as_deref(), &inputs, self.now_ms).await
+        {
+            tracing::debug!("nothing new");
+            return Ok(self.as_before());
         }
-        Ok(Choice::Keep | Choice::NotHere) => {}
-        Err(failed) => {
-            drop(refresh(config, store, pack));
-            return Err(failed);
+        let verified_at_ms = seen.as_ref().map(|seen| seen.verified_at_ms);
+        let metadata = Metadata::load(&source, &config.repository, &store.tuf(), verified_at_ms, self.now_ms).await?;
+        let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.decided_otherwise(&inputs));
+        let failed = self.every_pack(&metadata, again).await?;
+        if let Some(timestamp) = timestamp {
+            Seen::of(metadata.repository(), timestamp, inputs, store, self.now_ms).write(&store.tuf())?;
+        }
+        Ok(failed)
+    }
+
+    /// What failed before and still would, and the configurations of now.
+    fn as_before(&self) -> Failed {
+        let kept = self.before.failed.iter().filter(|(_, failed)| failed.step != Step::Configure.as_str());
+        let mut failed: Failed = kept.cloned().collect();
+        let others = self.configure_all(&failed);
+        failed.extend(others);
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
+        failed
+    }
+
+    async fn every_pack(&self, metadata: &Metadata, again: bool) -> Result<Failed, SyncError> {
+        let channel = &self.config.repository.channel;
+        let wanted = packs(metadata, channel);
+        let mut failed = Failed::new();
+        for pack in &wanted {
+            if let Err(failure) = self.one_pack(metadata, pack, again).await {
+                failed.push((pack.clone(), *failure));
+            }
+        }
+        let active = self.store.packs().map_err(SyncError::file("read", &self.config.paths.packs))?;
+        for pack in active.iter().filter(|pack| !wanted.contains(pack)) {
+            tracing::info!(%pack, %channel, "pack is no longer in the channel; it stays active");
+        }
+        let others = self.configure_all(&failed);
+        failed.extend(others);
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
+        let peak_kb = super::process::peak_kb();
+        tracing::info!(packs = wanted.len(), failed = failed.len(), peak_kb, "poll done");
+        Ok(failed)
+    }
+
+    /// Brings one pack up to date, unless its version failed a short while ago and would again.
+    async fn one_pack(&self, metadata: &Metadata, pack: &PackName, again: bool) -> Result<(), Box<FailedVersion>> {
+        let active = active(self.store, pack).map_err(|failure| self.failed(pack, None, failure))?;
+        let chosen = choose(metadata, self.config, pack, active.as_ref()).await;
+        let chosen = match chosen {
+            Ok(Choice::Activate(chosen)) => chosen,
+            Ok(Choice::Keep | Choice::NotHere) => return Ok(()),
+            Err((version, failure)) => {
+                let mut failed = self.failed(pack, None, failure);
+                failed.version = version;
+                return Err(failed);
+            }
+        };
+        if !again
+            && let Some(before) = self.failed_before(pack)
+            && before.digest.as_ref() == Some(&chosen.digest)
+            && !retry::is_due(before, self.now_ms)
+        {
+            return Err(Box::new(before.clone()));
+        }
+        let what = (chosen.version.clone(), chosen.digest.clone());
+        match go(self.config, self.store, metadata, chosen).await {
+            Ok(done) => {
+                tracing::info!(%pack, version = %done.version, directory = %done.directory.display(), "pack activated");
+                Ok(())
+            }
+            Err(failure) => {
+                self.store.clear_staging();
+                let mut failed = self.failed(pack, Some(&what.1), failure);
+                failed.version = Some(what.0);
+                Err(failed)
+            }
         }
     }
-    let version = self::active(store, pack).ok().flatten().map(|active| active.stored.pack.version);
-    refresh(config, store, pack).map_err(|failure| (version, failure))
+
+    /// Brings the configuration of every active pack up to date, but for those in `failed`: those that do not fit.
+    ///
+    /// A pack of which a version failed keeps that as what is said of it; its active version is configured all the same.
+    fn configure_all(&self, failed: &[(PackName, FailedVersion)]) -> Failed {
+        let mut not = Failed::new();
+        for pack in self.store.packs().unwrap_or_default() {
+            let done = match active(self.store, &pack) {
+                Ok(Some(active)) => site_config::refresh(self.store, self.config, &pack, &active.directory)
+                    .map_err(|failure| (Some(active.stored.pack.version), failure)),
+                Ok(None) => Ok(()),
+                Err(failure) => Err((None, failure)),
+            };
+            if let Err((version, failure)) = done
+                && !failed.iter().any(|(other, _)| *other == pack)
+            {
+                not.push((pack.clone(), self.unconfigured(&pack, version, failure)));
+            }
+        }
+        not
+    }
+
+    /// A configuration that does not fit, said once for as long as it is the same.
+    fn unconfigured(&self, pack: &PackName, version: Option<PackVersion>, failure: PackFailure) -> FailedVersion {
+        let failure = PackFailure { step: Step::Configure, ..failure };
+        let failed = FailedVersion { version, ..status::failed(None, failure, self.now_ms, 1) };
+        match self.failed_before(pack) {
+            Some(before) if (&before.version, &before.message) == (&failed.version, &failed.message) => before.clone(),
+            _ => {
+                log(pack, &failed);
+                failed
+            }
+        }
+    }
+
+    fn failed_before(&self, pack: &PackName) -> Option<&FailedVersion> {
+        self.before.failed.iter().find(|(name, _)| name == pack).map(|(_, failed)| failed)
+    }
+
+    /// What is said of a failure, here and in the log.
+    fn failed(
+        &self,
+        pack: &PackName,
+        digest: Option<&packs_schema::name::Digest>,
+        failure: PackFailure,
+    ) -> Box<FailedVersion> {
+        let same = |before: &&FailedVersion| before.digest.as_ref() == digest && before.step == failure.step.as_str();
+        let attempts = self.failed_before(pack).filter(same).map_or(0, |before| before.attempts).saturating_add(1);
+        let failed = status::failed(digest.cloned(), failure, self.now_ms, attempts);
+        log(pack, &failed);
+        Box::new(failed)
+    }
+}
+
+fn log(pack: &PackName, failed: &FailedVersion) {
+    tracing::warn!(%pack, step = %failed.step, message = %failed.message, "pack failed; what is active stays");
 }
 
 async fn go(
@@ -104,32 +222,6 @@ async fn go(
 
 fn active(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {
     store.active(pack).map_err(PackFailure::file(Step::Choose, "read", store.pack(pack)))
-}
-
-fn refresh(config: &Config, store: &Store, pack: &PackName) -> Result<(), PackFailure> {
-    match active(store, pack)? {
-        Some(active) => site_config::refresh(store, config, pack, &active.directory),
-        None => Ok(()),
-    }
-}
-
-fn refresh_all(config: &Config, store: &Store) {
-    for pack in store.packs().unwrap_or_default() {
-        if let Err(failure) = refresh(config, store, &pack) {
-            tracing::warn!(%pack, message = %failure.message, "configuration of the pack failed");
-        }
-    }
-}
-
-/// Gives the space of a failed pack back; what cannot be removed now is swept by the next poll.
-fn clear_staging(store: &Store) {
-    for entry in std::fs::read_dir(store.staging()).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        if let Err(error) = removed {
-            tracing::warn!(path = %path.display(), %error, "cannot clear staging");
-        }
-    }
 }
 
 /// Milliseconds since 1970.

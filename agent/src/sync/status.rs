@@ -1,11 +1,11 @@
 //! `.status.json`: what the last poll came to, for the api and for people.
 
-use packs_schema::name::{PackName, PackVersion};
+use packs_schema::name::{Digest, PackName};
 use packs_schema::rest::{FailedVersion, SyncStatus};
 
+use super::disk;
 use super::error::{PackFailure, SyncError, chain};
 use super::store::Store;
-use super::{disk, poll::now_ms};
 
 /// The largest status that is read back, in bytes.
 const MAX_STATUS: u64 = 4 << 20;
@@ -22,12 +22,12 @@ pub(super) fn read(store: &Store) -> SyncStatus {
 
 /// The status after a poll that began at `began_ms` and came to `outcome`.
 pub(super) fn after(
-    before: SyncStatus,
+    before: &SyncStatus,
     began_ms: u64,
     outcome: &Result<Vec<(PackName, FailedVersion)>, SyncError>,
 ) -> SyncStatus {
     let polls = before.polls.saturating_add(1);
-    let status = SyncStatus { polled_at_ms: began_ms, polls, ..before };
+    let status = SyncStatus { polled_at_ms: began_ms, polls, ..before.clone() };
     match outcome {
         Ok(failed) => SyncStatus {
             succeeded_at_ms: Some(began_ms),
@@ -45,6 +45,12 @@ pub(super) fn after(
     }
 }
 
+/// True if `after` says more than that there was one more poll, which the launcher knows as well.
+pub(super) fn says_more(before: &SyncStatus, after: &SyncStatus) -> bool {
+    let SyncStatus { polled_at_ms, succeeded_at_ms, polls, .. } = *after;
+    before.polls == 0 || SyncStatus { polled_at_ms, succeeded_at_ms, polls, ..before.clone() } != *after
+}
+
 /// Writes the status.
 pub(super) fn write(store: &Store, status: &SyncStatus) -> Result<(), SyncError> {
     let bytes = serde_json::to_vec(status).expect("a status serialises");
@@ -52,10 +58,11 @@ pub(super) fn write(store: &Store, status: &SyncStatus) -> Result<(), SyncError>
 }
 
 /// A pack's failure as the status has it.
-pub(super) fn failed(version: Option<PackVersion>, failure: PackFailure) -> FailedVersion {
+pub(super) fn failed(digest: Option<Digest>, failure: PackFailure, at_ms: u64, attempts: u32) -> FailedVersion {
     let PackFailure { step, message, mut findings } = failure;
     findings.truncate(MAX_FINDINGS);
-    FailedVersion { version, step: step.as_str().to_owned(), message: shorten(&message), findings, at_ms: now_ms() }
+    let (step, message) = (step.as_str().to_owned(), shorten(&message));
+    FailedVersion { version: None, digest, step, message, findings, at_ms, attempts }
 }
 
 /// One line of bounded length, without control characters.

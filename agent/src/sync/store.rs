@@ -40,17 +40,23 @@ impl Store {
             Err(TryLockError::Error(source)) => return Err(SyncError::File { what: "lock", path, source }),
         }
         let store = Store { directory: directory.to_owned(), _lock: lock };
-        let staging = store.staging();
-        match fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(SyncError::File { what: "sweep", path: staging, source: error });
-            }
-            _ => {}
-        }
-        for private in [staging, store.tuf()] {
+        for private in [store.staging(), store.tuf()] {
             disk::make_directory(&private, 0o700).map_err(SyncError::file("create", &private))?;
         }
+        store.clear_staging();
         Ok(store)
+    }
+
+    /// Gives the space of what is in staging back; what cannot be removed now is swept by the next poll.
+    pub(super) fn clear_staging(&self) {
+        for entry in fs::read_dir(self.staging()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "cannot clear staging");
+            }
+        }
     }
 
     pub(super) fn staging(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Whole polls against signed repositories: the way through, and each fault, which leaves what is active as it was.
 
 pub(super) mod archive;
+mod polls;
 mod repository;
 
 use std::fs;
@@ -67,7 +68,7 @@ impl Bench {
     }
 
     fn poll(&self) -> Result<(), SyncError> {
-        poll(&self.config)
+        poll(&self.config, Occasion::Asked)
     }
 
     fn store(&self) -> PathBuf {
@@ -156,7 +157,7 @@ fn a_pack_goes_from_the_repository_to_active() {
 }
 
 #[test]
-fn a_higher_version_replaces_and_two_before_it_are_kept() {
+fn a_higher_version_replaces_and_those_before_it_are_kept_for_their_executions() {
     let mut bench = Bench::active();
     for version in ["1.1.0", "1.2.0", "1.3.0"] {
         bench.offer("demo", version, &pack("demo", version));
@@ -164,13 +165,18 @@ fn a_higher_version_replaces_and_two_before_it_are_kept() {
         bench.poll().unwrap();
         assert_eq!(bench.current("demo").as_deref(), Some(version));
     }
+    assert_eq!(versions(&bench), ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]);
+}
+
+/// The versions of demo that are on the disk.
+fn versions(bench: &Bench) -> Vec<String> {
     let mut kept: Vec<String> = fs::read_dir(bench.store().join("demo"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter_map(|name| super::store::parse_version_directory(&name).map(|v| v.to_string()))
         .collect();
     kept.sort();
-    assert_eq!(kept, ["1.1.0", "1.2.0", "1.3.0"]);
+    kept
 }
 
 #[test]
@@ -446,7 +452,7 @@ fn site_configuration_is_checked_and_written_with_defaults() {
     bench.poll().unwrap();
     assert_eq!(bench.current("demo").as_deref(), Some("1.0.0"), "the pack itself is in order");
     let failed = &bench.status().failed[0].1;
-    assert!(failed.step == "check" && failed.message.contains("data must be given"), "{failed:?}");
+    assert!(failed.step == "configure" && failed.message.contains("data must be given"), "{failed:?}");
     fs::write(&site, "data: /srv\n").unwrap();
     bench.poll().unwrap();
     assert!(bench.status().failed.is_empty());
@@ -513,7 +519,7 @@ fn a_missing_root_or_repository_fails_the_poll_and_keeps_what_is_active() {
 #[test]
 fn the_process_refuses_to_be_root() {
     if nix::unistd::geteuid().is_root() {
-        assert!(matches!(run(Path::new("/nonexistent")), Err(SyncError::Root)));
+        assert!(matches!(run(Path::new("/nonexistent"), Occasion::Due), Err(SyncError::Root)));
     } else {
         eprintln!("SKIPPED the_process_refuses_to_be_root: the tests do not run as root");
     }

@@ -115,7 +115,10 @@ pub struct PackView {
 pub struct FailedVersion {
     /// Which; absent when the channel could not be read.
     pub version: Option<PackVersion>,
-    /// The step that failed: `choose`, `fetch`, `unpack`, `check` or `activate`.
+    /// The digest of its archive, as signed; absent when it was not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The step that failed: `choose`, `fetch`, `unpack`, `check`, `activate`, or `configure`.
     pub step: String,
     /// What was wrong, in one line.
     pub message: String,
@@ -124,9 +127,24 @@ pub struct FailedVersion {
     pub findings: Vec<Finding>,
     /// Tried last at.
     pub at_ms: u64,
+    /// How often it was tried.
+    #[serde(default)]
+    pub attempts: u32,
 }
 
-/// What the sync writes to `.status.json` in the store after each poll, and a part of `GET /v1/packs`.
+/// What the launcher writes to `sync.json` in the runtime directory, which is in memory, when a sync process has ended: a poll
+/// that finds nothing new writes nothing itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncEnd {
+    /// It was started at.
+    pub began_at_ms: u64,
+    /// Its exit status: 0 when the poll succeeded, 1 when it failed and `.status.json` says why.
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+/// What the sync writes to `.status.json` in the store after each poll that had something to say, and a part of `GET /v1/packs`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct SyncStatus {
@@ -140,7 +158,7 @@ pub struct SyncStatus {
     pub expired: bool,
     /// Packs whose wanted version could not be activated.
     pub failed: Vec<(PackName, FailedVersion)>,
-    /// Polls since the store was made.
+    /// Polls since the store was made that were asked for, failed, or found something new.
     pub polls: u64,
     /// Polls that failed since then.
     pub failures: u64,

@@ -137,6 +137,7 @@ fn start(host: &Host, binary: &Binary) -> Result<(Pid, Client), String> {
     let (ours, theirs) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
     let role = Role {
         name: "api",
+        option: None,
         account: &host.api,
         change_account: host.root,
         nice: 0,

@@ -1,7 +1,7 @@
 //! `bolt-agent`, beside this program: opened and judged by root, executed by descriptor as an account that need not be
 //! able to reach it by path.
 
-use std::ffi::{CString, NulError};
+use std::ffi::{CStr, CString, NulError};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,6 +54,8 @@ pub(crate) enum BinaryError {
 pub(super) struct Role<'a> {
     /// `api` or `sync`.
     pub(super) name: &'static str,
+    /// A further argument.
+    pub(super) option: Option<&'static CStr>,
     pub(super) account: &'a Account,
     pub(super) change_account: bool,
     pub(super) nice: i32,
@@ -91,8 +93,9 @@ impl Binary {
         let failed = |e| BinaryError::Fork(self.path.clone(), e);
         let socket = role.socket.map(above).transpose().map_err(failed)?;
         let text = |text: String| CString::new(text).unwrap_or_default();
-        let arguments =
-            [c"bolt-agent".to_owned(), text(role.name.to_owned()), c"--config".to_owned(), self.config.clone()];
+        let mut arguments =
+            vec![c"bolt-agent".to_owned(), text(role.name.to_owned()), c"--config".to_owned(), self.config.clone()];
+        arguments.extend(role.option.map(CStr::to_owned));
         let mut environment = vec![
             text(format!("PATH={PATH}")),
             text(format!("HOME={}", role.account.home)),

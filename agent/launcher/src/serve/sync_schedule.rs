@@ -1,15 +1,20 @@
 //! When `bolt-agent sync` runs: at the start, at each poll (spread, so that a fleet does not ask at once), and when asked.
 //! One at a time; any number of asks while it runs are one more run.
+//!
+//! How each run ended is left in `sync.json` in the runtime directory, which is kept in memory: a poll that finds nothing
+//! new writes nothing to the disk, and one that crashed could not.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use packs_schema::rest::SyncEnd;
+use packs_schema::store;
 
 use super::binary::{Binary, Role};
 use crate::host::Host;
-use crate::{log, sys};
+use crate::{dir, log, sys};
 
 /// A sync that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -17,13 +22,14 @@ const LONGEST: Duration = Duration::from_secs(600);
 pub(super) struct SyncSchedule {
     poll: Duration,
     next: Instant,
+    began_at_ms: u64,
     running: Option<(Pid, Instant)>,
     again: bool,
 }
 
 impl SyncSchedule {
     pub(super) fn new(poll: Duration) -> SyncSchedule {
-        SyncSchedule { poll, next: Instant::now(), running: None, again: false }
+        SyncSchedule { poll, next: Instant::now(), began_at_ms: 0, running: None, again: false }
     }
 
     /// Someone wants it to run now.
@@ -44,10 +50,12 @@ impl SyncSchedule {
         if !self.again && now < self.next {
             return;
         }
-        self.again = false;
+        let option = std::mem::take(&mut self.again).then_some(c"--asked");
         self.next = now + spread(self.poll, RandomState::new().hash_one(0));
         let account = host.sync.as_ref().unwrap_or(&host.me);
-        let role = Role { name: "sync", account, change_account: host.root, nice: 10, umask: 0o022, socket: None };
+        let role =
+            Role { name: "sync", option, account, change_account: host.root, nice: 10, umask: 0o022, socket: None };
+        self.began_at_ms = now_ms();
         match binary.spawn(&role) {
             Ok(pid) => self.running = Some((pid, now)),
             Err(e) => log::warn("sync cannot be started", &[("reason", &crate::describe(&e))]),
@@ -63,12 +71,20 @@ impl SyncSchedule {
         })
     }
 
-    /// Takes the end of a child, if it was the sync.
-    pub(super) fn ended(&mut self, child: &sys::Ended) {
+    /// Takes the end of a child, if it was the sync, and notes it in the directory of `host`.
+    pub(super) fn ended(&mut self, host: Option<&Host>, child: &sys::Ended) {
         if self.running.take_if(|(pid, _)| *pid == child.pid).is_none() {
             return;
         }
-        if child.status != Some(0) {
+        let end = SyncEnd { began_at_ms: self.began_at_ms, status: child.status, signal: child.signal };
+        let json = serde_json::to_vec(&end).expect("plain data serialises");
+        if let Some(host) = host
+            && let Err(e) = dir::replace_file(&host.runtime, store::SYNC_END, 0o644, &json)
+        {
+            log::warn("the end of a sync cannot be noted", &[("reason", &e)]);
+        }
+        // 1: the sync has said why.
+        if !matches!(child.status, Some(0 | 1)) {
             let (status, signal) = (child.status.unwrap_or(-1), child.signal.unwrap_or(0));
             log::warn("sync failed", &[("pid", &child.pid), ("status", &status), ("signal", &signal)]);
         }
@@ -84,6 +100,10 @@ impl SyncSchedule {
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
     }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// `poll`, a fifth more or less.

@@ -56,6 +56,8 @@ pub(super) struct Repository {
     targets: BTreeMap<String, Vec<u8>>,
     /// Seconds from now that the next timestamp is good for.
     pub(super) timestamp_expires: i64,
+    /// When its publisher says that the next targets were published.
+    pub(super) published_at_ms: Option<u64>,
 }
 
 impl Repository {
@@ -71,6 +73,7 @@ impl Repository {
             version: 0,
             targets: BTreeMap::new(),
             timestamp_expires: 3600,
+            published_at_ms: None,
         };
         repository.write_root(&[key]);
         repository
@@ -161,7 +164,11 @@ impl Repository {
                 let target = Target {
                     length: bytes.len() as u64,
                     hashes: Hashes { sha256, _extra: HashMap::new() },
-                    custom: HashMap::new(),
+                    custom: self
+                        .published_at_ms
+                        .map(|at| ("published_at_ms".to_owned(), at.into()))
+                        .into_iter()
+                        .collect(),
                     _extra: HashMap::new(),
                 };
                 editor.add_target(name.as_str(), target).unwrap();

@@ -1,0 +1,197 @@
+//! Which versions may go. The two before the active one stay, in the order in which they were active and not of their
+//! numbers; of the others, each stays until no execution can still run in it.
+//!
+//! Executions hold no lock on a version that this process, which may not look into others', could see. It goes by time:
+//! what was accepted for a version may wait for 24 hours and run for 24 more, the longest that an action may ask for.
+//! Time is that of the boot and not of the wall clock, which may be set; a boot ends every execution.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use packs_schema::name::PackName;
+use packs_schema::store::CURRENT;
+use serde::{Deserialize, Serialize};
+
+use super::disk;
+use super::store::{Store, parse_version_directory};
+
+/// How many versions before the active one are kept whatever their age.
+const KEEP: usize = 2;
+/// How long a version is kept after it was replaced, within one boot.
+const IN_USE: Duration = Duration::from_secs(49 * 3600);
+/// The largest record, in bytes.
+const MAX_RECORD: u64 = 4 << 20;
+
+/// The file `.versions.json` of a pack: the versions before the active one, the last replaced first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Versions {
+    active: Option<String>,
+    replaced: Vec<Replaced>,
+}
+
+/// A version that was active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Replaced {
+    directory: String,
+    /// In which boot it was replaced …
+    boot: String,
+    /// … and how many seconds after its start.
+    at_s: u64,
+}
+
+/// The time of this boot.
+#[derive(Debug, Clone)]
+struct Now {
+    boot: String,
+    at_s: u64,
+}
+
+impl Now {
+    fn read() -> io::Result<Now> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+        let since = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
+        Ok(Now { boot, at_s: u64::try_from(since.tv_sec()).unwrap_or_default() })
+    }
+}
+
+/// Notes what is active, and removes what may go. What cannot be removed costs space, nothing else.
+pub(super) fn prune(store: &Store) {
+    let now = match Now::read() {
+        Ok(now) => now,
+        Err(error) => return tracing::warn!(%error, "cannot read the time since the boot; old versions stay"),
+    };
+    for pack in store.packs().unwrap_or_default() {
+        if let Err(error) = prune_pack(store, &pack, &now) {
+            tracing::warn!(%pack, %error, "cannot remove old versions");
+        }
+    }
+}
+
+fn prune_pack(store: &Store, pack: &PackName, now: &Now) -> io::Result<()> {
+    let home = store.pack(pack);
+    let active = fs::read_link(home.join(CURRENT))?.to_string_lossy().into_owned();
+    let record = home.join(".versions.json");
+    let before = disk::read_if_there(&record, MAX_RECORD)?;
+    let before: Versions = before.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let (after, gone) = before.clone().after(active, there(&home)?, now);
+    if after != before {
+        disk::replace(&record, &serde_json::to_vec(&after)?, 0o600)?;
+    }
+    for name in gone {
+        // It leaves by one rename, so that no reader finds half a version.
+        let grave = store.staging().join(format!("removed-{name}"));
+        fs::rename(home.join(&name), &grave)?;
+        fs::remove_dir_all(&grave)?;
+    }
+    Ok(())
+}
+
+/// The versions' directories of a pack.
+fn there(home: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(home)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            && entry.file_type()?.is_dir()
+            && let Some(version) = parse_version_directory(&name)
+        {
+            found.push((version, name));
+        }
+    }
+    // The highest first, for those of which no order is known.
+    found.sort_by(|a, b| b.cmp(a));
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}
+
+impl Versions {
+    /// The record from now on, and the directories that may go.
+    fn after(mut self, active: String, there: Vec<String>, now: &Now) -> (Versions, Vec<String>) {
+        let replaced =
+            |directory: &String| Replaced { directory: directory.clone(), boot: now.boot.clone(), at_s: now.at_s };
+        if let Some(last) = self.active.take().filter(|last| *last != active) {
+            self.replaced.insert(0, replaced(&last));
+        }
+        let unknown = there.iter().filter(|name| !self.replaced.iter().any(|known| known.directory == **name));
+        let unknown: Vec<Replaced> = unknown.map(replaced).collect();
+        self.replaced.extend(unknown);
+        let mut gone = Vec::new();
+        let mut kept: Vec<Replaced> = Vec::new();
+        for old in self.replaced {
+            let is_there = there.contains(&old.directory);
+            let twice = kept.iter().any(|other| other.directory == old.directory);
+            if !is_there || twice || old.directory == active || gone.contains(&old.directory) {
+                continue;
+            }
+            let same_boot = old.boot == now.boot;
+            let in_use = same_boot && now.at_s.saturating_sub(old.at_s) < IN_USE.as_secs();
+            if kept.len() < KEEP || in_use { kept.push(old) } else { gone.push(old.directory) }
+        }
+        (Versions { active: Some(active), replaced: kept }, gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(boot: &str, hours: u64) -> Now {
+        Now { boot: boot.to_owned(), at_s: hours * 3600 }
+    }
+
+    /// Activates one after the other, each at its hour; says what is left after each.
+    fn run(steps: &[(&str, &str, u64)]) -> Vec<Vec<String>> {
+        let (mut versions, mut there) = (Versions::default(), Vec::<String>::new());
+        let mut left = Vec::new();
+        for (active, boot, hours) in steps {
+            if !there.contains(&(*active).to_owned()) {
+                there.push((*active).to_owned());
+            }
+            let (next, gone) = versions.after((*active).to_owned(), there.clone(), &at(boot, *hours));
+            there.retain(|name| !gone.contains(name));
+            versions = next;
+            left.push(there.clone());
+        }
+        left
+    }
+
+    #[test]
+    fn two_stay_in_the_order_in_which_they_were_active() {
+        // 9 was active before 5: it goes first, although its number is the highest.
+        let left = run(&[("9", "a", 0), ("5", "a", 1), ("6", "a", 2), ("7", "a", 3), ("7", "a", 60)]);
+        assert_eq!(left[3], ["9", "5", "6", "7"], "an execution may still run in each");
+        assert_eq!(left[4], ["5", "6", "7"]);
+    }
+
+    #[test]
+    fn a_version_stays_until_nothing_can_run_in_it() {
+        let steps =
+            [("1", "a", 0), ("2", "a", 100), ("3", "a", 101), ("4", "a", 102), ("4", "a", 148), ("4", "a", 149)];
+        let left = run(&steps);
+        assert_eq!((left[3].len(), left[4].len()), (4, 4), "1 was active until 100");
+        assert_eq!(left[5], ["2", "3", "4"]);
+    }
+
+    #[test]
+    fn a_boot_ends_every_execution() {
+        let left = run(&[("1", "a", 0), ("2", "a", 1), ("3", "a", 2), ("4", "a", 3), ("4", "b", 0)]);
+        assert_eq!(left[4], ["2", "3", "4"]);
+    }
+
+    #[test]
+    fn a_version_that_comes_back_is_active_and_once_only() {
+        let left = run(&[("1", "a", 0), ("2", "a", 1), ("1", "a", 2), ("2", "a", 3), ("3", "a", 4), ("3", "a", 400)]);
+        assert_eq!(left[5], ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn versions_of_which_nothing_is_known_count_as_replaced_now() {
+        let there = ["5", "4", "3", "2"].map(String::from).to_vec();
+        let (versions, gone) = Versions::default().after("5".to_owned(), there.clone(), &at("a", 9));
+        assert_eq!(gone, [""; 0]);
+        let (_, gone) = versions.after("5".to_owned(), there, &at("a", 58));
+        assert_eq!(gone, ["2"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! What the last whole verification came to, so that a poll with nothing new reads one small file and writes none.
+//!
+//! While the timestamp is byte for byte the one that was verified, everything below it is the same too: it names the
+//! snapshot by version, the snapshot the targets, the targets every archive by hash. What else a decision rests on
+//! (the configuration, the trusted root, the agent's version, what is active) is held against this record as well,
+//! and where anything differs, or the time of the signatures or of this clock is doubtful, the poll goes the whole way.
+//!
+//! The record saves work and grants nothing: without it, or with a damaged one, everything is verified anew.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use futures_util::StreamExt;
+use packs_schema::config::Config;
+use packs_schema::name::PackName;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tough::{Repository, Transport, TransportErrorKind};
+
+use super::source::Source;
+use super::store::Store;
+use super::{SyncError, disk};
+
+/// The version of the file that this code writes.
+const FORMAT: u32 = 1;
+/// The largest file of ours, in bytes.
+const MAX_FILE: u64 = 4 << 20;
+/// The largest timestamp, in bytes, that is looked at here.
+const MAX_TIMESTAMP: usize = 1 << 20;
+/// The largest root, in bytes.
+const MAX_ROOT: u64 = 1 << 20;
+/// How far a clock may be set back without anybody being told, in milliseconds.
+pub(super) const CLOCK_SLACK_MS: u64 = 5 * 60_000;
+
+/// The file `seen.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Seen {
+    format: u32,
+    /// SHA-256 of the timestamp.
+    timestamp: String,
+    /// SHA-256 of what else decides.
+    inputs: String,
+    /// The version of the root.
+    root: u64,
+    /// This clock, when everything was verified.
+    pub(super) verified_at_ms: u64,
+    /// When the first of the signatures ends.
+    expires_at_ms: u64,
+    /// What was active then: the packs and the directories of their versions.
+    active: BTreeMap<PackName, PathBuf>,
+}
+
+impl Seen {
+    /// Reads the file; `None` when it is not there or of no use.
+    pub(super) fn read(tuf: &Path) -> Option<Seen> {
+        let bytes = disk::read_if_there(&path(tuf), MAX_FILE).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok().filter(|seen: &Seen| seen.format == FORMAT)
+    }
+
+    /// What is to be remembered of a poll that went the whole way. `timestamp` is what lay in the repository before it was loaded.
+    pub(super) fn of(repository: &Repository, timestamp: String, inputs: String, store: &Store, now_ms: u64) -> Seen {
+        let expires = [
+            repository.root().signed.expires,
+            repository.targets().signed.expires,
+            repository.snapshot().signed.expires,
+            repository.timestamp().signed.expires,
+        ];
+        let first = expires.iter().map(|at| at.as_millisecond()).min().unwrap_or_default();
+        Seen {
+            format: FORMAT,
+            timestamp,
+            inputs,
+            root: repository.root().signed.version.get(),
+            verified_at_ms: now_ms,
+            expires_at_ms: u64::try_from(first).unwrap_or_default(),
+            active: active(store),
+        }
+    }
+
+    /// Writes the file and has it on the disk.
+    pub(super) fn write(&self, tuf: &Path) -> Result<(), SyncError> {
+        let bytes = serde_json::to_vec(self).expect("a record serialises");
+        disk::replace(&path(tuf), &bytes, 0o600).map_err(SyncError::file("write", path(tuf)))
+    }
+
+    /// True if a configuration or an agent other than `inputs` made the decisions.
+    pub(super) fn decided_otherwise(&self, inputs: &str) -> bool {
+        self.inputs != inputs
+    }
+
+    /// True if a poll that went the whole way would come to the same again.
+    pub(super) async fn still_holds(
+        &self,
+        source: &Source,
+        store: &Store,
+        timestamp: Option<&str>,
+        inputs: &str,
+        now_ms: u64,
+    ) -> bool {
+        timestamp == Some(self.timestamp.as_str())
+            && self.inputs == inputs
+            && (self.verified_at_ms..self.expires_at_ms).contains(&now_ms)
+            && self.active == active(store)
+            && no_newer_root(source, self.root).await
+    }
+}
+
+/// SHA-256 of the repository's timestamp; `None` when it cannot be read, which the whole way will say better.
+pub(super) async fn timestamp(source: &Source) -> Option<String> {
+    let (metadata, _) = source.addresses().ok()?;
+    let mut stream = source.transport().fetch(metadata.join("timestamp.json").ok()?).await.ok()?;
+    let (mut hash, mut length) = (Sha256::new(), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.ok()?;
+        length += chunk.len();
+        if length > MAX_TIMESTAMP {
+            return None;
+        }
+        hash.update(&chunk);
+    }
+    Some(hex(hash))
+}
+
+/// What decides beside the repository: which repository, who this is, what is trusted, and the code itself.
+pub(super) fn inputs(config: &Config) -> Result<String, SyncError> {
+    let repository = &config.repository;
+    let root = disk::read_text(&repository.root, MAX_ROOT).map_err(SyncError::file("read", &repository.root))?;
+    let instance = serde_json::to_vec(&config.instance).expect("facts serialise");
+    let mut hash = Sha256::new();
+    let (channel, max_pack) = (repository.channel.as_str().as_bytes(), repository.max_pack.0.to_le_bytes());
+    for part in [crate::VERSION.as_bytes(), repository.url.as_bytes(), channel, &max_pack, &instance, root.as_bytes()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    Ok(hex(hash))
+}
+
+async fn no_newer_root(source: &Source, version: u64) -> bool {
+    let Ok((metadata, _)) = source.addresses() else { return false };
+    let Ok(next) = metadata.join(&format!("{}.root.json", version.saturating_add(1))) else { return false };
+    match source.transport().fetch(next).await {
+        Ok(_) => false,
+        Err(error) => error.kind() == TransportErrorKind::FileNotFound,
+    }
+}
+
+/// The active versions that are really there.
+fn active(store: &Store) -> BTreeMap<PackName, PathBuf> {
+    let packs = store.packs().unwrap_or_default();
+    let active = packs.into_iter().filter_map(|pack| Some((store.active(&pack).ok()??.directory, pack)));
+    active.map(|(directory, pack)| (pack, directory)).collect()
+}
+
+fn path(tuf: &Path) -> PathBuf {
+    tuf.join("seen.json")
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

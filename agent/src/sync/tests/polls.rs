@@ -1,0 +1,236 @@
+//! What a poll does when there is nothing new, when something failed before, and when the clock is wrong.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::archive::{archive, file, pack};
+use super::*;
+
+/// Everything that a write anywhere below `directory` would change.
+fn inodes(directory: &Path) -> Vec<(PathBuf, [i64; 6])> {
+    let mut found = Vec::new();
+    let mut look = |path: &Path| {
+        let meta = path.symlink_metadata().unwrap();
+        let numbers = [
+            meta.ino().cast_signed(),
+            meta.size().cast_signed(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        ];
+        found.push((path.to_owned(), numbers));
+        meta.is_dir()
+    };
+    look(directory);
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if look(&path) {
+                directories.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+impl Bench {
+    /// Polls because the time has come.
+    fn due(&self) -> Result<(), SyncError> {
+        poll(&self.config, Occasion::Due)
+    }
+
+    /// Polls, and expects that nothing was written.
+    fn idle(&self) {
+        let before = inodes(&self.store());
+        self.due().unwrap();
+        let after = inodes(&self.store());
+        assert_eq!(before, after);
+    }
+
+    fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let path = self.store().join(name);
+        let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut value);
+        fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+    }
+
+    /// With demo 1.1.0 offered and its archive damaged; gives the file and what should be in it.
+    fn damaged() -> (Bench, PathBuf, Vec<u8>) {
+        let mut bench = Bench::active();
+        bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
+        bench.repository.publish();
+        let file = bench.repository.target_file("packs/demo/1.1.0.tar.gz");
+        let right = fs::read(&file).unwrap();
+        fs::write(&file, &right[1..]).unwrap();
+        bench.due().unwrap();
+        (bench, file, right)
+    }
+}
+
+#[test]
+fn a_poll_with_nothing_new_writes_nothing() {
+    let mut bench = Bench::active();
+    bench.idle();
+    bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
+    bench.repository.publish();
+    bench.due().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"), "what is new is seen");
+    bench.idle();
+    // Neither does one that finds what failed before, nor a configuration that does not fit.
+    bench.offer_bytes("bad", "1.0.0", b"no archive".to_vec(), "");
+    bench.repository.publish();
+    fs::write(bench.temp.path().join("etc/demo.yaml"), "unknown: 1\n").unwrap();
+    bench.due().unwrap();
+    assert_eq!(bench.status().failed.len(), 2);
+    bench.idle();
+}
+
+#[test]
+fn a_poll_with_nothing_new_sees_what_changed_here() {
+    let mut bench = Bench::active();
+    let schema = [pack("demo", "1.1.0"), vec![file("config.schema.yaml", "keep: {type: integer, default: 3}\n")]];
+    bench.offer("demo", "1.1.0", &schema.concat());
+    bench.repository.publish();
+    bench.due().unwrap();
+    fs::write(bench.temp.path().join("etc/demo.yaml"), "keep: 9\n").unwrap();
+    bench.due().unwrap();
+    assert_eq!(fs::read_to_string(bench.store().join("demo/config.json")).unwrap(), "{\"keep\":9}");
+    // What is active was lost, as was the record of what was seen.
+    fs::remove_dir_all(bench.store().join("demo")).unwrap();
+    bench.due().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
+    fs::write(bench.store().join(".tuf/seen.json"), "{").unwrap();
+    bench.due().unwrap();
+    bench.idle();
+    // Another root, another channel.
+    bench.repository.rotate();
+    bench.repository.publish();
+    bench.due().unwrap();
+    bench.config.repository.channel = ChannelName::new("dev").unwrap();
+    bench.due().unwrap();
+    bench.idle();
+}
+
+#[test]
+fn what_failed_is_not_fetched_again_at_once() {
+    let (mut bench, file, right) = Bench::damaged();
+    let failed = bench.status().failed[0].1.clone();
+    assert_eq!((failed.step.as_str(), failed.attempts), ("fetch", 1), "{failed:?}");
+    fs::write(&file, &right).unwrap();
+    bench.idle();
+    // Nor when something else was published.
+    bench.offer("other", "1.0.0", &pack("other", "1.0.0"));
+    bench.repository.publish();
+    fs::remove_file(&file).unwrap();
+    bench.due().unwrap();
+    assert_eq!(bench.current("other").as_deref(), Some("1.0.0"));
+    assert_eq!(bench.status().failed[0].1, failed, "it was not looked for");
+    fs::write(&file, &right).unwrap();
+    // But after a while.
+    bench.edit(".status.json", |status| status["failed"][0][1]["at_ms"] = (failed.at_ms - 60_000).into());
+    bench.due().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
+    assert!(bench.status().failed.is_empty());
+}
+
+#[test]
+fn what_failed_is_tried_again_when_asked_for_or_when_it_is_another() {
+    let (bench, file, right) = Bench::damaged();
+    bench.poll().unwrap();
+    assert_eq!(bench.status().failed[0].1.attempts, 2);
+    fs::write(&file, &right).unwrap();
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
+
+    let (mut bench, ..) = Bench::damaged();
+    bench.offer("demo", "1.2.0", &pack("demo", "1.2.0"));
+    bench.repository.publish();
+    bench.due().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.2.0"));
+
+    let (bench, file, right) = Bench::damaged();
+    fs::write(&file, &right).unwrap();
+    bench.edit(".tuf/seen.json", |seen| seen["inputs"] = "those of another version of the agent".into());
+    bench.due().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
+}
+
+#[test]
+fn a_clock_that_was_set_back_stops_the_poll_and_is_named() {
+    let bench = Bench::active();
+    let verified = || -> Value {
+        let seen: Value = serde_json::from_slice(&fs::read(bench.store().join(".tuf/seen.json")).unwrap()).unwrap();
+        seen["verified_at_ms"].clone()
+    };
+    let at_ms = verified().as_u64().unwrap();
+    bench.edit(".tuf/seen.json", |seen| seen["verified_at_ms"] = (at_ms + 60_000).into());
+    bench.due().unwrap();
+    bench.edit(".tuf/seen.json", |seen| seen["verified_at_ms"] = (at_ms + 3_600_000).into());
+    let error = bench.expect_poll_failure("this host's clock says 20");
+    assert!(matches!(error, SyncError::Clock { .. }) && error.to_string().contains("set the clock"), "{error}");
+}
+
+#[test]
+fn a_clock_that_is_behind_what_was_published_stops_the_poll_and_is_named() {
+    let mut bench = Bench::active();
+    bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
+    bench.repository.published_at_ms = Some(poll::now_ms() + 48 * 3_600_000);
+    bench.repository.publish();
+    let error = bench.expect_poll_failure("set the clock");
+    assert!(matches!(error, SyncError::Clock { .. }), "{error}");
+    bench.repository.published_at_ms = Some(poll::now_ms());
+    bench.repository.publish();
+    bench.poll().unwrap();
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_for_a_while_does_no_harm_later() {
+    let bench = Bench::active();
+    // What the library notes before it finds everything expired.
+    fs::write(bench.store().join(".tuf/latest_known_time.json"), "\"2099-01-01T00:00:00Z\"").unwrap();
+    bench.poll().unwrap();
+}
+
+#[test]
+fn what_has_expired_names_the_clock_and_is_tried_at_each_poll() {
+    let mut bench = Bench::active();
+    bench.repository.timestamp_expires = -60;
+    bench.repository.publish();
+    let error = bench.due().unwrap_err();
+    assert!(error.to_string().contains("by this host's clock, which says 20"), "{error}");
+    assert!(bench.status().expired);
+    bench.repository.timestamp_expires = 60;
+    bench.repository.publish();
+    bench.due().unwrap();
+    assert!(!bench.status().expired);
+}
+
+#[test]
+fn an_idle_poll_that_finds_its_signatures_expired_says_so() {
+    let bench = Bench::active();
+    bench.edit(".tuf/seen.json", |seen| seen["expires_at_ms"] = seen["verified_at_ms"].clone());
+    let before = inodes(&bench.store());
+    bench.due().unwrap();
+    assert_ne!(inodes(&bench.store()), before, "it went the whole way");
+}
+
+#[test]
+fn old_versions_go_when_no_execution_can_use_them() {
+    let mut bench = Bench::active();
+    for version in ["1.1.0", "1.2.0", "1.3.0"] {
+        bench.offer_bytes("demo", version, archive(&pack("demo", version)), "");
+        bench.repository.publish();
+        bench.due().unwrap();
+    }
+    assert_eq!(versions(&bench), ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]);
+    bench.edit("demo/.versions.json", |record| record["replaced"][2]["boot"] = "the one before".into());
+    bench.due().unwrap();
+    assert_eq!(versions(&bench), ["1.1.0", "1.2.0", "1.3.0"]);
+    bench.idle();
+}
