@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running `sshd`, and how to reach it.
-pub struct Sshd {
+pub(crate) struct Sshd {
     server: Child,
     directory: PathBuf,
     port: u16,
@@ -18,7 +18,7 @@ pub struct Sshd {
 
 impl Sshd {
     /// Starts one in `directory`; `None` when the machine has none, or its keys cannot be made.
-    pub fn start(directory: &Path, tuned: bool) -> io::Result<Option<Sshd>> {
+    pub(crate) fn start(directory: &Path, tuned: bool) -> io::Result<Option<Sshd>> {
         let program = Path::new("/usr/sbin/sshd");
         if !program.exists() || !nix::unistd::geteuid().is_root() {
             return Ok(None);
@@ -57,12 +57,12 @@ impl Sshd {
     }
 
     /// Runs `program` over a new connection.
-    pub fn run_new(&self, program: &Path) -> io::Result<()> {
+    pub(crate) fn run_new(&self, program: &Path) -> io::Result<()> {
         self.run(self.client().arg("localhost").arg(program))
     }
 
     /// Opens a master connection; it ends when the returned guard is dropped.
-    pub fn master(&self) -> io::Result<Master<'_>> {
+    pub(crate) fn master(&self) -> io::Result<Master<'_>> {
         let mut command = self.client();
         command.args(["-M", "-N", "-f", "-o", "ControlPersist=yes"]).arg(self.control()).arg("localhost");
         self.run(&mut command)?;
@@ -100,13 +100,13 @@ impl Drop for Sshd {
 }
 
 /// A warm master connection.
-pub struct Master<'a> {
+pub(crate) struct Master<'a> {
     sshd: &'a Sshd,
 }
 
 impl Master<'_> {
     /// Runs `program` over it.
-    pub fn run(&self, program: &Path) -> io::Result<()> {
+    pub(crate) fn run(&self, program: &Path) -> io::Result<()> {
         self.sshd.run(self.sshd.client().arg(self.sshd.control()).arg("localhost").arg(program))
     }
 }
