@@ -1,0 +1,118 @@
+//! The invariants of ARCHITECTURE.md, held against the source itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above")
+}
+
+fn manifest(of: &str) -> toml::Table {
+    let path = root().join(of).join("Cargo.toml");
+    toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn dependencies(of: &str) -> BTreeSet<String> {
+    manifest(of)["dependencies"].as_table().unwrap().keys().cloned().collect()
+}
+
+/// The Rust files of a module: `<name>.rs` and all below `<name>/`.
+fn sources(of: &str) -> Vec<(PathBuf, String)> {
+    let base = root().join(of);
+    let mut found = Vec::new();
+    let mut places = vec![base.clone(), base.with_extension("rs")];
+    while let Some(place) = places.pop() {
+        if place.is_dir() {
+            places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+        } else if place.extension().is_some_and(|e| e == "rs") && place.exists() {
+            found.push((place.clone(), fs::read_to_string(&place).unwrap()));
+        }
+    }
+    assert!(!found.is_empty(), "{of} has no source");
+    found
+}
+
+fn must_not_say(of: &str, words: &[&str]) {
+    for (path, text) in sources(of) {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for word in words {
+                assert!(!line.contains(word), "{}:{}: {word} in {line}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_privileged_half_has_few_dependencies() {
+    let few = ["nix", "packs-schema", "serde", "serde_json", "thiserror"].map(str::to_owned);
+    assert_eq!(dependencies("agent/launcher"), few.into());
+}
+
+#[test]
+fn agent_and_client_never_import_each_other() {
+    assert!(!dependencies("agent").contains("bolt-client"));
+    assert!(!dependencies("client").contains("bolt-agent"));
+    for crate_name in ["packs-schema", "agent", "client"] {
+        assert!(!dependencies(crate_name).contains("bolt-launch"), "{crate_name}");
+    }
+}
+
+#[test]
+fn the_formats_are_pure() {
+    must_not_say(
+        "packs-schema/src",
+        &["std::fs", "std::process", "TcpStream", "UnixStream", "SystemTime::now", "Instant::now"],
+    );
+}
+
+#[test]
+fn data_flows_one_way_inside_the_agent() {
+    must_not_say("agent/src/exec", &["hyper", "http_body", "crate::api"]);
+    must_not_say("agent/src/history", &["hyper", "crate::api", "crate::exec", "crate::registry"]);
+    must_not_say("agent/src/registry", &["hyper", "crate::api", "crate::exec", "crate::history"]);
+    must_not_say("agent/src/sync", &["hyper", "crate::api", "crate::exec", "crate::history"]);
+}
+
+#[test]
+fn unsafe_stands_in_two_modules() {
+    for of in ["packs-schema/src", "agent/src", "agent/launcher/src", "client/src", "tests/src"] {
+        for (path, text) in sources(of) {
+            let says = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
+            assert!(!says || path.ends_with("sys.rs"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn one_tls_provider_and_no_http_2() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for name in ["h2", "openssl", "openssl-sys", "native-tls"] {
+        assert!(!lock.contains(&format!("name = \"{name}\"\n")), "{name}");
+    }
+}
+
+#[test]
+fn the_top_level_is_what_was_agreed() {
+    let agreed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "agent",
+        "client",
+        "packs-schema",
+        "systemd",
+        "tests",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "deny.toml",
+        "target",
+    ];
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        assert!(name.starts_with('.') || agreed.contains(&name.as_str()), "{name}");
+    }
+}
