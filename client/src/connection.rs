@@ -34,6 +34,8 @@ pub const MAX_JSON: usize = 8 << 20;
 pub const MAX_LINE: usize = 1 << 20;
 /// How long a connection and its handshake may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a time-out says when not even a connection was made: nothing was sent.
+pub(crate) const NO_CONNECTION: &str = "no connection within 5s";
 /// How long an answer may take, beyond what it was asked to wait.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 

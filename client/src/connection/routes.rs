@@ -16,6 +16,9 @@ use super::call::Call;
 use super::stream::{ByteStream, Lines};
 use crate::error::{Error, Kind};
 
+/// The most pages of a list that are read to its end.
+const MOST_PAGES: usize = 100;
+
 /// Which executions are wanted; without any condition all that the caller may see.
 #[derive(Debug, Clone, Default)]
 pub struct ExecutionQuery {
@@ -74,8 +77,17 @@ impl Agent {
 
     /// `GET /v1/actions`
     pub async fn actions(&self) -> Result<Vec<ActionView>, Error> {
-        let page: Page<ActionView> = self.json(Call::get("/v1/actions")).await?;
-        Ok(page.items)
+        let mut actions = Vec::new();
+        let mut call = Call::get("/v1/actions");
+        for _ in 0..MOST_PAGES {
+            let page: Page<ActionView> = self.json(call).await?;
+            actions.extend(page.items);
+            match page.next {
+                Some(cursor) => call = Call::get("/v1/actions").query("cursor", &cursor),
+                None => return Ok(actions),
+            }
+        }
+        Err(self.error(Kind::Protocol(format!("its actions have more than {MOST_PAGES} pages"))))
     }
 
     /// `GET /v1/actions/{pack}.{action}`
@@ -151,10 +163,17 @@ impl Agent {
         if follow {
             call = call.query("follow", "true");
         }
-        if offset > 0 {
-            call = call.query("offset", &offset.to_string());
+        match (offset, follow) {
+            (0, _) => {}
+            (offset, true) => call = call.query("offset", &offset.to_string()),
+            (offset, false) => call = call.header("range", format!("bytes={offset}-")),
         }
         self.bytes(call).await
+    }
+
+    /// The same, only the last `count` bytes.
+    pub async fn last(&self, id: &ExecutionId, stream: Stream, count: u64) -> Result<ByteStream, Error> {
+        self.bytes(Call::get(stream_path(id, stream)).header("range", format!("bytes=-{count}"))).await
     }
 
     /// The same, only bytes `first` to `last`, both included.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::CONNECT_TIMEOUT;
+use super::{CONNECT_TIMEOUT, NO_CONNECTION};
 use crate::error::Kind;
 use crate::inventory::Instance;
 use crate::tls::Identity;
@@ -82,7 +82,7 @@ pub(super) fn explain(error: &hyper::Error) -> Kind {
 pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
     match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(instance, identity)).await {
         Ok(result) => result,
-        Err(_) => Err(Kind::TimedOut("no connection within 5s")),
+        Err(_) => Err(Kind::TimedOut(NO_CONNECTION)),
     }
 }
 

@@ -9,7 +9,7 @@ use packs_schema::run::output::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Ending, Event, Output, start_key};
-use crate::connection::{Agent, pause};
+use crate::connection::{Agent, NO_CONNECTION, pause};
 use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
@@ -74,6 +74,7 @@ async fn accept(
         match &error.kind {
             kind if kind.is_refusal() => return Err(Ending::Refused(error)),
             // Nothing was sent, or nothing was accepted, when there was no connection.
+            Kind::TimedOut(NO_CONNECTION) => {}
             Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) => may_run = true,
             _ => {}
         }
@@ -129,7 +130,7 @@ async fn wait(
     Ok(execution)
 }
 
-/// The beginning of both streams. What cannot be fetched is said, and does not change how it ended.
+/// Both streams; of one that is longer than `limit`, the beginning and the end. What cannot be fetched is said, and does not change how it ended.
 async fn fetch(agent: &Agent, execution: &Execution, limit: usize) -> Output {
     let mut output = Output::default();
     if limit == 0 {
@@ -143,7 +144,8 @@ async fn fetch(agent: &Agent, execution: &Execution, limit: usize) -> Output {
         if totals.is_some_and(|totals: StreamTotals| totals.written_bytes == 0) {
             continue;
         }
-        match read(agent, &execution.id, stream, limit).await {
+        let kept = totals.map_or(0, |totals| totals.written_bytes.saturating_sub(totals.dropped_bytes));
+        match read(agent, &execution.id, stream, limit, kept > limit as u64).await {
             Ok((read, more)) => {
                 *bytes = read;
                 output.truncated |= more || totals.is_some_and(|totals| totals.dropped_bytes > 0);
@@ -154,8 +156,43 @@ async fn fetch(agent: &Agent, execution: &Execution, limit: usize) -> Output {
     output
 }
 
-async fn read(agent: &Agent, id: &ExecutionId, stream: Stream, limit: usize) -> Result<(Vec<u8>, bool), Error> {
+async fn read(
+    agent: &Agent,
+    id: &ExecutionId,
+    stream: Stream,
+    limit: usize,
+    ends: bool,
+) -> Result<(Vec<u8>, bool), Error> {
     let late = || agent.error(Kind::TimedOut("no output within 60s"));
-    let reading = async { agent.stream(id, stream, 0, false).await?.collect(limit).await };
+    let half = limit / 2;
+    let reading = async {
+        if !ends || half == 0 {
+            return agent.stream(id, stream, 0, false).await?.collect(limit).await;
+        }
+        let (head, _) = agent.range(id, stream, 0, half as u64 - 1).await?.collect(half).await?;
+        let (tail, _) = agent.last(id, stream, half as u64).await?.collect(half).await?;
+        Ok((joined(&head, &tail), true))
+    };
     tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Whole lines of the beginning and the end, with a line of our own between.
+fn joined(head: &[u8], tail: &[u8]) -> Vec<u8> {
+    let head = &head[..head.iter().rposition(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1)];
+    let tail = &tail[tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)..];
+    let before: &[u8] = if head.ends_with(b"\n") { b"" } else { b"\n" };
+    [head, before, b"[bolt: what is between was not fetched]\n", tail].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_meet_at_whole_lines() {
+        let text = |head: &str, tail: &str| String::from_utf8(joined(head.as_bytes(), tail.as_bytes())).unwrap();
+        let mark = "[bolt: what is between was not fetched]\n";
+        assert_eq!(text("a\nb\nc", "x\ny\nz\n"), format!("a\nb\n{mark}y\nz\n"));
+        assert_eq!(text("aaa", "zzz"), format!("aaa\n{mark}zzz"));
+    }
 }
