@@ -32,7 +32,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
 
-pub use terminal::end_quietly_without_a_reader;
+pub use terminal::end_when_nothing_can_be_printed;
 
 use context::Context;
 use failure::{Exit, Failure};
@@ -65,7 +65,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Print one JSON value instead of text for people.
+    /// Print one JSON value instead of text for people; `logs` prints one for each line.
     #[arg(long, global = true)]
     json: bool,
     /// The client's configuration [default: see "Files"].
@@ -150,6 +150,28 @@ pub fn main(cli: Cli) -> Exit {
             eprintln!("bolt: {failure}");
             failure.exit
         }
+    }
+}
+
+/// Prints what clap has to say: help, which was asked for, or what is wrong with the command line. Returns the
+/// exit code.
+pub fn explain(error: &clap::Error) -> Exit {
+    let wrong = error.use_stderr();
+    if wrong && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let text = text.trim_start_matches("error: ");
+        let message = text.split_once("\n\nFor more information").map_or(text, |(message, _)| message);
+        let failure = Failure::new(Exit::Usage, message.trim_end()).hint("`bolt --help` lists what there is");
+        println!("{}", crate::show::json(&failure.to_json()));
+    }
+    match error.print() {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(terminal::BROKEN_PIPE),
+        Err(e) => {
+            eprintln!("bolt: cannot print to stdout: {e}");
+            Exit::Storage
+        }
+        Ok(()) if wrong => Exit::Usage,
+        Ok(()) => Exit::Success,
     }
 }
 

@@ -109,8 +109,10 @@ impl Config {
     /// Reads the file at `path`; paths in it are relative to its directory.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text = files::read_text(path, MAX_FILE)?;
-        let mut settings: Settings = toml::from_str(&text)
-            .map_err(|e| ConfigError::Content { path: path.to_owned(), problem: e.to_string() })?;
+        let mut settings: Settings = toml::from_str(&text).map_err(|e| ConfigError::Content {
+            path: path.to_owned(),
+            problem: e.to_string().trim_end().to_owned(),
+        })?;
         let base = path.parent().unwrap_or(Path::new(""));
         for setting in [&mut settings.certificate, &mut settings.key, &mut settings.ca, &mut settings.inventory] {
             if let Some(relative) = setting {

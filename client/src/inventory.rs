@@ -210,7 +210,7 @@ impl Inventory {
             let value = strict::parse(text.as_bytes()).map_err(|e| document(e.to_string()))?;
             serde_json::from_value::<Document<_>>(value).map_err(|e| document(e.to_string()))?.instances
         } else {
-            toml::from_str::<Document<_>>(text).map_err(|e| document(e.to_string()))?.instances
+            toml::from_str::<Document<_>>(text).map_err(|e| document(e.to_string().trim_end().to_owned()))?.instances
         };
         let mut instances: Vec<Instance> = Vec::with_capacity(entries.len());
         let mut seen = HashSet::new();

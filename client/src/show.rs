@@ -5,12 +5,14 @@ mod json;
 mod stream;
 mod table;
 pub mod when;
+mod wrap;
 
 use std::fmt::Write as _;
 
-pub use json::{json, json_line};
+pub use json::{json, json_fitted, json_line};
 pub use stream::Visible;
 pub use table::{counted, listed, table};
+pub use wrap::{excerpt, wrapped};
 
 /// `text` on one line: every control character, line breaks included, is shown and not obeyed.
 pub fn visible(text: &str) -> String {

@@ -6,7 +6,10 @@ use bolt_client::cli::{self, Cli};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    cli::end_quietly_without_a_reader();
-    let exit = cli::main(Cli::parse());
+    cli::end_when_nothing_can_be_printed();
+    let exit = match Cli::try_parse() {
+        Ok(cli) => cli::main(cli),
+        Err(error) => cli::explain(&error),
+    };
     ExitCode::from(exit as u8)
 }

@@ -8,12 +8,16 @@ use packs_schema::name::ActionRef;
 use packs_schema::param::{Schema, Types};
 use packs_schema::quantity::{show_bytes, show_duration};
 use packs_schema::rest::ActionView;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
-use crate::show::{self, visible};
+use super::terminal;
+use crate::show::{self, visible, visible_lines};
+
+/// How wide text is when there is no terminal to ask.
+const WIDTH: usize = 100;
 
 /// List what can be run, or show one action with its parameters.
 #[derive(Debug, Args)]
@@ -29,9 +33,10 @@ pub(super) struct ActionsCommand {
 pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exit, Failure> {
     let answers = context.ask(&command.select, async |agent| agent.actions().await).await?;
     let exit = answers.report()?;
+    let failed = answers.failed_json();
     let asked = answers.given.len();
     let Answers { given, .. } = answers;
-    let mut known: BTreeMap<ActionRef, Vec<(String, ActionView)>> = BTreeMap::new();
+    let mut known = Known::new();
     for (instance, views) in given {
         for view in views {
             known.entry(view.action.reference()).or_default().push((instance.id().to_string(), view));
@@ -43,7 +48,7 @@ pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exi
             let Some(views) = known.get(&wanted) else {
                 return Err(unknown(&wanted, known.keys()));
             };
-            one(&context, views, asked);
+            one(&context, views, asked, &failed);
         }
         Some(pack) => {
             known.retain(|action, _| action.pack().as_str() == pack);
@@ -51,26 +56,33 @@ pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exi
                 let message = format!("no instance has a pack {:?} with actions that you may see", visible(pack));
                 return Err(Failure::new(Exit::Refused, message).hint("`bolt packs` lists the active packs"));
             }
-            list(&context, &known);
+            list(&context, &known, asked, &failed);
         }
-        None => list(&context, &known),
+        None => list(&context, &known, asked, &failed),
     }
     Ok(exit)
 }
 
 /// An action that no instance has, with the names near it.
 pub(super) fn unknown<'a>(wanted: &ActionRef, known: impl Iterator<Item = &'a ActionRef>) -> Failure {
+    let known: Vec<&ActionRef> = known.collect();
+    let wrong_letters = (wanted.as_str().len() / 4).clamp(1, 4);
     let mut near: Vec<(usize, &ActionRef)> = known
-        .map(|action| (distance(wanted.as_str(), action.as_str()), action))
-        .filter(|(distance, action)| *distance <= 4 || action.action() == wanted.action())
+        .iter()
+        .map(|action| (distance(wanted.as_str(), action.as_str()), *action))
+        .filter(|(distance, action)| *distance <= wrong_letters || action.action() == wanted.action())
         .collect();
     near.sort();
-    let names: Vec<&str> = near.iter().take(3).map(|(_, action)| action.as_str()).collect();
+    let near: Vec<&ActionRef> = near.into_iter().take(3).map(|(_, action)| action).collect();
+    let siblings: Vec<&ActionRef> = known.into_iter().filter(|action| action.pack() == wanted.pack()).collect();
     let failure = Failure::new(Exit::Refused, format!("there is no action {wanted} there, or no grant to see it"));
-    if names.is_empty() {
-        failure.hint("`bolt actions` lists what can be run")
-    } else {
+    if !near.is_empty() {
+        let names: Vec<&str> = near.iter().map(|action| action.as_str()).collect();
         failure.hint(format!("did you mean {}?", names.join(" or ")))
+    } else if !siblings.is_empty() {
+        failure.hint(format!("pack {} has {}", wanted.pack(), show::listed(&siblings, 20)))
+    } else {
+        failure.hint("`bolt actions` lists what can be run")
     }
 }
 
@@ -88,63 +100,71 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn list(context: &Context, known: &BTreeMap<ActionRef, Vec<(String, ActionView)>>) {
+type Known = BTreeMap<ActionRef, Vec<(String, ActionView)>>;
+
+fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
     if context.json {
         let actions: Vec<_> =
             known.values().map(|views| json!({ "action": views[0].1, "instances": instances(views) })).collect();
-        println!("{}", show::json(&json!({ "actions": actions })));
+        println!("{}", show::json(&json!({ "actions": actions, "failed": failed })));
         return;
     }
     if known.is_empty() {
         eprintln!("no actions: the agents have no packs yet, or you have no grant to see them");
         return;
     }
-    let rows: Vec<Vec<String>> = known
-        .iter()
-        .map(|(name, views)| {
-            let (action, version) = (&views[0].1.action, &views[0].1.version);
-            let mixed = views.iter().any(|(_, view)| view.version != *version);
-            let version = if mixed { "mixed".to_owned() } else { version.to_string() };
-            let first = first_sentence(&action.description);
-            let off = if action.enabled { "" } else { "(disabled) " };
-            let text = format!("{off}{}", visible(&first));
-            vec![name.to_string(), action.class.to_string(), version, views.len().to_string(), text]
-        })
-        .collect();
-    context.print_table(&["ACTION", "CLASS", "VERSION", "INSTANCES", "DESCRIPTION"], &rows);
+    // Which instances and which version is said where it is not the same everywhere.
+    let version = |views: &[(String, ActionView)]| {
+        let first = &views[0].1.version;
+        if views.iter().any(|(_, view)| view.version != *first) { "mixed".to_owned() } else { first.to_string() }
+    };
+    let uneven = known.values().any(|views| views.len() != asked || version(views) == "mixed");
+    let mut rows = Vec::new();
+    for (name, views) in known {
+        let action = &views[0].1.action;
+        let off = if action.enabled { "" } else { "(disabled) " };
+        let mut row = vec![name.to_string(), action.class.to_string()];
+        if uneven {
+            row.extend([version(views), views.len().to_string()]);
+        }
+        row.push(format!("{off}{}", visible(first_sentence(&action.description))));
+        rows.push(row);
+    }
+    let heads: &[&str] = match uneven {
+        true => &["ACTION", "CLASS", "VERSION", "INSTANCES", "DESCRIPTION"],
+        false => &["ACTION", "CLASS", "DESCRIPTION"],
+    };
+    context.print_table(heads, &rows);
+    let (actions, on) = (show::counted(known.len(), "action"), show::counted(asked, "instance"));
+    eprintln!("{actions} on {on}; `bolt actions NAME` shows one with its parameters");
 }
 
-/// The first sentence of a description, at most 90 characters of it.
-fn first_sentence(text: &str) -> String {
+/// The first sentence of a description.
+fn first_sentence(text: &str) -> &str {
     let line = text.trim().lines().next().unwrap_or_default();
-    let sentence = line.split_once(". ").map_or(line, |(first, _)| first).trim_end_matches('.');
-    if sentence.chars().count() <= 90 {
-        return sentence.to_owned();
-    }
-    let mut cut: String = sentence.chars().take(89).collect();
-    cut.push('…');
-    cut
+    line.split_once(". ").map_or(line, |(first, _)| first).trim_end_matches('.')
 }
 
 fn instances(views: &[(String, ActionView)]) -> Vec<&str> {
     views.iter().map(|(instance, _)| instance.as_str()).collect()
 }
 
-fn one(context: &Context, views: &[(String, ActionView)], asked: usize) {
+fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: &Value) {
     let (first, view) = &views[0];
     if context.json {
-        println!("{}", show::json(&json!({ "action": view, "instances": instances(views) })));
+        println!("{}", show::json(&json!({ "action": view, "instances": instances(views), "failed": failed })));
         return;
     }
+    let width = terminal::width().unwrap_or(WIDTH);
     let action = &view.action;
     println!("{} {} ({}), {}", action.reference(), view.version, view.digest.short(), action.class);
     if !action.description.trim().is_empty() {
-        println!("\n{}", show::visible_lines(action.description.trim()));
+        println!("\n{}", show::wrapped(&show::visible_lines(action.description.trim()), width, 0));
     }
     if !action.enabled {
         println!("\nIt is disabled and cannot be run.");
     }
-    println!("\n{}", parameters(action));
+    println!("\n{}\n", parameters(action, width));
     for (name, value) in limits(action) {
         println!("{name:<12} {value}");
     }
@@ -154,19 +174,20 @@ fn one(context: &Context, views: &[(String, ActionView)], asked: usize) {
     }
 }
 
-fn parameters(action: &Action) -> String {
+/// Each parameter on a line with what it takes, its description below.
+fn parameters(action: &Action, width: usize) -> String {
     if action.parameters.is_empty() {
-        return "It takes no parameters.\n".to_owned();
+        return "It takes no parameters.".to_owned();
     }
-    let rows: Vec<Vec<String>> = action
-        .parameters
-        .iter()
-        .map(|(name, schema)| {
-            let description = schema.description.as_deref().unwrap_or_default().trim().replace('\n', " ");
-            vec![name.to_string(), kind(schema), default(schema), visible(&description)]
-        })
-        .collect();
-    show::table(&["PARAMETER", "TYPE", "DEFAULT", "DESCRIPTION"], &rows, super::terminal::width())
+    let mut lines = vec!["Parameters:".to_owned()];
+    for (name, schema) in &action.parameters {
+        lines.push(show::wrapped(&format!("{name}: {}, {}", kind(schema), default(schema)), width, 2));
+        let description = visible_lines(schema.description.as_deref().unwrap_or_default().trim());
+        if !description.is_empty() {
+            lines.push(show::wrapped(&description, width, 6));
+        }
+    }
+    lines.join("\n")
 }
 
 fn kind(schema: &Schema) -> String {
@@ -192,10 +213,10 @@ fn kind(schema: &Schema) -> String {
 fn default(schema: &Schema) -> String {
     match &schema.default {
         Some(value) if schema.immutable => format!("always {}", visible(&plain(value))),
-        Some(value) if !schema.secret => visible(&plain(value)),
-        Some(_) => "[secret]".to_owned(),
+        Some(_) if schema.secret => "has a default".to_owned(),
+        Some(value) => format!("default {}", visible(&plain(value))),
         None if schema.is_required() => "must be given".to_owned(),
-        None => "-".to_owned(),
+        None => "may be left out".to_owned(),
     }
 }
 
@@ -234,6 +255,8 @@ mod tests {
         let known = [name("linux.disk_usage"), name("linux.memory"), name("cassandra.clear_snapshots")];
         let failure = unknown(&name("linux.disk_usge"), known.iter());
         assert_eq!(failure.hint.as_deref(), Some("did you mean linux.disk_usage?"));
+        let other = unknown(&name("linux.nothing_like_it"), known.iter()).hint.unwrap();
+        assert_eq!(other, "pack linux has linux.disk_usage, linux.memory");
         assert!(unknown(&name("x.nothing_like_it"), known.iter()).hint.unwrap().contains("bolt actions"));
         assert_eq!((distance("kitten", "sitting"), distance("", "abc"), distance("a", "a")), (3, 3, 0));
     }

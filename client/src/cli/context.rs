@@ -131,7 +131,14 @@ pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
     if failed.len() > 20 {
         message.push_str(&format!("\n  and {} more", failed.len() - 20));
     }
-    Failure { message, ..failure }
+    let mut hints: Vec<&str> = Vec::new();
+    for hint in failed.iter().filter_map(|error| error.kind.hint()) {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    let hint = (!hints.is_empty()).then(|| hints.join("; "));
+    Failure { message, hint, ..failure }
 }
 
 fn from_config(error: &ConfigError) -> Failure {

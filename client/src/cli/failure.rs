@@ -38,6 +38,11 @@ impl Failure {
         Failure { exit, message: message.into(), hint: None }
     }
 
+    /// The user interrupted before anything was done.
+    pub fn interrupted() -> Failure {
+        Failure::new(Exit::Interrupted, "interrupted; nothing was done")
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {

@@ -61,16 +61,24 @@ pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> 
         if failed.len() == asked {
             return Err(nobody(&failed, first));
         }
-        let missing: Vec<&str> = failed.iter().map(|e| e.instance.as_str()).collect();
-        let message = format!(
-            "no instance that answered has an execution {}; no answer from {}",
-            id.0,
-            show::listed(&missing, 10)
-        );
-        return Err(Failure::new(Exit::Failed, message).hint(first.to_string()));
+        let mut message = format!("no instance that answered has an execution {}; those that did not answer:", id.0);
+        for error in failed.iter().take(20) {
+            message.push_str(&format!("\n  {error}"));
+        }
+        return Err(Failure::new(Exit::Failed, message).hint("it may be on one of them: try again when they answer"));
     }
-    let message = format!("none of {} has an execution {}", show::counted(asked, "instance"), id.0);
-    Err(Failure::new(Exit::Refused, message).hint("`bolt ps` lists what runs and what ran lately"))
+    let (instances, whole) = (show::counted(asked, "instance"), ExecutionId::new(id.0.as_str()).is_ok());
+    let failure = if whole {
+        Failure::new(Exit::Refused, format!("{instances} asked, and none has an execution {} that you may see", id.0))
+    } else {
+        let searched = PAGES * packs_schema::rest::MAX_PAGE as usize;
+        let message = format!(
+            "{instances} asked, and none has an execution that ends in {} among the newest {searched} that you may see",
+            id.0
+        );
+        Failure::new(Exit::Refused, message)
+    };
+    Err(failure.hint("`bolt ps` lists what runs and what ran lately; a whole id is found however old it is"))
 }
 
 async fn search(agent: &Agent, id: &IdArg) -> Result<Vec<Execution>, Error> {

@@ -60,7 +60,10 @@ fn page(command: Command, name: &str) -> Result<Vec<u8>, Failure> {
     Man::new(command)
         .render(&mut text)
         .map_err(|e| Failure::new(Exit::Failed, format!("cannot make the page of {name}: {e}")))?;
-    Ok(text)
+    // What clap calls extra are the exit codes and the files; a line is a line there.
+    let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT CODES AND FILES\"\n.nf\n");
+    let text = text.replace("\n.SH VERSION\n", "\n.fi\n.SH VERSION\n");
+    Ok(text.into_bytes())
 }
 
 fn print(bytes: &[u8]) -> Result<Exit, Failure> {

@@ -13,27 +13,31 @@ use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::find::short;
 use super::select::SelectArgs;
-use crate::connection::ExecutionQuery;
+use crate::connection::{Agent, ExecutionQuery};
+use crate::error::Error;
 use crate::show::{self, visible, when};
+
+/// The most executions that one command lists.
+const MOST: i64 = 100_000;
 
 /// List executions across instances, the newest first.
 #[derive(Debug, Args)]
 pub(super) struct PsCommand {
-    #[command(flatten)]
-    list: ListArgs,
     /// Only those in this state.
     #[arg(long)]
     state: Option<State>,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// List executions that have ended, across instances.
 #[derive(Debug, Args)]
 pub(super) struct HistoryCommand {
-    #[command(flatten)]
-    list: ListArgs,
     /// Only those that ended in this state.
     #[arg(long, value_parser = terminal_state)]
     state: Option<State>,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +55,7 @@ struct ListArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<Duration>,
     /// The most to list, over all instances.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PAGE)))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     limit: u32,
     #[command(flatten)]
     select: SelectArgs,
@@ -86,26 +90,55 @@ async fn list(
         run: args.run.clone(),
         since_ms: args.since.map(|since| now.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))),
         until_ms: None,
-        limit: Some(args.limit),
+        limit: Some(args.limit.min(MAX_PAGE)),
         cursor: None,
     };
-    let answers = context.ask(&args.select, async |agent| agent.executions(&query).await).await?;
+    let most = args.limit as usize;
+    let answers = context.ask(&args.select, async |agent| newest(agent, query.clone(), most, &wanted).await).await?;
     let exit = answers.report()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
-    let mut executions: Vec<Execution> =
-        given.into_iter().flat_map(|(_, page)| page.items).filter(|e| wanted(e.state)).collect();
+    let mut more = given.iter().any(|(_, (_, more))| *more);
+    let mut executions: Vec<Execution> = given.into_iter().flat_map(|(_, (executions, _))| executions).collect();
     executions.sort_by(|a, b| (b.created_at_ms, &b.id).cmp(&(a.created_at_ms, &a.id)));
-    executions.truncate(args.limit as usize);
+    more |= executions.len() > most;
+    executions.truncate(most);
     if context.json {
-        println!("{}", show::json(&json!({ "executions": executions, "failed": failed })));
+        println!("{}", show::json(&json!({ "executions": executions, "more": more, "failed": failed })));
     } else if executions.is_empty() {
-        eprintln!("no executions");
+        eprintln!("no executions that match");
     } else {
         let rows: Vec<Vec<String>> = executions.iter().map(|e| row(e, now)).collect();
         context.print_table(&["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"], &rows);
+        if more {
+            eprintln!("only the newest {} are listed: --limit lists more", executions.len());
+        }
     }
     Ok(exit)
+}
+
+/// An agent's newest executions, at most `most`, and whether it has more.
+async fn newest(
+    agent: &Agent,
+    mut query: ExecutionQuery,
+    most: usize,
+    wanted: &impl Fn(State) -> bool,
+) -> Result<(Vec<Execution>, bool), Error> {
+    let mut executions = Vec::new();
+    loop {
+        let page = agent.executions(&query).await?;
+        // A page without items would go on for ever.
+        let next = page.next.filter(|_| !page.items.is_empty());
+        executions.extend(page.items.into_iter().filter(|e| wanted(e.state)));
+        match next {
+            Some(cursor) if executions.len() < most => query.cursor = Some(cursor),
+            next => {
+                let more = next.is_some() || executions.len() > most;
+                executions.truncate(most);
+                return Ok((executions, more));
+            }
+        }
+    }
 }
 
 fn row(execution: &Execution, now: u64) -> Vec<String> {
@@ -124,7 +157,7 @@ fn row(execution: &Execution, now: u64) -> Vec<String> {
 /// The state, with the exit status when it says more.
 pub(super) fn state(execution: &Execution) -> String {
     match (execution.state, execution.exit_status, execution.signal) {
-        (State::Failed, Some(status), _) => format!("failed ({status})"),
+        (State::Failed, Some(status), _) => format!("failed (exit {status})"),
         (State::Failed, None, Some(signal)) => format!("failed (signal {signal})"),
         (state, ..) => state.to_string(),
     }

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use packs_schema::action::{Action, Class};
 use packs_schema::facts::Facts;
 use packs_schema::name::ActionRef;
@@ -26,6 +28,7 @@ use super::context::{Context, nobody};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use super::{actions, terminal};
+use crate::connection::Agent;
 use crate::error::{Error, Kind};
 use crate::fleet::plan::DEFAULT_PARALLEL;
 use crate::fleet::{self, Amount, Grouping, Plan, Request, Run, Stop, Strategy, across};
@@ -53,10 +56,6 @@ pub(super) struct RunCommand {
     /// Parameters from a file with one JSON object; - is standard input.
     #[arg(long, value_name = "FILE")]
     params_file: Option<PathBuf>,
-    #[command(flatten)]
-    select: SelectArgs,
-    #[command(flatten)]
-    how: How,
     /// Only have it say what it would do.
     #[arg(long)]
     noop: bool,
@@ -66,9 +65,13 @@ pub(super) struct RunCommand {
     /// Stop it after this time, if that is shorter than the action's own time-out.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// Do not ask.
+    /// Do not ask before several instances are changed.
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    how: How,
 }
 
 /// In which order, and when to stop.
@@ -84,7 +87,10 @@ struct How {
     /// So many at a time, or such a share of all.
     #[arg(long, value_name = "N|P%", value_parser = batch)]
     batch: Option<Amount>,
-    /// So many may fail, over the whole run, before nothing more is started.
+    /// So many first, as a batch of their own.
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    canary: usize,
+    /// So many may fail, over the whole run; once more than that have, nothing more is started.
     #[arg(long, value_name = "N|P%", default_value = "0")]
     max_failures: Amount,
     /// The most in flight at once, whatever the batches say.
@@ -122,7 +128,7 @@ impl How {
             (false, None) => Grouping::Serial,
         };
         let parallel = self.parallel.min(descriptors());
-        Strategy { grouping, batch: self.batch, max_failures: self.max_failures, parallel }
+        Strategy { grouping, batch: self.batch, canary: self.canary, max_failures: self.max_failures, parallel }
     }
 }
 
@@ -137,10 +143,10 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     let targets = context.select(&command.select)?;
     let identity = context.identity()?;
     let action = schema(&command.action, &targets, &identity).await?;
-    let parameters = check(&command, &action)?;
+    let parameters = check(&command, &action).await?;
     let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
     let plan = Plan::new(&facts, &command.how.strategy());
-    agree(&command, &action, &plan, &targets)?;
+    agree(&command, &action, &plan, &targets).await?;
     let request = Request {
         action: command.action.clone(),
         parameters,
@@ -182,8 +188,10 @@ async fn carry_out(run: &Run, identity: &Identity, context: &Context) -> Result<
 async fn schema(action: &ActionRef, targets: &[Instance], identity: &Identity) -> Result<Action, Failure> {
     let mut failed: Vec<Error> = Vec::new();
     for some in targets[..targets.len().min(SCHEMA_MOST)].chunks(SCHEMA_TRIES) {
-        let answers = across(some, identity, SCHEMA_TRIES, async |agent| agent.action(action).await).await;
-        for (_, answer) in answers {
+        // The first that answers is enough: one that hangs holds nobody up.
+        let mut answers: FuturesUnordered<_> =
+            some.iter().map(|instance| async move { Agent::new(instance, identity).action(action).await }).collect();
+        while let Some(answer) = answers.next().await {
             match answer {
                 Ok(view) if view.action.reference() == *action => return Ok(view.action),
                 Ok(_) => {}
@@ -206,7 +214,7 @@ async fn schema(action: &ActionRef, targets: &[Instance], identity: &Identity) -
 }
 
 /// Everything that can be wrong with the request, at once, before anything is sent.
-fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Value>, Failure> {
+async fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Value>, Failure> {
     let name = &command.action;
     let mut problems = Vec::new();
     if !action.enabled {
@@ -221,7 +229,7 @@ fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Value>, Fa
         problems.push(format!("--timeout may be at most its own time-out, {}", show_duration(action.timeout())));
     }
     let mut given = params::collect(&command.parameters, command.params_file.as_deref(), &action.parameters)?;
-    params::ask_for_secrets(&action.parameters, &mut given)?;
+    params::ask_for_secrets(&action.parameters, &mut given).await?;
     if let Err(errors) = bind(&action.parameters, &given) {
         problems.extend(errors.iter().map(|error| show::visible(&error.to_string())));
     }
@@ -233,7 +241,7 @@ fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Value>, Fa
 }
 
 /// Shows the plan of what changes several instances, and asks.
-fn agree(command: &RunCommand, action: &Action, plan: &Plan, targets: &[Instance]) -> Result<(), Failure> {
+async fn agree(command: &RunCommand, action: &Action, plan: &Plan, targets: &[Instance]) -> Result<(), Failure> {
     if action.class == Class::Diagnostic || command.noop || targets.len() < 2 {
         return Ok(());
     }
@@ -247,8 +255,9 @@ fn agree(command: &RunCommand, action: &Action, plan: &Plan, targets: &[Instance
             Failure::new(Exit::Usage, message).hint("look at the plan above and add --yes, or try --noop first")
         );
     }
-    match terminal::confirm("Go ahead?") {
+    match terminal::confirm("Go ahead?").await {
         Ok(true) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Err(Failure::interrupted()),
         Ok(false) => Err(Failure::new(Exit::Usage, "not agreed to; nothing was done")),
         Err(e) => Err(Failure::new(Exit::Usage, format!("cannot ask: {e}")).hint("add --yes")),
     }
@@ -257,10 +266,19 @@ fn agree(command: &RunCommand, action: &Action, plan: &Plan, targets: &[Instance
 fn describe(action: &ActionRef, class: Class, plan: &Plan, targets: &[Instance]) -> String {
     let batches = plan.batches();
     let mut text = format!(
-        "{action} ({class}) on {} in {}; stops when more than {} fail:\n",
+        "{action} ({class}) on {} {}; {}:\n",
         show::counted(targets.len(), "instance"),
-        if batches.len() == 1 { "1 batch".to_owned() } else { format!("{} batches", batches.len()) },
-        plan.budget()
+        match batches.len() {
+            1 => "at once".to_owned(),
+            several => format!("in {several} steps"),
+        },
+        match plan.budget() {
+            _ if batches.len() == 1 && plan.parallel() >= targets.len() =>
+                "a failure stops none of the others".to_owned(),
+            0 => "stops after the first failure".to_owned(),
+            budget if budget >= targets.len() => "goes on whatever fails".to_owned(),
+            budget => format!("stops when more than {budget} have failed"),
+        }
     );
     for (number, batch) in (1..).zip(batches).take(20) {
         let ids: Vec<&str> = batch.targets.iter().map(|target| targets[*target].id().as_str()).collect();

@@ -6,11 +6,13 @@ use clap::Args;
 use packs_schema::quantity::show_bytes;
 use packs_schema::rest::Execution;
 use packs_schema::run::StreamTotals;
+use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::find::{IdArg, find};
 use super::select::SelectArgs;
+use super::terminal;
 use crate::show::{self, visible, when};
 
 /// Show one execution.
@@ -29,13 +31,14 @@ pub(super) async fn run(command: ShowCommand, context: Context) -> Result<Exit, 
         println!("{}", show::json(&execution));
         return Ok(Exit::Success);
     }
-    for (name, value) in lines(&execution) {
-        println!("{name:<12} {value}");
+    let width = terminal::width().unwrap_or(100).saturating_sub(13);
+    for (name, value) in lines(&execution, width) {
+        println!("{name:<12} {}", value.replace('\n', "\n             "));
     }
     Ok(Exit::Success)
 }
 
-fn lines(e: &Execution) -> Vec<(&'static str, String)> {
+fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("execution", e.id.to_string()),
         ("instance", e.instance.to_string()),
@@ -44,7 +47,7 @@ fn lines(e: &Execution) -> Vec<(&'static str, String)> {
     ];
     let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
     add("reason", e.reason.as_deref().map(visible));
-    add("parameters", Some(visible(&show::json_line(&e.parameters))));
+    add("parameters", Some(show::json_fitted(&json!(e.parameters), width)));
     add("noop", e.noop.then(|| "it only says what it would do".to_owned()));
     add("asked by", Some(visible(e.principal.as_str())));
     add("note", e.note.as_deref().map(visible));
@@ -77,7 +80,7 @@ fn lines(e: &Execution) -> Vec<(&'static str, String)> {
         }),
     );
     add("unenforced", (!e.unenforced.is_empty()).then(|| visible(&e.unenforced.join("; "))));
-    add("result", e.result.as_ref().map(|result| visible(&show::json_line(result))));
+    add("result", e.result.as_ref().map(|result| show::json_fitted(&json!(result), width)));
     add("no result", e.result_error.as_deref().map(visible));
     lines
 }

@@ -74,6 +74,8 @@ pub struct Strategy {
     pub grouping: Grouping,
     /// No more than this at once within a group. With [`Grouping::Serial`]: batches of this size of everything.
     pub batch: Option<Amount>,
+    /// So many go first, as a batch of their own.
+    pub canary: usize,
     /// How many may fail, over the whole run, before nothing more is started.
     pub max_failures: Amount,
     /// How many are in flight at most, whatever the batches say.
@@ -86,7 +88,7 @@ pub const DEFAULT_PARALLEL: usize = 64;
 impl Default for Strategy {
     fn default() -> Strategy {
         let (grouping, max_failures) = (Grouping::Serial, Amount::Count(0));
-        Strategy { grouping, batch: None, max_failures, parallel: DEFAULT_PARALLEL }
+        Strategy { grouping, batch: None, canary: 0, max_failures, parallel: DEFAULT_PARALLEL }
     }
 }
 
@@ -122,6 +124,7 @@ impl Plan {
                 batches.push(Batch { name: name.clone(), targets: part.to_vec() });
             }
         }
+        let batches = canary_first(batches, strategy.canary);
         let budget = strategy.max_failures.of(targets.len());
         Plan { batches, targets: targets.len(), budget, parallel: strategy.parallel.max(1) }
     }
@@ -140,6 +143,18 @@ impl Plan {
     pub fn parallel(&self) -> usize {
         self.parallel
     }
+}
+
+/// Takes the first `count` targets out of their batches, into one that goes before all others.
+fn canary_first(mut batches: Vec<Batch>, count: usize) -> Vec<Batch> {
+    let mut canary = Batch { name: "canary".to_owned(), targets: Vec::new() };
+    for batch in &mut batches {
+        let some = batch.targets.len().min(count - canary.targets.len());
+        canary.targets.extend(batch.targets.drain(..some));
+    }
+    batches.insert(0, canary);
+    batches.retain(|batch| !batch.targets.is_empty());
+    batches
 }
 
 fn groups(targets: &[&Facts], grouping: Grouping) -> Vec<(String, Vec<usize>)> {

@@ -35,6 +35,10 @@ fn strategies_divide() {
     assert_eq!(with(Grouping::Zone, None), [2, 1, 3]);
     assert_eq!(with(Grouping::Zone, Some(Amount::Count(2))), [2, 1, 2, 1]);
     assert_eq!(with(Grouping::Region, None), [2, 4]);
+    let canary = |grouping, canary| sizes(&plan(&zones, &Way { grouping, canary, ..Way::default() }));
+    assert_eq!(canary(Grouping::All, 1), [1, 5]);
+    assert_eq!(canary(Grouping::Zone, 3), [3, 3]);
+    assert_eq!(canary(Grouping::Zone, 9), [6]);
 }
 
 #[test]
@@ -50,8 +54,9 @@ fn strategies() -> impl Strategy<Value = Way> {
     let grouping =
         prop_oneof![Just(Grouping::Serial), Just(Grouping::Zone), Just(Grouping::Region), Just(Grouping::All)];
     let amount = || prop_oneof![(0usize..8).prop_map(Amount::Count), (0u32..=100).prop_map(Amount::Percent)];
-    (grouping, prop::option::of(amount()), amount(), 0usize..6)
-        .prop_map(|(grouping, batch, max_failures, parallel)| Way { grouping, batch, max_failures, parallel })
+    (grouping, prop::option::of(amount()), 0usize..4, amount(), 0usize..6).prop_map(
+        |(grouping, batch, canary, max_failures, parallel)| Way { grouping, batch, canary, max_failures, parallel },
+    )
 }
 
 proptest! {

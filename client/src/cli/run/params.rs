@@ -92,25 +92,28 @@ fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     } else {
         files::read_text(path, MAX_BODY as u64).map_err(|e| Failure::from_error(Exit::Usage, &e))?
     };
+    let from = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     match strict::parse(text.as_bytes()) {
         Ok(Value::Object(values)) => Ok(values),
-        Ok(other) => Err(Failure::new(
-            Exit::Usage,
-            format!("{} must hold one JSON object, not {}", path.display(), strict::kind(&other)),
-        )),
-        Err(e) => Err(Failure::new(Exit::Usage, format!("{} is not JSON: {e}", path.display()))),
+        Ok(other) => {
+            Err(Failure::new(Exit::Usage, format!("{from} must hold one JSON object, not {}", strict::kind(&other))))
+        }
+        Err(e) => Err(Failure::new(Exit::Usage, format!("{from} is not JSON: {e}"))),
     }
 }
 
 /// Asks for the secrets that must be given and were not, when there is somebody to ask.
-pub(super) fn ask_for_secrets(parameters: &Parameters, values: &mut Map<String, Value>) -> Result<(), Failure> {
+pub(super) async fn ask_for_secrets(parameters: &Parameters, values: &mut Map<String, Value>) -> Result<(), Failure> {
     for (name, schema) in parameters {
         let wanted = schema.secret && schema.is_required() && schema.default.is_none() && !schema.immutable;
         if !wanted || values.contains_key(name.as_str()) || !terminal::can_ask() {
             continue;
         }
-        let answer = terminal::ask_secret(&format!("{name} (secret, not shown)"))
-            .map_err(|e| Failure::new(Exit::Usage, format!("cannot ask for {name}: {e}")))?;
+        let answer =
+            terminal::ask_secret(&format!("{name} (secret, not shown)")).await.map_err(|e| match e.kind() {
+                io::ErrorKind::Interrupted => Failure::interrupted(),
+                _ => Failure::new(Exit::Usage, format!("cannot ask for {name}: {e}")),
+            })?;
         values.insert(name.to_string(), cast::from_text(schema, &answer));
     }
     Ok(())

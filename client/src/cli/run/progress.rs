@@ -21,7 +21,7 @@ impl Progress<'_> {
     pub(super) fn new(run: &Run) -> Progress<'_> {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(run.targets.len() as u64), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
@@ -56,7 +56,7 @@ impl Progress<'_> {
                 }
             }
             Event::BudgetExceeded { failures, budget } if self.is_more_to_start() => {
-                self.line(&format!("{failures} failed and {budget} may: nothing more is started"));
+                self.line(&format!("{failures} failed and at most {budget} may: nothing more is started"));
             }
             Event::BudgetExceeded { .. } => {}
             Event::Stopping { in_flight } => self.stopping(*in_flight),
@@ -73,13 +73,13 @@ impl Progress<'_> {
             let id = self.run.targets[*target].id();
             match execution {
                 Some(execution) => eprintln!("  {id}: {execution}"),
-                None => eprintln!("  {id}: not known yet whether it started"),
+                None => eprintln!("  {id}: asked to start, and has not answered yet"),
             }
         }
         if self.in_flight.len() > 20 {
             eprintln!("  and {} more", self.in_flight.len() - 20);
         }
-        eprintln!("look with: bolt ps --run {}", self.run.id);
+        eprintln!("look with: bolt ps --run {}; stop one with: bolt kill ID", self.run.id);
     }
 
     pub(super) fn finish(&self) {
@@ -94,7 +94,7 @@ impl Progress<'_> {
 
     fn batch(&self, batch: usize) {
         let batches = self.run.plan.batches();
-        if batches.len() > 1 && batches[batch].targets.len() > 1 {
+        if batches.len() > 1 && (batches[batch].targets.len() > 1 || !batches[batch].name.is_empty()) {
             let name = show::visible(&batches[batch].name);
             let colon = if name.is_empty() { "" } else { ": " };
             let count = show::counted(batches[batch].targets.len(), "instance");
@@ -112,7 +112,12 @@ impl Progress<'_> {
         if let Some(bar) = &self.bar {
             let ids: Vec<&str> = self.in_flight.keys().take(4).map(|target| self.id(*target)).collect();
             let failed = if self.failed > 0 { format!("{} failed, ", self.failed) } else { String::new() };
-            bar.set_message(format!("{failed}{} in flight: {}", self.in_flight.len(), ids.join(", ")));
+            let more = if self.in_flight.len() > ids.len() { ", …" } else { "" };
+            let running = match self.in_flight.len() {
+                0 => String::new(),
+                some => format!("{some} in flight: {}{more}", ids.join(", ")),
+            };
+            bar.set_message(format!("{failed}{running}"));
         }
     }
 

@@ -5,26 +5,35 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use packs_schema::name::InstanceId;
-use serde_json::{Value, json};
+use packs_schema::name::{ExecutionId, InstanceId};
+use serde_json::{Map, Value, json};
 
 use crate::cli::context::{Context, error_json};
 use crate::cli::failure::Exit;
-use crate::cli::ps;
+use crate::cli::{find, ps, terminal};
 use crate::fleet::plan::Stopped;
 use crate::fleet::{Ending, Report, Run};
 use crate::show::{self, visible, when};
 
 /// How many instances are named before the rest is counted.
 const NAMED: usize = 12;
+/// How many lines of an output or a result a terminal is shown; a file or a pipe gets all of them.
+const LINES: usize = 60;
+/// How many lines of a result: people have read the output by then.
+const RESULT_LINES: usize = 24;
+/// How many characters of a line a terminal is shown.
+const COLUMNS: usize = 1000;
+/// How wide a result is when there is no terminal to ask.
+const WIDTH: usize = 100;
 
 /// Prints the report and says how the command ends.
 pub(super) fn print(run: &Run, report: &Report, took: Duration, context: &Context) -> Exit {
     if context.json {
         println!("{}", show::json(&to_json(run, report, took)));
     } else {
+        let paper = Paper { colored: context.colored(), width: terminal::width() };
         for group in groups(run, report) {
-            print_group(&group, context.colored());
+            paper.print(&group);
         }
         println!("{}", summary(run, report, took));
     }
@@ -52,6 +61,8 @@ fn exit(report: &Report) -> Exit {
 /// Instances that answered the same.
 struct Group<'a> {
     instances: Vec<&'a InstanceId>,
+    /// The execution on the first of them.
+    execution: Option<&'a ExecutionId>,
     body: Body<'a>,
 }
 
@@ -64,7 +75,7 @@ struct Body<'a> {
     stdout: &'a [u8],
     stderr: &'a [u8],
     truncated: bool,
-    result: Option<String>,
+    result: Option<&'a Map<String, Value>>,
 }
 
 fn groups<'a>(run: &'a Run, report: &'a Report) -> Vec<Group<'a>> {
@@ -73,7 +84,7 @@ fn groups<'a>(run: &'a Run, report: &'a Report) -> Vec<Group<'a>> {
     for (target, ending) in run.targets.iter().zip(&report.endings) {
         let body = body(ending);
         let at = *known.entry(body.clone()).or_insert_with(|| {
-            groups.push(Group { instances: Vec::new(), body });
+            groups.push(Group { instances: Vec::new(), execution: ending.execution(), body });
             groups.len() - 1
         });
         groups[at].instances.push(target.id());
@@ -89,7 +100,7 @@ fn body(ending: &Ending) -> Body<'_> {
         Ending::Ended(execution, output) => {
             (stdout, stderr, truncated) = (&output.stdout, &output.stderr, output.truncated);
             state = ps::state(execution);
-            result = execution.result.as_ref().map(show::json_line);
+            result = execution.result.as_ref();
             reason.extend(execution.reason.as_deref().map(visible));
             reason.extend(execution.result_error.as_deref().map(|e| format!("no result: {}", visible(e))));
             reason
@@ -100,7 +111,9 @@ fn body(ending: &Ending) -> Body<'_> {
             reason.push(error.kind.to_string());
             match (execution, may_run) {
                 (Some(id), _) => reason.push(format!("contact was lost; it goes on there as {id}")),
-                (None, true) => reason.push("it may have been started there: look with bolt ps".to_owned()),
+                (None, true) => {
+                    reason.push("it may have been started there: `bolt ps` tells once it answers".to_owned())
+                }
                 (None, false) => reason.extend(error.kind.hint().map(|hint| format!("hint: {hint}"))),
             }
         }
@@ -113,33 +126,67 @@ fn body(ending: &Ending) -> Body<'_> {
     Body { state, succeeded: ending.succeeded(), reason, stdout, stderr, truncated, result }
 }
 
-fn print_group(group: &Group<'_>, colored: bool) {
-    let Group { instances, body } = group;
-    let (count, named) = (show::counted(instances.len(), "instance"), show::listed(instances, NAMED));
-    let (begin, end) = match (colored, body.succeeded) {
-        (false, _) => ("", ""),
-        (true, true) => ("\x1b[1;32m", "\x1b[0m"),
-        (true, false) => ("\x1b[1;31m", "\x1b[0m"),
-    };
-    println!("{begin}-- {count} {}: {named}{end}", body.state);
-    for reason in &body.reason {
-        println!("{reason}");
-    }
-    print_output("", body.stdout);
-    print_output("stderr: ", body.stderr);
-    if body.truncated {
-        println!("[there is more output: `bolt logs` has all that was kept]");
-    }
-    if let Some(result) = &body.result {
-        println!("result: {}", visible(result));
-    }
+/// What the report is printed on.
+struct Paper {
+    colored: bool,
+    /// The width of the terminal, when it is one.
+    width: Option<usize>,
 }
 
-fn print_output(before: &str, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        for line in show::visible_bytes(bytes).trim_end_matches('\n').split('\n') {
-            println!("{before}{line}");
+impl Paper {
+    fn print(&self, group: &Group<'_>) {
+        let Group { instances, execution, body } = group;
+        let (count, named) = (show::counted(instances.len(), "instance"), show::listed(instances, NAMED));
+        let (begin, end) = match (self.colored, body.succeeded) {
+            (false, _) => ("", ""),
+            (true, true) => ("\x1b[1;32m", "\x1b[0m"),
+            (true, false) => ("\x1b[1;31m", "\x1b[0m"),
+        };
+        println!("{begin}-- {count} {}: {named}{end}", body.state);
+        for reason in &body.reason {
+            println!("{reason}");
         }
+        let cut = self.output("", body.stdout) | self.output("stderr: ", body.stderr) | self.result(body.result);
+        if let Some(id) = execution
+            && (cut || body.truncated)
+        {
+            println!("[all that was kept: `bolt logs {id}` and `bolt show {id}`]", id = find::short(id));
+        }
+    }
+
+    /// Prints an output; true when it was cut.
+    fn output(&self, before: &str, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return false;
+        }
+        let text = show::visible_bytes(bytes);
+        let lines = text.trim_end_matches('\n').split('\n').map(|line| format!("{before}{line}")).collect();
+        self.lines(lines, LINES)
+    }
+
+    fn result(&self, result: Option<&Map<String, Value>>) -> bool {
+        let Some(result) = result else { return false };
+        let width = self.width.unwrap_or(WIDTH);
+        let text = show::json_fitted(&Value::Object(result.clone()), width.saturating_sub("result: ".len()));
+        self.lines(format!("result: {text}").lines().map(str::to_owned).collect(), RESULT_LINES)
+    }
+
+    fn lines(&self, lines: Vec<String>, most: usize) -> bool {
+        if self.width.is_none() {
+            lines.iter().for_each(|line| println!("{line}"));
+            return false;
+        }
+        let mut cut = lines.len() > most;
+        for line in show::excerpt(&lines, most) {
+            match line.char_indices().nth(COLUMNS) {
+                Some((end, _)) => {
+                    cut = true;
+                    println!("{}…", &line[..end]);
+                }
+                None => println!("{line}"),
+            }
+        }
+        cut
     }
 }
 
@@ -151,12 +198,16 @@ fn counts(report: &Report) -> BTreeMap<&'static str, usize> {
     counts
 }
 
+/// Why some were not started, if so.
+fn held_back(report: &Report) -> Option<Stopped> {
+    report.stopped.filter(|_| report.endings.iter().any(|ending| matches!(ending, Ending::NotStarted)))
+}
+
 fn summary(run: &Run, report: &Report, took: Duration) -> String {
     let counts: Vec<String> = counts(report).iter().map(|(state, count)| format!("{count} {state}")).collect();
     let total = show::counted(report.endings.len(), "instance");
     let mut text = format!("-- {total} in {}: {}", when::lasted(took), counts.join(", "));
-    let more = report.endings.iter().any(|ending| matches!(ending, Ending::NotStarted));
-    match report.stopped.filter(|_| more) {
+    match held_back(report) {
         Some(Stopped::Budget) => text.push_str(&format!("; stopped, since {}", Stopped::Budget)),
         Some(Stopped::Asked) => text.push_str("; interrupted"),
         None => {}
@@ -177,7 +228,7 @@ fn to_json(run: &Run, report: &Report, took: Duration) -> Value {
         "action": run.request.action,
         "noop": run.request.noop,
         "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        "stopped": report.stopped.map(|stopped| match stopped {
+        "stopped": held_back(report).map(|stopped| match stopped {
             Stopped::Budget => "max_failures",
             Stopped::Asked => "interrupted",
         }),

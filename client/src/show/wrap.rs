@@ -1,0 +1,55 @@
+//! Text in lines that fit.
+
+/// `text` with its words in lines of at most `width` characters, each after `indent` spaces. A word that is longer
+/// has a line of its own; line breaks of the text stay. Must be visible text already.
+pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            let taken = line.chars().count();
+            if taken > 0 && indent + taken + 1 + word.chars().count() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    let before = " ".repeat(indent);
+    let lines: Vec<String> = lines.iter().map(|line| format!("{before}{line}").trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// At most `most` of `lines`: the first third and the last two, with the number of those between in brackets.
+pub fn excerpt(lines: &[String], most: usize) -> Vec<String> {
+    if lines.len() <= most {
+        return lines.to_vec();
+    }
+    let first = most / 3;
+    let last = most - first;
+    let mut shown = lines[..first].to_vec();
+    shown.push(format!("[{} lines are left out here]", lines.len() - most));
+    shown.extend_from_slice(&lines[lines.len() - last..]);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_whole_and_lines_short() {
+        assert_eq!(wrapped("one two three\n\nfour", 9, 2), "  one two\n  three\n\n  four");
+        assert_eq!(wrapped("incomprehensibility is", 5, 0), "incomprehensibility\nis");
+    }
+
+    #[test]
+    fn both_ends_are_shown() {
+        let lines: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        assert_eq!(excerpt(&lines, 10), lines);
+        assert_eq!(excerpt(&lines, 3), ["0", "[7 lines are left out here]", "8", "9"]);
+    }
+}
