@@ -1,10 +1,12 @@
 //! End to end: the real binaries, over real TLS, with real packs from a real repository.
 //!
 //! Each module is one story; each test in it is named after what it shows, so that the runner's output reads as a list of promises.
+#![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
 mod calls;
 
 mod callers_refused;
+mod command_line;
 mod configuration_refused;
 mod demo;
 mod executions_refused;
