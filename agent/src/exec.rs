@@ -48,7 +48,7 @@ use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
-use directory::{Lock, evidence};
+use directory::{Evidence, Lock, evidence};
 use state::{Change, advance};
 use watch::{Care, Watcher};
 
@@ -276,24 +276,31 @@ impl Exec {
 
     /// Ends an execution whose shim has gone without a word.
     async fn bury(self: &Arc<Self>, id: &ExecutionId) {
-        self.clean_up(id).await;
+        let left = match evidence(&self.directory(id)) {
+            // A shim that was just about to take it: to ask for the end would end it.
+            Evidence { lock: Lock::Held, exit: directory::Found::Absent, .. } => return,
+            _ => self.clean_up(id).await,
+        };
         match evidence(&self.directory(id)).exit.good() {
             Some(exit) => self.settle(id, Change::Ended(Box::new(exit))),
-            None => self.abort(id, State::Lost, "its shim was killed".to_owned()),
+            None => {
+                let left = left.map(|left| format!("; {left}")).unwrap_or_default();
+                self.abort(id, State::Lost, format!("its shim was killed{left}"));
+            }
         }
     }
 
-    /// Has the launcher stop whatever is left of an execution without a shim.
-    async fn clean_up(&self, id: &ExecutionId) {
+    /// Has the launcher stop whatever is left of an execution without a shim; answers why that failed, if it did.
+    async fn clean_up(&self, id: &ExecutionId) -> Option<String> {
         let ask = self.launcher.ask(Ask::Kill { execution: id.clone() });
-        match tokio::time::timeout(CLEAN_UP, ask).await {
-            Ok(Ok(Outcome::Done)) => {}
-            Ok(Ok(Outcome::Refused { message, .. })) => {
-                tracing::error!(execution = %id, message, "the launcher refused to clean up after it");
-            }
-            Ok(Err(error)) => tracing::error!(execution = %id, %error, "nobody cleaned up after it"),
-            Err(_) => tracing::error!(execution = %id, "the launcher did not clean up after it in time"),
-        }
+        let failed = match tokio::time::timeout(CLEAN_UP, ask).await {
+            Ok(Ok(Outcome::Done)) => return None,
+            Ok(Ok(Outcome::Refused { message, .. })) => format!("the launcher did not clean up after it: {message}"),
+            Ok(Err(error)) => format!("nobody cleaned up after it: {error}"),
+            Err(_) => "the launcher did not clean up after it in time".to_owned(),
+        };
+        tracing::error!(execution = %id, "{failed}");
+        Some(failed)
     }
 
     fn abort(self: &Arc<Self>, id: &ExecutionId, state: State, reason: String) {
@@ -302,6 +309,7 @@ impl Exec {
 
     /// Takes over a change: into the history first, then to whoever waits. An end is tried until it is written.
     fn settle(self: &Arc<Self>, id: &ExecutionId, change: Change) {
+        let by_us = matches!(change, Change::Aborted { .. });
         let (record, changes) = {
             let mut core = self.lock();
             let Some(live) = core.live.get_mut(id).filter(|live| !live.ending) else { return };
@@ -320,6 +328,9 @@ impl Exec {
         let exec = self.clone();
         tokio::spawn(async move {
             let ended = record.state.is_terminal();
+            if by_us {
+                exec.leave_exit(&record);
+            }
             exec.remember(&record, &changes).await;
             for (state, _) in &changes {
                 exec.metrics.execution(&record.action, *state);
@@ -328,6 +339,13 @@ impl Exec {
                 exec.finish(record);
             }
         });
+    }
+
+    /// Leaves in its directory how an execution without a shim ended: should the history be lost, it is not started again.
+    fn leave_exit(&self, record: &Execution) {
+        if let Err(error) = directory::write_exit(&self.directory(&record.id), &state::exit_of(record)) {
+            tracing::error!(execution = %record.id, %error, "its end is in the history only");
+        }
     }
 
     /// Writes to the history, and tries again until it can when the execution has ended.
@@ -399,8 +417,12 @@ impl Exec {
     /// Ends an execution of before a restart, which nobody waits for.
     async fn conclude(&self, mut record: Execution, change: Change) -> Result<(), RecoverError> {
         let id = record.id.clone();
+        let by_us = matches!(change, Change::Aborted { .. });
         match advance(&mut record, change) {
             Ok(changes) => {
+                if by_us {
+                    self.leave_exit(&record);
+                }
                 tracing::info!(execution = %id, state = %record.state, "recovered");
                 self.history.update(record, changes).await?;
             }

@@ -79,6 +79,12 @@ impl From<rusqlite::Error> for HistoryError {
     fn from(error: rusqlite::Error) -> HistoryError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => HistoryError::DiskFull,
+            // The index of the log could not grow.
+            Some(ErrorCode::SystemIoFailure)
+                if error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) =>
+            {
+                HistoryError::DiskFull
+            }
             _ => HistoryError::Sqlite(error.to_string()),
         }
     }

@@ -6,11 +6,17 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::statvfs::statvfs;
 use packs_schema::run::{Exit, Spec, Started, file};
 use serde::de::DeserializeOwned;
 
 /// The largest record that is read: a result at its limit, and what stands around it.
 const MAX_RECORD: u64 = 1 << 20;
+
+/// Kept free for the ends of what runs: nothing new is accepted on a disk with less.
+const RESERVE_BYTES: u64 = 4 << 20;
+/// The same in files.
+const RESERVE_FILES: u64 = 64;
 
 /// The shim's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(super) struct Evidence {
     pub(super) started: Found<Started>,
     /// How it ended.
     pub(super) exit: Found<Exit>,
+    /// Whether someone has asked for its end.
+    pub(super) kill: bool,
 }
 
 /// Makes the directory with its `spec`. What is half made is removed again.
@@ -91,7 +99,46 @@ pub(super) fn evidence(directory: &Path) -> Evidence {
         started: record(&directory.join(file::STARTED)),
         exit: record(&directory.join(file::EXIT)),
         spec: record(&directory.join(file::SPEC)),
+        kill: directory.join(file::KILL).symlink_metadata().is_ok(),
     }
+}
+
+/// Asks for the end, for whoever has the execution now or takes it later. Done when it has been asked before.
+pub(super) fn ask_to_end(directory: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join(file::KILL)) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Writes how an execution without a shim ended, so that the directory says it too. Nothing is written where there is no
+/// directory any more.
+pub(super) fn write_exit(directory: &Path, exit: &Exit) -> io::Result<()> {
+    let temporary = directory.join("exit.new");
+    let write = || {
+        let bytes = serde_json::to_vec(exit)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        options.open(&temporary)?.write_all(&bytes)?;
+        std::fs::rename(&temporary, directory.join(file::EXIT))
+    };
+    match write() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => {
+            let _ = std::fs::remove_file(&temporary);
+            Err(e)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// True when the disk of `directory` has only its reserve left.
+pub(super) fn is_short(directory: &Path) -> bool {
+    let Ok(stat) = statvfs(directory) else { return false };
+    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    // Some file systems make files as needed, and count none.
+    let files = stat.files() == 0 || stat.files_available() >= RESERVE_FILES;
+    free < RESERVE_BYTES || !files
 }
 
 fn open(path: &Path) -> io::Result<File> {

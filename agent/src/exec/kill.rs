@@ -8,7 +8,7 @@ use packs_schema::name::ExecutionId;
 use packs_schema::rest::Execution;
 use packs_schema::run::State;
 
-use super::{Exec, LauncherError};
+use super::{Exec, LauncherError, directory};
 use crate::access::Permit;
 use crate::history::HistoryError;
 
@@ -62,9 +62,12 @@ impl Exec {
             return self.view(id).await.map_err(KillError::History)?.ok_or_else(|| KillError::Unknown(id.clone()));
         }
         self.remember(&record, &[]).await;
+        // In its directory, where its shim looks also when launcher or api go now; the launcher sees to what has no shim.
+        let asked = directory::ask_to_end(&self.directory(id));
         match self.launcher.ask(Ask::Kill { execution: id.clone() }).await {
             Ok(Outcome::Done) => {}
             Ok(Outcome::Refused { message, .. }) => return Err(KillError::Refused(id.clone(), message)),
+            Err(LauncherError::Gone) if asked.is_ok() => {}
             Err(error) => return Err(KillError::Launcher(error)),
         }
         self.view(id).await.map_err(KillError::History)?.ok_or_else(|| KillError::Unknown(id.clone()))

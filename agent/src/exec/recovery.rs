@@ -3,7 +3,8 @@
 //! ```text
 //!  exit there ──────────▶ import         lock held ────▶ running
 //!  boot id differs ─────▶ interrupted    lock free, or started there ──▶ kill what is left, lost
-//!  past its deadline ───▶ expired        had secrets ──▶ error          else ──▶ queued again
+//!  kill there ──────────▶ killed         past its deadline ▶ expired
+//!  had secrets ─────────▶ error          else ──▶ queued again
 //! ```
 //!
 //! A row without a directory ends as `interrupted` when the host has started since, else as `error`. A directory
@@ -69,6 +70,9 @@ pub(super) fn decide(evidence: Evidence, created_at_ms: u64, present: &Present) 
     let Found::Good(spec) = evidence.spec else {
         return Verdict::End(State::Error, "its directory is missing or damaged: it was not started", false);
     };
+    if evidence.kill {
+        return Verdict::End(State::Killed, "it was killed before its start", false);
+    }
     if spec.created_at_ms.saturating_add(spec.start_within_ms) <= present.now_ms {
         return Verdict::End(State::Expired, "it waited past its start deadline", false);
     }
@@ -103,14 +107,16 @@ async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(
         Verdict::Import(exit) => exec.conclude(record, Change::Ended(exit)).await,
         Verdict::Running => exec.adopt_running(record).await,
         Verdict::End(state, reason, kill) => {
+            let mut reason = reason.to_owned();
             if kill {
-                exec.clean_up(&id).await;
+                let left = exec.clean_up(&id).await;
                 // The shim may have been about to end by itself.
                 if let Some(exit) = look().exit.good() {
                     return exec.conclude(record, Change::Ended(Box::new(exit))).await;
                 }
+                reason.extend(left.map(|left| format!("; {left}")));
             }
-            let change = Change::Aborted { state, reason: reason.to_owned(), at_ms: clock::now_ms() };
+            let change = Change::Aborted { state, reason, at_ms: clock::now_ms() };
             exec.conclude(record, change).await
         }
         Verdict::Queue(spec) => exec.adopt_waiting(record, Order::start_of(*spec)).await,
@@ -226,7 +232,8 @@ mod tests {
     }
 
     fn evidence() -> Evidence {
-        Evidence { spec: Found::Good(spec()), lock: Lock::Absent, started: Found::Absent, exit: Found::Absent }
+        let (started, exit) = (Found::Absent, Found::Absent);
+        Evidence { spec: Found::Good(spec()), lock: Lock::Absent, started, exit, kill: false }
     }
 
     #[track_caller]
@@ -273,6 +280,7 @@ mod tests {
     #[test]
     fn what_was_not_started_waits_again_or_says_why_not() {
         assert_eq!(decide(evidence(), 1_000, &present()), Verdict::Queue(Box::new(spec())));
+        expect(Evidence { kill: true, ..evidence() }, State::Killed, false);
         let late = Spec { start_within_ms: 1_000, ..spec() };
         expect(Evidence { spec: Found::Good(late), ..evidence() }, State::Expired, false);
         let secret = Spec { has_secrets: true, ..spec() };

@@ -6,7 +6,7 @@
 //! ```
 
 use packs_schema::rest::Execution;
-use packs_schema::run::{Exit, Started, State};
+use packs_schema::run::{Exit, FORMAT, Started, State, StreamTotals, Usage};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,30 @@ pub(super) fn advance(record: &mut Execution, change: Change) -> Result<Vec<(Sta
     Ok(through)
 }
 
+/// What the exit record says of an execution that ended without one.
+pub(super) fn exit_of(record: &Execution) -> Exit {
+    let ended_at_ms = record.ended_at_ms.unwrap_or(record.created_at_ms);
+    let started_at_ms = record.started_at_ms.unwrap_or(ended_at_ms);
+    Exit {
+        format: FORMAT,
+        id: record.id.clone(),
+        state: record.state,
+        reason: record.reason.clone(),
+        exit_status: None,
+        signal: None,
+        started_at_ms,
+        ended_at_ms,
+        duration_ms: ended_at_ms.saturating_sub(started_at_ms),
+        usage: Usage::default(),
+        stdout: StreamTotals::default(),
+        stderr: StreamTotals::default(),
+        leftovers: None,
+        unenforced: record.unenforced.clone(),
+        result: None,
+        result_error: None,
+    }
+}
+
 fn step(record: &mut Execution, to: State, at_ms: u64, through: &mut Vec<(State, u64)>) -> Result<(), NotAllowed> {
     if !record.state.may_become(to) {
         return Err(NotAllowed { from: record.state, to });
@@ -80,7 +104,6 @@ fn step(record: &mut Execution, to: State, at_ms: u64, through: &mut Vec<(State,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use packs_schema::run::FORMAT;
     use serde_json::json;
 
     fn record() -> Execution {

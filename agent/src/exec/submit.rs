@@ -79,7 +79,7 @@ pub enum SubmitError {
     #[error("the idempotency key stands for execution {0}, which was made with another body: use a new key")]
     KeyMismatch(ExecutionId),
     /// No space.
-    #[error("the disk of the state directory is full: nothing was accepted")]
+    #[error("the disk of the state directory is full, or nearly so: nothing was accepted; make room and ask again")]
     DiskFull,
     /// The directory cannot be made.
     #[error("cannot make the execution's directory")]
@@ -150,6 +150,9 @@ impl Exec {
                 self.history.by_key(permit.principal(), &key.key).await.map_err(SubmitError::History)?
         {
             return self.replay(found.0, &found.1, key).await;
+        }
+        if directory::is_short(&self.settings.executions) {
+            return Err(SubmitError::DiskFull);
         }
         let claim = Claim::of(&order.action.action);
         self.tell_past(&claim).await?;
