@@ -8,6 +8,7 @@
 //! covers the action. Both are made here and nowhere else. The file is looked at again for each
 //! request; one that cannot be read leaves the last good one in force, and the agent degraded.
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,18 @@ pub enum AccessError {
         #[source]
         source: std::io::Error,
     },
+    /// Others may write it.
+    #[error(
+        "the grants {path:?} may be changed by others (owner {owner}, mode {mode:04o}): run chown root and chmod go-w on it"
+    )]
+    Lax {
+        /// Which file.
+        path: PathBuf,
+        /// Whose.
+        owner: u32,
+        /// How.
+        mode: u32,
+    },
     /// The file is wrong.
     #[error("the grants {path:?} are wrong: {message}")]
     Parse {
@@ -48,15 +61,16 @@ pub enum AccessError {
 pub(crate) struct Stamp {
     inode: u64,
     size: u64,
-    modified_ns: i128,
+    /// Of content, mode or owner.
+    changed_ns: i128,
 }
 
 impl Stamp {
     /// The stamp of the file at `path` now; `None` when it cannot be seen.
     pub(crate) fn of(path: &Path) -> Option<Stamp> {
         let meta = std::fs::metadata(path).ok()?;
-        let modified_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-        Some(Stamp { inode: meta.ino(), size: meta.size(), modified_ns })
+        let changed_ns = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+        Some(Stamp { inode: meta.ino(), size: meta.size(), changed_ns })
     }
 }
 
@@ -104,7 +118,15 @@ impl Access {
 }
 
 fn read(path: &Path) -> Result<Grants, AccessError> {
-    let text = std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
+    let failed = |source| AccessError::Read { path: path.to_owned(), source };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+    if (owner != 0 && owner != nix::unistd::geteuid().as_raw()) || mode & 0o022 != 0 {
+        return Err(AccessError::Lax { path: path.to_owned(), owner, mode });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
     Grants::parse(&text).map_err(|e| AccessError::Parse { path: path.to_owned(), message: e.to_string() })
 }
 
@@ -191,10 +213,17 @@ mod tests {
         Principal::new("spiffe://x/ann").unwrap()
     }
 
+    /// Writes the file anew, with the mode that it must have.
+    fn put(path: &Path, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
     fn access(text: &str) -> (tempfile::TempDir, PathBuf, Arc<Health>, Access) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grants.toml");
-        std::fs::write(&path, text).unwrap();
+        put(&path, text);
         let health = Arc::new(Health::default());
         let access = Access::load(&path, health.clone()).unwrap();
         (dir, path, health, access)
@@ -234,5 +263,20 @@ mod tests {
         std::fs::write(&path, ONE).unwrap();
         assert!(access.enter(ann(), Verb::Run).is_some());
         assert!(!health.has(BROKEN));
+    }
+
+    #[test]
+    fn a_file_that_others_may_change_grants_nothing_new() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, path, health, access) = access("");
+        std::fs::write(&path, ONE).unwrap();
+        for mode in [0o664, 0o646] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(Access::load(&path, health.clone()), Err(AccessError::Lax { .. })));
+        }
+        assert!(access.enter(ann(), Verb::Run).is_none());
+        assert!(health.has(BROKEN));
+        put(&path, ONE);
+        assert!(access.enter(ann(), Verb::Run).is_some());
     }
 }

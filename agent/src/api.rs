@@ -14,6 +14,7 @@ pub(crate) mod fingerprint;
 mod handlers;
 pub(crate) mod listener;
 mod openapi;
+mod patience;
 mod problem;
 mod query;
 mod range;

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::App;
 use super::body::Body;
 use super::handlers::instance;
+use super::patience::Patient;
 use super::router::{self, Peer};
 use super::tls::{self, Tls};
 
@@ -27,6 +28,8 @@ use super::tls::{self, Tls};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A connection without a request, or with half of one's head, is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
+/// A connection whose peer takes nothing of what is sent to it is closed after this.
+const STALLED: Duration = Duration::from_secs(60);
 /// What is under way at the end has this long.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Connections of the plain health listener.
@@ -117,7 +120,7 @@ async fn secure(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(from, %error, "cannot set TCP_NODELAY");
     }
-    let handshake = TlsAcceptor::from(config).accept(stream);
+    let handshake = TlsAcceptor::from(config).accept(Patient::new(stream, STALLED));
     let stream = match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::info!(from, %error, "handshake refused"),
@@ -150,7 +153,7 @@ async fn plain(app: Arc<App>, stream: TcpStream, place: OwnedSemaphorePermit, st
             })
         }
     });
-    drive(stream, service, stop).await;
+    drive(Patient::new(stream, STALLED), service, stop).await;
     drop(place);
 }
 
