@@ -11,6 +11,7 @@ mod configuration_refused;
 mod demo;
 mod executions_refused;
 mod packs_refused;
+mod recovery;
 mod requests_refused;
 mod road;
 mod secrets;

@@ -12,15 +12,16 @@ use crate::calls::{ended, operator, refused, run, start, stdout};
 
 const CANARY: &str = "canary-4cd1f7a2";
 
-fn search(path: &Path, found: &mut Vec<String>) {
+/// The files below `path` that hold `canary`.
+pub(crate) fn search(path: &Path, canary: &str, found: &mut Vec<String>) {
     for entry in fs::read_dir(path).unwrap().flatten() {
         let path = entry.path();
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            search(&path, found);
+            search(&path, canary, found);
         } else if kind.is_file() {
             let bytes = fs::read(&path).unwrap_or_default();
-            if bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
+            if bytes.windows(canary.len()).any(|window| window == canary.as_bytes()) {
                 found.push(path.display().to_string());
             }
         }
@@ -46,7 +47,7 @@ async fn a_secret_is_in_no_file_log_listing_or_error() {
         assert!(!shown.contains(CANARY), "{path}: {shown}");
     }
     let mut found = Vec::new();
-    search(agent.directory(), &mut found);
+    search(agent.directory(), CANARY, &mut found);
     // The action printed it, so that its output holds it: the one place.
     found.retain(|path| !path.ends_with("output.log"));
     assert!(found.is_empty(), "{found:?}");

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::calls::{ended, has_output, operator, started, stdout, until};
 
 /// The process id of a child of the launcher whose command line holds `word`.
-fn child(launcher: u32, word: &str) -> Option<i32> {
+pub(crate) fn child(launcher: u32, word: &str) -> Option<i32> {
     let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).ok()?;
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid: &i32| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline"))

@@ -132,6 +132,34 @@ pub async fn send_with(
     Ok(Answer { status: parts.status, headers: parts.headers, body })
 }
 
+/// A connection that is held open. Closed when it is dropped.
+#[derive(Debug)]
+pub struct Held(tokio_rustls::client::TlsStream<TcpStream>);
+
+impl Held {
+    /// Connects, sends the head of a GET for `path` (nothing, when there is none), and then neither reads nor writes.
+    pub async fn open(address: SocketAddr, identity: &Caller, path: Option<&str>) -> Result<Held, String> {
+        use tokio::io::AsyncWriteExt as _;
+        let text = |e: std::io::Error| e.to_string();
+        let stream = TcpStream::connect(address).await.map_err(text)?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config(Some(identity), &TLS13)));
+        let name = ServerName::try_from("agent.invalid").expect("a valid name");
+        let mut stream = connector.connect(name, stream).await.map_err(text)?;
+        if let Some(path) = path {
+            let head = format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.map_err(text)?;
+            stream.flush().await.map_err(text)?;
+        }
+        Ok(Held(stream))
+    }
+
+    /// The first byte of the answer.
+    pub async fn first_byte(&mut self) -> Result<u8, String> {
+        use tokio::io::AsyncReadExt as _;
+        self.0.read_u8().await.map_err(|e| e.to_string())
+    }
+}
+
 /// A TLS configuration that takes any server.
 fn config(identity: Option<&Caller>, version: &'static SupportedProtocolVersion) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -136,10 +136,14 @@ impl Host {
         reply.outcome
     }
 
+    /// Sends a frame. That the launcher hangs up meanwhile shows at the next `receive`.
     pub(crate) fn send_frame(&mut self, json: &[u8]) {
         let socket = self.socket.as_mut().unwrap();
         socket.write_all(&u32::try_from(json.len()).unwrap().to_le_bytes()).unwrap();
-        socket.write_all(json).unwrap();
+        match socket.write_all(json) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+            sent => sent.unwrap(),
+        }
     }
 
     pub(crate) fn receive(&mut self) -> Option<Reply> {

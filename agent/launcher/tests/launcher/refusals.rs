@@ -187,3 +187,60 @@ fn execution_directories_that_are_not_ours() {
     refused(&mut host, &request, Refusal::NoDirectory);
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
+
+/// An api that is no longer itself sends what the types would not let it send: the launcher speaks to it no more, and
+/// nothing has been started.
+#[test]
+fn forged_requests_end_the_conversation() {
+    let long = "x".repeat(packs_schema::launch::MAX_FRAME);
+    for (field, forged) in [
+        ("execution", "../../packs/demo"),
+        ("execution", "0"),
+        ("pack", "../demo"),
+        ("pack", "demo/../demo"),
+        ("version", "1.0.0/../1.0.0"),
+        ("digest", "../../../../etc"),
+        ("action", "../it"),
+        ("action", "it.json"),
+        ("action", "it\0"),
+        ("run", "../x"),
+        ("command", "/bin/id"),
+        ("action", &long),
+    ] {
+        let (mut host, request, _) = ready();
+        let mut start = serde_json::to_value(&request).unwrap();
+        start[field] = json!(forged);
+        let frame = json!({"seq": 1, "ask": {"start": start}}).to_string();
+        host.send_frame(frame.as_bytes());
+        assert!(host.receive().is_none(), "{field} = {forged:.40} was answered");
+        assert_eq!(host.wait_launcher().code(), Some(1), "{field} = {forged:.40}");
+        let left = fs::read_dir(host.execution(&request.execution).dir).unwrap().count();
+        assert_eq!(left, 0, "{field} = {forged:.40} left something");
+    }
+}
+
+#[test]
+fn deep_and_doubled_json_ends_the_conversation() {
+    let (_, request, _) = ready();
+    let text = json!({"seq": 1, "ask": {"start": serde_json::to_value(&request).unwrap()}}).to_string();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let doubled = r#"{"n":1,"n":2}"#.to_owned();
+    for parameters in [deep, doubled] {
+        let mut host = Host::new();
+        host.send_frame(text.replace("\"parameters\":{}", &format!("\"parameters\":{parameters}")).as_bytes());
+        assert!(host.receive().is_none());
+        assert_eq!(host.wait_launcher().code(), Some(1));
+    }
+}
+
+#[test]
+fn what_the_host_has_no_room_for_leaves_nothing_and_is_not_used_up() {
+    let (mut host, request, _) = ready();
+    // Something stands in the way of its runtime directory.
+    let way = host.path(&format!("run/{}", request.execution));
+    fs::write(&way, "").unwrap();
+    let message = refused(&mut host, &request, Refusal::Resources);
+    assert!(message.contains("cannot be made"), "{message}");
+    fs::remove_file(&way).unwrap();
+    assert_eq!(host.started(&request).finished().exit.exit_status, Some(0));
+}

@@ -1,0 +1,117 @@
+//! The api and the launcher are killed again and again while callers go on: a small fault harness.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bolt_client::local::{Caller, LocalAgent};
+use bolt_tests::http::{Call, send};
+use bolt_tests::{World, spec};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use packs_schema::name::ExecutionId;
+use packs_schema::rest::{Execution, Page};
+use packs_schema::run::State;
+use serde_json::json;
+
+use super::{Ledger, ends};
+use crate::calls::{run, until};
+use crate::survival::child;
+
+/// How many executions are asked for.
+const ASKED: usize = 40;
+/// How often something is killed.
+const KILLS: usize = 6;
+/// The seed, unless `BOLT_TEST_SEED` gives another.
+const SEED: u64 = 0x5eed_0042;
+
+/// Numbers that a seed repeats (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+/// Asks until there is an answer that says yes: with a key that is safe.
+async fn ask(address: SocketAddr, operator: &Caller, key: &str) -> ExecutionId {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let call = Call::post("/v1/executions", run("probe.note", json!({}))).header("idempotency-key", key);
+        match send(address, Some(operator), call).await {
+            Ok(answer) if answer.status.is_success() => return answer.json::<Execution>().id,
+            Ok(answer) => assert!(answer.status == 503 || answer.status == 409, "{}", answer.text()),
+            Err(_) => {}
+        }
+        assert!(Instant::now() < until, "{key} was never accepted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Kills the api, or now and then the launcher, at moments that the seed chooses.
+async fn havoc(agent: &mut LocalAgent, random: &mut Random, operator: &Caller, address: SocketAddr) {
+    for round in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(random.below(300))).await;
+        let launcher = agent.launcher_pid().unwrap();
+        if round % 3 == 2 {
+            agent.kill_launcher();
+            agent.launch().unwrap();
+        } else if let Some(api) = child(launcher, "api") {
+            let _ = kill(Pid::from_raw(api), Signal::SIGKILL);
+        }
+        // Every second kill comes before the next api is up.
+        if random.below(2) == 0 {
+            until("the api", async || send(address, Some(operator), Call::get("/v1/health")).await.is_ok()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_accepted_execution_ends_once_and_runs_at_most_once() {
+    let seed = std::env::var("BOLT_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(SEED);
+    println!("BOLT_TEST_SEED={seed}");
+    let world = World::empty();
+    let ledger = Ledger::new(&world);
+    world.publish(&ledger.pack());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = spec("i-1").set("api", "listen", free.to_string()).set("execution", "max_running", 2);
+    let mut agent = world.start(&settings.set("execution", "max_queued", 500));
+    let address = agent.address();
+    let operator = world.site.operator();
+    let asking = async {
+        let mut accepted = BTreeMap::new();
+        for n in 0..ASKED {
+            let key = format!("key-{n}");
+            let id = ask(address, &operator, &key).await;
+            accepted.insert(id, key);
+        }
+        accepted
+    };
+    let mut random = Random(seed);
+    let (accepted, ()) = tokio::join!(asking, havoc(&mut agent, &mut random, &operator, address));
+    assert_eq!(accepted.len(), ASKED, "each key stands for one execution");
+    until("the api", async || send(address, Some(&operator), Call::get("/v1/health")).await.is_ok()).await;
+    let mut all = Vec::new();
+    until("all ends", async || {
+        let answer = send(address, Some(&operator), Call::get("/v1/executions?limit=200")).await.unwrap();
+        all = answer.json::<Page<Execution>>().items;
+        all.iter().all(|execution| execution.state.is_terminal())
+    })
+    .await;
+    for end in &all {
+        let ran = ledger.count(&end.id);
+        assert_eq!(ran, usize::from(end.state == State::Succeeded), "seed {seed}: it ran {ran} times: {end:?}");
+    }
+    for (id, key) in accepted.iter().step_by(7) {
+        assert_eq!(ask(address, &operator, key).await, *id, "seed {seed}: the key stands for it ever after");
+    }
+    let ends = ends(&world, &agent).await;
+    assert!(ends.values().all(|states| states.len() == 1), "seed {seed}: {ends:?}");
+    assert!(accepted.keys().all(|id| ends.contains_key(id)));
+    let succeeded = all.iter().filter(|end| end.state == State::Succeeded).count();
+    assert_eq!((all.len(), ledger.lines().len()), (ASKED, succeeded), "seed {seed}: nothing ran that nobody asked for");
+}
