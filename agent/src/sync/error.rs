@@ -143,6 +143,15 @@ impl PackFailure {
     }
 }
 
+/// What lies at the bottom of an error, in one line: the layers above it repeat each other and a long address.
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string().replace('\n', " ")
+}
+
 /// An error and what lies behind it, in one line.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

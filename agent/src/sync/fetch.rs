@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::choose::Chosen;
 use super::disk;
-use super::error::{PackFailure, Step, chain};
+use super::error::{PackFailure, Step, root_cause};
 use super::metadata::Metadata;
 use super::store::Store;
 
@@ -45,11 +45,12 @@ pub(super) async fn fetch(
     }
     let path = store.staging().join(format!("{}-{}.tar.gz", chosen.pack, chosen.digest.short()));
     let mut file: File = disk::create(&path, 0o600).map_err(PackFailure::file(Step::Fetch, "create", &path))?;
-    let stream = metadata.repository().read_target(&chosen.target).await.map_err(|e| fail(chain(&e)))?;
+    let broken = |e: &tough::error::Error| fail(format!("cannot fetch {}: {}", chosen.target.raw(), root_cause(e)));
+    let stream = metadata.repository().read_target(&chosen.target).await.map_err(|e| broken(&e))?;
     let mut stream = stream.ok_or_else(|| fail(format!("the repository has no target {}", chosen.target.raw())))?;
     let (mut hash, mut length) = (Sha256::new(), 0_u64);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|e| fail(chain(&e)))?;
+        let chunk = chunk.map_err(|e| broken(&e))?;
         length = length.saturating_add(chunk.len() as u64);
         if length > chosen.length {
             return Err(fail(format!("more bytes came than the {} that were signed", chosen.length)));

@@ -63,7 +63,8 @@ fn values(schema: &Parameters, given: Option<&[u8]>) -> Result<Map<String, Value
     };
     let bound = bind::bind(schema, &given).map_err(|errors| {
         // The messages say what would be right, never what was given: a configuration may hold secrets.
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").replace('\n', " ")
+        let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").replace('\n', " ");
+        said.replace("is not a parameter of this action: the action takes", "is not in config.schema.yaml, which has")
     })?;
     Ok(bound.values().clone())
 }

@@ -225,7 +225,7 @@ fn an_archive_that_is_not_the_signed_one_is_refused() {
         let failed = bench.expect_failure("fetch", words);
         assert_eq!(failed.version.unwrap().to_string(), "1.1.0");
         fs::remove_file(&file).unwrap();
-        bench.expect_failure("fetch", "not found");
+        bench.expect_failure("fetch", "cannot fetch packs/demo/1.1.0.tar.gz: No such file");
     }
 }
 

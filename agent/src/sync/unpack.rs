@@ -40,7 +40,8 @@ pub(super) fn unpack(store: &Store, verified: Verified) -> Result<Staged, PackFa
     disk::make_directory(&directory, 0o755).map_err(PackFailure::file(Step::Unpack, "create", &directory))?;
     let archive = File::open(&path).map_err(PackFailure::file(Step::Unpack, "read", &path))?;
     let mut tree = Tree { top: directory.clone(), seen: BTreeMap::new(), files: Vec::new() };
-    tree.unpack(archive, chosen.length).map_err(|e| PackFailure::new(Step::Unpack, e.to_string()))?;
+    tree.unpack(archive, chosen.length)
+        .map_err(|e| PackFailure::new(Step::Unpack, format!("cannot unpack the archive: {e}")))?;
     disk::remove_if_there(&path).map_err(PackFailure::file(Step::Unpack, "remove", &path))?;
     let mut files = tree.files;
     files.sort_by(|a, b| a.path.cmp(&b.path));
