@@ -20,9 +20,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use init::{InitOptions, Initialized, init};
-pub use publish::{PublishOptions, Published, publish};
+pub use publish::{PublishOptions, Published, publish, publish_archive};
 pub use status::{ChannelStatus, RoleStatus, Status, VersionStatus, status};
 
+use jiff::Timestamp;
 use packs_schema::name::{ChannelName, PackName, PackVersion};
 
 use crate::files::FileError;
@@ -92,14 +93,22 @@ pub enum RepoError {
     #[error("another publisher is at work in {}; try again when it is done", .0.display())]
     Busy(PathBuf),
     /// The metadata do not verify, or could not be signed.
-    #[error("cannot {what}")]
+    #[error("cannot {what}: {error}")]
     Tuf {
         /// What was tried.
         what: &'static str,
-        /// Why not.
-        #[source]
-        source: Box<tough::error::Error>,
+        /// Why not. It tells its causes itself, so it is no source.
+        error: Box<tough::error::Error>,
     },
+    /// The keys of another repository.
+    #[error("the keys in {} may not sign for this repository: give the directory that `bolt repo init` made with it", .0.display())]
+    OtherKeys(PathBuf),
+    /// Nobody would take what is published.
+    #[error(
+        "the repository's root metadata have expired at {0}: agents take nothing new until a new root is signed with the root \
+         keys, so nothing is published"
+    )]
+    RootExpired(Timestamp),
     /// The pack.
     #[error("cannot publish the pack")]
     Pack(#[from] PackError),
@@ -151,7 +160,7 @@ impl RepoError {
     }
 
     fn tuf(what: &'static str) -> impl FnOnce(tough::error::Error) -> RepoError {
-        move |source| RepoError::Tuf { what, source: Box::new(source) }
+        move |error| RepoError::Tuf { what, error: Box::new(error) }
     }
 }
 

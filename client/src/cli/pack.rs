@@ -14,7 +14,7 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use crate::pack::test::{TestError, TestOptions, TestOutcome};
 use crate::pack::{self, PackError};
-use crate::show::{Visible, visible};
+use crate::show::{Visible, counted, visible};
 
 /// Author a pack: scaffold, lint, test and build.
 #[derive(Debug, Subcommand)]
@@ -106,7 +106,7 @@ fn lint(dir: &Path, json: bool) -> Result<Exit, Failure> {
         }
         let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        eprintln!("{}: {errors} errors, {warnings} warnings", dir.display());
+        eprintln!("{}: {}, {}", dir.display(), counted(errors, "error"), counted(warnings, "warning"));
     }
     Ok(if report.builds() { Exit::Success } else { Exit::Failed })
 }
@@ -210,6 +210,7 @@ fn test_failure(error: &TestError) -> Failure {
         TestError::UnknownAction { .. }
         | TestError::Parameters { .. }
         | TestError::SiteConfig { .. }
+        | TestError::SiteConfigFile(_)
         | TestError::Noop(_) => Exit::Usage,
         TestError::Refused(_) => Exit::Refused,
         TestError::NoLauncher(_) | TestError::Launcher { .. } | TestError::Io { .. } => Exit::Storage,

@@ -9,6 +9,7 @@ use packs_schema::name::ChannelName;
 use packs_schema::quantity::{parse_duration, show_bytes};
 
 use super::failure::{Exit, Failure};
+use crate::pack::PackError;
 use crate::repo::{self, Expiry, InitOptions, PublishOptions, RepoError, Status};
 
 /// Publish packs in a TUF repository.
@@ -155,6 +156,14 @@ fn status(repo: &Path, root: Option<&Path>, json: bool) -> Result<Exit, Failure>
         println!("{}", serde_json::to_value(&status).unwrap_or_default());
     } else {
         print_status(&status);
+        for role in status.roles.iter().filter(|role| role.expired) {
+            let what = if role.role == "root" {
+                "sign a new root with the root keys"
+            } else {
+                "publish a pack again, which renews them"
+            };
+            eprintln!("the signatures of {} have ended, so agents take nothing new: {what}", role.role);
+        }
     }
     Ok(if expired { Exit::Failed } else { Exit::Success })
 }
@@ -189,14 +198,17 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::Threshold { .. }
         | RepoError::NoChannel
         | RepoError::Percent(_)
+        | RepoError::OtherKeys(_)
         | RepoError::VersionTaken { .. }
         | RepoError::Lower { .. } => Exit::Usage,
+        RepoError::Pack(PackError::File { .. }) => Exit::Storage,
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
         | RepoError::Key(_)
         | RepoError::NotAKey(_)
         | RepoError::Generate(_)
         | RepoError::Busy(_)
+        | RepoError::RootExpired(_)
         | RepoError::Tuf { .. }
         | RepoError::Channel { .. }
         | RepoError::Runtime(_) => Exit::Storage,

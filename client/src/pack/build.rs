@@ -20,6 +20,12 @@ pub struct BuiltPack {
     pub pack: Pack,
 }
 
+impl BuiltPack {
+    pub(crate) fn of(archive: Vec<u8>, pack: Pack) -> BuiltPack {
+        BuiltPack { digest: digest(&archive), archive, pack }
+    }
+}
+
 /// Builds the pack in `directory`: the same files give the same bytes, whenever and wherever.
 pub fn build(directory: &Path) -> Result<BuiltPack, PackError> {
     let listing = listing::list(directory)?;
@@ -27,7 +33,7 @@ pub fn build(directory: &Path) -> Result<BuiltPack, PackError> {
     match report.checked {
         Some(checked) => {
             let archive = archive::write(&listing)?;
-            Ok(BuiltPack { digest: digest(&archive), archive, pack: checked.pack })
+            Ok(BuiltPack::of(archive, checked.pack))
         }
         None => Err(PackError::Findings { path: directory.to_owned(), findings: report.findings }),
     }
@@ -45,7 +51,7 @@ pub fn load(path: &Path) -> Result<BuiltPack, PackError> {
         .map_err(|problem| PackError::Archive { path: path.to_owned(), problem: problem.to_string() })?;
     let report = lint::lint(unpacked.path())?;
     match report.checked {
-        Some(checked) => Ok(BuiltPack { digest: digest(&archive), archive, pack: checked.pack }),
+        Some(checked) => Ok(BuiltPack::of(archive, checked.pack)),
         None => Err(PackError::Findings { path: path.to_owned(), findings: report.findings }),
     }
 }

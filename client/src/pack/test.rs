@@ -25,7 +25,8 @@ use serde_json::{Map, Value};
 pub use output::{Piece, read as read_output};
 
 use super::{PackError, lint};
-use launcher::Launcher;
+use crate::files::FileError;
+use launcher::{Launcher, Stop};
 
 /// What [`run`] is to do.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +86,9 @@ pub enum TestError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The file of the per-site configuration.
+    #[error("cannot use the configuration")]
+    SiteConfigFile(#[from] FileError),
     /// The action does not know it.
     #[error("{0} does not understand BOLT_NOOP (bolt.noop is not true), so agents refuse --noop as well")]
     Noop(String),
@@ -139,10 +143,12 @@ pub fn run(options: &TestOptions) -> Result<TestOutcome, TestError> {
     let layout = layout::Layout::make(&built, &checked, &config, action, options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(TestError::io("start the runtime"))?;
-    let mut launcher = Launcher::start(&layout)?;
     runtime.block_on(async {
+        // Listened to before there is anything to stop.
+        let mut stop = Stop::listen().map_err(TestError::io("listen to signals"))?;
+        let mut launcher = Launcher::start(&layout)?;
         launcher.ask(layout.start(&built, action, &given, options.noop)).await?;
-        let (exit, interrupted) = launcher.wait(&layout).await?;
+        let (exit, interrupted) = launcher.wait(&layout, &mut stop).await?;
         let output = output::read(layout.execution()).map_err(TestError::io("read the output"))?;
         Ok(TestOutcome { exit, output, interrupted })
     })
@@ -175,14 +181,19 @@ fn parameters(action: &Action, given: &[(String, String)]) -> Result<Map<String,
     }
 }
 
+/// An error of a configuration, which has no action.
+fn unknown_key(error: &ParamError) -> String {
+    let said = error.to_string();
+    said.replace("is not a parameter of this action: the action takes", "is not in config.schema.yaml, which has")
+}
+
 fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String, Value>, TestError> {
     let shown = path.unwrap_or(Path::new("(none)")).to_owned();
     let wrong = |problem: String| TestError::SiteConfig { path: shown.clone(), problem };
     let given = match path {
         None => Map::new(),
         Some(path) => {
-            let text =
-                crate::files::read_text(path, packs_schema::contents::MAX_YAML).map_err(|e| wrong(e.to_string()))?;
+            let text = crate::files::read_text(path, packs_schema::contents::MAX_YAML)?;
             match super::yaml::parse::<Value>(&text).map_err(wrong)? {
                 Value::Object(map) => map,
                 Value::Null => Map::new(),
@@ -193,7 +204,7 @@ fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String,
     let bound = bind(&checked.config, &given);
     bound
         .map(|bound| bound.values().clone())
-        .map_err(|errors| wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+        .map_err(|errors| wrong(errors.iter().map(unknown_key).collect::<Vec<_>>().join("; ")))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
         let said = error.to_string();
         let said = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        // The place stands at the beginning.
+        let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
         format!("{}{}", place.unwrap_or_default(), said.chars().take(300).collect::<String>())
     })
 }
@@ -24,7 +26,7 @@ mod tests {
     #[test]
     fn a_key_may_stand_once_and_errors_say_where() {
         let said = super::parse::<Value>("a: 1\nb: 2\na: 3\n").unwrap_err();
-        assert!(said.starts_with("line 3, column 1: "), "{said}");
+        assert!(said.starts_with("line 3, column 1: ") && said.matches("line 3").count() == 1, "{said}");
         let said = super::parse::<Value>("a: [1, 2\nb: 3\n").unwrap_err();
         assert!(said.contains("line "), "{said}");
         assert_eq!(super::parse::<Value>("a: {b: [1, x]}").unwrap(), serde_json::json!({"a": {"b": [1, "x"]}}));

@@ -81,7 +81,7 @@ fn key_files(directory: &Path, root_keys: u8) -> Vec<(RoleType, PathBuf)> {
 }
 
 async fn write(place: &Place, files: &[(RoleType, PathBuf)], options: &InitOptions) -> Result<(), RepoError> {
-    let signed = |source| RepoError::Tuf { what: "sign the first metadata", source: Box::new(source) };
+    let signed = |error| RepoError::Tuf { what: "sign the first metadata", error: Box::new(error) };
     let mut root = Root {
         spec_version: "1.0.0".to_owned(),
         consistent_snapshot: true,
@@ -118,7 +118,7 @@ pub(super) fn set_versions(
     [targets, snapshot, timestamp]: [NonZeroU64; 3],
     expiry: &Expiry,
 ) -> Result<(), RepoError> {
-    let failed = |source| RepoError::Tuf { what: "set the versions of the metadata", source: Box::new(source) };
+    let failed = |error| RepoError::Tuf { what: "set the versions of the metadata", error: Box::new(error) };
     editor.targets_version(targets).map_err(failed)?;
     editor.targets_expires(after(expiry.targets)).map_err(failed)?;
     editor.snapshot_version(snapshot).snapshot_expires(after(expiry.snapshot));

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use packs_schema::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
 use packs_schema::filter::Filter;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion};
+use packs_schema::pack::Pack;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tough::editor::RepositoryEditor;
@@ -75,6 +77,21 @@ pub struct Published {
 
 /// Builds the pack, signs it and what the channels say of it, and makes that the repository's newest state.
 pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
+    let place = open(options)?;
+    let built = pack::load(&options.pack)?;
+    let _lock = place.lock()?;
+    block_on(sign(&place, &built, options))
+}
+
+/// Publishes `archive`, as it is, as `described`; `options.pack` is not looked at. Agents check what they take, and refuse what
+/// [`pack::build`] would not have made.
+pub fn publish_archive(archive: Vec<u8>, described: Pack, options: &PublishOptions) -> Result<Published, RepoError> {
+    let place = open(options)?;
+    let _lock = place.lock()?;
+    block_on(sign(&place, &BuiltPack::of(archive, described), options))
+}
+
+fn open(options: &PublishOptions) -> Result<Place, RepoError> {
     if options.channels.is_empty() {
         return Err(RepoError::NoChannel);
     }
@@ -85,14 +102,16 @@ pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
     if !place.root(1).exists() {
         return Err(RepoError::NoRepository(place.directory().to_owned()));
     }
-    let built = pack::load(&options.pack)?;
-    let _lock = place.lock()?;
-    block_on(sign(&place, &built, options))
+    Ok(place)
 }
 
 async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Result<Published, RepoError> {
     let keys = keys::for_publish(&options.keys)?;
     let repository = place.load(options.root.as_deref()).await?;
+    let root_expires = repository.root().signed.expires;
+    if root_expires < Timestamp::now() {
+        return Err(RepoError::RootExpired(root_expires));
+    }
     let (name, version) = (&built.pack.name, &built.pack.version);
     let published = find(&repository, &pack_target(name, version)).map(|target| hex(&target.hashes.sha256));
     if let Some(published) = published.as_ref().filter(|published| *published != built.digest.as_str()) {
@@ -121,7 +140,7 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
         targets.push((channel_target(channel, name), bytes));
     }
 
-    let failed = |source| RepoError::Tuf { what: "sign the new metadata", source: Box::new(source) };
+    let failed = |error| RepoError::Tuf { what: "sign the new metadata", error: Box::new(error) };
     let next = |version: NonZeroU64| version.saturating_add(1);
     let versions = [
         next(repository.targets().signed.version),
@@ -132,11 +151,14 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
     let mut editor = RepositoryEditor::from_repo(root, repository).await.map_err(failed)?;
     for (target, bytes) in &targets {
         let digest = Sha256::digest(bytes).to_vec();
-        place.write_target(target, &hex(&digest), bytes)?;
         editor.add_target(target.as_str(), describe(bytes, digest)).map_err(failed)?;
     }
     set_versions(&mut editor, versions, &options.expiry)?;
-    let signed = editor.sign(&keys).await.map_err(failed)?;
+    // Signed before anything is written: keys that may not sign leave nothing behind.
+    let signed = editor.sign(&keys).await.map_err(|error| cannot_sign(error, &options.keys))?;
+    for (target, bytes) in &targets {
+        place.write_target(target, &hex(&Sha256::digest(bytes)), bytes)?;
+    }
     place.write_metadata(&signed).await?;
     Ok(Published {
         pack: name.clone(),
@@ -147,6 +169,15 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
         channels: options.channels.clone(),
         timestamp_version: versions[2].get(),
     })
+}
+
+fn cannot_sign(error: tough::error::Error, keys: &Path) -> RepoError {
+    match error {
+        tough::error::Error::SigningKeysNotFound { .. } | tough::error::Error::KeysNotFoundInRoot { .. } => {
+            RepoError::OtherKeys(keys.to_owned())
+        }
+        error => RepoError::Tuf { what: "sign the new metadata", error: Box::new(error) },
+    }
 }
 
 /// What the repository's metadata say of a target.

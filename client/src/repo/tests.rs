@@ -142,7 +142,35 @@ fn keys_of_another_repository_cannot_sign() {
     init(&InitOptions::new(bench.at("repo2"), bench.at("keys2"))).unwrap();
     let mut options = bench.options("dev");
     options.keys = bench.at("keys2");
-    assert!(matches!(publish(&options).unwrap_err(), RepoError::Tuf { .. }));
+    let before = snapshot(&bench.at("repo"));
+    let error = publish(&options).unwrap_err();
+    assert!(matches!(error, RepoError::OtherKeys(_)), "{error:?}");
+    let mut after = snapshot(&bench.at("repo"));
+    after.retain(|(path, _)| !path.ends_with(".lock"));
+    assert_eq!(after, before, "nothing was left behind");
+}
+
+#[test]
+fn nothing_is_published_under_a_root_that_has_expired() {
+    let bench = Bench::new();
+    let mut options = InitOptions::new(bench.at("repo2"), bench.at("keys2"));
+    options.expiry.root = Duration::ZERO;
+    init(&options).unwrap();
+    let mut options = bench.options("dev");
+    (options.repository, options.keys) = (bench.at("repo2"), bench.at("keys2"));
+    let error = publish(&options).unwrap_err();
+    assert!(matches!(error, RepoError::RootExpired(_)), "{error}");
+}
+
+#[test]
+fn expired_metadata_are_renewed_by_the_next_publish() {
+    let bench = Bench::new();
+    let mut options = bench.options("dev");
+    options.expiry.timestamp = Duration::ZERO;
+    publish(&options).unwrap();
+    assert!(bench.status().roles.iter().any(|role| role.role == "timestamp" && role.expired));
+    publish(&bench.options("dev")).unwrap();
+    assert!(bench.status().roles.iter().all(|role| !role.expired));
 }
 
 #[test]

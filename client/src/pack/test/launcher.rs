@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Reply, Request};
 use packs_schema::run::{self, file};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::TestError;
 use super::layout::Layout;
@@ -21,6 +22,28 @@ const INTERVAL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest exit record: a result of 64 KiB and what stands around it.
 const MAX_EXIT: u64 = 1 << 20;
+
+/// The signals by which a user stops the test: without us nobody would end the action before its time-out.
+pub(super) struct Stop {
+    signals: [Signal; 3],
+}
+
+impl Stop {
+    pub(super) fn listen() -> std::io::Result<Stop> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(signal);
+        Ok(Stop { signals: [interrupt?, terminate?, hangup?] })
+    }
+
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
 
 /// The launcher; it ends when this is dropped.
 pub(super) struct Launcher {
@@ -75,8 +98,8 @@ impl Launcher {
         Ok(serde_json::from_slice(&json)?)
     }
 
-    /// Waits for the exit record. Ctrl-C stops the execution; the second value says whether that was so.
-    pub(super) async fn wait(&mut self, layout: &Layout) -> Result<(run::Exit, bool), TestError> {
+    /// Waits for the exit record. A signal stops the execution; the second value says whether that was so.
+    pub(super) async fn wait(&mut self, layout: &Layout, stop: &mut Stop) -> Result<(run::Exit, bool), TestError> {
         let exit = layout.execution().join(file::EXIT);
         let mut interrupted = false;
         loop {
@@ -95,7 +118,7 @@ impl Launcher {
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
-                _ = tokio::signal::ctrl_c() => {
+                () = stop.asked() => {
                     interrupted = true;
                     File::create(layout.execution().join(file::KILL)).map_err(TestError::io("stop the action"))?;
                 }
