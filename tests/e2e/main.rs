@@ -5,6 +5,8 @@
 
 mod calls;
 
+mod architecture;
+mod authoring;
 mod callers_refused;
 mod command_line;
 mod configuration_refused;

@@ -1,14 +1,23 @@
 //! A repository that was tampered with: nothing of it is activated, what was active stays and runs.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bolt_client::local::LocalAgent;
+use bolt_client::repo::{PublishOptions, publish, publish_archive};
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use packs_schema::name::ChannelName;
 use packs_schema::rest::{Health, PackList};
 use packs_schema::run::State;
 use serde_json::json;
+use tar::{EntryType, Header};
 
 use crate::calls::{done, operator, until};
 
@@ -35,17 +44,108 @@ impl Case {
         operator(&self.world, &self.agent, Call::get("/v1/packs")).await.json()
     }
 
-    /// The next poll must refuse with `reason`, show it everywhere, and leave 1.0.0 running.
+    /// The next poll must refuse with `reason`, say so once in each place, and leave 1.0.0 running.
     async fn refused(&self, reason: &str) {
+        self.refused_keeping("1.0.0", reason).await;
+    }
+
+    async fn refused_keeping(&self, active: &str, reason: &str) {
+        let logged = self.log().len();
         let packs = self.sync().await;
-        let probe = &packs.items[0];
-        assert_eq!(probe.version.as_ref().map(ToString::to_string).as_deref(), Some("1.0.0"), "{packs:?}");
-        let said = format!("{:?} {:?}", probe.failed, packs.sync);
-        assert!(said.to_lowercase().contains(reason), "{said} does not name {reason:?}");
+        let probe = packs.items.iter().find(|pack| pack.name.as_str() == "probe").unwrap();
+        assert_eq!(probe.version.as_ref().map(ToString::to_string).as_deref(), Some(active), "{packs:?}");
+        let status = packs.sync.as_ref().unwrap();
+        let said: Vec<&String> =
+            status.failure.iter().chain(probe.failed.iter().map(|failed| &failed.message)).collect();
+        let [said] = said[..] else { panic!("it is not said once: {packs:?}") };
+        assert!(said.to_lowercase().contains(reason), "{said:?} does not name {reason:?}");
+        assert!(!said.contains('\n') && said.len() < 600, "{said:?}");
+
         let health: Health = operator(&self.world, &self.agent, Call::get("/v1/health")).await.json();
-        assert!(health.ready && health.degraded && !health.reasons.is_empty(), "{health:?}");
+        let [why] = &health.reasons[..] else { panic!("it is not said once: {health:?}") };
+        assert!(health.ready && health.degraded && why.message.contains(said), "{health:?}");
+        let code = match (probe.failed.is_some(), status.expired) {
+            (true, _) => "pack_failed",
+            (_, true) => "metadata_expired",
+            _ => "sync_failed",
+        };
+        assert_eq!(why.code, code);
+
+        let metrics = operator(&self.world, &self.agent, Call::get("/v1/metrics")).await.text();
+        let (packs, polls) = if probe.failed.is_some() { (1, 0) } else { (0, 1) };
+        for line in [
+            format!("bolt_sync_packs_failed {packs}"),
+            format!("bolt_sync_failures_total {polls}"),
+            format!("bolt_sync_expired {}", u8::from(status.expired)),
+        ] {
+            assert!(metrics.lines().any(|other| other == line), "no {line:?} in {metrics}");
+        }
+
+        until("the end of the sync", async || self.log()[logged..].contains("sync failed") || probe.failed.is_some())
+            .await;
+        let log = self.log()[logged..].to_owned();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR ")).collect();
+        let [line] = lines[..] else { panic!("it is not said once: {log}") };
+        assert!(line.replace("\\\"", "\"").contains(said.as_str()), "{line} is not {said}");
+
         let hello = done(&self.world, &self.agent, "probe.hello", json!({})).await;
-        assert_eq!((hello.state, hello.version.to_string()), (State::Succeeded, "1.0.0".to_owned()));
+        assert_eq!((hello.state, hello.version.to_string()), (State::Succeeded, active.to_owned()));
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.agent.log()).unwrap()
+    }
+
+    /// An agent with the probe pack 1.0.0 active, in a repository that now offers `archive` as 1.1.0, signed with the right keys.
+    fn signed(archive: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Case {
+        let world = World::with_probe();
+        let agent = world.agent();
+        let directory = PackSource::probe().version("1.1.0").write(&world.scratch("signed"));
+        let built = bolt_client::pack::build(&directory).unwrap();
+        let options = PublishOptions::new("", world.site.repository(), world.site.keys(), vec![prod()]);
+        publish_archive(archive(built.archive), built.pack, &options).unwrap();
+        Case { world, agent }
+    }
+
+    /// As [`Case::signed`], with `entry` at the end of an archive that is in order.
+    fn with_entry(kind: EntryType, path: &str, link: &str) -> Case {
+        Case::signed(|archive| {
+            let mut tar = Vec::new();
+            GzDecoder::new(&archive[..]).read_to_end(&mut tar).unwrap();
+            // Before the two blocks of zeros that end an archive. The names are written as they are: `tar` would refuse them.
+            tar.truncate(tar.len() - 1024);
+            let mut header = Header::new_ustar();
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_entry_type(kind);
+            header.set_mode(0o644);
+            header.set_size(0);
+            header.set_cksum();
+            tar.extend_from_slice(header.as_bytes());
+            tar.extend_from_slice(&[0; 1024]);
+            gzip(&tar)
+        })
+    }
+
+    /// As [`Case::signed`], of a pack with this file replaced.
+    fn with_file(path: &str, text: &str, mode: u32) -> Case {
+        Case::signed(|_| raw(&PackSource::probe().version("1.1.0").file(path, text, mode)))
+    }
+
+    /// An agent with the probe pack 1.1.0 active, and the repository as it was before that.
+    fn with_an_older_state() -> (Case, PathBuf) {
+        let world = World::with_probe();
+        let old = world.scratch("old");
+        copy(&world.site.repository(), &old);
+        world.publish(&PackSource::probe().version("1.1.0"));
+        let agent = world.agent();
+        (Case { world, agent }, old)
+    }
+
+    fn become_state(&self, old: &Path) {
+        fs::remove_dir_all(self.world.site.repository()).unwrap();
+        fs::create_dir(self.world.site.repository()).unwrap();
+        copy(old, &self.world.site.repository());
     }
 
     fn find(&self, end: &str) -> PathBuf {
@@ -58,6 +158,38 @@ impl Case {
         let path = self.find(end);
         fs::write(&path, edit(fs::read(&path).unwrap())).unwrap();
     }
+}
+
+fn prod() -> ChannelName {
+    ChannelName::new("prod").unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// The archive of a pack that nobody checked.
+fn raw(pack: &PackSource) -> Vec<u8> {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack.write(temp.path());
+    let mut tar = tar::Builder::new(Vec::new());
+    for file in files(&directory) {
+        let path = file.strip_prefix(&directory).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_size(fs::metadata(&file).unwrap().len());
+        header.set_mode(fs::metadata(&file).unwrap().permissions().mode() & 0o777);
+        header.set_entry_type(EntryType::Regular);
+        header.set_path(path).unwrap();
+        header.set_cksum();
+        tar.append(&header, fs::File::open(&file).unwrap()).unwrap();
+    }
+    gzip(&tar.into_inner().unwrap())
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -114,23 +246,84 @@ async fn a_missing_archive() {
 }
 
 #[tokio::test]
-async fn an_older_version_replayed() {
-    let world = World::with_probe();
-    let old = world.scratch("old");
-    let copy = |from: &Path, to: &Path| {
-        assert!(std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
-    };
-    copy(&world.site.repository(), &old);
-    world.publish(&PackSource::probe().version("1.1.0"));
-    let agent = world.agent();
-    let case = Case { world, agent };
-    fs::remove_dir_all(case.world.site.repository()).unwrap();
-    fs::create_dir(case.world.site.repository()).unwrap();
-    copy(&old, &case.world.site.repository());
-    let packs = case.sync().await;
-    assert_eq!(packs.items[0].version.as_ref().unwrap().to_string(), "1.1.0", "{packs:?}");
-    let said = format!("{:?}", packs.sync).to_lowercase();
-    assert!(said.contains("previously fetched version"), "{said}");
+async fn an_older_state_replayed() {
+    let (case, old) = Case::with_an_older_state();
+    case.become_state(&old);
+    case.refused_keeping("1.1.0", "previously fetched version").await;
+}
+
+#[tokio::test]
+async fn a_lower_version_in_the_channel() {
+    // Signed with the right keys, and newer than anything seen.
+    let (case, old) = Case::with_an_older_state();
+    case.become_state(&old);
+    for version in ["1.0.0", "1.0.1", "1.0.2"] {
+        case.world.publish(&PackSource::new("other", version).action("nothing", "", "#!/bin/true\n"));
+    }
+    case.refused_keeping("1.1.0", "1.1.0 is active and newer").await;
+}
+
+#[tokio::test]
+async fn metadata_that_have_expired() {
+    let case = Case::new();
+    let directory = PackSource::probe().version("1.2.0").write(&case.world.scratch("expired"));
+    let mut options =
+        PublishOptions::new(directory, case.world.site.repository(), case.world.site.keys(), vec![prod()]);
+    options.expiry.timestamp = Duration::ZERO;
+    publish(&options).unwrap();
+    case.refused("timestamp metadata have expired by this host's clock").await;
+}
+
+#[tokio::test]
+async fn a_link_in_a_signed_archive() {
+    Case::with_entry(EntryType::Symlink, "actions/passwd", "/etc/passwd")
+        .refused("actions/passwd is an entry of type symlink")
+        .await;
+}
+
+#[tokio::test]
+async fn an_absolute_path_in_a_signed_archive() {
+    Case::with_entry(EntryType::Regular, "/tmp/bolt-evil", "").refused("/tmp/bolt-evil").await;
+    assert!(!Path::new("/tmp/bolt-evil").exists());
+}
+
+#[tokio::test]
+async fn a_path_out_of_a_signed_archive() {
+    Case::with_entry(EntryType::Regular, "actions/../../../evil", "").refused("actions/../../../evil").await;
+}
+
+#[tokio::test]
+async fn a_device_in_a_signed_archive() {
+    Case::with_entry(EntryType::Char, "actions/null", "").refused("actions/null").await;
+}
+
+#[tokio::test]
+async fn a_signed_file_that_is_no_archive() {
+    Case::signed(|archive| archive[..archive.len() / 2].to_vec())
+        .refused("cannot unpack the archive: incomplete deflate stream")
+        .await;
+}
+
+#[tokio::test]
+async fn an_entry_point_that_is_missing() {
+    let yaml = "name: hello\ndescription: x\nrunner_type: local-shell-script\nentry_point: gone.sh\nbolt: {class: diagnostic}\n";
+    Case::with_file("actions/hello.yaml", yaml, 0o644).refused("gone.sh is not in the pack").await;
+}
+
+#[tokio::test]
+async fn an_entry_point_that_cannot_be_run() {
+    Case::with_file("actions/hello.sh", "#!/bin/sh\n", 0o644).refused("entry_point_not_executable").await;
+}
+
+#[tokio::test]
+async fn an_entry_point_outside_the_pack() {
+    let yaml = "name: hello\ndescription: x\nrunner_type: local-shell-script\nentry_point: ../../../bin/sh\nbolt: {class: diagnostic}\n";
+    Case::with_file("actions/hello.yaml", yaml, 0o644).refused("entry_point").await;
+}
+
+#[tokio::test]
+async fn python_dependencies() {
+    Case::with_file("requirements.txt", "requests\n", 0o644).refused("requirements_not_supported").await;
 }
 
 #[tokio::test]
