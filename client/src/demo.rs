@@ -47,7 +47,10 @@ pub fn run(options: &DemoOptions) -> Result<Exit, Failure> {
         Ok(fleet) => {
             fleet.stop();
             place.remove()?;
-            say::say("\nThe fleet is down and its directory is gone. To keep it: bolt demo --keep");
+            say::say(
+                "\nThe fleet is down and its directory is gone. `bolt demo --keep` leaves one up, to try for yourself:\n",
+            );
+            script::TO_TRY.iter().for_each(|line| say::say(&format!("  {line}")));
             Ok(Exit::Success)
         }
         // The fleet was dropped, and with it every process; the place goes when it is dropped.

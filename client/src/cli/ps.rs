@@ -13,10 +13,12 @@ use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::find::short;
 use super::select::SelectArgs;
+use super::terminal;
 use crate::connection::{Agent, ExecutionQuery};
 use crate::error::Error;
 use crate::show::{self, visible, when};
 
+const HEADS: [&str; 7] = ["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"];
 /// The most executions that one command lists.
 const MOST: i64 = 100_000;
 
@@ -108,8 +110,12 @@ async fn list(
     } else if executions.is_empty() {
         eprintln!("no executions that match");
     } else {
-        let rows: Vec<Vec<String>> = executions.iter().map(|e| row(e, now)).collect();
-        context.print_table(&["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"], &rows);
+        let mut rows: Vec<Vec<String>> = executions.iter().map(|e| row(e, now)).collect();
+        let widest = show::table(&HEADS, &rows, None).lines().map(|line| line.chars().count()).max();
+        if terminal::width() < widest && terminal::width().is_some() {
+            rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|by| *by = end(by));
+        }
+        context.print_table(&HEADS, &rows);
         if more {
             eprintln!("only the newest {} are listed: --limit lists more", executions.len());
         }
@@ -139,6 +145,11 @@ async fn newest(
             }
         }
     }
+}
+
+/// The last part of a principal, where the whole has no room.
+fn end(principal: &str) -> String {
+    principal.rsplit_once('/').map_or_else(|| principal.to_owned(), |(_, name)| name.to_owned())
 }
 
 fn row(execution: &Execution, now: u64) -> Vec<String> {

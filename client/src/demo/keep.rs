@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::DemoOptions;
 use super::say::say;
+use super::script::TO_TRY;
 use crate::cli::failure::{Exit, Failure};
 
 /// The file that says that a directory is a demo's, and which launchers serve it.
@@ -62,8 +63,10 @@ impl Place {
         let shown = self.path.display();
         say("\nThe fleet stays up. Use it with:\n");
         say(&format!("  export BOLT_CLIENT_CONFIG={shown}/client.toml"));
-        say("  bolt actions");
-        say("  bolt run linux.disk_usage --all");
+        if let Some(directory) = unlisted_directory() {
+            say(&format!("  export PATH={}:$PATH", directory.display()));
+        }
+        TO_TRY.iter().for_each(|line| say(&format!("  {line}")));
         say(&format!("\nand stop it with:\n\n  bolt demo --stop {shown}"));
         Ok(())
     }
@@ -99,6 +102,14 @@ pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
     fs::remove_dir_all(directory).map_err(|e| storage("remove", directory, &e))?;
     say(&format!("The fleet is down and {} is gone.", directory.display()));
     Ok(Exit::Success)
+}
+
+/// The directory of this program, unless the shell finds it already.
+fn unlisted_directory() -> Option<PathBuf> {
+    let directory = std::env::current_exe().ok()?.parent()?.to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let listed = std::env::split_paths(&path).any(|entry| entry.canonicalize().is_ok_and(|entry| entry == directory));
+    (!listed).then_some(directory)
 }
 
 fn serves(pid: i32, directory: &Path) -> bool {

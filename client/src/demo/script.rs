@@ -18,6 +18,17 @@ use crate::tls::Identity;
 /// How long an execution may take to start.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
+/// What to do with a fleet that stays up.
+pub(super) const TO_TRY: [&str; 7] = [
+    "bolt actions",
+    "bolt actions cassandra.clear_snapshots",
+    "bolt run linux.disk_usage --where 'zone == \"us-east-1a\"'",
+    "bolt run linux.top_processes --all --json",
+    "bolt run cassandra.clear_snapshots --by zone",
+    "bolt pack new mypack && bolt pack test mypack hello",
+    "bolt --help",
+];
+
 /// Shows everything; each step must end as the story says.
 pub(super) fn play(fleet: &Fleet, interrupt: &Interrupt) -> Result<(), Failure> {
     let stage = Stage { fleet, interrupt };
@@ -151,12 +162,6 @@ fn summary(fleet: &Fleet) {
         "Without root no limits could be set and no account changed: each execution says so under \"unenforced\"."
     };
     say(&format!(
-        "\n== Done\n\nSix agents synced signed packs and ran what was asked, over mutual TLS, with nothing in between.\n{capped}\n\n\
-         To try next, with a fleet that stays up (bolt demo --keep):\n\n  \
-         bolt run linux.disk_usage --where 'zone == \"us-east-1a\"'\n  \
-         bolt run linux.top_processes --all --json\n  \
-         bolt actions cassandra.clear_snapshots\n  \
-         bolt pack new mypack && bolt pack test mypack hello\n  \
-         bolt --help"
+        "\n== Done\n\nSix agents synced signed packs and ran what was asked, over mutual TLS, with nothing in between.\n{capped}"
     ));
 }
