@@ -6,11 +6,16 @@ mod interrupts;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use bolt_client::pki::Validity;
 use bolt_tests::{Bolt, PackSource, Said, World};
+use packs_schema::name::Principal;
 use serde_json::Value;
 
 use crate::calls::caller;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Ended with `code`, and said each of `words` on standard error.
 fn ended(said: &Said, code: i32, words: &[&str]) {
@@ -51,6 +56,18 @@ fn each_kind_of_failure_has_its_exit_code() {
     let (certificate, key) = (guest.certificate.display().to_string(), guest.key.display().to_string());
     let as_guest = ["--cert", &certificate, "--key", &key, "run", "probe.hello"];
     ended(&bolt.run(as_guest), 4, &["i-1", "spiffe://bolt.local/guest", "forbidden", "grants.toml"]);
+
+    let principal = Principal::new("spiffe://bolt.local/late").unwrap();
+    let mut validity = Validity::days(1);
+    validity.not_before -= 10 * DAY;
+    validity.not_after -= 5 * DAY;
+    let late = world.site.caller("late", &principal, validity).unwrap();
+    let (old, its_key) = (late.certificate.display().to_string(), late.key.display().to_string());
+    ended(
+        &bolt.run(["--cert", &old, "--key", &its_key, "ps"]),
+        3,
+        &["it refused our certificate", "expired", "--cert"],
+    );
 
     fs::set_permissions(&guest.key, fs::Permissions::from_mode(0o644)).unwrap();
     ended(&bolt.run(as_guest), 2, &["guest.key can be read by others", "chmod 600"]);
@@ -180,13 +197,13 @@ fn a_list_says_that_there_is_more_and_filters_do_not_hide() {
     assert_eq!(bolt.json(["ps", "--limit", "2"]).1["more"], false);
     // The newest one runs: history goes past it.
     let mut running = bolt.command(["run", "probe.sleep"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let id = loop {
         let (_, listed) = bolt.json(["ps", "--state", "running"]);
         if let Some(id) = listed["executions"][0]["id"].as_str() {
             break id.to_owned();
         }
-        assert!(std::time::Instant::now() < deadline, "it does not start");
+        assert!(Instant::now() < deadline, "it does not start");
     };
     let (_, history) = bolt.json(["history", "--limit", "1"]);
     assert_eq!(history["executions"][0]["action"], "probe.hello", "{history}");
