@@ -13,6 +13,7 @@ mod configuration_refused;
 mod demo;
 mod executions_refused;
 mod packs_refused;
+mod polls;
 mod recovery;
 mod requests_refused;
 mod road;

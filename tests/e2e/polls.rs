@@ -1,0 +1,84 @@
+//! Polls of the repository by the real processes: what an idle one costs, and what a large pack does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use bolt_client::local::LocalAgent;
+use bolt_tests::http::Call;
+use bolt_tests::{PackSource, World, spec};
+use packs_schema::rest::{PackList, SyncStatus};
+
+use crate::calls::{operator, until};
+
+/// What every write below `directory` changes: inode, length and times.
+fn inodes(directory: &Path) -> BTreeMap<PathBuf, [i64; 4]> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = path.symlink_metadata().unwrap();
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let size = meta.size().cast_signed();
+        found.insert(path, [meta.ino().cast_signed(), size, meta.ctime(), meta.ctime_nsec()]);
+    }
+    found
+}
+
+async fn status(world: &World, agent: &LocalAgent) -> SyncStatus {
+    let packs: PackList = operator(world, agent, Call::get("/v1/packs")).await.json();
+    packs.sync.unwrap()
+}
+
+/// The log without the requests of this test.
+fn logged(agent: &LocalAgent) -> Vec<String> {
+    let text = fs::read_to_string(agent.log()).unwrap();
+    text.lines().filter(|line| !line.contains(" request request_id=")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn one_that_finds_nothing_new_writes_nothing_and_is_told_all_the_same() {
+    let world = World::with_probe();
+    let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+    let store = agent.directory().join("packs");
+    // The first one has ended when the launcher has noted it.
+    until("the first poll", async || agent.directory().join("run/sync.json").exists()).await;
+    let (before, log) = (inodes(&store), logged(&agent));
+    let first = status(&world, &agent).await;
+    until("two more polls", async || status(&world, &agent).await.polled_at_ms > first.polled_at_ms + 1500).await;
+    let last = status(&world, &agent).await;
+    assert_eq!(inodes(&store), before);
+    assert_eq!(logged(&agent), log, "nor does it log");
+    assert_eq!((last.polls, last.succeeded_at_ms), (first.polls, Some(last.polled_at_ms)));
+    let metrics = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+    let value = metrics.lines().find_map(|line| line.strip_prefix("bolt_sync_polled_seconds ")).unwrap();
+    assert!(value.parse::<u64>().unwrap() > first.polled_at_ms / 1000, "{metrics}");
+    // What is new is seen, by nobody's asking.
+    world.publish(&PackSource::probe().version("1.1.0"));
+    until("the new version", async || {
+        let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
+        packs.items[0].version.as_ref().unwrap().to_string() == "1.1.0"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_with_a_pack_of_50_mb_stays_within_32_mb() {
+    let world = World::empty();
+    let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
+    let directory = pack.write(&world.scratch("sources"));
+    let mut noise = Vec::new();
+    fs::File::open("/dev/urandom").unwrap().take(50 << 20).read_to_end(&mut noise).unwrap();
+    fs::write(directory.join("noise.bin"), noise).unwrap();
+    world.site.publish(&directory, &packs_schema::name::ChannelName::new("prod").unwrap()).unwrap();
+    let agent = world.agent();
+    let log = fs::read_to_string(agent.log()).unwrap();
+    let peak_kb =
+        log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next()?.parse::<u64>().ok());
+    let peak_kb = peak_kb.unwrap_or_else(|| panic!("no peak in {log}"));
+    println!("a sync with a pack of 50 MB: {peak_kb} kB at most");
+    assert!(peak_kb <= 32 << 10, "{peak_kb} kB");
+}
