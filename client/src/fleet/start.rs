@@ -78,7 +78,7 @@ async fn accept(
             Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) => may_run = true,
             _ => {}
         }
-        if attempt >= START_ATTEMPTS || !is_worth_repeating(&error.kind) {
+        if attempt >= attempts(&error.kind, may_run) {
             return Err(Ending::Unreachable { error, execution: None, may_run });
         }
         tell(Event::Retrying { target, problem: error.kind.to_string() });
@@ -87,9 +87,15 @@ async fn accept(
     unreachable!("the loop ends by returning")
 }
 
-/// A host that does not answer at all is not asked again: five seconds each add up over a fleet.
-fn is_worth_repeating(kind: &Kind) -> bool {
-    matches!(kind, Kind::Broken(_) | Kind::TimedOut("no answer") | Kind::TimedOut("the answer stopped midway"))
+/// How often a start is sent that fails like this. A host that does not answer at all is asked once: five
+/// seconds each add up over a fleet. One that may have accepted, and is gone now, may be restarting.
+fn attempts(kind: &Kind, may_run: bool) -> u32 {
+    match kind {
+        Kind::ConnectionRefused | Kind::Connect(_) | Kind::TimedOut(NO_CONNECTION) if may_run => WAIT_ATTEMPTS,
+        Kind::TimedOut(NO_CONNECTION) => 1,
+        Kind::Broken(_) | Kind::TimedOut(_) => START_ATTEMPTS,
+        _ => 1,
+    }
 }
 
 /// An answer about something else would end up in the wrong place.

@@ -147,6 +147,42 @@ async fn a_start_whose_answer_breaks_off_starts_nothing_twice() {
 }
 
 #[tokio::test]
+async fn an_agent_that_restarts_while_it_is_asked_is_asked_again() {
+    let world = World::new();
+    let agent = Agent::new("i-1");
+    let shared = agent.clone();
+    let before = world
+        .server("i-1", move |request| {
+            shared.start(request, State::Running);
+            broken_after("{")
+        })
+        .await;
+    let (instance, shared) = (before.instance.clone(), agent.clone());
+    let address = (instance.address.host().to_owned(), instance.address.port());
+    let run = run(vec![instance], Strategy::default());
+    let issued = world.authority.issue_instance(&id("i-1"), bolt_client::pki::Validity::days(1)).unwrap();
+    let (mut before, mut after) = (Some(before), None);
+    let report = fleet::run(&run, &world.identity(), &Stop::default(), |event| {
+        let Event::Retrying { problem, .. } = event else { return };
+        drop(before.take());
+        if problem.contains("refused") && after.is_none() {
+            let listener = std::net::TcpListener::bind((address.0.as_str(), address.1)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let (listener, shared) = (tokio::net::TcpListener::from_std(listener).unwrap(), shared.clone());
+            after = Some(world.server_on(listener, "i-1", &issued, move |request| {
+                let mut started = shared.started.lock().unwrap();
+                started.values_mut().for_each(|execution| execution.state = State::Succeeded);
+                drop(started);
+                well(&shared, request)
+            }));
+        }
+    })
+    .await;
+    assert_eq!((states(&report), agent.starts()), (vec!["succeeded"], 1), "{report:?}");
+    assert!(after.is_some(), "it came back");
+}
+
+#[tokio::test]
 async fn a_long_execution_is_waited_for_across_a_broken_connection() {
     let world = World::new();
     let agent = Agent::new("i-1");

@@ -103,8 +103,19 @@ impl World {
         issued: &Issued,
         handler: impl Fn(&Request<Bytes>) -> Answer + Send + Sync + 'static,
     ) -> Server {
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(&self.authority, issued)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.server_on(listener, name, issued, handler)
+    }
+
+    /// The same, on a socket that listens already.
+    pub(crate) fn server_on(
+        &self,
+        listener: TcpListener,
+        name: &str,
+        issued: &Issued,
+        handler: impl Fn(&Request<Bytes>) -> Answer + Send + Sync + 'static,
+    ) -> Server {
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(&self.authority, issued)));
         let instance = instance(name, listener.local_addr().unwrap());
         let handler = Arc::new(handler);
         let task = tokio::spawn(async move {

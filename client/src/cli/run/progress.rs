@@ -13,6 +13,7 @@ pub(super) struct Progress<'a> {
     run: &'a Run,
     bar: Option<ProgressBar>,
     in_flight: BTreeMap<usize, Option<ExecutionId>>,
+    problems: BTreeMap<usize, String>,
     ended: usize,
     failed: usize,
 }
@@ -27,7 +28,7 @@ impl Progress<'_> {
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
             bar
         });
-        Progress { run, bar, in_flight: BTreeMap::new(), ended: 0, failed: 0 }
+        Progress { run, bar, in_flight: BTreeMap::new(), problems: BTreeMap::new(), ended: 0, failed: 0 }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -40,8 +41,11 @@ impl Progress<'_> {
                 self.in_flight.insert(*target, Some(execution.clone()));
             }
             Event::Retrying { target, problem } => {
-                let line = format!("{}: {} (trying again)", self.id(*target), show::visible(problem));
-                self.line(&line);
+                // Once for each instance and problem, however often it is tried.
+                if self.problems.insert(*target, problem.clone()).as_ref() != Some(problem) {
+                    let line = format!("{}: {} (trying again)", self.id(*target), show::visible(problem));
+                    self.line(&line);
+                }
             }
             Event::Ended { target, state, succeeded } => {
                 self.in_flight.remove(target);

@@ -110,7 +110,9 @@ fn body(ending: &Ending) -> Body<'_> {
         Ending::Unreachable { error, execution, may_run } => {
             reason.push(error.kind.to_string());
             match (execution, may_run) {
-                (Some(id), _) => reason.push(format!("contact was lost; it goes on there as {id}")),
+                (Some(id), _) => {
+                    reason.push(format!("contact was lost; whatever became of it there: `bolt show {id}`"))
+                }
                 (None, true) => {
                     reason.push("it may have been started there: `bolt ps` tells once it answers".to_owned())
                 }
