@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
@@ -81,4 +81,38 @@ async fn one_with_a_pack_of_50_mb_stays_within_32_mb() {
     let peak_kb = peak_kb.unwrap_or_else(|| panic!("no peak in {log}"));
     println!("a sync with a pack of 50 MB: {peak_kb} kB at most");
     assert!(peak_kb <= 32 << 10, "{peak_kb} kB");
+}
+
+#[tokio::test]
+async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let launcher = agent.launcher_pid().unwrap();
+    // It waits for somebody to write the root, so that there is time to look at it.
+    let root = agent.directory().join("etc/root.json");
+    let text = fs::read(&root).unwrap();
+    fs::remove_file(&root).unwrap();
+    nix::unistd::mkfifo(&root, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o644)).unwrap();
+    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    let read = |pid: &str, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let sync = || {
+        let children = read(&launcher.to_string(), &format!("task/{launcher}/children"));
+        let found = children.split_whitespace().find(|pid| read(pid, "cmdline").contains("sync\0--config"));
+        found.map(str::to_owned)
+    };
+    let limited = |pid: &String| {
+        read(pid, "limits").lines().any(|line| line.starts_with("Max open files") && line.contains(" 256 "))
+    };
+    until("a sync that has bounded itself", async || sync().as_ref().is_some_and(limited)).await;
+    let pid = sync().unwrap();
+    let limits = read(&pid, "limits");
+    for (name, most) in [("Max data size", "268435456"), ("Max cpu time", "300"), ("Max core file size", "0")] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        assert_eq!(line[name.len()..].split_whitespace().take(2).collect::<Vec<_>>(), [most; 2], "{limits}");
+    }
+    let stat = read(&pid, "stat");
+    let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
+    assert_eq!(nice, "10", "{stat}");
+    fs::write(&root, text).unwrap();
 }
