@@ -35,6 +35,7 @@ impl Ledger {
         let line = |text: &str| format!("#!/bin/sh\necho \"{text} $BOLT_EXECUTION_ID\" >> {}\n", self.0.display());
         let pair = format!("{}sleep 0.1\n{}", line("begin"), line("end").trim_start_matches("#!/bin/sh\n"));
         PackSource::probe()
+            .action("linger", "bolt: {class: diagnostic}", &(line("ran") + "sleep 0.2\n"))
             .action("note", "bolt: {class: diagnostic}", &line("ran"))
             .action(
                 "secretly",

@@ -153,6 +153,18 @@ impl Held {
         Ok(Held(stream))
     }
 
+    /// Reads the rest of a streamed answer, to its last chunk.
+    pub async fn to_end(&mut self) -> Result<(), String> {
+        use tokio::io::AsyncReadExt as _;
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n0\r\n\r\n") {
+            if self.0.read_buf(&mut read).await.map_err(|e| e.to_string())? == 0 {
+                return Err("the connection was closed before the end".to_owned());
+            }
+        }
+        Ok(())
+    }
+
     /// The first byte of the answer.
     pub async fn first_byte(&mut self) -> Result<u8, String> {
         use tokio::io::AsyncReadExt as _;

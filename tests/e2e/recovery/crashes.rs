@@ -41,7 +41,7 @@ impl Random {
 async fn ask(address: SocketAddr, operator: &Caller, key: &str) -> ExecutionId {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
-        let call = Call::post("/v1/executions", run("probe.note", json!({}))).header("idempotency-key", key);
+        let call = Call::post("/v1/executions", run("probe.linger", json!({}))).header("idempotency-key", key);
         match send(address, Some(operator), call).await {
             Ok(answer) if answer.status.is_success() => return answer.json::<Execution>().id,
             Ok(answer) => assert!(answer.status == 503 || answer.status == 409, "{}", answer.text()),

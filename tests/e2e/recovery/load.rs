@@ -88,21 +88,22 @@ async fn connections_beyond_the_bound_wait_and_harm_nobody() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("api", "max_connections", 3));
     let operator_of = world.site.operator();
-    let running = started(&world, &agent, "probe.sleep", json!({})).await;
+    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 2})).await;
     crate::calls::has_output(&world, &agent, &running).await;
     let follow = format!("/v1/executions/{}/stdout?follow=true", running.id);
     let mut held = Vec::new();
     for path in [None, None, Some(follow.as_str())] {
         held.push(Held::open(agent.address(), &operator_of, path).await.unwrap());
     }
-    // All places are taken: what comes now is not let in, and not refused either.
+    assert_eq!(held[2].first_byte().await.unwrap(), b'H');
+    // All places are taken: what comes now is not let in, and not refused either, while those inside go on: here to the
+    // end of what one of them follows.
     let mut waiting = Box::pin(operator(&world, &agent, Call::get("/v1/info")));
-    // The third goes on meanwhile.
-    let first = tokio::select! {
-        _ = &mut waiting => panic!("a fourth connection was served"),
-        first = held[2].first_byte() => first,
+    let followed = tokio::select! {
+        answer = &mut waiting => panic!("a fourth connection was served: {answer:?}"),
+        followed = held[2].to_end() => followed,
     };
-    assert_eq!(first.unwrap(), b'H');
+    followed.unwrap();
     drop(held.remove(0));
     assert_eq!(waiting.await.status, 200);
     assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
