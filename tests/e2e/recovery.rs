@@ -93,16 +93,28 @@ async fn ends(world: &World, agent: &LocalAgent) -> BTreeMap<ExecutionId, Vec<St
     ends
 }
 
-/// Processes whose name is `name` and that have something below `path` open.
+/// Processes whose name is `name` and that have something below `path` open, or stand there.
 fn processes(name: &str, path: &Path) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let is = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
     let holds = |pid: &i32| {
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to.starts_with(path))
+        let open = fds.map(|fd| fd.path()).chain([PathBuf::from(format!("/proc/{pid}/cwd"))]);
+        open.filter_map(|link| fs::read_link(link).ok()).any(|to| to.starts_with(path))
     };
     pids.filter(is).filter(holds).collect()
+}
+
+/// Removes the cgroups of an execution whose end was played and not real.
+fn remove_groups(below: &Path, execution: &Execution) {
+    for path in fs::read_dir(below).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path.file_name().is_some_and(|name| name == format!("bolt-{}", execution.id).as_str()) {
+            let _ = fs::remove_dir(&path);
+        } else if path.is_dir() && !path.is_symlink() {
+            remove_groups(&path, execution);
+        }
+    }
 }
 
 /// True if the process lives and is no zombie.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use bolt_tests::http::Call;
 use bolt_tests::{World, spec};
@@ -11,7 +12,7 @@ use packs_schema::rest::{Code, Execution, Page};
 use packs_schema::run::State;
 use serde_json::json;
 
-use super::{Ledger, directory, edit, ends, lives, processes, shown, while_down};
+use super::{Ledger, directory, edit, ends, lives, processes, remove_groups, shown, while_down};
 use crate::calls::{done, ended, has_output, operator, refused, run, started, stdout, until};
 
 /// An agent that runs one execution at a time, that one, and the ledger.
@@ -31,8 +32,9 @@ async fn another_boot_means_interrupted_and_nothing_is_started_again() {
     let queued = started(&world, &agent, "probe.note", json!({})).await;
     while_down(&mut agent, |agent| {
         // A host that goes down takes its processes with it.
-        for shim in processes("bolt-shim", &directory(agent, &running)) {
-            kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+        let shims = processes("bolt-shim", &directory(agent, &running));
+        for pid in shims.into_iter().chain(processes("sleep", &agent.directory().join("packs"))) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         }
         let boot = |record: &mut serde_json::Value| record["boot_id"] = json!("7c0f0ffe-0000-4000-8000-000000000000");
         edit(&directory(agent, &queued).join("spec"), boot);
@@ -48,10 +50,8 @@ async fn another_boot_means_interrupted_and_nothing_is_started_again() {
     assert_eq!(ledger.count(&queued.id), 0);
     let ends = ends(&world, &agent).await;
     assert_eq!((&ends[&running.id], &ends[&queued.id]), (&vec![State::Interrupted], &vec![State::Interrupted]));
-    // What this test left behind by pretending.
-    for pid in processes("sleep", &agent.directory().join("packs")) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    // A reboot would have taken these along.
+    remove_groups(Path::new("/sys/fs/cgroup"), &running);
 }
 
 #[tokio::test]
