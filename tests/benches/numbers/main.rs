@@ -10,6 +10,7 @@
 
 mod memory;
 mod ssh;
+mod sync;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -69,6 +70,9 @@ fn main() {
         let master = sshd.master().expect("a master connection");
         row("ssh, warm ControlMaster, tuned sshd", 100, || master.run(&program))
     });
+
+    println!();
+    sync::print_peak();
 
     println!("\n{:<58} {:>8} {:>8}", "ratios of p50", "", "target");
     ratio("bolt warm / (fork+exec+wait and one fsync)", Some(warm), Some(synced), "<= 3");

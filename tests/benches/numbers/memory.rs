@@ -20,10 +20,13 @@ pub(crate) fn settle() {
 pub(crate) fn print_rest(agent: &LocalAgent) {
     let launcher = agent.launcher_pid().expect("the launcher runs");
     let api = children(launcher).into_iter().find(|pid| command(*pid).contains("bolt-agent")).expect("the api runs");
-    let (launcher, api) = (field(launcher, "Pss"), field(api, "Pss"));
-    println!("{:<58} {:>9} kB", "launcher, PSS", launcher);
-    println!("{:<58} {:>9} kB", "api, PSS", api);
-    println!("{:<58} {:>9} kB   (target <= 6144)", "both", launcher + api);
+    let mut both = 0;
+    for (name, pid) in [("launcher", launcher), ("api", api)] {
+        let (pss, own) = (field(pid, "Pss"), field(pid, "Pss_Anon"));
+        both += pss;
+        println!("{:<58} {pss:>9} kB   (of it {own} kB its own, the rest pages of the binary)", format!("{name}, PSS"));
+    }
+    println!("{:<58} {both:>9} kB   (target <= 6144)", "both");
 }
 
 /// Prints the private memory of a shim, with several of them running.

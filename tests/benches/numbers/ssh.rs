@@ -1,4 +1,5 @@
-//! The rival: an `sshd` of our own on loopback, stock and tuned, and a client with a key.
+//! The rival: an `sshd` of our own on loopback, stock and tuned, and a client with a key. `SHLVL=2` keeps the account's shell from
+//! reading its start-up files, which can take longer than all the rest.
 
 use std::fs;
 use std::io;
@@ -37,7 +38,7 @@ impl Sshd {
         let shown = directory.display();
         let mut config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {shown}/host\nAuthorizedKeysFile {shown}/authorized_keys\n\
-             PidFile none\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxSessions 100\n"
+             PidFile none\nSetEnv SHLVL=2\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nMaxSessions 100\n"
         );
         config += if tuned {
             "UsePAM no\nUseDNS no\nPrintMotd no\nKexAlgorithms curve25519-sha256\n"

@@ -61,7 +61,7 @@ fn attached_fails(config: &Path) -> String {
 fn two_launchers_do_not_share_a_runtime_directory() {
     let host = Host::new();
     let said = attached_fails(&host.path("agent.toml"));
-    assert!(said.contains("another launcher serves"), "{said}");
+    assert!(said.contains("in use by another launcher"), "{said}");
 }
 
 #[test]
