@@ -25,7 +25,7 @@ pub(super) const TO_TRY: [&str; 7] = [
     "bolt run linux.disk_usage --where 'zone == \"us-east-1a\"'",
     "bolt run linux.top_processes --all --json",
     "bolt run cassandra.clear_snapshots --by zone",
-    "bolt pack new mypack && bolt pack test mypack hello",
+    "bolt pack new mypack && bolt pack test mypack uptime",
     "bolt --help",
 ];
 

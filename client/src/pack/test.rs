@@ -28,7 +28,7 @@ use super::{PackError, lint};
 use crate::files::FileError;
 use launcher::{Launcher, Stop};
 
-/// What [`run`] is to do.
+/// What [`run()`] is to do.
 #[derive(Debug, Clone, Default)]
 pub struct TestOptions {
     /// The pack's directory.
