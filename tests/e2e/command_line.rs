@@ -34,7 +34,7 @@ fn each_kind_of_failure_has_its_exit_code() {
     ended(&bolt.run(["run", "probe.hello"]), 0, &["i-1: succeeded"]);
     let failed = bolt.run(["run", "probe.fail"]);
     ended(&failed, 1, &["i-1: failed"]);
-    assert!(failed.stdout.contains("1 instance failed (exit 7): i-1\nabout to fail\n"), "{failed:?}");
+    assert!(failed.answer().contains("1 instance failed (exit 7): i-1\nabout to fail\n"), "{failed:?}");
 
     ended(&bolt.run(["run", "probe.hello", "--nope"]), 2, &["--nope", "--help"]);
     ended(&bolt.run(["run", "hello"]), 2, &["<pack>.<action>"]);

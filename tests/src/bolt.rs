@@ -50,6 +50,13 @@ impl Bolt {
     }
 }
 
+impl Said {
+    /// Standard output without the lines that say, for an ordinary user, what could not be enforced.
+    pub fn answer(&self) -> String {
+        self.stdout.split_inclusive('\n').filter(|line| !line.starts_with("not enforced: ")).collect()
+    }
+}
+
 impl From<Output> for Said {
     fn from(output: Output) -> Said {
         Said {

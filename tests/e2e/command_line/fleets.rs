@@ -35,9 +35,9 @@ fn what_is_the_same_is_shown_once() {
     let (_one, _two, bolt) = pair(&world);
     let same = bolt.run(["run", "probe.same", "--all"]);
     let group = "-- 2 instances succeeded: i-1, i-2\nsame\nresult: {\"a\":[2],\"b\":1}\n-- 2 instances in ";
-    assert!(same.stdout.starts_with(group), "{same:?}");
+    assert!(same.answer().starts_with(group), "{same:?}");
     let own = bolt.run(["run", "probe.own", "--all"]);
-    assert!(own.stdout.contains("-- 1 instance succeeded: i-1\ni-1\n-- 1 instance succeeded: i-2\ni-2\n"), "{own:?}");
+    assert!(own.answer().contains("-- 1 instance succeeded: i-1\ni-1\n-- 1 instance succeeded: i-2\ni-2\n"), "{own:?}");
 }
 
 #[test]
