@@ -13,11 +13,13 @@
 //! here signals a process: the launcher is asked to.
 
 mod admission;
+mod adopt;
 mod directory;
 mod kill;
 mod launcher;
 pub mod output;
 mod recovery;
+mod settle;
 mod state;
 mod submit;
 mod sweep;
@@ -42,22 +44,12 @@ pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
 pub use submit::{Order, SubmitError};
 
-use crate::clock;
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
-use directory::{Evidence, Lock, evidence};
-use state::{Change, advance};
 use watch::{Care, Watcher};
-
-/// How long the launcher may take to clean up after a shim that was killed, in recovery.
-const CLEAN_UP: Duration = Duration::from_secs(15);
-/// Between two tries to write to the history what cannot be lost.
-const RETRY: Duration = Duration::from_secs(2);
-/// The code of health when the history cannot be written.
-const HISTORY_FAILED: &str = "history_failed";
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -148,7 +140,7 @@ impl Exec {
         tokio::spawn(async move {
             if let Err(error) = watch::run(inotify, watching.clone()).await {
                 tracing::error!(%error, "watching execution directories failed");
-                watching.health.set("history_failed", format!("watching execution directories failed: {error}"));
+                watching.health.set(settle::HISTORY_FAILED, format!("watching execution directories failed: {error}"));
                 watching.health.set_ready(false);
             }
         });
@@ -254,151 +246,6 @@ impl Exec {
         });
     }
 
-    /// Reads an execution's directory and takes over what it says.
-    fn reconcile(self: &Arc<Self>, id: &ExecutionId) {
-        if !self.lock().live.contains_key(id) {
-            return;
-        }
-        let found = evidence(&self.directory(id));
-        if let directory::Found::Good(exit) = found.exit {
-            return self.settle(id, Change::Ended(Box::new(exit)));
-        }
-        let queued = self.lock().live.get(id).is_some_and(|live| live.record.state == State::Queued);
-        if queued && let directory::Found::Good(started) = found.started {
-            self.settle(id, Change::Started(started));
-        }
-        if found.lock == Lock::Free {
-            // Cleaning up may take its time; other executions do not wait for it.
-            let (exec, id) = (self.clone(), id.clone());
-            tokio::spawn(async move { exec.bury(&id).await });
-        }
-    }
-
-    /// Ends an execution whose shim has gone without a word.
-    async fn bury(self: &Arc<Self>, id: &ExecutionId) {
-        let left = match evidence(&self.directory(id)) {
-            // A shim that was just about to take it: to ask for the end would end it.
-            Evidence { lock: Lock::Held, exit: directory::Found::Absent, .. } => return,
-            _ => self.clean_up(id).await,
-        };
-        match evidence(&self.directory(id)).exit.good() {
-            Some(exit) => self.settle(id, Change::Ended(Box::new(exit))),
-            None => {
-                let left = left.map(|left| format!("; {left}")).unwrap_or_default();
-                self.abort(id, State::Lost, format!("its shim was killed{left}"));
-            }
-        }
-    }
-
-    /// Has the launcher stop whatever is left of an execution without a shim; answers why that failed, if it did.
-    async fn clean_up(&self, id: &ExecutionId) -> Option<String> {
-        let ask = self.launcher.ask(Ask::Kill { execution: id.clone() });
-        let failed = match tokio::time::timeout(CLEAN_UP, ask).await {
-            Ok(Ok(Outcome::Done)) => return None,
-            Ok(Ok(Outcome::Refused { message, .. })) => format!("the launcher did not clean up after it: {message}"),
-            Ok(Err(error)) => format!("nobody cleaned up after it: {error}"),
-            Err(_) => "the launcher did not clean up after it in time".to_owned(),
-        };
-        tracing::error!(execution = %id, "{failed}");
-        Some(failed)
-    }
-
-    fn abort(self: &Arc<Self>, id: &ExecutionId, state: State, reason: String) {
-        self.settle(id, Change::Aborted { state, reason, at_ms: clock::now_ms() });
-    }
-
-    /// Takes over a change: into the history first, then to whoever waits. An end is tried until it is written.
-    fn settle(self: &Arc<Self>, id: &ExecutionId, change: Change) {
-        let by_us = matches!(change, Change::Aborted { .. });
-        let (record, changes) = {
-            let mut core = self.lock();
-            let Some(live) = core.live.get_mut(id).filter(|live| !live.ending) else { return };
-            let mut record = live.record.clone();
-            let changes = match advance(&mut record, change) {
-                Ok(changes) => changes,
-                Err(error) => return tracing::error!(execution = %id, %error, "a change of state was passed over"),
-            };
-            if record.state.is_terminal() {
-                live.ending = true;
-            } else {
-                live.record = record.clone();
-            }
-            (record, changes)
-        };
-        let exec = self.clone();
-        tokio::spawn(async move {
-            let ended = record.state.is_terminal();
-            if by_us {
-                exec.leave_exit(&record);
-            }
-            exec.remember(&record, &changes).await;
-            for (state, _) in &changes {
-                exec.metrics.execution(&record.action, *state);
-            }
-            if ended {
-                exec.finish(record);
-            }
-        });
-    }
-
-    /// Leaves in its directory how an execution without a shim ended: should the history be lost, it is not started again.
-    fn leave_exit(&self, record: &Execution) {
-        if let Err(error) = directory::write_exit(&self.directory(&record.id), &state::exit_of(record)) {
-            tracing::error!(execution = %record.id, %error, "its end is in the history only");
-        }
-    }
-
-    /// Writes to the history, and tries again until it can when the execution has ended.
-    async fn remember(&self, record: &Execution, changes: &[(State, u64)]) {
-        loop {
-            match self.history.update(record.clone(), changes.to_vec()).await {
-                Ok(_) => {
-                    self.health.clear(HISTORY_FAILED);
-                    return;
-                }
-                Err(error @ (HistoryError::Closed | HistoryError::OldSqlite(_))) => {
-                    return tracing::error!(execution = %record.id, %error, "not written to the history");
-                }
-                Err(
-                    error @ (HistoryError::DiskFull
-                    | HistoryError::Sqlite(_)
-                    | HistoryError::Open { .. }
-                    | HistoryError::SetAside { .. }),
-                ) => {
-                    tracing::error!(execution = %record.id, %error, "not written to the history");
-                    self.health.set(HISTORY_FAILED, error.to_string());
-                    if !record.state.is_terminal() {
-                        return;
-                    }
-                }
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// The end is in the history: tells those who wait, and gives its place to the next.
-    fn finish(self: &Arc<Self>, record: Execution) {
-        let live = {
-            let mut core = self.lock();
-            core.board.release(&record.id);
-            core.live.remove(&record.id)
-        };
-        tracing::info!(execution = %record.id, action = %record.action, state = %record.state, "ended");
-        if let Some(live) = live {
-            if let Some(watch) = live.watch {
-                self.watcher.forget(watch);
-            }
-            if let Some(expiry) = live.expiry {
-                expiry.abort();
-            }
-            live.progress.send_modify(|progress| {
-                progress.generation += 1;
-                progress.ended = Some(Arc::new(record));
-            });
-        }
-        self.pump();
-    }
-
     /// Wakes those who follow an execution's output.
     fn stir(&self, id: &ExecutionId) {
         if let Some(live) = self.lock().live.get(id) {
@@ -412,44 +259,6 @@ impl Exec {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Ends an execution of before a restart, which nobody waits for.
-    async fn conclude(&self, mut record: Execution, change: Change) -> Result<(), RecoverError> {
-        let id = record.id.clone();
-        let by_us = matches!(change, Change::Aborted { .. });
-        match advance(&mut record, change) {
-            Ok(changes) => {
-                if by_us {
-                    self.leave_exit(&record);
-                }
-                tracing::info!(execution = %id, state = %record.state, "recovered");
-                self.history.update(record, changes).await?;
-            }
-            Err(error) => tracing::error!(execution = %id, %error, "a change of state was passed over"),
-        }
-        Ok(())
-    }
-
-    /// Takes over an execution that a shim has.
-    async fn adopt_running(self: &Arc<Self>, record: Execution) -> Result<(), RecoverError> {
-        let id = record.id.clone();
-        let claim = self.claim_of(&record);
-        self.lock().board.adopt_running(&id, &claim);
-        self.track(record, None)?;
-        // It may have ended between the look and the watch.
-        self.reconcile(&id);
-        Ok(())
-    }
-
-    /// Takes over an execution that has not been started.
-    async fn adopt_waiting(self: &Arc<Self>, record: Execution, start: (Start, Duration)) -> Result<(), RecoverError> {
-        let id = record.id.clone();
-        let claim = self.claim_of(&record);
-        self.track(record, Some(Box::new(start.0)))?;
-        self.lock().board.adopt_waiting(&id, claim);
-        self.expire_in(&id, start.1);
-        Ok(())
     }
 
     fn claim_of(&self, record: &Execution) -> Claim {

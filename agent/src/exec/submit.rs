@@ -231,7 +231,7 @@ impl Exec {
         // On disk from here on: it must end in a state, whatever happens.
         if let Err(error) = self.track(record.clone(), Some(Box::new(start))) {
             let message = crate::log::chain(&error);
-            let change = super::Change::Aborted { state: State::Error, reason: message, at_ms: clock::now_ms() };
+            let change = super::state::Change::Aborted { state: State::Error, reason: message, at_ms: clock::now_ms() };
             if let Err(error) = self.conclude(record, change).await {
                 tracing::error!(execution = %id, error = crate::log::chain(&error), "it could not be ended");
             }
