@@ -84,7 +84,7 @@ const ESCAPES: [(&str, &str); 4] = [
     ("setsid", "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & wait"),
     (
         "double_fork",
-        "(setsid sh -c '(trap \"\" TERM HUP; sh -c \"echo \\$PPID; while :; do sleep 1; done\" >&3 2>&3 &)' 3>&1 &) ; sleep 600",
+        "(setsid sh -c '(trap \"\" TERM HUP; sh -c \"echo \\$\\$; while :; do sleep 1; done\" >&3 2>&3 &)' 3>&1 &) ; sleep 600",
     ),
     ("stopped", "sh -c 'echo $$; kill -STOP $$' & sleep 600"),
 ];
