@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
+use bolt_tests::process::{lives, processes};
 use bolt_tests::{PackSource, World};
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::{Execution, StateChange};
@@ -93,19 +94,6 @@ async fn ends(world: &World, agent: &LocalAgent) -> BTreeMap<ExecutionId, Vec<St
     ends
 }
 
-/// Processes whose name is `name` and that have something below `path` open, or stand there.
-fn processes(name: &str, path: &Path) -> Vec<i32> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
-    let holds = |pid: &i32| {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let open = fds.map(|fd| fd.path()).chain([PathBuf::from(format!("/proc/{pid}/cwd"))]);
-        open.filter_map(|link| fs::read_link(link).ok()).any(|to| to.starts_with(path))
-    };
-    pids.filter(is).filter(holds).collect()
-}
-
 /// Removes the cgroups of an execution whose end was played and not real.
 fn remove_groups(below: &Path, execution: &Execution) {
     for path in fs::read_dir(below).into_iter().flatten().flatten().map(|entry| entry.path()) {
@@ -115,10 +103,4 @@ fn remove_groups(below: &Path, execution: &Execution) {
             remove_groups(&path, execution);
         }
     }
-}
-
-/// True if the process lives and is no zombie.
-fn lives(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }

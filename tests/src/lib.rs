@@ -4,13 +4,18 @@
 //! - [`PackSource`]: a pack, written by a test.
 //! - [`http`]: requests as no client of ours would send them.
 //! - [`Bolt`]: the `bolt` command.
+//! - [`reliability`]: faults by a seed, escapes, and long runs, with what must hold after each.
 //! - [`skip`]: says loudly that a test could not run here, and why.
 
 mod bolt;
 pub mod http;
 mod pack;
+pub mod process;
+mod random;
+pub mod reliability;
 mod world;
 
 pub use bolt::{Bolt, Said};
 pub use pack::PackSource;
+pub use random::Random;
 pub use world::{World, binaries, is_root, limits_available, skip, spec};

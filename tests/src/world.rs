@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use bolt_client::connection::Agent;
+use bolt_client::inventory::Inventory;
 use bolt_client::local::{AgentSpec, LocalAgent, Published, Site};
+use bolt_client::tls::Identity;
 use packs_schema::facts::Facts;
 use packs_schema::name::{ChannelName, InstanceId};
 
@@ -62,6 +65,21 @@ impl World {
         Bolt::new(&self.site.write_client(agents.iter().copied()).expect("the client's files can be written"))
     }
 
+    /// The operator's line to an agent, through the client library; not connected yet.
+    pub fn client(&self, agent: &LocalAgent) -> Agent {
+        self.bolt(&[agent]);
+        let inventory = Inventory::load(&self.path().join("inventory.toml")).expect("the inventory reads");
+        let operator = self.site.operator();
+        let identity =
+            Identity::load(&operator.certificate, &operator.key, &self.site.ca()).expect("the identity reads");
+        Agent::new(&inventory.instances()[0], &identity)
+    }
+
+    /// Leaves its directory where it is, for who wants to look.
+    pub fn keep(self) -> PathBuf {
+        self.directory.keep()
+    }
+
     /// A new empty directory that other accounts can read.
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);
@@ -111,7 +129,19 @@ pub fn binaries() {
     BUILT.get_or_init(|| {
         let Some(cargo) = std::env::var_os("CARGO") else { return };
         let mut command = Command::new(cargo);
-        command.args(["build", "--quiet", "--bins", "-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"]);
+        command.args([
+            "build",
+            "--quiet",
+            "--bins",
+            "-p",
+            "bolt-agent",
+            "-p",
+            "bolt-launch",
+            "-p",
+            "bolt-client",
+            "-p",
+            "bolt-tests",
+        ]);
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }

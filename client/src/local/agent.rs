@@ -40,6 +40,10 @@ pub struct AgentSpec {
     pub grants: Option<String>,
     /// Per-site configuration of packs: pack and YAML text.
     pub pack_config: Vec<(String, String)>,
+    /// Where `bolt-launch` and `bolt-agent` are; absent: beside the running executable.
+    pub binaries: Option<PathBuf>,
+    /// Further variables of the launcher's environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl AgentSpec {
@@ -52,7 +56,23 @@ impl AgentSpec {
             settings: Vec::new(),
             grants: None,
             pack_config: Vec::new(),
+            binaries: None,
+            environment: Vec::new(),
         }
+    }
+
+    /// Runs the binaries of a directory.
+    #[must_use]
+    pub fn binaries(mut self, directory: &Path) -> AgentSpec {
+        self.binaries = Some(directory.to_owned());
+        self
+    }
+
+    /// Sets a variable of the launcher's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: &Path) -> AgentSpec {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     /// Sets a key of `agent.toml`.
@@ -68,6 +88,8 @@ impl AgentSpec {
 pub struct LocalAgent {
     facts: Facts,
     directory: PathBuf,
+    binaries: Option<PathBuf>,
+    environment: Vec<(&'static str, PathBuf)>,
     launcher: Option<Child>,
     address: Option<SocketAddr>,
 }
@@ -94,7 +116,14 @@ impl LocalAgent {
         for (pack, text) in &spec.pack_config {
             write(&directory.join(format!("etc/packs/{pack}.yaml")), text)?;
         }
-        let agent = LocalAgent { facts: spec.facts.clone(), directory, launcher: None, address: None };
+        let agent = LocalAgent {
+            facts: spec.facts.clone(),
+            directory,
+            binaries: spec.binaries.clone(),
+            environment: spec.environment.clone(),
+            launcher: None,
+            address: None,
+        };
         write(&agent.config(), &agent.config_text(site, spec))?;
         Ok(agent)
     }
@@ -109,7 +138,10 @@ impl LocalAgent {
 
     /// Starts the launcher; [`LocalAgent::wait_ready`] waits for it.
     pub fn launch(&mut self) -> Result<(), LocalError> {
-        let program = binary("bolt-launch")?;
+        let program = match &self.binaries {
+            Some(directory) => directory.join("bolt-launch"),
+            None => binary("bolt-launch")?,
+        };
         let log = self.log();
         let log_file = fs::File::options().create(true).append(true).open(&log).map_err(file_error("write", &log))?;
         let address = self.state().join("api.address");
@@ -120,7 +152,7 @@ impl LocalAgent {
         let mut command = Command::new(&program);
         command.args(["serve", "--config"]).arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
         // A process group of its own: an interrupt at the terminal is the demo's to handle.
-        command.stderr(log_file).process_group(0);
+        command.stderr(log_file).process_group(0).envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.launcher = Some(command.spawn().map_err(file_error("run", &program))?);
         Ok(())
     }

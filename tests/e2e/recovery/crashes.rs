@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bolt_client::local::{Caller, LocalAgent};
 use bolt_tests::http::{Call, send};
-use bolt_tests::{World, spec};
+use bolt_tests::{Random, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::name::ExecutionId;
@@ -24,18 +24,6 @@ const ASKED: usize = 40;
 const KILLS: usize = 6;
 /// The seed, unless `BOLT_TEST_SEED` gives another.
 const SEED: u64 = 0x5eed_0042;
-
-/// Numbers that a seed repeats (xorshift64*, Vigna 2016).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-}
 
 /// Asks until there is an answer that says yes: with a key that is safe.
 async fn ask(address: SocketAddr, operator: &Caller, key: &str) -> ExecutionId {
@@ -91,7 +79,7 @@ async fn every_accepted_execution_ends_once_and_runs_at_most_once() {
         }
         accepted
     };
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (accepted, ()) = tokio::join!(asking, havoc(&mut agent, &mut random, &operator, address));
     assert_eq!(accepted.len(), ASKED, "each key stands for one execution");
     until("the api", async || send(address, Some(&operator), Call::get("/v1/health")).await.is_ok()).await;

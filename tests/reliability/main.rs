@@ -1,0 +1,45 @@
+//! The reliability programs with counts that a test run can afford; `bolt-reliability` runs them with any.
+//!
+//! Their figures are printed past the test runner's capture: they are what a reader wants of them.
+
+use std::io::Write as _;
+
+use bolt_tests::reliability::{escapes, faults, soak};
+use bolt_tests::{limits_available, skip};
+
+/// The seed, unless `BOLT_TEST_SEED` gives another.
+const SEED: u64 = 0x5eed;
+
+fn say(figures: &dyn std::fmt::Display) {
+    drop(writeln!(std::io::stderr(), "{figures}"));
+}
+
+#[test]
+fn two_hundred_cycles_of_faults_break_no_promise() {
+    let seed = std::env::var("BOLT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let figures = faults::run(faults::Plan { cycles: 200, seed, workers: 3 });
+    say(&format_args!("faults, seed {seed}: {figures}"));
+    assert_eq!(figures.broken, None);
+    assert_eq!(figures.cycles, 200);
+}
+
+#[test]
+fn two_hundred_escapes_leave_no_survivor() {
+    if !limits_available() {
+        skip(
+            "two_hundred_escapes_leave_no_survivor",
+            "as root, out of a cgroup: needs root and cgroups; tried without",
+        );
+    }
+    let figures = escapes::run(200);
+    say(&format_args!("escapes: {figures}"));
+    assert_eq!(figures.broken, None);
+    assert_eq!(figures.attempts, 200);
+}
+
+#[test]
+fn executions_in_a_row_leave_nothing_behind() {
+    let figures = soak::run(2000);
+    say(&format_args!("soak: {figures}"));
+    assert_eq!(figures.grown(), None);
+}

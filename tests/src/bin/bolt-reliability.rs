@@ -1,0 +1,63 @@
+//! Runs the reliability programs with any count:
+//!
+//! ```text
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- faults --cycles 3000 --seed 1
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- escapes --attempts 200
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- soak --executions 30000
+//! ```
+//!
+//! Each prints its figures and ends with 1 when a promise was broken.
+
+use std::process::ExitCode;
+
+use bolt_tests::reliability::{escapes, faults, soak};
+
+const HELP: &str = "\
+usage: bolt-reliability faults  [--cycles N] [--seed N] [--workers N]
+       bolt-reliability escapes [--attempts N]
+       bolt-reliability soak    [--executions N]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let broken = match arguments.split_first().map(|(program, options)| (program.as_str(), options)) {
+        Some(("faults", options)) => {
+            let Some([cycles, seed, workers]) = read(options, [("--cycles", 200), ("--seed", 1), ("--workers", 4)])
+            else {
+                return wrong();
+            };
+            let figures = faults::run(faults::Plan { cycles, seed, workers });
+            println!("faults, seed {seed}: {figures}");
+            figures.broken.is_some()
+        }
+        Some(("escapes", options)) => {
+            let Some([attempts]) = read(options, [("--attempts", 200)]) else { return wrong() };
+            let figures = escapes::run(attempts);
+            println!("escapes: {figures}");
+            figures.broken.is_some()
+        }
+        Some(("soak", options)) => {
+            let Some([executions]) = read(options, [("--executions", 30_000)]) else { return wrong() };
+            let figures = soak::run(executions);
+            println!("soak: {figures}");
+            figures.grown().is_some()
+        }
+        _ => return wrong(),
+    };
+    ExitCode::from(u8::from(broken))
+}
+
+/// The numbers behind the options, or their defaults; `None` for anything else.
+fn read<const N: usize>(mut words: &[String], options: [(&str, u64); N]) -> Option<[u64; N]> {
+    let mut values = options.map(|(_, default)| default);
+    while let [option, value, rest @ ..] = words {
+        let at = options.iter().position(|(name, _)| name == option)?;
+        values[at] = value.parse().ok()?;
+        words = rest;
+    }
+    words.is_empty().then_some(values)
+}
+
+fn wrong() -> ExitCode {
+    eprintln!("{HELP}");
+    ExitCode::from(2)
+}

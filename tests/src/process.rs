@@ -1,0 +1,58 @@
+//! Who lives, as `/proc` says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Processes whose name is `name` and that have something below `path` open, or stand there.
+pub fn processes(name: &str, path: &Path) -> Vec<i32> {
+    let is = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+    let holds = |pid: &i32| {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let open = fds.map(|fd| fd.path()).chain([PathBuf::from(format!("/proc/{pid}/cwd"))]);
+        open.filter_map(|link| fs::read_link(link).ok()).any(|to| to.starts_with(path))
+    };
+    pids().filter(is).filter(holds).collect()
+}
+
+/// Living processes with one of `words` in their command line, with that line.
+pub fn with_words(words: &[String]) -> Vec<(i32, String)> {
+    let line = |pid: i32| {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+        words.iter().any(|word| text.contains(word.as_str())).then_some((pid, text))
+    };
+    pids().filter(|pid| *pid != own()).filter_map(line).filter(|(pid, _)| lives(*pid)).collect()
+}
+
+/// True if the process lives and is no zombie.
+pub fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Directories below `/sys/fs/cgroup` whose names hold one of `words`.
+pub fn groups_with(words: &[String]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut next = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = next.pop() {
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        for path in entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if words.iter().any(|word| name.contains(word.as_str())) {
+                found.push(path);
+            } else {
+                next.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn own() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or_default()
+}

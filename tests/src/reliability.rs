@@ -1,0 +1,11 @@
+//! What an operator must be able to rely on, shown by programs with a seed and a count:
+//!
+//! - [`faults`]: processes die, calls fail, clocks leap; nothing is lost, repeated, orphaned or misreported.
+//! - [`escapes`]: actions that try to outlive their end.
+//! - [`soak`]: very many executions in a row, and what the agent holds meanwhile.
+//!
+//! The command `bolt-reliability` runs each with any count; the test suite with small ones.
+
+pub mod escapes;
+pub mod faults;
+pub mod soak;

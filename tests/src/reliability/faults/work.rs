@@ -1,0 +1,173 @@
+//! What is run while things go wrong, and what it must have written when it succeeded.
+//!
+//! Each action appends its own id to a ledger as the first thing it does: that is how a second start would show.
+
+use std::path::Path;
+use std::time::Duration;
+
+use packs_schema::name::ExecutionId;
+use packs_schema::rest::{Code, Execution, Problem};
+use packs_schema::run::State;
+use serde_json::json;
+
+use super::host::Line;
+use crate::http::Call;
+use crate::{PackSource, Random};
+
+/// Lines that `lines` writes to each stream.
+const LINES: u32 = 40;
+/// Times that `flood` writes its block.
+const BLOCKS: u32 = 24;
+/// How long a request is tried again.
+const TRIES: u32 = 3000;
+
+/// What an order is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Writes some lines to both streams, with a pause.
+    Lines,
+    /// Writes some hundred kilobytes.
+    Flood,
+    /// One at a time, in the order in which they were accepted.
+    Alone,
+    /// Never ends by itself, ignores TERM and leaves daemons; is killed.
+    Killed,
+    /// The same; is ended by its time-out.
+    TimedOut,
+}
+
+const KINDS: [Kind; 7] =
+    [Kind::Lines, Kind::Lines, Kind::Flood, Kind::Alone, Kind::Alone, Kind::Killed, Kind::TimedOut];
+
+/// One execution that is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub(super) kind: Kind,
+    /// Its idempotency key; and a word in the command line of every process that it leaves.
+    pub(super) key: String,
+    /// When its kill is asked for, after it was accepted.
+    kill_after: Duration,
+}
+
+impl Order {
+    pub(super) fn choose(random: &mut Random, cycle: u64, number: u64) -> Order {
+        // A number that `sleep` takes, and that no other process has.
+        let key = format!("86400.{cycle:07}{number:02}");
+        Order { kind: *random.one_of(&KINDS), key, kill_after: Duration::from_millis(random.below(200)) }
+    }
+
+    /// Asks until it is accepted, and then for its kill, if it is one that is killed.
+    pub(super) async fn place(&self, line: &Line) -> Result<ExecutionId, String> {
+        let action = match self.kind {
+            Kind::Lines => "lines",
+            Kind::Flood => "flood",
+            Kind::Alone => "alone",
+            Kind::Killed | Kind::TimedOut => "hang",
+        };
+        let mut body = json!({ "action": format!("fault.{action}") });
+        if let Kind::Killed | Kind::TimedOut = self.kind {
+            body["parameters"] = json!({ "mark": self.key });
+        }
+        if self.kind == Kind::TimedOut {
+            body["timeout_ms"] = json!(200);
+        }
+        let post = Call::post("/v1/executions", body.to_string()).header("idempotency-key", &self.key);
+        let accepted: Execution = persist(line, post).await?.ok_or("there is no such action")?;
+        if self.kind == Kind::Killed {
+            tokio::time::sleep(self.kill_after).await;
+            let kill = Call::post(&format!("/v1/executions/{}/kill", accepted.id), "");
+            // It may have ended otherwise meanwhile.
+            let _: Option<Execution> = persist(line, kill).await?;
+        }
+        Ok(accepted.id)
+    }
+
+    /// Why this end is not one that it may have; `wrote` is what was kept of its output.
+    pub(super) fn judge(&self, end: &Execution, ran: usize, wrote: &[Vec<u8>; 2]) -> Result<(), String> {
+        let fits = match end.state {
+            State::Succeeded => !matches!(self.kind, Kind::Killed | Kind::TimedOut),
+            State::Killed => self.kind == Kind::Killed,
+            State::TimedOut => self.kind == Kind::TimedOut,
+            State::Lost | State::Error => true,
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("{:?} ended as {}", self.kind, end.state));
+        }
+        let most = usize::from(end.state != State::Error);
+        let least = usize::from(end.state == State::Succeeded);
+        if ran < least || ran > most {
+            return Err(format!("ended as {} and was started {ran} times", end.state));
+        }
+        if end.state != State::Succeeded {
+            return Ok(());
+        }
+        let expected = self.output(&end.id);
+        let totals = [end.stdout.unwrap_or_default(), end.stderr.unwrap_or_default()];
+        for ((expected, totals), wrote) in expected.iter().zip(totals).zip(wrote) {
+            if totals.written_bytes != expected.len() as u64 {
+                return Err(format!("wrote {} bytes of {}", totals.written_bytes, expected.len()));
+            }
+            if totals.dropped_bytes == 0 && wrote != expected {
+                return Err(format!("{} bytes read back differ from {} written", wrote.len(), expected.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, id: &ExecutionId) -> [Vec<u8>; 2] {
+        let mut streams = [String::new(), String::new()];
+        for (name, stream) in ["out", "err"].into_iter().zip(&mut streams) {
+            match self.kind {
+                Kind::Lines => *stream = (0..LINES).map(|n| format!("{name} {n} {id}\n")).collect(),
+                Kind::Flood if name == "out" => {
+                    *stream = format!("{id} 0123456789abcdef\n").repeat(256 * BLOCKS as usize)
+                }
+                _ => {}
+            }
+        }
+        streams.map(String::into_bytes)
+    }
+}
+
+/// Asks again while nobody answers or the agent says that it cannot now; `None` when there is nothing to do any more.
+async fn persist(line: &Line, call: Call) -> Result<Option<Execution>, String> {
+    for _ in 0..TRIES {
+        match line.ask(call.clone()).await {
+            Ok(answer) if answer.status.is_success() => return Ok(Some(answer.json())),
+            Ok(answer) if matches!(answer.status.as_u16(), 503 | 507) => {}
+            Ok(answer) => {
+                let problem: Problem = answer.problem();
+                return if problem.code == Code::AlreadyEnded { Ok(None) } else { Err(format!("{problem:?}")) };
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err("nobody accepted it".to_owned())
+}
+
+/// The pack with these actions; each writes to `ledger`.
+pub(super) fn pack(ledger: &Path) -> PackSource {
+    let begin = format!("#!/bin/sh\necho \"begin $BOLT_EXECUTION_ID\" >> {}\n", ledger.display());
+    let end = format!("echo \"end $BOLT_EXECUTION_ID\" >> {}\n", ledger.display());
+    let lines = format!(
+        "n=0\nwhile [ $n -lt {LINES} ]; do echo \"out $n $BOLT_EXECUTION_ID\"; echo \"err $n $BOLT_EXECUTION_ID\" >&2; n=$((n+1)); \
+         if [ $n = 20 ]; then sleep 0.1; fi; done\n"
+    );
+    let flood = format!(
+        "line=\"$BOLT_EXECUTION_ID 0123456789abcdef\n\"\nblock=\nn=0\nwhile [ $n -lt 256 ]; do block=\"$block$line\"; n=$((n+1)); done\n\
+         n=0\nwhile [ $n -lt {BLOCKS} ]; do printf %s \"$block\"; n=$((n+1)); done\n"
+    );
+    let hang = "trap '' TERM\nsetsid sleep \"$BOLT_PARAM_MARK\" &\n( setsid sleep \"$BOLT_PARAM_MARK\" & )\n\
+                while :; do sleep \"$BOLT_PARAM_MARK\"; done\n";
+    let quick = "bolt: {class: diagnostic, timeout: 2m}";
+    let mark = "parameters: {mark: {type: string, pattern: '^[0-9.]+$', required: true}}\n\
+                bolt: {class: diagnostic, timeout: 10m, grace: 50ms}";
+    let alone = "bolt: {class: remediation, timeout: 2m, concurrency: {max: 1, group: alone}}";
+    PackSource::new("fault", "1.0.0")
+        .action("lines", quick, &format!("{begin}{lines}"))
+        .action("flood", quick, &format!("{begin}{flood}"))
+        .action("hang", mark, &format!("{begin}{hang}"))
+        .action("alone", alone, &format!("{begin}sleep 0.05\n{end}"))
+}
