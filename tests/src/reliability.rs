@@ -2,10 +2,12 @@
 //!
 //! - [`faults`]: processes die, calls fail, clocks leap; nothing is lost, repeated, orphaned or misreported.
 //! - [`escapes`]: actions that try to outlive their end.
+//! - [`follow`]: how soon those who follow an output have it, and that those who do not read cost nothing.
 //! - [`soak`]: very many executions in a row, and what the agent holds meanwhile.
 //!
 //! The command `bolt-reliability` runs each with any count; the test suite with small ones.
 
 pub mod escapes;
 pub mod faults;
+pub mod follow;
 pub mod soak;

@@ -4,18 +4,20 @@
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- faults --cycles 3000 --seed 1
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- escapes --attempts 200
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- soak --executions 30000
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- follow
 //! ```
 //!
 //! Each prints its figures and ends with 1 when a promise was broken.
 
 use std::process::ExitCode;
 
-use bolt_tests::reliability::{escapes, faults, soak};
+use bolt_tests::reliability::{escapes, faults, follow, soak};
 
 const HELP: &str = "\
 usage: bolt-reliability faults  [--cycles N] [--seed N] [--workers N]
        bolt-reliability escapes [--attempts N]
-       bolt-reliability soak    [--executions N]";
+       bolt-reliability soak    [--executions N]
+       bolt-reliability follow";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +42,12 @@ fn main() -> ExitCode {
             let figures = soak::run(executions);
             println!("soak: {figures}");
             figures.grown().is_some()
+        }
+        Some(("follow", [])) => {
+            for row in follow::run(&[(1, 0), (10, 0), (50, 0), (50, 10)]) {
+                println!("follow: {row}");
+            }
+            false
         }
         _ => return wrong(),
     };
