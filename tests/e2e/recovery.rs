@@ -15,7 +15,7 @@ use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World};
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::{Execution, StateChange};
-use packs_schema::run::State;
+use packs_schema::run::{State, output};
 
 use crate::calls::operator;
 
@@ -104,6 +104,20 @@ fn processes(name: &str, path: &Path) -> Vec<i32> {
         open.filter_map(|link| fs::read_link(link).ok()).any(|to| to.starts_with(path))
     };
     pids.filter(is).filter(holds).collect()
+}
+
+/// The frames of a segment of output: offset and data.
+fn frames(segment: &Path) -> Vec<(u64, Vec<u8>)> {
+    let bytes = fs::read(segment).unwrap();
+    let mut rest = bytes.strip_prefix(&output::MAGIC).unwrap();
+    let mut frames = Vec::new();
+    while let Some(header) = rest.first_chunk() {
+        let frame = output::Frame::decode(header).unwrap();
+        let (data, behind) = rest[output::HEADER..].split_at(frame.length as usize);
+        frames.push((frame.offset, data.to_vec()));
+        rest = behind;
+    }
+    frames
 }
 
 /// Removes the cgroups of an execution whose end was played and not real.

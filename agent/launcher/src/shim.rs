@@ -12,8 +12,10 @@
 mod capture;
 mod child;
 mod clock;
+mod disk;
 mod record;
 mod result;
+mod room;
 mod stop;
 mod usage;
 mod watch;
@@ -31,9 +33,10 @@ use packs_schema::run::{State, file};
 use crate::account::Account;
 use crate::cgroup::Group;
 use crate::dir::Dir;
-use crate::sys;
+use crate::{start, sys};
 use clock::Clock;
 use record::Outcome;
+pub(crate) use room::Room;
 
 /// What a shim is to run. All of it was checked and opened before the fork.
 pub(crate) struct Job<'a> {
@@ -50,8 +53,10 @@ pub(crate) struct Job<'a> {
     pub(crate) directory: Dir,
     /// Locked; held until the shim is gone.
     pub(crate) lock: File,
+    /// For the exit record.
+    pub(crate) room: Room,
     pub(crate) group: Group,
-    /// The execution's runtime directory …
+    /// The execution's runtime directory, in memory where there is `/run` …
     pub(crate) runtime: Dir,
     /// … and the one that it is in.
     pub(crate) runtime_parent: BorrowedFd<'a>,
@@ -81,7 +86,7 @@ pub(crate) fn run(job: Job<'_>) -> ! {
     let exit = record::exit(&job, &clock, outcome);
     job.group.remove();
     remove_runtime(&job);
-    record::write_exit(&job.directory, &exit);
+    record::write_exit(&job, &exit);
     sys::exit_now(0)
 }
 
@@ -113,9 +118,10 @@ fn detach(job: &Job<'_>) {
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
-    let keep: [BorrowedFd<'_>; 6] = [
+    let keep: [BorrowedFd<'_>; 7] = [
         job.directory.as_fd(),
         job.lock.as_fd(),
+        job.room.as_fd(),
         job.runtime.as_fd(),
         job.runtime_parent,
         job.result.as_fd(),
@@ -128,7 +134,9 @@ fn detach(job: &Job<'_>) {
 }
 
 fn remove_runtime(job: &Job<'_>) {
-    let _ = job.runtime.remove_file("result");
+    for name in start::IN_RUNTIME {
+        let _ = job.runtime.remove_file(name);
+    }
     let name = job.execution.as_str();
     let _ = nix::unistd::unlinkat(job.runtime_parent, name, nix::unistd::UnlinkatFlags::RemoveDir);
 }

@@ -20,6 +20,7 @@ use nix::unistd::{Pid, fchown};
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::param::bind::bind;
 use packs_schema::param::deliver::{CONFIG_KEY, Delivery, deliver};
+use packs_schema::run::file;
 use serde_json::{Map, Value};
 
 use crate::account::Account;
@@ -44,6 +45,8 @@ pub(crate) fn refuse<T>(code: Refusal, message: impl Into<String>) -> Result<T, 
 
 /// The file of the structured result, in the execution's runtime directory.
 const RESULT: &str = "result";
+/// Everything that may be in that directory.
+pub(crate) const IN_RUNTIME: [&str; 2] = [RESULT, file::KILL];
 
 /// Starts an execution. In the forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
@@ -98,6 +101,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             boot_id: host.boot_id.clone(),
             directory: claim.directory,
             lock: claim.lock,
+            room: claim.room,
             group,
             runtime,
             runtime_parent: host.runtime.as_fd(),
@@ -164,7 +168,9 @@ fn prepare(
 /// Removes an execution's runtime directory, as far as it is there.
 pub(crate) fn discard_runtime(host: &Host, name: &str) {
     if let Ok(dir) = host.runtime.dir(name) {
-        let _ = dir.remove_file(RESULT);
+        for file in IN_RUNTIME {
+            let _ = dir.remove_file(file);
+        }
         let _ = host.runtime.remove_dir(name);
     }
 }

@@ -1,6 +1,6 @@
 //! The shim's loop: output in, parameters out, children taken in, deadline and `kill` heeded.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -55,12 +55,12 @@ impl<'a> Watch<'a> {
         mask.add(Signal::SIGCHLD);
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let capture = Capture::new(&job.directory, clock, job.action.output_max.0);
-        Ok(Watch { job, clock, capture, signals, changes: watch_directory(job) })
+        Ok(Watch { job, clock, capture, signals, changes: watch_directories(job) })
     }
 
     /// True if someone has asked for the end.
     pub(super) fn kill_asked(&self) -> bool {
-        self.job.directory.has(file::KILL).unwrap_or(false)
+        [&self.job.directory, &self.job.runtime].iter().any(|dir| dir.has(file::KILL).unwrap_or(false))
     }
 
     /// Watches the action until nothing of it is left.
@@ -219,14 +219,15 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Tells of new files in the execution's directory. `None` when the kernel has no instance left for this account.
-fn watch_directory(job: &Job<'_>) -> Option<Inotify> {
+/// Tells of new files in the execution's two directories. `None` when the kernel has no instance left for this account.
+fn watch_directories(job: &Job<'_>) -> Option<Inotify> {
     use std::os::fd::AsRawFd;
-    let fd: BorrowedFd<'_> = job.directory.as_fd();
     let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
-    // By descriptor: the path could lead elsewhere by now.
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-    changes.add_watch(path.as_str(), flags).ok()?;
+    for directory in [&job.directory, &job.runtime] {
+        // By descriptor: the path could lead elsewhere by now.
+        let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+        changes.add_watch(path.as_str(), flags).ok()?;
+    }
     Some(changes)
 }
