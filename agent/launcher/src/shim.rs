@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
 use packs_schema::action::Action;
 use packs_schema::name::ExecutionId;
 use packs_schema::run::{State, file};
@@ -41,6 +42,8 @@ pub(crate) use room::Room;
 /// What a shim is to run. All of it was checked and opened before the fork.
 pub(crate) struct Job<'a> {
     pub(crate) execution: ExecutionId,
+    /// The process that forked it.
+    pub(crate) launcher: Pid,
     pub(crate) action: Action,
     pub(crate) program: Program,
     /// What is written to the action's standard input.
@@ -85,6 +88,7 @@ pub(crate) fn run(job: Job<'_>) -> ! {
     let outcome = supervise(&job, &clock);
     let exit = record::exit(&job, &clock, outcome);
     job.group.remove();
+    job.group.remove_above(job.launcher);
     remove_runtime(&job);
     record::write_exit(&job, &exit);
     sys::exit_now(0)

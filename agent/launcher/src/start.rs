@@ -90,9 +90,11 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         undo(&group);
         return Err(refused);
     }
+    let launcher = nix::unistd::getpid();
     match sys::fork() {
         Ok(None) => shim::run(Job {
             execution: start.execution.clone(),
+            launcher,
             action: found.action,
             program,
             stdin: delivery.stdin,
@@ -176,15 +178,20 @@ pub(crate) fn discard_runtime(host: &Host, name: &str) {
 }
 
 fn describe((what, why): &Missing) -> String {
-    if *what == "run_as" { format!("run_as: {why}") } else { format!("{what} limit: {why}") }
+    if matches!(*what, "run_as" | cgroup::IO_WEIGHT) {
+        format!("{what}: {why}")
+    } else {
+        format!("{what} limit: {why}")
+    }
 }
 
-/// Refuses what cannot be capped, when that is required.
+/// Refuses what cannot be capped, when that is required. A weight caps nothing.
 fn require(host: &Host, missing: &[Missing]) -> Result<(), Refused> {
+    let missing: Vec<&Missing> = missing.iter().filter(|(limit, _)| *limit != cgroup::IO_WEIGHT).collect();
     if missing.is_empty() || !host.config.execution.require_limits {
         return Ok(());
     }
-    let list: Vec<String> = missing.iter().map(describe).collect();
+    let list: Vec<String> = missing.into_iter().map(describe).collect();
     let message = format!(
         "{}; run the launcher as root in a delegated cgroup (Delegate=yes, or execution.cgroup in agent.toml), \
          or set execution.require_limits = false to run without",

@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use packs_schema::action::Limits;
 use packs_schema::quantity::{show_bytes, show_duration};
 use packs_schema::run::output::Stream;
 use packs_schema::run::{State, file};
@@ -17,6 +18,7 @@ use super::child::Child;
 use super::clock::Clock;
 use super::record::Outcome;
 use super::stop::Family;
+use crate::cgroup::Figures;
 
 /// How long processes that the action left behind may go on: long enough for a pipeline to write its last lines.
 const DRAIN: Duration = Duration::from_millis(100);
@@ -74,7 +76,7 @@ impl<'a> Watch<'a> {
         pipes.stdin = None;
         self.drain(&mut pipes);
         let figures = self.job.group.figures();
-        let (state, reason) = self.judge(&family, why, failure, figures.oom_kills);
+        let (state, reason) = self.judge(&family, why, failure, &figures);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
         // Closing it takes the kernel milliseconds (it waits for all who might still send an event): the end of this
         // process does so, once the exit record is written.
@@ -200,7 +202,7 @@ impl<'a> Watch<'a> {
         family: &Family<'_>,
         why: Option<Why>,
         failure: Option<String>,
-        oom: u64,
+        figures: &Figures,
     ) -> (State, Option<String>) {
         let status = family.ended.and_then(|e| e.status);
         match (failure, why) {
@@ -210,12 +212,25 @@ impl<'a> Watch<'a> {
                 (State::TimedOut, Some(format!("stopped after {}", show_duration(self.job.timeout))))
             }
             (None, None) if status == Some(0) => (State::Succeeded, None),
-            (None, None) if oom > 0 => {
-                let limit = show_bytes(self.job.action.limits.memory.0);
-                (State::OutOfMemory, Some(format!("reached its memory limit of {limit}")))
+            (None, None) if figures.oom_kills > 0 => {
+                (State::OutOfMemory, Some(out_of_memory(figures, &self.job.action.limits)))
             }
             (None, None) => (State::Failed, None),
         }
+    }
+}
+
+/// Whose memory was used up: its own, or that of all executions, or another's.
+fn out_of_memory(figures: &Figures, limits: &Limits) -> String {
+    let own = show_bytes(limits.memory.0);
+    match (figures.within_own_limit, figures.total_reached) {
+        (false, _) => format!("reached its memory limit of {own}"),
+        (true, true) => format!(
+            "stopped within its own memory limit of {own}: all executions together reached theirs (execution.total.memory)"
+        ),
+        (true, false) => format!(
+            "stopped within its own memory limit of {own}: the host, or a group that executions are in, was out of memory"
+        ),
     }
 }
 
