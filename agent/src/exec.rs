@@ -24,6 +24,7 @@ mod state;
 mod submit;
 mod sweep;
 pub mod tail;
+pub mod usage;
 mod watch;
 
 use std::collections::HashMap;

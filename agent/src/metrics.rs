@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::sync::Mutex;
 
 use packs_schema::name::ActionRef;
-use packs_schema::rest::SyncStatus;
-use packs_schema::run::State;
+use packs_schema::rest::{Execution, SyncStatus};
+use packs_schema::run::{State, Usage};
 
 /// Distinct actions that are counted by name; further ones count as `other`.
 const MAX_ACTIONS: usize = 1000;
@@ -17,7 +17,26 @@ const MAX_ACTIONS: usize = 1000;
 #[derive(Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    executions: Mutex<BTreeMap<String, BTreeMap<State, u64>>>,
+    executions: Mutex<BTreeMap<String, Counted>>,
+}
+
+/// What has been counted of one action.
+#[derive(Default)]
+struct Counted {
+    states: BTreeMap<State, u64>,
+    used: Used,
+}
+
+/// What executions of one action used, added up.
+#[derive(Default, Clone, Copy)]
+struct Used {
+    user_us: u64,
+    system_us: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+    memory_bytes: u64,
+    output_bytes: u64,
+    output_dropped_bytes: u64,
 }
 
 /// What stands at the moment of asking.
@@ -26,6 +45,8 @@ pub struct Now {
     pub running: u32,
     /// Executions that wait.
     pub queued: u32,
+    /// What those that run have used up to now, as far as the host counts it.
+    pub using: Vec<(ActionRef, Usage)>,
     /// Open connections.
     pub connections: u32,
     /// The agent is ready.
@@ -44,10 +65,25 @@ impl Metrics {
 
     /// An execution went over to a state.
     pub fn execution(&self, action: &ActionRef, state: State) {
+        self.counted(action, |counted| *counted.states.entry(state).or_default() += 1);
+    }
+
+    /// An execution has ended, and its record says what it used.
+    pub fn finished(&self, record: &Execution) {
+        self.counted(&record.action, |counted| {
+            counted.used.add(&record.usage.unwrap_or_default());
+            for totals in [record.stdout, record.stderr].into_iter().flatten() {
+                counted.used.output_bytes += totals.written_bytes;
+                counted.used.output_dropped_bytes += totals.dropped_bytes;
+            }
+        });
+    }
+
+    fn counted(&self, action: &ActionRef, change: impl FnOnce(&mut Counted)) {
         let mut executions = lock(&self.executions);
         let known = executions.len() < MAX_ACTIONS || executions.contains_key(action.as_str());
         let name = if known { action.as_str() } else { "other" };
-        *executions.entry(name.to_owned()).or_default().entry(state).or_default() += 1;
+        change(executions.entry(name.to_owned()).or_default());
     }
 
     /// Everything as text.
@@ -61,12 +97,13 @@ impl Metrics {
         gauge(&mut out, "bolt_connections", "Open connections.", now.connections.into());
         gauge(&mut out, "bolt_newest_event", "The number of the newest state change.", now.newest_event);
         family(&mut out, "bolt_executions_total", "counter", "Executions that went over to a state, by action.");
-        for (action, states) in lock(&self.executions).iter() {
-            for (state, count) in states {
+        for (action, counted) in lock(&self.executions).iter() {
+            for (state, count) in &counted.states {
                 let labels = format!("{{action=\"{action}\",state=\"{state}\"}}");
                 sample(&mut out, "bolt_executions_total", &labels, *count);
             }
         }
+        self.usage(&mut out, now);
         family(&mut out, "bolt_http_requests_total", "counter", "Requests answered, by route and status.");
         for ((route, status), count) in lock(&self.requests).iter() {
             let labels = format!("{{route=\"{route}\",status=\"{status}\"}}");
@@ -87,6 +124,62 @@ impl Metrics {
             gauge(&mut out, "process_resident_memory_bytes", "Resident memory of the api process.", bytes);
         }
         out
+    }
+
+    /// What executions used: those that ended as counters, those that run as gauges, by action. At most `max_running` of the
+    /// latter, and none of an action that does not run.
+    fn usage(&self, out: &mut String, now: &Now) {
+        let ended: Vec<(String, Used)> =
+            lock(&self.executions).iter().map(|(action, counted)| (action.clone(), counted.used)).collect();
+        cpu(out, "bolt_executions_cpu_seconds_total", "counter", "Processor time of executions that ended.", &ended);
+        let families: [(&str, &str, fn(&Used) -> u64); 4] = [
+            ("bolt_executions_read_bytes_total", "Read from disks by executions that ended.", |used| used.read_bytes),
+            ("bolt_executions_written_bytes_total", "Written to disks by executions that ended.", |used| {
+                used.written_bytes
+            }),
+            ("bolt_executions_output_bytes_total", "Output of executions that ended.", |used| used.output_bytes),
+            ("bolt_executions_output_dropped_bytes_total", "Of that output, what was not kept.", |used| {
+                used.output_dropped_bytes
+            }),
+        ];
+        for (name, help, value) in families {
+            bytes(out, name, "counter", help, &ended, value);
+        }
+        let mut running: BTreeMap<String, Used> = BTreeMap::new();
+        for (action, usage) in &now.using {
+            running.entry(action.to_string()).or_default().add(usage);
+        }
+        let running: Vec<(String, Used)> = running.into_iter().collect();
+        cpu(out, "bolt_running_cpu_seconds", "gauge", "Processor time of executions that run.", &running);
+        let help = "Memory of executions that run.";
+        bytes(out, "bolt_running_memory_bytes", "gauge", help, &running, |used| used.memory_bytes);
+    }
+}
+
+impl Used {
+    fn add(&mut self, usage: &Usage) {
+        self.user_us += usage.user_us;
+        self.system_us += usage.system_us;
+        self.read_bytes += usage.read_bytes.unwrap_or(0);
+        self.written_bytes += usage.written_bytes.unwrap_or(0);
+        self.memory_bytes += usage.memory_bytes.unwrap_or(0);
+    }
+}
+
+fn cpu(out: &mut String, name: &str, kind: &str, help: &str, used: &[(String, Used)]) {
+    family(out, name, kind, help);
+    for (action, used) in used {
+        for (mode, us) in [("user", used.user_us), ("system", used.system_us)] {
+            let seconds = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+            let _ = writeln!(out, "{name}{{action=\"{action}\",mode=\"{mode}\"}} {seconds}");
+        }
+    }
+}
+
+fn bytes(out: &mut String, name: &str, kind: &str, help: &str, used: &[(String, Used)], value: fn(&Used) -> u64) {
+    family(out, name, kind, help);
+    for (action, used) in used {
+        sample(out, name, &format!("{{action=\"{action}\"}}"), value(used));
     }
 }
 
@@ -122,14 +215,32 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn now(using: Vec<(ActionRef, Usage)>) -> Now {
+        Now { running: 0, queued: 0, using, connections: 0, ready: true, sync: None, newest_event: 0 }
+    }
+
+    #[test]
+    fn what_runs_is_added_up_by_action() {
+        let usage = Usage { user_us: 1_500_000, system_us: 2, memory_bytes: Some(10), ..Usage::default() };
+        let of = |name: &str| (ActionRef::new(name).unwrap(), usage);
+        let text = Metrics::default().text(&now(vec![of("linux.a"), of("linux.b"), of("linux.a")]));
+        for line in [
+            "# TYPE bolt_running_cpu_seconds gauge",
+            "bolt_running_cpu_seconds{action=\"linux.a\",mode=\"user\"} 3.000000",
+            "bolt_running_cpu_seconds{action=\"linux.b\",mode=\"system\"} 0.000002",
+            "bolt_running_memory_bytes{action=\"linux.a\"} 20",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}\n{text}");
+        }
+    }
+
     #[test]
     fn labels_are_bounded() {
         let metrics = Metrics::default();
         for i in 0..MAX_ACTIONS + 50 {
             metrics.execution(&ActionRef::new(format!("linux.a{i}")).unwrap(), State::Queued);
         }
-        let now = Now { running: 0, queued: 0, connections: 0, ready: true, sync: None, newest_event: 0 };
-        let text = metrics.text(&now);
+        let text = metrics.text(&now(Vec::new()));
         assert!(text.contains("bolt_executions_total{action=\"other\",state=\"queued\"} 50\n"), "{text}");
         assert_eq!(text.lines().filter(|l| l.starts_with("bolt_executions_total{")).count(), MAX_ACTIONS + 1);
     }

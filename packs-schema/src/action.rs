@@ -116,11 +116,15 @@ pub struct Limits {
     pub pids: u32,
     /// Open files of each process.
     pub open_files: u32,
+    /// Weight of its block I/O among that of its neighbours, 1 to 10000; absent: the kernel's default, which is 100. A
+    /// preference: where the host has no weights, the execution says so, and is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<u32>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: Bytes(256 << 20), cpu: CpuShare(1000), pids: 64, open_files: 1024 }
+        Limits { memory: Bytes(256 << 20), cpu: CpuShare(1000), pids: 64, open_files: 1024, io_weight: None }
     }
 }
 

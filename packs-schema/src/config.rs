@@ -1,11 +1,15 @@
 //! `agent.toml`, which launcher, api and sync all read. An unknown key is an error.
 
+mod total;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use total::{Percent, Portion, TotalConfig};
 
 use crate::facts::Facts;
 use crate::name::{ChannelName, UserName};
@@ -49,6 +53,14 @@ pub struct ApiConfig {
     /// The most connections at once; further ones wait to be accepted.
     #[serde(default = "max_connections")]
     pub max_connections: usize,
+    /// The most memory of the api's process, where the launcher has cgroups of its own for it; under systemd the unit's
+    /// `MemoryMax` holds for launcher, shims, api and sync together.
+    #[serde(default = "api_memory")]
+    pub memory: Bytes,
+}
+
+fn api_memory() -> Bytes {
+    Bytes(128 << 20)
 }
 
 fn max_connections() -> usize {
@@ -142,6 +154,8 @@ pub struct ExecutionConfig {
     pub default_run_as: UserName,
     /// The cgroup below which executions are put, relative to each hierarchy's mount; absent: the launcher's own.
     pub cgroup: Option<String>,
+    /// What all executions together may take.
+    pub total: TotalConfig,
 }
 
 impl Default for ExecutionConfig {
@@ -152,6 +166,7 @@ impl Default for ExecutionConfig {
             max_queued: 64,
             default_run_as: UserName::new("nobody").expect("a valid name"),
             cgroup: None,
+            total: TotalConfig::default(),
         }
     }
 }
@@ -195,6 +210,9 @@ pub enum ConfigError {
     /// Not TOML, an unknown key, or a wrong value; the text says where.
     #[error("{0}")]
     Toml(#[from] toml::de::Error),
+    /// A bound in which nothing can run.
+    #[error("{0} must be at least {least}", least = crate::quantity::show_bytes(*.1))]
+    TooSmall(&'static str, u64),
     /// A path must not depend on where the agent was started.
     #[error("{key} = {path:?} must be an absolute path")]
     Relative {
@@ -243,6 +261,7 @@ impl Config {
             ("execution.max_running", config.execution.max_running == 0),
             ("execution.max_queued", config.execution.max_queued == 0),
             ("api.max_connections", config.api.max_connections == 0),
+            ("execution.total.pids", config.execution.total.pids == 0),
             ("repository.max_pack", config.repository.max_pack.0 == 0),
         ] {
             if zero {
@@ -252,6 +271,14 @@ impl Config {
         for (key, span) in [("repository.poll", config.repository.poll), ("history.keep", config.history.keep)] {
             if span.0.is_zero() {
                 return Err(ConfigError::NoTime(key));
+            }
+        }
+        for (key, bytes, least) in [
+            ("api.memory", config.api.memory.0, 16 << 20),
+            ("execution.total.memory", config.execution.total.memory.bytes(u64::MAX), 16 << 20),
+        ] {
+            if bytes < least {
+                return Err(ConfigError::TooSmall(key, least));
             }
         }
         if let Some(cgroup) = config.execution.cgroup.as_ref().filter(|c| !is_below(c)) {

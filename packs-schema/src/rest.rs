@@ -6,7 +6,8 @@ mod problem;
 
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
 pub use instance::{
-    ActionView, Enforcement, FailedVersion, Health, Info, PackList, PackView, Reason, SyncEnd, SyncStatus,
+    ActionView, ApiProcess, ApiState, Enforcement, FailedVersion, GroupPlace, Health, Info, PackList, PackView, Reason,
+    SyncEnd, SyncStatus, TotalLimits,
 };
 pub use problem::{Code, PROBLEM_TYPE, Problem};
 

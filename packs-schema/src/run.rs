@@ -7,11 +7,13 @@
 //!     started                     by the shim, before the action exists    (JSON, Started)
 //!     output.log, tail.<s>.<n>    by the shim: framed output               (see output)
 //!     kill                        by the api or the launcher: end it       (its existence counts)
+//!     exit.new                    by the launcher: room for the end, before the action exists
 //!     exit                        by the shim: how it ended                (JSON, Exit; renamed into place)
 //! ```
 
 pub mod output;
 mod record;
+pub mod reserve;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,8 @@ pub mod file {
     pub const KILL: &str = "kill";
     /// How it ended.
     pub const EXIT: &str = "exit";
+    /// What becomes [`EXIT`] when it is renamed: never an end by itself, whatever is in it.
+    pub const EXIT_NEW: &str = "exit.new";
 }
 
 /// Where an execution stands.

@@ -39,6 +39,8 @@ pub const STATUS: &str = ".status.json";
 
 /// The launcher's report of how the last sync process ended, a [`SyncEnd`](crate::rest::SyncEnd), in the runtime directory.
 pub const SYNC_END: &str = "sync.json";
+/// In the runtime directory: how the api's process fares (JSON, `rest::ApiProcess`).
+pub const API_STATE: &str = "api.json";
 
 /// The name of a version's directory.
 pub fn version_directory(version: &PackVersion, digest: &Digest) -> String {

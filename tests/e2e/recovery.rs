@@ -16,7 +16,7 @@ use bolt_tests::process::{lives, processes};
 use bolt_tests::{PackSource, World};
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::{Execution, StateChange};
-use packs_schema::run::State;
+use packs_schema::run::{State, output};
 
 use crate::calls::operator;
 
@@ -92,6 +92,20 @@ async fn ends(world: &World, agent: &LocalAgent) -> BTreeMap<ExecutionId, Vec<St
         }
     }
     ends
+}
+
+/// The frames of a segment of output: offset and data.
+fn frames(segment: &Path) -> Vec<(u64, Vec<u8>)> {
+    let bytes = fs::read(segment).unwrap();
+    let mut rest = bytes.strip_prefix(&output::MAGIC).unwrap();
+    let mut frames = Vec::new();
+    while let Some(header) = rest.first_chunk() {
+        let frame = output::Frame::decode(header).unwrap();
+        let (data, behind) = rest[output::HEADER..].split_at(frame.length as usize);
+        frames.push((frame.offset, data.to_vec()));
+        rest = behind;
+    }
+    frames
 }
 
 /// Removes the cgroups of an execution whose end was played and not real.

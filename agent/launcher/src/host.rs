@@ -15,7 +15,7 @@ use packs_schema::config::{Config, ConfigError};
 use packs_schema::name::UserName;
 
 use crate::account::{self, Account, AccountError};
-use crate::cgroup::{self, Missing, Tree};
+use crate::cgroup::{self, AgentGroups, Missing, Tree};
 use crate::dir::{self, Dir};
 use crate::log;
 
@@ -38,6 +38,8 @@ pub(crate) struct Host {
     /// The account of the sync; absent with `--attach` where there is none.
     pub(crate) sync: Option<Account>,
     pub(crate) tree: Tree,
+    /// Those of api and sync.
+    pub(crate) groups: AgentGroups,
     /// Limits that this host cannot enforce.
     pub(crate) missing: Vec<Missing>,
     pub(crate) runtime: Dir,
@@ -104,8 +106,12 @@ impl Host {
             trusted.extend(sync.as_ref().map(|a| a.uid));
             check_above(&config.paths.packs, &trusted)?;
         }
-        let tree = cgroup::detect(config.execution.cgroup.as_deref());
-        let (enforcement, missing) = tree.probe(config.execution.require_limits, root);
+        let mut tree = cgroup::detect(config.execution.cgroup.as_deref());
+        let share = cgroup::Share::of_host(&config.execution.total);
+        let (total, not_total) = tree.begin(share, cgroup::suffix(&config.paths.runtime));
+        let (mut enforcement, missing) = tree.probe(config.execution.require_limits, root);
+        enforcement.total = total;
+        let groups = if attach { AgentGroups::default() } else { AgentGroups::make(&tree, config.api.memory) };
         let json = serde_json::to_vec(&enforcement).expect("plain data serialises");
         dir::replace_file(&runtime, ENFORCEMENT, 0o644, &json)
             .map_err(|e| HostError::Write(ENFORCEMENT, runtime.path().to_owned(), e))?;
@@ -113,8 +119,17 @@ impl Host {
         for (limit, why) in &missing {
             log::warn("limit is not enforced on this host", &[("limit", limit), ("reason", why)]);
         }
+        for (limit, why) in &not_total {
+            log::warn("total is not enforced on this host", &[("limit", limit), ("reason", why)]);
+        }
         log::info("prepared", &[("cgroups", &enforcement.cgroups), ("root", &root), ("attach", &attach)]);
-        Ok(Host { config, root, me, api, sync, tree, missing, runtime, boot_id, _lock: lock })
+        Ok(Host { config, root, me, api, sync, tree, groups, missing, runtime, boot_id, _lock: lock })
+    }
+
+    /// Leaves no group behind but those of executions that go on.
+    pub(crate) fn end(&self) {
+        self.groups.end();
+        self.tree.end();
     }
 
     /// True if `uid` may own what is run: root, the sync's account, and without root the current user.

@@ -12,6 +12,7 @@ use packs_schema::launch::Refusal;
 use packs_schema::name::ExecutionId;
 use packs_schema::run::file;
 
+use crate::dir::Dir;
 use crate::host::Host;
 use crate::start::{self, Refused, refuse};
 use crate::sys;
@@ -35,10 +36,13 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
         Err(e) => return Err(failed(e)),
     };
     if is_held(&lock) {
-        return match directory.make_file(file::KILL, 0o644, OFlag::O_WRONLY) {
-            Ok(_) | Err(Errno::EEXIST) => Ok(()),
-            Err(e) => refuse(Refusal::Resources, format!("execution {execution} cannot be told to stop: {e}")),
-        };
+        return tell(&directory).or_else(|on_disk| {
+            // A disk that takes no file must not keep an execution running: its shim looks in memory as well.
+            host.runtime.dir(execution.as_str()).and_then(|runtime| tell(&runtime)).or_else(|e| {
+                let message = format!("execution {execution} cannot be told to stop: {on_disk}; in memory: {e}");
+                refuse(Refusal::Resources, message)
+            })
+        });
     }
     let group = host.tree.find(execution);
     group.kill(PATIENCE);
@@ -47,6 +51,13 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
     group.remove();
     start::discard_runtime(host, execution.as_str());
     if left == 0 { Ok(()) } else { refuse(Refusal::Resources, format!("{left} processes of {execution} do not end")) }
+}
+
+fn tell(directory: &Dir) -> nix::Result<()> {
+    match directory.make_file(file::KILL, 0o644, OFlag::O_WRONLY) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Whether a shim lives. Tried with a shared lock, so that two who look do not take each other for one.

@@ -13,6 +13,11 @@ pub(crate) fn warn(event: &str, fields: &[(&str, &dyn Display)]) {
     line("warn", event, fields);
 }
 
+/// Something that does not work and that somebody has to see to.
+pub(crate) fn error(event: &str, fields: &[(&str, &dyn Display)]) {
+    line("error", event, fields);
+}
+
 fn line(level: &str, event: &str, fields: &[(&str, &dyn Display)]) {
     let mut text = format!("level={level} program=bolt-launch event={event:?}");
     for (key, value) in fields {

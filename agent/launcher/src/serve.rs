@@ -10,7 +10,9 @@
 //! on when they do not. Stopping goes in this order: no more requests, TERM to api and sync, five seconds, KILL.
 
 mod agent_process;
+mod api_report;
 mod binary;
+mod notify;
 mod requests;
 mod sync_schedule;
 
@@ -23,6 +25,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+use packs_schema::store;
 
 use crate::host::{Host, HostError};
 use crate::{dir, log, sys};
@@ -52,12 +56,20 @@ pub(crate) enum ServeError {
 /// Serves until it is told to stop, or the attached client is gone. Executions go on after it.
 pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
     let signals = take_signals().map_err(ServeError::Signals)?;
+    // Groups, whose modes nobody else sets, are for anybody to look at: the api reads there what an execution uses.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     if attach {
         let client = attached()?;
-        serve_attached(&Host::prepare(config, true)?, client, &signals)
+        let host = Host::prepare(config, true)?;
+        let served = serve_attached(&host, client, &signals);
+        host.end();
+        served
     } else {
         let binary = Binary::beside_us(config)?;
-        serve_agent(&Host::prepare(config, false)?, binary, &signals);
+        let host = Host::prepare(config, false)?;
+        serve_agent(&host, binary, &signals);
+        let _ = host.runtime.remove_file(store::API_STATE);
+        host.end();
         Ok(())
     }
 }
@@ -107,7 +119,7 @@ fn serve_agent(host: &Host, binary: Binary, signals: &SignalFd) {
         let due = [agent.due(), sync.due()].into_iter().flatten().min();
         wait(signals, agent.client(), due.map(|at| at.saturating_duration_since(now)));
         let stop = heed(signals, |ended| {
-            if !agent.ended(ended) {
+            if !agent.ended(Some(host), ended) {
                 sync.ended(Some(host), ended);
             }
         });
@@ -125,6 +137,7 @@ fn serve_agent(host: &Host, binary: Binary, signals: &SignalFd) {
 
 fn shut_down(mut agent: AgentProcess, mut sync: SyncSchedule, signals: &SignalFd) {
     log::info("stopping", &[]);
+    notify::tell("STOPPING=1\n");
     agent.hang_up();
     agent.signal(Signal::SIGTERM);
     sync.signal(Signal::SIGTERM);
@@ -138,7 +151,7 @@ fn shut_down(mut agent: AgentProcess, mut sync: SyncSchedule, signals: &SignalFd
         }
         wait(signals, None, Some(left));
         heed(signals, |ended| {
-            if !agent.ended(ended) {
+            if !agent.ended(None, ended) {
                 // What is stopped in the middle has nothing to tell.
                 sync.ended(None, ended);
             }

@@ -12,8 +12,10 @@
 mod capture;
 mod child;
 mod clock;
+mod disk;
 mod record;
 mod result;
+mod room;
 mod stop;
 mod usage;
 mod watch;
@@ -24,6 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
 use packs_schema::action::Action;
 use packs_schema::name::ExecutionId;
 use packs_schema::run::{State, file};
@@ -31,13 +34,16 @@ use packs_schema::run::{State, file};
 use crate::account::Account;
 use crate::cgroup::Group;
 use crate::dir::Dir;
-use crate::sys;
+use crate::{start, sys};
 use clock::Clock;
 use record::Outcome;
+pub(crate) use room::Room;
 
 /// What a shim is to run. All of it was checked and opened before the fork.
 pub(crate) struct Job<'a> {
     pub(crate) execution: ExecutionId,
+    /// The process that forked it.
+    pub(crate) launcher: Pid,
     pub(crate) action: Action,
     pub(crate) program: Program,
     /// What is written to the action's standard input.
@@ -50,8 +56,10 @@ pub(crate) struct Job<'a> {
     pub(crate) directory: Dir,
     /// Locked; held until the shim is gone.
     pub(crate) lock: File,
+    /// For the exit record.
+    pub(crate) room: Room,
     pub(crate) group: Group,
-    /// The execution's runtime directory …
+    /// The execution's runtime directory, in memory where there is `/run` …
     pub(crate) runtime: Dir,
     /// … and the one that it is in.
     pub(crate) runtime_parent: BorrowedFd<'a>,
@@ -80,8 +88,9 @@ pub(crate) fn run(job: Job<'_>) -> ! {
     let outcome = supervise(&job, &clock);
     let exit = record::exit(&job, &clock, outcome);
     job.group.remove();
+    job.group.remove_above(job.launcher);
     remove_runtime(&job);
-    record::write_exit(&job.directory, &exit);
+    record::write_exit(&job, &exit);
     sys::exit_now(0)
 }
 
@@ -113,9 +122,10 @@ fn detach(job: &Job<'_>) {
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
-    let keep: [BorrowedFd<'_>; 6] = [
+    let keep: [BorrowedFd<'_>; 7] = [
         job.directory.as_fd(),
         job.lock.as_fd(),
+        job.room.as_fd(),
         job.runtime.as_fd(),
         job.runtime_parent,
         job.result.as_fd(),
@@ -128,7 +138,9 @@ fn detach(job: &Job<'_>) {
 }
 
 fn remove_runtime(job: &Job<'_>) {
-    let _ = job.runtime.remove_file("result");
+    for name in start::IN_RUNTIME {
+        let _ = job.runtime.remove_file(name);
+    }
     let name = job.execution.as_str();
     let _ = nix::unistd::unlinkat(job.runtime_parent, name, nix::unistd::UnlinkatFlags::RemoveDir);
 }

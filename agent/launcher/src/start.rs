@@ -20,6 +20,7 @@ use nix::unistd::{Pid, fchown};
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::param::bind::bind;
 use packs_schema::param::deliver::{CONFIG_KEY, Delivery, deliver};
+use packs_schema::run::file;
 use serde_json::{Map, Value};
 
 use crate::account::Account;
@@ -44,6 +45,8 @@ pub(crate) fn refuse<T>(code: Refusal, message: impl Into<String>) -> Result<T, 
 
 /// The file of the structured result, in the execution's runtime directory.
 const RESULT: &str = "result";
+/// Everything that may be in that directory.
+pub(crate) const IN_RUNTIME: [&str; 2] = [RESULT, file::KILL];
 
 /// Starts an execution. In the forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
@@ -87,9 +90,11 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         undo(&group);
         return Err(refused);
     }
+    let launcher = nix::unistd::getpid();
     match sys::fork() {
         Ok(None) => shim::run(Job {
             execution: start.execution.clone(),
+            launcher,
             action: found.action,
             program,
             stdin: delivery.stdin,
@@ -98,6 +103,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             boot_id: host.boot_id.clone(),
             directory: claim.directory,
             lock: claim.lock,
+            room: claim.room,
             group,
             runtime,
             runtime_parent: host.runtime.as_fd(),
@@ -164,21 +170,28 @@ fn prepare(
 /// Removes an execution's runtime directory, as far as it is there.
 pub(crate) fn discard_runtime(host: &Host, name: &str) {
     if let Ok(dir) = host.runtime.dir(name) {
-        let _ = dir.remove_file(RESULT);
+        for file in IN_RUNTIME {
+            let _ = dir.remove_file(file);
+        }
         let _ = host.runtime.remove_dir(name);
     }
 }
 
 fn describe((what, why): &Missing) -> String {
-    if *what == "run_as" { format!("run_as: {why}") } else { format!("{what} limit: {why}") }
+    if matches!(*what, "run_as" | cgroup::IO_WEIGHT) {
+        format!("{what}: {why}")
+    } else {
+        format!("{what} limit: {why}")
+    }
 }
 
-/// Refuses what cannot be capped, when that is required.
+/// Refuses what cannot be capped, when that is required. A weight caps nothing.
 fn require(host: &Host, missing: &[Missing]) -> Result<(), Refused> {
+    let missing: Vec<&Missing> = missing.iter().filter(|(limit, _)| *limit != cgroup::IO_WEIGHT).collect();
     if missing.is_empty() || !host.config.execution.require_limits {
         return Ok(());
     }
-    let list: Vec<String> = missing.iter().map(describe).collect();
+    let list: Vec<String> = missing.into_iter().map(describe).collect();
     let message = format!(
         "{}; run the launcher as root in a delegated cgroup (Delegate=yes, or execution.cgroup in agent.toml), \
          or set execution.require_limits = false to run without",

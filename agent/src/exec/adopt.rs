@@ -20,7 +20,11 @@ impl Exec {
                     self.leave_exit(&record);
                 }
                 tracing::info!(execution = %id, state = %record.state, "recovered");
-                self.history.update(record, changes).await?;
+                self.history.update(record.clone(), changes.clone()).await?;
+                for (state, _) in changes {
+                    self.metrics.execution(&record.action, state);
+                }
+                self.metrics.finished(&record);
             }
             Err(error) => tracing::error!(execution = %id, %error, "a change of state was passed over"),
         }

@@ -7,16 +7,11 @@ use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statvfs::statvfs;
-use packs_schema::run::{Exit, Spec, Started, file};
+use packs_schema::run::{Exit, Spec, Started, file, reserve};
 use serde::de::DeserializeOwned;
 
 /// The largest record that is read: a result at its limit, and what stands around it.
 const MAX_RECORD: u64 = 1 << 20;
-
-/// Kept free for the ends of what runs: nothing new is accepted on a disk with less.
-const RESERVE_BYTES: u64 = 4 << 20;
-/// The same in files.
-const RESERVE_FILES: u64 = 64;
 
 /// The shim's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,12 +109,15 @@ pub(super) fn ask_to_end(directory: &Path) -> io::Result<()> {
 /// Writes how an execution without a shim ended, so that the directory says it too. Nothing is written where there is no
 /// directory any more.
 pub(super) fn write_exit(directory: &Path, exit: &Exit) -> io::Result<()> {
-    let temporary = directory.join("exit.new");
+    let temporary = directory.join(file::EXIT_NEW);
     let write = || {
         let bytes = serde_json::to_vec(exit)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-        options.open(&temporary)?.write_all(&bytes)?;
+        // A shim that died has left the room for its own, a file of root's: in our directory we may remove it.
+        match std::fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?.write_all(&bytes)?;
         std::fs::rename(&temporary, directory.join(file::EXIT))
     };
     match write() {
@@ -135,10 +133,10 @@ pub(super) fn write_exit(directory: &Path, exit: &Exit) -> io::Result<()> {
 /// True when the disk of `directory` has only its reserve left.
 pub(super) fn is_short(directory: &Path) -> bool {
     let Ok(stat) = statvfs(directory) else { return false };
-    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-    // Some file systems make files as needed, and count none.
-    let files = stat.files() == 0 || stat.files_available() >= RESERVE_FILES;
-    free < RESERVE_BYTES || !files
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+    let bytes = (bytes(stat.blocks()), bytes(stat.blocks_available()));
+    let kept = (reserve::ACCEPT_BYTES, reserve::ACCEPT_FILES);
+    reserve::is_within(bytes, (stat.files(), stat.files_available()), kept)
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -108,6 +108,7 @@ impl Exec {
                 exec.metrics.execution(&record.action, *state);
             }
             if ended {
+                exec.metrics.finished(&record);
                 exec.finish(record);
             }
         });

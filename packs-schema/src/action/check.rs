@@ -228,6 +228,8 @@ fn check_bounds(bolt: &BoltSection, at: &str, found: &mut Vec<Finding>) {
             "limits.open_files",
             "between 16 and 1000000",
         );
+        let weight = limits.io_weight.is_none_or(|w| (1..=10_000).contains(&w));
+        demand(weight, "limits.io_weight", "between 1 and 10000");
     }
     demand(
         bolt.concurrency.as_ref().is_none_or(|c| (1..=1000).contains(&c.max)),
@@ -251,6 +253,7 @@ fn limits(section: Option<&LimitsSection>) -> Limits {
         cpu: given.cpu.unwrap_or(default.cpu),
         pids: given.pids.unwrap_or(default.pids),
         open_files: given.open_files.unwrap_or(default.open_files),
+        io_weight: given.io_weight,
     }
 }
 

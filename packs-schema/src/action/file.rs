@@ -111,6 +111,9 @@ pub struct LimitsSection {
     /// Open files of each process; 1024 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u32>,
+    /// Weight of its block I/O, 1 to 10000, where the host has weights; 100 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<u32>,
 }
 
 /// `concurrency` of an action file.

@@ -1,11 +1,14 @@
 //! The instance, its packs and its actions on the wire. Times are milliseconds since 1970, UTC.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::name::{ChannelName, Digest, InstanceId, PackName, PackVersion};
+use crate::quantity::CpuShare;
 
 /// `GET /v1/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,40 @@ pub struct Enforcement {
     pub run_as: bool,
     /// Executions are refused when something of this is missing.
     pub required: bool,
+    /// A weight of block I/O, which is never required.
+    #[serde(default)]
+    pub io_weight: bool,
+    /// What all executions together may take.
+    #[serde(default)]
+    pub total: TotalLimits,
+    /// Where the groups of executions are: the group of execution `<id>` is the directory `bolt-<id>` in each of these.
+    #[serde(default)]
+    pub groups: Vec<GroupPlace>,
+}
+
+/// Limits in force on all executions together; what is absent is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct TotalLimits {
+    /// Memory, page cache included.
+    pub memory_bytes: Option<u64>,
+    /// Processor time, of one processor: `150%` are one and a half.
+    pub cpu: Option<CpuShare>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// A directory of a cgroup hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct GroupPlace {
+    /// The version of the hierarchy, 1 or 2.
+    pub version: u8,
+    /// The controller of a hierarchy of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+    /// Its path.
+    pub path: PathBuf,
 }
 
 /// `GET /v1/packs`.
@@ -142,6 +179,33 @@ pub struct SyncEnd {
     pub status: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+}
+
+/// What the launcher writes to `api.json` in the runtime directory when the api has gone over to another state, or has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiProcess {
+    /// How it fares.
+    pub state: ApiState,
+    /// Since when.
+    pub since_ms: u64,
+    /// How often in a row it has ended, or could not be started; those are forgotten when it has run for a minute.
+    pub failures: u32,
+    /// The exit status of the last that ended.
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+/// How the api's process fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiState {
+    /// It runs.
+    Running,
+    /// It has ended and is, or was just, started again.
+    Restarting,
+    /// It has done so several times in a row.
+    Failing,
 }
 
 /// What the sync writes to `.status.json` in the store after each poll that had something to say, and a part of `GET /v1/packs`.

@@ -112,6 +112,9 @@ pub struct Usage {
     pub user_us: u64,
     /// Processor time in the kernel, in microseconds.
     pub system_us: u64,
+    /// Memory at the moment, in bytes, of one that runs; absent in records of ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
     /// The most memory at once, in bytes; absent when the host does not count it.
     pub peak_memory_bytes: Option<u64>,
     /// Bytes read from disks; absent when the host does not count them.

@@ -41,6 +41,19 @@ fn a_good_file_is_read_with_its_defaults() {
     assert_eq!(config.instance.get("tags.team"), Some("dba"));
 }
 
+#[test]
+fn a_total_is_of_the_host_or_a_size() {
+    let total = |text: &str| {
+        let text = GOOD.replace("max_running = 8", &format!("total = {{{text}}}"));
+        Config::parse(&text).unwrap().execution.total
+    };
+    let default = total("");
+    assert_eq!((default.memory.bytes(64 << 30), default.cpu.of(8000), default.pids), (16 << 30, 4000, 2048));
+    let given = total("memory = \"2GiB\", cpu = \"100%\", pids = 9");
+    assert_eq!((given.memory.bytes(1), given.cpu.of(8000), given.pids), (2 << 30, 8000, 9));
+    assert_eq!(total("memory = \"1%\"").memory.bytes(u64::MAX), u64::MAX / 100);
+}
+
 /// `(what stands in the good file, what in its place, the words of the error)`
 #[test]
 fn each_error_names_its_key() {
@@ -89,6 +102,17 @@ fn each_error_names_its_key() {
         ("cgroup = \"bolt.slice/actions\"", "default_run_as = \"no body\"", "user name \"no body\" is not valid"),
         ("cgroup = \"bolt.slice/actions\"", "default_run_as = \"4294967295\"", "user name"),
         ("max_running = 8", "max_running = 8\nmax_running = 9", "max_running"),
+        ("max_running = 8", "total = {memory = \"0%\"}", "from 1% to 100%"),
+        ("max_running = 8", "total = {memory = \"1MiB\"}", "execution.total.memory must be at least 16MiB"),
+        ("max_running = 8", "total = {cpu = \"101%\"}", "\"101%\" is not a share of the host"),
+        ("max_running = 8", "total = {cpu = \"+5%\"}", "\"+5%\" is not a share of the host"),
+        ("max_running = 8", "total = {pids = 0}", "execution.total.pids must be at least 1"),
+        ("max_running = 8", "total = {processes = 5}", "processes"),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:0\"\nmemory = \"1MiB\"",
+            "api.memory must be at least 16MiB",
+        ),
     ] {
         let text = GOOD.replace(good, wrong);
         assert_ne!(text, GOOD, "{good}");

@@ -140,6 +140,8 @@ fn each_fault_of_an_action_has_its_finding() {
         (json!({"bolt": {"limits": {"memory": "1MiB"}}}), "out_of_bounds", "bolt.limits.memory"),
         (json!({"bolt": {"limits": {"pids": 0}}}), "out_of_bounds", "bolt.limits.pids"),
         (json!({"bolt": {"limits": {"open_files": 3}}}), "out_of_bounds", "bolt.limits.open_files"),
+        (json!({"bolt": {"limits": {"io_weight": 0}}}), "out_of_bounds", "bolt.limits.io_weight"),
+        (json!({"bolt": {"limits": {"io_weight": 10_001}}}), "out_of_bounds", "bolt.limits.io_weight"),
         (json!({"bolt": {"concurrency": {"max": 0}}}), "out_of_bounds", "bolt.concurrency.max"),
         (json!({"bolt": {"rate": {"max": 0, "per": "1h"}}}), "out_of_bounds", "bolt.rate"),
         (json!({"bolt": {"output": {"max": "2GiB"}}}), "out_of_bounds", "bolt.output.max"),

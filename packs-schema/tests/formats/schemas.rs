@@ -103,6 +103,8 @@ fn schema_and_parser_are_of_one_mind() {
             true,
         ),
         (json!({"bolt": {"class": "diagnostic", "tiemout": "10m"}}), false),
+        (json!({"bolt": {"class": "diagnostic", "limits": {"io_weight": 10}}}), true),
+        (json!({"bolt": {"class": "diagnostic", "limits": {"io_weight": "low"}}}), false),
         (json!({"bolt": {"class": "diagnostic", "limits": {"disk": "1GiB"}}}), false),
         (json!({"bolt": {"class": "diagnostic", "timeout": "ten minutes"}}), false),
         (json!({"bolt": {"class": "diagnostic", "limits": {"memory": "1.5GiB"}}}), false),

@@ -19,7 +19,7 @@ struct Mount {
 pub(crate) fn detect(parent: Option<&str>) -> Tree {
     let mounts = mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut tree = Tree::default();
+    let mut tree = Tree { own: parent.is_none(), ..Tree::default() };
     for controller in v1::Controller::ALL {
         let mount =
             mounts.iter().find(|m| m.controllers.as_ref().is_some_and(|c| c.iter().any(|c| c == controller.name())));
@@ -31,6 +31,7 @@ pub(crate) fn detect(parent: Option<&str>) -> Tree {
         if let Some(dir) = place(mount, own, parent) {
             let wanted: Vec<&'static str> = super::LIMITS
                 .into_iter()
+                .chain([super::IO_WEIGHT])
                 .filter(|limit| !tree.v1.iter().any(|p| p.controller.limit() == Some(limit)))
                 .collect();
             if parent.is_some() {
@@ -39,6 +40,10 @@ pub(crate) fn detect(parent: Option<&str>) -> Tree {
             let limits = v2::delegate(&dir, &wanted, parent.is_none());
             tree.v2 = Some(v2::Parent { dir, limits });
         }
+    }
+    if tree.v2.is_some() {
+        // Processor time is counted in every v2 group, controllers or not: one hierarchy less for each execution.
+        tree.v1.retain(|parent| parent.controller != v1::Controller::Cpuacct);
     }
     tree
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::api_report::ApiReport;
 use super::binary::{Binary, Role};
 use super::requests::{Client, Gone};
 use crate::host::Host;
@@ -25,6 +26,7 @@ pub(super) struct AgentProcess {
     running: Option<Running>,
     next: Instant,
     pause: Duration,
+    report: ApiReport,
 }
 
 struct Running {
@@ -38,12 +40,13 @@ struct Running {
 
 impl AgentProcess {
     pub(super) fn new() -> AgentProcess {
-        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST }
+        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST, report: ApiReport::new() }
     }
 
     /// Starts it when it is time.
     pub(super) fn tick(&mut self, host: &Host, binary: &Binary, now: Instant) {
         if let Some(running) = &mut self.running {
+            self.report.look(host, running.since, now);
             if running.until.take_if(|until| *until <= now).is_some() {
                 log::warn(
                     "api is killed",
@@ -60,9 +63,11 @@ impl AgentProcess {
             Ok((pid, client)) => {
                 log::info("api started", &[("pid", &pid)]);
                 self.running = Some(Running { pid, since: now, client: Some(client), until: None });
+                self.report.started(host);
             }
             Err(reason) => {
                 log::warn("api cannot be started", &[("reason", &reason), ("pause_ms", &self.pause.as_millis())]);
+                self.report.failed(Some(host), None, self.pause);
                 self.back_off(now);
             }
         }
@@ -70,7 +75,10 @@ impl AgentProcess {
 
     /// When [`tick`](Self::tick) has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.running.as_ref().map_or(Some(self.next), |running| running.until)
+        match &self.running {
+            Some(running) => [running.until, self.report.due(running.since)].into_iter().flatten().min(),
+            None => Some(self.next),
+        }
     }
 
     pub(super) fn client(&self) -> Option<&Client> {
@@ -95,16 +103,18 @@ impl AgentProcess {
         }
     }
 
-    /// True if it was the api that ended.
-    pub(super) fn ended(&mut self, child: &sys::Ended) -> bool {
+    /// True if it was the api that ended; that is reported in the directory of `host`.
+    pub(super) fn ended(&mut self, host: Option<&Host>, child: &sys::Ended) -> bool {
         let Some(running) = self.running.take_if(|r| r.pid == child.pid) else { return false };
         let now = Instant::now();
         if now.duration_since(running.since) >= HEALTHY {
             self.pause = SHORTEST;
+            self.report.forget();
         }
         let (status, signal) = (child.status.unwrap_or(-1), child.signal.unwrap_or(0));
         let pause = self.pause.as_millis();
         log::warn("api ended", &[("pid", &child.pid), ("status", &status), ("signal", &signal), ("pause_ms", &pause)]);
+        self.report.failed(host, Some(child), self.pause);
         self.back_off(now);
         true
     }
@@ -143,6 +153,7 @@ fn start(host: &Host, binary: &Binary) -> Result<(Pid, Client), String> {
         nice: 0,
         umask: 0o077,
         socket: Some(theirs.as_fd()),
+        group: &host.groups.api,
     };
     let pid = binary.spawn(&role).map_err(|e| crate::describe(&e))?;
     Ok((pid, Client::new(ours)))

@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{self, Pid, geteuid};
 
 use crate::account::Account;
+use crate::cgroup::Group;
 use crate::dir::{LAX, is_kind};
 use crate::start::environment::PATH;
 use crate::sys;
@@ -61,6 +62,8 @@ pub(super) struct Role<'a> {
     pub(super) nice: i32,
     pub(super) umask: u32,
     pub(super) socket: Option<BorrowedFd<'a>>,
+    /// The cgroup that it is put into; one that is nowhere leaves it in ours.
+    pub(super) group: &'a Group,
 }
 
 impl Binary {
@@ -106,10 +109,12 @@ impl Binary {
             environment.extend(std::env::var(name).ok().map(|value| text(format!("{name}={value}"))));
         }
         let null = File::open("/dev/null").map_err(|e| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0))))?;
-        match sys::fork().map_err(failed)? {
+        let unknown = |e: io::Error| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
+        let mut doors = role.group.doors().map_err(unknown)?;
+        match doors.fork().map_err(failed)? {
             Some(pid) => Ok(pid),
             None => {
-                if prepare(role, &null, socket.as_ref()).is_ok() {
+                if doors.join().is_ok() && prepare(role, &null, socket.as_ref()).is_ok() {
                     let _ = unistd::fexecve(&binary, &arguments, &environment);
                 }
                 sys::exit_now(127)

@@ -53,8 +53,16 @@ impl SyncSchedule {
         let option = std::mem::take(&mut self.again).then_some(c"--asked");
         self.next = now + spread(self.poll, RandomState::new().hash_one(0));
         let account = host.sync.as_ref().unwrap_or(&host.me);
-        let role =
-            Role { name: "sync", option, account, change_account: host.root, nice: 10, umask: 0o022, socket: None };
+        let role = Role {
+            name: "sync",
+            option,
+            account,
+            change_account: host.root,
+            nice: 10,
+            umask: 0o022,
+            socket: None,
+            group: &host.groups.sync,
+        };
         self.began_at_ms = now_ms();
         match binary.spawn(&role) {
             Ok(pid) => self.running = Some((pid, now)),
@@ -102,7 +110,7 @@ impl SyncSchedule {
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 

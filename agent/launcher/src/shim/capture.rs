@@ -1,6 +1,6 @@
 //! Output as it comes, into framed segments (see `packs_schema::run::output`). The first half of a stream's budget is
-//! kept in `output.log`, the last half in `tail.*`; what lies between is dropped and counted. So is what the disk does not take:
-//! the action never waits for the disk and never fails by it.
+//! kept in `output.log`, the last half in `tail.*`; what lies between is dropped and counted. So is what the disk does not take,
+//! or should not ([`Disk`]): the action never waits for the disk and never fails by it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,6 +13,7 @@ use packs_schema::run::output::{Frame, HEADER, MAGIC, MAX_CHUNK, Stream, tail_na
 use packs_schema::run::{StreamTotals, file};
 
 use super::clock::Clock;
+use super::disk::Disk;
 use crate::dir::Dir;
 
 /// The smallest tail segment, in bytes of data.
@@ -32,6 +33,7 @@ pub(super) enum Read {
 pub(super) struct Capture<'a> {
     directory: &'a Dir,
     clock: &'a Clock,
+    disk: Disk,
     head: Segment,
     streams: [Tail; 2],
     /// Bytes of each stream for `output.log`, and again for its tail.
@@ -70,6 +72,7 @@ impl<'a> Capture<'a> {
         let mut capture = Capture {
             directory,
             clock,
+            disk: Disk::default(),
             head: Segment::new(file::OUTPUT.to_owned()),
             streams: Stream::ALL.map(tail),
             half,
@@ -101,7 +104,13 @@ impl<'a> Capture<'a> {
     /// Records `length` bytes of the buffer's data part.
     fn record(&mut self, stream: Stream, length: usize) {
         let at_us = self.clock.now_us();
+        let fits = self.disk.takes(self.directory, length as u64);
         let tail = &mut self.streams[stream as usize];
+        if !fits {
+            tail.totals.written_bytes += length as u64;
+            tail.totals.dropped_bytes += length as u64;
+            return;
+        }
         let mut done = 0;
         while done < length {
             let offset = tail.totals.written_bytes;

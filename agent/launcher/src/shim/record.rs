@@ -8,10 +8,9 @@ use packs_schema::run::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, f
 
 use super::clock::{Clock, millis};
 use super::{Job, result, usage};
-use crate::dir::{self, Dir};
 use crate::sys::Ended;
 
-/// How often the exit record is tried, a second apart: a full disk may be made room on.
+/// How often the exit record is tried, a second apart.
 const ATTEMPTS: u32 = 3600;
 
 /// How an action ended, before it is written down.
@@ -82,11 +81,11 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
     }
 }
 
-/// Writes `exit`, and tries again for an hour if the disk does not take it; the lock says meanwhile that it runs.
-pub(super) fn write_exit(directory: &Dir, exit: &Exit) {
-    let json = serde_json::to_vec(exit).expect("a record serialises");
+/// Writes `exit` into the room that was taken for it. Should the disk not even take that (it was made read-only, it has
+/// failed), it is tried again for an hour; the lock says meanwhile that the execution runs.
+pub(super) fn write_exit(job: &Job<'_>, exit: &Exit) {
     for _ in 0..ATTEMPTS {
-        if dir::replace_file(directory, file::EXIT, 0o644, &json).is_ok() {
+        if job.room.write(&job.directory, exit).is_ok() {
             return;
         }
         std::thread::sleep(Duration::from_secs(1));

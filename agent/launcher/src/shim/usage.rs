@@ -18,8 +18,12 @@ pub(super) fn usage(figures: &Figures) -> Usage {
         usage.read_bytes = bytes(children.block_reads());
         usage.written_bytes = bytes(children.block_writes());
     }
+    // Of processes that another than the shim took in as well, if there were such.
     if let Some((user, system)) = figures.cpu_us {
         (usage.user_us, usage.system_us) = (user, system);
+    }
+    if let Some((read, written)) = figures.io_bytes {
+        (usage.read_bytes, usage.written_bytes) = (Some(read), Some(written));
     }
     usage
 }

@@ -1,12 +1,13 @@
 //! The shim's loop: output in, parameters out, children taken in, deadline and `kill` heeded.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use packs_schema::action::Limits;
 use packs_schema::quantity::{show_bytes, show_duration};
 use packs_schema::run::output::Stream;
 use packs_schema::run::{State, file};
@@ -17,6 +18,7 @@ use super::child::Child;
 use super::clock::Clock;
 use super::record::Outcome;
 use super::stop::Family;
+use crate::cgroup::Figures;
 
 /// How long processes that the action left behind may go on: long enough for a pipeline to write its last lines.
 const DRAIN: Duration = Duration::from_millis(100);
@@ -55,12 +57,12 @@ impl<'a> Watch<'a> {
         mask.add(Signal::SIGCHLD);
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let capture = Capture::new(&job.directory, clock, job.action.output_max.0);
-        Ok(Watch { job, clock, capture, signals, changes: watch_directory(job) })
+        Ok(Watch { job, clock, capture, signals, changes: watch_directories(job) })
     }
 
     /// True if someone has asked for the end.
     pub(super) fn kill_asked(&self) -> bool {
-        self.job.directory.has(file::KILL).unwrap_or(false)
+        [&self.job.directory, &self.job.runtime].iter().any(|dir| dir.has(file::KILL).unwrap_or(false))
     }
 
     /// Watches the action until nothing of it is left.
@@ -74,7 +76,7 @@ impl<'a> Watch<'a> {
         pipes.stdin = None;
         self.drain(&mut pipes);
         let figures = self.job.group.figures();
-        let (state, reason) = self.judge(&family, why, failure, figures.oom_kills);
+        let (state, reason) = self.judge(&family, why, failure, &figures);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
         // Closing it takes the kernel milliseconds (it waits for all who might still send an event): the end of this
         // process does so, once the exit record is written.
@@ -200,7 +202,7 @@ impl<'a> Watch<'a> {
         family: &Family<'_>,
         why: Option<Why>,
         failure: Option<String>,
-        oom: u64,
+        figures: &Figures,
     ) -> (State, Option<String>) {
         let status = family.ended.and_then(|e| e.status);
         match (failure, why) {
@@ -210,23 +212,37 @@ impl<'a> Watch<'a> {
                 (State::TimedOut, Some(format!("stopped after {}", show_duration(self.job.timeout))))
             }
             (None, None) if status == Some(0) => (State::Succeeded, None),
-            (None, None) if oom > 0 => {
-                let limit = show_bytes(self.job.action.limits.memory.0);
-                (State::OutOfMemory, Some(format!("reached its memory limit of {limit}")))
+            (None, None) if figures.oom_kills > 0 => {
+                (State::OutOfMemory, Some(out_of_memory(figures, &self.job.action.limits)))
             }
             (None, None) => (State::Failed, None),
         }
     }
 }
 
-/// Tells of new files in the execution's directory. `None` when the kernel has no instance left for this account.
-fn watch_directory(job: &Job<'_>) -> Option<Inotify> {
+/// Whose memory was used up: its own, or that of all executions, or another's.
+fn out_of_memory(figures: &Figures, limits: &Limits) -> String {
+    let own = show_bytes(limits.memory.0);
+    match (figures.within_own_limit, figures.total_reached) {
+        (false, _) => format!("reached its memory limit of {own}"),
+        (true, true) => format!(
+            "stopped within its own memory limit of {own}: all executions together reached theirs (execution.total.memory)"
+        ),
+        (true, false) => format!(
+            "stopped within its own memory limit of {own}: the host, or a group that executions are in, was out of memory"
+        ),
+    }
+}
+
+/// Tells of new files in the execution's two directories. `None` when the kernel has no instance left for this account.
+fn watch_directories(job: &Job<'_>) -> Option<Inotify> {
     use std::os::fd::AsRawFd;
-    let fd: BorrowedFd<'_> = job.directory.as_fd();
     let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
-    // By descriptor: the path could lead elsewhere by now.
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-    changes.add_watch(path.as_str(), flags).ok()?;
+    for directory in [&job.directory, &job.runtime] {
+        // By descriptor: the path could lead elsewhere by now.
+        let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+        changes.add_watch(path.as_str(), flags).ok()?;
+    }
     Some(changes)
 }

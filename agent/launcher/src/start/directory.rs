@@ -1,4 +1,5 @@
-//! The execution's directory, which the api has made, and the lock in it, which makes "at most once" true.
+//! The execution's directory, which the api has made, the lock in it, which makes "at most once" true, and the room for
+//! its end, without which nothing is started.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
@@ -12,17 +13,20 @@ use packs_schema::run::file;
 use super::{Refused, refuse};
 use crate::dir::{Dir, LAX};
 use crate::host::Host;
+use crate::shim::Room;
 
 /// An execution that nobody else can start any more.
 pub(super) struct Claim {
     pub(super) directory: Dir,
     /// Locked exclusively, for as long as any process has it open.
     pub(super) lock: File,
+    pub(super) room: Room,
 }
 
 impl Claim {
     /// Nothing was started after all.
     pub(super) fn release(&self) {
+        Room::give_back(&self.directory);
         let _ = self.directory.remove_file(file::LOCK);
     }
 }
@@ -60,7 +64,15 @@ pub(super) fn claim(host: &Host, execution: &ExecutionId) -> Result<Claim, Refus
         }
         Err(e) => return refuse(Refusal::Resources, format!("the lock of execution {execution} cannot be made: {e}")),
     };
-    let claim = Claim { directory, lock };
+    let room = match Room::take(&directory) {
+        Ok(room) => room,
+        Err(e) => {
+            let _ = directory.remove_file(file::LOCK);
+            let message = format!("there is no room to write down how execution {execution} ends: {e}");
+            return refuse(Refusal::Resources, message);
+        }
+    };
+    let claim = Claim { directory, lock, room };
     // Someone may be testing the new lock at this moment.
     for _ in 0..20 {
         match claim.lock.try_lock() {

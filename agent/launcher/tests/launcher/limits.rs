@@ -1,10 +1,30 @@
-//! Memory, processes, and what is said where they cannot be capped.
+//! Memory, processor, processes, open files and weights, of one execution and of all together; and what is said where they
+//! cannot be capped.
 
-use packs_schema::launch::Refusal;
+use std::fs;
+use std::path::PathBuf;
+
+use packs_schema::launch::{Ask, Outcome, Refusal};
 use packs_schema::run::State;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::driver::{Host, skipped};
+use crate::driver::{Host, lives, skipped, wait_for};
+
+/// The limits of an action, with one changed.
+fn limits(key: &str, value: Value) -> Value {
+    let mut limits = json!({"memory": "64MiB", "cpu": "100%", "pids": 64, "open_files": 256});
+    limits[key] = value;
+    json!({"limits": limits, "timeout": "20s"})
+}
+
+/// Takes as much memory as it is told to, in a process that the shell waits for.
+const HUNGRY: &str = "#!/bin/sh\nhead -c 200000000 /dev/zero | tail -c 150000000 >/dev/null\nexit 3\n";
+
+/// The directories of the groups that executions of this launcher are in, by controller; `v2` for the other.
+fn groups(host: &Host) -> Vec<(String, PathBuf)> {
+    let places = host.enforcement().groups.into_iter();
+    places.map(|place| (place.controller.unwrap_or_else(|| "v2".to_owned()), place.path)).collect()
+}
 
 #[test]
 fn memory_is_capped() {
@@ -12,13 +32,33 @@ fn memory_is_capped() {
     if !host.enforcement().memory {
         return skipped("memory_is_capped", "no memory controller that we may use");
     }
-    let limits = json!({"limits": {"memory": "16MiB", "cpu": "100%", "pids": 64, "open_files": 256}});
-    let hungry = host.run("#!/bin/sh\nhead -c 200000000 /dev/zero | tail -c 150000000 >/dev/null\nexit 3\n", limits);
+    // The shell, which is not the process that the kernel takes, goes on and ends by itself.
+    let hungry = host.run(HUNGRY, limits("memory", json!("16MiB")));
     assert_eq!(hungry.exit.state, State::OutOfMemory, "{:?}", hungry.exit);
-    assert!(hungry.exit.reason.unwrap().contains("16MiB"));
-    assert!(hungry.exit.usage.peak_memory_bytes.unwrap() <= 16 << 20);
+    assert_eq!(hungry.exit.reason.as_deref(), Some("reached its memory limit of 16MiB"));
+    let peak = hungry.exit.usage.peak_memory_bytes.unwrap();
+    assert!((8 << 20..=16 << 20).contains(&peak), "{peak}");
+    let main = host.run("#!/bin/sh\nexec perl -e 'my $x = \"x\" x 150000000;'\n", limits("memory", json!("16MiB")));
+    assert_eq!((main.exit.state, main.exit.signal), (State::OutOfMemory, Some(9)), "{:?}", main.exit);
     let modest = host.run("#!/bin/sh\nexit 3\n", json!({}));
     assert_eq!(modest.exit.state, State::Failed);
+}
+
+#[test]
+fn the_memory_of_all_together_is_capped() {
+    let mut host = Host::with("require_limits = false\ntotal = {memory = \"32MiB\"}", "");
+    if host.enforcement().total.memory_bytes != Some(32 << 20) {
+        return skipped("the_memory_of_all_together_is_capped", "no memory controller that we may use");
+    }
+    let hungry = host.run(HUNGRY, limits("memory", json!("256MiB")));
+    assert_eq!(hungry.exit.state, State::OutOfMemory, "{:?}", hungry.exit);
+    let reason = hungry.exit.reason.unwrap();
+    assert!(
+        reason.contains("within its own memory limit of 256MiB") && reason.contains("execution.total.memory"),
+        "{reason}"
+    );
+    let own = host.run(HUNGRY, limits("memory", json!("16MiB"))).exit.reason.unwrap();
+    assert!(own.contains("reached its memory limit of 16MiB"), "{own}");
 }
 
 #[test]
@@ -27,22 +67,188 @@ fn processes_are_capped() {
     if !host.enforcement().pids {
         return skipped("processes_are_capped", "no pids controller that we may use");
     }
-    let limits = json!({"limits": {"memory": "64MiB", "cpu": "100%", "pids": 8, "open_files": 256}, "timeout": "10s"});
     let bomb = "#!/bin/sh\nfor i in $(seq 40); do sleep 600 & done 2>/dev/null\necho unreached\n";
-    let ended = host.run(bomb, limits);
+    let ended = host.run(bomb, limits("pids", json!(8)));
     assert!(!ended.stdout().contains("unreached"), "{}", ended.stdout());
     assert_ne!(ended.exit.state, State::Succeeded);
 }
 
 #[test]
+fn a_fork_bomb_stays_within_its_limit_and_ends() {
+    let mut host = Host::new();
+    if !host.enforcement().pids {
+        return skipped("a_fork_bomb_stays_within_its_limit_and_ends", "no pids controller that we may use");
+    }
+    let pids = groups(&host).into_iter().find(|(name, dir)| name == "pids" || dir.join("pids.max").exists()).unwrap().1;
+    host.action(
+        "it",
+        "#!/bin/sh\nf() { f | f & }\necho begun\nwhile :; do f; sleep 0.01; done 2>/dev/null\n",
+        json!({"limits": limits("pids", json!(30))["limits"], "grace": "100ms"}),
+    );
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let group = pids.join(format!("bolt-{}", request.execution));
+    let number = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default().trim().parse::<u64>().ok();
+    let hits = || {
+        let events = fs::read_to_string(group.join("pids.events")).unwrap_or_default();
+        events.lines().find_map(|line| line.strip_prefix("max ")?.parse::<u64>().ok())
+    };
+    wait_for("the limit", || hits().filter(|hits| *hits > 0));
+    assert_eq!(number("pids.max"), Some(30));
+    assert!(number("pids.current").unwrap() <= 30);
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    let ended = running.finished();
+    assert_eq!((ended.exit.state, ended.exit.leftovers.unwrap().after_subreaper), (State::Killed, 0));
+    assert!(!group.exists());
+}
+
+#[test]
+fn the_processes_of_all_together_are_capped() {
+    let mut host = Host::with("require_limits = false\ntotal = {pids = 12}", "");
+    if host.enforcement().total.pids != Some(12) {
+        return skipped("the_processes_of_all_together_are_capped", "no pids controller that we may use");
+    }
+    let bomb = "#!/bin/sh\nfor i in $(seq 40); do sleep 600 & done 2>/dev/null\necho unreached\n";
+    let ended = host.run(bomb, limits("pids", json!(1000)));
+    assert!(!ended.stdout().contains("unreached"), "{}", ended.stdout());
+}
+
+#[test]
+fn processor_time_is_capped() {
+    // So much of one processor is all that each of the three gets: by itself, by what all have, and by the smaller of both.
+    for (total, own) in [("100%", "20%"), ("10%", "400%"), ("100%", "2%")] {
+        let mut host = Host::with(&format!("require_limits = false\ntotal = {{cpu = \"{total}\"}}"), "");
+        if !host.enforcement().cpu {
+            return skipped("processor_time_is_capped", "no cpu controller that we may use");
+        }
+        let script = "#!/bin/sh\n(while :; do :; done) & (while :; do :; done) & wait\n";
+        let mut changes = limits("cpu", json!(own));
+        (changes["timeout"], changes["grace"]) = (json!("2s"), json!("0s"));
+        let ended = host.run(script, changes);
+        assert_eq!(ended.exit.state, State::TimedOut);
+        let used_ms = (ended.exit.usage.user_us + ended.exit.usage.system_us) / 1000;
+        let share: u64 = own.trim_end_matches('%').parse().unwrap();
+        let of_all = host.enforcement().total.cpu.unwrap().0 / 10;
+        // Half as much again, for a period that was begun and for what counts in ticks.
+        let most = ended.exit.duration_ms * share.min(u64::from(of_all)) / 100;
+        assert!(used_ms <= most * 3 / 2 + 100, "{used_ms} ms of {most} ms with {own} of {total}");
+        assert!(used_ms > 0);
+    }
+}
+
+#[test]
+fn open_files_are_capped() {
+    let mut host = Host::new();
+    let script = "#!/bin/sh\nulimit -n; ulimit -Hn\nexec perl -e 'my @f; while (open(my $f, \"<\", \"/dev/null\")) { push @f, $f } print scalar(@f), \"\\n\"'\n";
+    let said = host.run(script, limits("open_files", json!(40))).stdout();
+    let numbers: Vec<u32> = said.lines().filter_map(|line| line.parse().ok()).collect();
+    // Three are the standard streams.
+    assert_eq!(numbers, [40, 40, 37], "{said}");
+}
+
+#[test]
+fn a_weight_is_set_where_the_host_has_weights() {
+    // Limits required: a weight is none of them.
+    let mut host = Host::with("require_limits = false", "");
+    let has = host.enforcement().io_weight;
+    let places: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
+    let weight = |id: &str| {
+        let files = ["io.weight", "blkio.weight", "blkio.bfq.weight"];
+        let read =
+            |dir: &PathBuf| files.iter().find_map(|f| fs::read_to_string(dir.join(format!("bolt-{id}")).join(f)).ok());
+        places.iter().find_map(read).map(|text| text.trim().to_owned())
+    };
+    for (asked, v2, v1) in [(json!(1000), "default 1000", "181"), (Value::Null, "default 100", "100")] {
+        host.action("it", "#!/bin/sh\necho here; exec sleep 600\n", limits("io_weight", asked));
+        let request = host.request("it", json!({}));
+        let running = host.started(&request);
+        running.says("here");
+        if has {
+            let found = weight(request.execution.as_str()).unwrap();
+            assert!(found == v2 || found == v1, "{found}");
+        }
+        assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+        running.finished();
+    }
+    if !has {
+        skipped("a_weight_is_set_where_the_host_has_weights (what is set)", "no io controller with weights");
+    }
+}
+
+#[test]
+fn a_weight_that_cannot_be_set_is_told_and_refuses_nothing() {
+    let mut host = Host::with("require_limits = false\ncgroup = \"cgroup.procs/below-a-file\"", "");
+    assert!(!host.enforcement().io_weight);
+    let unenforced = |ended: crate::driver::Finished| ended.exit.unenforced;
+    let told = unenforced(host.run("#!/bin/sh\n", limits("io_weight", json!(10))));
+    assert!(told.contains(&"io_weight: no io controller".to_owned()), "{told:?}");
+    let silent = unenforced(host.run("#!/bin/sh\n", json!({})));
+    assert!(!silent.iter().any(|what| what.contains("io_weight")), "{silent:?}");
+}
+
+#[test]
+fn transfers_and_processor_time_are_counted() {
+    let mut host = Host::new();
+    // A child that nobody waits for: it ends as the shim's, or as whoever's.
+    let script =
+        "#!/bin/sh\nsetsid sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo spun' &\nwait; echo ended\n";
+    let usage = host.run(script, json!({})).exit.usage;
+    assert!(usage.user_us + usage.system_us > 10_000, "{usage:?}");
+    assert!(usage.read_bytes.is_some() && usage.written_bytes.is_some(), "{usage:?}");
+}
+
+#[test]
 fn groups_are_removed_at_the_end() {
     let mut host = Host::new();
+    let above: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
     host.action("it", "#!/bin/sh\n", json!({}));
     let request = host.request("it", json!({}));
     let id = host.started(&request).finished().exit.id;
     let found = std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("bolt-{id}")]).output();
     assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
     assert!(!host.path(&format!("run/{id}")).exists());
+    assert!(above.iter().all(|dir| dir.is_dir()));
+    assert!(host.hang_up().success());
+    assert!(!above.iter().any(|dir| dir.exists()), "the group of all goes with its launcher");
+}
+
+#[test]
+fn the_group_of_all_goes_with_the_last_execution_of_a_launcher_that_was_killed() {
+    let mut host = Host::new();
+    let above: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
+    host.action("it", "#!/bin/sh\necho $$; exec sleep 600\n", json!({}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let pid = running.says("\n");
+    host.kill_launcher();
+    assert!(lives(&pid) && above.iter().all(|dir| dir.is_dir()));
+    fs::write(running.dir.join("kill"), "").unwrap();
+    assert_eq!(running.finished().exit.state, State::Killed);
+    assert!(!above.iter().any(|dir| dir.exists()));
+}
+
+#[test]
+fn what_an_older_launcher_made_beside_the_group_of_all_is_found() {
+    let mut host = Host::new();
+    let places = groups(&host);
+    if places.is_empty() {
+        return skipped("what_an_older_launcher_made_beside_the_group_of_all_is_found", "no cgroups");
+    }
+    host.action("it", "#!/bin/sh\n", json!({}));
+    let request = host.request("it", json!({}));
+    // An execution whose shim has died, in groups where they were in that version.
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    fs::write(host.execution(&request.execution).dir.join("lock"), "").unwrap();
+    let old = |dir: &PathBuf| dir.parent().unwrap().join(format!("bolt-{}", request.execution));
+    let old: Vec<PathBuf> = places.iter().map(|(_, dir)| old(dir)).collect();
+    for dir in &old {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+    }
+    let waiting = std::thread::spawn(move || child.wait().unwrap());
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.join().unwrap()), Some(9));
+    wait_for("the groups' end", || (!old.iter().any(|dir| dir.exists())).then_some(()));
 }
 
 #[test]
@@ -51,6 +257,7 @@ fn what_cannot_be_capped_is_refused_when_limits_are_required() {
     let nowhere = "cgroup = \"cgroup.procs/below-a-file\"";
     let mut host = Host::with(&format!("require_limits = true\n{nowhere}"), "");
     assert_eq!(host.enforcement().cgroups, "none");
+    assert_eq!(host.enforcement().total, packs_schema::rest::TotalLimits::default());
     host.action("it", "#!/bin/sh\n", json!({}));
     let request = host.request("it", json!({}));
     let (code, message) = host.refused(&request);
@@ -58,7 +265,8 @@ fn what_cannot_be_capped_is_refused_when_limits_are_required() {
     for part in ["memory limit:", "cpu limit:", "pids limit:", "execution.require_limits = false"] {
         assert!(message.contains(part), "{message}");
     }
-    assert!(!host.execution(&request.execution).dir.join("lock").exists());
+    let directory = host.execution(&request.execution).dir;
+    assert!(!directory.join("lock").exists() && !directory.join("exit.new").exists());
 
     let mut host = Host::with(&format!("require_limits = false\n{nowhere}"), "");
     let ended = host.run("#!/bin/sh\n(sleep 600 &)\n", json!({}));

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
+use packs_schema::rest::ApiState;
 use serde_json::json;
 
 use crate::driver::{Host, base, is_root, launcher, lives, put, skipped, wait_for, write_config, writing};
@@ -156,10 +157,10 @@ impl Drop for Service {
 }
 
 /// The interpreter of a script is handed `/dev/fd/N`, which is gone by then: the stand-in must be a program.
-fn stand_in(bin: &Path) -> bool {
+fn stand_in(bin: &Path, text: &str) -> bool {
     let source = bin.join("agent.c");
     let script = bin.join("agent.sh");
-    put(&script, AGENT.as_bytes(), 0o755);
+    put(&script, text.as_bytes(), 0o755);
     let code = format!(
         "#include <unistd.h>\nint main(int c, char **v) {{ v[0] = \"{0}\"; execv(\"{0}\", v); return 9; }}\n",
         script.display()
@@ -172,7 +173,7 @@ fn stand_in(bin: &Path) -> bool {
 fn the_api_is_kept_running_and_the_sync_is_run() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
-    if !stand_in(&dir.path().join("bin")) {
+    if !stand_in(&dir.path().join("bin"), AGENT) {
         return skipped("the_api_is_kept_running_and_the_sync_is_run", "no C compiler for a stand-in of bolt-agent");
     }
     let launcher = Service::command(dir.path(), &config).spawn().unwrap();
@@ -237,7 +238,7 @@ fn accounts_and_binaries_that_are_refused() {
 fn a_stopped_launcher_leaves_no_api() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
-    if !stand_in(&dir.path().join("bin")) {
+    if !stand_in(&dir.path().join("bin"), AGENT) {
         return skipped("a_stopped_launcher_leaves_no_api", "no C compiler for a stand-in of bolt-agent");
     }
     let mut child = Service::command(dir.path(), &config).stderr(Stdio::piped()).spawn().unwrap();
@@ -250,4 +251,112 @@ fn a_stopped_launcher_leaves_no_api() {
     stderr.read_to_string(&mut log).unwrap();
     let pid = log.split("api started\" pid=").nth(1).unwrap().split_whitespace().next().unwrap();
     assert!(!lives(pid), "{log}");
+}
+
+/// Dies at once, until it is let live.
+const FRAIL: &str = "#!/bin/sh
+at=$(dirname \"$3\")/said
+[ \"$1\" = sync ] && exit 0
+echo dies >> $at/$1
+[ -e $at/live ] || exit 41
+while :; do sleep 0.05; done
+";
+
+#[test]
+fn an_api_that_cannot_be_kept_running_is_reported() {
+    let guard = writing();
+    let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
+    if !stand_in(&dir.path().join("bin"), FRAIL) {
+        return skipped("an_api_that_cannot_be_kept_running_is_reported", "no C compiler for a stand-in of bolt-agent");
+    }
+    // What systemd would be, at an abstract address.
+    let name = format!("bolt-launch-test-{}", std::process::id());
+    let address =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let systemd = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
+    systemd.set_read_timeout(Some(crate::driver::DEADLINE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 500];
+        let length = systemd.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut command = Service::command(dir.path(), &config);
+    let mut child = command.env("NOTIFY_SOCKET", format!("@{name}")).stderr(Stdio::piped()).spawn().unwrap();
+    drop(guard);
+    let mut stderr = child.stderr.take().unwrap();
+    let mut service = Service { dir, launcher: child };
+
+    assert_eq!(told(), "READY=1\nSTATUS=the api is running\n", "ready, whatever comes");
+    let status = std::iter::repeat_with(told).find(|text| text.contains("cannot be kept running")).unwrap();
+    assert!(status.starts_with("STATUS=") && status.contains("3 failures in a row, the last: status 41"), "{status}");
+    let report = || {
+        let json = fs::read(service.dir.path().join("run/api.json")).unwrap();
+        serde_json::from_slice::<packs_schema::rest::ApiProcess>(&json).unwrap()
+    };
+    let now = report();
+    assert_eq!((now.state, now.status, now.signal), (ApiState::Failing, Some(41), None));
+    assert!(now.failures >= 3 && now.since_ms > 1_600_000_000_000);
+    let sockets = sockets_of(service.launcher.id());
+    assert!(sockets.iter().all(|inode| !network().contains(inode)), "the launcher answers nobody in its place");
+
+    fs::write(service.dir.path().join("said/live"), "").unwrap();
+    let status = std::iter::repeat_with(told).find(|text| !text.contains("cannot be kept running")).unwrap();
+    assert_eq!(status, "STATUS=the api is running\n");
+    assert_eq!(report().state, ApiState::Running);
+    assert!(service.stop().success());
+    assert_eq!(told(), "STOPPING=1\n");
+    assert!(!service.dir.path().join("run/api.json").exists());
+    let mut log = String::new();
+    stderr.read_to_string(&mut log).unwrap();
+    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("level=error")).collect();
+    assert!(errors[0].contains("failures=3 status=41") && errors[0].contains("journalctl -u bolt-launch"), "{log}");
+}
+
+/// The inodes of a process's sockets.
+fn sockets_of(pid: u32) -> Vec<String> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let links = fds.filter_map(|fd| fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned));
+    links.filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect()
+}
+
+/// The inodes of all network sockets of the host.
+fn network() -> Vec<String> {
+    let tables = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"];
+    let text: String =
+        tables.iter().map(|table| fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default()).collect();
+    text.lines().filter_map(|line| line.split_whitespace().nth(9).map(str::to_owned)).collect()
+}
+
+#[test]
+fn api_and_sync_have_groups_of_their_own() {
+    let guard = writing();
+    let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
+    if !stand_in(&dir.path().join("bin"), AGENT) {
+        return skipped("api_and_sync_have_groups_of_their_own", "no C compiler for a stand-in of bolt-agent");
+    }
+    let text = fs::read_to_string(&config).unwrap().replace("[api]\n", "[api]\nmemory = \"48MiB\"\n");
+    put(&config, text.as_bytes(), 0o644);
+    let launcher = Service::command(dir.path(), &config).spawn().unwrap();
+    drop(guard);
+    let mut service = Service { dir, launcher };
+    wait_for("the api", || service.said("api").first().cloned());
+    let json = fs::read(service.dir.path().join("run/enforcement.json")).unwrap();
+    let found: packs_schema::rest::Enforcement = serde_json::from_slice(&json).unwrap();
+    if !found.memory {
+        return skipped("api_and_sync_have_groups_of_their_own", "no memory controller that we may use");
+    }
+    let place = found
+        .groups
+        .iter()
+        .find(|g| g.version == 2 && found.cgroups == "v2" || g.controller.as_deref() == Some("memory"));
+    let actions = &place.unwrap().path;
+    let name = actions.file_name().unwrap().to_str().unwrap();
+    let group = |of: &str| actions.with_file_name(name.replace("bolt-actions", of));
+    let read = |of: &str, file: &str| fs::read_to_string(group(of).join(file)).unwrap_or_default();
+    assert!(!read("bolt-api", "cgroup.procs").is_empty());
+    let limit = read("bolt-api", "memory.limit_in_bytes") + &read("bolt-api", "memory.max");
+    assert_eq!(limit.trim(), (48 << 20).to_string());
+    assert!(group("bolt-sync").is_dir());
+    assert!(service.stop().success());
+    assert!(["bolt-api", "bolt-sync", "bolt-actions"].iter().all(|of| !group(of).exists()));
 }

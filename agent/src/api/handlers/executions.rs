@@ -5,12 +5,15 @@ use std::time::Duration;
 use hyper::Response;
 use packs_schema::grants::Verb;
 use packs_schema::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
+use packs_schema::run::State;
 
 use super::create::{check_note, parse_body};
 use super::{Call, class_of, execution_id, json, visible};
 use crate::api::body::{self, Body};
 use crate::api::problem::ApiError;
+use crate::exec::usage;
 use crate::history::Wanted;
+use crate::registry::read_json;
 
 pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let query = &call.query;
@@ -42,6 +45,9 @@ pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError>
         && let Some(now) = call.app.exec.wait(&record.id, wait).await?
     {
         record = now;
+    }
+    if record.state == State::Running {
+        record.usage = read_json(&call.app.enforcement)?.and_then(|enforcement| usage::of(&enforcement, &record.id));
     }
     Ok(json(200, &record))
 }

@@ -11,7 +11,7 @@ use super::{Call, content, json};
 use crate::api::App;
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
-use crate::exec::LauncherError;
+use crate::exec::{LauncherError, usage};
 use crate::metrics::Now;
 use crate::registry::{ActiveAction, RegistryError, read_json};
 
@@ -43,7 +43,10 @@ pub(in crate::api) fn info(call: &Call) -> Result<Response<Body>, ApiError> {
 pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
     let app = &call.app;
     let (running, queued) = app.exec.counts();
+    let enforcement: Enforcement = read_json(&app.enforcement)?.unwrap_or_default();
+    let using = app.exec.running().into_iter().filter_map(|(id, action)| Some((action, usage::of(&enforcement, &id)?)));
     let text = app.metrics.text(&Now {
+        using: using.collect(),
         running,
         queued,
         connections: app.connections.load(Ordering::Relaxed),
