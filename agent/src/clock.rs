@@ -1,8 +1,18 @@
-//! The wall clock, in the unit that records and messages use.
+//! The clocks, in the unit that records and messages use: that of the wall, which anybody may set, and that of the boot,
+//! which nobody does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since 1970; 0 on a host whose clock stands before that.
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Milliseconds since the host started, time asleep included (clock_gettime(2), `CLOCK_BOOTTIME`). Only comparable within
+/// one boot.
+pub fn boottime_ms() -> u64 {
+    let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

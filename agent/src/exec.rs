@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inotify::{Inotify, WatchDescriptor};
-use packs_schema::launch::{Ask, Outcome, Refusal, Start};
+use packs_schema::launch::{Ask, Start};
 use packs_schema::name::{ExecutionId, InstanceId};
 use packs_schema::rest::Execution;
 use packs_schema::run::{Spec, State};
@@ -50,6 +50,7 @@ use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
+use state::{Answered, EXPIRED, Standing, answered, expires};
 use watch::{Care, Watcher};
 
 /// What does not change while the agent runs.
@@ -81,6 +82,9 @@ pub enum RecoverError {
     /// A directory cannot be watched.
     #[error("cannot watch execution directories (see fs.inotify.max_user_watches and max_user_instances)")]
     Watch(#[source] io::Error),
+    /// Nobody is there to clean up after an execution whose shim is gone.
+    #[error("the launcher has gone: its successor starts another api, which goes on here")]
+    LauncherGone,
 }
 
 /// How far an execution has come, for those who wait for it.
@@ -103,6 +107,16 @@ struct Live {
     expiry: Option<AbortHandle>,
     /// Its end is on the way to the history.
     ending: bool,
+}
+
+impl Live {
+    fn standing(&self) -> Standing {
+        match (self.ending, &self.start) {
+            (true, _) => Standing::Ending,
+            (false, Some(_)) => Standing::Waits,
+            (false, None) => Standing::Handed,
+        }
+    }
 }
 
 struct Core {
@@ -226,22 +240,17 @@ impl Exec {
             if let Some(expiry) = live.expiry.take() {
                 expiry.abort();
             }
-            if live.ending { None } else { live.start.take() }
+            if live.standing() == Standing::Waits { live.start.take() } else { None }
         };
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            match exec.launcher.ask(Ask::Start(start)).await {
-                Ok(Outcome::Done) => {}
-                Ok(Outcome::Refused { code: Refusal::AlreadyStarted, .. }) => exec.reconcile(&id),
-                Ok(Outcome::Refused { code, message }) => {
-                    tracing::warn!(execution = %id, ?code, message, "the launcher refused to start it");
-                    exec.abort(&id, State::Error, message);
-                }
-                // Without a launcher this process ends; its successor looks after the execution.
-                Err(LauncherError::Gone) => {}
-                Err(error @ (LauncherError::TooLarge(_) | LauncherError::Socket(_))) => {
-                    exec.abort(&id, State::Error, error.to_string());
+            match answered(exec.launcher.ask(Ask::Start(start)).await) {
+                Answered::HasShim | Answered::Nobody => {}
+                Answered::LookAgain => exec.reconcile(&id),
+                Answered::Refused(reason) => {
+                    tracing::warn!(execution = %id, reason, "it was not started");
+                    exec.abort(&id, State::Error, reason);
                 }
             }
         });
@@ -285,14 +294,20 @@ impl Exec {
         let timer = tokio::spawn(async move {
             tokio::time::sleep(most).await;
             let Some(exec) = exec.upgrade() else { return };
-            let waits = exec.lock().live.get_mut(&expiring).is_some_and(|live| live.start.take().is_some());
-            if waits {
-                exec.abort(&expiring, State::Expired, "it waited past its start deadline".to_owned());
+            if exec.take_back(&expiring, expires) {
+                exec.abort(&expiring, State::Expired, EXPIRED.to_owned());
             }
         });
         if let Some(live) = self.lock().live.get_mut(id) {
             live.expiry = Some(timer.abort_handle());
         }
+    }
+
+    /// Takes an execution that waits away from its start, if `so` decides it. From then on nobody else ends or starts it.
+    fn take_back(&self, id: &ExecutionId, so: impl FnOnce(Option<Standing>) -> bool) -> bool {
+        let mut core = self.lock();
+        let live = core.live.get_mut(id);
+        so(live.as_ref().map(|live| live.standing())) && live.is_some_and(|live| live.start.take().is_some())
     }
 
     /// What a spec says of an execution, before anything happened to it.

@@ -105,6 +105,7 @@ impl ApiError {
             ApiError::Kill(KillError::NotPermitted) => (Code::Forbidden, true),
             ApiError::Kill(KillError::Refused(..)) => (Code::Internal, true),
             ApiError::Kill(KillError::Launcher(_)) => (Code::Unavailable, true),
+            ApiError::Kill(KillError::Unwritten(..)) => (Code::Unavailable, true),
             ApiError::Kill(KillError::History(_)) => (Code::Internal, false),
             ApiError::Launcher(_) => (Code::Unavailable, true),
             ApiError::History(HistoryError::Closed) => (Code::Unavailable, true),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::launch::Start;
 use packs_schema::rest::Execution;
+use packs_schema::run::Spec;
 
-use super::state::{Change, advance};
-use super::{Exec, RecoverError};
+use super::state::{Change, Present, advance};
+use super::{Exec, Order, RecoverError};
 
 impl Exec {
     /// Ends an execution of before a restart, which nobody waits for.
@@ -32,7 +32,7 @@ impl Exec {
     }
 
     /// Takes over an execution that a shim has.
-    pub(super) async fn adopt_running(self: &Arc<Self>, record: Execution) -> Result<(), RecoverError> {
+    pub(super) fn adopt_running(self: &Arc<Self>, record: Execution) -> Result<(), RecoverError> {
         let id = record.id.clone();
         let claim = self.claim_of(&record);
         self.lock().board.adopt_running(&id, &claim);
@@ -43,16 +43,18 @@ impl Exec {
     }
 
     /// Takes over an execution that has not been started.
-    pub(super) async fn adopt_waiting(
+    pub(super) fn adopt_waiting(
         self: &Arc<Self>,
         record: Execution,
-        start: (Start, Duration),
+        spec: Spec,
+        present: &Present,
     ) -> Result<(), RecoverError> {
         let id = record.id.clone();
         let claim = self.claim_of(&record);
-        self.track(record, Some(Box::new(start.0)))?;
+        let left = Duration::from_millis(present.left_ms(&spec));
+        self.track(record, Some(Box::new(Order::start_of(spec))))?;
         self.lock().board.adopt_waiting(&id, claim);
-        self.expire_in(&id, start.1);
+        self.expire_in(&id, left);
         Ok(())
     }
 }

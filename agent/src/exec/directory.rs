@@ -106,6 +106,11 @@ pub(super) fn ask_to_end(directory: &Path) -> io::Result<()> {
     }
 }
 
+/// True if the end has been asked for, or has come.
+pub(super) fn is_asked_to_end(directory: &Path) -> bool {
+    [file::KILL, file::EXIT].iter().any(|name| directory.join(name).symlink_metadata().is_ok())
+}
+
 /// Writes how an execution without a shim ended, so that the directory says it too. Nothing is written where there is no
 /// directory any more.
 pub(super) fn write_exit(directory: &Path, exit: &Exit) -> io::Result<()> {

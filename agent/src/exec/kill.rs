@@ -1,16 +1,22 @@
 //! Stopping an execution because a caller asked.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use packs_schema::grants::Verb;
-use packs_schema::launch::{Ask, Outcome};
+use packs_schema::launch::Ask;
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::Execution;
 use packs_schema::run::State;
 
+use super::state::{KILLED_BEFORE, Kill, Told, kill, told};
 use super::{Exec, LauncherError, directory};
 use crate::access::Permit;
 use crate::history::HistoryError;
+
+/// How long a kill that could not be written into the directory waits for the end to be in the history instead.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why an execution is not stopped.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,9 @@ pub enum KillError {
     /// The launcher did not answer.
     #[error("the launcher did not answer")]
     Launcher(#[source] LauncherError),
+    /// It would not outlast a crash of the agent.
+    #[error("that execution {0} is to end cannot be written into its directory: it may go on; ask again")]
+    Unwritten(ExecutionId, #[source] io::Error),
     /// The history failed.
     #[error("cannot read the execution")]
     History(#[source] HistoryError),
@@ -47,28 +56,42 @@ impl Exec {
         if permit.verb() != Verb::Kill || *permit.action() != found.action {
             return Err(KillError::NotPermitted);
         }
-        let (waited, record) = {
+        let (what, record) = {
             let mut core = self.lock();
-            let live = core.live.get_mut(id).filter(|live| !live.ending);
-            let live = live.ok_or_else(|| KillError::Ended(id.clone()))?;
+            let live = core.live.get_mut(id);
+            let what = kill(live.as_ref().map(|live| live.standing()));
+            let live = live.filter(|_| what != Kill::Ended).ok_or_else(|| KillError::Ended(id.clone()))?;
             if live.record.killed_by.is_none() {
                 live.record.killed_by = Some(permit.principal().clone());
             }
-            (live.start.take().is_some(), live.record.clone())
+            (what, live.record.clone())
         };
         tracing::info!(execution = %id, principal = %permit.principal(), note = note.map(|n| n.escape_debug().to_string()), "kill");
-        if waited {
-            self.abort(id, State::Killed, "it was killed before its start".to_owned());
-            return self.view(id).await.map_err(KillError::History)?.ok_or_else(|| KillError::Unknown(id.clone()));
-        }
-        self.remember(&record, &[]).await;
-        // In its directory, where its shim looks also when launcher or api go now; the launcher sees to what has no shim.
-        let asked = directory::ask_to_end(&self.directory(id));
-        match self.launcher.ask(Ask::Kill { execution: id.clone() }).await {
-            Ok(Outcome::Done) => {}
-            Ok(Outcome::Refused { message, .. }) => return Err(KillError::Refused(id.clone(), message)),
-            Err(LauncherError::Gone) if asked.is_ok() => {}
-            Err(error) => return Err(KillError::Launcher(error)),
+        let directory = self.directory(id);
+        if what == Kill::AtOnce && self.take_back(id, |standing| kill(standing) == Kill::AtOnce) {
+            // Written before the answer: a crash in between does not bring it back.
+            let asked = directory::ask_to_end(&directory);
+            self.abort(id, State::Killed, KILLED_BEFORE.to_owned());
+            if let Err(error) = asked {
+                self.wait(id, WRITTEN_WITHIN).await.map_err(KillError::History)?;
+                if self.progress(id).is_some() {
+                    return Err(KillError::Unwritten(id.clone(), error));
+                }
+            }
+        } else {
+            self.remember(&record, &[]).await;
+            // In its directory, where its shim looks also when launcher or api go now; the launcher sees to what has no shim.
+            let asked = directory::ask_to_end(&directory);
+            let answer = self.launcher.ask(Ask::Kill { execution: id.clone() }).await;
+            match told(asked.is_ok() || directory::is_asked_to_end(&directory), answer) {
+                Told::Yes => {}
+                Told::Refused(message) => return Err(KillError::Refused(id.clone(), message)),
+                Told::No(error) => return Err(KillError::Launcher(error)),
+                Told::Unwritten => {
+                    let error = asked.err().unwrap_or_else(|| io::ErrorKind::Other.into());
+                    return Err(KillError::Unwritten(id.clone(), error));
+                }
+            }
         }
         self.view(id).await.map_err(KillError::History)?.ok_or_else(|| KillError::Unknown(id.clone()))
     }

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::launch::{Ask, Outcome};
+use packs_schema::launch::Ask;
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::Execution;
 use packs_schema::run::State;
 
 use super::Exec;
-use super::directory::{self, Evidence, Lock, evidence};
-use super::state::{self, Change, advance};
+use super::directory::{self, evidence};
+use super::state::{self, Burial, Change, Cleaned, advance, burial, cleaned, look, lost};
 use crate::clock;
 use crate::history::HistoryError;
 
@@ -28,18 +28,12 @@ pub(super) const HISTORY_FAILED: &str = "history_failed";
 impl Exec {
     /// Reads an execution's directory and takes over what it says.
     pub(super) fn reconcile(self: &Arc<Self>, id: &ExecutionId) {
-        if !self.lock().live.contains_key(id) {
-            return;
+        let Some(state) = self.lock().live.get(id).map(|live| live.record.state) else { return };
+        let seen = look(evidence(&self.directory(id)), state);
+        if let Some(change) = seen.change {
+            self.settle(id, change);
         }
-        let found = evidence(&self.directory(id));
-        if let directory::Found::Good(exit) = found.exit {
-            return self.settle(id, Change::Ended(Box::new(exit)));
-        }
-        let queued = self.lock().live.get(id).is_some_and(|live| live.record.state == State::Queued);
-        if queued && let directory::Found::Good(started) = found.started {
-            self.settle(id, Change::Started(started));
-        }
-        if found.lock == Lock::Free {
+        if seen.bury {
             // Cleaning up may take its time; other executions do not wait for it.
             let (exec, id) = (self.clone(), id.clone());
             tokio::spawn(async move { exec.bury(&id).await });
@@ -47,32 +41,28 @@ impl Exec {
     }
 
     /// Ends an execution whose shim has gone without a word.
-    pub(super) async fn bury(self: &Arc<Self>, id: &ExecutionId) {
-        let left = match evidence(&self.directory(id)) {
-            // A shim that was just about to take it: to ask for the end would end it.
-            Evidence { lock: Lock::Held, exit: directory::Found::Absent, .. } => return,
-            _ => self.clean_up(id).await,
-        };
-        match evidence(&self.directory(id)).exit.good() {
-            Some(exit) => self.settle(id, Change::Ended(Box::new(exit))),
-            None => {
-                let left = left.map(|left| format!("; {left}")).unwrap_or_default();
-                self.abort(id, State::Lost, format!("its shim was killed{left}"));
+    async fn bury(self: &Arc<Self>, id: &ExecutionId) {
+        let change = match burial(evidence(&self.directory(id))) {
+            Burial::Leave => None,
+            Burial::Take(exit) => Some(Change::Ended(exit)),
+            Burial::CleanUp => {
+                let cleaned = self.clean_up(id).await;
+                lost(evidence(&self.directory(id)).exit, cleaned, clock::now_ms())
             }
+        };
+        if let Some(change) = change {
+            self.settle(id, change);
         }
     }
 
-    /// Has the launcher stop whatever is left of an execution without a shim; answers why that failed, if it did.
-    pub(super) async fn clean_up(&self, id: &ExecutionId) -> Option<String> {
+    /// Has the launcher stop whatever is left of an execution without a shim.
+    pub(super) async fn clean_up(&self, id: &ExecutionId) -> Cleaned {
         let ask = self.launcher.ask(Ask::Kill { execution: id.clone() });
-        let failed = match tokio::time::timeout(CLEAN_UP, ask).await {
-            Ok(Ok(Outcome::Done)) => return None,
-            Ok(Ok(Outcome::Refused { message, .. })) => format!("the launcher did not clean up after it: {message}"),
-            Ok(Err(error)) => format!("nobody cleaned up after it: {error}"),
-            Err(_) => "the launcher did not clean up after it in time".to_owned(),
-        };
-        tracing::error!(execution = %id, "{failed}");
-        Some(failed)
+        let cleaned = cleaned(tokio::time::timeout(CLEAN_UP, ask).await.ok());
+        if let Cleaned::Failed(why) = &cleaned {
+            tracing::error!(execution = %id, "{why}");
+        }
+        cleaned
     }
 
     pub(super) fn abort(self: &Arc<Self>, id: &ExecutionId, state: State, reason: String) {
@@ -103,7 +93,10 @@ impl Exec {
             if by_us {
                 exec.leave_exit(&record);
             }
-            exec.remember(&record, &changes).await;
+            if !exec.remember(&record, &changes).await {
+                // Not shown either: the next start reads it from the directory.
+                return;
+            }
             for (state, _) in &changes {
                 exec.metrics.execution(&record.action, *state);
             }
@@ -121,16 +114,17 @@ impl Exec {
         }
     }
 
-    /// Writes to the history, and tries again until it can when the execution has ended.
-    pub(super) async fn remember(&self, record: &Execution, changes: &[(State, u64)]) {
+    /// Writes to the history, and tries again until it can when the execution has ended. False: it is not written.
+    pub(super) async fn remember(&self, record: &Execution, changes: &[(State, u64)]) -> bool {
         loop {
             match self.history.update(record.clone(), changes.to_vec()).await {
                 Ok(_) => {
                     self.health.clear(HISTORY_FAILED);
-                    return;
+                    return true;
                 }
                 Err(error @ (HistoryError::Closed | HistoryError::OldSqlite(_))) => {
-                    return tracing::error!(execution = %record.id, %error, "not written to the history");
+                    tracing::error!(execution = %record.id, %error, "not written to the history");
+                    return false;
                 }
                 Err(
                     error @ (HistoryError::DiskFull
@@ -141,7 +135,8 @@ impl Exec {
                     tracing::error!(execution = %record.id, %error, "not written to the history");
                     self.health.set(HISTORY_FAILED, error.to_string());
                     if !record.state.is_terminal() {
-                        return;
+                        // The directory has it as well, and its end will say so.
+                        return true;
                     }
                 }
             }

@@ -1,153 +1,45 @@
-//! How an execution goes from state to state. The only place that changes `Execution::state`.
+//! The state machine of an execution: what may follow what, and every decision of the api that moves one on. Pure
+//! functions; those who call them read the directory, write the history and ask the launcher.
 //!
 //! ```text
-//!  queued ──Started──▶ running ──Ended──▶ what the exit record says
-//!     └──────Aborted────────┴────Aborted──▶ killed | error | interrupted | lost | expired
+//!            Started                     Ended: what the exit record says
+//!  queued ─────────────▶ running ─────────────────────────────▶ succeeded | failed | timed_out | killed
+//!     │                     │                                     | out_of_memory | error
+//!     │                     └─Aborted─▶ lost | interrupted
+//!     └─Aborted─▶ killed | expired | error | interrupted | lost
 //! ```
+//!
+//! | on this occasion | this decides | and this acts |
+//! |---|---|---|
+//! | the agent starts | [`at_start`] | `recovery` |
+//! | something new is in the directory | [`look`] | `settle` |
+//! | a shim has gone without a word | [`burial`], [`cleaned`], then [`lost`] | `settle`, `recovery` |
+//! | the launcher answers a start | [`answered`] | `Exec::launch` |
+//! | a caller asks for the end | [`kill`], then [`told`] | `kill` |
+//! | a start deadline passes | [`expires`] | `Exec::expire_in` |
+//!
+//! What makes it hold together:
+//!
+//! - **At most one start.** Only the launcher starts, and only when it made `lock` (`O_EXCL`). What has a `lock` is never
+//!   queued again, held or free; and what was accepted in another boot is never started, whatever of its files survived.
+//! - **One end.** An end by the api is decided only for what no shim has or can get any more: for what waits here and was
+//!   never handed to the launcher, for what the launcher refused, and for what has a `lock` that nobody holds, after the
+//!   launcher has stopped what was left and the directory still says nothing.
+//! - **Nobody there is no answer.** A launcher that went says nothing about an execution: it stays as it is, this process
+//!   ends, and its successor decides by the directory.
+//! - **A kill that was answered holds.** It stands in the directory before the answer, so that a crash does not undo it.
+//!
+//! `model` (tests only) explores every interleaving of all this with crashes, over these very functions.
 
-use packs_schema::rest::Execution;
-use packs_schema::run::{Exit, FORMAT, Started, State, StreamTotals, Usage};
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Change {
-    /// A shim has it.
-    Started(Started),
-    /// A shim wrote how it ended.
-    Ended(Box<Exit>),
-    /// It ends without an exit record.
-    Aborted { state: State, reason: String, at_ms: u64 },
-}
-
-/// A change that the state does not allow.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an execution that is {from} cannot become {to}")]
-pub(super) struct NotAllowed {
-    from: State,
-    to: State,
-}
-
-/// Applies a change; answers the states that the execution went through, with their times.
-pub(super) fn advance(record: &mut Execution, change: Change) -> Result<Vec<(State, u64)>, NotAllowed> {
-    let mut through = Vec::new();
-    match change {
-        Change::Started(started) => {
-            step(record, State::Running, started.started_at_ms, &mut through)?;
-            record.started_at_ms = Some(started.started_at_ms);
-            record.unenforced = started.unenforced;
-        }
-        Change::Ended(exit) => {
-            let exit = *exit;
-            if !exit.state.is_terminal() {
-                return Err(NotAllowed { from: record.state, to: exit.state });
-            }
-            if record.state == State::Queued && !record.state.may_become(exit.state) {
-                step(record, State::Running, exit.started_at_ms, &mut through)?;
-            }
-            step(record, exit.state, exit.ended_at_ms, &mut through)?;
-            record.reason = exit.reason;
-            record.started_at_ms = Some(exit.started_at_ms);
-            record.ended_at_ms = Some(exit.ended_at_ms);
-            record.duration_ms = Some(exit.duration_ms);
-            record.exit_status = exit.exit_status;
-            record.signal = exit.signal;
-            record.usage = Some(exit.usage);
-            record.stdout = Some(exit.stdout);
-            record.stderr = Some(exit.stderr);
-            record.leftovers = exit.leftovers;
-            record.unenforced = exit.unenforced;
-            record.result = exit.result;
-            record.result_error = exit.result_error;
-        }
-        Change::Aborted { state, reason, at_ms } => {
-            step(record, state, at_ms, &mut through)?;
-            record.reason = Some(reason);
-            record.ended_at_ms = Some(at_ms);
-        }
-    }
-    Ok(through)
-}
-
-/// What the exit record says of an execution that ended without one.
-pub(super) fn exit_of(record: &Execution) -> Exit {
-    let ended_at_ms = record.ended_at_ms.unwrap_or(record.created_at_ms);
-    let started_at_ms = record.started_at_ms.unwrap_or(ended_at_ms);
-    Exit {
-        format: FORMAT,
-        id: record.id.clone(),
-        state: record.state,
-        reason: record.reason.clone(),
-        exit_status: None,
-        signal: None,
-        started_at_ms,
-        ended_at_ms,
-        duration_ms: ended_at_ms.saturating_sub(started_at_ms),
-        usage: Usage::default(),
-        stdout: StreamTotals::default(),
-        stderr: StreamTotals::default(),
-        leftovers: None,
-        unenforced: record.unenforced.clone(),
-        result: None,
-        result_error: None,
-    }
-}
-
-fn step(record: &mut Execution, to: State, at_ms: u64, through: &mut Vec<(State, u64)>) -> Result<(), NotAllowed> {
-    if !record.state.may_become(to) {
-        return Err(NotAllowed { from: record.state, to });
-    }
-    record.state = to;
-    through.push((to, at_ms));
-    Ok(())
-}
-
+mod advance;
+mod decide;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
+mod model;
+#[cfg(test)]
+mod tests;
 
-    fn record() -> Execution {
-        serde_json::from_value(json!({
-            "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "instance": "i-1", "action": "linux.a", "version": "1.0.0",
-            "digest": "a".repeat(64), "state": "queued", "parameters": {}, "noop": false,
-            "principal": "spiffe://x/ann", "created_at_ms": 1,
-        }))
-        .unwrap()
-    }
-
-    fn exit(state: State) -> Change {
-        let exit = json!({
-            "format": FORMAT, "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "state": state, "started_at_ms": 5,
-            "ended_at_ms": 9, "duration_ms": 4, "usage": {"user_us": 1, "system_us": 2},
-            "stdout": {"written_bytes": 0, "dropped_bytes": 0}, "stderr": {"written_bytes": 0, "dropped_bytes": 0},
-            "unenforced": [],
-        });
-        Change::Ended(Box::new(serde_json::from_value(exit).unwrap()))
-    }
-
-    #[test]
-    fn an_end_that_comes_before_the_start_was_seen_goes_through_running() {
-        let mut seen = record();
-        let through = advance(&mut seen, exit(State::Succeeded)).unwrap();
-        assert_eq!(through, [(State::Running, 5), (State::Succeeded, 9)]);
-        assert_eq!((seen.state, seen.started_at_ms, seen.ended_at_ms), (State::Succeeded, Some(5), Some(9)));
-    }
-
-    #[test]
-    fn what_has_ended_never_changes_again() {
-        let mut seen = record();
-        advance(&mut seen, exit(State::Failed)).unwrap();
-        let before = seen.clone();
-        assert!(advance(&mut seen, exit(State::Succeeded)).is_err());
-        let abort = Change::Aborted { state: State::Lost, reason: String::new(), at_ms: 10 };
-        assert!(advance(&mut seen, abort).is_err());
-        assert_eq!(seen, before);
-    }
-
-    #[test]
-    fn an_exit_record_that_is_not_an_end_is_refused() {
-        let mut seen = record();
-        assert!(advance(&mut seen, exit(State::Running)).is_err());
-        assert_eq!(seen, record());
-    }
-}
+pub(super) use advance::{Change, advance, exit_of};
+pub(super) use decide::{
+    Answered, Burial, Cleaned, EXPIRED, KILLED_BEFORE, Kill, Look, Present, Standing, Told, Verdict, answered,
+    at_start, burial, cleaned, expires, kill, look, lost, told,
+};

@@ -96,11 +96,9 @@ pub enum SubmitError {
 }
 
 impl Order {
-    /// What the launcher is asked for a spec of before a restart, and how long it may still wait.
-    pub(super) fn start_of(spec: Spec) -> (Start, Duration) {
-        let until_ms = spec.created_at_ms.saturating_add(spec.start_within_ms);
-        let left = Duration::from_millis(until_ms.saturating_sub(clock::now_ms()));
-        let start = Start {
+    /// What the launcher is asked for a spec.
+    pub(super) fn start_of(spec: Spec) -> Start {
+        Start {
             execution: spec.id,
             pack: spec.action.pack(),
             version: spec.version,
@@ -111,8 +109,7 @@ impl Order {
             timeout_ms: spec.timeout_ms,
             run: spec.run,
             traceparent: spec.traceparent,
-        };
-        (start, left)
+        }
     }
 
     fn has_secrets(&self) -> bool {
@@ -157,10 +154,10 @@ impl Exec {
         let claim = Claim::of(&order.action.action);
         self.tell_past(&claim).await?;
         let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).expect("a UUID is an execution id");
-        let now_ms = clock::now_ms();
+        let (now_ms, boottime_ms) = (clock::now_ms(), clock::boottime_ms());
         let placed = self.lock().board.admit(&id, claim.clone(), now_ms);
         placed.map_err(|refused| self.refusal(refused, &claim))?;
-        let taken = self.write_down(&id, &permit, &order, now_ms).await;
+        let taken = self.write_down(&id, &permit, &order, (now_ms, boottime_ms)).await;
         match taken {
             Ok(None) => {}
             other => {
@@ -190,7 +187,7 @@ impl Exec {
         id: &ExecutionId,
         permit: &Permit,
         order: &Order,
-        now_ms: u64,
+        (now_ms, boottime_ms): (u64, u64),
     ) -> Result<Option<(Execution, String)>, SubmitError> {
         let active = &order.action;
         let start_within_ms = u64::try_from(active.action.start_within.0.as_millis()).unwrap_or(u64::MAX);
@@ -211,6 +208,7 @@ impl Exec {
             fingerprint: order.key.as_ref().map(|key| key.fingerprint.clone()),
             traceparent: order.traceparent.clone(),
             created_at_ms: now_ms,
+            created_boottime_ms: Some(boottime_ms),
             start_within_ms,
             boot_id: self.settings.boot_id.clone(),
         };
@@ -227,7 +225,7 @@ impl Exec {
             Err(HistoryError::DiskFull) => return Err(SubmitError::DiskFull),
             Err(error) => return Err(SubmitError::History(error)),
         }
-        let start = Order::start_of(Spec { parameters: order.bound.given().clone(), ..spec }).0;
+        let start = Order::start_of(Spec { parameters: order.bound.given().clone(), ..spec });
         // On disk from here on: it must end in a state, whatever happens.
         if let Err(error) = self.track(record.clone(), Some(Box::new(start))) {
             let message = crate::log::chain(&error);

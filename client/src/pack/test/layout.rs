@@ -158,6 +158,7 @@ impl Layout {
             fingerprint: None,
             traceparent: None,
             created_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            created_boottime_ms: None,
             start_within_ms: 60_000,
             boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         };
