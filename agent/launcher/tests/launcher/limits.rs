@@ -148,8 +148,7 @@ fn open_files_are_capped() {
 
 #[test]
 fn a_weight_is_set_where_the_host_has_weights() {
-    // Limits required: a weight is none of them.
-    let mut host = Host::with("require_limits = false", "");
+    let mut host = Host::new();
     let has = host.enforcement().io_weight;
     let places: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
     let weight = |id: &str| {
