@@ -132,7 +132,7 @@ impl Metrics {
         let ended: Vec<(String, Used)> =
             lock(&self.executions).iter().map(|(action, counted)| (action.clone(), counted.used)).collect();
         cpu(out, "bolt_executions_cpu_seconds_total", "counter", "Processor time of executions that ended.", &ended);
-        let families: [(&str, &str, fn(&Used) -> u64); 4] = [
+        let families: [(&str, &str, Value); 4] = [
             ("bolt_executions_read_bytes_total", "Read from disks by executions that ended.", |used| used.read_bytes),
             ("bolt_executions_written_bytes_total", "Written to disks by executions that ended.", |used| {
                 used.written_bytes
@@ -156,6 +156,9 @@ impl Metrics {
     }
 }
 
+/// What of it a family of samples is about.
+type Value = fn(&Used) -> u64;
+
 impl Used {
     fn add(&mut self, usage: &Usage) {
         self.user_us += usage.user_us;
@@ -176,7 +179,7 @@ fn cpu(out: &mut String, name: &str, kind: &str, help: &str, used: &[(String, Us
     }
 }
 
-fn bytes(out: &mut String, name: &str, kind: &str, help: &str, used: &[(String, Used)], value: fn(&Used) -> u64) {
+fn bytes(out: &mut String, name: &str, kind: &str, help: &str, used: &[(String, Used)], value: Value) {
     family(out, name, kind, help);
     for (action, used) in used {
         sample(out, name, &format!("{{action=\"{action}\"}}"), value(used));

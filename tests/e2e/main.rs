@@ -20,3 +20,4 @@ mod requests_refused;
 mod road;
 mod secrets;
 mod survival;
+mod usage;

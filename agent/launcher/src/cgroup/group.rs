@@ -94,13 +94,18 @@ impl Group {
         }
     }
 
-    /// Stops members from running while they are counted; thaws them again even if they were frozen by themselves.
+    /// Stops members from running while they are counted; thaws them again even if they were frozen by themselves, also in
+    /// groups that they made below: what is frozen in version 1 does not even die.
     fn freeze(&self, on: bool) {
         if let Some(dir) = &self.v2 {
             let _ = fs::write(dir.join("cgroup.freeze"), if on { "1" } else { "0" });
         }
         for (_, dir) in self.v1.iter().filter(|(controller, _)| *controller == v1::Controller::Freezer) {
-            let _ = fs::write(dir.join("freezer.state"), if on { "FROZEN" } else { "THAWED" });
+            if on {
+                let _ = fs::write(dir.join("freezer.state"), "FROZEN");
+            } else {
+                thaw(dir);
+            }
         }
     }
 
@@ -150,6 +155,14 @@ impl Doors {
     pub(crate) fn join(&mut self) -> io::Result<()> {
         let mut doors = self.v2.iter_mut().map(|(_, door)| door).chain(&mut self.v1);
         doors.try_for_each(|door| door.write_all(b"0"))
+    }
+}
+
+/// From the top: a group is frozen for as long as one above it is.
+fn thaw(dir: &Path) {
+    let _ = fs::write(dir.join("freezer.state"), "THAWED");
+    for child in children(dir) {
+        thaw(&child);
     }
 }
 

@@ -67,7 +67,27 @@ impl Host {
         let own = own.map(|parent| format!("\ncgroup = \"{parent}/{}\"", new_id())).unwrap_or_default();
         let config = write_config(dir.path(), &format!("{execution}{own}"), users, "");
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let launcher = launch(&config, theirs);
+        Host::begun(dir, launch(launcher(&config), theirs), ours)
+    }
+
+    /// A launcher that sees no v2 hierarchy; `None` where there is one hierarchy only, or no mount namespace can be made.
+    pub(crate) fn without_v2() -> Option<Host> {
+        let v2 = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let v2 = v2.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
+        let hide = format!("umount {v2} && exec \"$0\" \"$@\"");
+        let probe = Command::new("unshare").args(["-m", "sh", "-c", &hide, "true"]).output();
+        if v2 == "/sys/fs/cgroup" || !probe.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let dir = base();
+        let config = write_config(dir.path(), "require_limits = false", "", "");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &hide, env!("CARGO_BIN_EXE_bolt-launch"), "serve", "--config"]).arg(&config);
+        Some(Host::begun(dir, launch(command, theirs), ours))
+    }
+
+    fn begun(dir: tempfile::TempDir, launcher: Child, ours: UnixStream) -> Host {
         let host = Host { dir, launcher, socket: Some(ours), seq: 0 };
         wait_for("enforcement.json", || host.path("run/enforcement.json").exists().then_some(()));
         host
@@ -355,9 +375,9 @@ pub(crate) fn launcher(config: &Path) -> Command {
     command
 }
 
-fn launch(config: &Path, socket: UnixStream) -> Child {
+fn launch(mut command: Command, socket: UnixStream) -> Child {
     let _guard = writing();
-    launcher(config).arg("--attach").stdin(Stdio::from(OwnedFd::from(socket))).spawn().unwrap()
+    command.arg("--attach").stdin(Stdio::from(OwnedFd::from(socket))).spawn().unwrap()
 }
 
 pub(crate) fn object(value: Value) -> Map<String, Value> {

@@ -148,8 +148,7 @@ fn open_files_are_capped() {
 
 #[test]
 fn a_weight_is_set_where_the_host_has_weights() {
-    // Limits required: a weight is none of them.
-    let mut host = Host::with("require_limits = false", "");
+    let mut host = Host::new();
     let has = host.enforcement().io_weight;
     let places: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
     let weight = |id: &str| {
@@ -245,9 +244,12 @@ fn what_an_older_launcher_made_beside_the_group_of_all_is_found() {
         fs::create_dir(dir).unwrap();
         fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
     }
-    let waiting = std::thread::spawn(move || child.wait().unwrap());
+    // The launcher waits until the groups are empty: its end has to be taken in meanwhile.
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait().unwrap()));
     assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&waiting.join().unwrap()), Some(9));
+    let status = told.recv_timeout(crate::driver::DEADLINE).expect("it is found and killed");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     wait_for("the groups' end", || (!old.iter().any(|dir| dir.exists())).then_some(()));
 }
 

@@ -125,7 +125,10 @@ fn a_root_action_that_leaves_its_group_is_found() {
     let pid = running.says("ready");
     assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
-    assert_eq!((ended.exit.state, ended.exit.leftovers.unwrap().after_subreaper), (State::Killed, 0));
+    let left = ended.exit.leftovers.unwrap();
+    assert_eq!((ended.exit.state, left.after_subreaper), (State::Killed, 0));
+    // It is in no group of ours: the TERM reached it all the same, by its descent.
+    assert_eq!((left.after_term, left.after_cgroup_kill), (0, 0), "{left:?}");
     assert!(!lives(pid.lines().next().unwrap()));
 }
 
@@ -160,4 +163,119 @@ fn killing_what_never_started_is_done() {
     let request = host.request("it", Value::Object(serde_json::Map::new()));
     assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
     assert!(!host.execution(&request.execution).dir.join("kill").exists());
+}
+
+/// The same, but nothing of it hears a TERM: the group is empty, and the last step finds it.
+#[test]
+fn a_stubborn_root_action_that_leaves_its_group_is_found() {
+    let mut host = Host::new();
+    if !is_root() || host.enforcement().cgroups == "none" {
+        return skipped("a_stubborn_root_action_that_leaves_its_group_is_found", "needs root and cgroups");
+    }
+    let script = "#!/bin/sh\ntrap '' TERM\n\
+        for f in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs); do echo $$ > $f; done 2>/dev/null\n\
+        setsid sleep 600 & echo $!; echo ready; while :; do sleep 600; done\n";
+    host.action("it", script, json!({"run_as": "root", "grace": "100ms", "timeout": "20s"}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let pid = running.says("ready");
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    let ended = running.finished();
+    let left = ended.exit.leftovers.unwrap();
+    assert_eq!((ended.exit.state, left.after_subreaper), (State::Killed, 0));
+    assert!(left.after_term >= 2 && left.after_cgroup_kill >= 2, "{left:?}");
+    assert!(!lives(pid.lines().next().unwrap()));
+}
+
+/// Freezes what runs, as an operator might; no TERM reaches it then.
+fn freeze(host: &Host, execution: &packs_schema::name::ExecutionId) -> bool {
+    let places = host.enforcement().groups;
+    let one = places.iter().find_map(|place| {
+        let (file, state) = match place.controller.as_deref() {
+            Some("freezer") => ("freezer.state", "FROZEN"),
+            None => ("cgroup.freeze", "1"),
+            _ => return None,
+        };
+        let file = place.path.join(format!("bolt-{execution}")).join(file);
+        file.exists().then_some((file, state))
+    });
+    one.is_some_and(|(file, state)| std::fs::write(file, state).is_ok())
+}
+
+#[test]
+fn what_is_frozen_is_killed() {
+    for v2 in [true, false] {
+        let Some(mut host) = (if v2 { Some(Host::new()) } else { Host::without_v2() }) else {
+            skipped("what_is_frozen_is_killed (version 1)", "the v2 hierarchy cannot be hidden here");
+            continue;
+        };
+        host.action("it", "#!/bin/sh\nsleep 600 & echo ready; wait\n", json!({"grace": "100ms"}));
+        let request = host.request("it", json!({}));
+        let running = host.started(&request);
+        running.says("ready");
+        if !freeze(&host, &request.execution) {
+            return skipped("what_is_frozen_is_killed", "no freezer that we may use");
+        }
+        assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+        let ended = running.finished();
+        let left = ended.exit.leftovers.unwrap();
+        assert_eq!((ended.exit.state, left.after_term, left.after_cgroup_kill), (State::Killed, 2, 0), "{left:?}");
+    }
+}
+
+#[test]
+fn what_a_root_action_froze_in_a_group_of_its_own_is_killed() {
+    let mut host = Host::new();
+    let freezer = host.enforcement().groups.into_iter().find(|place| place.controller.as_deref() == Some("freezer"));
+    let Some(freezer) = freezer.filter(|_| is_root()) else {
+        return skipped("what_a_root_action_froze_in_a_group_of_its_own_is_killed", "needs root and the v1 freezer");
+    };
+    let script = format!(
+        "#!/bin/sh\nat={}/bolt-$BOLT_EXECUTION_ID/own; mkdir $at\nsleep 600 & echo $! >$at/cgroup.procs\n\
+         echo FROZEN >$at/freezer.state; echo $!; echo ready; sleep 600\n",
+        freezer.path.display()
+    );
+    host.action("it", &script, json!({"run_as": "root", "grace": "100ms"}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let pid = running.says("ready");
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    let ended = running.finished();
+    let left = ended.exit.leftovers.unwrap();
+    assert_eq!((ended.exit.state, left.after_term, left.after_cgroup_kill), (State::Killed, 1, 0), "{left:?}");
+    assert!(!lives(pid.lines().next().unwrap()));
+    assert!(!freezer.path.join(format!("bolt-{}", request.execution)).exists());
+}
+
+#[test]
+fn what_is_stopped_is_woken_to_hear_the_term() {
+    let mut host = Host::new();
+    host.action(
+        "it",
+        "#!/bin/sh\nsleep 600 & kill -STOP $!; echo ready; kill -STOP $$; sleep 600\n",
+        json!({"grace": "30s"}),
+    );
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    running.says("ready");
+    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    let ended = running.finished();
+    assert_eq!((ended.exit.state, ended.exit.signal), (State::Killed, Some(15)), "{:?}", ended.exit);
+    assert_eq!(ended.exit.leftovers, Some(Leftovers::default()), "the grace was not needed");
+}
+
+/// A host without `cgroup.kill`: what is found in the v1 groups is frozen and killed. Its processor time is counted as well.
+#[test]
+fn version_1_alone_leaves_nothing_either() {
+    let Some(mut host) = Host::without_v2() else {
+        return skipped("version_1_alone_leaves_nothing_either", "the v2 hierarchy cannot be hidden here");
+    };
+    let found = host.enforcement();
+    assert_eq!((found.cgroups.as_str(), found.cgroup_kill), ("v1", false));
+    let ended = host.run(STUBBORN, json!({"timeout": "1s", "grace": "200ms"}));
+    nothing_is_left(&ended, State::TimedOut);
+    assert_eq!(ended.exit.leftovers.unwrap().after_cgroup_kill, 0);
+    let spun = host.run("#!/bin/sh\ni=0; while [ $i -lt 200000 ]; do i=$((i+1)); done\n", json!({}));
+    let usage = spun.exit.usage;
+    assert!(usage.user_us + usage.system_us > 10_000, "{usage:?}");
 }
