@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use packs_schema::name::ExecutionId;
 use packs_schema::run::State;
+use tokio::task::JoinSet;
 
 use crate::Random;
 use host::Host;
@@ -31,6 +32,8 @@ use work::Order;
 
 /// The most executions that a cycle asks for.
 const ORDERS: u64 = 7;
+/// How often the agent is looked after while orders are being placed.
+const LOOK_AFTER: Duration = Duration::from_millis(200);
 /// How long a named point may take to be reached.
 const POINT_WITHIN: Duration = Duration::from_millis(400);
 
@@ -142,18 +145,21 @@ async fn one(
 ) -> Result<(), String> {
     let orders: Vec<Order> =
         (0..2 + random.below(ORDERS - 1)).map(|number| Order::choose(random, cycle, number)).collect();
-    let placing: Vec<_> = orders
-        .into_iter()
-        .map(|order| {
-            let line = host.line();
-            tokio::spawn(async move { order.place(&line).await.map(|id| (order, id)) })
-        })
-        .collect();
+    let mut placing = JoinSet::new();
+    for order in orders {
+        let line = host.line();
+        placing.spawn(async move { order.place(&line).await.map(|id| (order, id)) });
+    }
     let happened = harm(host, fault, random).await.map_err(|e| e.to_string())?;
-    host.heal().await?;
     let mut placed: Vec<(Order, ExecutionId)> = Vec::new();
-    for order in placing {
-        placed.push(order.await.map_err(|e| e.to_string())??);
+    loop {
+        // Again and again: a launcher that died a moment ago has an api that still answers for another.
+        host.heal().await?;
+        match tokio::time::timeout(LOOK_AFTER, placing.join_next()).await {
+            Ok(Some(order)) => placed.push(order.map_err(|e| e.to_string())??),
+            Ok(None) => break,
+            Err(_) => {}
+        }
     }
     // A point that was armed may have been met only now.
     host.control.disarm().map_err(|e| e.to_string())?;
