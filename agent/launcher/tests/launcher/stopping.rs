@@ -33,10 +33,11 @@ fn nothing_is_left(ended: &Finished, state: State) {
 #[test]
 fn a_time_out_leaves_nothing() {
     let mut host = Host::new();
-    let ended = host.run(STUBBORN, json!({"timeout": "1s", "grace": "200ms"}));
+    // Long enough for its processes to come up on a slow machine.
+    let ended = host.run(STUBBORN, json!({"timeout": "3s", "grace": "200ms"}));
     nothing_is_left(&ended, State::TimedOut);
-    assert!(ended.exit.reason.as_ref().unwrap().contains("1s"));
-    assert!(ended.exit.duration_ms >= 1200);
+    assert!(ended.exit.reason.as_ref().unwrap().contains("3s"));
+    assert!(ended.exit.duration_ms >= 3200);
 }
 
 fn stubborn(host: &mut Host) -> crate::driver::Execution {
@@ -219,7 +220,9 @@ fn what_is_frozen_is_killed() {
         assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
         let ended = running.finished();
         let left = ended.exit.leftovers.unwrap();
-        assert_eq!((ended.exit.state, left.after_term, left.after_cgroup_kill), (State::Killed, 2, 0), "{left:?}");
+        // Version 1 lets nothing that is frozen even die of TERM; version 2 does.
+        assert!(matches!(left.after_term, 0 | 2), "{left:?}");
+        assert_eq!((ended.exit.state, left.after_cgroup_kill), (State::Killed, 0), "{left:?}");
     }
 }
 
