@@ -14,6 +14,7 @@
 
 mod admission;
 mod adopt;
+mod archive;
 mod directory;
 mod kill;
 mod launcher;
@@ -40,15 +41,19 @@ use packs_schema::run::{Spec, State};
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
+pub use archive::{Archive, Section};
 pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
 pub use submit::{Order, SubmitError};
+pub use sweep::Budget;
 
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
+use archive::Readers;
+use sweep::Meter;
 use watch::{Care, Watcher};
 
 /// What does not change while the agent runs.
@@ -64,6 +69,8 @@ pub struct Settings {
     pub max_queued: u32,
     /// How long executions are remembered.
     pub keep: Duration,
+    /// How much room they take.
+    pub budget: Budget,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
 }
@@ -119,6 +126,8 @@ pub struct Exec {
     metrics: Arc<Metrics>,
     watcher: Watcher,
     core: Mutex<Core>,
+    readers: Arc<Readers>,
+    meter: Arc<Meter>,
 }
 
 impl Exec {
@@ -134,7 +143,18 @@ impl Exec {
         let (inotify, watcher): (Inotify, Watcher) = Watcher::new().map_err(RecoverError::Watch)?;
         let board = Board::new(settings.max_running, settings.max_queued);
         let core = Mutex::new(Core { board, live: HashMap::new() });
-        let exec = Arc::new(Exec { settings, history, registry, launcher, health, metrics, watcher, core });
+        let exec = Arc::new(Exec {
+            settings,
+            history,
+            registry,
+            launcher,
+            health,
+            metrics,
+            watcher,
+            core,
+            readers: Arc::default(),
+            meter: Arc::default(),
+        });
         recovery::recover(&exec).await?;
         let watching = exec.clone();
         tokio::spawn(async move {
@@ -144,8 +164,12 @@ impl Exec {
                 watching.health.set_ready(false);
             }
         });
-        tokio::spawn(sweep::run(Arc::downgrade(&exec)));
         Ok(exec)
+    }
+
+    /// Keeps the history within its time and its room from now on, as long as the executions are looked after.
+    pub fn keep_history(self: &Arc<Self>) {
+        tokio::spawn(sweep::run(Arc::downgrade(self)));
     }
 
     /// The line to the launcher.
@@ -157,6 +181,11 @@ impl Exec {
     pub fn counts(&self) -> (u32, u32) {
         let core = self.lock();
         (core.board.running(), core.board.queued())
+    }
+
+    /// What the history takes, for Prometheus.
+    pub fn history_metrics(&self) -> String {
+        self.meter.text()
     }
 
     /// The bounds of both.

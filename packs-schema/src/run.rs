@@ -8,6 +8,7 @@
 //!     output.log, tail.<s>.<n>    by the shim: framed output               (see output)
 //!     kill                        by the api or the launcher: end it       (its existence counts)
 //!     exit                        by the shim: how it ended                (JSON, Exit; renamed into place)
+//!     archive                     by the api, a day after: the output, folded, in place of all but spec and exit
 //! ```
 
 pub mod output;
@@ -31,6 +32,8 @@ pub mod file {
     pub const KILL: &str = "kill";
     /// How it ended.
     pub const EXIT: &str = "exit";
+    /// Its output, when it has been archived and is too large for the database.
+    pub const ARCHIVE: &str = "archive";
 }
 
 /// Where an execution stands.

@@ -134,6 +134,7 @@ impl Exec {
                 Err(
                     error @ (HistoryError::DiskFull
                     | HistoryError::Sqlite(_)
+                    | HistoryError::Damaged(_)
                     | HistoryError::Open { .. }
                     | HistoryError::SetAside { .. }),
                 ) => {
@@ -150,6 +151,7 @@ impl Exec {
 
     /// The end is in the history: tells those who wait, and gives its place to the next.
     pub(super) fn finish(self: &Arc<Self>, record: Execution) {
+        let id = record.id.clone();
         let live = {
             let mut core = self.lock();
             core.board.release(&record.id);
@@ -168,6 +170,7 @@ impl Exec {
                 progress.ended = Some(Arc::new(record));
             });
         }
+        self.meter.ended(&id);
         self.pump();
     }
 }
