@@ -93,8 +93,8 @@ impl Exec {
         self.say_set_aside();
         self.recount().await?;
         let tally = self.tally().await?;
+        let mut batch = steps::Batch::default();
         if let Some(until_ms) = tally.life_ms.checked_sub(ms(ARCHIVE_AFTER)) {
-            let mut batch = steps::Batch::default();
             while self.archive_some(Some(until_ms), &mut batch).await? {}
         }
         if tally.horizon.is_some() {
@@ -108,7 +108,7 @@ impl Exec {
         }
         self.relieve().await?;
         self.meter.set_rows(self.history.count().await?);
-        Ok(())
+        batch.end()
     }
 
     /// What is done when executions have ended.
@@ -155,7 +155,8 @@ impl Exec {
             let used = self.meter.used();
             self.health.set(OVER, format!("the history uses {used}, its budget is {budget}, and nothing more can go: raise history.max_bytes and history.max_files, or see what else lies in the state directory"));
         }
-        self.shrink().await
+        self.shrink().await?;
+        batch.end()
     }
 
     async fn tally(&self) -> Result<Tally, SweepError> {

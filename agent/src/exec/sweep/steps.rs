@@ -26,11 +26,17 @@ const MAX_PASSED_OVER: usize = 1_024;
 pub(super) struct Batch {
     archived: usize,
     passed_over: HashSet<ExecutionId>,
+    failed: Option<OutputError>,
 }
 
 impl Batch {
     pub(super) fn len(&self) -> usize {
         self.archived
+    }
+
+    /// Why some output could not be archived, if one could not: said once everything else is done.
+    pub(super) fn end(self) -> Result<(), SweepError> {
+        self.failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
@@ -61,7 +67,13 @@ impl Exec {
         let mut outputs = Vec::new();
         for stored in found {
             match self.fold(&stored.id).await? {
-                Step::Folded(folded) => {
+                Err(error) => {
+                    // One that cannot be read does not stop the others.
+                    tracing::error!(execution = %stored.id, error = crate::log::chain(&error), "cannot archive its output");
+                    batch.failed = Some(error);
+                    batch.passed_over.insert(stored.id);
+                }
+                Ok(Step::Folded(folded)) => {
                     let place = match folded {
                         Folded::Nothing => Place::Nothing,
                         Folded::Small(bytes) => Place::Table(bytes.into()),
@@ -69,7 +81,7 @@ impl Exec {
                     };
                     outputs.push((stored.id, place));
                 }
-                Step::Held => {
+                Ok(Step::Held) => {
                     batch.passed_over.insert(stored.id);
                 }
             }
@@ -85,7 +97,7 @@ impl Exec {
         Ok(true)
     }
 
-    async fn fold(self: &Arc<Self>, id: &ExecutionId) -> Result<Step, SweepError> {
+    async fn fold(self: &Arc<Self>, id: &ExecutionId) -> Result<Result<Step, OutputError>, SweepError> {
         let record = self.history.get(id).await?;
         let totals = |record: &packs_schema::rest::Execution| {
             [record.stdout, record.stderr].map(|totals| totals.map(|totals| totals.written_bytes))
@@ -102,7 +114,7 @@ impl Exec {
             exec.meter.changed(before, measure(&directory));
             Ok::<_, OutputError>(Step::Folded(folded))
         });
-        Ok(folded.await.map_err(|_| SweepError::Task)??)
+        folded.await.map_err(|_| SweepError::Task)
     }
 
     /// Removes what an archive stands for, unless somebody reads it: then the next round does.

@@ -203,6 +203,22 @@ async fn what_is_held_or_read_is_left_alone() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_read_does_not_stop_the_others_and_is_said() {
+    let site = Site::new(Budget { max_bytes: 1 << 30, max_files: 10 }).await;
+    let (bad, good) = (site.ended(1, b"x").await, site.ended(2, b"good").await);
+    let log = site.exec.directory(&bad).join(file::OUTPUT);
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    site.exec.measure_ended().await.unwrap();
+    let error = site.exec.relieve().await.unwrap_err();
+    assert!(matches!(error, SweepError::Archive(OutputError::Read(..))), "{error:?}");
+    assert_eq!(site.exec.history.place(&bad).await.unwrap(), Some(Place::Directory));
+    assert!(site.exec.directory(&bad).exists() && !site.exec.directory(&good).exists());
+    assert_eq!(site.stdout(&good).await.unwrap(), b"good");
+    site.exec.history.close().await;
+}
+
+#[tokio::test]
 async fn files_over_the_budget_are_archived_early_then_dropped_oldest_first() {
     // Eight files each as written, four as an archive, none in the database.
     let site = Site::new(Budget { max_bytes: 1 << 30, max_files: 60 }).await;

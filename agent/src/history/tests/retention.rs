@@ -122,6 +122,26 @@ async fn a_wall_clock_that_leaps_forgets_nothing_and_keeps_nothing_for_ever() {
 }
 
 #[tokio::test]
+async fn a_host_that_comes_up_ten_years_ahead_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.db");
+    let played = Played::new();
+    let history = History::open_with(&path, &instance(), played.clock()).unwrap();
+    let old = add(&history, 1).await;
+    forget(&history).await;
+    history.close().await;
+    played.set(|now| {
+        now.boot_id = "two".to_owned();
+        now.boot_ms = 1;
+        now.wall_ms += TEN_YEARS;
+    });
+    let history = History::open_with(&path, &instance(), played.clock()).unwrap();
+    assert_eq!(forget(&history).await, 0);
+    assert!(history.knows(&old.id).await.unwrap());
+    history.close().await;
+}
+
+#[tokio::test]
 async fn time_that_the_host_was_off_counts_when_the_clock_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
