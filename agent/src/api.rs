@@ -10,6 +10,7 @@
 //! here decides who may do what: [`crate::access`] does.
 
 pub(crate) mod body;
+mod encoding;
 pub(crate) mod fingerprint;
 mod handlers;
 pub(crate) mod listener;

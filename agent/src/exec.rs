@@ -14,6 +14,7 @@
 
 mod admission;
 mod adopt;
+mod archive;
 mod directory;
 mod kill;
 mod launcher;
@@ -41,9 +42,11 @@ use packs_schema::run::{Spec, State};
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
+pub use archive::{Archive, Section};
 pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
 pub use submit::{Order, SubmitError};
+pub use sweep::Budget;
 
 use crate::health::Health;
 use crate::history::{History, HistoryError};
@@ -51,6 +54,8 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
 use state::{Answered, EXPIRED, Standing, answered, expires};
+use archive::Readers;
+use sweep::Meter;
 use watch::{Care, Watcher};
 
 /// What does not change while the agent runs.
@@ -66,6 +71,8 @@ pub struct Settings {
     pub max_queued: u32,
     /// How long executions are remembered.
     pub keep: Duration,
+    /// How much room they take.
+    pub budget: Budget,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
 }
@@ -134,6 +141,8 @@ pub struct Exec {
     metrics: Arc<Metrics>,
     watcher: Watcher,
     core: Mutex<Core>,
+    readers: Arc<Readers>,
+    meter: Arc<Meter>,
 }
 
 impl Exec {
@@ -149,7 +158,18 @@ impl Exec {
         let (inotify, watcher): (Inotify, Watcher) = Watcher::new().map_err(RecoverError::Watch)?;
         let board = Board::new(settings.max_running, settings.max_queued);
         let core = Mutex::new(Core { board, live: HashMap::new() });
-        let exec = Arc::new(Exec { settings, history, registry, launcher, health, metrics, watcher, core });
+        let exec = Arc::new(Exec {
+            settings,
+            history,
+            registry,
+            launcher,
+            health,
+            metrics,
+            watcher,
+            core,
+            readers: Arc::default(),
+            meter: Arc::default(),
+        });
         recovery::recover(&exec).await?;
         let watching = exec.clone();
         tokio::spawn(async move {
@@ -159,8 +179,12 @@ impl Exec {
                 watching.health.set_ready(false);
             }
         });
-        tokio::spawn(sweep::run(Arc::downgrade(&exec)));
         Ok(exec)
+    }
+
+    /// Keeps the history within its time and its room from now on, as long as the executions are looked after.
+    pub fn keep_history(self: &Arc<Self>) {
+        tokio::spawn(sweep::run(Arc::downgrade(self)));
     }
 
     /// The line to the launcher.
@@ -172,6 +196,11 @@ impl Exec {
     pub fn counts(&self) -> (u32, u32) {
         let core = self.lock();
         (core.board.running(), core.board.queued())
+    }
+
+    /// What the history takes, for Prometheus.
+    pub fn history_metrics(&self) -> String {
+        self.meter.text()
     }
 
     /// The bounds of both.

@@ -5,90 +5,49 @@
 //!  api  ──closure─▶ bounded channel ──▶ reader thread ◀───────────────────────────────────┘
 //! ```
 //!
-//! It calls nobody and decides nothing: which state an execution has is `exec`'s to say. A row that
-//! has ended is never changed again. Secrets never come here: callers hand in masked parameters.
+//! It calls nobody and decides nothing: which state an execution has, and what goes when, is `exec`'s to say. A row
+//! that has ended is never changed again, but for where its output is. Secrets never come here: callers hand in masked
+//! parameters. How old something is comes from the life clock (`life`), not from the wall clock. A damaged file
+//! (`damage`) is set aside at a start, and a new one begun.
 
+mod change;
+mod compact;
+mod damage;
+mod error;
+mod keep;
+mod life;
+mod log;
 mod query;
 mod row;
+mod salvage;
 mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal};
 use packs_schema::rest::{Execution, StateChange};
 use packs_schema::run::State;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use query::{Place, Wanted};
+pub use error::HistoryError;
+pub use keep::{Place, Stored, Tally};
+pub use life::{Clock, Reading};
+pub use query::{Cursor, Wanted};
 
-use crate::clock;
-use writer::Write;
+use damage::Alarm;
+use keep::{Keep, Kept};
+use life::Life;
+use writer::{Write, Writer};
 
 /// What waits for either thread at most; beyond, askers wait.
 const WAITING: usize = 256;
 /// Both threads work with small frames.
 const STACK: usize = 512 << 10;
-
-/// Why the history could not be read or written.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum HistoryError {
-    /// The bundled library is too old.
-    #[error("SQLite {0} is too old: 3.51.3 or newer is needed")]
-    OldSqlite(&'static str),
-    /// The file cannot be opened.
-    #[error("cannot open the history {path:?}: {message}")]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// SQLite's words.
-        message: String,
-        /// The file is damaged.
-        damaged: bool,
-    },
-    /// A damaged file cannot be set aside.
-    #[error("cannot set aside the damaged history {path:?}: {message}")]
-    SetAside {
-        /// Which file.
-        path: PathBuf,
-        /// The system's words.
-        message: String,
-    },
-    /// No space left.
-    #[error("the disk that holds the history is full")]
-    DiskFull,
-    /// Anything else.
-    #[error("the history failed: {0}")]
-    Sqlite(String),
-    /// The threads have gone.
-    #[error("the history is closed")]
-    Closed,
-}
-
-impl HistoryError {
-    fn open(path: &Path, error: rusqlite::Error) -> HistoryError {
-        let damaged = matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt));
-        HistoryError::Open { path: path.to_owned(), message: error.to_string(), damaged }
-    }
-}
-
-impl From<rusqlite::Error> for HistoryError {
-    fn from(error: rusqlite::Error) -> HistoryError {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => HistoryError::DiskFull,
-            // The index of the log could not grow.
-            Some(ErrorCode::SystemIoFailure)
-                if error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) =>
-            {
-                HistoryError::DiskFull
-            }
-            _ => HistoryError::Sqlite(error.to_string()),
-        }
-    }
-}
 
 /// A caller's key, with the keyed hash of the body that came with it.
 #[derive(Debug, Clone)]
@@ -108,64 +67,72 @@ pub enum Inserted {
     Existing(Box<Execution>, String),
     /// The execution is unknown or has ended: nothing was changed.
     Unchanged,
-    /// So many rows went.
-    Removed(usize),
 }
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The handle; both threads end when [`History::close`] is called.
+/// The handle; its threads end when [`History::close`] is called.
 pub struct History {
     instance: InstanceId,
+    path: PathBuf,
     writes: Mutex<Option<mpsc::Sender<Write>>>,
     reads: Mutex<Option<mpsc::Sender<Job>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    checking: Mutex<Option<InterruptHandle>>,
     newest: watch::Receiver<u64>,
+    damaged: watch::Receiver<bool>,
+    alarm: Alarm,
     fresh: bool,
 }
 
 impl History {
-    /// Opens `path`. A file that is no database is set aside as `history.db.corrupt-<ms>`, loudly, and a new one begun.
+    /// Opens `path`. A damaged file is set aside as `history.db.corrupt-<ms>`, loudly, and a new one begun.
     pub fn open(path: &Path, instance: &InstanceId) -> Result<History, HistoryError> {
-        let (connection, fresh) = match schema::open_writer(path) {
-            Err(HistoryError::Open { damaged: true, message, .. }) => {
-                set_aside(path, &message)?;
-                schema::open_writer(path)?
-            }
-            other => other?,
-        };
+        History::open_with(path, instance, life::host())
+    }
+
+    /// [`History::open`] with clocks of the caller's.
+    pub fn open_with(path: &Path, instance: &InstanceId, clock: Clock) -> Result<History, HistoryError> {
+        let opened = schema::open_or_begin(path, instance)?;
         let reader = schema::open_reader(path)?;
-        let last = writer::last_event(&connection)?;
+        let mut threads = Vec::new();
+        let (alarm, damaged) = Alarm::new(path);
+        let last = writer::last_event(&opened.connection)?;
+        let life = Life::resume(&opened.connection, &clock())?;
         let (newest, seen) = watch::channel(last);
         let (writes, to_write) = mpsc::channel(WAITING);
         let (reads, mut to_read) = mpsc::channel::<Job>(WAITING);
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            Builder::new()
-                .name(name.to_owned())
-                .stack_size(STACK)
-                .spawn(work)
-                .map_err(|e| HistoryError::Sqlite(format!("cannot start the thread {name}: {e}")))
+        let writer = Writer { connection: opened.connection, life, clock, newest, alarm: alarm.clone() };
+        threads.push(spawn("history-write", move || writer.run(to_write))?);
+        let read = move || {
+            while let Some(job) = to_read.blocking_recv() {
+                job(&reader);
+            }
         };
-        let write = spawn("history-write", Box::new(move || writer::run(connection, to_write, &newest)))?;
-        let read = spawn(
-            "history-read",
-            Box::new(move || {
-                while let Some(job) = to_read.blocking_recv() {
-                    job(&reader);
-                }
-            }),
-        )?;
+        threads.push(spawn("history-read", read)?);
+        let mut checking = None;
+        if !opened.checked {
+            // Reads what may be gigabytes: beside the others, and not for longer than the agent runs.
+            let (connection, alarm) = (schema::open_reader(path)?, alarm.clone());
+            checking = Some(connection.get_interrupt_handle());
+            threads.push(spawn("history-check", move || alarm.hear(&damage::check(&connection)))?);
+        }
         Ok(History {
             instance: instance.clone(),
+            path: path.to_owned(),
             writes: Mutex::new(Some(writes)),
             reads: Mutex::new(Some(reads)),
-            threads: Mutex::new(vec![write, read]),
+            threads: Mutex::new(threads),
+            checking: Mutex::new(checking),
             newest: seen,
-            fresh,
+            damaged,
+            alarm,
+            fresh: opened.fresh,
         })
     }
 
-    /// True if the file was made by this open: what the execution directories hold is to be read in.
+    /// True if rows may be missing, as when the file was made by this open: what the execution directories hold is to
+    /// be read in.
     pub fn is_fresh(&self) -> bool {
         self.fresh
     }
@@ -180,12 +147,77 @@ impl History {
         self.write(|reply| Write::Update { record: Box::new(record), changes, reply }).await
     }
 
-    /// Forgets at most a thousand executions that were accepted before, and have ended; answers how many.
-    pub async fn sweep(&self, before_ms: u64) -> Result<usize, HistoryError> {
-        match self.write(|reply| Write::Sweep { before_ms, reply }).await? {
-            Inserted::Removed(rows) => Ok(rows),
-            Inserted::New | Inserted::Existing(..) | Inserted::Unchanged => Ok(0),
+    /// Saves the life clock, and says how old and how large the history is.
+    pub async fn tally(&self, keep: Duration) -> Result<Tally, HistoryError> {
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        match self.keep(Keep::Tally { keep_ms }).await? {
+            Kept::Tally(tally) => Ok(tally),
+            Kept::Rows(_) => Err(HistoryError::Closed),
         }
+    }
+
+    /// These outputs have been put elsewhere; on disk when this returns.
+    pub async fn archive(&self, outputs: Vec<(ExecutionId, Place)>) -> Result<usize, HistoryError> {
+        self.keep_rows(Keep::Archive(outputs)).await
+    }
+
+    /// The outputs of these rows go, from the database and (after this returns) from wherever else; the rows say so.
+    pub async fn drop_outputs(&self, rows: Vec<i64>) -> Result<usize, HistoryError> {
+        self.keep_rows(Keep::Drop(rows)).await
+    }
+
+    /// Forgets these rows, but for those that have not ended.
+    pub async fn forget(&self, rows: Vec<i64>) -> Result<usize, HistoryError> {
+        self.keep_rows(Keep::Forget(rows)).await
+    }
+
+    /// Gives some of the free room in the file back to the file system.
+    pub async fn shrink(&self) -> Result<(), HistoryError> {
+        self.keep_rows(Keep::Shrink).await.map(drop)
+    }
+
+    /// Where the output of an execution is; `None` when the execution is not known.
+    pub async fn place(&self, id: &ExecutionId) -> Result<Option<Place>, HistoryError> {
+        let id = id.clone();
+        self.read(move |connection| keep::place(connection, &id)).await
+    }
+
+    /// Where an output is that is not in its directory's segments, without reading it: [`Place::Nothing`] also for one in
+    /// the database.
+    pub async fn lies_elsewhere(&self, id: &ExecutionId) -> Result<Option<Place>, HistoryError> {
+        let id = id.clone();
+        self.read(move |connection| keep::lies_elsewhere(connection, &id)).await
+    }
+
+    /// Executions that ended at `until_ms` of the history's life or before, and whose outputs lie as they were written;
+    /// in the order of their ends.
+    pub async fn to_archive(&self, until_ms: Option<u64>, limit: u32) -> Result<Vec<Stored>, HistoryError> {
+        self.read(move |connection| keep::to_archive(connection, until_ms, limit)).await
+    }
+
+    /// The oldest executions that have an archived output; `files`: one in a file.
+    pub async fn oldest_outputs(&self, files: bool, limit: u32) -> Result<Vec<Stored>, HistoryError> {
+        self.read(move |connection| keep::oldest_outputs(connection, files, limit)).await
+    }
+
+    /// The oldest executions that have ended, up to a row.
+    pub async fn oldest(&self, until: Option<i64>, limit: u32) -> Result<Vec<Stored>, HistoryError> {
+        self.read(move |connection| keep::oldest(connection, until, limit)).await
+    }
+
+    /// How many executions are remembered.
+    pub async fn count(&self) -> Result<u64, HistoryError> {
+        self.read(keep::count).await
+    }
+
+    /// Turns true when the file is found to be damaged: the process is to end, and its next start begins anew.
+    pub fn damaged(&self) -> watch::Receiver<bool> {
+        self.damaged.clone()
+    }
+
+    /// Damaged histories that were set aside and are still there.
+    pub fn set_aside(&self) -> Vec<PathBuf> {
+        damage::aside_of(&self.path)
     }
 
     /// One execution.
@@ -209,7 +241,7 @@ impl History {
         &self,
         wanted: Wanted,
         visible: impl Fn(&ActionRef) -> bool + Send + 'static,
-    ) -> Result<(Vec<Execution>, Option<Place>), HistoryError> {
+    ) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
         let instance = self.instance.clone();
         self.read(move |connection| query::list(connection, &instance, &wanted, &visible)).await
     }
@@ -242,10 +274,13 @@ impl History {
         self.newest.clone()
     }
 
-    /// Ends both threads after what was asked before; those who asked go on being answered meanwhile.
+    /// Ends the threads after what was asked before; those who asked go on being answered meanwhile.
     pub async fn close(&self) {
         drop(lock(&self.writes).take());
         drop(lock(&self.reads).take());
+        if let Some(checking) = lock(&self.checking).take() {
+            checking.interrupt();
+        }
         let threads = std::mem::take(&mut *lock(&self.threads));
         let joined = tokio::task::spawn_blocking(|| threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));
         if !joined.await.unwrap_or(false) {
@@ -253,10 +288,21 @@ impl History {
         }
     }
 
-    async fn write(
+    async fn keep(&self, job: Keep) -> Result<Kept, HistoryError> {
+        self.write(|reply| Write::Keep { job, reply }).await
+    }
+
+    async fn keep_rows(&self, job: Keep) -> Result<usize, HistoryError> {
+        match self.keep(job).await? {
+            Kept::Rows(rows) => Ok(rows),
+            Kept::Tally(_) => Ok(0),
+        }
+    }
+
+    async fn write<T>(
         &self,
-        make: impl FnOnce(oneshot::Sender<Result<Inserted, HistoryError>>) -> Write,
-    ) -> Result<Inserted, HistoryError> {
+        make: impl FnOnce(oneshot::Sender<Result<T, HistoryError>>) -> Write,
+    ) -> Result<T, HistoryError> {
         let sender = lock(&self.writes).clone().ok_or(HistoryError::Closed)?;
         let (reply, answer) = oneshot::channel();
         sender.send(make(reply)).await.map_err(|_| HistoryError::Closed)?;
@@ -270,9 +316,12 @@ impl History {
     ) -> Result<T, HistoryError> {
         let sender = lock(&self.reads).clone().ok_or(HistoryError::Closed)?;
         let (reply, answer) = oneshot::channel();
+        let alarm = self.alarm.clone();
         let job: Job = Box::new(move |connection| {
+            let result = ask(connection);
+            alarm.hear(&result);
             // The asker may have gone.
-            let _ = reply.send(ask(connection));
+            let _ = reply.send(result);
         });
         sender.send(job).await.map_err(|_| HistoryError::Closed)?;
         drop(sender);
@@ -284,172 +333,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn set_aside(path: &Path, why: &str) -> Result<(), HistoryError> {
-    let stamp = clock::now_ms();
-    for suffix in ["", "-wal", "-shm"] {
-        let mut from = path.as_os_str().to_owned();
-        from.push(suffix);
-        let mut to = path.as_os_str().to_owned();
-        to.push(format!(".corrupt-{stamp}{suffix}"));
-        match std::fs::rename(&from, &to) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound || suffix.is_empty() => {
-                return Err(HistoryError::SetAside { path: path.to_owned(), message: e.to_string() });
-            }
-            _ => {}
-        }
-    }
-    tracing::error!(path = %path.display(), why, "the history is damaged: set aside beside it, beginning a new one from the execution directories");
-    Ok(())
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HistoryError> {
+    Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+        .spawn(work)
+        .map_err(|e| HistoryError::Sqlite(format!("cannot start the thread {name}: {e}")))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use packs_schema::name::{Digest, PackVersion};
-    use packs_schema::run::{StreamTotals, Usage};
-    use serde_json::json;
-
-    fn instance() -> InstanceId {
-        InstanceId::new("i-1").unwrap()
-    }
-
-    fn record(n: u64, action: &str, who: &str) -> Execution {
-        serde_json::from_value(json!({
-            "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"),
-            "instance": "i-1",
-            "action": action,
-            "version": PackVersion::new("1.0.0").unwrap(),
-            "digest": Digest::new("b".repeat(64)).unwrap(),
-            "state": "queued",
-            "parameters": {"days": 7, "token": "[secret]"},
-            "noop": false,
-            "principal": who,
-            "run": if n.is_multiple_of(2) { json!("run-1") } else { json!(null) },
-            "created_at_ms": 1_000 + n / 2,
-        }))
-        .unwrap()
-    }
-
-    fn open() -> (tempfile::TempDir, History) {
-        let dir = tempfile::tempdir().unwrap();
-        let history = History::open(&dir.path().join("history.db"), &instance()).unwrap();
-        (dir, history)
-    }
-
-    fn ended(mut record: Execution) -> Execution {
-        record.state = State::Succeeded;
-        record.started_at_ms = Some(2_000);
-        record.ended_at_ms = Some(2_010);
-        record.duration_ms = Some(10);
-        record.exit_status = Some(0);
-        record.usage = Some(Usage { user_us: 5, ..Usage::default() });
-        record.stdout = Some(StreamTotals { written_bytes: 3, dropped_bytes: 0 });
-        record.stderr = Some(StreamTotals::default());
-        record.unenforced = vec!["cpu limit".to_owned()];
-        record.result = json!({"freed": 1}).as_object().cloned();
-        record
-    }
-
-    #[tokio::test]
-    async fn a_record_reads_back_also_after_reopening() {
-        let (dir, history) = open();
-        let first = record(1, "linux.a", "spiffe://x/ann");
-        assert_eq!(history.insert(first.clone(), None).await.unwrap(), Inserted::New);
-        assert_eq!(history.get(&first.id).await.unwrap(), Some(first.clone()));
-        assert_eq!(history.unfinished().await.unwrap(), std::slice::from_ref(&first));
-        let end = ended(first.clone());
-        let changes = vec![(State::Running, 2_000), (State::Succeeded, 2_010)];
-        assert_eq!(history.update(end.clone(), changes.clone()).await.unwrap(), Inserted::New);
-        history.close().await;
-        let again = History::open(&dir.path().join("history.db"), &instance()).unwrap();
-        assert!(!again.is_fresh());
-        assert_eq!(again.get(&first.id).await.unwrap(), Some(end.clone()));
-        assert!(again.unfinished().await.unwrap().is_empty());
-        let mut killed = end;
-        killed.state = State::Killed;
-        assert_eq!(again.update(killed, changes).await.unwrap(), Inserted::Unchanged, "what has ended stays as it is");
-        let events = again.events(0, 10).await.unwrap();
-        let states: Vec<State> = events.iter().map(|event| event.state).collect();
-        assert_eq!(states, [State::Queued, State::Running, State::Succeeded]);
-        assert_eq!(*again.newest_event().borrow(), events[2].event);
-        again.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_key_stands_for_one_execution_of_its_caller() {
-        let (_dir, history) = open();
-        let key = |mac: &str| Some(Key { key: IdempotencyKey::new("k1").unwrap(), fingerprint: mac.to_owned() });
-        let first = record(1, "linux.a", "spiffe://x/ann");
-        assert_eq!(history.insert(first.clone(), key("m1")).await.unwrap(), Inserted::New);
-        let again = history.insert(record(2, "linux.a", "spiffe://x/ann"), key("m2")).await.unwrap();
-        assert_eq!(again, Inserted::Existing(Box::new(first.clone()), "m1".to_owned()));
-        assert_eq!(history.insert(record(3, "linux.a", "spiffe://x/bob"), key("m1")).await.unwrap(), Inserted::New);
-        let found = history.by_key(&first.principal, &IdempotencyKey::new("k1").unwrap()).await.unwrap();
-        assert_eq!(found, Some((first, "m1".to_owned())));
-        history.close().await;
-    }
-
-    #[tokio::test]
-    async fn pages_go_through_everything_once_and_show_only_what_is_visible() {
-        let (_dir, history) = open();
-        for n in 0..10 {
-            let action = if n < 5 { "linux.a" } else { "cassandra.b" };
-            history.insert(record(n, action, "spiffe://x/ann"), None).await.unwrap();
-        }
-        let mut wanted = Wanted { limit: 3, ..Wanted::default() };
-        let mut seen = Vec::new();
-        loop {
-            let (items, next) = history.list(wanted.clone(), |_| true).await.unwrap();
-            seen.extend(items.into_iter().map(|e| e.id.to_string()));
-            // The place goes over the wire as a text.
-            let Some(next) = next else { break };
-            wanted.after = Some(next.to_string().parse().unwrap());
-        }
-        let want: Vec<String> = (0..10).rev().map(|n| record(n, "linux.a", "spiffe://x/ann").id.to_string()).collect();
-        assert_eq!(seen, want);
-        let all = |wanted: Wanted| Wanted { limit: 100, ..wanted };
-        let count = async |wanted: Wanted, visible: fn(&ActionRef) -> bool| {
-            history.list(all(wanted), visible).await.unwrap().0.len()
-        };
-        let linux: fn(&ActionRef) -> bool = |action| action.pack().as_str() == "linux";
-        assert_eq!(count(Wanted::default(), linux).await, 5);
-        assert_eq!(count(Wanted::default(), |_| false).await, 0);
-        let action = Some(ActionRef::new("cassandra.b").unwrap());
-        assert_eq!(count(Wanted { action: action.clone(), ..Wanted::default() }, |_| true).await, 5);
-        assert_eq!(count(Wanted { action, ..Wanted::default() }, linux).await, 0);
-        let run = Some(packs_schema::name::RunId::new("run-1").unwrap());
-        assert_eq!(count(Wanted { run, ..Wanted::default() }, |_| true).await, 5);
-        assert_eq!(count(Wanted { state: Some(State::Queued), ..Wanted::default() }, |_| true).await, 10);
-        assert_eq!(count(Wanted { state: Some(State::Lost), ..Wanted::default() }, |_| true).await, 0);
-        let principal = Some(Principal::new("spiffe://x/bob").unwrap());
-        assert_eq!(count(Wanted { principal, ..Wanted::default() }, |_| true).await, 0);
-        let (since_ms, until_ms) = (Some(1_001), Some(1_003));
-        assert_eq!(count(Wanted { since_ms, until_ms, ..Wanted::default() }, |_| true).await, 4);
-        history.close().await;
-    }
-
-    #[tokio::test]
-    async fn what_is_old_and_has_ended_is_forgotten() {
-        let (_dir, history) = open();
-        let (old, live) = (record(1, "linux.a", "spiffe://x/ann"), record(2, "linux.a", "spiffe://x/ann"));
-        history.insert(old.clone(), None).await.unwrap();
-        history.insert(live.clone(), None).await.unwrap();
-        history.update(ended(old.clone()), vec![(State::Running, 2_000), (State::Succeeded, 2_010)]).await.unwrap();
-        assert_eq!(history.sweep(u64::from(u32::MAX)).await.unwrap(), 1);
-        assert!(!history.knows(&old.id).await.unwrap());
-        assert!(history.knows(&live.id).await.unwrap());
-        history.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("history.db");
-        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
-        let history = History::open(&path, &instance()).unwrap();
-        assert!(history.is_fresh());
-        history.close().await;
-        let aside = std::fs::read_dir(dir.path()).unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
-        assert_eq!(aside.filter(|name| name.starts_with("history.db.corrupt-")).count(), 1);
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ use crate::api::fingerprint::Fingerprints;
 use crate::api::listener::{self, Doors};
 use crate::api::tls::{Tls, TlsError};
 use crate::clock;
-use crate::exec::{Exec, Launcher, LauncherError, RecoverError, Settings};
+use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
@@ -73,10 +73,16 @@ enum StartError {
     Runtime(#[source] std::io::Error),
 }
 
+/// Threads that read outputs and archive, at most; what waits for one is in memory already.
+const BLOCKING: usize = 8;
+/// They work with small frames; the compressor has its tables on the heap.
+const STACK: usize = 1 << 20;
+
 /// How the api ended.
 enum Ended {
     Asked,
     LauncherGone,
+    HistoryDamaged,
 }
 
 /// The whole of `bolt-agent api`.
@@ -88,6 +94,10 @@ pub fn main(config: &Path, launcher: i32) -> ExitCode {
         Ok(Ended::Asked) => ExitCode::SUCCESS,
         Ok(Ended::LauncherGone) => {
             tracing::error!("the launcher has closed its end; ending, so that a new launcher starts a new api");
+            ExitCode::FAILURE
+        }
+        Ok(Ended::HistoryDamaged) => {
+            tracing::error!("ending because the history is damaged: the next start sets it aside and begins a new one");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -105,7 +115,12 @@ fn start(path: &Path, socket: Result<OwnedFd, sys::AdoptError>) -> Result<Ended,
     let text = std::fs::read_to_string(path).map_err(|e| StartError::ReadConfig(path.to_owned(), e))?;
     let config = Config::parse(&text).map_err(|e| StartError::Config(path.to_owned(), e))?;
     drop(text);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .thread_stack_size(STACK)
+        .build()
+        .map_err(StartError::Runtime)?;
     let ended = runtime.block_on(run(config, socket, wait_for_signal()))?;
     Ok(ended)
 }
@@ -118,6 +133,7 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     let tls = Tls::load(&config.tls, health.clone())?;
     let fingerprints = Fingerprints::load(&config.paths.state).map_err(StartError::Fingerprints)?;
     let history = Arc::new(History::open(&config.paths.state.join("history.db"), &config.instance.id)?);
+    let mut damaged = history.damaged();
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
     // Claimed before recovery, so that a port in use is said before anything is started; served after it.
@@ -135,10 +151,12 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
         max_running: config.execution.max_running,
         max_queued: config.execution.max_queued,
         keep: config.history.keep.0,
+        budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
         boot_id: boot_id.trim().to_owned(),
     };
     let exec =
         Exec::begin(settings, history.clone(), registry.clone(), launcher, health.clone(), metrics.clone()).await?;
+    exec.keep_history();
     let app = Arc::new(App {
         facts: config.instance.clone(),
         channel: config.repository.channel.clone(),
@@ -165,6 +183,10 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
         _ = gone.wait_for(|gone| *gone) => {
             health.set("launcher_gone", "the launcher has closed its end".to_owned());
             Ended::LauncherGone
+        }
+        _ = damaged.wait_for(|damaged| *damaged) => {
+            health.set("history_damaged", "the history is damaged: the agent starts anew without it".to_owned());
+            Ended::HistoryDamaged
         }
     };
     tracing::info!("stopping");

@@ -199,6 +199,7 @@ fn problem_hint(code: Code) -> Option<&'static str> {
         Code::Busy => "another execution of its group runs: `bolt ps` shows it",
         Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",
         Code::InvalidParameters => "`bolt actions <action>` shows what it takes",
+        Code::OutputGone => "raise history.max_bytes or history.max_files of the agent to keep outputs for longer",
         Code::InsufficientStorage => "free space on the instance's disk",
         Code::WrongInstance => "its address may have gone to another instance: correct the inventory",
         _ => return None,

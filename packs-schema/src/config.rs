@@ -196,11 +196,15 @@ impl Default for Users {
 pub struct HistoryConfig {
     /// How long executions are remembered.
     pub keep: Span,
+    /// The most that outputs and the database may take, in bytes; never more than a tenth of the file system.
+    pub max_bytes: Bytes,
+    /// The most files and directories (inodes) that outputs may take; never more than a tenth of the file system's.
+    pub max_files: u64,
 }
 
 impl Default for HistoryConfig {
     fn default() -> HistoryConfig {
-        HistoryConfig { keep: Span(Duration::from_secs(180 * 86_400)) }
+        HistoryConfig { keep: Span(Duration::from_secs(180 * 86_400)), max_bytes: Bytes(2 << 30), max_files: 50_000 }
     }
 }
 
@@ -263,6 +267,8 @@ impl Config {
             ("api.max_connections", config.api.max_connections == 0),
             ("execution.total.pids", config.execution.total.pids == 0),
             ("repository.max_pack", config.repository.max_pack.0 == 0),
+            ("history.max_bytes", config.history.max_bytes.0 == 0),
+            ("history.max_files", config.history.max_files == 0),
         ] {
             if zero {
                 return Err(ConfigError::Zero(key));

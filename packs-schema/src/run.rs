@@ -9,6 +9,7 @@
 //!     kill                        by the api or the launcher: end it       (its existence counts)
 //!     exit.new                    by the launcher: room for the end, before the action exists
 //!     exit                        by the shim: how it ended                (JSON, Exit; renamed into place)
+//!     archive                     by the api, a day after: the output, folded, in place of all but spec and exit
 //! ```
 
 pub mod output;
@@ -35,6 +36,8 @@ pub mod file {
     pub const EXIT: &str = "exit";
     /// What becomes [`EXIT`] when it is renamed: never an end by itself, whatever is in it.
     pub const EXIT_NEW: &str = "exit.new";
+    /// Its output, when it has been archived and is too large for the database.
+    pub const ARCHIVE: &str = "archive";
 }
 
 /// Where an execution stands.

@@ -113,11 +113,20 @@ impl ApiError {
                 HistoryError::OldSqlite(_)
                 | HistoryError::Open { .. }
                 | HistoryError::SetAside { .. }
+                | HistoryError::Damaged(_)
                 | HistoryError::DiskFull
                 | HistoryError::Sqlite(_),
             ) => (Code::Internal, false),
             ApiError::Registry(_) => (Code::Internal, false),
-            ApiError::Output(_) => (Code::Internal, false),
+            ApiError::Output(OutputError::Gone) => (Code::OutputGone, true),
+            ApiError::Output(OutputError::History(HistoryError::Closed)) => (Code::Unavailable, true),
+            ApiError::Output(
+                OutputError::Read(..)
+                | OutputError::Damaged(..)
+                | OutputError::Archive(_)
+                | OutputError::History(_)
+                | OutputError::Task,
+            ) => (Code::Internal, false),
         }
     }
 

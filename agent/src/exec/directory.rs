@@ -148,7 +148,8 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
 }
 
-fn lock(directory: &Path) -> Lock {
+/// Whether a shim has the execution.
+pub(super) fn lock(directory: &Path) -> Lock {
     let opened = match open(&directory.join(file::LOCK)) {
         Ok(opened) => opened,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Lock::Absent,

@@ -129,6 +129,7 @@ impl Exec {
                 Err(
                     error @ (HistoryError::DiskFull
                     | HistoryError::Sqlite(_)
+                    | HistoryError::Damaged(_)
                     | HistoryError::Open { .. }
                     | HistoryError::SetAside { .. }),
                 ) => {
@@ -146,6 +147,7 @@ impl Exec {
 
     /// The end is in the history: tells those who wait, and gives its place to the next.
     pub(super) fn finish(self: &Arc<Self>, record: Execution) {
+        let id = record.id.clone();
         let live = {
             let mut core = self.lock();
             core.board.release(&record.id);
@@ -164,6 +166,7 @@ impl Exec {
                 progress.ended = Some(Arc::new(record));
             });
         }
+        self.meter.ended(&id);
         self.pump();
     }
 }

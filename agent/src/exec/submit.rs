@@ -221,7 +221,7 @@ impl Exec {
         let inserted = self.history.insert(record.clone(), order.key.clone()).await;
         match inserted {
             Ok(Inserted::Existing(existing, fingerprint)) => return Ok(Some((*existing, fingerprint))),
-            Ok(Inserted::New | Inserted::Unchanged | Inserted::Removed(_)) => {}
+            Ok(Inserted::New | Inserted::Unchanged) => {}
             Err(HistoryError::DiskFull) => return Err(SubmitError::DiskFull),
             Err(error) => return Err(SubmitError::History(error)),
         }

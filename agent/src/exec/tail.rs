@@ -10,7 +10,8 @@ use super::output::{Output, OutputError, Piece};
 
 /// Hands out pieces; waits for more only while it follows.
 pub struct Tail {
-    output: Output,
+    /// Taken while it is read; not put back after an error.
+    output: Option<Output>,
     follow: Option<Follow>,
     ended: Option<Arc<Execution>>,
 }
@@ -18,26 +19,29 @@ pub struct Tail {
 impl Tail {
     /// Of an execution that has `ended`, or that is followed, or (neither) as far as it is now.
     pub fn new(output: Output, follow: Option<Follow>, ended: Option<Arc<Execution>>) -> Tail {
-        Tail { output, follow, ended }
+        Tail { output: Some(output), follow, ended }
     }
 
-    /// The next piece; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Piece>, OutputError> {
+    /// The next pieces, at least one; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Vec<Piece>>, OutputError> {
         loop {
             // Looked at before reading: what has ended writes no more.
             if let Some(follow) = &mut self.follow {
                 self.ended = follow.progress.borrow_and_update().ended.clone();
             }
-            if let Some(piece) = self.output.read()? {
-                return Ok(Some(piece));
+            let Some(output) = self.output.take() else { return Ok(None) };
+            let (output, pieces) = output.batch().await?;
+            let output = self.output.insert(output);
+            if !pieces.is_empty() {
+                return Ok(Some(pieces));
             }
             if let Some(ended) = &self.ended {
                 let totals = [(Stream::Stdout, ended.stdout), (Stream::Stderr, ended.stderr)];
-                let missing = totals
+                let missing: Vec<Piece> = totals
                     .into_iter()
-                    .filter_map(|(stream, totals)| self.output.missing(stream, totals?.written_bytes))
-                    .next();
-                return Ok(missing);
+                    .filter_map(|(stream, totals)| output.missing(stream, totals?.written_bytes))
+                    .collect();
+                return Ok((!missing.is_empty()).then_some(missing));
             }
             match &mut self.follow {
                 Some(follow) => {

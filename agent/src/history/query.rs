@@ -7,6 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::HistoryError;
+use super::compact::{Compact, key_hash};
 use super::row::{self, SELECT, id_bytes, id_from, named, state_at, state_number};
 
 /// Which executions a listing wants.
@@ -27,30 +28,30 @@ pub struct Wanted {
     /// At most so many.
     pub limit: u32,
     /// After this place.
-    pub after: Option<Place>,
+    pub after: Option<Cursor>,
 }
 
 /// A place in a listing: that of one execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Cursor {
     /// Its time of acceptance.
     pub created_at_ms: u64,
     /// Its row.
     pub seq: i64,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.created_at_ms, self.seq)
     }
 }
 
-impl std::str::FromStr for Place {
+impl std::str::FromStr for Cursor {
     type Err = &'static str;
-    fn from_str(text: &str) -> Result<Place, &'static str> {
+    fn from_str(text: &str) -> Result<Cursor, &'static str> {
         const WRONG: &str = "it is not a cursor that this instance gave; start without one";
         let (created, seq) = text.split_once('.').ok_or(WRONG)?;
-        Ok(Place { created_at_ms: created.parse().map_err(|_| WRONG)?, seq: seq.parse().map_err(|_| WRONG)? })
+        Ok(Cursor { created_at_ms: created.parse().map_err(|_| WRONG)?, seq: seq.parse().map_err(|_| WRONG)? })
     }
 }
 
@@ -61,22 +62,55 @@ pub(super) fn actions(connection: &Connection) -> Result<Vec<(i64, ActionRef)>, 
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// A listing as SQL.
+pub(super) struct Query {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
+}
+
 /// A page of executions whose actions are `visible`, and the place of the next page.
 pub(super) fn list(
     connection: &Connection,
     instance: &InstanceId,
     wanted: &Wanted,
     visible: &dyn Fn(&ActionRef) -> bool,
-) -> Result<(Vec<Execution>, Option<Place>), HistoryError> {
+) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
+    let Some(query) = build(connection, wanted, visible)? else { return Ok((Vec::new(), None)) };
+    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+    let mut statement = connection.prepare(&query.sql)?;
+    let mut rows = statement.query(params_from_iter(query.values))?;
+    let (mut found, mut last, mut count) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        count += 1;
+        if count > limit {
+            break;
+        }
+        last = Some(Cursor { created_at_ms: row.get(row::CREATED)?, seq: row.get(row::SEQ)? });
+        match row::read(row, instance) {
+            Ok(execution) => found.push(execution),
+            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
+            // One row that makes no sense does not hide the others.
+            Err(error) => tracing::error!(?last, %error, "an execution's row is damaged and is not listed"),
+        }
+    }
+    Ok((found, last.filter(|_| count > limit)))
+}
+
+/// The listing that is wanted; `None` when nothing fits.
+pub(super) fn build(
+    connection: &Connection,
+    wanted: &Wanted,
+    visible: &dyn Fn(&ActionRef) -> bool,
+) -> Result<Option<Query>, HistoryError> {
     let mut clauses: Vec<String> = Vec::new();
     let mut values: Vec<Value> = Vec::new();
     let (shown, hidden): (Vec<_>, Vec<_>) = actions(connection)?.into_iter().partition(|(_, name)| visible(name));
     match &wanted.action {
         Some(action) => match shown.iter().find(|(_, name)| name == action) {
             Some((id, _)) => clauses.push(format!("e.action = {id}")),
-            None => return Ok((Vec::new(), None)),
+            None => return Ok(None),
         },
-        None if shown.is_empty() => return Ok((Vec::new(), None)),
+        None if shown.is_empty() => return Ok(None),
         None if hidden.is_empty() => {}
         None => {
             let ids: Vec<String> = shown.iter().map(|(id, _)| id.to_string()).collect();
@@ -86,6 +120,10 @@ pub(super) fn list(
     }
     if let Some(state) = wanted.state {
         clauses.push(format!("e.state = {}", state_number(state)));
+        if state != State::Succeeded {
+            // What the index of states leaves out, so that it can be used.
+            clauses.push("e.state <> 2".to_owned());
+        }
     }
     let mut clause = |text: &str, value: Value| {
         values.push(value);
@@ -94,11 +132,11 @@ pub(super) fn list(
     if let Some(principal) = &wanted.principal {
         match name_id(connection, principal.as_str())? {
             Some(id) => clause("e.principal =", Value::Integer(id)),
-            None => return Ok((Vec::new(), None)),
+            None => return Ok(None),
         }
     }
     if let Some(run) = &wanted.run {
-        clause("e.run =", Value::Text(run.to_string()));
+        clause("e.run =", Compact(run.to_string()).value());
     }
     if let Some(since) = wanted.since_ms {
         clause("e.created_at_ms >=", integer(since));
@@ -112,19 +150,9 @@ pub(super) fn list(
         clauses.push(format!("(e.created_at_ms, e.seq) < (?{}, ?{})", values.len() - 1, values.len()));
     }
     let filter = if clauses.is_empty() { String::new() } else { format!("WHERE {}", clauses.join(" AND ")) };
-    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    let sql = format!("{SELECT} {filter} ORDER BY e.created_at_ms DESC, e.seq DESC LIMIT {}", limit.saturating_add(1));
-    let mut statement = connection.prepare(&sql)?;
-    let rows = statement
-        .query_map(params_from_iter(values), |row| Ok((row::read(row, instance)?, row.get::<_, i64>(row::SEQ)?)))?;
-    let mut found: Vec<(Execution, i64)> = rows.collect::<Result<_, _>>()?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found
-        .last()
-        .filter(|_| more)
-        .map(|(execution, seq)| Place { created_at_ms: execution.created_at_ms, seq: *seq });
-    Ok((found.into_iter().map(|(execution, _)| execution).collect(), next))
+    let limit = u64::from(wanted.limit) + 1;
+    let sql = format!("{SELECT} {filter} ORDER BY e.created_at_ms DESC, e.seq DESC LIMIT {limit}");
+    Ok(Some(Query { sql, values }))
 }
 
 fn integer(value: u64) -> Value {
@@ -153,18 +181,19 @@ pub(super) fn by_key(
     principal: &Principal,
     key: &IdempotencyKey,
 ) -> Result<Option<(Execution, String)>, HistoryError> {
-    let Some(principal) = name_id(connection, principal.as_str())? else { return Ok(None) };
-    let sql = format!("{SELECT} WHERE e.principal = ?1 AND e.idempotency_key = ?2");
+    let sql = format!("{SELECT} WHERE e.key_hash = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_row(params![principal, key.as_str()], |row| {
-        Ok((row::read(row, instance)?, row.get::<_, Option<String>>(row::FINGERPRINT)?.unwrap_or_default()))
+    let found = statement.query_row([key_hash(principal.as_str(), key.as_str())], |row| {
+        let fingerprint: Option<Compact> = row.get(row::FINGERPRINT)?;
+        Ok((row::read(row, instance)?, fingerprint.map(|text| text.0).unwrap_or_default()))
     });
     Ok(found.optional()?)
 }
 
 /// Every execution that has not ended, oldest first.
 pub(super) fn unfinished(connection: &Connection, instance: &InstanceId) -> Result<Vec<Execution>, HistoryError> {
-    let mut statement = connection.prepare(&format!("{SELECT} WHERE e.state IN (0, 1) ORDER BY e.seq"))?;
+    let mut statement =
+        connection.prepare(&format!("{SELECT} WHERE e.state IN (0, 1) AND e.state <> 2 ORDER BY e.seq"))?;
     let rows = statement.query_map([], |row| row::read(row, instance))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -192,7 +221,10 @@ pub(super) fn accepted_since(
 /// At most `limit` state changes after the event `after`, of whatever action, in order.
 pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<Vec<StateChange>, HistoryError> {
     let mut statement = connection.prepare_cached(
-        "SELECT v.event, v.at_ms, e.id, a.name, v.state
+        // An event without a time of its own has that of its row: 0 queued, 1 running, else an end.
+        "SELECT v.event, CASE WHEN v.at_ms <> 0 THEN v.at_ms ELSE e.created_at_ms + CASE v.state
+                WHEN 0 THEN 0 WHEN 1 THEN coalesce(e.started_after_ms, 0) ELSE coalesce(e.ended_after_ms, 0) END END,
+            e.id, a.name, v.state
          FROM events v JOIN executions e ON e.seq = v.seq JOIN actions a ON a.id = e.action
          WHERE v.event > ?1 ORDER BY v.event LIMIT ?2",
     )?;

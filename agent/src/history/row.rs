@@ -1,18 +1,21 @@
 //! One execution as a row, and back.
 
-use packs_schema::name::{ActionRef, ExecutionId, InstanceId};
+use packs_schema::name::{ActionRef, ExecutionId, InstanceId, RunId};
 use packs_schema::rest::Execution;
-use packs_schema::run::{State, StreamTotals};
+use packs_schema::run::{State, StreamTotals, Usage};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use uuid::Uuid;
+
+use super::compact::Compact;
 
 /// What [`read`] expects, in its order.
 pub(super) const SELECT: &str = "
 SELECT e.id, a.name, v.name, d.name, p.name, k.name, e.state, e.reason, e.parameters, e.noop, e.note, e.run,
-    e.created_at_ms, e.started_at_ms, e.ended_at_ms, e.duration_ms, e.exit_status, e.signal, e.usage,
+    e.created_at_ms, e.created_at_ms + e.started_after_ms, e.created_at_ms + e.ended_after_ms, e.duration_ms, e.exit_status, e.signal, e.usage,
     e.stdout_written_bytes, e.stdout_dropped_bytes, e.stderr_written_bytes, e.stderr_dropped_bytes,
     e.leftovers, e.unenforced, e.result, e.result_error, e.seq, e.fingerprint
 FROM executions e
@@ -23,6 +26,8 @@ JOIN names p ON p.id = e.principal
 LEFT JOIN names k ON k.id = e.killed_by
 ";
 
+/// The column of `created_at_ms` in [`SELECT`].
+pub(super) const CREATED: usize = 12;
 /// The column of `seq` in [`SELECT`].
 pub(super) const SEQ: usize = 27;
 /// The column of the fingerprint in [`SELECT`].
@@ -70,6 +75,36 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<O
     text.map(|t| serde_json::from_str(&t).map_err(|e| wrong(column, e.to_string()))).transpose()
 }
 
+/// The fields of [`Usage`] in the order in which a row has them.
+const USAGE: [&str; 5] = ["user_us", "system_us", "peak_memory_bytes", "read_bytes", "written_bytes"];
+
+/// A usage as it is stored: `12000,8000,9000000`, what is absent left out; as JSON when there is more to it.
+pub(super) fn usage_text(usage: &Usage) -> String {
+    let value = serde_json::to_value(usage).expect("our own records serialise");
+    let fields = value.as_object().map(|fields| fields.iter().filter(|(_, value)| !value.is_null()));
+    let known = fields.is_some_and(|mut fields| fields.all(|(key, value)| USAGE.contains(&&**key) && value.is_u64()));
+    if !known {
+        return to_json(usage);
+    }
+    let text = |key: &&str| value.get(*key).filter(|value| value.is_u64()).map_or_else(String::new, Value::to_string);
+    let texts: Vec<String> = USAGE.iter().map(text).collect();
+    texts.join(",").trim_end_matches(',').to_owned()
+}
+
+fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Usage>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
+    let wrong = |e: String| wrong(column, e);
+    if text.starts_with('{') {
+        return serde_json::from_str(&text).map(Some).map_err(|e| wrong(e.to_string()));
+    }
+    let mut fields = Map::new();
+    for (key, number) in USAGE.iter().zip(text.split(',')).filter(|(_, number)| !number.is_empty()) {
+        let number: u64 = number.parse().map_err(|_| wrong(format!("{number:?} is not a number")))?;
+        fields.insert((*key).to_owned(), number.into());
+    }
+    serde_json::from_value(Value::Object(fields)).map(Some).map_err(|e| wrong(e.to_string()))
+}
+
 /// A value as it is stored.
 pub(super) fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our own records serialise")
@@ -99,14 +134,17 @@ pub(super) fn read(row: &Row<'_>, instance: &InstanceId) -> rusqlite::Result<Exe
         parameters: json(row, 8)?.unwrap_or_default(),
         noop: row.get(9)?,
         note: row.get(10)?,
-        run: named_option(row, 11)?,
+        run: row
+            .get::<_, Option<Compact>>(11)?
+            .map(|t| RunId::try_from(t.0).map_err(|e| wrong(11, e.to_string())))
+            .transpose()?,
         created_at_ms: row.get(12)?,
         started_at_ms: row.get(13)?,
         ended_at_ms: row.get(14)?,
         duration_ms: row.get(15)?,
         exit_status: row.get(16)?,
         signal: row.get(17)?,
-        usage: json(row, 18)?,
+        usage: usage(row, 18)?,
         stdout: totals(row, 19)?,
         stderr: totals(row, 21)?,
         leftovers: json(row, 23)?,

@@ -6,14 +6,35 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use packs_schema::name::InstanceId;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::HistoryError;
+use super::compact::{Compact, fingerprint, key_hash};
+use super::{HistoryError, damage, log, salvage};
 
 /// The oldest SQLite that is safe: earlier ones could corrupt a WAL with several connections.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-const MIGRATIONS: &[&str] = &["
+/// The log is cut to this when it is written back.
+const LOG_BYTES: u64 = 4 << 20;
+/// All of our statements, prepared once.
+const STATEMENTS: usize = 48;
+/// Pages are multiples of this.
+const SECTOR: u64 = 512;
+/// The largest file that is rewritten at a start so that it can shrink.
+const REWRITE_BYTES: u64 = 64 << 20;
+
+/// How one version of the file becomes the next.
+struct Migration {
+    sql: &'static str,
+    /// What SQL alone cannot do, after it.
+    then: fn(&Connection) -> rusqlite::Result<()>,
+}
+
+const MIGRATIONS: &[Migration] =
+    &[Migration { sql: FIRST, then: |_| Ok(()) }, Migration { sql: ARCHIVES, then: compact }];
+
+const FIRST: &str = "
 CREATE TABLE actions (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE executions (
@@ -60,15 +81,152 @@ CREATE TABLE events (
     seq INTEGER NOT NULL,
     state INTEGER NOT NULL
 ) STRICT;
-"];
+";
+
+/// Outputs, the life clock, and rows that take less room: texts that are numbers as such, no index for the state that
+/// nearly all have. Numbers of rows are never used again, because marks and events speak of them.
+const ARCHIVES: &str = "
+CREATE TABLE compact_executions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    action INTEGER NOT NULL REFERENCES actions (id),
+    version INTEGER NOT NULL REFERENCES names (id),
+    digest INTEGER NOT NULL REFERENCES names (id),
+    principal INTEGER NOT NULL REFERENCES names (id),
+    killed_by INTEGER REFERENCES names (id),
+    state INTEGER NOT NULL,
+    reason TEXT,
+    parameters TEXT NOT NULL,
+    noop INTEGER NOT NULL,
+    note TEXT,
+    run ANY,
+    created_at_ms INTEGER NOT NULL,
+    started_after_ms INTEGER,
+    ended_after_ms INTEGER,
+    duration_ms INTEGER,
+    exit_status INTEGER,
+    signal INTEGER,
+    usage TEXT,
+    stdout_written_bytes INTEGER,
+    stdout_dropped_bytes INTEGER,
+    stderr_written_bytes INTEGER,
+    stderr_dropped_bytes INTEGER,
+    leftovers TEXT,
+    unenforced TEXT,
+    result TEXT,
+    result_error TEXT,
+    key_hash BLOB,
+    fingerprint ANY,
+    output INTEGER NOT NULL,
+    ended_life_ms INTEGER
+) STRICT;
+INSERT INTO compact_executions SELECT seq, id, action, version, digest, principal, killed_by, state, reason, parameters,
+    noop, note, run, created_at_ms, started_at_ms - created_at_ms, ended_at_ms - created_at_ms, duration_ms, exit_status,
+    signal, usage, stdout_written_bytes, stdout_dropped_bytes, stderr_written_bytes, stderr_dropped_bytes, leftovers,
+    unenforced, result, result_error, NULL, fingerprint, 0, CASE WHEN state > 1 THEN 0 END FROM executions ORDER BY seq;
+ALTER TABLE executions RENAME TO old_executions;
+ALTER TABLE compact_executions RENAME TO executions;
+DROP INDEX executions_created;
+DROP INDEX executions_action;
+DROP INDEX executions_principal;
+DROP INDEX executions_state;
+DROP INDEX executions_run;
+DROP INDEX executions_key;
+CREATE INDEX executions_created ON executions (created_at_ms);
+CREATE INDEX executions_action ON executions (action, created_at_ms);
+CREATE INDEX executions_principal ON executions (principal, created_at_ms);
+CREATE INDEX executions_state ON executions (state, created_at_ms) WHERE state <> 2;
+CREATE INDEX executions_run ON executions (run, created_at_ms) WHERE run IS NOT NULL;
+CREATE UNIQUE INDEX executions_key ON executions (key_hash) WHERE key_hash IS NOT NULL;
+CREATE INDEX executions_to_archive ON executions (ended_life_ms) WHERE output = 0 AND ended_life_ms IS NOT NULL;
+CREATE INDEX executions_in_files ON executions (seq) WHERE output = 2;
+CREATE TABLE outputs (seq INTEGER PRIMARY KEY, archive BLOB NOT NULL) STRICT;
+CREATE TABLE life (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    life_ms INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    boot_ms INTEGER NOT NULL,
+    wall_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE marks (life_ms INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
+";
+
+/// Texts as numbers and keys as hashes, in rows of before.
+fn compact(connection: &Connection) -> rusqlite::Result<()> {
+    let mut rows = connection.prepare(
+        "SELECT e.seq, e.run, p.name, e.idempotency_key, e.fingerprint FROM old_executions e
+         JOIN names p ON p.id = e.principal WHERE e.run IS NOT NULL OR e.idempotency_key IS NOT NULL",
+    )?;
+    let mut update =
+        connection.prepare("UPDATE executions SET run = ?2, key_hash = ?3, fingerprint = ?4 WHERE seq = ?1")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let (principal, key): (String, Option<String>) = (row.get(2)?, row.get(3)?);
+        update.execute(params![
+            row.get::<_, i64>(0)?,
+            row.get::<_, Option<String>>(1)?.map(Compact),
+            key.map(|key| key_hash(&principal, &key)),
+            row.get::<_, Option<String>>(4)?.map(|text| fingerprint(&text)),
+        ])?;
+    }
+    drop(rows);
+    connection.execute_batch("DROP TABLE old_executions;")
+}
+
+/// A database that was opened.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    /// Rows may be missing.
+    pub(super) fresh: bool,
+    /// Its structure has been looked at.
+    pub(super) checked: bool,
+}
+
+/// Opens the database; a damaged one is set aside, and a new one begun with what can be read of it.
+pub(super) fn open_or_begin(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError> {
+    if let Some(why) = damage::marked(path) {
+        return begin_anew(path, instance, &why);
+    }
+    match open_sound(path, instance) {
+        Err(HistoryError::Open { damaged: true, message, .. }) => begin_anew(path, instance, &message),
+        other => other,
+    }
+}
+
+fn begin_anew(path: &Path, instance: &InstanceId, why: &str) -> Result<Opened, HistoryError> {
+    let aside = damage::set_aside(path, why)?;
+    let opened = open_sound(path, instance)?;
+    salvage::salvage(&opened.connection, &aside, instance);
+    Ok(Opened { fresh: true, ..opened })
+}
+
+fn open_sound(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError> {
+    let bytes = path.metadata().map_or(0, |meta| meta.len());
+    if !bytes.is_multiple_of(SECTOR) && !log::is_there(path) {
+        let message = format!("it has {bytes} bytes, which are no whole pages");
+        return Err(HistoryError::Open { path: path.to_owned(), message, damaged: true });
+    }
+    let torn = log::is_torn(path);
+    let (connection, fresh) = open_writer(path)?;
+    let checked = bytes <= damage::CHECKED_AT_START_BYTES;
+    let damaged = |e: HistoryError| match e {
+        HistoryError::Damaged(message) => HistoryError::Open { path: path.to_owned(), message, damaged: true },
+        other => other,
+    };
+    if checked {
+        damage::check(&connection).map_err(damaged)?;
+    }
+    let repaired = salvage::drop_unreadable(&connection, instance).map_err(damaged)?;
+    Ok(Opened { connection, fresh: fresh || torn || repaired, checked })
+}
 
 /// Opens the database for writing and brings it to the newest schema. True: the file is new.
 pub(super) fn open_writer(path: &Path) -> Result<(Connection, bool), HistoryError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(HistoryError::OldSqlite(rusqlite::version()));
     }
-    let connection = Connection::open(path).map_err(|e| HistoryError::open(path, e))?;
-    let fresh = prepare(&connection).map_err(|e| HistoryError::open(path, e))?;
+    let mut connection = Connection::open(path).map_err(|e| HistoryError::open(path, e))?;
+    let fresh = prepare(&mut connection).map_err(|e| HistoryError::open(path, e))?;
     Ok((connection, fresh))
 }
 
@@ -83,19 +241,40 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, HistoryError> {
 /// A small footprint: pages are in the system's cache already.
 fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch("PRAGMA cache_size = -512; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<bool> {
+fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
     tune(connection)?;
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
     let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 0 {
+        // Counts only before the first table.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
+    } else {
+        make_shrinkable(connection)?;
+    }
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_BYTES}; PRAGMA synchronous = FULL;"))?;
     for (done, migration) in MIGRATIONS.iter().enumerate().skip(version) {
         let to = done + 1;
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {migration} PRAGMA user_version = {to}; COMMIT;"))?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration.sql)?;
+        (migration.then)(&transaction)?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {to};"))?;
+        transaction.commit()?;
     }
+    connection.execute_batch("PRAGMA foreign_keys = ON;")?;
     Ok(version == 0)
+}
+
+/// Has a file of before give room back when rows go. A large one is left as it is: its free pages are used again.
+fn make_shrinkable(connection: &Connection) -> rusqlite::Result<()> {
+    let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, u64>(0));
+    if number("auto_vacuum")? != 0 || number("page_count")? * number("page_size")? > REWRITE_BYTES {
+        return Ok(());
+    }
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
 }
 
 #[cfg(test)]
@@ -112,5 +291,44 @@ mod tests {
         assert_eq!(version, MIGRATIONS.len());
         drop(connection);
         assert!(!open_writer(&path).unwrap().1);
+    }
+
+    #[test]
+    fn a_file_of_before_keeps_its_rows_and_learns_to_shrink() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.db");
+        let run = "r-01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa";
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(&format!("PRAGMA journal_mode = WAL; BEGIN; {FIRST} PRAGMA user_version = 1; COMMIT;"))
+            .unwrap();
+        old.execute_batch(&format!(
+            "INSERT INTO actions VALUES (1, 'linux.a'); INSERT INTO names VALUES (1, 'x');
+             INSERT INTO executions (id, action, version, digest, principal, state, parameters, noop, run, created_at_ms,
+                idempotency_key, fingerprint)
+             VALUES (x'01', 1, 1, 1, 1, 3, '{{}}', 0, '{run}', 5, 'key', '00ff'),
+                (x'02', 1, 1, 1, 1, 1, '{{}}', 0, NULL, 6, NULL, NULL);"
+        ))
+        .unwrap();
+        drop(old);
+        let (connection, fresh) = open_writer(&path).unwrap();
+        assert!(!fresh);
+        let mut statement = connection
+            .prepare("SELECT run, key_hash, fingerprint, output, ended_life_ms FROM executions ORDER BY seq")
+            .unwrap();
+        type Row = (Option<Compact>, Option<Vec<u8>>, Option<Compact>, i64, Option<i64>);
+        let rows: Vec<Row> = statement
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let text = |text: &str| Some(Compact(text.to_owned()));
+        let key = Some(key_hash("x", "key"));
+        assert_eq!(rows, [(text(run), key, text("00ff"), 0, Some(0)), (None, None, None, 0, None)]);
+        let found: i64 = connection
+            .query_row("SELECT seq FROM executions WHERE run = ?1", params![text(run)], |row| row.get(0))
+            .unwrap();
+        assert_eq!(found, 1);
+        let vacuum: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0)).unwrap();
+        assert_eq!(vacuum, 2);
     }
 }

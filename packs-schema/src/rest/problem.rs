@@ -86,6 +86,8 @@ codes! {
     Busy = "busy", 409, "the action's group is busy";
     /// The execution has ended.
     AlreadyEnded = "already_ended", 409, "the execution has ended";
+    /// The output was removed, to keep the history within its budget.
+    OutputGone = "output_gone", 410, "the output is no longer there";
     /// A body over its limit.
     BodyTooLarge = "body_too_large", 413, "the body is too large";
     /// A body that is not `application/json`.

@@ -54,6 +54,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         sync: app.registry.status()?,
         newest_event: *app.history.newest_event().borrow(),
     });
+    let text = text + &app.exec.history_metrics();
     Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))
 }
 

@@ -1,6 +1,9 @@
 //! The output of an execution: as lines of JSON, or as the bytes of one stream.
+//!
+//! Of an archived one the bytes are handed out as they are stored, compressed, to who takes gzip. Otherwise it makes no
+//! difference where an output lies. All reading is done in blocking threads, so that no reader holds up another.
 
-use std::path::Path;
+use std::io::Read;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -8,30 +11,34 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
 use hyper::Response;
-use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
+use hyper::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue, RANGE, VARY};
 use packs_schema::rest::{DROPPED_BYTES, Execution, OutputChunk};
 use packs_schema::run::output::Stream;
 
 use super::{Call, content, visible};
 use crate::api::body::Body;
+use crate::api::encoding;
 use crate::api::problem::ApiError;
 use crate::api::range::{self, Wanted};
-use crate::exec::output::{Output, OutputError, Piece};
+use crate::exec::Archive;
+use crate::exec::output::{Lying, Output, OutputError, Piece};
 use crate::exec::tail::Tail;
 
 const LINES: &str = "application/x-ndjson";
 const BYTES: &str = "application/octet-stream";
+/// What is read at once in a blocking thread, in bytes.
+const STEP: usize = 64 << 10;
 
 pub(in crate::api) async fn chunks(call: &Call) -> Result<Response<Body>, ApiError> {
     let stdout_from = call.query.get::<u64>("stdout_from")?.unwrap_or(0);
     let stderr_from = call.query.get::<u64>("stderr_from")?.unwrap_or(0);
     let follow = call.query.flag("follow")?;
     let record = visible(call).await?;
-    let output = Output::open(&call.app.exec.directory(&record.id), Some(stdout_from), Some(stderr_from));
+    let output = call.app.exec.output(&record.id).await?.open([Some(stdout_from), Some(stderr_from)]);
     let tail = tail(call, record, output, follow).await?;
     let lines = stream::try_unfold(tail, |mut tail| async move {
-        let piece = tail.next().await?;
-        Ok::<_, OutputError>(piece.map(|piece| (line(piece), tail)))
+        let pieces = tail.next().await?;
+        Ok::<_, OutputError>(pieces.map(|pieces| (lines(pieces), tail)))
     });
     Ok(content(200, LINES, Body::stream(lines, None)))
 }
@@ -41,64 +48,93 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
     let offset = call.query.get::<u64>("offset")?;
     let record = visible(call).await?;
     let range = call.headers.get(RANGE).and_then(|value| value.to_str().ok());
-    let directory = call.app.exec.directory(&record.id);
     if follow {
         if range.is_some() {
             return Err(ApiError::BadRequest("follow=true takes offset, not the header Range".to_owned()));
         }
-        let output = open(&directory, stream, offset.unwrap_or(0));
+        let output = call.app.exec.output(&record.id).await?.open(only(stream, offset.unwrap_or(0)));
         let tail = tail(call, record, output, true).await?;
         let parts = stream::try_unfold(tail, |mut tail| async move {
-            let piece = tail.next().await?;
-            Ok::<_, OutputError>(piece.map(|piece| (shown(piece), tail)))
+            let pieces = tail.next().await?;
+            Ok::<_, OutputError>(pieces.map(|pieces| (joined(pieces), tail)))
         });
         return Ok(content(200, BYTES, Body::stream(parts, None)));
     }
     if offset.is_some() {
         return Err(ApiError::BadRequest("offset goes with follow=true; else use the header Range".to_owned()));
     }
-    whole_or_part(&directory, stream, &record, range)
+    let lying = call.app.exec.output(&record.id).await?;
+    let mut response = match &lying {
+        Lying::Archived(archive)
+            if range.is_none() && archive.totals(stream).1 == 0 && encoding::takes_gzip(&call.headers) =>
+        {
+            stored(archive, stream)
+        }
+        _ => {
+            let written = match stream {
+                Stream::Stdout => record.stdout,
+                Stream::Stderr => record.stderr,
+            };
+            whole_or_part(lying, stream, written.map(|totals| totals.written_bytes), range).await?
+        }
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    Ok(response)
 }
 
 /// What is there now, or a range of it, with its length.
-fn whole_or_part(
-    directory: &Path,
+async fn whole_or_part(
+    lying: Lying,
     stream: Stream,
-    record: &Execution,
+    written: Option<u64>,
     range: Option<&str>,
 ) -> Result<Response<Body>, ApiError> {
-    let written = match stream {
-        Stream::Stdout => record.stdout,
-        Stream::Stderr => record.stderr,
-    };
-    let (length, dropped) = measure(directory, stream, written.map(|totals| totals.written_bytes))?;
+    let measured = tokio::task::spawn_blocking(move || measure(&lying, stream, written).map(|found| (found, lying)));
+    let ((length, dropped), lying) = measured.await.map_err(|_| OutputError::Task)??;
     let (from, to, status) = match range.map_or(Wanted::Whole, |value| range::parse(value, length)) {
         Wanted::Whole => (0, length, 200),
         Wanted::Part(from, to) => (from, to, 206),
         Wanted::NotThere => return Err(ApiError::RangeNotSatisfiable(length)),
     };
-    let part = Part {
-        output: open(directory, stream, 0),
-        stream,
-        written: written.map(|totals| totals.written_bytes),
-        skip: from,
-        left: to - from,
-    };
-    let parts =
-        stream::try_unfold(
-            part,
-            |mut part| async move { Ok::<_, std::io::Error>(part.next()?.map(|bytes| (bytes, part))) },
-        );
+    let part = Part { output: lying.open(only(stream, 0)), stream, written, skip: from, left: to - from };
+    let parts = stream::try_unfold(part, |mut part| async move {
+        let read = tokio::task::spawn_blocking(move || part.next().map(|bytes| bytes.map(|bytes| (bytes, part))));
+        read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    });
     let mut response = content(status, BYTES, Body::stream(parts, Some(to - from)));
-    let headers = response.headers_mut();
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(HeaderName::from_static(DROPPED_BYTES), HeaderValue::from(dropped));
+    set_dropped(&mut response, dropped);
     if status == 206
         && let Ok(value) = HeaderValue::from_str(&format!("bytes {from}-{}/{length}", to - 1))
     {
-        headers.insert(CONTENT_RANGE, value);
+        response.headers_mut().insert(CONTENT_RANGE, value);
     }
     Ok(response)
+}
+
+/// The bytes as they are stored, compressed.
+fn stored(archive: &Archive, stream: Stream) -> Response<Body> {
+    let (section, length) = archive.stored(stream);
+    let parts = stream::try_unfold(section, |mut section| async move {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; STEP];
+            let read = section.read(&mut bytes)?;
+            bytes.truncate(read);
+            Ok((read > 0).then(|| (Bytes::from(bytes), section)))
+        });
+        read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    });
+    let mut response = content(200, BYTES, Body::stream(parts, Some(length)));
+    set_dropped(&mut response, 0);
+    if length > 0 {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn set_dropped(response: &mut Response<Body>, dropped: u64) {
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(HeaderName::from_static(DROPPED_BYTES), HeaderValue::from(dropped));
 }
 
 /// A part of the representation: what was kept, with a line in place of what was not.
@@ -111,8 +147,10 @@ struct Part {
 }
 
 impl Part {
+    /// Some more of it, around [`STEP`] bytes.
     fn next(&mut self) -> Result<Option<Bytes>, std::io::Error> {
-        while self.left > 0 {
+        let mut some = Vec::new();
+        while self.left > 0 && some.len() < STEP {
             let Some(mut bytes) =
                 next_shown(&mut self.output, self.stream, self.written).map_err(std::io::Error::other)?
             else {
@@ -123,11 +161,9 @@ impl Part {
             self.skip -= skipped as u64;
             let taken = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.left -= taken as u64;
-            if taken > 0 {
-                return Ok(Some(rest.slice(..taken)));
-            }
+            some.extend_from_slice(&rest[..taken]);
         }
-        Ok(None)
+        Ok((!some.is_empty()).then(|| some.into()))
     }
 }
 
@@ -140,9 +176,22 @@ fn next_shown(output: &mut Output, stream: Stream, written: Option<u64>) -> Resu
 }
 
 /// The length of the representation, and how many bytes were dropped.
-fn measure(directory: &Path, stream: Stream, written: Option<u64>) -> Result<(u64, u64), OutputError> {
-    let mut output = open(directory, stream, 0);
+fn measure(lying: &Lying, stream: Stream, written: Option<u64>) -> Result<(u64, u64), OutputError> {
     let (mut length, mut dropped) = (0, 0);
+    if let Lying::Archived(archive) = lying {
+        let kept;
+        (kept, dropped) = archive.totals(stream);
+        length += kept;
+        if dropped > 0 {
+            archive.lengths(stream, |dropped, bytes| {
+                if dropped {
+                    length += gap(bytes).len() as u64;
+                }
+            })?;
+        }
+        return Ok((length, dropped));
+    }
+    let mut output = lying.open(only(stream, 0));
     loop {
         let piece = match output.read()? {
             Some(piece) => Some(piece),
@@ -156,23 +205,46 @@ fn measure(directory: &Path, stream: Stream, written: Option<u64>) -> Result<(u6
     }
 }
 
-fn open(directory: &Path, stream: Stream, from: u64) -> Output {
+/// One stream from an offset on, the other not at all.
+fn only(stream: Stream, from: u64) -> [Option<u64>; 2] {
     match stream {
-        Stream::Stdout => Output::open(directory, Some(from), None),
-        Stream::Stderr => Output::open(directory, None, Some(from)),
+        Stream::Stdout => [Some(from), None],
+        Stream::Stderr => [None, Some(from)],
     }
+}
+
+/// What stands in place of bytes that were not kept.
+fn gap(bytes: u64) -> String {
+    format!("\n[bolt: {bytes} bytes dropped]\n")
 }
 
 /// A piece as it stands among the bytes of its stream.
 fn shown(piece: Piece) -> Bytes {
     match piece {
         Piece::Data { bytes, .. } => bytes.into(),
-        Piece::Dropped { bytes, .. } => format!("\n[bolt: {bytes} bytes dropped]\n").into(),
+        Piece::Dropped { bytes, .. } => gap(bytes).into(),
     }
 }
 
-/// A piece as a line of JSON.
-fn line(piece: Piece) -> Bytes {
+/// Pieces as the bytes of their stream.
+fn joined(pieces: Vec<Piece>) -> Bytes {
+    let mut bytes = Vec::new();
+    for piece in pieces {
+        bytes.extend_from_slice(&shown(piece));
+    }
+    bytes.into()
+}
+
+/// Pieces as lines of JSON.
+fn lines(pieces: Vec<Piece>) -> Bytes {
+    let mut lines = Vec::new();
+    for piece in pieces {
+        line(piece, &mut lines);
+    }
+    lines.into()
+}
+
+fn line(piece: Piece, lines: &mut Vec<u8>) {
     let chunk = match piece {
         Piece::Data { stream, offset, at_us, bytes } => {
             let (text, base64) = match String::from_utf8(bytes) {
@@ -185,9 +257,8 @@ fn line(piece: Piece) -> Bytes {
             OutputChunk { stream, offset, at_us, text: None, base64: None, dropped_bytes: Some(bytes) }
         }
     };
-    let mut line = serde_json::to_vec(&chunk).expect("a chunk serialises");
-    line.push(b'\n');
-    line.into()
+    serde_json::to_writer(&mut *lines, &chunk).expect("a chunk serialises");
+    lines.push(b'\n');
 }
 
 /// Output to its end, whether the execution goes on or has ended.

@@ -1,0 +1,137 @@
+//! What the history uses, counted as executions end and outputs go; anew at a start and every hour.
+
+use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use packs_schema::name::ExecutionId;
+use tokio::sync::Notify;
+
+use super::budget::{Budget, Used};
+
+/// Executions that ended and are not measured yet, at most; beyond, all directories are counted anew.
+const MAX_ENDED: usize = 10_000;
+/// Bytes of a block of `st_blocks` (stat(2)).
+const BLOCK: u64 = 512;
+
+/// The counters.
+#[derive(Debug, Default)]
+pub(in crate::exec) struct Meter {
+    bytes: AtomicU64,
+    files: AtomicU64,
+    database: AtomicU64,
+    rows: AtomicU64,
+    archived: AtomicU64,
+    ended: Mutex<Ended>,
+    told: Notify,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) ids: Vec<ExecutionId>,
+    /// Some were left out.
+    pub(super) too_many: bool,
+}
+
+impl Meter {
+    /// An execution has ended: its directory is to be measured.
+    pub(in crate::exec) fn ended(&self, id: &ExecutionId) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.ids.len() < MAX_ENDED {
+            ended.ids.push(id.clone());
+        } else {
+            ended.too_many = true;
+        }
+        drop(ended);
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.told.notify_one();
+    }
+
+    /// Waits until executions have ended.
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    pub(super) fn take_ended(&self) -> Ended {
+        std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A directory went from one size to another.
+    pub(super) fn changed(&self, before: Used, after: Used) {
+        add(&self.bytes, after.bytes, before.bytes);
+        add(&self.files, after.files, before.files);
+    }
+
+    /// All directories were measured.
+    pub(super) fn set_directories(&self, used: Used) {
+        self.bytes.store(used.bytes, Ordering::Relaxed);
+        self.files.store(used.files, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_database(&self, bytes: u64) {
+        self.database.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_rows(&self, rows: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+    }
+
+    pub(super) fn forgot(&self, rows: usize) {
+        add(&self.rows, 0, rows as u64);
+    }
+
+    pub(super) fn archived(&self, outputs: usize) {
+        self.archived.fetch_add(outputs as u64, Ordering::Relaxed);
+    }
+
+    /// Outputs and database together.
+    pub(super) fn used(&self) -> Used {
+        let bytes = self.bytes.load(Ordering::Relaxed).saturating_add(self.database.load(Ordering::Relaxed));
+        Used { bytes, files: self.files.load(Ordering::Relaxed) }
+    }
+
+    /// True if forgetting rows helps: the database takes more than half of the budget, so that what is too much is not
+    /// just something that cannot go.
+    pub(super) fn database_takes_most(&self, budget: &Budget) -> bool {
+        self.database.load(Ordering::Relaxed) > budget.max_bytes / 2
+    }
+
+    /// For Prometheus.
+    pub(in crate::exec) fn text(&self) -> String {
+        let used = self.used();
+        let mut text = String::new();
+        for (name, kind, help, value) in [
+            ("bolt_history_executions", "gauge", "Executions that are remembered.", self.rows.load(Ordering::Relaxed)),
+            ("bolt_history_bytes", "gauge", "Bytes of outputs and database.", used.bytes),
+            ("bolt_history_files", "gauge", "Files and directories of outputs.", used.files),
+            (
+                "bolt_history_archived_total",
+                "counter",
+                "Outputs that were archived.",
+                self.archived.load(Ordering::Relaxed),
+            ),
+        ] {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+        text
+    }
+}
+
+fn add(counter: &AtomicU64, more: u64, less: u64) {
+    let _ = counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(more).saturating_sub(less)));
+}
+
+/// What a directory and the files in it take; nothing when it is not there.
+pub(super) fn measure(directory: &Path) -> Used {
+    let size = |meta: &std::fs::Metadata| meta.blocks() * BLOCK;
+    let Ok(meta) = directory.symlink_metadata() else { return Used::default() };
+    let mut used = Used { bytes: size(&meta), files: 1 };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        used.bytes += entry.metadata().map_or(0, |meta| size(&meta));
+        used.files += 1;
+    }
+    used
+}

@@ -1,0 +1,301 @@
+//! The sweep on an agent without a launcher: what has ended stands in its directory and its row.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+
+use nix::fcntl::{Flock, FlockArg};
+use packs_schema::name::{ExecutionId, InstanceId};
+use packs_schema::rest::Execution;
+use packs_schema::run::output::{Frame, MAGIC, Stream, tail_name};
+use packs_schema::run::{State, StreamTotals, file};
+use serde_json::json;
+
+use super::super::output::{Lying, OutputError, Piece};
+use super::super::{Launcher, Settings};
+use super::*;
+use crate::health::Health;
+use crate::history::{History, Place};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+
+struct Site {
+    dir: tempfile::TempDir,
+    exec: Arc<Exec>,
+    _launcher: UnixStream,
+}
+
+impl Site {
+    /// An agent that sweeps when the test says so.
+    async fn new(budget: Budget) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("exec")).unwrap();
+        Site::over(dir, budget).await
+    }
+
+    async fn over(dir: tempfile::TempDir, budget: Budget) -> Site {
+        let instance = InstanceId::new("i-1").unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let settings = Settings {
+            executions: dir.path().join("exec"),
+            instance: instance.clone(),
+            max_running: 1,
+            max_queued: 1,
+            keep: Duration::from_secs(1_000_000),
+            budget,
+            boot_id: "boot".to_owned(),
+        };
+        let exec = Exec::begin(
+            settings,
+            Arc::new(History::open(&dir.path().join("history.db"), &instance).unwrap()),
+            Arc::new(Registry::new(dir.path().join("packs"))),
+            Launcher::connect(ours.into()).unwrap(),
+            Arc::new(Health::default()),
+            Arc::new(Metrics::default()),
+        );
+        Site { exec: exec.await.unwrap(), dir, _launcher: theirs }
+    }
+
+    /// The same directory under a new agent, its database lost or not.
+    async fn again(self, budget: Budget, lose: bool) -> Site {
+        self.exec.history.close().await;
+        let Site { dir, exec, _launcher } = self;
+        drop(exec);
+        for suffix in ["", "-wal", "-shm"] {
+            if lose {
+                let _ = fs::remove_file(dir.path().join(format!("history.db{suffix}")));
+            }
+        }
+        Site::over(dir, budget).await
+    }
+
+    /// An execution that has ended after it wrote so much to standard output.
+    async fn ended(&self, n: u64, bytes: &[u8]) -> ExecutionId {
+        let mut record: Execution = serde_json::from_value(json!({
+            "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"), "instance": "i-1", "action": "linux.a",
+            "version": "1.0.0", "digest": "a".repeat(64), "state": "queued", "parameters": {}, "noop": false,
+            "principal": "spiffe://x/ann", "created_at_ms": 1_000 + n,
+        }))
+        .unwrap();
+        let directory = self.exec.directory(&record.id);
+        fs::create_dir(&directory).unwrap();
+        let mut segment = MAGIC.to_vec();
+        for (i, part) in bytes.chunks(60_000).enumerate() {
+            let offset = i as u64 * 60_000;
+            let frame = Frame { stream: Stream::Stdout, length: part.len() as u32, at_us: 5 + offset, offset };
+            segment.extend(frame.encode());
+            segment.extend(part);
+        }
+        fs::write(directory.join(file::OUTPUT), segment).unwrap();
+        for name in [file::LOCK, file::STARTED, file::KILL] {
+            fs::write(directory.join(name), "").unwrap();
+        }
+        let spec = json!({
+            "format": 1, "id": record.id, "action": record.action, "version": "1.0.0", "digest": record.digest,
+            "parameters": {}, "has_secrets": false, "noop": false, "principal": record.principal,
+            "created_at_ms": record.created_at_ms, "start_within_ms": 1, "boot_id": "boot",
+        });
+        fs::write(directory.join(file::SPEC), spec.to_string()).unwrap();
+        self.exec.history.insert(record.clone(), None).await.unwrap();
+        record.state = State::Succeeded;
+        record.started_at_ms = Some(2_000);
+        record.ended_at_ms = Some(2_000);
+        record.stdout = Some(StreamTotals { written_bytes: bytes.len() as u64, dropped_bytes: 0 });
+        record.stderr = Some(StreamTotals::default());
+        let exit = super::super::state::exit_of(&record);
+        let exit = packs_schema::run::Exit { stdout: record.stdout.unwrap(), ..exit };
+        fs::write(directory.join(file::EXIT), serde_json::to_vec(&exit).unwrap()).unwrap();
+        self.exec.history.update(record.clone(), vec![(State::Succeeded, 2_000)]).await.unwrap();
+        self.exec.meter.ended(&record.id);
+        record.id
+    }
+
+    async fn stdout(&self, id: &ExecutionId) -> Result<Vec<u8>, OutputError> {
+        let mut output = self.exec.output(id).await?.open([Some(0), None]);
+        let mut all = Vec::new();
+        while let Some(piece) = output.read()? {
+            match piece {
+                Piece::Data { bytes, .. } => all.extend(bytes),
+                Piece::Dropped { .. } => panic!("{piece:?}"),
+            }
+        }
+        Ok(all)
+    }
+
+    fn names(&self, id: &ExecutionId) -> Vec<String> {
+        let entries = fs::read_dir(self.exec.directory(id)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    async fn archive_all(&self) {
+        let mut batch = steps::Batch::default();
+        while self.exec.archive_some(None, &mut batch).await.unwrap() {}
+    }
+}
+
+const AMPLE: Budget = Budget { max_bytes: 1 << 30, max_files: 100_000 };
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn small_ones_go_into_the_database_large_ones_into_a_file_and_nothing_nowhere() {
+    let site = Site::new(AMPLE).await;
+    let (small, large) = (b"hello\n".repeat(500), noise(7, 100_000));
+    let (one, two, three) = (site.ended(1, &small).await, site.ended(2, &large).await, site.ended(3, b"").await);
+    site.archive_all().await;
+    assert!(!site.exec.directory(&one).exists() && !site.exec.directory(&three).exists());
+    assert_eq!(site.names(&two), [file::ARCHIVE, file::EXIT, file::SPEC]);
+    assert_eq!(site.stdout(&one).await.unwrap(), small);
+    assert_eq!(site.stdout(&two).await.unwrap(), large);
+    assert_eq!(site.stdout(&three).await.unwrap(), b"");
+    // A restart, also one that has lost the database, finds what is in directories.
+    let site = site.again(AMPLE, false).await;
+    assert_eq!(site.stdout(&one).await.unwrap(), small);
+    assert_eq!(site.stdout(&two).await.unwrap(), large);
+    let site = site.again(AMPLE, true).await;
+    let back = site.exec.history.get(&two).await.unwrap().expect("it is read in from its directory");
+    assert_eq!((back.state, back.stdout.unwrap().written_bytes), (State::Succeeded, 100_000));
+    assert_eq!(site.stdout(&two).await.unwrap(), large);
+    site.archive_all().await;
+    assert_eq!(site.exec.history.place(&two).await.unwrap(), Some(Place::File));
+    assert_eq!(site.stdout(&two).await.unwrap(), large);
+    site.exec.history.close().await;
+}
+
+#[tokio::test]
+async fn what_is_held_or_read_is_left_alone() {
+    let site = Site::new(AMPLE).await;
+    let bytes = noise(3, 50_000);
+    let (held, read) = (site.ended(1, &bytes).await, site.ended(2, &bytes).await);
+    let tail = site.exec.directory(&read).join(tail_name(Stream::Stdout, 0));
+    fs::write(&tail, MAGIC).unwrap();
+    let lock = fs::File::open(site.exec.directory(&held).join(file::LOCK)).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let before = site.names(&held);
+    let lying = site.exec.output(&read).await.unwrap();
+    let mut output = lying.open([Some(0), None]);
+    drop(lying);
+    site.archive_all().await;
+    assert_eq!(site.names(&held), before);
+    assert_eq!(site.exec.history.place(&held).await.unwrap(), Some(Place::Directory));
+    assert!(site.names(&read).contains(&file::OUTPUT.to_owned()) && tail.exists());
+    // Whoever comes now gets the archive; the one who reads goes on.
+    assert!(matches!(site.exec.output(&read).await.unwrap(), Lying::Archived(_)));
+    assert!(output.read().unwrap().is_some());
+    drop(output);
+    drop(lock);
+    site.exec.recount().await.unwrap();
+    site.archive_all().await;
+    for id in [&held, &read] {
+        assert_eq!(site.names(id), [file::ARCHIVE, file::EXIT, file::SPEC]);
+        assert_eq!(site.stdout(id).await.unwrap(), bytes);
+    }
+    site.exec.history.close().await;
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_does_not_stop_the_others_and_is_said() {
+    let site = Site::new(Budget { max_bytes: 1 << 30, max_files: 10 }).await;
+    let (bad, good) = (site.ended(1, b"x").await, site.ended(2, b"good").await);
+    let log = site.exec.directory(&bad).join(file::OUTPUT);
+    fs::remove_file(&log).unwrap();
+    fs::create_dir(&log).unwrap();
+    site.exec.measure_ended().await.unwrap();
+    let error = site.exec.relieve().await.unwrap_err();
+    assert!(matches!(error, SweepError::Archive(OutputError::Read(..))), "{error:?}");
+    assert_eq!(site.exec.history.place(&bad).await.unwrap(), Some(Place::Directory));
+    assert!(site.exec.directory(&bad).exists() && !site.exec.directory(&good).exists());
+    assert_eq!(site.stdout(&good).await.unwrap(), b"good");
+    site.exec.history.close().await;
+}
+
+#[tokio::test]
+async fn files_over_the_budget_are_archived_early_then_dropped_oldest_first() {
+    // Eight files each as written, four as an archive, none in the database.
+    let site = Site::new(Budget { max_bytes: 1 << 30, max_files: 60 }).await;
+    let mut ids = Vec::new();
+    for n in 0..12 {
+        ids.push(site.ended(n, &noise(n + 1, 20_000)).await);
+    }
+    let running = ExecutionId::new("01932c07-1f4e-7c61-b4b0-00000000ffff").unwrap();
+    fs::create_dir(site.exec.directory(&running)).unwrap();
+    site.exec.measure_ended().await.unwrap();
+    site.exec.relieve().await.unwrap();
+    let used = site.exec.meter.used();
+    assert!(used.files <= 57 && used.files > 40, "{used}");
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(site.stdout(id).await.unwrap(), noise(n as u64 + 1, 20_000), "archived early, nothing lost");
+    }
+    for n in 12..24 {
+        ids.push(site.ended(n, &noise(n + 1, 20_000)).await);
+    }
+    site.exec.measure_ended().await.unwrap();
+    site.exec.relieve().await.unwrap();
+    let counted = site.exec.meter.used();
+    assert!(counted.files <= 60, "{counted}");
+    site.exec.recount().await.unwrap();
+    assert_eq!(site.exec.meter.used().files, counted.files + 1, "counted as it went, but for the one nobody told of");
+    let mut kept = false;
+    for (n, id) in ids.iter().enumerate() {
+        match site.stdout(id).await {
+            Ok(bytes) => {
+                kept = true;
+                assert_eq!(bytes, noise(n as u64 + 1, 20_000));
+            }
+            Err(OutputError::Gone) => {
+                assert!(!kept, "{n}: the oldest go first");
+                assert!(!site.exec.directory(id).exists());
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert!(site.exec.history.get(id).await.unwrap().is_some(), "the rows stay");
+    }
+    assert!(kept && site.exec.directory(&running).exists());
+    assert!(!site.exec.health.has(OVER));
+    site.exec.history.close().await;
+}
+
+#[tokio::test]
+async fn bytes_over_the_budget_take_outputs_then_rows_and_nothing_that_has_not_ended() {
+    let site = Site::new(AMPLE).await;
+    let mut ids = Vec::new();
+    for n in 0..60 {
+        ids.push(site.ended(n, &noise(n + 1, 6_000)).await);
+    }
+    let mut live: Execution = site.exec.history.get(&ids[0]).await.unwrap().unwrap();
+    live.id = ExecutionId::new("01932c07-1f4e-7c61-b4b0-00000000ffff").unwrap();
+    live.state = State::Queued;
+    live.note = Some("x".repeat(400_000));
+    site.exec.history.insert(live.clone(), None).await.unwrap();
+    fs::create_dir(site.exec.directory(&live.id)).unwrap();
+    let lock = fs::File::create(site.exec.directory(&live.id).join(file::LOCK)).unwrap();
+    let _shim = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    site.archive_all().await;
+    let tally = site.exec.tally().await.unwrap();
+    site.exec.recount().await.unwrap();
+    let squeezed = |max_bytes: u64| Budget { max_bytes, ..AMPLE };
+    let site = site.again(squeezed(tally.used_bytes - 100_000), false).await;
+    site.exec.recount().await.unwrap();
+    site.exec.tally().await.unwrap();
+    site.exec.relieve().await.unwrap();
+    assert!(matches!(site.stdout(&ids[0]).await, Err(OutputError::Gone)));
+    assert_eq!(site.exec.history.count().await.unwrap(), 61, "outputs go before rows");
+    // Nothing but the one that has not ended is left, and that is still too much: it is said.
+    let site = site.again(squeezed(300_000), false).await;
+    site.exec.recount().await.unwrap();
+    site.exec.tally().await.unwrap();
+    site.exec.relieve().await.unwrap();
+    assert!(site.exec.health.has(OVER));
+    assert_eq!(site.exec.history.count().await.unwrap(), 1);
+    assert!(site.exec.history.knows(&live.id).await.unwrap());
+    site.exec.history.close().await;
+}

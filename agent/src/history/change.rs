@@ -1,0 +1,111 @@
+//! The two writes that executions are made of: a new row, and what became of it.
+
+use packs_schema::rest::Execution;
+use packs_schema::run::State;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::compact::{Compact, fingerprint, key_hash};
+use super::row::{id_bytes, state_number, to_json, usage_text};
+use super::{HistoryError, Inserted, Key, query};
+
+/// Remembers a new execution, unless the caller's key stands for one already.
+pub(super) fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Result<Inserted, HistoryError> {
+    if let Some(key) = key
+        && let Some(existing) = query::by_key(connection, &record.instance, &record.principal, &key.key)?
+    {
+        return Ok(Inserted::Existing(Box::new(existing.0), existing.1));
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO executions (id, action, version, digest, principal, state, reason, parameters, noop, note, run,
+            created_at_ms, key_hash, fingerprint, output)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0)",
+    )?;
+    statement.execute(params![
+        id_bytes(&record.id),
+        intern(connection, "actions", record.action.as_str())?,
+        intern(connection, "names", &record.version.to_string())?,
+        intern(connection, "names", record.digest.as_str())?,
+        intern(connection, "names", record.principal.as_str())?,
+        state_number(record.state),
+        record.reason,
+        to_json(&record.parameters),
+        record.noop,
+        record.note,
+        record.run.as_ref().map(|run| Compact(run.to_string())),
+        record.created_at_ms,
+        key.map(|k| key_hash(record.principal.as_str(), k.key.as_str())),
+        key.map(|k| fingerprint(&k.fingerprint)),
+    ])?;
+    event(connection, connection.last_insert_rowid(), record.state, record.created_at_ms, Some(record.created_at_ms))?;
+    Ok(Inserted::New)
+}
+
+/// Remembers what became of an execution that has not ended.
+pub(super) fn update(
+    connection: &Connection,
+    life_ms: u64,
+    record: &Execution,
+    changes: &[(State, u64)],
+) -> Result<Inserted, HistoryError> {
+    let killed_by = record.killed_by.as_ref().map(|k| intern(connection, "names", k.as_str())).transpose()?;
+    let mut statement = connection.prepare_cached(
+        "UPDATE executions SET state = ?2, reason = ?3, killed_by = ?4, started_after_ms = ?5 - created_at_ms,
+            ended_after_ms = ?6 - created_at_ms,
+            duration_ms = ?7, exit_status = ?8, signal = ?9, usage = ?10, stdout_written_bytes = ?11,
+            stdout_dropped_bytes = ?12, stderr_written_bytes = ?13, stderr_dropped_bytes = ?14, leftovers = ?15,
+            unenforced = ?16, result = ?17, result_error = ?18, ended_life_ms = ?19
+         WHERE id = ?1 AND state IN (0, 1) RETURNING seq",
+    )?;
+    let seq: Option<i64> = statement
+        .query_row(
+            params![
+                id_bytes(&record.id),
+                state_number(record.state),
+                record.reason,
+                killed_by,
+                record.started_at_ms,
+                record.ended_at_ms,
+                record.duration_ms,
+                record.exit_status,
+                record.signal,
+                record.usage.as_ref().map(usage_text),
+                record.stdout.map(|s| s.written_bytes),
+                record.stdout.map(|s| s.dropped_bytes),
+                record.stderr.map(|s| s.written_bytes),
+                record.stderr.map(|s| s.dropped_bytes),
+                record.leftovers.as_ref().map(to_json),
+                (!record.unenforced.is_empty()).then(|| to_json(&record.unenforced)),
+                record.result.as_ref().map(to_json),
+                record.result_error,
+                record.state.is_terminal().then_some(life_ms),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    // No row: it is unknown or has ended, and what has ended never changes again.
+    let Some(seq) = seq else { return Ok(Inserted::Unchanged) };
+    for (state, at_ms) in changes {
+        let row_ms = if state.is_terminal() { record.ended_at_ms } else { record.started_at_ms };
+        event(connection, seq, *state, *at_ms, row_ms)?;
+    }
+    Ok(Inserted::New)
+}
+
+/// When it was is what the row says of the state: nothing of its own unless that differs.
+fn event(connection: &Connection, seq: i64, state: State, at_ms: u64, row_ms: Option<u64>) -> rusqlite::Result<()> {
+    let own = Some(at_ms).filter(|at_ms| Some(*at_ms) != row_ms).unwrap_or(0);
+    connection
+        .prepare_cached("INSERT INTO events (at_ms, seq, state) VALUES (?1, ?2, ?3)")?
+        .execute(params![own, seq, state_number(state)])
+        .map(|_| ())
+}
+
+/// The number that stands for a text that many rows have.
+fn intern(connection: &Connection, table: &'static str, text: &str) -> rusqlite::Result<i64> {
+    let mut find = connection.prepare_cached(&format!("SELECT id FROM {table} WHERE name = ?1"))?;
+    if let Some(id) = find.query_row([text], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    connection.prepare_cached(&format!("INSERT INTO {table} (name) VALUES (?1)"))?.execute([text])?;
+    Ok(connection.last_insert_rowid())
+}

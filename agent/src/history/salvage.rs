@@ -1,0 +1,114 @@
+//! What can be read of a damaged history, copied into a new one. Within bounds: the agent starts either way.
+//!
+//! Rows are read in small stretches from the newest down, so that a damaged page costs its stretch and no more; each
+//! must make sense as an execution. What has a directory is found there anyway: this is for what was archived.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use packs_schema::name::InstanceId;
+use packs_schema::run::State;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::row::{self, SELECT, id_from};
+use super::writer::last_event;
+use super::{HistoryError, change};
+
+/// How long the copying may take.
+const WITHIN: Duration = Duration::from_secs(10);
+/// Rows of a stretch.
+const STRETCH: i64 = 64;
+
+/// Copies what can be read of the database `aside`. What cannot is in the log.
+pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copied = Connection::open_with_flags(aside, flags).and_then(|from| {
+        let last: i64 = from.query_row("SELECT max(seq) FROM executions", [], |row| row.get(0))?;
+        copy(into, &from, last, instance)
+    });
+    match copied {
+        Ok((rows, lost)) => tracing::warn!(rows, lost, "executions were copied from the damaged history"),
+        Err(error) => tracing::warn!(%error, "nothing can be read of the damaged history"),
+    }
+}
+
+/// From the newest row down; answers how many came along, and how many stretches did not.
+fn copy(into: &Connection, from: &Connection, last: i64, instance: &InstanceId) -> rusqlite::Result<(u64, u64)> {
+    let until = Instant::now() + WITHIN;
+    let (mut rows, mut lost, mut high) = (0, 0, last);
+    let transaction = Transaction::new_unchecked(into, TransactionBehavior::Immediate)?;
+    // Each keeps its number, so that the oldest stays the oldest; new ones come after.
+    transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'executions'", [])?;
+    transaction.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('executions', ?1)", [last])?;
+    while high > 0 && Instant::now() < until {
+        let low = high.saturating_sub(STRETCH);
+        for seq in (low + 1..=high).rev() {
+            match one(&transaction, from, seq, instance) {
+                Ok(true) => rows += 1,
+                Ok(false) => {}
+                Err(_) => lost += 1,
+            }
+        }
+        high = low;
+    }
+    transaction.commit()?;
+    Ok((rows, lost))
+}
+
+fn one(into: &Connection, from: &Connection, seq: i64, instance: &InstanceId) -> Result<bool, HistoryError> {
+    let sql = format!("{SELECT} WHERE e.seq = ?1");
+    let mut statement = from.prepare_cached(&sql)?;
+    let found = statement.query_row([seq], |row| row::read(row, instance));
+    let Some(record) = found.optional()? else { return Ok(false) };
+    if !record.state.is_terminal() {
+        // Its directory says how it stands.
+        return Ok(false);
+    }
+    let event = last_event(into)?;
+    let mut began = record.clone();
+    began.state = State::Queued;
+    change::insert(into, &began, None)?;
+    change::update(into, 0, &record, &[(record.state, record.ended_at_ms.unwrap_or(record.created_at_ms))])?;
+    type Rest = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<Value>);
+    let mut statement = from.prepare_cached(
+        "SELECT e.output, o.archive, e.key_hash, e.fingerprint FROM executions e LEFT JOIN outputs o ON o.seq = e.seq
+         WHERE e.seq = ?1",
+    )?;
+    let rest = statement.query_row([seq], |row| Ok::<Rest, _>((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+    // Without its output it is still an execution.
+    let (number, archive, key_hash, fingerprint) = rest.unwrap_or((4, None, None, None));
+    let number = if number == 1 && archive.is_none() { 4 } else { number };
+    into.prepare_cached("UPDATE executions SET seq = ?2, output = ?3, key_hash = ?4, fingerprint = ?5 WHERE id = ?1")?
+        .execute(params![row::id_bytes(&record.id), seq, number, key_hash, fingerprint])?;
+    into.prepare_cached("UPDATE events SET seq = ?2 WHERE event > ?1")?.execute(params![event, seq])?;
+    if let Some(archive) = archive {
+        into.execute("INSERT OR REPLACE INTO outputs (seq, archive) VALUES (?1, ?2)", params![seq, archive])?;
+    }
+    Ok(true)
+}
+
+/// Removes rows of executions that have not ended and make no sense, so that they are read in from their directories.
+/// True if there were some.
+pub(super) fn drop_unreadable(connection: &Connection, instance: &InstanceId) -> Result<bool, HistoryError> {
+    let mut statement = connection.prepare("SELECT seq, id FROM executions WHERE state IN (0, 1) AND state <> 2")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    let rows: Vec<(i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+    let mut dropped = false;
+    for (seq, id) in rows {
+        let readable = connection
+            .query_row(&format!("{SELECT} WHERE e.seq = ?1"), [seq], |row| row::read(row, instance))
+            .optional();
+        let why = match readable {
+            Ok(Some(_)) => continue,
+            Ok(None) => "a name that it speaks of is missing".to_owned(),
+            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        let id = <[u8; 16]>::try_from(id).map(id_from).ok();
+        tracing::error!(seq, ?id, why, "an execution's row is damaged: read in from its directory");
+        connection.execute("DELETE FROM executions WHERE seq = ?1", [seq])?;
+        dropped = true;
+    }
+    Ok(dropped)
+}

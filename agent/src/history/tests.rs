@@ -1,0 +1,130 @@
+//! The history as its users see it: what is written reads back, in pages, also after a damage.
+
+mod damage;
+mod pages;
+mod retention;
+mod size;
+
+use super::*;
+use packs_schema::name::{Digest, PackVersion};
+use packs_schema::run::{StreamTotals, Usage};
+use serde_json::json;
+
+fn instance() -> InstanceId {
+    InstanceId::new("i-1").unwrap()
+}
+
+fn record(n: u64, action: &str, who: &str) -> Execution {
+    serde_json::from_value(json!({
+        "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"),
+        "instance": "i-1",
+        "action": action,
+        "version": PackVersion::new("1.0.0").unwrap(),
+        "digest": Digest::new("b".repeat(64)).unwrap(),
+        "state": "queued",
+        "parameters": {"days": 7, "token": "[secret]"},
+        "noop": false,
+        "principal": who,
+        "run": if n.is_multiple_of(2) { json!("run-1") } else { json!(null) },
+        "created_at_ms": 1_000 + n / 2,
+    }))
+    .unwrap()
+}
+
+fn open() -> (tempfile::TempDir, History) {
+    let dir = tempfile::tempdir().unwrap();
+    let history = History::open(&dir.path().join("history.db"), &instance()).unwrap();
+    (dir, history)
+}
+
+fn ended(mut record: Execution) -> Execution {
+    record.state = State::Succeeded;
+    record.started_at_ms = Some(2_000);
+    record.ended_at_ms = Some(2_010);
+    record.duration_ms = Some(10);
+    record.exit_status = Some(0);
+    record.usage = Some(Usage { user_us: 5, ..Usage::default() });
+    record.stdout = Some(StreamTotals { written_bytes: 3, dropped_bytes: 0 });
+    record.stderr = Some(StreamTotals::default());
+    record.unenforced = vec!["cpu limit".to_owned()];
+    record.result = json!({"freed": 1}).as_object().cloned();
+    record
+}
+
+#[tokio::test]
+async fn a_record_reads_back_also_after_reopening() {
+    let (dir, history) = open();
+    let first = record(1, "linux.a", "spiffe://x/ann");
+    assert_eq!(history.insert(first.clone(), None).await.unwrap(), Inserted::New);
+    assert_eq!(history.get(&first.id).await.unwrap(), Some(first.clone()));
+    assert_eq!(history.unfinished().await.unwrap(), std::slice::from_ref(&first));
+    let end = ended(first.clone());
+    let changes = vec![(State::Running, 2_000), (State::Succeeded, 2_010)];
+    assert_eq!(history.update(end.clone(), changes.clone()).await.unwrap(), Inserted::New);
+    history.close().await;
+    let again = History::open(&dir.path().join("history.db"), &instance()).unwrap();
+    assert!(!again.is_fresh());
+    assert_eq!(again.get(&first.id).await.unwrap(), Some(end.clone()));
+    assert!(again.unfinished().await.unwrap().is_empty());
+    let mut killed = end;
+    killed.state = State::Killed;
+    assert_eq!(again.update(killed, changes).await.unwrap(), Inserted::Unchanged, "what has ended stays as it is");
+    let events = again.events(0, 10).await.unwrap();
+    let states: Vec<State> = events.iter().map(|event| event.state).collect();
+    assert_eq!(states, [State::Queued, State::Running, State::Succeeded]);
+    assert_eq!(*again.newest_event().borrow(), events[2].event);
+    again.close().await;
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_execution_of_its_caller() {
+    let (_dir, history) = open();
+    let key = |mac: &str| Some(Key { key: IdempotencyKey::new("k1").unwrap(), fingerprint: mac.to_owned() });
+    let first = record(1, "linux.a", "spiffe://x/ann");
+    assert_eq!(history.insert(first.clone(), key("m1")).await.unwrap(), Inserted::New);
+    let again = history.insert(record(2, "linux.a", "spiffe://x/ann"), key("m2")).await.unwrap();
+    assert_eq!(again, Inserted::Existing(Box::new(first.clone()), "m1".to_owned()));
+    assert_eq!(history.insert(record(3, "linux.a", "spiffe://x/bob"), key("m1")).await.unwrap(), Inserted::New);
+    let found = history.by_key(&first.principal, &IdempotencyKey::new("k1").unwrap()).await.unwrap();
+    assert_eq!(found, Some((first, "m1".to_owned())));
+    history.close().await;
+}
+
+#[tokio::test]
+async fn pages_go_through_everything_once_and_show_only_what_is_visible() {
+    let (_dir, history) = open();
+    for n in 0..10 {
+        let action = if n < 5 { "linux.a" } else { "cassandra.b" };
+        history.insert(record(n, action, "spiffe://x/ann"), None).await.unwrap();
+    }
+    let mut wanted = Wanted { limit: 3, ..Wanted::default() };
+    let mut seen = Vec::new();
+    loop {
+        let (items, next) = history.list(wanted.clone(), |_| true).await.unwrap();
+        seen.extend(items.into_iter().map(|e| e.id.to_string()));
+        // The place goes over the wire as a text.
+        let Some(next) = next else { break };
+        wanted.after = Some(next.to_string().parse().unwrap());
+    }
+    let want: Vec<String> = (0..10).rev().map(|n| record(n, "linux.a", "spiffe://x/ann").id.to_string()).collect();
+    assert_eq!(seen, want);
+    let all = |wanted: Wanted| Wanted { limit: 100, ..wanted };
+    let count = async |wanted: Wanted, visible: fn(&ActionRef) -> bool| {
+        history.list(all(wanted), visible).await.unwrap().0.len()
+    };
+    let linux: fn(&ActionRef) -> bool = |action| action.pack().as_str() == "linux";
+    assert_eq!(count(Wanted::default(), linux).await, 5);
+    assert_eq!(count(Wanted::default(), |_| false).await, 0);
+    let action = Some(ActionRef::new("cassandra.b").unwrap());
+    assert_eq!(count(Wanted { action: action.clone(), ..Wanted::default() }, |_| true).await, 5);
+    assert_eq!(count(Wanted { action, ..Wanted::default() }, linux).await, 0);
+    let run = Some(packs_schema::name::RunId::new("run-1").unwrap());
+    assert_eq!(count(Wanted { run, ..Wanted::default() }, |_| true).await, 5);
+    assert_eq!(count(Wanted { state: Some(State::Queued), ..Wanted::default() }, |_| true).await, 10);
+    assert_eq!(count(Wanted { state: Some(State::Lost), ..Wanted::default() }, |_| true).await, 0);
+    let principal = Some(Principal::new("spiffe://x/bob").unwrap());
+    assert_eq!(count(Wanted { principal, ..Wanted::default() }, |_| true).await, 0);
+    let (since_ms, until_ms) = (Some(1_001), Some(1_003));
+    assert_eq!(count(Wanted { since_ms, until_ms, ..Wanted::default() }, |_| true).await, 4);
+    history.close().await;
+}

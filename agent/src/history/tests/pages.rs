@@ -1,0 +1,112 @@
+//! Filters and pages: along an index each, and stable whatever comes, goes, or has its clock set back.
+
+use super::*;
+
+const ALL: fn(&ActionRef) -> bool = |_| true;
+
+#[tokio::test]
+async fn every_filter_goes_along_an_index() {
+    let (_dir, history) = open();
+    for n in 0..200 {
+        let (action, who) = if n % 3 == 0 { ("linux.b", "spiffe://x/bob") } else { ("linux.a", "spiffe://x/ann") };
+        let new = record(n, action, who);
+        history.insert(new.clone(), None).await.unwrap();
+        history.update(ended(new), vec![(State::Succeeded, 1)]).await.unwrap();
+    }
+    let after = Some(Cursor { created_at_ms: 1_050, seq: 100 });
+    let run = Some(packs_schema::name::RunId::new("run-1").unwrap());
+    let (action, principal) =
+        (Some(ActionRef::new("linux.a").unwrap()), Some(Principal::new("spiffe://x/ann").unwrap()));
+    let none = Wanted { limit: 50, ..Wanted::default() };
+    let each = [
+        none.clone(),
+        Wanted { action: action.clone(), ..none.clone() },
+        Wanted { principal: principal.clone(), ..none.clone() },
+        Wanted { run: run.clone(), ..none.clone() },
+        Wanted { since_ms: Some(1_010), until_ms: Some(1_050), ..none.clone() },
+        Wanted { action, principal, run, ..none.clone() },
+    ];
+    let states = [None, Some(State::Succeeded), Some(State::Failed), Some(State::Queued)];
+    for wanted in each {
+        for state in states {
+            for after in [None, after] {
+                let wanted = Wanted { state, after, ..wanted.clone() };
+                let plan = history
+                    .read(move |connection| {
+                        let query = query::build(connection, &wanted, &ALL)?.expect("something fits");
+                        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql))?;
+                        let rows = statement
+                            .query_map(rusqlite::params_from_iter(query.values), |row| row.get::<_, String>(3))?;
+                        Ok((wanted, rows.collect::<Result<Vec<_>, _>>()?))
+                    })
+                    .await;
+                let (wanted, plan) = plan.unwrap();
+                let text = plan.join("\n");
+                assert!(!text.contains("TEMP B-TREE"), "{wanted:?}\n{text}");
+                for line in &plan {
+                    // Along an index of the order, from its newest end, is no full scan of the table.
+                    let good = line.contains("USING INDEX executions_") || line.contains("USING INTEGER PRIMARY KEY");
+                    assert!(good, "{wanted:?}\n{text}");
+                }
+            }
+        }
+    }
+    let sweep = [keep::TO_ARCHIVE, keep::IN_FILES, keep::IN_TABLE, keep::OLDEST];
+    for sql in sweep {
+        let plan = history.read(move |connection| {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let rows = statement.query_map([1, 1], |row| row.get::<_, String>(3))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        for line in plan.await.unwrap() {
+            assert!(line.starts_with("SEARCH") && !line.contains("TEMP"), "{sql}\n{line}");
+        }
+    }
+    history.close().await;
+}
+
+#[tokio::test]
+async fn pages_are_stable_while_rows_come_and_go_and_the_clock_leaps() {
+    let (_dir, history) = open();
+    // The clock is set back by years in the middle, and stands still for a while.
+    let created = |n: u64| match n {
+        0..20 => 1_000_000 + n,
+        20..40 => 10,
+        _ => 20 + n,
+    };
+    let at = |n: u64| {
+        let mut new = record(n, "linux.a", "spiffe://x/ann");
+        new.created_at_ms = created(n);
+        new
+    };
+    let mut wanted_ids = Vec::new();
+    for n in 0..60 {
+        let new = at(n);
+        history.insert(new.clone(), None).await.unwrap();
+        history.update(ended(new.clone()), vec![(State::Succeeded, 1)]).await.unwrap();
+        wanted_ids.push(new.id);
+    }
+    let mut seen = Vec::new();
+    let mut wanted = Wanted { limit: 7, ..Wanted::default() };
+    for page in 0.. {
+        assert!(page < 40, "it goes round and round");
+        let (items, next) = history.list(wanted.clone(), |_| true).await.unwrap();
+        seen.extend(items.into_iter().map(|execution| execution.id));
+        // Between the pages: a new one, and one that was shown goes.
+        history.insert(at(100 + page), None).await.unwrap();
+        if let Some(shown) = seen.first() {
+            let row = wanted_ids.iter().position(|id| id == shown).unwrap();
+            history.forget(vec![i64::try_from(row).unwrap() + 1]).await.unwrap();
+        }
+        let Some(next) = next else { break };
+        wanted.after = Some(next.to_string().parse().unwrap());
+    }
+    let mut once = seen.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), seen.len(), "nothing is shown twice");
+    for id in &wanted_ids {
+        assert!(seen.contains(id), "{id} was passed over");
+    }
+    history.close().await;
+}
