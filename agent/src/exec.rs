@@ -100,6 +100,8 @@ struct Live {
     record: Execution,
     /// What the launcher is to be asked; taken when it is.
     start: Option<Box<Start>>,
+    /// The launcher has been asked, and has not answered.
+    asked: bool,
     progress: channel::Sender<Progress>,
     watch: Option<WatchDescriptor>,
     followers: usize,
@@ -110,10 +112,11 @@ struct Live {
 
 impl Live {
     fn standing(&self) -> Standing {
-        match (self.ending, &self.start) {
-            (true, _) => Standing::Ending,
-            (false, Some(_)) => Standing::Waits,
-            (false, None) => Standing::Handed,
+        match (self.ending, &self.start, self.asked) {
+            (true, ..) => Standing::Ending,
+            (false, Some(_), _) => Standing::Waits,
+            (false, None, true) => Standing::Asked,
+            (false, None, false) => Standing::Handed,
         }
     }
 }
@@ -239,14 +242,21 @@ impl Exec {
             if let Some(expiry) = live.expiry.take() {
                 expiry.abort();
             }
-            if live.standing() == Standing::Waits { live.start.take() } else { None }
+            let start = if live.standing() == Standing::Waits { live.start.take() } else { None };
+            live.asked |= start.is_some();
+            start
         };
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            match answered(exec.launcher.ask(Ask::Start(start)).await) {
-                Answered::HasShim | Answered::Nobody => {}
-                Answered::LookAgain => exec.reconcile(&id),
+            let answer = answered(exec.launcher.ask(Ask::Start(start)).await);
+            if let Some(live) = exec.lock().live.get_mut(&id) {
+                live.asked = answer == Answered::Nobody;
+            }
+            match answer {
+                Answered::Nobody => {}
+                // Its shim may have gone before we could tell.
+                Answered::HasShim | Answered::LookAgain => exec.reconcile(&id),
                 Answered::Refused(reason) => {
                     tracing::warn!(execution = %id, reason, "it was not started");
                     exec.abort(&id, State::Error, reason);
@@ -282,7 +292,16 @@ impl Exec {
         let id = record.id.clone();
         let watch = self.watcher.watch(&self.directory(&id), &id, Care::States).map_err(RecoverError::Watch)?;
         let (progress, _) = channel::channel(Progress::default());
-        let live = Live { record, start, progress, watch: Some(watch), followers: 0, expiry: None, ending: false };
+        let live = Live {
+            record,
+            start,
+            asked: false,
+            progress,
+            watch: Some(watch),
+            followers: 0,
+            expiry: None,
+            ending: false,
+        };
         self.lock().live.insert(id, live);
         Ok(())
     }

@@ -48,8 +48,8 @@ async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(
         Verdict::End(state, reason) => Change::Aborted { state, reason, at_ms: clock::now_ms() },
         Verdict::CleanUp => {
             let cleaned = exec.clean_up(&id).await;
-            let exit = directory::evidence(&exec.directory(&id)).exit;
-            lost(exit, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
+            let evidence = directory::evidence(&exec.directory(&id));
+            lost(evidence, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
         }
     };
     exec.conclude(record, change).await

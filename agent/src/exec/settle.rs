@@ -28,8 +28,10 @@ pub(super) const HISTORY_FAILED: &str = "history_failed";
 impl Exec {
     /// Reads an execution's directory and takes over what it says.
     pub(super) fn reconcile(self: &Arc<Self>, id: &ExecutionId) {
-        let Some(state) = self.lock().live.get(id).map(|live| live.record.state) else { return };
-        let seen = look(evidence(&self.directory(id)), state);
+        let Some((state, standing)) = self.lock().live.get(id).map(|live| (live.record.state, live.standing())) else {
+            return;
+        };
+        let seen = look(evidence(&self.directory(id)), state, standing);
         if let Some(change) = seen.change {
             self.settle(id, change);
         }
@@ -47,7 +49,7 @@ impl Exec {
             Burial::Take(exit) => Some(Change::Ended(exit)),
             Burial::CleanUp => {
                 let cleaned = self.clean_up(id).await;
-                lost(evidence(&self.directory(id)).exit, cleaned, clock::now_ms())
+                lost(evidence(&self.directory(id)), cleaned, clock::now_ms())
             }
         };
         if let Some(change) = change {
