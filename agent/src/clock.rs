@@ -16,3 +16,8 @@ pub fn boottime_ms() -> u64 {
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The same, to be reckoned with: what was before this boot has a negative time.
+pub fn boot_ms() -> i64 {
+    i64::try_from(boottime_ms()).unwrap_or(i64::MAX)
+}

@@ -14,12 +14,15 @@
 
 mod admission;
 mod adopt;
+mod blind;
 mod directory;
 mod kill;
 mod launcher;
 pub mod output;
 mod recovery;
+mod room;
 mod settle;
+mod shortage;
 mod state;
 mod submit;
 mod sweep;
@@ -32,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inotify::{Inotify, WatchDescriptor};
+use inotify::WatchDescriptor;
 use packs_schema::launch::{Ask, Start};
 use packs_schema::name::{ExecutionId, InstanceId};
 use packs_schema::rest::Execution;
@@ -42,19 +45,25 @@ use tokio::task::AbortHandle;
 
 pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
+pub use shortage::Shortage;
 pub use submit::{Order, SubmitError};
 
+use crate::clock;
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
+use blind::Blind;
+use room::Room;
 use state::{Answered, EXPIRED, Standing, answered, expires};
 use watch::{Care, Watcher};
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The directory of the agent's state.
+    pub state: PathBuf,
     /// The directory of executions.
     pub executions: PathBuf,
     /// This instance.
@@ -78,9 +87,6 @@ pub enum RecoverError {
     /// The directory of executions cannot be read.
     #[error("cannot read {0:?}")]
     Directory(PathBuf, #[source] io::Error),
-    /// A directory cannot be watched.
-    #[error("cannot watch execution directories (see fs.inotify.max_user_watches and max_user_instances)")]
-    Watch(#[source] io::Error),
     /// Nobody is there to clean up after an execution whose shim is gone.
     #[error("the launcher has gone: its successor starts another api, which goes on here")]
     LauncherGone,
@@ -135,6 +141,8 @@ pub struct Exec {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     watcher: Watcher,
+    blind: Blind,
+    room: Room,
     core: Mutex<Core>,
 }
 
@@ -148,19 +156,29 @@ impl Exec {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Exec>, RecoverError> {
-        let (inotify, watcher): (Inotify, Watcher) = Watcher::new().map_err(RecoverError::Watch)?;
+        let blind = Blind::default();
+        let (inotify, watcher) = Watcher::new().unwrap_or_else(|error| {
+            blind.begin(&health, &error);
+            (None, Watcher::none())
+        });
         let board = Board::new(settings.max_running, settings.max_queued);
         let core = Mutex::new(Core { board, live: HashMap::new() });
-        let exec = Arc::new(Exec { settings, history, registry, launcher, health, metrics, watcher, core });
+        let room = Room::new(&settings.state);
+        let exec =
+            Arc::new(Exec { settings, history, registry, launcher, health, metrics, watcher, blind, room, core });
+        exec.has_room();
         recovery::recover(&exec).await?;
-        let watching = exec.clone();
-        tokio::spawn(async move {
-            if let Err(error) = watch::run(inotify, watching.clone()).await {
-                tracing::error!(%error, "watching execution directories failed");
-                watching.health.set(settle::HISTORY_FAILED, format!("watching execution directories failed: {error}"));
-                watching.health.set_ready(false);
-            }
-        });
+        tokio::spawn(blind::run(Arc::downgrade(&exec)));
+        if let Some(inotify) = inotify {
+            let watching = exec.clone();
+            tokio::spawn(async move {
+                if let Err(error) = watch::run(inotify, watching.clone()).await {
+                    watching.watcher.lose();
+                    watching.forget_watches();
+                    watching.blind.begin(&watching.health, &error);
+                }
+            });
+        }
         tokio::spawn(sweep::run(Arc::downgrade(&exec)));
         Ok(exec)
     }
@@ -228,7 +246,7 @@ impl Exec {
 
     /// Starts what has a place now.
     fn pump(self: &Arc<Self>) {
-        let next = self.lock().board.next();
+        let next = self.lock().board.next(clock::boot_ms());
         for id in next {
             self.launch(&id);
         }
@@ -272,6 +290,11 @@ impl Exec {
         }
     }
 
+    /// Nothing is watched any more.
+    fn forget_watches(&self) {
+        self.lock().live.values_mut().for_each(|live| live.watch = None);
+    }
+
     fn live_ids(&self) -> Vec<ExecutionId> {
         self.lock().live.keys().cloned().collect()
     }
@@ -288,22 +311,13 @@ impl Exec {
     }
 
     /// From here on the execution is live.
-    fn track(&self, record: Execution, start: Option<Box<Start>>) -> Result<(), RecoverError> {
+    fn track(&self, record: Execution, start: Option<Box<Start>>) {
         let id = record.id.clone();
-        let watch = self.watcher.watch(&self.directory(&id), &id, Care::States).map_err(RecoverError::Watch)?;
+        let watch = self.watcher.watch(&self.directory(&id), &id, Care::States);
+        let watch = watch.map_err(|error| self.blind.begin(&self.health, &error)).ok();
         let (progress, _) = channel::channel(Progress::default());
-        let live = Live {
-            record,
-            start,
-            asked: false,
-            progress,
-            watch: Some(watch),
-            followers: 0,
-            expiry: None,
-            ending: false,
-        };
+        let live = Live { record, start, asked: false, progress, watch, followers: 0, expiry: None, ending: false };
         self.lock().live.insert(id, live);
-        Ok(())
     }
 
     /// Ends an execution that still waits after so long.

@@ -20,7 +20,7 @@ use std::thread::{Builder, JoinHandle};
 use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal};
 use packs_schema::rest::{Execution, StateChange};
 use packs_schema::run::State;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use query::{Place, Wanted};
@@ -60,6 +60,15 @@ pub enum HistoryError {
     /// No space left.
     #[error("the disk that holds the history is full")]
     DiskFull,
+    /// The file system takes no writes.
+    #[error("the file system that holds the history is read-only")]
+    ReadOnly,
+    /// No memory, or no descriptor.
+    #[error("the host lacks memory or descriptors for the history: {0}")]
+    OutOfResources(String),
+    /// The disk does not do what it is told.
+    #[error("the disk that holds the history fails: {0}")]
+    Device(String),
     /// Anything else.
     #[error("the history failed: {0}")]
     Sqlite(String),
@@ -77,14 +86,17 @@ impl HistoryError {
 
 impl From<rusqlite::Error> for HistoryError {
     fn from(error: rusqlite::Error) -> HistoryError {
+        let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => HistoryError::DiskFull,
+            Some(ErrorCode::ReadOnly) => HistoryError::ReadOnly,
+            Some(ErrorCode::OutOfMemory | ErrorCode::CannotOpen) => HistoryError::OutOfResources(error.to_string()),
             // The index of the log could not grow.
-            Some(ErrorCode::SystemIoFailure)
-                if error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) =>
-            {
-                HistoryError::DiskFull
+            Some(ErrorCode::SystemIoFailure) if extended == ffi::SQLITE_IOERR_SHMSIZE => HistoryError::DiskFull,
+            Some(ErrorCode::SystemIoFailure) if extended == ffi::SQLITE_IOERR_NOMEM => {
+                HistoryError::OutOfResources(error.to_string())
             }
+            Some(ErrorCode::SystemIoFailure) => HistoryError::Device(error.to_string()),
             _ => HistoryError::Sqlite(error.to_string()),
         }
     }
@@ -97,6 +109,25 @@ pub struct Key {
     pub key: IdempotencyKey,
     /// The hash, in hexadecimal.
     pub fingerprint: String,
+}
+
+/// When an execution was accepted by the clock of the boot (`CLOCK_BOOTTIME`), which nobody sets; kept for those whose
+/// action has a rate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Born {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Milliseconds since the host started.
+    pub boottime_ms: u64,
+}
+
+/// When an execution was accepted, by both clocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// The other clock, where it was kept.
+    pub born: Option<Born>,
 }
 
 /// What became of a write.
@@ -171,8 +202,13 @@ impl History {
     }
 
     /// Remembers a new execution, on disk when this returns.
-    pub async fn insert(&self, record: Execution, key: Option<Key>) -> Result<Inserted, HistoryError> {
-        self.write(|reply| Write::Insert { record: Box::new(record), key, reply }).await
+    pub async fn insert(
+        &self,
+        record: Execution,
+        key: Option<Key>,
+        born: Option<Born>,
+    ) -> Result<Inserted, HistoryError> {
+        self.write(|reply| Write::Insert { record: Box::new(record), key, born, reply }).await
     }
 
     /// Remembers what became of an execution; `changes` are the states it went through, with their times.
@@ -226,10 +262,15 @@ impl History {
         self.read(move |connection| query::knows(connection, &id)).await
     }
 
-    /// When an action's executions since `since_ms` were accepted.
-    pub async fn accepted_since(&self, action: &ActionRef, since_ms: u64) -> Result<Vec<u64>, HistoryError> {
+    /// When an action's executions were accepted: since `since_ms` by the wall clock, or since `since` by that of the boot.
+    pub async fn accepted_since(
+        &self,
+        action: &ActionRef,
+        since_ms: u64,
+        since: Born,
+    ) -> Result<Vec<Accepted>, HistoryError> {
         let action = action.clone();
-        self.read(move |connection| query::accepted_since(connection, &action, since_ms)).await
+        self.read(move |connection| query::accepted_since(connection, &action, since_ms, &since)).await
     }
 
     /// At most `limit` state changes after the event `after`.
@@ -354,7 +395,7 @@ mod tests {
     async fn a_record_reads_back_also_after_reopening() {
         let (dir, history) = open();
         let first = record(1, "linux.a", "spiffe://x/ann");
-        assert_eq!(history.insert(first.clone(), None).await.unwrap(), Inserted::New);
+        assert_eq!(history.insert(first.clone(), None, None).await.unwrap(), Inserted::New);
         assert_eq!(history.get(&first.id).await.unwrap(), Some(first.clone()));
         assert_eq!(history.unfinished().await.unwrap(), std::slice::from_ref(&first));
         let end = ended(first.clone());
@@ -380,10 +421,13 @@ mod tests {
         let (_dir, history) = open();
         let key = |mac: &str| Some(Key { key: IdempotencyKey::new("k1").unwrap(), fingerprint: mac.to_owned() });
         let first = record(1, "linux.a", "spiffe://x/ann");
-        assert_eq!(history.insert(first.clone(), key("m1")).await.unwrap(), Inserted::New);
-        let again = history.insert(record(2, "linux.a", "spiffe://x/ann"), key("m2")).await.unwrap();
+        assert_eq!(history.insert(first.clone(), key("m1"), None).await.unwrap(), Inserted::New);
+        let again = history.insert(record(2, "linux.a", "spiffe://x/ann"), key("m2"), None).await.unwrap();
         assert_eq!(again, Inserted::Existing(Box::new(first.clone()), "m1".to_owned()));
-        assert_eq!(history.insert(record(3, "linux.a", "spiffe://x/bob"), key("m1")).await.unwrap(), Inserted::New);
+        assert_eq!(
+            history.insert(record(3, "linux.a", "spiffe://x/bob"), key("m1"), None).await.unwrap(),
+            Inserted::New
+        );
         let found = history.by_key(&first.principal, &IdempotencyKey::new("k1").unwrap()).await.unwrap();
         assert_eq!(found, Some((first, "m1".to_owned())));
         history.close().await;
@@ -394,7 +438,7 @@ mod tests {
         let (_dir, history) = open();
         for n in 0..10 {
             let action = if n < 5 { "linux.a" } else { "cassandra.b" };
-            history.insert(record(n, action, "spiffe://x/ann"), None).await.unwrap();
+            history.insert(record(n, action, "spiffe://x/ann"), None, None).await.unwrap();
         }
         let mut wanted = Wanted { limit: 3, ..Wanted::default() };
         let mut seen = Vec::new();
@@ -432,8 +476,8 @@ mod tests {
     async fn what_is_old_and_has_ended_is_forgotten() {
         let (_dir, history) = open();
         let (old, live) = (record(1, "linux.a", "spiffe://x/ann"), record(2, "linux.a", "spiffe://x/ann"));
-        history.insert(old.clone(), None).await.unwrap();
-        history.insert(live.clone(), None).await.unwrap();
+        history.insert(old.clone(), None, None).await.unwrap();
+        history.insert(live.clone(), None, None).await.unwrap();
         history.update(ended(old.clone()), vec![(State::Running, 2_000), (State::Succeeded, 2_010)]).await.unwrap();
         assert_eq!(history.sweep(u64::from(u32::MAX)).await.unwrap(), 1);
         assert!(!history.knows(&old.id).await.unwrap());

@@ -14,6 +14,7 @@ use packs_schema::run::State;
 
 use super::Exec;
 use super::directory::{self, evidence};
+use super::room::{DISK_FULL, FULL};
 use super::state::{self, Burial, Change, Cleaned, advance, burial, cleaned, look, lost};
 use crate::clock;
 use crate::history::HistoryError;
@@ -116,7 +117,7 @@ impl Exec {
     }
 
     /// Writes to the history, and tries again until it can when the execution has ended. False: it is not written.
-    pub(super) async fn remember(&self, record: &Execution, changes: &[(State, u64)]) -> bool {
+    pub(super) async fn remember(self: &Arc<Self>, record: &Execution, changes: &[(State, u64)]) -> bool {
         loop {
             match self.history.update(record.clone(), changes.to_vec()).await {
                 Ok(_) => {
@@ -127,8 +128,17 @@ impl Exec {
                     tracing::error!(execution = %record.id, %error, "not written to the history");
                     return false;
                 }
+                // What is given up makes room for this end; no new one is accepted until it is there again.
+                Err(HistoryError::DiskFull) if record.state.is_terminal() && self.room.give_up() => {
+                    tracing::warn!(execution = %record.id, "the disk is full: the reserve is given up for this end");
+                    self.mend(DISK_FULL, FULL.to_owned());
+                    continue;
+                }
                 Err(
                     error @ (HistoryError::DiskFull
+                    | HistoryError::ReadOnly
+                    | HistoryError::OutOfResources(_)
+                    | HistoryError::Device(_)
                     | HistoryError::Sqlite(_)
                     | HistoryError::Open { .. }
                     | HistoryError::SetAside { .. }),
@@ -150,6 +160,9 @@ impl Exec {
         let live = {
             let mut core = self.lock();
             core.board.release(&record.id);
+            if let (State::Succeeded, Some(took_ms)) = (record.state, record.duration_ms) {
+                core.board.learn(&record.action, Duration::from_millis(took_ms));
+            }
             core.live.remove(&record.id)
         };
         tracing::info!(execution = %record.id, action = %record.action, state = %record.state, "ended");

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::row::{id_bytes, state_number, to_json};
-use super::{HistoryError, Inserted, Key, query};
+use super::{Born, HistoryError, Inserted, Key, query};
 
 /// The most that one commit takes along.
 const BATCH: usize = 128;
@@ -18,7 +18,12 @@ const BATCH: usize = 128;
 /// What the thread is asked to do.
 pub(super) enum Write {
     /// Remember a new execution.
-    Insert { record: Box<Execution>, key: Option<Key>, reply: oneshot::Sender<Result<Inserted, HistoryError>> },
+    Insert {
+        record: Box<Execution>,
+        key: Option<Key>,
+        born: Option<Born>,
+        reply: oneshot::Sender<Result<Inserted, HistoryError>>,
+    },
     /// Remember what became of one.
     Update {
         record: Box<Execution>,
@@ -105,13 +110,18 @@ pub(super) fn last_event(connection: &Connection) -> rusqlite::Result<u64> {
 
 fn apply(connection: &Connection, write: &Write) -> Result<Inserted, HistoryError> {
     match write {
-        Write::Insert { record, key, .. } => insert(connection, record, key.as_ref()),
+        Write::Insert { record, key, born, .. } => insert(connection, record, key.as_ref(), born.as_ref()),
         Write::Update { record, changes, .. } => update(connection, record, changes),
         Write::Sweep { before_ms, .. } => sweep(connection, *before_ms),
     }
 }
 
-fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Result<Inserted, HistoryError> {
+fn insert(
+    connection: &Connection,
+    record: &Execution,
+    key: Option<&Key>,
+    born: Option<&Born>,
+) -> Result<Inserted, HistoryError> {
     if let Some(key) = key
         && let Some(existing) = query::by_key(connection, &record.instance, &record.principal, &key.key)?
     {
@@ -119,8 +129,8 @@ fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Res
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO executions (id, action, version, digest, principal, state, reason, parameters, noop, note, run,
-            created_at_ms, idempotency_key, fingerprint)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            created_at_ms, idempotency_key, fingerprint, boot, created_boottime_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     statement.execute(params![
         id_bytes(&record.id),
@@ -137,6 +147,8 @@ fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Res
         record.created_at_ms,
         key.map(|k| k.key.as_str()),
         key.map(|k| k.fingerprint.as_str()),
+        born.map(|born| intern(connection, "names", &born.boot_id)).transpose()?,
+        born.map(|born| born.boottime_ms),
     ])?;
     event(connection, connection.last_insert_rowid(), record.state, record.created_at_ms)?;
     Ok(Inserted::New)

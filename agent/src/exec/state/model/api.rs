@@ -112,7 +112,7 @@ fn carry_out(w: &mut World, at: usize, verdict: Verdict) {
                 if start {
                     board.adopt_waiting(&id(at), claim());
                 } else {
-                    board.adopt_running(&id(at), &claim());
+                    board.adopt_running(&id(at), claim(), 0);
                 }
             });
             if start {
@@ -382,7 +382,7 @@ fn on_board<T>(api: &mut Api, work: impl FnOnce(&mut Board) -> T) -> T {
     let mut board = Board::new(1, 2);
     for at in 0..2 {
         if api.running[at] {
-            board.adopt_running(&id(at), &claim());
+            board.adopt_running(&id(at), claim(), 0);
         }
     }
     for at in &api.queue {
@@ -402,7 +402,7 @@ fn release(w: &mut World, at: usize) {
 
 fn pump(w: &mut World) {
     let api = api(w);
-    let next = on_board(api, Board::next);
+    let next = on_board(api, |board| board.next(0));
     for at in 0..2 {
         if next.contains(&id(at)) {
             api.queue.retain(|waiting| *waiting != at);
