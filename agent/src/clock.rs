@@ -21,3 +21,8 @@ pub fn boottime_ms() -> u64 {
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
+
+/// The same, to be reckoned with: what was before this boot has a negative time.
+pub fn boot_ms() -> i64 {
+    i64::try_from(boottime_ms()).unwrap_or(i64::MAX)
+}

@@ -15,12 +15,15 @@
 mod admission;
 mod adopt;
 mod archive;
+mod blind;
 mod directory;
 mod kill;
 mod launcher;
 pub mod output;
 mod recovery;
+mod room;
 mod settle;
+mod shortage;
 mod state;
 mod submit;
 mod sweep;
@@ -34,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inotify::{Inotify, WatchDescriptor};
+use inotify::WatchDescriptor;
 use packs_schema::launch::{Ask, Start};
 use packs_schema::name::{ExecutionId, InstanceId};
 use packs_schema::rest::Execution;
@@ -45,22 +48,28 @@ use tokio::task::AbortHandle;
 pub use archive::{Archive, Section};
 pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
+pub use shortage::Shortage;
 pub use submit::{Order, SubmitError};
 pub use sweep::Budget;
 
+use crate::clock;
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use admission::{Board, Claim};
-use state::{Answered, EXPIRED, Standing, answered, expires};
 use archive::Readers;
+use blind::Blind;
+use room::Room;
+use state::{Answered, EXPIRED, Standing, answered, expires};
 use sweep::Meter;
 use watch::{Care, Watcher};
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The directory of the agent's state.
+    pub state: PathBuf,
     /// The directory of executions.
     pub executions: PathBuf,
     /// This instance.
@@ -86,9 +95,6 @@ pub enum RecoverError {
     /// The directory of executions cannot be read.
     #[error("cannot read {0:?}")]
     Directory(PathBuf, #[source] io::Error),
-    /// A directory cannot be watched.
-    #[error("cannot watch execution directories (see fs.inotify.max_user_watches and max_user_instances)")]
-    Watch(#[source] io::Error),
     /// Nobody is there to clean up after an execution whose shim is gone.
     #[error("the launcher has gone: its successor starts another api, which goes on here")]
     LauncherGone,
@@ -108,6 +114,8 @@ struct Live {
     record: Execution,
     /// What the launcher is to be asked; taken when it is.
     start: Option<Box<Start>>,
+    /// The launcher has been asked, and has not answered.
+    asked: bool,
     progress: channel::Sender<Progress>,
     watch: Option<WatchDescriptor>,
     followers: usize,
@@ -118,10 +126,11 @@ struct Live {
 
 impl Live {
     fn standing(&self) -> Standing {
-        match (self.ending, &self.start) {
-            (true, _) => Standing::Ending,
-            (false, Some(_)) => Standing::Waits,
-            (false, None) => Standing::Handed,
+        match (self.ending, &self.start, self.asked) {
+            (true, ..) => Standing::Ending,
+            (false, Some(_), _) => Standing::Waits,
+            (false, None, true) => Standing::Asked,
+            (false, None, false) => Standing::Handed,
         }
     }
 }
@@ -140,6 +149,8 @@ pub struct Exec {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     watcher: Watcher,
+    blind: Blind,
+    room: Room,
     core: Mutex<Core>,
     readers: Arc<Readers>,
     meter: Arc<Meter>,
@@ -155,9 +166,14 @@ impl Exec {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Exec>, RecoverError> {
-        let (inotify, watcher): (Inotify, Watcher) = Watcher::new().map_err(RecoverError::Watch)?;
+        let blind = Blind::default();
+        let (inotify, watcher) = Watcher::new().unwrap_or_else(|error| {
+            blind.begin(&health, &error);
+            (None, Watcher::none())
+        });
         let board = Board::new(settings.max_running, settings.max_queued);
         let core = Mutex::new(Core { board, live: HashMap::new() });
+        let room = Room::new(&settings.state);
         let exec = Arc::new(Exec {
             settings,
             history,
@@ -166,19 +182,25 @@ impl Exec {
             health,
             metrics,
             watcher,
+            blind,
+            room,
             core,
             readers: Arc::default(),
             meter: Arc::default(),
         });
+        exec.has_room();
         recovery::recover(&exec).await?;
-        let watching = exec.clone();
-        tokio::spawn(async move {
-            if let Err(error) = watch::run(inotify, watching.clone()).await {
-                tracing::error!(%error, "watching execution directories failed");
-                watching.health.set(settle::HISTORY_FAILED, format!("watching execution directories failed: {error}"));
-                watching.health.set_ready(false);
-            }
-        });
+        tokio::spawn(blind::run(Arc::downgrade(&exec)));
+        if let Some(inotify) = inotify {
+            let watching = exec.clone();
+            tokio::spawn(async move {
+                if let Err(error) = watch::run(inotify, watching.clone()).await {
+                    watching.watcher.lose();
+                    watching.forget_watches();
+                    watching.blind.begin(&watching.health, &error);
+                }
+            });
+        }
         Ok(exec)
     }
 
@@ -255,7 +277,7 @@ impl Exec {
 
     /// Starts what has a place now.
     fn pump(self: &Arc<Self>) {
-        let next = self.lock().board.next();
+        let next = self.lock().board.next(clock::boot_ms());
         for id in next {
             self.launch(&id);
         }
@@ -269,14 +291,21 @@ impl Exec {
             if let Some(expiry) = live.expiry.take() {
                 expiry.abort();
             }
-            if live.standing() == Standing::Waits { live.start.take() } else { None }
+            let start = if live.standing() == Standing::Waits { live.start.take() } else { None };
+            live.asked |= start.is_some();
+            start
         };
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            match answered(exec.launcher.ask(Ask::Start(start)).await) {
-                Answered::HasShim | Answered::Nobody => {}
-                Answered::LookAgain => exec.reconcile(&id),
+            let answer = answered(exec.launcher.ask(Ask::Start(start)).await);
+            if let Some(live) = exec.lock().live.get_mut(&id) {
+                live.asked = answer == Answered::Nobody;
+            }
+            match answer {
+                Answered::Nobody => {}
+                // Its shim may have gone before we could tell.
+                Answered::HasShim | Answered::LookAgain => exec.reconcile(&id),
                 Answered::Refused(reason) => {
                     tracing::warn!(execution = %id, reason, "it was not started");
                     exec.abort(&id, State::Error, reason);
@@ -290,6 +319,11 @@ impl Exec {
         if let Some(live) = self.lock().live.get(id) {
             live.progress.send_modify(|progress| progress.generation += 1);
         }
+    }
+
+    /// Nothing is watched any more.
+    fn forget_watches(&self) {
+        self.lock().live.values_mut().for_each(|live| live.watch = None);
     }
 
     fn live_ids(&self) -> Vec<ExecutionId> {
@@ -308,13 +342,13 @@ impl Exec {
     }
 
     /// From here on the execution is live.
-    fn track(&self, record: Execution, start: Option<Box<Start>>) -> Result<(), RecoverError> {
+    fn track(&self, record: Execution, start: Option<Box<Start>>) {
         let id = record.id.clone();
-        let watch = self.watcher.watch(&self.directory(&id), &id, Care::States).map_err(RecoverError::Watch)?;
+        let watch = self.watcher.watch(&self.directory(&id), &id, Care::States);
+        let watch = watch.map_err(|error| self.blind.begin(&self.health, &error)).ok();
         let (progress, _) = channel::channel(Progress::default());
-        let live = Live { record, start, progress, watch: Some(watch), followers: 0, expiry: None, ending: false };
+        let live = Live { record, start, asked: false, progress, watch, followers: 0, expiry: None, ending: false };
         self.lock().live.insert(id, live);
-        Ok(())
     }
 
     /// Ends an execution that still waits after so long.

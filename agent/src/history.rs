@@ -58,6 +58,25 @@ pub struct Key {
     pub fingerprint: String,
 }
 
+/// When an execution was accepted by the clock of the boot (`CLOCK_BOOTTIME`), which nobody sets; kept for those whose
+/// action has a rate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Born {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Milliseconds since the host started.
+    pub boottime_ms: u64,
+}
+
+/// When an execution was accepted, by both clocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// The other clock, where it was kept.
+    pub born: Option<Born>,
+}
+
 /// What became of a write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inserted {
@@ -138,8 +157,13 @@ impl History {
     }
 
     /// Remembers a new execution, on disk when this returns.
-    pub async fn insert(&self, record: Execution, key: Option<Key>) -> Result<Inserted, HistoryError> {
-        self.write(|reply| Write::Insert { record: Box::new(record), key, reply }).await
+    pub async fn insert(
+        &self,
+        record: Execution,
+        key: Option<Key>,
+        born: Option<Born>,
+    ) -> Result<Inserted, HistoryError> {
+        self.write(|reply| Write::Insert { record: Box::new(record), key, born, reply }).await
     }
 
     /// Remembers what became of an execution; `changes` are the states it went through, with their times.
@@ -258,10 +282,15 @@ impl History {
         self.read(move |connection| query::knows(connection, &id)).await
     }
 
-    /// When an action's executions since `since_ms` were accepted.
-    pub async fn accepted_since(&self, action: &ActionRef, since_ms: u64) -> Result<Vec<u64>, HistoryError> {
+    /// When an action's executions were accepted: since `since_ms` by the wall clock, or since `since` by that of the boot.
+    pub async fn accepted_since(
+        &self,
+        action: &ActionRef,
+        since_ms: u64,
+        since: Born,
+    ) -> Result<Vec<Accepted>, HistoryError> {
         let action = action.clone();
-        self.read(move |connection| query::accepted_since(connection, &action, since_ms)).await
+        self.read(move |connection| query::accepted_since(connection, &action, since_ms, &since)).await
     }
 
     /// At most `limit` state changes after the event `after`.

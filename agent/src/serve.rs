@@ -146,6 +146,7 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     let mut gone = launcher.gone();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::BootId)?;
     let settings = Settings {
+        state: config.paths.state.clone(),
         executions: config.paths.executions(),
         instance: config.instance.id.clone(),
         max_running: config.execution.max_running,

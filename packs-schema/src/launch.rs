@@ -4,6 +4,17 @@
 //! launcher answers each [`Request`] with one [`Reply`] that carries the same `seq`.
 //!
 //! There are three requests. Each names things; none carries a path, a command or an account.
+//!
+//! # Versions
+//!
+//! An upgrade replaces both binaries, but a launcher starts the api anew when it dies, so that an older launcher may meet a
+//! newer api, and after a downgrade the other way round. Neither may break the other:
+//!
+//! - A field is added with `#[serde(default, skip_serializing_if = …)]`: it is sent only when it is used.
+//! - The launcher is strict: what it does not know it does not do. It refuses that one request as
+//!   [`Refusal::Unsupported`] ([`read_request`]), and goes on.
+//! - The api is not: it passes over fields of an answer that it does not know, and takes a reason that it does not know for
+//!   [`Refusal::Other`].
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -83,9 +94,37 @@ pub fn is_traceparent(text: &str) -> bool {
     }
 }
 
+/// Why a request is not one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// It may be one of a newer api: to be refused under its number.
+    Unsupported {
+        /// Its number.
+        seq: u64,
+    },
+    /// It is none: whoever sent it is not to be served.
+    Broken {
+        /// Where the reader stumbled. Not over what: that may be secret.
+        column: usize,
+    },
+}
+
+/// Reads a request.
+pub fn read_request(json: &[u8]) -> Result<Request, Unread> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        seq: u64,
+        #[serde(rename = "ask")]
+        _ask: serde::de::IgnoredAny,
+    }
+    serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
+        Ok(Envelope { seq, .. }) => Unread::Unsupported { seq },
+        Err(_) => Unread::Broken { column: error.column() },
+    })
+}
+
 /// The launcher's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Reply {
     /// That of the request.
     pub seq: u64,
@@ -95,7 +134,7 @@ pub struct Reply {
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Start: a shim has it. Kill: the shim has been told, or nothing is left. Sync: it runs, or will.
     Done,
@@ -140,4 +179,53 @@ pub enum Refusal {
     LimitsUnavailable,
     /// The host had no process, memory, descriptor or disk space for it.
     Resources,
+    /// The launcher is of another version and does not know what was asked.
+    Unsupported,
+    /// A reason of a newer launcher; the message says which.
+    #[serde(other)]
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn start() -> serde_json::Value {
+        json!({"seq": 7, "ask": {"start": {
+            "execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "pack": "linux", "version": "1.0.0",
+            "digest": "a".repeat(64), "action": "a", "parameters": {}, "noop": false, "timeout_ms": null, "run": null,
+        }}})
+    }
+
+    fn read(request: &serde_json::Value) -> Result<u64, Unread> {
+        read_request(request.to_string().as_bytes()).map(|request| request.seq)
+    }
+
+    #[test]
+    fn a_request_of_an_older_api_is_read() {
+        assert_eq!(read(&start()), Ok(7), "without what came later, such as traceparent");
+        assert_eq!(read(&json!({"seq": 8, "ask": "sync"})), Ok(8));
+    }
+
+    #[test]
+    fn what_a_newer_api_asks_is_refused_and_not_half_done() {
+        let mut newer = start();
+        newer["ask"]["start"]["dry"] = json!(true);
+        let freeze = json!({"seq": 7, "ask": {"freeze": {"execution": "x"}}});
+        let outside = json!({"seq": 7, "ask": "sync", "urgent": true});
+        for request in [newer, freeze, outside] {
+            assert_eq!(read(&request), Err(Unread::Unsupported { seq: 7 }), "{request}");
+        }
+        for broken in [json!({"ask": "sync"}), json!({"seq": 7}), json!({"seq": "7", "ask": "sync"}), json!([])] {
+            assert!(matches!(read(&broken), Err(Unread::Broken { .. })), "{broken}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_a_newer_launcher_is_understood() {
+        let refused = json!({"refused": {"code": "host_on_fire", "message": "why", "since_ms": 5}});
+        let reply: Reply = serde_json::from_value(json!({"seq": 7, "outcome": refused, "took_ms": 3})).unwrap();
+        assert_eq!(reply.outcome, Outcome::Refused { code: Refusal::Other, message: "why".to_owned() });
+    }
 }

@@ -23,6 +23,7 @@ use super::handlers::instance;
 use super::patience::Patient;
 use super::router::{self, Peer};
 use super::tls::{self, Tls};
+use crate::health::Health;
 
 /// A handshake takes no longer.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,6 +39,11 @@ const MAX_PROBES: usize = 16;
 const BUFFER: usize = 16 << 10;
 /// After so many closed connections the heap's free pages go back to the system.
 const TRIM: u64 = 64;
+
+/// Between two tries to accept when the host has no descriptor or memory for it.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The code of health meanwhile.
+const NOT_ACCEPTING: &str = "not_accepting";
 
 /// The doors.
 pub(crate) struct Doors {
@@ -65,10 +71,10 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Tls, mut stop: watch
                     crate::sys::trim_heap();
                 }
             }
-            (stream, place) = accept(&doors.api, &api_places) => {
+            (stream, place) = accept(&doors.api, &api_places, &app.health) => {
                 connections.spawn(secure(app.clone(), stream, place, tls.current(), stop.clone()));
             }
-            (stream, place) = accept_some(doors.health.as_ref(), &probe_places) => {
+            (stream, place) = accept_some(doors.health.as_ref(), &probe_places, &app.health) => {
                 connections.spawn(plain(app.clone(), stream, place, stop.clone()));
             }
         }
@@ -82,24 +88,37 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Tls, mut stop: watch
 }
 
 /// A place first, then a connection: those beyond the bound wait in the kernel's queue.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, health: &Health) -> (TcpStream, OwnedSemaphorePermit) {
     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => {
+                if health.has(NOT_ACCEPTING) {
+                    tracing::info!("connections are accepted again");
+                    health.clear(NOT_ACCEPTING);
+                }
+                return (stream, place);
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Out of descriptors or memory: the listener stays ready, so wait for something to come free.
-                tracing::error!(%error, "cannot accept connections");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Out of descriptors or memory: the listener stays ready, so wait for something to come free. Told once.
+                if !health.has(NOT_ACCEPTING) {
+                    tracing::error!(%error, "cannot accept connections");
+                    health.set(NOT_ACCEPTING, format!("connections cannot be accepted: {error}"));
+                }
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn accept_some(listener: Option<&TcpListener>, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept_some(
+    listener: Option<&TcpListener>,
+    places: &Arc<Semaphore>,
+    health: &Health,
+) -> (TcpStream, OwnedSemaphorePermit) {
     match listener {
-        Some(listener) => accept(listener, places).await,
+        Some(listener) => accept(listener, places, health).await,
         None => std::future::pending().await,
     }
 }

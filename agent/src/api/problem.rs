@@ -12,7 +12,7 @@ use packs_schema::rest::{Code, MAX_BODY, PROBLEM_TYPE, Problem};
 
 use super::body::Body;
 use crate::exec::output::OutputError;
-use crate::exec::{KillError, LauncherError, SubmitError};
+use crate::exec::{KillError, LauncherError, Shortage, SubmitError};
 use crate::history::HistoryError;
 use crate::log::chain;
 use crate::registry::RegistryError;
@@ -69,6 +69,40 @@ pub(super) enum ApiError {
 /// What an agent's own failure is called to a caller; the log has the rest.
 const OUR_FAULT: &str = "the agent failed; its log has the details under this request id";
 
+/// When descriptors or memory may have come free.
+const SOON: Duration = Duration::from_secs(5);
+/// When a disk that fails may have been seen to.
+const LATER: Duration = Duration::from_secs(60);
+
+fn retry_after(after: Duration) -> (HeaderName, String) {
+    let seconds = after.saturating_add(Duration::from_millis(999)).as_secs().max(1);
+    (RETRY_AFTER, seconds.to_string())
+}
+
+/// What the host lacks, as a code.
+fn lacking(shortage: Option<Shortage>) -> (Code, bool) {
+    match shortage {
+        Some(Shortage::Storage) => (Code::InsufficientStorage, true),
+        Some(Shortage::Resources) => (Code::OutOfResources, true),
+        Some(Shortage::Device) => (Code::StorageFailed, true),
+        None => (Code::Internal, false),
+    }
+}
+
+fn of_history(error: &HistoryError) -> (Code, bool) {
+    match error {
+        // Damaged: the agent is about to end, and to begin a new one.
+        HistoryError::Closed | HistoryError::Damaged(_) => (Code::Unavailable, true),
+        HistoryError::DiskFull | HistoryError::ReadOnly => lacking(Some(Shortage::Storage)),
+        HistoryError::OutOfResources(_) => lacking(Some(Shortage::Resources)),
+        HistoryError::Device(_) => lacking(Some(Shortage::Device)),
+        HistoryError::OldSqlite(_)
+        | HistoryError::Open { .. }
+        | HistoryError::SetAside { .. }
+        | HistoryError::Sqlite(_) => lacking(None),
+    }
+}
+
 impl ApiError {
     /// The code, and whether the message may be shown.
     fn code(&self) -> (Code, bool) {
@@ -91,41 +125,28 @@ impl ApiError {
             ApiError::NotReady => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotReady) => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotPermitted) => (Code::Forbidden, true),
-            ApiError::Submit(SubmitError::QueueFull(_)) => (Code::QueueFull, true),
-            ApiError::Submit(SubmitError::Busy(_)) => (Code::Busy, true),
+            ApiError::Submit(SubmitError::QueueFull { .. }) => (Code::QueueFull, true),
+            ApiError::Submit(SubmitError::Busy { .. }) => (Code::Busy, true),
             ApiError::Submit(SubmitError::TooOften { .. }) => (Code::RateExceeded, true),
             ApiError::Submit(SubmitError::KeyMismatch(_)) => (Code::IdempotencyMismatch, true),
             ApiError::Submit(SubmitError::DiskFull) => (Code::InsufficientStorage, true),
-            ApiError::Submit(SubmitError::History(HistoryError::DiskFull)) => (Code::InsufficientStorage, true),
-            ApiError::Submit(
-                SubmitError::Directory(_) | SubmitError::Watch(_) | SubmitError::History(_) | SubmitError::Task,
-            ) => (Code::Internal, false),
+            ApiError::Submit(SubmitError::Directory(error)) => lacking(Shortage::of(error)),
+            ApiError::Submit(SubmitError::History(error)) => of_history(error),
+            ApiError::Submit(SubmitError::Task) => (Code::Internal, false),
             ApiError::Kill(KillError::Unknown(_)) => (Code::UnknownExecution, true),
             ApiError::Kill(KillError::Ended(_)) => (Code::AlreadyEnded, true),
             ApiError::Kill(KillError::NotPermitted) => (Code::Forbidden, true),
             ApiError::Kill(KillError::Refused(..)) => (Code::Internal, true),
             ApiError::Kill(KillError::Launcher(_)) => (Code::Unavailable, true),
-            ApiError::Kill(KillError::Unwritten(..)) => (Code::Unavailable, true),
-            ApiError::Kill(KillError::History(_)) => (Code::Internal, false),
+            ApiError::Kill(KillError::Unwritten(_, error)) => lacking(Shortage::of(error)),
+            ApiError::Kill(KillError::History(error)) => of_history(error),
             ApiError::Launcher(_) => (Code::Unavailable, true),
-            ApiError::History(HistoryError::Closed) => (Code::Unavailable, true),
-            ApiError::History(
-                HistoryError::OldSqlite(_)
-                | HistoryError::Open { .. }
-                | HistoryError::SetAside { .. }
-                | HistoryError::Damaged(_)
-                | HistoryError::DiskFull
-                | HistoryError::Sqlite(_),
-            ) => (Code::Internal, false),
+            ApiError::History(error) => of_history(error),
             ApiError::Registry(_) => (Code::Internal, false),
             ApiError::Output(OutputError::Gone) => (Code::OutputGone, true),
-            ApiError::Output(OutputError::History(HistoryError::Closed)) => (Code::Unavailable, true),
+            ApiError::Output(OutputError::History(error)) => of_history(error),
             ApiError::Output(
-                OutputError::Read(..)
-                | OutputError::Damaged(..)
-                | OutputError::Archive(_)
-                | OutputError::History(_)
-                | OutputError::Task,
+                OutputError::Read(..) | OutputError::Damaged(..) | OutputError::Archive(_) | OutputError::Task,
             ) => (Code::Internal, false),
         }
     }
@@ -135,20 +156,24 @@ impl ApiError {
         match self {
             ApiError::MethodNotAllowed(methods) => Some((ALLOW, methods.clone())),
             ApiError::RangeNotSatisfiable(length) => Some((CONTENT_RANGE, format!("bytes */{length}"))),
-            ApiError::Submit(SubmitError::QueueFull(_)) => Some((RETRY_AFTER, "5".to_owned())),
-            ApiError::Submit(SubmitError::NotReady) | ApiError::NotReady => Some((RETRY_AFTER, "1".to_owned())),
-            ApiError::Submit(SubmitError::TooOften { after, .. }) => {
-                let seconds = (*after + Duration::from_millis(999)).as_secs().max(1);
-                Some((RETRY_AFTER, seconds.to_string()))
-            }
-            _ => None,
+            ApiError::Submit(SubmitError::NotReady) | ApiError::NotReady => Some(retry_after(Duration::ZERO)),
+            ApiError::Submit(
+                SubmitError::TooOften { after, .. }
+                | SubmitError::QueueFull { after, .. }
+                | SubmitError::Busy { after, .. },
+            ) => Some(retry_after(*after)),
+            _ => match self.code().0 {
+                Code::OutOfResources => Some(retry_after(SOON)),
+                Code::StorageFailed => Some(retry_after(LATER)),
+                _ => None,
+            },
         }
     }
 
     /// The answer.
     pub(super) fn respond(self, request_id: &str) -> Response<Body> {
         let (code, shown) = self.code();
-        if !shown || code == Code::Internal {
+        if !shown || matches!(code, Code::Internal | Code::OutOfResources | Code::StorageFailed) {
             tracing::error!(request_id, error = chain(&self), "request failed");
         }
         let header = self.header();
@@ -167,5 +192,57 @@ impl ApiError {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    fn answer(error: ApiError) -> (Code, u16, Option<u64>) {
+        let (code, response) = (error.code().0, error.respond("r-1"));
+        let after = response.headers().get(RETRY_AFTER).map(|after| after.to_str().unwrap().parse().unwrap());
+        (code, response.status().as_u16(), after)
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_never_an_internal_error() {
+        let (full, out, failed) = (
+            (Code::InsufficientStorage, 507, None),
+            (Code::OutOfResources, 503, Some(5)),
+            (Code::StorageFailed, 503, Some(60)),
+        );
+        // ENOSPC, EDQUOT, EROFS; EMFILE, ENFILE, ENOMEM, EAGAIN; EIO.
+        for (number, expected) in
+            [(28, full), (122, full), (30, full), (24, out), (23, out), (12, out), (11, out), (5, failed)]
+        {
+            let error = || io::Error::from_raw_os_error(number);
+            assert_eq!(answer(SubmitError::Directory(error()).into()), expected, "{}", error());
+            let id = ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap();
+            assert_eq!(answer(KillError::Unwritten(id, error()).into()), expected, "{}", error());
+        }
+        for (error, expected) in [
+            (HistoryError::DiskFull, full),
+            (HistoryError::ReadOnly, full),
+            (HistoryError::OutOfResources(String::new()), out),
+            (HistoryError::Device(String::new()), failed),
+        ] {
+            assert_eq!(answer(error.clone().into()), expected);
+            assert_eq!(answer(SubmitError::History(error.clone()).into()), expected);
+            assert_eq!(answer(KillError::History(error).into()), expected);
+        }
+        assert_eq!(answer(SubmitError::DiskFull.into()), full);
+        let other = SubmitError::Directory(io::Error::from_raw_os_error(13));
+        assert_eq!(answer(other.into()).0, Code::Internal, "a wrong owner is a fault of ours");
+    }
+
+    #[test]
+    fn who_is_turned_away_hears_when_to_ask_again() {
+        let after = Duration::from_millis(41_200);
+        let busy = SubmitError::Busy { group: "g".to_owned(), after };
+        assert_eq!(answer(busy.into()), (Code::Busy, 409, Some(42)));
+        assert_eq!(answer(SubmitError::QueueFull { max: 3, after }.into()), (Code::QueueFull, 503, Some(42)));
+        assert_eq!(answer(SubmitError::NotReady.into()), (Code::Unavailable, 503, Some(1)));
     }
 }

@@ -1,16 +1,28 @@
-//! Who may run now, who waits, and who is refused: counting only, no files and no clock.
+//! Who may run now, who waits, and who is refused: counting only, no files and no clock of its own. Times are those of the
+//! boot, in milliseconds; what was accepted before it has a negative one.
 //!
 //! ```text
 //!            ┌── full, busy, too often ──▶ refused
 //!  admit ────┼── a place is free ────────▶ running ──release──▶ (next of the queue)
 //!            └── else ───────────────────▶ queue, first in first out within a group
 //! ```
+//!
+//! Places belong to executions that have not ended, and to nothing else: no one is left behind. In a group whose actions
+//! differ in `max` (or whose pack changed it meanwhile) the smallest of those that run and of the one that would counts, and
+//! nobody overtakes one who came before.
 
-use std::collections::{HashMap, VecDeque};
+mod forecast;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use packs_schema::action::{Action, WhenBusy};
 use packs_schema::name::{ActionRef, ExecutionId};
+
+use crate::history::Accepted;
+use forecast::Forecast;
 
 /// What an execution lays claim to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +37,8 @@ pub(super) struct Claim {
     pub(super) reject: bool,
     /// How many may be accepted within how long.
     pub(super) rate: Option<(u32, Duration)>,
+    /// The longest that it runs, when that is known.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Claim {
@@ -37,22 +51,30 @@ impl Claim {
             most: concurrency.map(|c| c.max),
             reject: concurrency.is_some_and(|c| c.when_busy == WhenBusy::Reject),
             rate: action.rate.map(|rate| (rate.max, rate.per.0)),
+            timeout: Some(action.timeout()),
         }
     }
 
     /// For an action whose definition is gone.
     pub(super) fn bare(action: &ActionRef) -> Claim {
-        Claim { action: action.clone(), group: action.to_string(), most: None, reject: false, rate: None }
+        Claim {
+            action: action.clone(),
+            group: action.to_string(),
+            most: None,
+            reject: false,
+            rate: None,
+            timeout: None,
+        }
     }
 }
 
 /// Why an execution is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Too many wait.
-    QueueFull,
-    /// The group is busy and does not queue.
-    Busy,
+    /// Too many wait; a place may come free after this time.
+    QueueFull(Duration),
+    /// The group is busy and does not queue; a place in it may come free after this time.
+    Busy(Duration),
     /// Too many were accepted; one may be again after this time.
     TooOften(Duration),
 }
@@ -66,15 +88,23 @@ pub(super) enum Placed {
     Wait,
 }
 
+/// One that runs.
+#[derive(Debug)]
+struct Running {
+    claim: Claim,
+    since_ms: i64,
+}
+
 /// The counts.
 #[derive(Debug)]
 pub(super) struct Board {
     max_running: u32,
     max_queued: u32,
-    running: HashMap<ExecutionId, String>,
+    running: HashMap<ExecutionId, Running>,
     groups: HashMap<String, u32>,
     queue: VecDeque<(ExecutionId, Claim)>,
-    accepted: HashMap<ActionRef, VecDeque<u64>>,
+    accepted: HashMap<ActionRef, VecDeque<i64>>,
+    forecast: Forecast,
 }
 
 impl Board {
@@ -86,32 +116,34 @@ impl Board {
             groups: HashMap::new(),
             queue: VecDeque::new(),
             accepted: HashMap::new(),
+            forecast: Forecast::default(),
         }
     }
 
     /// Gives an execution its place.
-    pub(super) fn admit(&mut self, id: &ExecutionId, claim: Claim, now_ms: u64) -> Result<Placed, Refused> {
+    pub(super) fn admit(&mut self, id: &ExecutionId, claim: Claim, now_ms: i64) -> Result<Placed, Refused> {
         let waits = !self.is_free(&claim);
         if waits && claim.reject && !self.group_is_free(&claim) {
-            return Err(Refused::Busy);
+            return Err(Refused::Busy(self.soonest(Some(&claim.group), now_ms)));
         }
         if waits && self.queued() >= self.max_queued {
-            return Err(Refused::QueueFull);
+            return Err(Refused::QueueFull(self.soonest(None, now_ms)));
         }
         self.count_rate(&claim, now_ms)?;
         if waits {
             self.queue.push_back((id.clone(), claim));
             Ok(Placed::Wait)
         } else {
-            self.adopt_running(id, &claim);
+            self.adopt_running(id, claim, now_ms);
             Ok(Placed::Run)
         }
     }
 
-    /// Counts an execution that runs already.
-    pub(super) fn adopt_running(&mut self, id: &ExecutionId, claim: &Claim) {
-        if self.running.insert(id.clone(), claim.group.clone()).is_none() {
-            *self.groups.entry(claim.group.clone()).or_default() += 1;
+    /// Counts an execution that runs already, since then.
+    pub(super) fn adopt_running(&mut self, id: &ExecutionId, claim: Claim, since_ms: i64) {
+        let group = claim.group.clone();
+        if self.running.insert(id.clone(), Running { claim, since_ms }).is_none() {
+            *self.groups.entry(group).or_default() += 1;
         }
     }
 
@@ -122,11 +154,11 @@ impl Board {
 
     /// Takes an execution out, wherever it is.
     pub(super) fn release(&mut self, id: &ExecutionId) {
-        if let Some(group) = self.running.remove(id) {
-            if let Some(count) = self.groups.get_mut(&group) {
+        if let Some(Running { claim, .. }) = self.running.remove(id) {
+            if let Some(count) = self.groups.get_mut(&claim.group) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
-                    self.groups.remove(&group);
+                    self.groups.remove(&claim.group);
                 }
             }
         } else {
@@ -135,20 +167,40 @@ impl Board {
     }
 
     /// Those of the queue that may run now; they count as running from here on.
-    pub(super) fn next(&mut self) -> Vec<ExecutionId> {
+    pub(super) fn next(&mut self, now_ms: i64) -> Vec<ExecutionId> {
         let mut started = Vec::new();
+        let mut held_up = HashSet::new();
         let mut at = 0;
         while at < self.queue.len() && self.running() < self.max_running {
-            if self.has_place(&self.queue[at].1) {
+            let claim = &self.queue[at].1;
+            // Nobody overtakes one of his group, even if his own `max` would let him.
+            let overtakes = claim.most.is_some() && held_up.contains(&claim.group);
+            if !overtakes && self.has_place(claim) {
                 if let Some((id, claim)) = self.queue.remove(at) {
-                    self.adopt_running(&id, &claim);
+                    self.adopt_running(&id, claim, now_ms);
                     started.push(id);
                 }
             } else {
+                held_up.insert(claim.group.clone());
                 at += 1;
             }
         }
         started
+    }
+
+    /// An execution of `action` took so long from start to end.
+    pub(super) fn learn(&mut self, action: &ActionRef, took: Duration) {
+        self.forecast.learn(action, took);
+    }
+
+    /// When the first of those that run, or of those in the group, may have ended.
+    fn soonest(&self, group: Option<&str>, now_ms: i64) -> Duration {
+        let there = self.running.values().filter(|running| group.is_none_or(|group| running.claim.group == group));
+        let left = there.map(|Running { claim, since_ms }| {
+            let ran = Duration::from_millis(u64::try_from(now_ms.saturating_sub(*since_ms)).unwrap_or(0));
+            self.forecast.left(&claim.action, claim.timeout, ran)
+        });
+        forecast::bounded(left.min())
     }
 
     /// True until the first count of an action's rate: what was accepted before a restart is to be told first.
@@ -157,7 +209,8 @@ impl Board {
     }
 
     /// Tells when an action's executions were accepted before a restart.
-    pub(super) fn tell_past(&mut self, action: &ActionRef, times_ms: Vec<u64>) {
+    pub(super) fn tell_past(&mut self, action: &ActionRef, mut times_ms: Vec<i64>) {
+        times_ms.sort_unstable();
         self.accepted.entry(action.clone()).or_insert_with(|| times_ms.into());
     }
 
@@ -186,86 +239,55 @@ impl Board {
     }
 
     fn has_place(&self, claim: &Claim) -> bool {
-        claim.most.is_none_or(|most| self.groups.get(&claim.group).copied().unwrap_or(0) < most)
+        let Some(own) = claim.most else { return true };
+        let there = self.groups.get(&claim.group).copied().unwrap_or(0);
+        let theirs = self.running.values().filter(|running| running.claim.group == claim.group);
+        let most = theirs.filter_map(|running| running.claim.most).min().map_or(own, |most| most.min(own));
+        there < most
     }
 
-    fn count_rate(&mut self, claim: &Claim, now_ms: u64) -> Result<(), Refused> {
+    fn count_rate(&mut self, claim: &Claim, now_ms: i64) -> Result<(), Refused> {
         let Some((max, per)) = claim.rate else { return Ok(()) };
-        let per_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX);
+        let per_ms = i64::try_from(per.as_millis()).unwrap_or(i64::MAX);
         let times = self.accepted.entry(claim.action.clone()).or_default();
         while times.front().is_some_and(|at| at.saturating_add(per_ms) <= now_ms) {
             times.pop_front();
         }
-        if times.len() >= max as usize {
-            let frees_ms = times.front().map_or(now_ms, |at| at.saturating_add(per_ms));
-            return Err(Refused::TooOften(Duration::from_millis(frees_ms.saturating_sub(now_ms))));
+        let max = max as usize;
+        if times.len() >= max {
+            // A place comes free when fewer than `max` are left.
+            let frees_ms = times
+                .len()
+                .checked_sub(max)
+                .and_then(|at| times.get(at))
+                .map_or(now_ms, |at| at.saturating_add(per_ms));
+            let left_ms = u64::try_from(frees_ms.saturating_sub(now_ms)).unwrap_or(0);
+            return Err(Refused::TooOften(Duration::from_millis(left_ms).min(per)));
         }
         times.push_back(now_ms);
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(n: u8) -> ExecutionId {
-        ExecutionId::new(format!("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2{n:02x}")).unwrap()
+/// When something was accepted, on the clock of this boot. What was accepted in it has that clock's time; for what was
+/// before it only the wall clock tells how long ago, and no clock makes that more than `per` still to come.
+pub(super) fn on_this_boot(accepted: &Accepted, boot_id: &str, now: Now) -> i64 {
+    let now_ms = i64::try_from(now.boottime_ms).unwrap_or(i64::MAX);
+    match &accepted.born {
+        Some(born) if born.boot_id == boot_id => i64::try_from(born.boottime_ms).unwrap_or(i64::MAX).min(now_ms),
+        _ => {
+            let ago_ms = i64::try_from(now.wall_ms.saturating_sub(accepted.at_ms)).unwrap_or(i64::MAX);
+            // It was before this boot, at the latest as it began.
+            now_ms.saturating_sub(ago_ms).min(0)
+        }
     }
+}
 
-    fn claim(action: &str, most: Option<u32>) -> Claim {
-        Claim { most, ..Claim::bare(&ActionRef::new(action).unwrap()) }
-    }
-
-    #[test]
-    fn a_full_agent_queues_and_a_full_queue_refuses() {
-        let mut board = Board::new(1, 1);
-        let any = claim("linux.a", None);
-        assert_eq!(board.admit(&id(1), any.clone(), 0), Ok(Placed::Run));
-        assert_eq!(board.admit(&id(2), any.clone(), 0), Ok(Placed::Wait));
-        assert_eq!(board.admit(&id(3), any.clone(), 0), Err(Refused::QueueFull));
-        board.release(&id(1));
-        assert_eq!(board.next(), [id(2)]);
-        assert_eq!(board.admit(&id(3), any, 0), Ok(Placed::Wait));
-        assert_eq!((board.running(), board.queued()), (1, 1));
-    }
-
-    #[test]
-    fn a_group_is_first_in_first_out_and_does_not_hold_up_others() {
-        let mut board = Board::new(8, 8);
-        let one = claim("cassandra.a", Some(1));
-        assert_eq!(board.admit(&id(1), one.clone(), 0), Ok(Placed::Run));
-        assert_eq!(board.admit(&id(2), one.clone(), 0), Ok(Placed::Wait));
-        assert_eq!(board.admit(&id(3), one.clone(), 0), Ok(Placed::Wait));
-        assert_eq!(board.admit(&id(4), claim("linux.b", Some(1)), 0), Ok(Placed::Run));
-        assert!(board.next().is_empty());
-        board.release(&id(1));
-        // Between the release and the next start nobody slips in.
-        assert_eq!(board.admit(&id(5), one, 0), Ok(Placed::Wait));
-        assert_eq!(board.next(), [id(2)]);
-        board.release(&id(3));
-        board.release(&id(2));
-        assert_eq!(board.next(), [id(5)]);
-    }
-
-    #[test]
-    fn a_group_that_rejects_says_busy() {
-        let mut board = Board::new(8, 8);
-        let one = Claim { reject: true, ..claim("cassandra.a", Some(1)) };
-        assert_eq!(board.admit(&id(1), one.clone(), 0), Ok(Placed::Run));
-        assert_eq!(board.admit(&id(2), one.clone(), 0), Err(Refused::Busy));
-        board.release(&id(1));
-        assert_eq!(board.admit(&id(2), one, 0), Ok(Placed::Run));
-    }
-
-    #[test]
-    fn a_rate_counts_what_was_accepted_also_before_a_restart() {
-        let mut board = Board::new(8, 8);
-        let rated = Claim { rate: Some((2, Duration::from_secs(10))), ..claim("linux.a", None) };
-        assert!(board.needs_past(&rated.action));
-        board.tell_past(&rated.action, vec![1_000]);
-        assert_eq!(board.admit(&id(1), rated.clone(), 2_000), Ok(Placed::Run));
-        assert_eq!(board.admit(&id(2), rated.clone(), 3_000), Err(Refused::TooOften(Duration::from_secs(8))));
-        assert_eq!(board.admit(&id(2), rated, 11_000), Ok(Placed::Run));
-    }
+/// What the clocks say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Milliseconds since 1970.
+    pub(super) wall_ms: u64,
+    /// Milliseconds since the host started.
+    pub(super) boottime_ms: u64,
 }

@@ -169,7 +169,7 @@ fn record<T: DeserializeOwned>(path: &Path) -> Found<T> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Found::Absent,
         Err(e) => return Found::Damaged(e.to_string()),
     }
-    match serde_json::from_slice(&bytes) {
+    match packs_schema::run::read(&bytes) {
         Ok(record) => Found::Good(record),
         Err(e) => Found::Damaged(e.to_string()),
     }

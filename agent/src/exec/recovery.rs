@@ -13,6 +13,7 @@ use super::directory::{self, Found, Lock};
 use super::state::{Change, Present, Verdict, at_start, lost};
 use super::{Exec, RecoverError};
 use crate::clock;
+use crate::history::Born;
 
 /// Brings every execution of before into an honest state.
 pub(super) async fn recover(exec: &Arc<Exec>) -> Result<(), RecoverError> {
@@ -43,13 +44,19 @@ async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(
     let id = record.id.clone();
     let change = match at_start(directory::evidence(&exec.directory(&id)), record.created_at_ms, present) {
         Verdict::Import(exit) => Change::Ended(exit),
-        Verdict::Running => return exec.adopt_running(record),
-        Verdict::Queue(spec) => return exec.adopt_waiting(record, *spec, present),
+        Verdict::Running => {
+            exec.adopt_running(record);
+            return Ok(());
+        }
+        Verdict::Queue(spec) => {
+            exec.adopt_waiting(record, *spec, present);
+            return Ok(());
+        }
         Verdict::End(state, reason) => Change::Aborted { state, reason, at_ms: clock::now_ms() },
         Verdict::CleanUp => {
             let cleaned = exec.clean_up(&id).await;
-            let exit = directory::evidence(&exec.directory(&id)).exit;
-            lost(exit, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
+            let evidence = directory::evidence(&exec.directory(&id));
+            lost(evidence, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
         }
     };
     exec.conclude(record, change).await
@@ -76,7 +83,9 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
                 let record = exec.record_of(&spec);
                 let key = spec.idempotency_key.zip(spec.fingerprint);
                 let key = key.map(|(key, fingerprint)| crate::history::Key { key, fingerprint });
-                exec.history.insert(record, key).await?;
+                let created = spec.created_boottime_ms;
+                let born = created.map(|boottime_ms| Born { boot_id: spec.boot_id.clone(), boottime_ms });
+                exec.history.insert(record, key, born).await?;
             }
             Found::Damaged(why) if happened || exec.history.is_fresh() => {
                 tracing::error!(execution = %id, why, "its spec cannot be read, so it is not known whose it is; left as it is");

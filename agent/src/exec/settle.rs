@@ -14,6 +14,7 @@ use packs_schema::run::State;
 
 use super::Exec;
 use super::directory::{self, evidence};
+use super::room::{DISK_FULL, FULL};
 use super::state::{self, Burial, Change, Cleaned, advance, burial, cleaned, look, lost};
 use crate::clock;
 use crate::history::HistoryError;
@@ -28,8 +29,10 @@ pub(super) const HISTORY_FAILED: &str = "history_failed";
 impl Exec {
     /// Reads an execution's directory and takes over what it says.
     pub(super) fn reconcile(self: &Arc<Self>, id: &ExecutionId) {
-        let Some(state) = self.lock().live.get(id).map(|live| live.record.state) else { return };
-        let seen = look(evidence(&self.directory(id)), state);
+        let Some((state, standing)) = self.lock().live.get(id).map(|live| (live.record.state, live.standing())) else {
+            return;
+        };
+        let seen = look(evidence(&self.directory(id)), state, standing);
         if let Some(change) = seen.change {
             self.settle(id, change);
         }
@@ -47,7 +50,7 @@ impl Exec {
             Burial::Take(exit) => Some(Change::Ended(exit)),
             Burial::CleanUp => {
                 let cleaned = self.clean_up(id).await;
-                lost(evidence(&self.directory(id)).exit, cleaned, clock::now_ms())
+                lost(evidence(&self.directory(id)), cleaned, clock::now_ms())
             }
         };
         if let Some(change) = change {
@@ -115,7 +118,7 @@ impl Exec {
     }
 
     /// Writes to the history, and tries again until it can when the execution has ended. False: it is not written.
-    pub(super) async fn remember(&self, record: &Execution, changes: &[(State, u64)]) -> bool {
+    pub(super) async fn remember(self: &Arc<Self>, record: &Execution, changes: &[(State, u64)]) -> bool {
         loop {
             match self.history.update(record.clone(), changes.to_vec()).await {
                 Ok(_) => {
@@ -126,8 +129,17 @@ impl Exec {
                     tracing::error!(execution = %record.id, %error, "not written to the history");
                     return false;
                 }
+                // What is given up makes room for this end; no new one is accepted until it is there again.
+                Err(HistoryError::DiskFull) if record.state.is_terminal() && self.room.give_up() => {
+                    tracing::warn!(execution = %record.id, "the disk is full: the reserve is given up for this end");
+                    self.mend(DISK_FULL, FULL.to_owned());
+                    continue;
+                }
                 Err(
                     error @ (HistoryError::DiskFull
+                    | HistoryError::ReadOnly
+                    | HistoryError::OutOfResources(_)
+                    | HistoryError::Device(_)
                     | HistoryError::Sqlite(_)
                     | HistoryError::Damaged(_)
                     | HistoryError::Open { .. }
@@ -151,6 +163,9 @@ impl Exec {
         let live = {
             let mut core = self.lock();
             core.board.release(&record.id);
+            if let (State::Succeeded, Some(took_ms)) = (record.state, record.duration_ms) {
+                core.board.learn(&record.action, Duration::from_millis(took_ms));
+            }
             core.live.remove(&record.id)
         };
         tracing::info!(execution = %record.id, action = %record.action, state = %record.state, "ended");

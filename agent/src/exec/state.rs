@@ -39,7 +39,9 @@ mod model;
 mod tests;
 
 pub(super) use advance::{Change, advance, exit_of};
+#[cfg(test)]
+use decide::Look;
 pub(super) use decide::{
-    Answered, Burial, Cleaned, EXPIRED, KILLED_BEFORE, Kill, Look, Present, Standing, Told, Verdict, answered,
-    at_start, burial, cleaned, expires, kill, look, lost, told,
+    Answered, Burial, Cleaned, EXPIRED, KILLED_BEFORE, Kill, Present, Standing, Told, Verdict, answered, at_start,
+    burial, cleaned, expires, kill, look, lost, told,
 };

@@ -12,11 +12,12 @@ use packs_schema::rest::Execution;
 use packs_schema::run::{FORMAT, Spec, State};
 use serde_json::{Map, Value};
 
-use super::admission::{Claim, Refused};
-use super::{Exec, directory};
+use super::admission::{Claim, Now, Refused, on_this_boot};
+use super::room::{DISK_FAILED, DISK_FULL};
+use super::{Exec, Shortage, directory};
 use crate::access::Permit;
 use crate::clock;
-use crate::history::{HistoryError, Inserted, Key};
+use crate::history::{Born, HistoryError, Inserted, Key};
 use crate::registry::ActiveAction;
 
 /// What is to be run. Has no `Debug`: parameters may be secret.
@@ -58,11 +59,24 @@ pub enum SubmitError {
     #[error("the permit does not cover this")]
     NotPermitted,
     /// Too many wait.
-    #[error("{0} executions wait already: ask again when some have been started")]
-    QueueFull(u32),
+    #[error("{max} executions wait already: ask again in {after:?}, when one may have been started")]
+    QueueFull {
+        /// The most that may wait.
+        max: u32,
+        /// When a place may have come free.
+        after: Duration,
+    },
     /// The group is busy.
-    #[error("the group {0} has as many executions running as it may, and its action says not to wait")]
-    Busy(String),
+    #[error(
+        "the group {group} has as many executions running as it may, and its action says not to wait: \
+         one may have ended in {after:?}"
+    )]
+    Busy {
+        /// The group.
+        group: String,
+        /// When a place in it may have come free.
+        after: Duration,
+    },
     /// Too many were accepted.
     #[error("{action} may be started {max} times in {per:?}; it may be again in {after:?}")]
     TooOften {
@@ -84,9 +98,6 @@ pub enum SubmitError {
     /// The directory cannot be made.
     #[error("cannot make the execution's directory")]
     Directory(#[source] io::Error),
-    /// The directory cannot be watched.
-    #[error("cannot watch the execution's directory")]
-    Watch(#[source] io::Error),
     /// The history failed.
     #[error("cannot remember the execution")]
     History(#[source] HistoryError),
@@ -148,14 +159,14 @@ impl Exec {
         {
             return self.replay(found.0, &found.1, key).await;
         }
-        if directory::is_short(&self.settings.executions) {
+        if !self.has_room() {
             return Err(SubmitError::DiskFull);
         }
         let claim = Claim::of(&order.action.action);
         self.tell_past(&claim).await?;
         let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).expect("a UUID is an execution id");
         let (now_ms, boottime_ms) = (clock::now_ms(), clock::boottime_ms());
-        let placed = self.lock().board.admit(&id, claim.clone(), now_ms);
+        let placed = self.lock().board.admit(&id, claim.clone(), i64::try_from(boottime_ms).unwrap_or(i64::MAX));
         placed.map_err(|refused| self.refusal(refused, &claim))?;
         let taken = self.write_down(&id, &permit, &order, (now_ms, boottime_ms)).await;
         match taken {
@@ -183,7 +194,7 @@ impl Exec {
 
     /// Directory, then row. `Some`: the caller's key stands for another execution already.
     async fn write_down(
-        &self,
+        self: &Arc<Self>,
         id: &ExecutionId,
         permit: &Permit,
         order: &Order,
@@ -212,30 +223,54 @@ impl Exec {
             start_within_ms,
             boot_id: self.settings.boot_id.clone(),
         };
-        directory::create(&self.directory(id), &spec).map_err(|e| match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SubmitError::DiskFull,
-            _ => SubmitError::Directory(e),
-        })?;
+        directory::create(&self.directory(id), &spec).map_err(|e| self.cannot_make(e))?;
         let mut record = self.record_of(&spec);
         record.parameters = order.bound.public().clone();
-        let inserted = self.history.insert(record.clone(), order.key.clone()).await;
+        let born = active.action.rate.is_some();
+        let born = born.then(|| Born { boot_id: self.settings.boot_id.clone(), boottime_ms });
+        let inserted = self.history.insert(record.clone(), order.key.clone(), born).await;
         match inserted {
             Ok(Inserted::Existing(existing, fingerprint)) => return Ok(Some((*existing, fingerprint))),
             Ok(Inserted::New | Inserted::Unchanged) => {}
-            Err(HistoryError::DiskFull) => return Err(SubmitError::DiskFull),
-            Err(error) => return Err(SubmitError::History(error)),
+            Err(error) => return Err(self.cannot_remember(error)),
         }
         let start = Order::start_of(Spec { parameters: order.bound.given().clone(), ..spec });
         // On disk from here on: it must end in a state, whatever happens.
-        if let Err(error) = self.track(record.clone(), Some(Box::new(start))) {
-            let message = crate::log::chain(&error);
-            let change = super::state::Change::Aborted { state: State::Error, reason: message, at_ms: clock::now_ms() };
-            if let Err(error) = self.conclude(record, change).await {
-                tracing::error!(execution = %id, error = crate::log::chain(&error), "it could not be ended");
-            }
-            return Err(SubmitError::Watch(io::Error::other(error)));
-        }
+        self.track(record, Some(Box::new(start)));
         Ok(None)
+    }
+
+    fn cannot_make(self: &Arc<Self>, error: io::Error) -> SubmitError {
+        match Shortage::of(&error) {
+            Some(Shortage::Storage) => {
+                self.mend(DISK_FULL, format!("an execution's directory cannot be made: {error}"));
+                SubmitError::DiskFull
+            }
+            Some(Shortage::Device) => {
+                self.mend(DISK_FAILED, format!("an execution's directory cannot be made: {error}"));
+                SubmitError::Directory(error)
+            }
+            Some(Shortage::Resources) | None => SubmitError::Directory(error),
+        }
+    }
+
+    fn cannot_remember(self: &Arc<Self>, error: HistoryError) -> SubmitError {
+        match &error {
+            HistoryError::DiskFull | HistoryError::ReadOnly => {
+                self.mend(DISK_FULL, error.to_string());
+                SubmitError::DiskFull
+            }
+            // Not every way in which a disk can be full has a number of its own.
+            HistoryError::Device(_) if directory::is_short(&self.settings.executions) => {
+                self.mend(DISK_FULL, error.to_string());
+                SubmitError::DiskFull
+            }
+            HistoryError::Device(_) => {
+                self.mend(DISK_FAILED, error.to_string());
+                SubmitError::History(error)
+            }
+            _ => SubmitError::History(error),
+        }
     }
 
     async fn replay(&self, found: Execution, fingerprint: &str, key: &Key) -> Result<Accepted, SubmitError> {
@@ -250,8 +285,13 @@ impl Exec {
         let Some((_, per)) = claim.rate else { return Ok(()) };
         if self.lock().board.needs_past(&claim.action) {
             let per_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX);
-            let since_ms = clock::now_ms().saturating_sub(per_ms);
-            let past = self.history.accepted_since(&claim.action, since_ms).await.map_err(SubmitError::History)?;
+            let now = Now { wall_ms: clock::now_ms(), boottime_ms: clock::boottime_ms() };
+            let boot_id = &self.settings.boot_id;
+            let since = Born { boot_id: boot_id.clone(), boottime_ms: now.boottime_ms.saturating_sub(per_ms) };
+            let since_ms = now.wall_ms.saturating_sub(per_ms);
+            let past = self.history.accepted_since(&claim.action, since_ms, since).await;
+            let past = past.map_err(SubmitError::History)?;
+            let past = past.iter().map(|accepted| on_this_boot(accepted, boot_id, now)).collect();
             self.lock().board.tell_past(&claim.action, past);
         }
         Ok(())
@@ -259,8 +299,8 @@ impl Exec {
 
     fn refusal(&self, refused: Refused, claim: &Claim) -> SubmitError {
         match refused {
-            Refused::QueueFull => SubmitError::QueueFull(self.settings.max_queued),
-            Refused::Busy => SubmitError::Busy(claim.group.clone()),
+            Refused::QueueFull(after) => SubmitError::QueueFull { max: self.settings.max_queued, after },
+            Refused::Busy(after) => SubmitError::Busy { group: claim.group.clone(), after },
             Refused::TooOften(after) => {
                 let (max, per) = claim.rate.unwrap_or_default();
                 SubmitError::TooOften { action: claim.action.clone(), max, per, after }

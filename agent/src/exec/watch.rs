@@ -22,7 +22,8 @@ const BUFFER: usize = 8 << 10;
 
 /// What is watched.
 pub(super) struct Watcher {
-    watches: Mutex<Watches>,
+    /// `None`: the kernel has no instance for us.
+    watches: Mutex<Option<Watches>>,
     ids: Mutex<HashMap<WatchDescriptor, ExecutionId>>,
 }
 
@@ -37,10 +38,25 @@ pub(super) enum Care {
 
 impl Watcher {
     /// The descriptor and its bookkeeping.
-    pub(super) fn new() -> io::Result<(Inotify, Watcher)> {
+    pub(super) fn new() -> io::Result<(Option<Inotify>, Watcher)> {
         let inotify = Inotify::init()?;
-        let watches = Mutex::new(inotify.watches());
-        Ok((inotify, Watcher { watches, ids: Mutex::new(HashMap::new()) }))
+        let watches = Mutex::new(Some(inotify.watches()));
+        Ok((Some(inotify), Watcher { watches, ids: Mutex::new(HashMap::new()) }))
+    }
+
+    /// One that watches nothing.
+    pub(super) fn none() -> Watcher {
+        Watcher { watches: Mutex::new(None), ids: Mutex::new(HashMap::new()) }
+    }
+
+    /// Watches nothing from here on.
+    pub(super) fn lose(&self) {
+        lock(&self.watches).take();
+    }
+
+    /// True if it can watch at all.
+    pub(super) fn works(&self) -> bool {
+        lock(&self.watches).is_some()
     }
 
     /// Watches a directory, or changes how closely.
@@ -50,7 +66,9 @@ impl Watcher {
             Care::States => states,
             Care::Output => states | WatchMask::MODIFY | WatchMask::CREATE,
         };
-        let descriptor = lock(&self.watches).add(directory, mask)?;
+        let mut watches = lock(&self.watches);
+        let watches = watches.as_mut().ok_or(io::ErrorKind::Unsupported)?;
+        let descriptor = watches.add(directory, mask)?;
         lock(&self.ids).insert(descriptor.clone(), id.clone());
         Ok(descriptor)
     }
@@ -59,7 +77,9 @@ impl Watcher {
     pub(super) fn forget(&self, descriptor: WatchDescriptor) {
         lock(&self.ids).remove(&descriptor);
         // The directory may have gone, and its watch with it.
-        let _ = lock(&self.watches).remove(descriptor);
+        if let Some(watches) = lock(&self.watches).as_mut() {
+            let _ = watches.remove(descriptor);
+        }
     }
 }
 

@@ -6,10 +6,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::compact::{Compact, fingerprint, key_hash};
 use super::row::{id_bytes, state_number, to_json, usage_text};
-use super::{HistoryError, Inserted, Key, query};
+use super::{Born, HistoryError, Inserted, Key, query};
 
 /// Remembers a new execution, unless the caller's key stands for one already.
-pub(super) fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Result<Inserted, HistoryError> {
+pub(super) fn insert(
+    connection: &Connection,
+    record: &Execution,
+    key: Option<&Key>,
+    born: Option<&Born>,
+) -> Result<Inserted, HistoryError> {
     if let Some(key) = key
         && let Some(existing) = query::by_key(connection, &record.instance, &record.principal, &key.key)?
     {
@@ -17,8 +22,8 @@ pub(super) fn insert(connection: &Connection, record: &Execution, key: Option<&K
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO executions (id, action, version, digest, principal, state, reason, parameters, noop, note, run,
-            created_at_ms, key_hash, fingerprint, output)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0)",
+            created_at_ms, key_hash, fingerprint, output, boot, created_boottime_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, ?16)",
     )?;
     statement.execute(params![
         id_bytes(&record.id),
@@ -35,6 +40,8 @@ pub(super) fn insert(connection: &Connection, record: &Execution, key: Option<&K
         record.created_at_ms,
         key.map(|k| key_hash(record.principal.as_str(), k.key.as_str())),
         key.map(|k| fingerprint(&k.fingerprint)),
+        born.map(|born| intern(connection, "names", &born.boot_id)).transpose()?,
+        born.map(|born| born.boottime_ms),
     ])?;
     event(connection, connection.last_insert_rowid(), record.state, record.created_at_ms, Some(record.created_at_ms))?;
     Ok(Inserted::New)

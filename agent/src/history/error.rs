@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// Why the history could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +34,15 @@ pub enum HistoryError {
     /// No space left.
     #[error("the disk that holds the history is full")]
     DiskFull,
+    /// The file system takes no writes.
+    #[error("the file system that holds the history is read-only")]
+    ReadOnly,
+    /// No memory, or no descriptor.
+    #[error("the host lacks memory or descriptors for the history: {0}")]
+    OutOfResources(String),
+    /// The disk does not do what it is told.
+    #[error("the disk that holds the history fails: {0}")]
+    Device(String),
     /// Anything else.
     #[error("the history failed: {0}")]
     Sqlite(String),
@@ -55,15 +64,18 @@ impl HistoryError {
 
 impl From<rusqlite::Error> for HistoryError {
     fn from(error: rusqlite::Error) -> HistoryError {
+        let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => HistoryError::DiskFull,
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => HistoryError::Damaged(error.to_string()),
+            Some(ErrorCode::ReadOnly) => HistoryError::ReadOnly,
+            Some(ErrorCode::OutOfMemory | ErrorCode::CannotOpen) => HistoryError::OutOfResources(error.to_string()),
             // The index of the log could not grow.
-            Some(ErrorCode::SystemIoFailure)
-                if error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) =>
-            {
-                HistoryError::DiskFull
+            Some(ErrorCode::SystemIoFailure) if extended == ffi::SQLITE_IOERR_SHMSIZE => HistoryError::DiskFull,
+            Some(ErrorCode::SystemIoFailure) if extended == ffi::SQLITE_IOERR_NOMEM => {
+                HistoryError::OutOfResources(error.to_string())
             }
+            Some(ErrorCode::SystemIoFailure) => HistoryError::Device(error.to_string()),
             _ => HistoryError::Sqlite(error.to_string()),
         }
     }

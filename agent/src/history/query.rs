@@ -6,9 +6,12 @@ use packs_schema::run::State;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::HistoryError;
 use super::compact::{Compact, key_hash};
 use super::row::{self, SELECT, id_bytes, id_from, named, state_at, state_number};
+use super::{Accepted, Born, HistoryError};
+
+/// The most acceptances that a rate is counted from.
+const MOST_ACCEPTED: u32 = 10_000;
 
 /// Which executions a listing wants.
 #[derive(Debug, Clone, Default)]
@@ -204,17 +207,33 @@ pub(super) fn knows(connection: &Connection, id: &ExecutionId) -> Result<bool, H
     Ok(statement.exists([id_bytes(id)])?)
 }
 
-/// When an action's executions since `since_ms` were accepted, oldest first.
+/// When an action's executions were accepted, since `since_ms` by the wall clock or since `since` by that of the boot; the
+/// newest [`MOST_ACCEPTED`].
 pub(super) fn accepted_since(
     connection: &Connection,
     action: &ActionRef,
     since_ms: u64,
-) -> Result<Vec<u64>, HistoryError> {
+    since: &Born,
+) -> Result<Vec<Accepted>, HistoryError> {
+    // Two indexes, hence two halves; a row that is in both counts once.
     let mut statement = connection.prepare_cached(
-        "SELECT e.created_at_ms FROM executions e JOIN actions a ON a.id = e.action
-         WHERE a.name = ?1 AND e.created_at_ms >= ?2 ORDER BY e.created_at_ms LIMIT 10000",
+        "SELECT e.created_at_ms, b.name, e.created_boottime_ms
+         FROM executions e LEFT JOIN names b ON b.id = e.boot
+         WHERE e.seq IN (
+            SELECT seq FROM executions
+            WHERE action = (SELECT id FROM actions WHERE name = ?1) AND created_at_ms >= ?2
+            UNION
+            SELECT seq FROM executions
+            WHERE action = (SELECT id FROM actions WHERE name = ?1) AND boot = (SELECT id FROM names WHERE name = ?3)
+                AND created_boottime_ms IS NOT NULL AND created_boottime_ms >= ?4)
+         ORDER BY e.seq DESC LIMIT ?5",
     )?;
-    let rows = statement.query_map(params![action.as_str(), since_ms], |row| row.get(0))?;
+    let values = params![action.as_str(), since_ms, since.boot_id, since.boottime_ms, MOST_ACCEPTED];
+    let rows = statement.query_map(values, |row| {
+        let (boot_id, boottime_ms): (Option<String>, Option<u64>) = (row.get(1)?, row.get(2)?);
+        let born = boot_id.zip(boottime_ms).map(|(boot_id, boottime_ms)| Born { boot_id, boottime_ms });
+        Ok(Accepted { at_ms: row.get(0)?, born })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -68,7 +68,7 @@ fn one(into: &Connection, from: &Connection, seq: i64, instance: &InstanceId) ->
     let event = last_event(into)?;
     let mut began = record.clone();
     began.state = State::Queued;
-    change::insert(into, &began, None)?;
+    change::insert(into, &began, None, None)?;
     change::update(into, 0, &record, &[(record.state, record.ended_at_ms.unwrap_or(record.created_at_ms))])?;
     type Rest = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<Value>);
     let mut statement = from.prepare_cached(

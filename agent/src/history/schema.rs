@@ -31,8 +31,11 @@ struct Migration {
     then: fn(&Connection) -> rusqlite::Result<()>,
 }
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { sql: FIRST, then: |_| Ok(()) }, Migration { sql: ARCHIVES, then: compact }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { sql: FIRST, then: |_| Ok(()) },
+    Migration { sql: ARCHIVES, then: compact },
+    Migration { sql: BOOT_CLOCK, then: |_| Ok(()) },
+];
 
 const FIRST: &str = "
 CREATE TABLE actions (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -149,6 +152,13 @@ CREATE TABLE life (
     wall_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE marks (life_ms INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
+";
+
+/// When an execution of an action with a rate was accepted, by the clock of the boot.
+const BOOT_CLOCK: &str = "
+ALTER TABLE executions ADD COLUMN boot INTEGER REFERENCES names (id);
+ALTER TABLE executions ADD COLUMN created_boottime_ms INTEGER;
+CREATE INDEX executions_boot ON executions (action, boot, created_boottime_ms) WHERE created_boottime_ms IS NOT NULL;
 ";
 
 /// Texts as numbers and keys as hashes, in rows of before.

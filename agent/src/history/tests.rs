@@ -55,7 +55,7 @@ fn ended(mut record: Execution) -> Execution {
 async fn a_record_reads_back_also_after_reopening() {
     let (dir, history) = open();
     let first = record(1, "linux.a", "spiffe://x/ann");
-    assert_eq!(history.insert(first.clone(), None).await.unwrap(), Inserted::New);
+    assert_eq!(history.insert(first.clone(), None, None).await.unwrap(), Inserted::New);
     assert_eq!(history.get(&first.id).await.unwrap(), Some(first.clone()));
     assert_eq!(history.unfinished().await.unwrap(), std::slice::from_ref(&first));
     let end = ended(first.clone());
@@ -81,10 +81,10 @@ async fn a_key_stands_for_one_execution_of_its_caller() {
     let (_dir, history) = open();
     let key = |mac: &str| Some(Key { key: IdempotencyKey::new("k1").unwrap(), fingerprint: mac.to_owned() });
     let first = record(1, "linux.a", "spiffe://x/ann");
-    assert_eq!(history.insert(first.clone(), key("m1")).await.unwrap(), Inserted::New);
-    let again = history.insert(record(2, "linux.a", "spiffe://x/ann"), key("m2")).await.unwrap();
+    assert_eq!(history.insert(first.clone(), key("m1"), None).await.unwrap(), Inserted::New);
+    let again = history.insert(record(2, "linux.a", "spiffe://x/ann"), key("m2"), None).await.unwrap();
     assert_eq!(again, Inserted::Existing(Box::new(first.clone()), "m1".to_owned()));
-    assert_eq!(history.insert(record(3, "linux.a", "spiffe://x/bob"), key("m1")).await.unwrap(), Inserted::New);
+    assert_eq!(history.insert(record(3, "linux.a", "spiffe://x/bob"), key("m1"), None).await.unwrap(), Inserted::New);
     let found = history.by_key(&first.principal, &IdempotencyKey::new("k1").unwrap()).await.unwrap();
     assert_eq!(found, Some((first, "m1".to_owned())));
     history.close().await;
@@ -95,7 +95,7 @@ async fn pages_go_through_everything_once_and_show_only_what_is_visible() {
     let (_dir, history) = open();
     for n in 0..10 {
         let action = if n < 5 { "linux.a" } else { "cassandra.b" };
-        history.insert(record(n, action, "spiffe://x/ann"), None).await.unwrap();
+        history.insert(record(n, action, "spiffe://x/ann"), None, None).await.unwrap();
     }
     let mut wanted = Wanted { limit: 3, ..Wanted::default() };
     let mut seen = Vec::new();

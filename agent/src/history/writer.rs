@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::damage::Alarm;
 use super::keep::{self, Keep, Kept};
 use super::life::{Clock, Life};
-use super::{HistoryError, Inserted, Key, change};
+use super::{Born, HistoryError, Inserted, Key, change};
 
 /// The most that one commit takes along.
 const BATCH: usize = 128;
@@ -23,7 +23,7 @@ type Reply<T> = oneshot::Sender<Result<T, HistoryError>>;
 /// What the thread is asked to do.
 pub(super) enum Write {
     /// Remember a new execution.
-    Insert { record: Box<Execution>, key: Option<Key>, reply: Reply<Inserted> },
+    Insert { record: Box<Execution>, key: Option<Key>, born: Option<Born>, reply: Reply<Inserted> },
     /// Remember what became of one.
     Update { record: Box<Execution>, changes: Vec<(State, u64)>, reply: Reply<Inserted> },
     /// Something for the keeping of outputs and rows.
@@ -146,7 +146,9 @@ pub(super) fn last_event(connection: &Connection) -> rusqlite::Result<u64> {
 
 fn apply(connection: &Connection, life: &Life, write: &Write) -> Result<Done, HistoryError> {
     match write {
-        Write::Insert { record, key, .. } => change::insert(connection, record, key.as_ref()).map(Done::Inserted),
+        Write::Insert { record, key, born, .. } => {
+            change::insert(connection, record, key.as_ref(), born.as_ref()).map(Done::Inserted)
+        }
         Write::Update { record, changes, .. } => {
             change::update(connection, life.now_ms(), record, changes).map(Done::Inserted)
         }

@@ -108,6 +108,10 @@ codes! {
     QueueFull = "queue_full", 503, "the queue is full";
     /// The agent is going down or coming up.
     Unavailable = "unavailable", 503, "the agent is not ready";
+    /// No descriptor, memory or process is left for it.
+    OutOfResources = "out_of_resources", 503, "the host lacks memory, descriptors or processes";
+    /// The disk does not do what it is told.
+    StorageFailed = "storage_failed", 503, "the disk fails";
     /// The disk is full.
     InsufficientStorage = "insufficient_storage", 507, "the disk is full";
 }

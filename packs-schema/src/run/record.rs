@@ -1,6 +1,13 @@
-//! The JSON records in an execution's directory. Each carries [`FORMAT`], so that a newer agent
-//! knows what an older shim wrote; unknown fields of a newer writer are passed over.
+//! The JSON records in an execution's directory, and the one place that reads them.
+//!
+//! Shims outlive the agent that started them, and a host may go back to an older agent: readers meet records of other
+//! versions. Each carries its format:
+//!
+//! - A field that readers may do without is added within a format, with `#[serde(default)]`; unknown fields are passed over.
+//! - Anything else is a new format. A newer agent goes on reading every older one ([`OLDEST`] on).
+//! - A format from the future is not guessed at: [`read`] says so by its number, and the execution ends honestly.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,6 +17,33 @@ use super::State;
 
 /// The version of the records that this code writes.
 pub const FORMAT: u32 = 1;
+/// The oldest version that this code reads.
+pub const OLDEST: u32 = 1;
+
+/// Why a record says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is of another version.
+    #[error("it is in format {0}, and this version reads {OLDEST} to {FORMAT}")]
+    Format(u64),
+    /// It is damaged.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Reads a record of any format that is known.
+pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Unreadable> {
+    #[derive(Deserialize)]
+    struct Head {
+        format: u64,
+    }
+    let damaged = |e: serde_json::Error| Unreadable::Damaged(e.to_string());
+    let Head { format } = serde_json::from_slice(json).map_err(damaged)?;
+    if !(u64::from(OLDEST)..=u64::from(FORMAT)).contains(&format) {
+        return Err(Unreadable::Format(format));
+    }
+    serde_json::from_slice(json).map_err(damaged)
+}
 
 /// `spec`: what is to be run, for whom. Holds no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,4 +180,37 @@ pub struct Leftovers {
     pub after_cgroup_kill: u32,
     /// After the subreaper's children were killed: 0, or the record is a confession.
     pub after_subreaper: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STARTED: &str = r#"{"format":1,"boot_id":"b","started_at_ms":5,"timeout_ms":9,"unenforced":[]}"#;
+
+    #[test]
+    fn a_field_of_a_newer_writer_is_passed_over() {
+        let newer = STARTED.replacen('{', r#"{"colour":"red","#, 1);
+        assert_eq!(read::<Started>(newer.as_bytes()), read::<Started>(STARTED.as_bytes()));
+        assert_eq!(read::<Started>(STARTED.as_bytes()).unwrap().timeout_ms, 9);
+    }
+
+    #[test]
+    fn a_format_from_the_future_is_named_and_not_guessed_at() {
+        for format in [0, 2, u64::from(u32::MAX) + 2] {
+            let other = STARTED.replacen('1', &format.to_string(), 1);
+            let error = read::<Started>(other.as_bytes()).unwrap_err();
+            assert_eq!(error, Unreadable::Format(format));
+            assert!(error.to_string().contains(&format!("format {format},")), "{error}");
+        }
+        // Also when nothing else of it is as we know it.
+        assert_eq!(read::<Exit>(br#"{"format":7,"outcome":[]}"#), Err(Unreadable::Format(7)));
+    }
+
+    #[test]
+    fn half_a_record_is_damaged() {
+        for half in ["", "{", "{}", "null", &STARTED[..40], r#"{"format":1}"#] {
+            assert!(matches!(read::<Started>(half.as_bytes()), Err(Unreadable::Damaged(_))), "{half}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Reply, Request};
+use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Refusal, Reply, Unread, read_request};
 
 use crate::host::Host;
 use crate::{kill, log, start};
@@ -57,15 +57,17 @@ impl Client {
         // Parameters may be secret: they are not left lying in memory that later shims share.
         chunk[..read].fill(0);
         while let Some(length) = frame_length(&self.buffer)? {
-            let request = serde_json::from_slice::<Request>(&self.buffer[4..4 + length]);
+            let request = read_request(&self.buffer[4..4 + length]);
             self.buffer[4..4 + length].fill(0);
             self.buffer.drain(..4 + length);
-            // The error may quote what it stumbled over: only where it was is told.
-            let request = request.map_err(|e| {
-                Gone::Broken(format!("a request cannot be read (column {}, {:?})", e.column(), e.classify()))
-            })?;
-            let outcome = answer(host, &request.ask, sync);
-            self.reply(&Reply { seq: request.seq, outcome })?;
+            let reply = match request {
+                Ok(request) => Reply { seq: request.seq, outcome: answer(host, &request.ask, sync) },
+                Err(Unread::Unsupported { seq }) => Reply { seq, outcome: unsupported() },
+                Err(Unread::Broken { column }) => {
+                    return Err(Gone::Broken(format!("a request cannot be read (column {column})")));
+                }
+            };
+            self.reply(&reply)?;
         }
         if self.buffer.is_empty() && self.buffer.capacity() > CHUNK {
             self.buffer = Vec::new();
@@ -90,6 +92,16 @@ fn frame_length(buffer: &[u8]) -> Result<Option<usize>, Gone> {
         return Err(Gone::Broken(format!("a frame of {length} bytes; at most {MAX_FRAME} are taken")));
     }
     Ok((buffer.len() >= 4 + length).then_some(length))
+}
+
+/// To an api that is newer than this launcher, until the service is restarted.
+fn unsupported() -> Outcome {
+    let message = format!(
+        "this launcher ({}) does not know what it was asked: restart the service bolt-launch, whose binary is newer by now",
+        env!("CARGO_PKG_VERSION")
+    );
+    log::warn("refused", &[("code", &"Unsupported"), ("reason", &message)]);
+    Outcome::Refused { code: Refusal::Unsupported, message }
 }
 
 fn answer(host: &Host, ask: &Ask, sync: &mut bool) -> Outcome {

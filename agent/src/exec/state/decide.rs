@@ -110,13 +110,14 @@ pub(in crate::exec) struct Look {
     pub(in crate::exec) bury: bool,
 }
 
-/// Something is new in the directory of an execution that is in `state`.
-pub(in crate::exec) fn look(evidence: Evidence, state: State) -> Look {
+/// The directory of an execution in `state` has something new. While the launcher has not answered its start, a lock that
+/// nobody holds says nothing: the launcher makes it first, and holds it then.
+pub(in crate::exec) fn look(evidence: Evidence, state: State, standing: Standing) -> Look {
     if let Found::Good(exit) = evidence.exit {
         return Look { change: Some(Change::Ended(Box::new(exit))), bury: false };
     }
     let started = if state == State::Queued { evidence.started.good() } else { None };
-    Look { change: started.map(Change::Started), bury: evidence.lock == Lock::Free }
+    Look { change: started.map(Change::Started), bury: evidence.lock == Lock::Free && standing == Standing::Handed }
 }
 
 /// What to do about a shim that seems to have gone.
@@ -167,13 +168,16 @@ pub(in crate::exec) fn cleaned(answer: Option<Result<Outcome, LauncherError>>) -
 }
 
 /// How an execution without a shim ended, once what was left of it is gone. Its exit record is looked for once more: the
-/// shim may have been about to end by itself. `None`: not for us to say.
-pub(in crate::exec) fn lost(exit: Found<Exit>, cleaned: Cleaned, at_ms: u64) -> Option<Change> {
-    let reason = match exit {
+/// shim may have been about to end by itself. `None`: not for us to say, or it lives after all.
+pub(in crate::exec) fn lost(evidence: Evidence, cleaned: Cleaned, at_ms: u64) -> Option<Change> {
+    let reason = match evidence.exit {
         Found::Good(exit) => return Some(Change::Ended(Box::new(exit))),
         Found::Damaged(why) => format!("its exit record cannot be read: {why}"),
         Found::Absent => "its shim was killed".to_owned(),
     };
+    if evidence.lock == Lock::Held {
+        return None;
+    }
     let left = match cleaned {
         Cleaned::Done => String::new(),
         Cleaned::Failed(why) => format!("; {why}"),
@@ -211,7 +215,9 @@ pub(in crate::exec) fn answered(answer: Result<Outcome, LauncherError>) -> Answe
 pub(in crate::exec) enum Standing {
     /// It waits for its start here, and nobody else has heard of it.
     Waits,
-    /// The launcher was asked to start it, by us or by our predecessor.
+    /// The launcher was asked to start it, and has not answered.
+    Asked,
+    /// The launcher has answered us, or had started it for our predecessor: a shim has it, or had it.
     Handed,
     /// Its end is on the way to the history.
     Ending,
@@ -232,7 +238,7 @@ pub(in crate::exec) enum Kill {
 pub(in crate::exec) fn kill(standing: Option<Standing>) -> Kill {
     match standing {
         Some(Standing::Waits) => Kill::AtOnce,
-        Some(Standing::Handed) => Kill::Tell,
+        Some(Standing::Asked | Standing::Handed) => Kill::Tell,
         Some(Standing::Ending) | None => Kill::Ended,
     }
 }

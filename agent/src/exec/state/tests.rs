@@ -120,7 +120,7 @@ fn a_shim_that_is_gone_is_cleaned_up_after_and_lost() {
     ] {
         assert_eq!(at_start(found, 1_000, &present()), Verdict::CleanUp);
     }
-    let aborted = |exit, cleaned| match lost(exit, cleaned, 7) {
+    let aborted = |exit, cleaned| match lost(Evidence { exit, lock: Lock::Free, ..evidence() }, cleaned, 7) {
         Some(Change::Aborted { state: State::Lost, reason, at_ms: 7 }) => reason,
         other => panic!("{other:?}"),
     };
@@ -128,18 +128,26 @@ fn a_shim_that_is_gone_is_cleaned_up_after_and_lost() {
     assert_eq!(aborted(Found::Absent, Cleaned::Failed("two live".to_owned())), "its shim was killed; two live");
     let damaged = Found::Damaged("it is in format 9".to_owned());
     assert_eq!(aborted(damaged, Cleaned::Done), "its exit record cannot be read: it is in format 9");
-    assert_eq!(lost(Found::Absent, Cleaned::Nobody, 7), None, "the successor's to say");
-    assert_eq!(lost(Found::Good(exit()), Cleaned::Nobody, 7), Some(Change::Ended(Box::new(exit()))));
+    assert_eq!(lost(evidence(), Cleaned::Nobody, 7), None, "the successor's to say");
+    assert_eq!(lost(Evidence { lock: Lock::Held, ..evidence() }, Cleaned::Done, 7), None, "it lives after all");
+    let ended = Evidence { exit: Found::Good(exit()), ..evidence() };
+    assert_eq!(lost(ended, Cleaned::Nobody, 7), Some(Change::Ended(Box::new(exit()))));
 }
 
 #[test]
 fn a_live_execution_is_buried_only_when_its_lock_is_free() {
-    let seen = look(Evidence { started: started("this"), lock: Lock::Held, ..evidence() }, State::Queued);
+    let seen =
+        look(Evidence { started: started("this"), lock: Lock::Held, ..evidence() }, State::Queued, Standing::Handed);
     assert!(matches!(seen, Look { change: Some(Change::Started(_)), bury: false }));
-    let seen = look(Evidence { started: started("this"), lock: Lock::Free, ..evidence() }, State::Running);
+    let seen =
+        look(Evidence { started: started("this"), lock: Lock::Free, ..evidence() }, State::Running, Standing::Handed);
     assert_eq!(seen, Look { change: None, bury: true });
-    let seen = look(Evidence { exit: Found::Good(exit()), lock: Lock::Free, ..evidence() }, State::Running);
+    let seen =
+        look(Evidence { exit: Found::Good(exit()), lock: Lock::Free, ..evidence() }, State::Running, Standing::Handed);
     assert_eq!(seen, Look { change: Some(Change::Ended(Box::new(exit()))), bury: false });
+    let claimed = || Evidence { lock: Lock::Free, ..evidence() };
+    assert!(!look(claimed(), State::Queued, Standing::Asked).bury, "the launcher is only about to hold it");
+    assert!(look(claimed(), State::Queued, Standing::Handed).bury);
     assert_eq!(burial(Evidence { lock: Lock::Free, ..evidence() }), Burial::CleanUp);
     assert_eq!(burial(Evidence { lock: Lock::Held, ..evidence() }), Burial::Leave);
     assert_eq!(burial(evidence()), Burial::Leave, "the launcher has taken its claim back");
@@ -162,7 +170,7 @@ fn nobody_there_is_no_answer() {
 #[test]
 fn only_what_waits_here_ends_here() {
     assert_eq!(kill(Some(Standing::Waits)), Kill::AtOnce);
-    assert_eq!(kill(Some(Standing::Handed)), Kill::Tell);
+    assert_eq!([Standing::Asked, Standing::Handed].map(|standing| kill(Some(standing))), [Kill::Tell; 2]);
     assert_eq!((kill(Some(Standing::Ending)), kill(None)), (Kill::Ended, Kill::Ended));
     let expiring = [Some(Standing::Waits), Some(Standing::Handed), Some(Standing::Ending), None].map(expires);
     assert_eq!(expiring, [true, false, false, false]);

@@ -64,14 +64,20 @@ impl Exec {
         if found.is_empty() {
             return Ok(false);
         }
-        let mut outputs = Vec::new();
+        let mut wanted = Vec::with_capacity(found.len());
         for stored in found {
-            match self.fold(&stored.id).await? {
+            let record = self.history.get(&stored.id).await?;
+            let totals = record.map_or([None; 2], |record| [record.stdout, record.stderr]);
+            wanted.push((stored.id, totals.map(|totals| totals.map(|totals| totals.written_bytes))));
+        }
+        let mut outputs = Vec::new();
+        for (id, step) in self.fold(wanted).await? {
+            match step {
                 Err(error) => {
                     // One that cannot be read does not stop the others.
-                    tracing::error!(execution = %stored.id, error = crate::log::chain(&error), "cannot archive its output");
+                    tracing::error!(execution = %id, error = crate::log::chain(&error), "cannot archive its output");
                     batch.failed = Some(error);
-                    batch.passed_over.insert(stored.id);
+                    batch.passed_over.insert(id);
                 }
                 Ok(Step::Folded(folded)) => {
                     let place = match folded {
@@ -79,10 +85,10 @@ impl Exec {
                         Folded::Small(bytes) => Place::Table(bytes.into()),
                         Folded::File => Place::File,
                     };
-                    outputs.push((stored.id, place));
+                    outputs.push((id, place));
                 }
                 Ok(Step::Held) => {
-                    batch.passed_over.insert(stored.id);
+                    batch.passed_over.insert(id);
                 }
             }
         }
@@ -91,39 +97,38 @@ impl Exec {
         self.history.archive(outputs).await?;
         batch.archived = done.len();
         self.meter.archived(done.len());
-        for (id, in_file) in done {
-            self.clean(&id, in_file).await?;
-        }
+        self.clean(done).await?;
         Ok(true)
     }
 
-    async fn fold(self: &Arc<Self>, id: &ExecutionId) -> Result<Result<Step, OutputError>, SweepError> {
-        let record = self.history.get(id).await?;
-        let totals = |record: &packs_schema::rest::Execution| {
-            [record.stdout, record.stderr].map(|totals| totals.map(|totals| totals.written_bytes))
-        };
-        let written = record.as_ref().map_or([None; 2], totals);
+    /// Folds outputs, of which so much was written, one after the other in one blocking thread.
+    async fn fold(
+        self: &Arc<Self>,
+        wanted: Vec<(ExecutionId, [Option<u64>; 2])>,
+    ) -> Result<Vec<(ExecutionId, Result<Step, OutputError>)>, SweepError> {
         let exec = self.clone();
-        let directory = self.directory(id);
-        let folded = tokio::task::spawn_blocking(move || {
+        let one = move |id: &ExecutionId, written| {
+            let directory = exec.directory(id);
             if directory::lock(&directory) == Lock::Held {
                 return Ok(Step::Held);
             }
             let before = measure(&directory);
             let folded = archive::fold(&directory, written)?;
             exec.meter.changed(before, measure(&directory));
-            Ok::<_, OutputError>(Step::Folded(folded))
-        });
-        folded.await.map_err(|_| SweepError::Task)
+            Ok(Step::Folded(folded))
+        };
+        let all =
+            move || wanted.into_iter().map(|(id, written)| (one(&id, written), id)).map(|(s, id)| (id, s)).collect();
+        tokio::task::spawn_blocking(all).await.map_err(|_| SweepError::Task)
     }
 
-    /// Removes what an archive stands for, unless somebody reads it: then the next round does.
-    pub(super) async fn clean(self: &Arc<Self>, id: &ExecutionId, in_file: bool) -> Result<(), SweepError> {
-        let (exec, id) = (self.clone(), id.clone());
-        let cleaned = tokio::task::spawn_blocking(move || {
-            let directory = exec.directory(&id);
+    /// Removes what archives stand for (`true`: they are files themselves), unless somebody reads it: then the next round does.
+    pub(super) async fn clean(self: &Arc<Self>, done: Vec<(ExecutionId, bool)>) -> Result<(), SweepError> {
+        let exec = self.clone();
+        let one = move |id: &ExecutionId, in_file: bool| {
+            let directory = exec.directory(id);
             // Whoever comes from here on finds the row, and with it the archive.
-            if exec.readers.any(&id) || directory::lock(&directory) == Lock::Held {
+            if exec.readers.any(id) || directory::lock(&directory) == Lock::Held {
                 return;
             }
             let before = measure(&directory);
@@ -133,8 +138,9 @@ impl Exec {
                 tracing::warn!(path = %directory.display(), %error, "what was archived cannot be removed");
             }
             exec.meter.changed(before, measure(&directory));
-        });
-        cleaned.await.map_err(|_| SweepError::Task)
+        };
+        let all = move || done.iter().for_each(|(id, in_file)| one(id, *in_file));
+        tokio::task::spawn_blocking(all).await.map_err(|_| SweepError::Task)
     }
 
     /// Removes the oldest archived outputs; `files`: only such as have files. Answers how many.
@@ -148,9 +154,7 @@ impl Exec {
             return Ok(0);
         }
         let dropped = self.history.drop_outputs(found.iter().map(|stored| stored.seq).collect()).await?;
-        for stored in found.iter().filter(|stored| stored.on_disk) {
-            self.clean(&stored.id, false).await?;
-        }
+        self.clean(on_disk(found.iter())).await?;
         Ok(dropped)
     }
 
@@ -158,11 +162,14 @@ impl Exec {
     pub(super) async fn forget_some(self: &Arc<Self>, until: Option<i64>) -> Result<usize, SweepError> {
         let found = self.history.oldest(until, ROWS).await?;
         // Directories first: one without a row would be read in again.
-        for stored in found.iter().filter(|stored| stored.on_disk) {
-            self.clean(&stored.id, false).await?;
-        }
+        self.clean(on_disk(found.iter())).await?;
         let rows = self.history.forget(found.iter().map(|stored| stored.seq).collect()).await?;
         self.meter.forgot(rows);
         Ok(rows)
     }
+}
+
+/// Those that have a directory, of which nothing is to stay.
+fn on_disk<'a>(found: impl Iterator<Item = &'a Stored>) -> Vec<(ExecutionId, bool)> {
+    found.filter(|stored| stored.on_disk).map(|stored| (stored.id.clone(), false)).collect()
 }

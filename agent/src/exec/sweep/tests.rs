@@ -36,6 +36,7 @@ impl Site {
         let instance = InstanceId::new("i-1").unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let settings = Settings {
+            state: dir.path().to_owned(),
             executions: dir.path().join("exec"),
             instance: instance.clone(),
             max_running: 1,
@@ -95,7 +96,7 @@ impl Site {
             "created_at_ms": record.created_at_ms, "start_within_ms": 1, "boot_id": "boot",
         });
         fs::write(directory.join(file::SPEC), spec.to_string()).unwrap();
-        self.exec.history.insert(record.clone(), None).await.unwrap();
+        self.exec.history.insert(record.clone(), None, None).await.unwrap();
         record.state = State::Succeeded;
         record.started_at_ms = Some(2_000);
         record.ended_at_ms = Some(2_000);
@@ -275,7 +276,7 @@ async fn bytes_over_the_budget_take_outputs_then_rows_and_nothing_that_has_not_e
     live.id = ExecutionId::new("01932c07-1f4e-7c61-b4b0-00000000ffff").unwrap();
     live.state = State::Queued;
     live.note = Some("x".repeat(400_000));
-    site.exec.history.insert(live.clone(), None).await.unwrap();
+    site.exec.history.insert(live.clone(), None, None).await.unwrap();
     fs::create_dir(site.exec.directory(&live.id)).unwrap();
     let lock = fs::File::create(site.exec.directory(&live.id).join(file::LOCK)).unwrap();
     let _shim = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();

@@ -52,10 +52,7 @@ impl Exec {
             }
         }
         self.meter.set_directories(total);
-        for (id, in_file) in left {
-            self.clean(&id, in_file).await?;
-        }
-        Ok(())
+        self.clean(left).await
     }
 
     /// Adds what the executions that ended take.

@@ -15,7 +15,7 @@ async fn populated(path: &Path) -> Vec<Execution> {
         let mut new = record(n, "linux.a", "spiffe://x/ann");
         new.note = Some(format!("note {n} {}", "x".repeat(300)));
         let key = Key { key: IdempotencyKey::new(format!("key-{n}")).unwrap(), fingerprint: format!("{n:032x}") };
-        history.insert(new.clone(), Some(key)).await.unwrap();
+        history.insert(new.clone(), Some(key), None).await.unwrap();
         let end = ended(new);
         history.update(end.clone(), vec![(State::Running, 2_000), (State::Succeeded, 2_010)]).await.unwrap();
         all.push(end);
@@ -35,7 +35,7 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
 /// New executions can be written, and what is there can be listed.
 async fn works(history: &History) {
     let new = record(9_999, "linux.new", "spiffe://x/ann");
-    assert_eq!(history.insert(new.clone(), None).await.unwrap(), Inserted::New);
+    assert_eq!(history.insert(new.clone(), None, None).await.unwrap(), Inserted::New);
     history.update(ended(new.clone()), vec![(State::Succeeded, 1)]).await.unwrap();
     assert_eq!(history.get(&new.id).await.unwrap().unwrap().state, State::Succeeded);
     history.list(Wanted { limit: 500, ..Wanted::default() }, |_| true).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_log_that_was_overwritten_means_that_rows_may_be_missing() {
     let path = dir.path().join("history.db");
     let history = History::open(&path, &instance()).unwrap();
     for n in 0..40 {
-        history.insert(record(n, "linux.a", "spiffe://x/ann"), None).await.unwrap();
+        history.insert(record(n, "linux.a", "spiffe://x/ann"), None, None).await.unwrap();
     }
     // As a crash leaves them: the log is not written back.
     let log = std::fs::read(dir.path().join("history.db-wal")).unwrap();
@@ -196,8 +196,8 @@ async fn a_row_that_makes_no_sense_and_has_not_ended_is_read_in_again() {
     let path = dir.path().join("history.db");
     let history = History::open(&path, &instance()).unwrap();
     let (good, bad) = (record(1, "linux.a", "spiffe://x/ann"), record(2, "linux.a", "spiffe://x/ann"));
-    history.insert(good.clone(), None).await.unwrap();
-    history.insert(bad.clone(), None).await.unwrap();
+    history.insert(good.clone(), None, None).await.unwrap();
+    history.insert(bad.clone(), None, None).await.unwrap();
     history.close().await;
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.execute_batch("UPDATE executions SET parameters = '{\"da\u{1}' WHERE seq = 2").unwrap();

@@ -10,7 +10,7 @@ async fn every_filter_goes_along_an_index() {
     for n in 0..200 {
         let (action, who) = if n % 3 == 0 { ("linux.b", "spiffe://x/bob") } else { ("linux.a", "spiffe://x/ann") };
         let new = record(n, action, who);
-        history.insert(new.clone(), None).await.unwrap();
+        history.insert(new.clone(), None, None).await.unwrap();
         history.update(ended(new), vec![(State::Succeeded, 1)]).await.unwrap();
     }
     let after = Some(Cursor { created_at_ms: 1_050, seq: 100 });
@@ -82,7 +82,7 @@ async fn pages_are_stable_while_rows_come_and_go_and_the_clock_leaps() {
     let mut wanted_ids = Vec::new();
     for n in 0..60 {
         let new = at(n);
-        history.insert(new.clone(), None).await.unwrap();
+        history.insert(new.clone(), None, None).await.unwrap();
         history.update(ended(new.clone()), vec![(State::Succeeded, 1)]).await.unwrap();
         wanted_ids.push(new.id);
     }
@@ -93,7 +93,7 @@ async fn pages_are_stable_while_rows_come_and_go_and_the_clock_leaps() {
         let (items, next) = history.list(wanted.clone(), |_| true).await.unwrap();
         seen.extend(items.into_iter().map(|execution| execution.id));
         // Between the pages: a new one, and one that was shown goes.
-        history.insert(at(100 + page), None).await.unwrap();
+        history.insert(at(100 + page), None, None).await.unwrap();
         if let Some(shown) = seen.first() {
             let row = wanted_ids.iter().position(|id| id == shown).unwrap();
             history.forget(vec![i64::try_from(row).unwrap() + 1]).await.unwrap();

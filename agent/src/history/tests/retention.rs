@@ -38,7 +38,7 @@ impl Played {
 
 async fn add(history: &History, n: u64) -> Execution {
     let new = record(n, "linux.a", "spiffe://x/ann");
-    history.insert(new.clone(), None).await.unwrap();
+    history.insert(new.clone(), None, None).await.unwrap();
     let changes = vec![(State::Running, 2_000), (State::Succeeded, 2_010)];
     history.update(ended(new.clone()), changes).await.unwrap();
     new
@@ -61,7 +61,7 @@ async fn with_a_clock_that_goes_right_a_row_goes_after_its_time_and_not_before()
     let history = History::open_with(&dir.path().join("history.db"), &instance(), played.clock()).unwrap();
     let old = add(&history, 1).await;
     let live = record(2, "linux.a", "spiffe://x/ann");
-    history.insert(live.clone(), None).await.unwrap();
+    history.insert(live.clone(), None, None).await.unwrap();
     for day in 0..179 {
         assert_eq!(forget(&history).await, 0, "day {day}");
         played.run(DAY);
@@ -167,7 +167,7 @@ async fn an_output_is_archived_by_the_life_clock_in_the_order_of_ends() {
     let played = Played::new();
     let history = History::open_with(&dir.path().join("history.db"), &instance(), played.clock()).unwrap();
     let first = record(1, "linux.a", "spiffe://x/ann");
-    history.insert(first.clone(), None).await.unwrap();
+    history.insert(first.clone(), None, None).await.unwrap();
     let second = add(&history, 2).await;
     played.run(DAY);
     history.update(ended(first.clone()), vec![(State::Succeeded, 1)]).await.unwrap();
@@ -208,7 +208,7 @@ async fn the_file_shrinks_when_rows_go() {
     for n in 0..300 {
         let mut new = record(n, "linux.a", "spiffe://x/ann");
         new.note = Some("x".repeat(2_000));
-        history.insert(new.clone(), None).await.unwrap();
+        history.insert(new.clone(), None, None).await.unwrap();
         history.update(ended(new), vec![(State::Succeeded, 1)]).await.unwrap();
         rows.push(i64::try_from(n).unwrap() + 1);
     }
