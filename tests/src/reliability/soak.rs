@@ -21,6 +21,9 @@ use crate::{PackSource, World, process, spec};
 pub const MEMORY_SLACK: u64 = 4096;
 /// Callers at the same time.
 const CALLERS: usize = 8;
+/// Looks in a row that must be the same for what is looked at to be at rest; and the most looks, half a second apart.
+const AT_REST: usize = 12;
+const LOOKS: usize = 80;
 /// Files that the agent may keep.
 const FILES: u64 = 4000;
 
@@ -147,13 +150,15 @@ fn order() -> CreateExecution {
     }
 }
 
-/// What is held when it has come to rest: connections are closed, and freed memory has gone back.
+/// What is held when it has come to rest: connections are closed, freed memory has gone back, and the history, which looks
+/// every few seconds, has come below its budget.
 fn held(agent: &LocalAgent) -> Held {
-    let mut last = Held::default();
-    for _ in 0..40 {
+    let (mut last, mut same) = (Held::default(), 0);
+    for _ in 0..LOOKS {
         std::thread::sleep(Duration::from_millis(500));
         let now = look(agent);
-        if now == last {
+        same = if now == last { same + 1 } else { 0 };
+        if same == AT_REST {
             break;
         }
         last = now;
