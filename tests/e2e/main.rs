@@ -18,4 +18,5 @@ mod recovery;
 mod requests_refused;
 mod road;
 mod secrets;
+mod stages;
 mod survival;
