@@ -24,6 +24,7 @@ mod place;
 mod publish;
 mod refresh;
 mod rotate;
+mod sign;
 mod state;
 mod status;
 mod team;

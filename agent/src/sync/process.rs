@@ -8,7 +8,7 @@ const MEMORY: u64 = 256 << 20;
 /// The most processor time, in seconds.
 const PROCESSOR: u64 = 300;
 /// The most time, in seconds: a little less than after what the launcher ends it, so that the log says which of the two it was.
-pub(super) const TIME: u32 = 590;
+const TIME: u32 = 590;
 /// The most open files.
 const FILES: u64 = 256;
 

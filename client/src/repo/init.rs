@@ -10,7 +10,7 @@ use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Snapshot, Timestamp};
 use super::keys::KeyRing;
 use super::passphrase::{Passphrase, Unlock};
 use super::place::Place;
-use super::state::{no_targets, sign};
+use super::sign::{no_targets, sign};
 use super::{Expiry, RepoError, SPEC_VERSION, block_on, keys};
 use crate::files;
 

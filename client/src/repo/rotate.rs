@@ -19,7 +19,8 @@ use super::init::{ROLES, after};
 use super::keys::{self, Key, KeyRing, MAX_KEYS};
 use super::passphrase::Passphrase;
 use super::place::Place;
-use super::state::{Owner, State, next};
+use super::sign::next;
+use super::state::{Owner, State};
 use super::{RepoError, block_on, hex};
 use crate::files;
 

@@ -11,13 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use aws_lc_rs::rand::SystemRandom;
 use jiff::Timestamp;
 use packs_schema::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
 use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tough::editor::signed::SignedRole;
 use tough::schema::{
     DelegatedRole, DelegatedTargets, Hashes, KeyHolder, Metafile, Role, RoleKeys, RoleType, Root, Signed, Snapshot,
     Target, Targets,
@@ -25,10 +23,11 @@ use tough::schema::{
 use tough::{IntoVec, Repository, TargetName};
 
 use super::init::after;
-use super::keys::{self, KeyRing};
+use super::keys::KeyRing;
 use super::place::Place;
+use super::sign::{next, sign};
 use super::team::alone;
-use super::{Expiry, RepoError, SPEC_VERSION, hex};
+use super::{Expiry, RepoError, hex};
 
 /// Whose signature a target stands under.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -380,44 +379,6 @@ impl State {
         }
         Ok(ids)
     }
-}
-
-/// Signs one role with the keys of `name` in `ring`: the file, its content, and how a snapshot or timestamp names it.
-pub(super) async fn sign<T: Role + serde::Serialize>(
-    role: T,
-    holder: &KeyHolder,
-    allowed: &RoleKeys,
-    name: &str,
-    ring: &mut KeyRing,
-) -> Result<(String, Vec<u8>, Metafile), RepoError> {
-    let keys = ring.role(name)?;
-    let mut good = 0;
-    for key in &keys {
-        good += u64::from(allowed.keyids.contains(&key.id()?));
-    }
-    let (threshold, directory) = (allowed.threshold.get(), ring.directory().to_owned());
-    if good == 0 && !keys.is_empty() {
-        return Err(RepoError::OtherKeys { role: name.to_owned(), directory });
-    }
-    if good < threshold {
-        return Err(RepoError::TooFewKeys { role: name.to_owned(), good, threshold, directory });
-    }
-    let (file, version) = (role.filename(true), role.version());
-    let signed = SignedRole::new(role, holder, &keys::sources(&keys), &SystemRandom::new())
-        .await
-        .map_err(RepoError::tuf("sign the new metadata"))?;
-    let hashes = Hashes { sha256: signed.sha256().to_vec().into(), _extra: HashMap::new() };
-    let meta = Metafile { length: Some(*signed.length()), hashes: Some(hashes), version, _extra: HashMap::new() };
-    Ok((file, signed.buffer().clone(), meta))
-}
-
-/// Targets that list nothing.
-pub(super) fn no_targets(version: NonZeroU64, expires: Timestamp) -> Targets {
-    Targets { delegations: None, ..Targets::new(SPEC_VERSION.to_owned(), version, expires) }
-}
-
-pub(super) fn next(version: NonZeroU64) -> NonZeroU64 {
-    version.saturating_add(1)
 }
 
 pub(super) fn target_name(name: &str) -> Result<TargetName, RepoError> {

@@ -21,7 +21,8 @@ use super::journal::{self, Change, Entry};
 use super::keys::{self, KeyRing, MAX_KEYS};
 use super::origin::By;
 use super::passphrase::Passphrase;
-use super::state::{Owner, State, no_targets};
+use super::sign::no_targets;
+use super::state::{Owner, State};
 use super::{RepoError, block_on, hex};
 use crate::files;
 

@@ -119,7 +119,14 @@ fn print_status(status: &Status) {
         let last = channel.last_change.as_ref().map_or_else(String::new, |entry| {
             format!("  ({} {} by {})", what(entry), at(entry.at_ms), visible(&entry.by.user))
         });
-        println!("channel    {}: {}  {}{withdrawn}{last}", channel.channel, channel.pack, rules(&channel.rules));
+        let filter = channel.filter.as_ref().map_or_else(String::new, |text| format!("  where {text}"));
+        let paused = if channel.paused { "  PAUSED" } else { "" };
+        let then = match channel.rules.get(1..).filter(|rest| !rest.is_empty()) {
+            Some(rest) => format!("  then {}", rules(rest)),
+            None => String::new(),
+        };
+        let (name, pack, version, percent) = (&channel.channel, &channel.pack, &channel.version, channel.percent);
+        println!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
     }
 }
 
