@@ -17,6 +17,7 @@ mod choose;
 mod disk;
 mod error;
 mod fetch;
+mod lookup;
 mod marks;
 mod metadata;
 mod poll;

@@ -185,7 +185,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     };
     match command {
         Command::Pki(command) => pki::run(command, json),
-        Command::Repo(command) => repo::run(command, json),
+        Command::Repo(command) => repo::run(command, json, || context(global)),
         Command::Pack(command) => pack::run(command, json),
         Command::Demo(command) => demo::run(command, json),
         Command::Completions(command) => man::completions(&command),

@@ -128,6 +128,12 @@ name_type!(
     |t| is_word(t, 64)
 );
 name_type!(
+    /// The name of a team that has keys of its own for its packs: `dba`.
+    TeamName, "team name",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    |t| is_word(t, 64)
+);
+name_type!(
     /// The name of a concurrency group: `cassandra-disk`.
     GroupName, "group name",
     "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",

@@ -20,5 +20,6 @@ mod recovery;
 mod requests_refused;
 mod road;
 mod secrets;
+mod stages;
 mod survival;
 mod usage;

@@ -254,13 +254,13 @@ async fn an_older_state_replayed() {
 
 #[tokio::test]
 async fn a_lower_version_in_the_channel() {
-    // Signed with the right keys, and newer than anything seen.
+    // Signed with the right keys, and newer than anything seen, but for what the channel says: that is older than what it said.
     let (case, old) = Case::with_an_older_state();
     case.become_state(&old);
     for version in ["1.0.0", "1.0.1", "1.0.2"] {
         case.world.publish(&PackSource::new("other", version).action("nothing", "", "#!/bin/true\n"));
     }
-    case.refused_keeping("1.1.0", "1.1.0 is active and newer").await;
+    case.refused_keeping("1.1.0", "channel prod of probe is at serial 1, but serial 2 was seen before").await;
 }
 
 #[tokio::test]

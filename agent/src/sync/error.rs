@@ -69,11 +69,31 @@ pub enum SyncError {
     )]
     Older {
         /// Whose.
-        role: &'static str,
+        role: String,
         /// The version found.
         found: u64,
         /// The highest version seen.
         seen: u64,
+    },
+    /// A delegated role of which nothing is there.
+    #[error("the snapshot says nothing of {role}, to which the targets delegate: somebody may be hiding what it holds")]
+    Missing {
+        /// The role.
+        role: String,
+    },
+    /// A delegated role reaches for what is not its own.
+    #[error(
+        "a delegated role lists a target outside its delegation ({0}): nothing new is activated until its team signs without \
+         it, or the delegation is taken back"
+    )]
+    Outside(String),
+    /// More than is remembered.
+    #[error("the repository has more than {most} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        most: usize,
     },
     /// The record of versions seen is damaged, so nothing protects from old metadata.
     #[error("{} is damaged: {problem}; remove it once you know that the repository is in order", path.display())]

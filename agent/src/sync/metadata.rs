@@ -1,13 +1,17 @@
 //! The repository's metadata: signed by who may, not expired, and not older than any seen before.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use packs_schema::config::RepositoryConfig;
+use packs_schema::name::{ChannelName, PackName};
 use tough::error::Error as Tough;
+use tough::schema::{DelegatedRole, RoleType, Root};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 
-use super::marks::{self, Marks};
+use super::lookup::{Lookup, roles};
+use super::marks::{self, Mark, Marks, SerialError};
 use super::seen::CLOCK_SLACK_MS;
 use super::source::Source;
 use super::{SyncError, disk};
@@ -21,6 +25,9 @@ const A_DAY_MS: u64 = 24 * 3_600_000;
 #[derive(Debug)]
 pub(super) struct Metadata {
     repository: Repository,
+    marks: RefCell<Marks>,
+    marks_file: PathBuf,
+    now: Timestamp,
 }
 
 impl Metadata {
@@ -43,18 +50,27 @@ impl Metadata {
         let library_clock = tuf.join("latest_known_time.json");
         disk::remove_if_there(&library_clock).map_err(SyncError::file("remove", &library_clock))?;
         let root = disk::read_text(&config.root, MAX_ROOT).map_err(SyncError::file("read", &config.root))?;
-        let marks = marks::path(tuf);
-        let seen = Marks::read(&marks)?;
+        let marks_file = marks::path(tuf);
+        let seen = Marks::read(&marks_file)?;
         let (metadata, targets) = source.addresses()?;
         let limits = Limits { max_root_updates: 256, ..Limits::default() };
         let repository = RepositoryLoader::new(&root, metadata, targets)
             .transport(source.transport())
             .limits(limits)
             .datastore(tuf)
-            .expiration_enforcement(ExpirationEnforcement::Safe)
+            // Expiry is enforced below: the library would stop every pack when one team's metadata have expired.
+            .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .load()
             .await
-            .map_err(|error| from_tough(error, now_ms))?;
+            .map_err(from_tough)?;
+        let now = at_ms(now_ms);
+        if let Some(role) = expired(&repository, now) {
+            return Err(SyncError::Expired { role: role.to_string(), clock: at(now_ms) });
+        }
+        // A snapshot that leaves a delegated role out would hide what that role lists.
+        if let Some(role) = roles(&repository.targets().signed).find(|role| role.targets.is_none()) {
+            return Err(SyncError::Missing { role: role.name.clone() });
+        }
         if let Some(at_ms) = published_at_ms(&repository).filter(|at_ms| now_ms.saturating_add(A_DAY_MS) < *at_ms) {
             return Err(clock(now_ms, "the repository holds what was published at", at_ms));
         }
@@ -64,21 +80,76 @@ impl Metadata {
             None => found,
         };
         if seen.as_ref() != Some(&advanced) {
-            advanced.write(&marks)?;
+            advanced.write(&marks_file)?;
         }
-        Ok(Metadata { repository })
+        Ok(Metadata { repository, marks: RefCell::new(advanced), marks_file, now })
     }
 
     /// The repository, to read targets from.
     pub(super) fn repository(&self) -> &Repository {
         &self.repository
     }
+
+    /// To find targets.
+    pub(super) fn lookup(&self) -> Lookup<'_> {
+        Lookup::new(&self.repository)
+    }
+
+    /// Refuses what a delegated role lists once its metadata have expired. The other roles were looked at when all was loaded.
+    pub(super) fn check_fresh(&self, role: &DelegatedRole) -> Result<(), String> {
+        match role.targets.as_ref().map(|metadata| metadata.signed.expires) {
+            Some(expires) if expires < self.now => Err(format!(
+                "the metadata of {} expired at {expires}: nothing new of it is activated until they are signed again",
+                role.name
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a channel file older than one that was seen before; notes, durably, one that is newer. `role` signed it, or
+    /// the top-level targets.
+    pub(super) fn note_serial(
+        &self,
+        channel: &ChannelName,
+        pack: &PackName,
+        serial: u64,
+        role: Option<&DelegatedRole>,
+    ) -> Result<(), String> {
+        let keys = match role {
+            Some(role) => marks::key_ids(&role.keyids),
+            None => targets_keys(&self.repository.root().signed),
+        };
+        let mut marks = self.marks.borrow_mut();
+        match marks.note_serial(channel, pack, Mark { version: serial, keys }) {
+            Ok(true) => marks.write(&self.marks_file).map_err(|e| super::error::chain(&e)),
+            Ok(false) => Ok(()),
+            Err(SerialError::Older(seen)) => Err(format!(
+                "channel {channel} of {pack} is at serial {serial}, but serial {seen} was seen before: \
+                 somebody may be replaying an old state"
+            )),
+            Err(SerialError::TooMany(most)) => Err(format!("more than {most} channel files are remembered already")),
+        }
+    }
+}
+
+fn targets_keys(root: &Root) -> Vec<String> {
+    root.roles.get(&RoleType::Targets).map_or_else(Vec::new, |keys| marks::key_ids(&keys.keyids))
+}
+
+/// The first of the four roles whose metadata have expired, in the order in which TUF looks at them.
+fn expired(repository: &Repository, now: Timestamp) -> Option<RoleType> {
+    let roles = [
+        (RoleType::Root, repository.root().signed.expires),
+        (RoleType::Timestamp, repository.timestamp().signed.expires),
+        (RoleType::Snapshot, repository.snapshot().signed.expires),
+        (RoleType::Targets, repository.targets().signed.expires),
+    ];
+    roles.into_iter().find(|(_, expires)| *expires < now).map(|(role, _)| role)
 }
 
 /// When the newest of the signed targets was published, as its publisher says.
 fn published_at_ms(repository: &Repository) -> Option<u64> {
-    let targets = repository.targets().signed.targets.values();
-    targets.filter_map(|target| target.custom.get("published_at_ms")?.as_u64()).max()
+    repository.all_targets().filter_map(|(_, target)| target.custom.get("published_at_ms")?.as_u64()).max()
 }
 
 fn clock(now_ms: u64, what: &'static str, known_ms: u64) -> SyncError {
@@ -87,12 +158,16 @@ fn clock(now_ms: u64, what: &'static str, known_ms: u64) -> SyncError {
 
 /// To the second: people read it.
 fn at(ms: u64) -> Timestamp {
-    i64::try_from(ms / 1000).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::MAX)
+    at_ms(ms / 1000 * 1000)
 }
 
-fn from_tough(error: Tough, now_ms: u64) -> SyncError {
+fn at_ms(ms: u64) -> Timestamp {
+    i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
+}
+
+fn from_tough(error: Tough) -> SyncError {
     match error {
-        Tough::ExpiredMetadata { role, .. } => SyncError::Expired { role: role.to_string(), clock: at(now_ms) },
+        Tough::InvalidPath { source } => SyncError::Outside(source.to_string()),
         error => SyncError::Metadata(Box::new(error)),
     }
 }

@@ -19,7 +19,7 @@ use tough::{Repository, Transport, TransportErrorKind};
 
 use super::source::Source;
 use super::store::Store;
-use super::{SyncError, disk};
+use super::{SyncError, disk, lookup};
 
 /// The version of the file that this code writes.
 const FORMAT: u32 = 1;
@@ -66,7 +66,11 @@ impl Seen {
             repository.snapshot().signed.expires,
             repository.timestamp().signed.expires,
         ];
-        let first = expires.iter().map(|at| at.as_millisecond()).min().unwrap_or_default();
+        let teams =
+            lookup::roles(&repository.targets().signed).filter_map(|role| Some(role.targets.as_ref()?.signed.expires));
+        // What has expired already changes nothing more; it was said by the poll that saw it.
+        let teams = teams.map(|at| at.as_millisecond()).filter(|at| u64::try_from(*at).is_ok_and(|at| at > now_ms));
+        let first = expires.iter().map(|at| at.as_millisecond()).chain(teams).min().unwrap_or_default();
         Seen {
             format: FORMAT,
             timestamp,

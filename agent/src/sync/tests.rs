@@ -1,6 +1,8 @@
 //! Whole polls against signed repositories: the way through, and each fault, which leaves what is active as it was.
 
 pub(super) mod archive;
+mod attacks;
+mod delegates;
 mod polls;
 mod repository;
 
@@ -24,6 +26,8 @@ struct Bench {
     temp: tempfile::TempDir,
     repository: Repository,
     config: Config,
+    /// Of the channel file that was offered last.
+    serial: u64,
 }
 
 impl Bench {
@@ -43,7 +47,7 @@ impl Bench {
         );
         fs::create_dir(temp.path().join("etc")).unwrap();
         let config = Config::parse(&text).unwrap();
-        Bench { temp, repository, config }
+        Bench { temp, repository, config, serial: 0 }
     }
 
     /// With demo 1.0.0 active.
@@ -64,7 +68,12 @@ impl Bench {
         let (name, version) = (PackName::new(name).unwrap(), PackVersion::new(version).unwrap());
         self.repository.set(&packs_schema::channel::pack_target(&name, &version), bytes);
         let channel = packs_schema::channel::channel_target(&ChannelName::new("prod").unwrap(), &name);
-        self.repository.set(&channel, format!("{{\"pack\":\"{name}\",\"version\":\"{version}\"{more}}}"));
+        self.serial += 1;
+        let serial = self.serial;
+        let text = format!(
+            "{{\"format\":1,\"serial\":{serial},\"pack\":\"{name}\",\"rules\":[{{\"version\":\"{version}\"{more}}}]}}"
+        );
+        self.repository.set(&channel, text);
     }
 
     fn poll(&self) -> Result<(), SyncError> {
@@ -254,15 +263,18 @@ fn a_lower_version_and_a_changed_one_are_refused() {
 #[test]
 fn a_channel_file_that_cannot_be_read_fails_its_pack() {
     let mut bench = Bench::active();
+    let head = "\"format\":1,\"serial\":9,\"pack\":\"demo\"";
     for (content, words) in [
         ("{", "cannot read"),
-        ("{\"pack\":\"demo\",\"version\":\"1.1.0\",\"version\":\"9.0.0\"}", "duplicate key"),
-        ("{\"pack\":\"demo\",\"version\":\"1.1.0\",\"percentage\":1}", "percentage"),
-        ("{\"pack\":\"other\",\"version\":\"1.1.0\"}", "speaks of pack other"),
-        ("{\"pack\":\"demo\",\"version\":\"1.1.0\",\"percent\":101}", "101"),
-        ("{\"pack\":\"demo\",\"version\":\"1.1.0\"}", "no target packs/demo/1.1.0.tar.gz"),
+        ("{HEAD,\"rules\":[{\"version\":\"1.1.0\",\"version\":\"9.0.0\"}]}", "duplicate key"),
+        ("{HEAD,\"rules\":[{\"version\":\"1.1.0\",\"percentage\":1}]}", "percentage"),
+        ("{HEAD,\"rules\":[{\"version\":\"1.1.0\"}],\"force\":true}", "force"),
+        ("{\"format\":2,\"serial\":9,\"pack\":\"demo\",\"rules\":[{\"version\":\"1.1.0\"}]}", "format 2"),
+        ("{\"format\":1,\"serial\":9,\"pack\":\"other\",\"rules\":[{\"version\":\"1.1.0\"}]}", "speaks of pack other"),
+        ("{HEAD,\"rules\":[{\"version\":\"1.1.0\",\"percent\":101}]}", "101"),
+        ("{HEAD,\"rules\":[{\"version\":\"1.1.0\"}]}", "no target packs/demo/1.1.0.tar.gz"),
     ] {
-        bench.repository.set("channels/prod/demo.json", content);
+        bench.repository.set("channels/prod/demo.json", content.replace("HEAD", head));
         bench.repository.publish();
         bench.expect_failure("choose", words);
     }

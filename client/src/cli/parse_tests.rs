@@ -27,6 +27,13 @@ fn what_people_write_is_understood() {
         "bolt pki issue --ca ca instance i-1 --address 127.0.0.1 --out certs --days 30",
         "bolt pki issue --ca ca client spiffe://example.org/oncall --out certs",
         "bolt --ca ca.pem --cert me.pem --key me.key instances",
+        "bolt repo promote cassandra 2.4.1 --from test --to prod --percent 10 --where app=='x' --repo r --keys k",
+        "bolt repo promote cassandra --from test --to prod --repo r --keys k --passphrase-file p --team dba",
+        "bolt repo rollback cassandra --channel prod --to 1.0.0 --repo r --keys k",
+        "bolt repo delegate dba cassandra --public-key dba.pub --threshold 2 --repo r --keys k",
+        "bolt repo rotate-root --replace targets --new-keys new --remove-key 0123abcd --repo r --keys k",
+        "bolt repo refresh --if-within 7d --repo r --keys k --json",
+        "bolt repo status --repo r --reached --on i-1 --inventory i.toml",
         "bolt completions bash",
         "bolt man --out pages",
     ] {

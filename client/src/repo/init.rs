@@ -1,22 +1,21 @@
 //! `bolt repo init`: keys, the first root, and an empty signed state.
 
 use std::collections::HashMap;
-use std::fs;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use jiff::Timestamp;
-use tough::editor::RepositoryEditor;
-use tough::editor::signed::SignedRole;
-use tough::key_source::KeySource;
-use tough::schema::{KeyHolder, RoleKeys, RoleType, Root};
-use tough::sign::Sign;
+use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Snapshot, Timestamp};
 
-use super::place::{Place, make_directories};
-use super::{Expiry, RepoError, block_on, keys};
+use super::keys::KeyRing;
+use super::passphrase::{Passphrase, Unlock};
+use super::place::Place;
+use super::sign::{no_targets, sign};
+use super::{Expiry, RepoError, SPEC_VERSION, block_on, keys};
 use crate::files;
+
+/// The roles that a root has keys for.
+pub(super) const ROLES: [RoleType; 4] = [RoleType::Root, RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
 
 /// What [`init`] makes.
 #[derive(Debug, Clone)]
@@ -31,13 +30,15 @@ pub struct InitOptions {
     pub root_threshold: u8,
     /// How long signatures are good for.
     pub expiry: Expiry,
+    /// What to encrypt the keys with; `None` leaves them plain.
+    pub passphrase: Option<Passphrase>,
 }
 
 impl InitOptions {
-    /// One root key, and the usual expiry.
+    /// One root key, the usual expiry, and plain keys.
     pub fn new(repository: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> InitOptions {
         let (repository, keys) = (repository.into(), keys.into());
-        InitOptions { repository, keys, root_keys: 1, root_threshold: 1, expiry: Expiry::default() }
+        InitOptions { repository, keys, root_keys: 1, root_threshold: 1, expiry: Expiry::default(), passphrase: None }
     }
 }
 
@@ -57,33 +58,29 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
         return Err(RepoError::Threshold { keys: root_keys, threshold: root_threshold });
     }
     let place = Place::at(&options.repository)?;
-    let occupied = fs::read_dir(place.directory()).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied {
-        return Err(RepoError::Exists(place.directory().to_owned()));
-    }
+    place.check_vacant()?;
     let files = key_files(&options.keys, root_keys);
-    let paths: Vec<&Path> = files.iter().map(|(_, path)| path.as_path()).collect();
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     files::refuse_existing(&paths)?;
     files::create_dir(&options.keys)?;
     for path in &paths {
-        keys::generate(path)?;
+        keys::generate(path, options.passphrase.as_ref())?;
     }
-    make_directories(place.directory(), &place.metadata())?;
-    make_directories(place.directory(), &place.targets())?;
-    block_on(write(&place, &files, options))?;
-    Ok(Initialized { root: place.root(1), keys: files.into_iter().map(|(_, path)| path).collect() })
+    place.create()?;
+    let unlock = options.passphrase.clone().map_or(Unlock::Never, Unlock::With);
+    block_on(async || write(&place, &mut KeyRing::new(&options.keys, &unlock), options).await)?;
+    Ok(Initialized { root: place.root(1), keys: files })
 }
 
-fn key_files(directory: &Path, root_keys: u8) -> Vec<(RoleType, PathBuf)> {
-    let root = (1..=root_keys).map(|n| (RoleType::Root, n));
-    let others = [RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp].map(|role| (role, 1));
-    root.chain(others).map(|(role, n)| (role, keys::path(directory, role, n))).collect()
+fn key_files(directory: &Path, root_keys: u8) -> Vec<PathBuf> {
+    let root = (1..=root_keys).map(|n| keys::path(directory, "root", n));
+    let others = ["targets", "snapshot", "timestamp"].map(|role| keys::path(directory, role, 1));
+    root.chain(others).collect()
 }
 
-async fn write(place: &Place, files: &[(RoleType, PathBuf)], options: &InitOptions) -> Result<(), RepoError> {
-    let signed = |error| RepoError::Tuf { what: "sign the first metadata", error: Box::new(error) };
+async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Result<(), RepoError> {
     let mut root = Root {
-        spec_version: "1.0.0".to_owned(),
+        spec_version: SPEC_VERSION.to_owned(),
         consistent_snapshot: true,
         version: NonZeroU64::MIN,
         expires: after(options.expiry.root),
@@ -91,43 +88,39 @@ async fn write(place: &Place, files: &[(RoleType, PathBuf)], options: &InitOptio
         roles: HashMap::new(),
         _extra: HashMap::new(),
     };
-    let mut sources: Vec<Box<dyn KeySource>> = Vec::new();
-    for (role, path) in files {
-        let key = keys::read(path)?.tuf_key();
-        let id = key.key_id().map_err(|_| RepoError::NotAKey(path.clone()))?;
-        root.keys.insert(id.clone(), key);
-        let threshold = if *role == RoleType::Root { u64::from(options.root_threshold) } else { 1 };
+    for role in ROLES {
+        let threshold = if role == RoleType::Root { u64::from(options.root_threshold) } else { 1 };
         let threshold = NonZeroU64::new(threshold).unwrap_or(NonZeroU64::MIN);
-        let empty = || RoleKeys { keyids: Vec::new(), threshold, _extra: HashMap::new() };
-        root.roles.entry(*role).or_insert_with(empty).keyids.push(id);
-        sources.push(keys::source(path.clone())?);
+        let mut keys = RoleKeys { keyids: Vec::new(), threshold, _extra: HashMap::new() };
+        for key in ring.role(&keys::name(role))? {
+            keys.keyids.push(key.id()?);
+            root.keys.insert(key.id()?, key.public());
+        }
+        root.roles.insert(role, keys);
     }
     let holder = KeyHolder::Root(root.clone());
-    let root = SignedRole::new(root, &holder, &sources, &SystemRandom::new()).await.map_err(signed)?;
-    files::write_new(&place.root(1), root.buffer(), 0o644)?;
+    let allowed = |role: RoleType| root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()));
+    let (_, bytes, _) = sign(root.clone(), &holder, &allowed(RoleType::Root)?, "root", ring).await?;
+    place.write_root(1, &bytes)?;
 
-    let mut editor = RepositoryEditor::new(place.root(1)).await.map_err(signed)?;
-    set_versions(&mut editor, [NonZeroU64::MIN; 3], &options.expiry)?;
-    let first = editor.sign(&sources).await.map_err(signed)?;
-    place.write_metadata(&first).await
+    let targets = no_targets(NonZeroU64::MIN, after(options.expiry.targets));
+    let mut written = Vec::new();
+    let (file, bytes, meta) = sign(targets, &holder, &allowed(RoleType::Targets)?, "targets", ring).await?;
+    written.push((file, bytes));
+    let mut snapshot = Snapshot::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, after(options.expiry.snapshot));
+    snapshot.meta.insert("targets.json".to_owned(), meta);
+    let (file, bytes, meta) = sign(snapshot, &holder, &allowed(RoleType::Snapshot)?, "snapshot", ring).await?;
+    written.push((file, bytes));
+    let mut timestamp = Timestamp::new(SPEC_VERSION.to_owned(), NonZeroU64::MIN, after(options.expiry.timestamp));
+    timestamp.meta.insert("snapshot.json".to_owned(), meta);
+    let (file, bytes, _) = sign(timestamp, &holder, &allowed(RoleType::Timestamp)?, "timestamp", ring).await?;
+    written.push((file, bytes));
+    place.write_metadata(&written)
 }
 
-/// The versions of targets, snapshot and timestamp, and how long they are good for from now on.
-pub(super) fn set_versions(
-    editor: &mut RepositoryEditor,
-    [targets, snapshot, timestamp]: [NonZeroU64; 3],
-    expiry: &Expiry,
-) -> Result<(), RepoError> {
-    let failed = |error| RepoError::Tuf { what: "set the versions of the metadata", error: Box::new(error) };
-    editor.targets_version(targets).map_err(failed)?;
-    editor.targets_expires(after(expiry.targets)).map_err(failed)?;
-    editor.snapshot_version(snapshot).snapshot_expires(after(expiry.snapshot));
-    editor.timestamp_version(timestamp).timestamp_expires(after(expiry.timestamp));
-    Ok(())
-}
-
-fn after(duration: Duration) -> Timestamp {
+/// The time in `duration` from now.
+pub(super) fn after(duration: Duration) -> jiff::Timestamp {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let now = Timestamp::now().as_second();
-    Timestamp::from_second(now.saturating_add(seconds)).unwrap_or(Timestamp::MAX)
+    let now = jiff::Timestamp::now().as_second();
+    jiff::Timestamp::from_second(now.saturating_add(seconds)).unwrap_or(jiff::Timestamp::MAX)
 }

@@ -1,65 +1,178 @@
-//! The repository's private keys: Ed25519, PKCS #8 PEM files that only their owner may read.
+//! The repository's private keys: Ed25519 in PKCS #8 PEM, in files that only their owner may read, encrypted with a
+//! passphrase (PBES2: scrypt and AES-256-CBC, which `openssl pkey` reads as well) unless somebody chose otherwise.
+//!
+//! A keys directory holds `<role>.pem`, `<role>-2.pem` and so on: `root`, `targets`, `snapshot`, `timestamp`, or a team's
+//! `team-<team>`. Whoever signs needs the files of the roles that change and no others. A key leaves this module as something
+//! that signs; neither it nor a passphrase is ever in an error, a log or an argument.
 
 use std::error::Error;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use rustls_pki_types::pem::PemObject;
+use pkcs8::der::pem::{LineEnding, PemLabel};
+use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use tough::key_source::KeySource;
 use tough::schema::RoleType;
+use tough::schema::decoded::{Decoded, Hex};
+use tough::schema::key::Key as PublicKey;
 use tough::sign::Sign;
 
 use super::RepoError;
+use super::passphrase::{Passphrase, Unlock};
 use crate::files;
 
 /// The largest key file, in bytes.
 const MAX_KEY_FILE: u64 = 16 << 10;
+/// The most keys of a role.
+pub(super) const MAX_KEYS: u8 = 16;
+
+/// The id of a key: a SHA-256 over its public half.
+pub(super) type KeyId = Decoded<Hex>;
 
 /// The file of a role's nth key, counted from 1.
-pub(super) fn path(directory: &Path, role: RoleType, n: u8) -> PathBuf {
+pub(super) fn path(directory: &Path, role: &str, n: u8) -> PathBuf {
     directory.join(if n == 1 { format!("{role}.pem") } else { format!("{role}-{n}.pem") })
 }
 
-/// Makes a key and writes it; refuses to write over one.
-pub(super) fn generate(path: &Path) -> Result<(), RepoError> {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(RepoError::Generate)?;
-    Ok(files::write_new(path, key.serialize_pem().as_bytes(), 0o600)?)
+/// The name of a role's key files.
+pub(super) fn name(role: RoleType) -> String {
+    role.to_string()
 }
 
-/// The keys that a publish needs, each seen to be a key that nobody else can read.
-pub(super) fn for_publish(directory: &Path) -> Result<Vec<Box<dyn KeySource>>, RepoError> {
-    let roles = [RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
-    roles.into_iter().map(|role| source(path(directory, role, 1))).collect()
-}
-
-/// A key file as tough wants it.
-pub(super) fn source(path: PathBuf) -> Result<Box<dyn KeySource>, RepoError> {
-    read(&path)?;
-    Ok(Box::new(PemFile { path }))
-}
-
-/// The public half and the signing half of a key file.
-pub(super) fn read(path: &Path) -> Result<Ed25519KeyPair, RepoError> {
-    let text = files::read_private_text(path, MAX_KEY_FILE)?;
+/// Makes a key and writes it, encrypted when there is a passphrase; refuses to write over one.
+pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<Key, RepoError> {
+    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(RepoError::Generate)?;
     let not_a_key = || RepoError::NotAKey(path.to_owned());
-    let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|_| not_a_key())?;
-    Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| not_a_key())
+    let made = PrivateKeyInfoRef::try_from(made.serialized_der()).map_err(|_| not_a_key())?;
+    // Version 1, without the public half: OpenSSL before 3.2 reads no other.
+    let plain = PrivateKeyInfoRef::new(made.algorithm, made.private_key);
+    let der = SecretDocument::encode_msg(&plain).map_err(|_| not_a_key())?;
+    let text = match passphrase {
+        None => der.to_pem(PrivateKeyInfoRef::PEM_LABEL, LineEnding::LF),
+        Some(passphrase) => {
+            let encrypted = plain.encrypt(passphrase.bytes()).map_err(|_| RepoError::Encrypt(path.to_owned()))?;
+            encrypted.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)
+        }
+    };
+    let text = text.map_err(|_| RepoError::NotAKey(path.to_owned()))?;
+    files::write_new(path, text.as_bytes(), 0o600)?;
+    parse(path, der.as_bytes())
 }
 
+/// The keys in some directories, opened when they are needed.
 #[derive(Debug)]
-struct PemFile {
-    path: PathBuf,
+pub(super) struct KeyRing {
+    directories: Vec<PathBuf>,
+    unlock: Unlock,
+    /// What opened an encrypted key before; it is asked for once.
+    passphrases: Vec<Passphrase>,
+}
+
+impl KeyRing {
+    pub(super) fn new(directory: &Path, unlock: &Unlock) -> KeyRing {
+        KeyRing { directories: vec![directory.to_owned()], unlock: unlock.clone(), passphrases: Vec::new() }
+    }
+
+    /// Looks in another directory as well, whose keys this passphrase opens.
+    pub(super) fn also(&mut self, directory: &Path, passphrase: Option<&Passphrase>) {
+        self.directories.push(directory.to_owned());
+        self.passphrases.extend(passphrase.cloned());
+    }
+
+    /// The directory that was given first.
+    pub(super) fn directory(&self) -> &Path {
+        self.directories.first().expect("there is one")
+    }
+
+    /// Every key of `role` that is here; none when there is no file.
+    pub(super) fn role(&mut self, role: &str) -> Result<Vec<Key>, RepoError> {
+        let places = self.directories.iter().flat_map(|d| (1..=MAX_KEYS).map(|n| path(d, role, n)));
+        let places: Vec<PathBuf> = places.filter(|path| path.symlink_metadata().is_ok()).collect();
+        places.iter().map(|path| self.open(path)).collect()
+    }
+
+    /// The key in a file.
+    pub(super) fn open(&mut self, path: &Path) -> Result<Key, RepoError> {
+        let not_a_key = |_| RepoError::NotAKey(path.to_owned());
+        let text = zeroize::Zeroizing::new(files::read_private_text(path, MAX_KEY_FILE)?);
+        let (label, der) = SecretDocument::from_pem(&text).map_err(not_a_key)?;
+        if label != EncryptedPrivateKeyInfoRef::PEM_LABEL {
+            return parse(path, der.as_bytes());
+        }
+        let encrypted =
+            EncryptedPrivateKeyInfoRef::try_from(der.as_bytes()).map_err(|_| RepoError::NotAKey(path.to_owned()))?;
+        let opened = |passphrase: &Passphrase| encrypted.decrypt(passphrase.bytes()).ok();
+        if let Some(plain) = self.passphrases.iter().find_map(opened) {
+            return parse(path, plain.as_bytes());
+        }
+        let passphrase = self.unlock.passphrase(path)?;
+        let plain = opened(&passphrase).ok_or_else(|| RepoError::WrongPassphrase(path.to_owned()))?;
+        self.passphrases.push(passphrase);
+        parse(path, plain.as_bytes())
+    }
+}
+
+fn parse(path: &Path, der: &[u8]) -> Result<Key, RepoError> {
+    let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| RepoError::NotAKey(path.to_owned()))?;
+    Ok(Key(Arc::new(pair)))
+}
+
+/// A private key.
+#[derive(Clone)]
+pub(super) struct Key(Arc<Ed25519KeyPair>);
+
+impl Key {
+    pub(super) fn public(&self) -> PublicKey {
+        self.0.tuf_key()
+    }
+
+    pub(super) fn id(&self) -> Result<KeyId, RepoError> {
+        id(&self.public())
+    }
+}
+
+/// The id of a public key.
+pub(super) fn id(key: &PublicKey) -> Result<KeyId, RepoError> {
+    key.key_id().map_err(|error| RepoError::Tuf { what: "name a key", error: error.to_string() })
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
 }
 
 #[async_trait]
-impl KeySource for PemFile {
+impl Sign for Key {
+    fn tuf_key(&self) -> PublicKey {
+        self.public()
+    }
+
+    async fn sign(
+        &self,
+        message: &[u8],
+        random: &(dyn SecureRandom + Sync),
+    ) -> Result<Vec<u8>, Box<dyn Error + Send + Sync + 'static>> {
+        Sign::sign(&*self.0, message, random).await
+    }
+}
+
+#[async_trait]
+impl KeySource for Key {
     async fn as_sign(&self) -> Result<Box<dyn Sign>, Box<dyn Error + Send + Sync + 'static>> {
-        Ok(Box::new(read(&self.path)?))
+        Ok(Box::new(self.clone()))
     }
 
     async fn write(&self, _: &str, _: &str) -> Result<(), Box<dyn Error + Send + Sync + 'static>> {
         Err("a key file is written once, when it is made".into())
     }
+}
+
+/// Keys as tough wants them.
+pub(super) fn sources(keys: &[Key]) -> Vec<Box<dyn KeySource>> {
+    keys.iter().map(|key| Box::new(key.clone()) as Box<dyn KeySource>).collect()
 }

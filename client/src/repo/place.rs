@@ -5,7 +5,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tough::editor::signed::SignedRepository;
 use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
 use url::Url;
 
@@ -28,10 +27,6 @@ impl Place {
             Some(_) => return Err(wrong()),
         };
         Ok(Place { directory: std::path::absolute(&directory).map_err(RepoError::file("find", &directory))? })
-    }
-
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
     }
 
     pub(super) fn metadata(&self) -> PathBuf {
@@ -89,34 +84,10 @@ impl Place {
         file.persist(&path).map_err(|e| RepoError::File { what: "write", path: path.clone(), source: e.error })?;
         sync_directory(&parent)
     }
-
-    /// Writes new metadata: delegations and targets, then the snapshot, and the timestamp that makes them count last.
-    pub(super) async fn write_metadata(&self, signed: &SignedRepository) -> Result<(), RepoError> {
-        let temporary = tempfile::Builder::new().prefix(".publish-").tempdir_in(&self.directory);
-        let temporary = temporary.map_err(RepoError::file("write", &self.directory))?;
-        signed.write(temporary.path()).await.map_err(RepoError::tuf("write the metadata"))?;
-        let failed = |source| RepoError::File { what: "write", path: self.metadata(), source };
-        let mut names: Vec<String> = Vec::new();
-        for entry in fs::read_dir(temporary.path()).map_err(failed)? {
-            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
-        }
-        names.retain(|name| !name.ends_with("root.json"));
-        names.sort_by_key(|name| (name == "timestamp.json", name.ends_with("snapshot.json")));
-        for name in &names {
-            let from = temporary.path().join(name);
-            fs::set_permissions(&from, Permissions::from_mode(0o644)).map_err(failed)?;
-            File::open(&from).and_then(|file| file.sync_all()).map_err(failed)?;
-            if name == "timestamp.json" {
-                sync_directory(&self.metadata())?;
-            }
-            fs::rename(&from, self.metadata().join(name)).map_err(failed)?;
-        }
-        sync_directory(&self.metadata())
-    }
 }
 
 /// Makes `directory` and what is missing between it and `top`, readable for all.
-pub(super) fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoError> {
+fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoError> {
     fs::create_dir_all(directory).map_err(RepoError::file("create", directory))?;
     for made in directory.ancestors().take_while(|path| path.starts_with(top)) {
         fs::set_permissions(made, Permissions::from_mode(0o755)).map_err(RepoError::file("open", made))?;
@@ -126,4 +97,54 @@ pub(super) fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoE
 
 fn sync_directory(path: &Path) -> Result<(), RepoError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(RepoError::file("sync", path))
+}
+
+/// What the rest of this module asks of a place, beside [`Place::load`] and [`Place::write_target`].
+impl Place {
+    /// Refuses a place that holds something.
+    pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
+        let occupied = fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.next().is_some());
+        if occupied { Err(RepoError::Exists(self.directory.clone())) } else { Ok(()) }
+    }
+
+    /// Makes what a repository stands in.
+    pub(super) fn create(&self) -> Result<(), RepoError> {
+        make_directories(&self.directory, &self.metadata())?;
+        make_directories(&self.directory, &self.targets())
+    }
+
+    /// Refuses a place without a repository.
+    pub(super) fn check_repository(&self) -> Result<(), RepoError> {
+        if self.root(1).exists() { Ok(()) } else { Err(RepoError::NoRepository(self.directory.clone())) }
+    }
+
+    /// Writes a new root. One that is there already is never replaced: agents may have taken it.
+    pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {
+        let path = self.root(version);
+        if path.exists() {
+            return Err(RepoError::Exists(path));
+        }
+        self.put(&path, bytes)
+    }
+
+    /// Writes new metadata in this order, the timestamp, which makes them count, as the last.
+    pub(super) fn write_metadata(&self, files: &[(String, Vec<u8>)]) -> Result<(), RepoError> {
+        let (timestamp, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == "timestamp.json");
+        for (name, bytes) in others.into_iter().chain(timestamp) {
+            self.put(&self.metadata().join(name), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file at once and has it on the disk.
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), RepoError> {
+        let parent = path.parent().unwrap_or(&self.directory).to_owned();
+        let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;
+        file.write_all(bytes)
+            .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(0o644)))
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(RepoError::file("write", path))?;
+        file.persist(path).map_err(|e| RepoError::File { what: "write", path: path.to_owned(), source: e.error })?;
+        sync_directory(&parent)
+    }
 }

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use packs_schema::channel::parse_channel_target;
-use packs_schema::name::{ChannelName, PackName, PackVersion};
+use packs_schema::channel::{Rule, parse_channel_target, parse_pack_target};
+use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use serde::Serialize;
-use tough::Repository;
 use tough::schema::{Role, RoleType};
 
-use super::place::Place;
-use super::publish::{hex, read_channel};
-use super::{RepoError, block_on};
+use super::change::look;
+use super::journal::{self, Entry};
+use super::origin::Source;
+use super::state::{Owner, State};
+use super::{RepoError, hex, team};
 
 /// What stands in a repository.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,7 +28,7 @@ pub struct Status {
 /// One role.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RoleStatus {
-    /// `root`, `targets`, `snapshot` or `timestamp`.
+    /// `root`, `targets`, `snapshot` or `timestamp`, or a team's `team-<team>`.
     pub role: String,
     /// The version of its metadata.
     pub version: u64,
@@ -39,6 +40,9 @@ pub struct RoleStatus {
     pub threshold: u64,
     /// … of these.
     pub keys: Vec<String>,
+    /// The packs that are delegated to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<PackName>,
 }
 
 /// One version of a pack.
@@ -54,6 +58,12 @@ pub struct VersionStatus {
     pub size_bytes: u64,
     /// When it was published, in milliseconds since 1970, when that is known.
     pub published_at_ms: Option<u64>,
+    /// The team that signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamName>,
+    /// The work tree that it was built in, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 /// What a channel holds of a pack.
@@ -63,28 +73,57 @@ pub struct ChannelStatus {
     pub channel: ChannelName,
     /// The pack.
     pub pack: PackName,
-    /// The version.
+    /// The newest version that it holds.
     pub version: PackVersion,
-    /// To how many of the instances.
+    /// To how many of the instances that goes.
     pub percent: u8,
     /// To which of them.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// It goes to no further instance.
+    pub paused: bool,
+    /// All that it holds, highest version first: an instance takes the first that applies to it.
+    pub rules: Vec<Rule>,
+    /// Versions that were taken back.
+    pub withdrawn: Vec<PackVersion>,
+    /// How often it was changed.
+    pub serial: u64,
+    /// The team that signs for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamName>,
+    /// The last change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<Entry>,
 }
 
 /// Verifies the repository from `root` on (its own first root when absent) and lists what stands in it.
 pub fn status(repository: &Path, root: Option<&Path>) -> Result<Status, RepoError> {
-    let place = Place::at(repository)?;
-    block_on(async {
-        let repository = place.load(root).await?;
-        let channels = channels(&repository).await?;
-        Ok(Status { roles: roles(&repository), versions: versions(&repository), channels })
+    look(repository, root, async |state: &State| {
+        let channels = channels(state).await?;
+        Ok(Status { roles: roles(state), versions: versions(state), channels })
     })
 }
 
-fn roles(repository: &Repository) -> Vec<RoleStatus> {
+/// The journal, verified, oldest first; of one pack and one channel when they are given.
+pub fn log(
+    repository: &Path,
+    root: Option<&Path>,
+    pack: Option<&PackName>,
+    channel: Option<&ChannelName>,
+) -> Result<Vec<Entry>, RepoError> {
+    look(repository, root, async |state: &State| {
+        let entries = journal::read(state).await?.into_iter().map(|(_, entry)| entry);
+        let wanted = |entry: &Entry| {
+            pack.is_none_or(|pack| entry.pack == *pack)
+                && channel.is_none_or(|channel| entry.channel.as_ref() == Some(channel))
+        };
+        Ok(entries.filter(wanted).collect())
+    })
+}
+
+fn roles(state: &State) -> Vec<RoleStatus> {
     let now = Timestamp::now();
-    let root = &repository.root().signed;
+    let root = &state.root;
     let one = |kind: RoleType, version: u64, expires: Timestamp| RoleStatus {
         role: kind.to_string(),
         version,
@@ -92,44 +131,73 @@ fn roles(repository: &Repository) -> Vec<RoleStatus> {
         expired: expires < now,
         threshold: root.roles.get(&kind).map_or(0, |keys| keys.threshold.get()),
         keys: root.roles.get(&kind).map_or_else(Vec::new, |keys| keys.keyids.iter().map(|id| hex(id)).collect()),
+        packs: Vec::new(),
     };
+    let repository = state.repository();
     let (targets, snapshot) = (&repository.targets().signed, &repository.snapshot().signed);
     let timestamp = &repository.timestamp().signed;
-    vec![
+    let teams = state.roles().filter_map(|role| {
+        let metadata = &role.targets.as_ref()?.signed;
+        Some(RoleStatus {
+            role: role.name.clone(),
+            version: metadata.version.get(),
+            expires: metadata.expires.to_string(),
+            expired: metadata.expires < now,
+            threshold: role.threshold.get(),
+            keys: role.keyids.iter().map(|id| hex(id)).collect(),
+            packs: team::packs(role),
+        })
+    });
+    let four = [
         one(RoleType::Root, root.version.get(), root.expires()),
         one(RoleType::Targets, targets.version.get(), targets.expires()),
         one(RoleType::Snapshot, snapshot.version.get(), snapshot.expires()),
         one(RoleType::Timestamp, timestamp.version.get(), timestamp.expires()),
-    ]
+    ];
+    four.into_iter().chain(teams).collect()
 }
 
-fn versions(repository: &Repository) -> Vec<VersionStatus> {
-    let mut versions: Vec<VersionStatus> = repository
-        .all_targets()
-        .filter_map(|(name, target)| {
-            let (pack, file) = name.raw().strip_prefix("packs/")?.split_once('/')?;
-            Some(VersionStatus {
-                pack: PackName::new(pack).ok()?,
-                version: PackVersion::new(file.strip_suffix(".tar.gz")?).ok()?,
-                digest: hex(&target.hashes.sha256),
-                size_bytes: target.length,
-                published_at_ms: target.custom.get("published_at_ms").and_then(serde_json::Value::as_u64),
-            })
+fn versions(state: &State) -> Vec<VersionStatus> {
+    let one = |(name, owner, target): (&tough::TargetName, Owner, &tough::schema::Target)| {
+        let (pack, version) = parse_pack_target(name.raw())?;
+        let source = target.custom.get("source").cloned();
+        Some(VersionStatus {
+            pack,
+            version,
+            digest: hex(&target.hashes.sha256),
+            size_bytes: target.length,
+            published_at_ms: target.custom.get("published_at_ms").and_then(serde_json::Value::as_u64),
+            team: owner.team().cloned(),
+            source: source.and_then(|source| serde_json::from_value(source).ok()),
         })
-        .collect();
+    };
+    let mut versions: Vec<VersionStatus> = state.all().into_iter().filter_map(one).collect();
     versions.sort_by(|a, b| (&a.pack, &a.version).cmp(&(&b.pack, &b.version)));
     versions
 }
 
-async fn channels(repository: &Repository) -> Result<Vec<ChannelStatus>, RepoError> {
-    let names: Vec<(ChannelName, PackName)> =
-        repository.all_targets().filter_map(|(name, _)| parse_channel_target(name.raw())).collect();
+async fn channels(state: &State) -> Result<Vec<ChannelStatus>, RepoError> {
+    let journal = journal::read(state).await?;
+    let named = |(name, owner, _): (&tough::TargetName, Owner, _)| Some((parse_channel_target(name.raw())?, owner));
+    let names: Vec<_> = state.all().into_iter().filter_map(named).collect();
     let mut channels = Vec::new();
-    for (channel, pack) in names {
-        if let Some(holds) = read_channel(repository, &channel, &pack).await? {
-            let filter = holds.filter.map(String::from);
-            channels.push(ChannelStatus { channel, pack, version: holds.version, percent: holds.percent, filter });
-        }
+    for ((channel, pack), owner) in names {
+        let Some(holds) = state.channel(&channel, &pack).await? else { continue };
+        let newest = holds.newest().clone();
+        let last = journal.iter().rfind(|(_, e)| e.pack == pack && e.channel.as_ref() == Some(&channel));
+        channels.push(ChannelStatus {
+            channel,
+            pack,
+            version: newest.version,
+            percent: newest.percent,
+            filter: newest.filter.map(String::from),
+            paused: newest.paused,
+            serial: holds.serial,
+            rules: holds.rules,
+            withdrawn: holds.withdrawn,
+            team: owner.team().cloned(),
+            last_change: last.map(|(_, entry)| entry.clone()),
+        });
     }
     channels.sort_by(|a, b| (&a.channel, &a.pack).cmp(&(&b.channel, &b.pack)));
     Ok(channels)

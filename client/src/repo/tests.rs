@@ -2,12 +2,18 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use packs_schema::filter::Filter;
+use packs_schema::name::{ChannelName, PackName, PackVersion};
 
 use super::*;
+use crate::files::FileError;
 use crate::pack;
+
+mod rollouts;
+mod signing;
+mod teams;
 
 struct Bench {
     temp: tempfile::TempDir,
@@ -144,7 +150,7 @@ fn keys_of_another_repository_cannot_sign() {
     options.keys = bench.at("keys2");
     let before = snapshot(&bench.at("repo"));
     let error = publish(&options).unwrap_err();
-    assert!(matches!(error, RepoError::OtherKeys(_)), "{error:?}");
+    assert!(matches!(error, RepoError::OtherKeys { .. }), "{error:?}");
     let mut after = snapshot(&bench.at("repo"));
     after.retain(|(path, _)| !path.ends_with(".lock"));
     assert_eq!(after, before, "nothing was left behind");

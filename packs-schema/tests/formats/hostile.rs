@@ -307,7 +307,12 @@ fn bodies_are_strict() {
         assert!(serde_json::from_str::<CreateExecution>(wrong).is_err(), "{wrong}");
     }
     assert!(serde_json::from_str::<KillRequest>(r#"{"signal":9}"#).is_err());
-    assert!(serde_json::from_str::<Channel>(r#"{"pack":"a","version":"1.0.0","percent":101}"#).is_err());
+    assert!(
+        serde_json::from_str::<Channel>(
+            r#"{"format":1,"serial":1,"pack":"a","rules":[{"version":"1.0.0","percent":101}]}"#
+        )
+        .is_err()
+    );
     assert_eq!(pack_target(&"a".parse().unwrap(), &"1.0.0-rc.1".parse().unwrap()), "packs/a/1.0.0-rc.1.tar.gz");
 }
 

@@ -1,0 +1,139 @@
+//! `bolt repo promote`, `widen`, `pause`, `resume` and `rollback`: what a channel holds.
+
+use clap::Args;
+use packs_schema::channel::Rule;
+use packs_schema::filter::Filter;
+use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+
+use super::args::AccessArgs;
+use super::{failure, print};
+use crate::cli::failure::{Exit, Failure};
+use crate::repo::{self, Changed, Promotion, RepoError};
+
+/// Give a channel a version.
+#[derive(Debug, Args)]
+pub(crate) struct PromoteCommand {
+    /// The pack.
+    pack: PackName,
+    /// The version [default: what the channel of --from holds].
+    #[arg(id = "of", value_name = "VERSION")]
+    version: Option<PackVersion>,
+    /// The channel that it comes from; it must hold the version.
+    #[arg(long, value_name = "CHANNEL", required_unless_present = "of")]
+    from: Option<ChannelName>,
+    /// The channel that is to hold it.
+    #[arg(long, value_name = "CHANNEL")]
+    to: ChannelName,
+    /// To how many of the instances, by a stable hash of their ids. The others keep what the channel held before.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
+    percent: u8,
+    /// To which of them: an expression such as 'app == "cassandra"'.
+    #[arg(long = "where", value_name = "EXPRESSION")]
+    filter: Option<Filter>,
+    #[command(flatten)]
+    team: TeamArgs,
+}
+
+/// Give the newest version of a channel more instances.
+#[derive(Debug, Args)]
+pub(crate) struct WidenCommand {
+    /// The pack.
+    pack: PackName,
+    /// The channel.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: ChannelName,
+    /// To how many of the instances from now on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    percent: u8,
+    #[command(flatten)]
+    team: TeamArgs,
+}
+
+/// Stop a rollout, or have it go on.
+#[derive(Debug, Args)]
+pub(crate) struct PauseCommand {
+    /// The pack.
+    pack: PackName,
+    /// The channel.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: ChannelName,
+    #[command(flatten)]
+    team: TeamArgs,
+}
+
+/// Take a version back.
+#[derive(Debug, Args)]
+pub(crate) struct RollbackCommand {
+    /// The pack.
+    pack: PackName,
+    /// The channel.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: ChannelName,
+    /// The version to go back to [default: what the channel held before].
+    #[arg(long, value_name = "VERSION")]
+    to: Option<PackVersion>,
+    #[command(flatten)]
+    team: TeamArgs,
+}
+
+#[derive(Debug, Args)]
+struct TeamArgs {
+    #[command(flatten)]
+    access: AccessArgs,
+    /// The team that signs. A pack that is delegated is signed for by its team also without this.
+    #[arg(long, value_name = "TEAM")]
+    team: Option<TeamName>,
+}
+
+impl TeamArgs {
+    fn access(self) -> Result<repo::Access, Failure> {
+        self.access.access(self.team)
+    }
+}
+
+pub(super) fn promote(command: PromoteCommand, json: bool) -> Result<Exit, Failure> {
+    let PromoteCommand { pack, version, from, to, percent, filter, team } = command;
+    let promotion = Promotion { pack, version, from, to, percent, filter };
+    done(repo::promote(&team.access()?, &promotion), json)
+}
+
+pub(super) fn widen(command: WidenCommand, json: bool) -> Result<Exit, Failure> {
+    let WidenCommand { pack, channel, percent, team } = command;
+    done(repo::widen(&team.access()?, &pack, &channel, percent), json)
+}
+
+pub(super) fn pause(command: PauseCommand, paused: bool, json: bool) -> Result<Exit, Failure> {
+    let PauseCommand { pack, channel, team } = command;
+    done(repo::pause(&team.access()?, &pack, &channel, paused), json)
+}
+
+pub(super) fn rollback(command: RollbackCommand, json: bool) -> Result<Exit, Failure> {
+    let RollbackCommand { pack, channel, to, team } = command;
+    done(repo::rollback(&team.access()?, &pack, &channel, to.as_ref()), json)
+}
+
+fn done(changed: Result<Changed, RepoError>, json: bool) -> Result<Exit, Failure> {
+    let changed = changed.map_err(|e| failure(&e))?;
+    print(json, &changed, |changed: &Changed| {
+        let before = changed.before.as_ref().map_or_else(|| "nothing".to_owned(), |before| rules(&before.rules));
+        let (channel, pack, after) = (&changed.channel, &changed.pack, rules(&changed.after.rules));
+        if changed.changed {
+            println!("{channel}: {pack}  {before} -> {after}");
+        } else {
+            println!("{channel}: {pack}  {after}  (as before)");
+        }
+    });
+    Ok(Exit::Success)
+}
+
+/// What a channel holds, in one line.
+pub(super) fn rules(rules: &[Rule]) -> String {
+    rules.iter().map(rule).collect::<Vec<_>>().join(", then ")
+}
+
+fn rule(rule: &Rule) -> String {
+    let percent = if rule.percent == 100 { String::new() } else { format!(" {}%", rule.percent) };
+    let filter = rule.filter.clone().map_or_else(String::new, |text| format!(" where {}", String::from(text)));
+    let paused = if rule.paused { " PAUSED" } else { "" };
+    format!("{}{percent}{filter}{paused}", rule.version)
+}

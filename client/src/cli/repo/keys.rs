@@ -1,0 +1,160 @@
+//! `bolt repo init`, `refresh` and `rotate-root`: keys, and how long what they signed is good for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, duration};
+use super::{failure, print};
+use crate::cli::failure::{Exit, Failure};
+use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
+
+/// How early `refresh` renews what it can.
+const SOON: Duration = Duration::from_secs(7 * 86_400);
+
+/// Make a repository and its keys.
+#[derive(Debug, Args)]
+pub(crate) struct InitCommand {
+    /// The repository's directory: absent or empty.
+    dir: PathBuf,
+    /// Where to write the keys.
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    /// How many root keys to make …
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    root_keys: u8,
+    /// … of which so many must sign a new root.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    root_threshold: u8,
+    /// How long the root is good for.
+    #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
+    root_expires: Duration,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Do not encrypt the keys.
+    #[arg(long)]
+    plain_keys: bool,
+    #[command(flatten)]
+    expiry: ExpiryArgs,
+}
+
+/// Renew signatures.
+#[derive(Debug, Args)]
+pub(crate) struct RefreshCommand {
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Do nothing while nothing ends within this time: for a job that runs often.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    if_within: Option<Duration>,
+}
+
+/// Sign the next root.
+#[derive(Debug, Args)]
+pub(crate) struct RotateCommand {
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Give this role new keys, as many as it has; may be given several times.
+    #[arg(long, value_name = "ROLE", requires = "new_keys")]
+    replace: Vec<RoleName>,
+    /// Where to write new keys.
+    #[arg(long, value_name = "DIR")]
+    new_keys: Option<PathBuf>,
+    /// Do not encrypt new keys.
+    #[arg(long)]
+    plain_keys: bool,
+    /// A file with a private key that becomes a root key as well; may be given several times.
+    #[arg(long = "add-key", value_name = "FILE")]
+    add: Vec<PathBuf>,
+    /// The id, or its beginning, of a root key that is none from now on; may be given several times.
+    #[arg(long = "remove-key", value_name = "ID")]
+    remove: Vec<String>,
+    /// How many root keys must sign from now on [default: as before].
+    #[arg(long, value_name = "N")]
+    root_threshold: Option<u8>,
+    /// How long the new root is good for.
+    #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
+    root_expires: Duration,
+}
+
+/// A role that a root has keys for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleName {
+    Root,
+    Targets,
+    Snapshot,
+    Timestamp,
+}
+
+pub(super) fn init(command: InitCommand, json: bool) -> Result<Exit, Failure> {
+    let InitCommand { dir, keys, root_keys, root_threshold, root_expires, passphrase, plain_keys, expiry } = command;
+    let (expiry, passphrase) = (expiry.with_root(root_expires), passphrase.for_new_keys(plain_keys)?);
+    let plain = passphrase.is_none();
+    let options = InitOptions { repository: dir, keys, root_keys, root_threshold, expiry, passphrase };
+    let made = repo::init(&options).map_err(|e| failure(&e))?;
+    print(json, &made, |made: &Initialized| {
+        println!("{}", made.root.display());
+        for key in &made.keys {
+            println!("{}", key.display());
+        }
+        eprintln!(
+            "Give {} to every agent as repository.root. Keep root*.pem offline: it is needed only to replace keys.",
+            made.root.display()
+        );
+        if plain {
+            eprintln!("The keys are not encrypted: whoever reads the files can sign.");
+        }
+    });
+    Ok(Exit::Success)
+}
+
+pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failure> {
+    let RefreshCommand { access, if_within } = command;
+    let done = repo::refresh(&access.access(None)?, if_within.unwrap_or(SOON), if_within.is_some());
+    let done = done.map_err(|e| failure(&e))?;
+    print(json, &done, |done: &Refreshed| {
+        if !done.renewed.is_empty() {
+            println!("renewed: {}", done.renewed.join(", "));
+        }
+        for ending in &done.pending {
+            eprintln!("the signatures of {} end at {}, and its keys are not here", ending.role, ending.expires);
+        }
+    });
+    Ok(if done.pending.is_empty() { Exit::Success } else { Exit::Failed })
+}
+
+pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure> {
+    let RotateCommand { access, replace, new_keys, plain_keys, add, remove, root_threshold, root_expires } = command;
+    let passphrase = match replace.is_empty() {
+        true => None,
+        false => access.passphrase().for_new_keys(plain_keys)?,
+    };
+    let role = |name: RoleName| match name {
+        RoleName::Root => RoleType::Root,
+        RoleName::Targets => RoleType::Targets,
+        RoleName::Snapshot => RoleType::Snapshot,
+        RoleName::Timestamp => RoleType::Timestamp,
+    };
+    let replace = replace.into_iter().map(role).collect();
+    let (threshold, expires) = (root_threshold, root_expires);
+    let rotation = Rotation { replace, new_keys, passphrase, add, remove, threshold, expires };
+    let done = repo::rotate_root(&access.access(None)?, &rotation).map_err(|e| failure(&e))?;
+    print(json, &done, |done: &Rotated| {
+        println!(
+            "root version {}: {} of {} keys must sign the next",
+            done.version,
+            done.threshold,
+            done.root_keys.len()
+        );
+        for id in &done.root_keys {
+            println!("root key {id}");
+        }
+        if !done.replaced.is_empty() {
+            println!("other keys than before: {}", done.replaced.join(", "));
+        }
+        for path in &done.made {
+            println!("{}", path.display());
+        }
+    });
+    Ok(Exit::Success)
+}

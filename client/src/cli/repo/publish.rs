@@ -1,0 +1,55 @@
+//! `bolt repo publish`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use packs_schema::filter::Filter;
+use packs_schema::name::{ChannelName, TeamName};
+use packs_schema::quantity::show_bytes;
+
+use super::args::AccessArgs;
+use super::{failure, print};
+use crate::cli::failure::{Exit, Failure};
+use crate::repo::{self, Access, PublishOptions, Published};
+
+/// Build a pack, sign it, and make channels hold it.
+#[derive(Debug, Args)]
+pub(crate) struct PublishCommand {
+    /// The pack's directory, or an archive made by `bolt pack build`.
+    pack: PathBuf,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// A channel that is to hold this version; may be given several times.
+    #[arg(long = "channel", value_name = "NAME", required = true)]
+    channels: Vec<ChannelName>,
+    /// To how many of the instances, by a stable hash of their ids. The others keep what the channel held before.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
+    percent: u8,
+    /// To which of them: an expression such as 'app == "cassandra"'.
+    #[arg(long = "where", value_name = "EXPRESSION")]
+    filter: Option<Filter>,
+    /// The team that signs. A pack that is delegated is signed for by its team also without this.
+    #[arg(long, value_name = "TEAM")]
+    team: Option<TeamName>,
+}
+
+pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> {
+    let PublishCommand { pack, access, channels, percent, filter, team } = command;
+    let Access { repository, keys, unlock, root, team, expiry } = access.access(team)?;
+    let options = PublishOptions { pack, repository, keys, channels, percent, filter, root, expiry, unlock, team };
+    let published = repo::publish(&options).map_err(|e| failure(&e))?;
+    print(json, &published, |published: &Published| {
+        let channels: Vec<&str> = published.channels.iter().map(ChannelName::as_str).collect();
+        println!(
+            "{} {}  sha256:{}  {}  in {}{}{}",
+            published.pack,
+            published.version,
+            published.digest,
+            show_bytes(published.size_bytes),
+            channels.join(", "),
+            published.source.as_ref().map_or_else(String::new, |source| format!("  from {}", source.describe)),
+            if published.new { "" } else { "  (published before; signatures renewed)" }
+        );
+    });
+    Ok(Exit::Success)
+}

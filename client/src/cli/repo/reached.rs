@@ -1,0 +1,114 @@
+//! `bolt repo status --reached`: which instances have what their channel holds for them, as they say themselves.
+
+use std::collections::BTreeMap;
+
+use packs_schema::channel::{Channel, Decision, bucket};
+use packs_schema::name::{ChannelName, InstanceId, PackName, PackVersion};
+use packs_schema::rest::{Info, PackList};
+use serde::Serialize;
+
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::select::SelectArgs;
+use crate::repo::Status;
+use crate::show;
+
+/// How far a channel's word on a pack has come.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Reached {
+    channel: Option<ChannelName>,
+    pack: Option<PackName>,
+    /// Instances that have the version that applies to them.
+    reached: Vec<InstanceId>,
+    /// Those that have another one, or none: which should be there, and which is.
+    behind: Vec<Behind>,
+    /// Those that the channel says nothing for, or that keep what they have.
+    outside: Vec<InstanceId>,
+    /// Instances that did not answer; told once, with neither channel nor pack.
+    unreachable: Vec<Unreachable>,
+}
+
+#[derive(Debug, Serialize)]
+struct Behind {
+    instance: InstanceId,
+    wanted: PackVersion,
+    active: Option<PackVersion>,
+    /// Why it could not be activated, in the agent's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unreachable {
+    instance: InstanceId,
+    error: String,
+}
+
+impl Reached {
+    pub(super) fn is_complete(&self) -> bool {
+        self.behind.is_empty() && self.unreachable.is_empty()
+    }
+}
+
+/// Asks the instances.
+pub(super) async fn ask(status: &Status, context: &Context, select: &SelectArgs) -> Result<Vec<Reached>, Failure> {
+    let answers = context.ask(select, async |agent| Ok((agent.info().await?, agent.packs().await?))).await?;
+    let mut all: BTreeMap<(ChannelName, PackName), Reached> = BTreeMap::new();
+    for held in &status.channels {
+        let channel = Channel::new(held.serial, held.pack.clone(), held.rules.clone(), held.withdrawn.clone());
+        let channel = channel.map_err(|e| Failure::new(Exit::Storage, e.to_string()))?;
+        let key = (held.channel.clone(), held.pack.clone());
+        let reached = Reached { channel: Some(key.0.clone()), pack: Some(key.1.clone()), ..Reached::default() };
+        let reached = all.entry(key).or_insert(reached);
+        for (instance, (info, packs)) in answers.given.iter().filter(|(_, (info, _))| info.channel == held.channel) {
+            note(reached, &channel, instance.id(), info, packs);
+        }
+    }
+    let mut all: Vec<Reached> = all.into_values().collect();
+    if !answers.failed.is_empty() {
+        let unreachable = answers
+            .failed
+            .iter()
+            .map(|error| Unreachable { instance: error.instance.clone(), error: error.kind.to_string() });
+        all.push(Reached { unreachable: unreachable.collect(), ..Reached::default() });
+    }
+    Ok(all)
+}
+
+fn note(reached: &mut Reached, channel: &Channel, instance: &InstanceId, info: &Info, packs: &PackList) {
+    let view = packs.items.iter().find(|view| view.name == channel.pack);
+    let active = view.and_then(|view| view.version.clone());
+    let place = bucket(&info.instance.id, &channel.pack);
+    match channel.decide(&info.instance, place, active.as_ref()) {
+        Decision::Take(wanted) if active.as_ref() == Some(wanted) => reached.reached.push(instance.clone()),
+        Decision::Take(wanted) | Decision::GoBack(wanted) | Decision::Lower(wanted) => {
+            let failed = view.and_then(|view| view.failed.as_ref()).map(|failed| failed.message.clone());
+            reached.behind.push(Behind { instance: instance.clone(), wanted: wanted.clone(), active, failed });
+        }
+        Decision::Keep | Decision::NotHere => reached.outside.push(instance.clone()),
+    }
+}
+
+/// For people.
+pub(super) fn print(all: &[Reached]) {
+    let names = |ids: &[InstanceId]| show::listed(&ids.iter().map(InstanceId::as_str).collect::<Vec<_>>(), 10);
+    for reached in all {
+        if let (Some(channel), Some(pack)) = (&reached.channel, &reached.pack) {
+            let meant = reached.reached.len() + reached.behind.len();
+            let outside = match reached.outside.len() {
+                0 => String::new(),
+                count => format!("; {count} outside"),
+            };
+            let who = if reached.reached.is_empty() { String::new() } else { format!(": {}", names(&reached.reached)) };
+            println!("reached    {channel}: {pack}  {} of {meant}{outside}{who}", reached.reached.len());
+        }
+        for behind in &reached.behind {
+            let active = behind.active.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+            let failed = behind.failed.as_ref().map_or_else(String::new, |said| format!(": {}", show::visible(said)));
+            println!("behind     {}: has {active}, not {}{failed}", behind.instance, behind.wanted);
+        }
+        for one in &reached.unreachable {
+            println!("no answer  {}: {}", one.instance, show::visible(&one.error));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `bolt repo status` and `bolt repo log`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use packs_schema::name::{ChannelName, PackName, PackVersion};
+use packs_schema::quantity::show_bytes;
+use serde_json::json;
+
+use super::channel::rules;
+use super::{failure, print, reached};
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::select::SelectArgs;
+use crate::repo::{self, Change, Entry, Status};
+use crate::show::visible;
+
+/// Say what a repository holds.
+#[derive(Debug, Args)]
+pub(crate) struct StatusCommand {
+    /// The repository: a directory or file:///path.
+    #[arg(long, value_name = "DIR")]
+    repo: PathBuf,
+    /// The trusted root [default: metadata/1.root.json of the repository].
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Ask the instances of the inventory, and say which have what their channel holds for them. Exit code 1 when some have
+    /// not, or do not answer.
+    #[arg(long)]
+    reached: bool,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// Print the journal.
+#[derive(Debug, Args)]
+pub(crate) struct LogCommand {
+    /// The repository: a directory or file:///path.
+    #[arg(long, value_name = "DIR")]
+    repo: PathBuf,
+    /// The trusted root [default: metadata/1.root.json of the repository].
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Changes of this pack only.
+    #[arg(long, value_name = "PACK")]
+    pack: Option<PackName>,
+    /// Changes of this channel only.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<ChannelName>,
+}
+
+pub(super) fn run(
+    command: &StatusCommand,
+    json: bool,
+    context: impl FnOnce() -> Result<Context, Failure>,
+) -> Result<Exit, Failure> {
+    let status = repo::status(&command.repo, command.root.as_deref()).map_err(|e| failure(&e))?;
+    let expired = status.roles.iter().any(|role| role.expired);
+    let reached = if command.reached {
+        let context = context()?;
+        let asked = reached::ask(&status, &context, &command.select);
+        Some(crate::cli::block_on(asked)?)
+    } else {
+        None
+    };
+    if json {
+        let mut value = serde_json::to_value(&status).unwrap_or_default();
+        if let Some(reached) = &reached {
+            value["reached"] = json!(reached);
+        }
+        println!("{value}");
+    } else {
+        print_status(&status);
+        if let Some(reached) = &reached {
+            reached::print(reached);
+        }
+        for role in status.roles.iter().filter(|role| role.expired) {
+            let what = if role.role == "root" {
+                "`bolt repo rotate-root` signs a new one"
+            } else {
+                "`bolt repo refresh` renews them"
+            };
+            eprintln!("the signatures of {} have ended, so agents take nothing new: {what}", role.role);
+        }
+    }
+    let all = reached.is_none_or(|reached| reached.iter().all(reached::Reached::is_complete));
+    Ok(if expired || !all { Exit::Failed } else { Exit::Success })
+}
+
+fn print_status(status: &Status) {
+    for role in &status.roles {
+        let packs: Vec<&str> = role.packs.iter().map(PackName::as_str).collect();
+        println!(
+            "{:<10} version {:<5} {} {}  {} of {} keys{}",
+            role.role,
+            role.version,
+            if role.expired { "EXPIRED" } else { "expires" },
+            role.expires,
+            role.threshold,
+            role.keys.len(),
+            if packs.is_empty() { String::new() } else { format!("  for {}", packs.join(", ")) }
+        );
+    }
+    for version in &status.versions {
+        let digest = version.digest.get(..12).unwrap_or(&version.digest);
+        let source = version.source.as_ref().map_or_else(String::new, |source| {
+            let remote = source.remote.as_ref().map_or_else(String::new, |remote| format!(" of {}", visible(remote)));
+            format!("  from {}{remote}", visible(&source.describe))
+        });
+        let team = version.team.as_ref().map_or_else(String::new, |team| format!("  team {team}"));
+        let (pack, size) = (&version.pack, show_bytes(version.size_bytes));
+        println!("pack       {pack} {}  {digest}  {size}{team}{source}", version.version);
+    }
+    for channel in &status.channels {
+        let withdrawn: Vec<String> = channel.withdrawn.iter().map(PackVersion::to_string).collect();
+        let withdrawn =
+            if withdrawn.is_empty() { String::new() } else { format!("  withdrawn: {}", withdrawn.join(", ")) };
+        let last = channel.last_change.as_ref().map_or_else(String::new, |entry| {
+            format!("  ({} {} by {})", what(entry), at(entry.at_ms), visible(&entry.by.user))
+        });
+        let filter = channel.filter.as_ref().map_or_else(String::new, |text| format!("  where {text}"));
+        let paused = if channel.paused { "  PAUSED" } else { "" };
+        let then = match channel.rules.get(1..).filter(|rest| !rest.is_empty()) {
+            Some(rest) => format!("  then {}", rules(rest)),
+            None => String::new(),
+        };
+        let (name, pack, version, percent) = (&channel.channel, &channel.pack, &channel.version, channel.percent);
+        println!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
+    }
+}
+
+pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
+    let LogCommand { repo, root, pack, channel } = command;
+    let entries = repo::log(repo, root.as_deref(), pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
+    print(json, &entries, |entries: &Vec<Entry>| entries.iter().for_each(|entry| println!("{}", line(entry))));
+    Ok(Exit::Success)
+}
+
+fn line(entry: &Entry) -> String {
+    let mut line = format!("{}  {:<10} {}", at(entry.at_ms), what(entry), entry.pack);
+    let held = |file: &Option<serde_json::Value>| {
+        let read = file.clone().and_then(|file| serde_json::from_value::<packs_schema::channel::Channel>(file).ok());
+        read.map_or_else(|| "nothing".to_owned(), |channel| rules(&channel.rules))
+    };
+    match (&entry.channel, &entry.version, &entry.team) {
+        (Some(channel), ..) => line += &format!("  {channel}: {} -> {}", held(&entry.before), held(&entry.after)),
+        (None, Some(version), _) => line += &format!("  {version}"),
+        (None, None, Some(team)) => line += &format!("  team {team}"),
+        (None, None, None) => {}
+    }
+    if let Some(from) = &entry.from {
+        line += &format!("  from {from}");
+    }
+    if let Some(source) = &entry.source {
+        line += &format!("  built from {}", source.describe);
+    }
+    let keys: Vec<&str> = entry.by.keys.iter().map(|id| id.get(..12).unwrap_or(id)).collect();
+    line += &format!("  by {}", entry.by.user);
+    if let Some(git) = &entry.by.git {
+        line += &format!(" ({git})");
+    }
+    visible(&format!("{line}, key {}", keys.join(", ")))
+}
+
+fn what(entry: &Entry) -> &'static str {
+    match entry.change {
+        Change::Publish => "publish",
+        Change::Promote => "promote",
+        Change::Widen => "widen",
+        Change::Pause => "pause",
+        Change::Resume => "resume",
+        Change::Rollback => "rollback",
+        Change::Delegate => "delegate",
+        Change::Undelegate => "undelegate",
+        Change::Unknown => "other",
+    }
+}
+
+/// To the second.
+fn at(ms: u64) -> Timestamp {
+    i64::try_from(ms / 1000).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,110 @@
+//! `bolt repo team-key`, `delegate` and `undelegate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use packs_schema::name::{PackName, TeamName};
+
+use super::args::{AccessArgs, PassphraseArgs};
+use super::{failure, print};
+use crate::cli::failure::{Exit, Failure};
+use crate::repo::{self, Delegated, TeamKeys};
+
+/// Make a team's key.
+#[derive(Debug, Args)]
+pub(crate) struct TeamKeyCommand {
+    /// The team.
+    team: TeamName,
+    /// Where to write the key and the file with its public half.
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// Do not encrypt the key.
+    #[arg(long)]
+    plain_keys: bool,
+}
+
+/// Give a team a pack.
+#[derive(Debug, Args)]
+pub(crate) struct DelegateCommand {
+    /// The team.
+    team: TeamName,
+    /// The pack, with its channels.
+    pack: PackName,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// The team's public key, as `bolt repo team-key` wrote it; may be given several times.
+    #[arg(long = "public-key", value_name = "FILE", conflicts_with_all = ["new_key", "team_keys"])]
+    public: Vec<PathBuf>,
+    /// Make a key for the team in this directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "team_keys")]
+    new_key: Option<PathBuf>,
+    /// The directory with the team's private keys: what is published of the pack is then signed by the team.
+    #[arg(long, value_name = "DIR")]
+    team_keys: Option<PathBuf>,
+    /// Do not encrypt a new key.
+    #[arg(long)]
+    plain_keys: bool,
+    /// How many of the team's keys must sign.
+    #[arg(long, value_name = "N")]
+    threshold: Option<u8>,
+}
+
+/// Take a pack away from a team.
+#[derive(Debug, Args)]
+pub(crate) struct UndelegateCommand {
+    /// The team.
+    team: TeamName,
+    /// The pack [default: all of the team's].
+    pack: Option<PackName>,
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Drop what the team published instead of signing for it with the targets key. Agents keep what they have.
+    #[arg(long = "drop")]
+    drop_targets: bool,
+}
+
+pub(super) fn key(command: TeamKeyCommand, json: bool) -> Result<Exit, Failure> {
+    let TeamKeyCommand { team, keys, passphrase, plain_keys } = command;
+    let passphrase = passphrase.for_new_keys(plain_keys)?;
+    let [private, public] = repo::team_key(&team, &keys, passphrase.as_ref()).map_err(|e| failure(&e))?;
+    print(json, &serde_json::json!({ "private": private, "public": public }), |_| {
+        println!("{}\n{}", private.display(), public.display());
+        eprintln!("Give {} to whoever runs `bolt repo delegate {team} <pack> --public-key`.", public.display());
+    });
+    Ok(Exit::Success)
+}
+
+pub(super) fn delegate(command: DelegateCommand, json: bool) -> Result<Exit, Failure> {
+    let DelegateCommand { team, pack, access, public, new_key, team_keys, plain_keys, threshold } = command;
+    let keys = match (new_key, team_keys) {
+        (Some(directory), _) => TeamKeys::New(directory, access.passphrase().for_new_keys(plain_keys)?),
+        (None, Some(directory)) => TeamKeys::Private(directory),
+        (None, None) if public.is_empty() => TeamKeys::AsBefore,
+        (None, None) => TeamKeys::Public(public),
+    };
+    let done = repo::delegate(&access.access(None)?, &team, &pack, &keys, threshold);
+    print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| {
+        println!("{}", line(done));
+        if let Some(private) = &done.private {
+            println!("{}", private.display());
+            eprintln!("Give {} to the team, with snapshot.pem and timestamp.pem, and keep no copy.", private.display());
+        }
+    });
+    Ok(Exit::Success)
+}
+
+pub(super) fn undelegate(command: UndelegateCommand, json: bool) -> Result<Exit, Failure> {
+    let UndelegateCommand { team, pack, access, drop_targets } = command;
+    let done = repo::undelegate(&access.access(None)?, &team, pack.as_ref(), drop_targets);
+    print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| println!("{}", line(done)));
+    Ok(Exit::Success)
+}
+
+fn line(done: &Delegated) -> String {
+    let packs: Vec<&str> = done.packs.iter().map(PackName::as_str).collect();
+    let packs = if packs.is_empty() { "nothing".to_owned() } else { packs.join(", ") };
+    let keys = done.keys.len();
+    format!("team {} has {packs}; {} of {keys} keys must sign; {} targets moved", done.team, done.threshold, done.moved)
+}

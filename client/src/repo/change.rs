@@ -1,0 +1,72 @@
+//! How a change is made: one publisher at a time, from what stands in the repository, verified, to what all readers see next.
+
+use std::path::PathBuf;
+
+use packs_schema::name::TeamName;
+
+use super::keys::KeyRing;
+use super::passphrase::Unlock;
+use super::place::Place;
+use super::state::State;
+use super::{Expiry, RepoError, block_on};
+
+/// Which repository is changed, with which keys.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The repository: a directory or `file:///`.
+    pub repository: PathBuf,
+    /// The keys' directory.
+    pub keys: PathBuf,
+    /// How encrypted keys are opened.
+    pub unlock: Unlock,
+    /// The trusted root; absent: the repository's first.
+    pub root: Option<PathBuf>,
+    /// The team that signs. A pack that is delegated is signed for by its team also when none is given; this only makes sure.
+    pub team: Option<TeamName>,
+    /// How long signatures are good for.
+    pub expiry: Expiry,
+}
+
+impl Access {
+    /// With plain keys and the usual expiry.
+    pub fn new(repository: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> Access {
+        let (repository, keys) = (repository.into(), keys.into());
+        Access { repository, keys, unlock: Unlock::Never, root: None, team: None, expiry: Expiry::default() }
+    }
+
+    pub(super) fn ring(&self) -> KeyRing {
+        KeyRing::new(&self.keys, &self.unlock)
+    }
+}
+
+/// Applies `edit` to the newest state and signs what it changed; gives what `edit` gave, and the version of the new
+/// timestamp, or none when nothing was changed.
+pub(super) fn change<T: Send>(
+    access: &Access,
+    edit: impl AsyncFnOnce(&mut State, &mut KeyRing) -> Result<T, RepoError> + Send,
+) -> Result<(T, Option<u64>), RepoError> {
+    let place = Place::at(&access.repository)?;
+    place.check_repository()?;
+    let _lock = place.lock()?;
+    block_on(async || {
+        let mut ring = access.ring();
+        let mut state = State::load(&place, access.root.as_deref()).await?;
+        let given = edit(&mut state, &mut ring).await?;
+        let timestamp =
+            if state.is_changed() { Some(state.commit(&place, &mut ring, &access.expiry).await?) } else { None };
+        Ok((given, timestamp))
+    })
+}
+
+/// Looks at the newest state.
+pub(super) fn look<T: Send>(
+    repository: &std::path::Path,
+    root: Option<&std::path::Path>,
+    at: impl AsyncFnOnce(&State) -> Result<T, RepoError> + Send,
+) -> Result<T, RepoError> {
+    let place = Place::at(repository)?;
+    block_on(async || {
+        let state = State::read(&place, root).await?;
+        at(&state).await
+    })
+}

@@ -1,0 +1,256 @@
+//! What channels hold, changed: promote, widen, pause, resume, roll back. Each is one line of the journal.
+
+use std::collections::{BTreeSet, HashMap};
+
+use packs_schema::channel::{Channel, Rule, channel_target, pack_target};
+use packs_schema::filter::Filter;
+use packs_schema::name::{ChannelName, PackName, PackVersion};
+use serde::Serialize;
+use serde_json::json;
+
+use super::change::{Access, change};
+use super::journal::{self, Change, Entry};
+use super::keys::KeyRing;
+use super::origin::By;
+use super::state::{Owner, State};
+use super::{RepoError, now_ms};
+
+/// What [`promote`] is to do.
+#[derive(Debug, Clone)]
+pub struct Promotion {
+    /// The pack.
+    pub pack: PackName,
+    /// The version. It may be left out when `from` says it.
+    pub version: Option<PackVersion>,
+    /// The channel that holds it now.
+    pub from: Option<ChannelName>,
+    /// The channel that is to hold it.
+    pub to: ChannelName,
+    /// To how many of the instances, in percent.
+    pub percent: u8,
+    /// To which of them. Absent for a version that the channel holds already: as before.
+    pub filter: Option<Filter>,
+}
+
+/// What a change of a channel came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Changed {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The pack.
+    pub pack: PackName,
+    /// What it held.
+    pub before: Option<Channel>,
+    /// What it holds.
+    pub after: Channel,
+    /// False if it held that already: nothing was written.
+    pub changed: bool,
+}
+
+/// Gives a channel a version, or a version that it holds more instances.
+pub fn promote(access: &Access, promotion: &Promotion) -> Result<Changed, RepoError> {
+    let Promotion { pack, to, percent, filter, .. } = promotion;
+    let edit = async |state: &mut State, ring: &mut KeyRing| {
+        let owner = state.owner(pack, access.team.as_ref())?;
+        let version = wanted(state, promotion).await?;
+        let mut entry = Entry::new(Change::Promote, pack);
+        entry.from.clone_from(&promotion.from);
+        offer(state, ring, &owner, to, Rule { percent: *percent, filter: filter.clone(), ..Rule::new(version) }, entry)
+            .await
+    };
+    change(access, edit).map(|(changed, _)| changed)
+}
+
+/// The version that is to be promoted: published, and held by the channel that it is to come from.
+async fn wanted(state: &State, promotion: &Promotion) -> Result<PackVersion, RepoError> {
+    let Promotion { pack, version, from, .. } = promotion;
+    let version = match from {
+        None => version.clone().ok_or_else(|| RepoError::NoVersion(pack.clone()))?,
+        Some(from) => {
+            let held = state.channel(from, pack).await?;
+            let held = held.ok_or_else(|| RepoError::NotHeld { channel: from.clone(), pack: pack.clone() })?;
+            let newest = held.newest().version.clone();
+            match version {
+                Some(version) if *version != newest => {
+                    let (channel, pack) = (from.clone(), pack.clone());
+                    return Err(RepoError::HoldsOther { channel, pack, versions: Box::new((newest, version.clone())) });
+                }
+                _ => newest,
+            }
+        }
+    };
+    published(state, pack, &version)?;
+    Ok(version)
+}
+
+fn published(state: &State, pack: &PackName, version: &PackVersion) -> Result<(), RepoError> {
+    match state.find(&pack_target(pack, version)) {
+        Some(_) => Ok(()),
+        None => Err(RepoError::NotPublished { pack: pack.clone(), version: version.clone() }),
+    }
+}
+
+/// Has `channel` hold `rule` before what it holds.
+pub(super) async fn offer(
+    state: &mut State,
+    ring: &mut KeyRing,
+    owner: &Owner,
+    channel: &ChannelName,
+    rule: Rule,
+    entry: Entry,
+) -> Result<Changed, RepoError> {
+    if rule.percent > 100 {
+        return Err(RepoError::Percent(rule.percent));
+    }
+    let pack = entry.pack.clone();
+    let before = state.channel(channel, &pack).await?;
+    let entry = Entry { version: Some(rule.version.clone()), ..entry };
+    let Some(held) = &before else {
+        return put(state, ring, owner, channel, None, vec![rule], Vec::new(), entry).await;
+    };
+    let newest = held.newest();
+    if rule.version < newest.version {
+        let versions = Box::new((newest.version.clone(), rule.version));
+        return Err(RepoError::Lower { channel: channel.clone(), pack, versions });
+    }
+    let mut rules = held.rules.clone();
+    if rule.version == newest.version {
+        if rule.percent < newest.percent {
+            return Err(RepoError::Narrower {
+                channel: channel.clone(),
+                pack,
+                percents: (newest.percent, rule.percent),
+            });
+        }
+        let filter = rule.filter.or_else(|| newest.filter.clone());
+        rules[0] = Rule { filter, paused: newest.paused, ..rule };
+    } else {
+        rules.insert(0, rule);
+    }
+    let withdrawn = held.withdrawn.clone();
+    put(state, ring, owner, channel, before, rules, withdrawn, entry).await
+}
+
+/// Gives the newest version of a channel more instances.
+pub fn widen(access: &Access, pack: &PackName, channel: &ChannelName, percent: u8) -> Result<Changed, RepoError> {
+    let edit = async |state: &mut State, ring: &mut KeyRing| {
+        let owner = state.owner(pack, access.team.as_ref())?;
+        let held = held(state, channel, pack).await?;
+        let rule = Rule { percent, filter: None, ..held.newest().clone() };
+        offer(state, ring, &owner, channel, rule, Entry::new(Change::Widen, pack)).await
+    };
+    change(access, edit).map(|(changed, _)| changed)
+}
+
+/// Stops the rollout of the newest version where it is, or has it go on.
+pub fn pause(access: &Access, pack: &PackName, channel: &ChannelName, paused: bool) -> Result<Changed, RepoError> {
+    let edit = async |state: &mut State, ring: &mut KeyRing| {
+        let owner = state.owner(pack, access.team.as_ref())?;
+        let held = held(state, channel, pack).await?;
+        let mut rules = held.rules.clone();
+        rules[0].paused = paused;
+        let mut entry = Entry::new(if paused { Change::Pause } else { Change::Resume }, pack);
+        entry.version = Some(rules[0].version.clone());
+        let withdrawn = held.withdrawn.clone();
+        put(state, ring, &owner, channel, Some(held), rules, withdrawn, entry).await
+    };
+    change(access, edit).map(|(changed, _)| changed)
+}
+
+/// Takes the newest version of a channel back, in favour of `to`, or of what the channel held before it.
+///
+/// Every version that the channel ever held above that is withdrawn: instances that run one go back.
+pub fn rollback(
+    access: &Access,
+    pack: &PackName,
+    channel: &ChannelName,
+    to: Option<&PackVersion>,
+) -> Result<Changed, RepoError> {
+    let edit = async |state: &mut State, ring: &mut KeyRing| {
+        let owner = state.owner(pack, access.team.as_ref())?;
+        let held = held(state, channel, pack).await?;
+        let journal = journal::read(state).await?;
+        let here = journal.iter().filter(|(_, e)| e.pack == *pack && e.channel.as_ref() == Some(channel));
+        let ever: BTreeSet<PackVersion> =
+            here.flat_map(|(_, e)| e.versions()).chain(held.rules.iter().map(|rule| rule.version.clone())).collect();
+        let rules = before_the_newest(&held, &ever, to, channel)?;
+        let target = rules[0].version.clone();
+        published(state, pack, &target)?;
+        let withdrawn = ever.into_iter().filter(|version| *version > target).chain(held.withdrawn.clone()).collect();
+        let mut entry = Entry::new(Change::Rollback, pack);
+        entry.version = Some(target);
+        put(state, ring, &owner, channel, Some(held), rules, withdrawn, entry).await
+    };
+    change(access, edit).map(|(changed, _)| changed)
+}
+
+/// The rules of a channel without its newest version.
+fn before_the_newest(
+    held: &Channel,
+    ever: &BTreeSet<PackVersion>,
+    to: Option<&PackVersion>,
+    channel: &ChannelName,
+) -> Result<Vec<Rule>, RepoError> {
+    let newest = &held.newest().version;
+    let target = match to {
+        Some(to) if to >= newest => {
+            let (channel, pack) = (channel.clone(), held.pack.clone());
+            return Err(RepoError::NotBack { channel, pack, versions: Box::new((newest.clone(), to.clone())) });
+        }
+        Some(to) => to,
+        None if held.rules.len() > 1 => return Ok(held.rules[1..].to_vec()),
+        None => {
+            let before = ever.iter().rfind(|version| *version < newest && !held.withdrawn.contains(version));
+            before.ok_or_else(|| RepoError::NothingBefore { channel: channel.clone(), pack: held.pack.clone() })?
+        }
+    };
+    let rest = held.rules.iter().skip_while(|rule| rule.version != *target).cloned().collect::<Vec<_>>();
+    if rest.is_empty() {
+        // To the instances that the channel is for.
+        let filter = held.rules.last().and_then(|rule| rule.filter.clone());
+        return Ok(vec![Rule { filter, ..Rule::new(target.clone()) }]);
+    }
+    Ok(rest)
+}
+
+async fn held(state: &State, channel: &ChannelName, pack: &PackName) -> Result<Channel, RepoError> {
+    let held = state.channel(channel, pack).await?;
+    held.ok_or_else(|| RepoError::NotHeld { channel: channel.clone(), pack: pack.clone() })
+}
+
+/// Writes the channel file and the journal's line, unless the channel holds just that.
+#[expect(clippy::too_many_arguments, reason = "one place where a channel file is written")]
+async fn put(
+    state: &mut State,
+    ring: &mut KeyRing,
+    owner: &Owner,
+    channel: &ChannelName,
+    before: Option<Channel>,
+    rules: Vec<Rule>,
+    withdrawn: Vec<PackVersion>,
+    entry: Entry,
+) -> Result<Changed, RepoError> {
+    let pack = entry.pack.clone();
+    let name = channel_target(channel, &pack);
+    let wrong = |error: packs_schema::channel::ChannelError| RepoError::Unreadable {
+        name: name.clone(),
+        problem: error.to_string(),
+    };
+    let serial = before.as_ref().map_or(0, |before| before.serial).saturating_add(1);
+    let after = Channel::new(serial, pack.clone(), rules, withdrawn).map_err(wrong)?;
+    if let Some(before) = before.as_ref().filter(|b| b.rules == after.rules && b.withdrawn == after.withdrawn) {
+        let (before, after) = (Some(before.clone()), before.clone());
+        return Ok(Changed { channel: channel.clone(), pack, before, after, changed: false });
+    }
+    let bytes = serde_json::to_vec(&after).expect("a channel serialises");
+    state.set(owner, &name, bytes, published_now())?;
+    let mut entry = entry.changed(channel, before.as_ref(), &after);
+    entry.by = By::here(state.signers(owner, ring)?);
+    journal::append(state, owner, entry).await?;
+    Ok(Changed { channel: channel.clone(), pack, before, after, changed: true })
+}
+
+/// What agents hold their clocks against.
+pub(super) fn published_now() -> HashMap<String, serde_json::Value> {
+    HashMap::from([("published_at_ms".to_owned(), json!(now_ms()))])
+}

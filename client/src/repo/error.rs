@@ -1,0 +1,291 @@
+//! Why a repository could not be made, read or changed.
+
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+
+use crate::files::FileError;
+use crate::pack::PackError;
+
+/// Why a repository could not be made, read or changed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// Only directories can be written.
+    #[error("{0:?} is not a repository that can be written: give a directory or file:///absolute/path")]
+    Location(String),
+    /// There is none.
+    #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
+    NoRepository(PathBuf),
+    /// There is one.
+    #[error("{} holds something already; choose another directory", .0.display())]
+    Exists(PathBuf),
+    /// A file or directory of the repository.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A key.
+    #[error("cannot use the repository's keys")]
+    Key(#[from] FileError),
+    /// A key file without a key.
+    #[error("{} holds no Ed25519 key in PKCS #8 PEM", .0.display())]
+    NotAKey(PathBuf),
+    /// An encrypted key, and nothing to open it with.
+    #[error(
+        "{} is encrypted: give --passphrase-file, set BOLT_KEY_PASSPHRASE, or run this on a terminal to be asked",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// An encrypted key, and another one's passphrase.
+    #[error("the passphrase does not open {}", .0.display())]
+    WrongPassphrase(PathBuf),
+    /// A key that could not be encrypted.
+    #[error("cannot encrypt the key for {}", .0.display())]
+    Encrypt(PathBuf),
+    /// A passphrase that keeps nobody out.
+    #[error("a passphrase for keys has at least {0} characters")]
+    WeakPassphrase(usize),
+    /// A key could not be made.
+    #[error("cannot make a key")]
+    Generate(#[source] rcgen::Error),
+    /// Bounds of a role's keys.
+    #[error("{threshold} of {keys} keys must sign: use 1 to 16 keys, and a threshold of 1 up to their number")]
+    Threshold {
+        /// The keys.
+        keys: u8,
+        /// How many must sign.
+        threshold: u8,
+    },
+    /// Another one is at work.
+    #[error("another publisher is at work in {}; try again when it is done", .0.display())]
+    Busy(PathBuf),
+    /// The metadata do not verify, or could not be signed.
+    #[error("cannot {what}: {error}")]
+    Tuf {
+        /// What was tried.
+        what: &'static str,
+        /// Why not, and what lies behind that.
+        error: String,
+    },
+    /// The keys of another repository.
+    #[error(
+        "the keys for {role} in {} may not sign for this repository: give the directory that `bolt repo init` made with it, \
+         or the one with the keys that replaced those",
+        directory.display()
+    )]
+    OtherKeys {
+        /// The role.
+        role: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Too few of them.
+    #[error("{threshold} of its keys must sign for {role}, and {} holds {good} of them", directory.display())]
+    TooFewKeys {
+        /// The role.
+        role: String,
+        /// How many are here.
+        good: u64,
+        /// How many must sign.
+        threshold: u64,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// No root key has this id.
+    #[error(
+        "{0:?} is not the beginning (of at least 8 digits) of one root key's id: `bolt repo status --json` lists them"
+    )]
+    NoSuchKey(String),
+    /// Keys are to be made, and nobody said where.
+    #[error("say where the new keys are to be written: --new-keys DIR")]
+    NoNewKeys,
+    /// A role of which nothing is there.
+    #[error("the repository's metadata say nothing of role {0}, which they name: somebody may be hiding what it holds")]
+    Hidden(String),
+    /// A team that signs for something else.
+    #[error("pack {pack} is not delegated to team {team}: {owner} signs for it")]
+    NotDelegated {
+        /// The pack.
+        pack: PackName,
+        /// The team.
+        team: TeamName,
+        /// Who signs for it.
+        owner: String,
+    },
+    /// A pack that another team has.
+    #[error("pack {pack} is delegated to team {team} already; `bolt repo undelegate {team} {pack}` takes it back")]
+    Taken {
+        /// The pack.
+        pack: PackName,
+        /// The team.
+        team: TeamName,
+    },
+    /// No such team.
+    #[error("there is no team {0} in this repository")]
+    NoTeam(TeamName),
+    /// A team without a key.
+    #[error(
+        "{0} has no key yet: give --new-key DIR, --team-keys DIR, or --public-key FILE with what `bolt repo team-key` wrote"
+    )]
+    NoTeamKey(String),
+    /// A file that is not a team's public key.
+    #[error("{} is not the public key of {role} that `bolt repo team-key` writes", path.display())]
+    NotAPublicKey {
+        /// The file.
+        path: PathBuf,
+        /// The role that it should be of.
+        role: String,
+    },
+    /// A team's name that was used before.
+    #[error(
+        "{0} is there already, or was: give its private key with --team-keys DIR, or choose another name for the team"
+    )]
+    TeamUsed(String),
+    /// A pack that moves along, which only the team can sign for.
+    #[error(
+        "{pack} is published already, so what is published moves to team {team}, which has to sign for it: give the team's \
+         private key with --team-keys DIR, or make one with --new-key DIR"
+    )]
+    NeedsTeamKey {
+        /// The team.
+        team: TeamName,
+        /// The pack.
+        pack: PackName,
+    },
+    /// Too many packs of one team.
+    #[error("{role} would have more than {most} packs")]
+    TooManyPacks {
+        /// The team's role.
+        role: String,
+        /// The limit.
+        most: usize,
+    },
+    /// Nobody would take what is published.
+    #[error(
+        "the repository's root metadata have expired at {0}: agents take nothing new until a new root is signed with the root \
+         keys, so nothing is published"
+    )]
+    RootExpired(Timestamp),
+    /// The pack.
+    #[error("cannot publish the pack")]
+    Pack(#[from] PackError),
+    /// A version's contents never change.
+    #[error(
+        "{pack} {version} is published already with another content (digest {published}); raise the version in pack.yaml"
+    )]
+    VersionTaken {
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: PackVersion,
+        /// The digest that it has.
+        published: String,
+    },
+    /// Channels only go forward.
+    #[error("channel {channel} holds {pack} {}, which is newer than {}; publish a higher version, or use `bolt repo rollback`", versions.0, versions.1)]
+    Lower {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+        /// The version that it holds, and the one that was to be published.
+        versions: Box<(PackVersion, PackVersion)>,
+    },
+    /// No channel was named.
+    #[error("name the channel that the pack is for: --channel dev")]
+    NoChannel,
+    /// No version was named.
+    #[error("say which version of {0} is meant, or --from which channel it comes")]
+    NoVersion(PackName),
+    /// A version that is not there.
+    #[error("{pack} {version} is not published in this repository; `bolt repo status` lists what is")]
+    NotPublished {
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: PackVersion,
+    },
+    /// A channel that knows nothing of a pack.
+    #[error("channel {channel} holds nothing of {pack}")]
+    NotHeld {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+    },
+    /// A channel that holds another version than it was said to.
+    #[error("channel {channel} holds {pack} {}, not {}: promote what it holds, or leave --from out", versions.0, versions.1)]
+    HoldsOther {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+        /// The version that it holds, and the one that it was said to hold.
+        versions: Box<(PackVersion, PackVersion)>,
+    },
+    /// A rollout does not shrink.
+    #[error(
+        "{pack} in channel {channel} goes to {} % already; {} % would take it from nobody: use pause, or rollback",
+        percents.0,
+        percents.1
+    )]
+    Narrower {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+        /// Now, and as asked.
+        percents: (u8, u8),
+    },
+    /// A rollback that goes forward.
+    #[error("channel {channel} holds {pack} {}; rolling back goes to a lower version than that, not to {}", versions.0, versions.1)]
+    NotBack {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+        /// The version that it holds, and the one that was asked for.
+        versions: Box<(PackVersion, PackVersion)>,
+    },
+    /// Nothing to go back to.
+    #[error("channel {channel} held nothing of {pack} before; name the version with --to")]
+    NothingBefore {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+    },
+    /// Not a percentage.
+    #[error("{0} is not a percentage: use 0 to 100")]
+    Percent(u8),
+    /// A target that is not what it should be.
+    #[error("{name} in the repository cannot be read: {problem}")]
+    Unreadable {
+        /// The target's name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The threads or timers of the runtime.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl RepoError {
+    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RepoError {
+        let path = path.into();
+        move |source| RepoError::File { what, path, source }
+    }
+
+    pub(super) fn tuf<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> RepoError {
+        move |error| RepoError::Tuf { what, error: error.to_string() }
+    }
+}

@@ -1,0 +1,63 @@
+//! `bolt repo refresh`: signatures renewed before they end, for cron and CI. It says nothing of what is published.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::RepoError;
+use super::change::{Access, change};
+use super::init::after;
+use super::keys::KeyRing;
+use super::state::State;
+
+/// What [`refresh`] came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Refreshed {
+    /// The roles that were signed anew.
+    pub renewed: Vec<String>,
+    /// Those that end soon and whose keys are not here.
+    pub pending: Vec<Ending>,
+}
+
+/// A role whose signatures end soon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ending {
+    /// The role.
+    pub role: String,
+    /// When, RFC 3339.
+    pub expires: String,
+}
+
+/// Signs snapshot and timestamp anew, and the targets and teams whose keys are here when they end within `within`.
+///
+/// With `only_if_needed`, nothing is done while nothing ends within `within`: called as often as one likes, it writes only then.
+pub fn refresh(access: &Access, within: Duration, only_if_needed: bool) -> Result<Refreshed, RepoError> {
+    let edit = async |state: &mut State, ring: &mut KeyRing| {
+        let soon = after(within);
+        let mut done = Refreshed::default();
+        let ending = |role: &str, at: Timestamp| Ending { role: role.to_owned(), expires: at.to_string() };
+        if state.root.expires < soon {
+            done.pending.push(ending("root", state.root.expires));
+        }
+        for owner in state.owners() {
+            let Some(expires) = state.listed(&owner).map(|listed| listed.expires) else { continue };
+            if expires >= soon {
+                continue;
+            }
+            if ring.role(&owner.role())?.is_empty() {
+                done.pending.push(ending(&owner.role(), expires));
+            } else {
+                state.touch(&owner);
+                done.renewed.push(owner.role());
+            }
+        }
+        let (snapshot, timestamp) = (&state.repository().snapshot().signed, &state.repository().timestamp().signed);
+        if !only_if_needed || !done.renewed.is_empty() || snapshot.expires.min(timestamp.expires) < soon {
+            state.renew();
+            done.renewed.extend(["snapshot", "timestamp"].map(str::to_owned));
+        }
+        Ok(done)
+    };
+    change(access, edit).map(|(done, _)| done)
+}

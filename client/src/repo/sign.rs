@@ -1,0 +1,54 @@
+//! One role, signed: by as many of its keys as must, or not at all.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
+use aws_lc_rs::rand::SystemRandom;
+use jiff::Timestamp;
+use tough::editor::signed::SignedRole;
+use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Targets};
+
+use super::keys::{self, KeyRing};
+use super::{RepoError, SPEC_VERSION};
+
+/// Signs one role with the keys of `name` in `ring`: the file, its content, and how a snapshot or timestamp names it.
+pub(super) async fn sign<T: Role + serde::Serialize>(
+    role: T,
+    holder: &KeyHolder,
+    allowed: &RoleKeys,
+    name: &str,
+    ring: &mut KeyRing,
+) -> Result<(String, Vec<u8>, Metafile), RepoError> {
+    let keys = ring.role(name)?;
+    let mut good = 0;
+    for key in &keys {
+        good += u64::from(allowed.keyids.contains(&key.id()?));
+    }
+    if keys.is_empty() && !ring.directory().exists() {
+        // It says what is missing.
+        ring.open(&keys::path(ring.directory(), name, 1))?;
+    }
+    let (threshold, directory) = (allowed.threshold.get(), ring.directory().to_owned());
+    if good == 0 && !keys.is_empty() {
+        return Err(RepoError::OtherKeys { role: name.to_owned(), directory });
+    }
+    if good < threshold {
+        return Err(RepoError::TooFewKeys { role: name.to_owned(), good, threshold, directory });
+    }
+    let (file, version) = (role.filename(true), role.version());
+    let signed = SignedRole::new(role, holder, &keys::sources(&keys), &SystemRandom::new())
+        .await
+        .map_err(RepoError::tuf("sign the new metadata"))?;
+    let hashes = Hashes { sha256: signed.sha256().to_vec().into(), _extra: HashMap::new() };
+    let meta = Metafile { length: Some(*signed.length()), hashes: Some(hashes), version, _extra: HashMap::new() };
+    Ok((file, signed.buffer().clone(), meta))
+}
+
+/// Targets that list nothing.
+pub(super) fn no_targets(version: NonZeroU64, expires: Timestamp) -> Targets {
+    Targets { delegations: None, ..Targets::new(SPEC_VERSION.to_owned(), version, expires) }
+}
+
+pub(super) fn next(version: NonZeroU64) -> NonZeroU64 {
+    version.saturating_add(1)
+}

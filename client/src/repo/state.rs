@@ -1,0 +1,386 @@
+//! One change of a repository: what stands in it, verified; what is to stand in it; and the signatures over that.
+//!
+//! ```text
+//!  load ──▶ State ──set, unset, delegate──▶ State ──commit──▶ targets' files, team roles, targets, snapshot, timestamp
+//! ```
+//!
+//! Only the roles that changed are signed anew, so a team needs its own key and those of snapshot and timestamp, and never
+//! that of the targets. Everything is signed before the first file is written: keys that may not sign leave nothing behind.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU64;
+use std::path::Path;
+
+use jiff::Timestamp;
+use packs_schema::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
+use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tough::schema::{
+    DelegatedRole, DelegatedTargets, Hashes, KeyHolder, Metafile, Role, RoleKeys, RoleType, Root, Signed, Snapshot,
+    Target, Targets,
+};
+use tough::{IntoVec, Repository, TargetName};
+
+use super::init::after;
+use super::keys::KeyRing;
+use super::place::Place;
+use super::sign::{next, sign};
+use super::team::alone;
+use super::{Expiry, RepoError, hex};
+
+/// Whose signature a target stands under.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Owner {
+    /// The targets role.
+    Top,
+    /// A team's role.
+    Team(TeamName),
+}
+
+impl Owner {
+    /// The name of the role, and of its key files.
+    pub(super) fn role(&self) -> String {
+        match self {
+            Owner::Top => "targets".to_owned(),
+            Owner::Team(team) => format!("team-{team}"),
+        }
+    }
+
+    /// The team of a role that `bolt repo delegate` made.
+    pub(super) fn of_role(role: &str) -> Option<Owner> {
+        Some(Owner::Team(TeamName::new(role.strip_prefix("team-")?).ok()?))
+    }
+
+    pub(super) fn team(&self) -> Option<&TeamName> {
+        match self {
+            Owner::Top => None,
+            Owner::Team(team) => Some(team),
+        }
+    }
+}
+
+/// A repository and what is to become of it.
+pub(super) struct State {
+    repository: Repository,
+    pub(super) root: Root,
+    pub(super) targets: Targets,
+    /// The roles that are to be signed anew.
+    changed: BTreeSet<Owner>,
+    /// The files of new targets, by target name.
+    files: BTreeMap<String, Vec<u8>>,
+    /// Metadata that others signed: role, file name, content, and how the snapshot names it.
+    adopted: Vec<(String, String, Vec<u8>, Metafile)>,
+    /// Snapshot and timestamp are to be signed anew, whatever else is.
+    renewed: bool,
+    /// A root that is to count from now on, with its content.
+    new_root: Option<(u64, Vec<u8>)>,
+}
+
+impl State {
+    /// Reads and verifies what stands in `place`. Nothing can be changed under a root that has expired.
+    pub(super) async fn load(place: &Place, root: Option<&Path>) -> Result<State, RepoError> {
+        let state = State::read(place, root).await?;
+        if state.root.expires < Timestamp::now() {
+            return Err(RepoError::RootExpired(state.root.expires));
+        }
+        Ok(state)
+    }
+
+    /// The same, to look at it.
+    pub(super) async fn read(place: &Place, root: Option<&Path>) -> Result<State, RepoError> {
+        let repository = place.load(root).await?;
+        let (root, targets) = (repository.root().signed.clone(), repository.targets().signed.clone());
+        let state = State {
+            repository,
+            root,
+            targets,
+            changed: BTreeSet::new(),
+            files: BTreeMap::new(),
+            adopted: Vec::new(),
+            renewed: false,
+            new_root: None,
+        };
+        let hidden = state.roles().find(|role| role.targets.is_none()).map(|role| role.name.clone());
+        hidden.map_or(Ok(state), |role| Err(RepoError::Hidden(role)))
+    }
+
+    /// As it was verified.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The delegated roles.
+    pub(super) fn roles(&self) -> impl Iterator<Item = &DelegatedRole> {
+        self.targets.delegations.iter().flat_map(|delegations| &delegations.roles)
+    }
+
+    /// Every owner.
+    pub(super) fn owners(&self) -> Vec<Owner> {
+        std::iter::once(Owner::Top).chain(self.roles().filter_map(|role| Owner::of_role(&role.name))).collect()
+    }
+
+    /// Who signs for the packs, channels and log called `name`.
+    fn owner_of(&self, name: &TargetName) -> Owner {
+        let role = self.roles().find(|role| alone(role).target_is_delegated(name));
+        role.and_then(|role| Owner::of_role(&role.name)).unwrap_or(Owner::Top)
+    }
+
+    /// Who signs for `pack`; `team` is who says to be it.
+    pub(super) fn owner(&self, pack: &PackName, team: Option<&TeamName>) -> Result<Owner, RepoError> {
+        let any = PackVersion::new("0.0.0").expect("a version");
+        let owner = self.owner_of(&target_name(&pack_target(pack, &any))?);
+        match team {
+            Some(team) if owner.team() != Some(team) => {
+                Err(RepoError::NotDelegated { pack: pack.clone(), team: team.clone(), owner: owner.role() })
+            }
+            _ => Ok(owner),
+        }
+    }
+
+    /// What `owner` lists.
+    pub(super) fn listed(&self, owner: &Owner) -> Option<&Targets> {
+        match owner {
+            Owner::Top => Some(&self.targets),
+            Owner::Team(_) => self.targets.delegated_targets(&owner.role()).ok().map(|signed| &signed.signed),
+        }
+    }
+
+    fn listed_mut(&mut self, owner: &Owner) -> Result<&mut Targets, RepoError> {
+        let role = owner.role();
+        match owner {
+            Owner::Top => Ok(&mut self.targets),
+            Owner::Team(_) => match self.targets.delegated_targets_mut(&role) {
+                Ok(signed) => Ok(&mut signed.signed),
+                Err(_) => Err(RepoError::Hidden(role)),
+            },
+        }
+    }
+
+    /// What is signed of a target, by who may sign for it.
+    pub(super) fn find(&self, name: &str) -> Option<(Owner, &Target)> {
+        let name = TargetName::new(name).ok()?;
+        let owner = self.owner_of(&name);
+        let target = self.listed(&owner)?.targets.get(&name)?;
+        Some((owner, target))
+    }
+
+    /// Every target that somebody who may sign for it lists, with its owner.
+    pub(super) fn all(&self) -> Vec<(&TargetName, Owner, &Target)> {
+        let mut all = Vec::new();
+        for owner in self.owners() {
+            let listed = self.listed(&owner).into_iter().flat_map(|targets| &targets.targets);
+            all.extend(listed.filter(|(name, _)| self.owner_of(name) == owner).map(|(n, t)| (n, owner.clone(), t)));
+        }
+        all.sort_by(|a, b| a.0.raw().cmp(b.0.raw()));
+        all
+    }
+
+    /// The bytes of a target, at most `limit` of them; `None` when there is none.
+    pub(super) async fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
+        if let Some(bytes) = self.files.get(name) {
+            return Ok(Some(bytes.clone()));
+        }
+        let Some((_, target)) = self.find(name) else { return Ok(None) };
+        if target.length > limit {
+            return Err(RepoError::Unreadable {
+                name: name.to_owned(),
+                problem: format!("it has {} bytes; at most {limit} are read", target.length),
+            });
+        }
+        let failed = RepoError::tuf("read a target of the repository");
+        match self.repository.read_target(&target_name(name)?).await {
+            Ok(Some(stream)) => stream.into_vec().await.map(Some).map_err(failed),
+            Ok(None) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// What `channel` holds of `pack`.
+    pub(super) async fn channel(&self, channel: &ChannelName, pack: &PackName) -> Result<Option<Channel>, RepoError> {
+        let name = channel_target(channel, pack);
+        let Some(bytes) = self.bytes(&name, MAX_CHANNEL_FILE).await? else { return Ok(None) };
+        let read = serde_json::from_slice(&bytes);
+        read.map(Some).map_err(|e| RepoError::Unreadable { name, problem: e.to_string() })
+    }
+
+    /// Has `owner` list a target with these bytes.
+    pub(super) fn set(
+        &mut self,
+        owner: &Owner,
+        name: &str,
+        bytes: Vec<u8>,
+        custom: HashMap<String, Value>,
+    ) -> Result<(), RepoError> {
+        let hashes = Hashes { sha256: Sha256::digest(&bytes).to_vec().into(), _extra: HashMap::new() };
+        let target = Target { length: bytes.len() as u64, hashes, custom, _extra: HashMap::new() };
+        self.listed_mut(owner)?.targets.insert(target_name(name)?, target);
+        self.files.insert(name.to_owned(), bytes);
+        self.touch(owner);
+        Ok(())
+    }
+
+    /// Moves what `from` lists, and `which` chooses, to `to`; says how many targets that were.
+    pub(super) fn hand_over(
+        &mut self,
+        from: &Owner,
+        to: &Owner,
+        which: impl Fn(&TargetName) -> bool,
+    ) -> Result<usize, RepoError> {
+        let listed = self.listed_mut(from)?;
+        let names: Vec<TargetName> = listed.targets.keys().filter(|name| which(name)).cloned().collect();
+        let moved: Vec<_> = names.iter().filter_map(|name| listed.targets.remove_entry(name)).collect();
+        let count = moved.len();
+        self.listed_mut(to)?.targets.extend(moved);
+        if count > 0 {
+            self.touch(from);
+            self.touch(to);
+        }
+        Ok(count)
+    }
+
+    /// Removes what `owner` lists, and `which` chooses.
+    pub(super) fn drop_targets(&mut self, owner: &Owner, which: impl Fn(&TargetName) -> bool) -> Result<(), RepoError> {
+        self.listed_mut(owner)?.targets.retain(|name, _| !which(name));
+        self.touch(owner);
+        Ok(())
+    }
+
+    /// Has `owner` sign anew.
+    pub(super) fn touch(&mut self, owner: &Owner) {
+        self.changed.insert(owner.clone());
+    }
+
+    /// Nothing of a role that is gone is signed.
+    pub(super) fn forget(&mut self, owner: &Owner) {
+        self.changed.remove(owner);
+    }
+
+    /// Takes a role's metadata as its team signed them.
+    pub(super) fn adopt(&mut self, role: &str, signed: &Signed<DelegatedTargets>) {
+        let mut bytes = serde_json::to_vec_pretty(signed).expect("metadata serialise");
+        bytes.push(b'\n');
+        let hashes = Hashes { sha256: Sha256::digest(&bytes).to_vec().into(), _extra: HashMap::new() };
+        let (length, version) = (Some(bytes.len() as u64), signed.signed.version());
+        let meta = Metafile { length, hashes: Some(hashes), version, _extra: HashMap::new() };
+        self.adopted.push((role.to_owned(), signed.signed.filename(true), bytes, meta));
+    }
+
+    /// The version that the snapshot lists of a role, also of one that is delegated no more.
+    pub(super) fn version_of(&self, role: &str) -> Option<NonZeroU64> {
+        self.repository.snapshot().signed.meta.get(&format!("{role}.json")).map(|meta| meta.version)
+    }
+
+    /// True if somebody has to sign.
+    pub(super) fn is_changed(&self) -> bool {
+        self.renewed || self.new_root.is_some() || !self.changed.is_empty()
+    }
+
+    /// Has snapshot and timestamp be signed anew.
+    pub(super) fn renew(&mut self) {
+        self.renewed = true;
+    }
+
+    /// Has another root count, which was signed already.
+    pub(super) fn replace_root(&mut self, root: Root, bytes: Vec<u8>) {
+        self.new_root = Some((root.version.get(), bytes));
+        self.root = root;
+    }
+
+    /// Signs what changed, and the snapshot and the timestamp, and makes that the repository's newest state. Gives the version of
+    /// the timestamp.
+    pub(super) async fn commit(mut self, place: &Place, ring: &mut KeyRing, expiry: &Expiry) -> Result<u64, RepoError> {
+        let mut snapshot = self.repository.snapshot().signed.clone();
+        let mut written: Vec<(String, Vec<u8>)> = Vec::new();
+        // Teams first: the targets name their keys, not their metadata.
+        for owner in std::mem::take(&mut self.changed).into_iter().rev() {
+            let role = owner.role();
+            let listed_before = snapshot.meta.get(&format!("{role}.json")).map(|meta| meta.version);
+            let listed = self.listed_mut(&owner)?;
+            // A team that was there before goes on where it stopped.
+            listed.version = next(listed_before.unwrap_or(listed.version).max(listed.version));
+            listed.expires = after(expiry.targets);
+            let listed = listed.clone();
+            let (file, bytes, meta) = match &owner {
+                Owner::Top => {
+                    let holder = KeyHolder::Root(self.root.clone());
+                    sign(listed, &holder, &self.role_keys(RoleType::Targets)?, &role, ring).await?
+                }
+                Owner::Team(_) => {
+                    let delegations = self.targets.delegations.clone().unwrap_or_default();
+                    let keys = self.targets.delegated_role(&role).map_err(|_| RepoError::Hidden(role.clone()))?.keys();
+                    let named = DelegatedTargets { name: role.clone(), targets: listed };
+                    sign(named, &KeyHolder::Delegations(delegations), &keys, &role, ring).await?
+                }
+            };
+            written.push((file, bytes));
+            snapshot.meta.insert(format!("{role}.json"), meta);
+        }
+        for (role, file, bytes, meta) in std::mem::take(&mut self.adopted) {
+            written.push((file, bytes));
+            snapshot.meta.insert(format!("{role}.json"), meta);
+        }
+        let timestamp = self.online(snapshot, ring, expiry, &mut written).await?;
+        for (name, bytes) in &self.files {
+            place.write_target(name, &hex(&Sha256::digest(bytes)), bytes)?;
+        }
+        // What readers see is the new state from the timestamp on, and the new root just before it.
+        let last = written.pop();
+        place.write_metadata(&written)?;
+        if let Some((version, bytes)) = &self.new_root {
+            place.write_root(*version, bytes)?;
+        }
+        place.write_metadata(&last.into_iter().collect::<Vec<_>>())?;
+        Ok(timestamp)
+    }
+
+    /// Signs snapshot and timestamp.
+    async fn online(
+        &self,
+        mut snapshot: Snapshot,
+        ring: &mut KeyRing,
+        expiry: &Expiry,
+        written: &mut Vec<(String, Vec<u8>)>,
+    ) -> Result<u64, RepoError> {
+        let holder = KeyHolder::Root(self.root.clone());
+        snapshot.version = next(snapshot.version);
+        snapshot.expires = after(expiry.snapshot);
+        let keys = self.role_keys(RoleType::Snapshot)?;
+        let (file, bytes, meta) = sign(snapshot, &holder, &keys, "snapshot", ring).await?;
+        written.push((file, bytes));
+        let mut timestamp = self.repository.timestamp().signed.clone();
+        timestamp.version = next(timestamp.version);
+        timestamp.expires = after(expiry.timestamp);
+        timestamp.meta = HashMap::from([("snapshot.json".to_owned(), meta)]);
+        let version = timestamp.version.get();
+        let keys = self.role_keys(RoleType::Timestamp)?;
+        let (file, bytes, _) = sign(timestamp, &holder, &keys, "timestamp", ring).await?;
+        written.push((file, bytes));
+        Ok(version)
+    }
+
+    fn role_keys(&self, role: RoleType) -> Result<RoleKeys, RepoError> {
+        self.root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()))
+    }
+
+    /// The keys in `ring` that count for `owner`, by id.
+    pub(super) fn signers(&self, owner: &Owner, ring: &mut KeyRing) -> Result<Vec<String>, RepoError> {
+        let role = owner.role();
+        let allowed = match owner {
+            Owner::Top => self.role_keys(RoleType::Targets)?,
+            Owner::Team(_) => self.targets.delegated_role(&role).map_err(|_| RepoError::Hidden(role.clone()))?.keys(),
+        };
+        let mut ids = Vec::new();
+        for key in ring.role(&role)? {
+            let id = key.id()?;
+            if allowed.keyids.contains(&id) {
+                ids.push(hex(&id));
+            }
+        }
+        Ok(ids)
+    }
+}
+
+pub(super) fn target_name(name: &str) -> Result<TargetName, RepoError> {
+    TargetName::new(name).map_err(|e| RepoError::Unreadable { name: name.to_owned(), problem: e.to_string() })
+}

@@ -1,0 +1,189 @@
+//! What channels hold: promoted, widened, paused, rolled back; and the journal of it.
+
+use packs_schema::channel::Rule;
+
+use super::*;
+
+impl Bench {
+    pub(super) fn access(&self) -> Access {
+        Access::new(self.at("repo"), self.at("keys"))
+    }
+    fn publish(&self, version: &str, channel: &str) {
+        self.version(version);
+        publish(&self.options(channel)).unwrap();
+    }
+    fn promote(&self, from: &str, to: &str, percent: u8) -> Result<Changed, RepoError> {
+        let (from, to) = (Some(name(from)), name(to));
+        promote(&self.access(), &Promotion { pack: demo(), version: None, from, to, percent, filter: None })
+    }
+    /// What a channel holds, in short: `1.1.0@10 1.0.0 -1.2.0`.
+    fn holds(&self, channel: &str) -> String {
+        let status = self.status();
+        let held = status.channels.iter().find(|c| c.channel.as_str() == channel).unwrap();
+        let rule = |rule: &Rule| match (rule.percent, rule.paused) {
+            (100, false) => rule.version.to_string(),
+            (percent, paused) => format!("{}@{percent}{}", rule.version, if paused { "!" } else { "" }),
+        };
+        let withdrawn = held.withdrawn.iter().map(|version| format!("-{version}"));
+        held.rules.iter().map(rule).chain(withdrawn).collect::<Vec<_>>().join(" ")
+    }
+}
+
+pub(super) fn demo() -> PackName {
+    PackName::new("demo").unwrap()
+}
+
+pub(super) fn name(channel: &str) -> ChannelName {
+    ChannelName::new(channel).unwrap()
+}
+
+fn version(text: &str) -> PackVersion {
+    PackVersion::new(text).unwrap()
+}
+
+#[test]
+fn a_version_goes_from_stage_to_stage_and_back() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "test");
+    bench.promote("test", "prod", 100).unwrap();
+    bench.publish("1.1.0", "test");
+    assert!(bench.promote("test", "prod", 10).unwrap().changed);
+    assert_eq!(bench.holds("prod"), "1.1.0@10 1.0.0");
+    let access = bench.access();
+    widen(&access, &demo(), &name("prod"), 50).unwrap();
+    pause(&access, &demo(), &name("prod"), true).unwrap();
+    assert_eq!(bench.holds("prod"), "1.1.0@50! 1.0.0");
+    assert!(!pause(&access, &demo(), &name("prod"), true).unwrap().changed, "it is paused already");
+    pause(&access, &demo(), &name("prod"), false).unwrap();
+    rollback(&access, &demo(), &name("prod"), None).unwrap();
+    assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0");
+    bench.promote("test", "prod", 100).unwrap();
+    assert_eq!(bench.holds("prod"), "1.1.0");
+    // All have it, and what was before is in the journal only.
+    rollback(&access, &demo(), &name("prod"), None).unwrap();
+    assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0");
+    assert_eq!(bench.status().channels[0].serial, 8);
+}
+
+#[test]
+fn a_rollback_withdraws_all_that_the_channel_ever_held_above() {
+    let bench = Bench::new();
+    for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+        bench.publish(version, "prod");
+    }
+    let access = bench.access();
+    rollback(&access, &demo(), &name("prod"), Some(&version("1.0.0"))).unwrap();
+    assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0 -1.2.0 -1.3.0");
+    let before = snapshot(&bench.at("repo"));
+    let nothing = rollback(&access, &demo(), &name("prod"), None).unwrap_err();
+    assert!(matches!(nothing, RepoError::NothingBefore { .. }), "{nothing}");
+    let forward = rollback(&access, &demo(), &name("prod"), Some(&version("1.2.0"))).unwrap_err();
+    assert!(matches!(forward, RepoError::NotBack { .. }), "{forward}");
+    let unknown = rollback(&access, &demo(), &name("prod"), Some(&version("0.1.0"))).unwrap_err();
+    assert!(matches!(unknown, RepoError::NotPublished { .. }), "{unknown}");
+    assert_eq!(snapshot(&bench.at("repo")), before);
+}
+
+#[test]
+fn what_a_channel_does_not_hold_is_not_promoted_from_it() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "test");
+    bench.publish("1.1.0", "dev");
+    let ask = |version: Option<&str>, from: Option<&str>| {
+        let version = version.map(|text| PackVersion::new(text).unwrap());
+        let promotion =
+            Promotion { pack: demo(), version, from: from.map(name), to: name("prod"), percent: 100, filter: None };
+        promote(&bench.access(), &promotion)
+    };
+    assert!(matches!(ask(Some("1.1.0"), Some("test")), Err(RepoError::HoldsOther { .. })));
+    assert!(matches!(ask(None, Some("other")), Err(RepoError::NotHeld { .. })));
+    assert!(matches!(ask(Some("9.0.0"), None), Err(RepoError::NotPublished { .. })));
+    assert!(matches!(ask(None, None), Err(RepoError::NoVersion(_))));
+    assert_eq!(ask(Some("1.0.0"), Some("test")).unwrap().after.newest().version, version("1.0.0"));
+    assert!(ask(Some("1.1.0"), None).unwrap().changed);
+    assert!(matches!(ask(Some("1.0.0"), None), Err(RepoError::Lower { .. })));
+    assert!(matches!(widen(&bench.access(), &demo(), &name("prod"), 50), Err(RepoError::Narrower { .. })));
+}
+
+#[test]
+fn every_change_is_recorded_and_the_record_is_checked() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "test");
+    bench.publish("1.1.0", "test");
+    bench.promote("test", "prod", 10).unwrap();
+    rollback(&bench.access(), &demo(), &name("test"), None).unwrap();
+    let of = |channel: Option<&str>| log(&bench.at("repo"), None, None, channel.map(name).as_ref()).unwrap();
+    let changes: Vec<Change> = of(None).iter().map(|entry| entry.change).collect();
+    use Change::{Promote, Publish, Rollback};
+    assert_eq!(changes, [Publish, Promote, Publish, Promote, Promote, Rollback]);
+    let entry = &of(Some("prod"))[0];
+    assert_eq!((entry.from.as_ref(), entry.version.as_ref()), (Some(&name("test")), Some(&version("1.1.0"))));
+    assert_eq!(entry.by.keys, bench.status().roles[1].keys);
+    assert!(entry.by.user.contains('@'), "{:?}", entry.by);
+    assert!(entry.before.is_none() && entry.after.as_ref().unwrap()["rules"][0]["percent"] == 10);
+
+    // Whoever may sign can leave a line out, and is found out.
+    let owner = state::Owner::Top;
+    let edit = async |state: &mut state::State, _: &mut keys::KeyRing| {
+        let bytes = state.bytes("log/000001.ndjson", 1 << 20).await?.unwrap();
+        let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+        let without = [&lines[..2], &lines[3..]].concat().concat();
+        state.set(&owner, "log/000001.ndjson", without, std::collections::HashMap::new())
+    };
+    change::change(&bench.access(), edit).unwrap();
+    let error = log(&bench.at("repo"), None, None, None).unwrap_err();
+    assert!(error.to_string().contains("line 3: the line before it was changed or left out"), "{error}");
+}
+
+#[test]
+fn a_part_of_the_journal_that_is_full_is_closed() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "test");
+    let edit = async |state: &mut state::State, _: &mut keys::KeyRing| {
+        for _ in 0..400 {
+            let mut entry = Entry::new(Change::Promote, &demo());
+            entry.by.user = "x".repeat(200);
+            journal::append(state, &state::Owner::Top, entry).await?;
+        }
+        Ok(())
+    };
+    change::change(&bench.access(), edit).unwrap();
+    bench.publish("1.1.0", "test");
+    assert_eq!(log(&bench.at("repo"), None, None, None).unwrap().len(), 404);
+    let all = snapshot(&bench.at("repo/targets"));
+    let parts: Vec<_> = all.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "ndjson")).collect();
+    assert!(parts.iter().all(|(_, bytes)| bytes.len() <= 64 << 10));
+    assert!(parts.iter().any(|(path, _)| path.ends_with("000003.ndjson")), "{parts:?}");
+}
+
+#[test]
+fn the_source_of_a_pack_travels_beside_it_and_not_in_it() {
+    let bench = Bench::new();
+    let plain = pack::build(&bench.at("demo")).unwrap().digest;
+    assert_eq!(publish(&bench.options("dev")).unwrap().source, None);
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command
+            .arg("-C")
+            .arg(bench.at(""))
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org"])
+            .args(arguments);
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    if !git(&["init", "-q"]) {
+        return eprintln!("SKIPPED the_source_of_a_pack_travels_beside_it_and_not_in_it: there is no git");
+    }
+    assert!(git(&["add", "demo"]) && git(&["commit", "-q", "-m", "x"]) && git(&["tag", "v7"]));
+    assert!(git(&["remote", "add", "origin", "https://me:hunter2@git.example.org/packs.git"]));
+    let built = pack::build(&bench.at("demo")).unwrap();
+    assert_eq!(built.digest, plain, "the archive is the same with and without a work tree");
+    bench.publish("0.9.9", "test");
+    let status = bench.status();
+    let source = status.versions.iter().find(|v| v.version == version("0.9.9")).unwrap().source.clone().unwrap();
+    assert_eq!(source.describe, "v7-dirty");
+    assert_eq!(source.remote.as_deref(), Some("https://git.example.org/packs.git"));
+    assert_eq!(source.commit.unwrap().len(), 40);
+    for (path, bytes) in snapshot(&bench.at("repo")) {
+        assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"), "{}", path.display());
+    }
+}

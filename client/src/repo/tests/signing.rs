@@ -1,0 +1,176 @@
+//! Keys with a passphrase, signatures renewed, and roots that follow each other.
+
+use super::rollouts::{demo, name};
+use super::*;
+
+/// A repository whose keys are encrypted with this.
+const SECRET: &str = "correct horse battery";
+
+fn secret(text: &str) -> Passphrase {
+    Passphrase::new(text.to_owned())
+}
+
+fn encrypted() -> (Bench, Access) {
+    let bench = Bench::new();
+    let mut options = InitOptions::new(bench.at("repo2"), bench.at("keys2"));
+    options.passphrase = Some(secret(SECRET));
+    init(&options).unwrap();
+    let access = Access::new(bench.at("repo2"), bench.at("keys2"));
+    (bench, access)
+}
+
+#[test]
+fn an_encrypted_key_signs_with_its_passphrase_only() {
+    let (bench, access) = encrypted();
+    let mut options = bench.options("dev");
+    (options.repository, options.keys) = (access.repository.clone(), access.keys.clone());
+    let locked = publish(&options).unwrap_err();
+    assert!(matches!(&locked, RepoError::Locked(_)) && locked.to_string().contains("--passphrase-file"), "{locked}");
+    options.unlock = Unlock::With(secret("wrong horse battery"));
+    let wrong = publish(&options).unwrap_err();
+    assert!(matches!(wrong, RepoError::WrongPassphrase(_)), "{wrong}");
+    options.unlock = Unlock::With(secret(SECRET));
+    publish(&options).unwrap();
+    for unlock in [&Unlock::With(secret(SECRET)), &options.unlock] {
+        assert!(!format!("{unlock:?} {options:?}").contains("horse"));
+    }
+    for (path, bytes) in snapshot(&bench.at("keys2")) {
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{}: {text}", path.display());
+    }
+}
+
+#[test]
+fn openssl_reads_an_encrypted_key_and_writes_one() {
+    let (bench, access) = encrypted();
+    let openssl = |arguments: &[&str]| {
+        let done = std::process::Command::new("openssl").args(arguments).current_dir(bench.at("keys2")).output();
+        done.map(|output| (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let pass = format!("pass:{SECRET}");
+    let Ok(read) = openssl(&["pkey", "-in", "targets.pem", "-passin", &pass, "-out", "plain.pem"]) else {
+        return eprintln!("SKIPPED openssl_reads_an_encrypted_key_and_writes_one: there is no openssl");
+    };
+    assert!(read.0, "{}", read.1);
+    for more in [&["-scrypt"][..], &["-v2", "aes-256-cbc"]] {
+        let write = ["pkcs8", "-topk8", "-in", "plain.pem", "-out", "again.pem", "-passout", &pass];
+        let written = openssl(&[&write, more].concat()).unwrap();
+        assert!(written.0, "{}", written.1);
+        fs::rename(bench.at("keys2/again.pem"), bench.at("keys2/targets.pem")).unwrap();
+        fs::set_permissions(bench.at("keys2/targets.pem"), Permissions::from_mode(0o600)).unwrap();
+        let mut options = bench.options("dev");
+        (options.repository, options.keys) = (access.repository.clone(), access.keys.clone());
+        options.unlock = Unlock::With(secret(SECRET));
+        publish(&options).unwrap();
+    }
+}
+
+#[test]
+fn a_passphrase_comes_from_a_file_of_its_owner_and_is_not_too_short() {
+    let bench = Bench::new();
+    let file = bench.at("pass");
+    fs::write(&file, "correct horse\nsecond line\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(Passphrase::read(&file), Err(RepoError::Key(FileError::Exposed { .. }))));
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    assert!(Passphrase::read(&file).unwrap().is(&secret("correct horse")));
+    assert!(secret("1234567").checked().is_err() && secret("12345678").checked().is_ok());
+}
+
+#[test]
+fn refresh_renews_what_ends_and_nothing_else() {
+    let bench = Bench::new();
+    let access = bench.access();
+    let days = |n: u64| Duration::from_secs(n * 86_400);
+    let before = snapshot(&bench.at("repo/metadata"));
+    assert_eq!(refresh(&access, days(7), true).unwrap(), Refreshed::default());
+    assert_eq!(snapshot(&bench.at("repo/metadata")), before, "nothing ends within a week");
+    assert_eq!(refresh(&access, days(7), false).unwrap().renewed, ["snapshot", "timestamp"]);
+    assert_eq!(refresh(&access, days(31), true).unwrap().renewed, ["snapshot", "timestamp"]);
+    let year = refresh(&access, days(366), true).unwrap();
+    assert_eq!(year.renewed, ["targets", "snapshot", "timestamp"]);
+    assert_eq!(year.pending.iter().map(|e| e.role.as_str()).collect::<Vec<_>>(), ["root"]);
+    assert_eq!(bench.status().roles.iter().map(|r| r.version).collect::<Vec<_>>(), [1, 2, 4, 4]);
+    // Where the key of the targets is not, the others are renewed all the same.
+    fs::remove_file(bench.at("keys/targets.pem")).unwrap();
+    let without = refresh(&access, days(366), true).unwrap();
+    assert_eq!(without.renewed, ["snapshot", "timestamp"]);
+    assert_eq!(without.pending.iter().map(|e| e.role.as_str()).collect::<Vec<_>>(), ["root", "targets"]);
+}
+
+fn rotation(bench: &Bench, replace: &[RoleType]) -> Rotation {
+    Rotation {
+        replace: replace.to_vec(),
+        new_keys: Some(bench.at("new")),
+        passphrase: None,
+        add: Vec::new(),
+        remove: Vec::new(),
+        threshold: None,
+        expires: Duration::from_secs(86_400),
+    }
+}
+
+#[test]
+fn a_root_follows_a_root_and_the_old_keys_sign_no_more() {
+    let bench = Bench::new();
+    publish(&bench.options("dev")).unwrap();
+    let all = [RoleType::Root, RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
+    let done = rotate_root(&bench.access(), &rotation(&bench, &all)).unwrap();
+    assert_eq!((done.version, done.made.len(), done.replaced.len()), (2, 4, 4));
+    let status = bench.status();
+    assert_eq!(status.roles[0].keys, done.root_keys);
+    assert_eq!(status.channels.len(), 1, "what was published is still there");
+    let old = publish(&bench.options("dev")).unwrap_err();
+    assert!(matches!(old, RepoError::OtherKeys { .. }), "{old}");
+    let mut options = bench.options("dev");
+    options.keys = bench.at("new");
+    publish(&options).unwrap();
+    // And on from there.
+    let mut next = rotation(&bench, &[RoleType::Timestamp]);
+    next.new_keys = Some(bench.at("newer"));
+    let mut access = bench.access();
+    let refused = rotate_root(&access, &next).unwrap_err();
+    assert!(matches!(refused, RepoError::TooFewKeys { .. }), "{refused}");
+    assert!(!bench.at("newer/timestamp.pem").exists(), "nothing is left behind");
+    access.keys = bench.at("new");
+    assert_eq!(rotate_root(&access, &next).unwrap().version, 3);
+    assert_eq!(bench.status().roles[0].version, 3);
+}
+
+#[test]
+fn root_keys_come_and_go_and_the_threshold_with_them() {
+    let bench = Bench::new();
+    let mut options = InitOptions::new(bench.at("repo2"), bench.at("keys2"));
+    (options.root_keys, options.root_threshold) = (3, 2);
+    init(&options).unwrap();
+    let access = Access::new(bench.at("repo2"), bench.at("keys2"));
+    let roles = || status(&bench.at("repo2"), None).unwrap().roles;
+    let gone = roles()[0].keys[0].clone();
+    let mut change = rotation(&bench, &[]);
+    change.remove = vec![gone[..12].to_owned()];
+    assert_eq!(rotate_root(&access, &change).unwrap().root_keys.len(), 2);
+    assert!(!roles()[0].keys.contains(&gone));
+    change.remove = vec!["0123456789".to_owned()];
+    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::NoSuchKey(_)));
+    change.remove = vec![roles()[0].keys[0].clone()];
+    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::Threshold { .. }), "2 of 1 keys");
+    (change.remove, change.add, change.threshold) = (Vec::new(), vec![bench.at("keys/root.pem")], Some(3));
+    let done = rotate_root(&access, &change).unwrap();
+    assert_eq!((done.threshold, done.root_keys.len(), done.version), (3, 3, 3));
+    // Two of the three are no longer enough.
+    (change.add, change.threshold) = (Vec::new(), None);
+    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::TooFewKeys { good: 2, .. }));
+}
+
+#[test]
+fn a_root_that_has_expired_is_replaced() {
+    let bench = Bench::new();
+    let mut options = InitOptions::new(bench.at("repo2"), bench.at("keys2"));
+    options.expiry.root = Duration::ZERO;
+    init(&options).unwrap();
+    let access = Access::new(bench.at("repo2"), bench.at("keys2"));
+    assert!(matches!(refresh(&access, Duration::ZERO, false).unwrap_err(), RepoError::RootExpired(_)));
+    rotate_root(&access, &rotation(&bench, &[])).unwrap();
+    refresh(&access, Duration::ZERO, false).unwrap();
+    assert!(matches!(pause(&access, &demo(), &name("dev"), true), Err(RepoError::NotHeld { .. })));
+}

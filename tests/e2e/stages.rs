@@ -1,0 +1,204 @@
+//! A pack on its way through the stages, by the real command and over real agents: published, tested, given to some, to all, and
+//! taken back. Where the repository is does not matter to the story.
+
+use std::path::Path;
+
+use bolt_client::local::LocalAgent;
+use bolt_tests::{Bolt, PackSource, Said, World, spec};
+use packs_schema::channel::bucket;
+use packs_schema::name::{InstanceId, PackName};
+
+use crate::calls::until;
+
+/// A fleet and the repository that it follows.
+pub(crate) struct Stages<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) test: Vec<LocalAgent>,
+    pub(crate) prod: Vec<LocalAgent>,
+    /// What `--repo` is given.
+    pub(crate) repository: String,
+    pub(crate) bolt: Bolt,
+}
+
+impl<'a> Stages<'a> {
+    /// Two agents of `test` and six of `prod`, which follow the world's own repository.
+    pub(crate) fn new(world: &'a World) -> Stages<'a> {
+        let start = |id: String, channel: &str| {
+            world.start(&spec(&id).set("repository", "poll", "1s").set("repository", "channel", channel))
+        };
+        let test: Vec<LocalAgent> = (1..=2).map(|n| start(format!("t-{n}"), "test")).collect();
+        let prod: Vec<LocalAgent> = (1..=6).map(|n| start(format!("p-{n}"), "prod")).collect();
+        let bolt = world.bolt(&test.iter().chain(&prod).collect::<Vec<_>>());
+        let repository = world.site.repository().display().to_string();
+        Stages { world, test, prod, repository, bolt }
+    }
+
+    fn repo(&self, command: &[&str]) -> Said {
+        let keys = self.world.site.keys().display().to_string();
+        let said = self.bolt.run([&["repo"], command, &["--repo", &self.repository, "--keys", &keys]].concat());
+        assert_eq!(said.code, 0, "{command:?}: {said:?}");
+        said
+    }
+
+    fn publish(&self, version: &str, channel: &str) {
+        let pack = PackSource::probe().version(version).write(&self.world.scratch("sources"));
+        self.repo(&["publish", &pack.display().to_string(), "--channel", channel]);
+    }
+
+    /// Waits until these agents, and no others of theirs, have `version`.
+    async fn have(&self, agents: &[&LocalAgent], version: &str) {
+        for agent in agents {
+            let what = format!("{version} on {}", agent.directory().display());
+            until(&what, async || active(agent.directory()).as_deref() == Some(version)).await;
+        }
+    }
+
+    /// Waits until each of `prod` has polled after now: what it does not have then does not come by itself.
+    async fn all_have_looked(&self) {
+        for agent in self.test.iter().chain(&self.prod) {
+            let ended = || std::fs::read_to_string(agent.directory().join("run/sync.json")).unwrap_or_default();
+            for _ in 0..2 {
+                let before = ended();
+                until("a poll", async || ended() != before).await;
+            }
+        }
+    }
+}
+
+/// The active version of the probe pack, as the store says.
+fn active(agent: &Path) -> Option<String> {
+    let link = std::fs::read_link(agent.join("packs/probe/current")).ok()?;
+    Some(link.to_string_lossy().rsplit_once('-')?.0.to_owned())
+}
+
+/// The story.
+pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
+    let (test, prod): (Vec<_>, Vec<_>) = (stages.test.iter().collect(), stages.prod.iter().collect());
+    let (probe, percent) = (PackName::new("probe").unwrap(), 50);
+    let id = |agent: &LocalAgent| InstanceId::new(agent.directory().file_name().unwrap().to_str().unwrap()).unwrap();
+    let (early, late): (Vec<_>, Vec<_>) = prod.iter().partition(|agent| bucket(&id(agent), &probe) < percent);
+    assert!(!early.is_empty() && !late.is_empty(), "the ids must fall on both sides");
+
+    stages.publish("1.0.0", "test");
+    stages.repo(&["promote", "probe", "--from", "test", "--to", "prod"]);
+    stages.have(&prod, "1.0.0").await;
+
+    stages.publish("1.1.0", "test");
+    stages.have(&test, "1.1.0").await;
+    stages.all_have_looked().await;
+    stages.have(&prod, "1.0.0").await;
+
+    stages.repo(&["promote", "probe", "1.1.0", "--from", "test", "--to", "prod", "--percent", "50"]);
+    stages.have(&early, "1.1.0").await;
+    stages.all_have_looked().await;
+    stages.have(&late, "1.0.0").await;
+    let reached = stages.bolt.json(["repo", "status", "--repo", &stages.repository, "--reached"]);
+    assert_eq!(reached.0, 0, "{}", reached.1);
+    let prod_reached = reached.1["reached"].as_array().unwrap().iter().find(|r| r["channel"] == "prod").unwrap();
+    assert_eq!(prod_reached["reached"].as_array().unwrap().len(), prod.len(), "{prod_reached}");
+
+    stages.repo(&["pause", "probe", "--channel", "prod"]);
+    stages.repo(&["widen", "probe", "--channel", "prod", "--percent", "100"]);
+    stages.all_have_looked().await;
+    stages.have(&late, "1.0.0").await;
+    stages.repo(&["resume", "probe", "--channel", "prod"]);
+    stages.have(&prod, "1.1.0").await;
+
+    stages.repo(&["rollback", "probe", "--channel", "prod"]);
+    stages.have(&prod, "1.0.0").await;
+    stages.have(&test, "1.1.0").await;
+    // The same version again, to a part; and back from there, also for those who never had it again.
+    stages.repo(&["promote", "probe", "--from", "test", "--to", "prod", "--percent", "50"]);
+    stages.have(&early, "1.1.0").await;
+    stages.repo(&["rollback", "probe", "--channel", "prod"]);
+    stages.have(&prod, "1.0.0").await;
+
+    let log = stages.bolt.run(["repo", "log", "--repo", &stages.repository, "--channel", "prod"]);
+    let changes: Vec<&str> = log.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let wanted = ["promote", "promote", "pause", "widen", "resume", "rollback", "promote", "rollback"];
+    assert_eq!(changes, wanted, "{log:?}");
+    assert!(log.stdout.contains("prod: 1.1.0 50%, then 1.0.0 -> 1.1.0 50% PAUSED, then 1.0.0"), "{}", log.stdout);
+}
+
+#[tokio::test]
+async fn a_version_goes_through_the_stages_and_back() {
+    let world = World::empty();
+    from_stage_to_stage_and_back(&Stages::new(&world)).await;
+}
+
+#[tokio::test]
+async fn a_team_with_its_own_key_and_a_root_with_others() {
+    let world = World::empty();
+    world.publish(&PackSource::probe());
+    let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+    let bolt = world.bolt(&[&agent]);
+    let (repository, keys) = (world.site.repository().display().to_string(), world.site.keys().display().to_string());
+    let at = |name: &str| world.path().join(name).display().to_string();
+    let repo = |command: &[&str], keys: &str| {
+        bolt.run([&["repo"], command, &["--repo", &repository, "--keys", keys]].concat())
+    };
+    let good = |said: Said| assert_eq!(said.code, 0, "{said:?}");
+    good(repo(&["delegate", "dba", "probe", "--new-key", &at("dba"), "--plain-keys"], &keys));
+    for name in ["snapshot.pem", "timestamp.pem"] {
+        std::fs::copy(world.site.keys().join(name), world.path().join("dba").join(name)).unwrap();
+    }
+    let pack =
+        |version: &str| PackSource::probe().version(version).write(&world.scratch("sources")).display().to_string();
+    good(repo(&["publish", &pack("1.1.0"), "--team", "dba", "--channel", "prod"], &at("dba")));
+    until("the team's version", async || active(agent.directory()).as_deref() == Some("1.1.0")).await;
+    // Not with the targets' key, and not for others.
+    let said = repo(&["publish", &pack("1.2.0"), "--channel", "prod"], &keys);
+    assert!(said.code == 2 && said.stderr.contains("must sign for team-dba"), "{said:?}");
+    // Other keys for all roles, as after a theft; the agent follows from the root that it was given.
+    let all = ["root", "targets", "snapshot", "timestamp"].map(|role| ["--replace", role]).concat();
+    let directory = at("new");
+    let new = [&["rotate-root", "--new-keys", &directory, "--plain-keys"], &all[..]].concat();
+    good(repo(&new, &keys));
+    for name in ["snapshot.pem", "timestamp.pem"] {
+        std::fs::copy(world.path().join("new").join(name), world.path().join("dba").join(name)).unwrap();
+    }
+    good(repo(&["publish", &pack("1.2.0"), "--team", "dba", "--channel", "prod"], &at("dba")));
+    until("a version under the new root", async || active(agent.directory()).as_deref() == Some("1.2.0")).await;
+    let said = repo(&["refresh"], &keys);
+    assert!(said.code == 2 && said.stderr.contains("may not sign"), "the old keys are of no use: {said:?}");
+    good(repo(&["undelegate", "dba"], &at("new")));
+    good(repo(&["rollback", "probe", "--channel", "prod"], &at("new")));
+    until("what was before", async || active(agent.directory()).as_deref() == Some("1.1.0")).await;
+}
+
+#[test]
+fn keys_with_a_passphrase() {
+    let world = World::empty();
+    let bolt = world.bolt(&[]);
+    let at = |name: &str| world.path().join(name).display().to_string();
+    let canary = "canary horse battery";
+    let run = |passphrase: Option<&str>, arguments: &[&str]| {
+        let mut command = bolt.command(arguments);
+        command.env_remove("BOLT_KEY_PASSPHRASE");
+        command.envs(passphrase.map(|passphrase| ("BOLT_KEY_PASSPHRASE", passphrase)));
+        Said::from(command.output().unwrap())
+    };
+    let (repo, keys) = (at("locked"), at("locked-keys"));
+    let init = ["repo", "init", &repo, "--keys", &keys];
+    let refused = run(None, &init);
+    assert!(refused.code == 2 && refused.stderr.contains("--plain-keys"), "{refused:?}");
+    let short = run(Some("short"), &init);
+    assert!(short.code == 2 && short.stderr.contains("at least 8"), "{short:?}");
+    assert_eq!(run(Some(canary), &init).code, 0);
+    let pack = PackSource::probe().write(&world.scratch("sources")).display().to_string();
+    let publish = ["repo", "publish", &pack, "--repo", &repo, "--keys", &keys, "--channel", "dev"];
+    for (passphrase, code, words) in
+        [(None, 2, "is encrypted"), (Some("wrong horse"), 2, "does not open"), (Some(canary), 0, "")]
+    {
+        let said = run(passphrase, &publish);
+        assert!(said.code == code && said.stderr.contains(words), "{said:?}");
+        assert!(!format!("{said:?}").contains("horse"), "{said:?}");
+    }
+    let file = world.path().join("passphrase");
+    std::fs::write(&file, format!("{canary}\n")).unwrap();
+    let shown = file.display().to_string();
+    let from_file = [&publish[..], &["--passphrase-file", &shown]].concat();
+    assert_eq!(run(None, &from_file).code, 5, "others can read it");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(run(None, &from_file).code, 0);
+}
