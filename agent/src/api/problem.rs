@@ -141,8 +141,10 @@ impl ApiError {
             ApiError::Kill(KillError::History(error)) => of_history(error),
             ApiError::Launcher(_) => (Code::Unavailable, true),
             ApiError::History(error) => of_history(error),
-            ApiError::Registry(_) => (Code::Internal, false),
-            ApiError::Output(_) => (Code::Internal, false),
+            ApiError::Registry(RegistryError::Read { source, .. }) => lacking(Shortage::of(source)),
+            ApiError::Registry(RegistryError::Damaged { .. }) => lacking(None),
+            ApiError::Output(OutputError::Read(_, error)) => lacking(Shortage::of(error)),
+            ApiError::Output(OutputError::Damaged(..)) => lacking(None),
         }
     }
 

@@ -40,6 +40,8 @@ pub struct AgentSpec {
     pub grants: Option<String>,
     /// Per-site configuration of packs: pack and YAML text.
     pub pack_config: Vec<(String, String)>,
+    /// Where `bolt-launch` and `bolt-agent` lie; absent: where this program found them.
+    pub binaries: Option<PathBuf>,
 }
 
 impl AgentSpec {
@@ -52,6 +54,7 @@ impl AgentSpec {
             settings: Vec::new(),
             grants: None,
             pack_config: Vec::new(),
+            binaries: None,
         }
     }
 
@@ -67,6 +70,7 @@ impl AgentSpec {
 #[derive(Debug)]
 pub struct LocalAgent {
     facts: Facts,
+    binaries: Option<PathBuf>,
     directory: PathBuf,
     launcher: Option<Child>,
     address: Option<SocketAddr>,
@@ -94,7 +98,13 @@ impl LocalAgent {
         for (pack, text) in &spec.pack_config {
             write(&directory.join(format!("etc/packs/{pack}.yaml")), text)?;
         }
-        let agent = LocalAgent { facts: spec.facts.clone(), directory, launcher: None, address: None };
+        let agent = LocalAgent {
+            facts: spec.facts.clone(),
+            binaries: spec.binaries.clone(),
+            directory,
+            launcher: None,
+            address: None,
+        };
         write(&agent.config(), &agent.config_text(site, spec))?;
         Ok(agent)
     }
@@ -109,7 +119,10 @@ impl LocalAgent {
 
     /// Starts the launcher; [`LocalAgent::wait_ready`] waits for it.
     pub fn launch(&mut self) -> Result<(), LocalError> {
-        let program = binary("bolt-launch")?;
+        let program = match &self.binaries {
+            Some(directory) => directory.join("bolt-launch"),
+            None => binary("bolt-launch")?,
+        };
         let log = self.log();
         let log_file = fs::File::options().create(true).append(true).open(&log).map_err(file_error("write", &log))?;
         let address = self.state().join("api.address");
