@@ -1,7 +1,9 @@
 //! Faults: what was promised with a 202 is kept whatever dies, fills up or is damaged. Each test breaks one thing.
 
 mod crashes;
+mod descriptors;
 mod disk;
+mod formats;
 mod load;
 mod restarts;
 

@@ -1,14 +1,19 @@
 //! An execution outlives the api, the launcher, and both; no end is lost and nothing starts twice.
 
-use bolt_tests::http::Call;
-use bolt_tests::{World, spec};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use bolt_client::local::AgentSpec;
+use bolt_tests::http::{Call, send};
+use bolt_tests::{PackSource, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::rest::Execution;
 use packs_schema::run::State;
 use serde_json::json;
 
-use crate::calls::{ended, has_output, operator, started, stdout, until};
+use crate::calls::{ended, has_output, operator, run, started, stdout, until};
 
 /// The process id of a child of the launcher whose command line holds `word`.
 pub(crate) fn child(launcher: u32, word: &str) -> Option<i32> {
@@ -76,4 +81,104 @@ async fn a_restart_starts_nothing_twice() {
     assert_eq!(ended(&world, &agent, &first).await.state, State::Succeeded);
     assert_eq!(ended(&world, &agent, &queued).await.state, State::Succeeded);
     assert_eq!(stdout(&world, &agent, &queued).await, "hello from i-1\n");
+}
+
+/// Puts a copy of each binary in place of the one that is there, as a package does: another file under the same name.
+fn install(binaries: &Path) {
+    for name in ["bolt-launch", "bolt-agent"] {
+        let new = binaries.join(format!("{name}.new"));
+        fs::copy(bolt_client::local::binary(name).unwrap(), &new).unwrap();
+        fs::rename(&new, binaries.join(name)).unwrap();
+    }
+}
+
+/// What an execution of `probe.steady` writes to a stream, all of it.
+fn steady(stream: &str, number: usize) -> Vec<u8> {
+    let line = format!("{stream} of number {number}: 0123456789abcdefghijklmnopqrstuvwxyz\n");
+    line.as_bytes().iter().copied().cycle().take(STEPS * STEP).collect()
+}
+
+/// How much an execution writes in one step, to each stream.
+const STEP: usize = 64 << 10;
+/// In so many.
+const STEPS: usize = 12;
+/// Executions, of which eight run at once.
+const LOAD: usize = 24;
+/// Upgrades meanwhile.
+const UPGRADES: usize = 3;
+
+#[tokio::test]
+async fn an_upgrade_under_load_interrupts_nothing() {
+    let world = World::empty();
+    let ledger = world.scratch("ledger");
+    fs::set_permissions(&ledger, fs::Permissions::from_mode(0o777)).unwrap();
+    let ledger = ledger.join("lines");
+    let script = format!(
+        "#!/bin/sh\necho \"$BOLT_EXECUTION_ID\" >> {}\n\
+         line() {{ yes \"$1 of number $BOLT_PARAM_NUMBER: 0123456789abcdefghijklmnopqrstuvwxyz\" | head -c {total} | \
+         tail -c +$(($2 * {STEP} + 1)) | head -c {STEP}; }}\n\
+         i=0\nwhile [ $i -lt {STEPS} ]; do line out $i; line err $i >&2; sleep 0.1; i=$((i+1)); done\n",
+        ledger.display(),
+        total = STEPS * STEP,
+    );
+    let yaml = "parameters: {number: {type: integer, required: true}}\nbolt: {class: diagnostic, timeout: 5m}";
+    world.publish(&PackSource::probe().action("steady", yaml, &script));
+    let binaries = world.scratch("bin");
+    install(&binaries);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = spec("i-1").set("api", "listen", free.to_string()).set("execution", "max_running", 8);
+    let mut agent = world.start(&AgentSpec { binaries: Some(binaries.clone()), ..settings });
+    let (address, caller) = (agent.address(), world.site.operator());
+    let asking = async {
+        let mut ids = Vec::new();
+        for number in 0..LOAD {
+            let call = Call::post("/v1/executions", run("probe.steady", json!({"number": number})));
+            let call = call.header("idempotency-key", &format!("steady-{number}"));
+            until("it is accepted", async || match send(address, Some(&caller), call.clone()).await {
+                Ok(answer) if answer.status.is_success() => {
+                    ids.push(answer.json::<Execution>());
+                    true
+                }
+                Ok(answer) => {
+                    assert_eq!(answer.status, 503, "{}", answer.text());
+                    false
+                }
+                Err(_) => false,
+            })
+            .await;
+        }
+        ids
+    };
+    let upgrading = async {
+        let mut known = 0;
+        for _ in 0..UPGRADES {
+            // Each in the middle of something: when another has begun.
+            let begun = || fs::read_to_string(&ledger).unwrap_or_default().lines().count();
+            until("something runs", async || begun() > known).await;
+            known = begun();
+            install(&binaries);
+            agent.terminate();
+            agent.launch().unwrap();
+            until("the agent", async || send(address, Some(&caller), Call::get("/v1/health")).await.is_ok()).await;
+        }
+        agent.wait_ready().unwrap();
+    };
+    let (executions, ()) = tokio::join!(asking, upgrading);
+    let mut bytes = 0;
+    for (number, execution) in executions.iter().enumerate() {
+        let end = ended(&world, &agent, execution).await;
+        assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
+        for (kind, stream) in [("stdout", "out"), ("stderr", "err")] {
+            let path = format!("/v1/executions/{}/{kind}", execution.id);
+            let answer = operator(&world, &agent, Call::get(&path)).await;
+            assert!(answer.body == steady(stream, number), "{kind} of number {number} is not what was written");
+            bytes += answer.body.len();
+        }
+    }
+    let mut lines: Vec<String> = fs::read_to_string(&ledger).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    let mut asked: Vec<String> = executions.iter().map(|execution| execution.id.to_string()).collect();
+    asked.sort();
+    assert_eq!(lines, asked, "each was started once");
+    println!("{LOAD} executions, {bytes} bytes, {UPGRADES} upgrades");
 }

@@ -142,12 +142,12 @@ impl ApiError {
             ApiError::Kill(KillError::History(error)) => of_history(error),
             ApiError::Launcher(_) => (Code::Unavailable, true),
             ApiError::History(error) => of_history(error),
-            ApiError::Registry(_) => (Code::Internal, false),
+            ApiError::Registry(RegistryError::Read { source, .. }) => lacking(Shortage::of(source)),
+            ApiError::Registry(RegistryError::Damaged { .. }) => lacking(None),
             ApiError::Output(OutputError::Gone) => (Code::OutputGone, true),
             ApiError::Output(OutputError::History(error)) => of_history(error),
-            ApiError::Output(
-                OutputError::Read(..) | OutputError::Damaged(..) | OutputError::Archive(_) | OutputError::Task,
-            ) => (Code::Internal, false),
+            ApiError::Output(OutputError::Read(_, error)) => lacking(Shortage::of(error)),
+            ApiError::Output(OutputError::Damaged(..) | OutputError::Archive(_) | OutputError::Task) => lacking(None),
         }
     }
 

@@ -81,7 +81,7 @@ pub struct Spec {
     /// Accepted at, in milliseconds since 1970.
     pub created_at_ms: u64,
     /// The same in milliseconds since the host started (`CLOCK_BOOTTIME`), which no clock setting changes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_boottime_ms: Option<u64>,
     /// How long it may wait for its start, in milliseconds from then.
     pub start_within_ms: u64,

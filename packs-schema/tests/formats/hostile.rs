@@ -189,11 +189,14 @@ proptest! {
         }
     }
 
+    /// Of a launcher's answer, too; a key or a reason of a newer launcher is passed over.
     #[test]
     fn a_spoilt_reply_is_refused_or_reads_back(message in spoilt(json!({"seq": 1, "outcome": {"refused": {"code": "unknown_user", "message": "no"}}}))) {
         if let Ok(reply) = serde_json::from_value::<Reply>(message.clone()) {
-            prop_assert!(!message.to_string().contains("\"more\""), "{}", message);
-            prop_assert_eq!(serde_json::to_value(&reply).unwrap(), message);
+            let again = serde_json::to_value(&reply).unwrap();
+            prop_assert_eq!(serde_json::from_value::<Reply>(again.clone()).unwrap(), reply.clone());
+            let newer = message.to_string().contains("\"more\"") || again.to_string().contains("\"other\"");
+            prop_assert!(newer || again == message, "{}", message);
         }
     }
 

@@ -183,7 +183,7 @@ async fn one(stage: &Stage, number: u64, way: &str, root: bool, end: End) -> Res
             // Before anybody comes back.
             survivors(&mark)?;
             let mut agent = lock(&stage.agent);
-            wait("the agent", async || agent.launch().is_ok() && agent.wait_ready().is_ok()).await?;
+            agent.launch().and_then(|()| agent.wait_ready()).map_err(|e| e.to_string())?;
         }
         End::TimeOut | End::ByItself => {}
     }

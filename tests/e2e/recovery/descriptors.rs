@@ -1,0 +1,80 @@
+//! No descriptors left: who knocks is told, or waits; what runs goes on; and all is well again when there are some.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+
+use bolt_tests::http::{Call, send};
+use bolt_tests::{World, is_root, skip};
+use packs_schema::rest::{Code, Health};
+use packs_schema::run::State;
+use serde_json::json;
+
+use crate::calls::{done, ended, has_output, operator, run, start, started, until};
+use crate::survival::child;
+
+/// The descriptors that a process has open.
+fn descriptors(pid: i32) -> BTreeSet<u64> {
+    let names = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
+/// Leaves so many numbers for further descriptors.
+fn leave(pid: i32, free: usize) {
+    let open = descriptors(pid);
+    let limit = (0..).filter(|n| !open.contains(n)).nth(free).unwrap();
+    limit_to(pid, &limit.to_string());
+}
+
+fn limit_to(pid: i32, limit: &str) {
+    let set = Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={limit}:20000")]).status();
+    assert!(set.unwrap().success());
+}
+
+#[tokio::test]
+async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
+    let test = "recovery::descriptors::no_descriptors_means_later_and_never_an_error_of_the_agent";
+    if !is_root() {
+        return skip(test, "another account's limits are root's to set");
+    }
+    let world = World::with_probe();
+    let agent = world.agent();
+    let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
+    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 1})).await;
+    has_output(&world, &agent, &running).await;
+    assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
+    until("connections to be closed", async || {
+        let before = descriptors(api);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        before == descriptors(api)
+    })
+    .await;
+
+    // One number: the connection takes it, and nothing is left for an execution.
+    leave(api, 1);
+    let answer = start(&world, &agent, "probe.hello", json!({})).await;
+    let problem = answer.problem();
+    assert_eq!((problem.code, answer.status.as_u16()), (Code::OutOfResources, 503), "{problem:?}");
+    assert_eq!(answer.headers["retry-after"], "5");
+
+    // None: connections wait in the kernel, and the agent does not spin.
+    let knocking: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(agent.address()).unwrap()).collect();
+    let log = || fs::read_to_string(agent.log()).unwrap();
+    until("a word about it", async || log().contains("cannot accept connections")).await;
+    let exit = super::directory(&agent, &running).join("exit");
+    until("the end of what runs", async || exit.exists()).await;
+    assert_eq!(log().matches("cannot accept connections").count(), 1, "told once: {}", log());
+    drop(knocking);
+    limit_to(api, "20000");
+    until("an answer", async || {
+        send(agent.address(), Some(&world.site.operator()), Call::get("/v1/health")).await.is_ok()
+    })
+    .await;
+    assert_eq!(ended(&world, &agent, &running).await.state, State::Succeeded);
+    let call = Call::post("/v1/executions?wait=10s", run("probe.hello", json!({})));
+    assert_eq!(operator(&world, &agent, call).await.status, 200);
+    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    assert!(!health.degraded, "{health:?}");
+    assert_eq!(child(agent.launcher_pid().unwrap(), "api"), Some(api), "it never went down");
+}
