@@ -10,9 +10,11 @@
 //! An upgrade replaces both binaries, but a launcher starts the api anew when it dies, so that an older launcher may meet a
 //! newer api, and after a downgrade the other way round. Neither may break the other:
 //!
-//! - A field is added with `#[serde(default, skip_serializing_if = …)]`: it is sent only when it is used.
-//! - The launcher is strict: what it does not know it does not do. It refuses that one request as
-//!   [`Refusal::Unsupported`] ([`read_request`]), and goes on.
+//! - A field is added with `#[serde(default, skip_serializing_if = …)]`: it is sent only when it is used, and then under the
+//!   next number of [`Request::format`].
+//! - The launcher is strict: what it does not know it does not do. A request of a later format it refuses as
+//!   [`Refusal::Unsupported`] ([`read_request`]), and goes on; one that claims to be of its own and is not comes from an
+//!   api that is no longer itself, and ends the conversation.
 //! - The api is not: it passes over fields of an answer that it does not know, and takes a reason that it does not know for
 //!   [`Refusal::Other`].
 
@@ -25,14 +27,36 @@ use crate::strict;
 /// The largest frame, in bytes: a request body at its limit, and what stands around it.
 pub const MAX_FRAME: usize = 256 << 10;
 
+/// The latest format of requests that this code knows.
+pub const FORMAT: u32 = 1;
+
 /// One request of the api.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// Chosen by the api, given back in the reply.
     pub seq: u64,
+    /// The [`FORMAT`] that is needed to understand it.
+    #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
+    pub format: u32,
     /// What is asked.
     pub ask: Ask,
+}
+
+impl Request {
+    /// A request of the present format.
+    pub fn new(seq: u64, ask: Ask) -> Request {
+        Request { seq, format: FORMAT, ask }
+    }
+}
+
+fn first_format() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_first_format(format: &u32) -> bool {
+    *format == first_format()
 }
 
 /// What the api may ask.
@@ -97,7 +121,7 @@ pub fn is_traceparent(text: &str) -> bool {
 /// Why a request is not one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
-    /// It may be one of a newer api: to be refused under its number.
+    /// It is one of a newer api: to be refused under its number.
     Unsupported {
         /// Its number.
         seq: u64,
@@ -114,13 +138,15 @@ pub fn read_request(json: &[u8]) -> Result<Request, Unread> {
     #[derive(Deserialize)]
     struct Envelope {
         seq: u64,
-        #[serde(rename = "ask")]
-        _ask: serde::de::IgnoredAny,
+        #[serde(default = "first_format")]
+        format: u32,
     }
-    serde_json::from_slice(json).map_err(|error| match serde_json::from_slice(json) {
-        Ok(Envelope { seq, .. }) => Unread::Unsupported { seq },
-        Err(_) => Unread::Broken { column: error.column() },
-    })
+    if let Ok(Envelope { seq, format }) = serde_json::from_slice(json)
+        && format > FORMAT
+    {
+        return Err(Unread::Unsupported { seq });
+    }
+    serde_json::from_slice(json).map_err(|error| Unread::Broken { column: error.column() })
 }
 
 /// The launcher's answer.
@@ -214,12 +240,18 @@ mod tests {
         newer["ask"]["start"]["dry"] = json!(true);
         let freeze = json!({"seq": 7, "ask": {"freeze": {"execution": "x"}}});
         let outside = json!({"seq": 7, "ask": "sync", "urgent": true});
-        for request in [newer, freeze, outside] {
+        let known = json!({"seq": 7, "ask": "sync"});
+        for mut request in [newer, freeze, outside, known] {
+            let claims_to_be_ours = read(&request);
+            assert!(matches!(claims_to_be_ours, Err(Unread::Broken { .. }) | Ok(7)), "{request}");
+            request["format"] = json!(FORMAT + 1);
             assert_eq!(read(&request), Err(Unread::Unsupported { seq: 7 }), "{request}");
         }
         for broken in [json!({"ask": "sync"}), json!({"seq": 7}), json!({"seq": "7", "ask": "sync"}), json!([])] {
             assert!(matches!(read(&broken), Err(Unread::Broken { .. })), "{broken}");
         }
+        let sent = serde_json::to_value(Request::new(7, Ask::Sync)).unwrap();
+        assert_eq!(sent, json!({"seq": 7, "ask": "sync"}), "an older launcher understands what it can");
     }
 
     #[test]

@@ -18,4 +18,4 @@ mod world;
 pub use bolt::{Bolt, Said};
 pub use pack::PackSource;
 pub use random::Random;
-pub use world::{World, binaries, is_root, limits_available, skip, spec};
+pub use world::{World, binaries, is_root, limits_available, order, skip, spec};

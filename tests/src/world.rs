@@ -11,7 +11,8 @@ use bolt_client::inventory::Inventory;
 use bolt_client::local::{AgentSpec, LocalAgent, Published, Site};
 use bolt_client::tls::Identity;
 use packs_schema::facts::Facts;
-use packs_schema::name::{ChannelName, InstanceId};
+use packs_schema::name::{ActionRef, ChannelName, InstanceId};
+use packs_schema::rest::CreateExecution;
 
 use crate::{Bolt, PackSource};
 
@@ -115,6 +116,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// What to run, without parameters.
+pub fn order(action: &str) -> CreateExecution {
+    CreateExecution {
+        action: ActionRef::new(action).expect("an action"),
+        parameters: serde_json::Map::new(),
+        noop: false,
+        instance: None,
+        run: None,
+        timeout_ms: None,
+        note: None,
+    }
 }
 
 /// True when the tests run as root.

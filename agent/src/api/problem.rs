@@ -136,7 +136,8 @@ impl ApiError {
             ApiError::Kill(KillError::Unknown(_)) => (Code::UnknownExecution, true),
             ApiError::Kill(KillError::Ended(_)) => (Code::AlreadyEnded, true),
             ApiError::Kill(KillError::NotPermitted) => (Code::Forbidden, true),
-            ApiError::Kill(KillError::Refused(..)) => (Code::Internal, true),
+            // Told why, and to ask again: most of the time the host has no room or descriptor for it at the moment.
+            ApiError::Kill(KillError::Refused(..)) => (Code::Unavailable, true),
             ApiError::Kill(KillError::Launcher(_)) => (Code::Unavailable, true),
             ApiError::Kill(KillError::Unwritten(_, error)) => lacking(Shortage::of(error)),
             ApiError::Kill(KillError::History(error)) => of_history(error),

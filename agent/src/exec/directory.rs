@@ -4,14 +4,21 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statvfs::statvfs;
 use packs_schema::run::{Exit, Spec, Started, file, reserve};
 use serde::de::DeserializeOwned;
 
+use super::Shortage;
+
 /// The largest record that is read: a result at its limit, and what stands around it.
 const MAX_RECORD: u64 = 1 << 20;
+
+/// When a directory is looked at again that could not be for want of descriptors or memory.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The shim's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,15 +93,27 @@ pub(super) fn remove(directory: &Path) {
     }
 }
 
-/// Reads what the directory says. The lock first: a shim that has let go of it has written `exit` before.
-pub(super) fn evidence(directory: &Path) -> Evidence {
-    let lock = lock(directory);
-    Evidence {
+/// Reads what the directory says. The lock first: a shim that has let go of it has written `exit` before. An error means
+/// that the host lacks the means to look, which says nothing about the execution.
+pub(super) fn evidence(directory: &Path) -> io::Result<Evidence> {
+    let lock = lock(directory)?;
+    Ok(Evidence {
         lock,
-        started: record(&directory.join(file::STARTED)),
-        exit: record(&directory.join(file::EXIT)),
-        spec: record(&directory.join(file::SPEC)),
+        started: record(&directory.join(file::STARTED))?,
+        exit: record(&directory.join(file::EXIT))?,
+        spec: record(&directory.join(file::SPEC))?,
         kill: directory.join(file::KILL).symlink_metadata().is_ok(),
+    })
+}
+
+/// The same, for those who have nothing to do until they can look.
+pub(super) async fn evidence_in_time(directory: &Path) -> Evidence {
+    loop {
+        match evidence(directory) {
+            Ok(evidence) => return evidence,
+            Err(error) => tracing::warn!(path = %directory.display(), %error, "cannot look; trying again"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -148,29 +167,32 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
 }
 
-/// Whether a shim has the execution.
-pub(super) fn lock(directory: &Path) -> Lock {
+/// Whether a shim has the execution; an error for want of descriptors or memory.
+pub(super) fn lock(directory: &Path) -> io::Result<Lock> {
     let opened = match open(&directory.join(file::LOCK)) {
         Ok(opened) => opened,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Lock::Absent,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lock::Absent),
+        Err(e) if Shortage::of(&e) == Some(Shortage::Resources) => return Err(e),
         // Not ours to read: held, until the directory says otherwise.
-        Err(_) => return Lock::Held,
+        Err(_) => return Ok(Lock::Held),
     };
     match Flock::lock(opened, FlockArg::LockSharedNonblock) {
-        Ok(_released_at_once) => Lock::Free,
-        Err(_) => Lock::Held,
+        Ok(_released_at_once) => Ok(Lock::Free),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(Lock::Held),
+        Err((_, errno)) => Err(errno.into()),
     }
 }
 
-fn record<T: DeserializeOwned>(path: &Path) -> Found<T> {
+fn record<T: DeserializeOwned>(path: &Path) -> io::Result<Found<T>> {
     let mut bytes = Vec::new();
     match open(path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut bytes)) {
         Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Found::Absent,
-        Err(e) => return Found::Damaged(e.to_string()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+        Err(e) if Shortage::of(&e) == Some(Shortage::Resources) => return Err(e),
+        Err(e) => return Ok(Found::Damaged(e.to_string())),
     }
-    match packs_schema::run::read(&bytes) {
+    Ok(match packs_schema::run::read(&bytes) {
         Ok(record) => Found::Good(record),
         Err(e) => Found::Damaged(e.to_string()),
-    }
+    })
 }

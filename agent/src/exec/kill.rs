@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use packs_schema::grants::Verb;
-use packs_schema::launch::Ask;
+use packs_schema::launch::{Ask, Outcome};
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::Execution;
 use packs_schema::run::State;
 
+use super::directory::Lock;
 use super::state::{KILLED_BEFORE, Kill, Told, kill, told};
 use super::{Exec, LauncherError, directory};
 use crate::access::Permit;
@@ -82,8 +83,11 @@ impl Exec {
             self.remember(&record, &[]).await;
             // In its directory, where its shim looks also when launcher or api go now; the launcher sees to what has no shim.
             let asked = directory::ask_to_end(&directory);
+            // A shim that is there is told by the launcher even where the disk takes no file; one that comes later is not.
+            let has_shim = asked.is_err() && matches!(directory::lock(&directory), Ok(Lock::Held));
             let answer = self.launcher.ask(Ask::Kill { execution: id.clone() }).await;
-            match told(asked.is_ok() || directory::is_asked_to_end(&directory), answer) {
+            let has_been_told = has_shim && matches!(answer, Ok(Outcome::Done));
+            match told(has_been_told || asked.is_ok() || directory::is_asked_to_end(&directory), answer) {
                 Told::Yes => {}
                 Told::Refused(message) => return Err(KillError::Refused(id.clone(), message)),
                 Told::No(error) => return Err(KillError::Launcher(error)),

@@ -65,7 +65,7 @@ impl Launcher {
     pub async fn ask(&self, ask: Ask) -> Result<Outcome, LauncherError> {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        let body = serde_json::to_vec(&Request { seq, ask }).expect("a request serialises");
+        let body = serde_json::to_vec(&Request::new(seq, ask)).expect("a request serialises");
         let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME);
         let length = length.ok_or(LauncherError::TooLarge(body.len()))?;
         let mut frame = Vec::with_capacity(4 + body.len());

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Files are read in blocking threads, a batch at a time: no reader holds up the runtime's one thread, or another reader.
-//! Whoever reads segments holds a [`Reading`], and the archiver leaves them there for so long.
+//! Whoever reads segments holds a `Reading`, and the archiver leaves them there for so long.
 
 mod live;
 

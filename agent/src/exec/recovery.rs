@@ -9,7 +9,7 @@ use std::sync::Arc;
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::Execution;
 
-use super::directory::{self, Found, Lock};
+use super::directory::{self, Found, Lock, evidence_in_time};
 use super::state::{Change, Present, Verdict, at_start, lost};
 use super::{Exec, RecoverError};
 use crate::clock;
@@ -42,7 +42,7 @@ fn present(exec: &Exec) -> Present {
 
 async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(), RecoverError> {
     let id = record.id.clone();
-    let change = match at_start(directory::evidence(&exec.directory(&id)), record.created_at_ms, present) {
+    let change = match at_start(evidence_in_time(&exec.directory(&id)).await, record.created_at_ms, present) {
         Verdict::Import(exit) => Change::Ended(exit),
         Verdict::Running => {
             exec.adopt_running(record);
@@ -55,7 +55,7 @@ async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(
         Verdict::End(state, reason) => Change::Aborted { state, reason, at_ms: clock::now_ms() },
         Verdict::CleanUp => {
             let cleaned = exec.clean_up(&id).await;
-            let evidence = directory::evidence(&exec.directory(&id));
+            let evidence = evidence_in_time(&exec.directory(&id)).await;
             lost(evidence, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
         }
     };
@@ -75,7 +75,7 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
             continue;
         }
         let directory = exec.directory(&id);
-        let evidence = directory::evidence(&directory);
+        let evidence = evidence_in_time(&directory).await;
         let happened = evidence.lock != Lock::Absent || evidence.started.is_there() || evidence.exit.is_there();
         match evidence.spec {
             Found::Good(spec) if (happened || exec.history.is_fresh()) && spec.id == id => {

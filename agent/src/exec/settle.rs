@@ -13,7 +13,7 @@ use packs_schema::rest::Execution;
 use packs_schema::run::State;
 
 use super::Exec;
-use super::directory::{self, evidence};
+use super::directory::{self, LOOK_AGAIN, evidence, evidence_in_time};
 use super::room::{DISK_FULL, FULL};
 use super::state::{self, Burial, Change, Cleaned, advance, burial, cleaned, look, lost};
 use crate::clock;
@@ -32,7 +32,19 @@ impl Exec {
         let Some((state, standing)) = self.lock().live.get(id).map(|live| (live.record.state, live.standing())) else {
             return;
         };
-        let seen = look(evidence(&self.directory(id)), state, standing);
+        let evidence = match evidence(&self.directory(id)) {
+            Ok(evidence) => evidence,
+            Err(error) => {
+                tracing::warn!(execution = %id, %error, "cannot look into its directory; trying again");
+                let (exec, id) = (self.clone(), id.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    exec.reconcile(&id);
+                });
+                return;
+            }
+        };
+        let seen = look(evidence, state, standing);
         if let Some(change) = seen.change {
             self.settle(id, change);
         }
@@ -45,12 +57,12 @@ impl Exec {
 
     /// Ends an execution whose shim has gone without a word.
     async fn bury(self: &Arc<Self>, id: &ExecutionId) {
-        let change = match burial(evidence(&self.directory(id))) {
+        let change = match burial(evidence_in_time(&self.directory(id)).await) {
             Burial::Leave => None,
             Burial::Take(exit) => Some(Change::Ended(exit)),
             Burial::CleanUp => {
                 let cleaned = self.clean_up(id).await;
-                lost(evidence(&self.directory(id)), cleaned, clock::now_ms())
+                lost(evidence_in_time(&self.directory(id)).await, cleaned, clock::now_ms())
             }
         };
         if let Some(change) = change {

@@ -30,7 +30,7 @@ use crate::history::{HistoryError, Tally};
 /// Between two rounds.
 const EVERY: Duration = Duration::from_secs(3600);
 /// Between two looks at whether a budget is passed.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After its end an output is left as it is for so long.
 const ARCHIVE_AFTER: Duration = Duration::from_secs(86_400);
 /// Free room in the database that is not worth giving back.

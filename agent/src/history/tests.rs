@@ -128,3 +128,26 @@ async fn pages_go_through_everything_once_and_show_only_what_is_visible() {
     assert_eq!(count(Wanted { since_ms, until_ms, ..Wanted::default() }, |_| true).await, 4);
     history.close().await;
 }
+
+#[tokio::test]
+async fn acceptances_are_found_by_either_clock() {
+    let (_dir, history) = open();
+    let born = |boot_id: &str, boottime_ms| Born { boot_id: boot_id.to_owned(), boottime_ms };
+    let at = |n: u64, at_ms: u64| Execution { created_at_ms: at_ms, ..record(n, "linux.a", "spiffe://x/ann") };
+    let years = 10 * 365 * 86_400_000;
+    // In this boot, before a clock was set ten years forward, and after; in the boot before; of another action.
+    history.insert(at(1, 5_000), None, Some(born("this", 60_000))).await.unwrap();
+    history.insert(at(2, years), None, Some(born("this", 70_000))).await.unwrap();
+    history.insert(at(3, years - 10), None, Some(born("other", 71_000))).await.unwrap();
+    history.insert(at(4, 4_000), None, Some(born("this", 1_000))).await.unwrap();
+    history.insert(at(5, years), None, None).await.unwrap();
+    let elsewhere = Execution { created_at_ms: years, ..record(6, "linux.b", "spiffe://x/ann") };
+    history.insert(elsewhere, None, Some(born("this", 70_000))).await.unwrap();
+    let action = ActionRef::new("linux.a").unwrap();
+    let found = history.accepted_since(&action, years - 1_000, born("this", 50_000)).await.unwrap();
+    let mut times: Vec<u64> = found.iter().map(|accepted| accepted.at_ms).collect();
+    times.sort_unstable();
+    assert_eq!(times, [5_000, years - 10, years, years], "one of before the jump, none that is too old by both");
+    assert!(found.contains(&Accepted { at_ms: 5_000, born: Some(born("this", 60_000)) }));
+    history.close().await;
+}

@@ -23,9 +23,7 @@ use bolt_client::connection::Agent;
 use bolt_client::inventory::Inventory;
 use bolt_client::local::LocalAgent;
 use bolt_client::tls::Identity;
-use bolt_tests::{PackSource, World, spec};
-use packs_schema::name::ActionRef;
-use packs_schema::rest::CreateExecution;
+use bolt_tests::{PackSource, World, order, spec};
 use packs_schema::run::State;
 
 /// What is run everywhere: nothing.
@@ -167,22 +165,9 @@ impl Caller {
         Agent::new(&self.inventory.instances()[0], &self.identity)
     }
 
-    /// What to run, without parameters.
-    pub(crate) fn create(action: &str) -> CreateExecution {
-        CreateExecution {
-            action: ActionRef::new(action).expect("an action"),
-            parameters: serde_json::Map::new(),
-            noop: false,
-            instance: None,
-            run: None,
-            timeout_ms: None,
-            note: None,
-        }
-    }
-
     async fn try_nothing(&self, agent: &Agent) -> Result<(), String> {
         let wait = Some(Duration::from_secs(10));
-        let execution = agent.create(&Caller::create("bench.nothing"), None, wait).await.map_err(|e| e.to_string())?;
+        let execution = agent.create(&order("bench.nothing"), None, wait).await.map_err(|e| e.to_string())?;
         if execution.state == State::Succeeded { Ok(()) } else { Err(format!("{execution:?}")) }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bolt_client::local::LocalAgent;
 use tokio::runtime::Runtime;
 
+use bolt_tests::order;
+
 use crate::Caller;
 
 /// How many shims are looked at.
@@ -35,7 +37,7 @@ pub(crate) fn print_shims(runtime: &Runtime, caller: &Caller, agent: &LocalAgent
     let started = runtime.block_on(async {
         let mut started = Vec::new();
         for _ in 0..SHIMS {
-            started.push(client.create(&Caller::create("bench.sleep"), None, None).await.expect("it starts").id);
+            started.push(client.create(&order("bench.sleep"), None, None).await.expect("it starts").id);
         }
         started
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use bolt_tests::http::{Call, send};
@@ -21,22 +22,26 @@ fn descriptors(pid: i32) -> BTreeSet<u64> {
 }
 
 /// Leaves so many numbers for further descriptors.
-fn leave(pid: i32, free: usize) {
+fn leave(world: &World, pid: i32, free: usize) {
     let open = descriptors(pid);
     let limit = (0..).filter(|n| !open.contains(n)).nth(free).unwrap();
-    limit_to(pid, &limit.to_string());
+    limit_to(world, pid, &limit.to_string());
 }
 
-fn limit_to(pid: i32, limit: &str) {
-    let set = Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={limit}:20000")]).status();
-    assert!(set.unwrap().success());
+/// As the account that it is of: root may not have the right to change the limits of others.
+fn limit_to(world: &World, pid: i32, limit: &str) {
+    let account = world.site.accounts().unwrap().api;
+    let mut set = Command::new("prlimit");
+    set.args(["--pid", &pid.to_string(), &format!("--nofile={limit}:")]).uid(account).gid(account);
+    let set = set.output().unwrap();
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
 }
 
 #[tokio::test]
 async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     let test = "recovery::descriptors::no_descriptors_means_later_and_never_an_error_of_the_agent";
     if !is_root() {
-        return skip(test, "another account's limits are root's to set");
+        return skip(test, "only with accounts of its own is the api apart");
     }
     let world = World::with_probe();
     let agent = world.agent();
@@ -52,13 +57,17 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     .await;
 
     // One number: the connection takes it, and nothing is left for an execution.
-    leave(api, 1);
+    let rest = descriptors(api);
+    leave(&world, api, 1);
     let answer = start(&world, &agent, "probe.hello", json!({})).await;
     let problem = answer.problem();
     assert_eq!((problem.code, answer.status.as_u16()), (Code::OutOfResources, 503), "{problem:?}");
     assert_eq!(answer.headers["retry-after"], "5");
 
+    until("the connection to be closed", async || descriptors(api) == rest).await;
+
     // None: connections wait in the kernel, and the agent does not spin.
+    leave(&world, api, 0);
     let knocking: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(agent.address()).unwrap()).collect();
     let log = || fs::read_to_string(agent.log()).unwrap();
     until("a word about it", async || log().contains("cannot accept connections")).await;
@@ -66,7 +75,7 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     until("the end of what runs", async || exit.exists()).await;
     assert_eq!(log().matches("cannot accept connections").count(), 1, "told once: {}", log());
     drop(knocking);
-    limit_to(api, "20000");
+    limit_to(&world, api, "1024");
     until("an answer", async || {
         send(agent.address(), Some(&world.site.operator()), Call::get("/v1/health")).await.is_ok()
     })

@@ -8,12 +8,11 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bolt_client::connection::{Agent, OutputFrom};
-use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::rest::CreateExecution;
+use packs_schema::name::ExecutionId;
 use packs_schema::run::State;
 
 use crate::http::Held;
-use crate::{PackSource, World, spec};
+use crate::{PackSource, World, order, spec};
 
 /// Lines of an execution, and the time between two of them in milliseconds.
 const LINES: usize = 150;
@@ -57,7 +56,7 @@ pub fn run(sets: &[(usize, usize)]) -> Vec<Row> {
     let one = |(followers, silent): &(usize, usize)| {
         runtime.block_on(async {
             let client = world.client(&agent);
-            let id = client.create(&order(), None, None).await.expect("it is taken").id;
+            let id = client.create(&order("clock.tell"), None, None).await.expect("it is taken").id;
             let mut held = Vec::new();
             for _ in 0..*silent {
                 let path = format!("/v1/executions/{id}/stdout?follow=true");
@@ -99,16 +98,4 @@ async fn read(client: Agent, id: ExecutionId) -> Vec<Duration> {
 
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-fn order() -> CreateExecution {
-    CreateExecution {
-        action: ActionRef::new("clock.tell").expect("a valid name"),
-        parameters: serde_json::Map::new(),
-        noop: false,
-        instance: None,
-        run: None,
-        timeout_ms: None,
-        note: None,
-    }
 }

@@ -11,11 +11,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bolt_client::local::LocalAgent;
-use packs_schema::name::ActionRef;
-use packs_schema::rest::CreateExecution;
 use packs_schema::run::State;
 
-use crate::{PackSource, World, process, spec};
+use crate::{PackSource, World, order, process, spec};
 
 /// How much more memory either process may hold at the end, in kilobytes.
 pub const MEMORY_SLACK: u64 = 4096;
@@ -124,8 +122,10 @@ async fn some(world: &World, agent: &LocalAgent, count: u64, figures: &mut Figur
         callers.push(tokio::spawn(async move {
             let mut ends: BTreeMap<State, u64> = BTreeMap::new();
             for _ in 0..each {
-                let order = order();
-                let end = client.create(&order, None, Some(Duration::from_secs(30))).await.expect("it is taken");
+                let end = client
+                    .create(&order("soak.brief"), None, Some(Duration::from_secs(30)))
+                    .await
+                    .expect("it is taken");
                 *ends.entry(end.state).or_default() += 1;
             }
             ends
@@ -135,18 +135,6 @@ async fn some(world: &World, agent: &LocalAgent, count: u64, figures: &mut Figur
         for (state, count) in caller.await.expect("a caller ends") {
             *figures.ends.entry(state).or_default() += count;
         }
-    }
-}
-
-fn order() -> CreateExecution {
-    CreateExecution {
-        action: ActionRef::new("soak.brief").expect("a valid name"),
-        parameters: serde_json::Map::new(),
-        noop: false,
-        instance: None,
-        run: None,
-        timeout_ms: None,
-        note: None,
     }
 }
 

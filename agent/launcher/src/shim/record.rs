@@ -82,10 +82,12 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
 }
 
 /// Writes `exit` into the room that was taken for it. Should the disk not even take that (it was made read-only, it has
-/// failed), it is tried again for an hour; the lock says meanwhile that the execution runs.
+/// failed), it is tried again for an hour; the lock says meanwhile that the execution runs. In a directory that was removed
+/// nobody will look for it.
 pub(super) fn write_exit(job: &Job<'_>, exit: &Exit) {
     for _ in 0..ATTEMPTS {
-        if job.room.write(&job.directory, exit).is_ok() {
+        let done = job.room.write(&job.directory, exit).is_ok();
+        if done || job.directory.stat().is_ok_and(|directory| directory.st_nlink == 0) {
             return;
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -152,7 +152,7 @@ impl Host {
 
     pub(crate) fn ask(&mut self, ask: Ask) -> Outcome {
         self.seq += 1;
-        let request = serde_json::to_vec(&Request { seq: self.seq, ask }).unwrap();
+        let request = serde_json::to_vec(&Request::new(self.seq, ask)).unwrap();
         self.send_frame(&request);
         let reply = self.receive().expect("a reply");
         assert_eq!(reply.seq, self.seq);

@@ -176,3 +176,16 @@ fn what_is_secret_in_a_configuration_comes_on_standard_input_only() {
     assert!(rest.contains("BOLT_CONFIG_DIR=/data") && rest.contains("BOLT_CONFIG={\"dir\":\"/data\"}"), "{rest}");
     assert!(!rest.contains("canary") && !rest.contains("PIN"), "{rest}");
 }
+
+#[test]
+fn a_shim_whose_directory_was_removed_ends_with_its_action() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\necho ready\nsleep 0.5\n", json!({}));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    running.says("ready");
+    std::fs::remove_dir_all(&running.dir).unwrap();
+    let launcher = host.launcher_pid();
+    let children = || std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+    wait_for("the shim's end", || children().trim().is_empty().then_some(()));
+}

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
+use packs_schema::launch::{Outcome, Refusal};
 use packs_schema::rest::ApiState;
 use serde_json::json;
 
@@ -83,6 +84,24 @@ fn a_frame_that_is_none_ends_the_attached_launcher() {
         assert!(host.receive().is_none());
         assert_eq!(host.wait_launcher().code(), Some(1));
     }
+}
+
+/// An api that was upgraded under this launcher: what it asks beyond is refused, and the rest goes on.
+#[test]
+fn a_request_of_a_later_format_is_refused_and_nothing_more() {
+    let mut host = Host::new();
+    let newer =
+        json!({"seq": 9, "format": 2, "ask": {"freeze": {"execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa"}}});
+    host.send_frame(newer.to_string().as_bytes());
+    let reply = host.receive().unwrap();
+    assert_eq!(reply.seq, 9);
+    match reply.outcome {
+        Outcome::Refused { code: Refusal::Unsupported, message } => {
+            assert!(message.contains("restart the service bolt-launch"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    host.run("#!/bin/sh\n", json!({}));
 }
 
 #[test]

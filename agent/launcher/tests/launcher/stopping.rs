@@ -120,7 +120,7 @@ fn a_root_action_that_leaves_its_group_is_found() {
     }
     let script = "#!/bin/sh\nfor f in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs); do echo $$ > $f; done 2>/dev/null\n\
         setsid sleep 600 & echo $!; echo ready; sleep 600\n";
-    host.action("it", script, json!({"run_as": "root", "grace": "100ms", "timeout": "20s"}));
+    host.action("it", script, json!({"run_as": "root", "grace": "30s", "timeout": "90s"}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     let pid = running.says("ready");
@@ -210,7 +210,7 @@ fn what_is_frozen_is_killed() {
             skipped("what_is_frozen_is_killed (version 1)", "the v2 hierarchy cannot be hidden here");
             continue;
         };
-        host.action("it", "#!/bin/sh\nsleep 600 & echo ready; wait\n", json!({"grace": "100ms"}));
+        host.action("it", "#!/bin/sh\nsleep 600 & echo ready; wait\n", json!({"grace": "2s"}));
         let request = host.request("it", json!({}));
         let running = host.started(&request);
         running.says("ready");
@@ -220,8 +220,8 @@ fn what_is_frozen_is_killed() {
         assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
         let ended = running.finished();
         let left = ended.exit.leftovers.unwrap();
-        // Version 1 lets nothing that is frozen even die of TERM; version 2 does.
-        assert!(matches!(left.after_term, 0 | 2), "{left:?}");
+        // Version 1 lets nothing that is frozen even die of TERM; version 2 does, in its own time.
+        assert!(left.after_term <= 2, "{left:?}");
         assert_eq!((ended.exit.state, left.after_cgroup_kill), (State::Killed, 0), "{left:?}");
     }
 }
@@ -238,7 +238,7 @@ fn what_a_root_action_froze_in_a_group_of_its_own_is_killed() {
          echo FROZEN >$at/freezer.state; echo $!; echo ready; sleep 600\n",
         freezer.path.display()
     );
-    host.action("it", &script, json!({"run_as": "root", "grace": "100ms"}));
+    host.action("it", &script, json!({"run_as": "root", "grace": "2s"}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     let pid = running.says("ready");
@@ -275,7 +275,7 @@ fn version_1_alone_leaves_nothing_either() {
     };
     let found = host.enforcement();
     assert_eq!((found.cgroups.as_str(), found.cgroup_kill), ("v1", false));
-    let ended = host.run(STUBBORN, json!({"timeout": "1s", "grace": "200ms"}));
+    let ended = host.run(STUBBORN, json!({"timeout": "3s", "grace": "200ms"}));
     nothing_is_left(&ended, State::TimedOut);
     assert_eq!(ended.exit.leftovers.unwrap().after_cgroup_kill, 0);
     let spun = host.run("#!/bin/sh\ni=0; while [ $i -lt 200000 ]; do i=$((i+1)); done\n", json!({}));

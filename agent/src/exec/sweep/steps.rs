@@ -1,6 +1,7 @@
 //! The steps of a sweep: each bounded, each safe to be the last before a crash.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use packs_schema::name::ExecutionId;
@@ -109,7 +110,7 @@ impl Exec {
         let exec = self.clone();
         let one = move |id: &ExecutionId, written| {
             let directory = exec.directory(id);
-            if directory::lock(&directory) == Lock::Held {
+            if is_held(&directory) {
                 return Ok(Step::Held);
             }
             let before = measure(&directory);
@@ -128,7 +129,7 @@ impl Exec {
         let one = move |id: &ExecutionId, in_file: bool| {
             let directory = exec.directory(id);
             // Whoever comes from here on finds the row, and with it the archive.
-            if exec.readers.any(id) || directory::lock(&directory) == Lock::Held {
+            if exec.readers.any(id) || is_held(&directory) {
                 return;
             }
             let before = measure(&directory);
@@ -172,4 +173,9 @@ impl Exec {
 /// Those that have a directory, of which nothing is to stay.
 fn on_disk<'a>(found: impl Iterator<Item = &'a Stored>) -> Vec<(ExecutionId, bool)> {
     found.filter(|stored| stored.on_disk).map(|stored| (stored.id.clone(), false)).collect()
+}
+
+/// A shim has it, or may have: what cannot be looked into is left alone.
+fn is_held(directory: &Path) -> bool {
+    !matches!(directory::lock(directory), Ok(Lock::Absent | Lock::Free))
 }

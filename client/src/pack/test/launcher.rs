@@ -72,7 +72,7 @@ impl Launcher {
 
     /// Asks once and takes the answer.
     pub(super) async fn ask(&mut self, ask: Ask) -> Result<(), TestError> {
-        let reply = self.exchange(&Request { seq: 1, ask }).map_err(|e| self.failed(&format!("no answer: {e}")))?;
+        let reply = self.exchange(&Request::new(1, ask)).map_err(|e| self.failed(&format!("no answer: {e}")))?;
         match reply.outcome {
             Outcome::Done => Ok(()),
             Outcome::Refused { message, .. } => Err(TestError::Refused(message)),
