@@ -19,3 +19,4 @@ mod requests_refused;
 mod road;
 mod secrets;
 mod survival;
+mod venvs;

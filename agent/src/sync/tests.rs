@@ -3,6 +3,7 @@
 pub(super) mod archive;
 mod polls;
 mod repository;
+mod venvs;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -393,7 +394,7 @@ fn a_pack_that_fails_its_check_is_not_activated() {
         ("no_pack_file", without("pack.yaml")),
         ("is demo 1.2.0, not the demo 1.1.0", pack("demo", "1.2.0")),
         ("is other 1.1.0, not the demo 1.1.0", pack("other", "1.1.0")),
-        ("requirements_not_supported", [pack("demo", "1.1.0"), vec![file("requirements.txt", "requests\n")]].concat()),
+        ("bad_requirement", [pack("demo", "1.1.0"), vec![file("requirements.txt", "-r /etc/passwd\n")]].concat()),
     ] {
         let mut bench = Bench::active();
         bench.offer("demo", "1.1.0", &items);
