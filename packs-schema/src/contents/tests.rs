@@ -124,7 +124,10 @@ fn the_linter_says_what_will_hurt() {
     let (contents, (checked, _)) = read(&files, &mut texts);
     let script = texts.0["actions/hello.sh"].clone();
     let found = lint(&contents.unwrap(), &checked.unwrap(), &mut |_| Some(script.clone()));
-    assert_eq!(codes(&found), ["no_description", "no_description", "no_timeout", "no_noop", "unused_parameter"]);
+    assert_eq!(
+        codes(&found),
+        ["no_description", "no_description", "no_timeout", "no_noop", "undeclared_parameter", "unused_parameter"]
+    );
 }
 
 #[test]
