@@ -1,6 +1,8 @@
 //! Whole polls against signed repositories: the way through, and each fault, which leaves what is active as it was.
 
 pub(super) mod archive;
+mod hostile;
+mod packs;
 mod polls;
 mod repository;
 mod venvs;
