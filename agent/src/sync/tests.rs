@@ -5,6 +5,7 @@ mod hostile;
 mod packs;
 mod polls;
 mod repository;
+mod site;
 mod venvs;
 
 use std::fs;
@@ -478,6 +479,10 @@ fn secret_configuration_is_for_its_owner_and_not_in_messages() {
     bench.repository.publish();
     let site = bench.temp.path().join("etc/demo.yaml");
     fs::write(&site, "token: canary\n").unwrap();
+    bench.poll().unwrap();
+    let failed = &bench.status().failed[0].1;
+    assert!(failed.message.contains("everybody can read it") && !failed.message.contains("canary"), "{failed:?}");
+    fs::set_permissions(&site, fs::Permissions::from_mode(0o640)).unwrap();
     bench.poll().unwrap();
     let (open, secret) = (bench.store().join("demo/config.json"), bench.store().join("demo/config.secret.json"));
     assert_eq!(fs::read_to_string(&open).unwrap(), "{\"where\":\"here\"}");
