@@ -1,7 +1,7 @@
 //! Packs whose archives are in order and whose contents are not: each is refused with one line that says where.
 
 use super::archive::{Item, file, pack, script};
-use super::{Bench, archive};
+use super::{Bench, archive, tree};
 
 fn with(items: Vec<Item>) -> Vec<Item> {
     let mut all = pack("demo", "1.1.0");
@@ -18,12 +18,13 @@ fn action(text: &str) -> Vec<Item> {
 fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
     let yaml = |more: &str| action(&format!("{}{more}", archive::ACTION));
     let entry = |path: &str| action(&archive::ACTION.replace("hello.sh", path));
+    let (mut bench, mut wrong) = (Bench::active(), Vec::new());
     for (words, items) in [
         // A name or a key twice.
         ("hello.yaml: line 8, column 3: duplicate", yaml("parameters:\n  a: {type: string}\n  a: {type: integer}\n")),
-        ("hello.yaml: line 7, column 23: duplicate", yaml("parameters: {a: {type: string, type: integer}}\n")),
+        ("hello.yaml: line 6, column 32: duplicate", yaml("parameters: {a: {type: string, type: integer}}\n")),
         ("hello.yaml: line 6, column 1: duplicate", yaml("name: hello\n")),
-        ("duplicate_parameter", yaml("parameters: {a: {type: string}, A: {type: string}}\n")),
+        ("parameter_clash", yaml("parameters: {a: {type: string}, A: {type: string}}\n")),
         (
             "pack.yaml: line 4, column 1: duplicate",
             with(vec![file("pack.yaml", "name: demo\nversion: 1.1.0\ndescription: x\nversion: 9.0.0\n")]),
@@ -69,12 +70,21 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
         // And a script that is none.
         ("entry_point_no_shebang", with(vec![script("actions/hello.sh", "echo\n")])),
     ] {
-        let mut bench = Bench::active();
         bench.offer("demo", "1.1.0", &items);
         bench.repository.publish();
-        let failed = bench.expect_failure("check", words);
-        assert!(!failed.message.contains('\n') && failed.message.len() <= 1000, "{failed:?}");
+        let before = tree(&bench.store().join("demo"));
+        bench.poll().unwrap();
+        assert_eq!(tree(&bench.store().join("demo")), before, "{words}: the active version was touched");
+        let Some((_, failed)) = bench.status().failed.pop() else {
+            wrong.push(format!("{words}: it was activated"));
+            continue;
+        };
+        let said = &failed.message;
+        if failed.step != "check" || !said.contains(words) || said.contains('\n') || said.len() > 1000 {
+            wrong.push(format!("{words}: {}: {said}", failed.step));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Text that does not compress, so that its size is judged and not its ratio.

@@ -320,3 +320,42 @@ fn an_interpreter_that_leaves_the_host_is_followed_by_another() {
     assert!(second != first && first.exists(), "an execution may still run in the first");
     assert_eq!(ask(&second, "import greet; greet.main()"), "greet 1.0");
 }
+
+const FULL: &str = "sync::tests::venvs::a_full_disk_is_said_and_keeps_the_old_version";
+/// Set in the process that has mounts of its own.
+const INSIDE: &str = "BOLT_TEST_INSIDE";
+
+/// The directory of environments is a small tmpfs, in a mount namespace of the test's own.
+#[test]
+fn a_full_disk_is_said_and_keeps_the_old_version() {
+    use std::io::Write as _;
+    if std::env::var_os(INSIDE).is_some() {
+        return on_a_full_disk();
+    }
+    if !python_is_here(FULL) {
+        return;
+    }
+    let probe = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return writeln!(std::io::stderr(), "SKIPPED {FULL}: no mounts of one's own can be made here").unwrap();
+    }
+    let mut inside = Command::new("unshare");
+    inside.arg("-m").arg(std::env::current_exe().unwrap()).args(["--exact", FULL, "--nocapture"]).env(INSIDE, "1");
+    let output = inside.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn on_a_full_disk() {
+    let mut bench = bench();
+    let venvs = bench.store().join(".venvs");
+    fs::create_dir(&venvs).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=160k,mode=755", "none"]).arg(&venvs).status();
+    assert!(mounted.unwrap().success());
+    let wheels = bench.temp.path().join("wheels");
+    let source = "x = 'no room for this'\n".repeat(5000);
+    python(WHEEL, &[wheels.to_str().unwrap(), "large", "1.0", &source]);
+    bench.offer_needing("demo", "1.1.0", "large==1.0\n");
+    bench.expect_no_venv("No space left on device");
+    let unmounted = Command::new("umount").arg(&venvs).status();
+    assert!(unmounted.unwrap().success());
+}
