@@ -90,11 +90,11 @@ fn an_author_tests_in_the_same_environment() {
     let directory = pack("1.0.0", "greet==1.0\n").write(&world.scratch("work"));
     let (directory, wheels) = (at(&directory), at(&wheels));
     let bolt = world.bolt(&[]);
-    let said = bolt.run(&["pack", "test", &directory, "hello", "--run-as-me", "--wheels", &wheels]);
+    let said = bolt.run(["pack", "test", directory.as_str(), "hello", "--run-as-me", "--wheels", wheels.as_str()]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.starts_with("greetings from 1.0\n") && said.stdout.contains("/packs/.venvs/"), "{said:?}");
     fs::write(Path::new(&directory).join("requirements.txt"), "greet==9.9\n").unwrap();
-    let said = bolt.run(&["pack", "test", &directory, "hello", "--run-as-me", "--wheels", &wheels]);
+    let said = bolt.run(["pack", "test", directory.as_str(), "hello", "--run-as-me", "--wheels", wheels.as_str()]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stderr.contains("No matching distribution found for greet==9.9"), "{said:?}");
 }

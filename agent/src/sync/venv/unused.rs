@@ -98,7 +98,9 @@ mod tests {
     fn what_nobody_refers_to_goes_once_no_execution_can_be_in_it() {
         let venv = |n: u8| Digest::new(format!("{n:02x}").repeat(32)).unwrap();
         let set = |list: &[u8]| list.iter().map(|n| venv(*n)).collect::<BTreeSet<_>>();
-        let steps: [(&[u8], &[u8], &str, u64, &[u8]); 6] = [
+        /// What is there, what is used, in which boot, after how many hours; what goes.
+        type Step = (&'static [u8], &'static [u8], &'static str, u64, &'static [u8]);
+        let steps: [Step; 6] = [
             (&[1, 2], &[1, 2], "a", 0, &[]),
             (&[1, 2], &[1], "a", 10, &[]),
             (&[1, 2], &[1], "a", 58, &[]),

@@ -355,7 +355,7 @@ impl Parser {
     fn name(&mut self, braces: bool) -> String {
         let mut name = String::new();
         match self.peek(0) {
-            Some(c) if matches!(c, '@' | '*' | '?' | '#' | '!' | '$' | '-') => name.extend(self.next()),
+            Some('@' | '*' | '?' | '#' | '!' | '$' | '-') => name.extend(self.next()),
             Some(c) if c.is_ascii_digit() => {
                 name.extend(self.next());
                 while braces && self.peek(0).is_some_and(|c| c.is_ascii_digit()) {

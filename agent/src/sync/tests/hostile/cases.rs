@@ -3,10 +3,12 @@
 use super::raw::{Raw, directory, file, gzip, open_tar, pax, raw, tar};
 use crate::sync::tests::archive::ACTION;
 
+/// The archive, of a pack in this version.
+type Make = Box<dyn Fn(&str) -> Vec<u8>>;
+
 pub(super) struct Case {
     pub(super) name: String,
-    /// The archive, of a pack in this version.
-    pub(super) archive: Box<dyn Fn(&str) -> Vec<u8>>,
+    pub(super) archive: Make,
     pub(super) expected: Expected,
 }
 
