@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use file::{ActionFile, BoltSection, ConcurrencySection, LimitsSection, OutputSection, RateSection};
+pub use file::{ActionFile, BoltSection, ConcurrencySection, LimitsSection, LintSection, OutputSection, RateSection};
 
 use crate::name::{ActionName, ActionRef, GroupName, PackName, UserName};
 use crate::param::{Parameters, Schema};

@@ -13,6 +13,7 @@ mod check;
 mod lint;
 mod path;
 mod read;
+mod requirements;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub use check::check;
 pub use lint::lint;
 pub use path::{MAX_PATH, PathError, check_path};
 pub use read::{Reader, read};
+pub use requirements::{MAX_REQUIREMENTS, Requirement, RequirementError, requirements};
 
 use crate::action::{Action, ActionFile};
 use crate::finding::Finding;
@@ -91,6 +93,8 @@ pub struct Contents {
     pub actions: BTreeMap<String, ActionFile>,
     /// `config.schema.yaml`.
     pub config: BTreeMap<String, Schema>,
+    /// `requirements.txt`.
+    pub requirements: Vec<Requirement>,
 }
 
 /// A pack in which nothing is wrong.
@@ -102,6 +106,8 @@ pub struct CheckedPack {
     pub actions: Vec<Action>,
     /// The types of its per-site configuration; empty when it has none.
     pub config: Parameters,
+    /// What it needs of Python; empty when it needs no virtual environment.
+    pub requirements: Vec<Requirement>,
 }
 
 /// What a check came to: a pack when no finding is an error, and all findings.

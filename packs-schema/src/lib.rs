@@ -28,6 +28,7 @@ pub mod launch;
 pub mod name;
 pub mod pack;
 pub mod param;
+pub mod python;
 pub mod quantity;
 pub mod rest;
 pub mod run;

@@ -6,9 +6,13 @@
 //!         .bolt/pack.json                   StoredPack
 //!         .bolt/manifest.json               Manifest: what every file must be
 //!         .bolt/actions/<action>.json       Action: the checked definition
+//!         .bolt/venv.json                   VenvLink: the virtual environment that it runs in, when it needs one
 //!     <pack>/current -> <version>-<digest12>
 //!     <pack>/config.json                    per-site configuration, checked (an object): what is not secret
 //!     <pack>/config.secret.json             what of it is secret (an object), for the launcher's eyes only
+//!     .venvs/<digest>/                      a virtual environment, shared by all versions that need the same, and
+//!         .bolt/venv.json                   StoredVenv: written last, so what has none is not finished
+//!         .bolt/manifest.json               Manifest: what every file of it must be
 //!     .staging/ .tuf/                       the sync's own
 //!     .status.json                          rest::SyncStatus
 //! ```
@@ -17,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{Digest, PackVersion};
 use crate::pack::Pack;
+use crate::python::Interpreter;
 
 /// The version of the stored records that this code writes.
 pub const FORMAT: u32 = 1;
@@ -36,6 +41,11 @@ pub const CONFIG: &str = "config.json";
 pub const CONFIG_SECRETS: &str = "config.secret.json";
 /// The sync's report, in the store.
 pub const STATUS: &str = ".status.json";
+
+/// The directory of virtual environments, in the store.
+pub const VENVS: &str = ".venvs";
+/// The file of a [`VenvLink`] below [`META`] of a pack's version, and of a [`StoredVenv`] below that of an environment.
+pub const VENV: &str = "venv.json";
 
 /// The launcher's report of how the last sync process ended, a [`SyncEnd`](crate::rest::SyncEnd), in the runtime directory.
 pub const SYNC_END: &str = "sync.json";
@@ -81,4 +91,28 @@ pub struct ManifestFile {
     pub size_bytes: u64,
     /// Its run bit.
     pub executable: bool,
+}
+
+/// `.bolt/venv.json` of a pack's version: in which environment its Python actions run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VenvLink {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Its name below [`VENVS`].
+    pub venv: Digest,
+}
+
+/// `.bolt/venv.json` of a virtual environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredVenv {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Its name.
+    pub venv: Digest,
+    /// What it was made with.
+    pub interpreter: Interpreter,
+    /// The requirements that it was made from.
+    pub requirements: String,
+    /// All its files.
+    pub size_bytes: u64,
 }

@@ -23,3 +23,4 @@ mod secrets;
 mod stages;
 mod survival;
 mod usage;
+mod venvs;

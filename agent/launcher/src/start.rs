@@ -10,6 +10,7 @@ mod account;
 mod directory;
 pub(crate) mod environment;
 mod store;
+mod venv;
 
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -70,7 +71,15 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     if !found.config_secrets.is_empty() {
         delivery.stdin = with_config(bound.values(), &found);
     }
-    let given = environment::Given { host, start, account: &account, config: &found.config, result: &result, timeout };
+    let given = environment::Given {
+        host,
+        start,
+        account: &account,
+        config: &found.config,
+        venv: found.venv.as_ref(),
+        result: &result,
+        timeout,
+    };
     let environment = environment::build(&given, &delivery)?;
     let program = program(&found, &delivery, environment, account.clone(), host.root)?;
 
@@ -212,8 +221,15 @@ fn program(
     };
     // Run by its path and not by its descriptor: an interpreter is handed a path, and /dev/fd/N would be gone by then.
     // The path is safe because every directory of it was opened and belongs to an account that may change it anyway.
-    let path = text(&found.entry_path.to_string_lossy())?;
-    let mut arguments = vec![path.clone()];
+    let entry = text(&found.entry_path.to_string_lossy())?;
+    let (path, mut arguments) = match &found.venv {
+        None => (entry.clone(), vec![entry]),
+        // -B: the pack's directory is not the action's to change, and root could.
+        Some(venv) => {
+            let python = text(&venv.python.to_string_lossy())?;
+            (python.clone(), vec![python, c"-B".to_owned(), entry])
+        }
+    };
     for argument in &delivery.arguments {
         arguments.push(text(argument)?);
     }

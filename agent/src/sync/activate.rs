@@ -6,12 +6,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use packs_schema::name::PackVersion;
-use packs_schema::store::{self, CURRENT, MANIFEST, META};
+use packs_schema::store::{self, CURRENT, MANIFEST, META, VENV};
 
-use super::check::Checked;
 use super::disk;
 use super::error::{PackFailure, Step};
 use super::store::Store;
+use super::venv::Equipped;
+
+/// The largest reference to a virtual environment, in bytes.
+const MAX_LINK: u64 = 4 << 10;
 
 /// The version that runs from now on.
 #[derive(Debug)]
@@ -20,9 +23,9 @@ pub(super) struct Activated {
     pub(super) directory: PathBuf,
 }
 
-/// Makes a checked pack the active one.
-pub(super) fn activate(store: &Store, checked: Checked) -> Result<Activated, PackFailure> {
-    let Checked { chosen, directory } = checked;
+/// Makes a pack that was checked, and has what it needs, the active one.
+pub(super) fn activate(store: &Store, equipped: Equipped) -> Result<Activated, PackFailure> {
+    let Equipped { chosen, directory } = equipped;
     let pack = store.pack(&chosen.pack);
     let name = store::version_directory(&chosen.version, &chosen.digest);
     let fail = PackFailure::file(Step::Activate, "activate", pack.join(&name));
@@ -37,7 +40,12 @@ fn move_in(store: &Store, staged: &Path, pack: &Path, name: &str) -> io::Result<
     if target.symlink_metadata().is_ok() {
         let manifest = |directory: &Path| fs::read(directory.join(META).join(MANIFEST));
         if manifest(&target).ok() == manifest(staged).ok() {
-            // It was moved in before and then not pointed to, or is an earlier version that comes back.
+            // It was moved in before and then not pointed to, or is an earlier version that comes back. Its environment may
+            // be another by now, when the interpreter is.
+            let link = Path::new(META).join(VENV);
+            if let Some(venv) = disk::read_if_there(&staged.join(&link), MAX_LINK)? {
+                disk::replace(&target.join(&link), &venv, 0o644)?;
+            }
             return fs::remove_dir_all(staged);
         }
         fs::rename(&target, store.staging().join(format!("replaced-{name}")))?;

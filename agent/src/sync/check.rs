@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use packs_schema::action::ActionFile;
-use packs_schema::contents::{self, CheckedPack, HEAD, Kind, Listed, MAX_YAML, Reader};
+use packs_schema::contents::{self, CheckedPack, HEAD, Kind, Listed, MAX_YAML, Reader, Requirement};
 use packs_schema::finding::{Severity, runnable};
 use packs_schema::pack::PackFile;
 use packs_schema::param::Schema;
@@ -22,6 +22,8 @@ use super::{disk, yaml};
 pub(super) struct Checked {
     pub(super) chosen: Chosen,
     pub(super) directory: PathBuf,
+    /// What it needs of Python.
+    pub(super) requirements: Vec<Requirement>,
 }
 
 /// Checks the pack and writes its records.
@@ -48,7 +50,7 @@ pub(super) fn check(staged: Staged) -> Result<Checked, PackFailure> {
     }
     let manifest = Manifest { format: store::FORMAT, files };
     write(&directory, &checked, &chosen, &manifest).map_err(PackFailure::file(Step::Check, "write", &directory))?;
-    Ok(Checked { chosen, directory })
+    Ok(Checked { chosen, directory, requirements: checked.requirements })
 }
 
 fn write(directory: &Path, checked: &CheckedPack, chosen: &Chosen, manifest: &Manifest) -> io::Result<()> {

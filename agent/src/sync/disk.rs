@@ -76,13 +76,14 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Has everything below `directory`, and itself, on the disk.
+/// Has everything below `directory`, and itself, on the disk. Links are not followed.
 pub(super) fn sync_tree(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             sync_tree(&entry.path())?;
-        } else {
+        } else if kind.is_file() {
             File::open(entry.path())?.sync_all()?;
         }
     }

@@ -125,6 +125,8 @@ pub(super) enum Step {
     Fetch,
     Unpack,
     Check,
+    /// The virtual environment.
+    Environment,
     Activate,
     /// The per-site configuration of the active version.
     Configure,
@@ -137,6 +139,7 @@ impl Step {
             Step::Fetch => "fetch",
             Step::Unpack => "unpack",
             Step::Check => "check",
+            Step::Environment => "environment",
             Step::Activate => "activate",
             Step::Configure => "configure",
         }

@@ -3,7 +3,7 @@
 //! A poll that finds nothing new writes nothing at all: when it was is told by the launcher, which saw it end. A poll
 //! that somebody asked for goes the whole way whatever was seen before, and leaves a status to be waited for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use packs_schema::config::Config;
 use packs_schema::name::{PackName, PackVersion};
@@ -16,7 +16,7 @@ use super::retry;
 use super::seen::{self, Seen};
 use super::source::Source;
 use super::store::{Active, Store};
-use super::{activate, check, fetch, prune, site_config, status, unpack};
+use super::{activate, check, fetch, prune, site_config, status, unpack, venv};
 
 /// Why there is a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub enum Occasion {
     Asked,
 }
 
+/// When no virtual environment is begun any more: what ends the process comes soon after.
+const ENVIRONMENTS_WITHIN: Duration = Duration::from_secs(480);
+
 /// What failed, by pack.
 type Failed = Vec<(PackName, FailedVersion)>;
 
@@ -36,7 +39,14 @@ pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
     let store = Store::open(&config.paths.packs)?;
     let before = status::read(&store);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(SyncError::Runtime)?;
-    let poll = Poll { config, store: &store, before: &before, occasion, now_ms: began_ms };
+    let poll = Poll {
+        config,
+        store: &store,
+        before: &before,
+        occasion,
+        now_ms: began_ms,
+        until: Instant::now() + ENVIRONMENTS_WITHIN,
+    };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // What is active stays, and so may its configuration change.
@@ -57,6 +67,7 @@ struct Poll<'a> {
     before: &'a SyncStatus,
     occasion: Occasion,
     now_ms: u64,
+    until: Instant,
 }
 
 impl Poll<'_> {
@@ -90,6 +101,8 @@ impl Poll<'_> {
         let mut failed: Failed = kept.cloned().collect();
         let others = self.configure_all(&failed);
         failed.extend(others);
+        let others = self.keep_up_all(&failed);
+        failed.extend(others);
         failed.sort_by(|a, b| a.0.cmp(&b.0));
         failed
     }
@@ -108,6 +121,8 @@ impl Poll<'_> {
             tracing::info!(%pack, %channel, "pack is no longer in the channel; it stays active");
         }
         let others = self.configure_all(&failed);
+        failed.extend(others);
+        let others = self.keep_up_all(&failed);
         failed.extend(others);
         failed.sort_by(|a, b| a.0.cmp(&b.0));
         let peak_kb = super::process::peak_kb();
@@ -136,7 +151,7 @@ impl Poll<'_> {
             return Err(Box::new(before.clone()));
         }
         let what = (chosen.version.clone(), chosen.digest.clone());
-        match go(self.config, self.store, metadata, chosen).await {
+        match self.go(metadata, chosen).await {
             Ok(done) => {
                 tracing::info!(%pack, version = %done.version, directory = %done.directory.display(), "pack activated");
                 Ok(())
@@ -148,6 +163,16 @@ impl Poll<'_> {
                 Err(failed)
             }
         }
+    }
+
+    async fn go(&self, metadata: &Metadata, chosen: Chosen) -> Result<activate::Activated, PackFailure> {
+        let Poll { config, store, .. } = *self;
+        let fetched = fetch::fetch(metadata, store, chosen, config.repository.max_pack).await?;
+        let verified = fetched.verify()?;
+        let staged = unpack::unpack(store, verified)?;
+        let checked = check::check(staged)?;
+        let equipped = venv::equip(store, &config.python, self.until, checked)?;
+        activate::activate(store, equipped)
     }
 
     /// Brings the configuration of every active pack up to date, but for those in `failed`: those that do not fit.
@@ -166,6 +191,32 @@ impl Poll<'_> {
                 && !failed.iter().any(|(other, _)| *other == pack)
             {
                 not.push((pack.clone(), self.unconfigured(&pack, version, failure)));
+            }
+        }
+        not
+    }
+
+    /// Sees to it that every active version still has its virtual environment.
+    fn keep_up_all(&self, failed: &[(PackName, FailedVersion)]) -> Failed {
+        let mut not = Failed::new();
+        for pack in self.store.packs().unwrap_or_default() {
+            let Ok(Some(active)) = active(self.store, &pack) else { continue };
+            if failed.iter().any(|(other, _)| *other == pack) {
+                continue;
+            }
+            let before = self.failed_before(&pack).filter(|before| before.step == Step::Environment.as_str());
+            if let Some(before) = before
+                && self.occasion == Occasion::Due
+                && !retry::is_due(before, self.now_ms)
+            {
+                not.push((pack, before.clone()));
+                continue;
+            }
+            let kept = venv::keep_up(self.store, &self.config.python, self.until, &active.directory);
+            if let Err(failure) = kept {
+                let mut failed = self.failed(&pack, None, failure);
+                failed.version = Some(active.stored.pack.version);
+                not.push((pack, *failed));
             }
         }
         not
@@ -205,19 +256,6 @@ impl Poll<'_> {
 
 fn log(pack: &PackName, failed: &FailedVersion) {
     tracing::warn!(%pack, step = %failed.step, message = %failed.message, "pack failed; what is active stays");
-}
-
-async fn go(
-    config: &Config,
-    store: &Store,
-    metadata: &Metadata,
-    chosen: Chosen,
-) -> Result<activate::Activated, PackFailure> {
-    let fetched = fetch::fetch(metadata, store, chosen, config.repository.max_pack).await?;
-    let verified = fetched.verify()?;
-    let staged = unpack::unpack(store, verified)?;
-    let checked = check::check(staged)?;
-    activate::activate(store, checked)
 }
 
 fn active(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {

@@ -15,8 +15,8 @@ use packs_schema::name::PackName;
 use packs_schema::store::CURRENT;
 use serde::{Deserialize, Serialize};
 
-use super::disk;
 use super::store::{Store, parse_version_directory};
+use super::{disk, venv};
 
 /// How many versions before the active one are kept whatever their age.
 const KEEP: usize = 2;
@@ -36,7 +36,15 @@ struct Versions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Replaced {
     directory: String,
-    /// In which boot it was replaced …
+    /// When it was replaced.
+    #[serde(flatten)]
+    since: Since,
+}
+
+/// A moment that no setting of a clock changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Since {
+    /// In which boot it was …
     boot: String,
     /// … and how many seconds after its start.
     at_s: u64,
@@ -44,12 +52,28 @@ struct Replaced {
 
 /// The time of this boot.
 #[derive(Debug, Clone)]
-struct Now {
+pub(super) struct Now {
     boot: String,
     at_s: u64,
 }
 
 impl Now {
+    /// For tests.
+    #[cfg(test)]
+    pub(super) fn at(boot: &str, at_s: u64) -> Now {
+        Now { boot: boot.to_owned(), at_s }
+    }
+
+    /// This moment.
+    pub(super) fn since(&self) -> Since {
+        Since { boot: self.boot.clone(), at_s: self.at_s }
+    }
+
+    /// True if an execution may still run that was accepted before `since`.
+    pub(super) fn may_run_since(&self, since: &Since) -> bool {
+        since.boot == self.boot && self.at_s.saturating_sub(since.at_s) < IN_USE.as_secs()
+    }
+
     fn read() -> io::Result<Now> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let since = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
@@ -68,6 +92,7 @@ pub(super) fn prune(store: &Store) {
             tracing::warn!(%pack, %error, "cannot remove old versions");
         }
     }
+    venv::prune(store, &now);
 }
 
 fn prune_pack(store: &Store, pack: &PackName, now: &Now) -> io::Result<()> {
@@ -109,8 +134,7 @@ fn there(home: &Path) -> io::Result<Vec<String>> {
 impl Versions {
     /// The record from now on, and the directories that may go.
     fn after(mut self, active: String, there: Vec<String>, now: &Now) -> (Versions, Vec<String>) {
-        let replaced =
-            |directory: &String| Replaced { directory: directory.clone(), boot: now.boot.clone(), at_s: now.at_s };
+        let replaced = |directory: &String| Replaced { directory: directory.clone(), since: now.since() };
         if let Some(last) = self.active.take().filter(|last| *last != active) {
             self.replaced.insert(0, replaced(&last));
         }
@@ -125,9 +149,7 @@ impl Versions {
             if !is_there || twice || old.directory == active || gone.contains(&old.directory) {
                 continue;
             }
-            let same_boot = old.boot == now.boot;
-            let in_use = same_boot && now.at_s.saturating_sub(old.at_s) < IN_USE.as_secs();
-            if kept.len() < KEEP || in_use { kept.push(old) } else { gone.push(old.directory) }
+            if kept.len() < KEEP || now.may_run_since(&old.since) { kept.push(old) } else { gone.push(old.directory) }
         }
         (Versions { active: Some(active), replaced: kept }, gone)
     }
@@ -138,7 +160,7 @@ mod tests {
     use super::*;
 
     fn at(boot: &str, hours: u64) -> Now {
-        Now { boot: boot.to_owned(), at_s: hours * 3600 }
+        Now::at(boot, hours * 3600)
     }
 
     /// Activates one after the other, each at its hour; says what is left after each.

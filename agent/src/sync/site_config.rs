@@ -2,8 +2,13 @@
 //! `config.schema.yaml`, with its defaults, as `config.json` in the pack's directory; what is secret of it stands in
 //! `config.secret.json`, which only the launcher, being root, need read.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use packs_schema::config::Config;
 use packs_schema::contents::{CONFIG_SCHEMA_FILE, MAX_YAML};
 use packs_schema::name::PackName;
@@ -25,28 +30,78 @@ pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory
     let fail = |message: String| PackFailure::new(Step::Check, message);
     let schema = check::config_schema(directory).map_err(|e| fail(format!("{CONFIG_SCHEMA_FILE}: {e}")))?;
     let path = config.paths.pack_config.join(format!("{pack}.yaml"));
-    let given = disk::read_if_there(&path, MAX_YAML).map_err(PackFailure::file(Step::Check, "read", &path))?;
+    let given = given(&path).map_err(PackFailure::file(Step::Check, "use", &path))?;
     let values = match &given {
         None if schema.is_empty() => None,
-        _ => Some(values(&schema, given.as_deref()).map_err(|e| fail(format!("{}: {e}", path.display())))?),
+        _ => {
+            let text = given.as_ref().map(|given| &given.bytes[..]);
+            Some(values(&schema, text).map_err(|e| fail(format!("{}: {e}", path.display())))?)
+        }
     };
     let (open, secret) = values.as_ref().map(|values| part_secrets(&schema, values)).unzip();
     // What has become secret leaves the open file before anything else happens.
     let secret = secret.filter(|secret| !secret.is_empty());
-    for (name, part, mode) in [(store::CONFIG, open, 0o644), (store::CONFIG_SECRETS, secret, 0o600)] {
-        let target = store.pack(pack).join(name);
-        let Some(part) = part else {
-            disk::remove_if_there(&target).map_err(PackFailure::file(Step::Check, "remove", &target))?;
-            continue;
-        };
-        let bytes = serde_json::to_vec(&part).map_err(|e| fail(e.to_string()))?;
-        if bytes.len() > MAX_CONFIG {
-            let message = format!("{} comes to {} bytes; at most {MAX_CONFIG} are taken", path.display(), bytes.len());
-            return Err(fail(message));
+    if given.is_some_and(|given| given.everybody_reads)
+        && secret.as_ref().is_some_and(|secret| !secret.values().all(Value::is_null))
+    {
+        let message = format!(
+            "{} holds what config.schema.yaml calls secret, and everybody can read it: give it to the sync's group, mode 640",
+            path.display()
+        );
+        return Err(fail(message));
+    }
+    let bytes = |part: Option<Map<String, Value>>| match part.map(|part| serde_json::to_vec(&part)).transpose() {
+        Ok(Some(bytes)) if bytes.len() > MAX_CONFIG => {
+            let length = bytes.len();
+            Err(fail(format!("{} comes to {length} bytes; at most {MAX_CONFIG} are taken", path.display())))
         }
-        write_if_changed(&target, &bytes, mode).map_err(PackFailure::file(Step::Check, "write", &target))?;
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(fail(error.to_string())),
+    };
+    // Neither is touched before both are known to fit.
+    for (name, part, mode) in [(store::CONFIG, bytes(open)?, 0o644), (store::CONFIG_SECRETS, bytes(secret)?, 0o600)] {
+        let target = store.pack(pack).join(name);
+        match part {
+            None => disk::remove_if_there(&target).map_err(PackFailure::file(Step::Check, "remove", &target))?,
+            Some(bytes) => {
+                write_if_changed(&target, &bytes, mode).map_err(PackFailure::file(Step::Check, "write", &target))?
+            }
+        }
     }
     Ok(())
+}
+
+/// The site's file, as it is.
+struct Given {
+    bytes: Vec<u8>,
+    everybody_reads: bool,
+}
+
+/// Reads the site's file, which decides what actions do, perhaps as root: nobody but root and this account may change it.
+fn given(path: &Path) -> io::Result<Option<Given>> {
+    // What is no file must not be waited for.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let meta = file.metadata()?;
+    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if (owner != 0 && owner != geteuid().as_raw()) || mode & 0o022 != 0 {
+        return Err(io::Error::other(format!(
+            "it must belong to root and not be writable by group or others; it has owner {owner}, mode {mode:o}"
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_YAML + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_YAML {
+        return Err(io::Error::other(format!("it is larger than {MAX_YAML} bytes")));
+    }
+    Ok(Some(Given { bytes, everybody_reads: mode & 0o004 != 0 }))
 }
 
 fn values(schema: &Parameters, given: Option<&[u8]>) -> Result<Map<String, Value>, String> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::{PackName, PackVersion};
+use packs_schema::name::{Digest, PackName, PackVersion};
 use packs_schema::store::{self, StoredPack};
 
 use super::{SyncError, disk};
@@ -61,6 +61,14 @@ impl Store {
 
     pub(super) fn staging(&self) -> PathBuf {
         self.directory.join(".staging")
+    }
+
+    pub(super) fn venvs(&self) -> PathBuf {
+        self.directory.join(store::VENVS)
+    }
+
+    pub(super) fn venv(&self, venv: &Digest) -> PathBuf {
+        self.venvs().join(venv.as_str())
     }
 
     pub(super) fn tuf(&self) -> PathBuf {

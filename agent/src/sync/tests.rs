@@ -3,8 +3,12 @@
 pub(super) mod archive;
 mod attacks;
 mod delegates;
+mod hostile;
+mod packs;
 mod polls;
 mod repository;
+mod site;
+mod venvs;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -405,7 +409,7 @@ fn a_pack_that_fails_its_check_is_not_activated() {
         ("no_pack_file", without("pack.yaml")),
         ("is demo 1.2.0, not the demo 1.1.0", pack("demo", "1.2.0")),
         ("is other 1.1.0, not the demo 1.1.0", pack("other", "1.1.0")),
-        ("requirements_not_supported", [pack("demo", "1.1.0"), vec![file("requirements.txt", "requests\n")]].concat()),
+        ("bad_requirement", [pack("demo", "1.1.0"), vec![file("requirements.txt", "-r /etc/passwd\n")]].concat()),
     ] {
         let mut bench = Bench::active();
         bench.offer("demo", "1.1.0", &items);
@@ -487,6 +491,10 @@ fn secret_configuration_is_for_its_owner_and_not_in_messages() {
     bench.repository.publish();
     let site = bench.temp.path().join("etc/demo.yaml");
     fs::write(&site, "token: canary\n").unwrap();
+    bench.poll().unwrap();
+    let failed = &bench.status().failed[0].1;
+    assert!(failed.message.contains("everybody can read it") && !failed.message.contains("canary"), "{failed:?}");
+    fs::set_permissions(&site, fs::Permissions::from_mode(0o640)).unwrap();
     bench.poll().unwrap();
     let (open, secret) = (bench.store().join("demo/config.json"), bench.store().join("demo/config.secret.json"));
     assert_eq!(fs::read_to_string(&open).unwrap(), "{\"where\":\"here\"}");

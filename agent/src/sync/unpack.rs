@@ -1,14 +1,18 @@
 //! From a verified archive to files in staging. A signature says who made an archive, not that it is harmless: only
 //! regular files and directories come out, at plain paths, each made anew, within caps of size, count and ratio.
+//!
+//! An archive is one gzip stream over one tar, both with an end and nothing after it: what one reader sees and another
+//! does not has no place to be. What then lies in staging is held against what was read.
 
 mod limit;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use packs_schema::contents::{MAX_FILES, check_path, unpacked_limit};
 use packs_schema::name::Digest;
 use packs_schema::store::ManifestFile;
@@ -40,14 +44,52 @@ pub(super) fn unpack(store: &Store, verified: Verified) -> Result<Staged, PackFa
     disk::make_directory(&directory, 0o755).map_err(PackFailure::file(Step::Unpack, "create", &directory))?;
     let archive = File::open(&path).map_err(PackFailure::file(Step::Unpack, "read", &path))?;
     let mut tree = Tree { top: directory.clone(), seen: BTreeMap::new(), files: Vec::new() };
-    tree.unpack(archive, chosen.length)
-        .map_err(|e| PackFailure::new(Step::Unpack, format!("cannot unpack the archive: {e}")))?;
+    let broken = |e: io::Error| PackFailure::new(Step::Unpack, format!("cannot unpack the archive: {}", one_line(&e)));
+    tree.unpack(BufReader::new(archive), chosen.length).map_err(broken)?;
     disk::remove_if_there(&path).map_err(PackFailure::file(Step::Unpack, "remove", &path))?;
     let mut files = tree.files;
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    let directories = tree.seen.into_values().filter(|seen| seen.directory).map(|seen| seen.path).collect();
+    let directories: Vec<String> =
+        tree.seen.into_values().filter(|seen| seen.directory).map(|seen| seen.path).collect();
+    verify::verify(&directory, &files, &directories).map_err(broken)?;
     Ok(Staged { chosen, directory, files, directories })
 }
+
+/// An error of the archive's readers, which may show bytes of it: one short line.
+fn one_line(error: &io::Error) -> String {
+    let mut said = String::new();
+    for c in error.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
+        if c != '\u{fffd}' || !said.ends_with(c) {
+            said.push(c);
+        }
+    }
+    said.chars().take(MAX_WORDS).collect()
+}
+
+/// Sees the archive to its end: two blocks of zeros and more zeros, if anything, then the end of the gzip stream, whose
+/// checksum is looked at by that, then the end of the file.
+fn finish(mut tar: Limited<GzDecoder<impl BufRead>>, end: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match tar.read(&mut buffer)? {
+            0 => break,
+            count if buffer[..count].iter().all(|byte| *byte == 0) => {}
+            _ => return Err(io::Error::other("the archive goes on after its end")),
+        }
+    }
+    if tar.count() < end.saturating_add(2 * BLOCK) {
+        return Err(io::Error::other("the archive has no end; it was cut off"));
+    }
+    if !tar.into_inner().into_inner().fill_buf()?.is_empty() {
+        return Err(io::Error::other("the archive is followed by other bytes"));
+    }
+    Ok(())
+}
+
+/// The longest error of an archive, in characters.
+const MAX_WORDS: usize = 250;
+/// The unit of tar, in bytes.
+const BLOCK: u64 = 512;
 
 /// What was unpacked so far.
 struct Tree {
@@ -63,9 +105,10 @@ struct Seen {
 }
 
 impl Tree {
-    fn unpack(&mut self, archive: impl Read, archived: u64) -> io::Result<()> {
+    fn unpack(&mut self, archive: impl BufRead, archived: u64) -> io::Result<()> {
         let limit = unpacked_limit(archived);
         let mut tar = Archive::new(Limited::new(GzDecoder::new(archive), limit));
+        let mut end = 0;
         // Raw: extended headers, by which one reader could see other files than the next, are entries of a type
         // that is refused below.
         for entry in tar.entries()?.raw(true) {
@@ -74,24 +117,31 @@ impl Tree {
                 return Err(io::Error::other(format!("the archive has more than {MAX_FILES} files")));
             }
             self.entry(&mut entry)?;
+            end = entry.raw_file_position() + entry.size().next_multiple_of(BLOCK);
         }
-        Ok(())
+        finish(tar.into_inner(), end)
     }
 
     fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
         let raw = entry.path_bytes().into_owned();
-        let text = String::from_utf8(raw).map_err(|_| io::Error::other("the archive has a path that is not UTF-8"))?;
+        let text = String::from_utf8(raw).map_err(|e| {
+            let path = e.as_bytes().escape_ascii().to_string();
+            io::Error::other(format!("path \"{path:.80}\" is not UTF-8"))
+        })?;
         let kind = entry.header().entry_type();
         let path = match kind {
             EntryType::Directory => text.strip_suffix('/').unwrap_or(&text),
             _ => &text,
         };
         check_path(path).map_err(io::Error::other)?;
-        let mode = entry.header().mode()?;
+        let mode = entry.header().mode().map_err(|e| io::Error::other(format!("{path} has no mode: {e}")))?;
         if mode & 0o7000 != 0 {
             return Err(io::Error::other(format!("{path} has a set-id or sticky bit")));
         }
         match kind {
+            EntryType::Directory if entry.size() != 0 => {
+                Err(io::Error::other(format!("{path} is a directory with content")))
+            }
             EntryType::Directory => self.directory(path),
             EntryType::Regular => {
                 self.parents(path)?;

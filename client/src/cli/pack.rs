@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use packs_schema::config::PythonConfig;
 use packs_schema::finding::Severity;
 use packs_schema::name::PackName;
 use packs_schema::quantity::{show_bytes, show_duration};
@@ -53,6 +54,15 @@ pub enum PackCommand {
         /// The per-site configuration that an agent would have.
         #[arg(long, value_name = "FILE")]
         site_config: Option<PathBuf>,
+        /// The interpreter of the pack's virtual environment.
+        #[arg(long, value_name = "FILE", default_value = "/usr/bin/python3")]
+        python: PathBuf,
+        /// Install what requirements.txt asks for from this directory of wheels, without a network.
+        #[arg(long, value_name = "DIR")]
+        wheels: Option<PathBuf>,
+        /// Install what requirements.txt asks for from this package index.
+        #[arg(long, value_name = "URL")]
+        index: Option<String>,
     },
     /// Build the archive: the same bytes for the same files.
     Build {
@@ -70,9 +80,13 @@ pub fn run(command: PackCommand, json: bool) -> Result<Exit, Failure> {
         PackCommand::New { name, dir } => new(&name, dir, json),
         PackCommand::Lint { dir } => lint(&dir, json),
         PackCommand::Build { dir, output } => build(&dir, output, json),
-        PackCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config } => {
+        PackCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config, python, wheels, index } => {
+            let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+            let wheels = wheels.map(absolute);
+            let python = PythonConfig { interpreter: absolute(python), wheels, index, ..PythonConfig::default() };
+            let require_limits = limits;
             let options =
-                TestOptions { pack: dir, action, parameters, noop, require_limits: limits, run_as_me, site_config };
+                TestOptions { pack: dir, action, parameters, noop, require_limits, run_as_me, site_config, python };
             test(&options, json)
         }
     }
@@ -212,6 +226,7 @@ fn test_failure(error: &TestError) -> Failure {
         | TestError::SiteConfig { .. }
         | TestError::SiteConfigFile(_)
         | TestError::Noop(_) => Exit::Usage,
+        TestError::Venv(_) => Exit::Failed,
         TestError::Refused(_) => Exit::Refused,
         TestError::NoLauncher(_) | TestError::Launcher { .. } | TestError::Io { .. } => Exit::Storage,
     };

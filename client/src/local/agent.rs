@@ -114,7 +114,13 @@ impl LocalAgent {
         );
         write(&directory.join("etc/grants.toml"), spec.grants.as_deref().unwrap_or(&everything))?;
         for (pack, text) in &spec.pack_config {
-            write(&directory.join(format!("etc/packs/{pack}.yaml")), text)?;
+            let path = directory.join(format!("etc/packs/{pack}.yaml"));
+            write(&path, text)?;
+            // It may hold secrets, so it is the sync's alone.
+            if let Some(accounts) = site.accounts() {
+                std::os::unix::fs::chown(&path, Some(accounts.sync), None).map_err(file_error("chown", &path))?;
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(file_error("open", &path))?;
         }
         let agent = LocalAgent {
             facts: spec.facts.clone(),

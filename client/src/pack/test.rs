@@ -9,12 +9,14 @@
 mod launcher;
 mod layout;
 mod output;
+mod venv;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::Action;
+use packs_schema::action::{Action, Runner};
+use packs_schema::config::PythonConfig;
 use packs_schema::contents::CheckedPack;
 use packs_schema::name::ActionName;
 use packs_schema::param::bind::{ParamError, bind};
@@ -45,6 +47,8 @@ pub struct TestOptions {
     pub run_as_me: bool,
     /// The per-site configuration, as an agent has it in `/etc/bolt/packs/<pack>.yaml`.
     pub site_config: Option<PathBuf>,
+    /// What the pack's virtual environment is made with and from, as `[python]` of an agent says.
+    pub python: PythonConfig,
 }
 
 /// What a caller would see of the execution.
@@ -89,6 +93,9 @@ pub enum TestError {
     /// The file of the per-site configuration.
     #[error("cannot use the configuration")]
     SiteConfigFile(#[from] FileError),
+    /// The virtual environment.
+    #[error("{0}")]
+    Venv(String),
     /// The action does not know it.
     #[error("{0} does not understand BOLT_NOOP (bolt.noop is not true), so agents refuse --noop as well")]
     Noop(String),
@@ -141,6 +148,10 @@ pub fn run(options: &TestOptions) -> Result<TestOutcome, TestError> {
     let config = site_config(&checked, options.site_config.as_deref())?;
     let built = super::build(&options.pack)?;
     let layout = layout::Layout::make(&built, &checked, &config, action, options)?;
+    if action.runner_type == Runner::PythonScript && !checked.requirements.is_empty() {
+        let (packs, version) = (layout.packs(), layout.version(&built));
+        venv::provide(&packs, &version, &options.python, &checked.requirements).map_err(TestError::Venv)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(TestError::io("start the runtime"))?;
     runtime.block_on(async {

@@ -121,3 +121,50 @@ fn what_is_all_repetition_is_refused_where_it_is_built() {
     fs::write(directory.join("zeros"), vec![0; 8 << 20]).unwrap();
     assert!(matches!(build(&directory).unwrap_err(), PackError::TooLarge(_)));
 }
+
+#[test]
+fn what_a_script_does_wrong_is_named_by_file_and_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    let script =
+        "#!/bin/sh\nset -eu\nls \"$BOLT_PARAM_PROCESSES\"\nrm -rf /var/cache/x\nsh -c \"ls $BOLT_PARAM_PTAH\"\n";
+    fs::write(directory.join("actions/uptime.sh"), script).unwrap();
+    let report = lint(&directory).unwrap();
+    let found: Vec<(&str, &str)> = report.findings.iter().map(|f| (f.code.as_str(), f.at.as_str())).collect();
+    assert_eq!(
+        found,
+        [("undeclared_parameter", "actions/uptime.sh:5"), ("diagnostic_writes", "actions/uptime.sh:4")],
+        "{:?}",
+        report.findings
+    );
+    assert!(report.builds(), "advice stops nobody");
+    let allowed =
+        script.replace("cache/x", "cache/x # bolt-lint: allow diagnostic_writes only what this action put there");
+    fs::write(directory.join("actions/uptime.sh"), allowed).unwrap();
+    assert_eq!(codes(&directory), ["undeclared_parameter"]);
+}
+
+/// StackStorm's own pack, of which the corpus has the definitions and not the scripts.
+#[test]
+fn what_is_found_in_the_pack_of_another_system() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packs-schema/tests/corpus/stackstorm-linux");
+    let mut found = std::collections::BTreeMap::new();
+    for code in codes(&corpus) {
+        *found.entry(code).or_insert(0) += 1;
+    }
+    let found: Vec<(&str, i32)> = found.iter().map(|(code, count)| (code.as_str(), *count)).collect();
+    assert_eq!(
+        found,
+        [
+            ("entry_point_missing", 6),
+            ("no_class", 19),
+            ("python_class", 2),
+            ("remote_runner", 4),
+            ("runner_not_supported", 1),
+            ("runner_parameter", 18),
+            ("secret_unmarked", 1),
+            ("shell_template", 12),
+            ("template_default", 5),
+        ]
+    );
+}

@@ -13,8 +13,9 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
         let said = error.to_string();
         let said = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        let said = said.replace(", set DuplicateKeyPolicy in Options if acceptable", "; a key may stand once");
         // The place stands at the beginning.
-        let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
+        let said = said.rsplit_once(" at line ").map_or(&*said, |(said, _)| said);
         format!("{}{}", place.unwrap_or_default(), said.chars().take(300).collect::<String>())
     })
 }

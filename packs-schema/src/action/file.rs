@@ -92,6 +92,18 @@ pub struct BoltSection {
     pub noop: bool,
     /// It may gain privileges through set-user-id programs.
     pub new_privileges: bool,
+    /// What `bolt pack lint` is to let stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lint: Option<LintSection>,
+}
+
+/// `lint` of an action file: for authors; agents pass it over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct LintSection {
+    /// Codes of findings about this action, each with the reason why it may stand.
+    pub allow: BTreeMap<String, String>,
 }
 
 /// `limits` of an action file. What is absent has its default.

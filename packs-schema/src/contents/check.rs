@@ -9,7 +9,6 @@ use crate::param::Parameters;
 
 use super::{
     ACTIONS_DIRECTORY, CONFIG_SCHEMA_FILE, CheckedPack, Contents, Kind, Listed, MAX_ACTIONS, Outcome, PACK_FILE,
-    REQUIREMENTS_FILE,
 };
 
 /// Holds the parsed files of a pack against each other and against the listing of its files.
@@ -19,11 +18,6 @@ pub fn check(contents: &Contents, files: &[Listed]) -> Outcome {
     if contents.actions.len() > MAX_ACTIONS {
         let message = format!("a pack has at most {MAX_ACTIONS} actions; split it");
         found.push(Finding::error("too_many_actions", ACTIONS_DIRECTORY, message));
-    }
-    if files.iter().any(|f| f.path == REQUIREMENTS_FILE && f.size > 0) {
-        let message =
-            "virtual environments are not built by this version: use the standard library or put modules into the pack";
-        found.push(Finding::error("requirements_not_supported", REQUIREMENTS_FILE, message));
     }
     let by_path: BTreeMap<&str, &Listed> = files.iter().map(|f| (f.path.as_str(), f)).collect();
     let mut actions: BTreeMap<String, Action> = BTreeMap::new();
@@ -46,7 +40,8 @@ pub fn check(contents: &Contents, files: &[Listed]) -> Outcome {
     if !runnable(&found) {
         return (None, found);
     }
-    (Some(CheckedPack { pack, actions: actions.into_values().collect(), config }), found)
+    let requirements = contents.requirements.clone();
+    (Some(CheckedPack { pack, actions: actions.into_values().collect(), config, requirements }), found)
 }
 
 fn check_file_name(path: &str, action: &Action, found: &mut Vec<Finding>) {

@@ -8,8 +8,12 @@ use crate::pack::PackFile;
 use crate::param::Schema;
 
 use super::{
-    ACTIONS_DIRECTORY, CONFIG_SCHEMA_FILE, Contents, Kind, Listed, MAX_ACTIONS, MAX_YAML, Outcome, PACK_FILE, check,
+    ACTIONS_DIRECTORY, CONFIG_SCHEMA_FILE, Contents, Kind, Listed, MAX_ACTIONS, MAX_YAML, Outcome, PACK_FILE,
+    REQUIREMENTS_FILE, Requirement, check, requirements,
 };
+
+/// The most lines of `requirements.txt` that findings list.
+const MAX_SHOWN: usize = 20;
 
 /// What [`read`] needs of its caller. An `Err` is what was wrong, with a line when there is one.
 pub trait Reader {
@@ -40,11 +44,26 @@ pub fn read(files: &[Listed], reader: &mut dyn Reader) -> (Option<Contents>, Out
         }
     }
     let config = parse(files, CONFIG_SCHEMA_FILE, reader, &mut found, |r, text| r.config(text)).unwrap_or_default();
-    let contents = Contents { pack, actions, config };
+    let requirements = parse_requirements(files, reader, &mut found);
+    let contents = Contents { pack, actions, config, requirements };
     let (checked, more) = check(&contents, files);
     let unread = !found.is_empty();
     found.extend(more);
     (Some(contents), (checked.filter(|_| !unread), found))
+}
+
+/// What the pack needs of Python; every line that it may not have is a finding.
+fn parse_requirements(files: &[Listed], reader: &mut dyn Reader, found: &mut Vec<Finding>) -> Vec<Requirement> {
+    let mut wrong = Vec::new();
+    let read = parse(files, REQUIREMENTS_FILE, reader, found, |_, text| {
+        Ok(requirements(text).unwrap_or_else(|errors| {
+            wrong = errors;
+            Vec::new()
+        }))
+    });
+    let shown = wrong.iter().take(MAX_SHOWN);
+    found.extend(shown.map(|e| Finding::error("bad_requirement", REQUIREMENTS_FILE, e.to_string())));
+    read.unwrap_or_default()
 }
 
 /// `actions/<file>.yaml`, directly in the directory.
@@ -60,7 +79,7 @@ fn parse<T>(
     path: &str,
     reader: &mut dyn Reader,
     found: &mut Vec<Finding>,
-    parser: impl Fn(&dyn Reader, &str) -> Result<T, String>,
+    mut parser: impl FnMut(&dyn Reader, &str) -> Result<T, String>,
 ) -> Option<T> {
     let file = files.iter().find(|f| f.path == path)?;
     let mut stop = |code, message: String| {

@@ -83,10 +83,11 @@ fn each_fault_of_a_pack_has_its_finding() {
         ("entry_point_not_a_file", |files, _| {
             files.iter_mut().filter(|f| f.path.ends_with(".sh")).for_each(|f| f.kind = Kind::Directory)
         }),
-        ("requirements_not_supported", |files, _| {
+        ("bad_requirement", |files, texts| {
             let mut requirements = files[0].clone();
             requirements.path = "requirements.txt".into();
             files.push(requirements);
+            texts.0.insert("requirements.txt", "six==1.17.0\n--index-url https://elsewhere.example\n".into());
         }),
     ];
     for (code, fault) in faults {
@@ -123,7 +124,10 @@ fn the_linter_says_what_will_hurt() {
     let (contents, (checked, _)) = read(&files, &mut texts);
     let script = texts.0["actions/hello.sh"].clone();
     let found = lint(&contents.unwrap(), &checked.unwrap(), &mut |_| Some(script.clone()));
-    assert_eq!(codes(&found), ["no_description", "no_description", "no_timeout", "no_noop", "unused_parameter"]);
+    assert_eq!(
+        codes(&found),
+        ["no_description", "no_description", "no_timeout", "no_noop", "undeclared_parameter", "unused_parameter"]
+    );
 }
 
 #[test]

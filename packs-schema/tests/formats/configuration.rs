@@ -90,6 +90,17 @@ fn each_error_names_its_key() {
         ("poll = \"2m\"", "poll = \"often\"", "\"often\" is not a duration"),
         ("poll = \"2m\"", "poll = \"99999d\"", "\"99999d\" is not a duration"),
         ("keep = \"180d\"", "keep = 0", "history.keep must be longer than 0s"),
+        ("keep = \"180d\"", "[python]\ntimeout = 0", "python.timeout must be longer than 0s"),
+        (
+            "keep = \"180d\"",
+            "[python]\ninterpreter = \"python3\"",
+            "python.interpreter = \"python3\" must be an absolute path",
+        ),
+        ("keep = \"180d\"", "[python]\nwheels = \"wheels\"", "python.wheels"),
+        ("keep = \"180d\"", "[python]\npip_config = \"pip.conf\"", "python.pip_config"),
+        ("keep = \"180d\"", "[python]\nindex = \"index.example\"", "python.index must be an address"),
+        ("keep = \"180d\"", "[python]\nindex = \"https://me:canary@index.example/simple\"", "without a password"),
+        ("keep = \"180d\"", "[python]\nindexes = []", "indexes"),
         ("channel = \"prod\"", "channel = \"Prod\"", "channel name \"Prod\" is not valid"),
         (
             "file:///srv/bolt",

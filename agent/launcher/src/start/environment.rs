@@ -9,6 +9,7 @@ use packs_schema::name::ParamName;
 use packs_schema::param::deliver::Delivery;
 use serde_json::{Map, Value};
 
+use super::venv::Venv;
 use super::{Refused, refuse};
 use crate::account::Account;
 use crate::host::Host;
@@ -25,18 +26,27 @@ pub(super) struct Given<'a> {
     pub(super) account: &'a Account,
     /// The pack's configuration on this site, without what is secret.
     pub(super) config: &'a Map<String, Value>,
+    /// The virtual environment that it runs in.
+    pub(super) venv: Option<&'a Venv>,
     pub(super) result: &'a Path,
     pub(super) timeout: Duration,
 }
 
 /// All variables, as `NAME=value`.
 pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
-    let Given { host, start, account, config, result, timeout } = given;
+    let Given { host, start, account, config, venv, result, timeout } = given;
     let facts = &host.config.instance;
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *timeout;
     let mut list: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| list.push((name.to_owned(), value.to_owned()));
-    set("PATH", PATH);
+    match venv {
+        None => set("PATH", PATH),
+        Some(venv) => {
+            let home = venv.home.to_string_lossy();
+            set("PATH", &format!("{home}/bin:{PATH}"));
+            set("VIRTUAL_ENV", &home);
+        }
+    }
     set("HOME", &account.home);
     set("USER", &account.name);
     set("LANG", "C.UTF-8");

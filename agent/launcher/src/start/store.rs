@@ -12,6 +12,7 @@ use packs_schema::{store, strict};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::venv::{self, Venv};
 use super::{Refused, refuse};
 use crate::dir::{Dir, LAX, is_kind};
 use crate::host::Host;
@@ -26,6 +27,8 @@ pub(super) struct Found {
     /// The pack's directory in its version.
     pub(super) directory: Dir,
     pub(super) entry_path: PathBuf,
+    /// The virtual environment that it runs in.
+    pub(super) venv: Option<Venv>,
     /// The pack's configuration on this site, without what is secret; empty when there is none.
     pub(super) config: Map<String, Value>,
     /// What of it is secret.
@@ -48,7 +51,8 @@ pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
     // The two files are not replaced in the same moment: what is secret in either is.
     config.retain(|name, _| !config_secrets.contains_key(name));
     let entry_path = entry_point(host, &action, &directory)?;
-    Ok(Found { action, directory, entry_path, config, config_secrets })
+    let venv = venv::find(host, &action, &packs, &directory)?;
+    Ok(Found { action, directory, entry_path, venv, config, config_secrets })
 }
 
 fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Refused> {
@@ -88,7 +92,13 @@ fn read_config(host: &Host, start: &Start, pack: &Dir, name: &str) -> Result<Map
 }
 
 /// Reads a JSON file of the store; `absent` is the refusal when there is none.
-fn json<T: DeserializeOwned>(host: &Host, dir: &Dir, name: &str, limit: u64, absent: Refusal) -> Result<T, Refused> {
+pub(super) fn json<T: DeserializeOwned>(
+    host: &Host,
+    dir: &Dir,
+    name: &str,
+    limit: u64,
+    absent: Refusal,
+) -> Result<T, Refused> {
     let path = dir.path().join(name);
     let (bytes, stat) = match dir.read(name, limit) {
         Ok(read) => read,
@@ -102,7 +112,7 @@ fn json<T: DeserializeOwned>(host: &Host, dir: &Dir, name: &str, limit: u64, abs
 }
 
 /// `dir`, if it belongs to root or the sync and nobody else may change it.
-fn trusted(host: &Host, dir: Dir) -> Result<Dir, Refused> {
+pub(super) fn trusted(host: &Host, dir: Dir) -> Result<Dir, Refused> {
     let stat = dir.stat().or_else(|e| refuse(Refusal::StoreUntrusted, format!("{}: {e}", dir.path().display())))?;
     check_owner(host, &stat, dir.path(), Refusal::StoreUntrusted)?;
     Ok(dir)

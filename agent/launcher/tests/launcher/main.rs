@@ -9,3 +9,4 @@ mod refusals;
 mod running;
 mod service;
 mod stopping;
+mod venvs;

@@ -12,6 +12,15 @@ impl<R> Limited<R> {
     pub(super) fn new(inner: R, limit: u64) -> Limited<R> {
         Limited { inner, left: limit, limit }
     }
+
+    /// How many bytes were read.
+    pub(super) fn count(&self) -> u64 {
+        self.limit - self.left
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.inner
+    }
 }
 
 impl<R: Read> Read for Limited<R> {

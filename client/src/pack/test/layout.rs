@@ -58,6 +58,16 @@ impl Layout {
         self.temp.path().join("launcher.log")
     }
 
+    pub(super) fn packs(&self) -> PathBuf {
+        self.temp.path().join("packs")
+    }
+
+    /// The pack's directory in its version.
+    pub(super) fn version(&self, built: &BuiltPack) -> PathBuf {
+        let name = store::version_directory(&built.pack.version, &built.digest);
+        self.packs().join(built.pack.name.as_str()).join(name)
+    }
+
     pub(super) fn execution(&self) -> &Path {
         &self.execution
     }
@@ -80,8 +90,8 @@ impl Layout {
 
     /// The same files as the agent's sync leaves.
     fn store(&self, built: &BuiltPack, checked: &CheckedPack, config: &Map<String, Value>) -> io::Result<()> {
-        let pack = self.temp.path().join("packs").join(built.pack.name.as_str());
-        let version = pack.join(store::version_directory(&built.pack.version, &built.digest));
+        let pack = self.packs().join(built.pack.name.as_str());
+        let version = self.version(built);
         let actions = version.join(store::META).join(store::ACTIONS);
         fs::create_dir_all(&version)?;
         extract::extract(&built.archive, &version)?;
@@ -98,7 +108,7 @@ impl Layout {
         if !config.is_empty() {
             fs::write(pack.join(store::CONFIG), serde_json::to_vec(&open)?)?;
         }
-        protect(&self.temp.path().join("packs"))?;
+        protect(&self.packs())?;
         if !secret.is_empty() {
             let mut file =
                 File::options().write(true).create_new(true).mode(0o600).open(pack.join(store::CONFIG_SECRETS))?;

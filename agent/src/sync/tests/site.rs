@@ -1,0 +1,117 @@
+//! A site's configuration of a pack: what fits is in force, and what does not fit changes nothing.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use super::Bench;
+use super::archive::{file, pack};
+
+const SCHEMA: &str = "\
+data: {type: string, required: true, pattern: '^/'}
+count: {type: integer, minimum: 1, maximum: 9, default: 3}
+mode: {type: string, enum: [fast, safe], default: safe}
+nodes: {type: array, items: {type: object, properties: {port: {type: integer}}, additionalProperties: false}}
+token: {type: string, secret: true}
+";
+
+/// demo 1.0.0 with a schema, configured.
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    bench.offer("demo", "1.0.0", &[pack("demo", "1.0.0"), vec![file("config.schema.yaml", SCHEMA)]].concat());
+    bench.repository.publish();
+    write(&bench, "data: /srv\ntoken: canary-of-the-old\n", 0o640);
+    bench.poll().unwrap();
+    assert!(bench.status().failed.is_empty(), "{:?}", bench.status());
+    bench
+}
+
+fn write(bench: &Bench, text: impl AsRef<[u8]>, mode: u32) {
+    let path = bench.temp.path().join("etc/demo.yaml");
+    let _ = fs::remove_file(&path);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Both files as they are in force.
+fn in_force(bench: &Bench) -> (String, String) {
+    let read = |name: &str| fs::read_to_string(bench.store().join("demo").join(name)).unwrap();
+    (read("config.json"), read("config.secret.json"))
+}
+
+fn refused(bench: &Bench, words: &str) {
+    let before = in_force(bench);
+    bench.poll().unwrap();
+    let status = bench.status();
+    let failed = &status.failed.first().unwrap_or_else(|| panic!("it was taken: {words}")).1;
+    assert_eq!((failed.step.as_str(), bench.current("demo").as_deref()), ("configure", Some("1.0.0")));
+    assert!(failed.message.contains(words), "{:?} does not say {words:?}", failed.message);
+    assert!(failed.message.contains("demo.yaml") && !failed.message.contains(char::is_control), "{failed:?}");
+    assert!(!failed.message.contains("canary"), "{failed:?}");
+    assert_eq!(in_force(bench), before, "{words}");
+}
+
+#[test]
+fn each_thing_that_does_not_fit_is_named_and_the_old_stays_in_force() {
+    let bench = bench();
+    for (text, words) in [
+        ("count: 4\n", "data must be given"),
+        ("data: srv\n", "data must"),
+        ("data: [/srv]\n", "data must be a string"),
+        ("data: /srv\ncount: many\n", "count must be an integer"),
+        ("data: /srv\ncount: 10\n", "count must be at most 9"),
+        ("data: /srv\nmode: quick\n", "mode must be one of"),
+        ("data: /srv\nnodes: [{port: x}]\n", "port"),
+        ("data: /srv\nnodes: [{prot: 1}]\n", "prot"),
+        ("data: /srv\ntoken: [canary]\n", "token must be a string"),
+        ("data: /srv\ndatum: canary\n", "datum is not in config.schema.yaml, which has"),
+        ("data: /srv\ndata: /srv\n", "line 2, column 1: duplicate"),
+        ("data: [\n", "line "),
+        ("- data\n", "it must be a map of names to values"),
+        ("data\n", "it must be a map of names to values"),
+        ("data: &a /srv\ntoken: !!binary canary\n", ""),
+    ] {
+        write(&bench, text, 0o640);
+        refused(&bench, words);
+    }
+    write(&bench, b"data: /srv\xff\n", 0o640);
+    refused(&bench, "it is not UTF-8");
+    write(&bench, format!("data: /srv\n# {}\n", "x".repeat(300 << 10)), 0o640);
+    refused(&bench, "larger than");
+    // Only the secret part is too large: the open part is not touched either.
+    write(&bench, format!("data: /other\ntoken: {}\n", "x".repeat(70 << 10)), 0o640);
+    refused(&bench, "at most 65536 are taken");
+}
+
+#[test]
+fn a_file_that_others_could_change_or_read_is_not_used() {
+    let bench = bench();
+    for mode in [0o662, 0o626, 0o646] {
+        write(&bench, "data: /other\n", mode);
+        refused(&bench, "must belong to root and not be writable by group or others");
+    }
+    write(&bench, "data: /other\ntoken: canary\n", 0o644);
+    refused(&bench, "everybody can read it");
+    let path = bench.temp.path().join("etc/demo.yaml");
+    if nix::unistd::geteuid().is_root() {
+        write(&bench, "data: /other\n", 0o640);
+        std::os::unix::fs::chown(&path, Some(64199), None).unwrap();
+        refused(&bench, "owner 64199");
+    }
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    refused(&bench, "it is not a regular file");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    refused(&bench, "it is not a regular file");
+}
+
+#[test]
+fn a_new_version_is_configured_by_its_own_schema() {
+    let mut bench = bench();
+    let schema = SCHEMA.replace("count:", "amount:");
+    bench.offer("demo", "1.1.0", &[pack("demo", "1.1.0"), vec![file("config.schema.yaml", schema)]].concat());
+    bench.repository.publish();
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
+    assert!(in_force(&bench).0.contains("\"amount\":3"), "{:?}", in_force(&bench));
+}

@@ -1,0 +1,199 @@
+//! One environment, from nothing to its record.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use packs_schema::config::PythonConfig;
+use packs_schema::name::Digest;
+use packs_schema::python::{self, Interpreter};
+use packs_schema::store::{self, MANIFEST, META, Manifest, ManifestFile, StoredVenv, VENV};
+use sha2::{Digest as _, Sha256};
+
+use super::process::{Ended, run};
+use crate::sync::disk;
+use crate::sync::store::Store;
+
+/// The most bytes of an environment.
+const MAX_BYTES: u64 = 2 << 30;
+/// The most files and directories of an environment.
+const MAX_ENTRIES: usize = 100_000;
+/// The deepest directory that is looked into.
+const MAX_DEPTH: usize = 64;
+
+/// What is to be made.
+pub(super) struct Order<'a> {
+    pub(super) config: &'a PythonConfig,
+    pub(super) interpreter: &'a Interpreter,
+    pub(super) venv: &'a Digest,
+    pub(super) requirements: &'a str,
+    pub(super) hashed: bool,
+    pub(super) within: Duration,
+}
+
+/// Makes an environment. What is left of a failure is for [`discard`].
+pub(super) fn build(store: &Store, order: &Order<'_>) -> Result<(), String> {
+    let until = Instant::now() + order.within;
+    let home = store.venv(order.venv);
+    let scratch = store.staging().join(format!("venv-{}", order.venv.short()));
+    let prepared = || -> io::Result<()> {
+        remove(&home)?;
+        remove(&scratch)?;
+        disk::make_directory(&store.venvs(), 0o755)?;
+        disk::make_directory(&scratch, 0o700)?;
+        disk::write_new(&scratch.join("requirements.txt"), order.requirements.as_bytes(), 0o600)
+    };
+    prepared().map_err(|e| format!("cannot prepare a virtual environment: {e}"))?;
+    let python = |program: &Path| {
+        let mut command = Command::new(program);
+        command.arg("-I").env_clear().envs(python::install_environment(order.config, &scratch)).current_dir(&scratch);
+        command.envs(proxies());
+        command
+    };
+    let failed = |what: &str, ended: &Ended| {
+        let said = python::last_words(&ended.output);
+        let reason = ended.reason(order.within);
+        // pip's status says less than its words.
+        let reason = if said.is_empty() || ended.status.and_then(|s| s.code()).is_none() {
+            format!("{reason}; ")
+        } else {
+            String::new()
+        };
+        format!("{what}: {reason}{said}").trim_end_matches([';', ' ']).to_owned()
+    };
+    let mut make = python(&order.interpreter.executable);
+    make.args(["-c", python::MAKE]).args(python::venv_arguments(&home));
+    let made = run(make, order.within).map_err(|e| format!("the interpreter cannot be run: {e}"))?;
+    if !made.succeeded() {
+        return Err(failed("no virtual environment can be made", &made));
+    }
+    own_python(&home, &order.interpreter.executable).map_err(|e| format!("cannot write {}: {e}", home.display()))?;
+
+    let left = until.saturating_duration_since(Instant::now());
+    let pip = order.interpreter.pip.as_deref().unwrap_or(Path::new(""));
+    let list = scratch.join("requirements.txt");
+    let mut install = python(&home.join(python::PYTHON));
+    install.args(["-c", python::INSTALL]);
+    // A moment more than we wait: ours is the one that says so.
+    let alarm = left.as_secs().saturating_add(5);
+    install.args(python::install_arguments(order.config, pip, &list, alarm, order.hashed));
+    let installed = run(install, left).map_err(|e| format!("pip cannot be run: {e}"))?;
+    if !installed.succeeded() {
+        let source = if order.config.allow_source { "" } else { NO_SOURCE };
+        let said = failed("pip cannot install what requirements.txt asks for", &installed);
+        let is_source = !source.is_empty() && said.contains("No matching distribution");
+        return Err(if is_source { format!("{said}{source}") } else { said });
+    }
+    remove(&scratch).map_err(|e| format!("cannot remove {}: {e}", scratch.display()))?;
+    finish(&home, order).map_err(|e| format!("cannot finish the virtual environment: {e}"))
+}
+
+/// pip does not say that it passed source distributions over.
+const NO_SOURCE: &str =
+    " (only wheels are taken: source would run code while it is built; python.allow_source = true allows that)";
+
+/// Removes what a failed build left.
+pub(super) fn discard(store: &Store, home: &Path) {
+    store.clear_staging();
+    if let Err(error) = remove(home) {
+        tracing::warn!(path = %home.display(), %error, "cannot remove an unfinished virtual environment");
+    }
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// `bin/python` as one link to the interpreter itself: what the launcher has to judge before it runs it.
+fn own_python(home: &Path, executable: &Path) -> io::Result<()> {
+    let link = home.join(python::PYTHON);
+    disk::remove_if_there(&link)?;
+    symlink(executable, link)
+}
+
+/// Proxies are the site's to set, in the environment of the agent.
+fn proxies() -> impl Iterator<Item = (String, String)> {
+    const NAMES: [&str; 6] = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy"];
+    NAMES.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+}
+
+/// The manifest, everything on the disk, and the record at the end.
+fn finish(home: &Path, order: &Order<'_>) -> io::Result<()> {
+    let mut tree = Tree { top: home, files: Vec::new(), entries: 0, bytes: 0 };
+    tree.walk(home, 0)?;
+    let Tree { mut files, bytes, .. } = tree;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let meta = home.join(META);
+    disk::make_directory(&meta, 0o755)?;
+    let manifest = Manifest { format: store::FORMAT, files };
+    disk::write_new(&meta.join(MANIFEST), &serde_json::to_vec(&manifest)?, 0o644)?;
+    disk::sync_tree(home)?;
+    let record = StoredVenv {
+        format: store::FORMAT,
+        venv: order.venv.clone(),
+        interpreter: order.interpreter.clone(),
+        requirements: order.requirements.to_owned(),
+        size_bytes: bytes,
+    };
+    disk::replace(&meta.join(VENV), &serde_json::to_vec(&record)?, 0o644)?;
+    disk::sync_directory(home.parent().unwrap_or(home))
+}
+
+struct Tree<'a> {
+    top: &'a Path,
+    files: Vec<ManifestFile>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Tree<'_> {
+    /// Notes every regular file. Links, of which `venv` makes a few, are not followed.
+    fn walk(&mut self, directory: &Path, depth: usize) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES || depth > MAX_DEPTH {
+                return Err(io::Error::other(format!("it has more than {MAX_ENTRIES} files, or is too deep")));
+            }
+            if kind.is_dir() {
+                self.walk(&path, depth + 1)?;
+            } else if kind.is_file() {
+                self.file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        let (mut file, mut hash, mut size, mut buffer) = (File::open(path)?, Sha256::new(), 0_u64, vec![0; 64 << 10]);
+        let mode = file.metadata()?.permissions().mode();
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                count => {
+                    hash.update(&buffer[..count]);
+                    size += count as u64;
+                }
+            }
+        }
+        self.bytes += size;
+        if self.bytes > MAX_BYTES {
+            return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        self.files.push(ManifestFile {
+            path: path.strip_prefix(self.top).unwrap_or(path).display().to_string(),
+            sha256: Digest::new(sha256).map_err(io::Error::other)?,
+            size_bytes: size,
+            executable: mode & 0o100 != 0,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Environments that no version refers to. They stay as long as a replaced version would: an execution may run in one whose
+//! version was pointed to another since, and a version that comes back finds it. One that was never finished goes at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use packs_schema::name::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::{linked, record};
+use crate::sync::disk;
+use crate::sync::prune::{Now, Since};
+use crate::sync::store::Store;
+
+/// The file of what is unused, in the directory of environments.
+const UNUSED: &str = ".unused.json";
+/// The largest record, in bytes.
+const MAX_UNUSED: u64 = 1 << 20;
+
+/// Since when each is unused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Unused(BTreeMap<Digest, Since>);
+
+/// Removes what nobody can use any more. What cannot be removed costs space, nothing else.
+pub(in crate::sync) fn prune(store: &Store, now: &Now) {
+    if let Err(error) = try_prune(store, now) {
+        tracing::warn!(%error, "cannot remove virtual environments");
+    }
+}
+
+fn try_prune(store: &Store, now: &Now) -> io::Result<()> {
+    let home = store.venvs();
+    let Ok(entries) = fs::read_dir(&home) else { return Ok(()) };
+    let mut there = BTreeSet::new();
+    for entry in entries {
+        let entry = entry?;
+        let Some(venv) = entry.file_name().to_str().and_then(|name| Digest::new(name).ok()) else { continue };
+        match record(&entry.path()) {
+            Ok(Some(_)) => drop(there.insert(venv)),
+            // Nobody else makes one: this process holds the store.
+            Ok(None) => bury(store, &entry.path(), &venv)?,
+            Err(error) => tracing::warn!(path = %entry.path().display(), %error, "virtual environment is damaged"),
+        }
+    }
+    let used = used(store)?;
+    let file = home.join(UNUSED);
+    let before = disk::read_if_there(&file, MAX_UNUSED)?;
+    let before: Unused = before.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let (after, gone) = before.clone().after(&there, &used, now);
+    if after != before {
+        disk::replace(&file, &serde_json::to_vec(&after)?, 0o600)?;
+    }
+    gone.iter().try_for_each(|venv| bury(store, &store.venv(venv), venv))
+}
+
+/// It leaves by one rename, so that no reader finds half of it.
+fn bury(store: &Store, path: &Path, venv: &Digest) -> io::Result<()> {
+    let grave = store.staging().join(format!("removed-{}", venv.short()));
+    fs::rename(path, &grave)?;
+    fs::remove_dir_all(&grave)
+}
+
+/// Every environment that any directory of any pack refers to.
+fn used(store: &Store) -> io::Result<BTreeSet<Digest>> {
+    let mut used = BTreeSet::new();
+    for pack in store.packs()? {
+        for version in fs::read_dir(store.pack(&pack))? {
+            let version = version?;
+            // One that cannot be read could refer to any: then nothing goes.
+            if version.file_type()?.is_dir() {
+                used.extend(linked(&version.path())?);
+            }
+        }
+    }
+    Ok(used)
+}
+
+impl Unused {
+    /// The record from now on, and what may go.
+    fn after(self, there: &BTreeSet<Digest>, used: &BTreeSet<Digest>, now: &Now) -> (Unused, Vec<Digest>) {
+        let Unused(before) = self;
+        let unused = there.difference(used).map(|venv| {
+            let since = before.get(venv).cloned().unwrap_or_else(|| now.since());
+            (venv.clone(), since)
+        });
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = unused.partition(|(_, since)| now.may_run_since(since));
+        (Unused(kept), gone.into_keys().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_refers_to_goes_once_no_execution_can_be_in_it() {
+        let venv = |n: u8| Digest::new(format!("{n:02x}").repeat(32)).unwrap();
+        let set = |list: &[u8]| list.iter().map(|n| venv(*n)).collect::<BTreeSet<_>>();
+        /// What is there, what is used, in which boot, after how many hours; what goes.
+        type Step = (&'static [u8], &'static [u8], &'static str, u64, &'static [u8]);
+        let steps: [Step; 6] = [
+            (&[1, 2], &[1, 2], "a", 0, &[]),
+            (&[1, 2], &[1], "a", 10, &[]),
+            (&[1, 2], &[1], "a", 58, &[]),
+            // Used again meanwhile: it counts anew.
+            (&[1, 2], &[2], "a", 59, &[]),
+            (&[1, 2], &[2], "a", 108, &[1]),
+            (&[2, 3], &[3], "b", 0, &[]),
+        ];
+        let mut unused = Unused::default();
+        for (there, used, boot, hours, expected) in steps {
+            let (after, gone) = unused.after(&set(there), &set(used), &Now::at(boot, hours * 3600));
+            assert_eq!(gone, expected.iter().map(|n| venv(*n)).collect::<Vec<_>>(), "{boot} {hours}");
+            unused = after;
+        }
+        // A boot ends every execution.
+        let (_, gone) = unused.after(&set(&[2, 3]), &set(&[3]), &Now::at("c", 0));
+        assert_eq!(gone, [venv(2)]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Python packs, end to end: published, installed by the sync's account from the site's wheels, run as the action's account.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bolt_tests::http::Call;
+use bolt_tests::{PackSource, World, skip, spec};
+use packs_schema::rest::PackList;
+use packs_schema::run::State;
+use serde_json::json;
+
+use crate::calls::{done, operator, stdout, until};
+
+const WHEEL: &str = "
+import sys, zipfile
+directory, version = sys.argv[1:]
+info = 'greet-%s.dist-info' % version
+with zipfile.ZipFile('%s/greet-%s-py3-none-any.whl' % (directory, version), 'w') as wheel:
+    wheel.writestr('greet.py', 'def main(): print(\"greetings from %s\")' % version)
+    wheel.writestr(info + '/METADATA', 'Metadata-Version: 2.1\\nName: greet\\nVersion: %s\\n' % version)
+    wheel.writestr(info + '/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(info + '/RECORD', '')
+";
+const SCRIPT: &str = "#!/usr/bin/env python3\nimport os, sys, greet\ngreet.main()\nprint(os.getuid(), sys.prefix)\n";
+
+/// The pack `hello` that needs greet.
+fn pack(version: &str, requirements: &str) -> PackSource {
+    let yaml = "name: hello\ndescription: Greets.\nrunner_type: python-script\nentry_point: hello.py\nbolt: {class: diagnostic}\n";
+    PackSource::new("hello", version)
+        .file("actions/hello.yaml", yaml, 0o644)
+        .file("actions/hello.py", SCRIPT, 0o755)
+        .file("requirements.txt", requirements, 0o644)
+}
+
+/// A directory with greet 1.0 and 2.0; `None`, loudly, where the host's Python cannot make environments.
+fn wheels(world: &World, test: &str) -> Option<PathBuf> {
+    let probe = Command::new("/usr/bin/python3").args(["-I", "-c", packs_schema::python::PROBE]).output();
+    if !probe.is_ok_and(|probe| String::from_utf8_lossy(&probe.stdout).contains(".whl")) {
+        skip(test, "/usr/bin/python3 cannot make virtual environments");
+        return None;
+    }
+    let directory = world.scratch("wheels");
+    for version in ["1.0", "2.0"] {
+        let made = Command::new("/usr/bin/python3").args(["-c", WHEEL, directory.to_str().unwrap(), version]).status();
+        assert!(made.unwrap().success());
+    }
+    Some(directory)
+}
+
+fn at(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn a_python_pack_is_installed_and_run_in_its_environment() {
+    let world = World::empty();
+    let Some(wheels) = wheels(&world, "a_python_pack_is_installed_and_run_in_its_environment") else { return };
+    world.publish(&pack("1.0.0", "greet==1.0\n"));
+    let agent = world.start(&spec("i-1").set("python", "wheels", at(&wheels)));
+    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    let said = stdout(&world, &agent, &ran).await;
+    assert_eq!(ran.state, State::Succeeded, "{ran:?}");
+    assert!(said.starts_with("greetings from 1.0\n") && said.contains("/packs/.venvs/"), "{said}");
+
+    // A version whose requirements cannot be had: the old one goes on, and pip's words are there to be read.
+    world.publish(&pack("1.1.0", "greet==9.9\n"));
+    let polls = agent.sync_status().map_or(0, |status| status.polls);
+    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > polls)).await;
+    let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
+    let failed = packs.items[0].failed.as_ref().unwrap();
+    assert_eq!(failed.step, "environment");
+    assert!(failed.message.contains("No matching distribution found for greet==9.9"), "{failed:?}");
+    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    assert_eq!((ran.state, ran.version.to_string().as_str()), (State::Succeeded, "1.0.0"));
+
+    world.publish(&pack("1.2.0", "greet==2.0\n"));
+    let polls = agent.sync_status().map_or(0, |status| status.polls);
+    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > polls)).await;
+    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    assert!(stdout(&world, &agent, &ran).await.starts_with("greetings from 2.0\n"), "{ran:?}");
+}
+
+#[test]
+fn an_author_tests_in_the_same_environment() {
+    let world = World::empty();
+    let Some(wheels) = wheels(&world, "an_author_tests_in_the_same_environment") else { return };
+    let directory = pack("1.0.0", "greet==1.0\n").write(&world.scratch("work"));
+    let (directory, wheels) = (at(&directory), at(&wheels));
+    let bolt = world.bolt(&[]);
+    let said = bolt.run(["pack", "test", directory.as_str(), "hello", "--run-as-me", "--wheels", wheels.as_str()]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.starts_with("greetings from 1.0\n") && said.stdout.contains("/packs/.venvs/"), "{said:?}");
+    fs::write(Path::new(&directory).join("requirements.txt"), "greet==9.9\n").unwrap();
+    let said = bolt.run(["pack", "test", directory.as_str(), "hello", "--run-as-me", "--wheels", wheels.as_str()]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("No matching distribution found for greet==9.9"), "{said:?}");
+}
