@@ -16,6 +16,7 @@ pub(crate) mod listener;
 mod openapi;
 mod patience;
 mod problem;
+pub(crate) mod pushes;
 mod query;
 mod range;
 mod router;
@@ -52,5 +53,6 @@ pub(crate) struct App {
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fingerprints: fingerprint::Fingerprints,
+    pub(crate) pushes: pushes::Pushes,
     pub(crate) connections: AtomicU32,
 }

@@ -235,6 +235,8 @@ impl Exec {
                 Ok(Outcome::Refused { code: Refusal::AlreadyStarted, .. }) => exec.reconcile(&id),
                 Ok(Outcome::Refused { code, message }) => {
                     tracing::warn!(execution = %id, ?code, message, "the launcher refused to start it");
+                    let gone = exec.is_gone(&id);
+                    let message = if gone { format!("the pushed version has gone: {message}") } else { message };
                     exec.abort(&id, State::Error, message);
                 }
                 // Without a launcher this process ends; its successor looks after the execution.
@@ -244,6 +246,15 @@ impl Exec {
                 }
             }
         });
+    }
+
+    /// True if an execution is of a pushed version whose time was over before its start.
+    fn is_gone(&self, id: &ExecutionId) -> bool {
+        let record = self.lock().live.get(id).map(|live| live.record.clone());
+        record.is_some_and(|record| {
+            let Execution { action, version, digest, dev, .. } = &record;
+            dev.is_some() && self.registry.action_in(action, version, digest).is_none()
+        })
     }
 
     /// Wakes those who follow an execution's output.
@@ -302,6 +313,7 @@ impl Exec {
             action: spec.action.clone(),
             version: spec.version.clone(),
             digest: spec.digest.clone(),
+            dev: spec.dev.clone(),
             state: State::Queued,
             reason: None,
             parameters: spec.parameters.clone(),

@@ -18,6 +18,7 @@ const MAX_ACTIONS: usize = 1000;
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     executions: Mutex<BTreeMap<String, BTreeMap<State, u64>>>,
+    dev: Mutex<BTreeMap<State, u64>>,
 }
 
 /// What stands at the moment of asking.
@@ -32,6 +33,8 @@ pub struct Now {
     pub ready: bool,
     /// What the sync said last.
     pub sync: Option<SyncStatus>,
+    /// Packs whose active version was pushed and is not signed.
+    pub dev_packs: u64,
     /// The newest event.
     pub newest_event: u64,
 }
@@ -50,6 +53,11 @@ impl Metrics {
         *executions.entry(name.to_owned()).or_default().entry(state).or_default() += 1;
     }
 
+    /// An execution of a pushed version went over to a state.
+    pub fn dev_execution(&self, state: State) {
+        *lock(&self.dev).entry(state).or_default() += 1;
+    }
+
     /// Everything as text.
     pub fn text(&self, now: &Now) -> String {
         let mut out = String::new();
@@ -60,12 +68,18 @@ impl Metrics {
         gauge(&mut out, "bolt_executions_queued", "Executions that wait.", now.queued.into());
         gauge(&mut out, "bolt_connections", "Open connections.", now.connections.into());
         gauge(&mut out, "bolt_newest_event", "The number of the newest state change.", now.newest_event);
+        gauge(&mut out, "bolt_dev_packs", "Packs whose active version was pushed and is not signed.", now.dev_packs);
         family(&mut out, "bolt_executions_total", "counter", "Executions that went over to a state, by action.");
         for (action, states) in lock(&self.executions).iter() {
             for (state, count) in states {
                 let labels = format!("{{action=\"{action}\",state=\"{state}\"}}");
                 sample(&mut out, "bolt_executions_total", &labels, *count);
             }
+        }
+        let help = "Of these, executions of versions that were pushed and not signed.";
+        family(&mut out, "bolt_dev_executions_total", "counter", help);
+        for (state, count) in lock(&self.dev).iter() {
+            sample(&mut out, "bolt_dev_executions_total", &format!("{{state=\"{state}\"}}"), *count);
         }
         family(&mut out, "bolt_http_requests_total", "counter", "Requests answered, by route and status.");
         for ((route, status), count) in lock(&self.requests).iter() {
@@ -128,7 +142,7 @@ mod tests {
         for i in 0..MAX_ACTIONS + 50 {
             metrics.execution(&ActionRef::new(format!("linux.a{i}")).unwrap(), State::Queued);
         }
-        let now = Now { running: 0, queued: 0, connections: 0, ready: true, sync: None, newest_event: 0 };
+        let now = Now { running: 0, queued: 0, connections: 0, ready: true, sync: None, dev_packs: 0, newest_event: 0 };
         let text = metrics.text(&now);
         assert!(text.contains("bolt_executions_total{action=\"other\",state=\"queued\"} 50\n"), "{text}");
         assert_eq!(text.lines().filter(|l| l.starts_with("bolt_executions_total{")).count(), MAX_ACTIONS + 1);

@@ -3,12 +3,14 @@
 mod execution;
 mod instance;
 mod problem;
+mod push;
 
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
 pub use instance::{
     ActionView, Enforcement, FailedVersion, Health, Info, PackList, PackView, Reason, SyncEnd, SyncStatus,
 };
 pub use problem::{Code, PROBLEM_TYPE, Problem};
+pub use push::{ARCHIVE_TYPE, Dev, Pushed, Unpushed};
 
 /// The largest body of any request, in bytes.
 pub const MAX_BODY: usize = 64 << 10;

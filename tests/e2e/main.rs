@@ -14,6 +14,7 @@ mod demo;
 mod executions_refused;
 mod packs_refused;
 mod polls;
+mod push;
 mod recovery;
 mod requests_refused;
 mod road;

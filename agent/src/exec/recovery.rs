@@ -184,6 +184,7 @@ mod tests {
             action: ActionRef::new("linux.a").unwrap(),
             version: PackVersion::new("1.0.0").unwrap(),
             digest: Digest::new("a".repeat(64)).unwrap(),
+            dev: None,
             parameters: serde_json::Map::new(),
             has_secrets: false,
             noop: false,

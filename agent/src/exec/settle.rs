@@ -106,6 +106,9 @@ impl Exec {
             exec.remember(&record, &changes).await;
             for (state, _) in &changes {
                 exec.metrics.execution(&record.action, *state);
+                if record.dev.is_some() {
+                    exec.metrics.dev_execution(*state);
+                }
             }
             if ended {
                 exec.finish(record);

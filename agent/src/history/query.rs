@@ -192,7 +192,7 @@ pub(super) fn accepted_since(
 /// At most `limit` state changes after the event `after`, of whatever action, in order.
 pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<Vec<StateChange>, HistoryError> {
     let mut statement = connection.prepare_cached(
-        "SELECT v.event, v.at_ms, e.id, a.name, v.state
+        "SELECT v.event, v.at_ms, e.id, a.name, v.state, e.dev IS NOT NULL
          FROM events v JOIN executions e ON e.seq = v.seq JOIN actions a ON a.id = e.action
          WHERE v.event > ?1 ORDER BY v.event LIMIT ?2",
     )?;
@@ -203,6 +203,7 @@ pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<
             execution: id_from(row.get(2)?),
             action: named(row, 3)?,
             state: state_at(row, 4)?,
+            dev: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

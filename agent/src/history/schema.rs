@@ -13,7 +13,8 @@ use super::HistoryError;
 /// The oldest SQLite that is safe: earlier ones could corrupt a WAL with several connections.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE actions (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE executions (
@@ -60,7 +61,11 @@ CREATE TABLE events (
     seq INTEGER NOT NULL,
     state INTEGER NOT NULL
 ) STRICT;
-"];
+",
+    "
+ALTER TABLE executions ADD COLUMN dev TEXT;
+",
+];
 
 /// Opens the database for writing and brings it to the newest schema. True: the file is new.
 pub(super) fn open_writer(path: &Path) -> Result<(Connection, bool), HistoryError> {

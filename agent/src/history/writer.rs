@@ -119,8 +119,8 @@ fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Res
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO executions (id, action, version, digest, principal, state, reason, parameters, noop, note, run,
-            created_at_ms, idempotency_key, fingerprint)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            created_at_ms, idempotency_key, fingerprint, dev)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     statement.execute(params![
         id_bytes(&record.id),
@@ -137,6 +137,7 @@ fn insert(connection: &Connection, record: &Execution, key: Option<&Key>) -> Res
         record.created_at_ms,
         key.map(|k| k.key.as_str()),
         key.map(|k| k.fingerprint.as_str()),
+        record.dev.as_ref().map(to_json),
     ])?;
     event(connection, connection.last_insert_rowid(), record.state, record.created_at_ms)?;
     Ok(Inserted::New)

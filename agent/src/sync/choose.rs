@@ -4,6 +4,7 @@ use packs_schema::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_targ
 use packs_schema::config::Config;
 use packs_schema::facts::Facts;
 use packs_schema::name::{ChannelName, Digest, InstanceId, PackName, PackVersion};
+use packs_schema::rest::Dev;
 use packs_schema::strict;
 use sha2::{Digest as _, Sha256};
 use tough::schema::Target;
@@ -23,6 +24,8 @@ pub(super) struct Chosen {
     /// The archive's length, as signed.
     pub(super) length: u64,
     pub(super) target: TargetName,
+    /// Set when it was pushed onto this instance, and nobody signed it.
+    pub(super) dev: Option<Dev>,
 }
 
 /// What the channel comes to for a pack here.
@@ -83,7 +86,7 @@ pub(super) async fn choose(
             return Err(fail(format!("{held} is active and newer; publish a version higher than it")));
         }
     }
-    Ok(Choice::Activate(Chosen { pack: pack.clone(), version, digest, length: target.length, target: name }))
+    Ok(Choice::Activate(Chosen { pack: pack.clone(), version, digest, length: target.length, target: name, dev: None }))
 }
 
 /// Whether `channel` applies to the instance.

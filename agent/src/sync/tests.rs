@@ -2,6 +2,7 @@
 
 pub(super) mod archive;
 mod polls;
+mod push;
 mod repository;
 
 use std::fs;

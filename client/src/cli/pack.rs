@@ -1,4 +1,6 @@
-//! `bolt pack`: author a pack.
+//! `bolt pack`: author a pack, and try it on an instance.
+
+pub(super) mod push;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,20 @@ use crate::pack::test::{TestError, TestOptions, TestOutcome};
 use crate::pack::{self, PackError};
 use crate::show::{Visible, counted, visible};
 
-/// Author a pack: scaffold, lint, test and build.
+/// Author a pack: scaffold, lint, test, build and try it on an instance.
 #[derive(Debug, Subcommand)]
 pub enum PackCommand {
+    #[command(flatten)]
+    Local(LocalCommand),
+    /// Put a pack on instances without a signature, for a while, where their agent.toml allows it.
+    Push(push::PushCommand),
+    /// Take a pushed version back before its time is over: the signed one is active again.
+    Unpush(push::UnpushCommand),
+}
+
+/// What needs no instance.
+#[derive(Debug, Subcommand)]
+pub enum LocalCommand {
     /// Make a pack with one action that passes lint and test.
     New {
         /// Its name, such as `cassandra`.
@@ -65,12 +78,12 @@ pub enum PackCommand {
 }
 
 /// Does what was asked.
-pub fn run(command: PackCommand, json: bool) -> Result<Exit, Failure> {
+pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
     match command {
-        PackCommand::New { name, dir } => new(&name, dir, json),
-        PackCommand::Lint { dir } => lint(&dir, json),
-        PackCommand::Build { dir, output } => build(&dir, output, json),
-        PackCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config } => {
+        LocalCommand::New { name, dir } => new(&name, dir, json),
+        LocalCommand::Lint { dir } => lint(&dir, json),
+        LocalCommand::Build { dir, output } => build(&dir, output, json),
+        LocalCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config } => {
             let options =
                 TestOptions { pack: dir, action, parameters, noop, require_limits: limits, run_as_me, site_config };
             test(&options, json)

@@ -49,6 +49,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
         sync: app.registry.status()?,
+        dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
     });
     Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))
@@ -83,6 +84,8 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
             description: String::new(),
             version: None,
             digest: None,
+            dev: None,
+            over: None,
             actions: 0,
             failed: Some(failed),
         }));
@@ -93,6 +96,8 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
         description: active.pack.description.clone(),
         version: Some(active.version().clone()),
         digest: Some(active.digest.clone()),
+        dev: active.dev.clone(),
+        over: call.app.registry.over(&active),
         actions: u32::try_from(actions).unwrap_or(u32::MAX),
         failed,
     }))
@@ -131,5 +136,6 @@ pub(in crate::api) fn get_action(call: &Call) -> Result<Response<Body>, ApiError
 }
 
 fn view(active: &ActiveAction) -> ActionView {
-    ActionView { version: active.version.clone(), digest: active.digest.clone(), action: active.action.clone() }
+    let ActiveAction { action, version, digest, dev } = active;
+    ActionView { version: version.clone(), digest: digest.clone(), dev: dev.clone(), action: action.clone() }
 }
