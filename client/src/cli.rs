@@ -127,7 +127,7 @@ enum Command {
     /// Publish packs in a signed repository.
     #[command(subcommand)]
     Repo(repo::RepoCommand),
-    /// Author packs: new, lint, test, build, push.
+    /// Author packs: new, lint, test, build, push, check.
     #[command(subcommand)]
     Pack(pack::PackCommand),
     /// A small signed fleet on loopback, end to end, with nothing to set up.

@@ -144,6 +144,8 @@ async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
     assert_eq!(late.state, State::Error, "{late:?}");
     assert!(late.reason.as_deref().is_some_and(|why| why.contains("the pushed version has gone")), "{late:?}");
     assert_eq!(says(&world, &agent).await, "hello from i-1\n");
+    let (code, report) = world.bolt(&[&agent]).json(["pack", "check", "--packs", store(&agent).to_str().unwrap()]);
+    assert_eq!((code, report["problems"].as_array().map(Vec::len)), (0, Some(0)), "{report}");
 }
 
 #[tokio::test]

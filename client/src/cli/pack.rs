@@ -1,5 +1,6 @@
-//! `bolt pack`: author a pack, and try it on an instance.
+//! `bolt pack`: author a pack, try it on an instance, and see that those of an instance are as they were activated.
 
+mod check;
 pub(super) mod push;
 
 use std::fs;
@@ -75,6 +76,8 @@ pub enum LocalCommand {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// On an instance: hold the files of its packs against what was activated. Exit code 1 when anything differs.
+    Check(check::CheckCommand),
 }
 
 /// Does what was asked.
@@ -83,6 +86,7 @@ pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
         LocalCommand::New { name, dir } => new(&name, dir, json),
         LocalCommand::Lint { dir } => lint(&dir, json),
         LocalCommand::Build { dir, output } => build(&dir, output, json),
+        LocalCommand::Check(command) => check::run(&command, json),
         LocalCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config } => {
             let options =
                 TestOptions { pack: dir, action, parameters, noop, require_limits: limits, run_as_me, site_config };
