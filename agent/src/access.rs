@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use packs_schema::action::Class;
 use packs_schema::grants::{Grants, Verb};
-use packs_schema::name::{ActionRef, Principal};
+use packs_schema::name::{ActionRef, PackName, Principal};
 
 use crate::health::Health;
 
@@ -156,6 +156,11 @@ impl Caller {
     /// True if a grant covers the action.
     pub fn covers(&self, action: &ActionRef, class: Option<Class>) -> bool {
         allows(&self.grants, &self.principal, self.verb, action, class)
+    }
+
+    /// True if a grant covers everything that the pack could have: the pack itself.
+    pub fn covers_pack(&self, pack: &PackName) -> bool {
+        self.grants.allows_pack(&self.principal, self.verb, pack)
     }
 
     /// True if another verb on the action is granted.

@@ -17,6 +17,7 @@ pub(crate) mod listener;
 mod openapi;
 mod patience;
 mod problem;
+pub(crate) mod pushes;
 mod query;
 mod range;
 mod router;
@@ -53,5 +54,6 @@ pub(crate) struct App {
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fingerprints: fingerprint::Fingerprints,
+    pub(crate) pushes: pushes::Pushes,
     pub(crate) connections: AtomicU32,
 }

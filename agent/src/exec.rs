@@ -308,10 +308,21 @@ impl Exec {
                 Answered::HasShim | Answered::LookAgain => exec.reconcile(&id),
                 Answered::Refused(reason) => {
                     tracing::warn!(execution = %id, reason, "it was not started");
+                    let gone = exec.is_gone(&id);
+                    let reason = if gone { format!("the pushed version has gone: {reason}") } else { reason };
                     exec.abort(&id, State::Error, reason);
                 }
             }
         });
+    }
+
+    /// True if an execution is of a pushed version whose time was over before its start.
+    fn is_gone(&self, id: &ExecutionId) -> bool {
+        let record = self.lock().live.get(id).map(|live| live.record.clone());
+        record.is_some_and(|record| {
+            let Execution { action, version, digest, dev, .. } = &record;
+            dev.is_some() && self.registry.action_in(action, version, digest).is_none()
+        })
     }
 
     /// Wakes those who follow an execution's output.
@@ -381,6 +392,7 @@ impl Exec {
             action: spec.action.clone(),
             version: spec.version.clone(),
             digest: spec.digest.clone(),
+            dev: spec.dev.clone(),
             state: State::Queued,
             reason: None,
             parameters: spec.parameters.clone(),

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use packs_schema::name::InstanceId;
-use packs_schema::rest::{self, Reason};
+use packs_schema::rest::{self, Dev, Reason};
 
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{ActivePack, Registry, RegistryError};
 
 /// Whether the agent takes executions, and what is wrong.
 #[derive(Debug, Default)]
@@ -59,6 +59,7 @@ impl Health {
             ready,
             degraded: !reasons.is_empty(),
             reasons,
+            notes: pushed(registry),
             instance: instance.clone(),
             version: crate::VERSION.to_owned(),
         }
@@ -71,6 +72,16 @@ impl Health {
 
 fn reason(code: &str, message: String) -> Reason {
     Reason { code: code.to_owned(), message }
+}
+
+/// Not wrong where it is allowed, and over by itself. Who did it stands in `GET /v1/packs`, which not everybody may see.
+fn pushed(registry: &Registry) -> Vec<Reason> {
+    let pushed = registry.pushed().unwrap_or_default();
+    let note = |(pack, dev): (ActivePack, Dev)| {
+        let (name, version, until_s) = (&pack.pack.name, pack.version(), dev.until_ms / 1000);
+        reason("dev_pack", format!("{name} {version} was pushed and is not signed; it goes at {until_s} s since 1970"))
+    };
+    pushed.into_iter().map(note).collect()
 }
 
 fn sync_reasons(registry: &Registry) -> Vec<Reason> {

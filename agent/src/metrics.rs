@@ -18,6 +18,7 @@ const MAX_ACTIONS: usize = 1000;
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     executions: Mutex<BTreeMap<String, Counted>>,
+    dev: Mutex<BTreeMap<State, u64>>,
 }
 
 /// What has been counted of one action.
@@ -53,6 +54,8 @@ pub struct Now {
     pub ready: bool,
     /// What the sync said last.
     pub sync: Option<SyncStatus>,
+    /// Packs whose active version was pushed and is not signed.
+    pub dev_packs: u64,
     /// The newest event.
     pub newest_event: u64,
 }
@@ -86,6 +89,11 @@ impl Metrics {
         change(executions.entry(name.to_owned()).or_default());
     }
 
+    /// An execution of a pushed version went over to a state.
+    pub fn dev_execution(&self, state: State) {
+        *lock(&self.dev).entry(state).or_default() += 1;
+    }
+
     /// Everything as text.
     pub fn text(&self, now: &Now) -> String {
         let mut out = String::new();
@@ -96,12 +104,18 @@ impl Metrics {
         gauge(&mut out, "bolt_executions_queued", "Executions that wait.", now.queued.into());
         gauge(&mut out, "bolt_connections", "Open connections.", now.connections.into());
         gauge(&mut out, "bolt_newest_event", "The number of the newest state change.", now.newest_event);
+        gauge(&mut out, "bolt_dev_packs", "Packs whose active version was pushed and is not signed.", now.dev_packs);
         family(&mut out, "bolt_executions_total", "counter", "Executions that went over to a state, by action.");
         for (action, counted) in lock(&self.executions).iter() {
             for (state, count) in &counted.states {
                 let labels = format!("{{action=\"{action}\",state=\"{state}\"}}");
                 sample(&mut out, "bolt_executions_total", &labels, *count);
             }
+        }
+        let help = "Of these, executions of versions that were pushed and not signed.";
+        family(&mut out, "bolt_dev_executions_total", "counter", help);
+        for (state, count) in lock(&self.dev).iter() {
+            sample(&mut out, "bolt_dev_executions_total", &format!("{{state=\"{state}\"}}"), *count);
         }
         self.usage(&mut out, now);
         family(&mut out, "bolt_http_requests_total", "counter", "Requests answered, by route and status.");

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use packs_schema::action::Action;
 use packs_schema::name::{ActionName, ActionRef, Digest, PackName, PackVersion};
 use packs_schema::pack::Pack;
-use packs_schema::rest::{SyncEnd, SyncStatus};
-use packs_schema::store::{self, StoredPack};
+use packs_schema::rest::{Dev, SyncEnd, SyncStatus};
+use packs_schema::store::{self, Shadow, StoredPack};
 use serde::de::DeserializeOwned;
 
 /// Definitions held parsed.
@@ -48,6 +48,8 @@ pub struct ActivePack {
     pub pack: Pack,
     /// Its digest.
     pub digest: Digest,
+    /// Set when it was pushed and is not signed.
+    pub dev: Option<Dev>,
     directory: PathBuf,
 }
 
@@ -67,6 +69,8 @@ pub struct ActiveAction {
     pub version: PackVersion,
     /// The digest of its pack.
     pub digest: Digest,
+    /// Set when the version was pushed and is not signed.
+    pub dev: Option<Dev>,
 }
 
 /// The store, for reading.
@@ -119,7 +123,26 @@ impl Registry {
         let Some(stored) = read_json::<StoredPack>(&directory.join(store::META).join(store::PACK))? else {
             return Ok(None);
         };
-        Ok(Some(ActivePack { pack: stored.pack, digest: stored.digest, directory }))
+        Ok(Some(ActivePack { pack: stored.pack, digest: stored.digest, dev: stored.dev, directory }))
+    }
+
+    /// The signed version that is active again when a pushed one has gone.
+    pub fn over(&self, pack: &ActivePack) -> Option<PackVersion> {
+        let shadow: Shadow = read_json(&pack.directory.with_file_name(store::SHADOW)).ok().flatten()?;
+        store::version_of(&shadow.beneath.filter(|_| pack.dev.is_some())?)
+    }
+
+    /// The packs whose active version was pushed and is not signed.
+    pub fn pushed(&self) -> Result<Vec<(ActivePack, Dev)>, RegistryError> {
+        let mut pushed = Vec::new();
+        for name in self.packs()? {
+            if let Some(pack) = self.pack(&name)?
+                && let Some(dev) = pack.dev.clone()
+            {
+                pushed.push((pack, dev));
+            }
+        }
+        Ok(pushed)
     }
 
     /// The actions of an active pack, sorted by name.
@@ -138,7 +161,8 @@ impl Registry {
 
     /// One action of an active pack, read afresh.
     pub fn action_of(&self, pack: &ActivePack, name: &ActionName) -> Result<Option<ActiveAction>, RegistryError> {
-        load(&pack.directory, name, pack.pack.version.clone(), pack.digest.clone())
+        let action = load(&pack.directory, name, pack.pack.version.clone(), pack.digest.clone())?;
+        Ok(action.map(|action| ActiveAction { dev: pack.dev.clone(), ..action }))
     }
 
     /// An action of the active version of its pack.
@@ -152,6 +176,10 @@ impl Registry {
         let Some(pack) = self.pack(&reference.pack())? else { return Ok(None) };
         let Some(action) = self.action_of(&pack, &reference.action())? else { return Ok(None) };
         let action = Arc::new(action);
+        if pack.dev.is_some() {
+            // It may be pushed again for longer, or become a signed one.
+            return Ok(Some(action));
+        }
         let mut held = self.lock();
         if held.len() >= HELD {
             held.remove(0);
@@ -208,7 +236,7 @@ fn load(
     digest: Digest,
 ) -> Result<Option<ActiveAction>, RegistryError> {
     let path = directory.join(store::META).join(store::ACTIONS).join(format!("{name}.json"));
-    Ok(read_json::<Action>(&path)?.map(|action| ActiveAction { action, version, digest }))
+    Ok(read_json::<Action>(&path)?.map(|action| ActiveAction { action, version, digest, dev: None }))
 }
 
 fn is_absent(error: &io::Error) -> bool {

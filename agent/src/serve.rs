@@ -28,6 +28,7 @@ use crate::access::{Access, AccessError};
 use crate::api::App;
 use crate::api::fingerprint::Fingerprints;
 use crate::api::listener::{self, Doors};
+use crate::api::pushes::{self, Pushes};
 use crate::api::tls::{Tls, TlsError};
 use crate::clock;
 use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
@@ -170,8 +171,10 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
         health: health.clone(),
         metrics,
         fingerprints,
+        pushes: Pushes::new(&config),
         connections: AtomicU32::new(0),
     });
+    let expiring = tokio::spawn(pushes::look_after(app.clone()));
     let address = api.local_addr().map_err(|source| listen_error("api.listen", config.api.listen, source))?;
     state.write_address(address)?;
     health.set_ready(true);
@@ -193,6 +196,9 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     tracing::info!("stopping");
     health.set_ready(false);
     tell.send_replace(true);
+    expiring.abort();
+    // Aborted, or it would go on for ever.
+    let _ = expiring.await;
     if let Err(error) = serving.await {
         tracing::error!(%error, "serving ended early");
     }

@@ -127,7 +127,7 @@ enum Command {
     /// Publish packs in a signed repository.
     #[command(subcommand)]
     Repo(repo::RepoCommand),
-    /// Author packs: new, lint, test, build.
+    /// Author packs: new, lint, test, build, push, check.
     #[command(subcommand)]
     Pack(pack::PackCommand),
     /// A small signed fleet on loopback, end to end, with nothing to set up.
@@ -186,7 +186,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Pki(command) => pki::run(command, json),
         Command::Repo(command) => repo::run(command, json, || context(global)),
-        Command::Pack(command) => pack::run(command, json),
+        Command::Pack(pack::PackCommand::Push(command)) => block_on(pack::push::push(command, context(global)?)),
+        Command::Pack(pack::PackCommand::Unpush(command)) => block_on(pack::push::unpush(command, context(global)?)),
+        Command::Pack(pack::PackCommand::Local(command)) => pack::run(command, json),
         Command::Demo(command) => demo::run(command, json),
         Command::Completions(command) => man::completions(&command),
         Command::Man(command) => man::man(&command),

@@ -11,6 +11,7 @@
 
 mod call;
 mod follow;
+mod push;
 mod routes;
 mod stream;
 mod wire;
@@ -25,6 +26,7 @@ use crate::tls::Identity;
 pub use follow::chunk_bytes;
 pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};
+pub use push::Push;
 pub use routes::{ExecutionQuery, OutputFrom};
 pub use stream::{ByteStream, Lines};
 

@@ -189,6 +189,9 @@ fn problem_line(problem: &Problem) -> String {
     for error in problem.errors.iter().take(100) {
         line.push_str(&format!("\n    {}", visible(&error.to_string())));
     }
+    for finding in problem.findings.iter().take(100) {
+        line.push_str(&format!("\n    {}", visible(&finding.to_string())));
+    }
     line
 }
 
@@ -196,6 +199,12 @@ fn problem_hint(code: Code) -> Option<&'static str> {
     Some(match code {
         Code::Forbidden => "ask for a grant for this verb and action in the agent's grants.toml",
         Code::UnknownAction | Code::UnknownPack => "`bolt actions` lists what can be run, `bolt packs` what is active",
+        Code::PushNotAllowed => {
+            "publish the pack instead: `bolt repo publish`, for a channel that the instance follows"
+        }
+        Code::NotPushed => "`bolt packs` shows which versions were pushed",
+        Code::TooManyPushed => "`bolt packs` shows which packs were pushed, `bolt pack unpush` takes one back",
+        Code::InvalidPack => "`bolt pack lint` says what is wrong with a pack",
         Code::Busy => "another execution of its group runs: `bolt ps` shows it",
         Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",
         Code::InvalidParameters => "`bolt actions <action>` shows what it takes",

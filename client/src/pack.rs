@@ -5,10 +5,13 @@
 //!                           └────build──▶ archive, the same bytes for the same files ──▶ repo::publish
 //! ```
 //!
+//! [`check`] holds the packs of an instance against what was activated there.
+//!
 //! What is built passed the check that the agent makes before it activates; a pack with errors has no archive.
 
 mod archive;
 mod build;
+pub mod check;
 mod extract;
 mod lint;
 mod listing;

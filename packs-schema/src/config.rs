@@ -42,6 +42,9 @@ pub struct Config {
     /// Virtual environments of packs.
     #[serde(default)]
     pub python: PythonConfig,
+    /// Packs that are pushed onto this instance, without a signature.
+    #[serde(default)]
+    pub dev: DevConfig,
 }
 
 /// `[api]`
@@ -111,6 +114,11 @@ impl Default for Paths {
 }
 
 impl Paths {
+    /// The directory in which the api leaves pushed packs for the sync.
+    pub fn inbox(&self) -> PathBuf {
+        self.packs.join(crate::push::INBOX)
+    }
+
     /// The directory of executions that are not archived.
     pub fn executions(&self) -> PathBuf {
         self.state.join("exec")
@@ -268,6 +276,38 @@ impl Default for HistoryConfig {
     }
 }
 
+/// `[dev]`: packs that are pushed onto this instance. Not for instances that must only run what was signed: whoever may
+/// push, and whoever takes over the api, runs code of their own as the accounts that are allowed here.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DevConfig {
+    /// Take pushed packs at all.
+    pub push: bool,
+    /// How long a pushed pack stays when its caller does not say.
+    pub ttl: Span,
+    /// How long it may stay.
+    pub max_ttl: Span,
+    /// The most packs that are pushed at once.
+    pub max_packs: u32,
+    /// The most bytes that pushed packs have together, unpacked.
+    pub max_bytes: Bytes,
+    /// The accounts that pushed actions may name; those that name none run as `execution.default_run_as`.
+    pub run_as: Vec<UserName>,
+}
+
+impl Default for DevConfig {
+    fn default() -> DevConfig {
+        DevConfig {
+            push: false,
+            ttl: Span(Duration::from_secs(2 * 3600)),
+            max_ttl: Span(Duration::from_secs(24 * 3600)),
+            max_packs: 4,
+            max_bytes: Bytes(256 << 20),
+            run_as: Vec::new(),
+        }
+    }
+}
+
 /// Why `agent.toml` is not one.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -335,12 +375,19 @@ impl Config {
             ("repository.max_pack", config.repository.max_pack.0 == 0),
             ("history.max_bytes", config.history.max_bytes.0 == 0),
             ("history.max_files", config.history.max_files == 0),
+            ("dev.max_packs", config.dev.max_packs == 0),
+            ("dev.max_bytes", config.dev.max_bytes.0 == 0),
         ] {
             if zero {
                 return Err(ConfigError::Zero(key));
             }
         }
-        for (key, span) in [("repository.poll", config.repository.poll), ("history.keep", config.history.keep)] {
+        for (key, span) in [
+            ("repository.poll", config.repository.poll),
+            ("history.keep", config.history.keep),
+            ("dev.ttl", config.dev.ttl),
+            ("dev.max_ttl", config.dev.max_ttl),
+        ] {
             if span.0.is_zero() {
                 return Err(ConfigError::NoTime(key));
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Class;
-use crate::name::{ActionRef, Principal};
+use crate::name::{ActionRef, PackName, Principal};
 
 /// What a caller may want to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -140,6 +140,14 @@ impl Grants {
         self.of(who, verb).next().is_some()
     }
 
+    /// True if `who` may do `verb` on every action that the pack could have, of whatever class: what stands for the pack itself.
+    pub fn allows_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
+        // No pattern has a star of its own: one that matches this text matches whatever stands in the star's place.
+        let every = format!("{pack}.*");
+        self.of(who, verb)
+            .any(|grant| grant.classes.is_none() && grant.actions.iter().any(|pattern| glob(&pattern.0, &every)))
+    }
+
     fn of(&self, who: &Principal, verb: Verb) -> impl Iterator<Item = &Grant> {
         self.grants.iter().filter(move |grant| grant.verbs.contains(&verb) && grant.principal.covers(who))
     }
@@ -199,6 +207,23 @@ mod tests {
         assert!(!allowed("spiffe://x/robot", Verb::Run, "cassandra.unclear", Class::Remediation));
         let none = Grants::parse("").unwrap();
         assert!(!none.allows_any(&Principal::new("spiffe://x/robot").unwrap(), Verb::Read));
+    }
+
+    #[test]
+    fn a_pack_is_covered_by_what_covers_all_it_could_have() {
+        let covers = |pattern: &str, more: &str| {
+            let text =
+                format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"push\"]\nactions = [\"{pattern}\"]\n{more}");
+            let grants = Grants::parse(&text).unwrap();
+            grants.allows_pack(&Principal::new("a://b").unwrap(), Verb::Push, &PackName::new("linux").unwrap())
+        };
+        for pattern in ["*", "linux.*", "li*.*", "*.*"] {
+            assert!(covers(pattern, ""), "{pattern}");
+            assert!(!covers(pattern, "classes = [\"diagnostic\"]\n"), "{pattern}");
+        }
+        for pattern in ["linux.disk", "linux.d*", "linux.*d", "*.disk", "linuxes.*", "linux2.*"] {
+            assert!(!covers(pattern, ""), "{pattern}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - [`param`]: the parameter language: its schema, its check and the binding of a caller's values.
 //! - [`facts`], [`filter`]: what is known of an instance, and expressions over it (`--where`).
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
+//! - [`push`]: what api and sync say to each other about packs that were pushed.
 //! - [`launch`]: what the unprivileged agent may ask of the privileged launcher.
 //! - [`run`]: what stands in an execution's directory, its states and its output log.
 //! - [`channel`], [`store`]: what a repository and an instance's store of activated packs hold.
@@ -29,6 +30,7 @@ pub mod name;
 pub mod pack;
 pub mod param;
 pub mod python;
+pub mod push;
 pub mod quantity;
 pub mod rest;
 pub mod run;

@@ -156,6 +156,13 @@ name_type!(
         })
 );
 name_type!(
+    /// The id of one push of a pack, made by the agent: a UUID like that of an execution, so that the ids stand in the order in
+    /// which they were made.
+    PushId, "push id",
+    "it is a lower-case UUID such as 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa",
+    |t| ExecutionId::new(t).is_ok()
+);
+name_type!(
     /// The id of a fan-out, made by the client.
     RunId, "run id",
     "use 1 to 64 letters, digits, '.', '_', ':', '@', '+' or '-', not beginning with '-' or '.'",

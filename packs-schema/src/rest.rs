@@ -3,6 +3,7 @@
 mod execution;
 mod instance;
 mod problem;
+mod push;
 
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
 pub use instance::{
@@ -10,6 +11,7 @@ pub use instance::{
     SyncEnd, SyncStatus, TotalLimits,
 };
 pub use problem::{Code, PROBLEM_TYPE, Problem};
+pub use push::{ARCHIVE_TYPE, Dev, Pushed, Unpushed};
 
 /// The largest body of any request, in bytes.
 pub const MAX_BODY: usize = 64 << 10;

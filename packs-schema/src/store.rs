@@ -13,6 +13,8 @@
 //!     .venvs/<digest>/                      a virtual environment, shared by all versions that need the same, and
 //!         .bolt/venv.json                   StoredVenv: written last, so what has none is not finished
 //!         .bolt/manifest.json               Manifest: what every file of it must be
+//!     <pack>/.dev.json                      Shadow, while a pushed version stands in the place of the signed one
+//!     .inbox/ .pushes/                      packs that were pushed (see `push`)
 //!     .staging/ .tuf/                       the sync's own
 //!     .status.json                          rest::SyncStatus
 //! ```
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{Digest, PackVersion};
 use crate::pack::Pack;
 use crate::python::Interpreter;
+use crate::rest::Dev;
 
 /// The version of the stored records that this code writes.
 pub const FORMAT: u32 = 1;
@@ -39,6 +42,8 @@ pub const CURRENT: &str = "current";
 pub const CONFIG: &str = "config.json";
 /// What is secret of the per-site configuration, in the pack's directory.
 pub const CONFIG_SECRETS: &str = "config.secret.json";
+/// The file of a [`Shadow`], in the pack's directory.
+pub const SHADOW: &str = ".dev.json";
 /// The sync's report, in the store.
 pub const STATUS: &str = ".status.json";
 
@@ -57,6 +62,13 @@ pub fn version_directory(version: &PackVersion, digest: &Digest) -> String {
     format!("{version}-{}", digest.short())
 }
 
+/// The version in the name of a version's directory: `1.4.2-0123456789ab`.
+pub fn version_of(directory: &str) -> Option<PackVersion> {
+    let (version, digest) = directory.rsplit_once('-')?;
+    let hex = digest.len() == 12 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    hex.then(|| PackVersion::new(version).ok()).flatten()
+}
+
 /// `.bolt/pack.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +79,60 @@ pub struct StoredPack {
     pub digest: Digest,
     /// The pack's description.
     pub pack: Pack,
+    /// Set when the archive was pushed and is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<Dev>,
+}
+
+/// `.dev.json` of a pack: which pushed version stands in the place of the signed one, and until when; and the pushed versions
+/// whose time is over and whose files may still be in use.
+///
+/// It counts while `current` points to `active`: it is written before the link is, and taken back after.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The pushed version.
+    #[serde(default)]
+    pub active: Option<PushedVersion>,
+    /// The directory of the signed version that is active again afterwards.
+    #[serde(default)]
+    pub beneath: Option<String>,
+    /// Pushed versions that are over. They have no [`META`], so that nothing can be started in them.
+    #[serde(default)]
+    pub ended: Vec<EndedVersion>,
+}
+
+/// A pushed version that is active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushedVersion {
+    /// Its directory.
+    pub directory: String,
+    /// SHA-256 of its archive.
+    pub digest: Digest,
+    /// Its files, in bytes.
+    pub size_bytes: u64,
+    /// The wall clock's time at which it is over, in milliseconds since 1970 …
+    pub until_ms: u64,
+    /// … or the time since the start of this boot, whichever comes first; another boot ends it as well.
+    pub until_boot_ms: u64,
+    /// `/proc/sys/kernel/random/boot_id` when it was pushed.
+    pub boot: String,
+}
+
+/// A pushed version that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedVersion {
+    /// Its directory.
+    pub directory: String,
+    /// SHA-256 of its archive.
+    pub digest: Digest,
+    /// Its files, in bytes.
+    pub size_bytes: u64,
+    /// Until when an execution of it may run, in milliseconds since the start of the boot …
+    pub in_use_until_boot_ms: u64,
+    /// … with this id.
+    pub boot: String,
 }
 
 /// `.bolt/manifest.json`: every file of the pack, sorted by path.

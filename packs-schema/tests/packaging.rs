@@ -52,6 +52,8 @@ fn what_is_commented_out_shows_the_defaults() {
     assert_eq!(shown.paths, Paths::default());
     assert_eq!(shown.history, HistoryConfig::default());
     assert_eq!(shown.repository, bare.repository);
+    assert_eq!(shown.dev, bare.dev);
+    assert!(!bare.dev.push, "pushes are off");
     assert_eq!(shown.api.max_connections, bare.api.max_connections);
     assert_eq!((shown.users.map.len(), shown.instance.tags.len()), (1, 1), "the examples are read as well");
 }

@@ -16,6 +16,7 @@ mod history;
 mod output;
 mod packs_refused;
 mod polls;
+mod push;
 mod recovery;
 mod requests_refused;
 mod road;

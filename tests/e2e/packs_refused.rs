@@ -109,22 +109,7 @@ impl Case {
 
     /// As [`Case::signed`], with `entry` at the end of an archive that is in order.
     fn with_entry(kind: EntryType, path: &str, link: &str) -> Case {
-        Case::signed(|archive| {
-            let mut tar = Vec::new();
-            GzDecoder::new(&archive[..]).read_to_end(&mut tar).unwrap();
-            // Before the two blocks of zeros that end an archive. The names are written as they are: `tar` would refuse them.
-            tar.truncate(tar.len() - 1024);
-            let mut header = Header::new_ustar();
-            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_entry_type(kind);
-            header.set_mode(0o644);
-            header.set_size(0);
-            header.set_cksum();
-            tar.extend_from_slice(header.as_bytes());
-            tar.extend_from_slice(&[0; 1024]);
-            gzip(&tar)
-        })
+        Case::signed(|archive| append(&archive, kind, path, link))
     }
 
     /// As [`Case::signed`], of a pack with this file replaced.
@@ -158,6 +143,29 @@ impl Case {
         let path = self.find(end);
         fs::write(&path, edit(fs::read(&path).unwrap())).unwrap();
     }
+}
+
+/// `archive` with one more entry at its end.
+fn append(archive: &[u8], kind: EntryType, path: &str, link: &str) -> Vec<u8> {
+    let mut tar = Vec::new();
+    GzDecoder::new(archive).read_to_end(&mut tar).unwrap();
+    // Before the two blocks of zeros that end an archive. The names are written as they are: `tar` would refuse them.
+    tar.truncate(tar.len() - 1024);
+    let mut header = Header::new_ustar();
+    header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    tar.extend_from_slice(&[0; 1024]);
+    gzip(&tar)
+}
+
+/// `archive` with a link that leads out of it.
+pub(crate) fn linked(archive: &[u8]) -> Vec<u8> {
+    append(archive, EntryType::Symlink, "actions/passwd", "/etc/passwd")
 }
 
 fn prod() -> ChannelName {

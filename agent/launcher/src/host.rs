@@ -100,6 +100,9 @@ impl Host {
             own_directory("state", &config.paths.state, api.uid, 0o700)?;
             own_directory("execution", &config.paths.executions(), api.uid, 0o700)?;
             own_directory("pack", &config.paths.packs, sync_uid, 0o755)?;
+            if config.dev.push {
+                inbox(&config, &api, sync.as_ref())?;
+            }
         }
         if root {
             let mut trusted = vec![Uid::from_raw(0)];
@@ -201,6 +204,17 @@ fn own_directory(what: &'static str, path: &Path, owner: Uid, mode: u32) -> Resu
         return Err(HostError::NotOurs { what, path, owner: owner_found, mode, wanted: owner.as_raw() });
     }
     Ok(opened)
+}
+
+/// Where the api leaves pushed packs: nobody else writes it, and the sync's group reads it.
+fn inbox(config: &Config, api: &Account, sync: Option<&Account>) -> Result<(), HostError> {
+    let path = config.paths.inbox();
+    let inbox = own_directory("inbox", &path, api.uid, 0o750)?;
+    let Some(sync) = sync.filter(|_| geteuid().is_root()) else { return Ok(()) };
+    fchown(&inbox, None, Some(sync.gid)).map_err(|e| {
+        let step = "given to the group of the sync's account";
+        HostError::Directory { what: "inbox", path, step, source: e.into() }
+    })
 }
 
 /// The directories above the store must not let others swap it: entry points are run by their path.

@@ -5,6 +5,7 @@ pub(super) mod create;
 pub(super) mod executions;
 pub(super) mod instance;
 pub(super) mod output;
+pub(super) mod push;
 pub(super) mod stream;
 
 use std::sync::Arc;

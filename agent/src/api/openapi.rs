@@ -1,11 +1,11 @@
 //! `openapi.json` (OpenAPI 3.1), made from the route table when someone asks.
 
-use packs_schema::rest::{PROBLEM_TYPE, Problem};
+use packs_schema::rest::{ARCHIVE_TYPE, PROBLEM_TYPE, Problem};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::routes::{Content, ROUTES, Route};
+use super::routes::{Content, ROUTES, Route, Takes};
 
 /// The document.
 pub(crate) fn document() -> Value {
@@ -69,9 +69,12 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             "default": {"$ref": "#/components/responses/Problem"},
         },
     });
-    if let Some(request) = route.request {
-        let schema = request(generator);
-        value["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+    match &route.request {
+        None => {}
+        Some(Takes::Json(schema)) => {
+            value["requestBody"] = json!({"content": {"application/json": {"schema": schema(generator)}}});
+        }
+        Some(Takes::Archive) => value["requestBody"] = json!({"required": true, "content": {ARCHIVE_TYPE: {}}}),
     }
     value
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use hyper::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use packs_schema::finding::Finding;
 use packs_schema::name::{ActionRef, ExecutionId, InstanceId, PackName};
 use packs_schema::param::bind::ParamError;
-use packs_schema::rest::{Code, MAX_BODY, PROBLEM_TYPE, Problem};
+use packs_schema::rest::{ARCHIVE_TYPE, Code, MAX_BODY, PROBLEM_TYPE, Problem};
 
 use super::body::Body;
 use crate::exec::output::OutputError;
@@ -44,6 +45,10 @@ pub(super) enum ApiError {
     BodyTooLarge,
     #[error("send the body with content-type: application/json")]
     UnsupportedMediaType,
+    #[error("send the pack's archive with content-type: {ARCHIVE_TYPE}")]
+    NotAnArchive,
+    #[error("{message}")]
+    Push { code: Code, message: String, findings: Vec<Finding> },
     #[error("the output has {0} bytes")]
     RangeNotSatisfiable(u64),
     #[error("the request is for instance {asked}, this is {here}")]
@@ -118,7 +123,8 @@ impl ApiError {
             ApiError::MethodNotAllowed(_) => (Code::MethodNotAllowed, true),
             ApiError::ActionDisabled(_) => (Code::ActionDisabled, true),
             ApiError::BodyTooLarge => (Code::BodyTooLarge, true),
-            ApiError::UnsupportedMediaType => (Code::UnsupportedMediaType, true),
+            ApiError::UnsupportedMediaType | ApiError::NotAnArchive => (Code::UnsupportedMediaType, true),
+            ApiError::Push { code, .. } => (*code, true),
             ApiError::RangeNotSatisfiable(_) => (Code::RangeNotSatisfiable, true),
             ApiError::WrongInstance { .. } => (Code::WrongInstance, true),
             ApiError::InvalidParameters(_) => (Code::InvalidParameters, true),
@@ -163,6 +169,7 @@ impl ApiError {
                 | SubmitError::QueueFull { after, .. }
                 | SubmitError::Busy { after, .. },
             ) => Some(retry_after(*after)),
+            ApiError::Push { code: Code::QueueFull, .. } => Some(retry_after(SOON)),
             _ => match self.code().0 {
                 Code::OutOfResources => Some(retry_after(SOON)),
                 Code::StorageFailed => Some(retry_after(LATER)),
@@ -180,8 +187,10 @@ impl ApiError {
         let header = self.header();
         let detail = if shown { self.to_string() } else { OUR_FAULT.to_owned() };
         let mut problem = Problem::new(code, detail, request_id);
-        if let ApiError::InvalidParameters(errors) = self {
-            problem.errors = errors;
+        match self {
+            ApiError::InvalidParameters(errors) => problem.errors = errors,
+            ApiError::Push { findings, .. } => problem.findings = findings,
+            _ => {}
         }
         let bytes = serde_json::to_vec(&problem).expect("a problem serialises");
         let mut response = Response::new(Body::Whole(bytes.into()));

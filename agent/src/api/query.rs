@@ -52,6 +52,19 @@ impl Query {
         self.values.get(name).map(|text| text.parse().map_err(|e: T::Err| wrong(name, e))).transpose()
     }
 
+    /// A value in its type, which must be there.
+    pub(super) fn required<T: FromStr>(&self, name: &'static str) -> Result<T, ApiError>
+    where
+        T::Err: Display,
+    {
+        self.get(name)?.ok_or_else(|| wrong(name, "is missing"))
+    }
+
+    /// A time such as `2h`.
+    pub(super) fn duration(&self, name: &'static str) -> Result<Option<Duration>, ApiError> {
+        self.values.get(name).map(|text| parse_duration(text).map_err(|e| wrong(name, e))).transpose()
+    }
+
     /// `true` or `false`; absent is `false`.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
         match self.values.get(name).map(String::as_str) {

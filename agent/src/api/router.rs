@@ -98,7 +98,7 @@ async fn enter(
 }
 
 async fn dispatch(operation: Operation, call: Call) -> Result<Response<Body>, ApiError> {
-    use handlers::{create, executions, instance, output, stream};
+    use handlers::{create, executions, instance, output, push, stream};
     use packs_schema::run::output::Stream;
     match operation {
         Operation::Health => Ok(instance::health(&call.app)),
@@ -108,6 +108,8 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Response<Body>, Ap
         Operation::ListPacks => instance::list_packs(&call),
         Operation::GetPack => instance::get_pack(&call),
         Operation::SyncPacks => instance::sync(&call).await,
+        Operation::PushPack => push::push(call).await,
+        Operation::UnpushPack => push::unpush(&call).await,
         Operation::ListActions => instance::list_actions(&call),
         Operation::GetAction => instance::get_action(&call),
         Operation::CreateExecution => create::create(call).await,

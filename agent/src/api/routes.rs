@@ -3,8 +3,8 @@
 use hyper::Method;
 use packs_schema::grants::Verb;
 use packs_schema::rest::{
-    ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView, Page,
-    StateChange, SyncStatus,
+    ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView, Page, Pushed,
+    StateChange, SyncStatus, Unpushed,
 };
 use schemars::{Schema, SchemaGenerator};
 
@@ -16,6 +16,8 @@ pub(super) enum Operation {
     ListPacks,
     GetPack,
     SyncPacks,
+    PushPack,
+    UnpushPack,
     ListActions,
     GetAction,
     CreateExecution,
@@ -31,6 +33,14 @@ pub(super) enum Operation {
 }
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What a request's body is.
+pub(super) enum Takes {
+    /// JSON of this schema.
+    Json(SchemaOf),
+    /// A pack's archive.
+    Archive,
+}
 
 /// What stands in a body.
 pub(super) enum Content {
@@ -58,7 +68,7 @@ pub(super) struct Route {
     pub(super) status: u16,
     /// The query parameters that it takes, with their meaning.
     pub(super) query: &'static [(&'static str, &'static str)],
-    pub(super) request: Option<SchemaOf>,
+    pub(super) request: Option<Takes>,
     pub(super) response: Content,
     pub(super) doc: &'static str,
 }
@@ -82,6 +92,12 @@ const OUTPUT: &[(&str, &str)] = &[
     ("stderr_from", "Bytes of standard error to pass over."),
 ];
 const BYTES: &[(&str, &str)] = &[FOLLOW, ("offset", "With follow: bytes of the stream to pass over.")];
+const PUSH: &[(&str, &str)] = &[
+    ("pack", "The pack that the archive is."),
+    ("version", "The version that it is."),
+    ("digest", "SHA-256 of the archive: another one is refused."),
+    ("ttl", "How long it stays, such as 2h; else dev.ttl of agent.toml."),
+];
 const EVENTS: &[(&str, &str)] =
     &[FOLLOW, ("after", "Those after this event; with follow and without it: from now on.")];
 
@@ -91,7 +107,7 @@ fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 use Content::{Bytes, Document, Json, Lines, Text};
 use Operation as Op;
-use Verb::{Kill, Read, Run, Sync};
+use Verb::{Kill, Push, Read, Run, Sync};
 
 macro_rules! routes {
     ($($method:ident $path:literal $verb:expr, $operation:expr, $status:literal, $query:expr, $request:expr, $response:expr, $doc:literal;)*) => {
@@ -110,15 +126,17 @@ routes! {
     GET  "/v1/packs"                  Some(Read), Op::ListPacks,       200, &[],     None, Json(of::<PackList>),          "The packs, active and failed versions, and the last polls.";
     GET  "/v1/packs/{pack}"           Some(Read), Op::GetPack,         200, &[],     None, Json(of::<PackView>),          "One pack.";
     POST "/v1/packs/sync"             Some(Sync), Op::SyncPacks,       202, &[],     None, Json(of::<SyncStatus>),        "Poll the repository now; answers with the state before.";
+    POST "/v1/packs/push"             Some(Push), Op::PushPack,        200, PUSH,    Some(Takes::Archive), Json(of::<Pushed>), "Install a pack here without a signature, for a while, where [dev] push allows it. 200: it is active; 202: it is not known yet.";
+    POST "/v1/packs/{pack}/unpush"    Some(Push), Op::UnpushPack,      200, &[],     None, Json(of::<Unpushed>),          "Take a pushed version back before its time is over.";
     GET  "/v1/actions"                Some(Read), Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "The actions that the caller may see.";
     GET  "/v1/actions/{action}"       Some(Read), Op::GetAction,       200, &[],     None, Json(of::<ActionView>),        "One action: parameters, limits, class.";
-    POST "/v1/executions"             Some(Run),  Op::CreateExecution, 202, &[WAIT], Some(of::<CreateExecution>), Json(of::<Execution>), "Run an action. 202: it is on disk and will end in a state; 200: it has ended.";
+    POST "/v1/executions"             Some(Run),  Op::CreateExecution, 202, &[WAIT], Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is on disk and will end in a state; 200: it has ended.";
     GET  "/v1/executions"             Some(Read), Op::ListExecutions,  200, LIST,    None, Json(of::<Page<Execution>>),   "Executions, newest first.";
     GET  "/v1/executions/{id}"        Some(Read), Op::GetExecution,    200, &[WAIT], None, Json(of::<Execution>),         "One execution.";
     GET  "/v1/executions/{id}/output" Some(Read), Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both streams, interleaved and time-stamped.";
     GET  "/v1/executions/{id}/stdout" Some(Read), Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; takes Range.";
     GET  "/v1/executions/{id}/stderr" Some(Read), Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; takes Range.";
-    POST "/v1/executions/{id}/kill"   Some(Kill), Op::KillExecution,   202, &[],     Some(of::<KillRequest>), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
+    POST "/v1/executions/{id}/kill"   Some(Kill), Op::KillExecution,   202, &[],     Some(Takes::Json(of::<KillRequest>)), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
     GET  "/v1/events"                 Some(Read), Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "Changes of state, resumable from an event.";
     GET  "/v1/metrics"                Some(Read), Op::Metrics,         200, &[],     None, Text,                          "Counters for Prometheus.";
     GET  "/v1/openapi.json"           None,       Op::OpenApi,         200, &[],     None, Document,                      "This interface.";

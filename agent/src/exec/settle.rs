@@ -114,6 +114,9 @@ impl Exec {
             }
             for (state, _) in &changes {
                 exec.metrics.execution(&record.action, *state);
+                if record.dev.is_some() {
+                    exec.metrics.dev_execution(*state);
+                }
             }
             if ended {
                 exec.metrics.finished(&record);

@@ -182,7 +182,10 @@ impl Exec {
         }
         let execution = self.lock().live.get(&id).map(|live| live.record.clone()).ok_or(SubmitError::Task)?;
         self.metrics.execution(&action, State::Queued);
-        tracing::info!(execution = %id, action = %action, principal = %permit.principal(), "accepted");
+        if order.action.dev.is_some() {
+            self.metrics.dev_execution(State::Queued);
+        }
+        tracing::info!(execution = %id, action = %action, principal = %permit.principal(), dev = order.action.dev.is_some(), "accepted");
         // Asked only now: a place may have come free while it was written down.
         if self.lock().board.is_running(&id) {
             self.launch(&id);
@@ -208,6 +211,7 @@ impl Exec {
             action: active.action.reference(),
             version: active.version.clone(),
             digest: active.digest.clone(),
+            dev: active.dev.clone(),
             parameters: order.shown(),
             has_secrets: order.has_secrets(),
             noop: order.noop,

@@ -22,8 +22,8 @@ pub(super) fn insert(
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO executions (id, action, version, digest, principal, state, reason, parameters, noop, note, run,
-            created_at_ms, key_hash, fingerprint, output, boot, created_boottime_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, ?16)",
+            created_at_ms, key_hash, fingerprint, output, boot, created_boottime_ms, dev)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15, ?16, ?17)",
     )?;
     statement.execute(params![
         id_bytes(&record.id),
@@ -42,6 +42,7 @@ pub(super) fn insert(
         key.map(|k| fingerprint(&k.fingerprint)),
         born.map(|born| intern(connection, "names", &born.boot_id)).transpose()?,
         born.map(|born| born.boottime_ms),
+        record.dev.as_ref().map(to_json),
     ])?;
     event(connection, connection.last_insert_rowid(), record.state, record.created_at_ms, Some(record.created_at_ms))?;
     Ok(Inserted::New)

@@ -243,7 +243,7 @@ pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<
         // An event without a time of its own has that of its row: 0 queued, 1 running, else an end.
         "SELECT v.event, CASE WHEN v.at_ms <> 0 THEN v.at_ms ELSE e.created_at_ms + CASE v.state
                 WHEN 0 THEN 0 WHEN 1 THEN coalesce(e.started_after_ms, 0) ELSE coalesce(e.ended_after_ms, 0) END END,
-            e.id, a.name, v.state
+            e.id, a.name, v.state, e.dev IS NOT NULL
          FROM events v JOIN executions e ON e.seq = v.seq JOIN actions a ON a.id = e.action
          WHERE v.event > ?1 ORDER BY v.event LIMIT ?2",
     )?;
@@ -254,6 +254,7 @@ pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<
             execution: id_from(row.get(2)?),
             action: named(row, 3)?,
             state: state_at(row, 4)?,
+            dev: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -25,7 +25,9 @@ pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copied = Connection::open_with_flags(aside, flags).and_then(|from| {
         let last: i64 = from.query_row("SELECT max(seq) FROM executions", [], |row| row.get(0))?;
-        copy(into, &from, last, instance)
+        // A file of before says nothing of pushed versions.
+        let select = SELECT.replace("e.dev", if from.prepare("SELECT dev FROM executions").is_ok() { "e.dev" } else { "NULL" });
+        copy(into, &from, &format!("{select} WHERE e.seq = ?1"), last, instance)
     });
     match copied {
         Ok((rows, lost)) => tracing::warn!(rows, lost, "executions were copied from the damaged history"),
@@ -34,7 +36,13 @@ pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
 }
 
 /// From the newest row down; answers how many came along, and how many stretches did not.
-fn copy(into: &Connection, from: &Connection, last: i64, instance: &InstanceId) -> rusqlite::Result<(u64, u64)> {
+fn copy(
+    into: &Connection,
+    from: &Connection,
+    select: &str,
+    last: i64,
+    instance: &InstanceId,
+) -> rusqlite::Result<(u64, u64)> {
     let until = Instant::now() + WITHIN;
     let (mut rows, mut lost, mut high) = (0, 0, last);
     let transaction = Transaction::new_unchecked(into, TransactionBehavior::Immediate)?;
@@ -44,7 +52,7 @@ fn copy(into: &Connection, from: &Connection, last: i64, instance: &InstanceId) 
     while high > 0 && Instant::now() < until {
         let low = high.saturating_sub(STRETCH);
         for seq in (low + 1..=high).rev() {
-            match one(&transaction, from, seq, instance) {
+            match one(&transaction, from, select, seq, instance) {
                 Ok(true) => rows += 1,
                 Ok(false) => {}
                 Err(_) => lost += 1,
@@ -56,9 +64,14 @@ fn copy(into: &Connection, from: &Connection, last: i64, instance: &InstanceId) 
     Ok((rows, lost))
 }
 
-fn one(into: &Connection, from: &Connection, seq: i64, instance: &InstanceId) -> Result<bool, HistoryError> {
-    let sql = format!("{SELECT} WHERE e.seq = ?1");
-    let mut statement = from.prepare_cached(&sql)?;
+fn one(
+    into: &Connection,
+    from: &Connection,
+    select: &str,
+    seq: i64,
+    instance: &InstanceId,
+) -> Result<bool, HistoryError> {
+    let mut statement = from.prepare_cached(select)?;
     let found = statement.query_row([seq], |row| row::read(row, instance));
     let Some(record) = found.optional()? else { return Ok(false) };
     if !record.state.is_terminal() {

@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: FIRST, then: |_| Ok(()) },
     Migration { sql: ARCHIVES, then: compact },
     Migration { sql: BOOT_CLOCK, then: |_| Ok(()) },
+    Migration { sql: DEV, then: |_| Ok(()) },
 ];
 
 const FIRST: &str = "
@@ -160,6 +161,9 @@ ALTER TABLE executions ADD COLUMN boot INTEGER REFERENCES names (id);
 ALTER TABLE executions ADD COLUMN created_boottime_ms INTEGER;
 CREATE INDEX executions_boot ON executions (action, boot, created_boottime_ms) WHERE created_boottime_ms IS NOT NULL;
 ";
+
+/// Who pushed the version, and until when, where it was pushed and not signed.
+const DEV: &str = "ALTER TABLE executions ADD COLUMN dev TEXT;";
 
 /// Texts as numbers and keys as hashes, in rows of before.
 fn compact(connection: &Connection) -> rusqlite::Result<()> {

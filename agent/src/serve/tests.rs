@@ -59,8 +59,7 @@ struct Api {
     _launcher: UnixStream,
 }
 
-const GRANTS: &str =
-    "[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"read\", \"run\", \"kill\", \"sync\"]\nactions = [\"*\"]\n";
+const GRANTS: &str = "[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"read\", \"run\", \"kill\", \"sync\", \"push\"]\nactions = [\"*\"]\n";
 
 fn write_private(path: &Path, text: &str) {
     use std::os::unix::fs::OpenOptionsExt;

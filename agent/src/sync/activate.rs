@@ -1,4 +1,6 @@
 //! From staging to the version that runs: on the disk in full, then one rename of `current`.
+//!
+//! A pushed version goes over the signed one; a signed one that comes meanwhile stays beneath it (see [`shadow`]).
 
 use std::fs;
 use std::io;
@@ -6,15 +8,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use packs_schema::name::PackVersion;
-use packs_schema::store::{self, CURRENT, MANIFEST, META, VENV};
+use packs_schema::store::{self, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV};
 
-use super::disk;
 use super::error::{PackFailure, Step};
 use super::store::Store;
 use super::venv::Equipped;
-
-/// The largest reference to a virtual environment, in bytes.
-const MAX_LINK: u64 = 4 << 10;
+use super::{disk, shadow};
 
 /// The version that runs from now on.
 #[derive(Debug)]
@@ -23,13 +22,31 @@ pub(super) struct Activated {
     pub(super) directory: PathBuf,
 }
 
-/// Makes a pack that was checked, and has what it needs, the active one.
+/// Makes a pack that was checked, and has what it needs, the active one, or the one beneath a pushed one.
 pub(super) fn activate(store: &Store, equipped: Equipped) -> Result<Activated, PackFailure> {
     let Equipped { chosen, directory } = equipped;
     let pack = store.pack(&chosen.pack);
     let name = store::version_directory(&chosen.version, &chosen.digest);
     let fail = PackFailure::file(Step::Activate, "activate", pack.join(&name));
-    move_in(store, &directory, &pack, &name).and_then(|()| point_to(&pack, &name)).map_err(fail)?;
+    let point = || if shadow::stay_beneath(&pack, &name)? { Ok(()) } else { point_to(&pack, &name) };
+    move_in(store, &directory, &pack, &name).and_then(|()| point()).map_err(fail)?;
+    Ok(Activated { version: chosen.version, directory: pack.join(name) })
+}
+
+/// Puts a pack that was pushed, was checked and has what it needs over the signed one.
+pub(super) fn push_over(store: &Store, equipped: Equipped, pushed: &PushedVersion) -> Result<Activated, PackFailure> {
+    let Equipped { chosen, directory } = equipped;
+    let pack = store.pack(&chosen.pack);
+    let name = &pushed.directory;
+    let fail = |e| PackFailure::file(Step::Activate, "activate", pack.join(name))(e);
+    disk::make_directory(&pack, 0o755).map_err(fail)?;
+    let before = shadow::begin(&pack, pushed).map_err(fail)?;
+    let done = move_in(store, &directory, &pack, name).and_then(|()| point_to(&pack, name));
+    if let Err(error) = done {
+        shadow::take_back(store, &pack, &before, pushed).map_err(fail)?;
+        return Err(fail(error));
+    }
+    shadow::finish(store, &pack, pushed).map_err(fail)?;
     Ok(Activated { version: chosen.version, directory: pack.join(name) })
 }
 
@@ -38,15 +55,8 @@ fn move_in(store: &Store, staged: &Path, pack: &Path, name: &str) -> io::Result<
     disk::sync_tree(staged)?;
     let target = pack.join(name);
     if target.symlink_metadata().is_ok() {
-        let manifest = |directory: &Path| fs::read(directory.join(META).join(MANIFEST));
-        if manifest(&target).ok() == manifest(staged).ok() {
-            // It was moved in before and then not pointed to, or is an earlier version that comes back. Its environment may
-            // be another by now, when the interpreter is.
-            let link = Path::new(META).join(VENV);
-            if let Some(venv) = disk::read_if_there(&staged.join(&link), MAX_LINK)? {
-                disk::replace(&target.join(&link), &venv, 0o644)?;
-            }
-            return fs::remove_dir_all(staged);
+        if is_same(pack, name, staged) {
+            return take_records(staged, &target);
         }
         fs::rename(&target, store.staging().join(format!("replaced-{name}")))?;
     }
@@ -54,8 +64,43 @@ fn move_in(store: &Store, staged: &Path, pack: &Path, name: &str) -> io::Result<
     disk::sync_directory(pack)
 }
 
+/// True if the version's files are there already, and perhaps used: it was moved in before and then not pointed to, is an
+/// earlier version that comes back, or a pushed one that is pushed again or was signed.
+fn is_same(pack: &Path, name: &str, staged: &Path) -> bool {
+    let record = |directory: &Path| -> Option<StoredPack> {
+        serde_json::from_slice(&fs::read(directory.join(META).join(PACK)).ok()?).ok()
+    };
+    let manifest = |directory: &Path| fs::read(directory.join(META).join(MANIFEST)).ok();
+    let target = pack.join(name);
+    let Some(new) = record(staged) else { return false };
+    match record(&target) {
+        // The name has twelve digits of it only.
+        Some(old) => old.digest == new.digest && manifest(&target) == manifest(staged),
+        None => shadow::read(pack)
+            .is_ok_and(|shadow| shadow.ended.iter().any(|old| old.directory == name && old.digest == new.digest)),
+    }
+}
+
+/// Takes over what the staged version says of itself, for files that are the same, and removes the rest of it. Its
+/// environment may be another by now, when the interpreter is.
+fn take_records(staged: &Path, target: &Path) -> io::Result<()> {
+    let (from, to) = (staged.join(META), target.join(META));
+    if to.symlink_metadata().is_ok() {
+        for record in [VENV, PACK] {
+            if from.join(record).symlink_metadata().is_ok() {
+                fs::rename(from.join(record), to.join(record))?;
+            }
+        }
+        disk::sync_directory(&to)?;
+    } else {
+        fs::rename(from, &to)?;
+        disk::sync_directory(target)?;
+    }
+    fs::remove_dir_all(staged)
+}
+
 /// Replaces the link at once: a reader sees the old target or the new one.
-fn point_to(pack: &Path, name: &str) -> io::Result<()> {
+pub(super) fn point_to(pack: &Path, name: &str) -> io::Result<()> {
     let temporary = pack.join(".current.new");
     disk::remove_if_there(&temporary)?;
     symlink(name, &temporary)?;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::ActionFile;
+use packs_schema::action::{Action, ActionFile};
 use packs_schema::contents::{self, CheckedPack, HEAD, Kind, Listed, MAX_YAML, Reader, Requirement};
 use packs_schema::finding::{Severity, runnable};
 use packs_schema::pack::PackFile;
@@ -53,12 +53,30 @@ pub(super) fn check(staged: Staged) -> Result<Checked, PackFailure> {
     Ok(Checked { chosen, directory, requirements: checked.requirements })
 }
 
+/// The definitions that were left for api and launcher.
+pub(super) fn definitions(checked: &Checked) -> Result<Vec<Action>, PackFailure> {
+    let directory = checked.directory.join(store::META).join(store::ACTIONS);
+    let read = || -> io::Result<Vec<Action>> {
+        let mut actions = Vec::new();
+        for entry in std::fs::read_dir(&directory)? {
+            actions.push(serde_json::from_slice(&std::fs::read(entry?.path())?)?);
+        }
+        Ok(actions)
+    };
+    read().map_err(PackFailure::file(Step::Check, "read", &directory))
+}
+
 fn write(directory: &Path, checked: &CheckedPack, chosen: &Chosen, manifest: &Manifest) -> io::Result<()> {
     let meta = directory.join(store::META);
     let actions = meta.join(store::ACTIONS);
     disk::make_directory(&meta, 0o755)?;
     disk::make_directory(&actions, 0o755)?;
-    let stored = StoredPack { format: store::FORMAT, digest: chosen.digest.clone(), pack: checked.pack.clone() };
+    let stored = StoredPack {
+        format: store::FORMAT,
+        digest: chosen.digest.clone(),
+        pack: checked.pack.clone(),
+        dev: chosen.dev.clone(),
+    };
     disk::write_new(&meta.join(store::PACK), &serde_json::to_vec(&stored)?, 0o644)?;
     disk::write_new(&meta.join(store::MANIFEST), &serde_json::to_vec(manifest)?, 0o644)?;
     for action in &checked.actions {

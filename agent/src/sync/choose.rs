@@ -5,6 +5,7 @@ use packs_schema::channel::{
 };
 use packs_schema::config::Config;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion};
+use packs_schema::rest::Dev;
 use packs_schema::strict;
 use tough::schema::DelegatedRole;
 use tough::{IntoVec, TargetName};
@@ -24,6 +25,8 @@ pub(super) struct Chosen {
     /// The archive's length, as signed.
     pub(super) length: u64,
     pub(super) target: TargetName,
+    /// Set when it was pushed onto this instance, and nobody signed it.
+    pub(super) dev: Option<Dev>,
 }
 
 /// What the channel comes to for a pack here.
@@ -87,7 +90,7 @@ pub(super) async fn choose(
         }
     }
     let (pack, version) = (pack.clone(), version.clone());
-    Ok(Choice::Activate(Chosen { pack, version, digest, length: target.length, target: name }))
+    Ok(Choice::Activate(Chosen { pack, version, digest, length: target.length, target: name, dev: None }))
 }
 
 /// The channel file of a pack, and who signed for it.

@@ -1,7 +1,7 @@
 //! The archive on disk, hashed as it is written, and then held against what was signed.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use futures_util::StreamExt;
@@ -60,6 +60,27 @@ pub(super) async fn fetch(
     }
     let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let digest = Digest::new(digest).map_err(|e| fail(e.to_string()))?;
+    Ok(Fetched { chosen, path, digest, length })
+}
+
+/// Copies a pushed archive into staging; never more of it than was announced.
+pub(super) fn receive(store: &Store, chosen: Chosen, archive: File) -> Result<Fetched, PackFailure> {
+    let path = store.staging().join(format!("{}-{}.tar.gz", chosen.pack, chosen.digest.short()));
+    let mut file: File = disk::create(&path, 0o600).map_err(PackFailure::file(Step::Fetch, "create", &path))?;
+    let (mut hash, mut length) = (Sha256::new(), 0_u64);
+    let mut archive = archive.take(chosen.length.saturating_add(1));
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = archive.read(&mut buffer).map_err(PackFailure::file(Step::Fetch, "read", "the pushed archive"))?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(PackFailure::file(Step::Fetch, "write", &path))?;
+        length += count as u64;
+    }
+    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digest = Digest::new(digest).map_err(|e| PackFailure::new(Step::Fetch, e.to_string()))?;
     Ok(Fetched { chosen, path, digest, length })
 }
 

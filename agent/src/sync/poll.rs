@@ -14,9 +14,10 @@ use super::error::{PackFailure, Step, SyncError};
 use super::metadata::Metadata;
 use super::retry;
 use super::seen::{self, Seen};
+use super::shadow::{self, Clock};
 use super::source::Source;
 use super::store::{Active, Store};
-use super::{activate, check, fetch, prune, site_config, status, unpack, venv};
+use super::{activate, check, fetch, prune, push, site_config, status, unpack, venv};
 
 /// Why there is a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +40,15 @@ pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
     let store = Store::open(&config.paths.packs)?;
     let before = status::read(&store);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(SyncError::Runtime)?;
-    let poll = Poll {
-        config,
-        store: &store,
-        before: &before,
-        occasion,
-        now_ms: began_ms,
-        until: Instant::now() + ENVIRONMENTS_WITHIN,
-    };
+    let until = Instant::now() + ENVIRONMENTS_WITHIN;
+    match Clock::read() {
+        Ok(clock) => {
+            shadow::settle(&store, &clock, config.dev.push);
+            push::take(config, &store, &clock, until);
+        }
+        Err(error) => tracing::warn!(%error, "cannot read the time since the boot; pushed packs wait"),
+    }
+    let poll = Poll { config, store: &store, before: &before, occasion, now_ms: began_ms, until };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // What is active stays, and so may its configuration change.
@@ -117,7 +119,8 @@ impl Poll<'_> {
             }
         }
         let active = self.store.packs().map_err(SyncError::file("read", &self.config.paths.packs))?;
-        for pack in active.iter().filter(|pack| !wanted.contains(pack)) {
+        let signed = |pack: &&PackName| matches!(self.store.signed(pack), Ok(Some(_)));
+        for pack in active.iter().filter(|pack| !wanted.contains(pack)).filter(signed) {
             tracing::info!(%pack, %channel, "pack is no longer in the channel; it stays active");
         }
         let others = self.configure_all(&failed);
@@ -132,7 +135,7 @@ impl Poll<'_> {
 
     /// Brings one pack up to date, unless its version failed a short while ago and would again.
     async fn one_pack(&self, metadata: &Metadata, pack: &PackName, again: bool) -> Result<(), Box<FailedVersion>> {
-        let active = active(self.store, pack).map_err(|failure| self.failed(pack, None, failure))?;
+        let active = signed(self.store, pack).map_err(|failure| self.failed(pack, None, failure))?;
         let chosen = choose(metadata, self.config, pack, active.as_ref()).await;
         let chosen = match chosen {
             Ok(Choice::Activate(chosen)) => chosen,
@@ -256,6 +259,10 @@ impl Poll<'_> {
 
 fn log(pack: &PackName, failed: &FailedVersion) {
     tracing::warn!(%pack, step = %failed.step, message = %failed.message, "pack failed; what is active stays");
+}
+
+fn signed(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {
+    store.signed(pack).map_err(PackFailure::file(Step::Choose, "read", store.pack(pack)))
 }
 
 fn active(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {

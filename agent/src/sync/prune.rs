@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use packs_schema::name::PackName;
-use packs_schema::store::CURRENT;
 use serde::{Deserialize, Serialize};
 
 use super::store::{Store, parse_version_directory};
-use super::{disk, venv};
+use super::{disk, shadow, venv};
 
+/// The record of a pack, in its directory.
+pub(super) const RECORD: &str = ".versions.json";
 /// How many versions before the active one are kept whatever their age.
 const KEEP: usize = 2;
 /// How long a version is kept after it was replaced, within one boot.
@@ -97,11 +98,16 @@ pub(super) fn prune(store: &Store) {
 
 fn prune_pack(store: &Store, pack: &PackName, now: &Now) -> io::Result<()> {
     let home = store.pack(pack);
-    let active = fs::read_link(home.join(CURRENT))?.to_string_lossy().into_owned();
-    let record = home.join(".versions.json");
+    // Pushed versions come and go by themselves, and none of those that are signed goes for them.
+    let Some(active) = shadow::signed(&home)? else { return Ok(()) };
+    let pushed = shadow::read(&home)?;
+    let pushed = shadow::pushed_directories(&pushed);
+    let record = home.join(RECORD);
     let before = disk::read_if_there(&record, MAX_RECORD)?;
     let before: Versions = before.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let (after, gone) = before.clone().after(active, there(&home)?, now);
+    let mut there = there(&home)?;
+    there.retain(|name| !pushed.contains(name.as_str()));
+    let (after, gone) = before.clone().after(active, there, now);
     if after != before {
         disk::replace(&record, &serde_json::to_vec(&after)?, 0o600)?;
     }

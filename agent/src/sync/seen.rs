@@ -149,10 +149,10 @@ async fn no_newer_root(source: &Source, version: u64) -> bool {
     }
 }
 
-/// The active versions that are really there.
+/// The signed versions that are active, or are again when a pushed one has gone.
 fn active(store: &Store) -> BTreeMap<PackName, PathBuf> {
     let packs = store.packs().unwrap_or_default();
-    let active = packs.into_iter().filter_map(|pack| Some((store.active(&pack).ok()??.directory, pack)));
+    let active = packs.into_iter().filter_map(|pack| Some((store.signed(&pack).ok()??.directory, pack)));
     active.map(|(directory, pack)| (pack, directory)).collect()
 }
 

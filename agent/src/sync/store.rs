@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use packs_schema::name::{Digest, PackName, PackVersion};
 use packs_schema::store::{self, StoredPack};
 
-use super::{SyncError, disk};
+use super::{SyncError, disk, shadow};
 
 /// The largest record of the store that is read back, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
@@ -59,6 +59,10 @@ impl Store {
         }
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(super) fn staging(&self) -> PathBuf {
         self.directory.join(".staging")
     }
@@ -83,7 +87,7 @@ impl Store {
         self.directory.join(pack.as_str())
     }
 
-    /// The active version of `pack`; `None` when there is none.
+    /// The active version of `pack`, which may be a pushed one; `None` when there is none.
     pub(super) fn active(&self, pack: &PackName) -> io::Result<Option<Active>> {
         let directory = self.pack(pack);
         let link = match fs::read_link(directory.join(store::CURRENT)) {
@@ -91,12 +95,30 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let directory = directory.join(link);
+        Self::at(directory.join(link)).map(Some)
+    }
+
+    /// The signed version of `pack` that is active, or is again when a pushed one has gone.
+    pub(super) fn signed(&self, pack: &PackName) -> io::Result<Option<Active>> {
+        let home = self.pack(pack);
+        shadow::signed(&home)?.map(|name| Self::at(home.join(name))).transpose()
+    }
+
+    fn at(directory: PathBuf) -> io::Result<Active> {
         let record = directory.join(store::META).join(store::PACK);
         let bytes = disk::read_if_there(&record, MAX_RECORD)?
             .ok_or_else(|| io::Error::other(format!("{} is gone", record.display())))?;
         let stored = serde_json::from_slice(&bytes)?;
-        Ok(Some(Active { stored, directory }))
+        Ok(Active { stored, directory })
+    }
+
+    /// Packs that have a directory.
+    pub(super) fn directories(&self) -> Vec<PackName> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut packs: Vec<PackName> =
+            entries.filter_map(|entry| PackName::new(entry.file_name().to_str()?).ok()).collect();
+        packs.sort();
+        packs
     }
 
     /// Packs that have an active version.
@@ -117,9 +139,7 @@ impl Store {
 
 /// The version in the name of a version's directory: `1.4.2-0123456789ab`.
 pub(super) fn parse_version_directory(name: &str) -> Option<PackVersion> {
-    let (version, digest) = name.rsplit_once('-')?;
-    let hex = digest.len() == 12 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    hex.then(|| PackVersion::new(version).ok()).flatten()
+    store::version_of(name)
 }
 
 /// Makes the store and what is missing above it; what is there keeps its permissions.

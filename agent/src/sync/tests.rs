@@ -6,6 +6,7 @@ mod delegates;
 mod hostile;
 mod packs;
 mod polls;
+mod push;
 mod repository;
 mod site;
 mod venvs;

@@ -14,7 +14,7 @@ use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use super::terminal;
-use crate::show::{self, visible, visible_lines};
+use crate::show::{self, visible, visible_lines, when};
 
 /// How wide text is when there is no terminal to ask.
 const WIDTH: usize = 100;
@@ -122,12 +122,13 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
     let mut rows = Vec::new();
     for (name, views) in known {
         let action = &views[0].1.action;
+        let dev = if views.iter().any(|(_, view)| view.dev.is_some()) { "(dev) " } else { "" };
         let off = if action.enabled { "" } else { "(disabled) " };
         let mut row = vec![name.to_string(), action.class.to_string()];
         if uneven {
             row.extend([version(views), views.len().to_string()]);
         }
-        row.push(format!("{off}{}", visible(first_sentence(&action.description))));
+        row.push(format!("{dev}{off}{}", visible(first_sentence(&action.description))));
         rows.push(row);
     }
     let heads: &[&str] = match uneven {
@@ -169,6 +170,9 @@ fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: 
         println!("{name:<12} {value}");
     }
     println!("{:<12} {} of {asked}", "instances", views.len());
+    for (instance, dev) in views.iter().filter_map(|(instance, view)| Some((instance, view.dev.as_ref()?))) {
+        eprintln!("{instance}: a dev pack, pushed by {} until {}", visible(dev.by.as_str()), when::at(dev.until_ms));
+    }
     if views.iter().any(|(_, other)| other.digest != view.digest) {
         eprintln!("this is the version on {first}; other instances have others");
     }

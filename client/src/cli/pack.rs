@@ -1,4 +1,7 @@
-//! `bolt pack`: author a pack.
+//! `bolt pack`: author a pack, try it on an instance, and see that those of an instance are as they were activated.
+
+mod check;
+pub(super) mod push;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +20,20 @@ use crate::pack::test::{TestError, TestOptions, TestOutcome};
 use crate::pack::{self, PackError};
 use crate::show::{Visible, counted, visible};
 
-/// Author a pack: scaffold, lint, test and build.
+/// Author a pack: scaffold, lint, test, build and try it on an instance.
 #[derive(Debug, Subcommand)]
 pub enum PackCommand {
+    #[command(flatten)]
+    Local(LocalCommand),
+    /// Put a pack on instances without a signature, for a while, where their agent.toml allows it.
+    Push(push::PushCommand),
+    /// Take a pushed version back before its time is over: the signed one is active again.
+    Unpush(push::UnpushCommand),
+}
+
+/// What needs no instance.
+#[derive(Debug, Subcommand)]
+pub enum LocalCommand {
     /// Make a pack with one action that passes lint and test.
     New {
         /// Its name, such as `cassandra`.
@@ -72,15 +86,18 @@ pub enum PackCommand {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// On an instance: hold the files of its packs against what was activated. Exit code 1 when anything differs.
+    Check(check::CheckCommand),
 }
 
 /// Does what was asked.
-pub fn run(command: PackCommand, json: bool) -> Result<Exit, Failure> {
+pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
     match command {
-        PackCommand::New { name, dir } => new(&name, dir, json),
-        PackCommand::Lint { dir } => lint(&dir, json),
-        PackCommand::Build { dir, output } => build(&dir, output, json),
-        PackCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config, python, wheels, index } => {
+        LocalCommand::New { name, dir } => new(&name, dir, json),
+        LocalCommand::Lint { dir } => lint(&dir, json),
+        LocalCommand::Build { dir, output } => build(&dir, output, json),
+        LocalCommand::Check(command) => check::run(&command, json),
+        LocalCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config, python, wheels, index } => {
             let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
             let wheels = wheels.map(absolute);
             let python = PythonConfig { interpreter: absolute(python), wheels, index, ..PythonConfig::default() };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
-use crate::show::{self, visible};
+use crate::show::{self, visible, when};
 
 /// List the packs that are active on instances.
 #[derive(Debug, Args)]
@@ -25,6 +25,9 @@ pub(super) struct SyncCommand {
     #[command(flatten)]
     select: SelectArgs,
 }
+
+/// Name, version and digest of what is active, and whether it was pushed.
+type Active = (PackName, Option<PackVersion>, Option<Digest>, bool);
 
 /// Runs `bolt packs`. A pack that could not be activated somewhere is a finding: exit 1.
 pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit, Failure> {
@@ -43,10 +46,10 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
         println!("{}", show::json(&json!({ "instances": instances, "failed": failed })));
         return Ok(exit);
     }
-    let mut active: BTreeMap<(PackName, Option<PackVersion>, Option<Digest>), Vec<String>> = BTreeMap::new();
+    let mut active: BTreeMap<Active, Vec<String>> = BTreeMap::new();
     for (instance, list) in &given {
         for pack in &list.items {
-            let key = (pack.name.clone(), pack.version.clone(), pack.digest.clone());
+            let key = (pack.name.clone(), pack.version.clone(), pack.digest.clone(), pack.dev.is_some());
             active.entry(key).or_default().push(instance.id().to_string());
             warn(instance.id().as_str(), pack);
         }
@@ -56,8 +59,9 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
     }
     let rows: Vec<Vec<String>> = active
         .iter()
-        .map(|((name, version, digest), instances)| {
+        .map(|((name, version, digest, dev), instances)| {
             let version = version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+            let version = if *dev { format!("{version} (dev)") } else { version };
             let digest = digest.as_ref().map_or("-", Digest::short).to_owned();
             vec![name.to_string(), version, digest, show::listed(instances, 6)]
         })
@@ -69,6 +73,11 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
 }
 
 fn warn(instance: &str, pack: &PackView) {
+    if let Some(dev) = &pack.dev {
+        let over = pack.over.as_ref().map_or_else(|| "none".to_owned(), |version| format!("the signed {version}"));
+        let (by, until) = (visible(dev.by.as_str()), when::at(dev.until_ms));
+        eprintln!("{instance}: {} is a dev pack, pushed by {by}; {over} is active again after {until}", pack.name);
+    }
     let Some(failed) = &pack.failed else { return };
     let version = failed.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
     let (step, message) = (visible(&failed.step), visible(&failed.message));

@@ -157,7 +157,10 @@ fn row(execution: &Execution, now: u64) -> Vec<String> {
     vec![
         short(&execution.id).to_owned(),
         execution.instance.to_string(),
-        execution.action.to_string(),
+        match execution.dev {
+            Some(_) => format!("{} (dev)", execution.action),
+            None => execution.action.to_string(),
+        },
         state(execution),
         when::ago(started, now),
         execution.duration_ms.map_or_else(|| "-".to_owned(), |ms| when::lasted(Duration::from_millis(ms))),

@@ -21,7 +21,7 @@ use packs_schema::facts::Facts;
 use packs_schema::name::ActionRef;
 use packs_schema::param::bind::bind;
 use packs_schema::quantity::{parse_duration, show_duration};
-use packs_schema::rest::Code;
+use packs_schema::rest::{ActionView, Code};
 use serde_json::{Map, Value};
 
 use super::context::{Context, nobody};
@@ -142,7 +142,10 @@ fn descriptors() -> usize {
 pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, Failure> {
     let targets = context.select(&command.select)?;
     let identity = context.identity()?;
-    let action = schema(&command.action, &targets, &identity).await?;
+    let ActionView { action, version, dev, .. } = schema(&command.action, &targets, &identity).await?;
+    if dev.is_some() && !context.json {
+        eprintln!("{} {version} is of a dev pack: it was pushed and is not signed", command.action);
+    }
     let parameters = check(&command, &action).await?;
     let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
     let plan = Plan::new(&facts, &command.how.strategy());
@@ -185,7 +188,7 @@ async fn carry_out(run: &Run, identity: &Identity, context: &Context) -> Result<
 }
 
 /// The action as the first instance that answers has it.
-async fn schema(action: &ActionRef, targets: &[Instance], identity: &Identity) -> Result<Action, Failure> {
+async fn schema(action: &ActionRef, targets: &[Instance], identity: &Identity) -> Result<ActionView, Failure> {
     let mut failed: Vec<Error> = Vec::new();
     for some in targets[..targets.len().min(SCHEMA_MOST)].chunks(SCHEMA_TRIES) {
         // The first that answers is enough: one that hangs holds nobody up.
@@ -193,7 +196,7 @@ async fn schema(action: &ActionRef, targets: &[Instance], identity: &Identity) -
             some.iter().map(|instance| async move { Agent::new(instance, identity).action(action).await }).collect();
         while let Some(answer) = answers.next().await {
             match answer {
-                Ok(view) if view.action.reference() == *action => return Ok(view.action),
+                Ok(view) if view.action.reference() == *action => return Ok(view),
                 Ok(_) => {}
                 Err(error) => failed.push(error),
             }

@@ -26,6 +26,11 @@ pub(super) struct SelectArgs {
 }
 
 impl SelectArgs {
+    /// These instances.
+    pub(super) fn these(on: Vec<InstanceId>) -> SelectArgs {
+        SelectArgs { on, ..SelectArgs::default() }
+    }
+
     pub(super) fn selection(&self) -> Selection {
         let SelectArgs { filter, on, region, zone } = self.clone();
         Selection { filter, ids: on, regions: region, zones: zone }

@@ -46,6 +46,7 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
         ("state", super::ps::state(e)),
     ];
     let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
+    add("dev", e.dev.as_ref().map(|dev| format!("pushed by {}, not signed", visible(dev.by.as_str()))));
     add("reason", e.reason.as_deref().map(visible));
     add("parameters", Some(show::json_fitted(&json!(e.parameters), width)));
     add("noop", e.noop.then(|| "it only says what it would do".to_owned()));

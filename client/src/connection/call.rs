@@ -43,6 +43,12 @@ impl Call {
         call
     }
 
+    /// A POST of something that is not JSON, whose answer may take `patience`.
+    pub(super) fn upload(path: impl Into<String>, kind: &str, body: Bytes, patience: Duration) -> Call {
+        let call = Call { method: Method::POST, body, patience, ..Call::get(path) };
+        call.header("content-type", kind)
+    }
+
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Call {
         self.headers.push((name, value.into()));
         self

@@ -54,8 +54,8 @@ pub(super) fn report(listing: &Listing) -> LintReport {
 }
 
 /// Reads the files below a directory.
-struct Files<'a> {
-    root: &'a Path,
+pub(super) struct Files<'a> {
+    pub(super) root: &'a Path,
 }
 
 impl Reader for Files<'_> {

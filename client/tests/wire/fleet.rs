@@ -34,6 +34,7 @@ impl Agent {
             action: create.action.clone(),
             version: PackVersion::new("1.0.0").unwrap(),
             digest: Digest::new("0".repeat(64)).unwrap(),
+            dev: None,
             state,
             reason: None,
             parameters: create.parameters.clone(),

@@ -19,6 +19,7 @@ fn health() -> Answer {
         ready: true,
         degraded: false,
         reasons: Vec::new(),
+        notes: Vec::new(),
         instance: id("i-1"),
         version: "0".into(),
     })

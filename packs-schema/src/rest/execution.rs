@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::name::{ActionRef, Digest, ExecutionId, InstanceId, PackVersion, Principal, RunId};
+use crate::rest::Dev;
 use crate::run::output::Stream;
 use crate::run::{Leftovers, State, StreamTotals, Usage};
 use crate::strict;
@@ -59,6 +60,9 @@ pub struct Execution {
     pub version: PackVersion,
     /// The pack's digest.
     pub digest: Digest,
+    /// Set when it is of a version that was pushed and not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<Dev>,
     /// Where it stands.
     pub state: State,
     /// Why it stands there, when the state alone does not say.
@@ -165,4 +169,7 @@ pub struct StateChange {
     pub action: ActionRef,
     /// To which state.
     pub state: State,
+    /// It is of a version that was pushed and not signed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dev: bool,
 }

@@ -9,6 +9,7 @@ use crate::facts::Facts;
 use crate::finding::Finding;
 use crate::name::{ChannelName, Digest, InstanceId, PackName, PackVersion};
 use crate::quantity::CpuShare;
+use crate::rest::Dev;
 
 /// `GET /v1/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Health {
     pub degraded: bool,
     /// What is wrong.
     pub reasons: Vec<Reason>,
+    /// What is unusual and not wrong: `dev_pack`, a version that was pushed and not signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Reason>,
     /// Which instance.
     pub instance: InstanceId,
     /// The agent's version.
@@ -140,6 +144,12 @@ pub struct PackView {
     pub version: Option<PackVersion>,
     /// Its digest.
     pub digest: Option<Digest>,
+    /// Set when that version was pushed and is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<Dev>,
+    /// The signed version that is active again when a pushed one has gone; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<PackVersion>,
     /// How many actions it has.
     pub actions: u32,
     /// The version that the channel wants and that could not be activated.
@@ -236,6 +246,9 @@ pub struct ActionView {
     pub version: PackVersion,
     /// The pack's digest.
     pub digest: Digest,
+    /// Set when the version was pushed and is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<Dev>,
     /// Its definition.
     #[serde(flatten)]
     pub action: Action,

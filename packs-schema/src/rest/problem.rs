@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::finding::Finding;
 use crate::param::bind::ParamError;
 
 /// The media type of a [`Problem`].
@@ -27,6 +28,9 @@ pub struct Problem {
     /// What is wrong with which parameter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ParamError>,
+    /// What the check of a pack found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 macro_rules! codes {
@@ -70,10 +74,14 @@ codes! {
     Unauthenticated = "unauthenticated", 401, "the client certificate names no principal";
     /// No grant.
     Forbidden = "forbidden", 403, "no grant allows this";
+    /// The instance takes no pushed packs.
+    PushNotAllowed = "push_not_allowed", 403, "the instance takes no pushed packs";
     /// No such route.
     NotFound = "not_found", 404, "there is no such resource";
     /// No such pack here.
     UnknownPack = "unknown_pack", 404, "the instance has no such pack";
+    /// No pushed version of the pack here.
+    NotPushed = "not_pushed", 404, "the instance has no pushed version of the pack";
     /// No such action here.
     UnknownAction = "unknown_action", 404, "the instance has no such action";
     /// No such execution here, or none that the caller may see.
@@ -88,16 +96,24 @@ codes! {
     AlreadyEnded = "already_ended", 409, "the execution has ended";
     /// The output was removed, to keep the history within its budget.
     OutputGone = "output_gone", 410, "the output is no longer there";
+    /// What was pushed is signed here already.
+    AlreadySigned = "already_signed", 409, "the archive is here as a signed version";
+    /// As many packs are pushed as may be.
+    TooManyPushed = "too_many_pushed", 409, "the instance takes no more pushed packs";
     /// A body over its limit.
     BodyTooLarge = "body_too_large", 413, "the body is too large";
-    /// A body that is not `application/json`.
-    UnsupportedMediaType = "unsupported_media_type", 415, "the body must be application/json";
+    /// A body that is not of the type that the route takes.
+    UnsupportedMediaType = "unsupported_media_type", 415, "the body has another type than the route takes";
     /// A range that the output does not have.
     RangeNotSatisfiable = "range_not_satisfiable", 416, "the output does not have this range";
     /// The request was meant for another instance.
     WrongInstance = "wrong_instance", 421, "the request names another instance";
     /// Parameters that do not fit.
     InvalidParameters = "invalid_parameters", 422, "the parameters do not fit the action";
+    /// What was pushed cannot be activated.
+    InvalidPack = "invalid_pack", 422, "the archive is not a pack that can be activated";
+    /// A longer time to live than the instance allows.
+    TtlTooLong = "ttl_too_long", 422, "the instance allows no such time to live";
     /// The key was used with another body.
     IdempotencyMismatch = "idempotency_mismatch", 422, "the idempotency key was used for another request";
     /// The action's rate is exceeded.
@@ -133,6 +149,7 @@ impl Problem {
             code,
             request_id: request_id.into(),
             errors: Vec::new(),
+            findings: Vec::new(),
         }
     }
 }

@@ -13,6 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::name::{ActionRef, Digest, ExecutionId, IdempotencyKey, PackVersion, Principal, RunId};
 
+use crate::rest::Dev;
+
 use super::State;
 
 /// The version of the records that this code writes.
@@ -58,6 +60,9 @@ pub struct Spec {
     pub version: PackVersion,
     /// … with this digest.
     pub digest: Digest,
+    /// Set when that version was pushed and is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev: Option<Dev>,
     /// What the caller gave, secrets masked.
     pub parameters: Map<String, Value>,
     /// A secret was given, so that the parameters above are not all there was.

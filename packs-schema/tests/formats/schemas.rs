@@ -143,6 +143,7 @@ fn views_fit_their_own_schemas() {
         serde_json::from_value(action(&json!({"parameters": {"p": {"type": "integer", "items": [{}]}}}))).unwrap();
     let action = file.check(&PackName::new("p").unwrap(), "a.yaml").0.unwrap();
     let view = packs_schema::rest::ActionView {
+        dev: None,
         version: "1.2.3".parse().unwrap(),
         digest: "0".repeat(64).parse().unwrap(),
         action: action.clone(),

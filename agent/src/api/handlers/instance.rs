@@ -52,6 +52,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
         sync: app.registry.status()?,
+        dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
     });
     let text = text + &app.exec.history_metrics();
@@ -87,6 +88,8 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
             description: String::new(),
             version: None,
             digest: None,
+            dev: None,
+            over: None,
             actions: 0,
             failed: Some(failed),
         }));
@@ -97,6 +100,8 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
         description: active.pack.description.clone(),
         version: Some(active.version().clone()),
         digest: Some(active.digest.clone()),
+        dev: active.dev.clone(),
+        over: call.app.registry.over(&active),
         actions: u32::try_from(actions).unwrap_or(u32::MAX),
         failed,
     }))
@@ -135,5 +140,6 @@ pub(in crate::api) fn get_action(call: &Call) -> Result<Response<Body>, ApiError
 }
 
 fn view(active: &ActiveAction) -> ActionView {
-    ActionView { version: active.version.clone(), digest: active.digest.clone(), action: active.action.clone() }
+    let ActiveAction { action, version, digest, dev } = active;
+    ActionView { version: version.clone(), digest: digest.clone(), dev: dev.clone(), action: action.clone() }
 }

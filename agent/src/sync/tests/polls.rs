@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// Polls, and expects that nothing was written.
-    fn idle(&self) {
+    pub(super) fn idle(&self) {
         let before = inodes(&self.store());
         self.due().unwrap();
         let after = inodes(&self.store());

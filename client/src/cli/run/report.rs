@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use packs_schema::name::{ExecutionId, InstanceId};
+use packs_schema::name::{ExecutionId, InstanceId, PackVersion};
+use packs_schema::rest::Dev;
 use serde_json::{Map, Value, json};
 
 use crate::cli::context::{Context, error_json};
@@ -92,6 +93,11 @@ fn groups<'a>(run: &'a Run, report: &'a Report) -> Vec<Group<'a>> {
     groups
 }
 
+/// Without its time, so that instances with the same answer are one group.
+fn pushed(version: &PackVersion, dev: &Dev) -> String {
+    format!("of a dev pack: {version} was pushed by {} and is not signed", visible(dev.by.as_str()))
+}
+
 fn body(ending: &Ending) -> Body<'_> {
     let (mut stdout, mut stderr, mut truncated, mut result): (&[u8], &[u8], _, _) = (&[], &[], false, None);
     let mut reason = Vec::new();
@@ -101,6 +107,7 @@ fn body(ending: &Ending) -> Body<'_> {
             (stdout, stderr, truncated) = (&output.stdout, &output.stderr, output.truncated);
             state = ps::state(execution);
             result = execution.result.as_ref();
+            reason.extend(execution.dev.as_ref().map(|dev| pushed(&execution.version, dev)));
             reason.extend(execution.reason.as_deref().map(visible));
             reason.extend(execution.result_error.as_deref().map(|e| format!("no result: {}", visible(e))));
             reason

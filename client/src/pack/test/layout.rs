@@ -97,7 +97,8 @@ impl Layout {
         extract::extract(&built.archive, &version)?;
         fs::create_dir_all(&actions)?;
         let meta = version.join(store::META);
-        let stored = StoredPack { format: store::FORMAT, digest: built.digest.clone(), pack: built.pack.clone() };
+        let stored =
+            StoredPack { format: store::FORMAT, digest: built.digest.clone(), pack: built.pack.clone(), dev: None };
         fs::write(meta.join(store::PACK), serde_json::to_vec(&stored)?)?;
         let manifest = Manifest { format: store::FORMAT, files: Vec::new() };
         fs::write(meta.join(store::MANIFEST), serde_json::to_vec(&manifest)?)?;
@@ -157,6 +158,7 @@ impl Layout {
             action: action.reference(),
             version: built.pack.version.clone(),
             digest: built.digest.clone(),
+            dev: None,
             parameters: Map::new(),
             has_secrets: false,
             noop: options.noop,

@@ -1,0 +1,223 @@
+//! `POST /v1/packs/push` and `POST /v1/packs/{pack}/unpush`.
+//!
+//! ```text
+//!  [dev] push ─▶ content type ─▶ query ─▶ grant on <pack>.* ─▶ time ─▶ size ─▶ body to disk, hashed ─▶ sync
+//!   403           415             400      403                  422     413     413, 507                403 … 507
+//! ```
+//!
+//! The archive is never held in memory, and nothing in it is looked at here.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::CONTENT_TYPE;
+use packs_schema::name::{Digest, PackName, PackVersion};
+use packs_schema::push::{FORMAT, PushAsk, PushRequest, PushResult};
+use packs_schema::rest::{ARCHIVE_TYPE, Code, Pushed, Unpushed};
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use super::{Call, json};
+use crate::access::Caller;
+use crate::api::App;
+use crate::api::body::Body;
+use crate::api::problem::ApiError;
+use crate::api::pushes::Ticket;
+use crate::clock;
+
+/// How long the next piece of an archive may take to come …
+const PIECE: Duration = Duration::from_secs(20);
+/// … and all of it.
+const WHOLE: Duration = Duration::from_secs(300);
+/// What is read, for a while, of an archive that is refused, so that its sender hears why before the connection ends.
+const PASSED_OVER: u64 = 8 << 20;
+const PASSING_OVER: Duration = Duration::from_secs(5);
+
+/// What the query says.
+struct Asked {
+    pack: PackName,
+    version: PackVersion,
+    digest: Option<Digest>,
+    ttl: Duration,
+}
+
+fn refuse(code: Code, message: impl Into<String>) -> ApiError {
+    ApiError::Push { code, message: message.into(), findings: Vec::new() }
+}
+
+pub(in crate::api) async fn push(mut call: Call) -> Result<Response<Body>, ApiError> {
+    match take(&mut call).await {
+        Ok(response) => Ok(response),
+        Err(error) => {
+            pass_over(&mut call.body).await;
+            Err(error)
+        }
+    }
+}
+
+async fn take(call: &mut Call) -> Result<Response<Body>, ApiError> {
+    let asked = check(call)?;
+    let Call { app, caller, body, .. } = call;
+    let Ok(_place) = app.pushes.uploads.try_acquire() else {
+        return Err(refuse(Code::QueueFull, "other archives are coming in: push again when they have come"));
+    };
+    let mut ticket = begin(app)?;
+    let (digest, size_bytes) =
+        timeout(WHOLE, receive(body, &ticket, app.pushes.max_archive)).await.unwrap_or_else(|_| {
+            Err(ApiError::BadRequest(format!("the archive did not come within {} s", WHOLE.as_secs())))
+        })?;
+    if let Some(wanted) = asked.digest.as_ref().filter(|wanted| **wanted != digest) {
+        let message = format!("what came has the digest {digest}, not {wanted}: push again");
+        return Err(refuse(Code::InvalidPack, message));
+    }
+    let Asked { pack, version, ttl, .. } = asked;
+    tracing::info!(principal = %caller.principal(), %pack, %version, digest = digest.short(), size_bytes, "push came in");
+    let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    let ask = PushAsk::Install { version: version.clone(), digest: digest.clone(), size_bytes, ttl_ms };
+    let unknown = Pushed { pack: pack.clone(), version, digest, dev: None, over: None, warning: None };
+    match outcome(app, caller, &mut ticket, pack, ask).await? {
+        None => Ok(json(202, &unknown)),
+        Some(PushResult::Installed(pushed)) => Ok(json(200, &pushed)),
+        Some(other) => Err(unexpected(other)),
+    }
+}
+
+pub(in crate::api) async fn unpush(call: &Call) -> Result<Response<Body>, ApiError> {
+    let Call { app, caller, segment, .. } = call;
+    allowed(app)?;
+    let pack = PackName::new(segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))?;
+    permitted(caller, &pack)?;
+    tracing::info!(principal = %caller.principal(), %pack, "unpush asked for");
+    let mut ticket = begin(app)?;
+    match outcome(app, caller, &mut ticket, pack.clone(), PushAsk::Remove).await? {
+        None => Ok(json(202, &Unpushed { pack, done: false, version: None })),
+        Some(PushResult::Removed { version }) => Ok(json(200, &Unpushed { pack, done: true, version })),
+        Some(other) => Err(unexpected(other)),
+    }
+}
+
+/// Everything that is wrong with the request before its body is looked at.
+fn check(call: &Call) -> Result<Asked, ApiError> {
+    let Call { app, caller, query, headers, body, .. } = call;
+    allowed(app)?;
+    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(ARCHIVE_TYPE) {
+        return Err(ApiError::NotAnArchive);
+    }
+    let asked = Asked {
+        pack: query.required("pack")?,
+        version: query.required("version")?,
+        digest: query.get("digest")?,
+        ttl: query.duration("ttl")?.unwrap_or_else(|| app.pushes.dev.ttl.0.min(app.pushes.dev.max_ttl.0)),
+    };
+    permitted(caller, &asked.pack)?;
+    let most = app.pushes.dev.max_ttl.0;
+    if asked.ttl > most || asked.ttl < Duration::from_millis(1) {
+        let most = packs_schema::quantity::show_duration(most);
+        return Err(refuse(Code::TtlTooLong, format!("a pushed pack stays at most {most} here (dev.max_ttl)")));
+    }
+    if !app.health.is_ready() {
+        return Err(ApiError::NotReady);
+    }
+    match body.size_hint().exact() {
+        Some(length) if length > app.pushes.max_archive => Err(too_large(app.pushes.max_archive)),
+        _ => Ok(asked),
+    }
+}
+
+fn allowed(app: &App) -> Result<(), ApiError> {
+    if app.pushes.dev.push {
+        return Ok(());
+    }
+    let message = "this instance takes no pushed packs: publish it, or set push = true under [dev] in its agent.toml";
+    Err(refuse(Code::PushNotAllowed, message))
+}
+
+fn permitted(caller: &Caller, pack: &PackName) -> Result<(), ApiError> {
+    if caller.covers_pack(pack) {
+        return Ok(());
+    }
+    let who = caller.principal();
+    Err(ApiError::Forbidden(format!(
+        "no grant lets {who} push {pack}: it takes the verb push on {pack}.*, of all classes"
+    )))
+}
+
+fn too_large(most: u64) -> ApiError {
+    refuse(Code::BodyTooLarge, format!("the archive is larger than the {most} bytes that may be pushed here"))
+}
+
+fn begin(app: &App) -> Result<Ticket<'_>, ApiError> {
+    app.pushes.begin().ok_or_else(|| refuse(Code::QueueFull, "too many pushes wait for the sync: push again later"))
+}
+
+/// Writes the body to the disk as it comes; gives its digest and length.
+async fn receive(body: &mut Incoming, ticket: &Ticket<'_>, most: u64) -> Result<(Digest, u64), ApiError> {
+    let mut file = ticket.archive().map_err(disk)?;
+    let (mut hash, mut length) = (Sha256::new(), 0_u64);
+    loop {
+        let piece = timeout(PIECE, body.frame())
+            .await
+            .map_err(|_| ApiError::BadRequest(format!("nothing of the archive came for {} s", PIECE.as_secs())))?;
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(|e| ApiError::BadRequest(format!("the archive cannot be read: {e}")))?;
+        let Ok(data) = piece.into_data() else { continue };
+        length = length.saturating_add(data.len() as u64);
+        if length > most {
+            return Err(too_large(most));
+        }
+        hash.update(&data);
+        file.write_all(&data).map_err(disk)?;
+    }
+    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((Digest::new(digest).expect("SHA-256 has 64 hexadecimal digits"), length))
+}
+
+async fn pass_over(body: &mut Incoming) {
+    let passing = async {
+        let mut passed = 0;
+        while passed < PASSED_OVER
+            && let Some(Ok(piece)) = body.frame().await
+        {
+            passed += piece.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    };
+    // Whether all of it came matters to nobody.
+    let _ = timeout(PASSING_OVER, passing).await;
+}
+
+/// Hands the request to the sync. `None`: it has not answered within its time.
+async fn outcome(
+    app: &App,
+    caller: &Caller,
+    ticket: &mut Ticket<'_>,
+    pack: PackName,
+    ask: PushAsk,
+) -> Result<Option<PushResult>, ApiError> {
+    let (by, at_ms) = (caller.principal().clone(), clock::now_ms());
+    let request = PushRequest { format: FORMAT, id: ticket.id.clone(), by, at_ms, pack, ask };
+    match ticket.ask(app, &request).await.map_err(disk)? {
+        Some(PushResult::Refused { code, message, findings }) => Err(ApiError::Push { code, message, findings }),
+        other => Ok(other),
+    }
+}
+
+fn unexpected(result: PushResult) -> ApiError {
+    tracing::error!(?result, "the sync answered another question");
+    refuse(Code::Internal, "the sync answered another question than was asked")
+}
+
+fn disk(error: io::Error) -> ApiError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            refuse(Code::InsufficientStorage, "the disk of the store of packs is full: make room and push again")
+        }
+        _ => {
+            tracing::error!(%error, "the inbox of pushed packs cannot be used");
+            refuse(Code::Internal, "the inbox of pushed packs cannot be used; the agent's log says why")
+        }
+    }
+}

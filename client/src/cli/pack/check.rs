@@ -1,0 +1,44 @@
+//! `bolt pack check`: the store of an instance held against what was activated in it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use packs_schema::config::Paths;
+use packs_schema::name::PackName;
+
+use super::failure;
+use crate::cli::failure::{Exit, Failure};
+use crate::pack::check;
+use crate::show::{self, counted, visible};
+
+/// On an instance: hold the files of its packs against what was activated. Exit code 1 when anything differs.
+#[derive(Debug, Args)]
+pub struct CheckCommand {
+    /// Only this pack.
+    pack: Option<PackName>,
+    /// The store of activated packs.
+    #[arg(long, value_name = "DIR", default_value_os_t = Paths::default().packs)]
+    packs: PathBuf,
+}
+
+/// Runs `bolt pack check`.
+pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
+    let report = check::check(&command.packs, command.pack.as_ref()).map_err(|e| failure(&e))?;
+    if json {
+        println!("{}", show::json(&report));
+    } else {
+        for problem in &report.problems {
+            println!("{}: {}", visible(&problem.file.display().to_string()), visible(&problem.problem));
+        }
+        let files = report.versions.iter().map(|version| version.files).sum();
+        let (versions, files) = (counted(report.versions.len(), "version"), counted(files, "file"));
+        eprintln!("{}: {versions}, {files}, {}", command.packs.display(), counted(report.problems.len(), "problem"));
+        for version in report.versions.iter().filter(|version| version.dev) {
+            eprintln!("{} {} was pushed and is not signed", version.pack, version.directory);
+        }
+        if !report.held_against_signed {
+            eprintln!("not held against what the repository signed: run it as root or as the sync's account");
+        }
+    }
+    Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Failed })
+}

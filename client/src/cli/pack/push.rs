@@ -1,0 +1,114 @@
+//! `bolt pack push` and `bolt pack unpush`: a pack in the making on a few instances, for a while.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use packs_schema::name::{InstanceId, PackName};
+use packs_schema::quantity::{parse_duration, show_bytes};
+use packs_schema::rest::{Pushed, Unpushed};
+use serde_json::{Value, json};
+
+use super::failure;
+use crate::cli::context::{Answers, Context};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::select::SelectArgs;
+use crate::connection::Push;
+use crate::pack;
+use crate::show::{self, visible, when};
+
+/// Put a pack on instances without a signature, for a while, where their agent.toml allows it.
+#[derive(Debug, Args)]
+pub struct PushCommand {
+    /// The pack's directory, or an archive of `bolt pack build`.
+    dir: PathBuf,
+    /// Onto these instances.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', required = true)]
+    to: Vec<InstanceId>,
+    /// How long it stays, such as 30m [default: what the instance says].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    ttl: Option<Duration>,
+}
+
+/// Take a pushed version back before its time is over: the signed one is active again.
+#[derive(Debug, Args)]
+pub struct UnpushCommand {
+    /// The pack.
+    pack: PackName,
+    /// From these instances.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', required = true)]
+    from: Vec<InstanceId>,
+}
+
+/// Runs `bolt pack push`.
+pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Result<Exit, Failure> {
+    let built = pack::load(&command.dir).map_err(|e| failure(&e))?;
+    let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.len() as u64);
+    let version = built.pack.version.clone();
+    let select = SelectArgs::these(command.to);
+    if !context.json {
+        eprintln!("{name} {version} ({}), {}: pushing", digest.short(), show_bytes(size));
+    }
+    let push = Push::new(built, command.ttl);
+    let told = !context.json;
+    let answers = context
+        .ask(&select, async |agent| {
+            let answer = agent.push(&push).await;
+            if let (true, Ok(pushed)) = (told, &answer) {
+                report(agent.instance().id().as_str(), pushed);
+            }
+            answer
+        })
+        .await?;
+    let exit = answers.report()?;
+    let failed = answers.failed_json();
+    let Answers { given, .. } = answers;
+    if context.json {
+        let instances: Vec<Value> = given.iter().map(|(i, p)| json!({ "instance": i.id(), "pushed": p })).collect();
+        let all = json!({ "pack": name, "version": version, "digest": digest, "size_bytes": size,
+            "instances": instances, "failed": failed });
+        println!("{}", show::json(&all));
+    }
+    let known = given.iter().all(|(_, pushed)| pushed.dev.is_some());
+    Ok(if known { exit } else { Exit::Failed })
+}
+
+fn report(instance: &str, pushed: &Pushed) {
+    let Pushed { pack, version, digest, dev, over, warning } = pushed;
+    let Some(dev) = dev else {
+        println!("{instance}: {pack} {version} is not known to be active yet; `bolt packs` shows when it is");
+        return;
+    };
+    let over = match over {
+        Some(signed) => format!("over the signed {signed}"),
+        None => "with no signed version beneath".to_owned(),
+    };
+    println!("{instance}: {pack} {version} ({}) until {}, {over}", digest.short(), when::at(dev.until_ms));
+    if let Some(warning) = warning {
+        eprintln!("{instance}: {}", visible(warning));
+    }
+}
+
+/// Runs `bolt pack unpush`.
+pub(in crate::cli) async fn unpush(command: UnpushCommand, context: Context) -> Result<Exit, Failure> {
+    let UnpushCommand { pack, from } = command;
+    let answers = context.ask(&SelectArgs::these(from), async |agent| agent.unpush(&pack).await).await?;
+    let exit = answers.report()?;
+    let failed = answers.failed_json();
+    let Answers { given, .. } = answers;
+    if context.json {
+        let instances: Vec<Value> = given.iter().map(|(i, u)| json!({ "instance": i.id(), "unpushed": u })).collect();
+        println!("{}", show::json(&json!({ "pack": pack, "instances": instances, "failed": failed })));
+    } else {
+        for (instance, Unpushed { done, version, .. }) in &given {
+            let now = match (done, version) {
+                (false, _) => "not known to be gone yet; `bolt packs` shows when it is".to_owned(),
+                (true, Some(version)) => format!("the signed {version} is active again"),
+                (true, None) => "gone; no version of it is active".to_owned(),
+            };
+            println!("{}: {pack}: {now}", instance.id());
+        }
+    }
+    let known = given.iter().all(|(_, unpushed)| unpushed.done);
+    Ok(if known { exit } else { Exit::Failed })
+}

@@ -1,0 +1,51 @@
+//! Pushing a pack onto an instance, and taking it back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use packs_schema::name::PackName;
+use packs_schema::quantity::show_duration;
+use packs_schema::rest::{ARCHIVE_TYPE, MAX_WAIT_S, Pushed, Unpushed};
+
+use super::Agent;
+use super::call::Call;
+use crate::error::Error;
+use crate::pack::BuiltPack;
+
+/// How long the archive may take to get there.
+const ON_THE_WAY: Duration = Duration::from_secs(300);
+/// How long the agent waits until it knows what became of it.
+const INSTALLING: Duration = Duration::from_secs(MAX_WAIT_S);
+
+/// A pack that is to be pushed; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Push {
+    archive: Bytes,
+    path: String,
+}
+
+impl Push {
+    /// Of a pack that was built. Without a time to live the instance's own applies.
+    pub fn new(built: BuiltPack, ttl: Option<Duration>) -> Push {
+        let BuiltPack { archive, digest, pack, .. } = built;
+        let mut path = format!("/v1/packs/push?pack={}&version={}&digest={digest}", pack.name, pack.version);
+        if let Some(ttl) = ttl {
+            path.push_str(&format!("&ttl={}", show_duration(ttl)));
+        }
+        Push { archive: archive.into(), path }
+    }
+}
+
+impl Agent {
+    /// `POST /v1/packs/push`: installs the pack there without a signature, for a while. The same archive again only lasts longer.
+    pub async fn push(&self, push: &Push) -> Result<Pushed, Error> {
+        let patience = ON_THE_WAY + INSTALLING;
+        self.json(Call::upload(&push.path, ARCHIVE_TYPE, push.archive.clone(), patience).repeatable()).await
+    }
+
+    /// `POST /v1/packs/{pack}/unpush`: takes a pushed version back before its time is over.
+    pub async fn unpush(&self, pack: &PackName) -> Result<Unpushed, Error> {
+        let path = format!("/v1/packs/{pack}/unpush");
+        self.json(Call::upload(path, ARCHIVE_TYPE, Bytes::new(), INSTALLING)).await
+    }
+}
