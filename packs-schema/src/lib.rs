@@ -12,11 +12,13 @@
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
 //! - [`launch`]: what the unprivileged agent may ask of the privileged launcher.
 //! - [`run`]: what stands in an execution's directory, its states and its output log.
+//! - [`bucket`]: where a repository in a bucket is, `s3://bucket/prefix`.
 //! - [`channel`], [`store`]: what a repository and an instance's store of activated packs hold.
 //! - [`rest`]: the messages of the REST interface.
 //! - [`strict`]: JSON without duplicate keys.
 
 pub mod action;
+pub mod bucket;
 pub mod channel;
 pub mod config;
 pub mod contents;
