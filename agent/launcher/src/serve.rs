@@ -11,6 +11,7 @@
 
 mod agent_process;
 mod binary;
+mod handed_on;
 mod requests;
 mod sync_schedule;
 
