@@ -1,4 +1,4 @@
-//! Publishing: a TUF repository in a directory, its keys, and what its channels say.
+//! Publishing: a TUF repository in a directory or a bucket, its keys, and what its channels say.
 //!
 //! ```text
 //!  init     keys ──▶ metadata/1.root.json, which agents are given out of band, and empty signed metadata
@@ -52,9 +52,25 @@ impl Default for Expiry {
 /// Why a repository could not be made, read or changed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
-    /// Only directories can be written.
-    #[error("{0:?} is not a repository that can be written: give a directory or file:///absolute/path")]
+    /// Not an address of a repository.
+    #[error(
+        "{0:?} is not a repository that can be written: give a directory, file:///absolute/path or s3://bucket/prefix"
+    )]
     Location(String),
+    /// An address of a bucket that is none.
+    #[error("{location:?} names no bucket: {problem}")]
+    Address {
+        /// What was given.
+        location: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The bucket refuses, or does not answer.
+    #[error("the repository cannot be reached")]
+    Bucket(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Others were first, each time.
+    #[error("others change the repository at {} all the time; nothing was changed, try again", .0.display())]
+    Raced(PathBuf),
     /// There is none.
     #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
     NoRepository(PathBuf),
@@ -168,7 +184,8 @@ impl RepoError {
 fn block_on<T: Send>(future: impl Future<Output = Result<T, RepoError>> + Send) -> Result<T, RepoError> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(RepoError::Runtime)?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RepoError::Runtime)?;
             runtime.block_on(future)
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

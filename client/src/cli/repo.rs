@@ -8,6 +8,7 @@ use packs_schema::filter::Filter;
 use packs_schema::name::ChannelName;
 use packs_schema::quantity::{parse_duration, show_bytes};
 
+use super::bucket_args::BucketArgs;
 use super::failure::{Exit, Failure};
 use crate::pack::PackError;
 use crate::repo::{self, Expiry, InitOptions, PublishOptions, RepoError, Status};
@@ -20,8 +21,10 @@ pub enum RepoCommand {
     /// The keys are plain files that only their owner can read: keep the root key offline, and the others where packs
     /// are published. They are not protected by a passphrase.
     Init {
-        /// The repository's directory: absent or empty.
+        /// The repository's directory or s3://bucket/prefix: absent or empty.
         dir: PathBuf,
+        #[command(flatten)]
+        bucket: BucketArgs,
         /// Where to write the keys.
         #[arg(long, value_name = "DIR")]
         keys: PathBuf,
@@ -41,9 +44,11 @@ pub enum RepoCommand {
     Publish {
         /// The pack's directory, or an archive made by `bolt pack build`.
         pack: PathBuf,
-        /// The repository: a directory or file:///path.
-        #[arg(long, value_name = "DIR")]
+        /// The repository: a directory, file:///path or s3://bucket/prefix.
+        #[arg(long, value_name = "DIR|URL")]
         repo: PathBuf,
+        #[command(flatten)]
+        bucket: BucketArgs,
         /// The keys' directory.
         #[arg(long, value_name = "DIR")]
         keys: PathBuf,
@@ -64,9 +69,11 @@ pub enum RepoCommand {
     },
     /// Say what a repository holds, and when its signatures end. Exit code 1 when some have.
     Status {
-        /// The repository: a directory or file:///path.
-        #[arg(long, value_name = "DIR")]
+        /// The repository: a directory, file:///path or s3://bucket/prefix.
+        #[arg(long, value_name = "DIR|URL")]
         repo: PathBuf,
+        #[command(flatten)]
+        bucket: BucketArgs,
         /// The trusted root [default: metadata/1.root.json of the repository].
         #[arg(long, value_name = "FILE")]
         root: Option<PathBuf>,
@@ -101,15 +108,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Does what was asked.
 pub fn run(command: RepoCommand, json: bool) -> Result<Exit, Failure> {
     match command {
-        RepoCommand::Init { dir, keys, root_keys, root_threshold, root_expires, expiry } => {
-            let expiry = expiry.with_root(root_expires);
-            init(&InitOptions { repository: dir, keys, root_keys, root_threshold, expiry }, json)
+        RepoCommand::Init { dir, bucket, keys, root_keys, root_threshold, root_expires, expiry } => {
+            let (expiry, repository) = (expiry.with_root(root_expires), bucket.location(dir)?);
+            init(&InitOptions { repository, keys, root_keys, root_threshold, expiry }, json)
         }
-        RepoCommand::Publish { pack, repo, keys, channels, percent, filter, root, expiry } => {
+        RepoCommand::Publish { pack, repo, bucket, keys, channels, percent, filter, root, expiry } => {
             let expiry = expiry.with_root(Expiry::default().root);
-            publish(&PublishOptions { pack, repository: repo, keys, channels, percent, filter, root, expiry }, json)
+            let repository = bucket.location(repo)?;
+            publish(&PublishOptions { pack, repository, keys, channels, percent, filter, root, expiry }, json)
         }
-        RepoCommand::Status { repo, root } => status(&repo, root.as_deref(), json),
+        RepoCommand::Status { repo, bucket, root } => status(&bucket.location(repo)?, root.as_deref(), json),
     }
 }
 
@@ -193,6 +201,7 @@ fn print_status(status: &Status) {
 fn failure(error: &RepoError) -> Failure {
     let exit = match error {
         RepoError::Location(_)
+        | RepoError::Address { .. }
         | RepoError::NoRepository(_)
         | RepoError::Exists(_)
         | RepoError::Threshold { .. }
@@ -204,6 +213,8 @@ fn failure(error: &RepoError) -> Failure {
         RepoError::Pack(PackError::File { .. }) => Exit::Storage,
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
+        | RepoError::Bucket(_)
+        | RepoError::Raced(_)
         | RepoError::Key(_)
         | RepoError::NotAKey(_)
         | RepoError::Generate(_)

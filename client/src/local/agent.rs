@@ -40,6 +40,8 @@ pub struct AgentSpec {
     pub grants: Option<String>,
     /// Per-site configuration of packs: pack and YAML text.
     pub pack_config: Vec<(String, String)>,
+    /// Further variables of the launcher's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl AgentSpec {
@@ -52,6 +54,7 @@ impl AgentSpec {
             settings: Vec::new(),
             grants: None,
             pack_config: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -61,6 +64,13 @@ impl AgentSpec {
         self.settings.push((table, key, value.into()));
         self
     }
+
+    /// Sets a variable of the launcher's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> AgentSpec {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
 }
 
 /// An agent of a local fleet. Dropping it ends it, and every execution of it.
@@ -68,6 +78,7 @@ impl AgentSpec {
 pub struct LocalAgent {
     facts: Facts,
     directory: PathBuf,
+    environment: Vec<(String, String)>,
     launcher: Option<Child>,
     address: Option<SocketAddr>,
 }
@@ -94,7 +105,8 @@ impl LocalAgent {
         for (pack, text) in &spec.pack_config {
             write(&directory.join(format!("etc/packs/{pack}.yaml")), text)?;
         }
-        let agent = LocalAgent { facts: spec.facts.clone(), directory, launcher: None, address: None };
+        let (facts, environment) = (spec.facts.clone(), spec.environment.clone());
+        let agent = LocalAgent { facts, directory, environment, launcher: None, address: None };
         write(&agent.config(), &agent.config_text(site, spec))?;
         Ok(agent)
     }
@@ -118,6 +130,7 @@ impl LocalAgent {
             _ => {}
         }
         let mut command = Command::new(&program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--config"]).arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
         // A process group of its own: an interrupt at the terminal is the demo's to handle.
         command.stderr(log_file).process_group(0);

@@ -1,20 +1,21 @@
 //! `bolt repo init`: keys, the first root, and an empty signed state.
 
 use std::collections::HashMap;
-use std::fs;
+use std::io::Write as _;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use jiff::Timestamp;
+use tempfile::NamedTempFile;
 use tough::editor::RepositoryEditor;
-use tough::editor::signed::SignedRole;
+use tough::editor::signed::{SignedRepository, SignedRole};
 use tough::key_source::KeySource;
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root};
 use tough::sign::Sign;
 
-use super::place::{Place, make_directories};
+use super::place::Place;
 use super::{Expiry, RepoError, block_on, keys};
 use crate::files;
 
@@ -57,10 +58,7 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
         return Err(RepoError::Threshold { keys: root_keys, threshold: root_threshold });
     }
     let place = Place::at(&options.repository)?;
-    let occupied = fs::read_dir(place.directory()).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied {
-        return Err(RepoError::Exists(place.directory().to_owned()));
-    }
+    place.check_vacant()?;
     let files = key_files(&options.keys, root_keys);
     let paths: Vec<&Path> = files.iter().map(|(_, path)| path.as_path()).collect();
     files::refuse_existing(&paths)?;
@@ -68,8 +66,7 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     for path in &paths {
         keys::generate(path)?;
     }
-    make_directories(place.directory(), &place.metadata())?;
-    make_directories(place.directory(), &place.targets())?;
+    place.create()?;
     block_on(write(&place, &files, options))?;
     Ok(Initialized { root: place.root(1), keys: files.into_iter().map(|(_, path)| path).collect() })
 }
@@ -104,12 +101,39 @@ async fn write(place: &Place, files: &[(RoleType, PathBuf)], options: &InitOptio
     }
     let holder = KeyHolder::Root(root.clone());
     let root = SignedRole::new(root, &holder, &sources, &SystemRandom::new()).await.map_err(signed)?;
-    files::write_new(&place.root(1), root.buffer(), 0o644)?;
+    place.write_root(1, root.buffer())?;
 
-    let mut editor = RepositoryEditor::new(place.root(1)).await.map_err(signed)?;
+    let path = local_root(place, 1)?;
+    let mut editor = RepositoryEditor::new(path.path()).await.map_err(signed)?;
     set_versions(&mut editor, [NonZeroU64::MIN; 3], &options.expiry)?;
     let first = editor.sign(&sources).await.map_err(signed)?;
-    place.write_metadata(&first).await
+    place.write_metadata(&metadata_of(&first).await?)
+}
+
+/// A root of the repository, where the editor can read it.
+pub(super) fn local_root(place: &Place, version: u64) -> Result<NamedTempFile, RepoError> {
+    let bytes = place.read_root(version)?.ok_or_else(|| RepoError::NoRepository(place.root(version)))?;
+    let failed = |source| RepoError::File { what: "write", path: std::env::temp_dir(), source };
+    let mut file = NamedTempFile::new().map_err(failed)?;
+    file.write_all(&bytes).map_err(failed)?;
+    Ok(file)
+}
+
+/// The files of signed metadata but for the roots, in the order in which they are written.
+pub(super) async fn metadata_of(signed: &SignedRepository) -> Result<Vec<(String, Vec<u8>)>, RepoError> {
+    let failed = |source| RepoError::File { what: "write", path: std::env::temp_dir(), source };
+    let temporary = tempfile::tempdir().map_err(failed)?;
+    signed.write(temporary.path()).await.map_err(RepoError::tuf("write the metadata"))?;
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(temporary.path()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.ends_with("root.json") {
+            files.push((name, std::fs::read(entry.path()).map_err(failed)?));
+        }
+    }
+    files.sort_by_key(|(name, _)| (name == "timestamp.json", name.ends_with("snapshot.json")));
+    Ok(files)
 }
 
 /// The versions of targets, snapshot and timestamp, and how long they are good for from now on.

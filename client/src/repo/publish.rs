@@ -16,7 +16,7 @@ use tough::editor::RepositoryEditor;
 use tough::schema::{Hashes, Target};
 use tough::{IntoVec, Repository, TargetName};
 
-use super::init::set_versions;
+use super::init::{local_root, metadata_of, set_versions};
 use super::place::Place;
 use super::{Expiry, RepoError, block_on, keys};
 use crate::pack::{self, BuiltPack};
@@ -26,7 +26,7 @@ use crate::pack::{self, BuiltPack};
 pub struct PublishOptions {
     /// A pack's directory, or an archive made by `bolt pack build`.
     pub pack: PathBuf,
-    /// The repository: a directory or `file:///`.
+    /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
@@ -57,7 +57,7 @@ impl PublishOptions {
 }
 
 /// What [`publish`] did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Published {
     /// The pack …
     pub pack: PackName,
@@ -79,16 +79,15 @@ pub struct Published {
 pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
     let place = open(options)?;
     let built = pack::load(&options.pack)?;
-    let _lock = place.lock()?;
-    block_on(sign(&place, &built, options))
+    place.attempt(|| block_on(sign(&place, &built, options)))
 }
 
 /// Publishes `archive`, as it is, as `described`; `options.pack` is not looked at. Agents check what they take, and refuse what
 /// [`pack::build`] would not have made.
 pub fn publish_archive(archive: Vec<u8>, described: Pack, options: &PublishOptions) -> Result<Published, RepoError> {
     let place = open(options)?;
-    let _lock = place.lock()?;
-    block_on(sign(&place, &BuiltPack::of(archive, described), options))
+    let built = BuiltPack::of(archive, described);
+    place.attempt(|| block_on(sign(&place, &built, options)))
 }
 
 fn open(options: &PublishOptions) -> Result<Place, RepoError> {
@@ -99,9 +98,7 @@ fn open(options: &PublishOptions) -> Result<Place, RepoError> {
         return Err(RepoError::Percent(options.percent));
     }
     let place = Place::at(&options.repository)?;
-    if !place.root(1).exists() {
-        return Err(RepoError::NoRepository(place.directory().to_owned()));
-    }
+    place.check_repository()?;
     Ok(place)
 }
 
@@ -141,14 +138,14 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
     }
 
     let failed = |error| RepoError::Tuf { what: "sign the new metadata", error: Box::new(error) };
-    let next = |version: NonZeroU64| version.saturating_add(1);
+    let next = |version: NonZeroU64| place.next(version);
     let versions = [
         next(repository.targets().signed.version),
         next(repository.snapshot().signed.version),
         next(repository.timestamp().signed.version),
     ];
-    let root = place.root(repository.root().signed.version.get());
-    let mut editor = RepositoryEditor::from_repo(root, repository).await.map_err(failed)?;
+    let root = local_root(place, repository.root().signed.version.get())?;
+    let mut editor = RepositoryEditor::from_repo(root.path(), repository).await.map_err(failed)?;
     for (target, bytes) in &targets {
         let digest = Sha256::digest(bytes).to_vec();
         editor.add_target(target.as_str(), describe(bytes, digest)).map_err(failed)?;
@@ -159,7 +156,7 @@ async fn sign(place: &Place, built: &BuiltPack, options: &PublishOptions) -> Res
     for (target, bytes) in &targets {
         place.write_target(target, &hex(&Sha256::digest(bytes)), bytes)?;
     }
-    place.write_metadata(&signed).await?;
+    place.write_metadata(&metadata_of(&signed).await?)?;
     Ok(Published {
         pack: name.clone(),
         version: version.clone(),
