@@ -17,5 +17,8 @@ mod polls;
 mod recovery;
 mod requests_refused;
 mod road;
+mod s3;
+mod s3_faults;
+mod s3_moto;
 mod secrets;
 mod survival;
