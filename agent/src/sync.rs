@@ -46,14 +46,15 @@ pub use poll::{Occasion, poll};
 /// The largest `agent.toml`, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// The whole of `bolt-agent sync`: one poll. 0 when it worked, also when a single pack failed; 1 when it did not, with one
+/// The whole of `bolt-sync`: one poll. 0 when it worked, also when a single pack failed; 1 when it did not, with one
 /// line that says why.
 pub fn main(config_path: &Path, occasion: Occasion) -> ExitCode {
     crate::log::start();
     match run(config_path, occasion) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %error::chain(&error), "sync failed; active packs stay as they are");
+            let peak_kb = process::peak_kb();
+            tracing::error!(error = %error::chain(&error), peak_kb, "sync failed; active packs stay as they are");
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,7 @@
 //! value. Nothing that an instance said is printed but through [`crate::show`].
 
 mod actions;
+mod bucket_args;
 mod context;
 pub mod demo;
 pub mod failure;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 pub use total::{Percent, Portion, TotalConfig};
 
+use crate::bucket::{BucketUrl, check_endpoint};
 use crate::facts::Facts;
 use crate::name::{ChannelName, UserName};
 use crate::quantity::{Bytes, Span};
@@ -129,8 +130,26 @@ impl Paths {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
-    /// `file:///path` of a TUF repository.
+    /// `file:///path` or `s3://bucket/prefix` of a TUF repository.
     pub url: String,
+    /// The bucket's region; absent: what the environment, the profile or the instance says.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// The address of a store that is not Amazon's.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Allow an `endpoint` without TLS that is not this host.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// Put the bucket's name into the path, and not before the host.
+    #[serde(default)]
+    pub path_style: bool,
+    /// A profile of the shared AWS configuration; absent: the usual chain of credentials.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// How long the bucket may be silent before it is asked again.
+    #[serde(default = "thirty_seconds")]
+    pub timeout: Span,
     /// The trusted root of the repository.
     pub root: PathBuf,
     /// The channel that this instance follows.
@@ -145,6 +164,10 @@ pub struct RepositoryConfig {
 
 fn two_minutes() -> Span {
     Span(Duration::from_secs(120))
+}
+
+fn thirty_seconds() -> Span {
+    Span(Duration::from_secs(30))
 }
 
 fn max_pack() -> Bytes {
@@ -343,8 +366,27 @@ pub enum ConfigError {
     )]
     Index,
     /// The repository's address.
-    #[error("repository.url = {0:?} is not supported: use file:///absolute/path")]
+    #[error("repository.url = {0:?} is not supported: use file:///absolute/path or s3://bucket/prefix")]
     Url(String),
+    /// The repository's bucket.
+    #[error("repository.url = {url:?} names no bucket: {problem}")]
+    Bucket {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The address of the store.
+    #[error("repository.endpoint = {endpoint:?} cannot be used: {problem}")]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A key that says nothing for a directory.
+    #[error("repository.{0} is for a repository in a bucket, and repository.url names a directory")]
+    ForBuckets(&'static str),
 }
 
 impl Config {
@@ -384,6 +426,7 @@ impl Config {
         }
         for (key, span) in [
             ("repository.poll", config.repository.poll),
+            ("repository.timeout", config.repository.timeout),
             ("history.keep", config.history.keep),
             ("dev.ttl", config.dev.ttl),
             ("dev.max_ttl", config.dev.max_ttl),
@@ -404,10 +447,38 @@ impl Config {
         if let Some(cgroup) = config.execution.cgroup.as_ref().filter(|c| !is_below(c)) {
             return Err(ConfigError::Cgroup(cgroup.clone()));
         }
-        if !config.repository.url.starts_with("file:///") {
-            return Err(ConfigError::Url(config.repository.url));
-        }
+        config.repository.check()?;
         Ok(config)
+    }
+}
+
+impl RepositoryConfig {
+    /// The bucket, when the repository is in one.
+    pub fn bucket(&self) -> Option<BucketUrl> {
+        BucketUrl::new(&self.url).ok()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.url.starts_with("file:///") {
+            let given = [
+                ("region", self.region.is_some()),
+                ("endpoint", self.endpoint.is_some()),
+                ("allow_http", self.allow_http),
+                ("path_style", self.path_style),
+                ("profile", self.profile.is_some()),
+            ];
+            return given
+                .into_iter()
+                .find(|(_, given)| *given)
+                .map_or(Ok(()), |(key, _)| Err(ConfigError::ForBuckets(key)));
+        }
+        if !self.url.starts_with("s3://") {
+            return Err(ConfigError::Url(self.url.clone()));
+        }
+        BucketUrl::new(&self.url).map_err(|problem| ConfigError::Bucket { url: self.url.clone(), problem })?;
+        let checked = self.endpoint.as_deref().map_or(Ok(()), |endpoint| check_endpoint(endpoint, self.allow_http));
+        checked
+            .map_err(|problem| ConfigError::Endpoint { endpoint: self.endpoint.clone().unwrap_or_default(), problem })
     }
 }
 

@@ -13,11 +13,13 @@
 //! - [`push`]: what api and sync say to each other about packs that were pushed.
 //! - [`launch`]: what the unprivileged agent may ask of the privileged launcher.
 //! - [`run`]: what stands in an execution's directory, its states and its output log.
+//! - [`bucket`]: where a repository in a bucket is, `s3://bucket/prefix`.
 //! - [`channel`], [`store`]: what a repository and an instance's store of activated packs hold.
 //! - [`rest`]: the messages of the REST interface.
 //! - [`strict`]: JSON without duplicate keys.
 
 pub mod action;
+pub mod bucket;
 pub mod channel;
 pub mod config;
 pub mod contents;

@@ -59,6 +59,15 @@ fn what_is_commented_out_shows_the_defaults() {
 }
 
 #[test]
+fn the_bucket_that_is_shown_is_one() {
+    let text = text("agent.toml").replace("url = \"file:///srv/bolt/repository\"\n", "").replace("\n#   ", "\n");
+    let shown = Config::parse(&text).unwrap().repository;
+    assert_eq!(shown.bucket().unwrap().to_string(), "s3://example-packs/bolt");
+    assert!(shown.path_style && !shown.allow_http && shown.profile.is_some() && shown.endpoint.is_some());
+    assert_eq!(shown.timeout.0.as_secs(), 30);
+}
+
+#[test]
 fn the_grants_allow_nothing_until_somebody_writes_one() {
     let who = |name: &str| Principal::new(format!("spiffe://example.com/{name}")).unwrap();
     let packaged = Grants::parse(&text("grants.toml")).unwrap();

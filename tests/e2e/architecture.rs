@@ -53,7 +53,11 @@ fn the_privileged_half_has_few_dependencies() {
 fn agent_and_client_never_import_each_other() {
     assert!(!dependencies("agent").contains("bolt-client"));
     assert!(!dependencies("client").contains("bolt-agent"));
-    for crate_name in ["packs-schema", "agent", "client"] {
+    // What both reach a bucket with knows neither.
+    for other in ["bolt-agent", "bolt-client", "bolt-launch"] {
+        assert!(!dependencies("agent/bucket").contains(other), "{other}");
+    }
+    for crate_name in ["packs-schema", "agent", "agent/bucket", "client"] {
         assert!(!dependencies(crate_name).contains("bolt-launch"), "{crate_name}");
     }
 }
@@ -76,7 +80,7 @@ fn data_flows_one_way_inside_the_agent() {
 
 #[test]
 fn unsafe_stands_in_two_modules() {
-    for of in ["packs-schema/src", "agent/src", "agent/launcher/src", "client/src", "tests/src"] {
+    for of in ["packs-schema/src", "agent/src", "agent/bucket/src", "agent/launcher/src", "client/src", "tests/src"] {
         for (path, text) in sources(of) {
             let says = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
             assert!(!says || path.ends_with("sys.rs"), "{}", path.display());
@@ -84,11 +88,35 @@ fn unsafe_stands_in_two_modules() {
     }
 }
 
+/// What the shipped programs are built of. The tests have a bucket of their own, which brings more.
 #[test]
 fn one_tls_provider_and_no_http_2() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
-    for name in ["h2", "openssl", "openssl-sys", "native-tls"] {
-        assert!(!lock.contains(&format!("name = \"{name}\"\n")), "{name}");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut tree = std::process::Command::new(cargo);
+    tree.args(["tree", "--locked", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
+    tree.args(["-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"]).current_dir(root());
+    let output = tree.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<&str> = names.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("aws-lc-rs") && names.contains("aws-sdk-s3"), "{names:?}");
+    for name in ["h2", "openssl", "openssl-sys", "native-tls", "ring", "aws-smithy-http-client"] {
+        assert!(!names.contains(name), "{name}");
+    }
+}
+
+/// The resident half must not carry what only a poll needs.
+#[test]
+fn the_api_does_not_carry_the_sdk() {
+    bolt_tests::binaries();
+    let holds = |program: &str, what: &[u8]| {
+        let bytes = fs::read(bolt_client::local::binary(program).unwrap()).unwrap();
+        bytes.windows(what.len()).any(|window| window == what)
+    };
+    let header = b"x-amz-content-sha256";
+    assert!(holds("bolt-sync", header));
+    for program in ["bolt-agent", "bolt-launch"] {
+        assert!(!holds(program, header), "{program}");
     }
 }
 

@@ -136,11 +136,10 @@ fn an_api_that_is_root() {
     }
     let world = World::with_probe();
     let agent = prepared(&world);
-    for part in ["api", "sync"] {
-        let output =
-            Command::new(binary("bolt-agent").unwrap()).args([part, "--config"]).arg(agent.config()).output().unwrap();
+    for (program, arguments) in [("bolt-agent", &["api", "--config"][..]), ("bolt-sync", &["--config"])] {
+        let output = Command::new(binary(program).unwrap()).args(arguments).arg(agent.config()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("root"), "{part}: {said}");
+        assert!(!output.status.success() && said.contains("root"), "{program}: {said}");
     }
 }
 
@@ -163,6 +162,8 @@ fn wrong_arguments() {
         ("bolt-launch", &["fly"]),
         ("bolt-agent", &["api"]),
         ("bolt-agent", &["fly"]),
+        ("bolt-sync", &[]),
+        ("bolt-sync", &["--config"]),
         ("bolt", &["fly"]),
     ] {
         let output = Command::new(binary(program).unwrap()).args(arguments).output().unwrap();

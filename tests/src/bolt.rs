@@ -33,6 +33,7 @@ impl Bolt {
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Command {
         let mut command = Command::new(binary("bolt").expect("bolt is built"));
         command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null());
+        command.envs(crate::bucket::credentials());
         command
     }
 

@@ -5,17 +5,24 @@
 //! - [`http`]: requests as no client of ours would send them.
 //! - [`Bolt`]: the `bolt` command.
 //! - [`reliability`]: faults by a seed, escapes, and long runs, with what must hold after each.
+//! - [`bucket`], [`proxy`]: a bucket in this process, and what goes wrong on the way to it.
+//! - [`metadata`]: the service at which an instance asks who it is (IMDSv2).
 //! - [`skip`]: says loudly that a test could not run here, and why.
 
 mod bolt;
+pub mod bucket;
 pub mod http;
+pub mod metadata;
 mod pack;
 pub mod process;
+pub mod proxy;
 mod random;
 pub mod reliability;
 mod world;
 
 pub use bolt::{Bolt, Said};
+pub use bucket::Bucket;
 pub use pack::PackSource;
+pub use proxy::Proxy;
 pub use random::Random;
 pub use world::{World, binaries, is_root, limits_available, order, skip, spec};

@@ -1,5 +1,6 @@
 //! A temporary directory with an authority, a repository and agents in it.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,13 +15,14 @@ use packs_schema::facts::Facts;
 use packs_schema::name::{ActionRef, ChannelName, InstanceId};
 use packs_schema::rest::CreateExecution;
 
-use crate::{Bolt, PackSource};
+use crate::{Bolt, Bucket, PackSource};
 
 /// A test's own fleet. What it started ends when it is dropped.
 #[derive(Debug)]
 pub struct World {
     /// Its authority and repository.
     pub site: Site,
+    bucket: Option<Bucket>,
     directory: tempfile::TempDir,
 }
 
@@ -30,7 +32,29 @@ impl World {
         binaries();
         let directory = tempfile::Builder::new().prefix("bolt-test-").tempdir().expect("a temporary directory");
         let site = Site::create(directory.path()).expect("the site can be laid out");
-        World { site, directory }
+        World { site, bucket: None, directory }
+    }
+
+    /// An authority, and an empty repository in a bucket.
+    pub fn with_bucket() -> World {
+        let mut world = World::empty();
+        let bucket = Bucket::start();
+        bucket.mirror(&world.site.repository(), "bolt");
+        world.bucket = Some(bucket);
+        world
+    }
+
+    /// The bucket, in a world with one.
+    pub fn bucket(&self) -> &Bucket {
+        self.bucket.as_ref().expect("the world has a bucket")
+    }
+
+    /// Where the repository is, as `--repo` takes it.
+    pub fn repository(&self) -> PathBuf {
+        match &self.bucket {
+            None => self.site.repository(),
+            Some(bucket) => bucket.location("bolt").into(),
+        }
     }
 
     /// An authority, and a repository with the probe pack in `prod`.
@@ -48,8 +72,22 @@ impl World {
     /// Publishes a pack to `prod`.
     pub fn publish(&self, pack: &PackSource) -> Published {
         let sources = self.path().join("sources");
-        let directory = pack.write(&sources);
-        self.site.publish(&directory, &prod()).expect("the pack can be published")
+        self.publish_directory(&pack.write(&sources))
+    }
+
+    /// Publishes the pack in a directory to `prod`; to a bucket as a user would, with the command.
+    pub fn publish_directory(&self, directory: &Path) -> Published {
+        if self.bucket.is_none() {
+            return self.site.publish(directory, &prod()).expect("the pack can be published");
+        }
+        let bolt = Bolt::new(&self.site.client_config());
+        let (directory, keys) = (directory.as_os_str().to_owned(), self.site.keys().into_os_string());
+        let mut arguments = ["repo", "publish"].map(OsString::from).to_vec();
+        arguments.extend([directory, "--repo".into(), self.repository().into(), "--keys".into(), keys]);
+        arguments.extend(["--channel".into(), prod().as_str().into()]);
+        let (code, said) = bolt.json(arguments);
+        assert_eq!(code, 0, "{said}");
+        serde_json::from_value(said).expect("it says what was published")
     }
 
     /// Starts an agent with nothing special about it, called `i-1`.
@@ -59,7 +97,9 @@ impl World {
 
     /// Starts an agent.
     pub fn start(&self, spec: &AgentSpec) -> LocalAgent {
-        LocalAgent::start(&self.site, spec).unwrap_or_else(|e| panic!("{}", chain(&e)))
+        let followed = |bucket: &Bucket| bucket.follow(spec.clone(), "bolt");
+        let spec = self.bucket.as_ref().map_or_else(|| spec.clone(), followed);
+        LocalAgent::start(&self.site, &spec).unwrap_or_else(|e| panic!("{}", chain(&e)))
     }
 
     /// The operator's `bolt`, with these agents in its inventory.

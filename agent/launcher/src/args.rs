@@ -9,9 +9,9 @@ Starts actions of activated packs, caps them, and writes down how they ended.
 
 Usage: bolt-launch serve --config <agent.toml> [--attach]
 
-  serve               start bolt-agent, keep it running, and start what it asks for
+  serve               keep bolt-agent running, run bolt-sync at each poll, and start what is asked for
     --config <path>   the agent's configuration
-    --attach          serve one client on standard input (a Unix stream socket) instead of starting bolt-agent
+    --attach          serve one client on standard input (a Unix stream socket) instead of starting either
   --help              print this
   --version           print the version
 ";

@@ -12,6 +12,7 @@
 mod agent_process;
 mod api_report;
 mod binary;
+mod handed_on;
 mod notify;
 mod requests;
 mod sync_schedule;

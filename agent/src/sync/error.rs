@@ -37,8 +37,14 @@ pub enum SyncError {
     #[error("another sync is at work in {}", .0.display())]
     Busy(PathBuf),
     /// The repository's address.
-    #[error("repository.url {0:?} is not one that this version reads: use file:///absolute/path")]
+    #[error("repository.url {0:?} is not one that this version reads: use file:///absolute/path or s3://bucket/prefix")]
     Url(String),
+    /// Nothing was ever published there.
+    #[error("there is no repository at {0}: metadata/timestamp.json is not there; look at repository.url")]
+    NoRepository(String),
+    /// The repository's bucket does not answer, or refuses.
+    #[error("cannot reach the repository")]
+    Bucket(#[from] bolt_bucket::BucketError),
     /// The signatures have ended.
     #[error(
         "the repository's {role} metadata have expired by this host's clock, which says {clock}: nothing new is activated until \

@@ -39,7 +39,7 @@ pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
     let began_ms = now_ms();
     let store = Store::open(&config.paths.packs)?;
     let before = status::read(&store);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(SyncError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
     let until = Instant::now() + ENVIRONMENTS_WITHIN;
     match Clock::read() {
         Ok(clock) => {
@@ -75,14 +75,23 @@ struct Poll<'a> {
 impl Poll<'_> {
     async fn bring_up_to_date(&self) -> Result<Failed, SyncError> {
         let Poll { config, store, .. } = *self;
-        let source = Source::new(&config.repository.url)?;
+        let source = Source::open(&config.repository).await?;
         let inputs = seen::inputs(config)?;
-        let timestamp = seen::timestamp(&source).await;
         let seen = Seen::read(&store.tuf());
+        let unless = seen.as_ref().and_then(Seen::etag);
+        let timestamp = Seen::timestamp(seen.as_ref(), source.timestamp(unless.as_ref()).await?);
         if let Some(seen) = &seen
             && self.occasion == Occasion::Due
             && !self.before.failed.iter().any(|(_, failed)| retry::is_due(failed, self.now_ms))
-            && seen.still_holds(&source, store, timestamp.as_deref(), &inputs, self.now_ms).await
+            && seen
+                .still_holds(
+                    &source,
+                    store,
+                    timestamp.as_ref().map(|(sha256, _)| sha256.as_str()),
+                    &inputs,
+                    self.now_ms,
+                )
+                .await
         {
             tracing::debug!("nothing new");
             return Ok(self.as_before());

@@ -10,14 +10,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use futures_util::StreamExt;
+use bolt_bucket::Etag;
 use packs_schema::config::Config;
 use packs_schema::name::PackName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tough::{Repository, Transport, TransportErrorKind};
+use tough::Repository;
 
-use super::source::Source;
+use super::source::{Source, Timestamp};
 use super::store::Store;
 use super::{SyncError, disk, lookup};
 
@@ -25,8 +25,6 @@ use super::{SyncError, disk, lookup};
 const FORMAT: u32 = 1;
 /// The largest file of ours, in bytes.
 const MAX_FILE: u64 = 4 << 20;
-/// The largest timestamp, in bytes, that is looked at here.
-const MAX_TIMESTAMP: usize = 1 << 20;
 /// The largest root, in bytes.
 const MAX_ROOT: u64 = 1 << 20;
 /// How far a clock may be set back without anybody being told, in milliseconds.
@@ -39,6 +37,9 @@ pub(super) struct Seen {
     format: u32,
     /// SHA-256 of the timestamp.
     timestamp: String,
+    /// What the bucket calls that timestamp; it saves a transfer and grants nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
     /// SHA-256 of what else decides.
     inputs: String,
     /// The version of the root.
@@ -58,8 +59,15 @@ impl Seen {
         serde_json::from_slice(&bytes).ok().filter(|seen: &Seen| seen.format == FORMAT)
     }
 
-    /// What is to be remembered of a poll that went the whole way. `timestamp` is what lay in the repository before it was loaded.
-    pub(super) fn of(repository: &Repository, timestamp: String, inputs: String, store: &Store, now_ms: u64) -> Seen {
+    /// What is to be remembered of a poll that went the whole way. `timestamp` is what lay in the repository before it was
+    /// loaded, and its `ETag`.
+    pub(super) fn of(
+        repository: &Repository,
+        (timestamp, etag): (String, Option<String>),
+        inputs: String,
+        store: &Store,
+        now_ms: u64,
+    ) -> Seen {
         let expires = [
             repository.root().signed.expires,
             repository.targets().signed.expires,
@@ -74,6 +82,7 @@ impl Seen {
         Seen {
             format: FORMAT,
             timestamp,
+            etag,
             inputs,
             root: repository.root().signed.version.get(),
             verified_at_ms: now_ms,
@@ -93,6 +102,20 @@ impl Seen {
         self.inputs != inputs
     }
 
+    /// What to ask a bucket about: whether the timestamp is still in this state.
+    pub(super) fn etag(&self) -> Option<Etag> {
+        self.etag.as_deref().and_then(Etag::new)
+    }
+
+    /// What is to be remembered of `found`; `None` when it is unknown.
+    pub(super) fn timestamp(seen: Option<&Seen>, found: Timestamp) -> Option<(String, Option<String>)> {
+        match found {
+            Timestamp::Unchanged => seen.map(|seen| (seen.timestamp.clone(), seen.etag.clone())),
+            Timestamp::Found { sha256, etag } => Some((sha256, etag.map(|etag| etag.as_str().to_owned()))),
+            Timestamp::Unknown => None,
+        }
+    }
+
     /// True if a poll that went the whole way would come to the same again.
     pub(super) async fn still_holds(
         &self,
@@ -106,24 +129,8 @@ impl Seen {
             && self.inputs == inputs
             && (self.verified_at_ms..self.expires_at_ms).contains(&now_ms)
             && self.active == active(store)
-            && no_newer_root(source, self.root).await
+            && source.no_newer_root(self.root).await
     }
-}
-
-/// SHA-256 of the repository's timestamp; `None` when it cannot be read, which the whole way will say better.
-pub(super) async fn timestamp(source: &Source) -> Option<String> {
-    let (metadata, _) = source.addresses().ok()?;
-    let mut stream = source.transport().fetch(metadata.join("timestamp.json").ok()?).await.ok()?;
-    let (mut hash, mut length) = (Sha256::new(), 0);
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.ok()?;
-        length += chunk.len();
-        if length > MAX_TIMESTAMP {
-            return None;
-        }
-        hash.update(&chunk);
-    }
-    Some(hex(hash))
 }
 
 /// What decides beside the repository: which repository, who this is, what is trusted, and the code itself.
@@ -133,20 +140,13 @@ pub(super) fn inputs(config: &Config) -> Result<String, SyncError> {
     let instance = serde_json::to_vec(&config.instance).expect("facts serialise");
     let mut hash = Sha256::new();
     let (channel, max_pack) = (repository.channel.as_str().as_bytes(), repository.max_pack.0.to_le_bytes());
-    for part in [crate::VERSION.as_bytes(), repository.url.as_bytes(), channel, &max_pack, &instance, root.as_bytes()] {
+    let endpoint = repository.endpoint.as_deref().unwrap_or_default().as_bytes();
+    let (version, url) = (crate::VERSION.as_bytes(), repository.url.as_bytes());
+    for part in [version, url, endpoint, channel, &max_pack, &instance, root.as_bytes()] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
     Ok(hex(hash))
-}
-
-async fn no_newer_root(source: &Source, version: u64) -> bool {
-    let Ok((metadata, _)) = source.addresses() else { return false };
-    let Ok(next) = metadata.join(&format!("{}.root.json", version.saturating_add(1))) else { return false };
-    match source.transport().fetch(next).await {
-        Ok(_) => false,
-        Err(error) => error.kind() == TransportErrorKind::FileNotFound,
-    }
 }
 
 /// The signed versions that are active, or are again when a pushed one has gone.

@@ -1,20 +1,64 @@
 //! Where a repository is. The only place that knows; another kind of place is another variant.
 
-use tough::FilesystemTransport;
+use async_trait::async_trait;
+use bolt_bucket::{Bucket, BucketTransport, Etag, Got, Options, Problem};
+use futures_util::StreamExt;
+use packs_schema::config::RepositoryConfig;
+use sha2::{Digest as _, Sha256};
+use tough::{FilesystemTransport, Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
 use super::SyncError;
 
+/// The largest timestamp, in bytes, that is looked at here.
+const MAX_TIMESTAMP: u64 = 1 << 20;
+/// The largest metadata file, in bytes; the verifying library has a bound of its own for each role.
+const MAX_METADATA: u64 = 16 << 20;
+/// The file that is asked for first.
+const TIMESTAMP: &str = "timestamp.json";
+
 /// Where a repository is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Source {
     /// A directory, as a `file:///` address that ends with `/`.
     Directory(Url),
+    /// A bucket.
+    Bucket(BucketTransport),
+}
+
+/// What became of the repository's timestamp.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Timestamp {
+    /// It is in the state that was named.
+    Unchanged,
+    /// It is this.
+    Found {
+        /// SHA-256 of it.
+        sha256: String,
+        /// What the bucket calls this state.
+        etag: Option<Etag>,
+    },
+    /// It cannot be read, which the whole way will say better.
+    Unknown,
 }
 
 impl Source {
-    /// Reads `repository.url`.
-    pub(super) fn new(address: &str) -> Result<Source, SyncError> {
+    /// Where `[repository]` says.
+    pub(super) async fn open(config: &RepositoryConfig) -> Result<Source, SyncError> {
+        let Some(url) = config.bucket() else { return Source::directory(&config.url) };
+        let options = Options {
+            region: config.region.clone(),
+            endpoint: config.endpoint.clone(),
+            path_style: config.path_style,
+            profile: config.profile.clone(),
+            patience: config.timeout.0,
+        };
+        let bucket = Bucket::open(url, &options).await;
+        let transport = bucket.transport(MAX_METADATA, config.max_pack.0);
+        Ok(Source::Bucket(transport))
+    }
+
+    fn directory(address: &str) -> Result<Source, SyncError> {
         let wrong = || SyncError::Url(address.chars().take(200).collect());
         let mut url = Url::parse(address).map_err(|_| wrong())?;
         if url.scheme() != "file" || url.host().is_some() || url.query().is_some() || url.fragment().is_some() {
@@ -28,15 +72,102 @@ impl Source {
 
     /// The addresses of metadata and of targets.
     pub(super) fn addresses(&self) -> Result<(Url, Url), SyncError> {
-        let Source::Directory(url) = self;
+        let url = match self {
+            Source::Directory(url) => url,
+            Source::Bucket(transport) => return Ok(transport.addresses()),
+        };
         let join = |part: &str| url.join(part).map_err(|_| SyncError::Url(url.to_string()));
         Ok((join("metadata/")?, join("targets/")?))
     }
 
     /// What fetches from there.
-    pub(super) fn transport(&self) -> FilesystemTransport {
-        let Source::Directory(_) = self;
-        FilesystemTransport
+    pub(super) fn transport(&self) -> SourceTransport {
+        match self {
+            Source::Directory(_) => SourceTransport::Directory,
+            Source::Bucket(transport) => SourceTransport::Bucket(transport.clone()),
+        }
+    }
+
+    /// Looks at the timestamp, unless it is still in the state `unless`. From a bucket this is one request, and it is where a
+    /// poll ends that cannot reach its repository: to ask for anything else would double what an outage costs.
+    pub(super) async fn timestamp(&self, unless: Option<&Etag>) -> Result<Timestamp, SyncError> {
+        let mut hash = Sha256::new();
+        let etag = match self {
+            Source::Bucket(transport) => {
+                let bucket = transport.bucket();
+                let name = format!("metadata/{TIMESTAMP}");
+                let mut object = match bucket.get(&name, unless, MAX_TIMESTAMP).await {
+                    Ok(Got::Object(object)) => object,
+                    Ok(Got::Unchanged) => return Ok(Timestamp::Unchanged),
+                    Err(error) if matches!(error.problem, Problem::Missing) => {
+                        return Err(SyncError::NoRepository(bucket.url().to_string()));
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                while let Some(piece) = object.next().await? {
+                    hash.update(&piece);
+                }
+                object.etag().cloned()
+            }
+            Source::Directory(_) => {
+                if self.hash_file(&mut hash).await.is_none() {
+                    return Ok(Timestamp::Unknown);
+                }
+                None
+            }
+        };
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Timestamp::Found { sha256, etag })
+    }
+
+    async fn hash_file(&self, hash: &mut Sha256) -> Option<()> {
+        let (metadata, _) = self.addresses().ok()?;
+        let mut stream = self.transport().fetch(metadata.join(TIMESTAMP).ok()?).await.ok()?;
+        let mut length = 0;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.ok()?;
+            length += chunk.len() as u64;
+            if length > MAX_TIMESTAMP {
+                return None;
+            }
+            hash.update(&chunk);
+        }
+        Some(())
+    }
+
+    /// True if no root newer than `version` is there, or none has to be looked for.
+    ///
+    /// In a directory the question costs nothing. A bucket would be sent a second request by every poll, so there it is
+    /// asked only on the whole way, which begins with it. Nothing is lost: while the timestamp is the one that was verified,
+    /// nothing is activated on the word of any key, a root that expires ends that state by its own, and whoever replaces a
+    /// key signs a new timestamp (`bolt repo` always does).
+    pub(super) async fn no_newer_root(&self, version: u64) -> bool {
+        if let Source::Bucket(_) = self {
+            return true;
+        }
+        let Ok((metadata, _)) = self.addresses() else { return false };
+        let Ok(next) = metadata.join(&format!("{}.root.json", version.saturating_add(1))) else { return false };
+        match self.transport().fetch(next).await {
+            Ok(_) => false,
+            Err(error) => error.kind() == TransportErrorKind::FileNotFound,
+        }
+    }
+}
+
+/// What reads a repository, wherever it is.
+#[derive(Debug, Clone)]
+pub(super) enum SourceTransport {
+    Directory,
+    Bucket(BucketTransport),
+}
+
+#[async_trait]
+impl Transport for SourceTransport {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        match self {
+            SourceTransport::Directory => FilesystemTransport.fetch(url).await,
+            SourceTransport::Bucket(transport) => transport.fetch(url).await,
+        }
     }
 }
 
@@ -45,12 +176,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_directories_are_read() {
-        let source = Source::new("file:///srv/bolt").unwrap();
+    fn a_directory_has_metadata_and_targets() {
+        let source = Source::directory("file:///srv/bolt").unwrap();
         let (metadata, targets) = source.addresses().unwrap();
         assert_eq!((metadata.as_str(), targets.as_str()), ("file:///srv/bolt/metadata/", "file:///srv/bolt/targets/"));
         for wrong in ["", "/srv/bolt", "https://example.com/", "s3://bucket/x", "file://host/x", "file:///x?y"] {
-            assert!(Source::new(wrong).is_err(), "{wrong}");
+            assert!(Source::directory(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -87,6 +87,7 @@ fn print<T: serde::Serialize>(json: bool, value: &T, people: impl FnOnce(&T)) {
 fn failure(error: &RepoError) -> Failure {
     let exit = match error {
         RepoError::Location(_)
+        | RepoError::Address { .. }
         | RepoError::NoRepository(_)
         | RepoError::Exists(_)
         | RepoError::Threshold { .. }
@@ -119,6 +120,8 @@ fn failure(error: &RepoError) -> Failure {
         RepoError::Pack(PackError::File { .. }) => Exit::Storage,
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
+        | RepoError::Bucket(_)
+        | RepoError::Raced(_)
         | RepoError::Key(_)
         | RepoError::NotAKey(_)
         | RepoError::Encrypt(_)

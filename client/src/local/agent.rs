@@ -43,7 +43,7 @@ pub struct AgentSpec {
     /// Where `bolt-launch` and `bolt-agent` are; absent: beside the running executable.
     pub binaries: Option<PathBuf>,
     /// Further variables of the launcher's environment.
-    pub environment: Vec<(&'static str, PathBuf)>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl AgentSpec {
@@ -81,6 +81,13 @@ impl AgentSpec {
         self.settings.push((table, key, value.into()));
         self
     }
+
+    /// Sets a variable of the launcher's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> AgentSpec {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
 }
 
 /// An agent of a local fleet. Dropping it ends it, and every execution of it.
@@ -89,7 +96,7 @@ pub struct LocalAgent {
     facts: Facts,
     directory: PathBuf,
     binaries: Option<PathBuf>,
-    environment: Vec<(&'static str, PathBuf)>,
+    environment: Vec<(String, String)>,
     launcher: Option<Child>,
     address: Option<SocketAddr>,
 }
@@ -156,9 +163,10 @@ impl LocalAgent {
             _ => {}
         }
         let mut command = Command::new(&program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--config"]).arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
         // A process group of its own: an interrupt at the terminal is the demo's to handle.
-        command.stderr(log_file).process_group(0).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stderr(log_file).process_group(0);
         self.launcher = Some(command.spawn().map_err(file_error("run", &program))?);
         Ok(())
     }

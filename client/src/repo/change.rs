@@ -1,4 +1,5 @@
-//! How a change is made: one publisher at a time, from what stands in the repository, verified, to what all readers see next.
+//! How a change is made: from what stands in the repository, verified, to what all readers see next; and once more from there
+//! when another publisher was first.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use super::{Expiry, RepoError, block_on};
 /// Which repository is changed, with which keys.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// The repository: a directory or `file:///`.
+    /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
@@ -40,21 +41,22 @@ impl Access {
 }
 
 /// Applies `edit` to the newest state and signs what it changed; gives what `edit` gave, and the version of the new
-/// timestamp, or none when nothing was changed.
+/// timestamp, or none when nothing was changed. `edit` is called again when another publisher was first.
 pub(super) fn change<T: Send>(
     access: &Access,
-    edit: impl AsyncFnOnce(&mut State, &mut KeyRing) -> Result<T, RepoError> + Send,
+    edit: impl AsyncFn(&mut State, &mut KeyRing) -> Result<T, RepoError> + Sync,
 ) -> Result<(T, Option<u64>), RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
-    let _lock = place.lock()?;
-    block_on(async || {
-        let mut ring = access.ring();
-        let mut state = State::load(&place, access.root.as_deref()).await?;
-        let given = edit(&mut state, &mut ring).await?;
-        let timestamp =
-            if state.is_changed() { Some(state.commit(&place, &mut ring, &access.expiry).await?) } else { None };
-        Ok((given, timestamp))
+    let mut ring = access.ring();
+    place.attempt(|| {
+        block_on(async || {
+            let mut state = State::load(&place, access.root.as_deref()).await?;
+            let given = edit(&mut state, &mut ring).await?;
+            let timestamp =
+                if state.is_changed() { Some(state.commit(&place, &mut ring, &access.expiry).await?) } else { None };
+            Ok((given, timestamp))
+        })
     })
 }
 

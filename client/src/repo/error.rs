@@ -12,9 +12,25 @@ use crate::pack::PackError;
 /// Why a repository could not be made, read or changed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
-    /// Only directories can be written.
-    #[error("{0:?} is not a repository that can be written: give a directory or file:///absolute/path")]
+    /// Not an address of a repository.
+    #[error(
+        "{0:?} is not a repository that can be written: give a directory, file:///absolute/path or s3://bucket/prefix"
+    )]
     Location(String),
+    /// An address of a bucket that is none.
+    #[error("{location:?} names no bucket: {problem}")]
+    Address {
+        /// What was given.
+        location: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The bucket refuses, or does not answer.
+    #[error("the repository cannot be reached")]
+    Bucket(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Others were first, each time.
+    #[error("others change the repository at {} all the time; nothing was changed, try again", .0.display())]
+    Raced(PathBuf),
     /// There is none.
     #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
     NoRepository(PathBuf),

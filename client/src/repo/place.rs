@@ -1,150 +1,190 @@
-//! The repository's directory: where things are, who may write, and how a new state appears at once.
+//! Where a repository is: where things are in it, how it is read, and how a new state appears at once.
+//!
+//! ```text
+//!  Place ─┬─ Directory   one publisher at a time, by a lock; files are renamed into place
+//!         └─ Bucket      any number at a time: each object is written only where nobody else was first, and the timestamp
+//!                        only over the one that the change was made from; who comes second begins again
+//! ```
+//!
+//! Readers see the old state or the new one: what the timestamp names is there before the timestamp is. To write a change:
+//! [`Place::attempt`] around everything from [`Place::load`] on, with [`Place::next`] for the versions.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+mod directory;
+#[cfg(feature = "s3")]
+mod s3;
+
+use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
-use url::Url;
+use tough::Repository;
 
 use super::RepoError;
+use directory::Directory;
 
-/// A repository's directory.
+/// How often a change is begun again because somebody else was first.
+const MAX_ATTEMPTS: u32 = 40;
+/// The pause before it is begun again is drawn below this, longer with each attempt …
+const PAUSE: Duration = Duration::from_millis(50);
+/// … up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Where a repository is.
 #[derive(Debug)]
-pub(super) struct Place {
-    directory: PathBuf,
+pub(super) enum Place {
+    Directory(Directory),
+    #[cfg(feature = "s3")]
+    Bucket(Box<s3::InBucket>),
+}
+
+/// Keeps other publishers out for as long as it is held, where that can be.
+#[derive(Debug)]
+pub(super) struct Guard {
+    _lock: Option<File>,
 }
 
 impl Place {
-    /// `location` is a directory or a `file:///` address of one.
+    /// `location` is a directory, a `file:///` address of one, or `s3://bucket/prefix`, after a `?` with `region`,
+    /// `endpoint`, `path_style`, `profile` and `allow_http`, where they differ from what the environment says.
     pub(super) fn at(location: &Path) -> Result<Place, RepoError> {
-        let text = location.to_string_lossy();
-        let wrong = || RepoError::Location(text.chars().take(200).collect());
-        let directory = match text.split_once("://") {
-            None => location.to_owned(),
-            Some(("file", _)) => Url::parse(&text).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(wrong)?,
-            Some(_) => return Err(wrong()),
-        };
-        Ok(Place { directory: std::path::absolute(&directory).map_err(RepoError::file("find", &directory))? })
+        #[cfg(feature = "s3")]
+        if let Some(text) = location.to_str().filter(|text| text.starts_with("s3:")) {
+            return Ok(Place::Bucket(Box::new(s3::InBucket::at(text)?)));
+        }
+        Ok(Place::Directory(Directory::at(location)?))
     }
 
-    pub(super) fn metadata(&self) -> PathBuf {
-        self.directory.join("metadata")
-    }
-
-    pub(super) fn targets(&self) -> PathBuf {
-        self.directory.join("targets")
-    }
-
+    /// The address of a root's file, to be shown.
     pub(super) fn root(&self, version: u64) -> PathBuf {
-        self.metadata().join(format!("{version}.root.json"))
-    }
-
-    /// Keeps other publishers out for as long as it is held.
-    pub(super) fn lock(&self) -> Result<File, RepoError> {
-        let path = self.directory.join(".lock");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(RepoError::file("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(RepoError::Busy(self.directory.clone())),
-            Err(TryLockError::Error(source)) => Err(RepoError::File { what: "lock", path, source }),
+        match self {
+            Place::Directory(directory) => directory.root(version),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.root(version),
         }
     }
 
-    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
-    pub(super) async fn load(&self, root: Option<&Path>) -> Result<Repository, RepoError> {
-        let first = self.root(1);
-        if !first.exists() {
-            return Err(RepoError::NoRepository(self.directory.clone()));
-        }
-        let path = root.unwrap_or(&first);
-        let trusted = fs::read(path).map_err(RepoError::file("read", path))?;
-        let url = |path: PathBuf| {
-            Url::from_directory_path(&path).map_err(|()| RepoError::Location(path.to_string_lossy().into_owned()))
-        };
-        RepositoryLoader::new(&trusted, url(self.metadata())?, url(self.targets())?)
-            .expiration_enforcement(ExpirationEnforcement::Unsafe)
-            .load()
-            .await
-            .map_err(RepoError::tuf("verify the repository's metadata"))
-    }
-
-    /// Puts a target's file where a client of consistent snapshots looks for it.
-    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
-        let path = self.targets().join(format!("{digest}.{name}"));
-        let parent = path.parent().unwrap_or(&path).to_owned();
-        make_directories(&self.targets(), &parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;
-        file.write_all(bytes)
-            .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(0o644)))
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(RepoError::file("write", &path))?;
-        file.persist(&path).map_err(|e| RepoError::File { what: "write", path: path.clone(), source: e.error })?;
-        sync_directory(&parent)
-    }
-}
-
-/// Makes `directory` and what is missing between it and `top`, readable for all.
-fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoError> {
-    fs::create_dir_all(directory).map_err(RepoError::file("create", directory))?;
-    for made in directory.ancestors().take_while(|path| path.starts_with(top)) {
-        fs::set_permissions(made, Permissions::from_mode(0o755)).map_err(RepoError::file("open", made))?;
-    }
-    Ok(())
-}
-
-fn sync_directory(path: &Path) -> Result<(), RepoError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(RepoError::file("sync", path))
-}
-
-/// What the rest of this module asks of a place, beside [`Place::load`] and [`Place::write_target`].
-impl Place {
     /// Refuses a place that holds something.
     pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
-        let occupied = fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.next().is_some());
-        if occupied { Err(RepoError::Exists(self.directory.clone())) } else { Ok(()) }
+        match self {
+            Place::Directory(directory) => directory.check_vacant(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.check_vacant(),
+        }
     }
 
     /// Makes what a repository stands in.
     pub(super) fn create(&self) -> Result<(), RepoError> {
-        make_directories(&self.directory, &self.metadata())?;
-        make_directories(&self.directory, &self.targets())
+        match self {
+            Place::Directory(directory) => directory.create(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(_) => Ok(()),
+        }
     }
 
     /// Refuses a place without a repository.
     pub(super) fn check_repository(&self) -> Result<(), RepoError> {
-        if self.root(1).exists() { Ok(()) } else { Err(RepoError::NoRepository(self.directory.clone())) }
+        match self {
+            Place::Directory(directory) => directory.check_repository(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.check_repository(),
+        }
+    }
+
+    /// Keeps other publishers out of a directory. In a bucket nobody can be kept out; who is second is refused.
+    pub(super) fn lock(&self) -> Result<Guard, RepoError> {
+        let lock = match self {
+            Place::Directory(directory) => Some(directory.lock()?),
+            #[cfg(feature = "s3")]
+            Place::Bucket(_) => None,
+        };
+        Ok(Guard { _lock: lock })
+    }
+
+    /// Makes a change: `work` loads, edits, signs and writes. It is called again when somebody else was first.
+    pub(super) fn attempt<T>(&self, mut work: impl FnMut() -> Result<T, RepoError>) -> Result<T, RepoError> {
+        let _lock = self.lock()?;
+        let mut last = None;
+        for attempt in 0..MAX_ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(pause(attempt));
+            }
+            match work() {
+                Err(error @ RepoError::Raced(_)) => last = Some(error),
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| RepoError::Raced(self.root(1))))
+    }
+
+    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
+    /// In a bucket `newest` is the version of the last root that is looked at, when not all are; a directory is locked, so that
+    /// nobody can have written under another one.
+    pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
+        match self {
+            Place::Directory(directory) => directory.load(root).await,
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.load(root, newest).await,
+        }
+    }
+
+    /// The version that comes after `version` of what was loaded: the next, or one further when a publisher that never came to
+    /// its end has left a file of the next.
+    pub(super) fn next(&self, version: NonZeroU64) -> NonZeroU64 {
+        let skipped = match self {
+            Place::Directory(_) => 0,
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.skipped(),
+        };
+        version.saturating_add(1 + skipped)
+    }
+
+    /// A root that stands here; `None` when there is none of that version.
+    pub(super) fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
+        match self {
+            Place::Directory(directory) => directory.read_root(version),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.read_root(version),
+        }
     }
 
     /// Writes a new root. One that is there already is never replaced: agents may have taken it.
     pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {
-        let path = self.root(version);
-        if path.exists() {
-            return Err(RepoError::Exists(path));
+        match self {
+            Place::Directory(directory) => directory.write_root(version, bytes),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.write_root(version, bytes),
         }
-        self.put(&path, bytes)
+    }
+
+    /// Puts a target's file where a client of consistent snapshots looks for it.
+    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
+        match self {
+            Place::Directory(directory) => directory.write_target(name, digest, bytes),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.write_target(name, digest, bytes),
+        }
     }
 
     /// Writes new metadata in this order, the timestamp, which makes them count, as the last.
     pub(super) fn write_metadata(&self, files: &[(String, Vec<u8>)]) -> Result<(), RepoError> {
-        let (timestamp, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == "timestamp.json");
+        let (timestamp, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == TIMESTAMP);
         for (name, bytes) in others.into_iter().chain(timestamp) {
-            self.put(&self.metadata().join(name), bytes)?;
+            match self {
+                Place::Directory(directory) => directory.write_metadata(name, bytes)?,
+                #[cfg(feature = "s3")]
+                Place::Bucket(bucket) => bucket.write_metadata(name, bytes)?,
+            }
         }
         Ok(())
     }
+}
 
-    /// Writes a file at once and has it on the disk.
-    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), RepoError> {
-        let parent = path.parent().unwrap_or(&self.directory).to_owned();
-        let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;
-        file.write_all(bytes)
-            .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(0o644)))
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(RepoError::file("write", path))?;
-        file.persist(path).map_err(|e| RepoError::File { what: "write", path: path.to_owned(), source: e.error })?;
-        sync_directory(&parent)
-    }
+/// The file that makes a state count.
+const TIMESTAMP: &str = "timestamp.json";
+
+fn pause(attempt: u32) -> Duration {
+    use std::hash::{BuildHasher as _, RandomState};
+    let most = PAUSE.saturating_mul(attempt).min(LONGEST_PAUSE);
+    most.saturating_mul(u32::try_from(RandomState::new().hash_one(attempt) % 1001).unwrap_or(1000)) / 1000
 }

@@ -6,7 +6,7 @@ use packs_schema::channel::{Rule, pack_target};
 use packs_schema::filter::Filter;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion, TeamName};
 use packs_schema::pack::Pack;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::change::{Access, change};
@@ -24,7 +24,7 @@ use crate::pack::{self, BuiltPack};
 pub struct PublishOptions {
     /// A pack's directory, or an archive made by `bolt pack build`.
     pub pack: PathBuf,
-    /// The repository: a directory or `file:///`.
+    /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
@@ -64,7 +64,7 @@ impl PublishOptions {
 }
 
 /// What [`publish`] did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The pack …
     pub pack: PackName,

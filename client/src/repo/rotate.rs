@@ -65,18 +65,71 @@ type Made = (RoleType, PathBuf, Key);
 pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
-    let _lock = place.lock()?;
-    block_on(async || {
-        let mut ring = access.ring();
-        let state = State::read(&place, access.root.as_deref()).await?;
-        let made = make(&state.root, rotation)?;
-        let done = write(&place, state, &mut ring, access, rotation, &made).await;
-        if done.is_err() {
-            // Nobody knows of these keys.
-            made.iter().for_each(|(_, path, _)| drop(std::fs::remove_file(path)));
-        }
-        done
+    let mut ring = access.ring();
+    let mut stands: Option<Next> = None;
+    place.attempt(|| {
+        block_on(async || {
+            let root = access.root.as_deref();
+            if let Some(next) = &stands {
+                let state = State::read_under(&place, root, next.before).await?;
+                return next.commit(&place, state, &mut ring, access, false).await;
+            }
+            let state = State::read(&place, root).await?;
+            let made = make(&state.root, rotation)?;
+            let done = match describe_and_sign(&state, &mut ring, access, rotation, &made).await {
+                Ok(next) => {
+                    let done = next.commit(&place, state, &mut ring, access, true).await;
+                    if done.is_err() && place.read_root(next.rotated.version)?.as_ref() == Some(&next.bytes) {
+                        // It counts from now on, and so do its keys. Others' changes, made under the one before, are taken along.
+                        stands = Some(next);
+                        return done;
+                    }
+                    done
+                }
+                Err(error) => Err(error),
+            };
+            if done.is_err() {
+                // Nobody knows of these keys.
+                made.iter().for_each(|(_, path, _)| drop(std::fs::remove_file(path)));
+            }
+            done
+        })
     })
+}
+
+/// A new root, signed, and what is said of it.
+struct Next {
+    /// The version of the one before.
+    before: u64,
+    root: Root,
+    bytes: Vec<u8>,
+    replaced: Vec<RoleType>,
+    rotated: Rotated,
+}
+
+impl Next {
+    /// Makes it count. `write` says that it is to be written; otherwise it stands already.
+    async fn commit(
+        &self,
+        place: &Place,
+        mut state: State,
+        ring: &mut KeyRing,
+        access: &Access,
+        write: bool,
+    ) -> Result<Rotated, RepoError> {
+        if self.replaced.iter().all(|role| *role == RoleType::Root) {
+            // The other roles' signatures stay good, and their keys may be elsewhere.
+            place.write_root(self.rotated.version, &self.bytes)?;
+            return Ok(self.rotated.clone());
+        }
+        if self.replaced.contains(&RoleType::Targets) {
+            state.touch(&Owner::Top);
+        }
+        state.renew();
+        state.replace_root(self.root.clone(), write.then(|| self.bytes.clone()));
+        state.commit(place, ring, &access.expiry).await?;
+        Ok(self.rotated.clone())
+    }
 }
 
 /// Makes the keys that replace others.
@@ -99,14 +152,13 @@ fn make(old: &Root, rotation: &Rotation) -> Result<Vec<Made>, RepoError> {
     wanted.into_iter().map(made).collect()
 }
 
-async fn write(
-    place: &Place,
-    mut state: State,
+async fn describe_and_sign(
+    state: &State,
     ring: &mut KeyRing,
     access: &Access,
     rotation: &Rotation,
     made: &[Made],
-) -> Result<Rotated, RepoError> {
+) -> Result<Next, RepoError> {
     let old = state.root.clone();
     let mut signers = ring.role("root")?;
     for path in &rotation.add {
@@ -115,15 +167,12 @@ async fn write(
     let added = &signers[signers.len() - rotation.add.len()..];
     let root = describe(&old, rotation, made, added)?;
     signers.extend(made.iter().filter(|(role, ..)| *role == RoleType::Root).map(|(_, _, key)| key.clone()));
-    let signed = sign(&old, &root, &signers, access).await?;
+    let bytes = sign(&old, &root, &signers, access).await?;
     if let Some(directory) = &rotation.new_keys {
         ring.also(directory, rotation.passphrase.as_ref());
     }
     let replaced: Vec<RoleType> =
         ROLES.into_iter().filter(|role| old.roles.get(role) != root.roles.get(role)).collect();
-    if replaced.contains(&RoleType::Targets) {
-        state.touch(&Owner::Top);
-    }
     let all = |role: RoleType| root.roles.get(&role).map_or_else(Vec::new, |keys| keys.keyids.clone());
     let rotated = Rotated {
         version: root.version.get(),
@@ -132,14 +181,7 @@ async fn write(
         replaced: replaced.iter().map(ToString::to_string).collect(),
         made: made.iter().map(|(_, path, _)| path.clone()).collect(),
     };
-    if replaced.iter().any(|role| *role != RoleType::Root) {
-        state.replace_root(root, signed);
-        state.commit(place, ring, &access.expiry).await?;
-    } else {
-        // The other roles' signatures stay good, and their keys may be elsewhere.
-        place.write_root(rotated.version, &signed)?;
-    }
-    Ok(rotated)
+    Ok(Next { before: old.version.get(), root, bytes, replaced, rotated })
 }
 
 /// What the new root says.

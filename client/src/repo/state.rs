@@ -25,7 +25,7 @@ use tough::{IntoVec, Repository, TargetName};
 use super::init::after;
 use super::keys::KeyRing;
 use super::place::Place;
-use super::sign::{next, sign};
+use super::sign::sign;
 use super::team::alone;
 use super::{Expiry, RepoError, hex};
 
@@ -89,7 +89,15 @@ impl State {
 
     /// The same, to look at it.
     pub(super) async fn read(place: &Place, root: Option<&Path>) -> Result<State, RepoError> {
-        let repository = place.load(root).await?;
+        State::of(place.load(root, None).await?)
+    }
+
+    /// The same under the root of version `newest`, although there is a newer one.
+    pub(super) async fn read_under(place: &Place, root: Option<&Path>, newest: u64) -> Result<State, RepoError> {
+        State::of(place.load(root, Some(newest)).await?)
+    }
+
+    fn of(repository: Repository) -> Result<State, RepoError> {
         let (root, targets) = (repository.root().signed.clone(), repository.targets().signed.clone());
         let state = State {
             repository,
@@ -281,9 +289,9 @@ impl State {
         self.renewed = true;
     }
 
-    /// Has another root count, which was signed already.
-    pub(super) fn replace_root(&mut self, root: Root, bytes: Vec<u8>) {
-        self.new_root = Some((root.version.get(), bytes));
+    /// Has another root count, which was signed already; with its bytes when it is to be written.
+    pub(super) fn replace_root(&mut self, root: Root, bytes: Option<Vec<u8>>) {
+        self.new_root = bytes.map(|bytes| (root.version.get(), bytes));
         self.root = root;
     }
 
@@ -298,7 +306,7 @@ impl State {
             let listed_before = snapshot.meta.get(&format!("{role}.json")).map(|meta| meta.version);
             let listed = self.listed_mut(&owner)?;
             // A team that was there before goes on where it stopped.
-            listed.version = next(listed_before.unwrap_or(listed.version).max(listed.version));
+            listed.version = place.next(listed_before.unwrap_or(listed.version).max(listed.version));
             listed.expires = after(expiry.targets);
             let listed = listed.clone();
             let (file, bytes, meta) = match &owner {
@@ -320,7 +328,7 @@ impl State {
             written.push((file, bytes));
             snapshot.meta.insert(format!("{role}.json"), meta);
         }
-        let timestamp = self.online(snapshot, ring, expiry, &mut written).await?;
+        let timestamp = self.online(place, snapshot, ring, expiry, &mut written).await?;
         for (name, bytes) in &self.files {
             place.write_target(name, &hex(&Sha256::digest(bytes)), bytes)?;
         }
@@ -337,19 +345,20 @@ impl State {
     /// Signs snapshot and timestamp.
     async fn online(
         &self,
+        place: &Place,
         mut snapshot: Snapshot,
         ring: &mut KeyRing,
         expiry: &Expiry,
         written: &mut Vec<(String, Vec<u8>)>,
     ) -> Result<u64, RepoError> {
         let holder = KeyHolder::Root(self.root.clone());
-        snapshot.version = next(snapshot.version);
+        snapshot.version = place.next(snapshot.version);
         snapshot.expires = after(expiry.snapshot);
         let keys = self.role_keys(RoleType::Snapshot)?;
         let (file, bytes, meta) = sign(snapshot, &holder, &keys, "snapshot", ring).await?;
         written.push((file, bytes));
         let mut timestamp = self.repository.timestamp().signed.clone();
-        timestamp.version = next(timestamp.version);
+        timestamp.version = place.next(timestamp.version);
         timestamp.expires = after(expiry.timestamp);
         timestamp.meta = HashMap::from([("snapshot.json".to_owned(), meta)]);
         let version = timestamp.version.get();

@@ -193,11 +193,21 @@ fn a_root_may_need_several_keys() {
 }
 
 #[test]
-fn only_directories_can_be_written() {
+fn only_directories_and_buckets_can_be_written() {
     let bench = Bench::new();
     let mut options = bench.options("dev");
-    options.repository = "s3://bucket/prefix".into();
+    options.repository = "https://bucket/prefix".into();
     assert!(matches!(publish(&options).unwrap_err(), RepoError::Location(_)));
+    for wrong in [
+        "s3:bucket",
+        "s3://b",
+        "s3://bucket/a//b",
+        "s3://bucket/a?shape=round",
+        "s3://bucket/a?endpoint=http://10.0.0.1",
+    ] {
+        options.repository = wrong.into();
+        assert!(matches!(publish(&options).unwrap_err(), RepoError::Address { .. }), "{wrong}");
+    }
     options.repository = bench.at("nothing");
     assert!(matches!(publish(&options).unwrap_err(), RepoError::NoRepository(_)));
     options.repository = format!("file://{}", bench.at("repo").display()).into();

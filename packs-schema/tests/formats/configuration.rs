@@ -108,6 +108,9 @@ fn each_error_names_its_key() {
             "repository.url = \"https://example.org/repository\" is not supported",
         ),
         ("file:///srv/bolt", "file://srv/bolt", "repository.url"),
+        ("file:///srv/bolt", "s3://Bucket/prefix", "repository.url = \"s3://Bucket/prefix\" names no bucket"),
+        ("poll = \"2m\"", "region = \"eu-west-1\"", "repository.region is for a repository in a bucket"),
+        ("poll = \"2m\"", "timeout = \"0s\"", "repository.timeout must be longer than 0s"),
         ("cgroup = \"bolt.slice/actions\"", "cgroup = \"../system.slice\"", "execution.cgroup"),
         ("cgroup = \"bolt.slice/actions\"", "cgroup = \"/system.slice\"", "execution.cgroup"),
         ("cgroup = \"bolt.slice/actions\"", "default_run_as = \"no body\"", "user name \"no body\" is not valid"),
@@ -130,6 +133,21 @@ fn each_error_names_its_key() {
         let said = Config::parse(&text).unwrap_err().to_string();
         assert!(said.contains(says), "{wrong}: {said}");
     }
+}
+
+#[test]
+fn a_repository_may_be_in_a_bucket() {
+    let with = |more: &str| {
+        let text = GOOD.replace("file:///srv/bolt", "s3://packs/bolt");
+        Config::parse(&text.replace("poll = \"2m\"", more)).map(|config| config.repository)
+    };
+    let amazon = with("region = \"eu-west-1\"\nprofile = \"packs\"").unwrap();
+    assert_eq!(amazon.bucket().unwrap().key("x"), "bolt/x");
+    with("endpoint = \"https://minio.example:9000\"\npath_style = true").unwrap();
+    with("endpoint = \"http://127.0.0.1:9000\"").unwrap();
+    with("endpoint = \"http://minio.example:9000\"\nallow_http = true").unwrap();
+    let said = with("endpoint = \"http://minio.example:9000\"").unwrap_err().to_string();
+    assert!(said.contains("repository.endpoint") && said.contains("allow_http = true"), "{said}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn main() {
     });
 
     println!();
-    sync::print_peak();
+    sync::print();
 
     println!("\n{:<58} {:>8} {:>8}", "ratios of p50", "", "target");
     ratio("bolt warm / (fork+exec+wait and one fsync)", Some(warm), Some(synced), "<= 3");

@@ -43,7 +43,10 @@ pub(crate) fn print_shims(runtime: &Runtime, caller: &Caller, agent: &LocalAgent
     });
     std::thread::sleep(Duration::from_secs(1));
     let launcher = agent.launcher_pid().expect("the launcher runs");
-    let shims: Vec<u32> = children(launcher).into_iter().filter(|pid| !command(*pid).contains("bolt-agent")).collect();
+    let shims: Vec<u32> = children(launcher)
+        .into_iter()
+        .filter(|pid| !["bolt-agent", "bolt-sync"].iter().any(|name| command(*pid).contains(name)))
+        .collect();
     let mut private: Vec<u64> =
         shims.iter().map(|pid| field(*pid, "Private_Clean") + field(*pid, "Private_Dirty")).collect();
     private.sort_unstable();

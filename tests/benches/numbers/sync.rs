@@ -1,29 +1,105 @@
-//! What a sync process holds at most while it takes a pack of 50 MB, as it says itself when it is done.
+//! What polls cost over a bucket: an idle one, the time from a publish to an active pack, and the memory of a large one.
 
 use std::fs;
 use std::io::Read as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use bolt_client::repo::{PublishOptions, publish};
-use bolt_tests::{PackSource, World};
-use packs_schema::name::ChannelName;
+use bolt_client::local::LocalAgent;
+use bolt_tests::{PackSource, World, spec};
 
-/// Bytes of the pack, which do not compress.
+/// Bytes of the large pack, which do not compress.
 const PACK: u64 = 50 << 20;
+/// How often the idle poll is looked at.
+const IDLE: usize = 10;
+/// How often the way of a publish is timed.
+const PUBLISHES: u32 = 10;
+/// How long anything may take before it counts as broken.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Prints the peak of a sync with a large pack.
-pub(crate) fn print_peak() {
+/// Prints what polls cost.
+pub(crate) fn print() {
+    print_idle();
     let world = World::empty();
+    large(&world);
+    println!("{}", peak("a sync with a pack of 50 MB from a directory, at most", &world.agent()));
+    let world = World::with_bucket();
+    large(&world);
+    println!("{}", peak("a sync with a pack of 50 MB from a bucket, at most", &world.agent()));
+}
+
+fn print_idle() {
+    let world = World::with_bucket();
+    let pack = |n: u32| {
+        PackSource::new("small", &format!("1.{n}.0")).action("a", "bolt: {class: diagnostic}", "#!/bin/true\n")
+    };
+    world.publish(&pack(0));
+    let agent = world.start(&spec("i-1").set("repository", "poll", "100ms"));
+    // A poll has ended when the launcher notes another one; the next begins a while later, so the marks lie between polls.
+    let end = || fs::read(agent.directory().join("run/sync.json")).unwrap_or_default();
+    let next = |last: Vec<u8>| {
+        until(|| end() != last && !end().is_empty());
+        end()
+    };
+    let mut last = next(Vec::new());
+    let mark = world.bucket().mark();
+    for _ in 0..IDLE {
+        last = next(last);
+    }
+    let traffic = world.bucket().since(mark);
+    assert!(traffic.requests.iter().all(|asked| asked.status == 304), "{traffic:?}");
+    let requests = traffic.requests.len() as f64 / IDLE as f64;
+    let bytes = (traffic.bytes_in + traffic.bytes_out) / IDLE as u64;
+    println!("{:<58} {requests:>9.1}      (target 1)", "a poll with nothing new, requests");
+    println!(
+        "{:<58} {bytes:>9} B    (target <= 2048; TLS would add its handshake)",
+        "a poll with nothing new, both ways"
+    );
+
+    let mut times: Vec<Duration> = (1..=PUBLISHES)
+        .map(|n| {
+            let version = format!("1.{n}.0-");
+            world.publish(&pack(n));
+            let since = Instant::now();
+            until(|| current(&agent).starts_with(&version));
+            since.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let p50 = times[times.len() / 2].as_millis();
+    println!(
+        "{:<58} {p50:>9} ms   (p50; polls every 100 ms; at 2m, up to 2m24s more)",
+        "from published to active, through a bucket"
+    );
+}
+
+/// Publishes the large pack.
+fn large(world: &World) {
     let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
     let directory = pack.write(&world.scratch("sources"));
     let mut noise = Vec::new();
     let random = fs::File::open("/dev/urandom").expect("there is randomness");
     random.take(PACK).read_to_end(&mut noise).expect("it can be read");
     fs::write(directory.join("noise.bin"), noise).expect("the pack can be written");
-    let channel = ChannelName::new("prod").expect("a valid name");
-    let options = PublishOptions::new(directory, world.site.repository(), world.site.keys(), vec![channel]);
-    publish(&options).expect("the pack can be published");
-    let agent = world.agent();
+    world.publish_directory(&directory);
+}
+
+/// The row with what the sync says itself, when it is done.
+fn peak(name: &str, agent: &LocalAgent) -> String {
     let log = fs::read_to_string(agent.log()).expect("the log can be read");
     let peak = log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next());
-    println!("{:<58} {:>9} kB   (target <= 32768)", "a sync with a pack of 50 MB, at most", peak.unwrap_or("-"));
+    format!("{name:<58} {:>9} kB   (target <= 32768)", peak.unwrap_or("-"))
+}
+
+fn current(agent: &LocalAgent) -> String {
+    let link = fs::read_link(agent.directory().join("packs/small/current")).unwrap_or_default();
+    Path::new(&link).display().to_string()
+}
+
+fn until(mut probe: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !probe() {
+        assert!(Instant::now() < deadline, "it did not come true within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }

@@ -1,5 +1,5 @@
-//! `bolt-agent`, beside this program: opened and judged by root, executed by descriptor as an account that need not be
-//! able to reach it by path.
+//! `bolt-agent` and `bolt-sync`, beside this program: opened and judged by root, executed by descriptor as an account that
+//! need not be able to reach them by path.
 
 use std::ffi::{CStr, CString, NulError};
 use std::fs::File;
@@ -14,23 +14,21 @@ use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{self, Pid, geteuid};
 
+use super::handed_on;
 use crate::account::Account;
 use crate::cgroup::Group;
 use crate::dir::{LAX, is_kind};
 use crate::start::environment::PATH;
 use crate::sys;
 
-const NAME: &str = "bolt-agent";
 /// The number of the socket to the launcher, in the api.
 const SOCKET: i32 = 3;
 /// Descriptors that a child needs until its `exec` are kept above those that it is given.
 const ABOVE: i32 = 10;
-/// Variables of ours that are handed on.
-const HANDED_ON: [&str; 2] = ["BOLT_LOG", "RUST_BACKTRACE"];
 
-/// Where it is, and with which configuration it is run.
+/// Where they are, and with which configuration they are run.
 pub(crate) struct Binary {
-    path: PathBuf,
+    own: PathBuf,
     config: CString,
 }
 
@@ -41,7 +39,7 @@ pub(crate) enum BinaryError {
     Own(#[source] io::Error),
     #[error("the path of the configuration holds a NUL character")]
     Config(#[source] NulError),
-    #[error("{0:?} cannot be opened; install bolt-agent beside bolt-launch")]
+    #[error("{0:?} cannot be opened; install it beside bolt-launch")]
     Open(PathBuf, #[source] nix::Error),
     #[error(
         "{path:?} must be a file of root's or of the current user and not writable by group or others; it has owner {owner}, mode {mode:o}"
@@ -67,37 +65,34 @@ pub(super) struct Role<'a> {
 }
 
 impl Binary {
-    /// The one beside this program; it must be one that may be run.
+    /// Those beside this program; they must be ones that may be run.
     pub(super) fn beside_us(config: &Path) -> Result<Binary, BinaryError> {
         let own = std::fs::read_link("/proc/self/exe").map_err(BinaryError::Own)?;
         let config = std::path::absolute(config).map_err(BinaryError::Own)?;
         let config = CString::new(config.as_os_str().as_bytes()).map_err(BinaryError::Config)?;
-        let binary = Binary { path: own.with_file_name(NAME), config };
-        binary.open()?;
+        let binary = Binary { own, config };
+        for role in ["api", "sync"] {
+            open(&binary.path(role))?;
+        }
         Ok(binary)
     }
 
-    /// Opened anew each time: an upgrade puts another file there.
-    fn open(&self) -> Result<OwnedFd, BinaryError> {
-        let failed = |e| BinaryError::Open(self.path.clone(), e);
-        let fd = nix::fcntl::open(&self.path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
-        let stat = fstat(&fd).map_err(failed)?;
-        let owned = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
-        if !owned || stat.st_mode & LAX != 0 || !is_kind(&stat, libc::S_IFREG) {
-            let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
-            return Err(BinaryError::Untrusted { path: self.path.clone(), owner, mode });
-        }
-        above(&fd).map_err(failed)
+    fn path(&self, role: &str) -> PathBuf {
+        self.own.with_file_name(if role == "sync" { "bolt-sync" } else { "bolt-agent" })
     }
 
     /// Starts it.
     pub(super) fn spawn(&self, role: &Role<'_>) -> Result<Pid, BinaryError> {
-        let binary = self.open()?;
-        let failed = |e| BinaryError::Fork(self.path.clone(), e);
+        let path = self.path(role.name);
+        let binary = open(&path)?;
+        let failed = |e| BinaryError::Fork(path.clone(), e);
         let socket = role.socket.map(above).transpose().map_err(failed)?;
         let text = |text: String| CString::new(text).unwrap_or_default();
-        let mut arguments =
-            vec![c"bolt-agent".to_owned(), text(role.name.to_owned()), c"--config".to_owned(), self.config.clone()];
+        let mut arguments = match role.name {
+            "sync" => vec![c"bolt-sync".to_owned()],
+            name => vec![c"bolt-agent".to_owned(), text(name.to_owned())],
+        };
+        arguments.extend([c"--config".to_owned(), self.config.clone()]);
         arguments.extend(role.option.map(CStr::to_owned));
         let mut environment = vec![
             text(format!("PATH={PATH}")),
@@ -105,9 +100,7 @@ impl Binary {
             text(format!("USER={}", role.account.name)),
             c"LANG=C.UTF-8".to_owned(),
         ];
-        for name in HANDED_ON {
-            environment.extend(std::env::var(name).ok().map(|value| text(format!("{name}={value}"))));
-        }
+        environment.extend(handed_on::to(role.name).into_iter().map(text));
         let null = File::open("/dev/null").map_err(|e| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0))))?;
         let unknown = |e: io::Error| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
         let mut doors = role.group.doors().map_err(unknown)?;
@@ -121,6 +114,19 @@ impl Binary {
             }
         }
     }
+}
+
+/// Opened anew each time: an upgrade puts another file there.
+fn open(path: &Path) -> Result<OwnedFd, BinaryError> {
+    let failed = |e| BinaryError::Open(path.to_owned(), e);
+    let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+    let stat = fstat(&fd).map_err(failed)?;
+    let owned = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
+    if !owned || stat.st_mode & LAX != 0 || !is_kind(&stat, libc::S_IFREG) {
+        let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+        return Err(BinaryError::Untrusted { path: path.to_owned(), owner, mode });
+    }
+    above(&fd).map_err(failed)
 }
 
 fn above(fd: impl AsFd) -> nix::Result<OwnedFd> {

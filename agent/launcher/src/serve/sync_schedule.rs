@@ -1,4 +1,4 @@
-//! When `bolt-agent sync` runs: at the start, at each poll (spread, so that a fleet does not ask at once), and when asked.
+//! When `bolt-sync` runs: at the start, at each poll (spread, so that a fleet does not ask at once), and when asked.
 //! One at a time; any number of asks while it runs are one more run.
 //!
 //! How each run ended is left in `sync.json` in the runtime directory, which is kept in memory: a poll that finds nothing

@@ -116,7 +116,7 @@ fn many_executions_leave_no_descriptor_behind() {
     assert_eq!(open(&host), before);
 }
 
-/// A launcher with a script in the place of `bolt-agent`.
+/// A launcher with a script in the places of `bolt-agent` and `bolt-sync`.
 struct Service {
     dir: tempfile::TempDir,
     launcher: Child,
@@ -124,6 +124,7 @@ struct Service {
 
 /// Says who it is and what it was given; the sync ends, the api reads its socket until it is told to die.
 const AGENT: &str = "#!/bin/sh
+[ \"$1\" = api ] || set -- sync \"$@\"
 at=$(dirname \"$3\")/said
 echo \"$1 $(id -u) $(id -g) $(id -G) $* $(env | sort | tr '\\n' ' ')\" >> $at/$1
 ls -l /proc/$$/fd > $at/$1.fds
@@ -151,6 +152,10 @@ impl Service {
     fn command(dir: &Path, config: &Path) -> Command {
         let mut command = Command::new(dir.join("bin/bolt-launch"));
         command.args(["serve", "--config"]).arg(config).env_clear().env("BOLT_LOG", "debug").env("OTHER", "1");
+        command
+            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .env("AWS_ENDPOINT_URL", "x");
         command.stdin(Stdio::null()).stderr(Stdio::null());
         command
     }
@@ -185,7 +190,9 @@ fn stand_in(bin: &Path, text: &str) -> bool {
         script.display()
     );
     put(&source, code.as_bytes(), 0o644);
-    Command::new("cc").arg("-o").arg(bin.join("bolt-agent")).arg(&source).status().is_ok_and(|s| s.success())
+    let built =
+        Command::new("cc").arg("-o").arg(bin.join("bolt-agent")).arg(&source).status().is_ok_and(|s| s.success());
+    built && fs::copy(bin.join("bolt-agent"), bin.join("bolt-sync")).is_ok()
 }
 
 #[test]
@@ -208,6 +215,12 @@ fn the_api_is_kept_running_and_the_sync_is_run() {
         assert_eq!([owner("state"), owner("state/exec"), owner("packs")], [64101, 64101, 64102]);
     }
     assert!(api.contains("BOLT_LOG=debug") && !api.contains("OTHER=1"), "{api}");
+    assert!(!api.contains("AWS_") && !api.contains("PROXY"), "{api}");
+    assert!(
+        sync.contains("AWS_ACCESS_KEY_ID=AKIDEXAMPLE") && sync.contains("HTTPS_PROXY=http://127.0.0.1:1"),
+        "{sync}"
+    );
+    assert!(!sync.contains("OTHER=1") && !sync.contains("AWS_ENDPOINT_URL"), "{sync}");
     let fds = wait_for("descriptors", || {
         let text = fs::read_to_string(service.dir.path().join("said/api.fds")).ok()?;
         text.contains("3 -> ").then_some(text)
@@ -232,10 +245,16 @@ fn accounts_and_binaries_that_are_refused() {
     };
     let said = run(&config);
     assert!(said.contains("bolt-agent") && said.contains("cannot be opened"), "{said}");
-    put(&dir.path().join("bin/bolt-agent"), b"", 0o775);
-    let said = run(&config);
-    assert!(said.contains("not writable by group or others"), "{said}");
     put(&dir.path().join("bin/bolt-agent"), b"", 0o755);
+    let said = run(&config);
+    assert!(said.contains("bolt-sync") && said.contains("cannot be opened"), "{said}");
+    put(&dir.path().join("bin/bolt-sync"), b"", 0o755);
+    for program in ["bolt-agent", "bolt-sync"] {
+        put(&dir.path().join("bin").join(program), b"", 0o775);
+        let said = run(&config);
+        assert!(said.contains(program) && said.contains("not writable by group or others"), "{said}");
+        put(&dir.path().join("bin").join(program), b"", 0o755);
+    }
     if !is_root() {
         return skipped("accounts_and_binaries_that_are_refused (accounts)", "without root there is one account");
     }

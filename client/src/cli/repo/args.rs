@@ -9,15 +9,32 @@ use packs_schema::name::TeamName;
 use packs_schema::quantity::parse_duration;
 
 use super::failure;
+use crate::cli::bucket_args::BucketArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{Access, Expiry, Passphrase, Unlock};
+
+/// Which repository.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RepoArgs {
+    /// The repository: a directory, file:///path or s3://bucket/prefix.
+    #[arg(long, value_name = "DIR|URL")]
+    repo: PathBuf,
+    #[command(flatten)]
+    bucket: BucketArgs,
+}
+
+impl RepoArgs {
+    /// Its address, with what was said of its bucket.
+    pub(super) fn location(&self) -> Result<PathBuf, Failure> {
+        self.bucket.location(self.repo.clone())
+    }
+}
 
 /// Which repository is changed, with which keys.
 #[derive(Debug, Args)]
 pub(super) struct AccessArgs {
-    /// The repository: a directory or file:///path.
-    #[arg(long, value_name = "DIR")]
-    repo: PathBuf,
+    #[command(flatten)]
+    repo: RepoArgs,
     /// The keys' directory.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
@@ -38,7 +55,7 @@ impl AccessArgs {
     pub(super) fn access(self, team: Option<TeamName>) -> Result<Access, Failure> {
         let AccessArgs { repo, keys, root, passphrase, expiry } = self;
         let expiry = expiry.with_root(Expiry::default().root);
-        Ok(Access { repository: repo, keys, unlock: passphrase.unlock()?, root, team, expiry })
+        Ok(Access { repository: repo.location()?, keys, unlock: passphrase.unlock()?, root, team, expiry })
     }
 }
 

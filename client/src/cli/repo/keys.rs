@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, duration};
 use super::{failure, print};
+use crate::cli::bucket_args::BucketArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
 
@@ -16,8 +17,10 @@ const SOON: Duration = Duration::from_secs(7 * 86_400);
 /// Make a repository and its keys.
 #[derive(Debug, Args)]
 pub(crate) struct InitCommand {
-    /// The repository's directory: absent or empty.
+    /// The repository's directory or s3://bucket/prefix: absent or empty.
     dir: PathBuf,
+    #[command(flatten)]
+    bucket: BucketArgs,
     /// Where to write the keys.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
@@ -87,7 +90,9 @@ enum RoleName {
 }
 
 pub(super) fn init(command: InitCommand, json: bool) -> Result<Exit, Failure> {
-    let InitCommand { dir, keys, root_keys, root_threshold, root_expires, passphrase, plain_keys, expiry } = command;
+    let InitCommand { dir, bucket, keys, root_keys, root_threshold, root_expires, passphrase, plain_keys, expiry } =
+        command;
+    let dir = bucket.location(dir)?;
     let (expiry, passphrase) = (expiry.with_root(root_expires), passphrase.for_new_keys(plain_keys)?);
     let plain = passphrase.is_none();
     let options = InitOptions { repository: dir, keys, root_keys, root_threshold, expiry, passphrase };

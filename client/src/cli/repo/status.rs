@@ -8,6 +8,7 @@ use packs_schema::name::{ChannelName, PackName, PackVersion};
 use packs_schema::quantity::show_bytes;
 use serde_json::json;
 
+use super::args::RepoArgs;
 use super::channel::rules;
 use super::{failure, print, reached};
 use crate::cli::context::Context;
@@ -19,9 +20,8 @@ use crate::show::visible;
 /// Say what a repository holds.
 #[derive(Debug, Args)]
 pub(crate) struct StatusCommand {
-    /// The repository: a directory or file:///path.
-    #[arg(long, value_name = "DIR")]
-    repo: PathBuf,
+    #[command(flatten)]
+    repo: RepoArgs,
     /// The trusted root [default: metadata/1.root.json of the repository].
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -36,9 +36,8 @@ pub(crate) struct StatusCommand {
 /// Print the journal.
 #[derive(Debug, Args)]
 pub(crate) struct LogCommand {
-    /// The repository: a directory or file:///path.
-    #[arg(long, value_name = "DIR")]
-    repo: PathBuf,
+    #[command(flatten)]
+    repo: RepoArgs,
     /// The trusted root [default: metadata/1.root.json of the repository].
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -55,7 +54,7 @@ pub(super) fn run(
     json: bool,
     context: impl FnOnce() -> Result<Context, Failure>,
 ) -> Result<Exit, Failure> {
-    let status = repo::status(&command.repo, command.root.as_deref()).map_err(|e| failure(&e))?;
+    let status = repo::status(&command.repo.location()?, command.root.as_deref()).map_err(|e| failure(&e))?;
     let expired = status.roles.iter().any(|role| role.expired);
     let reached = if command.reached {
         let context = context()?;
@@ -132,7 +131,7 @@ fn print_status(status: &Status) {
 
 pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
     let LogCommand { repo, root, pack, channel } = command;
-    let entries = repo::log(repo, root.as_deref(), pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
+    let entries = repo::log(&repo.location()?, root.as_deref(), pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
     print(json, &entries, |entries: &Vec<Entry>| entries.iter().for_each(|entry| println!("{}", line(entry))));
     Ok(Exit::Success)
 }

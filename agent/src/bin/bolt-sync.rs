@@ -1,0 +1,59 @@
+//! `bolt-sync`: one poll of the repository of packs, then the process ends. A program of its own, so that the resident
+//! `bolt-agent` carries neither the AWS SDK nor the unpacking.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bolt_agent::sync::{self, Occasion};
+
+const HELP: &str = "\
+bolt-sync: one poll of the repository of packs; bolt-launch starts it
+
+usage: bolt-sync --config <agent.toml> [--asked]
+       bolt-sync --version | --help
+
+  --asked   somebody asked for this poll: also try again what failed before
+
+environment: BOLT_LOG = error | warn | info | debug (default info)
+  for a repository in a bucket: AWS_* for credentials and region; HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE
+";
+
+/// What the command line says.
+enum Asked {
+    Poll { config: PathBuf, occasion: Occasion },
+    Version,
+    Help,
+}
+
+fn main() -> ExitCode {
+    match parse(std::env::args().skip(1)) {
+        Ok(Asked::Poll { config, occasion }) => sync::main(&config, occasion),
+        Ok(Asked::Version) => {
+            println!("bolt-sync {}", bolt_agent::VERSION);
+            ExitCode::SUCCESS
+        }
+        Ok(Asked::Help) => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("bolt-sync: {message}; see bolt-sync --help");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let (mut config, mut occasion) = (None, Occasion::Due);
+    while let Some(option) = args.next() {
+        match option.as_str() {
+            "--config" => config = Some(PathBuf::from(args.next().ok_or("--config needs a value")?)),
+            "--asked" => occasion = Occasion::Asked,
+            "--version" | "-V" => return Ok(Asked::Version),
+            "--help" | "-h" => return Ok(Asked::Help),
+            other => return Err(format!("unknown option {other:?}")),
+        }
+    }
+    let config = config.ok_or("--config <agent.toml> is missing")?;
+    Ok(Asked::Poll { config, occasion })
+}

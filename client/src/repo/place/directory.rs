@@ -1,0 +1,141 @@
+//! A repository in a directory: one publisher at a time, by a lock.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
+use url::Url;
+
+use super::super::RepoError;
+
+/// A repository's directory.
+#[derive(Debug)]
+pub(in crate::repo) struct Directory {
+    directory: PathBuf,
+}
+
+impl Directory {
+    /// `location` is a directory or a `file:///` address of one.
+    pub(super) fn at(location: &Path) -> Result<Directory, RepoError> {
+        let text = location.to_string_lossy();
+        let wrong = || RepoError::Location(text.chars().take(200).collect());
+        let directory = match text.split_once("://") {
+            None => location.to_owned(),
+            Some(("file", _)) => Url::parse(&text).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(wrong)?,
+            Some(_) => return Err(wrong()),
+        };
+        Ok(Directory { directory: std::path::absolute(&directory).map_err(RepoError::file("find", &directory))? })
+    }
+
+    fn metadata(&self) -> PathBuf {
+        self.directory.join("metadata")
+    }
+
+    fn targets(&self) -> PathBuf {
+        self.directory.join("targets")
+    }
+
+    pub(super) fn root(&self, version: u64) -> PathBuf {
+        self.metadata().join(format!("{version}.root.json"))
+    }
+
+    /// Keeps other publishers out for as long as it is held.
+    pub(super) fn lock(&self) -> Result<File, RepoError> {
+        let path = self.directory.join(".lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(RepoError::file("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(RepoError::Busy(self.directory.clone())),
+            Err(TryLockError::Error(source)) => Err(RepoError::File { what: "lock", path, source }),
+        }
+    }
+
+    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
+    pub(super) async fn load(&self, root: Option<&Path>) -> Result<Repository, RepoError> {
+        let first = self.root(1);
+        if !first.exists() {
+            return Err(RepoError::NoRepository(self.directory.clone()));
+        }
+        let path = root.unwrap_or(&first);
+        let trusted = fs::read(path).map_err(RepoError::file("read", path))?;
+        let url = |path: PathBuf| {
+            Url::from_directory_path(&path).map_err(|()| RepoError::Location(path.to_string_lossy().into_owned()))
+        };
+        RepositoryLoader::new(&trusted, url(self.metadata())?, url(self.targets())?)
+            .expiration_enforcement(ExpirationEnforcement::Unsafe)
+            .load()
+            .await
+            .map_err(RepoError::tuf("verify the repository's metadata"))
+    }
+
+    /// Puts a target's file where a client of consistent snapshots looks for it.
+    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
+        let path = self.targets().join(format!("{digest}.{name}"));
+        let parent = path.parent().unwrap_or(&path).to_owned();
+        make_directories(&self.targets(), &parent)?;
+        self.put(&path, bytes)
+    }
+
+    pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
+        let occupied = fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.next().is_some());
+        if occupied { Err(RepoError::Exists(self.directory.clone())) } else { Ok(()) }
+    }
+
+    pub(super) fn create(&self) -> Result<(), RepoError> {
+        make_directories(&self.directory, &self.metadata())?;
+        make_directories(&self.directory, &self.targets())
+    }
+
+    pub(super) fn check_repository(&self) -> Result<(), RepoError> {
+        if self.root(1).exists() { Ok(()) } else { Err(RepoError::NoRepository(self.directory.clone())) }
+    }
+
+    pub(super) fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
+        let path = self.root(version);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RepoError::File { what: "read", path, source }),
+        }
+    }
+
+    pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {
+        let path = self.root(version);
+        if path.exists() {
+            return Err(RepoError::Exists(path));
+        }
+        self.put(&path, bytes)
+    }
+
+    pub(super) fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), RepoError> {
+        self.put(&self.metadata().join(name), bytes)
+    }
+
+    /// Writes a file at once and has it on the disk.
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), RepoError> {
+        let parent = path.parent().unwrap_or(&self.directory).to_owned();
+        let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;
+        file.write_all(bytes)
+            .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(0o644)))
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(RepoError::file("write", path))?;
+        file.persist(path).map_err(|e| RepoError::File { what: "write", path: path.to_owned(), source: e.error })?;
+        sync_directory(&parent)
+    }
+}
+
+/// Makes `directory` and what is missing between it and `top`, readable for all.
+fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoError> {
+    fs::create_dir_all(directory).map_err(RepoError::file("create", directory))?;
+    for made in directory.ancestors().take_while(|path| path.starts_with(top)) {
+        fs::set_permissions(made, Permissions::from_mode(0o755)).map_err(RepoError::file("open", made))?;
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> Result<(), RepoError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(RepoError::file("sync", path))
+}

@@ -1,0 +1,208 @@
+//! A repository in a bucket: nobody can be locked out, so nothing is written where somebody else was first.
+//!
+//! Targets carry their digest in their names, so that one that is there already is the same. Metadata carry their version: one
+//! of another publisher under the next version means that this change begins again, a version further, since the other one may
+//! have died before it came to its end. The timestamp decides: it is written only over the one that was there when the
+//! change began.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use bolt_bucket::{Bucket, BucketError, Etag, Options, Problem};
+use packs_schema::bucket::{BucketUrl, check_endpoint};
+use tough::{
+    ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
+};
+use url::Url;
+
+use super::super::RepoError;
+use super::TIMESTAMP;
+
+/// The largest metadata file, in bytes.
+const MAX_METADATA: u64 = 16 << 20;
+/// The largest target that is read, in bytes: what channels hold. Archives are only written.
+const MAX_TARGET: u64 = 1 << 20;
+
+/// A repository in a bucket.
+#[derive(Debug)]
+pub(in crate::repo) struct InBucket {
+    url: BucketUrl,
+    options: Options,
+    bucket: OnceLock<Bucket>,
+    began: Mutex<Began>,
+}
+
+/// From what the change that is being made began.
+#[derive(Debug, Default)]
+struct Began {
+    /// The state of the timestamp then; `None` where there was none.
+    timestamp: Option<Etag>,
+    /// How many versions are left out, because their files are there already.
+    skipped: u64,
+}
+
+impl InBucket {
+    /// `s3://bucket/prefix?region=…&endpoint=…&path_style=true&profile=…&allow_http=true`.
+    pub(super) fn at(text: &str) -> Result<InBucket, RepoError> {
+        let wrong = |problem: &str| RepoError::Address {
+            location: text.chars().take(200).collect(),
+            problem: problem.to_owned(),
+        };
+        let (address, query) = text.split_once('?').unwrap_or((text, ""));
+        let url = BucketUrl::new(address).map_err(wrong)?;
+        let mut options = Options::default();
+        let mut allow_http = false;
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let value = value.into_owned();
+            match key.as_ref() {
+                "region" => options.region = Some(value),
+                "endpoint" => options.endpoint = Some(value),
+                "profile" => options.profile = Some(value),
+                "path_style" => options.path_style = value == "true",
+                "allow_http" => allow_http = value == "true",
+                other => return Err(wrong(&format!("it has an unknown setting {other:?}"))),
+            }
+        }
+        if let Some(endpoint) = &options.endpoint {
+            check_endpoint(endpoint, allow_http)
+                .map_err(|problem| wrong(&format!("endpoint {endpoint:?}: {problem}")))?;
+        }
+        Ok(InBucket { url, options, bucket: OnceLock::new(), began: Mutex::default() })
+    }
+
+    pub(super) fn root(&self, version: u64) -> PathBuf {
+        format!("{}/metadata/{version}.root.json", self.url).into()
+    }
+
+    fn name(&self) -> PathBuf {
+        self.url.to_string().into()
+    }
+
+    async fn bucket(&self) -> &Bucket {
+        if let Some(bucket) = self.bucket.get() {
+            return bucket;
+        }
+        let bucket = Bucket::open(self.url.clone(), &self.options).await;
+        self.bucket.get_or_init(|| bucket)
+    }
+
+    /// Does one thing with the bucket, on a runtime of its own.
+    fn with<T: Send>(&self, work: impl AsyncFnOnce(&Bucket) -> Result<T, BucketError> + Send) -> Result<T, RepoError> {
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RepoError::Runtime)?;
+                runtime.block_on(async { work(self.bucket().await).await }).map_err(|error| self.failed(error))
+            });
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn failed(&self, error: BucketError) -> RepoError {
+        match error.problem {
+            Problem::Raced => RepoError::Raced(self.name()),
+            _ => RepoError::Bucket(error.into()),
+        }
+    }
+
+    pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
+        let vacant = self.with(async |bucket| bucket.is_empty().await)?;
+        if vacant { Ok(()) } else { Err(RepoError::Exists(self.name())) }
+    }
+
+    pub(super) fn check_repository(&self) -> Result<(), RepoError> {
+        self.read_root(1)?.map(drop).ok_or_else(|| RepoError::NoRepository(self.name()))
+    }
+
+    pub(super) fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
+        let name = format!("metadata/{version}.root.json");
+        Ok(self.with(async |bucket| bucket.read(&name, MAX_METADATA).await)?.map(|(bytes, _)| bytes))
+    }
+
+    pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {
+        let name = format!("metadata/{version}.root.json");
+        match self.with(async |bucket| bucket.create(&name, bytes).await) {
+            Err(RepoError::Raced(_)) => Err(RepoError::Exists(self.root(version))),
+            done => done,
+        }
+    }
+
+    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
+        let name = format!("targets/{digest}.{name}");
+        self.with(async |bucket| bucket.create(&name, bytes).await)
+    }
+
+    pub(super) fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), RepoError> {
+        let path = format!("metadata/{name}");
+        if name != TIMESTAMP {
+            let written = self.with(async |bucket| bucket.create(&path, bytes).await);
+            if let Err(RepoError::Raced(_)) = &written {
+                self.began().skipped += 1;
+            }
+            return written;
+        }
+        let over = self.began().timestamp.clone();
+        self.with(async |bucket| match over {
+            Some(etag) => bucket.replace(&path, bytes, &etag).await,
+            None => bucket.create(&path, bytes).await,
+        })
+    }
+
+    pub(super) fn skipped(&self) -> u64 {
+        self.began().skipped
+    }
+
+    pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
+        let bucket = self.bucket().await;
+        let failed = |error| self.failed(error);
+        let trusted = match root {
+            Some(path) => std::fs::read(path).map_err(RepoError::file("read", path))?,
+            None => {
+                let first = bucket.read("metadata/1.root.json", MAX_METADATA).await.map_err(failed)?;
+                first.ok_or_else(|| RepoError::NoRepository(self.name()))?.0
+            }
+        };
+        // Looked at before anything is loaded: what is loaded is this state or a later one, and then the write is refused.
+        let timestamp = bucket.read(&format!("metadata/{TIMESTAMP}"), MAX_METADATA).await.map_err(failed)?;
+        self.begin(timestamp.and_then(|(_, etag)| etag));
+        let transport = bucket.transport(MAX_METADATA, MAX_TARGET);
+        let (metadata, targets): (Url, Url) = transport.addresses();
+        RepositoryLoader::new(&trusted, metadata, targets)
+            .transport(Until { transport, newest })
+            .expiration_enforcement(ExpirationEnforcement::Unsafe)
+            .load()
+            .await
+            .map_err(RepoError::tuf("verify the repository's metadata"))
+    }
+
+    fn begin(&self, timestamp: Option<Etag>) {
+        let mut began = self.began();
+        if began.timestamp != timestamp {
+            *began = Began { timestamp, skipped: 0 };
+        }
+    }
+
+    fn began(&self) -> std::sync::MutexGuard<'_, Began> {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bucket without the roots that come after one of them.
+#[derive(Debug, Clone)]
+struct Until<T> {
+    transport: T,
+    newest: Option<u64>,
+}
+
+#[async_trait]
+impl<T: Transport + Clone> Transport for Until<T> {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        let root = name.strip_suffix(".root.json").and_then(|version| version.parse().ok());
+        match (root, self.newest) {
+            (Some(root), Some(newest)) if newest < root => Err(TransportError::new(TransportErrorKind::FileNotFound, url)),
+            _ => self.transport.fetch(url).await,
+        }
+    }
+}
