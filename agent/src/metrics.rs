@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn now(using: Vec<(ActionRef, Usage)>) -> Now {
-        Now { running: 0, queued: 0, using, connections: 0, ready: true, sync: None, newest_event: 0 }
+        Now { running: 0, queued: 0, using, connections: 0, ready: true, sync: None, dev_packs: 0, newest_event: 0 }
     }
 
     #[test]

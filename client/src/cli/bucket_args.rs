@@ -9,7 +9,7 @@ use super::failure::{Exit, Failure};
 
 /// For a repository in a bucket; credentials come from the environment, a profile or the instance.
 #[derive(Debug, Clone, Default, Args)]
-pub struct BucketArgs {
+pub(super) struct BucketArgs {
     /// The bucket's region.
     #[arg(long, value_name = "REGION", help_heading = "Bucket")]
     region: Option<String>,
@@ -29,7 +29,7 @@ pub struct BucketArgs {
 
 impl BucketArgs {
     /// `repository` with what was said of its bucket.
-    pub fn location(&self, repository: PathBuf) -> Result<PathBuf, Failure> {
+    pub(super) fn location(&self, repository: PathBuf) -> Result<PathBuf, Failure> {
         let mut query = Serializer::new(String::new());
         let texts = [("region", &self.region), ("endpoint", &self.endpoint), ("profile", &self.profile)];
         for (key, value) in texts {

@@ -68,13 +68,6 @@ impl AgentSpec {
         self
     }
 
-    /// Sets a variable of the launcher's environment.
-    #[must_use]
-    pub fn variable(mut self, name: &'static str, value: &Path) -> AgentSpec {
-        self.environment.push((name, value.to_owned()));
-        self
-    }
-
     /// Sets a key of `agent.toml`.
     #[must_use]
     pub fn set(mut self, table: &'static str, key: &'static str, value: impl Into<toml::Value>) -> AgentSpec {

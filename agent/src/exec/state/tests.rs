@@ -23,6 +23,7 @@ fn spec() -> Spec {
         action: ActionRef::new("linux.a").unwrap(),
         version: PackVersion::new("1.0.0").unwrap(),
         digest: Digest::new("a".repeat(64)).unwrap(),
+        dev: None,
         parameters: serde_json::Map::new(),
         has_secrets: false,
         noop: false,

@@ -49,9 +49,12 @@ impl Host {
         let library = compile(&binaries)?;
         let page = binaries.join("faults.page");
         let control = Control::create(&page)?;
-        for (from, to) in
-            [("bolt-launch", "bolt-launch"), ("bolt-agent", "bolt-agent.real"), ("bolt-agent-preloaded", "bolt-agent")]
-        {
+        for (from, to) in [
+            ("bolt-launch", "bolt-launch"),
+            ("bolt-agent", "bolt-agent.real"),
+            ("bolt-agent-preloaded", "bolt-agent"),
+            ("bolt-sync", "bolt-sync"),
+        ] {
             let to = binaries.join(to);
             fs::copy(binary(from).map_err(io::Error::other)?, &to)?;
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
@@ -64,8 +67,8 @@ impl Host {
             .set("execution", "max_running", 4)
             .set("execution", "max_queued", 64)
             .binaries(&binaries)
-            .variable("LD_PRELOAD", &library)
-            .variable("BOLT_FAULTS", &page);
+            .env("LD_PRELOAD", &library.to_string_lossy())
+            .env("BOLT_FAULTS", &page.to_string_lossy());
         let agent = LocalAgent::start(&world.site, &spec).map_err(io::Error::other)?;
         let operator = world.site.operator();
         Ok(Host { control, agent, operator, ledger, world })
