@@ -114,7 +114,7 @@ fn a_repository_is_made_in_an_empty_prefix_only() {
             keys,
             "--endpoint",
             &endpoint,
-            "--region",
+            "--bucket-region",
             "us-east-1",
             "--path-style",
         ])
@@ -128,7 +128,7 @@ fn a_repository_is_made_in_an_empty_prefix_only() {
     assert!(said.code != 0 && said.stderr.contains("holds something already"), "{said:?}");
     let said = bolt.run(["repo", "status", "--repo", &bucket.location("teams/none")]);
     assert!(said.code != 0 && said.stderr.contains("s3://packs/teams/none is no repository"), "{said:?}");
-    let said = bolt.run(["repo", "status", "--repo", "/srv/none", "--region", "eu-west-1"]);
+    let said = bolt.run(["repo", "status", "--repo", "/srv/none", "--bucket-region", "eu-west-1"]);
     assert!(said.code != 0 && said.stderr.contains("are for s3://bucket/prefix"), "{said:?}");
 }
 
@@ -188,6 +188,49 @@ fn a_publisher_that_comes_second_begins_again() {
     let (_, status) = bolt.json(["repo", "status", "--repo", &location(&world)]);
     let published: Vec<_> = status["versions"].as_array().unwrap().iter().map(|v| v["pack"].clone()).collect();
     assert_eq!(published, ["first", "second"], "nothing was lost");
+}
+
+#[tokio::test]
+async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
+    let world = World::with_bucket();
+    let pack = |version: &str| PackSource::probe().version(version);
+    world.publish(&pack("1.0.0"));
+    let agent = world.agent();
+    let proxy = Proxy::before(world.bucket().address());
+    // Everything is signed, and the new root about to be written, when somebody publishes under the old one.
+    proxy.fail("PUT /packs/bolt/metadata/2.root.json", 1, Fault::Hold);
+    let at = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
+    let (keys, new) = (world.site.keys().display().to_string(), world.path().join("new").display().to_string());
+    let bolt = Bolt::new(&world.site.client_config());
+    let replace = ["targets", "snapshot", "timestamp"].map(|role| ["--replace", role]).concat();
+    let arguments =
+        [&["repo", "rotate-root", "--repo", &at, "--keys", &keys, "--new-keys", &new, "--plain-keys"], &replace[..]]
+            .concat();
+    let rotation = bolt.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the new root to be written", async || {
+        proxy.passed().iter().any(|passed| passed.fault == Some(Fault::Hold))
+    })
+    .await;
+    world.publish(&pack("1.1.0"));
+    proxy.heal();
+    let rotation = rotation.wait_with_output().unwrap();
+    assert!(rotation.status.success(), "{rotation:?}");
+    let publish = |version: &str, keys: &str| {
+        let source = pack(version).write(&world.scratch("sources")).display().to_string();
+        bolt.run(["repo", "publish", &source, "--repo", &location(&world), "--keys", keys, "--channel", "prod"])
+    };
+    let said = publish("1.2.0", &keys);
+    assert!(said.code != 0 && said.stderr.contains("may not sign"), "the old keys are of no use: {said:?}");
+    let (code, status) = bolt.json(["repo", "status", "--repo", &location(&world)]);
+    let published: Vec<_> = status["versions"].as_array().unwrap().iter().map(|v| v["version"].clone()).collect();
+    assert_eq!((code, published), (0, vec!["1.0.0".into(), "1.1.0".into()]), "nothing was lost");
+    let said = publish("1.2.0", &new);
+    assert_eq!(said.code, 0, "{said:?}");
+    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    until("a version under the new root", async || {
+        packs(&world, &agent).await.items[0].version.as_ref().unwrap().to_string() == "1.2.0"
+    })
+    .await;
 }
 
 /// What an agent says that cannot read its repository, with nothing active.

@@ -71,7 +71,7 @@ async fn what_is_published_is_taken_and_what_is_new_is_seen() {
     let world = World::empty();
     let bolt = Bolt::new(&world.site.client_config());
     let endpoint = format!("http://{}", moto.address);
-    let reach = ["--endpoint", &endpoint, "--region", "us-east-1", "--path-style"];
+    let reach = ["--endpoint", &endpoint, "--bucket-region", "us-east-1", "--path-style"];
     let repo = |arguments: &[&str]| {
         let all: Vec<&str> = arguments.iter().chain(&reach).copied().collect();
         let said = bolt.run(all);

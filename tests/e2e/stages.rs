@@ -4,11 +4,13 @@
 use std::path::Path;
 
 use bolt_client::local::LocalAgent;
+use bolt_tests::http::Call;
 use bolt_tests::{Bolt, PackSource, Said, World, spec};
 use packs_schema::channel::bucket;
 use packs_schema::name::{InstanceId, PackName};
+use packs_schema::rest::{Health, PackList, PackView};
 
-use crate::calls::until;
+use crate::calls::{operator, until};
 
 /// A fleet and the repository that it follows.
 pub(crate) struct Stages<'a> {
@@ -29,7 +31,7 @@ impl<'a> Stages<'a> {
         let test: Vec<LocalAgent> = (1..=2).map(|n| start(format!("t-{n}"), "test")).collect();
         let prod: Vec<LocalAgent> = (1..=6).map(|n| start(format!("p-{n}"), "prod")).collect();
         let bolt = world.bolt(&test.iter().chain(&prod).collect::<Vec<_>>());
-        let repository = world.site.repository().display().to_string();
+        let repository = world.repository().display().to_string();
         Stages { world, test, prod, repository, bolt }
     }
 
@@ -43,6 +45,47 @@ impl<'a> Stages<'a> {
     fn publish(&self, version: &str, channel: &str) {
         let pack = PackSource::probe().version(version).write(&self.world.scratch("sources"));
         self.repo(&["publish", &pack.display().to_string(), "--channel", channel]);
+    }
+
+    /// Has the archive of a published version be another than was signed, as who has got hold of the repository would.
+    fn spoil(&self, version: &str) {
+        let (bad, end) = (b"not what was signed".to_vec(), format!(".packs/probe/{version}.tar.gz"));
+        if self.world.site.repository().display().to_string() == self.repository {
+            let packs = |entry: std::fs::DirEntry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let archive = entry.path().join(format!("probe/{version}.tar.gz"));
+                (name.ends_with(".packs") && archive.exists()).then_some(archive)
+            };
+            let targets = std::fs::read_dir(self.world.site.repository().join("targets")).unwrap();
+            let archive = targets.map(Result::unwrap).find_map(packs).expect("it is published");
+            std::fs::write(archive, bad).unwrap();
+            return;
+        }
+        let bucket = self.world.bucket();
+        let key = bucket.keys("bolt/targets/").into_iter().find(|key| key.ends_with(&end)).expect("it is published");
+        bucket.put(&key, bad);
+    }
+
+    /// What an agent says of the pack.
+    async fn view(&self, agent: &LocalAgent) -> PackView {
+        let mut packs: PackList = operator(self.world, agent, Call::get("/v1/packs")).await.json();
+        packs.items.remove(0)
+    }
+
+    /// Waits until each of these agents says that it refuses `version`, and has what it had.
+    async fn refuse(&self, agents: &[&LocalAgent], version: &str, has: &str) {
+        for agent in agents {
+            let refused = async || {
+                let failed = self.view(agent).await.failed;
+                failed.filter(|failed| failed.version.as_ref().is_some_and(|v| v.to_string() == version)).is_some()
+            };
+            until(&format!("{version} refused by {}", agent.directory().display()), refused).await;
+            let view = self.view(agent).await;
+            assert_eq!(view.version.map(|v| v.to_string()).as_deref(), Some(has));
+            assert_eq!(view.failed.unwrap().step, "fetch");
+            let health: Health = operator(self.world, agent, Call::get("/v1/health")).await.json();
+            assert!(health.ready && health.degraded, "{health:?}");
+        }
     }
 
     /// Waits until these agents, and no others of theirs, have `version`.
@@ -104,6 +147,20 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     stages.repo(&["resume", "probe", "--channel", "prod"]);
     stages.have(&prod, "1.1.0").await;
 
+    // A version whose archive is not what was signed, and the way back from it.
+    stages.publish("1.2.0", "lab");
+    stages.spoil("1.2.0");
+    stages.repo(&["promote", "probe", "--from", "lab", "--to", "test"]);
+    stages.repo(&["promote", "probe", "--from", "lab", "--to", "prod"]);
+    stages.refuse(&[&test[..], &prod[..]].concat(), "1.2.0", "1.1.0").await;
+    for channel in ["test", "prod"] {
+        stages.repo(&["rollback", "probe", "--channel", channel]);
+    }
+    for agent in test.iter().chain(&prod) {
+        until("nothing fails any more", async || stages.view(agent).await.failed.is_none()).await;
+    }
+    stages.have(&[&test[..], &prod[..]].concat(), "1.1.0").await;
+
     stages.repo(&["rollback", "probe", "--channel", "prod"]);
     stages.have(&prod, "1.0.0").await;
     stages.have(&test, "1.1.0").await;
@@ -115,7 +172,9 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
 
     let log = stages.bolt.run(["repo", "log", "--repo", &stages.repository, "--channel", "prod"]);
     let changes: Vec<&str> = log.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    let wanted = ["promote", "promote", "pause", "widen", "resume", "rollback", "promote", "rollback"];
+    let wanted = [
+        "promote", "promote", "pause", "widen", "resume", "promote", "rollback", "rollback", "promote", "rollback",
+    ];
     assert_eq!(changes, wanted, "{log:?}");
     assert!(log.stdout.contains("prod: 1.1.0 50%, then 1.0.0 -> 1.1.0 50% PAUSED, then 1.0.0"), "{}", log.stdout);
 }
@@ -123,6 +182,12 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
 #[tokio::test]
 async fn a_version_goes_through_the_stages_and_back() {
     let world = World::empty();
+    from_stage_to_stage_and_back(&Stages::new(&world)).await;
+}
+
+#[tokio::test]
+async fn a_version_goes_through_the_stages_of_a_bucket_and_back() {
+    let world = World::with_bucket();
     from_stage_to_stage_and_back(&Stages::new(&world)).await;
 }
 

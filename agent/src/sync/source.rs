@@ -139,8 +139,8 @@ impl Source {
     ///
     /// In a directory the question costs nothing. A bucket would be sent a second request by every poll, so there it is
     /// asked only on the whole way, which begins with it. Nothing is lost: while the timestamp is the one that was verified,
-    /// nothing is activated on the word of any key, a root that expires ends that state by its own, and whoever replaces a
-    /// key signs a new timestamp (`bolt repo` always does).
+    /// nothing is activated on the word of any key, a root that expires ends that state by its own, and a root that has other
+    /// keys for the timestamp comes with a new timestamp.
     pub(super) async fn no_newer_root(&self, version: u64) -> bool {
         if let Source::Bucket(_) = self {
             return true;

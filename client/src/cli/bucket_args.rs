@@ -11,8 +11,9 @@ use super::failure::{Exit, Failure};
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct BucketArgs {
     /// The bucket's region.
+    // Not --region, which selects instances.
     #[arg(long, value_name = "REGION", help_heading = "Bucket")]
-    region: Option<String>,
+    bucket_region: Option<String>,
     /// The address of a store that is not Amazon's.
     #[arg(long, value_name = "URL", help_heading = "Bucket")]
     endpoint: Option<String>,
@@ -31,7 +32,7 @@ impl BucketArgs {
     /// `repository` with what was said of its bucket.
     pub(super) fn location(&self, repository: PathBuf) -> Result<PathBuf, Failure> {
         let mut query = Serializer::new(String::new());
-        let texts = [("region", &self.region), ("endpoint", &self.endpoint), ("profile", &self.profile)];
+        let texts = [("region", &self.bucket_region), ("endpoint", &self.endpoint), ("profile", &self.profile)];
         for (key, value) in texts {
             if let Some(value) = value {
                 query.append_pair(key, value);
@@ -51,7 +52,7 @@ impl BucketArgs {
             None => Err(Failure::new(
                 Exit::Usage,
                 format!(
-                    "--region, --endpoint, --path-style, --profile and --allow-http are for s3://bucket/prefix, and {} is a directory",
+                    "--bucket-region, --endpoint, --path-style, --profile and --allow-http are for s3://bucket/prefix, and {} is a directory",
                     repository.display()
                 ),
             )),

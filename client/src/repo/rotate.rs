@@ -117,8 +117,11 @@ impl Next {
         access: &Access,
         write: bool,
     ) -> Result<Rotated, RepoError> {
-        if self.replaced.iter().all(|role| *role == RoleType::Root) {
-            // The other roles' signatures stay good, and their keys may be elsewhere.
+        // The other roles' signatures stay good, and their keys may be elsewhere; where they are here, a new timestamp has
+        // instances look at the new root with their next poll.
+        let others_stay = self.replaced.iter().all(|role| *role == RoleType::Root);
+        let mut is_here = |role: &str| ring.role(role).is_ok_and(|keys| !keys.is_empty());
+        if others_stay && !(is_here("snapshot") && is_here("timestamp")) {
             place.write_root(self.rotated.version, &self.bytes)?;
             return Ok(self.rotated.clone());
         }
