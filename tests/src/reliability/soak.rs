@@ -19,9 +19,10 @@ use crate::{PackSource, World, order, process, spec};
 pub const MEMORY_SLACK: u64 = 4096;
 /// Callers at the same time.
 const CALLERS: usize = 8;
-/// Looks in a row that must be the same for what is looked at to be at rest; and the most looks, half a second apart.
+/// Looks in a row that must be the same for what is looked at to be at rest; and the most looks, half a second apart. Outputs are
+/// archived more slowly than this program asks for executions, so that the last of them take their time.
 const AT_REST: usize = 12;
-const LOOKS: usize = 80;
+const LOOKS: usize = 600;
 /// Files that the agent may keep.
 const FILES: u64 = 4000;
 
