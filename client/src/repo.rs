@@ -72,7 +72,8 @@ impl Default for Expiry {
 fn block_on<T: Send>(work: impl AsyncFnOnce() -> Result<T, RepoError> + Send) -> Result<T, RepoError> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RepoError::Runtime)?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RepoError::Runtime)?;
             runtime.block_on(work())
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

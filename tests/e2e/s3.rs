@@ -207,10 +207,8 @@ async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
         [&["repo", "rotate-root", "--repo", &at, "--keys", &keys, "--new-keys", &new, "--plain-keys"], &replace[..]]
             .concat();
     let rotation = bolt.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("the new root to be written", async || {
-        proxy.passed().iter().any(|passed| passed.fault == Some(Fault::Hold))
-    })
-    .await;
+    until("the new root to be written", async || proxy.passed().iter().any(|passed| passed.fault == Some(Fault::Hold)))
+        .await;
     world.publish(&pack("1.1.0"));
     proxy.heal();
     let rotation = rotation.wait_with_output().unwrap();

@@ -172,9 +172,8 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
 
     let log = stages.bolt.run(["repo", "log", "--repo", &stages.repository, "--channel", "prod"]);
     let changes: Vec<&str> = log.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    let wanted = [
-        "promote", "promote", "pause", "widen", "resume", "promote", "rollback", "rollback", "promote", "rollback",
-    ];
+    let wanted =
+        ["promote", "promote", "pause", "widen", "resume", "promote", "rollback", "rollback", "promote", "rollback"];
     assert_eq!(changes, wanted, "{log:?}");
     assert!(log.stdout.contains("prod: 1.1.0 50%, then 1.0.0 -> 1.1.0 50% PAUSED, then 1.0.0"), "{}", log.stdout);
 }

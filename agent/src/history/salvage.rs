@@ -26,7 +26,8 @@ pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
     let copied = Connection::open_with_flags(aside, flags).and_then(|from| {
         let last: i64 = from.query_row("SELECT max(seq) FROM executions", [], |row| row.get(0))?;
         // A file of before says nothing of pushed versions.
-        let select = SELECT.replace("e.dev", if from.prepare("SELECT dev FROM executions").is_ok() { "e.dev" } else { "NULL" });
+        let select =
+            SELECT.replace("e.dev", if from.prepare("SELECT dev FROM executions").is_ok() { "e.dev" } else { "NULL" });
         copy(into, &from, &format!("{select} WHERE e.seq = ?1"), last, instance)
     });
     match copied {

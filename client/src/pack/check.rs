@@ -69,7 +69,13 @@ pub struct StoreProblem {
 /// Checks the store in `packs`, or one pack of it.
 pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackError> {
     let meta = packs.symlink_metadata().map_err(PackError::file("read", packs))?;
-    let mut look = Look { owner: meta.uid(), report: CheckReport::default(), signed: None, verified: None, venvs: BTreeMap::new() };
+    let mut look = Look {
+        owner: meta.uid(),
+        report: CheckReport::default(),
+        signed: None,
+        verified: None,
+        venvs: BTreeMap::new(),
+    };
     look.directory(packs, &meta);
     look.signed = read_json(&packs.join(".tuf/targets.json")).ok().flatten();
     look.verified = read_json::<Value>(&packs.join(".tuf/seen.json")).ok().flatten().map(|v| v["active"].clone());

@@ -131,7 +131,8 @@ fn print_status(status: &Status) {
 
 pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
     let LogCommand { repo, root, pack, channel } = command;
-    let entries = repo::log(&repo.location()?, root.as_deref(), pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
+    let entries =
+        repo::log(&repo.location()?, root.as_deref(), pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
     print(json, &entries, |entries: &Vec<Entry>| entries.iter().for_each(|entry| println!("{}", line(entry))));
     Ok(Exit::Success)
 }

@@ -201,7 +201,9 @@ impl<T: Transport + Clone> Transport for Until<T> {
         let name = url.path().rsplit('/').next().unwrap_or_default();
         let root = name.strip_suffix(".root.json").and_then(|version| version.parse().ok());
         match (root, self.newest) {
-            (Some(root), Some(newest)) if newest < root => Err(TransportError::new(TransportErrorKind::FileNotFound, url)),
+            (Some(root), Some(newest)) if newest < root => {
+                Err(TransportError::new(TransportErrorKind::FileNotFound, url))
+            }
             _ => self.transport.fetch(url).await,
         }
     }
