@@ -1,7 +1,9 @@
 //! The processes of an execution, and how they are stopped: all in the cgroup, and all that descend from the shim, which
 //! is where they are found that left the cgroup, the session or their parents.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,6 +16,8 @@ use crate::sys::{self, Ended};
 
 /// How long killed processes may take to go away. They cannot refuse; the kernel may be slow.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a family that grows meanwhile is searched, before who is there is told.
+const SEARCHES: usize = 8;
 
 pub(super) struct Family<'a> {
     group: &'a Group,
@@ -57,21 +61,45 @@ impl<'a> Family<'a> {
     }
 
     /// Asks all of them to end: once each, and those that are stopped are woken to hear it.
+    ///
+    /// They are looked for before the first of them is told: who ends hands its children on to us, and whoever is looking
+    /// at that moment finds them neither there nor here.
     pub(super) fn terminate(&self) {
+        let held = self.hold();
         if self.ended.is_none() {
             let _ = killpg(self.main, Signal::SIGTERM);
         }
-        self.signal(Signal::SIGTERM, |pid| getpgid(Some(pid)) != Ok(self.main));
-        self.signal(Signal::SIGCONT, |_| true);
+        for (_, pidfd) in held.iter().filter(|(pid, _)| getpgid(Some(*pid)) != Ok(self.main)) {
+            let _ = sys::pidfd_signal(pidfd, Signal::SIGTERM);
+        }
+        if self.ended.is_none() {
+            let _ = killpg(self.main, Signal::SIGCONT);
+        }
+        for (_, pidfd) in &held {
+            let _ = sys::pidfd_signal(pidfd, Signal::SIGCONT);
+        }
     }
 
-    fn signal(&self, signal: Signal, to: impl Fn(Pid) -> bool) {
-        let held: Vec<_> =
-            self.list(true).into_iter().filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?))).collect();
-        let still = self.list(true);
-        for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid) && to(*pid)) {
-            let _ = sys::pidfd_signal(pidfd, signal);
+    /// Every process of the family, held so that no other one can take its number. A number counts when it was found once
+    /// more after it was held; the search ends when it finds nobody new.
+    fn hold(&self) -> Vec<(Pid, OwnedFd)> {
+        let mut held: BTreeMap<Pid, (OwnedFd, bool)> = BTreeMap::new();
+        for _ in 0..SEARCHES {
+            let mut is_new = false;
+            for pid in self.list(true) {
+                match held.get_mut(&pid) {
+                    Some((_, ours)) => *ours = true,
+                    None => {
+                        is_new = true;
+                        held.extend(sys::pidfd_open(pid).ok().map(|pidfd| (pid, (pidfd, false))));
+                    }
+                }
+            }
+            if !is_new {
+                break;
+            }
         }
+        held.into_iter().filter(|(_, (_, ours))| *ours).map(|(pid, (pidfd, _))| (pid, pidfd)).collect()
     }
 
     /// Kills what lives, in two steps, and counts after each.

@@ -133,6 +133,23 @@ fn a_root_action_that_leaves_its_group_is_found() {
     assert!(!lives(pid.lines().next().unwrap()));
 }
 
+/// Whoever is first to end hands its children on while they are still being looked for.
+#[test]
+fn the_children_of_who_ends_first_hear_the_term_too() {
+    // Without cgroups, which name them all.
+    let mut host = Host::with("require_limits = false\ncgroup = \"cgroup.procs/below-a-file\"", "");
+    let script = "#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do setsid sleep 600 & done; echo ready; sleep 600\n";
+    host.action("it", script, json!({"grace": "5s"}));
+    for _ in 0..30 {
+        let request = host.request("it", json!({}));
+        let running = host.started(&request);
+        running.says("ready");
+        assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+        let ended = running.finished();
+        assert_eq!((ended.exit.state, ended.exit.leftovers), (State::Killed, Some(Leftovers::default())));
+    }
+}
+
 #[test]
 fn what_a_killed_shim_leaves_behind_can_be_killed() {
     // With cgroups where there are any, and without.
