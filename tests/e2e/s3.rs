@@ -109,6 +109,7 @@ fn a_repository_is_made_in_an_empty_prefix_only() {
         bolt.run([
             "repo",
             "init",
+            "--plain-keys",
             &url,
             "--keys",
             keys,

@@ -85,7 +85,7 @@ async fn a_restart_starts_nothing_twice() {
 
 /// Puts a copy of each binary in place of the one that is there, as a package does: another file under the same name.
 fn install(binaries: &Path) {
-    for name in ["bolt-launch", "bolt-agent"] {
+    for name in ["bolt-launch", "bolt-agent", "bolt-sync"] {
         let new = binaries.join(format!("{name}.new"));
         fs::copy(bolt_client::local::binary(name).unwrap(), &new).unwrap();
         fs::rename(&new, binaries.join(name)).unwrap();
