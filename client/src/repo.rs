@@ -18,6 +18,8 @@ mod error;
 mod init;
 mod journal;
 mod keys;
+#[cfg(feature = "kms")]
+mod kms;
 mod origin;
 mod passphrase;
 mod place;
@@ -36,6 +38,8 @@ pub use channels::{Changed, Promotion, pause, promote, rollback, widen};
 pub use error::RepoError;
 pub use init::{InitOptions, Initialized, init};
 pub use journal::{Change, Entry};
+#[cfg(feature = "kms")]
+pub use kms::kms_key;
 pub use origin::{By, Source};
 pub use passphrase::{Passphrase, Unlock, VARIABLE};
 pub use publish::{PublishOptions, Published, publish, publish_archive};

@@ -81,6 +81,27 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
     until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > polls)).await;
     let ran = done(&world, &agent, "hello.hello", json!({})).await;
     assert!(stdout(&world, &agent, &ran).await.starts_with("greetings from 2.0\n"), "{ran:?}");
+
+    // What lies on the disk is what was installed, and it is seen when it is not any more.
+    let store = agent.directory().join("packs").display().to_string();
+    let check = || world.bolt(&[&agent]).json(["pack", "check", "--packs", &store]);
+    let (code, report) = check();
+    assert_eq!((code, report["problems"].as_array().unwrap().len()), (0, 0), "{report}");
+    let venvs = fs::read_dir(agent.directory().join("packs/.venvs")).unwrap().map(|entry| entry.unwrap().path());
+    let current: serde_json::Value =
+        serde_json::from_slice(&fs::read(agent.directory().join("packs/hello/current/.bolt/venv.json")).unwrap())
+            .unwrap();
+    let venv =
+        venvs.filter(|path| path.is_dir()).find(|path| path.ends_with(current["venv"].as_str().unwrap())).unwrap();
+    fs::remove_file(venv.join("bin/python")).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", venv.join("bin/python")).unwrap();
+    fs::write(venv.join("lib/sitecustomize.py"), "").unwrap();
+    let (code, report) = check();
+    let named = |end: &str| {
+        let mut problems = report["problems"].as_array().unwrap().iter();
+        problems.any(|problem| problem["file"].as_str().unwrap().ends_with(end))
+    };
+    assert!(code == 1 && named("bin/python") && named("lib/sitecustomize.py"), "{report}");
 }
 
 #[test]

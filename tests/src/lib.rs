@@ -6,12 +6,15 @@
 //! - [`Bolt`]: the `bolt` command.
 //! - [`reliability`]: faults by a seed, escapes, and long runs, with what must hold after each.
 //! - [`bucket`], [`proxy`]: a bucket in this process, and what goes wrong on the way to it.
+//! - [`kms`]: a service that keeps keys and signs with them.
 //! - [`metadata`]: the service at which an instance asks who it is (IMDSv2).
 //! - [`skip`]: says loudly that a test could not run here, and why.
 
+mod answering;
 mod bolt;
 pub mod bucket;
 pub mod http;
+pub mod kms;
 pub mod metadata;
 mod pack;
 pub mod process;

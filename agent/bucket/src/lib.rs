@@ -27,7 +27,7 @@ use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
 use packs_schema::bucket::BucketUrl;
 
@@ -77,41 +77,19 @@ pub struct Bucket {
 impl Bucket {
     /// Prepares to reach `url`. Nothing is sent to the bucket; the region may be asked of the instance.
     pub async fn open(url: BucketUrl, options: &Options) -> Bucket {
-        let Options { region, endpoint, path_style, profile, patience } = options;
-        let retry = RetryConfig::standard()
-            .with_max_attempts(MAX_ATTEMPTS)
-            .with_initial_backoff(FIRST_PAUSE)
-            .with_max_backoff(LONGEST_PAUSE);
-        let http = http::Http::new();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http.clone())
-            .retry_config(retry)
-            .timeout_config(times(*patience, *patience))
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(profile) = profile {
-            // The usual chain would take the keys in the environment first, whatever profile was named.
-            let reach = ProviderConfig::without_region().with_http_client(http);
-            let provider = ProfileFileCredentialsProvider::builder().configure(&reach).profile_name(profile).build();
-            loader = loader.profile_name(profile).credentials_provider(provider);
-        }
-        if let Some(endpoint) = endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
-        if let Some(region) = region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        let mut config = loader.load().await;
-        if config.region().is_none() {
-            // Stores that are not Amazon's have no regions, and take the first that there was for any.
-            config = config.into_builder().region(Region::from_static("us-east-1")).build();
-        }
+        let config = sdk_config(options).await;
         let config = aws_sdk_s3::config::Builder::from(&config)
-            .force_path_style(*path_style)
+            .force_path_style(options.path_style)
             // Signed metadata say what each byte must be: a checksum by the bucket would add bytes and no certainty.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Bucket { client: aws_sdk_s3::Client::from_conf(config), url, profile: profile.clone(), patience: *patience }
+        Bucket {
+            client: aws_sdk_s3::Client::from_conf(config),
+            url,
+            profile: options.profile.clone(),
+            patience: options.patience,
+        }
     }
 
     /// Where it is.
@@ -134,6 +112,39 @@ impl Bucket {
         let object = if name.is_empty() { self.url.to_string() } else { format!("{}/{name}", self.url) };
         BucketError { what, object, problem }
     }
+}
+
+/// What a client of any service of AWS is made from: the usual credentials, our HTTP, our patience.
+pub async fn sdk_config(options: &Options) -> SdkConfig {
+    let Options { region, endpoint, profile, patience, .. } = options;
+    let retry = RetryConfig::standard()
+        .with_max_attempts(MAX_ATTEMPTS)
+        .with_initial_backoff(FIRST_PAUSE)
+        .with_max_backoff(LONGEST_PAUSE);
+    let http = http::Http::new();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http.clone())
+        .retry_config(retry)
+        .timeout_config(times(*patience, *patience))
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(profile) = profile {
+        // The usual chain would take the keys in the environment first, whatever profile was named.
+        let reach = ProviderConfig::without_region().with_http_client(http);
+        let provider = ProfileFileCredentialsProvider::builder().configure(&reach).profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(provider);
+    }
+    if let Some(endpoint) = endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let mut config = loader.load().await;
+    if config.region().is_none() {
+        // Stores that are not Amazon's have no regions, and take the first that there was for any.
+        config = config.into_builder().region(Region::from_static("us-east-1")).build();
+    }
+    config
 }
 
 /// For requests that may take `attempt` each.

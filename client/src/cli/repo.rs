@@ -43,6 +43,9 @@ pub(super) enum RepoCommand {
     Refresh(keys::RefreshCommand),
     /// Sign the next root: other keys, another threshold, a later end.
     RotateRoot(keys::RotateCommand),
+    /// Have a key in AWS KMS sign for a role: its file takes the place of one with a private key, also for `init`.
+    #[cfg(feature = "kms")]
+    KmsKey(keys::KmsKeyCommand),
     /// Make a team's key, and the file to give to who delegates.
     TeamKey(team::TeamKeyCommand),
     /// Give a team a pack, for which its own key signs from then on.
@@ -69,6 +72,8 @@ pub(super) fn run(
         RepoCommand::Log(command) => status::log(&command, json),
         RepoCommand::Refresh(command) => keys::refresh(command, json),
         RepoCommand::RotateRoot(command) => keys::rotate(command, json),
+        #[cfg(feature = "kms")]
+        RepoCommand::KmsKey(command) => keys::kms(command, json),
         RepoCommand::TeamKey(command) => team::key(command, json),
         RepoCommand::Delegate(command) => team::delegate(command, json),
         RepoCommand::Undelegate(command) => team::undelegate(command, json),
@@ -97,6 +102,8 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::TooFewKeys { .. }
         | RepoError::NoSuchKey(_)
         | RepoError::NoNewKeys
+        | RepoError::NotAnArn(_)
+        | RepoError::NoKeyService(_)
         | RepoError::Locked(_)
         | RepoError::WrongPassphrase(_)
         | RepoError::WeakPassphrase(_)
@@ -124,6 +131,8 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::Raced(_)
         | RepoError::Key(_)
         | RepoError::NotAKey(_)
+        | RepoError::NotAServiceKey(_)
+        | RepoError::Kms { .. }
         | RepoError::Encrypt(_)
         | RepoError::Generate(_)
         | RepoError::Busy(_)

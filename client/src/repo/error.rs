@@ -54,6 +54,25 @@ pub enum RepoError {
     /// A key file without a key.
     #[error("{} holds no Ed25519 key in PKCS #8 PEM", .0.display())]
     NotAKey(PathBuf),
+    /// A file of a key in a key service that is none.
+    #[error("{} names no key in KMS; write it with `bolt repo kms-key`", .0.display())]
+    NotAServiceKey(PathBuf),
+    /// A key in a key service, and a program that cannot use it.
+    #[error("{} names a key in AWS KMS, and this `bolt` was built without it (cargo build --features kms)", .0.display())]
+    NoKeyService(PathBuf),
+    /// Not the name of a key in KMS.
+    #[error(
+        "{0:?} is no ARN of a key in KMS, such as arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    )]
+    NotAnArn(String),
+    /// A key in KMS that cannot be used.
+    #[error("key {key} in KMS cannot be used: {problem}")]
+    Kms {
+        /// Its ARN.
+        key: String,
+        /// Why not.
+        problem: String,
+    },
     /// An encrypted key, and nothing to open it with.
     #[error(
         "{} is encrypted: give --passphrase-file, set BOLT_KEY_PASSPHRASE, or run this on a terminal to be asked",

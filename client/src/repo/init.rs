@@ -60,7 +60,9 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     let place = Place::at(&options.repository)?;
     place.check_vacant()?;
     let files = key_files(&options.keys, root_keys);
-    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    // What is in a key service is not made here.
+    let paths: Vec<&Path> =
+        files.iter().map(PathBuf::as_path).filter(|path| path.extension() != Some("kms".as_ref())).collect();
     files::refuse_existing(&paths)?;
     files::create_dir(&options.keys)?;
     for path in &paths {
@@ -73,9 +75,9 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
 }
 
 fn key_files(directory: &Path, root_keys: u8) -> Vec<PathBuf> {
-    let root = (1..=root_keys).map(|n| keys::path(directory, "root", n));
-    let others = ["targets", "snapshot", "timestamp"].map(|role| keys::path(directory, role, 1));
-    root.chain(others).collect()
+    let root = (1..=root_keys).map(|n| ("root", n));
+    let all = root.chain(["targets", "snapshot", "timestamp"].map(|role| (role, 1)));
+    all.map(|(role, n)| keys::planned_path(directory, role, n)).collect()
 }
 
 async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Result<(), RepoError> {

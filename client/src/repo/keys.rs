@@ -1,7 +1,7 @@
 //! The repository's private keys: Ed25519 in PKCS #8 PEM, in files that only their owner may read, encrypted with a
 //! passphrase (PBES2: scrypt and AES-256-CBC, which `openssl pkey` reads as well) unless somebody chose otherwise.
 //!
-//! A keys directory holds `<role>.pem`, `<role>-2.pem` and so on: `root`, `targets`, `snapshot`, `timestamp`, or a team's
+//! A keys directory holds `<role>.pem`, `<role>-2.pem` and so on (or `.kms` files, of keys in a key service): `root`, `targets`, `snapshot`, `timestamp`, or a team's
 //! `team-<team>`. Whoever signs needs the files of the roles that change and no others. A key leaves this module as something
 //! that signs; neither it nor a passphrase is ever in an error, a log or an argument.
 
@@ -36,6 +36,17 @@ pub(super) type KeyId = Decoded<Hex>;
 /// The file of a role's nth key, counted from 1.
 pub(super) fn path(directory: &Path, role: &str, n: u8) -> PathBuf {
     directory.join(if n == 1 { format!("{role}.pem") } else { format!("{role}-{n}.pem") })
+}
+
+/// The file of one that is in a key service, in the place of that.
+pub(super) fn service_path(directory: &Path, role: &str, n: u8) -> PathBuf {
+    path(directory, role, n).with_extension("kms")
+}
+
+/// Which of the two a new key has: the second, when it is there already.
+pub(super) fn planned_path(directory: &Path, role: &str, n: u8) -> PathBuf {
+    let service = service_path(directory, role, n);
+    if service.exists() { service } else { path(directory, role, n) }
 }
 
 /// The name of a role's key files.
@@ -90,13 +101,18 @@ impl KeyRing {
 
     /// Every key of `role` that is here; none when there is no file.
     pub(super) fn role(&mut self, role: &str) -> Result<Vec<Key>, RepoError> {
-        let places = self.directories.iter().flat_map(|d| (1..=MAX_KEYS).map(|n| path(d, role, n)));
+        let numbers = |directory| (1..=MAX_KEYS).map(move |n| (directory, n));
+        let places = self.directories.iter().flat_map(numbers);
+        let places = places.flat_map(|(d, n)| [path(d, role, n), service_path(d, role, n)]);
         let places: Vec<PathBuf> = places.filter(|path| path.symlink_metadata().is_ok()).collect();
         places.iter().map(|path| self.open(path)).collect()
     }
 
     /// The key in a file.
     pub(super) fn open(&mut self, path: &Path) -> Result<Key, RepoError> {
+        if path.extension().is_some_and(|extension| extension == "kms") {
+            return service(path);
+        }
         let not_a_key = |_| RepoError::NotAKey(path.to_owned());
         let text = zeroize::Zeroizing::new(files::read_private_text(path, MAX_KEY_FILE)?);
         let (label, der) = SecretDocument::from_pem(&text).map_err(not_a_key)?;
@@ -118,16 +134,36 @@ impl KeyRing {
 
 fn parse(path: &Path, der: &[u8]) -> Result<Key, RepoError> {
     let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| RepoError::NotAKey(path.to_owned()))?;
-    Ok(Key(Arc::new(pair)))
+    Ok(Key::File(Arc::new(pair)))
 }
 
-/// A private key.
+#[cfg(feature = "kms")]
+fn service(path: &Path) -> Result<Key, RepoError> {
+    super::kms::read(path).map(|key| Key::Service(Arc::new(key)))
+}
+
+#[cfg(not(feature = "kms"))]
+fn service(path: &Path) -> Result<Key, RepoError> {
+    Err(RepoError::NoKeyService(path.to_owned()))
+}
+
+/// What signs.
 #[derive(Clone)]
-pub(super) struct Key(Arc<Ed25519KeyPair>);
+pub(super) enum Key {
+    /// A private key, out of a file.
+    File(Arc<Ed25519KeyPair>),
+    /// A key that somebody else holds.
+    #[cfg(feature = "kms")]
+    Service(Arc<super::kms::ServiceKey>),
+}
 
 impl Key {
     pub(super) fn public(&self) -> PublicKey {
-        self.0.tuf_key()
+        match self {
+            Key::File(pair) => pair.tuf_key(),
+            #[cfg(feature = "kms")]
+            Key::Service(key) => key.public(),
+        }
     }
 
     pub(super) fn id(&self) -> Result<KeyId, RepoError> {
@@ -157,7 +193,11 @@ impl Sign for Key {
         message: &[u8],
         random: &(dyn SecureRandom + Sync),
     ) -> Result<Vec<u8>, Box<dyn Error + Send + Sync + 'static>> {
-        Sign::sign(&*self.0, message, random).await
+        match self {
+            Key::File(pair) => Sign::sign(&**pair, message, random).await,
+            #[cfg(feature = "kms")]
+            Key::Service(key) => Sign::sign(&**key, message, random).await,
+        }
     }
 }
 

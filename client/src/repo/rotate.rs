@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -75,7 +75,7 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
                 return next.commit(&place, state, &mut ring, access, false).await;
             }
             let state = State::read(&place, root).await?;
-            let made = make(&state.root, rotation)?;
+            let made = make(&state.root, rotation, &mut ring)?;
             let done = match describe_and_sign(&state, &mut ring, access, rotation, &made).await {
                 Ok(next) => {
                     let done = next.commit(&place, state, &mut ring, access, true).await;
@@ -90,7 +90,8 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
             };
             if done.is_err() {
                 // Nobody knows of these keys.
-                made.iter().for_each(|(_, path, _)| drop(std::fs::remove_file(path)));
+                let files = made.iter().map(|(_, path, _)| path).filter(|path| !is_service(path));
+                files.for_each(|path| drop(std::fs::remove_file(path)));
             }
             done
         })
@@ -135,21 +136,28 @@ impl Next {
     }
 }
 
+/// True for the file of a key in a key service, which is not made here.
+fn is_service(path: &Path) -> bool {
+    path.extension() == Some("kms".as_ref())
+}
+
 /// Makes the keys that replace others.
-fn make(old: &Root, rotation: &Rotation) -> Result<Vec<Made>, RepoError> {
+fn make(old: &Root, rotation: &Rotation, ring: &mut KeyRing) -> Result<Vec<Made>, RepoError> {
     let mut wanted = Vec::new();
     for role in &rotation.replace {
         let directory = rotation.new_keys.as_ref().ok_or(RepoError::NoNewKeys)?;
         let count = old.roles.get(role).map_or(1, |keys| keys.keyids.len());
         let count = u8::try_from(count).unwrap_or(MAX_KEYS).min(MAX_KEYS);
-        wanted.extend((1..=count).map(|n| (*role, keys::path(directory, &keys::name(*role), n))));
+        wanted.extend((1..=count).map(|n| (*role, keys::planned_path(directory, &keys::name(*role), n))));
     }
-    files::refuse_existing(&wanted.iter().map(|(_, path)| path.as_path()).collect::<Vec<_>>())?;
+    let new = wanted.iter().map(|(_, path)| path.as_path()).filter(|path| !is_service(path));
+    files::refuse_existing(&new.collect::<Vec<_>>())?;
     if let Some(directory) = rotation.new_keys.as_ref().filter(|_| !wanted.is_empty()) {
         files::create_dir(directory)?;
     }
     let made = |(role, path): (RoleType, PathBuf)| {
-        let key = keys::generate(&path, rotation.passphrase.as_ref())?;
+        let key =
+            if is_service(&path) { ring.open(&path)? } else { keys::generate(&path, rotation.passphrase.as_ref())? };
         Ok((role, path, key))
     };
     wanted.into_iter().map(made).collect()

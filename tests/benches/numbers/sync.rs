@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bolt_client::local::LocalAgent;
@@ -26,6 +27,19 @@ pub(crate) fn print() {
     let world = World::with_bucket();
     large(&world);
     println!("{}", peak("a sync with a pack of 50 MB from a bucket, at most", &world.agent()));
+    let attacks = passed(&["sync::tests::attacks", "sync::tests::delegates"]);
+    println!("{:<58} {attacks:>9}      tests", "attacks on a repository, what is active untouched");
+}
+
+/// How many of the agent's tests below these modules pass; `-` where some do not, or cargo is not there to run them.
+fn passed(modules: &[&str]) -> String {
+    let Some(cargo) = std::env::var_os("CARGO") else { return "-".to_owned() };
+    let mut tests = Command::new(cargo);
+    tests.args(["test", "--quiet", "-p", "bolt-agent", "--lib", "--"]).args(modules);
+    let output = tests.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo can be run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next());
+    line.filter(|_| output.status.success()).unwrap_or("-").to_owned()
 }
 
 fn print_idle() {
@@ -56,11 +70,18 @@ fn print_idle() {
         "a poll with nothing new, both ways"
     );
 
+    let (at, keys) = (world.repository().display().to_string(), world.site.keys().display().to_string());
+    let repo = |command: &[&str]| {
+        let said = world.bolt(&[]).run([&["repo"], command, &["--repo", &at, "--keys", &keys]].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+    };
     let mut times: Vec<Duration> = (1..=PUBLISHES)
         .map(|n| {
             let version = format!("1.{n}.0-");
-            world.publish(&pack(n));
+            let source = pack(n).write(&world.scratch("sources")).display().to_string();
+            repo(&["publish", &source, "--channel", "test"]);
             let since = Instant::now();
+            repo(&["promote", "small", "--from", "test", "--to", "prod"]);
             until(|| current(&agent).starts_with(&version));
             since.elapsed()
         })
@@ -69,7 +90,7 @@ fn print_idle() {
     let p50 = times[times.len() / 2].as_millis();
     println!(
         "{:<58} {p50:>9} ms   (p50; polls every 100 ms; at 2m, up to 2m24s more)",
-        "from published to active, through a bucket"
+        "from `bolt repo promote` to active, through a bucket"
     );
 }
 

@@ -80,6 +80,38 @@ pub(crate) struct RotateCommand {
     root_expires: Duration,
 }
 
+/// Have a key in AWS KMS sign for a role.
+#[cfg(feature = "kms")]
+#[derive(Debug, Args)]
+pub(crate) struct KmsKeyCommand {
+    /// The role: root, targets, snapshot, timestamp, or team-<team>.
+    #[arg(value_parser = role)]
+    role: String,
+    /// The key's ARN. It is an ECC_NIST_P256 key for SIGN_VERIFY; who publishes may kms:Sign with it, and now
+    /// kms:GetPublicKey.
+    arn: String,
+    /// The keys' directory.
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+}
+
+#[cfg(feature = "kms")]
+fn role(text: &str) -> Result<String, String> {
+    let team = text.strip_prefix("team-").is_some_and(|team| packs_schema::name::TeamName::new(team).is_ok());
+    if team || ["root", "targets", "snapshot", "timestamp"].contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err("a role is root, targets, snapshot, timestamp, or team-<team>".to_owned())
+}
+
+#[cfg(feature = "kms")]
+pub(super) fn kms(command: KmsKeyCommand, json: bool) -> Result<Exit, Failure> {
+    let KmsKeyCommand { role, arn, keys } = command;
+    let path = repo::kms_key(&role, &arn, &keys).map_err(|e| failure(&e))?;
+    print(json, &serde_json::json!({ "file": path }), |_| println!("{}", path.display()));
+    Ok(Exit::Success)
+}
+
 /// A role that a root has keys for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RoleName {
