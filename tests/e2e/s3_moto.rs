@@ -78,7 +78,8 @@ async fn what_is_published_is_taken_and_what_is_new_is_seen() {
         assert_eq!(said.code, 0, "{said:?}");
         said
     };
-    repo(&["repo", "init", "s3://packs/another", "--keys", &world.path().join("other-keys").display().to_string()]);
+    let other = world.path().join("other-keys").display().to_string();
+    repo(&["repo", "init", "s3://packs/another", "--keys", &other, "--plain-keys"]);
     let (metadata, keys) = (world.site.repository().join("metadata"), world.site.keys().display().to_string());
     for name in ["1.root.json", "1.targets.json", "1.snapshot.json", "timestamp.json"] {
         moto.put(&format!("/packs/bolt/metadata/{name}"), &std::fs::read(metadata.join(name)).unwrap());

@@ -3,7 +3,7 @@
 //! <https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html>
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-fn answer(request: &Request, private: &PathBuf) -> Answer {
+fn answer(request: &Request, private: &Path) -> Answer {
     let (status, body) = match answered(request, private) {
         Ok(body) => ("200 OK", body),
         Err((kind, message)) => ("400 Bad Request", json!({"__type": kind, "message": message})),

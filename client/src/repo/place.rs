@@ -120,6 +120,7 @@ impl Place {
     /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
     /// In a bucket `newest` is the version of the last root that is looked at, when not all are; a directory is locked, so that
     /// nobody can have written under another one.
+    #[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "for buckets"))]
     pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
         match self {
             Place::Directory(directory) => directory.load(root).await,

@@ -39,8 +39,9 @@ impl Look {
             }
         }
         let Some(manifest) = self.record::<Manifest>(&root.join(META).join(MANIFEST)) else { return Ok(()) };
+        // `python` is what actions are run with; `venv` makes others, such as `python3.11`, to it or to the same program.
         let link = |path: &str, target: &Path| {
-            if path == python::PYTHON { target == record.interpreter.executable } else { is_beside(target) }
+            target == record.interpreter.executable || (path != python::PYTHON && is_beside(target))
         };
         self.files(&root, &manifest, &link)?;
         Ok(())
