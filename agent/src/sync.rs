@@ -14,6 +14,7 @@
 mod activate;
 mod check;
 mod choose;
+mod clock;
 mod disk;
 mod error;
 mod fetch;
@@ -24,6 +25,7 @@ mod poll;
 mod process;
 mod prune;
 mod push;
+mod pushed;
 mod retry;
 mod seen;
 mod shadow;

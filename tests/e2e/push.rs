@@ -123,7 +123,7 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
 async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1").set("execution", "max_running", 1));
-    let answer = push(&world, &agent, "brief", "&ttl=2s").await;
+    let answer = push(&world, &agent, "brief", "&ttl=5s").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let pushed: Pushed = answer.json();
     let running = started(&world, &agent, "probe.sleep", json!({"seconds": 600})).await;
@@ -134,7 +134,7 @@ async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
     until("the signed version", async || is_version(&probe(&world, &agent).await, "1.0.0")).await;
     let directory =
         store(&agent).join("probe").join(packs_schema::store::version_directory(&pushed.version, &pushed.digest));
-    assert!(!directory.join(".bolt").exists(), "its definitions are gone");
+    until("its definitions to be gone", async || !directory.join(".bolt").exists()).await;
     assert!(directory.join("actions/sleep.sh").exists(), "something runs in it");
     let still: Execution = operator(&world, &agent, Call::get(&format!("/v1/executions/{}", running.id))).await.json();
     assert_eq!((still.state, still.version.to_string().as_str()), (State::Running, "1.0.1"));

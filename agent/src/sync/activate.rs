@@ -4,16 +4,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use packs_schema::name::PackVersion;
-use packs_schema::store::{self, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV};
+use packs_schema::store::{self, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV};
 
 use super::error::{PackFailure, Step};
-use super::store::Store;
+use super::store::{Store, point_to};
 use super::venv::Equipped;
-use super::{disk, shadow};
+use super::{disk, pushed, shadow};
 
 /// The version that runs from now on.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ fn is_same(pack: &Path, name: &str, staged: &Path) -> bool {
     match record(&target) {
         // The name has twelve digits of it only.
         Some(old) => old.digest == new.digest && manifest(&target) == manifest(staged),
-        None => shadow::read(pack)
+        None => pushed::read(pack)
             .is_ok_and(|shadow| shadow.ended.iter().any(|old| old.directory == name && old.digest == new.digest)),
     }
 }
@@ -97,13 +96,4 @@ fn take_records(staged: &Path, target: &Path) -> io::Result<()> {
         disk::sync_directory(target)?;
     }
     fs::remove_dir_all(staged)
-}
-
-/// Replaces the link at once: a reader sees the old target or the new one.
-pub(super) fn point_to(pack: &Path, name: &str) -> io::Result<()> {
-    let temporary = pack.join(".current.new");
-    disk::remove_if_there(&temporary)?;
-    symlink(name, &temporary)?;
-    fs::rename(&temporary, pack.join(CURRENT))?;
-    disk::sync_directory(pack)
 }

@@ -12,9 +12,8 @@ use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 
 use super::lookup::{Lookup, roles};
 use super::marks::{self, Mark, Marks, SerialError};
-use super::seen::CLOCK_SLACK_MS;
 use super::source::Source;
-use super::{SyncError, disk};
+use super::{SyncError, clock, disk};
 
 /// The largest root, in bytes.
 const MAX_ROOT: u64 = 1 << 20;
@@ -42,8 +41,8 @@ impl Metadata {
         verified_at_ms: Option<u64>,
         now_ms: u64,
     ) -> Result<Metadata, SyncError> {
-        if let Some(at_ms) = verified_at_ms.filter(|at_ms| now_ms.saturating_add(CLOCK_SLACK_MS) < *at_ms) {
-            return Err(clock(now_ms, "metadata were verified on this host at", at_ms));
+        if let Some(at_ms) = verified_at_ms.filter(|at_ms| now_ms.saturating_add(clock::SLACK_MS) < *at_ms) {
+            return Err(wrong_clock(now_ms, "metadata were verified on this host at", at_ms));
         }
         // The library notes the time before it verified anything: once far ahead, it would never accept the right time again.
         // The time above was noted after.
@@ -72,7 +71,7 @@ impl Metadata {
             return Err(SyncError::Missing { role: role.name.clone() });
         }
         if let Some(at_ms) = published_at_ms(&repository).filter(|at_ms| now_ms.saturating_add(A_DAY_MS) < *at_ms) {
-            return Err(clock(now_ms, "the repository holds what was published at", at_ms));
+            return Err(wrong_clock(now_ms, "the repository holds what was published at", at_ms));
         }
         let found = Marks::of(&repository);
         let advanced = match &seen {
@@ -152,7 +151,7 @@ fn published_at_ms(repository: &Repository) -> Option<u64> {
     repository.all_targets().filter_map(|(_, target)| target.custom.get("published_at_ms")?.as_u64()).max()
 }
 
-fn clock(now_ms: u64, what: &'static str, known_ms: u64) -> SyncError {
+fn wrong_clock(now_ms: u64, what: &'static str, known_ms: u64) -> SyncError {
     SyncError::Clock { clock: at(now_ms), what, known: at(known_ms) }
 }
 

@@ -3,21 +3,21 @@
 //! A poll that finds nothing new writes nothing at all: when it was is told by the launcher, which saw it end. A poll
 //! that somebody asked for goes the whole way whatever was seen before, and leaves a status to be waited for.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use packs_schema::config::Config;
 use packs_schema::name::{PackName, PackVersion};
 use packs_schema::rest::{FailedVersion, SyncStatus};
 
 use super::choose::{Choice, Chosen, choose, packs};
+use super::clock::{Clock, now_ms};
 use super::error::{PackFailure, Step, SyncError};
 use super::metadata::Metadata;
 use super::retry;
 use super::seen::{self, Seen};
-use super::shadow::{self, Clock};
 use super::source::Source;
 use super::store::{Active, Store};
-use super::{activate, check, fetch, prune, push, site_config, status, unpack, venv};
+use super::{activate, check, fetch, prune, push, shadow, site_config, status, unpack, venv};
 
 /// Why there is a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,9 +276,4 @@ fn signed(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure>
 
 fn active(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {
     store.active(pack).map_err(PackFailure::file(Step::Choose, "read", store.pack(pack)))
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

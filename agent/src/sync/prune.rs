@@ -8,21 +8,18 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
 use packs_schema::name::PackName;
 use serde::{Deserialize, Serialize};
 
+use super::clock::{Clock, Since};
 use super::store::{Store, parse_version_directory};
-use super::{disk, shadow, venv};
+use super::{disk, pushed, venv};
 
 /// The record of a pack, in its directory.
 pub(super) const RECORD: &str = ".versions.json";
 /// How many versions before the active one are kept whatever their age.
 const KEEP: usize = 2;
-/// How long a version is kept after it was replaced, within one boot.
-const IN_USE: Duration = Duration::from_secs(49 * 3600);
 /// The largest record, in bytes.
 const MAX_RECORD: u64 = 4 << 20;
 
@@ -42,49 +39,9 @@ struct Replaced {
     since: Since,
 }
 
-/// A moment that no setting of a clock changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Since {
-    /// In which boot it was …
-    boot: String,
-    /// … and how many seconds after its start.
-    at_s: u64,
-}
-
-/// The time of this boot.
-#[derive(Debug, Clone)]
-pub(super) struct Now {
-    boot: String,
-    at_s: u64,
-}
-
-impl Now {
-    /// For tests.
-    #[cfg(test)]
-    pub(super) fn at(boot: &str, at_s: u64) -> Now {
-        Now { boot: boot.to_owned(), at_s }
-    }
-
-    /// This moment.
-    pub(super) fn since(&self) -> Since {
-        Since { boot: self.boot.clone(), at_s: self.at_s }
-    }
-
-    /// True if an execution may still run that was accepted before `since`.
-    pub(super) fn may_run_since(&self, since: &Since) -> bool {
-        since.boot == self.boot && self.at_s.saturating_sub(since.at_s) < IN_USE.as_secs()
-    }
-
-    fn read() -> io::Result<Now> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        let since = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
-        Ok(Now { boot, at_s: u64::try_from(since.tv_sec()).unwrap_or_default() })
-    }
-}
-
 /// Notes what is active, and removes what may go. What cannot be removed costs space, nothing else.
 pub(super) fn prune(store: &Store) {
-    let now = match Now::read() {
+    let now = match Clock::read() {
         Ok(now) => now,
         Err(error) => return tracing::warn!(%error, "cannot read the time since the boot; old versions stay"),
     };
@@ -96,12 +53,12 @@ pub(super) fn prune(store: &Store) {
     venv::prune(store, &now);
 }
 
-fn prune_pack(store: &Store, pack: &PackName, now: &Now) -> io::Result<()> {
+fn prune_pack(store: &Store, pack: &PackName, now: &Clock) -> io::Result<()> {
     let home = store.pack(pack);
     // Pushed versions come and go by themselves, and none of those that are signed goes for them.
-    let Some(active) = shadow::signed(&home)? else { return Ok(()) };
-    let pushed = shadow::read(&home)?;
-    let pushed = shadow::pushed_directories(&pushed);
+    let Some(active) = pushed::signed(&home)? else { return Ok(()) };
+    let record = pushed::read(&home)?;
+    let pushed = pushed::pushed_directories(&record);
     let record = home.join(RECORD);
     let before = disk::read_if_there(&record, MAX_RECORD)?;
     let before: Versions = before.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
@@ -139,7 +96,7 @@ fn there(home: &Path) -> io::Result<Vec<String>> {
 
 impl Versions {
     /// The record from now on, and the directories that may go.
-    fn after(mut self, active: String, there: Vec<String>, now: &Now) -> (Versions, Vec<String>) {
+    fn after(mut self, active: String, there: Vec<String>, now: &Clock) -> (Versions, Vec<String>) {
         let replaced = |directory: &String| Replaced { directory: directory.clone(), since: now.since() };
         if let Some(last) = self.active.take().filter(|last| *last != active) {
             self.replaced.insert(0, replaced(&last));
@@ -165,8 +122,8 @@ impl Versions {
 mod tests {
     use super::*;
 
-    fn at(boot: &str, hours: u64) -> Now {
-        Now::at(boot, hours * 3600)
+    fn at(boot: &str, hours: u64) -> Clock {
+        Clock::at(boot, hours * 3600)
     }
 
     /// Activates one after the other, each at its hour; says what is left after each.

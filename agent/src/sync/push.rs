@@ -24,10 +24,10 @@ use packs_schema::store::{META, PACK, PushedVersion, StoredPack, version_directo
 use tough::TargetName;
 
 use super::choose::Chosen;
+use super::clock::Clock;
 use super::error::{PackFailure, Step};
-use super::shadow::{self, Clock};
 use super::store::{Store, parse_version_directory};
-use super::{activate, check, disk, fetch, site_config, unpack, venv};
+use super::{activate, check, disk, fetch, pushed, shadow, site_config, unpack, venv};
 use inbox::Inbox;
 
 /// How old a request may be, in milliseconds: one that was left lying surprises nobody later.
@@ -103,14 +103,14 @@ fn carry_out(
     };
     match request.ask.clone() {
         PushAsk::Remove => {
-            if shadow::active(&home).map_err(internal)?.is_none() {
+            if pushed::active(&home).map_err(internal)?.is_none() {
                 return refuse(
                     Code::NotPushed,
                     format!("no version of {} was pushed onto this instance", request.pack),
                 );
             }
             shadow::end(store, &request.pack, "it was taken back").map_err(internal)?;
-            let version = shadow::signed(&home).map_err(internal)?;
+            let version = pushed::signed(&home).map_err(internal)?;
             Ok(PushResult::Removed { version: version.and_then(|name| parse_version_directory(&name)) })
         }
         PushAsk::Install { version, digest, size_bytes, ttl_ms } => {
@@ -164,7 +164,7 @@ fn room(config: &Config, store: &Store, allowed: &Allowed) -> Result<(), Refusal
         return refuse(Code::AlreadySigned, format!("{what} here as the signed version {version}: nothing to push"));
     }
     let others = store.directories().into_iter().filter(|other| other != pack);
-    let pushed = others.filter(|other| matches!(shadow::active(&store.pack(other)), Ok(Some(_)) | Err(_))).count();
+    let pushed = others.filter(|other| matches!(pushed::active(&store.pack(other)), Ok(Some(_)) | Err(_))).count();
     if pushed >= config.dev.max_packs as usize {
         let message = format!("{pushed} packs are pushed already, and dev.max_packs allows no more: unpush one");
         return refuse(Code::TooManyPushed, message);
@@ -175,7 +175,7 @@ fn room(config: &Config, store: &Store, allowed: &Allowed) -> Result<(), Refusal
 /// The bytes of all pushed versions that are there, but for one of this digest.
 fn bytes_there(store: &Store, but: &Digest) -> u64 {
     let mut bytes: u64 = 0;
-    for shadow in store.directories().iter().filter_map(|pack| shadow::read(&store.pack(pack)).ok()) {
+    for shadow in store.directories().iter().filter_map(|pack| pushed::read(&store.pack(pack)).ok()) {
         let active = shadow.active.iter().map(|v| (&v.digest, v.size_bytes));
         let all = active.chain(shadow.ended.iter().map(|v| (&v.digest, v.size_bytes)));
         bytes = all.filter(|(digest, _)| *digest != but).fold(bytes, |sum, (_, more)| sum.saturating_add(more));
@@ -228,7 +228,7 @@ fn install(
     let equipped = venv::equip(store, &config.python, until, checked)?;
     let activated = activate::push_over(store, equipped, &pushed)?;
     let warning = site_config::refresh(store, config, &pack, &activated.directory).err().map(|failure| failure.message);
-    let over = shadow::read(&store.pack(&pack)).ok().and_then(|shadow| shadow.beneath);
+    let over = pushed::read(&store.pack(&pack)).ok().and_then(|shadow| shadow.beneath);
     let over = over.and_then(|name| parse_version_directory(&name));
     Ok(Pushed { pack, version, digest, dev: Some(dev), over, warning })
 }

@@ -27,8 +27,6 @@ const FORMAT: u32 = 1;
 const MAX_FILE: u64 = 4 << 20;
 /// The largest root, in bytes.
 const MAX_ROOT: u64 = 1 << 20;
-/// How far a clock may be set back without anybody being told, in milliseconds.
-pub(super) const CLOCK_SLACK_MS: u64 = 5 * 60_000;
 
 /// The file `seen.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

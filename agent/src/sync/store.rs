@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use packs_schema::name::{Digest, PackName, PackVersion};
 use packs_schema::store::{self, StoredPack};
 
-use super::{SyncError, disk, shadow};
+use super::{SyncError, disk, pushed};
 
 /// The largest record of the store that is read back, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
@@ -101,7 +101,7 @@ impl Store {
     /// The signed version of `pack` that is active, or is again when a pushed one has gone.
     pub(super) fn signed(&self, pack: &PackName) -> io::Result<Option<Active>> {
         let home = self.pack(pack);
-        shadow::signed(&home)?.map(|name| Self::at(home.join(name))).transpose()
+        pushed::signed(&home)?.map(|name| Self::at(home.join(name))).transpose()
     }
 
     fn at(directory: PathBuf) -> io::Result<Active> {
@@ -140,6 +140,15 @@ impl Store {
 /// The version in the name of a version's directory: `1.4.2-0123456789ab`.
 pub(super) fn parse_version_directory(name: &str) -> Option<PackVersion> {
     store::version_of(name)
+}
+
+/// Replaces the link to the active version at once: a reader sees the old target or the new one.
+pub(super) fn point_to(pack: &Path, name: &str) -> io::Result<()> {
+    let temporary = pack.join(".current.new");
+    disk::remove_if_there(&temporary)?;
+    symlink(name, &temporary)?;
+    fs::rename(&temporary, pack.join(store::CURRENT))?;
+    disk::sync_directory(pack)
 }
 
 /// Makes the store and what is missing above it; what is there keeps its permissions.

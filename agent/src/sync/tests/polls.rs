@@ -180,11 +180,11 @@ fn a_clock_that_was_set_back_stops_the_poll_and_is_named() {
 fn a_clock_that_is_behind_what_was_published_stops_the_poll_and_is_named() {
     let mut bench = Bench::active();
     bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
-    bench.repository.published_at_ms = Some(poll::now_ms() + 48 * 3_600_000);
+    bench.repository.published_at_ms = Some(clock::now_ms() + 48 * 3_600_000);
     bench.repository.publish();
     let error = bench.expect_poll_failure("set the clock");
     assert!(matches!(error, SyncError::Clock { .. }), "{error}");
-    bench.repository.published_at_ms = Some(poll::now_ms());
+    bench.repository.published_at_ms = Some(clock::now_ms());
     bench.repository.publish();
     bench.poll().unwrap();
 }

@@ -12,8 +12,9 @@ use sha2::Digest as _;
 
 use super::archive::{Item, archive, pack, script, special};
 use super::*;
-use crate::sync::shadow::{self, Clock};
+use crate::sync::clock::{Clock, now_ms};
 use crate::sync::store::Store;
+use crate::sync::{pushed, shadow};
 
 const ANN: &str = "spiffe://x/ann";
 
@@ -50,7 +51,7 @@ impl Bench {
             format: FORMAT,
             id: id.clone(),
             by: Principal::new(ANN).unwrap(),
-            at_ms: super::super::poll::now_ms(),
+            at_ms: now_ms(),
             pack: PackName::new(name).unwrap(),
             ask: PushAsk::Install {
                 version: PackVersion::new(version).unwrap(),
@@ -106,7 +107,7 @@ impl Bench {
     }
 
     fn shadow(&self, name: &str) -> Shadow {
-        shadow::read(&self.store().join(name)).unwrap()
+        pushed::read(&self.store().join(name)).unwrap()
     }
 
     fn home(&self) -> PathBuf {

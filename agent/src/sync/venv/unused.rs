@@ -10,8 +10,8 @@ use packs_schema::name::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{linked, record};
+use crate::sync::clock::{Clock, Since};
 use crate::sync::disk;
-use crate::sync::prune::{Now, Since};
 use crate::sync::store::Store;
 
 /// The file of what is unused, in the directory of environments.
@@ -24,13 +24,13 @@ const MAX_UNUSED: u64 = 1 << 20;
 struct Unused(BTreeMap<Digest, Since>);
 
 /// Removes what nobody can use any more. What cannot be removed costs space, nothing else.
-pub(in crate::sync) fn prune(store: &Store, now: &Now) {
+pub(in crate::sync) fn prune(store: &Store, now: &Clock) {
     if let Err(error) = try_prune(store, now) {
         tracing::warn!(%error, "cannot remove virtual environments");
     }
 }
 
-fn try_prune(store: &Store, now: &Now) -> io::Result<()> {
+fn try_prune(store: &Store, now: &Clock) -> io::Result<()> {
     let home = store.venvs();
     let Ok(entries) = fs::read_dir(&home) else { return Ok(()) };
     let mut there = BTreeSet::new();
@@ -79,7 +79,7 @@ fn used(store: &Store) -> io::Result<BTreeSet<Digest>> {
 
 impl Unused {
     /// The record from now on, and what may go.
-    fn after(self, there: &BTreeSet<Digest>, used: &BTreeSet<Digest>, now: &Now) -> (Unused, Vec<Digest>) {
+    fn after(self, there: &BTreeSet<Digest>, used: &BTreeSet<Digest>, now: &Clock) -> (Unused, Vec<Digest>) {
         let Unused(before) = self;
         let unused = there.difference(used).map(|venv| {
             let since = before.get(venv).cloned().unwrap_or_else(|| now.since());
@@ -111,12 +111,12 @@ mod tests {
         ];
         let mut unused = Unused::default();
         for (there, used, boot, hours, expected) in steps {
-            let (after, gone) = unused.after(&set(there), &set(used), &Now::at(boot, hours * 3600));
+            let (after, gone) = unused.after(&set(there), &set(used), &Clock::at(boot, hours * 3600));
             assert_eq!(gone, expected.iter().map(|n| venv(*n)).collect::<Vec<_>>(), "{boot} {hours}");
             unused = after;
         }
         // A boot ends every execution.
-        let (_, gone) = unused.after(&set(&[2, 3]), &set(&[3]), &Now::at("c", 0));
+        let (_, gone) = unused.after(&set(&[2, 3]), &set(&[3]), &Clock::at("c", 0));
         assert_eq!(gone, [venv(2)]);
     }
 }
