@@ -21,6 +21,7 @@ mod keys;
 #[cfg(feature = "kms")]
 mod kms;
 mod origin;
+mod owner;
 mod passphrase;
 mod place;
 mod publish;

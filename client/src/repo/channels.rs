@@ -12,7 +12,8 @@ use super::change::{Access, change};
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::By;
-use super::state::{Owner, State};
+use super::owner::Owner;
+use super::state::State;
 use super::{RepoError, now_ms};
 
 /// What [`promote`] is to do.

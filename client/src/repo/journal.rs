@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::origin::{By, Source};
-use super::state::{Owner, State};
+use super::owner::Owner;
+use super::state::State;
 use super::{RepoError, hex, now_ms};
 
 /// The most bytes of a part. A change that does not fit begins the next one.

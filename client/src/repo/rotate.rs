@@ -17,10 +17,11 @@ use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed};
 use super::change::Access;
 use super::init::{ROLES, after};
 use super::keys::{self, Key, KeyRing, MAX_KEYS};
+use super::owner::Owner;
 use super::passphrase::Passphrase;
 use super::place::Place;
 use super::sign::next;
-use super::state::{Owner, State};
+use super::state::State;
 use super::{RepoError, block_on, hex};
 use crate::files;
 

@@ -24,41 +24,10 @@ use tough::{IntoVec, Repository, TargetName};
 
 use super::init::after;
 use super::keys::KeyRing;
+use super::owner::{Owner, alone};
 use super::place::Place;
 use super::sign::sign;
-use super::team::alone;
 use super::{Expiry, RepoError, hex};
-
-/// Whose signature a target stands under.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Owner {
-    /// The targets role.
-    Top,
-    /// A team's role.
-    Team(TeamName),
-}
-
-impl Owner {
-    /// The name of the role, and of its key files.
-    pub(super) fn role(&self) -> String {
-        match self {
-            Owner::Top => "targets".to_owned(),
-            Owner::Team(team) => format!("team-{team}"),
-        }
-    }
-
-    /// The team of a role that `bolt repo delegate` made.
-    pub(super) fn of_role(role: &str) -> Option<Owner> {
-        Some(Owner::Team(TeamName::new(role.strip_prefix("team-")?).ok()?))
-    }
-
-    pub(super) fn team(&self) -> Option<&TeamName> {
-        match self {
-            Owner::Top => None,
-            Owner::Team(team) => Some(team),
-        }
-    }
-}
 
 /// A repository and what is to become of it.
 pub(super) struct State {

@@ -11,7 +11,8 @@ use tough::schema::{Role, RoleType};
 use super::change::look;
 use super::journal::{self, Entry};
 use super::origin::Source;
-use super::state::{Owner, State};
+use super::owner::Owner;
+use super::state::State;
 use super::{RepoError, hex, team};
 
 /// What stands in a repository.

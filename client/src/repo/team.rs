@@ -20,9 +20,10 @@ use super::change::{Access, change};
 use super::journal::{self, Change, Entry};
 use super::keys::{self, KeyRing, MAX_KEYS};
 use super::origin::By;
+use super::owner::{Owner, alone};
 use super::passphrase::Passphrase;
 use super::sign::no_targets;
-use super::state::{Owner, State};
+use super::state::State;
 use super::{RepoError, block_on, hex};
 use crate::files;
 
@@ -336,12 +337,6 @@ pub(super) fn packs(role: &DelegatedRole) -> Vec<PackName> {
     let PathSet::Paths(patterns) = &role.paths else { return Vec::new() };
     let pack = |pattern: &PathPattern| PackName::new(pattern.value().strip_prefix("packs/")?.strip_suffix("/*")?).ok();
     patterns.iter().filter_map(pack).collect()
-}
-
-/// A role alone, to ask what it may list.
-pub(super) fn alone(role: &DelegatedRole) -> Delegations {
-    let role = DelegatedRole { targets: None, ..role.clone() };
-    Delegations { keys: std::collections::HashMap::new(), roles: vec![role] }
 }
 
 fn described(state: &State, team: &TeamName, moved: usize) -> Delegated {

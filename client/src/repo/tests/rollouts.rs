@@ -123,7 +123,7 @@ fn every_change_is_recorded_and_the_record_is_checked() {
     assert!(entry.before.is_none() && entry.after.as_ref().unwrap()["rules"][0]["percent"] == 10);
 
     // Whoever may sign can leave a line out, and is found out.
-    let owner = state::Owner::Top;
+    let owner = owner::Owner::Top;
     let edit = async |state: &mut state::State, _: &mut keys::KeyRing| {
         let bytes = state.bytes("log/000001.ndjson", 1 << 20).await?.unwrap();
         let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
@@ -143,7 +143,7 @@ fn a_part_of_the_journal_that_is_full_is_closed() {
         for _ in 0..400 {
             let mut entry = Entry::new(Change::Promote, &demo());
             entry.by.user = "x".repeat(200);
-            journal::append(state, &state::Owner::Top, entry).await?;
+            journal::append(state, &owner::Owner::Top, entry).await?;
         }
         Ok(())
     };
