@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, World, spec};
+use bolt_tests::{PackSource, World, spec, sync_peak_kb};
 use packs_schema::rest::{PackList, SyncStatus};
 
 use crate::calls::{operator, until};
@@ -68,17 +67,9 @@ async fn one_that_finds_nothing_new_writes_nothing_and_is_told_all_the_same() {
 #[tokio::test]
 async fn one_with_a_pack_of_50_mb_stays_within_32_mb() {
     let world = World::empty();
-    let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
-    let directory = pack.write(&world.scratch("sources"));
-    let mut noise = Vec::new();
-    fs::File::open("/dev/urandom").unwrap().take(50 << 20).read_to_end(&mut noise).unwrap();
-    fs::write(directory.join("noise.bin"), noise).unwrap();
-    world.site.publish(&directory, &packs_schema::name::ChannelName::new("prod").unwrap()).unwrap();
+    world.publish_large();
     let agent = world.agent();
-    let log = fs::read_to_string(agent.log()).unwrap();
-    let peak_kb =
-        log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next()?.parse::<u64>().ok());
-    let peak_kb = peak_kb.unwrap_or_else(|| panic!("no peak in {log}"));
+    let peak_kb = sync_peak_kb(&agent).expect("it says so");
     println!("a sync with a pack of 50 MB: {peak_kb} kB at most");
     assert!(peak_kb <= 32 << 10, "{peak_kb} kB");
 }

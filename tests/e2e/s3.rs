@@ -13,7 +13,7 @@ use bolt_tests::bucket::{Bucket, follow};
 use bolt_tests::http::Call;
 use bolt_tests::metadata::Metadata;
 use bolt_tests::proxy::Fault;
-use bolt_tests::{Bolt, PackSource, Proxy, World, spec};
+use bolt_tests::{Bolt, PackSource, Proxy, World, spec, sync_peak_kb};
 use packs_schema::rest::{Health, PackList};
 
 use crate::calls::{operator, until};
@@ -320,20 +320,11 @@ async fn a_bucket_is_reached_through_a_proxy() {
 
 #[tokio::test]
 async fn a_pack_of_50_mb_is_never_held_in_memory() {
-    use std::io::Read as _;
     let world = World::with_bucket();
-    let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
-    let directory = pack.write(&world.scratch("sources"));
-    let mut noise = Vec::new();
-    fs::File::open("/dev/urandom").unwrap().take(50 << 20).read_to_end(&mut noise).unwrap();
-    fs::write(directory.join("noise.bin"), noise).unwrap();
-    world.publish_directory(&directory);
+    world.publish_large();
     let agent = world.agent();
     assert_eq!(packs(&world, &agent).await.items.len(), 1, "{:?}", agent.sync_status());
-    let log = fs::read_to_string(agent.log()).unwrap();
-    let peak_kb =
-        log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next()?.parse::<u64>().ok());
-    let peak_kb = peak_kb.unwrap_or_else(|| panic!("no peak in {log}"));
+    let peak_kb = sync_peak_kb(&agent).expect("it says so");
     println!("a sync with a pack of 50 MB from a bucket: {peak_kb} kB at most");
     assert!(peak_kb <= 32 << 10, "{peak_kb} kB");
 }

@@ -28,4 +28,4 @@ pub use bucket::Bucket;
 pub use pack::PackSource;
 pub use proxy::Proxy;
 pub use random::Random;
-pub use world::{World, binaries, is_root, limits_available, order, skip, spec};
+pub use world::{World, binaries, is_root, limits_available, order, skip, spec, sync_peak_kb};

@@ -1,7 +1,7 @@
 //! A temporary directory with an authority, a repository and agents in it.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -88,6 +88,17 @@ impl World {
         let (code, said) = bolt.json(arguments);
         assert_eq!(code, 0, "{said}");
         serde_json::from_value(said).expect("it says what was published")
+    }
+
+    /// Publishes a pack of 50 MB, which do not compress, to `prod`.
+    pub fn publish_large(&self) -> Published {
+        let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
+        let directory = pack.write(&self.scratch("sources"));
+        let mut noise = Vec::new();
+        let random = std::fs::File::open("/dev/urandom").expect("there is randomness");
+        random.take(50 << 20).read_to_end(&mut noise).expect("it can be read");
+        std::fs::write(directory.join("noise.bin"), noise).expect("the pack can be written");
+        self.publish_directory(&directory)
     }
 
     /// Starts an agent with nothing special about it, called `i-1`.
@@ -212,4 +223,10 @@ pub fn binaries() {
         let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
         assert!(status.success(), "the binaries cannot be built");
     });
+}
+
+/// The most memory that the agent's first sync held, in kB, as it says itself when it is done.
+pub fn sync_peak_kb(agent: &LocalAgent) -> Option<u64> {
+    let log = std::fs::read_to_string(agent.log()).ok()?;
+    log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next()?.parse().ok())
 }

@@ -1,16 +1,13 @@
 //! What polls cost over a bucket: an idle one, the time from a publish to an active pack, and the memory of a large one.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bolt_client::local::LocalAgent;
-use bolt_tests::{PackSource, World, spec};
+use bolt_tests::{PackSource, World, spec, sync_peak_kb};
 
-/// Bytes of the large pack, which do not compress.
-const PACK: u64 = 50 << 20;
 /// How often the idle poll is looked at.
 const IDLE: usize = 10;
 /// How often the way of a publish is timed.
@@ -22,10 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn print() {
     print_idle();
     let world = World::empty();
-    large(&world);
+    world.publish_large();
     println!("{}", peak("a sync with a pack of 50 MB from a directory, at most", &world.agent()));
     let world = World::with_bucket();
-    large(&world);
+    world.publish_large();
     println!("{}", peak("a sync with a pack of 50 MB from a bucket, at most", &world.agent()));
     let attacks = passed(&["sync::tests::attacks", "sync::tests::delegates"]);
     println!("{:<58} {attacks:>9}      tests", "attacks on a repository, what is active untouched");
@@ -94,22 +91,10 @@ fn print_idle() {
     );
 }
 
-/// Publishes the large pack.
-fn large(world: &World) {
-    let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
-    let directory = pack.write(&world.scratch("sources"));
-    let mut noise = Vec::new();
-    let random = fs::File::open("/dev/urandom").expect("there is randomness");
-    random.take(PACK).read_to_end(&mut noise).expect("it can be read");
-    fs::write(directory.join("noise.bin"), noise).expect("the pack can be written");
-    world.publish_directory(&directory);
-}
-
 /// The row with what the sync says itself, when it is done.
 fn peak(name: &str, agent: &LocalAgent) -> String {
-    let log = fs::read_to_string(agent.log()).expect("the log can be read");
-    let peak = log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next());
-    format!("{name:<58} {:>9} kB   (target <= 32768)", peak.unwrap_or("-"))
+    let peak = sync_peak_kb(agent).map_or_else(|| "-".to_owned(), |peak| peak.to_string());
+    format!("{name:<58} {peak:>9} kB   (target <= 32768)")
 }
 
 fn current(agent: &LocalAgent) -> String {

@@ -1,7 +1,7 @@
 //! A site's configuration of a pack: what fits is in force, and what does not fit changes nothing.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::Bench;
 use super::archive::{file, pack};
@@ -114,4 +114,55 @@ fn a_new_version_is_configured_by_its_own_schema() {
     bench.poll().unwrap();
     assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
     assert!(in_force(&bench).0.contains("\"amount\":3"), "{:?}", in_force(&bench));
+}
+
+#[test]
+fn site_configuration_is_checked_and_written_with_defaults() {
+    let mut bench = Bench::new();
+    let schema = "data: {type: string, required: true}\nkeep: {type: integer, default: 3}\n";
+    let items = [pack("demo", "1.0.0"), vec![file("config.schema.yaml", schema)]].concat();
+    bench.offer("demo", "1.0.0", &items);
+    bench.repository.publish();
+    let (site, written) = (bench.temp.path().join("etc/demo.yaml"), bench.store().join("demo/config.json"));
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.0.0"), "the pack itself is in order");
+    let failed = &bench.status().failed[0].1;
+    assert!(failed.step == "configure" && failed.message.contains("data must be given"), "{failed:?}");
+    fs::write(&site, "data: /srv\n").unwrap();
+    bench.poll().unwrap();
+    assert!(bench.status().failed.is_empty());
+    assert_eq!(fs::read_to_string(&written).unwrap(), "{\"data\":\"/srv\",\"keep\":3}");
+    assert_eq!(fs::metadata(&written).unwrap().mode() & 0o777, 0o644);
+    for wrong in ["data: [1]\n", "data: /x\nother: 1\n", "data: /x\ndata: /y\n", "- a\n", "data: ["] {
+        fs::write(&site, wrong).unwrap();
+        bench.poll().unwrap();
+        assert_eq!(bench.status().failed.len(), 1, "{wrong}");
+        assert_eq!(fs::read_to_string(&written).unwrap(), "{\"data\":\"/srv\",\"keep\":3}", "{wrong}");
+    }
+}
+
+#[test]
+fn secret_configuration_is_for_its_owner_and_not_in_messages() {
+    let mut bench = Bench::new();
+    let schema = "token: {type: string, secret: true}\nwhere: {type: string, default: here}\n";
+    let items = [pack("demo", "1.0.0"), vec![file("config.schema.yaml", schema)]];
+    bench.offer("demo", "1.0.0", &items.concat());
+    bench.repository.publish();
+    let site = bench.temp.path().join("etc/demo.yaml");
+    fs::write(&site, "token: canary\n").unwrap();
+    bench.poll().unwrap();
+    let failed = &bench.status().failed[0].1;
+    assert!(failed.message.contains("everybody can read it") && !failed.message.contains("canary"), "{failed:?}");
+    fs::set_permissions(&site, fs::Permissions::from_mode(0o640)).unwrap();
+    bench.poll().unwrap();
+    let (open, secret) = (bench.store().join("demo/config.json"), bench.store().join("demo/config.secret.json"));
+    assert_eq!(fs::read_to_string(&open).unwrap(), "{\"where\":\"here\"}");
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "{\"token\":\"canary\"}");
+    assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::write(&site, "token: [canary]\n").unwrap();
+    bench.poll().unwrap();
+    assert!(!format!("{:?}", bench.status()).contains("canary"));
+    fs::write(&site, "where: there\n").unwrap();
+    bench.poll().unwrap();
+    assert!(!secret.exists() && fs::read_to_string(&open).unwrap().contains("there"));
 }
