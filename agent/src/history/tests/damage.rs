@@ -119,6 +119,24 @@ async fn what_is_salvaged_is_whole() {
 }
 
 #[tokio::test]
+async fn a_damaged_history_of_before_is_salvaged_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.db");
+    let all = populated(&path).await;
+    // As the version before left it, which knew nothing of pushed packs.
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("ALTER TABLE executions DROP COLUMN dev; PRAGMA user_version = 3;").unwrap();
+    drop(connection);
+    std::fs::write(dir.path().join("history.db.damaged"), "a test").unwrap();
+    let history = History::open(&path, &instance()).unwrap();
+    assert!(history.is_fresh());
+    for execution in &all {
+        assert_eq!(history.get(&execution.id).await.unwrap().as_ref(), Some(execution));
+    }
+    history.close().await;
+}
+
+#[tokio::test]
 async fn a_file_that_was_cut_short_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
