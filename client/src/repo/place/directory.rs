@@ -4,11 +4,16 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
 use url::Url;
 
 use super::super::RepoError;
+
+/// How often a lock is tried that somebody holds, and the pause between.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A repository's directory.
 #[derive(Debug)]
@@ -46,11 +51,15 @@ impl Directory {
         let path = self.directory.join(".lock");
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(RepoError::file("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(RepoError::Busy(self.directory.clone())),
-            Err(TryLockError::Error(source)) => Err(RepoError::File { what: "lock", path, source }),
+        // A process that this one is just making (git, for one) holds its descriptors, and with them a lock, for a moment.
+        for _ in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(source)) => return Err(RepoError::File { what: "lock", path, source }),
+            }
         }
+        Err(RepoError::Busy(self.directory.clone()))
     }
 
     /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
