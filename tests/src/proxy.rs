@@ -299,7 +299,7 @@ fn wait(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 fn is_early(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 fn header(head: &str, name: &str) -> Option<String> {

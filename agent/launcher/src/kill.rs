@@ -17,6 +17,8 @@ use crate::host::Host;
 use crate::start::{self, Refused, refuse};
 use crate::sys;
 
+/// Searches in a row that find nobody: one alone may miss a process that forks and ends meanwhile.
+const SEARCHES: u32 = 3;
 /// How long the launcher waits for what a dead shim left behind; its other work stands still meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -68,11 +70,10 @@ fn is_held(lock: &File) -> bool {
 /// Kills what is outside the group, or has none where there are no cgroups.
 fn kill_strays(execution: &ExecutionId) {
     let begun = Instant::now();
-    loop {
+    let mut in_vain = 0;
+    while in_vain < SEARCHES && begun.elapsed() <= PATIENCE {
         let found = strays(execution);
-        if found.is_empty() || begun.elapsed() > PATIENCE {
-            return;
-        }
+        in_vain = if found.is_empty() { in_vain + 1 } else { 0 };
         for pidfd in found {
             let _ = sys::pidfd_signal(&pidfd, Signal::SIGKILL);
         }

@@ -1,9 +1,12 @@
 //! Actions that try to outlive their end, and the end that each gets all the same: killed, timed out, ended by itself with
 //! something left running, or ended by the death of its shim or of launcher and api.
 //!
-//! Every process of an attempt has a mark in its command line; a survivor is a living process with that mark.
+//! Every process of an attempt has a mark in its command line, and whoever is a mere fork of the first one holds an abstract
+//! address of that name: a survivor is a living process with that mark, or nobody knows who, when the name is still taken.
 
 use std::fmt;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -219,7 +222,9 @@ async fn while_down(stage: &Stage, number: u64) -> Result<(), String> {
 
 fn survivors(mark: &str) -> Result<(), String> {
     let alive = process::with_words(&[mark.to_owned()]);
-    if alive.is_empty() { Ok(()) } else { Err(format!("survivors: {alive:?}")) }
+    let name = SocketAddr::from_abstract_name(mark).map_err(|e| e.to_string())?;
+    let taken = UnixDatagram::bind_addr(&name).is_err();
+    if alive.is_empty() && !taken { Ok(()) } else { Err(format!("survivors (name taken: {taken}): {alive:?}")) }
 }
 
 /// Until it has done what it came for, or has ended.

@@ -16,7 +16,7 @@ use crate::sys::{self, Ended};
 
 /// How long killed processes may take to go away. They cannot refuse; the kernel may be slow.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a family that grows meanwhile is searched, before who is there is told.
+/// How often a family that changes meanwhile is searched.
 const SEARCHES: usize = 8;
 
 pub(super) struct Family<'a> {
@@ -43,10 +43,19 @@ impl<'a> Family<'a> {
         }
     }
 
-    /// How many live.
+    /// How many live; 0 only if there are none.
+    ///
+    /// A list alone cannot say so: who forks and ends between the look at the parent and the look at the child is in
+    /// neither place. That we have no children is the kernel's word, and nobody of the family ends up elsewhere.
     pub(super) fn alive(&mut self) -> u32 {
-        let has_children = self.reap();
-        u32::try_from(self.list(has_children).len()).unwrap_or(u32::MAX)
+        for _ in 0..SEARCHES {
+            let has_children = self.reap();
+            let found = self.list(has_children).len();
+            if found > 0 || !has_children {
+                return u32::try_from(found).unwrap_or(u32::MAX);
+            }
+        }
+        1
     }
 
     fn list(&self, has_children: bool) -> Vec<Pid> {

@@ -150,6 +150,31 @@ fn the_children_of_who_ends_first_hear_the_term_too() {
     }
 }
 
+/// Never the same process for long: whoever looks finds one that has just ended, and not yet the one that goes on.
+#[test]
+fn a_chain_of_short_lives_does_not_outlive_its_action() {
+    // Without cgroups, which would name whoever lives.
+    let mut host = Host::with("require_limits = false\ncgroup = \"cgroup.procs/below-a-file\"", "");
+    let held = host.path("held");
+    std::fs::write(&held, "").unwrap();
+    std::fs::set_permissions(&held, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    // Whoever of the chain lives holds the lock; without the file it ends, so that a test that fails leaves nothing.
+    let script = format!(
+        "#!/bin/sh\nexec 9>{0} && flock -n 9 || exit 9\nnext() {{ [ -e {0} ] && ( next ) & exit 0; }}\n( next ) &\n",
+        held.display()
+    );
+    host.action("it", &script, json!({"grace": "5s"}));
+    for _ in 0..30 {
+        let request = host.request("it", json!({}));
+        let ended = host.started(&request).finished();
+        let is_free = std::fs::File::open(&held).unwrap().try_lock().is_ok();
+        assert_eq!(ended.exit.state, State::Succeeded);
+        assert!(is_free, "something of it lives: {:?}", ended.exit);
+        let left = ended.exit.leftovers.expect("it had to be killed");
+        assert!(left.after_term > 0 && left.after_subreaper == 0, "{left:?}");
+    }
+}
+
 #[test]
 fn what_a_killed_shim_leaves_behind_can_be_killed() {
     // With cgroups where there are any, and without.

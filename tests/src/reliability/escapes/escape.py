@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ import time
 HOW, MARK = os.environ["BOLT_PARAM_HOW"].split("+"), os.environ["BOLT_PARAM_MARK"]
 SLEEP = [sys.executable, "-S", "-c", "import time\nwhile True: time.sleep(60)", MARK]
 PR_SET_CHILD_SUBREAPER = 36
+# Taken for as long as one of those lives who were forked and ran nothing else: no list of processes shows these reliably.
+NAME = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+NAME.bind("\0" + MARK)
 
 
 def deaf():
@@ -48,10 +52,10 @@ def bomb():
 
 
 def runner():
-    """Never the same process for long: a child goes on, the parent ends."""
+    """Never the same process for long: a child goes on, the parent ends. Until the pack is gone, should it survive."""
     if os.fork() == 0:
         os.setsid()
-        while True:
+        while os.path.exists(sys.argv[0]):
             try:
                 if os.fork() != 0:
                     os._exit(0)
