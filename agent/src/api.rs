@@ -31,19 +31,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use packs_schema::facts::Facts;
 use packs_schema::name::ChannelName;
 
 use crate::access::Access;
 use crate::exec::Exec;
 use crate::health::Health;
 use crate::history::History;
+use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
 /// What handlers may use.
 pub(crate) struct App {
-    pub(crate) facts: Facts,
+    pub(crate) instance: Instance,
     pub(crate) channel: ChannelName,
     pub(crate) enforcement: PathBuf,
     pub(crate) started_at_ms: u64,

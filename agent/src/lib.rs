@@ -1,7 +1,7 @@
 //! The unprivileged half of the agent: what reads the network, and nothing that is root.
 //!
 //! ```text
-//!  api ──▶ exec ──▶ history        access, health, metrics, registry: what api and exec both ask
+//!  api ──▶ exec ──▶ history        access, health, instance, metrics, registry: what is asked
 //!              └──▶ registry       sync: a process of its own, shares nothing but the store
 //! ```
 
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod exec;
 pub mod health;
 pub mod history;
+mod instance;
 pub mod log;
 pub mod metrics;
 pub mod registry;

@@ -1,8 +1,8 @@
 //! `bolt-agent api`: putting the parts together, and taking them apart in order.
 //!
 //! ```text
-//!  start  socket to the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ history
-//!         ─▶ recovery ─▶ listen ─▶ ready
+//!  start  socket to the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ who this is
+//!         ─▶ history ─▶ recovery ─▶ listen ─▶ ready
 //!  stop   not ready ─▶ no new connections ─▶ requests under way, at most 5 s ─▶ history written and closed
 //! ```
 //!
@@ -15,6 +15,7 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -34,6 +35,7 @@ use crate::clock;
 use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
 use crate::health::Health;
 use crate::history::{History, HistoryError};
+use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sys;
@@ -133,7 +135,17 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     let access = Access::load(&config.paths.grants, health.clone())?;
     let tls = Tls::load(&config.tls, health.clone())?;
     let fingerprints = Fingerprints::load(&config.paths.state).map_err(StartError::Fingerprints)?;
-    let history = Arc::new(History::open(&config.paths.state.join("history.db"), &config.instance.id)?);
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::BootId)?;
+    let boot_id = boot_id.trim().to_owned();
+    let launcher = Launcher::connect(socket)?;
+    let mut gone = launcher.gone();
+    let mut stop = pin!(stop);
+    let instance = tokio::select! {
+        instance = Instance::learn(&config, &boot_id, &launcher) => instance,
+        () = &mut stop => return Ok(Ended::Asked),
+        _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
+    };
+    let history = Arc::new(History::open(&config.paths.state.join("history.db"), instance.id())?);
     let mut damaged = history.damaged();
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
@@ -143,24 +155,22 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
         Some(address) => Some(listen("api.health_listen", address).await?),
         None => None,
     };
-    let launcher = Launcher::connect(socket)?;
-    let mut gone = launcher.gone();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::BootId)?;
     let settings = Settings {
         state: config.paths.state.clone(),
         executions: config.paths.executions(),
-        instance: config.instance.id.clone(),
+        instance: instance.id().clone(),
         max_running: config.execution.max_running,
         max_queued: config.execution.max_queued,
         keep: config.history.keep.0,
         budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
-        boot_id: boot_id.trim().to_owned(),
+        boot_id,
     };
     let exec =
         Exec::begin(settings, history.clone(), registry.clone(), launcher, health.clone(), metrics.clone()).await?;
     exec.keep_history();
+    let id = instance.id().clone();
     let app = Arc::new(App {
-        facts: config.instance.clone(),
+        instance,
         channel: config.repository.channel.clone(),
         enforcement: config.paths.runtime.join("enforcement.json"),
         started_at_ms: clock::now_ms(),
@@ -178,12 +188,12 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     let address = api.local_addr().map_err(|source| listen_error("api.listen", config.api.listen, source))?;
     state.write_address(address)?;
     health.set_ready(true);
-    tracing::info!(%address, instance = %config.instance.id, version = crate::VERSION, "listening");
+    tracing::info!(%address, instance = %id, version = crate::VERSION, "listening");
     let (tell, told) = watch::channel(false);
     let doors = Doors { api, health: probes, max_connections: config.api.max_connections };
     let serving = tokio::spawn(listener::serve(app, doors, tls, told));
     let ended = tokio::select! {
-        () = stop => Ended::Asked,
+        () = &mut stop => Ended::Asked,
         _ = gone.wait_for(|gone| *gone) => {
             health.set("launcher_gone", "the launcher has closed its end".to_owned());
             Ended::LauncherGone

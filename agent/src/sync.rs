@@ -17,6 +17,7 @@ mod choose;
 mod clock;
 mod disk;
 mod error;
+mod facts;
 mod fetch;
 mod lookup;
 mod marks;

@@ -1,5 +1,6 @@
 //! `agent.toml`, which launcher, api and sync all read. An unknown key is an error.
 
+mod instance;
 mod total;
 
 use std::collections::BTreeMap;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use instance::{FromTags, InstanceConfig};
 pub use total::{Percent, Portion, TotalConfig};
 
 use crate::bucket::{BucketUrl, check_endpoint};
-use crate::facts::Facts;
 use crate::name::{ChannelName, UserName};
 use crate::quantity::{Bytes, Span};
 
@@ -20,8 +21,9 @@ use crate::quantity::{Bytes, Span};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// What is known of this instance.
-    pub instance: Facts,
+    /// Who this instance is.
+    #[serde(default)]
+    pub instance: InstanceConfig,
     /// Where the REST interface listens.
     pub api: ApiConfig,
     /// Certificates of the REST interface.
@@ -384,6 +386,11 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// Nobody to ask who this is.
+    #[error(
+        "instance.id is missing: write the identity that the certificate names, or metadata = true to ask the instance's metadata service"
+    )]
+    NoInstance,
     /// A key that says nothing for a directory.
     #[error("repository.{0} is for a repository in a bucket, and repository.url names a directory")]
     ForBuckets(&'static str),
@@ -443,6 +450,7 @@ impl Config {
                 return Err(ConfigError::TooSmall(key, least));
             }
         }
+        config.instance.check()?;
         config.python.check()?;
         if let Some(cgroup) = config.execution.cgroup.as_ref().filter(|c| !is_below(c)) {
             return Err(ConfigError::Cgroup(cgroup.clone()));

@@ -17,11 +17,14 @@
 //!     .inbox/ .pushes/                      packs that were pushed (see `push`)
 //!     .staging/ .tuf/                       the sync's own
 //!     .status.json                          rest::SyncStatus
+//!     .facts.json                           StoredFacts: what the cloud said of the instance, in this boot
 //! ```
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Digest, PackVersion};
+use crate::name::{Digest, InstanceId, PackVersion};
 use crate::pack::Pack;
 use crate::python::Interpreter;
 use crate::rest::Dev;
@@ -46,6 +49,8 @@ pub const CONFIG_SECRETS: &str = "config.secret.json";
 pub const SHADOW: &str = ".dev.json";
 /// The sync's report, in the store.
 pub const STATUS: &str = ".status.json";
+/// The file of [`StoredFacts`], in the store.
+pub const FACTS: &str = ".facts.json";
 
 /// The directory of virtual environments, in the store.
 pub const VENVS: &str = ".venvs";
@@ -133,6 +138,33 @@ pub struct EndedVersion {
     pub in_use_until_boot_ms: u64,
     /// … with this id.
     pub boot: String,
+}
+
+/// `.facts.json`: what the metadata service said of the instance.
+///
+/// Believed in the boot that it was written in only: an image that was made of an instance carries that instance's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFacts {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// `/proc/sys/kernel/random/boot_id` when it was written.
+    pub boot: String,
+    /// The instance id.
+    pub id: InstanceId,
+    /// Its region.
+    pub region: String,
+    /// Its availability zone.
+    pub zone: String,
+    /// Its tags, when the service tells them.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl StoredFacts {
+    /// These, if they were written in the boot `boot`, in a form that this code reads.
+    pub fn of_boot(self, boot: &str) -> Option<StoredFacts> {
+        (self.format == FORMAT && self.boot == boot.trim()).then_some(self)
+    }
 }
 
 /// `.bolt/manifest.json`: every file of the pack, sorted by path.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use packs_schema::action::Class;
-use packs_schema::config::{Config, HistoryConfig, Paths, Users};
+use packs_schema::config::{Config, FromTags, HistoryConfig, Paths, Users};
 use packs_schema::grants::{Grants, Verb};
 use packs_schema::name::{ActionRef, Principal};
 use tempfile::TempDir;
@@ -53,6 +53,7 @@ fn what_is_commented_out_shows_the_defaults() {
     assert_eq!(shown.history, HistoryConfig::default());
     assert_eq!(shown.repository, bare.repository);
     assert_eq!(shown.dev, bare.dev);
+    assert_eq!((shown.instance.metadata, shown.instance.from_tags), (false, FromTags::default()));
     assert!(!bare.dev.push, "pushes are off");
     assert_eq!(shown.api.max_connections, bare.api.max_connections);
     assert_eq!((shown.users.map.len(), shown.instance.tags.len()), (1, 1), "the examples are read as well");

@@ -12,6 +12,7 @@ mod command_line;
 mod configuration_refused;
 mod demo;
 mod executions_refused;
+mod facts;
 mod history;
 mod kms;
 mod output;

@@ -1,28 +1,45 @@
-//! The metadata service of an instance (IMDSv2), as far as credentials of its profile need it.
+//! The metadata service of an instance (IMDSv2): credentials of its profile, its identity and its tags.
 //!
 //! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::answering::{Answer, Answering, Request};
 use crate::bucket::{ACCESS_KEY, SECRET_KEY};
 
 const TOKEN: &str = "a-session-token-of-the-service";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+const IDENTITY: &str = "/latest/dynamic/instance-identity/document";
+const TAGS: &str = "/latest/meta-data/tags/instance";
 
 /// A service that runs. Dropping it ends it.
 #[derive(Debug)]
 pub struct Metadata {
-    asked: Arc<Mutex<Vec<String>>>,
+    says: Arc<Mutex<Says>>,
     server: Answering,
+}
+
+#[derive(Debug, Default)]
+struct Says {
+    asked: Vec<String>,
+    /// By path, with a token.
+    pages: BTreeMap<String, String>,
+    /// Where this is, every answer is this one.
+    broken: Option<&'static str>,
 }
 
 impl Metadata {
     /// Starts one on a free port of loopback; its role may use the tests' bucket.
     pub fn start() -> Metadata {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let inside = Arc::clone(&asked);
-        Metadata { asked, server: Answering::start(move |request| answer(request, &inside)) }
+        let credentials = format!(
+            "{{\"Code\":\"Success\",\"Type\":\"AWS-HMAC\",\"LastUpdated\":\"2026-01-01T00:00:00Z\",\"AccessKeyId\":\"{ACCESS_KEY}\",\
+             \"SecretAccessKey\":\"{SECRET_KEY}\",\"Token\":\"of-a-role\",\"Expiration\":\"2099-01-01T00:00:00Z\"}}"
+        );
+        let pages = [(ROLES.to_owned(), "bolt-packs".to_owned()), (format!("{ROLES}bolt-packs"), credentials)];
+        let says = Arc::new(Mutex::new(Says { pages: pages.into(), ..Says::default() }));
+        let inside = Arc::clone(&says);
+        Metadata { says, server: Answering::start(move |request| answer(request, &inside)) }
     }
 
     /// As `AWS_EC2_METADATA_SERVICE_ENDPOINT` is given.
@@ -32,24 +49,53 @@ impl Metadata {
 
     /// What it was asked, in order: method, path, and whether with a token.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.says().asked.clone()
+    }
+
+    /// From now on it is the service of this instance.
+    pub fn identify(&self, id: &str, region: &str, zone: &str) {
+        self.identity(&format!(
+            "{{\"accountId\":\"123456789012\",\"architecture\":\"x86_64\",\"availabilityZone\":\"{zone}\",\"instanceId\":\"{id}\",\
+             \"instanceType\":\"i4i.large\",\"marketplaceProductCodes\":null,\"region\":\"{region}\",\"version\":\"2017-09-30\"}}"
+        ));
+    }
+
+    /// From now on this is the identity document.
+    pub fn identity(&self, document: &str) {
+        self.says().pages.insert(IDENTITY.to_owned(), document.to_owned());
+    }
+
+    /// From now on the instance has these tags; `None` when its metadata do not tell them.
+    pub fn tags(&self, tags: Option<&[(&str, &str)]>) {
+        let mut says = self.says();
+        says.pages.retain(|path, _| !path.starts_with(TAGS));
+        let Some(tags) = tags else { return };
+        let names: Vec<&str> = tags.iter().map(|(name, _)| *name).collect();
+        says.pages.insert(TAGS.to_owned(), names.join("\n"));
+        says.pages.extend(tags.iter().map(|(name, value)| (format!("{TAGS}/{name}"), (*value).to_owned())));
+    }
+
+    /// From now on it answers everything with this status; `None` ends that.
+    pub fn broken(&self, status: Option<&'static str>) {
+        self.says().broken = status;
+    }
+
+    fn says(&self) -> MutexGuard<'_, Says> {
+        self.says.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn answer(request: &Request, notes: &Mutex<Vec<String>>) -> Answer {
+fn answer(request: &Request, says: &Mutex<Says>) -> Answer {
+    let mut says = says.lock().unwrap_or_else(PoisonError::into_inner);
     let (asked, with_token) = (&request.line, request.header("x-aws-ec2-metadata-token") == Some(TOKEN));
-    let credentials = format!(
-        "{{\"Code\":\"Success\",\"Type\":\"AWS-HMAC\",\"LastUpdated\":\"2026-01-01T00:00:00Z\",\"AccessKeyId\":\"{ACCESS_KEY}\",\
-         \"SecretAccessKey\":\"{SECRET_KEY}\",\"Token\":\"of-a-role\",\"Expiration\":\"2099-01-01T00:00:00Z\"}}"
-    );
-    let (status, body) = match (asked.as_str(), with_token) {
-        ("PUT /latest/api/token", _) => ("200 OK", TOKEN),
-        (_, false) => ("401 Unauthorized", ""),
-        (asked, true) if asked == format!("GET {ROLES}") => ("200 OK", "bolt-packs"),
-        (asked, true) if asked == format!("GET {ROLES}bolt-packs") => ("200 OK", credentials.as_str()),
-        _ => ("404 Not Found", ""),
+    says.asked.push(if with_token { format!("{asked} with a token") } else { asked.clone() });
+    let page = asked.strip_prefix("GET ").and_then(|path| says.pages.get(path));
+    let (status, body) = match (says.broken, asked.as_str(), with_token, page) {
+        (Some(status), ..) => (status, ""),
+        (None, "PUT /latest/api/token", ..) => ("200 OK", TOKEN),
+        (None, _, false, _) => ("401 Unauthorized", ""),
+        (None, _, true, Some(page)) => ("200 OK", page.as_str()),
+        (None, _, true, None) => ("404 Not Found", ""),
     };
-    let note = if with_token { format!("{asked} with a token") } else { asked.clone() };
-    notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
-    (status, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), body.into())
+    (status, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), body.as_bytes().to_vec())
 }

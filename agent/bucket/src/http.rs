@@ -24,8 +24,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::ClientConfig;
 
@@ -85,6 +86,8 @@ impl From<HttpError> for ConnectorError {
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     shared: Arc<Shared>,
+    /// No answer is an object.
+    bounded: bool,
 }
 
 #[derive(Debug)]
@@ -98,20 +101,27 @@ impl Http {
     /// With the proxies that the environment names.
     pub(crate) fn new() -> Http {
         let shared = Shared { proxies: Matcher::from_env(), tls: Mutex::new(None), idle: Mutex::new(Vec::new()) };
-        Http { shared: Arc::new(shared) }
+        Http { shared: Arc::new(shared), bounded: false }
+    }
+
+    /// The same, for services that have no objects: every answer is cut after [`MAX_ANSWER`].
+    pub(crate) fn bounded() -> Http {
+        Http { bounded: true, ..Http::new() }
     }
 }
 
 impl HttpClient for Http {
     fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         let (connect, answer) = (settings.connect_timeout(), settings.read_timeout());
-        SharedHttpConnector::new(Connector { shared: Arc::clone(&self.shared), connect, answer })
+        let (shared, bounded) = (Arc::clone(&self.shared), self.bounded);
+        SharedHttpConnector::new(Connector { shared, bounded, connect, answer })
     }
 }
 
 #[derive(Debug)]
 struct Connector {
     shared: Arc<Shared>,
+    bounded: bool,
     connect: Option<Duration>,
     answer: Option<Duration>,
 }
@@ -119,9 +129,20 @@ struct Connector {
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (shared, connect, answer) = (Arc::clone(&self.shared), self.connect, self.answer);
+        let has_objects = !self.bounded;
         HttpConnectorFuture::new(async move {
             let request = request.try_into_http1x().map_err(|e| HttpError::Request(e.to_string()))?;
-            Ok(shared.send(request, connect, answer).await?)
+            let is_get = request.method() == Method::GET;
+            let response = shared.send(request, connect, answer).await?;
+            let is_object = has_objects && is_get && response.status().is_success();
+            let response = response.map(|body| {
+                if is_object {
+                    SdkBody::from_body_1_x(body)
+                } else {
+                    SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))
+                }
+            });
+            Ok(HttpResponse::try_from(response).map_err(|e| HttpError::Request(e.to_string()))?)
         })
     }
 }
@@ -132,7 +153,7 @@ impl Shared {
         request: Request<SdkBody>,
         connect: Option<Duration>,
         answer: Option<Duration>,
-    ) -> Result<HttpResponse, HttpError> {
+    ) -> Result<Response<Incoming>, HttpError> {
         let uri = request.uri().clone();
         let key = key(&uri);
         let mut connection = match self.take_idle(&key).await {
@@ -143,21 +164,12 @@ impl Shared {
                 within(connect, late, dial::dial(&uri, &self.proxies, tls)).await?
             }
         };
-        let is_get = request.method() == Method::GET;
         let request = addressed(request, &uri, &connection)?;
         let late = HttpError::AnswerTime(answer.unwrap_or_default());
         let sent = connection.sender.send_request(request);
         let response = within(answer, late, async { sent.await.map_err(HttpError::Http) }).await?;
         self.keep(key, connection);
-        let is_object = is_get && response.status().is_success();
-        let response = response.map(|body| {
-            if is_object {
-                SdkBody::from_body_1_x(body)
-            } else {
-                SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))
-            }
-        });
-        HttpResponse::try_from(response).map_err(|e| HttpError::Request(e.to_string()))
+        Ok(response)
     }
 
     fn tls(&self) -> Result<Arc<ClientConfig>, HttpError> {

@@ -11,12 +11,15 @@
 //!   [`MAX_ATTEMPTS`] or four times the patience are used up. A body that breaks goes on where it broke.
 //! - Everything is bounded: the time to an answer, the silence between two pieces, the least speed, the bytes.
 //!
+//! Beside it: [`describe`], what the instance's metadata service says of the instance.
+//!
 //! Nothing is believed for having come from the bucket: an `ETag` saves a transfer, and never stands for a content.
 //! Must never: print credentials, follow a redirect, or read an endpoint from anywhere but its caller and the SDK's own
 //! configuration.
 
 mod error;
 mod http;
+mod instance;
 mod read;
 mod transport;
 mod write;
@@ -32,6 +35,7 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation,
 use packs_schema::bucket::BucketUrl;
 
 pub use error::{BucketError, Problem};
+pub use instance::{Described, InstanceError, describe};
 pub use read::{Etag, Got, Object};
 pub use transport::BucketTransport;
 

@@ -71,8 +71,9 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     if !found.config_secrets.is_empty() {
         delivery.stdin = with_config(bound.values(), &found);
     }
+    let instance = store::instance(host)?;
     let given = environment::Given {
-        host,
+        instance: &instance,
         start,
         account: &account,
         config: &found.config,

@@ -3,7 +3,7 @@
 use packs_schema::channel::{
     Channel, Decision, MAX_CHANNEL_FILE, bucket, channel_target, pack_target, parse_channel_target,
 };
-use packs_schema::config::Config;
+use packs_schema::facts::Facts;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion};
 use packs_schema::rest::Dev;
 use packs_schema::strict;
@@ -52,12 +52,12 @@ pub(super) fn packs(metadata: &Metadata, channel: &ChannelName) -> Vec<PackName>
 /// Decides for one pack. The version is given with a failure as soon as it is known.
 pub(super) async fn choose(
     metadata: &Metadata,
-    config: &Config,
+    named: &ChannelName,
+    instance: &Facts,
     pack: &PackName,
     active: Option<&Active>,
 ) -> Result<Choice, (Option<PackVersion>, PackFailure)> {
     let fail = |message: String| (None, PackFailure::new(Step::Choose, message));
-    let (named, instance) = (&config.repository.channel, &config.instance);
     let (channel, role) = read_channel(metadata, named, pack).await.map_err(fail)?;
     metadata.note_serial(named, pack, channel.serial, role).map_err(fail)?;
     let held = active.map(|active| &active.stored.pack.version);

@@ -45,6 +45,12 @@ pub enum SyncError {
     /// The repository's bucket does not answer, or refuses.
     #[error("cannot reach the repository")]
     Bucket(#[from] bolt_bucket::BucketError),
+    /// Nobody says who this is.
+    #[error("cannot learn what this instance is")]
+    Instance(#[from] bolt_bucket::InstanceError),
+    /// Neither the configuration nor the metadata say it.
+    #[error("nothing says who this instance is: write instance.id in agent.toml")]
+    Nameless,
     /// The signatures have ended.
     #[error(
         "the repository's {role} metadata have expired by this host's clock, which says {clock}: nothing new is activated until \

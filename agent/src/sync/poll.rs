@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use packs_schema::config::Config;
+use packs_schema::facts::Facts;
 use packs_schema::name::{PackName, PackVersion};
 use packs_schema::rest::{FailedVersion, SyncStatus};
 
@@ -17,7 +18,7 @@ use super::retry;
 use super::seen::{self, Seen};
 use super::source::Source;
 use super::store::{Active, Store};
-use super::{activate, check, fetch, prune, push, shadow, site_config, status, unpack, venv};
+use super::{activate, check, facts, fetch, prune, push, shadow, site_config, status, unpack, venv};
 
 /// Why there is a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +76,10 @@ struct Poll<'a> {
 impl Poll<'_> {
     async fn bring_up_to_date(&self) -> Result<Failed, SyncError> {
         let Poll { config, store, .. } = *self;
+        // First of all: who this is decides everything, and the api waits for it after a boot.
+        let instance = facts::know(&config.instance, store).await?;
         let source = Source::open(&config.repository).await?;
-        let inputs = seen::inputs(config)?;
+        let inputs = seen::inputs(config, &instance)?;
         let seen = Seen::read(&store.tuf());
         let unless = seen.as_ref().and_then(Seen::etag);
         let timestamp = Seen::timestamp(seen.as_ref(), source.timestamp(unless.as_ref()).await?);
@@ -99,7 +102,7 @@ impl Poll<'_> {
         let verified_at_ms = seen.as_ref().map(|seen| seen.verified_at_ms);
         let metadata = Metadata::load(&source, &config.repository, &store.tuf(), verified_at_ms, self.now_ms).await?;
         let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.decided_otherwise(&inputs));
-        let failed = self.every_pack(&metadata, again).await?;
+        let failed = self.every_pack(&metadata, &instance, again).await?;
         if let Some(timestamp) = timestamp {
             Seen::of(metadata.repository(), timestamp, inputs, store, self.now_ms).write(&store.tuf())?;
         }
@@ -118,12 +121,12 @@ impl Poll<'_> {
         failed
     }
 
-    async fn every_pack(&self, metadata: &Metadata, again: bool) -> Result<Failed, SyncError> {
+    async fn every_pack(&self, metadata: &Metadata, instance: &Facts, again: bool) -> Result<Failed, SyncError> {
         let channel = &self.config.repository.channel;
         let wanted = packs(metadata, channel);
         let mut failed = Failed::new();
         for pack in &wanted {
-            if let Err(failure) = self.one_pack(metadata, pack, again).await {
+            if let Err(failure) = self.one_pack(metadata, instance, pack, again).await {
                 failed.push((pack.clone(), *failure));
             }
         }
@@ -143,9 +146,15 @@ impl Poll<'_> {
     }
 
     /// Brings one pack up to date, unless its version failed a short while ago and would again.
-    async fn one_pack(&self, metadata: &Metadata, pack: &PackName, again: bool) -> Result<(), Box<FailedVersion>> {
+    async fn one_pack(
+        &self,
+        metadata: &Metadata,
+        instance: &Facts,
+        pack: &PackName,
+        again: bool,
+    ) -> Result<(), Box<FailedVersion>> {
         let active = signed(self.store, pack).map_err(|failure| self.failed(pack, None, failure))?;
-        let chosen = choose(metadata, self.config, pack, active.as_ref()).await;
+        let chosen = choose(metadata, &self.config.repository.channel, instance, pack, active.as_ref()).await;
         let chosen = match chosen {
             Ok(Choice::Activate(chosen)) => chosen,
             Ok(Choice::Keep | Choice::NotHere) => return Ok(()),

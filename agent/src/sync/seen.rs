@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bolt_bucket::Etag;
 use packs_schema::config::Config;
+use packs_schema::facts::Facts;
 use packs_schema::name::PackName;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -132,10 +133,10 @@ impl Seen {
 }
 
 /// What decides beside the repository: which repository, who this is, what is trusted, and the code itself.
-pub(super) fn inputs(config: &Config) -> Result<String, SyncError> {
+pub(super) fn inputs(config: &Config, instance: &Facts) -> Result<String, SyncError> {
     let repository = &config.repository;
     let root = disk::read_text(&repository.root, MAX_ROOT).map_err(SyncError::file("read", &repository.root))?;
-    let instance = serde_json::to_vec(&config.instance).expect("facts serialise");
+    let instance = serde_json::to_vec(instance).expect("facts serialise");
     let mut hash = Sha256::new();
     let (channel, max_pack) = (repository.channel.as_str().as_bytes(), repository.max_pack.0.to_le_bytes());
     let endpoint = repository.endpoint.as_deref().unwrap_or_default().as_bytes();

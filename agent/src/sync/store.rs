@@ -83,6 +83,10 @@ impl Store {
         self.directory.join(store::STATUS)
     }
 
+    pub(super) fn facts(&self) -> PathBuf {
+        self.directory.join(store::FACTS)
+    }
+
     pub(super) fn pack(&self, pack: &PackName) -> PathBuf {
         self.directory.join(pack.as_str())
     }

@@ -38,7 +38,7 @@ fn a_good_file_is_read_with_its_defaults() {
     assert_eq!(config.paths.packs.to_str(), Some("/opt/bolt/packs"));
     assert_eq!((config.users.api.as_str(), config.users.sync.as_str()), ("bolt", "bolt-sync"));
     assert_eq!(config.api.health_listen, None);
-    assert_eq!(config.instance.get("tags.team"), Some("dba"));
+    assert_eq!(config.instance.facts(None).unwrap().get("tags.team"), Some("dba"));
 }
 
 #[test]
@@ -61,7 +61,10 @@ fn each_error_names_its_key() {
         ("max_running = 8", "max_runing = 8", "max_runing"),
         ("[history]", "[histroy]", "histroy"),
         ("team = \"dba\"", "team = 7", "team"),
-        ("id = \"i-0abc123\"", "", "id"),
+        ("id = \"i-0abc123\"", "", "instance.id is missing"),
+        ("id = \"i-0abc123\"", "metadata = false", "instance.id is missing"),
+        ("id = \"i-0abc123\"", "metadata = \"imds\"", "metadata"),
+        ("id = \"i-0abc123\"", "metadata = true\nfrom_tags.zone = \"Zone\"", "zone"),
         ("id = \"i-0abc123\"", "id = \"../etc\"", "instance id \"../etc\" is not valid"),
         ("listen = \"127.0.0.1:0\"", "listen = \"localhost\"", "listen"),
         (

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use packs_schema::facts::Facts;
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::name::ParamName;
 use packs_schema::param::deliver::Delivery;
@@ -12,7 +13,6 @@ use serde_json::{Map, Value};
 use super::venv::Venv;
 use super::{Refused, refuse};
 use crate::account::Account;
-use crate::host::Host;
 
 /// Where programs are found. The same for every process that we start.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -21,7 +21,7 @@ const MAX_TRACEPARENT: usize = 256;
 
 /// What the environment tells of.
 pub(super) struct Given<'a> {
-    pub(super) host: &'a Host,
+    pub(super) instance: &'a Facts,
     pub(super) start: &'a Start,
     pub(super) account: &'a Account,
     /// The pack's configuration on this site, without what is secret.
@@ -34,8 +34,7 @@ pub(super) struct Given<'a> {
 
 /// All variables, as `NAME=value`.
 pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
-    let Given { host, start, account, config, venv, result, timeout } = given;
-    let facts = &host.config.instance;
+    let Given { instance, start, account, config, venv, result, timeout } = given;
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *timeout;
     let mut list: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| list.push((name.to_owned(), value.to_owned()));
@@ -56,9 +55,9 @@ pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CStrin
     set("BOLT_ACTION", start.action.as_str());
     set("BOLT_VERSION", &start.version.to_string());
     set("BOLT_DEADLINE", &deadline.as_secs().to_string());
-    set("BOLT_INSTANCE_ID", facts.id.as_str());
-    set("BOLT_REGION", &facts.region);
-    set("BOLT_ZONE", &facts.zone);
+    set("BOLT_INSTANCE_ID", instance.id.as_str());
+    set("BOLT_REGION", &instance.region);
+    set("BOLT_ZONE", &instance.zone);
     set("BOLT_NOOP", if start.noop { "1" } else { "0" });
     set("BOLT_RESULT", &result.to_string_lossy());
     let trace = start.traceparent.as_deref().unwrap_or_default();

@@ -7,7 +7,9 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat};
 use packs_schema::action::Action;
+use packs_schema::facts::Facts;
 use packs_schema::launch::{Refusal, Start};
+use packs_schema::store::StoredFacts;
 use packs_schema::{store, strict};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -20,6 +22,7 @@ use crate::host::Host;
 const MAX_PACK: u64 = 64 << 10;
 const MAX_ACTION: u64 = 256 << 10;
 const MAX_CONFIG: u64 = 64 << 10;
+const MAX_FACTS: u64 = 256 << 10;
 
 /// An action that exists, is what the request named, and whose entry point may be run.
 pub(super) struct Found {
@@ -53,6 +56,29 @@ pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
     let entry_path = entry_point(host, &action, &directory)?;
     let venv = venv::find(host, &action, &packs, &directory)?;
     Ok(Found { action, directory, entry_path, venv, config, config_secrets })
+}
+
+/// What is known of this instance, by the configuration and by what the sync was told in this boot.
+pub(super) fn instance(host: &Host) -> Result<Facts, Refused> {
+    let config = &host.config.instance;
+    let found = if config.metadata { found_facts(host)? } else { None };
+    config.facts(found.as_ref()).map_or_else(
+        || refuse(Refusal::Resources, "it is not known who this instance is: the sync has not learnt it in this boot"),
+        Ok,
+    )
+}
+
+fn found_facts(host: &Host) -> Result<Option<StoredFacts>, Refused> {
+    let untrusted = |e: Errno| Refused {
+        code: Refusal::StoreUntrusted,
+        message: format!("{}: {e}", host.config.paths.packs.join(store::FACTS).display()),
+    };
+    let packs = trusted(host, Dir::open(&host.config.paths.packs).map_err(untrusted)?)?;
+    if !packs.has(store::FACTS).map_err(untrusted)? {
+        return Ok(None);
+    }
+    let found: StoredFacts = json(host, &packs, store::FACTS, MAX_FACTS, Refusal::StoreUntrusted)?;
+    Ok(found.of_boot(&host.boot_id))
 }
 
 fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Refused> {

@@ -1,10 +1,11 @@
 //! What an action must not have: our environment, our descriptors, our account, our privileges.
 
-use nix::unistd::{Gid, chown};
+use nix::unistd::{Gid, Uid, chown};
+use packs_schema::launch::Refusal;
 use packs_schema::run::State;
 use serde_json::json;
 
-use crate::driver::{Host, RUN_AS, is_root, skipped};
+use crate::driver::{Host, RUN_AS, is_root, put, skipped};
 
 #[test]
 fn the_environment_starts_empty() {
@@ -35,6 +36,45 @@ fn the_environment_starts_empty() {
     ];
     assert_eq!(names, expected);
     assert!(said.contains("BOLT_INSTANCE_ID=i-test\0BOLT_REGION=us-east-1\0BOLT_ZONE=us-east-1a"), "{said}");
+}
+
+/// What the sync was told of the instance is believed if it is of this boot, and if nobody but the sync wrote it.
+#[test]
+fn who_the_instance_is_comes_from_the_sync_alone() {
+    let mut host = Host::nameless();
+    let (facts, script) =
+        (host.path("packs/.facts.json"), "#!/bin/sh\necho $BOLT_INSTANCE_ID $BOLT_REGION $BOLT_ZONE\n");
+    host.action("it", script, json!({}));
+    let request = host.request("it", json!({}));
+    let unknown = (Refusal::Resources, "it is not known who this instance is");
+    let refused = |host: &mut Host, (code, why): (Refusal, &str)| {
+        let (found, message) = host.refused(&request);
+        assert!(found == code && message.contains(why), "{found:?}: {message}");
+    };
+    refused(&mut host, unknown);
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let write = |boot: &str, mode| {
+        let text = json!({"format": 1, "boot": boot, "id": "i-cloud", "region": "eu-west-1", "zone": "eu-west-1c"});
+        put(&facts, text.to_string().as_bytes(), mode);
+    };
+    write("of another boot", 0o644);
+    refused(&mut host, unknown);
+    write(boot.trim(), 0o666);
+    refused(&mut host, (Refusal::StoreUntrusted, "mode 666"));
+    write(boot.trim(), 0o644);
+    if is_root() {
+        chown(&facts, Some(Uid::from_raw(64199)), None).unwrap();
+        refused(&mut host, (Refusal::StoreUntrusted, "owner 64199"));
+        chown(&facts, Some(Uid::from_raw(0)), None).unwrap();
+    }
+    put(&facts, b"{\"format\":1", 0o644);
+    refused(&mut host, (Refusal::StoreUntrusted, ".facts.json"));
+    std::fs::remove_file(&facts).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &facts).unwrap();
+    refused(&mut host, (Refusal::StoreUntrusted, ".facts.json"));
+    std::fs::remove_file(&facts).unwrap();
+    write(boot.trim(), 0o644);
+    assert_eq!(host.started(&request).finished().stdout(), "i-cloud eu-west-1 eu-west-1c\n");
 }
 
 #[test]

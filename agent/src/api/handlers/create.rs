@@ -39,9 +39,9 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     let key = idempotency_key(&headers)?;
     let (value, asked) = parse_body::<CreateExecution>(&headers, &body::read(body).await?)?;
     if let Some(instance) = asked.instance.clone()
-        && instance != app.facts.id
+        && instance != *app.instance.id()
     {
-        return Err(ApiError::WrongInstance { asked: instance, here: app.facts.id.clone() });
+        return Err(ApiError::WrongInstance { asked: instance, here: app.instance.id().clone() });
     }
     check_note(asked.note.as_deref())?;
     if !app.health.is_ready() {

@@ -16,7 +16,7 @@ use crate::metrics::Now;
 use crate::registry::{ActiveAction, RegistryError, read_json};
 
 pub(in crate::api) fn health(app: &App) -> Response<Body> {
-    let health = app.health.report(&app.registry, &app.facts.id);
+    let health = app.health.report(&app.registry, app.instance.id());
     json(if health.ready { 200 } else { 503 }, &health)
 }
 
@@ -27,7 +27,7 @@ pub(in crate::api) fn info(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(json(
         200,
         &Info {
-            instance: app.facts.clone(),
+            instance: app.instance.facts(),
             version: crate::VERSION.to_owned(),
             started_at_ms: app.started_at_ms,
             channel: app.channel.clone(),

@@ -1,0 +1,44 @@
+//! What is known of this instance: what the configuration says, and what its metadata service does when the configuration
+//! wants it asked. The answer is left in the store for api and launcher, who ask nobody.
+//!
+//! A service that cannot be asked costs nothing that is known already: tags change rarely, and the rest never does.
+
+use packs_schema::config::InstanceConfig;
+use packs_schema::facts::Facts;
+use packs_schema::store::{self, StoredFacts};
+
+use super::clock::Clock;
+use super::store::Store;
+use super::{SyncError, disk};
+
+/// The largest record of facts, in bytes.
+const MAX_FILE: u64 = 256 << 10;
+
+/// Asks, where it is wanted, and puts it together.
+pub(super) async fn know(config: &InstanceConfig, store: &Store) -> Result<Facts, SyncError> {
+    let found = if config.metadata { Some(ask(store).await?) } else { None };
+    config.facts(found.as_ref()).ok_or(SyncError::Nameless)
+}
+
+async fn ask(store: &Store) -> Result<StoredFacts, SyncError> {
+    let boot = Clock::read().map_err(SyncError::file("read", "/proc/sys/kernel/random/boot_id"))?.boot;
+    let path = store.facts();
+    let bytes = disk::read_if_there(&path, MAX_FILE).ok().flatten();
+    let before = bytes.and_then(|bytes| serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(&boot));
+    let found = match (bolt_bucket::describe().await, before.clone()) {
+        (Ok(found), _) => found,
+        (Err(error), Some(before)) => {
+            tracing::warn!(%error, "what was known of this instance goes on to count");
+            return Ok(before);
+        }
+        (Err(error), None) => return Err(error.into()),
+    };
+    let bolt_bucket::Described { id, region, zone, tags } = found;
+    let found = StoredFacts { format: store::FORMAT, boot, id, region, zone, tags };
+    if before.as_ref() != Some(&found) {
+        tracing::info!(instance = %found.id, region = found.region, zone = found.zone, tags = found.tags.len(), "instance");
+        let bytes = serde_json::to_vec(&found).expect("facts serialise");
+        disk::replace(&path, &bytes, 0o644).map_err(SyncError::file("write", &path))?;
+    }
+    Ok(found)
+}
