@@ -232,6 +232,39 @@ async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
     .await;
 }
 
+#[tokio::test]
+async fn a_new_root_whose_publisher_loses_the_bucket_is_finished() {
+    let world = World::with_bucket();
+    let pack = |version: &str| PackSource::probe().version(version);
+    world.publish(&pack("1.0.0"));
+    let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+    let proxy = Proxy::before(world.bucket().address());
+    proxy.fail("PUT /packs/bolt/metadata/timestamp.json", 1, Fault::Status(403, "AccessDenied"));
+    let through = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
+    let (keys, new) = (world.site.keys().display().to_string(), world.path().join("new").display().to_string());
+    let bolt = Bolt::new(&world.site.client_config());
+    let replace = ["targets", "snapshot", "timestamp"].map(|role| ["--replace", role]).concat();
+    let rotate = ["repo", "rotate-root", "--repo", &through, "--keys", &keys, "--new-keys", &new, "--plain-keys"];
+    let said = bolt.run([&rotate[..], &replace].concat());
+    assert!(said.code == 5 && said.stderr.contains("root version 2 counts"), "{said:?}");
+    assert!(said.stderr.contains("access is denied"), "what stopped it is said as well: {said:?}");
+
+    let publish = |version: &str, keys: &str| {
+        let source = pack(version).write(&world.scratch("sources")).display().to_string();
+        bolt.run(["repo", "publish", &source, "--repo", &location(&world), "--keys", keys, "--channel", "prod"])
+    };
+    let said = publish("1.1.0", &new);
+    assert!(said.code == 5 && said.stderr.contains("`bolt repo refresh` finishes it"), "{said:?}");
+    let said = bolt.run(["repo", "refresh", "--repo", &location(&world), "--keys", &new]);
+    assert!(said.code == 0 && said.stdout.contains("finished the change to root version 2"), "{said:?}");
+    assert_eq!(publish("1.1.0", &new).code, 0);
+    until("a version under the new root", async || {
+        let packs = packs(&world, &agent).await;
+        packs.sync.unwrap().failure.is_none() && packs.items[0].version.as_ref().unwrap().to_string() == "1.1.0"
+    })
+    .await;
+}
+
 /// What an agent says that cannot read its repository, with nothing active.
 async fn cannot(world: &World, agent: &LocalAgent) -> String {
     let failure = packs(world, agent).await.sync.unwrap().failure.expect("the poll failed");

@@ -158,6 +158,8 @@ fn carry(mut stream: TcpStream, bucket: SocketAddr, shared: &Shared) -> io::Resu
     stream.read_exact(&mut read)?;
     match fault {
         Some(Fault::Status(status, code)) => {
+            // What was never read would make the kernel reset the connection, and the answer be lost with it.
+            read_body(&text, &mut stream)?;
             let body =
                 format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>by the proxy</Message></Error>");
             let length = body.len();
@@ -211,11 +213,17 @@ fn take_turn(path: &str, shared: &Shared) -> Option<Fault> {
     Some(rule.fault.clone())
 }
 
-/// The bucket's answer to the request: its head, and the whole body.
-fn ask(head: &str, stream: &mut TcpStream, bucket: SocketAddr) -> io::Result<(String, Vec<u8>)> {
+/// The body of the request with this head.
+fn read_body(head: &str, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let length = header(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
+    Ok(body)
+}
+
+/// The bucket's answer to the request: its head, and the whole body.
+fn ask(head: &str, stream: &mut TcpStream, bucket: SocketAddr) -> io::Result<(String, Vec<u8>)> {
+    let body = read_body(head, stream)?;
     let mut upstream = TcpStream::connect(bucket)?;
     // Not among the headers that are signed.
     let head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);

@@ -9,7 +9,7 @@ use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use crate::files::FileError;
 use crate::pack::PackError;
 
-/// Why a repository could not be made, read or changed. Nothing was changed.
+/// Why a repository could not be made, read or changed. Nothing was changed, unless it is [`Unfinished`](RepoError::Unfinished).
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
     /// Not an address of a repository.
@@ -31,6 +31,18 @@ pub enum RepoError {
     /// Others were first, each time.
     #[error("others change the repository at {} all the time; nothing was changed, try again", .0.display())]
     Raced(PathBuf),
+    /// A new root stands, and what it says is not signed under it.
+    #[error(
+        "root version {version} counts, but nothing is signed under it yet: where its publisher is no longer at work, \
+         `bolt repo refresh` finishes it, with the new keys in the directory of --keys"
+    )]
+    Unfinished {
+        /// The version of the new root.
+        version: u64,
+        /// What stopped its publisher.
+        #[source]
+        source: Option<Box<RepoError>>,
+    },
     /// There is none.
     #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
     NoRepository(PathBuf),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
+use jiff::Timestamp;
 use serde::Serialize;
 use tough::editor::signed::SignedRole;
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed};
@@ -20,7 +21,7 @@ use super::keys::{self, Key, KeyRing, MAX_KEYS};
 use super::owner::Owner;
 use super::passphrase::Passphrase;
 use super::place::Place;
-use super::sign::next;
+use super::sign::{next, next_root};
 use super::state::State;
 use super::{RepoError, block_on, hex};
 use crate::files;
@@ -73,7 +74,8 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
             let root = access.root.as_deref();
             if let Some(next) = &stands {
                 let state = State::read_under(&place, root, next.before).await?;
-                return next.commit(&place, state, &mut ring, access, false).await;
+                let done = next.commit(&place, state, &mut ring, access, false).await;
+                return done.map_err(|error| left(next.rotated.version, error));
             }
             let state = State::read(&place, root).await?;
             let made = make(&state.root, rotation, &mut ring)?;
@@ -82,8 +84,9 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
                     let done = next.commit(&place, state, &mut ring, access, true).await;
                     if done.is_err() && place.read_root(next.rotated.version)?.as_ref() == Some(&next.bytes) {
                         // It counts from now on, and so do its keys. Others' changes, made under the one before, are taken along.
+                        let version = next.rotated.version;
                         stands = Some(next);
-                        return done;
+                        return done.map_err(|error| left(version, error));
                     }
                     done
                 }
@@ -99,6 +102,35 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
     })
 }
 
+/// What stopped a publisher whose new root stands. Being second only means to begin again.
+fn left(version: u64, error: RepoError) -> RepoError {
+    match error {
+        RepoError::Raced(_) => error,
+        other => RepoError::Unfinished { version, source: Some(Box::new(other)) },
+    }
+}
+
+/// Signs what stands under the root before `version` anew under that one, as its own publisher did not come to. Gives the
+/// roles that were signed.
+pub(super) fn finish(access: &Access, version: u64) -> Result<Vec<String>, RepoError> {
+    let place = Place::at(&access.repository)?;
+    let mut ring = access.ring();
+    place.attempt(|| {
+        block_on(async || {
+            let state = State::read_under(&place, access.root.as_deref(), version - 1).await?;
+            let bytes = place.read_root(version)?.ok_or_else(|| RepoError::Hidden(format!("root {version}")))?;
+            let new = next_root(&state.root, &bytes)?;
+            if new.expires < Timestamp::now() {
+                return Err(RepoError::RootExpired(new.expires));
+            }
+            let next = Next::new(&state.root, new, bytes, &[]);
+            let targets = next.replaced.contains(&RoleType::Targets).then_some("targets");
+            next.commit(&place, state, &mut ring, access, false).await?;
+            Ok(targets.into_iter().chain(["snapshot", "timestamp"]).map(str::to_owned).collect())
+        })
+    })
+}
+
 /// A new root, signed, and what is said of it.
 struct Next {
     /// The version of the one before.
@@ -110,6 +142,20 @@ struct Next {
 }
 
 impl Next {
+    fn new(old: &Root, root: Root, bytes: Vec<u8>, made: &[Made]) -> Next {
+        let replaced: Vec<RoleType> =
+            ROLES.into_iter().filter(|role| old.roles.get(role) != root.roles.get(role)).collect();
+        let keys = root.roles.get(&RoleType::Root);
+        let rotated = Rotated {
+            version: root.version.get(),
+            threshold: keys.map_or(0, |keys| keys.threshold.get()),
+            root_keys: keys.map_or_else(Vec::new, |keys| keys.keyids.iter().map(|id| hex(id)).collect()),
+            replaced: replaced.iter().map(ToString::to_string).collect(),
+            made: made.iter().map(|(_, path, _)| path.clone()).collect(),
+        };
+        Next { before: old.version.get(), root, bytes, replaced, rotated }
+    }
+
     /// Makes it count. `write` says that it is to be written; otherwise it stands already.
     async fn commit(
         &self,
@@ -183,17 +229,7 @@ async fn describe_and_sign(
     if let Some(directory) = &rotation.new_keys {
         ring.also(directory, rotation.passphrase.as_ref());
     }
-    let replaced: Vec<RoleType> =
-        ROLES.into_iter().filter(|role| old.roles.get(role) != root.roles.get(role)).collect();
-    let all = |role: RoleType| root.roles.get(&role).map_or_else(Vec::new, |keys| keys.keyids.clone());
-    let rotated = Rotated {
-        version: root.version.get(),
-        threshold: root.roles.get(&RoleType::Root).map_or(0, |keys| keys.threshold.get()),
-        root_keys: all(RoleType::Root).iter().map(|id| hex(id)).collect(),
-        replaced: replaced.iter().map(ToString::to_string).collect(),
-        made: made.iter().map(|(_, path, _)| path.clone()).collect(),
-    };
-    Ok(Next { before: old.version.get(), root, bytes, replaced, rotated })
+    Ok(Next::new(&old, root, bytes, made))
 }
 
 /// What the new root says.
@@ -265,11 +301,7 @@ async fn sign(old: &Root, root: &Root, signers: &[Key], access: &Access) -> Resu
         });
     }
     let signed: Signed<Root> = signed.expect("there are two holders").signed().clone();
-    for holder in [old, root] {
-        let verified = holder.verify_role(&signed);
-        verified.map_err(|e| RepoError::Tuf { what: "verify the new root", error: e.to_string() })?;
-    }
     let mut bytes = serde_json::to_vec_pretty(&signed).expect("a root serialises");
     bytes.push(b'\n');
-    Ok(bytes)
+    next_root(old, &bytes).map(|_| bytes)
 }

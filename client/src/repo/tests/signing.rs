@@ -137,6 +137,62 @@ fn a_root_follows_a_root_and_the_old_keys_sign_no_more() {
     assert_eq!(bench.status().roles[0].version, 3);
 }
 
+/// The publisher died, or lost the disk, between the new root and the timestamp.
+#[test]
+fn a_root_whose_publisher_stopped_half_way_is_finished() {
+    let bench = Bench::new();
+    publish(&bench.options("dev")).unwrap();
+    let timestamp = bench.at("repo/metadata/timestamp.json");
+    let before = fs::read(&timestamp).unwrap();
+    let others = [RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
+    rotate_root(&bench.access(), &rotation(&bench, &others)).unwrap();
+    fs::write(&timestamp, before).unwrap();
+
+    let mut options = bench.options("prod");
+    options.keys = bench.at("new");
+    let mut access = bench.access();
+    for error in [
+        publish(&options).unwrap_err(),
+        status(&bench.at("repo"), None).unwrap_err(),
+        rotate_root(&access, &rotation(&bench, &[])).unwrap_err(),
+    ] {
+        assert!(matches!(error, RepoError::Unfinished { version: 2, .. }), "{error}");
+        assert!(error.to_string().contains("`bolt repo refresh` finishes it"), "{error}");
+    }
+    let all = snapshot(&bench.at("repo"));
+    let refused = refresh(&access, Duration::ZERO, true).unwrap_err();
+    assert!(matches!(refused, RepoError::OtherKeys { .. }), "the old keys do not: {refused}");
+    assert_eq!(snapshot(&bench.at("repo")), all);
+
+    access.keys = bench.at("new");
+    let done = refresh(&access, Duration::ZERO, true).unwrap();
+    assert_eq!(
+        (done.finished, done.renewed),
+        (Some(2), ["targets", "snapshot", "timestamp"].map(str::to_owned).into())
+    );
+    let status = bench.status();
+    assert_eq!((status.roles[0].version, status.channels.len(), status.versions.len()), (2, 1, 1));
+    publish(&options).unwrap();
+    assert_eq!(refresh(&access, Duration::ZERO, true).unwrap().finished, None);
+}
+
+/// A root that is there, but that the one before did not sign, is no change that somebody began.
+#[test]
+fn a_root_of_other_keys_is_not_finished() {
+    let (bench, other) = (Bench::new(), Bench::new());
+    for bench in [&bench, &other] {
+        publish(&bench.options("dev")).unwrap();
+    }
+    rotate_root(&other.access(), &rotation(&other, &[RoleType::Timestamp])).unwrap();
+    fs::copy(other.at("repo/metadata/2.root.json"), bench.at("repo/metadata/2.root.json")).unwrap();
+    let all = snapshot(&bench.at("repo"));
+    for keys in [bench.at("keys"), other.at("new")] {
+        let error = refresh(&Access { keys, ..bench.access() }, Duration::ZERO, false).unwrap_err();
+        assert!(matches!(error, RepoError::Tuf { .. }), "{error}");
+    }
+    assert_eq!(snapshot(&bench.at("repo")), all);
+}
+
 #[test]
 fn root_keys_come_and_go_and_the_threshold_with_them() {
     let bench = Bench::new();
