@@ -1,6 +1,9 @@
 //! `agent.toml`, which launcher, api and sync all read. An unknown key is an error.
 
+mod error;
 mod instance;
+mod python;
+mod repository;
 mod total;
 
 use std::collections::BTreeMap;
@@ -10,11 +13,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use error::ConfigError;
 pub use instance::{FromTags, InstanceConfig};
+pub use python::PythonConfig;
+pub use repository::RepositoryConfig;
 pub use total::{Percent, Portion, TotalConfig};
 
-use crate::bucket::{BucketUrl, check_endpoint};
-use crate::name::{ChannelName, UserName};
+use crate::name::UserName;
 use crate::quantity::{Bytes, Span};
 
 /// The file `agent.toml`.
@@ -128,54 +133,6 @@ impl Paths {
     }
 }
 
-/// `[repository]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RepositoryConfig {
-    /// `file:///path` or `s3://bucket/prefix` of a TUF repository.
-    pub url: String,
-    /// The bucket's region; absent: what the environment, the profile or the instance says.
-    #[serde(default)]
-    pub region: Option<String>,
-    /// The address of a store that is not Amazon's.
-    #[serde(default)]
-    pub endpoint: Option<String>,
-    /// Allow an `endpoint` without TLS that is not this host.
-    #[serde(default)]
-    pub allow_http: bool,
-    /// Put the bucket's name into the path, and not before the host.
-    #[serde(default)]
-    pub path_style: bool,
-    /// A profile of the shared AWS configuration; absent: the usual chain of credentials.
-    #[serde(default)]
-    pub profile: Option<String>,
-    /// How long the bucket may be silent before it is asked again.
-    #[serde(default = "thirty_seconds")]
-    pub timeout: Span,
-    /// The trusted root of the repository.
-    pub root: PathBuf,
-    /// The channel that this instance follows.
-    pub channel: ChannelName,
-    /// Time between polls.
-    #[serde(default = "two_minutes")]
-    pub poll: Span,
-    /// The largest pack, as an archive.
-    #[serde(default = "max_pack")]
-    pub max_pack: Bytes,
-}
-
-fn two_minutes() -> Span {
-    Span(Duration::from_secs(120))
-}
-
-fn thirty_seconds() -> Span {
-    Span(Duration::from_secs(30))
-}
-
-fn max_pack() -> Bytes {
-    Bytes(128 << 20)
-}
-
 /// `[execution]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -223,63 +180,6 @@ impl Default for Users {
     fn default() -> Users {
         let name = |text| UserName::new(text).expect("a valid name");
         Users { api: name("bolt"), sync: name("bolt-sync"), map: BTreeMap::new() }
-    }
-}
-
-/// `[python]`: how the sync makes the virtual environments of packs that have a `requirements.txt`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PythonConfig {
-    /// The interpreter.
-    pub interpreter: PathBuf,
-    /// The package index; absent: pip's own default. One with a password belongs into `pip_config`.
-    pub index: Option<String>,
-    /// A directory of wheels. Without `index` nothing but these is installed and no network is used.
-    pub wheels: Option<PathBuf>,
-    /// A configuration file of pip's: credentials, authorities, proxies. None but this one is read.
-    pub pip_config: Option<PathBuf>,
-    /// Build what the index has as source only. Such code runs on the instance before anybody has started an action.
-    pub allow_source: bool,
-    /// Refuse packs whose requirements carry no hashes.
-    pub require_hashes: bool,
-    /// The longest time that one environment may take.
-    pub timeout: Span,
-}
-
-impl Default for PythonConfig {
-    fn default() -> PythonConfig {
-        PythonConfig {
-            interpreter: "/usr/bin/python3".into(),
-            index: None,
-            wheels: None,
-            pip_config: None,
-            allow_source: false,
-            require_hashes: false,
-            timeout: Span(Duration::from_secs(300)),
-        }
-    }
-}
-
-impl PythonConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        let optional = |key, path: &Option<PathBuf>| path.clone().map(|path| (key, path));
-        let given = [
-            Some(("python.interpreter", self.interpreter.clone())),
-            optional("python.wheels", &self.wheels),
-            optional("python.pip_config", &self.pip_config),
-        ];
-        for (key, path) in given.into_iter().flatten() {
-            if !path.is_absolute() {
-                return Err(ConfigError::Relative { key, path });
-            }
-        }
-        match self.index.as_deref().map(|index| index.split_once("://")) {
-            None => {}
-            Some(Some(("https" | "http" | "file", rest))) if !rest.split('/').next().unwrap_or("").contains('@') => {}
-            // Not shown: it may hold a password.
-            Some(_) => return Err(ConfigError::Index),
-        }
-        if self.timeout.0.is_zero() { Err(ConfigError::NoTime("python.timeout")) } else { Ok(()) }
     }
 }
 
@@ -331,69 +231,6 @@ impl Default for DevConfig {
             run_as: Vec::new(),
         }
     }
-}
-
-/// Why `agent.toml` is not one.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not TOML, an unknown key, or a wrong value; the text says where.
-    #[error("{0}")]
-    Toml(#[from] toml::de::Error),
-    /// A bound in which nothing can run.
-    #[error("{0} must be at least {least}", least = crate::quantity::show_bytes(*.1))]
-    TooSmall(&'static str, u64),
-    /// A path must not depend on where the agent was started.
-    #[error("{key} = {path:?} must be an absolute path")]
-    Relative {
-        /// The key of the path.
-        key: &'static str,
-        /// What was given.
-        path: PathBuf,
-    },
-    /// A bound that would stop everything.
-    #[error("{0} must be at least 1")]
-    Zero(&'static str),
-    /// A time that would never pass, or pass at once.
-    #[error("{0} must be longer than 0s: write it like 2m")]
-    NoTime(&'static str),
-    /// A cgroup that would lie elsewhere.
-    #[error(
-        "execution.cgroup = {0:?} must be a path below the mount, such as bolt.slice, without '..' and leading '/'"
-    )]
-    Cgroup(String),
-    /// The package index.
-    #[error(
-        "python.index must be an address such as https://index.example/simple, without a password: credentials stand in a \
-         file of pip's that python.pip_config names"
-    )]
-    Index,
-    /// The repository's address.
-    #[error("repository.url = {0:?} is not supported: use file:///absolute/path or s3://bucket/prefix")]
-    Url(String),
-    /// The repository's bucket.
-    #[error("repository.url = {url:?} names no bucket: {problem}")]
-    Bucket {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The address of the store.
-    #[error("repository.endpoint = {endpoint:?} cannot be used: {problem}")]
-    Endpoint {
-        /// What was given.
-        endpoint: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// Nobody to ask who this is.
-    #[error(
-        "instance.id is missing: write the identity that the certificate names, or metadata = true to ask the instance's metadata service"
-    )]
-    NoInstance,
-    /// A key that says nothing for a directory.
-    #[error("repository.{0} is for a repository in a bucket, and repository.url names a directory")]
-    ForBuckets(&'static str),
 }
 
 impl Config {
@@ -457,36 +294,6 @@ impl Config {
         }
         config.repository.check()?;
         Ok(config)
-    }
-}
-
-impl RepositoryConfig {
-    /// The bucket, when the repository is in one.
-    pub fn bucket(&self) -> Option<BucketUrl> {
-        BucketUrl::new(&self.url).ok()
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        if self.url.starts_with("file:///") {
-            let given = [
-                ("region", self.region.is_some()),
-                ("endpoint", self.endpoint.is_some()),
-                ("allow_http", self.allow_http),
-                ("path_style", self.path_style),
-                ("profile", self.profile.is_some()),
-            ];
-            return given
-                .into_iter()
-                .find(|(_, given)| *given)
-                .map_or(Ok(()), |(key, _)| Err(ConfigError::ForBuckets(key)));
-        }
-        if !self.url.starts_with("s3://") {
-            return Err(ConfigError::Url(self.url.clone()));
-        }
-        BucketUrl::new(&self.url).map_err(|problem| ConfigError::Bucket { url: self.url.clone(), problem })?;
-        let checked = self.endpoint.as_deref().map_or(Ok(()), |endpoint| check_endpoint(endpoint, self.allow_http));
-        checked
-            .map_err(|problem| ConfigError::Endpoint { endpoint: self.endpoint.clone().unwrap_or_default(), problem })
     }
 }
 

@@ -1,0 +1,66 @@
+//! What is wrong with an `agent.toml`.
+
+use std::path::PathBuf;
+
+/// Why `agent.toml` is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a wrong value; the text says where.
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    /// A bound in which nothing can run.
+    #[error("{0} must be at least {least}", least = crate::quantity::show_bytes(*.1))]
+    TooSmall(&'static str, u64),
+    /// A path must not depend on where the agent was started.
+    #[error("{key} = {path:?} must be an absolute path")]
+    Relative {
+        /// The key of the path.
+        key: &'static str,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A bound that would stop everything.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// A time that would never pass, or pass at once.
+    #[error("{0} must be longer than 0s: write it like 2m")]
+    NoTime(&'static str),
+    /// A cgroup that would lie elsewhere.
+    #[error(
+        "execution.cgroup = {0:?} must be a path below the mount, such as bolt.slice, without '..' and leading '/'"
+    )]
+    Cgroup(String),
+    /// The package index.
+    #[error(
+        "python.index must be an address such as https://index.example/simple, without a password: credentials stand in a \
+         file of pip's that python.pip_config names"
+    )]
+    Index,
+    /// The repository's address.
+    #[error("repository.url = {0:?} is not supported: use file:///absolute/path or s3://bucket/prefix")]
+    Url(String),
+    /// The repository's bucket.
+    #[error("repository.url = {url:?} names no bucket: {problem}")]
+    Bucket {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The address of the store.
+    #[error("repository.endpoint = {endpoint:?} cannot be used: {problem}")]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Nobody to ask who this is.
+    #[error(
+        "instance.id is missing: write the identity that the certificate names, or metadata = true to ask the instance's metadata service"
+    )]
+    NoInstance,
+    /// A key that says nothing for a directory.
+    #[error("repository.{0} is for a repository in a bucket, and repository.url names a directory")]
+    ForBuckets(&'static str),
+}
