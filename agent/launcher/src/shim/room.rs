@@ -2,8 +2,11 @@
 //! from being written down.
 //!
 //! ```text
-//!  launcher: exit.new made, EXIT_ROOM allocated ─▶ fork ─▶ … ─▶ shim: record over it, cut to length, renamed to exit
+//!  launcher: exit.new made, EXIT_ROOM allocated ─▶ fork ─▶ … ─▶ shim: record into it, renamed to exit, the rest given back
 //! ```
+//!
+//! The space is beyond the file's end, so that the record alone makes its length: to cut a file takes some file systems longer
+//! than all else at an execution's end, and whoever waits for `exit` would wait for that too.
 //!
 //! Nothing is synced: after a host went down the boot id decides, and no record is looked for. What a crash leaves of
 //! `exit.new` counts for nothing; whoever writes the end then removes it first.
@@ -55,11 +58,10 @@ impl Room {
         let _ = directory.remove_file(file::EXIT_NEW);
     }
 
-    /// With the size: the record is written over it, and what is too much cut off, which takes no space.
     fn allocate(&self) -> nix::Result<()> {
         let room = i64::try_from(EXIT_ROOM).expect("it is small");
-        match fallocate(&self.file, FallocateFlags::empty(), 0, room) {
-            // File systems that cannot promise space can be given bytes.
+        match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, room) {
+            // File systems that cannot promise space can be given bytes, which are cut off later.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => (&self.file)
                 .write_all(&vec![0; usize::try_from(EXIT_ROOM).expect("it is small")])
                 .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO))),
@@ -77,13 +79,19 @@ impl Room {
         match renameat(directory, OsStr::new(file::EXIT_NEW), directory, OsStr::new(file::EXIT)) {
             // Somebody has removed it.
             Err(Errno::ENOENT) => dir::replace_file(directory, file::EXIT, 0o644, &whole),
-            renamed => Ok(renamed?),
+            Err(e) => Err(e.into()),
+            Ok(()) => {
+                // What is allocated beyond the end goes when the length is set, also to what it is.
+                let _ = self.file.metadata().and_then(|file| self.file.set_len(file.len()));
+                Ok(())
+            }
         }
     }
 
     fn put(&self, json: &[u8]) -> io::Result<()> {
         self.file.write_all_at(json, 0)?;
-        self.file.set_len(json.len() as u64)
+        let length = json.len() as u64;
+        if self.file.metadata()?.len() == length { Ok(()) } else { self.file.set_len(length) }
     }
 }
 
@@ -118,6 +126,8 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
+
     use packs_schema::run::{FORMAT, State, StreamTotals, Usage};
     use serde_json::json;
 
@@ -153,13 +163,30 @@ mod tests {
         // Left over by a crash, and longer than any record.
         std::fs::write(temporary.path().join(file::EXIT_NEW), vec![b'x'; 100_000]).unwrap();
         let room = Room::take(&dir).unwrap();
-        assert_eq!(read(&dir, file::EXIT_NEW), vec![0; usize::try_from(EXIT_ROOM).unwrap()]);
+        let allocated = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().blocks() * 512;
+        assert!(allocated(file::EXIT_NEW) >= EXIT_ROOM);
         for mut exit in [exit(), exit()] {
             exit.reason = Some("x".repeat(20_000));
             room.write(&dir, &exit).unwrap();
             assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit);
         }
         assert!(!dir.has(file::EXIT_NEW).unwrap());
+        // A short one, whose room is given back.
+        let room = Room::take(&dir).unwrap();
+        room.write(&dir, &exit()).unwrap();
+        assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit());
+        assert!(allocated(file::EXIT) < EXIT_ROOM, "{}", allocated(file::EXIT));
+    }
+
+    /// Where no space can be promised, there are bytes, and none of them is left behind a record.
+    #[test]
+    fn what_was_written_to_have_room_is_cut_off() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path()).unwrap();
+        let room = Room::take(&dir).unwrap();
+        std::fs::write(temporary.path().join(file::EXIT_NEW), vec![0; usize::try_from(EXIT_ROOM).unwrap()]).unwrap();
+        room.write(&dir, &exit()).unwrap();
+        assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit());
     }
 
     #[test]
