@@ -13,7 +13,7 @@ use bolt_tests::bucket::{Bucket, follow};
 use bolt_tests::http::Call;
 use bolt_tests::metadata::Metadata;
 use bolt_tests::proxy::Fault;
-use bolt_tests::{Bolt, PackSource, Proxy, World, spec, sync_peak_kb};
+use bolt_tests::{Bolt, PackSource, Proxy, Said, World, spec, sync_peak_kb};
 use packs_schema::rest::{Health, PackList};
 
 use crate::calls::{operator, until};
@@ -191,78 +191,85 @@ fn a_publisher_that_comes_second_begins_again() {
     assert_eq!(published, ["first", "second"], "nothing was lost");
 }
 
-#[tokio::test]
-async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
-    let world = World::with_bucket();
-    let pack = |version: &str| PackSource::probe().version(version);
-    world.publish(&pack("1.0.0"));
-    let agent = world.agent();
-    let proxy = Proxy::before(world.bucket().address());
-    // Everything is signed, and the new root about to be written, when somebody publishes under the old one.
-    proxy.fail("PUT /packs/bolt/metadata/2.root.json", 1, Fault::Hold);
-    let at = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
-    let (keys, new) = (world.site.keys().display().to_string(), world.path().join("new").display().to_string());
-    let bolt = Bolt::new(&world.site.client_config());
+/// `bolt repo rotate-root` for all keys but the root's, through `location`: into `new`, beside the world's own.
+fn rotate(world: &World, location: &str, new: &str) -> std::process::Command {
+    let keys = world.site.keys().display().to_string();
+    let command = ["repo", "rotate-root", "--repo", location, "--keys", &keys, "--new-keys", new, "--plain-keys"];
     let replace = ["targets", "snapshot", "timestamp"].map(|role| ["--replace", role]).concat();
-    let arguments =
-        [&["repo", "rotate-root", "--repo", &at, "--keys", &keys, "--new-keys", &new, "--plain-keys"], &replace[..]]
-            .concat();
-    let rotation = bolt.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    until("the new root to be written", async || proxy.passed().iter().any(|passed| passed.fault == Some(Fault::Hold)))
-        .await;
-    world.publish(&pack("1.1.0"));
-    proxy.heal();
-    let rotation = rotation.wait_with_output().unwrap();
-    assert!(rotation.status.success(), "{rotation:?}");
-    let publish = |version: &str, keys: &str| {
-        let source = pack(version).write(&world.scratch("sources")).display().to_string();
-        bolt.run(["repo", "publish", &source, "--repo", &location(&world), "--keys", keys, "--channel", "prod"])
-    };
-    let said = publish("1.2.0", &keys);
-    assert!(said.code != 0 && said.stderr.contains("may not sign"), "the old keys are of no use: {said:?}");
-    let (code, status) = bolt.json(["repo", "status", "--repo", &location(&world)]);
-    let published: Vec<_> = status["versions"].as_array().unwrap().iter().map(|v| v["version"].clone()).collect();
-    assert_eq!((code, published), (0, vec!["1.0.0".into(), "1.1.0".into()]), "nothing was lost");
-    let said = publish("1.2.0", &new);
-    assert_eq!(said.code, 0, "{said:?}");
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
-    until("a version under the new root", async || {
-        packs(&world, &agent).await.items[0].version.as_ref().unwrap().to_string() == "1.2.0"
-    })
-    .await;
+    Bolt::new(&world.site.client_config()).command([&command[..], &replace].concat())
 }
 
-#[tokio::test]
-async fn a_new_root_whose_publisher_loses_the_bucket_is_finished() {
-    let world = World::with_bucket();
-    let pack = |version: &str| PackSource::probe().version(version);
-    world.publish(&pack("1.0.0"));
-    let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
-    let proxy = Proxy::before(world.bucket().address());
-    proxy.fail("PUT /packs/bolt/metadata/timestamp.json", 1, Fault::Status(403, "AccessDenied"));
-    let through = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
-    let (keys, new) = (world.site.keys().display().to_string(), world.path().join("new").display().to_string());
-    let bolt = Bolt::new(&world.site.client_config());
-    let replace = ["targets", "snapshot", "timestamp"].map(|role| ["--replace", role]).concat();
-    let rotate = ["repo", "rotate-root", "--repo", &through, "--keys", &keys, "--new-keys", &new, "--plain-keys"];
-    let said = bolt.run([&rotate[..], &replace].concat());
-    assert!(said.code == 5 && said.stderr.contains("root version 2 counts"), "{said:?}");
-    assert!(said.stderr.contains("access is denied"), "what stopped it is said as well: {said:?}");
+/// Publishes a version of the probe pack with `keys`.
+fn publish(world: &World, version: &str, keys: &str) -> Said {
+    let source = PackSource::probe().version(version).write(&world.scratch("sources")).display().to_string();
+    let command = ["repo", "publish", &source, "--repo", &location(world), "--keys", keys, "--channel", "prod"];
+    Bolt::new(&world.site.client_config()).run(command)
+}
 
-    let publish = |version: &str, keys: &str| {
-        let source = pack(version).write(&world.scratch("sources")).display().to_string();
-        bolt.run(["repo", "publish", &source, "--repo", &location(&world), "--keys", keys, "--channel", "prod"])
-    };
-    let said = publish("1.1.0", &new);
-    assert!(said.code == 5 && said.stderr.contains("`bolt repo refresh` finishes it"), "{said:?}");
-    let said = bolt.run(["repo", "refresh", "--repo", &location(&world), "--keys", &new]);
-    assert!(said.code == 0 && said.stdout.contains("finished the change to root version 2"), "{said:?}");
-    assert_eq!(publish("1.1.0", &new).code, 0);
-    until("a version under the new root", async || {
-        let packs = packs(&world, &agent).await;
-        packs.sync.unwrap().failure.is_none() && packs.items[0].version.as_ref().unwrap().to_string() == "1.1.0"
-    })
-    .await;
+fn published(world: &World) -> Vec<serde_json::Value> {
+    let (code, status) = Bolt::new(&world.site.client_config()).json(["repo", "status", "--repo", &location(world)]);
+    assert_eq!(code, 0, "{status}");
+    status["versions"].as_array().unwrap().iter().map(|v| v["version"].clone()).collect()
+}
+
+/// Before the first of the two new roots, and before the second, when everything is signed with the new keys already.
+#[tokio::test]
+async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
+    for overtaken in ["2.root.json", "3.root.json"] {
+        let world = World::with_bucket();
+        world.publish(&PackSource::probe());
+        let agent = world.agent();
+        let proxy = Proxy::before(world.bucket().address());
+        proxy.fail(&format!("PUT /packs/bolt/metadata/{overtaken}"), 1, Fault::Hold);
+        let at = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
+        let (keys, new) = (world.site.keys().display().to_string(), world.path().join("new").display().to_string());
+        let rotation = rotate(&world, &at, &new).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let held = || proxy.passed().iter().any(|passed| passed.fault == Some(Fault::Hold));
+        until("the new root to be written", async || held()).await;
+        world.publish(&PackSource::probe().version("1.1.0"));
+        proxy.heal();
+        let rotation = rotation.wait_with_output().unwrap();
+        assert!(rotation.status.success(), "{rotation:?}");
+        let said = publish(&world, "1.2.0", &keys);
+        assert!(said.code != 0 && said.stderr.contains("may not sign"), "the old keys are of no use: {said:?}");
+        assert_eq!(published(&world), ["1.0.0", "1.1.0"], "nothing was lost");
+        let said = publish(&world, "1.2.0", &new);
+        assert_eq!(said.code, 0, "{said:?}");
+        operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+        until("a version under the new root", async || version(&world, &agent).await == "1.2.0").await;
+    }
+}
+
+/// Wherever its publisher loses the bucket, all goes on with the old keys until it is done again.
+#[tokio::test]
+async fn a_change_of_keys_that_loses_the_bucket_can_be_done_again() {
+    for lost in ["2.root.json", "3.snapshot.json", "timestamp.json", "3.root.json"] {
+        let world = World::with_bucket();
+        world.publish(&PackSource::probe());
+        let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+        let proxy = Proxy::before(world.bucket().address());
+        proxy.fail(&format!("PUT /packs/bolt/metadata/{lost}"), 1, Fault::Status(403, "AccessDenied"));
+        let through = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
+        let new = |name: &str| world.path().join(name).display().to_string();
+        let said = rotate(&world, &through, &new("new")).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.status.code() == Some(5) && text.contains("access is denied"), "{lost}: {said:?}");
+        assert_eq!(text.contains("do it again, with another directory"), lost != "2.root.json", "{text}");
+
+        let keys = world.site.keys().display().to_string();
+        assert_eq!(publish(&world, "1.1.0", &keys).code, 0, "{lost}");
+        until("a version of the old keys", async || version(&world, &agent).await == "1.1.0").await;
+        let said = rotate(&world, &location(&world), &new("newer")).output().unwrap();
+        assert!(said.status.success(), "{lost}: {said:?}");
+        assert_ne!(publish(&world, "1.2.0", &keys).code, 0, "{lost}");
+        assert_eq!(publish(&world, "1.2.0", &new("newer")).code, 0, "{lost}");
+        until("a version of the new keys", async || version(&world, &agent).await == "1.2.0").await;
+        assert_eq!(published(&world), ["1.0.0", "1.1.0", "1.2.0"]);
+    }
+}
+
+async fn version(world: &World, agent: &LocalAgent) -> String {
+    packs(world, agent).await.items[0].version.as_ref().unwrap().to_string()
 }
 
 /// What an agent says that cannot read its repository, with nothing active.

@@ -129,7 +129,7 @@ fn failure(error: &RepoError) -> Failure {
         RepoError::File { .. }
         | RepoError::Bucket(_)
         | RepoError::Raced(_)
-        | RepoError::Unfinished { .. }
+        | RepoError::HalfRotated { .. }
         | RepoError::Key(_)
         | RepoError::NotAKey(_)
         | RepoError::NotAServiceKey(_)

@@ -9,7 +9,7 @@ use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use crate::files::FileError;
 use crate::pack::PackError;
 
-/// Why a repository could not be made, read or changed. Nothing was changed, unless it is [`Unfinished`](RepoError::Unfinished).
+/// Why a repository could not be made, read or changed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
     /// Not an address of a repository.
@@ -31,17 +31,16 @@ pub enum RepoError {
     /// Others were first, each time.
     #[error("others change the repository at {} all the time; nothing was changed, try again", .0.display())]
     Raced(PathBuf),
-    /// A new root stands, and what it says is not signed under it.
+    /// New keys are in a root beside the old ones, which still count.
     #[error(
-        "root version {version} counts, but nothing is signed under it yet: where its publisher is no longer at work, \
-         `bolt repo refresh` finishes it, with the new keys in the directory of --keys"
+        "root version {version} has the new keys beside the old ones, which still count, since not everything could be signed with \
+         the new: do it again, with another directory for --new-keys"
     )]
-    Unfinished {
-        /// The version of the new root.
+    HalfRotated {
+        /// The version of that root.
         version: u64,
-        /// What stopped its publisher.
-        #[source]
-        source: Option<Box<RepoError>>,
+        /// What stopped it.
+        source: Box<RepoError>,
     },
     /// There is none.
     #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]

@@ -12,7 +12,6 @@
 mod directory;
 #[cfg(feature = "s3")]
 mod s3;
-mod until;
 
 use std::fs::File;
 use std::num::NonZeroU64;
@@ -20,16 +19,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tough::Repository;
-use tough::schema::{Root, Signed};
 
 use super::RepoError;
-use super::sign::next_root;
 use directory::Directory;
 
 /// How often a change is begun again because somebody else was first.
 const MAX_ATTEMPTS: u32 = 40;
-/// The most roots that are followed.
-const MAX_ROOTS: u64 = 1024;
 /// The pause before it is begun again is drawn below this, longer with each attempt …
 const PAUSE: Duration = Duration::from_millis(50);
 /// … up to this.
@@ -58,15 +53,6 @@ impl Place {
             return Ok(Place::Bucket(Box::new(s3::InBucket::at(text)?)));
         }
         Ok(Place::Directory(Directory::at(location)?))
-    }
-
-    /// Its address, to be shown.
-    fn name(&self) -> PathBuf {
-        match self {
-            Place::Directory(directory) => directory.name(),
-            #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.name(),
-        }
     }
 
     /// The address of a root's file, to be shown.
@@ -115,8 +101,7 @@ impl Place {
         Ok(Guard { _lock: lock })
     }
 
-    /// Makes a change: `work` loads, edits, signs and writes. It is called again when somebody else was first, or is just
-    /// changing the root.
+    /// Makes a change: `work` loads, edits, signs and writes. It is called again when somebody else was first.
     pub(super) fn attempt<T>(&self, mut work: impl FnMut() -> Result<T, RepoError>) -> Result<T, RepoError> {
         let _lock = self.lock()?;
         let mut last = None;
@@ -126,68 +111,22 @@ impl Place {
             }
             match work() {
                 Err(error @ RepoError::Raced(_)) => last = Some(error),
-                Err(error @ RepoError::Unfinished { source: None, .. }) if attempt < self.roots_take() => {
-                    last = Some(error)
-                }
                 done => return done,
             }
         }
         Err(last.unwrap_or_else(|| RepoError::Raced(self.root(1))))
     }
 
-    /// How often a change is begun again because of a root under which nothing is signed yet: a directory is locked, so
-    /// that nobody can be at work on it.
-    fn roots_take(&self) -> u32 {
-        match self {
-            Place::Directory(_) => 0,
-            #[cfg(feature = "s3")]
-            Place::Bucket(_) => 10,
-        }
-    }
-
     /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
-    /// `newest` is the version of the last root that is looked at, when not all are.
-    ///
-    /// # Errors
-    /// [`RepoError::Unfinished`] when all is well but for the newest root, under which nothing is signed yet.
+    /// In a bucket `newest` is the version of the last root that is looked at, when not all are; a directory is locked, so that
+    /// nobody can have written under another one.
+    #[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "for buckets"))]
     pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
-        let trusted = match root {
-            Some(path) => std::fs::read(path).map_err(RepoError::file("read", path))?,
-            None => self.read_root(1)?.ok_or_else(|| RepoError::NoRepository(self.name()))?,
-        };
-        let error = match self.verify(&trusted, newest).await {
-            Err(error @ RepoError::Tuf { .. }) if newest.is_none() => error,
-            done => return done,
-        };
-        let Some((version, bytes)) = self.newest_root(&trusted)? else { return Err(error) };
-        match self.verify(&trusted, Some(version - 1)).await {
-            Ok(before) if next_root(&before.root().signed, &bytes).is_ok() => {
-                Err(RepoError::Unfinished { version, source: None })
-            }
-            _ => Err(error),
-        }
-    }
-
-    async fn verify(&self, trusted: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
         match self {
-            Place::Directory(directory) => directory.load(trusted, newest).await,
+            Place::Directory(directory) => directory.load(root).await,
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.load(trusted, newest).await,
+            Place::Bucket(bucket) => bucket.load(root, newest).await,
         }
-    }
-
-    /// The newest root and its version, if there is one after `trusted`.
-    fn newest_root(&self, trusted: &[u8]) -> Result<Option<(u64, Vec<u8>)>, RepoError> {
-        let Ok(first) = serde_json::from_slice::<Signed<Root>>(trusted) else { return Ok(None) };
-        let first = first.signed.version.get();
-        let mut newest = None;
-        for version in first + 1..=first + MAX_ROOTS {
-            match self.read_root(version)? {
-                Some(bytes) => newest = Some((version, bytes)),
-                None => break,
-            }
-        }
-        Ok(newest)
     }
 
     /// The version that comes after `version` of what was loaded: the next, or one further when a publisher that never came to
@@ -199,15 +138,6 @@ impl Place {
             Place::Bucket(bucket) => bucket.skipped(),
         };
         version.saturating_add(1 + skipped)
-    }
-
-    /// A root that stands here; `None` when there is none of that version.
-    pub(super) fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
-        match self {
-            Place::Directory(directory) => directory.read_root(version),
-            #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.read_root(version),
-        }
     }
 
     /// Writes a new root. One that is there already is never replaced: agents may have taken it.

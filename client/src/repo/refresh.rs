@@ -9,7 +9,6 @@ use super::RepoError;
 use super::change::{Access, change};
 use super::init::after;
 use super::keys::KeyRing;
-use super::rotate::finish;
 use super::state::State;
 
 /// What [`refresh`] came to.
@@ -17,9 +16,6 @@ use super::state::State;
 pub struct Refreshed {
     /// The roles that were signed anew.
     pub renewed: Vec<String>,
-    /// The version of the root whose change was finished with it, when another publisher had stopped in the middle of one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finished: Option<u64>,
     /// Those that end soon and whose keys are not here.
     pub pending: Vec<Ending>,
 }
@@ -34,8 +30,6 @@ pub struct Ending {
 }
 
 /// Signs snapshot and timestamp anew, and the targets and teams whose keys are here when they end within `within`.
-///
-/// A change of the root that stopped half way is finished first, with the new keys.
 ///
 /// With `only_if_needed`, nothing is done while nothing ends within `within`: called as often as one likes, it writes only then.
 pub fn refresh(access: &Access, within: Duration, only_if_needed: bool) -> Result<Refreshed, RepoError> {
@@ -65,15 +59,5 @@ pub fn refresh(access: &Access, within: Duration, only_if_needed: bool) -> Resul
         }
         Ok(done)
     };
-    let refreshed = || change(access, edit).map(|(done, _)| done);
-    match refreshed() {
-        Err(RepoError::Unfinished { version, .. }) => {
-            let mut renewed = finish(access, version)?;
-            let done = refreshed()?;
-            renewed.extend(done.renewed);
-            renewed.dedup();
-            Ok(Refreshed { renewed, finished: Some(version), ..done })
-        }
-        done => done,
-    }
+    change(access, edit).map(|(done, _)| done)
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
-use jiff::Timestamp;
 use serde::Serialize;
 use tough::editor::signed::SignedRole;
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed};
@@ -21,7 +20,7 @@ use super::keys::{self, Key, KeyRing, MAX_KEYS};
 use super::owner::Owner;
 use super::passphrase::Passphrase;
 use super::place::Place;
-use super::sign::{next, next_root};
+use super::sign::next;
 use super::state::State;
 use super::{RepoError, block_on, hex};
 use crate::files;
@@ -60,126 +59,138 @@ pub struct Rotated {
     pub made: Vec<PathBuf>,
 }
 
+/// In a root with old keys and new ones: how many of each role's are new. Should it stay at that, the next change of keys makes
+/// as many as there were before.
+const ADDED: &str = "x-bolt-added";
+
 /// A key that was made: for which role, and its file.
 type Made = (RoleType, PathBuf, Key);
 
 /// Writes the next root, and signs anew what other keys than before sign. It works under an expired root as well.
+///
+/// Where other roles than the root get other keys, there are two new roots, so that what stands verifies at every moment,
+/// whatever stops the publisher: one with the old and the new keys, and, when all is signed with the new, one with these alone.
+/// Stopped in between, the old keys still count, and it can be done again.
 pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
     let mut ring = access.ring();
-    let mut stands: Option<Next> = None;
-    place.attempt(|| {
+    let mut plan: Option<Plan> = None;
+    let done = place.attempt(|| {
         block_on(async || {
             let root = access.root.as_deref();
-            if let Some(next) = &stands {
-                let state = State::read_under(&place, root, next.before).await?;
-                let done = next.commit(&place, state, &mut ring, access, false).await;
-                return done.map_err(|error| left(next.rotated.version, error));
+            if plan.is_none() {
+                let state = State::read(&place, root).await?;
+                plan = Some(begin(&place, &state, &mut ring, access, rotation).await?);
             }
-            let state = State::read(&place, root).await?;
-            let made = make(&state.root, rotation, &mut ring)?;
-            let done = match describe_and_sign(&state, &mut ring, access, rotation, &made).await {
-                Ok(next) => {
-                    let done = next.commit(&place, state, &mut ring, access, true).await;
-                    if done.is_err() && place.read_root(next.rotated.version)?.as_ref() == Some(&next.bytes) {
-                        // It counts from now on, and so do its keys. Others' changes, made under the one before, are taken along.
-                        let version = next.rotated.version;
-                        stands = Some(next);
-                        return done.map_err(|error| left(version, error));
-                    }
-                    done
-                }
-                Err(error) => Err(error),
-            };
-            if done.is_err() {
-                // Nobody knows of these keys.
-                let files = made.iter().map(|(_, path, _)| path).filter(|path| !is_service(path));
-                files.for_each(|path| drop(std::fs::remove_file(path)));
+            match &mut plan {
+                Some(plan) => plan.go_on(&place, root, &mut ring, access).await,
+                None => unreachable!("it was just made"),
             }
-            done
         })
-    })
-}
-
-/// What stopped a publisher whose new root stands. Being second only means to begin again.
-fn left(version: u64, error: RepoError) -> RepoError {
-    match error {
-        RepoError::Raced(_) => error,
-        other => RepoError::Unfinished { version, source: Some(Box::new(other)) },
+    });
+    match (done, plan) {
+        (Err(source), Some(Plan { between: Some((version, _)), is_written: false, .. })) => {
+            Err(RepoError::HalfRotated { version, source: Box::new(source) })
+        }
+        (done, _) => done,
     }
 }
 
-/// Signs what stands under the root before `version` anew under that one, as its own publisher did not come to. Gives the
-/// roles that were signed.
-pub(super) fn finish(access: &Access, version: u64) -> Result<Vec<String>, RepoError> {
-    let place = Place::at(&access.repository)?;
-    let mut ring = access.ring();
-    place.attempt(|| {
-        block_on(async || {
-            let state = State::read_under(&place, access.root.as_deref(), version - 1).await?;
-            let bytes = place.read_root(version)?.ok_or_else(|| RepoError::Hidden(format!("root {version}")))?;
-            let new = next_root(&state.root, &bytes)?;
-            if new.expires < Timestamp::now() {
-                return Err(RepoError::RootExpired(new.expires));
-            }
-            let next = Next::new(&state.root, new, bytes, &[]);
-            let targets = next.replaced.contains(&RoleType::Targets).then_some("targets");
-            next.commit(&place, state, &mut ring, access, false).await?;
-            Ok(targets.into_iter().chain(["snapshot", "timestamp"]).map(str::to_owned).collect())
-        })
+/// Makes the keys and signs the roots; writes the one with both keys, where there is one.
+async fn begin(
+    place: &Place,
+    state: &State,
+    ring: &mut KeyRing,
+    access: &Access,
+    rotation: &Rotation,
+) -> Result<Plan, RepoError> {
+    let made = make(&state.root, rotation, ring)?;
+    let plan = async {
+        let plan = describe_and_sign(state, ring, access, rotation, &made).await?;
+        if let Some((version, bytes)) = &plan.between {
+            place.write_root(*version, bytes)?;
+        }
+        Ok(plan)
+    };
+    plan.await.inspect_err(|_| {
+        // Nobody knows of these keys.
+        let files = made.iter().map(|(_, path, _)| path).filter(|path| !is_service(path));
+        files.for_each(|path| drop(std::fs::remove_file(path)));
     })
 }
 
-/// A new root, signed, and what is said of it.
-struct Next {
-    /// The version of the one before.
-    before: u64,
+/// The roots of a change, signed, and how far it has come.
+struct Plan {
+    /// The root with the old keys and the new ones, and its version.
+    between: Option<(u64, Vec<u8>)>,
     root: Root,
     bytes: Vec<u8>,
+    /// `root` stands.
+    is_written: bool,
     replaced: Vec<RoleType>,
     rotated: Rotated,
 }
 
-impl Next {
-    fn new(old: &Root, root: Root, bytes: Vec<u8>, made: &[Made]) -> Next {
-        let replaced: Vec<RoleType> =
-            ROLES.into_iter().filter(|role| old.roles.get(role) != root.roles.get(role)).collect();
-        let keys = root.roles.get(&RoleType::Root);
-        let rotated = Rotated {
-            version: root.version.get(),
-            threshold: keys.map_or(0, |keys| keys.threshold.get()),
-            root_keys: keys.map_or_else(Vec::new, |keys| keys.keyids.iter().map(|id| hex(id)).collect()),
-            replaced: replaced.iter().map(ToString::to_string).collect(),
-            made: made.iter().map(|(_, path, _)| path.clone()).collect(),
-        };
-        Next { before: old.version.get(), root, bytes, replaced, rotated }
-    }
-
-    /// Makes it count. `write` says that it is to be written; otherwise it stands already.
-    async fn commit(
-        &self,
+impl Plan {
+    /// From wherever it was. It is called again when another publisher was first, whose change is taken along.
+    async fn go_on(
+        &mut self,
         place: &Place,
-        mut state: State,
+        trusted: Option<&Path>,
         ring: &mut KeyRing,
         access: &Access,
-        write: bool,
     ) -> Result<Rotated, RepoError> {
-        // The other roles' signatures stay good, and their keys may be elsewhere; where they are here, a new timestamp has
-        // instances look at the new root with their next poll.
-        let others_stay = self.replaced.iter().all(|role| *role == RoleType::Root);
-        let mut is_here = |role: &str| ring.role(role).is_ok_and(|keys| !keys.is_empty());
-        if others_stay && !(is_here("snapshot") && is_here("timestamp")) {
-            place.write_root(self.rotated.version, &self.bytes)?;
+        let Some((between, _)) = self.between else {
+            self.publish_alone(place, trusted, ring, access).await?;
             return Ok(self.rotated.clone());
+        };
+        if !self.is_written {
+            self.sign(State::read(place, trusted).await?, place, ring, access).await?;
+            place.write_root(self.rotated.version, &self.bytes)?;
+            self.is_written = true;
         }
+        // Somebody may have published with the old keys between the two.
+        if State::read(place, trusted).await.is_err() {
+            self.sign(State::read_under(place, trusted, between).await?, place, ring, access).await?;
+        }
+        Ok(self.rotated.clone())
+    }
+
+    /// Signs what stands with the keys of the new root.
+    async fn sign(
+        &self,
+        mut state: State,
+        place: &Place,
+        ring: &mut KeyRing,
+        access: &Access,
+    ) -> Result<(), RepoError> {
         if self.replaced.contains(&RoleType::Targets) {
             state.touch(&Owner::Top);
         }
         state.renew();
-        state.replace_root(self.root.clone(), write.then(|| self.bytes.clone()));
-        state.commit(place, ring, &access.expiry).await?;
-        Ok(self.rotated.clone())
+        state.sign_under(self.root.clone());
+        state.commit(place, ring, &access.expiry).await.map(drop)
+    }
+
+    /// The other roles' signatures stay good, and their keys may be elsewhere; where they are here, a new timestamp has
+    /// instances look at the new root with their next poll.
+    async fn publish_alone(
+        &mut self,
+        place: &Place,
+        trusted: Option<&Path>,
+        ring: &mut KeyRing,
+        access: &Access,
+    ) -> Result<(), RepoError> {
+        if !self.is_written {
+            place.write_root(self.rotated.version, &self.bytes)?;
+            self.is_written = true;
+        }
+        let mut is_here = |role: &str| ring.role(role).is_ok_and(|keys| !keys.is_empty());
+        if is_here("snapshot") && is_here("timestamp") {
+            self.sign(State::read(place, trusted).await?, place, ring, access).await?;
+        }
+        Ok(())
     }
 }
 
@@ -193,7 +204,9 @@ fn make(old: &Root, rotation: &Rotation, ring: &mut KeyRing) -> Result<Vec<Made>
     let mut wanted = Vec::new();
     for role in &rotation.replace {
         let directory = rotation.new_keys.as_ref().ok_or(RepoError::NoNewKeys)?;
+        let added = old._extra.get(ADDED).and_then(|added| added.get(role.to_string())?.as_u64()).unwrap_or(0);
         let count = old.roles.get(role).map_or(1, |keys| keys.keyids.len());
+        let count = count.saturating_sub(usize::try_from(added).unwrap_or(0)).max(1);
         let count = u8::try_from(count).unwrap_or(MAX_KEYS).min(MAX_KEYS);
         wanted.extend((1..=count).map(|n| (*role, keys::planned_path(directory, &keys::name(*role), n))));
     }
@@ -216,25 +229,59 @@ async fn describe_and_sign(
     access: &Access,
     rotation: &Rotation,
     made: &[Made],
-) -> Result<Next, RepoError> {
+) -> Result<Plan, RepoError> {
     let old = state.root.clone();
     let mut signers = ring.role("root")?;
     for path in &rotation.add {
         signers.push(ring.open(path)?);
     }
     let added = &signers[signers.len() - rotation.add.len()..];
-    let root = describe(&old, rotation, made, added)?;
+    let mut root = describe(&old, rotation, made, added)?;
     signers.extend(made.iter().filter(|(role, ..)| *role == RoleType::Root).map(|(_, _, key)| key.clone()));
-    let bytes = sign(&old, &root, &signers, access).await?;
     if let Some(directory) = &rotation.new_keys {
         ring.also(directory, rotation.passphrase.as_ref());
     }
-    Ok(Next::new(&old, root, bytes, made))
+    let replaced: Vec<RoleType> =
+        ROLES.into_iter().filter(|role| old.roles.get(role) != root.roles.get(role)).collect();
+    let mut between = None;
+    let mut before = old.clone();
+    if replaced.iter().any(|role| *role != RoleType::Root) {
+        before = both(&old, &root);
+        root.version = next(before.version);
+        between = Some((before.version.get(), sign(&old, &before, &signers, access).await?));
+    }
+    let bytes = sign(&before, &root, &signers, access).await?;
+    let all = |role: RoleType| root.roles.get(&role).map_or_else(Vec::new, |keys| keys.keyids.clone());
+    let rotated = Rotated {
+        version: root.version.get(),
+        threshold: root.roles.get(&RoleType::Root).map_or(0, |keys| keys.threshold.get()),
+        root_keys: all(RoleType::Root).iter().map(|id| hex(id)).collect(),
+        replaced: replaced.iter().map(ToString::to_string).collect(),
+        made: made.iter().map(|(_, path, _)| path.clone()).collect(),
+    };
+    Ok(Plan { between, root, bytes, is_written: false, replaced, rotated })
+}
+
+/// The root that comes after `old` and before `new`: what either's keys have signed is good under it. Who signs the next root is
+/// as before.
+fn both(old: &Root, new: &Root) -> Root {
+    let mut root = Root { version: next(old.version), expires: new.expires, ..old.clone() };
+    let mut added = serde_json::Map::new();
+    for role in ROLES.into_iter().filter(|role| *role != RoleType::Root) {
+        let (Some(keys), Some(more)) = (root.roles.get_mut(&role), new.roles.get(&role)) else { continue };
+        let more: Vec<_> = more.keyids.iter().filter(|id| !keys.keyids.contains(id)).cloned().collect();
+        root.keys.extend(more.iter().filter_map(|id| Some((id.clone(), new.keys.get(id)?.clone()))));
+        added.insert(role.to_string(), more.len().into());
+        keys.keyids.extend(more);
+    }
+    root._extra.insert(ADDED.to_owned(), added.into());
+    root
 }
 
 /// What the new root says.
 fn describe(old: &Root, rotation: &Rotation, made: &[Made], added: &[Key]) -> Result<Root, RepoError> {
     let mut root = Root { version: next(old.version), expires: after(rotation.expires), ..old.clone() };
+    root._extra.remove(ADDED);
     for role in ROLES {
         let none = || RoleKeys { keyids: Vec::new(), threshold: NonZeroU64::MIN, _extra: HashMap::new() };
         let keys = root.roles.entry(role).or_insert_with(none);
@@ -301,7 +348,11 @@ async fn sign(old: &Root, root: &Root, signers: &[Key], access: &Access) -> Resu
         });
     }
     let signed: Signed<Root> = signed.expect("there are two holders").signed().clone();
+    for holder in [old, root] {
+        let verified = holder.verify_role(&signed);
+        verified.map_err(|e| RepoError::Tuf { what: "verify the new root", error: e.to_string() })?;
+    }
     let mut bytes = serde_json::to_vec_pretty(&signed).expect("a root serialises");
     bytes.push(b'\n');
-    next_root(old, &bytes).map(|_| bytes)
+    Ok(bytes)
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use aws_lc_rs::rand::SystemRandom;
 use jiff::Timestamp;
 use tough::editor::signed::SignedRole;
-use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Root, Signed, Targets};
+use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Targets};
 
 use super::keys::{self, KeyRing};
 use super::{RepoError, SPEC_VERSION};
@@ -51,17 +51,4 @@ pub(super) fn no_targets(version: NonZeroU64, expires: Timestamp) -> Targets {
 
 pub(super) fn next(version: NonZeroU64) -> NonZeroU64 {
     version.saturating_add(1)
-}
-
-/// The root in `bytes`, if it is the one that comes after `old`: signed by a threshold of its keys, and by one of its own.
-pub(super) fn next_root(old: &Root, bytes: &[u8]) -> Result<Root, RepoError> {
-    let wrong = |error: String| RepoError::Tuf { what: "verify the new root", error };
-    let signed: Signed<Root> = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
-    for holder in [old, &signed.signed] {
-        holder.verify_role(&signed).map_err(|e| wrong(e.to_string()))?;
-    }
-    if signed.signed.version != next(old.version) {
-        return Err(wrong(format!("it has version {} and follows version {}", signed.signed.version, old.version)));
-    }
-    Ok(signed.signed)
 }

@@ -42,8 +42,6 @@ pub(super) struct State {
     adopted: Vec<(String, String, Vec<u8>, Metafile)>,
     /// Snapshot and timestamp are to be signed anew, whatever else is.
     renewed: bool,
-    /// A root that is to count from now on, with its content.
-    new_root: Option<(u64, Vec<u8>)>,
 }
 
 impl State {
@@ -76,7 +74,6 @@ impl State {
             files: BTreeMap::new(),
             adopted: Vec::new(),
             renewed: false,
-            new_root: None,
         };
         let hidden = state.roles().find(|role| role.targets.is_none()).map(|role| role.name.clone());
         hidden.map_or(Ok(state), |role| Err(RepoError::Hidden(role)))
@@ -250,7 +247,7 @@ impl State {
 
     /// True if somebody has to sign.
     pub(super) fn is_changed(&self) -> bool {
-        self.renewed || self.new_root.is_some() || !self.changed.is_empty()
+        self.renewed || !self.changed.is_empty()
     }
 
     /// Has snapshot and timestamp be signed anew.
@@ -258,9 +255,8 @@ impl State {
         self.renewed = true;
     }
 
-    /// Has another root count, which was signed already; with its bytes when it is to be written.
-    pub(super) fn replace_root(&mut self, root: Root, bytes: Option<Vec<u8>>) {
-        self.new_root = bytes.map(|bytes| (root.version.get(), bytes));
+    /// Has what is signed be signed with the keys of `root`, which comes next.
+    pub(super) fn sign_under(&mut self, root: Root) {
         self.root = root;
     }
 
@@ -301,13 +297,8 @@ impl State {
         for (name, bytes) in &self.files {
             place.write_target(name, &hex(&Sha256::digest(bytes)), bytes)?;
         }
-        // What readers see is the new state from the timestamp on, and the new root just before it.
-        let last = written.pop();
+        // What readers see is the new state from the timestamp on.
         place.write_metadata(&written)?;
-        if let Some((version, bytes)) = &self.new_root {
-            place.write_root(*version, bytes)?;
-        }
-        place.write_metadata(&last.into_iter().collect::<Vec<_>>())?;
         Ok(timestamp)
     }
 

@@ -150,9 +150,6 @@ pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failu
     let done = repo::refresh(&access.access(None)?, if_within.unwrap_or(SOON), if_within.is_some());
     let done = done.map_err(|e| failure(&e))?;
     print(json, &done, |done: &Refreshed| {
-        if let Some(version) = done.finished {
-            println!("finished the change to root version {version}");
-        }
         if !done.renewed.is_empty() {
             println!("renewed: {}", done.renewed.join(", "));
         }

@@ -6,11 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tough::{ExpirationEnforcement, FilesystemTransport, Repository, RepositoryLoader};
+use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
 use url::Url;
 
 use super::super::RepoError;
-use super::until::Until;
 
 /// How often a lock is tried that somebody holds, and the pause between.
 const LOCK_ATTEMPTS: u32 = 50;
@@ -33,10 +32,6 @@ impl Directory {
             Some(_) => return Err(wrong()),
         };
         Ok(Directory { directory: std::path::absolute(&directory).map_err(RepoError::file("find", &directory))? })
-    }
-
-    pub(super) fn name(&self) -> PathBuf {
-        self.directory.clone()
     }
 
     fn metadata(&self) -> PathBuf {
@@ -67,13 +62,18 @@ impl Directory {
         Err(RepoError::Busy(self.directory.clone()))
     }
 
-    /// Verifies what stands in the repository, from `trusted` on, up to the root `newest`.
-    pub(super) async fn load(&self, trusted: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
+    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
+    pub(super) async fn load(&self, root: Option<&Path>) -> Result<Repository, RepoError> {
+        let first = self.root(1);
+        if !first.exists() {
+            return Err(RepoError::NoRepository(self.directory.clone()));
+        }
+        let path = root.unwrap_or(&first);
+        let trusted = fs::read(path).map_err(RepoError::file("read", path))?;
         let url = |path: PathBuf| {
             Url::from_directory_path(&path).map_err(|()| RepoError::Location(path.to_string_lossy().into_owned()))
         };
         RepositoryLoader::new(&trusted, url(self.metadata())?, url(self.targets())?)
-            .transport(Until { transport: FilesystemTransport, newest })
             .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .load()
             .await
@@ -100,15 +100,6 @@ impl Directory {
 
     pub(super) fn check_repository(&self) -> Result<(), RepoError> {
         if self.root(1).exists() { Ok(()) } else { Err(RepoError::NoRepository(self.directory.clone())) }
-    }
-
-    pub(super) fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
-        let path = self.root(version);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(RepoError::File { what: "read", path, source }),
-        }
     }
 
     pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {

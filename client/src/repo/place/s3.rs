@@ -5,17 +5,19 @@
 //! have died before it came to its end. The timestamp decides: it is written only over the one that was there when the
 //! change began.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use async_trait::async_trait;
 use bolt_bucket::{Bucket, BucketError, Etag, Options, Problem};
 use packs_schema::bucket::{BucketUrl, check_endpoint};
-use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
+use tough::{
+    ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
+};
 use url::Url;
 
 use super::super::RepoError;
 use super::TIMESTAMP;
-use super::until::Until;
 
 /// The largest metadata file, in bytes.
 const MAX_METADATA: u64 = 16 << 20;
@@ -73,7 +75,7 @@ impl InBucket {
         format!("{}/metadata/{version}.root.json", self.url).into()
     }
 
-    pub(super) fn name(&self) -> PathBuf {
+    fn name(&self) -> PathBuf {
         self.url.to_string().into()
     }
 
@@ -113,7 +115,7 @@ impl InBucket {
         self.read_root(1)?.map(drop).ok_or_else(|| RepoError::NoRepository(self.name()))
     }
 
-    pub(super) fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
+    fn read_root(&self, version: u64) -> Result<Option<Vec<u8>>, RepoError> {
         let name = format!("metadata/{version}.root.json");
         Ok(self.with(async |bucket| bucket.read(&name, MAX_METADATA).await)?.map(|(bytes, _)| bytes))
     }
@@ -151,9 +153,16 @@ impl InBucket {
         self.began().skipped
     }
 
-    pub(super) async fn load(&self, trusted: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
+    pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
         let bucket = self.bucket().await;
         let failed = |error| self.failed(error);
+        let trusted = match root {
+            Some(path) => std::fs::read(path).map_err(RepoError::file("read", path))?,
+            None => {
+                let first = bucket.read("metadata/1.root.json", MAX_METADATA).await.map_err(failed)?;
+                first.ok_or_else(|| RepoError::NoRepository(self.name()))?.0
+            }
+        };
         // Looked at before anything is loaded: what is loaded is this state or a later one, and then the write is refused.
         let timestamp = bucket.read(&format!("metadata/{TIMESTAMP}"), MAX_METADATA).await.map_err(failed)?;
         self.begin(timestamp.and_then(|(_, etag)| etag));
@@ -176,5 +185,26 @@ impl InBucket {
 
     fn began(&self) -> std::sync::MutexGuard<'_, Began> {
         self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bucket without the roots that come after one of them.
+#[derive(Debug, Clone)]
+struct Until<T> {
+    transport: T,
+    newest: Option<u64>,
+}
+
+#[async_trait]
+impl<T: Transport + Clone> Transport for Until<T> {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        let root = name.strip_suffix(".root.json").and_then(|version| version.parse().ok());
+        match (root, self.newest) {
+            (Some(root), Some(newest)) if newest < root => {
+                Err(TransportError::new(TransportErrorKind::FileNotFound, url))
+            }
+            _ => self.transport.fetch(url).await,
+        }
     }
 }
