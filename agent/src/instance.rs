@@ -13,12 +13,14 @@ use packs_schema::name::InstanceId;
 use packs_schema::store::{self, StoredFacts};
 
 use crate::exec::Launcher;
-use crate::registry::read_json;
+use crate::registry::{RegistryError, read_json};
 
-/// How often the store is looked at while nobody knows who this is …
+/// How often the store is looked at while nobody knows who this is.
 const LOOK: Duration = Duration::from_millis(200);
-/// … and after how many looks the sync is asked to try again.
+/// After how many looks the sync is asked to try again; twice as many each time …
 const LOOKS: u32 = 25;
+/// … up to this.
+const MOST_LOOKS: u32 = 300;
 
 /// The instance that this process is the agent of.
 #[derive(Debug)]
@@ -31,18 +33,20 @@ impl Instance {
     /// As soon as it is known who this is: at once where the configuration says it, else when the sync has learnt it.
     pub(crate) async fn learn(config: &Config, boot_id: &str, launcher: &Launcher) -> Instance {
         let known = Known::new(&config.instance, &config.paths.packs, boot_id);
-        for look in 0_u32.. {
-            if let Some(Facts { id, .. }) = known.facts() {
-                return Instance { known, id };
+        let mut looks = LOOKS;
+        loop {
+            for _ in 0..looks {
+                if let Ok(Some(Facts { id, .. })) = known.facts() {
+                    return Instance { known, id };
+                }
+                tokio::time::sleep(LOOK).await;
             }
-            if look % LOOKS == LOOKS - 1 {
-                tracing::warn!("not known yet who this instance is: the sync asks its metadata service again");
-                // A launcher that is gone ends the process by other means.
-                let _ = launcher.ask(Ask::Sync).await;
-            }
-            tokio::time::sleep(LOOK).await;
+            let damage = known.facts().err().map(|error| crate::log::chain(&error));
+            tracing::warn!(damage, "not known yet who this instance is: the sync asks its metadata service again");
+            // A launcher that is gone ends the process by other means.
+            let _ = launcher.ask(Ask::Sync).await;
+            looks = (looks * 2).min(MOST_LOOKS);
         }
-        unreachable!("it looks for ever")
     }
 
     /// Its identity.
@@ -52,8 +56,11 @@ impl Instance {
 
     /// All that is known of it now.
     pub(crate) fn facts(&self) -> Facts {
-        let now = self.known.facts().unwrap_or_else(|| Facts::of(self.id.clone()));
-        Facts { id: self.id.clone(), ..now }
+        let now = self.known.facts().unwrap_or_else(|error| {
+            tracing::warn!(error = crate::log::chain(&error), "what the sync knows of this instance cannot be read");
+            None
+        });
+        Facts { id: self.id.clone(), ..now.unwrap_or_else(|| Facts::of(self.id.clone())) }
     }
 }
 
@@ -69,20 +76,17 @@ impl Known {
         Known { config: config.clone(), stored: packs.join(store::FACTS), boot_id: boot_id.to_owned() }
     }
 
-    fn facts(&self) -> Option<Facts> {
-        let found = if self.config.metadata { self.found() } else { None };
-        self.config.facts(found.as_ref())
-    }
-
-    fn found(&self) -> Option<StoredFacts> {
-        match read_json::<StoredFacts>(&self.stored) {
-            Ok(found) => found?.of_boot(&self.boot_id),
-            Err(error) => {
-                tracing::warn!(
-                    error = crate::log::chain(&error),
-                    "what the sync knows of this instance cannot be read"
-                );
-                None
+    /// `None` while nobody has said who this is. A damaged record counts only where it would decide that.
+    fn facts(&self) -> Result<Option<Facts>, RegistryError> {
+        if !self.config.metadata {
+            return Ok(self.config.facts(None));
+        }
+        let found = read_json::<StoredFacts>(&self.stored);
+        match (found, self.config.facts(None)) {
+            (Err(_), Some(written)) => Ok(Some(written)),
+            (found, _) => {
+                let found = found?.and_then(|found| found.of_boot(&self.boot_id));
+                Ok(self.config.facts(found.as_ref()))
             }
         }
     }
@@ -98,7 +102,7 @@ mod tests {
         let config = InstanceConfig { metadata: true, zone: "written".into(), ..InstanceConfig::default() };
         let known = Known::new(&config, store.path(), "this");
         let write = |text: &str| std::fs::write(store.path().join(store::FACTS), text).unwrap();
-        assert_eq!(known.facts(), None);
+        assert_eq!(known.facts().unwrap(), None);
         let text = r#"{"format":1,"boot":"this","id":"i-1","region":"r","zone":"z","tags":{"app":"web"}}"#;
         for other in [
             text.replace("this", "other"),
@@ -107,10 +111,10 @@ mod tests {
             text[..20].to_owned(),
         ] {
             write(&other);
-            assert_eq!(known.facts(), None, "{other}");
+            assert!(!matches!(known.facts(), Ok(Some(_))), "{other}");
         }
         write(text);
-        let facts = known.facts().unwrap();
+        let facts = known.facts().unwrap().unwrap();
         assert_eq!(
             (facts.id.as_str(), facts.region.as_str(), facts.zone.as_str(), facts.app.as_str()),
             ("i-1", "r", "written", "web")

@@ -52,7 +52,8 @@ pub struct Channel {
     pub pack: PackName,
     /// Highest version first; an instance takes the first that applies to it.
     pub rules: Vec<Rule>,
-    /// Versions that were taken back here: an instance that runs one goes to what applies to it, also when that is lower.
+    /// Versions that were taken back here: an instance that runs one goes to what applies to it, also when that is lower, and
+    /// where nothing applies it has none any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withdrawn: Vec<PackVersion>,
 }

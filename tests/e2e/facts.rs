@@ -182,9 +182,34 @@ async fn what_the_service_says_is_judged() {
         (ID, 1, Some("yes")),
         "what is written counts"
     );
+    // Tags that cannot be had stay those of before, and hold nothing else up.
+    metadata.keep_tags(true);
+    metadata.identify(ID, "eu-west-1", "eu-west-1c");
+    assert_eq!(asked(&world, &agent).await, None);
+    let known = info(&world, &agent).await.instance;
+    assert_eq!((known.zone.as_str(), known.get("tags.good")), ("eu-west-1c", Some("yes")));
+    metadata.keep_tags(false);
     metadata.tags(None);
     assert_eq!(asked(&world, &agent).await, None);
     assert!(info(&world, &agent).await.instance.tags.is_empty(), "an instance need not let its metadata tell its tags");
+}
+
+/// One that takes connections and says nothing: polls go on without it once it is known who this is, and say so until then.
+#[tokio::test]
+async fn a_service_that_says_nothing_is_not_waited_for() {
+    let world = World::with_probe();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = spec(ID).set("instance", "metadata", true).set("repository", "poll", "1h");
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let agent = world.start(&spec.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint));
+    let failure = agent.sync_status().unwrap().failure.unwrap();
+    assert!(failure.contains("metadata service (IMDSv2) cannot be reached"), "{failure}");
+    let path = agent.directory().join("packs").join(store::FACTS);
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    let known = json!({"format": 1, "boot": boot, "id": ID, "region": "eu-west-1", "zone": "eu-west-1b"});
+    fs::write(path, known.to_string()).unwrap();
+    assert_eq!(asked(&world, &agent).await, None);
+    assert_eq!(packs(&world, &agent).await.items.len(), 1);
 }
 
 /// Asks for a poll and waits for its end; what failed.

@@ -165,7 +165,7 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     stages.have(&prod, "1.0.0").await;
     stages.have(&test, "1.1.0").await;
     // The same version again, to a part; and back from there, also for those who never had it again.
-    stages.repo(&["promote", "probe", "--from", "test", "--to", "prod", "--percent", "50"]);
+    stages.repo(&["promote", "probe", "--from", "test", "--to", "prod", "--percent", "50", "--again"]);
     stages.have(&early, "1.1.0").await;
     stages.repo(&["rollback", "probe", "--channel", "prod"]);
     stages.have(&prod, "1.0.0").await;

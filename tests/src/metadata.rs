@@ -27,6 +27,8 @@ struct Says {
     pages: BTreeMap<String, String>,
     /// Where this is, every answer is this one.
     broken: Option<&'static str>,
+    /// The tags are not told.
+    keeps_tags: bool,
 }
 
 impl Metadata {
@@ -80,6 +82,11 @@ impl Metadata {
         self.says().broken = status;
     }
 
+    /// From now on it refuses to tell the tags; or does again.
+    pub fn keep_tags(&self, keep: bool) {
+        self.says().keeps_tags = keep;
+    }
+
     fn says(&self) -> MutexGuard<'_, Says> {
         self.says.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,6 +101,7 @@ fn answer(request: &Request, says: &Mutex<Says>) -> Answer {
         (Some(status), ..) => (status, ""),
         (None, "PUT /latest/api/token", ..) => ("200 OK", TOKEN),
         (None, _, false, _) => ("401 Unauthorized", ""),
+        (None, asked, true, _) if says.keeps_tags && asked.contains(TAGS) => ("403 Forbidden", ""),
         (None, _, true, Some(page)) => ("200 OK", page.as_str()),
         (None, _, true, None) => ("404 Not Found", ""),
     };

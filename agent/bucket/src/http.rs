@@ -100,13 +100,17 @@ struct Shared {
 impl Http {
     /// With the proxies that the environment names.
     pub(crate) fn new() -> Http {
-        let shared = Shared { proxies: Matcher::from_env(), tls: Mutex::new(None), idle: Mutex::new(Vec::new()) };
-        Http { shared: Arc::new(shared), bounded: false }
+        Http::with(Matcher::from_env(), false)
     }
 
-    /// The same, for services that have no objects: every answer is cut after [`MAX_ANSWER`].
-    pub(crate) fn bounded() -> Http {
-        Http { bounded: true, ..Http::new() }
+    /// For a service of this host, which has no objects: every answer is cut after [`MAX_ANSWER`], and no proxy is asked.
+    pub(crate) fn of_this_host() -> Http {
+        Http::with(Matcher::builder().build(), true)
+    }
+
+    fn with(proxies: Matcher, bounded: bool) -> Http {
+        let shared = Shared { proxies, tls: Mutex::new(None), idle: Mutex::new(Vec::new()) };
+        Http { shared: Arc::new(shared), bounded }
     }
 }
 

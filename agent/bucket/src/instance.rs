@@ -22,10 +22,10 @@ const DOCUMENT: &str = "/latest/dynamic/instance-identity/document";
 const TAGS: &str = "/latest/meta-data/tags/instance";
 /// The service is on the host: one answer comes in milliseconds, or not at all.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often one thing is asked for.
+/// How often one thing is asked for that the service answers with an error of its own.
 const ATTEMPTS: u32 = 3;
-/// How long all of it may take.
-const WHOLE: Duration = Duration::from_secs(20);
+/// How long the identity may take, and all tags together.
+const EACH: Duration = Duration::from_secs(5);
 /// The most tags; an instance has 50 of its own, and a few of AWS's.
 const MAX_TAGS: usize = 100;
 /// The longest name of a tag, in characters.
@@ -34,7 +34,7 @@ const MAX_NAME: usize = 128;
 const MAX_VALUE: usize = 256;
 
 /// An instance as its metadata service describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Described {
     /// The instance id.
     pub id: InstanceId,
@@ -42,8 +42,8 @@ pub struct Described {
     pub region: String,
     /// Its availability zone.
     pub zone: String,
-    /// Its tags; none when the instance does not let its metadata tell them.
-    pub tags: BTreeMap<String, String>,
+    /// Its tags, none when the instance does not let its metadata tell them; or why they cannot be had now.
+    pub tags: Result<BTreeMap<String, String>, InstanceError>,
 }
 
 /// Why the service did not say it.
@@ -79,28 +79,28 @@ struct Document {
 
 /// Asks the service.
 pub async fn describe() -> Result<Described, InstanceError> {
-    let late = || InstanceError::Unreachable(format!("it did not say everything within {WHOLE:?}"));
-    tokio::time::timeout(WHOLE, ask()).await.unwrap_or_else(|_| Err(late()))
-}
-
-async fn ask() -> Result<Described, InstanceError> {
-    let reach = ProviderConfig::without_region().with_http_client(Http::bounded());
+    let reach = ProviderConfig::without_region().with_http_client(Http::of_this_host());
     let client = Client::builder()
         .configure(&reach)
         .connect_timeout(PATIENCE)
         .read_timeout(PATIENCE)
         .max_attempts(ATTEMPTS)
         .build();
-    let document = get(&client, DOCUMENT).await?;
+    let document = in_time(get(&client, DOCUMENT)).await?;
     let Document { instance_id, region, availability_zone } =
-        serde_json::from_str(&document).map_err(|e| InstanceError::Document(e.to_string()))?;
+        serde_json::from_str(&document).map_err(|e| InstanceError::Document(shorten(&e.to_string())))?;
     let id = InstanceId::new(instance_id).map_err(|e| InstanceError::Document(e.to_string()))?;
     for (what, place) in [("region", &region), ("availabilityZone", &availability_zone)] {
         if !is_place(place) {
             return Err(InstanceError::Document(format!("{what} is {:?}", shorten(place))));
         }
     }
-    Ok(Described { id, region, zone: availability_zone, tags: tags(&client).await? })
+    Ok(Described { id, region, zone: availability_zone, tags: in_time(tags(&client)).await })
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, InstanceError>>) -> Result<T, InstanceError> {
+    let late = || InstanceError::Unreachable(format!("it did not say everything within {EACH:?}"));
+    tokio::time::timeout(EACH, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn tags(client: &Client) -> Result<BTreeMap<String, String>, InstanceError> {

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::PackVersion;
-use packs_schema::store::{self, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV};
+use packs_schema::name::{PackName, PackVersion};
+use packs_schema::store::{self, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV};
 
 use super::error::{PackFailure, Step};
 use super::store::{Store, point_to};
@@ -30,6 +30,22 @@ pub(super) fn activate(store: &Store, equipped: Equipped) -> Result<Activated, P
     let point = || if shadow::stay_beneath(&pack, &name)? { Ok(()) } else { point_to(&pack, &name) };
     move_in(store, &directory, &pack, &name).and_then(|()| point()).map_err(fail)?;
     Ok(Activated { version: chosen.version, directory: pack.join(name) })
+}
+
+/// Has no signed version of `pack` be active any more. Its files stay for the executions that run in it; a pushed version over
+/// it stays for its time.
+pub(super) fn withdraw(store: &Store, pack: &PackName) -> Result<(), PackFailure> {
+    let home = store.pack(pack);
+    let gone = || {
+        if !shadow::nothing_beneath(&home)? {
+            disk::remove_if_there(&home.join(CURRENT))?;
+            disk::sync_directory(&home)?;
+        }
+        Ok(())
+    };
+    gone().map_err(PackFailure::file(Step::Activate, "withdraw", &home))?;
+    tracing::warn!(%pack, "the active version was taken back, and the channel has no other for this instance: none is active");
+    Ok(())
 }
 
 /// Puts a pack that was pushed, was checked and has what it needs over the signed one.

@@ -36,6 +36,8 @@ pub(super) enum Choice {
     Activate(Chosen),
     /// The version that is active.
     Keep,
+    /// None: what is active was taken back.
+    Withdraw,
     /// The rollout has not come to this instance, or is not meant for it.
     NotHere,
 }
@@ -65,6 +67,7 @@ pub(super) async fn choose(
         Decision::Take(version) => (version, false),
         Decision::GoBack(version) => (version, true),
         Decision::Keep => return Ok(Choice::Keep),
+        Decision::Withdraw => return Ok(Choice::Withdraw),
         Decision::NotHere => return Ok(Choice::NotHere),
         Decision::Lower(version) => {
             let held = held.map_or_else(String::new, ToString::to_string);

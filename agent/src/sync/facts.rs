@@ -34,11 +34,18 @@ async fn ask(store: &Store) -> Result<StoredFacts, SyncError> {
         (Err(error), None) => return Err(error.into()),
     };
     let bolt_bucket::Described { id, region, zone, tags } = found;
+    let tags = tags.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the tags of this instance cannot be had; those that were known go on to count");
+        before.as_ref().map(|before| before.tags.clone()).unwrap_or_default()
+    });
     let found = StoredFacts { format: store::FORMAT, boot, id, region, zone, tags };
     if before.as_ref() != Some(&found) {
         tracing::info!(instance = %found.id, region = found.region, zone = found.zone, tags = found.tags.len(), "instance");
         let bytes = serde_json::to_vec(&found).expect("facts serialise");
-        disk::replace(&path, &bytes, 0o644).map_err(SyncError::file("write", &path))?;
+        // We know it, and the others will when there is room again.
+        if let Err(error) = disk::replace(&path, &bytes, 0o644) {
+            tracing::warn!(path = %path.display(), %error, "what is known of this instance cannot be written");
+        }
     }
     Ok(found)
 }

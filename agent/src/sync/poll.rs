@@ -76,7 +76,7 @@ struct Poll<'a> {
 impl Poll<'_> {
     async fn bring_up_to_date(&self) -> Result<Failed, SyncError> {
         let Poll { config, store, .. } = *self;
-        // First of all: who this is decides everything, and the api waits for it after a boot.
+        // Before the repository: who this is decides everything, and the api waits for it after a boot.
         let instance = facts::know(&config.instance, store).await?;
         let source = Source::open(&config.repository).await?;
         let inputs = seen::inputs(config, &instance)?;
@@ -158,6 +158,9 @@ impl Poll<'_> {
         let chosen = match chosen {
             Ok(Choice::Activate(chosen)) => chosen,
             Ok(Choice::Keep | Choice::NotHere) => return Ok(()),
+            Ok(Choice::Withdraw) => {
+                return activate::withdraw(self.store, pack).map_err(|failure| self.failed(pack, None, failure));
+            }
             Err((version, failure)) => {
                 let mut failed = self.failed(pack, None, failure);
                 failed.version = version;

@@ -71,6 +71,15 @@ pub(super) fn stay_beneath(home: &Path, name: &str) -> io::Result<bool> {
     Ok(beneath)
 }
 
+/// No signed version is there any more. True: a pushed one stays, with nothing beneath it.
+pub(super) fn nothing_beneath(home: &Path) -> io::Result<bool> {
+    if active(home)?.is_none() {
+        return Ok(false);
+    }
+    write(home, &Shadow { beneath: None, ..read(home)? })?;
+    Ok(true)
+}
+
 /// Brings every pack to where its pushed version should be by now: ends what is over, or all when none are `allowed`, finishes
 /// what was broken off, and removes files that nothing can be using.
 pub(super) fn settle(store: &Store, clock: &Clock, allowed: bool) {

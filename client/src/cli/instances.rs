@@ -26,7 +26,9 @@ pub(super) struct InstancesCommand {
 pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<Exit, Failure> {
     let instances = context.select(&command.select)?;
     let health = if command.check { Some(check(&context, &instances).await?) } else { None };
-    let well = health.as_ref().is_none_or(|all| all.iter().all(|one| matches!(one, Ok(health) if health.ready)));
+    let well = health
+        .as_ref()
+        .is_none_or(|all| all.iter().all(|one| matches!(one, Ok(health) if health.ready && !health.degraded)));
     if context.json {
         let list: Vec<Value> =
             instances.iter().enumerate().map(|(n, i)| entry(i, health.as_ref().map(|all| &all[n]))).collect();

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct KillCommand {
     /// Its id, or at least the last six characters of it.
     id: IdArg,
-    /// Why, for those who read the history.
+    /// Why, for those who read the instance's log.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
     #[command(flatten)]

@@ -45,7 +45,13 @@ pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, 
     let mut printer =
         Printer { raw: command.raw, json: context.json, only: command.stream, streams: Default::default() };
     let mut output = agent.follow_output(&execution.id, command.follow);
-    while let Some(chunk) = output.next().await {
+    loop {
+        let chunk = tokio::select! {
+            chunk = output.next() => chunk,
+            // Heard by ourselves, since a shell may have started us deaf to it.
+            Ok(()) = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        };
+        let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|e| Failure { exit: Exit::Failed, ..Failure::from_instance(&e) })?;
         printer.print(&chunk).map_err(|e| Failure::new(Exit::Storage, format!("cannot print the output: {e}")))?;
     }

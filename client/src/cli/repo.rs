@@ -122,6 +122,7 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::Narrower { .. }
         | RepoError::NotBack { .. }
         | RepoError::NothingBefore { .. }
+        | RepoError::TakenBack { .. }
         | RepoError::VersionTaken { .. }
         | RepoError::Lower { .. } => Exit::Usage,
         RepoError::Pack(PackError::File { .. }) => Exit::Storage,

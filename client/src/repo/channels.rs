@@ -31,6 +31,25 @@ pub struct Promotion {
     pub percent: u8,
     /// To which of them. Absent for a version that the channel holds already: as before.
     pub filter: Option<Filter>,
+    /// To all of them, also where the channel holds the version for some only.
+    pub everywhere: bool,
+    /// Also a version that was taken back here.
+    pub again: bool,
+}
+
+/// What a channel is to hold from now on, before what it holds.
+pub(super) struct Offer {
+    pub(super) rule: Rule,
+    /// A version that it holds already loses its expression.
+    pub(super) everywhere: bool,
+    /// Also a version that was taken back.
+    pub(super) again: bool,
+}
+
+impl Offer {
+    pub(super) fn new(rule: Rule) -> Offer {
+        Offer { rule, everywhere: false, again: false }
+    }
 }
 
 /// What a change of a channel came to.
@@ -56,8 +75,9 @@ pub fn promote(access: &Access, promotion: &Promotion) -> Result<Changed, RepoEr
         let version = wanted(state, promotion).await?;
         let mut entry = Entry::new(Change::Promote, pack);
         entry.from.clone_from(&promotion.from);
-        offer(state, ring, &owner, to, Rule { percent: *percent, filter: filter.clone(), ..Rule::new(version) }, entry)
-            .await
+        let rule = Rule { percent: *percent, filter: filter.clone(), ..Rule::new(version) };
+        let (everywhere, again) = (promotion.everywhere, promotion.again);
+        offer(state, ring, &owner, to, Offer { rule, everywhere, again }, entry).await
     };
     change(access, edit).map(|(changed, _)| changed)
 }
@@ -91,15 +111,16 @@ fn published(state: &State, pack: &PackName, version: &PackVersion) -> Result<()
     }
 }
 
-/// Has `channel` hold `rule` before what it holds.
+/// Has `channel` hold what is offered before what it holds.
 pub(super) async fn offer(
     state: &mut State,
     ring: &mut KeyRing,
     owner: &Owner,
     channel: &ChannelName,
-    rule: Rule,
+    offer: Offer,
     entry: Entry,
 ) -> Result<Changed, RepoError> {
+    let Offer { rule, everywhere, again } = offer;
     if rule.percent > 100 {
         return Err(RepoError::Percent(rule.percent));
     }
@@ -110,6 +131,9 @@ pub(super) async fn offer(
         return put(state, ring, owner, channel, None, vec![rule], Vec::new(), entry).await;
     };
     let newest = held.newest();
+    if held.withdrawn.contains(&rule.version) && !again {
+        return Err(RepoError::TakenBack { channel: channel.clone(), pack, version: rule.version });
+    }
     if rule.version < newest.version {
         let versions = Box::new((newest.version.clone(), rule.version));
         return Err(RepoError::Lower { channel: channel.clone(), pack, versions });
@@ -123,7 +147,7 @@ pub(super) async fn offer(
                 percents: (newest.percent, rule.percent),
             });
         }
-        let filter = rule.filter.or_else(|| newest.filter.clone());
+        let filter = rule.filter.or_else(|| newest.filter.clone().filter(|_| !everywhere));
         rules[0] = Rule { filter, paused: newest.paused, ..rule };
     } else {
         rules.insert(0, rule);
@@ -138,7 +162,7 @@ pub fn widen(access: &Access, pack: &PackName, channel: &ChannelName, percent: u
         let owner = state.owner(pack, access.team.as_ref())?;
         let held = held(state, channel, pack).await?;
         let rule = Rule { percent, filter: None, ..held.newest().clone() };
-        offer(state, ring, &owner, channel, rule, Entry::new(Change::Widen, pack)).await
+        offer(state, ring, &owner, channel, Offer::new(rule), Entry::new(Change::Widen, pack)).await
     };
     change(access, edit).map(|(changed, _)| changed)
 }

@@ -42,6 +42,19 @@ pub enum RepoError {
         /// What stopped it.
         source: Box<RepoError>,
     },
+    /// A version that was taken back.
+    #[error(
+        "{pack} {version} was taken back from channel {channel}: publish a higher version, or give it out all the same with \
+         `bolt repo promote {pack} {version} --to {channel} --again`"
+    )]
+    TakenBack {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: PackVersion,
+    },
     /// There is none.
     #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
     NoRepository(PathBuf),
@@ -134,7 +147,11 @@ pub enum RepoError {
         directory: PathBuf,
     },
     /// Too few of them.
-    #[error("{threshold} of its keys must sign for {role}, and {} holds {good} of them", directory.display())]
+    #[error(
+        "{threshold} of its keys must sign for {role}, and {} holds {good} of them: the directory of --keys must hold all keys that \
+         sign, new ones beside those that stayed",
+        directory.display()
+    )]
     TooFewKeys {
         /// The role.
         role: String,
@@ -302,7 +319,10 @@ pub enum RepoError {
         versions: Box<(PackVersion, PackVersion)>,
     },
     /// Nothing to go back to.
-    #[error("channel {channel} held nothing of {pack} before; name the version with --to")]
+    #[error(
+        "channel {channel} held nothing of {pack} before, so there is nothing to go back to: publish a higher version in its \
+         place, or name a lower one that is published with --to; `bolt repo pause` keeps it from further instances meanwhile"
+    )]
     NothingBefore {
         /// The channel.
         channel: ChannelName,

@@ -64,11 +64,12 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     let paths: Vec<&Path> =
         files.iter().map(PathBuf::as_path).filter(|path| path.extension() != Some("kms".as_ref())).collect();
     files::refuse_existing(&paths)?;
+    // Before there are keys, so that nothing is left of a place that cannot be written.
+    place.create()?;
     files::create_dir(&options.keys)?;
     for path in &paths {
         keys::generate(path, options.passphrase.as_ref())?;
     }
-    place.create()?;
     let unlock = options.passphrase.clone().map_or(Unlock::Never, Unlock::With);
     block_on(async || write(&place, &mut KeyRing::new(&options.keys, &unlock), options).await)?;
     Ok(Initialized { root: place.root(1), keys: files })

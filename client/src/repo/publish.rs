@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::change::{Access, change};
-use super::channels::{offer, published_now};
+use super::channels::{Changed, Offer, offer, published_now};
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::{By, Source};
@@ -30,8 +30,8 @@ pub struct PublishOptions {
     pub keys: PathBuf,
     /// The channels that are to hold the version.
     pub channels: Vec<ChannelName>,
-    /// To how many of the instances, in percent.
-    pub percent: u8,
+    /// To how many of the instances, in percent. Absent: to all, and a channel that holds the version already holds it as before.
+    pub percent: Option<u8>,
     /// To which of them.
     pub filter: Option<Filter>,
     /// The trusted root; absent: the repository's first.
@@ -54,7 +54,7 @@ impl PublishOptions {
     ) -> PublishOptions {
         let (pack, repository, keys) = (pack.into(), repository.into(), keys.into());
         let Access { expiry, unlock, root, team, .. } = Access::new("", "");
-        PublishOptions { pack, repository, keys, channels, percent: 100, filter: None, root, expiry, unlock, team }
+        PublishOptions { pack, repository, keys, channels, percent: None, filter: None, root, expiry, unlock, team }
     }
 
     fn access(&self) -> Access {
@@ -64,7 +64,7 @@ impl PublishOptions {
 }
 
 /// What [`publish`] did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// The pack …
     pub pack: PackName,
@@ -78,6 +78,9 @@ pub struct Published {
     pub new: bool,
     /// The channels that hold it now.
     pub channels: Vec<ChannelName>,
+    /// What that changed in them; none for one that held the version already.
+    #[serde(skip_deserializing)]
+    pub changes: Vec<Changed>,
     /// The version of the repository's timestamp.
     pub timestamp_version: u64,
     /// The work tree that the pack was built in.
@@ -103,10 +106,7 @@ fn check(options: &PublishOptions) -> Result<(), RepoError> {
     if options.channels.is_empty() {
         return Err(RepoError::NoChannel);
     }
-    if options.percent > 100 {
-        return Err(RepoError::Percent(options.percent));
-    }
-    Ok(())
+    options.percent.filter(|percent| *percent > 100).map_or(Ok(()), |percent| Err(RepoError::Percent(percent)))
 }
 
 fn write(built: &BuiltPack, source: Option<Source>, options: &PublishOptions) -> Result<Published, RepoError> {
@@ -119,7 +119,11 @@ fn write(built: &BuiltPack, source: Option<Source>, options: &PublishOptions) ->
             Some(published) if published != built.digest.as_str() => {
                 return Err(RepoError::VersionTaken { pack: name.clone(), version: version.clone(), published });
             }
-            Some(_) => false,
+            Some(_) => {
+                // Should the file have been lost, it is there again.
+                state.supply(&target, built.archive.clone());
+                false
+            }
             None => {
                 let mut custom = published_now();
                 custom.extend(source.as_ref().map(|source| ("source".to_owned(), json!(source))));
@@ -131,15 +135,24 @@ fn write(built: &BuiltPack, source: Option<Source>, options: &PublishOptions) ->
                 true
             }
         };
+        let mut changes = Vec::new();
         for channel in &options.channels {
-            let rule = Rule { percent: options.percent, filter: options.filter.clone(), ..Rule::new(version.clone()) };
-            offer(state, ring, &owner, channel, rule, Entry::new(Change::Promote, name)).await?;
+            let held = state.channel(channel, name).await?;
+            let asks = options.percent.is_some() || options.filter.is_some();
+            if !asks && held.is_some_and(|held| held.rules.iter().any(|rule| rule.version == *version)) {
+                continue;
+            }
+            let percent = options.percent.unwrap_or(100);
+            let rule = Rule { percent, filter: options.filter.clone(), ..Rule::new(version.clone()) };
+            let entry = Entry::new(Change::Promote, name);
+            changes.push(offer(state, ring, &owner, channel, Offer::new(rule), entry).await?);
         }
+        changes.retain(|change| change.changed);
         // To publish the same again renews the signatures.
         state.touch(&owner);
-        Ok(new)
+        Ok((new, changes))
     };
-    let (new, timestamp) = change(&options.access(), edit)?;
+    let ((new, changes), timestamp) = change(&options.access(), edit)?;
     Ok(Published {
         pack: name.clone(),
         version: version.clone(),
@@ -147,6 +160,7 @@ fn write(built: &BuiltPack, source: Option<Source>, options: &PublishOptions) ->
         size_bytes: built.archive.len() as u64,
         new,
         channels: options.channels.clone(),
+        changes,
         timestamp_version: timestamp.unwrap_or_default(),
         source,
     })

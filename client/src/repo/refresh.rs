@@ -33,6 +33,10 @@ pub struct Ending {
 ///
 /// With `only_if_needed`, nothing is done while nothing ends within `within`: called as often as one likes, it writes only then.
 pub fn refresh(access: &Access, within: Duration, only_if_needed: bool) -> Result<Refreshed, RepoError> {
+    if !access.keys.is_dir() {
+        let source = std::io::ErrorKind::NotADirectory.into();
+        return Err(RepoError::File { what: "find the keys' directory", path: access.keys.clone(), source });
+    }
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let soon = after(within);
         let mut done = Refreshed::default();

@@ -194,6 +194,11 @@ impl State {
         Ok(())
     }
 
+    /// Has the file of a target that is listed with these bytes be there.
+    pub(super) fn supply(&mut self, name: &str, bytes: Vec<u8>) {
+        self.files.insert(name.to_owned(), bytes);
+    }
+
     /// Moves what `from` lists, and `which` chooses, to `to`; says how many targets that were.
     pub(super) fn hand_over(
         &mut self,

@@ -68,7 +68,7 @@ fn what_is_published_stands_in_the_status() {
     assert!(published.new);
     assert_eq!(published.timestamp_version, 2);
     let mut options = bench.options("prod");
-    options.percent = 25;
+    options.percent = Some(25);
     options.filter = Some(Filter::new("app == \"web\"").unwrap());
     assert!(!publish(&options).unwrap().new);
 

@@ -13,6 +13,8 @@ pub enum Decision<'a> {
     GoBack(&'a PackVersion),
     /// This version applies, but the active one is higher and nobody withdrew it.
     Lower(&'a PackVersion),
+    /// What is active was withdrawn, and nothing else applies here: nothing is active from now on.
+    Withdraw,
     /// What is active stays: a rollout has not come to this instance, or left it out later.
     Keep,
     /// The channel is not meant for this instance.
@@ -29,7 +31,11 @@ impl Channel {
         };
         let taken_back = active.is_some_and(|active| self.withdrawn.contains(active));
         let Some(Rule { version, .. }) = self.rules.iter().find(applies) else {
-            return if active.is_some() && !taken_back { Decision::Keep } else { Decision::NotHere };
+            return match active {
+                Some(_) if taken_back => Decision::Withdraw,
+                Some(_) => Decision::Keep,
+                None => Decision::NotHere,
+            };
         };
         match active {
             Some(active) if active > version && taken_back => Decision::GoBack(version),

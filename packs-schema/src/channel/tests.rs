@@ -27,6 +27,7 @@ fn decided(channel: &Channel, bucket: u8, active: &str) -> String {
         Decision::Take(version) => format!("take {version}"),
         Decision::GoBack(version) => format!("back {version}"),
         Decision::Lower(version) => format!("lower {version}"),
+        Decision::Withdraw => "withdraw".to_owned(),
         Decision::Keep => "keep".to_owned(),
         Decision::NotHere => "not here".to_owned(),
     }
@@ -75,6 +76,13 @@ fn only_what_was_withdrawn_goes_back() {
     ] {
         assert_eq!(decided(&channel, 0, active), wanted, "{active}");
     }
+}
+
+#[test]
+fn who_has_what_was_withdrawn_has_none_where_nothing_else_applies() {
+    let channel = channel(vec![rule("1.0.0", 50)], &["1.1.0"]);
+    assert_eq!([decided(&channel, 10, "1.1.0"), decided(&channel, 50, "1.1.0")], ["back 1.0.0", "withdraw"]);
+    assert_eq!([decided(&channel, 50, "1.0.0"), decided(&channel, 50, "")], ["keep", "not here"]);
 }
 
 #[test]

@@ -48,6 +48,10 @@ pub(super) struct AccessArgs {
 }
 
 impl AccessArgs {
+    pub(super) fn keys(&self) -> &Path {
+        &self.keys
+    }
+
     pub(super) fn passphrase(&self) -> &PassphraseArgs {
         &self.passphrase
     }
@@ -129,5 +133,8 @@ impl ExpiryArgs {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|e| e.to_string())
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err("it must be longer than 0s: write it like 30d".to_owned()),
+        given => given.map_err(|e| e.to_string()),
+    }
 }

@@ -27,9 +27,16 @@ pub(crate) struct PromoteCommand {
     /// To how many of the instances, by a stable hash of their ids. The others keep what the channel held before.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
     percent: u8,
-    /// To which of them: an expression such as 'app == "cassandra"'.
+    /// To which of them: an expression such as 'app == "cassandra"'. Without it, a version that the channel holds already goes to
+    /// those it was for.
     #[arg(long = "where", value_name = "EXPRESSION")]
     filter: Option<Filter>,
+    /// To all of them, also where the channel holds the version for some only.
+    #[arg(long, conflicts_with = "filter")]
+    everywhere: bool,
+    /// Also a version that was taken back from the channel.
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     team: TeamArgs,
 }
@@ -92,8 +99,8 @@ impl TeamArgs {
 }
 
 pub(super) fn promote(command: PromoteCommand, json: bool) -> Result<Exit, Failure> {
-    let PromoteCommand { pack, version, from, to, percent, filter, team } = command;
-    let promotion = Promotion { pack, version, from, to, percent, filter };
+    let PromoteCommand { pack, version, from, to, percent, filter, everywhere, again, team } = command;
+    let promotion = Promotion { pack, version, from, to, percent, filter, everywhere, again };
     done(repo::promote(&team.access()?, &promotion), json)
 }
 
@@ -114,16 +121,19 @@ pub(super) fn rollback(command: RollbackCommand, json: bool) -> Result<Exit, Fai
 
 fn done(changed: Result<Changed, RepoError>, json: bool) -> Result<Exit, Failure> {
     let changed = changed.map_err(|e| failure(&e))?;
-    print(json, &changed, |changed: &Changed| {
-        let before = changed.before.as_ref().map_or_else(|| "nothing".to_owned(), |before| rules(&before.rules));
-        let (channel, pack, after) = (&changed.channel, &changed.pack, rules(&changed.after.rules));
-        if changed.changed {
-            println!("{channel}: {pack}  {before} -> {after}");
-        } else {
-            println!("{channel}: {pack}  {after}  (as before)");
-        }
-    });
+    print(json, &changed, |changed: &Changed| println!("{}", line(changed)));
     Ok(Exit::Success)
+}
+
+/// What a change came to.
+pub(super) fn line(changed: &Changed) -> String {
+    let before = changed.before.as_ref().map_or_else(|| "nothing".to_owned(), |before| rules(&before.rules));
+    let (channel, pack, after) = (&changed.channel, &changed.pack, rules(&changed.after.rules));
+    if changed.changed {
+        format!("{channel}: {pack}  {before} -> {after}")
+    } else {
+        format!("{channel}: {pack}  {after}  (as before)")
+    }
 }
 
 /// What a channel holds, in one line.

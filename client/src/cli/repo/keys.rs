@@ -61,7 +61,7 @@ pub(crate) struct RotateCommand {
     #[arg(long, value_name = "ROLE", requires = "new_keys")]
     replace: Vec<RoleName>,
     /// Where to write new keys.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "replace")]
     new_keys: Option<PathBuf>,
     /// Do not encrypt new keys.
     #[arg(long)]
@@ -154,7 +154,11 @@ pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failu
             println!("renewed: {}", done.renewed.join(", "));
         }
         for ending in &done.pending {
-            eprintln!("the signatures of {} end at {}, and its keys are not here", ending.role, ending.expires);
+            let why = match ending.role.as_str() {
+                "root" => "`bolt repo rotate-root` signs the next one",
+                _ => "its keys are not here",
+            };
+            eprintln!("the signatures of {} end at {}: {why}", ending.role, ending.expires);
         }
     });
     Ok(if done.pending.is_empty() { Exit::Success } else { Exit::Failed })
@@ -162,6 +166,7 @@ pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failu
 
 pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure> {
     let RotateCommand { access, replace, new_keys, plain_keys, add, remove, root_threshold, root_expires } = command;
+    let keys = access.keys().to_owned();
     let passphrase = match replace.is_empty() {
         true => None,
         false => access.passphrase().for_new_keys(plain_keys)?,
@@ -191,6 +196,12 @@ pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure
         }
         for path in &done.made {
             println!("{}", path.display());
+        }
+        if !done.made.is_empty() {
+            eprintln!(
+                "Move the new keys to {0}, over the old ones of their names: {0} signs from now on with them.",
+                keys.display()
+            );
         }
     });
     Ok(Exit::Success)

@@ -8,6 +8,7 @@ use packs_schema::name::{ChannelName, TeamName};
 use packs_schema::quantity::show_bytes;
 
 use super::args::AccessArgs;
+use super::channel::line;
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, Access, PublishOptions, Published};
@@ -22,9 +23,10 @@ pub(crate) struct PublishCommand {
     /// A channel that is to hold this version; may be given several times.
     #[arg(long = "channel", value_name = "NAME", required = true)]
     channels: Vec<ChannelName>,
-    /// To how many of the instances, by a stable hash of their ids. The others keep what the channel held before.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
-    percent: u8,
+    /// To how many of the instances, by a stable hash of their ids [default: all]. The others keep what the channel held before.
+    /// A channel that holds the version already is left as it is, unless this or --where is given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    percent: Option<u8>,
     /// To which of them: an expression such as 'app == "cassandra"'.
     #[arg(long = "where", value_name = "EXPRESSION")]
     filter: Option<Filter>,
@@ -50,6 +52,9 @@ pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> 
             published.source.as_ref().map_or_else(String::new, |source| format!("  from {}", source.describe)),
             if published.new { "" } else { "  (published before; signatures renewed)" }
         );
+        for change in &published.changes {
+            println!("{}", line(change));
+        }
     });
     Ok(Exit::Success)
 }

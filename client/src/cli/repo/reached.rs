@@ -31,7 +31,9 @@ pub(super) struct Reached {
 #[derive(Debug, Serialize)]
 struct Behind {
     instance: InstanceId,
-    wanted: PackVersion,
+    /// Absent: none, since what it has was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wanted: Option<PackVersion>,
     active: Option<PackVersion>,
     /// Why it could not be activated, in the agent's words.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,14 +81,14 @@ fn note(reached: &mut Reached, channel: &Channel, instance: &InstanceId, info: &
     let view = packs.items.iter().find(|view| view.name == channel.pack);
     let active = view.and_then(|view| view.version.clone());
     let place = bucket(&info.instance.id, &channel.pack);
-    match channel.decide(&info.instance, place, active.as_ref()) {
-        Decision::Take(wanted) if active.as_ref() == Some(wanted) => reached.reached.push(instance.clone()),
-        Decision::Take(wanted) | Decision::GoBack(wanted) | Decision::Lower(wanted) => {
-            let failed = view.and_then(|view| view.failed.as_ref()).map(|failed| failed.message.clone());
-            reached.behind.push(Behind { instance: instance.clone(), wanted: wanted.clone(), active, failed });
-        }
-        Decision::Keep | Decision::NotHere => reached.outside.push(instance.clone()),
-    }
+    let wanted = match channel.decide(&info.instance, place, active.as_ref()) {
+        Decision::Take(wanted) if active.as_ref() == Some(wanted) => return reached.reached.push(instance.clone()),
+        Decision::Take(wanted) | Decision::GoBack(wanted) | Decision::Lower(wanted) => Some(wanted.clone()),
+        Decision::Withdraw => None,
+        Decision::Keep | Decision::NotHere => return reached.outside.push(instance.clone()),
+    };
+    let failed = view.and_then(|view| view.failed.as_ref()).map(|failed| failed.message.clone());
+    reached.behind.push(Behind { instance: instance.clone(), wanted, active, failed });
 }
 
 /// For people.
@@ -105,7 +107,8 @@ pub(super) fn print(all: &[Reached]) {
         for behind in &reached.behind {
             let active = behind.active.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
             let failed = behind.failed.as_ref().map_or_else(String::new, |said| format!(": {}", show::visible(said)));
-            println!("behind     {}: has {active}, not {}{failed}", behind.instance, behind.wanted);
+            let wanted = behind.wanted.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+            println!("behind     {}: has {active}, not {wanted}{failed}", behind.instance);
         }
         for one in &reached.unreachable {
             println!("no answer  {}: {}", one.instance, show::visible(&one.error));

@@ -130,7 +130,16 @@ impl InBucket {
 
     pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
         let name = format!("targets/{digest}.{name}");
-        self.with(async |bucket| bucket.create(&name, bytes).await)
+        match self.with(async |bucket| bucket.create(&name, bytes).await) {
+            // Named by its digest, it could only be the same.
+            Err(RepoError::Raced(_)) => Err(RepoError::Unreadable {
+                name: format!("{}/{name}", self.url),
+                problem:
+                    "it is damaged: its bytes are not those that its name says; remove the object and publish again"
+                        .to_owned(),
+            }),
+            done => done,
+        }
     }
 
     pub(super) fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), RepoError> {

@@ -13,8 +13,7 @@ impl Bench {
         publish(&self.options(channel)).unwrap();
     }
     fn promote(&self, from: &str, to: &str, percent: u8) -> Result<Changed, RepoError> {
-        let (from, to) = (Some(name(from)), name(to));
-        promote(&self.access(), &Promotion { pack: demo(), version: None, from, to, percent, filter: None })
+        promote(&self.access(), &Promotion { from: Some(name(from)), percent, ..promotion(to) })
     }
     /// What a channel holds, in short: `1.1.0@10 1.0.0 -1.2.0`.
     fn holds(&self, channel: &str) -> String {
@@ -37,6 +36,12 @@ pub(super) fn name(channel: &str) -> ChannelName {
     ChannelName::new(channel).unwrap()
 }
 
+/// To all of a channel's instances, from nowhere.
+fn promotion(to: &str) -> Promotion {
+    let (pack, to) = (demo(), name(to));
+    Promotion { pack, version: None, from: None, to, percent: 100, filter: None, everywhere: false, again: false }
+}
+
 fn version(text: &str) -> PackVersion {
     PackVersion::new(text).unwrap()
 }
@@ -57,7 +62,8 @@ fn a_version_goes_from_stage_to_stage_and_back() {
     pause(&access, &demo(), &name("prod"), false).unwrap();
     rollback(&access, &demo(), &name("prod"), None).unwrap();
     assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0");
-    bench.promote("test", "prod", 100).unwrap();
+    let again = Promotion { from: Some(name("test")), again: true, ..promotion("prod") };
+    promote(&access, &again).unwrap();
     assert_eq!(bench.holds("prod"), "1.1.0");
     // All have it, and what was before is in the journal only.
     rollback(&access, &demo(), &name("prod"), None).unwrap();
@@ -91,8 +97,7 @@ fn what_a_channel_does_not_hold_is_not_promoted_from_it() {
     bench.publish("1.1.0", "dev");
     let ask = |version: Option<&str>, from: Option<&str>| {
         let version = version.map(|text| PackVersion::new(text).unwrap());
-        let promotion =
-            Promotion { pack: demo(), version, from: from.map(name), to: name("prod"), percent: 100, filter: None };
+        let promotion = Promotion { version, from: from.map(name), ..promotion("prod") };
         promote(&bench.access(), &promotion)
     };
     assert!(matches!(ask(Some("1.1.0"), Some("test")), Err(RepoError::HoldsOther { .. })));
@@ -186,4 +191,58 @@ fn the_source_of_a_pack_travels_beside_it_and_not_in_it() {
     for (path, bytes) in snapshot(&bench.at("repo")) {
         assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"), "{}", path.display());
     }
+}
+
+#[test]
+fn to_publish_the_same_again_leaves_a_rollout_as_it_is() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "prod");
+    bench.publish("1.1.0", "test");
+    bench.promote("test", "prod", 10).unwrap();
+    pause(&bench.access(), &demo(), &name("prod"), true).unwrap();
+    let again = publish(&bench.options("prod")).unwrap();
+    assert!(!again.new && again.changes.is_empty());
+    assert_eq!(bench.holds("prod"), "1.1.0@10! 1.0.0");
+    // Unless it is asked for.
+    let wider = publish(&PublishOptions { percent: Some(20), ..bench.options("prod") }).unwrap();
+    assert_eq!((bench.holds("prod").as_str(), wider.changes.len()), ("1.1.0@20! 1.0.0", 1));
+}
+
+#[test]
+fn what_was_taken_back_comes_again_only_when_it_is_meant() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "prod");
+    bench.publish("1.1.0", "prod");
+    rollback(&bench.access(), &demo(), &name("prod"), None).unwrap();
+    let meant = Promotion { version: Some(version("1.1.0")), ..promotion("prod") };
+    for refused in [publish(&bench.options("prod")).map(drop), promote(&bench.access(), &meant).map(drop)] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, RepoError::TakenBack { .. }) && error.to_string().contains("--again"), "{error}");
+    }
+    assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0");
+    promote(&bench.access(), &Promotion { again: true, ..meant }).unwrap();
+    assert_eq!(bench.holds("prod"), "1.1.0");
+}
+
+#[test]
+fn a_version_for_some_is_given_to_all_when_that_is_said() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "prod");
+    bench.publish("1.1.0", "test");
+    let all = Promotion { version: Some(version("1.1.0")), ..promotion("prod") };
+    promote(&bench.access(), &Promotion { filter: Some(Filter::new("app == 'web'").unwrap()), ..all.clone() }).unwrap();
+    assert!(!promote(&bench.access(), &all).unwrap().changed, "without a word it is for those it was for");
+    let changed = promote(&bench.access(), &Promotion { everywhere: true, ..all }).unwrap();
+    assert_eq!((changed.after.rules.len(), changed.after.newest().filter.as_ref()), (1, None));
+}
+
+#[test]
+fn an_archive_that_was_lost_is_there_again_when_it_is_published_again() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "prod");
+    let before = snapshot(&bench.at("repo/targets"));
+    let (archive, _) = before.iter().find(|(path, _)| path.ends_with("1.0.0.tar.gz")).unwrap();
+    fs::remove_file(archive).unwrap();
+    assert!(!publish(&bench.options("prod")).unwrap().new);
+    assert_eq!(snapshot(&bench.at("repo/targets")), before);
 }

@@ -54,6 +54,7 @@ fn a_team_publishes_promotes_and_rolls_back_without_the_targets_key() {
     let roles = bench.status().roles;
     assert_eq!((roles[4].role.as_str(), roles[4].packs.as_slice()), ("team-dba", &[demo()][..]));
     // The targets' keys are of no use for it any more.
+    bench.version("1.2.0");
     let wrong = publish(&bench.options("prod")).unwrap_err();
     assert!(matches!(wrong, RepoError::TooFewKeys { .. }), "{wrong}");
 }
