@@ -335,17 +335,13 @@ fn a_channel_may_leave_an_instance_out() {
 #[test]
 fn a_version_that_is_taken_back_with_nothing_else_is_active_no_more() {
     let mut bench = Bench::active();
-    let taken_back = serde_json::json!({"format": 1, "serial": bench.serial + 1, "pack": "demo",
-        "rules": [{"version": "0.9.0", "percent": 0}], "withdrawn": ["1.0.0"]});
-    bench.repository.set("channels/prod/demo.json", taken_back.to_string());
-    bench.repository.publish();
+    bench.take_back("1.0.0");
     bench.poll().unwrap();
     assert_eq!(bench.current("demo"), None);
     assert!(bench.status().failed.is_empty());
     assert_eq!(versions(&bench).len(), 1, "what runs in it goes on");
     bench.poll().unwrap();
     assert_eq!(bench.current("demo"), None);
-    bench.serial += 1;
     bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
     bench.repository.publish();
     bench.poll().unwrap();

@@ -67,6 +67,15 @@ impl Bench {
         self.repository.set(&channel, text);
     }
 
+    /// Has the channel take back what is active, with nothing in its place for this instance.
+    pub(super) fn take_back(&mut self, version: &str) {
+        self.serial += 1;
+        let text = serde_json::json!({"format": 1, "serial": self.serial, "pack": "demo",
+            "rules": [{"version": "0.9.0", "percent": 0}], "withdrawn": [version]});
+        self.repository.set("channels/prod/demo.json", text.to_string());
+        self.repository.publish();
+    }
+
     pub(super) fn poll(&self) -> Result<(), SyncError> {
         poll(&self.config, Occasion::Asked)
     }

@@ -210,6 +210,18 @@ fn what_is_over_and_still_there_may_be_pushed_again_or_signed() {
     assert_eq!(bench.current("demo").as_deref(), Some("1.5.0"));
 }
 
+/// The signed version beneath is taken back: the push stays for its time, and nothing comes after it.
+#[test]
+fn what_is_taken_back_beneath_a_push_does_not_come_again_after_it() {
+    let mut bench = Bench::allowing();
+    bench.pushed(1, "demo", "2.0.0", &saying("demo", "2.0.0", "one"));
+    bench.take_back("1.0.0");
+    bench.poll().unwrap();
+    assert_eq!((bench.current("demo").as_deref(), bench.shadow("demo").beneath), (Some("2.0.0"), None));
+    bench.settle(|clock| clock.wall_ms += 3_600_000);
+    assert_eq!(bench.current("demo"), None);
+}
+
 #[test]
 fn signed_versions_are_kept_as_if_nothing_had_been_pushed() {
     let mut bench = Bench::allowing();
