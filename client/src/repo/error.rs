@@ -137,7 +137,7 @@ pub enum RepoError {
     /// The keys of another repository.
     #[error(
         "the keys for {role} in {} may not sign for this repository: give the directory that `bolt repo init` made with it, \
-         or the one with the keys that replaced those",
+         and where keys were replaced since, move the new ones into it, over the old ones of the same names",
         directory.display()
     )]
     OtherKeys {

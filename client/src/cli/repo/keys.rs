@@ -199,7 +199,7 @@ pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure
         }
         if !done.made.is_empty() {
             eprintln!(
-                "Move the new keys to {0}, over the old ones of their names: {0} signs from now on with them.",
+                "Move the new keys into {}, over the old ones of the same names: those sign no more.",
                 keys.display()
             );
         }
