@@ -144,5 +144,12 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::Unreadable { .. }
         | RepoError::Runtime(_) => Exit::Storage,
     };
-    Failure::from_error(exit, error)
+    let failure = Failure::from_error(exit, error);
+    match error {
+        RepoError::Tuf { .. } => failure.hint(
+            "nothing was changed, and instances keep what they have; a file that is missing or damaged comes back from a copy, or from \
+             the bucket's earlier versions, and --root must be a root of this repository",
+        ),
+        _ => failure,
+    }
 }

@@ -209,7 +209,7 @@ pub enum RepoError {
     },
     /// A team's name that was used before.
     #[error(
-        "{0} is there already, or was: give its private key with --team-keys DIR, or choose another name for the team"
+        "{0} is there already, or was: give no key where its keys stay, its private key with --team-keys DIR, or choose another name for the team"
     )]
     TeamUsed(String),
     /// A pack that moves along, which only the team can sign for.

@@ -34,7 +34,8 @@ pub(crate) struct DelegateCommand {
     pack: PackName,
     #[command(flatten)]
     access: AccessArgs,
-    /// The team's public key, as `bolt repo team-key` wrote it; may be given several times.
+    /// The team's public key, as `bolt repo team-key` wrote it; may be given several times. For a pack of which nothing is published
+    /// yet: what is published moves to the team, which signs for it (--team-keys).
     #[arg(long = "public-key", value_name = "FILE", conflicts_with_all = ["new_key", "team_keys"])]
     public: Vec<PathBuf>,
     /// Make a key for the team in this directory.
@@ -56,7 +57,7 @@ pub(crate) struct DelegateCommand {
 pub(crate) struct UndelegateCommand {
     /// The team.
     team: TeamName,
-    /// The pack [default: all of the team's].
+    /// The pack [default: all of the team's]. For one of several, the team's keys must lie in the directory of --keys.
     pack: Option<PackName>,
     #[command(flatten)]
     access: AccessArgs,
