@@ -178,6 +178,36 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     assert!(log.stdout.contains("prod: 1.1.0 50%, then 1.0.0 -> 1.1.0 50% PAUSED, then 1.0.0"), "{}", log.stdout);
 }
 
+/// A version that went to all is taken back, and the one before was for one of them only: the other has none then.
+#[tokio::test]
+async fn who_never_had_a_version_before_has_none_after_a_rollback() {
+    let world = World::empty();
+    let agents = ["p-1", "p-2"].map(|id| world.start(&spec(id).set("repository", "poll", "1s")));
+    let bolt = world.bolt(&agents.iter().collect::<Vec<_>>());
+    let (repository, keys) = (world.repository().display().to_string(), world.site.keys().display().to_string());
+    let repo = |command: &[&str]| {
+        let said = bolt.run([&["repo"], command, &["--repo", &repository, "--keys", &keys]].concat());
+        assert_eq!(said.code, 0, "{command:?}: {said:?}");
+    };
+    let have = async |wanted: [Option<&str>; 2]| {
+        for (agent, wanted) in agents.iter().zip(wanted) {
+            until(&format!("{wanted:?}"), async || active(agent.directory()).as_deref() == wanted).await;
+        }
+    };
+    let pack =
+        |version: &str| PackSource::probe().version(version).write(&world.scratch("sources")).display().to_string();
+    repo(&["publish", &pack("1.0.0"), "--channel", "prod", "--where", "id == \"p-1\""]);
+    have([Some("1.0.0"), None]).await;
+    repo(&["publish", &pack("1.1.0"), "--channel", "prod"]);
+    have([Some("1.1.0"), Some("1.1.0")]).await;
+    repo(&["rollback", "probe", "--channel", "prod"]);
+    have([Some("1.0.0"), None]).await;
+    let (code, reached) = bolt.json(["repo", "status", "--repo", &repository, "--reached"]);
+    assert_eq!((code, &reached["reached"][0]["reached"]), (0, &serde_json::json!(["p-1"])), "{reached}");
+    let said = bolt.run(["run", "probe.hello", "--where", "id == \"p-2\""]);
+    assert!(said.code != 0 && said.stderr.contains("probe.hello"), "{said:?}");
+}
+
 #[tokio::test]
 async fn a_version_goes_through_the_stages_and_back() {
     let world = World::empty();

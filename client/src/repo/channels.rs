@@ -196,9 +196,10 @@ pub fn rollback(
         let held = held(state, channel, pack).await?;
         let journal = journal::read(state).await?;
         let here = journal.iter().filter(|(_, e)| e.pack == *pack && e.channel.as_ref() == Some(channel));
+        let then: Vec<Channel> = here.flat_map(|(_, e)| e.channels()).collect();
         let ever: BTreeSet<PackVersion> =
-            here.flat_map(|(_, e)| e.versions()).chain(held.rules.iter().map(|rule| rule.version.clone())).collect();
-        let rules = before_the_newest(&held, &ever, to, channel)?;
+            then.iter().chain([&held]).flat_map(|file| &file.rules).map(|rule| rule.version.clone()).collect();
+        let rules = before_the_newest(&held, &then, &ever, to, channel)?;
         let target = rules[0].version.clone();
         published(state, pack, &target)?;
         let withdrawn = ever.into_iter().filter(|version| *version > target).chain(held.withdrawn.clone()).collect();
@@ -209,9 +210,11 @@ pub fn rollback(
     change(access, edit).map(|(changed, _)| changed)
 }
 
-/// The rules of a channel without its newest version.
+/// The rules of a channel without its newest version: those that stand after it, or, where it went to all and none does, those
+/// that stood `then`, when the version to go back to was the newest.
 fn before_the_newest(
     held: &Channel,
+    then: &[Channel],
     ever: &BTreeSet<PackVersion>,
     to: Option<&PackVersion>,
     channel: &ChannelName,
@@ -231,6 +234,9 @@ fn before_the_newest(
     };
     let rest = held.rules.iter().skip_while(|rule| rule.version != *target).cloned().collect::<Vec<_>>();
     if rest.is_empty() {
+        if let Some(then) = then.iter().rfind(|then| then.newest().version == *target) {
+            return Ok(then.rules.iter().filter(|rule| !held.withdrawn.contains(&rule.version)).cloned().collect());
+        }
         // To the instances that the channel is for.
         let filter = held.rules.last().and_then(|rule| rule.filter.clone());
         return Ok(vec![Rule { filter, ..Rule::new(target.clone()) }]);

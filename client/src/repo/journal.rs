@@ -117,11 +117,10 @@ impl Entry {
         self
     }
 
-    /// The versions that the channel held, before and after.
-    pub(super) fn versions(&self) -> Vec<PackVersion> {
+    /// What the channel held, before and after.
+    pub(super) fn channels(&self) -> Vec<Channel> {
         let files = self.before.iter().chain(&self.after);
-        let channels = files.filter_map(|file| serde_json::from_value::<Channel>(file.clone()).ok());
-        channels.flat_map(|channel| channel.rules.into_iter().map(|rule| rule.version)).collect()
+        files.filter_map(|file| serde_json::from_value::<Channel>(file.clone()).ok()).collect()
     }
 }
 

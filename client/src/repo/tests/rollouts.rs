@@ -71,6 +71,21 @@ fn a_version_goes_from_stage_to_stage_and_back() {
     assert_eq!(bench.status().channels[0].serial, 8);
 }
 
+/// A version that went to all leaves no rule behind it: what was held before is in the journal.
+#[test]
+fn a_rollback_gives_a_version_to_those_who_had_it_and_to_no_others() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "prod");
+    bench.version("1.1.0");
+    publish(&PublishOptions { percent: Some(20), ..bench.options("prod") }).unwrap();
+    bench.publish("1.2.0", "prod");
+    assert_eq!(bench.holds("prod"), "1.2.0");
+    rollback(&bench.access(), &demo(), &name("prod"), None).unwrap();
+    assert_eq!(bench.holds("prod"), "1.1.0@20 1.0.0 -1.2.0");
+    rollback(&bench.access(), &demo(), &name("prod"), None).unwrap();
+    assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0 -1.2.0");
+}
+
 #[test]
 fn a_rollback_withdraws_all_that_the_channel_ever_held_above() {
     let bench = Bench::new();
