@@ -1,14 +1,15 @@
 //! One agent: a method for each route, over a connection that is made when it is needed.
 //!
 //! ```text
-//!  Agent ──call──▶ wire (TCP, TLS to this instance, HTTP/1.1) ──▶ JSON, bounded
+//!  Agent ──call──▶ wire (TCP, TLS to this instance, HTTP/1.1) ──▶ JSON, bounded ──▶ answer: of this peer, as asked
 //!                                                              └─▶ stream of NDJSON lines or bytes, bounded
 //! ```
 //!
 //! A kept connection that broke while idle is replaced once, and only for requests that may be repeated.
-//! A stream has a connection of its own. Everything an agent sends is bounded here; what it says is text
-//! that only [`crate::show`] may put on a terminal.
+//! A stream has a connection of its own. Everything an agent sends is bounded here, and checked in one place to be
+//! about this instance and about what was asked; what it says is text that only [`crate::show`] may put on a terminal.
 
+mod answer;
 mod call;
 mod follow;
 mod push;
@@ -23,6 +24,7 @@ use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
 
+pub use answer::Mismatch;
 pub use follow::chunk_bytes;
 pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};

@@ -6,6 +6,7 @@ use packs_schema::name::InstanceId;
 use packs_schema::rest::{Code, Problem};
 use rustls::{AlertDescription, CertificateError};
 
+use crate::connection::Mismatch;
 use crate::show::visible;
 use crate::tls::WrongInstance;
 
@@ -65,6 +66,9 @@ pub enum Kind {
     /// The agent refused the request and said why.
     #[error("{}", problem_line(.0))]
     Problem(Box<Problem>),
+    /// The answer speaks for another instance, or about something that was not asked for.
+    #[error("{0}; nothing of the answer is used")]
+    WrongAnswer(#[from] Mismatch),
     /// The answer is not what the interface promises.
     #[error("protocol error: {0}")]
     Protocol(String),
@@ -86,6 +90,7 @@ impl Kind {
             Kind::CertificateRefused(_) => "our_certificate_refused",
             Kind::Tls(_) => "tls",
             Kind::Problem(problem) => problem.code.as_str(),
+            Kind::WrongAnswer(_) => "wrong_answer",
             Kind::Protocol(_) => "protocol_error",
         }
     }
@@ -102,6 +107,7 @@ impl Kind {
             Kind::CertificateRefused(_) => {
                 "give a client certificate that is valid now and signed by the authority that the agent trusts, with --cert and --key"
             }
+            Kind::WrongAnswer(_) => "treat what this instance says as untrustworthy, and look into what runs there",
             Kind::Problem(problem) => return problem_hint(problem.code),
             Kind::Broken(_) | Kind::Tls(_) | Kind::Protocol(_) => return None,
         })

@@ -36,39 +36,91 @@ impl FromStr for IdArg {
     }
 }
 
+impl IdArg {
+    /// The id, if all of it was given.
+    pub(super) fn whole(&self) -> Option<ExecutionId> {
+        ExecutionId::new(self.0.as_str()).ok()
+    }
+}
+
 /// The end of an id: what tables show.
 pub(super) fn short(id: &ExecutionId) -> &str {
     let id = id.as_str();
     &id[id.len() - SHORT..]
 }
 
-/// The one execution that `id` means, and where it is.
-pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<(Instance, Execution), Failure> {
-    let answers = context.ask(select, async |agent| search(agent, id).await).await?;
-    let Answers { given, failed } = answers;
+/// An execution, and the instance that has it.
+pub(super) type Found = (Instance, Execution);
+
+/// Finds the execution that `id` means. Several instances may say that they have it: an id is unique, so all but one
+/// of them are wrong, but only the user can know which.
+pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<Vec<Found>, Failure> {
+    let Answers { given, failed } = context.ask(select, async |agent| search(agent, id).await).await?;
     let asked = given.len() + failed.len();
-    let mut found: Vec<(Instance, Execution)> =
+    let found: Vec<Found> =
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
-    if found.len() > 1 {
-        let ids: Vec<String> = found.iter().map(|(i, e)| format!("{} on {}", e.id, i.id())).collect();
-        return Err(Failure::new(Exit::Usage, format!("{} is the end of {}", id.0, show::listed(&ids, 5)))
-            .hint("give more of the id"));
+    match found.first() {
+        None => Err(nowhere(id, asked, &failed)),
+        Some((_, first)) if found.iter().any(|(_, other)| other.id != first.id) => Err(ambiguous(id, &found)),
+        Some(_) => Ok(found),
     }
-    if let Some(one) = found.pop() {
-        return Ok(one);
+}
+
+/// Finds the execution on exactly one instance.
+pub(super) async fn find_one(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<Found, Failure> {
+    let mut found = find(context, select, id).await?;
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(nowhere(id, 0, &[])),
+        (Some(one), false) => {
+            found.push(one);
+            let instances: Vec<&Instance> = found.iter().map(|(instance, _)| instance).collect();
+            Err(Failure::new(Exit::Usage, several(&found[0].1.id, &instances)).hint("choose one of them with --on"))
+        }
     }
+}
+
+/// Warns that more than one instance claims the execution.
+pub(super) fn several(id: &ExecutionId, instances: &[&Instance]) -> String {
+    let ids: Vec<&str> = instances.iter().map(|instance| instance.id().as_str()).collect();
+    let count = show::counted(ids.len(), "instance");
+    format!("{count} claim to have execution {id}, and only one can have it: {}", show::listed(&ids, 20))
+}
+
+/// Different executions end in what was given. One instance must not push the others out of the list.
+fn ambiguous(id: &IdArg, found: &[Found]) -> Failure {
+    let mut by_instance: Vec<(&Instance, &ExecutionId, usize)> = Vec::new();
+    for (instance, execution) in found {
+        match by_instance.last_mut() {
+            Some((last, _, count)) if last.id() == instance.id() => *count += 1,
+            _ => by_instance.push((instance, &execution.id, 1)),
+        }
+    }
+    let ids: Vec<String> = by_instance
+        .iter()
+        .map(|(instance, id, count)| match count - 1 {
+            0 => format!("{id} on {}", instance.id()),
+            more => format!("{id} and {more} more on {}", instance.id()),
+        })
+        .collect();
+    Failure::new(Exit::Usage, format!("{} is the end of {}", id.0, show::listed(&ids, 20)))
+        .hint("give more of the id, or the instance with --on")
+}
+
+/// Nobody has it, as far as is known.
+pub(super) fn nowhere(id: &IdArg, asked: usize, failed: &[Error]) -> Failure {
     if let Some(first) = failed.first() {
         if failed.len() == asked {
-            return Err(nobody(&failed, first));
+            return nobody(failed, first);
         }
         let mut message = format!("no instance that answered has an execution {}; those that did not answer:", id.0);
         for error in failed.iter().take(20) {
             message.push_str(&format!("\n  {error}"));
         }
-        return Err(Failure::new(Exit::Failed, message).hint("it may be on one of them: try again when they answer"));
+        return Failure::new(Exit::Failed, message).hint("it may be on one of them: try again when they answer");
     }
-    let (instances, whole) = (show::counted(asked, "instance"), ExecutionId::new(id.0.as_str()).is_ok());
-    let failure = if whole {
+    let instances = show::counted(asked, "instance");
+    let failure = if id.whole().is_some() {
         Failure::new(Exit::Refused, format!("{instances} asked, and none has an execution {} that you may see", id.0))
     } else {
         let searched = PAGES * packs_schema::rest::MAX_PAGE as usize;
@@ -78,19 +130,23 @@ pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> 
         );
         Failure::new(Exit::Refused, message)
     };
-    Err(failure.hint("`bolt ps` lists what runs and what ran lately; a whole id is found however old it is"))
+    failure.hint("`bolt ps` lists what runs and what ran lately; a whole id is found however old it is")
+}
+
+/// The execution `id` of this agent, if it has it.
+pub(super) async fn claimed(agent: &Agent, id: &ExecutionId) -> Result<Option<Execution>, Error> {
+    match agent.execution(id, None).await {
+        Ok(execution) => Ok(Some(execution)),
+        Err(error) => match &error.kind {
+            Kind::Problem(problem) if problem.code == Code::UnknownExecution => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 async fn search(agent: &Agent, id: &IdArg) -> Result<Vec<Execution>, Error> {
-    if let Ok(whole) = ExecutionId::new(id.0.as_str()) {
-        return match agent.execution(&whole, None).await {
-            Ok(execution) if execution.id == whole => Ok(vec![execution]),
-            Ok(_) => Ok(Vec::new()),
-            Err(error) => match &error.kind {
-                Kind::Problem(problem) if problem.code == Code::UnknownExecution => Ok(Vec::new()),
-                _ => Err(error),
-            },
-        };
+    if let Some(whole) = id.whole() {
+        return Ok(claimed(agent, &whole).await?.into_iter().collect());
     }
     let mut found = Vec::new();
     let mut query = ExecutionQuery { limit: Some(packs_schema::rest::MAX_PAGE), ..ExecutionQuery::default() };

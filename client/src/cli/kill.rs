@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::future::join_all;
+use packs_schema::name::ExecutionId;
 use packs_schema::rest::{Code, Execution};
+use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Answers, Context, error_json};
 use super::failure::{Exit, Failure};
-use super::find::{IdArg, find};
+use super::find::{IdArg, claimed, find, nowhere, several};
 use super::select::SelectArgs;
 use crate::connection::Agent;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
+use crate::inventory::Instance;
 use crate::show;
 
 /// How long the end is waited for.
@@ -28,37 +32,97 @@ pub(super) struct KillCommand {
     select: SelectArgs,
 }
 
-/// Runs `bolt kill`.
-pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, Failure> {
-    let (instance, execution) = find(&context, &command.select, &command.id).await?;
-    let agent = Agent::new(&instance, &context.identity()?);
-    let failed = |error: &crate::error::Error| Failure::from_instance(error);
-    let now = match agent.kill(&execution.id, command.note.as_deref()).await {
-        Ok(now) => now,
-        Err(error) if matches!(&error.kind, Kind::Problem(p) if p.code == Code::AlreadyEnded) => {
-            let ended = agent.execution(&execution.id, None).await.map_err(|e| failed(&e))?;
-            if !context.json {
-                eprintln!("it had ended already");
-            }
-            report(&context, &ended);
-            return Ok(Exit::Success);
-        }
-        Err(error) => return Err(failed(&error)),
-    };
-    let end = if now.state.is_terminal() {
-        now
-    } else {
-        agent.execution(&execution.id, Some(PATIENCE)).await.map_err(|e| failed(&e))?
-    };
-    report(&context, &end);
-    Ok(if end.state.is_terminal() { Exit::Success } else { Exit::Failed })
+/// What became of it on an instance that has it.
+struct Stopped {
+    instance: Instance,
+    id: ExecutionId,
+    end: Result<Execution, Error>,
 }
 
-fn report(context: &Context, execution: &Execution) {
+/// Runs `bolt kill`. Each instance that says that it has the execution is asked to stop it: none of them can keep the
+/// others from being asked.
+pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, Failure> {
+    let stopped = match command.id.whole() {
+        Some(id) => by_id(&command, &context, &id).await?,
+        None => by_end(&command, &context).await?,
+    };
     if context.json {
-        println!("{}", show::json(execution));
-        return;
+        print_json(&stopped);
     }
+    for Stopped { end, .. } in &stopped {
+        if let (Err(error), false) = (end, stopped.len() == 1) {
+            eprintln!("bolt: {error}");
+        }
+    }
+    if let [Stopped { end: Err(error), .. }] = &stopped[..] {
+        return Err(Failure::from_instance(error));
+    }
+    if stopped.len() > 1 {
+        let instances: Vec<&Instance> = stopped.iter().map(|one| &one.instance).collect();
+        eprintln!("bolt: {}; each was asked to stop it", several(&stopped[0].id, &instances));
+    }
+    let ended = |one: &Stopped| matches!(&one.end, Ok(execution) if execution.state.is_terminal());
+    Ok(if stopped.iter().all(ended) { Exit::Success } else { Exit::Failed })
+}
+
+/// Asks and stops on all instances at once, so that one that does not answer holds up none of the others.
+async fn by_id(command: &KillCommand, context: &Context, id: &ExecutionId) -> Result<Vec<Stopped>, Failure> {
+    let question = async |agent: &Agent| match claimed(agent, id).await? {
+        Some(_) => Ok(Some(stop(agent, id, command, context).await)),
+        None => Ok(None),
+    };
+    let Answers { given, failed } = context.ask(&command.select, question).await?;
+    let asked = given.len() + failed.len();
+    let stopped: Vec<Stopped> =
+        given.into_iter().filter_map(|(instance, end)| Some(Stopped { instance, id: id.clone(), end: end? })).collect();
+    if stopped.is_empty() { Err(nowhere(&command.id, asked, &failed)) } else { Ok(stopped) }
+}
+
+async fn by_end(command: &KillCommand, context: &Context) -> Result<Vec<Stopped>, Failure> {
+    let found = find(context, &command.select, &command.id).await?;
+    let identity = context.identity()?;
+    let stopping = found.into_iter().map(|(instance, execution)| {
+        let agent = Agent::new(&instance, &identity);
+        async move {
+            let end = stop(&agent, &execution.id, command, context).await;
+            Stopped { instance, id: execution.id, end }
+        }
+    });
+    Ok(join_all(stopping).await)
+}
+
+/// Stops it on one instance, and prints how it ended there.
+async fn stop(agent: &Agent, id: &ExecutionId, command: &KillCommand, context: &Context) -> Result<Execution, Error> {
+    let (end, before) = match agent.kill(id, command.note.as_deref()).await {
+        Ok(now) if now.state.is_terminal() => (now, false),
+        Ok(_) => (agent.execution(id, Some(PATIENCE)).await?, false),
+        Err(error) if matches!(&error.kind, Kind::Problem(p) if p.code == Code::AlreadyEnded) => {
+            (agent.execution(id, None).await?, true)
+        }
+        Err(error) => return Err(error),
+    };
+    if !context.json {
+        if before {
+            eprintln!("it had ended already");
+        }
+        report(&end);
+    }
+    Ok(end)
+}
+
+fn print_json(stopped: &[Stopped]) {
+    match stopped {
+        [Stopped { end: Ok(execution), .. }] => println!("{}", show::json(execution)),
+        [Stopped { end: Err(_), .. }] => {}
+        _ => {
+            let executions: Vec<&Execution> = stopped.iter().filter_map(|one| one.end.as_ref().ok()).collect();
+            let failed: Vec<Value> = stopped.iter().filter_map(|one| one.end.as_ref().err()).map(error_json).collect();
+            println!("{}", show::json(&json!({ "executions": executions, "failed": failed })));
+        }
+    }
+}
+
+fn report(execution: &Execution) {
     let left = match execution.leftovers {
         Some(left) if left.after_subreaper == 1 => ", 1 process left".to_owned(),
         Some(left) => format!(", {} processes left", left.after_subreaper),

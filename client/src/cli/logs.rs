@@ -9,7 +9,7 @@ use packs_schema::run::output::Stream;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::find::{IdArg, find};
+use super::find::{IdArg, find_one};
 use super::select::SelectArgs;
 use crate::connection::{Agent, chunk_bytes};
 use crate::show::{self, Visible};
@@ -40,7 +40,7 @@ enum StreamArg {
 
 /// Runs `bolt logs`. With `--json`, each chunk is one line.
 pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, Failure> {
-    let (instance, execution) = find(&context, &command.select, &command.id).await?;
+    let (instance, execution) = find_one(&context, &command.select, &command.id).await?;
     let agent = Agent::new(&instance, &context.identity()?);
     let mut printer =
         Printer { raw: command.raw, json: context.json, only: command.stream, streams: Default::default() };

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::find::{IdArg, find};
+use super::find::{self, IdArg, find};
 use super::select::SelectArgs;
 use super::terminal;
+use crate::inventory::Instance;
 use crate::show::{self, visible, when};
 
 /// Show one execution.
@@ -26,16 +27,31 @@ pub(super) struct ShowCommand {
 
 /// Runs `bolt show`.
 pub(super) async fn run(command: ShowCommand, context: Context) -> Result<Exit, Failure> {
-    let (_, execution) = find(&context, &command.select, &command.id).await?;
-    if context.json {
-        println!("{}", show::json(&execution));
+    let found = find(&context, &command.select, &command.id).await?;
+    let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
+    match executions[..] {
+        [execution] if context.json => println!("{}", show::json(execution)),
+        _ if context.json => println!("{}", show::json(&json!({ "executions": executions }))),
+        _ => print(&executions),
+    }
+    if found.len() == 1 {
         return Ok(Exit::Success);
     }
+    let instances: Vec<&Instance> = found.iter().map(|(instance, _)| instance).collect();
+    eprintln!("bolt: {}", find::several(&found[0].1.id, &instances));
+    Ok(Exit::Failed)
+}
+
+fn print(executions: &[&Execution]) {
     let width = terminal::width().unwrap_or(100).saturating_sub(13);
-    for (name, value) in lines(&execution, width) {
-        println!("{name:<12} {}", value.replace('\n', "\n             "));
+    for (number, execution) in executions.iter().enumerate() {
+        if number > 0 {
+            println!();
+        }
+        for (name, value) in lines(execution, width) {
+            println!("{name:<12} {}", value.replace('\n', "\n             "));
+        }
     }
-    Ok(Exit::Success)
 }
 
 fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {

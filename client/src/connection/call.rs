@@ -9,6 +9,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use packs_schema::rest::{PROBLEM_TYPE, Problem};
 use serde::de::DeserializeOwned;
 
+use super::answer::Answer;
 use super::{ANSWER_TIMEOUT, Agent, MAX_JSON, wire};
 use crate::error::{Error, Kind};
 use crate::show::visible;
@@ -101,10 +102,12 @@ impl Call {
 }
 
 impl Agent {
-    /// Sends `call` and reads a JSON answer.
-    pub(super) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+    /// Sends `call` and reads a JSON answer, which must be about this instance and about what was `asked`.
+    pub(super) async fn json<T: Answer>(&self, call: Call, asked: T::Asked<'_>) -> Result<T, Error> {
         let bytes = self.body(call).await?;
-        parse(&bytes).map_err(|kind| self.error(kind))
+        let answer: T = parse(&bytes).map_err(|kind| self.error(kind))?;
+        answer.check(self.instance.id(), asked).map_err(|mismatch| self.error(mismatch.into()))?;
+        Ok(answer)
     }
 
     /// Sends `call` and reads a whole answer of at most [`MAX_JSON`] bytes.
@@ -183,7 +186,8 @@ async fn refusal(response: Response<Incoming>) -> Kind {
         Err(kind) => return kind,
     };
     match serde_json::from_slice::<Problem>(&body) {
-        Ok(problem) if is_problem => Kind::Problem(Box::new(problem)),
+        // The status is the one that was sent, whatever the body says.
+        Ok(problem) if is_problem => Kind::Problem(Box::new(Problem { status: status.as_u16(), ..problem })),
         _ => Kind::Protocol(format!("it answered {} without saying why", status.as_u16())),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use packs_schema::name::PackName;
+use packs_schema::name::{Digest, PackName, PackVersion};
+use packs_schema::pack::Pack;
 use packs_schema::quantity::show_duration;
 use packs_schema::rest::{ARCHIVE_TYPE, MAX_WAIT_S, Pushed, Unpushed};
 
@@ -22,17 +23,20 @@ const INSTALLING: Duration = Duration::from_secs(MAX_WAIT_S);
 pub struct Push {
     archive: Bytes,
     path: String,
+    pack: PackName,
+    version: PackVersion,
+    digest: Digest,
 }
 
 impl Push {
     /// Of a pack that was built. Without a time to live the instance's own applies.
     pub fn new(built: BuiltPack, ttl: Option<Duration>) -> Push {
-        let BuiltPack { archive, digest, pack, .. } = built;
-        let mut path = format!("/v1/packs/push?pack={}&version={}&digest={digest}", pack.name, pack.version);
+        let BuiltPack { archive, digest, pack: Pack { name: pack, version, .. }, .. } = built;
+        let mut path = format!("/v1/packs/push?pack={pack}&version={version}&digest={digest}");
         if let Some(ttl) = ttl {
             path.push_str(&format!("&ttl={}", show_duration(ttl)));
         }
-        Push { archive: archive.into(), path }
+        Push { archive: archive.into(), path, pack, version, digest }
     }
 }
 
@@ -40,12 +44,13 @@ impl Agent {
     /// `POST /v1/packs/push`: installs the pack there without a signature, for a while. The same archive again only lasts longer.
     pub async fn push(&self, push: &Push) -> Result<Pushed, Error> {
         let patience = ON_THE_WAY + INSTALLING;
-        self.json(Call::upload(&push.path, ARCHIVE_TYPE, push.archive.clone(), patience).repeatable()).await
+        let call = Call::upload(&push.path, ARCHIVE_TYPE, push.archive.clone(), patience).repeatable();
+        self.json(call, (&push.pack, &push.version, &push.digest)).await
     }
 
     /// `POST /v1/packs/{pack}/unpush`: takes a pushed version back before its time is over.
     pub async fn unpush(&self, pack: &PackName) -> Result<Unpushed, Error> {
         let path = format!("/v1/packs/{pack}/unpush");
-        self.json(Call::upload(path, ARCHIVE_TYPE, Bytes::new(), INSTALLING)).await
+        self.json(Call::upload(path, ARCHIVE_TYPE, Bytes::new(), INSTALLING), pack).await
     }
 }

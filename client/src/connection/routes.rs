@@ -12,6 +12,7 @@ use packs_schema::run::output::Stream;
 use serde_json::Value;
 
 use super::Agent;
+use super::answer::{self, Answer, AskedExecution, OpenApi};
 use super::call::Call;
 use super::stream::{ByteStream, Lines};
 use crate::error::{Error, Kind};
@@ -52,22 +53,22 @@ pub struct OutputFrom {
 impl Agent {
     /// `GET /v1/health`. An agent that is not ready answers as well.
     pub async fn health(&self) -> Result<Health, Error> {
-        self.json(Call::get("/v1/health").any_status()).await
+        self.json(Call::get("/v1/health").any_status(), ()).await
     }
 
     /// `GET /v1/info`
     pub async fn info(&self) -> Result<Info, Error> {
-        self.json(Call::get("/v1/info")).await
+        self.json(Call::get("/v1/info"), ()).await
     }
 
     /// `GET /v1/packs`
     pub async fn packs(&self) -> Result<PackList, Error> {
-        self.json(Call::get("/v1/packs")).await
+        self.json(Call::get("/v1/packs"), ()).await
     }
 
     /// `GET /v1/packs/{pack}`
     pub async fn pack(&self, name: &PackName) -> Result<PackView, Error> {
-        self.json(Call::get(format!("/v1/packs/{name}"))).await
+        self.json(Call::get(format!("/v1/packs/{name}")), name).await
     }
 
     /// `POST /v1/packs/sync`: poll the repository now.
@@ -77,14 +78,18 @@ impl Agent {
 
     /// `GET /v1/actions`
     pub async fn actions(&self) -> Result<Vec<ActionView>, Error> {
-        let mut actions = Vec::new();
+        let mut actions: Vec<ActionView> = Vec::new();
         let mut call = Call::get("/v1/actions");
         for _ in 0..MOST_PAGES {
-            let page: Page<ActionView> = self.json(call).await?;
+            let page: Page<ActionView> = self.json(call, ()).await?;
             actions.extend(page.items);
             match page.next {
                 Some(cursor) => call = Call::get("/v1/actions").query("cursor", &cursor),
-                None => return Ok(actions),
+                None => {
+                    let names = actions.iter().map(|view| view.action.reference());
+                    answer::unique("action", names).map_err(|mismatch| self.error(mismatch.into()))?;
+                    return Ok(actions);
+                }
             }
         }
         Err(self.error(Kind::Protocol(format!("its actions have more than {MOST_PAGES} pages"))))
@@ -92,7 +97,7 @@ impl Agent {
 
     /// `GET /v1/actions/{pack}.{action}`
     pub async fn action(&self, action: &ActionRef) -> Result<ActionView, Error> {
-        self.json(Call::get(format!("/v1/actions/{action}"))).await
+        self.json(Call::get(format!("/v1/actions/{action}")), action).await
     }
 
     /// `POST /v1/executions`. The same key with the same body gives the same execution, so that a request
@@ -109,7 +114,7 @@ impl Agent {
             Some(key) => call.header(IDEMPOTENCY_KEY, key.as_str()).repeatable(),
             None => call,
         };
-        self.json(call).await
+        self.json(call, AskedExecution::Create(create)).await
     }
 
     /// `GET /v1/executions`: one page, newest first.
@@ -129,12 +134,12 @@ impl Agent {
                 call = call.query(name, &value);
             }
         }
-        self.json(call).await
+        self.json(call, ()).await
     }
 
     /// `GET /v1/executions/{id}`; with `wait`, answers when it has ended or the time is over.
     pub async fn execution(&self, id: &ExecutionId, wait: Option<Duration>) -> Result<Execution, Error> {
-        self.json(Call::get(format!("/v1/executions/{id}")).wait(wait)).await
+        self.json(Call::get(format!("/v1/executions/{id}")).wait(wait), AskedExecution::Id(id)).await
     }
 
     /// `GET /v1/executions/{id}/output`: both streams as they came.
@@ -185,7 +190,7 @@ impl Agent {
     pub async fn kill(&self, id: &ExecutionId, note: Option<&str>) -> Result<Execution, Error> {
         let request = KillRequest { note: note.map(str::to_owned) };
         let body = serde_json::to_vec(&request).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
-        self.json(Call::post(format!("/v1/executions/{id}/kill"), body)).await
+        self.json(Call::post(format!("/v1/executions/{id}/kill"), body), AskedExecution::Id(id)).await
     }
 
     /// `GET /v1/events`: state changes after event `after`; with `follow` it goes on.
@@ -205,7 +210,7 @@ impl Agent {
 
     /// `GET /v1/openapi.json`
     pub async fn openapi(&self) -> Result<Value, Error> {
-        self.json(Call::get("/v1/openapi.json")).await
+        self.json(Call::get("/v1/openapi.json"), ()).await.map(|OpenApi(document)| document)
     }
 
     async fn bytes(&self, call: Call) -> Result<ByteStream, Error> {
@@ -214,7 +219,7 @@ impl Agent {
         Ok(ByteStream::new(response.into_body(), wire, self, dropped.unwrap_or(0)))
     }
 
-    async fn lines<T: serde::de::DeserializeOwned>(&self, call: Call) -> Result<Lines<T>, Error> {
+    async fn lines<T: for<'a> Answer<Asked<'a> = ()>>(&self, call: Call) -> Result<Lines<T>, Error> {
         self.bytes(call).await.map(Lines::new)
     }
 }

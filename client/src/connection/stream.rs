@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde::de::DeserializeOwned;
 
+use super::answer::Answer;
 use super::{Agent, MAX_LINE, wire};
 use crate::error::{Error, Kind};
 use crate::show::visible;
@@ -74,7 +74,11 @@ pub struct Lines<T> {
     item: PhantomData<fn() -> T>,
 }
 
-impl<T: DeserializeOwned> Lines<T> {
+// The lines name neither instance nor execution, so that there is nothing to hold them against but the peer.
+impl<T> Lines<T>
+where
+    T: for<'a> Answer<Asked<'a> = ()>,
+{
     pub(super) fn new(bytes: ByteStream) -> Lines<T> {
         Lines { bytes, buffer: BytesMut::new(), scanned: 0, ended: false, item: PhantomData }
     }
@@ -89,11 +93,9 @@ impl<T: DeserializeOwned> Lines<T> {
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
-                return Some(serde_json::from_slice(&line).map_err(|e| {
-                    self.ended = true;
-                    let problem = format!("a line is not what was expected: {}", visible(&e.to_string()));
-                    self.bytes.error(Kind::Protocol(problem))
-                }));
+                let item = self.parse(&line).map_err(|kind| self.bytes.error(kind));
+                self.ended = item.is_err();
+                return Some(item);
             }
             if self.buffer.len() > MAX_LINE {
                 self.ended = true;
@@ -112,6 +114,13 @@ impl<T: DeserializeOwned> Lines<T> {
                 }
             }
         }
+    }
+
+    fn parse(&self, line: &[u8]) -> Result<T, Kind> {
+        let item: T = serde_json::from_slice(line)
+            .map_err(|e| Kind::Protocol(format!("a line is not what was expected: {}", visible(&e.to_string()))))?;
+        item.check(self.bytes.blame.instance.id(), ())?;
+        Ok(item)
     }
 
     fn take_line(&mut self) -> Option<BytesMut> {

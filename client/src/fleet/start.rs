@@ -65,17 +65,14 @@ async fn accept(
     let mut may_run = false;
     for attempt in 1.. {
         let error = match agent.create(create, Some(&key), Some(FIRST_WAIT)).await {
-            Ok(execution) => match check(agent, create, execution) {
-                Ok(execution) => return Ok(execution),
-                Err(error) => error,
-            },
+            Ok(execution) => return Ok(execution),
             Err(error) => error,
         };
         match &error.kind {
             kind if kind.is_refusal() => return Err(Ending::Refused(error)),
             // Nothing was sent, or nothing was accepted, when there was no connection.
             Kind::TimedOut(NO_CONNECTION) => {}
-            Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) => may_run = true,
+            Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) | Kind::WrongAnswer(_) => may_run = true,
             _ => {}
         }
         if attempt >= attempts(&error.kind, may_run) {
@@ -98,15 +95,6 @@ fn attempts(kind: &Kind, may_run: bool) -> u32 {
     }
 }
 
-/// An answer about something else would end up in the wrong place.
-fn check(agent: &Agent, create: &CreateExecution, execution: Execution) -> Result<Execution, Error> {
-    if &execution.instance == agent.instance().id() && execution.action == create.action && execution.run == create.run
-    {
-        return Ok(execution);
-    }
-    Err(agent.error(Kind::Protocol("it answered with another execution than the one that was asked for".to_owned())))
-}
-
 /// Waits until `execution` has ended, also across restarts of the agent.
 async fn wait(
     target: usize,
@@ -117,11 +105,10 @@ async fn wait(
     let mut failed = 0;
     while !execution.state.is_terminal() {
         match agent.execution(&execution.id, Some(WAIT)).await {
-            Ok(now) if now.id == execution.id => {
+            Ok(now) => {
                 failed = 0;
                 execution = now;
             }
-            Ok(_) => return Err(agent.error(Kind::Protocol("it answered with another execution".to_owned()))),
             Err(error) => {
                 failed += 1;
                 let unavailable = matches!(&error.kind, Kind::Problem(p) if p.status == 503);

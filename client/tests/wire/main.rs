@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
 mod fleet;
+mod hostile;
 mod identity;
 mod server;
 mod streams;

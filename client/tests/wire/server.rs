@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use bolt_client::inventory::{Address, Instance};
@@ -80,6 +81,19 @@ impl World {
         let path = self.dir.path().join("ca.pem");
         std::fs::write(&path, self.authority.cert_pem()).unwrap();
         path
+    }
+
+    /// Runs the `bolt` command as the operator, with `inventory.toml` of this world's directory.
+    pub(crate) async fn bolt(&self, arguments: &[&str]) -> Output {
+        let principal = Principal::new("spiffe://test/operator").unwrap();
+        let issued = self.authority.issue_client(&principal, Validity::days(1)).unwrap();
+        let directory = self.path().join(format!("bolt-{}", uuid::Uuid::now_v7()));
+        let (certificate, key) = issued.write(&directory, "operator").unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_bolt"));
+        command.arg("--cert").arg(certificate).arg("--key").arg(key).arg("--ca").arg(self.ca_file());
+        command.arg("--inventory").arg(self.path().join("inventory.toml")).args(arguments);
+        command.env("HOME", &directory).env_remove("BOLT_CLIENT_CONFIG").env_remove("XDG_CONFIG_HOME");
+        command.stdin(Stdio::null()).output().await.unwrap()
     }
 
     pub(crate) fn path(&self) -> &Path {
