@@ -1,7 +1,8 @@
 //! Publishing: a TUF repository in a directory or a bucket, its keys, and what its channels say.
 //!
 //! ```text
-//!  init       keys ──▶ metadata/1.root.json, which agents are given out of band, and empty signed metadata
+//!  init       keys ──▶ a pinned root beside them, which agents are given out of band, and empty signed metadata
+//!  trust      a publisher that did not make the repository pins its root
 //!  publish    pack ──build──▶ targets/…tar.gz, targets/channels/… ──sign──▶ targets, snapshot, timestamp (last)
 //!  channels   promote, widen, pause, resume, roll back: what a channel holds, and a line of the journal
 //!  team       a role of its own for a team's packs
@@ -31,6 +32,7 @@ mod sign;
 mod state;
 mod status;
 mod team;
+mod trust;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -49,6 +51,7 @@ pub use rotate::{Rotated, Rotation, rotate_root};
 pub use status::{ChannelStatus, RoleStatus, Status, VersionStatus, log, status};
 pub use team::{Delegated, TeamKeys, delegate, team_key, undelegate};
 pub use tough::schema::RoleType;
+pub use trust::{TrustOptions, Trusted, View, trust};
 
 /// The version of TUF's specification that metadata name.
 const SPEC_VERSION: &str = "1.0.0";
@@ -95,4 +98,4 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

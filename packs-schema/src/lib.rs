@@ -15,6 +15,7 @@
 //! - [`run`]: what stands in an execution's directory, its states and its output log.
 //! - [`bucket`]: where a repository in a bucket is, `s3://bucket/prefix`.
 //! - [`channel`], [`store`]: what a repository and an instance's store of activated packs hold.
+//! - [`marks`]: the highest versions of a repository's roles that were ever seen.
 //! - [`rest`]: the messages of the REST interface.
 //! - [`strict`]: JSON without duplicate keys.
 
@@ -28,6 +29,7 @@ pub mod filter;
 pub mod finding;
 pub mod grants;
 pub mod launch;
+pub mod marks;
 pub mod name;
 pub mod pack;
 pub mod param;

@@ -115,7 +115,12 @@ fn every_command_prints_one_json_value() {
         (&["ps"], 0, &["executions", "failed", "more"]),
         (&["history", "--state", "failed"], 0, &["executions", "failed", "more"]),
         (&["run", "probe.fail"], 1, &["action", "instances", "noop", "run", "stopped", "summary", "took_ms"]),
-        (&["repo", "status", "--repo", &repository], 0, &["channels", "roles", "versions"]),
+        (
+            &["repo", "status", "--repo", &repository],
+            0,
+            &["channels", "roles", "root_fingerprint", "verified", "versions"],
+        ),
+        (&["repo", "log", "--repo", &repository], 0, &["entries", "verified"]),
         (&["pack", "lint", &pack], 0, &["builds", "findings"]),
         (&["pki", "init", &authority], 0, &["certificate", "key"]),
         (&["run", "probe.nothing"], 4, &["error"]),

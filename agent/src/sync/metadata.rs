@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use packs_schema::config::RepositoryConfig;
+use packs_schema::marks::{Mark, Marks, SerialError};
 use packs_schema::name::{ChannelName, PackName};
 use tough::error::Error as Tough;
 use tough::schema::{DelegatedRole, RoleType, Root};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 
 use super::lookup::{Lookup, roles};
-use super::marks::{self, Mark, Marks, SerialError};
+use super::marks;
 use super::source::Source;
 use super::{SyncError, clock, disk};
 
@@ -50,7 +51,7 @@ impl Metadata {
         disk::remove_if_there(&library_clock).map_err(SyncError::file("remove", &library_clock))?;
         let root = disk::read_text(&config.root, MAX_ROOT).map_err(SyncError::file("read", &config.root))?;
         let marks_file = marks::path(tuf);
-        let seen = Marks::read(&marks_file)?;
+        let seen = marks::read(&marks_file)?;
         let (metadata, targets) = source.addresses()?;
         let limits = Limits { max_root_updates: 256, ..Limits::default() };
         let repository = RepositoryLoader::new(&root, metadata, targets)
@@ -73,13 +74,13 @@ impl Metadata {
         if let Some(at_ms) = published_at_ms(&repository).filter(|at_ms| now_ms.saturating_add(A_DAY_MS) < *at_ms) {
             return Err(wrong_clock(now_ms, "the repository holds what was published at", at_ms));
         }
-        let found = Marks::of(&repository);
+        let found = marks::of(&repository);
         let advanced = match &seen {
             Some(seen) => seen.advance(&found)?,
             None => found,
         };
         if seen.as_ref() != Some(&advanced) {
-            advanced.write(&marks_file)?;
+            marks::write(&advanced, &marks_file)?;
         }
         Ok(Metadata { repository, marks: RefCell::new(advanced), marks_file, now })
     }
@@ -120,7 +121,7 @@ impl Metadata {
         };
         let mut marks = self.marks.borrow_mut();
         match marks.note_serial(channel, pack, Mark { version: serial, keys }) {
-            Ok(true) => marks.write(&self.marks_file).map_err(|e| super::error::chain(&e)),
+            Ok(true) => marks::write(&marks, &self.marks_file).map_err(|e| super::error::chain(&e)),
             Ok(false) => Ok(()),
             Err(SerialError::Older(seen)) => Err(format!(
                 "channel {channel} of {pack} is at serial {serial}, but serial {seen} was seen before: \

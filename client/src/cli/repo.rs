@@ -7,6 +7,7 @@ mod publish;
 mod reached;
 mod status;
 mod team;
+mod trust;
 
 use clap::Subcommand;
 
@@ -23,6 +24,8 @@ pub(super) enum RepoCommand {
     /// The keys are files that only their owner can read, encrypted with a passphrase. Keep the root keys offline, and the
     /// others where packs are published.
     Init(keys::InitCommand),
+    /// Pin the root of a repository that somebody else made, or show the pinned one and its fingerprint.
+    Trust(trust::TrustCommand),
     /// Build a pack, sign it, and make channels hold it. Publishing the same again renews the signatures.
     Publish(publish::PublishCommand),
     /// Give a channel a version, to all its instances or to some.
@@ -62,6 +65,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     match command {
         RepoCommand::Init(command) => keys::init(command, json),
+        RepoCommand::Trust(command) => trust::run(command, json),
         RepoCommand::Publish(command) => publish::run(command, json),
         RepoCommand::Promote(command) => channel::promote(command, json),
         RepoCommand::Widen(command) => channel::widen(command, json),
@@ -96,6 +100,9 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::NoRepository(_)
         | RepoError::Exists(_)
         | RepoError::Threshold { .. }
+        | RepoError::NotPinned { .. }
+        | RepoError::PinnedAlready { .. }
+        | RepoError::OtherFingerprint { .. }
         | RepoError::NoChannel
         | RepoError::Percent(_)
         | RepoError::OtherKeys { .. }
@@ -129,6 +136,11 @@ fn failure(error: &RepoError) -> Failure {
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
         | RepoError::Bucket(_)
+        | RepoError::Older { .. }
+        | RepoError::BadTrustFile { .. }
+        | RepoError::LaxTrustFile { .. }
+        | RepoError::NoState { .. }
+        | RepoError::NotKept { .. }
         | RepoError::Raced(_)
         | RepoError::HalfRotated { .. }
         | RepoError::Key(_)
@@ -147,9 +159,13 @@ fn failure(error: &RepoError) -> Failure {
     let failure = Failure::from_error(exit, error);
     match error {
         RepoError::Tuf { .. } => failure.hint(
-            "nothing was changed, and instances keep what they have; a file that is missing or damaged comes back from a copy, or from \
-             the bucket's earlier versions, and --root must be a root of this repository",
+            "nothing was changed, and instances keep what they have; if the bucket holds what its keys did not sign, somebody replaced \
+             it; a file that is missing or damaged comes back from a copy, or from the bucket's earlier versions; the trusted root \
+             must be one of this repository",
         ),
         _ => failure,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,8 @@ use packs_schema::name::TeamName;
 use super::keys::KeyRing;
 use super::passphrase::Unlock;
 use super::place::Place;
-use super::state::State;
+use super::state::{State, Viewed};
+use super::trust::{Pinned, View};
 use super::{Expiry, RepoError, block_on};
 
 /// Which repository is changed, with which keys.
@@ -20,7 +21,9 @@ pub struct Access {
     pub keys: PathBuf,
     /// How encrypted keys are opened.
     pub unlock: Unlock,
-    /// The trusted root; absent: the repository's first.
+    /// Where the pinned root and the versions seen are kept; absent: in the keys' directory.
+    pub state: Option<PathBuf>,
+    /// A trusted root to use instead of the pinned one.
     pub root: Option<PathBuf>,
     /// The team that signs. A pack that is delegated is signed for by its team also when none is given; this only makes sure.
     pub team: Option<TeamName>,
@@ -32,7 +35,15 @@ impl Access {
     /// With plain keys and the usual expiry.
     pub fn new(repository: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> Access {
         let (repository, keys) = (repository.into(), keys.into());
-        Access { repository, keys, unlock: Unlock::Never, root: None, team: None, expiry: Expiry::default() }
+        Access {
+            repository,
+            keys,
+            unlock: Unlock::Never,
+            state: None,
+            root: None,
+            team: None,
+            expiry: Expiry::default(),
+        }
     }
 
     pub(super) fn ring(&self) -> KeyRing {
@@ -48,10 +59,11 @@ pub(super) fn change<T: Send>(
 ) -> Result<(T, Option<u64>), RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
+    let pinned = Pinned::open(access)?;
     let mut ring = access.ring();
     place.attempt(|| {
         block_on(async || {
-            let mut state = State::load(&place, access.root.as_deref()).await?;
+            let mut state = State::load(&place, &pinned).await?;
             let given = edit(&mut state, &mut ring).await?;
             let timestamp =
                 if state.is_changed() { Some(state.commit(&place, &mut ring, &access.expiry).await?) } else { None };
@@ -62,13 +74,12 @@ pub(super) fn change<T: Send>(
 
 /// Looks at the newest state.
 pub(super) fn look<T: Send>(
-    repository: &std::path::Path,
-    root: Option<&std::path::Path>,
-    at: impl AsyncFnOnce(&State) -> Result<T, RepoError> + Send,
+    view: &View,
+    at: impl AsyncFnOnce(&State<Viewed>) -> Result<T, RepoError> + Send,
 ) -> Result<T, RepoError> {
-    let place = Place::at(repository)?;
+    let place = Place::at(&view.repository)?;
     block_on(async || {
-        let state = State::read(&place, root).await?;
+        let state = State::view(&place, view).await?;
         at(&state).await
     })
 }

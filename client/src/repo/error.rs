@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use packs_schema::marks::MarksError;
 use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 
 use crate::files::FileError;
 use crate::pack::PackError;
 
-/// Why a repository could not be made, read or changed. Nothing was changed.
+/// Why a repository could not be made, read or changed. Nothing was changed, unless the message says so.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
     /// Not an address of a repository.
@@ -58,6 +59,89 @@ pub enum RepoError {
     /// There is none.
     #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
     NoRepository(PathBuf),
+    /// A publisher without a root to trust.
+    #[error(
+        "no trusted root is pinned in {}: get root.json from whoever ran `bolt repo init`, or the file of repository.root from an \
+         agent's configuration, and never from the repository itself; pin it with `bolt repo trust --root FILE`, with the same --repo, \
+         --keys and --state, and compare its fingerprint",
+        directory.display()
+    )]
+    NotPinned {
+        /// Where it would be.
+        directory: PathBuf,
+    },
+    /// Another root is pinned.
+    #[error(
+        "{} pins another root: leave --root out to keep it, or remove the file first if this repository was made again",
+        path.display()
+    )]
+    PinnedAlready {
+        /// The pinned root.
+        path: PathBuf,
+    },
+    /// Not the root that was meant.
+    #[error("{} has the fingerprint {found}, not {wanted}: it is not the root that was meant", path.display())]
+    OtherFingerprint {
+        /// The file.
+        path: PathBuf,
+        /// Its fingerprint.
+        found: String,
+        /// The one that was given.
+        wanted: String,
+    },
+    /// A state of the repository that is older than one seen before.
+    #[error(
+        "{} is at an older state than one that was seen before (see {}/marks.json): it was restored from an old copy, or somebody \
+         replays it, so nothing is signed; restore the newest copy, give a repository that is another one its own --state directory, or \
+         go on from this state with `bolt repo trust --accept-older`",
+        place.display(),
+        directory.display()
+    )]
+    Older {
+        /// The repository.
+        place: PathBuf,
+        /// Where the versions that were seen are kept.
+        directory: PathBuf,
+        /// Which role.
+        #[source]
+        source: MarksError,
+    },
+    /// A file of pin or marks that is damaged.
+    #[error("{} cannot be used: {problem}; restore it from a copy", path.display())]
+    BadTrustFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of pin or marks that others can change.
+    #[error("{} can be changed by others (mode {mode:04o}), and it says whom to trust: run `chmod go-w {}`", path.display(), path.display())]
+    LaxTrustFile {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Nowhere to keep what was seen.
+    #[error(
+        "cannot keep the trusted root and the versions seen in {}: give a directory that can be written, and that stays between runs, \
+         with --state",
+        directory.display()
+    )]
+    NoState {
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The change was made, and could not be noted.
+    #[error("the change was made, but the versions that were written could not be noted for the next one")]
+    NotKept {
+        /// Why not.
+        #[source]
+        source: Box<RepoError>,
+    },
     /// There is one.
     #[error("{} holds something already; choose another directory", .0.display())]
     Exists(PathBuf),

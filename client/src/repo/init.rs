@@ -5,12 +5,13 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Snapshot, Timestamp};
+use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed, Snapshot, Timestamp};
 
 use super::keys::KeyRing;
 use super::passphrase::{Passphrase, Unlock};
 use super::place::Place;
 use super::sign::{no_targets, sign};
+use super::trust::{self, TrustFiles, fingerprint};
 use super::{Expiry, RepoError, SPEC_VERSION, block_on, keys};
 use crate::files;
 
@@ -45,8 +46,10 @@ impl InitOptions {
 /// What [`init`] made.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Initialized {
-    /// The first root: what agents are given as `repository.root`.
+    /// The first root, pinned beside the keys: what agents are given as `repository.root`.
     pub root: PathBuf,
+    /// SHA-256 of its signed part, to compare when it is handed over.
+    pub fingerprint: String,
     /// The private keys.
     pub keys: Vec<PathBuf>,
 }
@@ -63,7 +66,8 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     // What is in a key service is not made here.
     let paths: Vec<&Path> =
         files.iter().map(PathBuf::as_path).filter(|path| path.extension() != Some("kms".as_ref())).collect();
-    files::refuse_existing(&paths)?;
+    let pin = TrustFiles::of(&options.keys, None).pin();
+    files::refuse_existing(&paths.iter().copied().chain([pin.as_path()]).collect::<Vec<_>>())?;
     // Before there are keys, so that nothing is left of a place that cannot be written.
     place.create()?;
     files::create_dir(&options.keys)?;
@@ -71,8 +75,8 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
         keys::generate(path, options.passphrase.as_ref())?;
     }
     let unlock = options.passphrase.clone().map_or(Unlock::Never, Unlock::With);
-    block_on(async || write(&place, &mut KeyRing::new(&options.keys, &unlock), options).await)?;
-    Ok(Initialized { root: place.root(1), keys: files })
+    let root = block_on(async || write(&place, &mut KeyRing::new(&options.keys, &unlock), options).await)?;
+    Ok(Initialized { fingerprint: fingerprint(&root)?, root: pin, keys: files })
 }
 
 fn key_files(directory: &Path, root_keys: u8) -> Vec<PathBuf> {
@@ -81,7 +85,7 @@ fn key_files(directory: &Path, root_keys: u8) -> Vec<PathBuf> {
     all.map(|(role, n)| keys::planned_path(directory, role, n)).collect()
 }
 
-async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Result<(), RepoError> {
+async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Result<Signed<Root>, RepoError> {
     let mut root = Root {
         spec_version: SPEC_VERSION.to_owned(),
         consistent_snapshot: true,
@@ -104,6 +108,8 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     let holder = KeyHolder::Root(root.clone());
     let allowed = |role: RoleType| root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()));
     let (_, bytes, _) = sign(root.clone(), &holder, &allowed(RoleType::Root)?, "root", ring).await?;
+    // The pin first: what was made in a place of somebody else's is trusted because it was made here.
+    let signed = trust::pin_new(&options.keys, &bytes)?;
     place.write_root(1, &bytes)?;
 
     let targets = no_targets(NonZeroU64::MIN, after(options.expiry.targets));
@@ -118,7 +124,8 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     timestamp.meta.insert("snapshot.json".to_owned(), meta);
     let (file, bytes, _) = sign(timestamp, &holder, &allowed(RoleType::Timestamp)?, "timestamp", ring).await?;
     written.push((file, bytes));
-    place.write_metadata(&written)
+    place.write_metadata(&written)?;
+    Ok(signed)
 }
 
 /// The time in `duration` from now.

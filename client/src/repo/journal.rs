@@ -166,7 +166,7 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
 }
 
 /// Every line that is signed, the oldest first. The lines of each log are held against each other.
-pub(super) async fn read(state: &State) -> Result<Vec<(Owner, Entry)>, RepoError> {
+pub(super) async fn read<T>(state: &State<T>) -> Result<Vec<(Owner, Entry)>, RepoError> {
     let mut parts: Vec<((Owner, u32), String)> = Vec::new();
     for (name, _, _) in state.all() {
         if let Some(part) = parse_part_name(name.raw()) {

@@ -64,6 +64,24 @@ impl Place {
         }
     }
 
+    /// The address of the repository, to be shown.
+    pub(super) fn name(&self) -> PathBuf {
+        match self {
+            Place::Directory(directory) => directory.name(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.name(),
+        }
+    }
+
+    /// The first root that the repository itself holds. Nobody vouches for it: only for a look that says that it verifies nothing.
+    pub(super) async fn first_root(&self) -> Result<Vec<u8>, RepoError> {
+        match self {
+            Place::Directory(directory) => directory.first_root(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.first_root().await,
+        }
+    }
+
     /// Refuses a place that holds something.
     pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
         match self {
@@ -117,11 +135,12 @@ impl Place {
         Err(last.unwrap_or_else(|| RepoError::Raced(self.root(1))))
     }
 
-    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
+    /// Verifies what stands in the repository, from the trusted root on. Which root that is, is for `trust` to say: one that the
+    /// repository itself holds proves nothing. Expired metadata are read: to publish renews them.
     /// In a bucket `newest` is the version of the last root that is looked at, when not all are; a directory is locked, so that
     /// nobody can have written under another one.
     #[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "for buckets"))]
-    pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
+    pub(super) async fn load(&self, root: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
         match self {
             Place::Directory(directory) => directory.load(root).await,
             #[cfg(feature = "s3")]

@@ -34,7 +34,9 @@ pub struct PublishOptions {
     pub percent: Option<u8>,
     /// To which of them.
     pub filter: Option<Filter>,
-    /// The trusted root; absent: the repository's first.
+    /// Where the pinned root and the versions seen are kept; absent: in the keys' directory.
+    pub state: Option<PathBuf>,
+    /// A trusted root to use instead of the pinned one.
     pub root: Option<PathBuf>,
     /// How long signatures are good for.
     pub expiry: Expiry,
@@ -53,13 +55,25 @@ impl PublishOptions {
         channels: Vec<ChannelName>,
     ) -> PublishOptions {
         let (pack, repository, keys) = (pack.into(), repository.into(), keys.into());
-        let Access { expiry, unlock, root, team, .. } = Access::new("", "");
-        PublishOptions { pack, repository, keys, channels, percent: None, filter: None, root, expiry, unlock, team }
+        let Access { expiry, unlock, state, root, team, .. } = Access::new("", "");
+        PublishOptions {
+            pack,
+            repository,
+            keys,
+            channels,
+            percent: None,
+            filter: None,
+            state,
+            root,
+            expiry,
+            unlock,
+            team,
+        }
     }
 
     fn access(&self) -> Access {
-        let PublishOptions { repository, keys, root, expiry, unlock, team, .. } = self.clone();
-        Access { repository, keys, unlock, root, team, expiry }
+        let PublishOptions { repository, keys, state, root, expiry, unlock, team, .. } = self.clone();
+        Access { repository, keys, unlock, state, root, team, expiry }
     }
 }
 

@@ -22,6 +22,7 @@ use super::passphrase::Passphrase;
 use super::place::Place;
 use super::sign::next;
 use super::state::State;
+use super::trust::Pinned;
 use super::{RepoError, block_on, hex};
 use crate::files;
 
@@ -74,17 +75,17 @@ type Made = (RoleType, PathBuf, Key);
 pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
+    let pinned = Pinned::open(access)?;
     let mut ring = access.ring();
     let mut plan: Option<Plan> = None;
     let done = place.attempt(|| {
         block_on(async || {
-            let root = access.root.as_deref();
             if plan.is_none() {
-                let state = State::read(&place, root).await?;
+                let state = State::read(&place, &pinned).await?;
                 plan = Some(begin(&place, &state, &mut ring, access, rotation).await?);
             }
             match &mut plan {
-                Some(plan) => plan.go_on(&place, root, &mut ring, access).await,
+                Some(plan) => plan.go_on(&place, &pinned, &mut ring, access).await,
                 None => unreachable!("it was just made"),
             }
         })
@@ -93,7 +94,13 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
         (Err(source), Some(Plan { between: Some((version, _)), is_written: false, .. })) => {
             Err(RepoError::HalfRotated { version, source: Box::new(source) })
         }
-        (done, _) => done,
+        (done, _) => {
+            let done = done?;
+            if let Some(directory) = rotation.new_keys.as_ref().filter(|_| !done.made.is_empty()) {
+                pinned.copy_to(directory)?;
+            }
+            Ok(done)
+        }
     }
 }
 
@@ -137,22 +144,22 @@ impl Plan {
     async fn go_on(
         &mut self,
         place: &Place,
-        trusted: Option<&Path>,
+        pinned: &Pinned,
         ring: &mut KeyRing,
         access: &Access,
     ) -> Result<Rotated, RepoError> {
         let Some((between, _)) = self.between else {
-            self.publish_alone(place, trusted, ring, access).await?;
+            self.publish_alone(place, pinned, ring, access).await?;
             return Ok(self.rotated.clone());
         };
         if !self.is_written {
-            self.sign(State::read(place, trusted).await?, place, ring, access).await?;
+            self.sign(State::read(place, pinned).await?, place, ring, access).await?;
             place.write_root(self.rotated.version, &self.bytes)?;
             self.is_written = true;
         }
         // Somebody may have published with the old keys between the two.
-        if State::read(place, trusted).await.is_err() {
-            self.sign(State::read_under(place, trusted, between).await?, place, ring, access).await?;
+        if State::read(place, pinned).await.is_err() {
+            self.sign(State::read_under(place, pinned, between).await?, place, ring, access).await?;
         }
         Ok(self.rotated.clone())
     }
@@ -178,7 +185,7 @@ impl Plan {
     async fn publish_alone(
         &mut self,
         place: &Place,
-        trusted: Option<&Path>,
+        pinned: &Pinned,
         ring: &mut KeyRing,
         access: &Access,
     ) -> Result<(), RepoError> {
@@ -187,8 +194,10 @@ impl Plan {
             self.is_written = true;
         }
         let mut is_here = |role: &str| ring.role(role).is_ok_and(|keys| !keys.is_empty());
+        // Read in any case: the new root is pinned when it was verified.
+        let state = State::read(place, pinned).await?;
         if is_here("snapshot") && is_here("timestamp") {
-            self.sign(State::read(place, trusted).await?, place, ring, access).await?;
+            self.sign(state, place, ring, access).await?;
         }
         Ok(())
     }

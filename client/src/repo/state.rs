@@ -9,10 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
-use std::path::Path;
 
 use jiff::Timestamp;
 use packs_schema::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
+use packs_schema::marks::Mark;
 use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -27,10 +27,15 @@ use super::keys::KeyRing;
 use super::owner::{Owner, alone};
 use super::place::Place;
 use super::sign::sign;
+use super::trust::{Pinned, Verified, View, top_keys};
 use super::{Expiry, RepoError, hex};
 
 /// A repository and what is to become of it.
-pub(super) struct State {
+///
+/// `T` says what it was verified against. Only with a [`Verified`] it can be committed, and only [`Pinned`] makes one of those;
+/// what was merely looked at is a `State<Viewed>`.
+pub(super) struct State<T = Verified> {
+    trust: T,
     repository: Repository,
     pub(super) root: Root,
     pub(super) targets: Targets,
@@ -44,29 +49,55 @@ pub(super) struct State {
     renewed: bool,
 }
 
+/// Marks a state that was only looked at.
+pub(super) struct Viewed;
+
+impl State<Viewed> {
+    /// Reads what stands in `place`, to look at it.
+    pub(super) async fn view(place: &Place, view: &View) -> Result<State<Viewed>, RepoError> {
+        State::of(view.load(place).await?, Viewed)
+    }
+}
+
 impl State {
     /// Reads and verifies what stands in `place`. Nothing can be changed under a root that has expired.
-    pub(super) async fn load(place: &Place, root: Option<&Path>) -> Result<State, RepoError> {
-        let state = State::read(place, root).await?;
+    pub(super) async fn load(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
+        let state = State::read(place, pinned).await?;
         if state.root.expires < Timestamp::now() {
             return Err(RepoError::RootExpired(state.root.expires));
         }
         Ok(state)
     }
 
-    /// The same, to look at it.
-    pub(super) async fn read(place: &Place, root: Option<&Path>) -> Result<State, RepoError> {
-        State::of(place.load(root, None).await?)
+    /// The same, also under a root that has expired: the next root is made from it.
+    pub(super) async fn read(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
+        State::verified(pinned.load(place, None).await?)
     }
 
     /// The same under the root of version `newest`, although there is a newer one.
-    pub(super) async fn read_under(place: &Place, root: Option<&Path>, newest: u64) -> Result<State, RepoError> {
-        State::of(place.load(root, Some(newest)).await?)
+    pub(super) async fn read_under(place: &Place, pinned: &Pinned, newest: u64) -> Result<State, RepoError> {
+        State::verified(pinned.load(place, Some(newest)).await?)
     }
 
-    fn of(repository: Repository) -> Result<State, RepoError> {
+    fn verified((repository, verified): (Repository, Verified)) -> Result<State, RepoError> {
+        let mut state = State::of(repository, verified)?;
+        if state.trust.is_older {
+            // Agents refuse versions below those that they have seen, so what is below is signed with higher ones.
+            let version = |state: &State, owner: &Owner| state.listed(owner).map_or(0, |listed| listed.version.get());
+            let owners = state.owners().into_iter();
+            let older: Vec<Owner> = owners.filter(|o| version(&state, o) < state.trust.seen(&o.role())).collect();
+            older.iter().for_each(|owner| state.touch(owner));
+            state.renew();
+        }
+        Ok(state)
+    }
+}
+
+impl<T> State<T> {
+    fn of(repository: Repository, trust: T) -> Result<State<T>, RepoError> {
         let (root, targets) = (repository.root().signed.clone(), repository.targets().signed.clone());
         let state = State {
+            trust,
             repository,
             root,
             targets,
@@ -265,6 +296,29 @@ impl State {
         self.root = root;
     }
 
+    fn role_keys(&self, role: RoleType) -> Result<RoleKeys, RepoError> {
+        self.root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()))
+    }
+
+    /// The keys in `ring` that count for `owner`, by id.
+    pub(super) fn signers(&self, owner: &Owner, ring: &mut KeyRing) -> Result<Vec<String>, RepoError> {
+        let role = owner.role();
+        let allowed = match owner {
+            Owner::Top => self.role_keys(RoleType::Targets)?,
+            Owner::Team(_) => self.targets.delegated_role(&role).map_err(|_| RepoError::Hidden(role.clone()))?.keys(),
+        };
+        let mut ids = Vec::new();
+        for key in ring.role(&role)? {
+            let id = key.id()?;
+            if allowed.keyids.contains(&id) {
+                ids.push(hex(&id));
+            }
+        }
+        Ok(ids)
+    }
+}
+
+impl State {
     /// Signs what changed, and the snapshot and the timestamp, and makes that the repository's newest state. Gives the version of
     /// the timestamp.
     pub(super) async fn commit(mut self, place: &Place, ring: &mut KeyRing, expiry: &Expiry) -> Result<u64, RepoError> {
@@ -274,9 +328,11 @@ impl State {
         for owner in std::mem::take(&mut self.changed).into_iter().rev() {
             let role = owner.role();
             let listed_before = snapshot.meta.get(&format!("{role}.json")).map(|meta| meta.version);
+            let floor = NonZeroU64::new(self.trust.seen(&role)).unwrap_or(NonZeroU64::MIN);
             let listed = self.listed_mut(&owner)?;
             // A team that was there before goes on where it stopped.
-            listed.version = place.next(listed_before.unwrap_or(listed.version).max(listed.version));
+            let version = listed_before.unwrap_or(listed.version).max(listed.version);
+            listed.version = place.next(version.max(floor));
             listed.expires = after(expiry.targets);
             let listed = listed.clone();
             let (file, bytes, meta) = match &owner {
@@ -298,16 +354,29 @@ impl State {
             written.push((file, bytes));
             snapshot.meta.insert(format!("{role}.json"), meta);
         }
-        let timestamp = self.online(place, snapshot, ring, expiry, &mut written).await?;
+        let marks = self.marks_of(&snapshot);
+        let (timestamp, online) = self.online(place, snapshot, ring, expiry, &mut written).await?;
         for (name, bytes) in &self.files {
             place.write_target(name, &hex(&Sha256::digest(bytes)), bytes)?;
         }
         // What readers see is the new state from the timestamp on.
         place.write_metadata(&written)?;
+        self.trust.written(marks.into_iter().chain(online).collect())?;
         Ok(timestamp)
     }
 
-    /// Signs snapshot and timestamp.
+    /// The marks of the roles that a snapshot lists, with the keys that sign for them from now on.
+    fn marks_of(&self, snapshot: &Snapshot) -> Vec<(String, Mark)> {
+        let keys = |role: &str| match self.targets.delegated_role(role) {
+            Ok(role) => role.keyids.iter().map(|id| hex(id)).collect(),
+            Err(_) => top_keys(&self.root, RoleType::Targets),
+        };
+        let listed = snapshot.meta.iter().filter_map(|(file, meta)| Some((file.strip_suffix(".json")?, meta)));
+        let known = listed.filter(|(role, _)| *role == "targets" || self.targets.delegated_role(role).is_ok());
+        known.map(|(role, meta)| (role.to_owned(), Mark::new(meta.version.get(), keys(role)))).collect()
+    }
+
+    /// Signs snapshot and timestamp; gives the version of the timestamp, and the marks of both.
     async fn online(
         &self,
         place: &Place,
@@ -315,43 +384,25 @@ impl State {
         ring: &mut KeyRing,
         expiry: &Expiry,
         written: &mut Vec<(String, Vec<u8>)>,
-    ) -> Result<u64, RepoError> {
+    ) -> Result<(u64, [(String, Mark); 2]), RepoError> {
         let holder = KeyHolder::Root(self.root.clone());
-        snapshot.version = place.next(snapshot.version);
+        let floor = |role: &str| NonZeroU64::new(self.trust.seen(role)).unwrap_or(NonZeroU64::MIN);
+        snapshot.version = place.next(snapshot.version.max(floor("snapshot")));
+        let snapshot_mark = Mark::new(snapshot.version.get(), top_keys(&self.root, RoleType::Snapshot));
         snapshot.expires = after(expiry.snapshot);
         let keys = self.role_keys(RoleType::Snapshot)?;
         let (file, bytes, meta) = sign(snapshot, &holder, &keys, "snapshot", ring).await?;
         written.push((file, bytes));
         let mut timestamp = self.repository.timestamp().signed.clone();
-        timestamp.version = place.next(timestamp.version);
+        timestamp.version = place.next(timestamp.version.max(floor("timestamp")));
         timestamp.expires = after(expiry.timestamp);
         timestamp.meta = HashMap::from([("snapshot.json".to_owned(), meta)]);
         let version = timestamp.version.get();
         let keys = self.role_keys(RoleType::Timestamp)?;
         let (file, bytes, _) = sign(timestamp, &holder, &keys, "timestamp", ring).await?;
         written.push((file, bytes));
-        Ok(version)
-    }
-
-    fn role_keys(&self, role: RoleType) -> Result<RoleKeys, RepoError> {
-        self.root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()))
-    }
-
-    /// The keys in `ring` that count for `owner`, by id.
-    pub(super) fn signers(&self, owner: &Owner, ring: &mut KeyRing) -> Result<Vec<String>, RepoError> {
-        let role = owner.role();
-        let allowed = match owner {
-            Owner::Top => self.role_keys(RoleType::Targets)?,
-            Owner::Team(_) => self.targets.delegated_role(&role).map_err(|_| RepoError::Hidden(role.clone()))?.keys(),
-        };
-        let mut ids = Vec::new();
-        for key in ring.role(&role)? {
-            let id = key.id()?;
-            if allowed.keyids.contains(&id) {
-                ids.push(hex(&id));
-            }
-        }
-        Ok(ids)
+        let timestamp_mark = Mark::new(version, top_keys(&self.root, RoleType::Timestamp));
+        Ok((version, [("snapshot".to_owned(), snapshot_mark), ("timestamp".to_owned(), timestamp_mark)]))
     }
 }
 

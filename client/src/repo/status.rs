@@ -1,7 +1,5 @@
 //! `bolt repo status`: what stands in a repository, and when which role expires.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use packs_schema::channel::{Rule, parse_channel_target, parse_pack_target};
 use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
@@ -12,12 +10,17 @@ use super::change::look;
 use super::journal::{self, Entry};
 use super::origin::Source;
 use super::owner::Owner;
-use super::state::State;
+use super::state::{State, Viewed};
+use super::trust::{View, fingerprint};
 use super::{RepoError, hex, team};
 
 /// What stands in a repository.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
+    /// The repository was verified from a root that did not come from it.
+    pub verified: bool,
+    /// SHA-256 of the signed part of its newest root.
+    pub root_fingerprint: String,
     /// The roles and their signatures.
     pub roles: Vec<RoleStatus>,
     /// Every published version.
@@ -97,22 +100,19 @@ pub struct ChannelStatus {
     pub last_change: Option<Entry>,
 }
 
-/// Verifies the repository from `root` on (its own first root when absent) and lists what stands in it.
-pub fn status(repository: &Path, root: Option<&Path>) -> Result<Status, RepoError> {
-    look(repository, root, async |state: &State| {
+/// Verifies the repository against `view` and lists what stands in it.
+pub fn status(view: &View) -> Result<Status, RepoError> {
+    look(view, async |state| {
         let channels = channels(state).await?;
-        Ok(Status { roles: roles(state), versions: versions(state), channels })
+        let root_fingerprint = fingerprint(state.repository().root())?;
+        let verified = view.is_verified();
+        Ok(Status { verified, root_fingerprint, roles: roles(state), versions: versions(state), channels })
     })
 }
 
 /// The journal, verified, oldest first; of one pack and one channel when they are given.
-pub fn log(
-    repository: &Path,
-    root: Option<&Path>,
-    pack: Option<&PackName>,
-    channel: Option<&ChannelName>,
-) -> Result<Vec<Entry>, RepoError> {
-    look(repository, root, async |state: &State| {
+pub fn log(view: &View, pack: Option<&PackName>, channel: Option<&ChannelName>) -> Result<Vec<Entry>, RepoError> {
+    look(view, async |state| {
         let entries = journal::read(state).await?.into_iter().map(|(_, entry)| entry);
         let wanted = |entry: &Entry| {
             pack.is_none_or(|pack| entry.pack == *pack)
@@ -122,7 +122,7 @@ pub fn log(
     })
 }
 
-fn roles(state: &State) -> Vec<RoleStatus> {
+fn roles(state: &State<Viewed>) -> Vec<RoleStatus> {
     let now = Timestamp::now();
     let root = &state.root;
     let one = |kind: RoleType, version: u64, expires: Timestamp| RoleStatus {
@@ -158,7 +158,7 @@ fn roles(state: &State) -> Vec<RoleStatus> {
     four.into_iter().chain(teams).collect()
 }
 
-fn versions(state: &State) -> Vec<VersionStatus> {
+fn versions(state: &State<Viewed>) -> Vec<VersionStatus> {
     let one = |(name, owner, target): (&tough::TargetName, Owner, &tough::schema::Target)| {
         let (pack, version) = parse_pack_target(name.raw())?;
         let source = target.custom.get("source").cloned();
@@ -177,7 +177,7 @@ fn versions(state: &State) -> Vec<VersionStatus> {
     versions
 }
 
-async fn channels(state: &State) -> Result<Vec<ChannelStatus>, RepoError> {
+async fn channels(state: &State<Viewed>) -> Result<Vec<ChannelStatus>, RepoError> {
     let journal = journal::read(state).await?;
     let named = |(name, owner, _): (&tough::TargetName, Owner, _)| Some((parse_channel_target(name.raw())?, owner));
     let names: Vec<_> = state.all().into_iter().filter_map(named).collect();

@@ -24,6 +24,7 @@ use super::owner::{Owner, alone};
 use super::passphrase::Passphrase;
 use super::sign::no_targets;
 use super::state::State;
+use super::trust::Pinned;
 use super::{RepoError, block_on, hex};
 use crate::files;
 
@@ -148,7 +149,11 @@ pub fn delegate(
         // Nobody knows of the key.
         drop(std::fs::remove_file(path));
     }
-    done.map(|(delegated, _)| Delegated { private, ..delegated })
+    let (delegated, _) = done?;
+    if let Some(directory) = private.as_deref().and_then(Path::parent) {
+        Pinned::open(access)?.copy_to(directory)?;
+    }
+    Ok(Delegated { private, ..delegated })
 }
 
 /// The keys of a team from now on, and what they signed already.

@@ -11,42 +11,47 @@ use super::*;
 use crate::files::FileError;
 use crate::pack;
 
+pub(crate) mod attacks;
 mod rollouts;
 mod signing;
 mod teams;
+mod trust;
 
-struct Bench {
+pub(crate) struct Bench {
     temp: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         let bench = Bench { temp: tempfile::tempdir().unwrap() };
         pack::scaffold(&PackName::new("demo").unwrap(), &bench.at("demo")).unwrap();
         init(&InitOptions::new(bench.at("repo"), bench.at("keys"))).unwrap();
         bench
     }
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.temp.path().join(name)
     }
-    fn version(&self, version: &str) {
+    pub(crate) fn version(&self, version: &str) {
         let file = self.at("demo/pack.yaml");
         let text = fs::read_to_string(&file).unwrap();
         let lines =
             text.lines().map(|l| if l.starts_with("version:") { format!("version: {version}") } else { l.into() });
         fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
-    fn options(&self, channel: &str) -> PublishOptions {
+    pub(crate) fn options(&self, channel: &str) -> PublishOptions {
         let channels = vec![ChannelName::new(channel).unwrap()];
         PublishOptions::new(self.at("demo"), self.at("repo"), self.at("keys"), channels)
     }
     fn status(&self) -> Status {
-        status(&self.at("repo"), None).unwrap()
+        status(&self.view()).unwrap()
+    }
+    fn view(&self) -> View {
+        View::pinned(self.at("repo"), self.at("keys"))
     }
 }
 
 /// Every file below `directory` with its content.
-fn snapshot(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn snapshot(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -150,7 +155,11 @@ fn keys_of_another_repository_cannot_sign() {
     options.keys = bench.at("keys2");
     let before = snapshot(&bench.at("repo"));
     let error = publish(&options).unwrap_err();
+    assert!(matches!(error, RepoError::Tuf { .. }), "another root is pinned beside them: {error:?}");
+    options.root = Some(bench.at("keys/root.json"));
+    let error = publish(&options).unwrap_err();
     assert!(matches!(error, RepoError::OtherKeys { .. }), "{error:?}");
+    assert!(!bench.at("keys2/marks.json").exists(), "they may be in use for another repository");
     let mut after = snapshot(&bench.at("repo"));
     after.retain(|(path, _)| !path.ends_with(".lock"));
     assert_eq!(after, before, "nothing was left behind");
@@ -185,7 +194,7 @@ fn a_root_may_need_several_keys() {
     let mut options = InitOptions::new(bench.at("repo2"), bench.at("keys2"));
     (options.root_keys, options.root_threshold) = (3, 2);
     assert_eq!(init(&options).unwrap().keys.len(), 6);
-    let status = status(&bench.at("repo2"), None).unwrap();
+    let status = status(&View::pinned(bench.at("repo2"), bench.at("keys2"))).unwrap();
     assert_eq!((status.roles[0].threshold, status.roles[0].keys.len()), (2, 3));
     options.root_threshold = 4;
     options.repository = bench.at("repo3");

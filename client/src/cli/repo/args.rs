@@ -11,7 +11,7 @@ use packs_schema::quantity::parse_duration;
 use super::failure;
 use crate::cli::bucket_args::BucketArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::repo::{Access, Expiry, Passphrase, Unlock};
+use crate::repo::{Access, Expiry, Passphrase, Unlock, View};
 
 /// Which repository.
 #[derive(Debug, Clone, Args)]
@@ -38,9 +38,8 @@ pub(super) struct AccessArgs {
     /// The keys' directory.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
-    /// The trusted root [default: metadata/1.root.json of the repository].
-    #[arg(long, value_name = "FILE")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
     #[command(flatten)]
     passphrase: PassphraseArgs,
     #[command(flatten)]
@@ -57,9 +56,49 @@ impl AccessArgs {
     }
 
     pub(super) fn access(self, team: Option<TeamName>) -> Result<Access, Failure> {
-        let AccessArgs { repo, keys, root, passphrase, expiry } = self;
+        let AccessArgs { repo, keys, trust: TrustArgs { state, root }, passphrase, expiry } = self;
         let expiry = expiry.with_root(Expiry::default().root);
-        Ok(Access { repository: repo.location()?, keys, unlock: passphrase.unlock()?, root, team, expiry })
+        Ok(Access { repository: repo.location()?, keys, unlock: passphrase.unlock()?, state, root, team, expiry })
+    }
+}
+
+/// Which root is trusted, and where what was seen of the repository is kept.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrustArgs {
+    /// The directory with the pinned root (root.json) and the versions seen (marks.json), which must stay between runs
+    /// [default: the keys' directory]. For keys in a directory that cannot be written.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// A trusted root to use instead of the pinned one, from elsewhere than the repository.
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+}
+
+/// Which repository is looked at, and what it is verified against.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ViewArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The keys' directory, in which the trusted root is pinned. Without it, --state and --root nothing is verified: the
+    /// repository vouches for itself.
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+impl ViewArgs {
+    /// The view; says on standard error when it verifies nothing.
+    pub(super) fn view(&self) -> Result<View, Failure> {
+        let ViewArgs { repo, keys, trust: TrustArgs { state, root } } = self.clone();
+        let view = View { repository: repo.location()?, keys, state, root };
+        if !view.is_verified() {
+            eprintln!(
+                "NOT VERIFIED: without --keys, --state or --root the repository vouches for itself, and whoever owns its storage can \
+                 make it say anything"
+            );
+        }
+        Ok(view)
     }
 }
 

@@ -134,8 +134,10 @@ pub(super) fn init(command: InitCommand, json: bool) -> Result<Exit, Failure> {
         for key in &made.keys {
             println!("{}", key.display());
         }
+        eprintln!("fingerprint of the root: {}", made.fingerprint);
         eprintln!(
-            "Give {} to every agent as repository.root. Keep root*.pem offline: it is needed only to replace keys.",
+            "Give {} to every agent as repository.root, and to every other publisher for `bolt repo trust`. Keep root*.pem offline: \
+             it is needed only to replace keys.",
             made.root.display()
         );
         if plain {

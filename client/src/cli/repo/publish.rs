@@ -37,8 +37,9 @@ pub(crate) struct PublishCommand {
 
 pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> {
     let PublishCommand { pack, access, channels, percent, filter, team } = command;
-    let Access { repository, keys, unlock, root, team, expiry } = access.access(team)?;
-    let options = PublishOptions { pack, repository, keys, channels, percent, filter, root, expiry, unlock, team };
+    let Access { repository, keys, unlock, state, root, team, expiry } = access.access(team)?;
+    let options =
+        PublishOptions { pack, repository, keys, channels, percent, filter, state, root, expiry, unlock, team };
     let published = repo::publish(&options).map_err(|e| failure(&e))?;
     print(json, &published, |published: &Published| {
         let channels: Vec<&str> = published.channels.iter().map(ChannelName::as_str).collect();

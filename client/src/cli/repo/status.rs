@@ -1,16 +1,14 @@
 //! `bolt repo status` and `bolt repo log`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use jiff::Timestamp;
 use packs_schema::name::{ChannelName, PackName, PackVersion};
 use packs_schema::quantity::show_bytes;
 use serde_json::json;
 
-use super::args::RepoArgs;
+use super::args::ViewArgs;
 use super::channel::rules;
-use super::{failure, print, reached};
+use super::{failure, reached};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::select::SelectArgs;
@@ -21,10 +19,7 @@ use crate::show::visible;
 #[derive(Debug, Args)]
 pub(crate) struct StatusCommand {
     #[command(flatten)]
-    repo: RepoArgs,
-    /// The trusted root [default: metadata/1.root.json of the repository].
-    #[arg(long, value_name = "FILE")]
-    root: Option<PathBuf>,
+    view: ViewArgs,
     /// Ask the instances of the inventory, and say which have what their channel holds for them. Exit code 1 when some have
     /// not, or do not answer.
     #[arg(long)]
@@ -37,10 +32,7 @@ pub(crate) struct StatusCommand {
 #[derive(Debug, Args)]
 pub(crate) struct LogCommand {
     #[command(flatten)]
-    repo: RepoArgs,
-    /// The trusted root [default: metadata/1.root.json of the repository].
-    #[arg(long, value_name = "FILE")]
-    root: Option<PathBuf>,
+    view: ViewArgs,
     /// Changes of this pack only.
     #[arg(long, value_name = "PACK")]
     pack: Option<PackName>,
@@ -54,7 +46,7 @@ pub(super) fn run(
     json: bool,
     context: impl FnOnce() -> Result<Context, Failure>,
 ) -> Result<Exit, Failure> {
-    let status = repo::status(&command.repo.location()?, command.root.as_deref()).map_err(|e| failure(&e))?;
+    let status = repo::status(&command.view.view()?).map_err(|e| failure(&e))?;
     let expired = status.roles.iter().any(|role| role.expired);
     let reached = if command.reached {
         let context = context()?;
@@ -130,10 +122,14 @@ fn print_status(status: &Status) {
 }
 
 pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
-    let LogCommand { repo, root, pack, channel } = command;
-    let entries =
-        repo::log(&repo.location()?, root.as_deref(), pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
-    print(json, &entries, |entries: &Vec<Entry>| entries.iter().for_each(|entry| println!("{}", line(entry))));
+    let LogCommand { view, pack, channel } = command;
+    let view = view.view()?;
+    let entries = repo::log(&view, pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
+    if json {
+        println!("{}", json!({ "verified": view.is_verified(), "entries": entries }));
+    } else {
+        entries.iter().for_each(|entry| println!("{}", line(entry)));
+    }
     Ok(Exit::Success)
 }
 

@@ -46,6 +46,16 @@ impl Directory {
         self.metadata().join(format!("{version}.root.json"))
     }
 
+    pub(super) fn name(&self) -> PathBuf {
+        self.directory.clone()
+    }
+
+    pub(super) fn first_root(&self) -> Result<Vec<u8>, RepoError> {
+        self.check_repository()?;
+        let path = self.root(1);
+        fs::read(&path).map_err(RepoError::file("read", &path))
+    }
+
     /// Keeps other publishers out for as long as it is held.
     pub(super) fn lock(&self) -> Result<File, RepoError> {
         let path = self.directory.join(".lock");
@@ -63,17 +73,12 @@ impl Directory {
     }
 
     /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
-    pub(super) async fn load(&self, root: Option<&Path>) -> Result<Repository, RepoError> {
-        let first = self.root(1);
-        if !first.exists() {
-            return Err(RepoError::NoRepository(self.directory.clone()));
-        }
-        let path = root.unwrap_or(&first);
-        let trusted = fs::read(path).map_err(RepoError::file("read", path))?;
+    pub(super) async fn load(&self, root: &[u8]) -> Result<Repository, RepoError> {
+        self.check_repository()?;
         let url = |path: PathBuf| {
             Url::from_directory_path(&path).map_err(|()| RepoError::Location(path.to_string_lossy().into_owned()))
         };
-        RepositoryLoader::new(&trusted, url(self.metadata())?, url(self.targets())?)
+        RepositoryLoader::new(&root, url(self.metadata())?, url(self.targets())?)
             .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .load()
             .await

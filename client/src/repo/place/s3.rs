@@ -5,7 +5,7 @@
 //! have died before it came to its end. The timestamp decides: it is written only over the one that was there when the
 //! change began.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -75,7 +75,7 @@ impl InBucket {
         format!("{}/metadata/{version}.root.json", self.url).into()
     }
 
-    fn name(&self) -> PathBuf {
+    pub(super) fn name(&self) -> PathBuf {
         self.url.to_string().into()
     }
 
@@ -162,22 +162,21 @@ impl InBucket {
         self.began().skipped
     }
 
-    pub(super) async fn load(&self, root: Option<&Path>, newest: Option<u64>) -> Result<Repository, RepoError> {
+    pub(super) async fn first_root(&self) -> Result<Vec<u8>, RepoError> {
+        let first = self.bucket().await.read("metadata/1.root.json", MAX_METADATA).await;
+        Ok(first.map_err(|error| self.failed(error))?.ok_or_else(|| RepoError::NoRepository(self.name()))?.0)
+    }
+
+    pub(super) async fn load(&self, root: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
         let bucket = self.bucket().await;
         let failed = |error| self.failed(error);
-        let trusted = match root {
-            Some(path) => std::fs::read(path).map_err(RepoError::file("read", path))?,
-            None => {
-                let first = bucket.read("metadata/1.root.json", MAX_METADATA).await.map_err(failed)?;
-                first.ok_or_else(|| RepoError::NoRepository(self.name()))?.0
-            }
-        };
         // Looked at before anything is loaded: what is loaded is this state or a later one, and then the write is refused.
         let timestamp = bucket.read(&format!("metadata/{TIMESTAMP}"), MAX_METADATA).await.map_err(failed)?;
-        self.begin(timestamp.and_then(|(_, etag)| etag));
+        let (_, etag) = timestamp.ok_or_else(|| RepoError::NoRepository(self.name()))?;
+        self.begin(etag);
         let transport = bucket.transport(MAX_METADATA, MAX_TARGET);
         let (metadata, targets): (Url, Url) = transport.addresses();
-        RepositoryLoader::new(&trusted, metadata, targets)
+        RepositoryLoader::new(&root, metadata, targets)
             .transport(Until { transport, newest })
             .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .load()

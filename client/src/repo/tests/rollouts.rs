@@ -132,7 +132,7 @@ fn every_change_is_recorded_and_the_record_is_checked() {
     bench.publish("1.1.0", "test");
     bench.promote("test", "prod", 10).unwrap();
     rollback(&bench.access(), &demo(), &name("test"), None).unwrap();
-    let of = |channel: Option<&str>| log(&bench.at("repo"), None, None, channel.map(name).as_ref()).unwrap();
+    let of = |channel: Option<&str>| log(&bench.view(), None, channel.map(name).as_ref()).unwrap();
     let changes: Vec<Change> = of(None).iter().map(|entry| entry.change).collect();
     use Change::{Promote, Publish, Rollback};
     assert_eq!(changes, [Publish, Promote, Publish, Promote, Promote, Rollback]);
@@ -151,7 +151,7 @@ fn every_change_is_recorded_and_the_record_is_checked() {
         state.set(&owner, "log/000001.ndjson", without, std::collections::HashMap::new())
     };
     change::change(&bench.access(), edit).unwrap();
-    let error = log(&bench.at("repo"), None, None, None).unwrap_err();
+    let error = log(&bench.view(), None, None).unwrap_err();
     assert!(error.to_string().contains("line 3: the line before it was changed or left out"), "{error}");
 }
 
@@ -169,7 +169,7 @@ fn a_part_of_the_journal_that_is_full_is_closed() {
     };
     change::change(&bench.access(), edit).unwrap();
     bench.publish("1.1.0", "test");
-    assert_eq!(log(&bench.at("repo"), None, None, None).unwrap().len(), 404);
+    assert_eq!(log(&bench.view(), None, None).unwrap().len(), 404);
     let all = snapshot(&bench.at("repo/targets"));
     let parts: Vec<_> = all.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "ndjson")).collect();
     assert!(parts.iter().all(|(_, bytes)| bytes.len() <= 64 << 10));

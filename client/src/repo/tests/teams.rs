@@ -14,7 +14,7 @@ impl Bench {
     fn team_directory(&self) -> PathBuf {
         let directory = self.at("dba");
         fs::create_dir_all(&directory).unwrap();
-        for key in ["snapshot.pem", "timestamp.pem"] {
+        for key in ["snapshot.pem", "timestamp.pem", "root.json"] {
             fs::copy(self.at("keys").join(key), directory.join(key)).unwrap();
         }
         directory
@@ -46,7 +46,7 @@ fn a_team_publishes_promotes_and_rolls_back_without_the_targets_key() {
     let mut access = bench.access();
     access.keys = bench.team_directory();
     rollback(&access, &demo(), &name("prod"), None).unwrap();
-    let entries = log(&bench.at("repo"), None, Some(&demo()), None).unwrap();
+    let entries = log(&bench.view(), Some(&demo()), None).unwrap();
     let last = entries.last().unwrap();
     assert_eq!((last.change, &last.by.keys), (Change::Rollback, &done.keys));
     let files = snapshot(&bench.at("repo/targets"));
@@ -135,7 +135,7 @@ fn a_delegation_ends_with_or_without_what_was_published() {
         let error = publish(&bench.team()).unwrap_err();
         assert!(matches!(error, RepoError::NotDelegated { .. }), "{error}");
         publish(&bench.options("prod")).unwrap();
-        assert!(log(&bench.at("repo"), None, None, None).unwrap().len() >= 6, "the journal is kept");
+        assert!(log(&bench.view(), None, None).unwrap().len() >= 6, "the journal is kept");
         // And it may begin again: agents are never shown an older version of the role.
         let again = delegate(&bench.access(), &dba(), &demo(), &TeamKeys::Private(bench.at("dba")), None).unwrap();
         assert!(again.moved > 0);

@@ -1,0 +1,55 @@
+//! `bolt repo trust`: which root a publisher trusts.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::RepoArgs;
+use super::{failure, print};
+use crate::cli::failure::{Exit, Failure};
+use crate::repo::{self, TrustOptions, Trusted};
+
+/// Pin a root.
+#[derive(Debug, Args)]
+pub(crate) struct TrustCommand {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The keys' directory.
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    /// The directory to keep the pinned root and the versions seen in, which must stay between runs [default: the keys'
+    /// directory].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The root to pin: root.json from whoever ran `bolt repo init`, or the file of repository.root of an agent. Never take
+    /// it from the repository. Without it the pinned root is shown.
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// Refuse a root with another fingerprint than this, which `init` and `trust` print for whoever made the repository.
+    #[arg(long, value_name = "SHA256")]
+    fingerprint: Option<String>,
+    /// Go on from a state of the repository that is older than one seen before, such as a bucket restored from a copy: the next
+    /// change signs it with versions above those seen. What was published since is lost.
+    #[arg(long)]
+    accept_older: bool,
+}
+
+pub(super) fn run(command: TrustCommand, json: bool) -> Result<Exit, Failure> {
+    let TrustCommand { repo, keys, state, root, fingerprint, accept_older } = command;
+    let is_compared = fingerprint.is_some() || root.is_none();
+    let options = TrustOptions { repository: repo.location()?, keys, state, root, fingerprint, accept_older };
+    let trusted = repo::trust(&options).map_err(|e| failure(&e))?;
+    print(json, &trusted, |trusted: &Trusted| {
+        println!("{}", trusted.root.display());
+        println!("root version {}  fingerprint {}", trusted.version, trusted.fingerprint);
+        println!("{} of these keys must sign the next root:", trusted.threshold);
+        trusted.root_keys.iter().for_each(|id| println!("root key {id}"));
+        if !is_compared {
+            eprintln!("Compare the fingerprint with what `bolt repo trust` shows whoever gave you the file.");
+        }
+        if trusted.accepted_older {
+            eprintln!("The older state is accepted: the next change goes on from it.");
+        }
+    });
+    Ok(Exit::Success)
+}

@@ -1,0 +1,104 @@
+//! `bolt repo trust`: pins the root of a repository that somebody else made, and shows which root is pinned.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tough::schema::{RoleType, Root, Signed};
+
+use super::files::{self, TrustFiles};
+use super::{RepoError, fingerprint, marks, top_keys};
+use crate::repo::block_on;
+use crate::repo::place::Place;
+
+/// What [`trust`] is to do.
+#[derive(Debug, Clone)]
+pub struct TrustOptions {
+    /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
+    pub repository: PathBuf,
+    /// The keys' directory.
+    pub keys: PathBuf,
+    /// Where pin and marks are kept; absent: in the keys' directory.
+    pub state: Option<PathBuf>,
+    /// The root to pin, from somebody who has it from `bolt repo init`; absent: the pinned one is shown.
+    pub root: Option<PathBuf>,
+    /// Its fingerprint, as that person read it out.
+    pub fingerprint: Option<String>,
+    /// Accept that the repository is at an older state than one seen before.
+    pub accept_older: bool,
+}
+
+/// The root that is pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trusted {
+    /// The file.
+    pub root: PathBuf,
+    /// Its version.
+    pub version: u64,
+    /// SHA-256 of its signed part.
+    pub fingerprint: String,
+    /// The ids of the root keys …
+    pub root_keys: Vec<String>,
+    /// … of which so many must sign the next root.
+    pub threshold: u64,
+    /// An older state of the repository was accepted.
+    pub accepted_older: bool,
+}
+
+/// Pins a root, when the repository verifies from it.
+pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
+    let TrustOptions { repository, keys, state, fingerprint: wanted, .. } = options;
+    let trust = TrustFiles::of(keys, state.as_deref());
+    let pinned = trust.root()?;
+    let (path, bytes) = match (&options.root, &pinned) {
+        (Some(path), _) => (path.clone(), files::read_root(path)?),
+        (None, Some(pinned)) => (trust.pin(), pinned.clone()),
+        (None, None) => return Err(RepoError::NotPinned { directory: trust.directory().to_owned() }),
+    };
+    let given = files::parse_root(&path, &bytes)?;
+    let found = fingerprint(&given)?;
+    if let Some(wanted) = wanted.as_ref().filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
+        return Err(RepoError::OtherFingerprint { path, found, wanted: wanted.chars().take(80).collect() });
+    }
+    if let (Some(_), Some(pinned)) = (&options.root, &pinned)
+        && fingerprint(&files::parse_root(&trust.pin(), pinned)?)? != found
+    {
+        return Err(RepoError::PinnedAlready { path: trust.pin() });
+    }
+    trust.check_writable()?;
+    let place = Place::at(repository)?;
+    place.check_repository()?;
+    let (root, accepted_older) = block_on(async || {
+        let repository = place.load(&bytes, None).await?;
+        let (seen, found) = (trust.marks()?, marks(&repository));
+        let marks = match seen.as_ref().map_or_else(|| Ok(found.clone()), |seen| seen.advance(&found)) {
+            Ok(marks) => Some(marks),
+            Err(_) if options.accept_older => None,
+            Err(source) => {
+                let (place, directory) = (place.name(), trust.directory().to_owned());
+                return Err(RepoError::Older { place, directory, source });
+            }
+        };
+        match &marks {
+            Some(marks) => trust.keep(Some(repository.root()), marks)?,
+            None => trust.accept(super::digest(&repository)?)?,
+        }
+        Ok((repository.root().clone(), marks.is_none()))
+    })?;
+    describe(trust.pin(), &root, accepted_older)
+}
+
+/// Describes a pinned root.
+pub(in crate::repo) fn describe(
+    path: PathBuf,
+    root: &Signed<Root>,
+    accepted_older: bool,
+) -> Result<Trusted, RepoError> {
+    Ok(Trusted {
+        root: path,
+        version: root.signed.version.get(),
+        fingerprint: fingerprint(root)?,
+        root_keys: top_keys(&root.signed, RoleType::Root),
+        threshold: root.signed.roles.get(&RoleType::Root).map_or(0, |keys| keys.threshold.get()),
+        accepted_older,
+    })
+}
