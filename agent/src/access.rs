@@ -1,10 +1,10 @@
 //! Who may do what: the one place that turns a principal and `grants.toml` into a permit.
 //!
 //! ```text
-//!  principal ──enter(verb)──▶ Caller ──may(action)──▶ Permit ──▶ exec
+//!  principal ──enter(verbs)──▶ Caller ──may(action)──▶ Permit ──▶ exec
 //! ```
 //!
-//! A [`Caller`] exists only when some grant gives the principal the verb; a [`Permit`] only when one
+//! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
 //! covers the action. Both are made here and nowhere else. The file is looked at again for each
 //! request; one that cannot be read leaves the last good one in force, and the agent degraded.
 
@@ -53,7 +53,22 @@ pub enum AccessError {
         path: PathBuf,
         /// Where and how.
         message: String,
+        /// The line, where one can be named.
+        line: Option<usize>,
     },
+}
+
+impl AccessError {
+    /// The error for callers, who may see less than the file holds: without its text.
+    fn brief(&self) -> String {
+        match self {
+            AccessError::Parse { line, .. } => {
+                let at = line.map_or_else(String::new, |line| format!(" at line {line}"));
+                format!("grants.toml is wrong{at}; the agent's log has the details")
+            }
+            other => crate::log::chain(other),
+        }
+    }
 }
 
 /// What tells one content of a file from another.
@@ -89,10 +104,11 @@ impl Access {
         Ok(Access { path: path.to_owned(), health, state: Mutex::new((stamp, Arc::new(grants))) })
     }
 
-    /// Lets a principal in who has `verb` on anything at all.
-    pub fn enter(&self, principal: Principal, verb: Verb) -> Option<Caller> {
+    /// Admits a principal that has one of `verbs` on anything at all.
+    pub fn enter(&self, principal: Principal, verbs: &'static [Verb]) -> Option<Caller> {
         let grants = self.current();
-        grants.allows_any(&principal, verb).then_some(Caller { principal, verb, grants })
+        let granted = verbs.iter().any(|verb| grants.allows_any(&principal, *verb));
+        granted.then_some(Caller { principal, verbs, grants })
     }
 
     fn current(&self) -> Arc<Grants> {
@@ -108,8 +124,9 @@ impl Access {
                 }
                 Err(error) => {
                     let message = crate::log::chain(&error);
-                    tracing::error!(%message, "the grants in force stay those of before");
-                    self.health.set(BROKEN, format!("{message}; the grants of before stay in force, mend the file"));
+                    tracing::error!(%message, "previous grants remain in effect");
+                    let brief = error.brief();
+                    self.health.set(BROKEN, format!("{brief}; previous grants remain in effect, fix the file"));
                 }
             }
         }
@@ -127,14 +144,19 @@ fn read(path: &Path) -> Result<Grants, AccessError> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(failed)?;
-    Grants::parse(&text).map_err(|e| AccessError::Parse { path: path.to_owned(), message: e.to_string() })
+    Grants::parse(&text).map_err(|e| AccessError::Parse {
+        path: path.to_owned(),
+        message: e.to_string(),
+        line: e.line(&text),
+    })
 }
 
-/// A principal that has a verb on something.
+/// A principal that has one of some verbs on something.
 #[derive(Debug, Clone)]
 pub struct Caller {
     principal: Principal,
-    verb: Verb,
+    /// Any of these on an action is enough.
+    verbs: &'static [Verb],
     grants: Arc<Grants>,
 }
 
@@ -146,21 +168,23 @@ impl Caller {
 
     /// A permit for an action, if a grant covers it; `class` is `None` for an action that is not known here any more.
     pub fn may(&self, action: &ActionRef, class: Option<Class>) -> Option<Permit> {
-        self.covers(action, class).then(|| Permit {
-            principal: self.principal.clone(),
-            verb: self.verb,
-            action: action.clone(),
-        })
+        let verb = self.verbs.iter().find(|verb| self.also(**verb, action, class))?;
+        Some(Permit { principal: self.principal.clone(), verb: *verb, action: action.clone() })
     }
 
     /// True if a grant covers the action.
     pub fn covers(&self, action: &ActionRef, class: Option<Class>) -> bool {
-        allows(&self.grants, &self.principal, self.verb, action, class)
+        self.verbs.iter().any(|verb| self.also(*verb, action, class))
     }
 
     /// True if a grant covers everything that the pack could have: the pack itself.
     pub fn covers_pack(&self, pack: &PackName) -> bool {
-        self.grants.allows_pack(&self.principal, self.verb, pack)
+        self.verbs.iter().any(|verb| self.grants.allows_pack(&self.principal, *verb, pack))
+    }
+
+    /// True if a grant could cover some action of the pack, whether or not the pack has it.
+    pub fn could_cover_in(&self, pack: &PackName) -> bool {
+        self.verbs.iter().any(|verb| self.grants.allows_in_pack(&self.principal, *verb, pack))
     }
 
     /// True if another verb on the action is granted.
@@ -237,9 +261,9 @@ mod tests {
     #[test]
     fn only_what_a_grant_covers_is_permitted() {
         let (_dir, _path, _health, access) = access(ONE);
-        assert!(access.enter(ann(), Verb::Kill).is_none());
-        assert!(access.enter(Principal::new("spiffe://x/bob").unwrap(), Verb::Run).is_none());
-        let caller = access.enter(ann(), Verb::Run).unwrap();
+        assert!(access.enter(ann(), &[Verb::Kill]).is_none());
+        assert!(access.enter(Principal::new("spiffe://x/bob").unwrap(), &[Verb::Run]).is_none());
+        let caller = access.enter(ann(), &[Verb::Run]).unwrap();
         let disk = ActionRef::new("linux.disk").unwrap();
         assert!(caller.may(&disk, Some(Class::Diagnostic)).is_some());
         assert!(caller.may(&disk, Some(Class::Remediation)).is_none());
@@ -247,26 +271,28 @@ mod tests {
         assert!(caller.could_cover(&disk));
         assert!(!caller.could_cover(&ActionRef::new("cassandra.x").unwrap()));
         assert!(!caller.also(Verb::Read, &disk, Some(Class::Diagnostic)));
+        let either = access.enter(ann(), &[Verb::Read, Verb::Run]).unwrap();
+        assert_eq!(either.may(&disk, Some(Class::Diagnostic)).unwrap().verb(), Verb::Run);
     }
 
     #[test]
     fn a_revoked_grant_is_gone_at_the_next_request() {
         let (_dir, path, _health, access) = access(ONE);
-        assert!(access.enter(ann(), Verb::Run).is_some());
+        assert!(access.enter(ann(), &[Verb::Run]).is_some());
         std::fs::write(&path, "").unwrap();
-        assert!(access.enter(ann(), Verb::Run).is_none());
+        assert!(access.enter(ann(), &[Verb::Run]).is_none());
     }
 
     #[test]
     fn a_broken_file_refuses_the_start_but_not_the_grants_of_before() {
         let (dir, path, health, access) = access(ONE);
         std::fs::write(&path, "[[grunt]]").unwrap();
-        assert!(access.enter(ann(), Verb::Run).is_some());
+        assert!(access.enter(ann(), &[Verb::Run]).is_some());
         assert!(health.has(BROKEN));
         assert!(Access::load(&path, health.clone()).is_err());
         assert!(Access::load(&dir.path().join("none.toml"), health.clone()).is_err());
         std::fs::write(&path, ONE).unwrap();
-        assert!(access.enter(ann(), Verb::Run).is_some());
+        assert!(access.enter(ann(), &[Verb::Run]).is_some());
         assert!(!health.has(BROKEN));
     }
 
@@ -279,9 +305,9 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert!(matches!(Access::load(&path, health.clone()), Err(AccessError::Lax { .. })));
         }
-        assert!(access.enter(ann(), Verb::Run).is_none());
+        assert!(access.enter(ann(), &[Verb::Run]).is_none());
         assert!(health.has(BROKEN));
         put(&path, ONE);
-        assert!(access.enter(ann(), Verb::Run).is_some());
+        assert!(access.enter(ann(), &[Verb::Run]).is_some());
     }
 }

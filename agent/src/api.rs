@@ -20,6 +20,7 @@ mod problem;
 pub(crate) mod pushes;
 mod query;
 mod range;
+mod refusal;
 mod router;
 mod routes;
 pub(crate) mod tls;

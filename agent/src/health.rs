@@ -7,10 +7,21 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use packs_schema::name::InstanceId;
+use packs_schema::name::{InstanceId, PackName};
 use packs_schema::rest::{self, Dev, Reason};
 
 use crate::registry::{ActivePack, Registry, RegistryError};
+
+/// How much of a pack a reader may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Not even that it is there.
+    Nothing,
+    /// Its name and versions, without what could name any of its actions.
+    Name,
+    /// Everything.
+    All,
+}
 
 /// Whether the agent takes executions, and what is wrong.
 #[derive(Debug, Default)]
@@ -45,11 +56,16 @@ impl Health {
         self.lock().contains_key(code)
     }
 
-    /// The answer of `GET /v1/health`.
-    pub fn report(&self, registry: &Registry, instance: &InstanceId) -> rest::Health {
+    /// The answer of `GET /v1/health`; `detail` says how much of a pack its reader may see.
+    pub(crate) fn report(
+        &self,
+        registry: &Registry,
+        instance: &InstanceId,
+        detail: &dyn Fn(&PackName) -> Detail,
+    ) -> rest::Health {
         let mut reasons: Vec<Reason> =
             self.lock().iter().map(|(code, message)| reason(code, message.clone())).collect();
-        reasons.extend(sync_reasons(registry));
+        reasons.extend(sync_reasons(registry, detail));
         let ready = self.is_ready();
         if !ready && reasons.is_empty() {
             reasons.push(reason("starting", "the agent is starting or stopping; ask again".to_owned()));
@@ -59,7 +75,7 @@ impl Health {
             ready,
             degraded: !reasons.is_empty(),
             reasons,
-            notes: pushed(registry),
+            notes: pushed(registry, detail),
             instance: instance.clone(),
             version: crate::VERSION.to_owned(),
         }
@@ -75,16 +91,24 @@ fn reason(code: &str, message: String) -> Reason {
 }
 
 /// Not wrong where it is allowed, and over by itself. Who did it stands in `GET /v1/packs`, which not everybody may see.
-fn pushed(registry: &Registry) -> Vec<Reason> {
+fn pushed(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Vec<Reason> {
     let pushed = registry.pushed().unwrap_or_default();
     let note = |(pack, dev): (ActivePack, Dev)| {
+        if detail(&pack.pack.name) == Detail::Nothing {
+            return reason("dev_pack", "a version was pushed and is not signed".to_owned());
+        }
         let (name, version, until_s) = (&pack.pack.name, pack.version(), dev.until_ms / 1000);
         reason("dev_pack", format!("{name} {version} was pushed and is not signed; it goes at {until_s} s since 1970"))
     };
     pushed.into_iter().map(note).collect()
 }
 
-fn sync_reasons(registry: &Registry) -> Vec<Reason> {
+/// What stands in place of a reason that could name other actions.
+pub(crate) fn withheld(pack: &PackName) -> String {
+    format!("the reason is shown to callers with a grant on all of {pack}.*")
+}
+
+fn sync_reasons(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Vec<Reason> {
     let status = match registry.status() {
         Ok(Some(status)) => status,
         Ok(None) => {
@@ -104,7 +128,13 @@ fn sync_reasons(registry: &Registry) -> Vec<Reason> {
     }
     for (pack, failed) in status.failed {
         let version = failed.version.map_or_else(String::new, |v| format!(" {v}"));
-        reasons.push(reason("pack_failed", format!("{pack}{version}: {}: {}", failed.step, failed.message)));
+        let message = match detail(&pack) {
+            Detail::All => format!("{pack}{version}: {}: {}", failed.step, failed.message),
+            Detail::Name => format!("{pack}{version}: {}: {}", failed.step, withheld(&pack)),
+            Detail::Nothing => "a version of a pack could not be activated".to_owned(),
+        };
+        reasons.push(reason("pack_failed", message));
     }
+    reasons.dedup();
     reasons
 }

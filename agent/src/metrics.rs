@@ -22,7 +22,7 @@ pub struct Metrics {
 }
 
 /// What has been counted of one action.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Counted {
     states: BTreeMap<State, u64>,
     used: Used,
@@ -94,8 +94,8 @@ impl Metrics {
         *lock(&self.dev).entry(state).or_default() += 1;
     }
 
-    /// Everything as text.
-    pub fn text(&self, now: &Now) -> String {
+    /// Everything as text; by action only those that are `visible`.
+    pub fn text(&self, now: &Now, visible: &dyn Fn(&ActionRef) -> bool) -> String {
         let mut out = String::new();
         family(&mut out, "bolt_build_info", "gauge", "The agent's version.");
         sample(&mut out, "bolt_build_info", &format!("{{version=\"{}\"}}", crate::VERSION), 1);
@@ -106,7 +106,8 @@ impl Metrics {
         gauge(&mut out, "bolt_newest_event", "The number of the newest state change.", now.newest_event);
         gauge(&mut out, "bolt_dev_packs", "Packs whose active version was pushed and is not signed.", now.dev_packs);
         family(&mut out, "bolt_executions_total", "counter", "Executions that went over to a state, by action.");
-        for (action, counted) in lock(&self.executions).iter() {
+        let shown = self.shown(visible);
+        for (action, counted) in &shown {
             for (state, count) in &counted.states {
                 let labels = format!("{{action=\"{action}\",state=\"{state}\"}}");
                 sample(&mut out, "bolt_executions_total", &labels, *count);
@@ -117,7 +118,7 @@ impl Metrics {
         for (state, count) in lock(&self.dev).iter() {
             sample(&mut out, "bolt_dev_executions_total", &format!("{{state=\"{state}\"}}"), *count);
         }
-        self.usage(&mut out, now);
+        usage(&mut out, now, &shown);
         family(&mut out, "bolt_http_requests_total", "counter", "Requests answered, by route and status.");
         for ((route, status), count) in lock(&self.requests).iter() {
             let labels = format!("{{route=\"{route}\",status=\"{status}\"}}");
@@ -140,34 +141,40 @@ impl Metrics {
         out
     }
 
-    /// What executions used: those that ended as counters, those that run as gauges, by action. At most `max_running` of the
-    /// latter, and none of an action that does not run.
-    fn usage(&self, out: &mut String, now: &Now) {
-        let ended: Vec<(String, Used)> =
-            lock(&self.executions).iter().map(|(action, counted)| (action.clone(), counted.used)).collect();
-        cpu(out, "bolt_executions_cpu_seconds_total", "counter", "Processor time of executions that ended.", &ended);
-        let families: [(&str, &str, Value); 4] = [
-            ("bolt_executions_read_bytes_total", "Read from disks by executions that ended.", |used| used.read_bytes),
-            ("bolt_executions_written_bytes_total", "Written to disks by executions that ended.", |used| {
-                used.written_bytes
-            }),
-            ("bolt_executions_output_bytes_total", "Output of executions that ended.", |used| used.output_bytes),
-            ("bolt_executions_output_dropped_bytes_total", "Of that output, what was not kept.", |used| {
-                used.output_dropped_bytes
-            }),
-        ];
-        for (name, help, value) in families {
-            bytes(out, name, "counter", help, &ended, value);
-        }
-        let mut running: BTreeMap<String, Used> = BTreeMap::new();
-        for (action, usage) in &now.using {
-            running.entry(action.to_string()).or_default().add(usage);
-        }
-        let running: Vec<(String, Used)> = running.into_iter().collect();
-        cpu(out, "bolt_running_cpu_seconds", "gauge", "Processor time of executions that run.", &running);
-        let help = "Memory of executions that run.";
-        bytes(out, "bolt_running_memory_bytes", "gauge", help, &running, |used| used.memory_bytes);
+    /// What has been counted of the actions that are visible, and of those that are counted together.
+    fn shown(&self, visible: &dyn Fn(&ActionRef) -> bool) -> Vec<(String, Counted)> {
+        let all: Vec<(String, Counted)> = lock(&self.executions).iter().map(|(a, c)| (a.clone(), c.clone())).collect();
+        let visible = |name: &str| ActionRef::new(name).map_or(true, |action| visible(&action));
+        all.into_iter().filter(|(name, _)| visible(name)).collect()
     }
+}
+
+/// What executions used: those that ended as counters, those that run as gauges, by action. At most `max_running` of the
+/// latter, and none of an action that does not run.
+fn usage(out: &mut String, now: &Now, shown: &[(String, Counted)]) {
+    let ended: Vec<(String, Used)> = shown.iter().map(|(action, counted)| (action.clone(), counted.used)).collect();
+    cpu(out, "bolt_executions_cpu_seconds_total", "counter", "Processor time of executions that ended.", &ended);
+    let families: [(&str, &str, Value); 4] = [
+        ("bolt_executions_read_bytes_total", "Read from disks by executions that ended.", |used| used.read_bytes),
+        ("bolt_executions_written_bytes_total", "Written to disks by executions that ended.", |used| {
+            used.written_bytes
+        }),
+        ("bolt_executions_output_bytes_total", "Output of executions that ended.", |used| used.output_bytes),
+        ("bolt_executions_output_dropped_bytes_total", "Of that output, what was not kept.", |used| {
+            used.output_dropped_bytes
+        }),
+    ];
+    for (name, help, value) in families {
+        bytes(out, name, "counter", help, &ended, value);
+    }
+    let mut running: BTreeMap<String, Used> = BTreeMap::new();
+    for (action, usage) in &now.using {
+        running.entry(action.to_string()).or_default().add(usage);
+    }
+    let running: Vec<(String, Used)> = running.into_iter().collect();
+    cpu(out, "bolt_running_cpu_seconds", "gauge", "Processor time of executions that run.", &running);
+    let help = "Memory of executions that run.";
+    bytes(out, "bolt_running_memory_bytes", "gauge", help, &running, |used| used.memory_bytes);
 }
 
 /// What of it a family of samples is about.
@@ -240,7 +247,7 @@ mod tests {
     fn what_runs_is_added_up_by_action() {
         let usage = Usage { user_us: 1_500_000, system_us: 2, memory_bytes: Some(10), ..Usage::default() };
         let of = |name: &str| (ActionRef::new(name).unwrap(), usage);
-        let text = Metrics::default().text(&now(vec![of("linux.a"), of("linux.b"), of("linux.a")]));
+        let text = Metrics::default().text(&now(vec![of("linux.a"), of("linux.b"), of("linux.a")]), &|_| true);
         for line in [
             "# TYPE bolt_running_cpu_seconds gauge",
             "bolt_running_cpu_seconds{action=\"linux.a\",mode=\"user\"} 3.000000",
@@ -257,7 +264,7 @@ mod tests {
         for i in 0..MAX_ACTIONS + 50 {
             metrics.execution(&ActionRef::new(format!("linux.a{i}")).unwrap(), State::Queued);
         }
-        let text = metrics.text(&now(Vec::new()));
+        let text = metrics.text(&now(Vec::new()), &|_| true);
         assert!(text.contains("bolt_executions_total{action=\"other\",state=\"queued\"} 50\n"), "{text}");
         assert_eq!(text.lines().filter(|l| l.starts_with("bolt_executions_total{")).count(), MAX_ACTIONS + 1);
     }

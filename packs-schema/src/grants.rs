@@ -12,7 +12,7 @@ use crate::name::{ActionRef, PackName, Principal};
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
-    /// See actions, executions and their output, packs and metrics.
+    /// See actions, their packs, executions and output, and metrics.
     Read,
     /// Start an execution.
     Run,
@@ -22,6 +22,8 @@ pub enum Verb {
     Sync,
     /// Install a pack directly, on instances that allow it.
     Push,
+    /// See metrics, and nothing else: for scrapers.
+    Metrics,
 }
 
 impl std::fmt::Display for Verb {
@@ -32,6 +34,7 @@ impl std::fmt::Display for Verb {
             Verb::Kill => "kill",
             Verb::Sync => "sync",
             Verb::Push => "push",
+            Verb::Metrics => "metrics",
         })
     }
 }
@@ -76,6 +79,15 @@ pub enum GrantsError {
     /// Not TOML, an unknown key, or a wrong value; the text says where.
     #[error("{0}")]
     Toml(#[from] toml::de::Error),
+}
+
+impl GrantsError {
+    /// The line of `text`, the file that was parsed, at which it is wrong; counted from 1.
+    pub fn line(&self, text: &str) -> Option<usize> {
+        let GrantsError::Toml(error) = self;
+        let before = text.get(..error.span()?.start)?;
+        Some(before.bytes().filter(|byte| *byte == b'\n').count() + 1)
+    }
 }
 
 impl TryFrom<String> for PrincipalPattern {
@@ -138,6 +150,16 @@ impl Grants {
     /// True if `who` may do `verb` on something: what has no action of its own (packs, metrics, sync).
     pub fn allows_any(&self, who: &Principal, verb: Verb) -> bool {
         self.of(who, verb).next().is_some()
+    }
+
+    /// True if a grant of `verb` could cover some action of the pack, whether or not the pack has it.
+    pub fn allows_in_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
+        self.of(who, verb).any(|grant| {
+            grant.actions.iter().any(|pattern| match pattern.0.split_once('.') {
+                Some((of_pack, _)) => glob(of_pack, pack.as_str()),
+                None => true,
+            })
+        })
     }
 
     /// True if `who` may do `verb` on every action that the pack could have, of whatever class: what stands for the pack itself.
@@ -223,6 +245,21 @@ mod tests {
         }
         for pattern in ["linux.disk", "linux.d*", "linux.*d", "*.disk", "linuxes.*", "linux2.*"] {
             assert!(!covers(pattern, ""), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pack_is_touched_by_what_could_cover_one_of_its_actions() {
+        let could = |pattern: &str| {
+            let text = format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"read\"]\nactions = [\"{pattern}\"]\n");
+            let grants = Grants::parse(&text).unwrap();
+            grants.allows_in_pack(&Principal::new("a://b").unwrap(), Verb::Read, &PackName::new("linux").unwrap())
+        };
+        for pattern in ["*", "linux.*", "li*.x", "*.*", "linux.disk", "*ux.d*k"] {
+            assert!(could(pattern), "{pattern}");
+        }
+        for pattern in ["linuxes.*", "linu.x", "x*.disk", "cassandra.*"] {
+            assert!(!could(pattern), "{pattern}");
         }
     }
 

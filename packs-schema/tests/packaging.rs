@@ -73,7 +73,7 @@ fn the_grants_allow_nothing_until_somebody_writes_one() {
     let who = |name: &str| Principal::new(format!("spiffe://example.com/{name}")).unwrap();
     let packaged = Grants::parse(&text("grants.toml")).unwrap();
     let example = Grants::parse(&uncommented("grants.toml")).unwrap();
-    for verb in [Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push] {
+    for verb in [Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push, Verb::Metrics] {
         assert!(!packaged.allows_any(&who("oncall/ann"), verb) && !packaged.allows_any(&who("team/storage"), verb));
     }
     let run = |name: &str, action: &str, class| {

@@ -6,6 +6,7 @@ pub(super) mod executions;
 pub(super) mod instance;
 pub(super) mod output;
 pub(super) mod push;
+pub(super) mod scope;
 pub(super) mod stream;
 
 use std::sync::Arc;
@@ -22,12 +23,15 @@ use super::App;
 use super::body::Body;
 use super::problem::ApiError;
 use super::query::Query;
+use super::refusal::Subject;
 use crate::access::Caller;
 
 /// A request whose route and verb are settled.
 pub(super) struct Call {
     pub(super) app: Arc<App>,
     pub(super) caller: Caller,
+    /// The action that the request is about, for the log.
+    pub(super) subject: Subject,
     /// What stands for the `{name}` of the route's path.
     pub(super) segment: String,
     pub(super) query: Query,
@@ -54,13 +58,26 @@ fn class_of(app: &App, action: &ActionRef) -> Option<Class> {
     app.registry.action(action).ok().flatten().map(|active| active.action.class)
 }
 
+/// True if a grant of the caller's covers the action. Its class is looked up only where that could matter.
+fn covers(app: &App, caller: &Caller, action: &ActionRef) -> bool {
+    caller.covers(action, None) || class_of(app, action).is_some_and(|class| caller.covers(action, Some(class)))
+}
+
 /// The execution in the path, if the caller may see it; else it is as if it did not exist.
 async fn visible(call: &Call) -> Result<Execution, ApiError> {
     let id = execution_id(call)?;
-    let record = call.app.exec.view(&id).await?;
-    record
-        .filter(|record| call.caller.covers(&record.action, class_of(&call.app, &record.action)))
-        .ok_or(ApiError::UnknownExecution(id))
+    let Some(record) = call.app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
+    call.subject.set(&record.action);
+    if covers(&call.app, &call.caller, &record.action) {
+        return Ok(record);
+    }
+    let reason = format!("no grant lets {} read {}", call.caller.principal(), record.action);
+    Err(hidden(ApiError::UnknownExecution(id), reason))
+}
+
+/// What the caller may not see is answered like what is not there.
+fn hidden(shown: ApiError, reason: String) -> ApiError {
+    ApiError::Hidden { shown: Box::new(shown), reason }
 }
 
 fn execution_id(call: &Call) -> Result<ExecutionId, ApiError> {

@@ -164,7 +164,7 @@ async fn plain(app: Arc<App>, stream: TcpStream, place: OwnedSemaphorePermit, st
         async move {
             let asked = request.method() == Method::GET && request.uri().path() == "/v1/health";
             Ok::<_, Infallible>(if asked {
-                instance::health(&app)
+                instance::health(&app, None)
             } else {
                 let mut response = Response::new(Body::empty());
                 *response.status_mut() = StatusCode::NOT_FOUND;

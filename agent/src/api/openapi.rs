@@ -58,7 +58,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Content::Bytes => json!({"application/octet-stream": {}}),
         Content::Document => json!({"application/json": {"schema": {"type": "object"}}}),
     };
-    let verb = route.verb.map_or_else(|| "none".to_owned(), |verb| verb.to_string());
+    let verbs: Vec<String> = route.verbs.iter().map(ToString::to_string).collect();
+    let verb = if verbs.is_empty() { "none".to_owned() } else { verbs.join(" or ") };
     let mut value = json!({
         "operationId": format!("{:?}", route.operation),
         "summary": route.doc,

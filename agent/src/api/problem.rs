@@ -29,11 +29,14 @@ pub(super) enum ApiError {
     Unauthenticated(String),
     #[error("{0}")]
     Forbidden(String),
+    /// Answered like `shown`, which does not tell that it is there; the log has the reason.
+    #[error("{shown}")]
+    Hidden { shown: Box<ApiError>, reason: String },
     #[error("there is no resource {0}; GET /v1/openapi.json lists what there is")]
     NotFound(String),
-    #[error("the instance has no pack {0}; GET /v1/packs lists those it has")]
+    #[error("the instance has no pack {0} that you may see; GET /v1/packs lists those")]
     UnknownPack(PackName),
-    #[error("the instance has no action {0}; GET /v1/actions lists those it has")]
+    #[error("the instance has no action {0} that you may see; GET /v1/actions lists those")]
     UnknownAction(ActionRef),
     #[error("the instance has no execution {0} that you may see")]
     UnknownExecution(ExecutionId),
@@ -110,12 +113,13 @@ fn of_history(error: &HistoryError) -> (Code, bool) {
 
 impl ApiError {
     /// The code, and whether the message may be shown.
-    fn code(&self) -> (Code, bool) {
+    pub(super) fn code(&self) -> (Code, bool) {
         match self {
             ApiError::BadRequest(_) => (Code::BadRequest, true),
             ApiError::InvalidBody(_) => (Code::InvalidBody, true),
             ApiError::Unauthenticated(_) => (Code::Unauthenticated, true),
             ApiError::Forbidden(_) => (Code::Forbidden, true),
+            ApiError::Hidden { shown, .. } => shown.code(),
             ApiError::NotFound(_) => (Code::NotFound, true),
             ApiError::UnknownPack(_) => (Code::UnknownPack, true),
             ApiError::UnknownAction(_) => (Code::UnknownAction, true),
@@ -158,6 +162,28 @@ impl ApiError {
         }
     }
 
+    /// True if the caller lacks a name or a grant, or the instance takes no pushes.
+    pub(super) fn is_denied(&self) -> bool {
+        match self {
+            ApiError::Hidden { .. } => true,
+            _ => matches!(self.code().0, Code::Unauthenticated | Code::Forbidden | Code::PushNotAllowed),
+        }
+    }
+
+    /// The reason as the log may repeat it; `None` where the message could repeat what the caller sent in a body, a query or a
+    /// path, which may be secret.
+    pub(super) fn reason_for_log(&self) -> Option<String> {
+        match self {
+            ApiError::Hidden { reason, .. } => Some(reason.clone()),
+            ApiError::BadRequest(_)
+            | ApiError::InvalidBody(_)
+            | ApiError::NotFound(_)
+            | ApiError::InvalidParameters(_)
+            | ApiError::WrongInstance { .. } => None,
+            other => other.code().1.then(|| other.to_string()),
+        }
+    }
+
     /// A header that goes with it.
     fn header(&self) -> Option<(HeaderName, String)> {
         match self {
@@ -180,6 +206,9 @@ impl ApiError {
 
     /// The answer.
     pub(super) fn respond(self, request_id: &str) -> Response<Body> {
+        if let ApiError::Hidden { shown, .. } = self {
+            return shown.respond(request_id);
+        }
         let (code, shown) = self.code();
         if !shown || matches!(code, Code::Internal | Code::OutOfResources | Code::StorageFailed) {
             tracing::error!(request_id, error = chain(&self), "request failed");

@@ -11,13 +11,15 @@ use std::time::Instant;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Request, Response};
-use packs_schema::name::Principal;
+use packs_schema::grants::Verb;
+use packs_schema::name::{ActionRef, ExecutionId, PackName, Principal};
 use packs_schema::rest::REQUEST_ID;
 
 use super::body::Body;
 use super::handlers::{self, Call};
 use super::problem::ApiError;
 use super::query::Query;
+use super::refusal::{self, Refused, Subject};
 use super::routes::{self, Found, Operation, Route};
 use super::{App, openapi};
 
@@ -29,7 +31,12 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     let begun = Instant::now();
     let id = uuid::Uuid::now_v7().hyphenated().to_string();
     let method = request.method().clone();
-    let (route, result) = route(&app, &peer, request).await;
+    let subject = Subject::default();
+    let (route, verbs, result) = route(&app, &peer, &subject, request).await;
+    let principal = peer.as_ref().as_ref().map_or("-", |principal| principal.as_str());
+    if let Err(error) = &result {
+        Refused { request_id: &id, principal, route, verbs, subject: &subject }.log(error);
+    }
     let mut response = result.unwrap_or_else(|error| error.respond(&id));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -38,7 +45,6 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     }
     let status = response.status().as_u16();
     app.metrics.request(route, status);
-    let principal = peer.as_ref().as_ref().map_or("-", |principal| principal.as_str());
     let duration_ms = begun.elapsed().as_millis();
     // A method is a token of the peer's choice: only those that we know are repeated.
     let method = if method.as_str().len() <= 7 { method.as_str() } else { "other" };
@@ -46,62 +52,96 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     response
 }
 
-/// The route's path for the log and the metrics, and what came of it.
+/// The route's path and verbs for the log and the metrics, and what came of it.
 async fn route(
     app: &Arc<App>,
     peer: &Peer,
+    subject: &Subject,
     request: Request<Incoming>,
-) -> (&'static str, Result<Response<Body>, ApiError>) {
+) -> (&'static str, &'static [Verb], Result<Response<Body>, ApiError>) {
     let path = request.uri().path().to_owned();
     let found = routes::find(request.method(), &path);
-    let name = match &found {
-        Found::Route(route, _) => route.path,
-        Found::OtherMethods(_) | Found::Nothing => "none",
+    let (name, verbs) = match &found {
+        Found::Route(route, _) => (route.path, route.verbs),
+        Found::OtherMethods(_) | Found::Nothing => ("none", &[][..]),
     };
     if request.headers().contains_key(ORIGIN) {
         let message = "requests with an Origin header come from browsers, which this interface does not serve";
-        return (name, Err(ApiError::Forbidden(message.to_owned())));
+        return (name, verbs, Err(ApiError::Forbidden(message.to_owned())));
     }
     let principal = match peer {
         Ok(principal) => principal.clone(),
-        Err(why) => return (name, Err(ApiError::Unauthenticated(why.clone()))),
+        Err(why) => return (name, verbs, Err(ApiError::Unauthenticated(why.clone()))),
     };
     let result = match found {
-        Found::Route(route, segment) => enter(app, principal, route, segment, request).await,
+        Found::Route(route, segment) => enter(app, principal, subject, route, segment, request).await,
         Found::OtherMethods(methods) => Err(ApiError::MethodNotAllowed(methods)),
         Found::Nothing => Err(ApiError::NotFound(path.chars().take(200).collect())),
     };
-    (name, result)
+    (name, verbs, result)
 }
 
 async fn enter(
     app: &Arc<App>,
     principal: Principal,
+    subject: &Subject,
     route: &'static Route,
     segment: Option<&str>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let Some(verb) = route.verb else {
+    if route.verbs.is_empty() {
         Query::parse(request.uri().query(), route.query)?;
         return match route.operation {
             Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
-            _ => Ok(handlers::instance::health(app)),
+            _ => Ok(handlers::instance::health(app, app.access.enter(principal, &[Verb::Read]).as_ref())),
         };
+    }
+    let Some(caller) = app.access.enter(principal.clone(), route.verbs) else {
+        let verb = refusal::words(route.verbs);
+        let named = name_subject(app, subject, route.operation, segment.unwrap_or_default(), request).await;
+        return Err(ApiError::Forbidden(match named {
+            Some(action) => format!("no grant lets {principal} {verb} {action}"),
+            None => format!("no grant gives {principal} the verb {verb} on anything here"),
+        }));
     };
-    let refused = || ApiError::Forbidden(format!("no grant gives {principal} the verb {verb} on anything here"));
-    let caller = app.access.enter(principal.clone(), verb).ok_or_else(refused)?;
     let query = Query::parse(request.uri().query(), route.query)?;
     let (head, body) = request.into_parts();
     let segment = segment.unwrap_or_default().to_owned();
-    let call = Call { app: app.clone(), caller, segment, query, headers: head.headers, body };
+    let call = Call { app: app.clone(), caller, subject: subject.clone(), segment, query, headers: head.headers, body };
     dispatch(route.operation, call).await
+}
+
+/// Finds out which action a refused request is about, for the log; answers it where the request itself names it.
+async fn name_subject(
+    app: &App,
+    subject: &Subject,
+    operation: Operation,
+    segment: &str,
+    request: Request<Incoming>,
+) -> Option<String> {
+    let named = match operation {
+        Operation::GetAction => ActionRef::new(segment).ok().map(|action| action.to_string()),
+        Operation::GetPack | Operation::UnpushPack => PackName::new(segment).ok().map(|pack| format!("{pack}.*")),
+        Operation::CreateExecution => handlers::create::named_action(request).await.map(|action| action.to_string()),
+        Operation::GetExecution
+        | Operation::GetOutput
+        | Operation::GetStdout
+        | Operation::GetStderr
+        | Operation::KillExecution => {
+            let id = ExecutionId::new(segment).ok()?;
+            subject.set(app.exec.view(&id).await.ok()??.action);
+            None
+        }
+        _ => None,
+    };
+    named.inspect(|named| subject.set(named))
 }
 
 async fn dispatch(operation: Operation, call: Call) -> Result<Response<Body>, ApiError> {
     use handlers::{create, executions, instance, output, push, stream};
     use packs_schema::run::output::Stream;
     match operation {
-        Operation::Health => Ok(instance::health(&call.app)),
+        Operation::Health => Ok(instance::health(&call.app, Some(&call.caller))),
         Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
         Operation::Info => instance::info(&call),
         Operation::Metrics => instance::metrics(&call),

@@ -61,8 +61,8 @@ pub(super) struct Route {
     pub(super) method: Method,
     /// With `{name}` for one segment.
     pub(super) path: &'static str,
-    /// What a grant must give; `None`: any caller with a certificate.
-    pub(super) verb: Option<Verb>,
+    /// Verbs of which a grant must give one; none: any caller with a certificate.
+    pub(super) verbs: &'static [Verb],
     pub(super) operation: Operation,
     /// Of a success.
     pub(super) status: u16,
@@ -107,13 +107,13 @@ fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 use Content::{Bytes, Document, Json, Lines, Text};
 use Operation as Op;
-use Verb::{Kill, Push, Read, Run, Sync};
+use Verb::{Kill, Metrics, Push, Read, Run, Sync};
 
 macro_rules! routes {
-    ($($method:ident $path:literal $verb:expr, $operation:expr, $status:literal, $query:expr, $request:expr, $response:expr, $doc:literal;)*) => {
+    ($($method:ident $path:literal $verbs:expr, $operation:expr, $status:literal, $query:expr, $request:expr, $response:expr, $doc:literal;)*) => {
         /// Every route.
         pub(super) const ROUTES: &[Route] = &[$(Route {
-            method: Method::$method, path: $path, verb: $verb, operation: $operation, status: $status,
+            method: Method::$method, path: $path, verbs: $verbs, operation: $operation, status: $status,
             query: $query, request: $request, response: $response, doc: $doc,
         },)*];
     };
@@ -121,25 +121,25 @@ macro_rules! routes {
 
 #[rustfmt::skip]
 routes! {
-    GET  "/v1/health"                 None,       Op::Health,          200, &[],     None, Json(of::<Health>),            "Whether the agent is ready, and what is wrong; 503 when it is not.";
-    GET  "/v1/info"                   Some(Read), Op::Info,            200, &[],     None, Json(of::<Info>),              "The instance, and what is enforced on actions here.";
-    GET  "/v1/packs"                  Some(Read), Op::ListPacks,       200, &[],     None, Json(of::<PackList>),          "The packs, active and failed versions, and the last polls.";
-    GET  "/v1/packs/{pack}"           Some(Read), Op::GetPack,         200, &[],     None, Json(of::<PackView>),          "One pack.";
-    POST "/v1/packs/sync"             Some(Sync), Op::SyncPacks,       202, &[],     None, Json(of::<SyncStatus>),        "Poll the repository now; answers with the state before.";
-    POST "/v1/packs/push"             Some(Push), Op::PushPack,        200, PUSH,    Some(Takes::Archive), Json(of::<Pushed>), "Install a pack here without a signature, for a while, where [dev] push allows it. 200: it is active; 202: it is not known yet.";
-    POST "/v1/packs/{pack}/unpush"    Some(Push), Op::UnpushPack,      200, &[],     None, Json(of::<Unpushed>),          "Take a pushed version back before its time is over.";
-    GET  "/v1/actions"                Some(Read), Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "The actions that the caller may see.";
-    GET  "/v1/actions/{action}"       Some(Read), Op::GetAction,       200, &[],     None, Json(of::<ActionView>),        "One action: parameters, limits, class.";
-    POST "/v1/executions"             Some(Run),  Op::CreateExecution, 202, &[WAIT], Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is on disk and will end in a state; 200: it has ended.";
-    GET  "/v1/executions"             Some(Read), Op::ListExecutions,  200, LIST,    None, Json(of::<Page<Execution>>),   "Executions, newest first.";
-    GET  "/v1/executions/{id}"        Some(Read), Op::GetExecution,    200, &[WAIT], None, Json(of::<Execution>),         "One execution.";
-    GET  "/v1/executions/{id}/output" Some(Read), Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both streams, interleaved and time-stamped.";
-    GET  "/v1/executions/{id}/stdout" Some(Read), Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; takes Range.";
-    GET  "/v1/executions/{id}/stderr" Some(Read), Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; takes Range.";
-    POST "/v1/executions/{id}/kill"   Some(Kill), Op::KillExecution,   202, &[],     Some(Takes::Json(of::<KillRequest>)), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
-    GET  "/v1/events"                 Some(Read), Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "Changes of state, resumable from an event.";
-    GET  "/v1/metrics"                Some(Read), Op::Metrics,         200, &[],     None, Text,                          "Counters for Prometheus.";
-    GET  "/v1/openapi.json"           None,       Op::OpenApi,         200, &[],     None, Document,                      "This interface.";
+    GET  "/v1/health"                 &[],              Op::Health,          200, &[],     None, Json(of::<Health>),            "Whether the agent is ready, and what is wrong; 503 when it is not.";
+    GET  "/v1/info"                   &[Read],          Op::Info,            200, &[],     None, Json(of::<Info>),              "The instance, and what is enforced on actions here.";
+    GET  "/v1/packs"                  &[Read],          Op::ListPacks,       200, &[],     None, Json(of::<PackList>),          "The packs of which the caller may see an action, active and failed versions, and the last polls.";
+    GET  "/v1/packs/{pack}"           &[Read],          Op::GetPack,         200, &[],     None, Json(of::<PackView>),          "One pack.";
+    POST "/v1/packs/sync"             &[Sync],          Op::SyncPacks,       202, &[],     None, Json(of::<SyncStatus>),        "Poll the repository now; answers with the state before.";
+    POST "/v1/packs/push"             &[Push],          Op::PushPack,        200, PUSH,    Some(Takes::Archive), Json(of::<Pushed>), "Install a pack here without a signature, for a while, where [dev] push allows it. 200: it is active; 202: it is not known yet.";
+    POST "/v1/packs/{pack}/unpush"    &[Push],          Op::UnpushPack,      200, &[],     None, Json(of::<Unpushed>),          "Take a pushed version back before its time is over.";
+    GET  "/v1/actions"                &[Read, Run],     Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "The actions that the caller may see or run.";
+    GET  "/v1/actions/{action}"       &[Read, Run],     Op::GetAction,       200, &[],     None, Json(of::<ActionView>),        "One action: parameters, limits, class.";
+    POST "/v1/executions"             &[Run],           Op::CreateExecution, 202, &[WAIT], Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is on disk and will end in a state; 200: it has ended.";
+    GET  "/v1/executions"             &[Read],          Op::ListExecutions,  200, LIST,    None, Json(of::<Page<Execution>>),   "Executions, newest first.";
+    GET  "/v1/executions/{id}"        &[Read],          Op::GetExecution,    200, &[WAIT], None, Json(of::<Execution>),         "One execution.";
+    GET  "/v1/executions/{id}/output" &[Read],          Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both streams, interleaved and time-stamped.";
+    GET  "/v1/executions/{id}/stdout" &[Read],          Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; takes Range.";
+    GET  "/v1/executions/{id}/stderr" &[Read],          Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; takes Range.";
+    POST "/v1/executions/{id}/kill"   &[Kill],          Op::KillExecution,   202, &[],     Some(Takes::Json(of::<KillRequest>)), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
+    GET  "/v1/events"                 &[Read],          Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "Changes of state, resumable from an event.";
+    GET  "/v1/metrics"                &[Read, Metrics], Op::Metrics,         200, &[],     None, Text,                          "Counters for Prometheus, of the actions that the caller may see.";
+    GET  "/v1/openapi.json"           &[],              Op::OpenApi,         200, &[],     None, Document,                      "This interface.";
 }
 
 /// What the table says to a request.
@@ -206,7 +206,7 @@ mod tests {
                 assert!(one.operation != other.operation, "{}", one.path);
             }
         }
-        let open: Vec<&str> = ROUTES.iter().filter(|r| r.verb.is_none()).map(|r| r.path).collect();
+        let open: Vec<&str> = ROUTES.iter().filter(|r| r.verbs.is_empty()).map(|r| r.path).collect();
         assert_eq!(open, ["/v1/health", "/v1/openapi.json"]);
     }
 }

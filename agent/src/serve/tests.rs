@@ -17,6 +17,8 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
+mod scope;
+
 type Authority = Issuer<'static, KeyPair>;
 
 /// A certificate with its key, both PEM.
@@ -102,7 +104,13 @@ fn prepare() -> (tempfile::TempDir, Authority, String) {
 
 impl Api {
     async fn start() -> Api {
+        Api::start_with(|_| {}).await
+    }
+
+    /// With a change of its directory before it starts.
+    async fn start_with(change: impl FnOnce(&Path)) -> Api {
         let (dir, issuer, root) = prepare();
+        change(dir.path());
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let config = config(dir.path());

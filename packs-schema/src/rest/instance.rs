@@ -150,7 +150,7 @@ pub struct PackView {
     /// The signed version that is active again when a pushed one has gone; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<PackVersion>,
-    /// How many actions it has.
+    /// How many of its actions the caller may see.
     pub actions: u32,
     /// The version that the channel wants and that could not be activated.
     pub failed: Option<FailedVersion>,
@@ -167,7 +167,7 @@ pub struct FailedVersion {
     pub digest: Option<Digest>,
     /// The step that failed: `choose`, `fetch`, `unpack`, `check`, `activate`, or `configure`.
     pub step: String,
-    /// What was wrong, in one line.
+    /// What was wrong, in one line; withheld from callers whose grant does not cover the whole pack, as the findings are.
     pub message: String,
     /// What the check of its actions found.
     #[serde(default)]
@@ -230,7 +230,7 @@ pub struct SyncStatus {
     pub failure: Option<String>,
     /// The metadata have expired: nothing new is activated.
     pub expired: bool,
-    /// Packs whose wanted version could not be activated.
+    /// Packs whose wanted version could not be activated; over REST, those that the caller may see.
     pub failed: Vec<(PackName, FailedVersion)>,
     /// Polls since the store was made that were asked for, failed, or found something new.
     pub polls: u64,

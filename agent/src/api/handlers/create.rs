@@ -10,8 +10,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
-use hyper::{HeaderMap, Response};
+use hyper::{HeaderMap, Request, Response};
 use packs_schema::name::{ActionRef, IdempotencyKey};
 use packs_schema::param::bind::{ParamError, bind};
 use packs_schema::rest::{CreateExecution, IDEMPOTENCY_KEY};
@@ -34,10 +35,11 @@ const REPLAYED: &str = "idempotency-replayed";
 const TRACEPARENT: &str = "traceparent";
 
 pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiError> {
-    let Call { app, caller, query, headers, body, .. } = call;
+    let Call { app, caller, subject, query, headers, body, .. } = call;
     let wait = query.wait()?;
     let key = idempotency_key(&headers)?;
     let (value, asked) = parse_body::<CreateExecution>(&headers, &body::read(body).await?)?;
+    subject.set(&asked.action);
     if let Some(instance) = asked.instance.clone()
         && instance != *app.instance.id()
     {
@@ -89,6 +91,13 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         headers.insert(HeaderName::from_static(REPLAYED), HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// The action that a request names which is refused before it is looked at, for the answer and the log.
+pub(in crate::api) async fn named_action(request: Request<Incoming>) -> Option<ActionRef> {
+    let (head, body) = request.into_parts();
+    let bytes = body::read(body).await.ok()?;
+    parse_body::<CreateExecution>(&head.headers, &bytes).ok().map(|(_, asked)| asked.action)
 }
 
 /// The action with a permit for it. What is not there is only said not to be to callers that a grant could cover.

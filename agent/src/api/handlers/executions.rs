@@ -8,7 +8,7 @@ use packs_schema::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
 use packs_schema::run::State;
 
 use super::create::{check_note, parse_body};
-use super::{Call, class_of, execution_id, json, visible};
+use super::{Call, class_of, covers, execution_id, hidden, json, visible};
 use crate::api::body::{self, Body};
 use crate::api::problem::ApiError;
 use crate::exec::usage;
@@ -32,7 +32,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
         after: query.get("cursor")?,
     };
     let (caller, app) = (call.caller.clone(), call.app.clone());
-    let visible = move |action: &_| caller.covers(action, class_of(&app, action));
+    let visible = move |action: &_| covers(&app, &caller, action);
     let (items, next) = call.app.history.list(wanted, visible).await?;
     Ok(json(200, &Page { items, next: next.map(|place| place.to_string()) }))
 }
@@ -54,18 +54,20 @@ pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError>
 
 pub(in crate::api) async fn kill(call: Call) -> Result<Response<Body>, ApiError> {
     let id = execution_id(&call)?;
-    let Call { app, caller, headers, body, .. } = call;
+    let Call { app, caller, subject, headers, body, .. } = call;
     let bytes = body::read(body).await?;
     let asked = if bytes.is_empty() { KillRequest::default() } else { parse_body(&headers, &bytes)?.1 };
     check_note(asked.note.as_deref())?;
     let Some(record) = app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
+    subject.set(&record.action);
     let class = class_of(&app, &record.action);
     let Some(permit) = caller.may(&record.action, class) else {
-        // Who may not even see it learns nothing.
+        // A caller that may not even see it learns nothing.
+        let reason = format!("no grant lets {} kill {}", caller.principal(), record.action);
         return Err(if caller.also(Verb::Read, &record.action, class) {
-            ApiError::Forbidden(format!("no grant lets {} kill {}", caller.principal(), record.action))
+            ApiError::Forbidden(reason)
         } else {
-            ApiError::UnknownExecution(id)
+            hidden(ApiError::UnknownExecution(id), reason)
         });
     };
     Ok(json(202, &app.exec.kill(&permit, &id, asked.note.as_deref()).await?))

@@ -7,16 +7,22 @@ use packs_schema::launch::{Ask, Outcome};
 use packs_schema::name::{ActionRef, PackName};
 use packs_schema::rest::{ActionView, Enforcement, Info, PackList, PackView, Page, SyncStatus};
 
-use super::{Call, content, json};
+use super::{Call, content, covers, hidden, json, scope};
+use crate::access::Caller;
 use crate::api::App;
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
 use crate::exec::{LauncherError, usage};
+use crate::health::Detail;
 use crate::metrics::Now;
 use crate::registry::{ActiveAction, RegistryError, read_json};
 
-pub(in crate::api) fn health(app: &App) -> Response<Body> {
-    let health = app.health.report(&app.registry, app.instance.id());
+/// `caller`: who asks, when a grant lets them read something.
+pub(in crate::api) fn health(app: &App, caller: Option<&Caller>) -> Response<Body> {
+    // A store that cannot be read is a reason of its own; of its packs nothing more is told.
+    let detail =
+        |pack: &PackName| caller.and_then(|caller| scope::of_pack(app, caller, pack).ok()).unwrap_or(Detail::Nothing);
+    let health = app.health.report(&app.registry, app.instance.id(), &detail);
     json(if health.ready { 200 } else { 503 }, &health)
 }
 
@@ -45,7 +51,9 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
     let (running, queued) = app.exec.counts();
     let enforcement: Enforcement = read_json(&app.enforcement)?.unwrap_or_default();
     let using = app.exec.running().into_iter().filter_map(|(id, action)| Some((action, usage::of(&enforcement, &id)?)));
-    let text = app.metrics.text(&Now {
+    let visible = |action: &ActionRef| covers(app, &call.caller, action);
+    let using = using.filter(|(action, _)| visible(action));
+    let now = Now {
         using: using.collect(),
         running,
         queued,
@@ -54,8 +62,8 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         sync: app.registry.status()?,
         dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
-    });
-    let text = text + &app.exec.history_metrics();
+    };
+    let text = app.metrics.text(&now, &visible) + &app.exec.history_metrics();
     Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))
 }
 
@@ -67,7 +75,8 @@ pub(in crate::api) fn list_packs(call: &Call) -> Result<Response<Body>, ApiError
     names.dedup();
     let views = names.iter().filter_map(|name| pack_view(call, name, status.as_ref()).transpose());
     let items = views.collect::<Result<Vec<_>, _>>()?;
-    Ok(json(200, &PackList { items, sync: status }))
+    let sync = status.map(|status| scope::sync_status(&call.app, &call.caller, status)).transpose()?;
+    Ok(json(200, &PackList { items, sync }))
 }
 
 pub(in crate::api) fn get_pack(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -75,13 +84,21 @@ pub(in crate::api) fn get_pack(call: &Call) -> Result<Response<Body>, ApiError> 
     let status = call.app.registry.status()?;
     match pack_view(call, &name, status.as_ref())? {
         Some(view) => Ok(json(200, &view)),
-        None => Err(ApiError::UnknownPack(name)),
+        None => {
+            call.subject.set(format_args!("{name}.*"));
+            Err(ApiError::UnknownPack(name))
+        }
     }
 }
 
-/// A pack that is active, or that could not be made so.
+/// A pack that is active, or that could not be made so, if the caller may see it.
 fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Result<Option<PackView>, RegistryError> {
+    let detail = scope::of_pack(&call.app, &call.caller, name)?;
+    if detail == Detail::Nothing {
+        return Ok(None);
+    }
     let failed = status.and_then(|s| s.failed.iter().find(|(pack, _)| pack == name)).map(|(_, failed)| failed.clone());
+    let failed = failed.and_then(|failed| scope::failed_version(detail, name, failed));
     let Some(active) = call.app.registry.pack(name)? else {
         return Ok(failed.map(|failed| PackView {
             name: name.clone(),
@@ -94,7 +111,7 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
             failed: Some(failed),
         }));
     };
-    let actions = call.app.registry.actions(&active)?.len();
+    let actions = scope::actions_of(&call.app, &call.caller, &active)?.len();
     Ok(Some(PackView {
         name: name.clone(),
         description: active.pack.description.clone(),
@@ -109,7 +126,10 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
 
 pub(in crate::api) async fn sync(call: &Call) -> Result<Response<Body>, ApiError> {
     match call.app.exec.launcher().ask(Ask::Sync).await? {
-        Outcome::Done => Ok(json(202, &call.app.registry.status()?.unwrap_or_default())),
+        Outcome::Done => {
+            let status = call.app.registry.status()?.unwrap_or_default();
+            Ok(json(202, &scope::sync_status(&call.app, &call.caller, status)?))
+        }
         Outcome::Refused { message, .. } => Err(LauncherError::Socket(message).into()),
     }
 }
@@ -132,9 +152,15 @@ pub(in crate::api) fn list_actions(call: &Call) -> Result<Response<Body>, ApiErr
 
 pub(in crate::api) fn get_action(call: &Call) -> Result<Response<Body>, ApiError> {
     let name = ActionRef::new(call.segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))?;
-    let active = call.app.registry.action(&name)?;
-    match active.filter(|active| call.caller.covers(&name, Some(active.action.class))) {
-        Some(active) => Ok(json(200, &view(&active))),
+    call.subject.set(&name);
+    let refusal = || format!("no grant lets {} read or run {name}", call.caller.principal());
+    // A name that no grant could cover is refused whether or not it is there.
+    if !call.caller.could_cover(&name) {
+        return Err(ApiError::Forbidden(refusal()));
+    }
+    match call.app.registry.action(&name)? {
+        Some(active) if call.caller.covers(&name, Some(active.action.class)) => Ok(json(200, &view(&active))),
+        Some(_) => Err(hidden(ApiError::UnknownAction(name.clone()), refusal())),
         None => Err(ApiError::UnknownAction(name)),
     }
 }

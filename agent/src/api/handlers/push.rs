@@ -89,6 +89,7 @@ pub(in crate::api) async fn unpush(call: &Call) -> Result<Response<Body>, ApiErr
     let Call { app, caller, segment, .. } = call;
     allowed(app)?;
     let pack = PackName::new(segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))?;
+    call.subject.set(format_args!("{pack}.*"));
     permitted(caller, &pack)?;
     tracing::info!(principal = %caller.principal(), %pack, "unpush asked for");
     let mut ticket = begin(app)?;
@@ -113,6 +114,7 @@ fn check(call: &Call) -> Result<Asked, ApiError> {
         digest: query.get("digest")?,
         ttl: query.duration("ttl")?.unwrap_or_else(|| app.pushes.dev.ttl.0.min(app.pushes.dev.max_ttl.0)),
     };
+    call.subject.set(format_args!("{}.*", asked.pack));
     permitted(caller, &asked.pack)?;
     let most = app.pushes.dev.max_ttl.0;
     if asked.ttl > most || asked.ttl < Duration::from_millis(1) {

@@ -9,7 +9,7 @@ use hyper::Response;
 use packs_schema::name::ActionRef;
 use tokio::sync::watch;
 
-use super::{Call, class_of, content};
+use super::{Call, content, covers};
 use crate::access::Caller;
 use crate::api::App;
 use crate::api::body::Body;
@@ -52,7 +52,7 @@ impl Events {
             for event in batch {
                 let may = *known
                     .entry(event.action.clone())
-                    .or_insert_with(|| self.caller.covers(&event.action, class_of(&self.app, &event.action)));
+                    .or_insert_with(|| covers(&self.app, &self.caller, &event.action));
                 if may {
                     serde_json::to_writer(&mut lines, &event).expect("an event serialises");
                     lines.push(b'\n');
