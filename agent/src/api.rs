@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use packs_schema::name::ChannelName;
+use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::exec::Exec;
@@ -57,4 +58,6 @@ pub(crate) struct App {
     pub(crate) fingerprints: fingerprint::Fingerprints,
     pub(crate) pushes: pushes::Pushes,
     pub(crate) connections: AtomicU32,
+    /// Turns true when the agent stops: who waits is answered then, and asks the next one.
+    pub(crate) stopping: watch::Receiver<bool>,
 }

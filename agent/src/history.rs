@@ -29,7 +29,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal};
-use packs_schema::rest::{Execution, StateChange};
+use packs_schema::rest::{EventCursor, Execution, StateChange};
 use packs_schema::run::State;
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -88,12 +88,27 @@ pub enum Inserted {
     Unchanged,
 }
 
+/// Whether the events after a cursor can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowUp {
+    /// They can.
+    There,
+    /// The cursor is of another history file.
+    OtherHistory,
+    /// The newest event has this lower number.
+    Beyond(u64),
+    /// Some of them are no longer kept.
+    Forgotten,
+}
+
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The handle; its threads end when [`History::close`] is called.
 pub struct History {
     instance: InstanceId,
     path: PathBuf,
+    /// Names this file in cursors.
+    epoch: String,
     writes: Mutex<Option<mpsc::Sender<Write>>>,
     reads: Mutex<Option<mpsc::Sender<Job>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -117,6 +132,7 @@ impl History {
         let mut threads = Vec::new();
         let (alarm, damaged) = Alarm::new(path);
         let last = writer::last_event(&opened.connection)?;
+        let epoch = schema::epoch(&opened.connection)?;
         let life = Life::resume(&opened.connection, &clock())?;
         let (newest, seen) = watch::channel(last);
         let (writes, to_write) = mpsc::channel(WAITING);
@@ -139,6 +155,7 @@ impl History {
         Ok(History {
             instance: instance.clone(),
             path: path.to_owned(),
+            epoch,
             writes: Mutex::new(Some(writes)),
             reads: Mutex::new(Some(reads)),
             threads: Mutex::new(threads),
@@ -266,8 +283,9 @@ impl History {
         wanted: Wanted,
         visible: impl Fn(&ActionRef) -> bool + Send + 'static,
     ) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
-        let instance = self.instance.clone();
-        self.read(move |connection| query::list(connection, &instance, &wanted, &visible)).await
+        let (instance, epoch) = (self.instance.clone(), self.epoch.clone());
+        let page = self.read(move |connection| query::list(connection, &instance, &wanted, &visible)).await?;
+        Ok((page.0, page.1.map(|place| Cursor { epoch: Some(epoch), ..place })))
     }
 
     /// Every execution that has not ended, oldest first.
@@ -293,9 +311,41 @@ impl History {
         self.read(move |connection| query::accepted_since(connection, &action, since_ms, &since)).await
     }
 
-    /// At most `limit` state changes after the event `after`.
+    /// At most `limit` state changes after the event `after`, each with its cursor.
     pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<StateChange>, HistoryError> {
-        self.read(move |connection| query::events(connection, after, limit)).await
+        let mut changes = self.read(move |connection| query::events(connection, after, limit)).await?;
+        for change in &mut changes {
+            change.cursor = Some(self.event_cursor(change.event).to_string());
+        }
+        Ok(changes)
+    }
+
+    /// The cursor of an event of this file.
+    pub fn event_cursor(&self, event: u64) -> EventCursor {
+        EventCursor { epoch: Some(self.epoch.clone()), event }
+    }
+
+    /// Checks that what follows a cursor is there: all of it, and under the numbers that the cursor means.
+    pub async fn follow_up(&self, cursor: &EventCursor) -> Result<FollowUp, HistoryError> {
+        if cursor.epoch.as_ref().is_some_and(|epoch| *epoch != self.epoch) {
+            return Ok(FollowUp::OtherHistory);
+        }
+        let mut newest = *self.newest.borrow();
+        if cursor.event > newest {
+            // An event can be read a moment before it is announced.
+            newest = self.read(|connection| Ok(writer::last_event(connection)?)).await?;
+        }
+        Ok(match cursor.event {
+            event if event > newest => FollowUp::Beyond(newest),
+            // 0 asks for all that are kept.
+            event if event > 0 && event.saturating_add(keep::MAX_EVENTS) < newest => FollowUp::Forgotten,
+            _ => FollowUp::There,
+        })
+    }
+
+    /// True if a cursor of a listing comes from this file, or names none.
+    pub fn gave(&self, cursor: &Cursor) -> bool {
+        cursor.epoch.as_ref().is_none_or(|epoch| *epoch == self.epoch)
     }
 
     /// The number of the newest event, as it rises.

@@ -1,14 +1,15 @@
 //! `bolt-agent api`: putting the parts together, and taking them apart in order.
 //!
 //! ```text
-//!  start  socket to the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ who this is
+//!  start  sockets from the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ who this is
 //!         ─▶ history ─▶ recovery ─▶ listen ─▶ ready
-//!  stop   not ready ─▶ no new connections ─▶ requests under way, at most 5 s ─▶ history written and closed
+//!  stop   not ready ─▶ no new connections ─▶ who waits is answered, who follows is cut ─▶ requests under way, at most 5 s ─▶ history written and closed
 //! ```
 //!
 //! Executions are not touched by a stop: their shims go on, and the next start finds them. When the
 //! launcher closes its end, the process ends with status 1.
 
+mod listeners;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use packs_schema::config::{Config, ConfigError};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -39,6 +39,7 @@ use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sys;
+use listeners::{Listeners, Passed};
 use state::{State, StateError};
 
 /// Why the api does not start.
@@ -91,9 +92,9 @@ enum Ended {
 /// The whole of `bolt-agent api`.
 pub fn main(config: &Path, launcher: i32) -> ExitCode {
     // Before anything opens a descriptor of its own.
-    let socket = sys::adopt_socket(launcher);
+    let (socket, passed) = (sys::adopt_socket(launcher), Passed::take());
     crate::log::start();
-    match start(config, socket) {
+    match start(config, socket, passed) {
         Ok(Ended::Asked) => ExitCode::SUCCESS,
         Ok(Ended::LauncherGone) => {
             tracing::error!("the launcher has closed its end; ending, so that a new launcher starts a new api");
@@ -110,11 +111,15 @@ pub fn main(config: &Path, launcher: i32) -> ExitCode {
     }
 }
 
-fn start(path: &Path, socket: Result<OwnedFd, sys::AdoptError>) -> Result<Ended, StartError> {
+fn start(
+    path: &Path,
+    socket: Result<OwnedFd, sys::AdoptError>,
+    passed: Result<Passed, sys::AdoptError>,
+) -> Result<Ended, StartError> {
     if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
         return Err(StartError::Root);
     }
-    let socket = socket?;
+    let (socket, passed) = (socket?, passed?);
     let text = std::fs::read_to_string(path).map_err(|e| StartError::ReadConfig(path.to_owned(), e))?;
     let config = Config::parse(&text).map_err(|e| StartError::Config(path.to_owned(), e))?;
     drop(text);
@@ -124,12 +129,17 @@ fn start(path: &Path, socket: Result<OwnedFd, sys::AdoptError>) -> Result<Ended,
         .thread_stack_size(STACK)
         .build()
         .map_err(StartError::Runtime)?;
-    let ended = runtime.block_on(run(config, socket, wait_for_signal()))?;
+    let ended = runtime.block_on(run(config, socket, passed, wait_for_signal()))?;
     Ok(ended)
 }
 
 /// Runs until `stop` ends or the launcher goes.
-async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) -> Result<Ended, StartError> {
+async fn run(
+    config: Config,
+    socket: OwnedFd,
+    passed: Passed,
+    stop: impl Future<Output = ()>,
+) -> Result<Ended, StartError> {
     let state = State::take(&config.paths.state)?;
     let health = Arc::new(Health::default());
     let access = Access::load(&config.paths.grants, health.clone())?;
@@ -150,11 +160,7 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
     // Claimed before recovery, so that a port in use is said before anything is started; served after it.
-    let api = listen("api.listen", config.api.listen).await?;
-    let probes = match config.api.health_listen {
-        Some(address) => Some(listen("api.health_listen", address).await?),
-        None => None,
-    };
+    let Listeners { api, health: probes } = listeners::listen(&config, passed, &health).await?;
     let settings = Settings {
         state: config.paths.state.clone(),
         executions: config.paths.executions(),
@@ -169,7 +175,9 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
         Exec::begin(settings, history.clone(), registry.clone(), launcher, health.clone(), metrics.clone()).await?;
     exec.keep_history();
     let id = instance.id().clone();
+    let (tell, told) = watch::channel(false);
     let app = Arc::new(App {
+        stopping: told.clone(),
         instance,
         channel: config.repository.channel.clone(),
         enforcement: config.paths.runtime.join("enforcement.json"),
@@ -185,11 +193,11 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
         connections: AtomicU32::new(0),
     });
     let expiring = tokio::spawn(pushes::look_after(app.clone()));
-    let address = api.local_addr().map_err(|source| listen_error("api.listen", config.api.listen, source))?;
+    let listen_failed = |source| StartError::Listen { key: "api.listen", address: config.api.listen, source };
+    let address = api.local_addr().map_err(listen_failed)?;
     state.write_address(address)?;
     health.set_ready(true);
     tracing::info!(%address, instance = %id, version = crate::VERSION, "listening");
-    let (tell, told) = watch::channel(false);
     let doors = Doors { api, health: probes, max_connections: config.api.max_connections };
     let serving = tokio::spawn(listener::serve(app, doors, tls, told));
     let ended = tokio::select! {
@@ -215,14 +223,6 @@ async fn run(config: Config, socket: OwnedFd, stop: impl Future<Output = ()>) ->
     history.close().await;
     state.remove_address();
     Ok(ended)
-}
-
-async fn listen(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| listen_error(key, address, source))
-}
-
-fn listen_error(key: &'static str, address: std::net::SocketAddr, source: std::io::Error) -> StartError {
-    StartError::Listen { key, address, source }
 }
 
 async fn wait_for_signal() {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use inotify::Inotify;
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{SFlag, fstat};
 use tokio::io::unix::AsyncFd;
 
@@ -21,6 +22,9 @@ pub enum AdoptError {
     /// It is something else.
     #[error("descriptor {0} is not a socket: bolt-agent api is started by bolt-launch, which passes its socket there")]
     NotASocket(RawFd),
+    /// It is a socket that does not listen.
+    #[error("descriptor {0} is not a listening socket")]
+    NotListening(RawFd),
 }
 
 /// Takes over an inherited socket. To be called once, before anything else opens a descriptor.
@@ -36,6 +40,15 @@ pub fn adopt_socket(fd: RawFd) -> Result<OwnedFd, AdoptError> {
     }
     // SAFETY: the descriptor is open (fstat said so) and inherited: called before this process opened any, nobody owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes over an inherited listening socket. To be called once for each, before anything else opens a descriptor.
+pub fn adopt_listener(fd: RawFd) -> Result<std::net::TcpListener, AdoptError> {
+    let socket = adopt_socket(fd)?;
+    match getsockopt(&socket, sockopt::AcceptConn) {
+        Ok(true) => Ok(std::net::TcpListener::from(socket)),
+        Ok(false) | Err(_) => Err(AdoptError::NotListening(fd)),
+    }
 }
 
 /// Has the runtime say when inotify events can be read.

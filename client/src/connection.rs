@@ -11,7 +11,9 @@
 
 mod answer;
 mod call;
+mod events;
 mod follow;
+mod pages;
 mod push;
 mod routes;
 mod stream;
@@ -25,9 +27,11 @@ use crate::inventory::Instance;
 use crate::tls::Identity;
 
 pub use answer::Mismatch;
+pub use events::{FollowEvents, Followed};
 pub use follow::chunk_bytes;
 pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};
+pub use pages::Newest;
 pub use push::Push;
 pub use routes::{ExecutionQuery, OutputFrom};
 pub use stream::{ByteStream, Lines};

@@ -120,10 +120,14 @@ impl Kind {
 
     /// True if the same request may succeed a moment later: nothing was said about it.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Kind::ConnectionRefused | Kind::TimedOut(_) | Kind::Connect(_) | Kind::Broken(_) | Kind::Unresolved(_)
-        )
+        match self {
+            // It is starting or stopping.
+            Kind::Problem(problem) => problem.code == Code::Unavailable,
+            _ => matches!(
+                self,
+                Kind::ConnectionRefused | Kind::TimedOut(_) | Kind::Connect(_) | Kind::Broken(_) | Kind::Unresolved(_)
+            ),
+        }
     }
 
     /// What an I/O error of an established or new connection means.

@@ -3,6 +3,9 @@
 //! A frame is a length (`u32`, little endian, at most [`MAX_FRAME`]) and that many bytes of JSON. The
 //! launcher answers each [`Request`] with one [`Reply`] that carries the same `seq`.
 //!
+//! The launcher also passes the api its listening sockets ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`]), so that a restart refuses no
+//! connection.
+//!
 //! There are three requests. Each names things; none carries a path, a command or an account.
 //!
 //! # Versions
@@ -29,6 +32,12 @@ pub const MAX_FRAME: usize = 256 << 10;
 
 /// The latest format of requests that this code knows.
 pub const FORMAT: u32 = 1;
+
+/// Variable of the api's environment with the descriptor of the socket that its interface listens on. Absent: the api binds
+/// `api.listen` itself, as with a launcher of an earlier version.
+pub const LISTEN_FD: &str = "BOLT_LISTEN_FD";
+/// The same for the plain health listener, `api.health_listen`.
+pub const HEALTH_LISTEN_FD: &str = "BOLT_HEALTH_LISTEN_FD";
 
 /// One request of the api.
 #[derive(Clone, Serialize, Deserialize)]

@@ -1,10 +1,12 @@
 //! The messages of the REST interface: what the agent sends and takes, and what the client reads.
 
+mod cursor;
 mod execution;
 mod instance;
 mod problem;
 mod push;
 
+pub use cursor::{EventCursor, is_epoch};
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
 pub use instance::{
     ActionView, ApiProcess, ApiState, Enforcement, FailedVersion, GroupPlace, Health, Info, PackList, PackView, Reason,
@@ -22,8 +24,13 @@ pub const MAX_PAGE: u32 = 500;
 /// The items of a page when the caller does not say.
 pub const DEFAULT_PAGE: u32 = 50;
 
+/// The longest note, in characters.
+pub const MAX_NOTE: usize = 500;
+
 /// Response header with the id of the request, which the agent's log repeats.
 pub const REQUEST_ID: &str = "bolt-request-id";
+/// Response header of `events`: the cursor after which the answer begins.
+pub const EVENT_CURSOR: &str = "bolt-event-cursor";
 /// Request header with the caller's key for repeating a request.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Response header of `stdout` and `stderr`: bytes that were not kept.

@@ -96,12 +96,18 @@ fn accounts_are_those_of_the_configuration() {
 }
 
 #[test]
+fn the_socket_unit_listens_where_the_configuration_says() {
+    let listen = Config::parse(&text("agent.toml")).unwrap().api.listen;
+    assert!(text("bolt-launch.socket").lines().any(|line| line == format!("ListenStream={listen}")));
+}
+
+#[test]
 fn systemd_has_no_complaint_about_the_units() {
     if !have("systemd_has_no_complaint_about_the_units", "systemd-analyze") {
         return;
     }
     let top = TempDir::new().unwrap();
-    let units = ["bolt.slice", "bolt-executions.service", "bolt-launch.service"];
+    let units = ["bolt.slice", "bolt-executions.service", "bolt-launch.service", "bolt-launch.socket"];
     for unit in units {
         // The program is not installed where this is tested.
         fs::write(top.path().join(unit), text(unit).replace("/usr/lib/bolt/bolt-launch", "/bin/true")).unwrap();

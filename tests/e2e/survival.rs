@@ -50,6 +50,53 @@ async fn a_dead_api_is_restarted_and_finds_its_executions() {
 }
 
 #[tokio::test]
+async fn a_restarting_api_refuses_no_connection() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let (address, caller) = (agent.address(), world.site.operator());
+    let execution = started(&world, &agent, "probe.sleep", json!({})).await;
+    has_output(&world, &agent, &execution).await;
+    let knocking = tokio::spawn(async move {
+        let mut reached = 0_u64;
+        loop {
+            match tokio::net::TcpStream::connect(address).await {
+                Ok(_) => reached += 1,
+                Err(error) => break (reached, error),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    });
+    for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGTERM] {
+        let wait = Call::get(&format!("/v1/executions/{}?wait=60s", execution.id));
+        let waiting = {
+            let caller = world.site.operator();
+            tokio::spawn(async move { send(address, Some(&caller), wait).await })
+        };
+        until("the waiter is in", async || {
+            let text = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+            let open = text.lines().find_map(|line| line.strip_prefix("bolt_connections ")?.parse::<u32>().ok());
+            // This question's own, and the waiter's; knocks never come through their handshake.
+            open >= Some(2)
+        })
+        .await;
+        let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
+        kill(Pid::from_raw(api), signal).unwrap();
+        until("another api", async || child(agent.launcher_pid().unwrap(), "api").is_some_and(|pid| pid != api)).await;
+        // Nobody is refused: this one waits in the queue until the next api takes it.
+        assert_eq!(send(address, Some(&caller), Call::get("/v1/health")).await.unwrap().status, 200);
+        let answer = waiting.await.unwrap();
+        if signal == Signal::SIGTERM {
+            let answer = answer.unwrap();
+            assert_eq!((answer.status.as_u16(), answer.json::<Execution>().state), (200, State::Running));
+        }
+    }
+    assert!(!knocking.is_finished(), "{:?}", knocking.await.unwrap());
+    knocking.abort();
+    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
+    assert_eq!(ended(&world, &agent, &execution).await.state, State::Killed);
+}
+
+#[tokio::test]
 async fn a_dead_launcher_interrupts_nothing() {
     let world = World::with_probe();
     let mut agent = world.agent();

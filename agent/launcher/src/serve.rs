@@ -13,6 +13,7 @@ mod agent_process;
 mod api_report;
 mod binary;
 mod handed_on;
+mod listeners;
 mod notify;
 mod requests;
 mod sync_schedule;
@@ -33,6 +34,7 @@ use crate::host::{Host, HostError};
 use crate::{dir, log, sys};
 use agent_process::AgentProcess;
 use binary::{Binary, BinaryError};
+use listeners::Listeners;
 use requests::{Client, Gone};
 use sync_schedule::SyncSchedule;
 
@@ -56,6 +58,7 @@ pub(crate) enum ServeError {
 
 /// Serves until it is told to stop, or the attached client is gone. Executions go on after it.
 pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
+    let passed = listeners::from_systemd();
     let signals = take_signals().map_err(ServeError::Signals)?;
     // Groups, whose modes nobody else sets, are for anybody to look at: the api reads there what an execution uses.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
@@ -68,7 +71,8 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
     } else {
         let binary = Binary::beside_us(config)?;
         let host = Host::prepare(config, false)?;
-        serve_agent(&host, binary, &signals);
+        let listeners = Listeners::new(&host.config, passed);
+        serve_agent(&host, binary, listeners, &signals);
         let _ = host.runtime.remove_file(store::API_STATE);
         host.end();
         Ok(())
@@ -110,8 +114,8 @@ fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result
     }
 }
 
-fn serve_agent(host: &Host, binary: Binary, signals: &SignalFd) {
-    let mut agent = AgentProcess::new();
+fn serve_agent(host: &Host, binary: Binary, listeners: Listeners, signals: &SignalFd) {
+    let mut agent = AgentProcess::new(listeners);
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     loop {
         let now = Instant::now();

@@ -32,6 +32,7 @@ use crate::shim::{self, Job, Program};
 use crate::sys;
 
 pub(crate) use directory::open as open_directory;
+pub(crate) use store::instance;
 
 /// Nothing was started.
 #[derive(Debug)]

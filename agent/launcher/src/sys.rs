@@ -78,6 +78,25 @@ pub(crate) fn copy_to(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// Takes over an inherited descriptor that is a listening stream socket, and keeps it from children. To be called once for
+/// each, before anything else opens a descriptor.
+pub(crate) fn adopt_listener(fd: RawFd) -> nix::Result<OwnedFd> {
+    let mut listening: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("an int is short");
+    // SAFETY: getsockopt writes at most `length` bytes into an int that outlives the call; it refuses what is not open or no
+    // socket.
+    Errno::result(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut listening).cast(), &raw mut length)
+    })?;
+    if fd <= 2 || listening == 0 {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: fcntl takes numbers only here.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: the descriptor is open and inherited: called before this process opened any, nobody owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Gives every signal its default disposition (Rust ignores SIGPIPE, and ignoring is inherited).
 pub(crate) fn default_signals() {
     // The kernel's own structure in zeros: SIG_DFL, no flags, no mask. Not through libc, which keeps two signals to

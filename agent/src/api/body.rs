@@ -5,10 +5,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
 use packs_schema::rest::MAX_BODY;
+use tokio::sync::watch;
 
 use super::problem::ApiError;
 
@@ -40,6 +41,29 @@ impl Body {
         use futures_util::TryStreamExt;
         Body::Stream(Box::pin(chunks.map_err(Into::into)), length)
     }
+}
+
+/// Ends when the agent is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Without a sender the agent has stopped.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The chunks of a stream that is followed; it is cut when the agent stops, so that the follower asks the next one.
+pub(crate) fn until_stop<E: Into<Failure> + Send + 'static>(
+    chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    stopping: watch::Receiver<bool>,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+    stream::try_unfold((Box::pin(chunks), stopping), |(mut chunks, mut stopping)| async move {
+        tokio::select! {
+            biased;
+            next = chunks.next() => match next {
+                Some(chunk) => Ok(Some((chunk.map_err(Into::into)?, (chunks, stopping)))),
+                None => Ok(None),
+            },
+            () = stopped(&mut stopping) => Err("the agent stops: follow again".into()),
+        }
+    })
 }
 
 impl hyper::body::Body for Body {

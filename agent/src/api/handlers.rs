@@ -10,6 +10,7 @@ pub(super) mod scope;
 pub(super) mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -20,11 +21,12 @@ use packs_schema::rest::Execution;
 use serde::Serialize;
 
 use super::App;
-use super::body::Body;
+use super::body::{self, Body};
 use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::Subject;
 use crate::access::Caller;
+use crate::history::HistoryError;
 
 /// A request whose route and verb are settled.
 pub(super) struct Call {
@@ -73,6 +75,15 @@ async fn visible(call: &Call) -> Result<Execution, ApiError> {
     }
     let reason = format!("no grant lets {} read {}", call.caller.principal(), record.action);
     Err(hidden(ApiError::UnknownExecution(id), reason))
+}
+
+/// Waits for the end of an execution, at most so long and until the agent stops; answers it as it stands then.
+async fn wait_for_end(app: &App, id: &ExecutionId, most: Duration) -> Result<Option<Execution>, HistoryError> {
+    let mut stopping = app.stopping.clone();
+    tokio::select! {
+        ended = app.exec.wait(id, most) => ended,
+        () = body::stopped(&mut stopping) => app.exec.view(id).await,
+    }
 }
 
 /// What the caller may not see is answered like what is not there.

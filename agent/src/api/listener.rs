@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::App;
-use super::body::Body;
+use super::body::{Body, stopped};
 use super::handlers::instance;
 use super::patience::Patient;
 use super::router::{self, Peer};
@@ -174,12 +174,6 @@ async fn plain(app: Arc<App>, stream: TcpStream, place: OwnedSemaphorePermit, st
     });
     drive(Patient::new(stream, STALLED), service, stop).await;
     drop(place);
-}
-
-/// Ends when the agent is to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Without a sender the agent has stopped.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn drive<T, S>(stream: T, service: S, mut stop: watch::Receiver<bool>)

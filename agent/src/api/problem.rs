@@ -58,6 +58,8 @@ pub(super) enum ApiError {
     WrongInstance { asked: InstanceId, here: InstanceId },
     #[error("{} of the parameters do not fit", .0.len())]
     InvalidParameters(Vec<ParamError>),
+    #[error("{message}")]
+    CursorGone { message: String, begin: Option<String> },
     #[error("the agent is not ready")]
     NotReady,
     #[error(transparent)]
@@ -132,6 +134,7 @@ impl ApiError {
             ApiError::RangeNotSatisfiable(_) => (Code::RangeNotSatisfiable, true),
             ApiError::WrongInstance { .. } => (Code::WrongInstance, true),
             ApiError::InvalidParameters(_) => (Code::InvalidParameters, true),
+            ApiError::CursorGone { .. } => (Code::CursorGone, true),
             ApiError::NotReady => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotReady) => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotPermitted) => (Code::Forbidden, true),
@@ -218,6 +221,7 @@ impl ApiError {
         let mut problem = Problem::new(code, detail, request_id);
         match self {
             ApiError::InvalidParameters(errors) => problem.errors = errors,
+            ApiError::CursorGone { begin, .. } => problem.begin = begin,
             ApiError::Push { findings, .. } => problem.findings = findings,
             _ => {}
         }

@@ -79,12 +79,13 @@ const FOLLOW: (&str, &str) = ("follow", "true: go on until the end, as it comes.
 const LIST: &[(&str, &str)] = &[
     ("action", "Of this action."),
     ("state", "In this state."),
+    ("ended", "true: only those that have ended."),
     ("principal", "Of this caller."),
     ("run", "Of this fan-out."),
     ("since_ms", "Accepted at or after, in milliseconds since 1970."),
     ("until_ms", "Accepted before, in milliseconds since 1970."),
     ("limit", "At most so many: 1 to 500, else 50."),
-    ("cursor", "The next of the page before."),
+    ("cursor", "The next of the page before; 410 when the history was replaced since."),
 ];
 const OUTPUT: &[(&str, &str)] = &[
     FOLLOW,
@@ -98,8 +99,13 @@ const PUSH: &[(&str, &str)] = &[
     ("digest", "SHA-256 of the archive: another one is refused."),
     ("ttl", "How long it stays, such as 2h; else dev.ttl of agent.toml."),
 ];
-const EVENTS: &[(&str, &str)] =
-    &[FOLLOW, ("after", "Those after this event; with follow and without it: from now on.")];
+const EVENTS: &[(&str, &str)] = &[
+    FOLLOW,
+    (
+        "after",
+        "Those after the event of this cursor; with follow and without it: from now on. 410 when the history was replaced since.",
+    ),
+];
 
 fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
@@ -155,8 +161,10 @@ pub(super) enum Found<'a> {
 /// Looks a request up.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let mut methods: Vec<&str> = Vec::new();
+    // A path that stands in the table as it is means no `{name}` (OpenAPI 3.1, path templating).
+    let literal = ROUTES.iter().any(|route| route.path == path);
     for route in ROUTES {
-        if let Some(segment) = matches(route.path, path) {
+        if let Some(segment) = matches(route.path, path).filter(|segment| !literal || segment.is_none()) {
             if route.method == *method {
                 return Found::Route(route, segment);
             }
@@ -194,6 +202,9 @@ mod tests {
         assert!(matches!(find(&Method::POST, "/v1/packs/sync"), Found::Route(r, None) if r.operation == Op::SyncPacks));
         for nothing in ["/", "", "/v1", "/v1/", "/v1/health/", "//v1/health", "/v1/executions/", "/v2/health"] {
             assert!(matches!(find(&Method::GET, nothing), Found::Nothing), "{nothing}");
+        }
+        for method in [Method::GET, Method::DELETE] {
+            assert!(matches!(find(&method, "/v1/packs/sync"), Found::OtherMethods(m) if m == "POST"), "{method}");
         }
         assert!(matches!(find(&Method::DELETE, "/v1/executions"), Found::OtherMethods(m) if m == "POST, GET"));
     }

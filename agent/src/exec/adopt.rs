@@ -21,7 +21,7 @@ impl Exec {
                 if by_us {
                     self.leave_exit(&record);
                 }
-                tracing::info!(execution = %id, state = %record.state, "recovered");
+                tracing::debug!(execution = %id, state = %record.state, "recovered");
                 if !self.remember(&record, &changes).await {
                     return Err(RecoverError::History(HistoryError::Closed));
                 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::Execution;
 
@@ -20,15 +21,51 @@ pub(super) async fn recover(exec: &Arc<Exec>) -> Result<(), RecoverError> {
     let present = present(exec);
     adopt_directories(exec).await?;
     let unfinished = exec.history.unfinished().await?;
-    let count = unfinished.len();
+    let (mut counts, mut ends) = (Counts::default(), Vec::new());
     for record in unfinished {
-        one(exec, record, &present).await?;
+        match one(exec, record, &present).await? {
+            Recovered::Running => counts.running += 1,
+            Recovered::Waiting => counts.waiting += 1,
+            Recovered::Ended(record, change) => ends.push(exec.conclude(*record, change)),
+        }
+        counts.ended += conclude(&mut ends, AT_ONCE).await?;
     }
-    if count > 0 {
-        tracing::info!(count, "looked after the executions of before the restart");
+    counts.ended += conclude(&mut ends, 1).await?;
+    let Counts { running, waiting, ended } = counts;
+    if running + waiting + ended > 0 {
+        tracing::info!(running, waiting, ended, "recovered the executions from before the restart");
     }
     exec.pump();
     Ok(())
+}
+
+/// Ends that are written to the history together, so that they share its commits.
+const AT_ONCE: usize = 64;
+
+/// How many executions were recovered, by what became of them.
+#[derive(Default)]
+struct Counts {
+    running: usize,
+    waiting: usize,
+    ended: usize,
+}
+
+/// What becomes of an execution.
+enum Recovered {
+    Running,
+    Waiting,
+    Ended(Box<Execution>, Change),
+}
+
+/// Writes the ends that have gathered, once they are `least`; answers how many.
+async fn conclude(
+    ends: &mut Vec<impl Future<Output = Result<(), RecoverError>>>,
+    least: usize,
+) -> Result<usize, RecoverError> {
+    if ends.len() < least {
+        return Ok(0);
+    }
+    Ok(try_join_all(ends.drain(..)).await?.len())
 }
 
 fn present(exec: &Exec) -> Present {
@@ -40,17 +77,17 @@ fn present(exec: &Exec) -> Present {
     }
 }
 
-async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(), RecoverError> {
+async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<Recovered, RecoverError> {
     let id = record.id.clone();
     let change = match at_start(evidence_in_time(&exec.directory(&id)).await, record.created_at_ms, present) {
         Verdict::Import(exit) => Change::Ended(exit),
         Verdict::Running => {
             exec.adopt_running(record);
-            return Ok(());
+            return Ok(Recovered::Running);
         }
         Verdict::Queue(spec) => {
             exec.adopt_waiting(record, *spec, present);
-            return Ok(());
+            return Ok(Recovered::Waiting);
         }
         Verdict::End(state, reason) => Change::Aborted { state, reason, at_ms: clock::now_ms() },
         Verdict::CleanUp => {
@@ -59,7 +96,7 @@ async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<(
             lost(evidence, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
         }
     };
-    exec.conclude(record, change).await
+    Ok(Recovered::Ended(Box::new(record), change))
 }
 
 /// Directories without a row: read in when the database is new or something happened there, else removed.
@@ -70,6 +107,7 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
         .filter_map(|entry| entry.ok()?.file_name().to_str().and_then(|name| ExecutionId::new(name).ok()))
         .collect();
     ids.sort();
+    let (mut inserts, mut read_in, mut removed) = (Vec::new(), 0, 0);
     for id in ids {
         if exec.history.knows(&id).await? {
             continue;
@@ -79,23 +117,36 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
         let happened = evidence.lock != Lock::Absent || evidence.started.is_there() || evidence.exit.is_there();
         match evidence.spec {
             Found::Good(spec) if (happened || exec.history.is_fresh()) && spec.id == id => {
-                tracing::warn!(execution = %id, "read in from its directory");
+                tracing::debug!(execution = %id, "read in from its directory");
+                read_in += 1;
                 let record = exec.record_of(&spec);
                 let key = spec.idempotency_key.zip(spec.fingerprint);
                 let key = key.map(|(key, fingerprint)| crate::history::Key { key, fingerprint });
                 let created = spec.created_boottime_ms;
                 let born = created.map(|boottime_ms| Born { boot_id: spec.boot_id.clone(), boottime_ms });
-                exec.history.insert(record, key, born).await?;
+                // In order: an older one has a lower row.
+                inserts.push(exec.history.insert(record, key, born));
+                if inserts.len() >= AT_ONCE {
+                    try_join_all(inserts.drain(..)).await?;
+                }
             }
             Found::Damaged(why) if happened || exec.history.is_fresh() => {
                 tracing::error!(execution = %id, why, "its spec cannot be read, so it is not known whose it is; left as it is");
             }
             _ if happened => tracing::error!(execution = %id, "its directory has no spec of its own; left as it is"),
             _ => {
-                tracing::info!(execution = %id, "never accepted; its directory is removed");
+                tracing::debug!(execution = %id, "never accepted; its directory is removed");
+                removed += 1;
                 directory::remove(&directory);
             }
         }
+    }
+    try_join_all(inserts).await?;
+    if read_in > 0 {
+        tracing::warn!(read_in, "executions without a row in the history were read in from their directories");
+    }
+    if removed > 0 {
+        tracing::info!(removed, "directories of executions that were never accepted are removed");
     }
     Ok(())
 }

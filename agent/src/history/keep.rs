@@ -17,7 +17,7 @@ use super::life::Life;
 use super::row::{id_bytes, id_from};
 
 /// Events that are remembered at most, the newest of them.
-const MAX_EVENTS: u64 = 200_000;
+pub(super) const MAX_EVENTS: u64 = 200_000;
 /// Events that one step forgets at most.
 const EVENTS_A_STEP: u64 = 8_192;
 /// Pages that one step gives back to the file system at most: a MiB of them.

@@ -1,7 +1,7 @@
 //! What is asked of the history. Every listing goes along an index, newest first.
 
 use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal, RunId};
-use packs_schema::rest::{Execution, StateChange};
+use packs_schema::rest::{Execution, StateChange, is_epoch};
 use packs_schema::run::State;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
@@ -20,6 +20,8 @@ pub struct Wanted {
     pub action: Option<ActionRef>,
     /// In this state.
     pub state: Option<State>,
+    /// Only those that have ended.
+    pub ended: bool,
     /// Of this caller.
     pub principal: Option<Principal>,
     /// Of this fan-out.
@@ -35,8 +37,10 @@ pub struct Wanted {
 }
 
 /// A place in a listing: that of one execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
+    /// The history file that gave it; absent in cursors of earlier versions.
+    pub epoch: Option<String>,
     /// Its time of acceptance.
     pub created_at_ms: u64,
     /// Its row.
@@ -45,6 +49,9 @@ pub struct Cursor {
 
 impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(epoch) = &self.epoch {
+            write!(f, "{epoch}.")?;
+        }
         write!(f, "{}.{}", self.created_at_ms, self.seq)
     }
 }
@@ -53,8 +60,13 @@ impl std::str::FromStr for Cursor {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Cursor, &'static str> {
         const WRONG: &str = "it is not a cursor that this instance gave; start without one";
-        let (created, seq) = text.split_once('.').ok_or(WRONG)?;
-        Ok(Cursor { created_at_ms: created.parse().map_err(|_| WRONG)?, seq: seq.parse().map_err(|_| WRONG)? })
+        let (rest, seq) = text.rsplit_once('.').ok_or(WRONG)?;
+        let (epoch, created) = rest.rsplit_once('.').map_or((None, rest), |(epoch, created)| (Some(epoch), created));
+        if epoch.is_some_and(|epoch| !is_epoch(epoch)) {
+            return Err(WRONG);
+        }
+        let (created_at_ms, seq) = (created.parse().map_err(|_| WRONG)?, seq.parse().map_err(|_| WRONG)?);
+        Ok(Cursor { epoch: epoch.map(str::to_owned), created_at_ms, seq })
     }
 }
 
@@ -88,7 +100,7 @@ pub(super) fn list(
         if count > limit {
             break;
         }
-        last = Some(Cursor { created_at_ms: row.get(row::CREATED)?, seq: row.get(row::SEQ)? });
+        last = Some(Cursor { epoch: None, created_at_ms: row.get(row::CREATED)?, seq: row.get(row::SEQ)? });
         match row::read(row, instance) {
             Ok(execution) => found.push(execution),
             Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
@@ -128,6 +140,9 @@ pub(super) fn build(
             clauses.push("e.state <> 2".to_owned());
         }
     }
+    if wanted.ended {
+        clauses.push("e.state NOT IN (0, 1)".to_owned());
+    }
     let mut clause = |text: &str, value: Value| {
         values.push(value);
         clauses.push(format!("{text} ?{}", values.len()));
@@ -147,7 +162,7 @@ pub(super) fn build(
     if let Some(until) = wanted.until_ms {
         clause("e.created_at_ms <", integer(until));
     }
-    if let Some(after) = wanted.after {
+    if let Some(after) = &wanted.after {
         values.push(integer(after.created_at_ms));
         values.push(Value::Integer(after.seq));
         clauses.push(format!("(e.created_at_ms, e.seq) < (?{}, ?{})", values.len() - 1, values.len()));
@@ -250,6 +265,7 @@ pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<
     let rows = statement.query_map(params![after, limit], |row| {
         Ok(StateChange {
             event: row.get(0)?,
+            cursor: None,
             at_ms: row.get(1)?,
             execution: id_from(row.get(2)?),
             action: named(row, 3)?,

@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: ARCHIVES, then: compact },
     Migration { sql: BOOT_CLOCK, then: |_| Ok(()) },
     Migration { sql: DEV, then: |_| Ok(()) },
+    Migration { sql: EPOCH, then: renew_epoch },
 ];
 
 const FIRST: &str = "
@@ -165,6 +166,19 @@ CREATE INDEX executions_boot ON executions (action, boot, created_boottime_ms) W
 /// Who pushed the version, and until when, where it was pushed and not signed.
 const DEV: &str = "ALTER TABLE executions ADD COLUMN dev TEXT;";
 
+/// Which file this is: cursors of one that it replaced lead nowhere in it.
+const EPOCH: &str = "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL) STRICT;";
+
+/// Gives the file another epoch: from here on its events may have numbers that meant other events before.
+fn renew_epoch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("INSERT OR REPLACE INTO epoch VALUES (1, lower(hex(randomblob(8))));")
+}
+
+/// The file's epoch.
+pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("SELECT epoch FROM epoch", [], |row| row.get(0))
+}
+
 /// Texts as numbers and keys as hashes, in rows of before.
 fn compact(connection: &Connection) -> rusqlite::Result<()> {
     let mut rows = connection.prepare(
@@ -229,6 +243,10 @@ fn open_sound(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError
     };
     if checked {
         damage::check(&connection).map_err(damaged)?;
+    }
+    if torn {
+        // Its last events are lost, and their numbers will be given again.
+        renew_epoch(&connection).map_err(|e| damaged(e.into()))?;
     }
     let repaired = salvage::drop_unreadable(&connection, instance).map_err(damaged)?;
     Ok(Opened { connection, fresh: fresh || torn || repaired, checked })

@@ -1,6 +1,7 @@
 //! The history as its users see it: what is written reads back, in pages, also after a damage.
 
 mod damage;
+mod epoch;
 mod pages;
 mod retention;
 mod size;

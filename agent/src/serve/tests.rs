@@ -115,7 +115,7 @@ impl Api {
         let (stop, stopped) = oneshot::channel::<()>();
         let config = config(dir.path());
         let file = config.paths.state.join("api.address");
-        let ended = tokio::spawn(run(config, ours.into(), async move {
+        let ended = tokio::spawn(run(config, ours.into(), Passed::default(), async move {
             let _ = stopped.await;
         }));
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -335,7 +335,7 @@ async fn changed_certificates_apply_and_broken_ones_do_not() {
 
 async fn refusal(config: Config) -> String {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    match run(config, ours.into(), std::future::pending()).await {
+    match run(config, ours.into(), Passed::default(), std::future::pending()).await {
         Err(error) => crate::log::chain(&error),
         Ok(_) => panic!("it started"),
     }
@@ -369,6 +369,6 @@ async fn it_ends_when_the_launcher_goes() {
     let (dir, _issuer, _root) = prepare();
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);
-    let ended = run(config(dir.path()), ours.into(), std::future::pending()).await;
+    let ended = run(config(dir.path()), ours.into(), Passed::default(), std::future::pending()).await;
     assert!(matches!(ended, Ok(Ended::LauncherGone)));
 }

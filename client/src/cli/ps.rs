@@ -14,8 +14,7 @@ use super::failure::{Exit, Failure};
 use super::find::short;
 use super::select::SelectArgs;
 use super::terminal;
-use crate::connection::{Agent, ExecutionQuery};
-use crate::error::Error;
+use crate::connection::ExecutionQuery;
 use crate::show::{self, visible, when};
 
 const HEADS: [&str; 7] = ["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"];
@@ -70,24 +69,20 @@ fn terminal_state(text: &str) -> Result<State, String> {
 
 /// Runs `bolt ps`.
 pub(super) async fn run(command: PsCommand, context: Context) -> Result<Exit, Failure> {
-    list(&command.list, command.state, |_| true, &context).await
+    list(&command.list, command.state, false, &context).await
 }
 
 /// Runs `bolt history`.
 pub(super) async fn history(command: HistoryCommand, context: Context) -> Result<Exit, Failure> {
-    list(&command.list, command.state, State::is_terminal, &context).await
+    list(&command.list, command.state, true, &context).await
 }
 
-async fn list(
-    args: &ListArgs,
-    state: Option<State>,
-    wanted: impl Fn(State) -> bool,
-    context: &Context,
-) -> Result<Exit, Failure> {
+async fn list(args: &ListArgs, state: Option<State>, ended: bool, context: &Context) -> Result<Exit, Failure> {
     let now = when::now_ms();
     let query = ExecutionQuery {
         action: args.action.clone(),
         state,
+        ended,
         principal: args.principal.clone(),
         run: args.run.clone(),
         since_ms: args.since.map(|since| now.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))),
@@ -96,12 +91,15 @@ async fn list(
         cursor: None,
     };
     let most = args.limit as usize;
-    let answers = context.ask(&args.select, async |agent| newest(agent, query.clone(), most, &wanted).await).await?;
+    let answers = context.ask(&args.select, async |agent| agent.newest(&query, most).await).await?;
     let exit = answers.report()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
-    let mut more = given.iter().any(|(_, (_, more))| *more);
-    let mut executions: Vec<Execution> = given.into_iter().flat_map(|(_, (executions, _))| executions).collect();
+    for (instance, _) in given.iter().filter(|(_, newest)| newest.restarted) {
+        eprintln!("{}: its history was replaced meanwhile, and was listed again from the newest on", instance.id());
+    }
+    let mut more = given.iter().any(|(_, newest)| newest.more);
+    let mut executions: Vec<Execution> = given.into_iter().flat_map(|(_, newest)| newest.executions).collect();
     executions.sort_by(|a, b| (b.created_at_ms, &b.id).cmp(&(a.created_at_ms, &a.id)));
     more |= executions.len() > most;
     executions.truncate(most);
@@ -123,37 +121,12 @@ async fn list(
     Ok(exit)
 }
 
-/// An agent's newest executions, at most `most`, and whether it has more.
-async fn newest(
-    agent: &Agent,
-    mut query: ExecutionQuery,
-    most: usize,
-    wanted: &impl Fn(State) -> bool,
-) -> Result<(Vec<Execution>, bool), Error> {
-    let mut executions = Vec::new();
-    loop {
-        let page = agent.executions(&query).await?;
-        // A page without items would go on for ever.
-        let next = page.next.filter(|_| !page.items.is_empty());
-        executions.extend(page.items.into_iter().filter(|e| wanted(e.state)));
-        match next {
-            Some(cursor) if executions.len() < most => query.cursor = Some(cursor),
-            next => {
-                let more = next.is_some() || executions.len() > most;
-                executions.truncate(most);
-                return Ok((executions, more));
-            }
-        }
-    }
-}
-
 /// The last part of a principal, where the whole has no room.
 fn end(principal: &str) -> String {
     principal.rsplit_once('/').map_or_else(|| principal.to_owned(), |(_, name)| name.to_owned())
 }
 
 fn row(execution: &Execution, now: u64) -> Vec<String> {
-    let started = execution.started_at_ms.unwrap_or(execution.created_at_ms);
     vec![
         short(&execution.id).to_owned(),
         execution.instance.to_string(),
@@ -162,17 +135,19 @@ fn row(execution: &Execution, now: u64) -> Vec<String> {
             None => execution.action.to_string(),
         },
         state(execution),
-        when::ago(started, now),
+        // One that has not started shows no start; the newest are first by when they were accepted.
+        execution.started_at_ms.map_or_else(|| "-".to_owned(), |at| when::ago(at, now)),
         execution.duration_ms.map_or_else(|| "-".to_owned(), |ms| when::lasted(Duration::from_millis(ms))),
         visible(execution.principal.as_str()),
     ]
 }
 
-/// The state, with the exit status when it says more.
+/// The state, with the exit status or signal where there is one and the state does not say it.
 pub(super) fn state(execution: &Execution) -> String {
     match (execution.state, execution.exit_status, execution.signal) {
-        (State::Failed, Some(status), _) => format!("failed (exit {status})"),
-        (State::Failed, None, Some(signal)) => format!("failed (signal {signal})"),
+        (state @ State::Succeeded, Some(0), _) => state.to_string(),
+        (state, Some(status), _) => format!("{state} (exit {status})"),
+        (state, None, Some(signal)) => format!("{state} (signal {signal})"),
         (state, ..) => state.to_string(),
     }
 }

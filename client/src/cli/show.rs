@@ -63,6 +63,8 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     ];
     let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
     add("dev", e.dev.as_ref().map(|dev| format!("pushed by {}, not signed", visible(dev.by.as_str()))));
+    add("exit status", e.exit_status.map(|status| status.to_string()));
+    add("signal", e.signal.map(|signal| signal.to_string()));
     add("reason", e.reason.as_deref().map(visible));
     add("parameters", Some(show::json_fitted(&json!(e.parameters), width)));
     add("noop", e.noop.then(|| "it only says what it would do".to_owned()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, PackName, Principal, RunId};
 use packs_schema::rest::{
     ActionView, CreateExecution, DROPPED_BYTES, Execution, Health, IDEMPOTENCY_KEY, Info, KillRequest, OutputChunk,
-    PackList, PackView, Page, StateChange,
+    PackList, PackView, Page,
 };
 use packs_schema::run::State;
 use packs_schema::run::output::Stream;
@@ -27,6 +27,8 @@ pub struct ExecutionQuery {
     pub action: Option<ActionRef>,
     /// In this state.
     pub state: Option<State>,
+    /// Only those that have ended.
+    pub ended: bool,
     /// Asked for by this principal.
     pub principal: Option<Principal>,
     /// Of this fan-out.
@@ -123,6 +125,7 @@ impl Agent {
         for (name, value) in [
             ("action", query.action.as_ref().map(ToString::to_string)),
             ("state", query.state.map(|s| s.to_string())),
+            ("ended", query.ended.then(|| "true".to_owned())),
             ("principal", query.principal.as_ref().map(ToString::to_string)),
             ("run", query.run.as_ref().map(ToString::to_string)),
             ("since_ms", query.since_ms.map(|t| t.to_string())),
@@ -191,15 +194,6 @@ impl Agent {
         let request = KillRequest { note: note.map(str::to_owned) };
         let body = serde_json::to_vec(&request).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
         self.json(Call::post(format!("/v1/executions/{id}/kill"), body), AskedExecution::Id(id)).await
-    }
-
-    /// `GET /v1/events`: state changes after event `after`; with `follow` it goes on.
-    pub async fn events(&self, after: u64, follow: bool) -> Result<Lines<StateChange>, Error> {
-        let mut call = Call::get("/v1/events").query("after", &after.to_string());
-        if follow {
-            call = call.query("follow", "true");
-        }
-        self.lines(call).await
     }
 
     /// `GET /v1/metrics`: the Prometheus text.

@@ -69,7 +69,9 @@ async fn accept(
             Err(error) => error,
         };
         match &error.kind {
-            kind if kind.is_refusal() => return Err(Ending::Refused(error)),
+            kind if kind.is_refusal() && !(kind.is_transient() && attempt < WAIT_ATTEMPTS) => {
+                return Err(Ending::Refused(error));
+            }
             // Nothing was sent, or nothing was accepted, when there was no connection.
             Kind::TimedOut(NO_CONNECTION) => {}
             Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) | Kind::WrongAnswer(_) => may_run = true,
@@ -89,6 +91,8 @@ async fn accept(
 fn attempts(kind: &Kind, may_run: bool) -> u32 {
     match kind {
         Kind::ConnectionRefused | Kind::Connect(_) | Kind::TimedOut(NO_CONNECTION) if may_run => WAIT_ATTEMPTS,
+        // It restarts: whatever it took before, the key finds again.
+        Kind::Problem(_) => WAIT_ATTEMPTS,
         Kind::TimedOut(NO_CONNECTION) => 1,
         Kind::Broken(_) | Kind::TimedOut(_) => START_ATTEMPTS,
         _ => 1,

@@ -135,7 +135,7 @@ async fn call(agent: &Agent, push: &Push, route: &str) -> Result<(), Error> {
         "GET /v1/executions/{id}/stdout" => agent.stream(&id, Stream::Stdout, 0, false).await.map(drop),
         "GET /v1/executions/{id}/stderr" => agent.stream(&id, Stream::Stderr, 0, false).await.map(drop),
         "POST /v1/executions/{id}/kill" => agent.kill(&id, None).await.map(drop),
-        "GET /v1/events" => agent.events(0, false).await.map(drop),
+        "GET /v1/events" => agent.events(None, false).await.map(drop),
         "GET /v1/metrics" => agent.metrics().await.map(drop),
         "GET /v1/openapi.json" => agent.openapi().await.map(drop),
         other => panic!("the client does not call {other}: add the call, and answers that must not be believed"),

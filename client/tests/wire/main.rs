@@ -5,5 +5,6 @@
 mod fleet;
 mod hostile;
 mod identity;
+mod lists;
 mod server;
 mod streams;

@@ -94,7 +94,7 @@ pub struct Execution {
     /// How long it ran, by the monotonic clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// The action's exit status, when it exited.
+    /// The action's exit status, when it exited by itself or after being told to: also of one that was killed or timed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
     /// The signal that ended it, when one did.
@@ -159,8 +159,11 @@ pub struct OutputChunk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct StateChange {
-    /// Rises by one from event to event on this instance.
+    /// Rises by one from event to event of one history file.
     pub event: u64,
+    /// `?after=` for what follows this event; it names the history file as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
     /// Which execution.

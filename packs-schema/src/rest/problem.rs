@@ -25,6 +25,9 @@ pub struct Problem {
     pub code: Code,
     /// The id of the request, which the agent's log repeats.
     pub request_id: String,
+    /// Of `cursor_gone`: the cursor to go on from, which begins with the oldest that is kept; absent: begin without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<String>,
     /// What is wrong with which parameter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ParamError>,
@@ -96,6 +99,8 @@ codes! {
     AlreadyEnded = "already_ended", 409, "the execution has ended";
     /// The output was removed, to keep the history within its budget.
     OutputGone = "output_gone", 410, "the output is no longer there";
+    /// The cursor is of another history file, or lies outside the events that are kept.
+    CursorGone = "cursor_gone", 410, "the cursor leads nowhere any more";
     /// What was pushed is signed here already.
     AlreadySigned = "already_signed", 409, "the archive is here as a signed version";
     /// As many packs are pushed as may be.
@@ -148,6 +153,7 @@ impl Problem {
             detail: detail.into(),
             code,
             request_id: request_id.into(),
+            begin: None,
             errors: Vec::new(),
             findings: Vec::new(),
         }

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::api_report::ApiReport;
 use super::binary::{Binary, Role};
+use super::listeners::Listeners;
 use super::requests::{Client, Gone};
 use crate::host::Host;
 use crate::{log, sys};
@@ -27,6 +28,7 @@ pub(super) struct AgentProcess {
     next: Instant,
     pause: Duration,
     report: ApiReport,
+    listeners: Listeners,
 }
 
 struct Running {
@@ -39,8 +41,9 @@ struct Running {
 }
 
 impl AgentProcess {
-    pub(super) fn new() -> AgentProcess {
-        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST, report: ApiReport::new() }
+    pub(super) fn new(listeners: Listeners) -> AgentProcess {
+        let report = ApiReport::new();
+        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST, report, listeners }
     }
 
     /// Starts it when it is time.
@@ -59,7 +62,11 @@ impl AgentProcess {
         if now < self.next {
             return;
         }
-        match start(host, binary) {
+        // Until it is known who this is nobody is to be kept waiting: the api binds by itself when it has learnt it.
+        if crate::start::instance(host).is_ok() {
+            self.listeners.bind();
+        }
+        match start(host, binary, &self.listeners) {
             Ok((pid, client)) => {
                 log::info("api started", &[("pid", &pid)]);
                 self.running = Some(Running { pid, since: now, client: Some(client), until: None });
@@ -68,7 +75,7 @@ impl AgentProcess {
             Err(reason) => {
                 log::warn("api cannot be started", &[("reason", &reason), ("pause_ms", &self.pause.as_millis())]);
                 self.report.failed(Some(host), None, self.pause);
-                self.back_off(now);
+                self.after_failure(now);
             }
         }
     }
@@ -115,11 +122,14 @@ impl AgentProcess {
         let pause = self.pause.as_millis();
         log::warn("api ended", &[("pid", &child.pid), ("status", &status), ("signal", &signal), ("pause_ms", &pause)]);
         self.report.failed(host, Some(child), self.pause);
-        self.back_off(now);
+        self.after_failure(now);
         true
     }
 
-    fn back_off(&mut self, now: Instant) {
+    fn after_failure(&mut self, now: Instant) {
+        if self.report.is_failing() {
+            self.listeners.give_up();
+        }
         self.next = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST);
     }
@@ -143,7 +153,7 @@ impl AgentProcess {
     }
 }
 
-fn start(host: &Host, binary: &Binary) -> Result<(Pid, Client), String> {
+fn start(host: &Host, binary: &Binary, listeners: &Listeners) -> Result<(Pid, Client), String> {
     let (ours, theirs) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
     let role = Role {
         name: "api",
@@ -153,6 +163,7 @@ fn start(host: &Host, binary: &Binary) -> Result<(Pid, Client), String> {
         nice: 0,
         umask: 0o077,
         socket: Some(theirs.as_fd()),
+        listeners: listeners.sockets(),
         group: &host.groups.api,
     };
     let pid = binary.spawn(&role).map_err(|e| crate::describe(&e))?;

@@ -5,7 +5,7 @@
 //!  running ──ends──▶ restarting ──FEW ends in a row──▶ failing ──stays up for STEADY──▶ running
 //! ```
 //!
-//! The launcher answers nobody in the api's place: it never opens a network socket.
+//! The launcher answers nobody in the api's place: it holds the listening sockets, and accepts and reads nothing.
 
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,11 @@ impl ApiReport {
         }
     }
 
+    /// True if it has ended several times in a row.
+    pub(super) fn is_failing(&self) -> bool {
+        self.now.failures >= FEW
+    }
+
     /// It has been well for long: what was before counts no more.
     pub(super) fn forget(&mut self) {
         self.now.failures = 0;
@@ -67,7 +72,7 @@ impl ApiReport {
         self.now.failures += 1;
         (self.now.status, self.now.signal) = (end.and_then(|e| e.status), end.and_then(|e| e.signal));
         let Some(host) = host else { return };
-        let failing = self.now.failures >= FEW;
+        let failing = self.is_failing();
         if failing {
             let (status, signal) = (self.now.status.unwrap_or(-1), self.now.signal.unwrap_or(0));
             log::error(

@@ -13,6 +13,7 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{self, Pid, geteuid};
+use packs_schema::launch;
 
 use super::handed_on;
 use crate::account::Account;
@@ -23,6 +24,9 @@ use crate::sys;
 
 /// The number of the socket to the launcher, in the api.
 const SOCKET: i32 = 3;
+/// The numbers of the listening sockets in the api, and the variables that name them to it. An api that knows nothing of
+/// them binds for itself.
+const LISTENERS: [(i32, &str); 2] = [(4, launch::LISTEN_FD), (5, launch::HEALTH_LISTEN_FD)];
 /// Descriptors that a child needs until its `exec` are kept above those that it is given.
 const ABOVE: i32 = 10;
 
@@ -60,6 +64,8 @@ pub(super) struct Role<'a> {
     pub(super) nice: i32,
     pub(super) umask: u32,
     pub(super) socket: Option<BorrowedFd<'a>>,
+    /// The listening sockets of the interface and of the plain health listener.
+    pub(super) listeners: [Option<BorrowedFd<'a>>; 2],
     /// The cgroup that it is put into; one that is nowhere leaves it in ours.
     pub(super) group: &'a Group,
 }
@@ -86,7 +92,15 @@ impl Binary {
         let path = self.path(role.name);
         let binary = open(&path)?;
         let failed = |e| BinaryError::Fork(path.clone(), e);
-        let socket = role.socket.map(above).transpose().map_err(failed)?;
+        let mut given: Vec<(OwnedFd, i32)> = Vec::new();
+        if let Some(fd) = role.socket {
+            given.push((above(fd).map_err(failed)?, SOCKET));
+        }
+        for (fd, (number, _)) in role.listeners.iter().zip(LISTENERS) {
+            if let Some(fd) = fd {
+                given.push((above(fd).map_err(failed)?, number));
+            }
+        }
         let text = |text: String| CString::new(text).unwrap_or_default();
         let mut arguments = match role.name {
             "sync" => vec![c"bolt-sync".to_owned()],
@@ -101,13 +115,15 @@ impl Binary {
             c"LANG=C.UTF-8".to_owned(),
         ];
         environment.extend(handed_on::to(role.name).into_iter().map(text));
+        let listeners = role.listeners.iter().zip(LISTENERS).filter(|(fd, _)| fd.is_some());
+        environment.extend(listeners.map(|(_, (number, variable))| text(format!("{variable}={number}"))));
         let null = File::open("/dev/null").map_err(|e| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0))))?;
         let unknown = |e: io::Error| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
         let mut doors = role.group.doors().map_err(unknown)?;
         match doors.fork().map_err(failed)? {
             Some(pid) => Ok(pid),
             None => {
-                if doors.join().is_ok() && prepare(role, &null, socket.as_ref()).is_ok() {
+                if doors.join().is_ok() && prepare(role, &null, &given).is_ok() {
                     let _ = unistd::fexecve(&binary, &arguments, &environment);
                 }
                 sys::exit_now(127)
@@ -142,7 +158,7 @@ fn above(fd: impl AsFd) -> nix::Result<OwnedFd> {
 }
 
 /// In the child.
-fn prepare(role: &Role<'_>, null: &File, socket: Option<&OwnedFd>) -> nix::Result<()> {
+fn prepare(role: &Role<'_>, null: &File, given: &[(OwnedFd, i32)]) -> nix::Result<()> {
     // A session of its own: Ctrl-C in a terminal reaches the launcher, which stops it in order.
     unistd::setsid()?;
     unistd::dup2_stdin(null)?;
@@ -157,8 +173,8 @@ fn prepare(role: &Role<'_>, null: &File, socket: Option<&OwnedFd>) -> nix::Resul
     }
     nix::sys::prctl::set_no_new_privs()?;
     sys::close_rest_on_exec()?;
-    if let Some(socket) = socket {
-        sys::copy_to(socket.as_fd(), SOCKET)?;
+    for (fd, number) in given {
+        sys::copy_to(fd.as_fd(), *number)?;
     }
     sys::default_signals();
     SigSet::empty().thread_set_mask()

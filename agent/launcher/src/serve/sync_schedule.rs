@@ -61,6 +61,7 @@ impl SyncSchedule {
             nice: 10,
             umask: 0o022,
             socket: None,
+            listeners: [None, None],
             group: &host.groups.sync,
         };
         self.began_at_ms = now_ms();

@@ -59,7 +59,7 @@ pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
 }
 
 /// What is known of this instance, by the configuration and by what the sync was told in this boot.
-pub(super) fn instance(host: &Host) -> Result<Facts, Refused> {
+pub(crate) fn instance(host: &Host) -> Result<Facts, Refused> {
     let config = &host.config.instance;
     let found = if config.metadata { found_facts(host)? } else { None };
     config.facts(found.as_ref()).map_or_else(

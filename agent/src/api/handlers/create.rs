@@ -15,11 +15,11 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use hyper::{HeaderMap, Request, Response};
 use packs_schema::name::{ActionRef, IdempotencyKey};
 use packs_schema::param::bind::{ParamError, bind};
-use packs_schema::rest::{CreateExecution, IDEMPOTENCY_KEY};
+use packs_schema::rest::{CreateExecution, IDEMPOTENCY_KEY, MAX_NOTE};
 use packs_schema::strict;
 use serde_json::Value;
 
-use super::{Call, json};
+use super::{Call, json, wait_for_end};
 use crate::access::Permit;
 use crate::api::body::{self, Body};
 use crate::api::problem::ApiError;
@@ -27,8 +27,6 @@ use crate::exec::Order;
 use crate::history::Key;
 use crate::registry::ActiveAction;
 
-/// The longest note, in characters.
-const MAX_NOTE: usize = 500;
 /// Response header of a request that was answered before.
 const REPLAYED: &str = "idempotency-replayed";
 /// W3C Trace Context.
@@ -78,7 +76,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     let mut execution = accepted.execution;
     if wait > Duration::ZERO
         && !execution.state.is_terminal()
-        && let Some(now) = app.exec.wait(&execution.id, wait).await?
+        && let Some(now) = wait_for_end(&app, &execution.id, wait).await?
     {
         execution = now;
     }

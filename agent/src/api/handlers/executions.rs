@@ -8,7 +8,7 @@ use packs_schema::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
 use packs_schema::run::State;
 
 use super::create::{check_note, parse_body};
-use super::{Call, class_of, covers, execution_id, hidden, json, visible};
+use super::{Call, class_of, covers, execution_id, hidden, json, visible, wait_for_end};
 use crate::api::body::{self, Body};
 use crate::api::problem::ApiError;
 use crate::exec::usage;
@@ -24,6 +24,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
     let wanted = Wanted {
         action: query.get("action")?,
         state: query.get("state")?,
+        ended: query.flag("ended")?,
         principal: query.get("principal")?,
         run: query.get("run")?,
         since_ms: query.get("since_ms")?,
@@ -31,6 +32,10 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
         limit,
         after: query.get("cursor")?,
     };
+    if let Some(cursor) = wanted.after.as_ref().filter(|cursor| !call.app.history.gave(cursor)) {
+        let message = format!("the cursor {cursor} is of a history that was replaced: list again without a cursor");
+        return Err(ApiError::CursorGone { message, begin: None });
+    }
     let (caller, app) = (call.caller.clone(), call.app.clone());
     let visible = move |action: &_| covers(&app, &caller, action);
     let (items, next) = call.app.history.list(wanted, visible).await?;
@@ -42,7 +47,7 @@ pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError>
     let mut record = visible(call).await?;
     if wait > Duration::ZERO
         && !record.state.is_terminal()
-        && let Some(now) = call.app.exec.wait(&record.id, wait).await?
+        && let Some(now) = wait_for_end(&call.app, &record.id, wait).await?
     {
         record = now;
     }

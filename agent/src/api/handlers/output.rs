@@ -16,7 +16,7 @@ use packs_schema::rest::{DROPPED_BYTES, Execution, OutputChunk};
 use packs_schema::run::output::Stream;
 
 use super::{Call, content, visible};
-use crate::api::body::Body;
+use crate::api::body::{Body, until_stop};
 use crate::api::encoding;
 use crate::api::problem::ApiError;
 use crate::api::range::{self, Wanted};
@@ -40,7 +40,7 @@ pub(in crate::api) async fn chunks(call: &Call) -> Result<Response<Body>, ApiErr
         let pieces = tail.next().await?;
         Ok::<_, OutputError>(pieces.map(|pieces| (lines(pieces), tail)))
     });
-    Ok(content(200, LINES, Body::stream(lines, None)))
+    Ok(content(200, LINES, Body::stream(until_stop(lines, call.app.stopping.clone()), None)))
 }
 
 pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Response<Body>, ApiError> {
@@ -58,7 +58,7 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
             let pieces = tail.next().await?;
             Ok::<_, OutputError>(pieces.map(|pieces| (joined(pieces), tail)))
         });
-        return Ok(content(200, BYTES, Body::stream(parts, None)));
+        return Ok(content(200, BYTES, Body::stream(until_stop(parts, call.app.stopping.clone()), None)));
     }
     if offset.is_some() {
         return Err(ApiError::BadRequest("offset goes with follow=true; else use the header Range".to_owned()));

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 use hyper::Response;
+use hyper::header::{HeaderName, HeaderValue};
 use packs_schema::name::ActionRef;
+use packs_schema::rest::{EVENT_CURSOR, EventCursor};
 use tokio::sync::watch;
 
 use super::{Call, content, covers};
 use crate::access::Caller;
 use crate::api::App;
-use crate::api::body::Body;
+use crate::api::body::{Body, until_stop};
 use crate::api::problem::ApiError;
-use crate::history::HistoryError;
+use crate::history::{FollowUp, History, HistoryError};
 
 /// Events that are read at once.
 const BATCH: u32 = 200;
@@ -30,12 +32,36 @@ pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiErr
     let follow = call.query.flag("follow")?;
     let newest = call.app.history.newest_event();
     let now = *newest.borrow();
-    let after = call.query.get::<u64>("after")?.unwrap_or(if follow { now } else { 0 });
+    let after = match call.query.get::<EventCursor>("after")? {
+        Some(cursor) => {
+            check(&call.app.history, &cursor).await?;
+            cursor.event
+        }
+        None if follow => now,
+        None => 0,
+    };
     let events = Events { app: call.app.clone(), caller: call.caller.clone(), after, newest: follow.then_some(newest) };
     let lines = stream::try_unfold(events, |mut events| async move {
         Ok::<_, HistoryError>(events.next().await?.map(|lines| (lines, events)))
     });
-    Ok(content(200, "application/x-ndjson", Body::stream(lines, None)))
+    let mut response =
+        content(200, "application/x-ndjson", Body::stream(until_stop(lines, call.app.stopping.clone()), None));
+    if let Ok(value) = HeaderValue::from_str(&call.app.history.event_cursor(after).to_string()) {
+        response.headers_mut().insert(HeaderName::from_static(EVENT_CURSOR), value);
+    }
+    Ok(response)
+}
+
+/// Refuses a cursor after which events would be missing or would be others than it means.
+async fn check(history: &History, cursor: &EventCursor) -> Result<(), ApiError> {
+    let why = match history.follow_up(cursor).await? {
+        FollowUp::There => return Ok(()),
+        FollowUp::OtherHistory => "it is of a history that was replaced".to_owned(),
+        FollowUp::Beyond(newest) => format!("the newest event is {newest}, so the history was replaced"),
+        FollowUp::Forgotten => "events after it are no longer kept".to_owned(),
+    };
+    let message = format!("no events follow the cursor {cursor}: {why}; begin again with the oldest that is kept");
+    Err(ApiError::CursorGone { message, begin: Some(history.event_cursor(0).to_string()) })
 }
 
 impl Events {

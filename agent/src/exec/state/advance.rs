@@ -42,9 +42,11 @@ pub(in crate::exec) fn advance(record: &mut Execution, change: Change) -> Result
             }
             step(record, exit.state, exit.ended_at_ms, &mut through)?;
             record.reason = exit.reason;
-            record.started_at_ms = Some(exit.started_at_ms);
+            // Without a process there is neither a status nor a time that it ran.
+            let began = exit.exit_status.is_some() || exit.signal.is_some() || exit.duration_ms > 0;
+            record.started_at_ms = began.then_some(exit.started_at_ms);
             record.ended_at_ms = Some(exit.ended_at_ms);
-            record.duration_ms = Some(exit.duration_ms);
+            record.duration_ms = began.then_some(exit.duration_ms);
             record.exit_status = exit.exit_status;
             record.signal = exit.signal;
             record.usage = Some(exit.usage);
@@ -138,6 +140,18 @@ mod tests {
         let abort = Change::Aborted { state: State::Lost, reason: String::new(), at_ms: 10 };
         assert!(advance(&mut seen, abort).is_err());
         assert_eq!(seen, before);
+    }
+
+    #[test]
+    fn an_execution_that_never_began_has_no_start() {
+        let mut seen = record();
+        let aborted = Change::Aborted { state: State::Error, reason: String::new(), at_ms: 7 };
+        advance(&mut seen, aborted).unwrap();
+        assert_eq!((seen.started_at_ms, seen.ended_at_ms), (None, Some(7)));
+        // Its directory says no more when the history is lost.
+        let mut again = record();
+        advance(&mut again, Change::Ended(Box::new(exit_of(&seen)))).unwrap();
+        assert_eq!((again.started_at_ms, again.duration_ms, again.ended_at_ms), (None, None, Some(7)));
     }
 
     #[test]

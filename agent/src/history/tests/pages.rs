@@ -13,7 +13,7 @@ async fn every_filter_goes_along_an_index() {
         history.insert(new.clone(), None, None).await.unwrap();
         history.update(ended(new), vec![(State::Succeeded, 1)]).await.unwrap();
     }
-    let after = Some(Cursor { created_at_ms: 1_050, seq: 100 });
+    let after = Some(Cursor { epoch: None, created_at_ms: 1_050, seq: 100 });
     let run = Some(packs_schema::name::RunId::new("run-1").unwrap());
     let (action, principal) =
         (Some(ActionRef::new("linux.a").unwrap()), Some(Principal::new("spiffe://x/ann").unwrap()));
@@ -24,12 +24,13 @@ async fn every_filter_goes_along_an_index() {
         Wanted { principal: principal.clone(), ..none.clone() },
         Wanted { run: run.clone(), ..none.clone() },
         Wanted { since_ms: Some(1_010), until_ms: Some(1_050), ..none.clone() },
+        Wanted { ended: true, ..none.clone() },
         Wanted { action, principal, run, ..none.clone() },
     ];
     let states = [None, Some(State::Succeeded), Some(State::Failed), Some(State::Queued)];
     for wanted in each {
         for state in states {
-            for after in [None, after] {
+            for after in [None, after.clone()] {
                 let wanted = Wanted { state, after, ..wanted.clone() };
                 let plan = history
                     .read(move |connection| {

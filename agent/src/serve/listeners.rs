@@ -1,0 +1,85 @@
+//! The listening sockets: passed by the launcher, or bound here where it passed none.
+
+use std::net::{SocketAddr, TcpListener};
+
+use packs_schema::config::Config;
+use packs_schema::launch::{HEALTH_LISTEN_FD, LISTEN_FD};
+
+use super::StartError;
+use crate::health::Health;
+use crate::sys::{self, AdoptError};
+
+/// The code of health while the configuration names another address than the one in use.
+const CHANGED: &str = "listen_changed";
+
+/// What the launcher passed.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    pub(super) api: Option<TcpListener>,
+    pub(super) health: Option<TcpListener>,
+}
+
+impl Passed {
+    /// Takes over what the environment names. To be called before anything else opens a descriptor.
+    pub(super) fn take() -> Result<Passed, AdoptError> {
+        Ok(Passed { api: adopt(LISTEN_FD)?, health: adopt(HEALTH_LISTEN_FD)? })
+    }
+}
+
+fn adopt(variable: &str) -> Result<Option<TcpListener>, AdoptError> {
+    let Some(descriptor) = std::env::var(variable).ok().and_then(|number| number.parse().ok()) else { return Ok(None) };
+    sys::adopt_listener(descriptor).map(Some)
+}
+
+/// The listeners of the configuration.
+pub(super) struct Listeners {
+    pub(super) api: tokio::net::TcpListener,
+    pub(super) health: Option<tokio::net::TcpListener>,
+}
+
+/// Uses what was passed, and binds the rest.
+pub(super) async fn listen(config: &Config, passed: Passed, health: &Health) -> Result<Listeners, StartError> {
+    let probes = match (passed.health, config.api.health_listen) {
+        (Some(socket), address) => Some(one("api.health_listen", address, Some(socket), health).await?),
+        (None, Some(address)) => Some(one("api.health_listen", Some(address), None, health).await?),
+        (None, None) => None,
+    };
+    let api = one("api.listen", Some(config.api.listen), passed.api, health).await?;
+    Ok(Listeners { api, health: probes })
+}
+
+async fn one(
+    key: &'static str,
+    wanted: Option<SocketAddr>,
+    passed: Option<TcpListener>,
+    health: &Health,
+) -> Result<tokio::net::TcpListener, StartError> {
+    let failed = |address, source| StartError::Listen { key, address, source };
+    match (passed, wanted) {
+        (Some(socket), wanted) => {
+            let address = socket.local_addr().map_err(|e| failed(wanted.unwrap_or(ANY), e))?;
+            let same = wanted.is_some_and(|wanted| {
+                (wanted.ip() == address.ip() || address.ip().is_unspecified())
+                    && (wanted.port() == address.port() || wanted.port() == 0)
+            });
+            if !same {
+                let wanted = wanted.map_or_else(|| "absent".to_owned(), |wanted| wanted.to_string());
+                let message = format!(
+                    "{key} of agent.toml is {wanted}, and {address} is in use: restart the service bolt-launch (or correct \
+                     bolt-launch.socket), which holds the socket"
+                );
+                tracing::warn!(message);
+                health.set(CHANGED, message);
+            }
+            let ready = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
+            ready.map_err(|e| failed(address, e))
+        }
+        (None, wanted) => {
+            let address = wanted.unwrap_or(ANY);
+            tokio::net::TcpListener::bind(address).await.map_err(|e| failed(address, e))
+        }
+    }
+}
+
+/// Stands in errors for an address that is not configured.
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
