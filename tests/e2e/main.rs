@@ -26,6 +26,7 @@ mod s3;
 mod s3_faults;
 mod s3_moto;
 mod secrets;
+mod site_config;
 mod stages;
 mod survival;
 mod usage;
