@@ -27,9 +27,10 @@ mod select;
 mod show;
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use packs_schema::pem;
 
 use crate::config::Settings;
 
@@ -144,20 +145,27 @@ pub fn main(cli: Cli) -> Exit {
     let json = cli.global.json;
     match run(cli) {
         Ok(exit) => exit,
-        Err(failure) => {
-            if json {
-                println!("{}", crate::show::json(&failure.to_json()));
-            }
-            eprintln!("bolt: {failure}");
-            failure.exit
-        }
+        Err(failure) => report(&failure, json),
     }
+}
+
+fn report(failure: &Failure, json: bool) -> Exit {
+    if json {
+        println!("{}", crate::show::json(&failure.to_json()));
+    }
+    eprintln!("bolt: {failure}");
+    failure.exit
 }
 
 /// Prints what clap has to say: help, which was asked for, or what is wrong with the command line. Returns the
 /// exit code.
 pub fn explain(error: &clap::Error) -> Exit {
     let wrong = error.use_stderr();
+    // The library repeats an argument that it does not understand, and this one may be a private key.
+    if wrong && std::env::args_os().any(|argument| pem::is_content(Path::new(&argument))) {
+        let problem = "an argument is the content of a PEM file: write it to a file and give the path";
+        return report(&Failure::new(Exit::Usage, problem), std::env::args_os().any(|argument| argument == "--json"));
+    }
     if wrong && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.to_string();
         let text = text.trim_start_matches("error: ");

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use crate::connection::Mismatch;
 use crate::show::visible;
-use crate::tls::WrongInstance;
+use crate::tls::{NotForServers, WrongInstance};
 
 /// An instance, and what went wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -163,16 +163,18 @@ fn from_certificate(problem: &CertificateError) -> Kind {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => Kind::UnknownAuthority,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Kind::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Kind::NotYetValid,
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            Kind::Tls("its certificate is not one for servers".to_owned())
+        CertificateError::Other(other) => {
+            if let Some(wrong) = other.0.downcast_ref::<WrongInstance>() {
+                return Kind::WrongInstance {
+                    reached: wrong.reached.clone().unwrap_or_else(|| "a server that names no instance".to_owned()),
+                    wanted: wrong.wanted.clone(),
+                };
+            }
+            match other.0.downcast_ref::<NotForServers>() {
+                Some(wrong) => Kind::Tls(wrong.to_string()),
+                None => Kind::Tls(problem.to_string()),
+            }
         }
-        CertificateError::Other(other) => match other.0.downcast_ref::<WrongInstance>() {
-            Some(wrong) => Kind::WrongInstance {
-                reached: wrong.reached.clone().unwrap_or_else(|| "a server that names no instance".to_owned()),
-                wanted: wrong.wanted.clone(),
-            },
-            None => Kind::Tls(problem.to_string()),
-        },
         other => Kind::Tls(format!("its certificate is not acceptable: {other}")),
     }
 }
@@ -185,8 +187,10 @@ fn from_alert(alert: AlertDescription) -> Kind {
         AlertDescription::UnknownCA => Kind::CertificateRefused("it does not trust its authority"),
         AlertDescription::CertificateExpired => Kind::CertificateRefused("it has expired, or is not valid yet"),
         AlertDescription::CertificateRevoked => Kind::CertificateRefused("it was revoked"),
+        AlertDescription::UnsupportedCertificate => {
+            Kind::CertificateRefused("it is not one for clients: its extended key usage must include clientAuth")
+        }
         AlertDescription::BadCertificate
-        | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => Kind::CertificateRefused("it is not acceptable there"),

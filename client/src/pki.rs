@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use packs_schema::name::{InstanceId, Principal};
+use packs_schema::pem::{Expected, PemError, PemProblem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -18,9 +19,10 @@ use rcgen::{
 use time::OffsetDateTime;
 
 use crate::files::{self, FileError};
+use crate::tls;
 
-/// What stands before an instance id in the URI of its certificate.
-pub const INSTANCE_URI: &str = "bolt://instance/";
+pub use packs_schema::certificate::INSTANCE_URI;
+
 /// The authority's certificate within its directory.
 pub const CA_CERTIFICATE: &str = "ca.pem";
 /// The authority's key within its directory.
@@ -34,6 +36,9 @@ pub enum PkiError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The authority's certificate or key is damaged, or of an unsupported kind.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// The authority's files are not what they should be.
     #[error("{path} is not a certificate authority's", path = path.display())]
     Load {
@@ -138,6 +143,11 @@ impl Authority {
         let (certificate, key) = (dir.join(CA_CERTIFICATE), dir.join(CA_KEY));
         let cert_pem = files::read_text(&certificate, MAX_FILE)?;
         let key_pem = files::read_private_text(&key, MAX_FILE)?;
+        // Errors about the key are ours: those of a library may quote it.
+        tls::parse_certificates(&certificate, cert_pem.as_bytes())?;
+        tls::parse_key(&key, key_pem.as_bytes())?;
+        let unsupported = |_| PemError::new(&key, Expected::Key, PemProblem::Unsupported);
+        KeyPair::from_pem(&key_pem).map_err(unsupported)?;
         Authority::from_pem(cert_pem, key_pem).map_err(|source| PkiError::Load { path: dir.to_owned(), source })
     }
 

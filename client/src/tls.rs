@@ -16,15 +16,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use packs_schema::name::InstanceId;
+use packs_schema::pem::{self, Expected, PemError, PemProblem};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, version};
+use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
 
-pub(crate) use verify::WrongInstance;
+pub(crate) use verify::{NotForServers, WrongInstance};
 
 /// The largest certificate or key file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -35,15 +38,33 @@ pub enum IdentityError {
     /// A file could not be read, or others can read the key.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file does not hold what it should.
+    /// A file does not hold a key or certificate that can be used.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// A certificate cannot be used.
     #[error("{path} holds no usable {what}: {problem}", path = path.display())]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the certificate.
         problem: String,
+    },
+    /// The content of a file where its path belongs. Not shown: it may be a private key.
+    #[error("the {0} is given as the content of a PEM file: write it to a file and give the path")]
+    Inline(&'static str),
+    /// Certificate and key are of different issues.
+    #[error(
+        "the key {key} does not belong to the first certificate in {certificate}: give both of the same issue, your own \
+         certificate first",
+        key = key.display(), certificate = certificate.display()
+    )]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
     },
 }
 
@@ -66,22 +87,23 @@ impl Identity {
     pub fn load(certificate: &Path, key: &Path, ca: &Path) -> Result<Identity, IdentityError> {
         let content =
             |path: &Path, what, problem: String| IdentityError::Content { path: path.to_owned(), what, problem };
-        let chain = certificates(certificate, "certificate")?;
-        let key_text = files::read_private_text(key, MAX_FILE)?;
-        let key_der = PrivateKeyDer::from_pem_slice(key_text.as_bytes())
-            .map_err(|e| content(key, "private key in PEM", e.to_string()))?;
+        for (what, path) in [("certificate", certificate), ("key", key), ("certificate authority", ca)] {
+            if pem::is_content(path) {
+                return Err(IdentityError::Inline(what));
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let own = own(certificate, key, &provider)?;
         let mut roots = RootCertStore::empty();
-        for root in certificates(ca, "certificate of an authority")? {
+        for root in certificates(ca)? {
             roots.add(root).map_err(|e| content(ca, "certificate of an authority", e.to_string()))?;
         }
         let roots = Arc::new(roots);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let base = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|e| content(certificate, "certificate", e.to_string()))?
             .with_root_certificates(roots.clone())
-            .with_client_auth_cert(chain, key_der)
-            .map_err(|e| content(key, "key of the certificate", e.to_string()))?;
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         Ok(Identity { base: Arc::new(base), roots, provider })
     }
 
@@ -97,14 +119,44 @@ impl Identity {
     }
 }
 
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let text = files::read_text(path, MAX_FILE)?;
-    let content = |problem| IdentityError::Content { path: path.to_owned(), what, problem };
-    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|e| content(format!("{e}")))?;
-    if found.is_empty() {
-        return Err(content("there is none in PEM form in it".to_owned()));
+/// Our certificate with its key, which belong together. No error quotes either file.
+fn own(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, IdentityError> {
+    let chain = certificates(certificate)?;
+    let text = Zeroizing::new(files::read_private_text(key, MAX_FILE)?);
+    let parsed = parse_key(key, text.as_bytes())?;
+    let loaded = provider.key_provider.load_private_key(parsed);
+    let loaded = loaded.map_err(|_| PemError::new(key, Expected::Key, PemProblem::Unsupported))?;
+    let own = CertifiedKey::new(chain, loaded);
+    match own.keys_match() {
+        Ok(()) => Ok(Arc::new(own)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(IdentityError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() })
+        }
+        Err(rustls::Error::InvalidCertificate(error)) => Err(IdentityError::Content {
+            path: certificate.to_owned(),
+            what: "certificate",
+            problem: error.to_string(),
+        }),
+        // Any other error might speak of the key.
+        Err(_) => Err(PemError::new(certificate, Expected::Certificates, PemProblem::Unsupported).into()),
     }
-    Ok(found)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let text = files::read_text(path, MAX_FILE)?;
+    Ok(parse_certificates(path, text.as_bytes())?)
+}
+
+/// Parses the certificates in the content of the file at `path`; at least one.
+pub(crate) fn parse_certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(PemError::diagnose(path, Expected::Certificates, text)),
+    }
+}
+
+/// Parses the private key in the content of the file at `path`.
+pub(crate) fn parse_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|_| PemError::diagnose(path, Expected::Key, text))
 }

@@ -20,6 +20,7 @@ pub use repository::RepositoryConfig;
 pub use total::{Percent, Portion, TotalConfig};
 
 use crate::name::UserName;
+use crate::pem;
 use crate::quantity::{Bytes, Span};
 
 /// The file `agent.toml`.
@@ -87,7 +88,7 @@ fn max_connections() -> usize {
 pub struct TlsConfig {
     /// The certificate chain of this instance, PEM; it names the instance id (`bolt://instance/<id>`).
     pub certificate: PathBuf,
-    /// Its key, PEM (PKCS #8); no others may read it.
+    /// Its key, PEM (PKCS #8, SEC 1 or PKCS #1, not encrypted); no others may read it.
     pub key: PathBuf,
     /// The authorities of callers, PEM.
     pub client_ca: PathBuf,
@@ -249,6 +250,9 @@ impl Config {
             ("repository.root", &config.repository.root),
         ];
         for (key, path) in paths {
+            if pem::is_content(path) {
+                return Err(ConfigError::Content(key));
+            }
             if !path.is_absolute() {
                 return Err(ConfigError::Relative { key, path: path.to_owned() });
             }

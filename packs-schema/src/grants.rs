@@ -147,6 +147,11 @@ impl Grants {
         })
     }
 
+    /// True if some grant names `who`, whatever it gives.
+    pub fn knows(&self, who: &Principal) -> bool {
+        self.grants.iter().any(|grant| grant.principal.covers(who))
+    }
+
     /// True if `who` may do `verb` on something: what has no action of its own (packs, metrics, sync).
     pub fn allows_any(&self, who: &Principal, verb: Verb) -> bool {
         self.of(who, verb).next().is_some()

@@ -10,6 +10,7 @@
 //! - [`param`]: the parameter language: its schema, its check and the binding of a caller's values.
 //! - [`facts`], [`filter`]: what is known of an instance, and expressions over it (`--where`).
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
+//! - [`pem`]: problems of key and certificate files, told without their content.
 //! - [`push`]: what api and sync say to each other about packs that were pushed.
 //! - [`launch`]: what the unprivileged agent may ask of the privileged launcher.
 //! - [`run`]: what stands in an execution's directory, its states and its output log.
@@ -18,9 +19,11 @@
 //! - [`marks`]: the highest versions of a repository's roles that were ever seen.
 //! - [`rest`]: the messages of the REST interface.
 //! - [`strict`]: JSON without duplicate keys.
+//! - [`certificate`], [`trust`]: what is read of a certificate; owners and modes of files that are trusted.
 
 pub mod action;
 pub mod bucket;
+pub mod certificate;
 pub mod channel;
 pub mod config;
 pub mod contents;
@@ -33,6 +36,7 @@ pub mod marks;
 pub mod name;
 pub mod pack;
 pub mod param;
+pub mod pem;
 pub mod push;
 pub mod python;
 pub mod quantity;
@@ -42,3 +46,4 @@ pub mod run;
 pub mod schemas;
 pub mod store;
 pub mod strict;
+pub mod trust;

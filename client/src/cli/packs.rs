@@ -81,10 +81,7 @@ fn warn(instance: &str, pack: &PackView) {
     let Some(failed) = &pack.failed else { return };
     let version = failed.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
     let (step, message) = (visible(&failed.step), visible(&failed.message));
-    // Something of the active version failed, such as a changed configuration: its message says what remains in effect.
-    let failure =
-        if failed.version.is_some() && failed.version == pack.version { "is active" } else { "could not be activated" };
-    eprintln!("{instance}: {}{version} {failure} ({step}): {message}", pack.name);
+    eprintln!("{instance}: {}{version} could not be activated ({step}): {message}", pack.name);
     for finding in failed.findings.iter().take(10) {
         eprintln!("    {}", visible(&finding.to_string()));
     }

@@ -134,6 +134,6 @@ fn failure(error: &PkiError) -> Failure {
     match error {
         PkiError::Validity(..) | PkiError::Issue { .. } => Failure::from_error(Exit::Usage, error),
         PkiError::File(FileError::Exists(_)) => Failure::from_error(Exit::Usage, error),
-        PkiError::File(_) | PkiError::Load { .. } => Failure::from_error(Exit::Storage, error),
+        PkiError::File(_) | PkiError::Load { .. } | PkiError::Pem(_) => Failure::from_error(Exit::Storage, error),
     }
 }

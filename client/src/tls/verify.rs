@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use packs_schema::certificate::{CertificateInfo, SERVER_AUTH};
 use packs_schema::name::InstanceId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -21,8 +22,20 @@ pub(crate) struct WrongInstance {
     pub(crate) reached: Option<String>,
 }
 
-/// `id-kp-serverAuth` (RFC 5280, section 4.2.1.12). Unlike rustls's own verifier, we insist that it is there.
-const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+/// Error returned for a certificate whose extended key usage does not include `serverAuth`. Unlike rustls's own verifier,
+/// this one insists that the server's own certificate has it; the authorities between may leave the extension out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotForServers {
+    /// The server's own.
+    #[error("its certificate is not one for servers: its extended key usage lacks serverAuth")]
+    Leaf,
+    /// That of an authority between it and ours.
+    #[error(
+        "an intermediate authority of its certificate may not issue for servers: the authority's extended key usage is \
+         there and lacks serverAuth"
+    )]
+    Authority,
+}
 
 #[derive(Debug)]
 pub(super) struct InstanceVerifier {
@@ -53,8 +66,16 @@ impl InstanceVerifier {
             .collect();
         let reached = (!ids.is_empty()).then(|| ids.join(" and "));
         let wrong = WrongInstance { wanted: self.wanted.clone(), reached };
-        Err(CertificateError::Other(OtherError(Arc::new(wrong))).into())
+        Err(other(wrong).into())
     }
+}
+
+fn is_for_servers(certificate: &CertificateDer<'_>) -> bool {
+    CertificateInfo::parse(certificate).is_some_and(|info| info.has_usage(SERVER_AUTH))
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
+    CertificateError::Other(OtherError(Arc::new(error)))
 }
 
 impl ServerCertVerifier for InstanceVerifier {
@@ -67,10 +88,26 @@ impl ServerCertVerifier for InstanceVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let certificate = EndEntityCert::try_from(end_entity).map_err(certificate_error)?;
-        let usage = KeyUsage::required(SERVER_AUTH);
         certificate
-            .verify_for_usage(self.algorithms.all, &self.roots.roots, intermediates, now, usage, None, None)
-            .map_err(certificate_error)?;
+            .verify_for_usage(
+                self.algorithms.all,
+                &self.roots.roots,
+                intermediates,
+                now,
+                KeyUsage::server_auth(),
+                None,
+                None,
+            )
+            .map_err(|error| match error {
+                webpki::Error::RequiredEkuNotFoundContext(_) if is_for_servers(end_entity) => {
+                    other(NotForServers::Authority)
+                }
+                webpki::Error::RequiredEkuNotFoundContext(_) => other(NotForServers::Leaf),
+                error => certificate_error(error),
+            })?;
+        if !is_for_servers(end_entity) {
+            return Err(other(NotForServers::Leaf).into());
+        }
         self.check_name(&certificate)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -104,8 +141,57 @@ fn certificate_error(error: webpki::Error) -> CertificateError {
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,
         webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity => CertificateError::UnknownIssuer,
         webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
-        webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
         webpki::Error::BadDer | webpki::Error::BadDerTime => CertificateError::BadEncoding,
-        other => CertificateError::Other(OtherError(Arc::new(other))),
+        error => other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyPair, SanType,
+    };
+
+    fn authority(name: &str, usages: &[Usage]) -> (CertificateParams, KeyPair) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages = usages.to_vec();
+        (params, KeyPair::generate().unwrap())
+    }
+
+    /// Verifies the chain root, intermediate with `between`, leaf with `own`.
+    fn verify(between: &[Usage], own: &[Usage]) -> Result<(), String> {
+        let (params, key) = authority("root", &[]);
+        let mut roots = RootCertStore::empty();
+        roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
+        let root = Issuer::new(params, key);
+        let (params, key) = authority("issuing", between);
+        let intermediate = params.signed_by(&key, &root).unwrap();
+        let issuing = Issuer::new(params, key);
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = vec![SanType::URI("bolt://instance/i-1".try_into().unwrap())];
+        params.extended_key_usages = own.to_vec();
+        let leaf = params.signed_by(&KeyPair::generate().unwrap(), &issuing).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let verifier = InstanceVerifier::new(InstanceId::new("i-1").unwrap(), Arc::new(roots), &provider);
+        let name = ServerName::try_from("i-1").unwrap();
+        let chain = [intermediate.der().clone()];
+        let verified = verifier.verify_server_cert(leaf.der(), &chain, &name, &[], UnixTime::now());
+        verified.map(|_| ()).map_err(|error| crate::error::Kind::from_tls(&error).to_string())
+    }
+
+    #[test]
+    fn the_server_needs_the_usage_and_the_authorities_between_may_leave_it_out() {
+        let (server, client) = (Usage::ServerAuth, Usage::ClientAuth);
+        assert_eq!(verify(&[], &[server.clone()]), Ok(()));
+        assert_eq!(verify(&[server.clone(), client.clone()], &[server.clone()]), Ok(()));
+        let said = verify(&[client.clone()], &[server.clone()]).unwrap_err();
+        assert!(said.contains("intermediate authority"), "{said}");
+        for (between, own) in [(vec![], vec![client.clone()]), (vec![], vec![]), (vec![server.clone()], vec![])] {
+            let said = verify(&between, &own).unwrap_err();
+            assert!(said.contains("its certificate is not one for servers"), "{said}");
+        }
     }
 }

@@ -19,6 +19,9 @@ pub enum ConfigError {
         /// What was given.
         path: PathBuf,
     },
+    /// The content of a file where its path belongs. Not shown: it may be a private key.
+    #[error("{0} holds the content of a PEM file: write it to a file and give the absolute path")]
+    Content(&'static str),
     /// A bound that would stop everything.
     #[error("{0} must be at least 1")]
     Zero(&'static str),

@@ -37,7 +37,8 @@ pub struct Health {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Reason {
     /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`,
-    /// `grants_invalid`, `tls_invalid`, `starting`, `stopping`.
+    /// `grants_invalid`, `tls_invalid`, `certificate_wrong`, `certificate_expired`, `certificate_expiring`, `config_invalid`,
+    /// `root_untrusted`, `limits_unavailable`, `starting`, `stopping`.
     pub code: String,
     /// What is wrong and what to do about it.
     pub message: String,

@@ -164,8 +164,7 @@ impl Look {
         for (name, entry) in entries(&meta)? {
             let path = meta.join(&name);
             match name.as_str() {
-                PACK | MANIFEST | store::CONFIG => drop(self.file(&path, &entry, 0o644)),
-                store::CONFIG_SECRETS => drop(self.file(&path, &entry, 0o600)),
+                PACK | MANIFEST => drop(self.file(&path, &entry, 0o644)),
                 ACTIONS => drop(self.directory(&path, &entry)),
                 VENV => {
                     if self.file(&path, &entry, 0o644)

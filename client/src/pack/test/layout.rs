@@ -90,6 +90,7 @@ impl Layout {
 
     /// The same files as the agent's sync leaves.
     fn store(&self, built: &BuiltPack, checked: &CheckedPack, config: &Map<String, Value>) -> io::Result<()> {
+        let pack = self.packs().join(built.pack.name.as_str());
         let version = self.version(built);
         let actions = version.join(store::META).join(store::ACTIONS);
         fs::create_dir_all(&version)?;
@@ -105,11 +106,13 @@ impl Layout {
             fs::write(actions.join(format!("{}.json", action.name)), serde_json::to_vec(action)?)?;
         }
         let (open, secret) = part_secrets(&checked.config, config);
-        fs::write(meta.join(store::CONFIG), serde_json::to_vec(&open)?)?;
+        if !config.is_empty() {
+            fs::write(pack.join(store::CONFIG), serde_json::to_vec(&open)?)?;
+        }
         protect(&self.packs())?;
         if !secret.is_empty() {
             let mut file =
-                File::options().write(true).create_new(true).mode(0o600).open(meta.join(store::CONFIG_SECRETS))?;
+                File::options().write(true).create_new(true).mode(0o600).open(pack.join(store::CONFIG_SECRETS))?;
             file.write_all(&serde_json::to_vec(&secret)?)?;
         }
         Ok(())
