@@ -6,9 +6,9 @@
 //!
 //! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
 //! covers the action. Both are made here and nowhere else. The file is looked at again for each
-//! request; one that cannot be read leaves the last good one in force, and the agent degraded.
+//! request and each second, so that what goes on learns of a change too; one that cannot be used leaves the previous grants
+//! in effect, and the agent degraded.
 
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,12 @@ use std::sync::{Arc, Mutex};
 use packs_schema::action::Class;
 use packs_schema::grants::{Grants, Verb};
 use packs_schema::name::{ActionRef, PackName, Principal};
+use packs_schema::trust::{Purpose, TrustError};
+
+use tokio::sync::watch;
 
 use crate::health::Health;
+use crate::trust;
 
 /// The code of health when the file is broken.
 const BROKEN: &str = "grants_invalid";
@@ -34,18 +38,9 @@ pub enum AccessError {
         #[source]
         source: std::io::Error,
     },
-    /// Others may write it.
-    #[error(
-        "the grants {path:?} may be changed by others (owner {owner}, mode {mode:04o}): run chown root and chmod go-w on it"
-    )]
-    Lax {
-        /// Which file.
-        path: PathBuf,
-        /// Whose.
-        owner: u32,
-        /// How.
-        mode: u32,
-    },
+    /// Others may write it, or a directory above it.
+    #[error("the grants cannot be used")]
+    Trust(#[from] TrustError<std::io::Error>),
     /// The file is wrong.
     #[error("the grants {path:?} are wrong: {message}")]
     Parse {
@@ -93,57 +88,101 @@ impl Stamp {
 pub struct Access {
     path: PathBuf,
     health: Arc<Health>,
-    state: Mutex<(Option<Stamp>, Arc<Grants>)>,
+    state: Mutex<InForce>,
+    /// Rises with each change of the grants.
+    generation: watch::Sender<u64>,
+}
+
+struct InForce {
+    stamp: Option<Stamp>,
+    /// False while owner and mode of the file, or of a directory above it, make it unfit.
+    trusted: bool,
+    grants: Arc<Grants>,
 }
 
 impl Access {
     /// Reads the grants; a missing or broken file is an error now, and only now.
     pub fn load(path: &Path, health: Arc<Health>) -> Result<Access, AccessError> {
         let stamp = Stamp::of(path);
-        let grants = read(path)?;
-        Ok(Access { path: path.to_owned(), health, state: Mutex::new((stamp, Arc::new(grants))) })
+        let grants = Arc::new(read(path)?);
+        let state = Mutex::new(InForce { stamp, trusted: true, grants });
+        Ok(Access { path: path.to_owned(), health, state, generation: watch::Sender::new(0) })
     }
 
     /// Admits a principal that has one of `verbs` on anything at all.
     pub fn enter(&self, principal: Principal, verbs: &'static [Verb]) -> Option<Caller> {
-        let grants = self.current();
+        let (grants, generation) = self.current();
         let granted = verbs.iter().any(|verb| grants.allows_any(&principal, *verb));
-        granted.then_some(Caller { principal, verbs, grants })
+        granted.then_some(Caller { principal, verbs, grants, generation })
     }
 
-    fn current(&self) -> Arc<Grants> {
+    /// The same caller with the grants now in force, if these still give one of its verbs on anything.
+    pub fn renew(&self, caller: &Caller) -> Option<Caller> {
+        self.enter(caller.principal.clone(), caller.verbs)
+    }
+
+    /// True if some grant names the principal, whatever it gives.
+    pub fn knows(&self, principal: &Principal) -> bool {
+        self.current().0.knows(principal)
+    }
+
+    /// True if the grants in force now let the principal run the action, which is of `class` where that is known.
+    pub fn lets_run(&self, principal: &Principal, action: &ActionRef, class: Option<Class>) -> bool {
+        allows(&self.current().0, principal, Verb::Run, action, class)
+    }
+
+    /// The number of the grants in force.
+    pub fn generation(&self) -> u64 {
+        self.current().1
+    }
+
+    /// Tells of changes of the grants.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Looks for changes of the file, and whether it may still be trusted.
+    pub fn look(&self) {
+        let trusted = trust::check(&self.path, Purpose::Anchor).is_ok();
+        self.refresh(Some(trusted));
+    }
+
+    fn current(&self) -> (Arc<Grants>, u64) {
+        self.refresh(None)
+    }
+
+    /// Reads the file again if it changed; `trusted` is what was found of owners and modes, when it was looked for.
+    fn refresh(&self, trusted: Option<bool>) -> (Arc<Grants>, u64) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let stamp = Stamp::of(&self.path);
-        if stamp != state.0 {
-            state.0 = stamp;
-            match read(&self.path) {
+        if stamp != state.stamp || trusted.is_some_and(|trusted| trusted != state.trusted) {
+            state.stamp = stamp;
+            let read = read(&self.path);
+            state.trusted = !matches!(read, Err(AccessError::Trust(_)));
+            match read {
                 Ok(grants) => {
                     tracing::info!(path = %self.path.display(), "grants read again");
-                    state.1 = Arc::new(grants);
                     self.health.clear(BROKEN);
+                    if grants != *state.grants {
+                        state.grants = Arc::new(grants);
+                        self.generation.send_modify(|generation| *generation += 1);
+                    }
                 }
                 Err(error) => {
                     let message = crate::log::chain(&error);
-                    tracing::error!(%message, "previous grants remain in effect");
+                    tracing::error!(%message, "cannot use grants.toml; previous grants remain in effect");
                     let brief = error.brief();
                     self.health.set(BROKEN, format!("{brief}; previous grants remain in effect, fix the file"));
                 }
             }
         }
-        state.1.clone()
+        (state.grants.clone(), *self.generation.borrow())
     }
 }
 
 fn read(path: &Path) -> Result<Grants, AccessError> {
-    let failed = |source| AccessError::Read { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
-    if (owner != 0 && owner != nix::unistd::geteuid().as_raw()) || mode & 0o022 != 0 {
-        return Err(AccessError::Lax { path: path.to_owned(), owner, mode });
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
+    trust::check(path, Purpose::Anchor)?;
+    let text = std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
     Grants::parse(&text).map_err(|e| AccessError::Parse {
         path: path.to_owned(),
         message: e.to_string(),
@@ -158,9 +197,16 @@ pub struct Caller {
     /// Any of these on an action is enough.
     verbs: &'static [Verb],
     grants: Arc<Grants>,
+    /// The number of these grants.
+    generation: u64,
 }
 
 impl Caller {
+    /// The number of the grants by which the caller was admitted.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Who.
     pub fn principal(&self) -> &Principal {
         &self.principal
@@ -303,7 +349,7 @@ mod tests {
         std::fs::write(&path, ONE).unwrap();
         for mode in [0o664, 0o646] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(Access::load(&path, health.clone()), Err(AccessError::Lax { .. })));
+            assert!(matches!(Access::load(&path, health.clone()), Err(AccessError::Trust(_))));
         }
         assert!(access.enter(ann(), &[Verb::Run]).is_none());
         assert!(health.has(BROKEN));

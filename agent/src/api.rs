@@ -10,9 +10,11 @@
 //! here decides who may do what: [`crate::access`] does.
 
 pub(crate) mod body;
+mod connections;
 mod encoding;
 pub(crate) mod fingerprint;
 mod handlers;
+mod handshakes;
 pub(crate) mod listener;
 mod openapi;
 mod patience;
@@ -23,6 +25,7 @@ mod range;
 mod refusal;
 mod router;
 mod routes;
+mod standing;
 pub(crate) mod tls;
 
 #[cfg(test)]
@@ -49,7 +52,8 @@ pub(crate) struct App {
     pub(crate) channel: ChannelName,
     pub(crate) enforcement: PathBuf,
     pub(crate) started_at_ms: u64,
-    pub(crate) access: Access,
+    pub(crate) access: Arc<Access>,
+    pub(crate) tls: Arc<tls::Tls>,
     pub(crate) exec: Arc<Exec>,
     pub(crate) history: Arc<History>,
     pub(crate) registry: Arc<Registry>,

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use inotify::WatchDescriptor;
 use packs_schema::launch::{Ask, Start};
-use packs_schema::name::{ExecutionId, InstanceId};
+use packs_schema::name::{ExecutionId, InstanceId, Principal};
 use packs_schema::rest::Execution;
 use packs_schema::run::{Spec, State};
 use tokio::sync::watch as channel;
@@ -52,6 +52,7 @@ pub use shortage::Shortage;
 pub use submit::{Order, SubmitError};
 pub use sweep::Budget;
 
+use crate::access::Access;
 use crate::clock;
 use crate::health::Health;
 use crate::history::{History, HistoryError};
@@ -85,6 +86,9 @@ pub struct Settings {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
 }
+
+/// The beginning of the reason of an execution whose caller lost the grant before the start.
+const REVOKED: &str = "not started: the grant was revoked while it waited";
 
 /// Why executions of before cannot be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +149,7 @@ pub struct Exec {
     settings: Settings,
     history: Arc<History>,
     registry: Arc<Registry>,
+    access: Arc<Access>,
     launcher: Launcher,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -162,6 +167,7 @@ impl Exec {
         settings: Settings,
         history: Arc<History>,
         registry: Arc<Registry>,
+        access: Arc<Access>,
         launcher: Launcher,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -178,6 +184,7 @@ impl Exec {
             settings,
             history,
             registry,
+            access,
             launcher,
             health,
             metrics,
@@ -283,8 +290,16 @@ impl Exec {
         }
     }
 
-    /// Asks the launcher to start an execution that has a place.
+    /// Asks the launcher to start an execution that has a place, if its caller still has the grant.
     fn launch(self: &Arc<Self>, id: &ExecutionId) {
+        if let Some(principal) = self.revoked(id) {
+            // From here on nobody else starts or ends it.
+            if self.take_back(id, expires) {
+                tracing::warn!(execution = %id, %principal, "not started: the grant was revoked while it waited");
+                self.abort(id, State::Error, format!("{REVOKED}: no grant lets {principal} run it any more"));
+            }
+            return;
+        }
         let start = {
             let mut core = self.lock();
             let Some(live) = core.live.get_mut(id) else { return };
@@ -314,6 +329,17 @@ impl Exec {
                 }
             }
         });
+    }
+
+    /// The caller of an execution that waits, when the grants in force do not let it run that any more.
+    fn revoked(&self, id: &ExecutionId) -> Option<Principal> {
+        let live = |live: &Live| (live.standing() == Standing::Waits).then(|| live.record.clone());
+        let record = self.lock().live.get(id).and_then(live)?;
+        let Execution { action, version, digest, principal, .. } = record;
+        let class = self.registry.action_in(&action, &version, &digest).map(|active| active.action.class);
+        let lets_run =
+            self.access.lets_run(&principal, &action, class) || self.access.lets_run(&principal, &action, None);
+        (!lets_run).then_some(principal)
     }
 
     /// True if an execution is of a pushed version whose time was over before its start.

@@ -27,7 +27,15 @@ pub(crate) enum Detail {
 #[derive(Debug, Default)]
 pub struct Health {
     ready: AtomicBool,
-    wrong: Mutex<BTreeMap<&'static str, String>>,
+    wrong: Mutex<BTreeMap<&'static str, Wrong>>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug)]
+struct Wrong {
+    message: String,
+    /// Nothing can run, or nobody can ask for it, until it is mended.
+    stops: bool,
 }
 
 impl Health {
@@ -36,14 +44,43 @@ impl Health {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// True if executions are taken.
-    pub fn is_ready(&self) -> bool {
+    /// True if executions are accepted.
+    pub fn takes_executions(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// True if executions are accepted, and nothing is wrong that stops them all.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && !self.lock().values().any(|wrong| wrong.stops)
     }
 
     /// Something is wrong from now on.
     pub fn set(&self, code: &'static str, message: String) {
-        self.lock().insert(code, message);
+        self.lock().insert(code, Wrong { message, stops: false });
+    }
+
+    /// Sets or clears a code that is looked at again and again; the log has each change. Where it `stops` everything, the
+    /// agent is not ready meanwhile.
+    pub fn update(&self, code: &'static str, problem: Option<String>, stops: bool) {
+        let mut all = self.lock();
+        match problem {
+            Some(message) => {
+                if all.get(code).is_none_or(|wrong| wrong.message != message) {
+                    tracing::error!(code, %message, "something is wrong");
+                    all.insert(code, Wrong { message, stops });
+                }
+            }
+            None => {
+                if all.remove(code).is_some() {
+                    tracing::info!(code, "no longer wrong");
+                }
+            }
+        }
+    }
+
+    /// The codes of what is wrong now, apart from what the sync says.
+    pub fn codes(&self) -> Vec<&'static str> {
+        self.lock().keys().copied().collect()
     }
 
     /// It is mended.
@@ -64,7 +101,7 @@ impl Health {
         detail: &dyn Fn(&PackName) -> Detail,
     ) -> rest::Health {
         let mut reasons: Vec<Reason> =
-            self.lock().iter().map(|(code, message)| reason(code, message.clone())).collect();
+            self.lock().iter().map(|(code, wrong)| reason(code, wrong.message.clone())).collect();
         reasons.extend(sync_reasons(registry, detail));
         let ready = self.is_ready();
         if !ready && reasons.is_empty() {
@@ -81,7 +118,7 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Wrong>> {
         self.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -18,6 +18,7 @@ pub mod registry;
 pub mod serve;
 pub mod sync;
 pub mod sys;
+mod trust;
 
 /// The agent's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

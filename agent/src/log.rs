@@ -2,6 +2,8 @@
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Starts logging at the level that `BOLT_LOG` names (`error`, `warn`, `info`, `debug`), by default `info`.
 pub fn start() {
@@ -17,12 +19,19 @@ pub fn start() {
         .with_ansi(false)
         .with_target(false)
         .with_max_level(LevelFilter::from_level(level))
-        .finish();
+        .finish()
+        .with(ours(level));
     if tracing::subscriber::set_global_default(subscriber).is_ok()
         && !matches!(wanted.as_str(), "" | "error" | "warn" | "info" | "debug")
     {
         tracing::warn!(given = %wanted.escape_debug(), "BOLT_LOG is none of error, warn, info, debug; using info");
     }
+}
+
+/// The AWS libraries quote lines of credentials files that they do not understand; what matters of theirs comes back as
+/// an error.
+fn ours(level: Level) -> Targets {
+    Targets::new().with_default(level).with_target("aws_", LevelFilter::OFF)
 }
 
 /// An error and its sources in one line.
@@ -35,4 +44,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_aws_libraries_write_no_line() {
+        let ours = ours(Level::INFO);
+        assert!(ours.would_enable("bolt_agent::sync", &Level::INFO));
+        assert!(!ours.would_enable("aws_runtime::env_config::normalize", &Level::ERROR));
+        assert!(!ours.would_enable("aws_config::profile::credentials", &Level::WARN));
+    }
 }

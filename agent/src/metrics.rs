@@ -52,6 +52,10 @@ pub struct Now {
     pub connections: u32,
     /// The agent is ready.
     pub ready: bool,
+    /// Codes of health.
+    pub wrong: Vec<&'static str>,
+    /// The end of the agent's own certificate, in seconds since 1970.
+    pub certificate_ends_s: i64,
     /// What the sync said last.
     pub sync: Option<SyncStatus>,
     /// Packs whose active version was pushed and is not signed.
@@ -100,6 +104,17 @@ impl Metrics {
         family(&mut out, "bolt_build_info", "gauge", "The agent's version.");
         sample(&mut out, "bolt_build_info", &format!("{{version=\"{}\"}}", crate::VERSION), 1);
         gauge(&mut out, "bolt_ready", "1 when executions are taken.", u64::from(now.ready));
+        family(
+            &mut out,
+            "bolt_health_problem",
+            "gauge",
+            "1 for each code of GET /v1/health that the api found itself.",
+        );
+        for code in &now.wrong {
+            sample(&mut out, "bolt_health_problem", &format!("{{code=\"{code}\"}}"), 1);
+        }
+        let help = "The end of the agent's own certificate, since 1970.";
+        gauge(&mut out, "bolt_certificate_ends_seconds", help, u64::try_from(now.certificate_ends_s).unwrap_or(0));
         gauge(&mut out, "bolt_executions_running", "Executions that run.", now.running.into());
         gauge(&mut out, "bolt_executions_queued", "Executions that wait.", now.queued.into());
         gauge(&mut out, "bolt_connections", "Open connections.", now.connections.into());
@@ -240,7 +255,18 @@ mod tests {
     use super::*;
 
     fn now(using: Vec<(ActionRef, Usage)>) -> Now {
-        Now { running: 0, queued: 0, using, connections: 0, ready: true, sync: None, dev_packs: 0, newest_event: 0 }
+        Now {
+            running: 0,
+            queued: 0,
+            using,
+            connections: 0,
+            ready: true,
+            wrong: Vec::new(),
+            certificate_ends_s: 0,
+            sync: None,
+            dev_packs: 0,
+            newest_event: 0,
+        }
     }
 
     #[test]

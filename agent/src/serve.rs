@@ -13,6 +13,7 @@ mod listeners;
 mod state;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use packs_schema::config::{Config, ConfigError};
+use packs_schema::trust::{Purpose, TrustError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -39,6 +41,7 @@ use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::sys;
+use crate::trust;
 use listeners::{Listeners, Passed};
 use state::{State, StateError};
 
@@ -49,6 +52,8 @@ enum StartError {
         "the api reads the network and must not run as root: start bolt-launch, which runs it as the account `users.api` of agent.toml"
     )]
     Root,
+    #[error("the configuration cannot be used")]
+    Trust(#[from] TrustError<std::io::Error>),
     #[error(transparent)]
     Adopt(#[from] sys::AdoptError),
     #[error("cannot read the configuration {0:?}")]
@@ -120,8 +125,10 @@ fn start(
         return Err(StartError::Root);
     }
     let (socket, passed) = (socket?, passed?);
-    let text = std::fs::read_to_string(path).map_err(|e| StartError::ReadConfig(path.to_owned(), e))?;
-    let config = Config::parse(&text).map_err(|e| StartError::Config(path.to_owned(), e))?;
+    let path = std::path::absolute(path).map_err(|e| StartError::ReadConfig(path.to_owned(), e))?;
+    trust::check(&path, Purpose::Anchor)?;
+    let text = std::fs::read_to_string(&path).map_err(|e| StartError::ReadConfig(path.clone(), e))?;
+    let config = Config::parse(&text).map_err(|e| StartError::Config(path.clone(), e))?;
     drop(text);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,21 +136,22 @@ fn start(
         .thread_stack_size(STACK)
         .build()
         .map_err(StartError::Runtime)?;
-    let ended = runtime.block_on(run(config, socket, passed, wait_for_signal()))?;
+    let ended = runtime.block_on(run(config, Some(path), socket, passed, wait_for_signal()))?;
     Ok(ended)
 }
 
-/// Runs until `stop` ends or the launcher goes.
+/// Runs until `stop` ends or the launcher goes. `file` is where the configuration comes from.
 async fn run(
     config: Config,
+    file: Option<PathBuf>,
     socket: OwnedFd,
     passed: Passed,
     stop: impl Future<Output = ()>,
 ) -> Result<Ended, StartError> {
     let state = State::take(&config.paths.state)?;
     let health = Arc::new(Health::default());
-    let access = Access::load(&config.paths.grants, health.clone())?;
-    let tls = Tls::load(&config.tls, health.clone())?;
+    let access = Arc::new(Access::load(&config.paths.grants, health.clone())?);
+    let tls = Arc::new(Tls::load(&config.tls, health.clone())?);
     let fingerprints = Fingerprints::load(&config.paths.state).map_err(StartError::Fingerprints)?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::BootId)?;
     let boot_id = boot_id.trim().to_owned();
@@ -155,6 +163,7 @@ async fn run(
         () = &mut stop => return Ok(Ended::Asked),
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
+    tls.serve_as(instance.id());
     let history = Arc::new(History::open(&config.paths.state.join("history.db"), instance.id())?);
     let mut damaged = history.damaged();
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
@@ -171,8 +180,16 @@ async fn run(
         budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
         boot_id,
     };
-    let exec =
-        Exec::begin(settings, history.clone(), registry.clone(), launcher, health.clone(), metrics.clone()).await?;
+    let exec = Exec::begin(
+        settings,
+        history.clone(),
+        registry.clone(),
+        access.clone(),
+        launcher,
+        health.clone(),
+        metrics.clone(),
+    )
+    .await?;
     exec.keep_history();
     let id = instance.id().clone();
     let (tell, told) = watch::channel(false);
@@ -183,6 +200,7 @@ async fn run(
         enforcement: config.paths.runtime.join("enforcement.json"),
         started_at_ms: clock::now_ms(),
         access,
+        tls: tls.clone(),
         exec,
         history: history.clone(),
         registry,
@@ -193,6 +211,8 @@ async fn run(
         connections: AtomicU32::new(0),
     });
     let expiring = tokio::spawn(pushes::look_after(app.clone()));
+    let files = watched::Files { config: file, root: config.repository.root.clone() };
+    let watching = tokio::spawn(watched::watch(app.clone(), files));
     let listen_failed = |source| StartError::Listen { key: "api.listen", address: config.api.listen, source };
     let address = api.local_addr().map_err(listen_failed)?;
     state.write_address(address)?;
@@ -214,9 +234,11 @@ async fn run(
     tracing::info!("stopping");
     health.set_ready(false);
     tell.send_replace(true);
-    expiring.abort();
-    // Aborted, or it would go on for ever.
-    let _ = expiring.await;
+    for task in [expiring, watching] {
+        task.abort();
+        // Aborted, or it would go on for ever.
+        let _ = task.await;
+    }
     if let Err(error) = serving.await {
         tracing::error!(%error, "serving ended early");
     }

@@ -1,9 +1,9 @@
 //! Packs, from the repository to activated: one poll, then the process ends.
 //!
 //! ```text
-//!  Source ─▶ Metadata ─▶ Chosen ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Configured ─▶ Equipped ─▶ Activated
-//!   where     signed,     which     bytes on   the right   files     actions    the site's    its venv    `current`
-//!             not older   version   disk       bytes       on disk   checked    file fits     is there    points to it
+//!  Source ─▶ Metadata ─▶ Chosen ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Equipped ─▶ Activated
+//!   where     signed,     which     bytes on   the right   files     actions    its venv    `current`
+//!             not older   version   disk       bytes       on disk   checked    is there    points to it
 //! ```
 //!
 //! Each step takes the type of the step before, so none can be left out. A failure at any step leaves the active
@@ -42,6 +42,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use packs_schema::config::Config;
+use packs_schema::trust::Purpose;
 
 pub use error::SyncError;
 pub use poll::{Occasion, poll};
@@ -69,11 +70,19 @@ fn run(config_path: &Path, occasion: Occasion) -> Result<(), SyncError> {
     }
     // Api and launcher run as others and read what is written here.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let config_path = &std::path::absolute(config_path).map_err(SyncError::file("find", config_path))?;
+    trusted(config_path)?;
     let text = disk::read_text(config_path, MAX_CONFIG).map_err(SyncError::file("read", config_path))?;
     let config = Config::parse(&text)
         .map_err(|source| SyncError::Config { path: config_path.to_owned(), source: Box::new(source) })?;
     process::bound();
     poll(&config, occasion)
+}
+
+/// Refuses a trust anchor that others than root may change.
+fn trusted(path: &Path) -> Result<(), SyncError> {
+    let untrusted = |error| SyncError::file("trust", path)(std::io::Error::other(error));
+    crate::trust::check(path, Purpose::Anchor).map_err(untrusted)
 }
 
 #[cfg(test)]

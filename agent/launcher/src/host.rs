@@ -13,11 +13,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, getegid, geteuid};
 use packs_schema::config::{Config, ConfigError};
 use packs_schema::name::UserName;
+use packs_schema::trust::TrustError;
 
 use crate::account::{self, Account, AccountError};
 use crate::cgroup::{self, AgentGroups, Missing, Tree};
 use crate::dir::{self, Dir};
-use crate::log;
+use crate::{log, trust};
 
 /// The largest configuration file.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -52,10 +53,8 @@ pub(crate) struct Host {
 pub(crate) enum HostError {
     #[error("configuration {0:?} cannot be read")]
     ReadConfig(PathBuf, #[source] io::Error),
-    #[error(
-        "configuration {path:?} may be changed by others (owner {owner}, mode {mode:o}): run chown root and chmod go-w on it"
-    )]
-    LaxConfig { path: PathBuf, owner: u32, mode: u32 },
+    #[error("the configuration cannot be used")]
+    LaxConfig(#[from] TrustError<io::Error>),
     #[error("configuration {0:?} is wrong")]
     Config(PathBuf, #[source] ConfigError),
     #[error("users.{key} = {name} cannot be used")]
@@ -90,7 +89,7 @@ impl Host {
     /// Reads the configuration and prepares everything. Takes the lock of the runtime directory for as long as the value lives.
     pub(crate) fn prepare(path: &Path, attach: bool) -> Result<Host, HostError> {
         let root = geteuid().is_root();
-        let config = read_config(path, root)?;
+        let config = read_config(path)?;
         let me = account::of(geteuid(), getegid());
         let (api, sync) = accounts(&config, root, attach, &me)?;
         let runtime = own_directory("runtime", &config.paths.runtime, geteuid(), 0o711)?;
@@ -141,14 +140,10 @@ impl Host {
     }
 }
 
-fn read_config(path: &Path, root: bool) -> Result<Config, HostError> {
+fn read_config(path: &Path) -> Result<Config, HostError> {
     let failed = |e: io::Error| HostError::ReadConfig(path.to_owned(), e);
     let file = File::open(path).map_err(failed)?;
-    let stat = file.metadata().map_err(failed)?;
-    if root && (stat.uid() != 0 || stat.mode() & dir::LAX != 0) {
-        let (owner, mode) = (stat.uid(), stat.mode() & 0o7777);
-        return Err(HostError::LaxConfig { path: path.to_owned(), owner, mode });
-    }
+    trust::check(&std::path::absolute(path).map_err(failed)?)?;
     let mut text = String::new();
     file.take(MAX_CONFIG + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_CONFIG {

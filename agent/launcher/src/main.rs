@@ -15,6 +15,7 @@ mod serve;
 mod shim;
 mod start;
 mod sys;
+mod trust;
 
 use std::error::Error;
 use std::io::Write;

@@ -16,7 +16,8 @@ use super::problem::ApiError;
 /// How long a body may take to come.
 const READ: Duration = Duration::from_secs(20);
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Why a body breaks off.
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
 /// The body of an answer.

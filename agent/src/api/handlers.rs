@@ -25,6 +25,7 @@ use super::body::{self, Body};
 use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::Subject;
+use super::standing::Standing;
 use crate::access::Caller;
 use crate::history::HistoryError;
 
@@ -34,6 +35,8 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// The action that the request is about, for the log.
     pub(super) subject: Subject,
+    /// What the access rests on, for as long as the request takes.
+    pub(super) standing: Arc<Standing>,
     /// What stands for the `{name}` of the route's path.
     pub(super) segment: String,
     pub(super) query: Query,
@@ -61,7 +64,7 @@ fn class_of(app: &App, action: &ActionRef) -> Option<Class> {
 }
 
 /// True if a grant of the caller's covers the action. Its class is looked up only where that could matter.
-fn covers(app: &App, caller: &Caller, action: &ActionRef) -> bool {
+pub(super) fn covers(app: &App, caller: &Caller, action: &ActionRef) -> bool {
     caller.covers(action, None) || class_of(app, action).is_some_and(|class| caller.covers(action, Some(class)))
 }
 
@@ -71,6 +74,7 @@ async fn visible(call: &Call) -> Result<Execution, ApiError> {
     let Some(record) = call.app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
     call.subject.set(&record.action);
     if covers(&call.app, &call.caller, &record.action) {
+        call.standing.require(&record.action);
         return Ok(record);
     }
     let reason = format!("no grant lets {} read {}", call.caller.principal(), record.action);

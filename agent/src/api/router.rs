@@ -21,6 +21,7 @@ use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::{self, Refused, Subject};
 use super::routes::{self, Found, Operation, Route};
+use super::standing::Standing;
 use super::{App, openapi};
 
 /// Who is at the other end: the name in the client's certificate, or why there is none.
@@ -93,6 +94,7 @@ async fn enter(
         Query::parse(request.uri().query(), route.query)?;
         return match route.operation {
             Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
+            _ if !app.access.knows(&principal) => Ok(handlers::instance::health_codes(app)),
             _ => Ok(handlers::instance::health(app, app.access.enter(principal, &[Verb::Read]).as_ref())),
         };
     }
@@ -107,8 +109,20 @@ async fn enter(
     let query = Query::parse(request.uri().query(), route.query)?;
     let (head, body) = request.into_parts();
     let segment = segment.unwrap_or_default().to_owned();
-    let call = Call { app: app.clone(), caller, subject: subject.clone(), segment, query, headers: head.headers, body };
-    dispatch(route.operation, call).await
+    let standing = Arc::new(Standing::new(app.clone(), caller.clone()));
+    let call = Call {
+        app: app.clone(),
+        caller,
+        subject: subject.clone(),
+        standing: standing.clone(),
+        segment,
+        query,
+        headers: head.headers,
+        body,
+    };
+    let answered = standing.run(dispatch(route.operation, call)).await;
+    let answered = answered.map_err(|revoked| ApiError::Forbidden(revoked.to_string()))?;
+    answered.map(|response| response.map(|body| standing.guard(body)))
 }
 
 /// Finds out which action a refused request is about, for the log; answers it where the request itself names it.

@@ -1,83 +1,150 @@
 //! Mutual TLS 1.3: the server's certificate, the callers' authorities, and the name of a caller.
 //!
-//! The files are looked at whenever a connection comes; changed ones apply from then on. Ones that cannot be used
-//! leave the last good ones in force, and the agent degraded. Sessions are never resumed: a resumed session
-//! would skip the check of the certificate.
+//! The files are looked at whenever a connection comes, and each second by the watcher; changed ones apply from then on.
+//! Ones that cannot be used leave the last good ones in force, and the agent degraded. Sessions are never resumed: a
+//! resumed session would skip the check of the certificate.
 
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+mod callers;
+mod files;
+mod own;
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use packs_schema::config::TlsConfig;
-use packs_schema::name::Principal;
+use packs_schema::name::InstanceId;
+use packs_schema::trust::Purpose;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::UnixTime;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 
+use super::connections::{Chain, Connections, Open};
 use crate::access::Stamp;
 use crate::health::Health;
+use crate::trust;
+pub(crate) use callers::{CallerVerifier, principal};
+pub(crate) use files::TlsError;
+use own::OwnCertificate;
 
 /// The code of health when the files cannot be used.
 const BROKEN: &str = "tls_invalid";
 
-/// Why the files cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
-    #[error("cannot read {0:?}")]
-    Read(PathBuf, #[source] io::Error),
-    #[error("{0:?} holds no {1} in PEM")]
-    Empty(PathBuf, &'static str),
-    #[error("{0:?} is not PEM: {1}")]
-    Pem(PathBuf, String),
-    #[error(
-        "the key {path:?} can be read by others (owner {owner}, group {group}, mode {mode:04o}): run `chmod 0600 {}`, or 0640 with owner root and the agent's group", .path.display()
-    )]
-    KeyExposed { path: PathBuf, owner: u32, group: u32, mode: u32 },
-    #[error("{0:?} cannot be an authority of callers: {1}")]
-    Authority(PathBuf, String),
-    #[error("the certificate {0:?} and its key cannot be used: {1}")]
-    Certificate(PathBuf, String),
-}
-
-/// The files, and what they say.
+/// The files, and the state that they give.
 pub(crate) struct Tls {
     files: TlsConfig,
     health: Arc<Health>,
-    state: Mutex<([Option<Stamp>; 3], Arc<ServerConfig>)>,
+    state: Mutex<InForce>,
+    connections: Arc<Connections>,
+    /// Known a little later than the certificates.
+    instance: OnceLock<InstanceId>,
+}
+
+/// The stamps of certificate, key and authorities, and whether owners and modes let key and authorities be used.
+type Looks = ([Option<Stamp>; 3], Option<bool>);
+
+struct InForce {
+    stamps: [Option<Stamp>; 3],
+    trusted: bool,
+    config: Arc<ServerConfig>,
+    callers: Arc<CallerVerifier>,
+    own: OwnCertificate,
 }
 
 impl Tls {
     /// Reads the files; ones that cannot be used are an error now, and only now.
     pub(crate) fn load(files: &TlsConfig, health: Arc<Health>) -> Result<Tls, TlsError> {
         let stamps = stamps(files);
-        let config = Arc::new(build(files)?);
-        Ok(Tls { files: files.clone(), health, state: Mutex::new((stamps, config)) })
+        let state = Mutex::new(build(files, stamps)?);
+        let (files, connections) = (files.clone(), Arc::default());
+        Ok(Tls { files, health, state, connections, instance: OnceLock::new() })
+    }
+
+    /// From now on the agent's certificate must name this instance.
+    pub(crate) fn serve_as(&self, instance: &InstanceId) {
+        // It never changes while the agent runs.
+        let _ = self.instance.set(instance.clone());
+        self.look(now_s());
     }
 
     /// The configuration for a new connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = stamps(&self.files);
-        if now != state.0 {
-            state.0 = now;
-            match build(&self.files) {
-                Ok(config) => {
-                    tracing::info!("certificates read again");
-                    state.1 = Arc::new(config);
-                    self.health.clear(BROKEN);
-                }
-                Err(error) => {
-                    let message = crate::log::chain(&error);
-                    tracing::error!(%message, "the certificates in force stay those of before");
-                    self.health.set(BROKEN, format!("{message}; the certificates of before stay in force"));
-                }
+        self.refresh((stamps(&self.files), None), now_s())
+    }
+
+    /// Looks for changes of the files, for certificates that end, and for connections that must end with one.
+    pub(crate) fn look(&self, now_s: i64) {
+        let trusted = trust::check(&self.files.key, Purpose::Secret).is_ok()
+            && trust::check(&self.files.client_ca, Purpose::Anchor).is_ok();
+        self.refresh((stamps(&self.files), Some(trusted)), now_s);
+        let callers = {
+            let state = self.lock();
+            if let Some(instance) = self.instance.get() {
+                state.own.report(&self.health, &self.files.certificate, instance, now_s);
+            }
+            state.callers.clone()
+        };
+        self.connections.close_expired(now_s, |chain| verify(&callers, chain, now_s));
+    }
+
+    /// Takes note of a caller's new connection; `None` when its certificates would not be accepted any more.
+    pub(crate) fn open(&self, chain: Chain) -> Option<Open> {
+        let open = self.connections.open(chain.clone(), now_s());
+        let callers = self.lock().callers.clone();
+        verify(&callers, &chain, now_s()).is_ok().then_some(open)
+    }
+
+    /// The end of the agent's own certificate, in seconds since 1970.
+    pub(crate) fn ends_s(&self) -> i64 {
+        self.lock().own.info.not_after_s
+    }
+
+    fn refresh(&self, (stamps, trusted): Looks, now_s: i64) -> Arc<ServerConfig> {
+        let mut state = self.lock();
+        if stamps == state.stamps && trusted.is_none_or(|trusted| trusted == state.trusted) {
+            return state.config.clone();
+        }
+        state.stamps = stamps;
+        let built = build(&self.files, stamps);
+        state.trusted = !matches!(built, Err(TlsError::Trust(_)));
+        let built = built.and_then(|built| {
+            let instance = self.instance.get();
+            match instance.and_then(|instance| built.own.is_worse_than(&state.own, instance, now_s)) {
+                Some(why) => Err(TlsError::Worse(self.files.certificate.clone(), why)),
+                None => Ok(built),
+            }
+        });
+        match built {
+            Ok(built) => {
+                tracing::info!("certificates read again");
+                *state = built;
+                self.health.clear(BROKEN);
+                let callers = state.callers.clone();
+                self.connections.close_refused(now_s, |chain| verify(&callers, chain, now_s));
+            }
+            Err(error) => {
+                let message = crate::log::chain(&error);
+                tracing::error!(%message, "cannot use the certificates; the previous ones remain in effect");
+                self.health.set(BROKEN, format!("{message}; the previous certificates remain in effect"));
             }
         }
-        state.1.clone()
+        state.config.clone()
     }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, InForce> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_s() -> i64 {
+    i64::try_from(crate::clock::now_ms() / 1000).unwrap_or(i64::MAX)
+}
+
+fn verify(callers: &CallerVerifier, chain: &Chain, now_s: i64) -> Result<(), String> {
+    let now = Duration::from_secs(u64::try_from(now_s).unwrap_or(0));
+    callers.verify(chain, UnixTime::since_unix_epoch(now)).map_err(|e| e.to_string())
 }
 
 fn stamps(files: &TlsConfig) -> [Option<Stamp>; 3] {
@@ -90,69 +157,34 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-fn build(files: &TlsConfig) -> Result<ServerConfig, TlsError> {
+/// Reads the files whose stamps are `stamps`.
+fn build(files: &TlsConfig, stamps: [Option<Stamp>; 3]) -> Result<InForce, TlsError> {
     let provider = Arc::new(provider());
+    let certified = files::own(files, &provider)?;
+    let own = OwnCertificate::of(&certified.cert)
+        .ok_or_else(|| TlsError::Certificate(files.certificate.clone(), "it is damaged".to_owned()))?;
+    let callers = callers(files, &provider)?;
+    let wrong = |e: rustls::Error| TlsError::Certificate(files.certificate.clone(), e.to_string());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(wrong)?
+        .with_client_cert_verifier(callers.clone())
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(InForce { stamps, trusted: true, config: Arc::new(config), callers, own })
+}
+
+/// The check of callers against the authorities in the file.
+fn callers(files: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<Arc<CallerVerifier>, TlsError> {
     let authority = |e: String| TlsError::Authority(files.client_ca.clone(), e);
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&files.client_ca)? {
+    for certificate in files::authorities(&files.client_ca)? {
         roots.add(certificate).map_err(|e| authority(e.to_string()))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|e| authority(e.to_string()))?;
-    let chain = certificates(&files.certificate)?;
-    let key = key(&files.key)?;
-    let wrong = |e: rustls::Error| TlsError::Certificate(files.certificate.clone(), e.to_string());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(wrong)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(wrong)?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bytes = std::fs::read(path).map_err(|e| TlsError::Read(path.to_owned(), e))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|e| TlsError::Pem(path.to_owned(), e.to_string()))?;
-    if found.is_empty() { Err(TlsError::Empty(path.to_owned(), "certificate")) } else { Ok(found) }
-}
-
-/// Reads the key, if nobody else can.
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let failed = |e: io::Error| TlsError::Read(path.to_owned(), e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    let (mode, group, owner) = (meta.mode() & 0o7777, meta.gid(), meta.uid());
-    let us = nix::unistd::geteuid().as_raw();
-    let ours = owner == 0 || owner == us;
-    let our_group = nix::unistd::getegid().as_raw() == group
-        || nix::unistd::getgroups().is_ok_and(|groups| groups.iter().any(|g| g.as_raw() == group));
-    if !(mode & 0o077 == 0 || (our_group && mode & 0o037 == 0 && ours)) {
-        return Err(TlsError::KeyExposed { path: path.to_owned(), owner, group, mode });
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(key) => Ok(key),
-        Err(rustls::pki_types::pem::Error::NoItemsFound) => Err(TlsError::Empty(path.to_owned(), "private key")),
-        Err(error) => Err(TlsError::Pem(path.to_owned(), error.to_string())),
-    }
-}
-
-/// The principal in a checked client certificate: its one URI name.
-pub(super) fn principal(certificates: Option<&[CertificateDer<'_>]>) -> Result<Principal, String> {
-    let certificate = certificates.and_then(<[_]>::first).ok_or("there is no client certificate")?;
-    let certificate =
-        webpki::EndEntityCert::try_from(certificate).map_err(|e| format!("the client certificate is damaged: {e}"))?;
-    let mut names = certificate.valid_uri_names();
-    match (names.next(), names.next()) {
-        (Some(name), None) => Principal::new(name).map_err(|e| e.to_string()),
-        (None, _) => Err("the client certificate has no URI name: issue one with `bolt pki issue`".to_owned()),
-        (Some(_), Some(_)) => Err("the client certificate has more than one URI name".to_owned()),
-    }
+    Ok(Arc::new(CallerVerifier::new(verifier)))
 }

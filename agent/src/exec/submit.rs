@@ -146,7 +146,7 @@ impl Exec {
     }
 
     async fn take(self: Arc<Self>, permit: Permit, order: Order) -> Result<Accepted, SubmitError> {
-        if !self.health.is_ready() {
+        if !self.health.takes_executions() {
             return Err(SubmitError::NotReady);
         }
         let action = order.action.action.reference();

@@ -14,10 +14,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
 
 mod scope;
+
+mod crowded;
+mod found;
+mod revoked;
 
 type Authority = Issuer<'static, KeyPair>;
 
@@ -109,13 +114,18 @@ impl Api {
 
     /// With a change of its directory before it starts.
     async fn start_with(change: impl FnOnce(&Path)) -> Api {
+        Api::start_changed(|config, _| change(config.tls.key.parent().unwrap())).await
+    }
+
+    /// With another configuration, or other files of this authority.
+    async fn start_changed(change: impl FnOnce(&mut Config, &Authority)) -> Api {
         let (dir, issuer, root) = prepare();
-        change(dir.path());
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let config = config(dir.path());
+        let mut config = config(dir.path());
+        change(&mut config, &issuer);
         let file = config.paths.state.join("api.address");
-        let ended = tokio::spawn(run(config, ours.into(), Passed::default(), async move {
+        let ended = tokio::spawn(run(config, None, ours.into(), Passed::default(), async move {
             let _ = stopped.await;
         }));
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -145,19 +155,26 @@ impl Api {
         match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
-                let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()];
+                let chain =
+                    CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).map(Result::unwrap).collect();
                 let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         }
     }
 
-    /// Sends a request as it is, answers with all that comes back.
-    async fn raw(&self, identity: Option<&Identity>, request: &str) -> io::Result<String> {
+    /// A connection on which `request` was sent.
+    async fn open(&self, identity: Option<&Identity>, request: &str) -> io::Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         let mut stream = TlsConnector::from(Arc::new(self.client(identity))).connect(name, tcp).await?;
         stream.write_all(request.as_bytes()).await?;
+        Ok(stream)
+    }
+
+    /// Sends a request as it is, answers with all that comes back.
+    async fn raw(&self, identity: Option<&Identity>, request: &str) -> io::Result<String> {
+        let mut stream = self.open(identity, request).await?;
         let mut text = Vec::new();
         stream.read_to_end(&mut text).await?;
         Ok(String::from_utf8_lossy(&text).into_owned())
@@ -288,6 +305,36 @@ async fn what_cannot_be_right_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_caller_needs_the_usage_and_the_authorities_between_may_leave_it_out() {
+    let api = Api::start().await;
+    let client = ExtendedKeyUsagePurpose::ClientAuth;
+    let server = ExtendedKeyUsagePurpose::ServerAuth;
+    for (between, own, accepted) in [
+        (vec![], vec![client.clone()], true),
+        (vec![client.clone(), server.clone()], vec![client.clone()], true),
+        (vec![server.clone()], vec![client.clone()], false),
+        (vec![], vec![], false),
+        (vec![client.clone()], vec![], false),
+        (vec![], vec![server.clone()], false),
+        (vec![], vec![ExtendedKeyUsagePurpose::Any], false),
+    ] {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "between");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages = between.clone();
+        let key = KeyPair::generate().unwrap();
+        let pem = params.signed_by(&key, &api.issuer).unwrap().pem();
+        let mut ann = leaf(&Issuer::new(params, key), &["spiffe://x/ann"], |params| {
+            params.extended_key_usages = own.clone();
+        });
+        ann.certificate += &pem;
+        let answer = api.ask(Some(&ann), "GET", "/v1/health", "").await;
+        assert_eq!(answer.is_ok(), accepted, "{between:?} {own:?}: {answer:?}");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn tls_1_2_is_refused() {
     let api = Api::start().await;
     // A ClientHello of TLS 1.2 (RFC 5246, 7.4.1.2): no supported_versions, one cipher suite, X25519 and P-256 offered.
@@ -335,7 +382,7 @@ async fn changed_certificates_apply_and_broken_ones_do_not() {
 
 async fn refusal(config: Config) -> String {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    match run(config, ours.into(), Passed::default(), std::future::pending()).await {
+    match run(config, None, ours.into(), Passed::default(), std::future::pending()).await {
         Err(error) => crate::log::chain(&error),
         Ok(_) => panic!("it started"),
     }
@@ -369,6 +416,6 @@ async fn it_ends_when_the_launcher_goes() {
     let (dir, _issuer, _root) = prepare();
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);
-    let ended = run(config(dir.path()), ours.into(), Passed::default(), std::future::pending()).await;
+    let ended = run(config(dir.path()), None, ours.into(), Passed::default(), std::future::pending()).await;
     assert!(matches!(ended, Ok(Ended::LauncherGone)));
 }

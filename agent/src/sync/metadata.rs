@@ -49,6 +49,7 @@ impl Metadata {
         // The time above was noted after.
         let library_clock = tuf.join("latest_known_time.json");
         disk::remove_if_there(&library_clock).map_err(SyncError::file("remove", &library_clock))?;
+        super::trusted(&config.root)?;
         let root = disk::read_text(&config.root, MAX_ROOT).map_err(SyncError::file("read", &config.root))?;
         let marks_file = marks::path(tuf);
         let seen = marks::read(&marks_file)?;

@@ -40,14 +40,18 @@ fn configurations_that_are_wrong() {
     assert!(said.contains("max_runing"), "{said}");
     let said = attached_fails(&dir.path().join("none.toml"));
     assert!(said.contains("none.toml") && said.contains("No such file"), "{said}");
-    if is_root() {
-        let config = write_config(dir.path(), "", "", "");
-        fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+    let config = write_config(dir.path(), "", "", "");
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o664, 0o646] {
+        set(&config, mode);
         let said = attached_fails(&config);
-        assert!(said.contains("may be changed by others"), "{said}");
-    } else {
-        skipped("configurations_that_are_wrong (lax modes)", "only root refuses them");
+        assert!(said.contains("agent.toml may be changed by others"), "{said}");
     }
+    set(&config, 0o644);
+    // Whoever may write the directory may replace the file.
+    set(dir.path(), 0o777);
+    let said = attached_fails(&config);
+    assert!(said.contains("may be changed by others (mode 0777)"), "{said}");
 }
 
 fn attached_fails(config: &Path) -> String {

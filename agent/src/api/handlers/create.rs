@@ -33,7 +33,7 @@ const REPLAYED: &str = "idempotency-replayed";
 const TRACEPARENT: &str = "traceparent";
 
 pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiError> {
-    let Call { app, caller, subject, query, headers, body, .. } = call;
+    let Call { app, caller, standing, subject, query, headers, body, .. } = call;
     let wait = query.wait()?;
     let key = idempotency_key(&headers)?;
     let (value, asked) = parse_body::<CreateExecution>(&headers, &body::read(body).await?)?;
@@ -44,11 +44,12 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         return Err(ApiError::WrongInstance { asked: instance, here: app.instance.id().clone() });
     }
     check_note(asked.note.as_deref())?;
-    if !app.health.is_ready() {
+    if !app.health.takes_executions() {
         return Err(ApiError::NotReady);
     }
     let active = app.registry.action(&asked.action)?;
     let (active, permit) = permitted(&caller, &asked.action, active)?;
+    standing.require(&asked.action);
     let action = &active.action;
     if !action.enabled {
         return Err(ApiError::ActionDisabled(asked.action));

@@ -17,7 +17,20 @@ use crate::health::Detail;
 use crate::metrics::Now;
 use crate::registry::{ActiveAction, RegistryError, read_json};
 
-/// `caller`: who asks, when a grant lets them read something.
+/// Stands in place of a message for those whom no grant names.
+const CODES_ONLY: &str = "the message is shown to callers with a grant";
+
+/// To somebody whom no grant names: codes, without a word more.
+pub(in crate::api) fn health_codes(app: &App) -> Response<Body> {
+    let mut health = app.health.report(&app.registry, app.instance.id(), &|_| Detail::Nothing);
+    for list in [&mut health.reasons, &mut health.notes] {
+        list.iter_mut().for_each(|reason| reason.message = CODES_ONLY.to_owned());
+        list.dedup();
+    }
+    json(if health.ready { 200 } else { 503 }, &health)
+}
+
+/// To a caller whom a grant names; `caller` when one lets them read something.
 pub(in crate::api) fn health(app: &App, caller: Option<&Caller>) -> Response<Body> {
     // A store that cannot be read is a reason of its own; of its packs nothing more is told.
     let detail =
@@ -59,6 +72,8 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         queued,
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
+        wrong: app.health.codes(),
+        certificate_ends_s: app.tls.ends_s(),
         sync: app.registry.status()?,
         dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),

@@ -12,10 +12,10 @@ use packs_schema::rest::{EVENT_CURSOR, EventCursor};
 use tokio::sync::watch;
 
 use super::{Call, content, covers};
-use crate::access::Caller;
 use crate::api::App;
 use crate::api::body::{Body, until_stop};
 use crate::api::problem::ApiError;
+use crate::api::standing::Standing;
 use crate::history::{FollowUp, History, HistoryError};
 
 /// Events that are read at once.
@@ -23,7 +23,7 @@ const BATCH: u32 = 200;
 
 struct Events {
     app: Arc<App>,
-    caller: Caller,
+    standing: Arc<Standing>,
     after: u64,
     newest: Option<watch::Receiver<u64>>,
 }
@@ -40,7 +40,8 @@ pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiErr
         None if follow => now,
         None => 0,
     };
-    let events = Events { app: call.app.clone(), caller: call.caller.clone(), after, newest: follow.then_some(newest) };
+    let events =
+        Events { app: call.app.clone(), standing: call.standing.clone(), after, newest: follow.then_some(newest) };
     let lines = stream::try_unfold(events, |mut events| async move {
         Ok::<_, HistoryError>(events.next().await?.map(|lines| (lines, events)))
     });
@@ -72,13 +73,14 @@ impl Events {
                 newest.mark_unchanged();
             }
             let batch = self.app.history.events(self.after, BATCH).await?;
+            // With the grants now in force: they may have changed since the request began.
+            let caller = self.standing.caller();
             let mut known: HashMap<ActionRef, bool> = HashMap::new();
             let mut lines = Vec::new();
             let last = batch.last().map(|event| event.event);
             for event in batch {
-                let may = *known
-                    .entry(event.action.clone())
-                    .or_insert_with(|| covers(&self.app, &self.caller, &event.action));
+                let may =
+                    *known.entry(event.action.clone()).or_insert_with(|| covers(&self.app, &caller, &event.action));
                 if may {
                     serde_json::to_writer(&mut lines, &event).expect("an event serialises");
                     lines.push(b'\n');

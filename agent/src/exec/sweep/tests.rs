@@ -13,6 +13,7 @@ use serde_json::json;
 use super::super::output::{Lying, OutputError, Piece};
 use super::super::{Launcher, Settings};
 use super::*;
+use crate::access::Access;
 use crate::health::Health;
 use crate::history::{History, Place};
 use crate::metrics::Metrics;
@@ -45,10 +46,13 @@ impl Site {
             budget,
             boot_id: "boot".to_owned(),
         };
+        let grants = dir.path().join("grants.toml");
+        fs::write(&grants, "").unwrap();
         let exec = Exec::begin(
             settings,
             Arc::new(History::open(&dir.path().join("history.db"), &instance).unwrap()),
             Arc::new(Registry::new(dir.path().join("packs"))),
+            Arc::new(Access::load(&grants, Arc::default()).unwrap()),
             Launcher::connect(ours.into()).unwrap(),
             Arc::new(Health::default()),
             Arc::new(Metrics::default()),

@@ -1,0 +1,98 @@
+//! Reads certificates and keys. No error quotes a file: what is wrong with one is said in fixed words
+//! ([`packs_schema::pem`]).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use packs_schema::config::TlsConfig;
+use packs_schema::pem::{Expected, PemError, PemProblem};
+use packs_schema::trust::{Purpose, TrustError};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::trust;
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("cannot read {0:?}")]
+    Read(PathBuf, #[source] io::Error),
+    #[error("{0:?} is larger than {MAX_FILE} bytes")]
+    TooLarge(PathBuf),
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error(transparent)]
+    Trust(#[from] TrustError<io::Error>),
+    #[error("{0:?} cannot be an authority of callers: {1}")]
+    Authority(PathBuf, String),
+    #[error(
+        "the key {key:?} does not belong to the first certificate in {certificate:?}: give both of the same issue, the \
+         instance's own certificate first"
+    )]
+    Mismatch { certificate: PathBuf, key: PathBuf },
+    #[error("the certificate {0:?} cannot be used: {1}")]
+    Certificate(PathBuf, String),
+    #[error("the certificate {0:?} {1}; the one in use is kept")]
+    Worse(PathBuf, String),
+}
+
+/// Every certificate in a file, at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(PemError::diagnose(path, Expected::Certificates, &bytes).into()),
+    }
+}
+
+/// The authorities of callers.
+pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    trust::check(path, Purpose::Anchor)?;
+    certificates(path)
+}
+
+/// The agent's own certificate with its key, which belong together.
+pub(super) fn own(files: &TlsConfig, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = private_key(&files.key)?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|_| PemError::new(&files.key, Expected::Key, PemProblem::Unsupported))?;
+    let own = CertifiedKey::new(chain, key);
+    match own.keys_match() {
+        Ok(()) => Ok(Arc::new(own)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(TlsError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone() })
+        }
+        Err(rustls::Error::InvalidCertificate(error)) => {
+            Err(TlsError::Certificate(files.certificate.clone(), error.to_string()))
+        }
+        // Any other error might speak of the key.
+        Err(_) => Err(PemError::new(&files.certificate, Expected::Certificates, PemProblem::Unsupported).into()),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    trust::check(path, Purpose::Secret)?;
+    let bytes = read(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| PemError::diagnose(path, Expected::Key, &bytes).into())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    use std::io::Read as _;
+    let failed = |e: io::Error| TlsError::Read(path.to_owned(), e);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(TlsError::TooLarge(path.to_owned()));
+    }
+    Ok(bytes)
+}

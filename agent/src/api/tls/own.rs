@@ -1,0 +1,149 @@
+//! The agent's own certificate: the instance that it names, its use, and its end.
+
+use std::path::Path;
+
+use packs_schema::certificate::{CertificateInfo, INSTANCE_URI, SERVER_AUTH};
+use packs_schema::name::InstanceId;
+use rustls::pki_types::CertificateDer;
+
+use crate::health::Health;
+
+/// Names another instance, or is not for servers: no caller accepts it.
+const WRONG: &str = "certificate_wrong";
+/// Has ended, or has not begun.
+const EXPIRED: &str = "certificate_expired";
+/// Ends soon.
+const EXPIRING: &str = "certificate_expiring";
+/// A certificate ends soon when less than this is left, or a tenth of its whole time where that is less.
+const SOON_S: i64 = 7 * 86_400;
+
+/// What is known of it.
+#[derive(Debug, Clone)]
+pub(super) struct OwnCertificate {
+    pub(super) info: CertificateInfo,
+    instances: Vec<String>,
+}
+
+impl OwnCertificate {
+    /// Of the first certificate in a chain.
+    pub(super) fn of(chain: &[CertificateDer<'_>]) -> Option<OwnCertificate> {
+        let first = chain.first()?;
+        let info = CertificateInfo::parse(first)?;
+        let parsed = webpki::EndEntityCert::try_from(first).ok()?;
+        let names = parsed.valid_uri_names().filter_map(|name| name.strip_prefix(INSTANCE_URI));
+        Some(OwnCertificate { info, instances: names.map(str::to_owned).collect() })
+    }
+
+    /// Why no caller that wants `instance` accepts it, whatever the time.
+    fn wrong(&self, instance: &InstanceId) -> Option<String> {
+        if !self.info.has_usage(SERVER_AUTH) {
+            return Some("is not one for servers: its extended key usage lacks serverAuth".to_owned());
+        }
+        match &self.instances[..] {
+            [one] if one == instance.as_str() => None,
+            [] => Some(format!("names no instance, and this is {instance}: issue one with `bolt pki issue instance`")),
+            names => {
+                let names: Vec<String> = names.iter().take(4).map(|name| format!("{name:?}")).collect();
+                let names = names.join(" and ");
+                Some(format!("names {names}, and this is {instance}: issue one with `bolt pki issue instance`"))
+            }
+        }
+    }
+
+    fn ended(&self, now_s: i64) -> Option<String> {
+        let CertificateInfo { not_before_s, not_after_s, .. } = self.info;
+        if now_s > not_after_s {
+            return Some(format!("expired at {}", time(not_after_s)));
+        }
+        (now_s < not_before_s).then(|| format!("is not valid before {}: check the clock", time(not_before_s)))
+    }
+
+    /// Why a new certificate must not take the place of `current`: it could not be used, and that one can.
+    pub(super) fn is_worse_than(&self, current: &OwnCertificate, instance: &InstanceId, now_s: i64) -> Option<String> {
+        let problem = |of: &OwnCertificate| of.wrong(instance).or_else(|| of.ended(now_s));
+        problem(self).filter(|_| problem(current).is_none())
+    }
+
+    /// Tells health, and the log when something changes.
+    pub(super) fn report(&self, health: &Health, path: &Path, instance: &InstanceId, now_s: i64) {
+        let whole_s = self.info.not_after_s.saturating_sub(self.info.not_before_s);
+        let soon_s = SOON_S.min(whole_s / 10);
+        let ended = self.ended(now_s);
+        let left_s = self.info.not_after_s.saturating_sub(now_s);
+        let soon = (ended.is_none() && left_s < soon_s)
+            .then(|| format!("expires at {}: issue a new one", time(self.info.not_after_s)));
+        for (code, problem, stops) in
+            [(WRONG, self.wrong(instance), true), (EXPIRED, ended, true), (EXPIRING, soon, false)]
+        {
+            let message = problem.map(|problem| format!("the certificate {} {problem}", path.display()));
+            health.update(code, message, stops);
+        }
+    }
+}
+
+/// In RFC 3339.
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s since 1970"), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn certificate(names: &[&str], (not_before_s, not_after_s): (i64, i64)) -> OwnCertificate {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let uri = |name: &&str| rcgen::SanType::URI(format!("{INSTANCE_URI}{name}").try_into().unwrap());
+        params.subject_alt_names = names.iter().map(uri).collect();
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        (params.not_before, params.not_after) = (at(not_before_s), at(not_after_s));
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        OwnCertificate::of(&[made.der().clone()]).unwrap()
+    }
+
+    fn id() -> InstanceId {
+        InstanceId::new("i-1").unwrap()
+    }
+
+    fn codes(certificate: &OwnCertificate, now_s: i64) -> (Vec<&'static str>, bool) {
+        let health = Health::default();
+        health.set_ready(true);
+        certificate.report(&health, Path::new("agent.pem"), &id(), now_s);
+        (health.codes(), health.is_ready())
+    }
+
+    #[test]
+    fn a_certificate_that_nobody_accepts_is_not_ready_and_one_that_ends_soon_is_degraded() {
+        let year = (1000 * DAY, 1365 * DAY);
+        let good = certificate(&["i-1"], year);
+        assert_eq!(codes(&good, 1100 * DAY), (vec![], true));
+        assert_eq!(codes(&good, 1358 * DAY), (vec![], true));
+        assert_eq!(codes(&good, 1358 * DAY + 1), (vec![EXPIRING], true));
+        assert_eq!(codes(&good, 1365 * DAY + 1), (vec![EXPIRED], false));
+        assert_eq!(codes(&good, 999 * DAY), (vec![EXPIRED], false));
+        let short = certificate(&["i-1"], (1000 * DAY, 1001 * DAY));
+        assert_eq!(codes(&short, 1000 * DAY + 21 * 3600), (vec![], true), "a tenth of a day is left");
+        assert_eq!(codes(&short, 1000 * DAY + 22 * 3600), (vec![EXPIRING], true));
+        for names in [&[][..], &["i-2"], &["i-1", "i-2"]] {
+            assert_eq!(codes(&certificate(names, year), 1100 * DAY), (vec![WRONG], false), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_does_not_replace_one_that_can() {
+        let now_s = 1100 * DAY;
+        let good = certificate(&["i-1"], (1000 * DAY, 1365 * DAY));
+        let newer = certificate(&["i-1"], (1000 * DAY, 1366 * DAY));
+        assert_eq!(newer.is_worse_than(&good, &id(), now_s), None);
+        for bad in [
+            certificate(&["i-1"], (1000 * DAY, 1050 * DAY)),
+            certificate(&["i-1"], (1200 * DAY, 1365 * DAY)),
+            certificate(&["i-2"], (1000 * DAY, 1365 * DAY)),
+        ] {
+            assert!(bad.is_worse_than(&good, &id(), now_s).is_some());
+            assert_eq!(bad.is_worse_than(&bad, &id(), now_s), None, "nothing is lost");
+        }
+    }
+}
