@@ -28,6 +28,7 @@ pub(crate) enum Detail {
 pub struct Health {
     ready: AtomicBool,
     wrong: Mutex<BTreeMap<&'static str, Wrong>>,
+    notes: Mutex<BTreeMap<&'static str, String>>,
 }
 
 /// One thing that is wrong.
@@ -83,6 +84,11 @@ impl Health {
         self.lock().keys().copied().collect()
     }
 
+    /// Records something that operators should know and that is as it was configured.
+    pub fn note(&self, code: &'static str, message: String) {
+        self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(code, message);
+    }
+
     /// It is mended.
     pub fn clear(&self, code: &'static str) {
         self.lock().remove(code);
@@ -112,10 +118,15 @@ impl Health {
             ready,
             degraded: !reasons.is_empty(),
             reasons,
-            notes: pushed(registry, detail),
+            notes: self.noted().into_iter().chain(pushed(registry, detail)).collect(),
             instance: instance.clone(),
             version: crate::VERSION.to_owned(),
         }
+    }
+
+    fn noted(&self) -> Vec<Reason> {
+        let notes = self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        notes.iter().map(|(code, message)| reason(code, message.clone())).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Wrong>> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use packs_schema::config::{Config, ConfigError};
+use packs_schema::rest::Enforcement;
 use packs_schema::trust::{Purpose, TrustError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -39,7 +40,7 @@ use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::instance::Instance;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{Registry, read_json};
 use crate::sys;
 use crate::trust;
 use listeners::{Listeners, Passed};
@@ -210,6 +211,7 @@ async fn run(
         pushes: Pushes::new(&config),
         connections: AtomicU32::new(0),
     });
+    report_enforcement(&app);
     let expiring = tokio::spawn(pushes::look_after(app.clone()));
     let files = watched::Files { config: file, root: config.repository.root.clone() };
     let watching = tokio::spawn(watched::watch(app.clone(), files));
@@ -245,6 +247,24 @@ async fn run(
     history.close().await;
     state.remove_address();
     Ok(ended)
+}
+
+/// What the launcher found at its start: it starts a new api with each start of its own.
+fn report_enforcement(app: &App) {
+    let found: Enforcement = match read_json(&app.enforcement) {
+        Ok(found) => found.unwrap_or_default(),
+        Err(error) => return tracing::warn!(error = crate::log::chain(&error), "cannot read what the launcher enforces"),
+    };
+    if let Some(account) = found.shared_account {
+        let message = format!(
+            "all actions that name no account run as {account} (execution.default_run_as) and can see each other's processes; \
+             without the key each execution has an account of its own"
+        );
+        app.health.note("shared_account", message);
+    }
+    if !found.warnings.is_empty() {
+        app.health.set("execution_configuration", found.warnings.join("; "));
+    }
 }
 
 async fn wait_for_signal() {

@@ -189,7 +189,7 @@ pub struct Action {
     pub tags: Vec<String>,
     /// What it does to its host.
     pub class: Class,
-    /// The account it runs as; absent: the agent's configured default.
+    /// The account it runs as; absent: one that each execution has to itself, or the agent's configured default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run_as: Option<UserName>,
     /// When it is stopped.
@@ -212,6 +212,18 @@ pub struct Action {
     pub noop: bool,
     /// It may gain privileges (`sudo`, set-user-id programs): `no_new_privs` is not set.
     pub new_privileges: bool,
+    /// It gets its parameters as arguments too, which `/proc` shows to every account of the host.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub arguments: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 impl Action {

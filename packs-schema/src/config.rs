@@ -5,6 +5,7 @@ mod instance;
 mod python;
 mod repository;
 mod total;
+mod uid_range;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub use instance::{FromTags, InstanceConfig};
 pub use python::PythonConfig;
 pub use repository::RepositoryConfig;
 pub use total::{Percent, Portion, TotalConfig};
+pub use uid_range::{UidRange, UidRangeError};
 
 use crate::name::UserName;
 use crate::pem;
@@ -144,8 +146,13 @@ pub struct ExecutionConfig {
     pub max_running: u32,
     /// The most that wait.
     pub max_queued: u32,
-    /// The account of actions that name none.
-    pub default_run_as: UserName,
+    /// The most executions that the launcher lets run at once, whatever the api asks for; absent: twice `max_running`.
+    pub max_shims: Option<u32>,
+    /// The account of actions that name none, which all of them then share; absent: each execution gets one of its own
+    /// from `uid_range`.
+    pub default_run_as: Option<UserName>,
+    /// The user and group ids of executions that have an account of their own.
+    pub uid_range: UidRange,
     /// The cgroup below which executions are put, relative to each hierarchy's mount; absent: the launcher's own.
     pub cgroup: Option<String>,
     /// What all executions together may take.
@@ -158,10 +165,30 @@ impl Default for ExecutionConfig {
             require_limits: true,
             max_running: 8,
             max_queued: 64,
-            default_run_as: UserName::new("nobody").expect("a valid name"),
+            max_shims: None,
+            default_run_as: None,
+            uid_range: UidRange::default(),
             cgroup: None,
             total: TotalConfig::default(),
         }
+    }
+}
+
+impl ExecutionConfig {
+    /// The most executions that the launcher lets run at once.
+    pub fn max_shims(&self) -> u32 {
+        self.max_shims.unwrap_or_else(|| self.max_running.saturating_mul(2))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let most = self.max_shims();
+        if most < self.max_running {
+            return Err(ConfigError::MaxShims { max_shims: most, max_running: self.max_running });
+        }
+        if self.uid_range.count() < most {
+            return Err(ConfigError::UidRangeTooSmall { range: self.uid_range, needed: most });
+        }
+        Ok(())
     }
 }
 
@@ -217,7 +244,8 @@ pub struct DevConfig {
     pub max_packs: u32,
     /// The most bytes that pushed packs have together, unpacked.
     pub max_bytes: Bytes,
-    /// The accounts that pushed actions may name; those that name none run as `execution.default_run_as`.
+    /// The accounts that pushed actions may name; those that name none run as `execution.default_run_as`, or as an
+    /// account of their own.
     pub run_as: Vec<UserName>,
 }
 
@@ -292,6 +320,7 @@ impl Config {
             }
         }
         config.instance.check()?;
+        config.execution.check()?;
         config.python.check()?;
         if let Some(cgroup) = config.execution.cgroup.as_ref().filter(|c| !is_below(c)) {
             return Err(ConfigError::Cgroup(cgroup.clone()));

@@ -9,7 +9,6 @@ mod restarts;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
@@ -27,10 +26,7 @@ struct Ledger(PathBuf);
 
 impl Ledger {
     fn new(world: &World) -> Ledger {
-        let path = world.scratch("ledger");
-        // Actions are another account.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-        Ledger(path.join("lines"))
+        Ledger(world.ledger().unwrap())
     }
 
     /// The probe pack with actions that write here.

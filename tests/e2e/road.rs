@@ -186,20 +186,59 @@ async fn an_action_begins_with_nothing() {
     let agent = world.agent();
     let execution = done(&world, &agent, "probe.self", json!({})).await;
     let seen: serde_json::Value = serde_json::from_str(&stdout(&world, &agent, &execution).await).unwrap();
-    // Descriptor 3 is the listing's own.
-    assert_eq!(seen["fds"], json!([0, 1, 2, 3]), "{seen}");
+    // Descriptor 3 is the listing's own, the last that of the result.
+    assert_eq!(seen["fds"], json!([0, 1, 2, 3, 59]), "{seen}");
     for name in seen["env"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()) {
         // Python adds LC_CTYPE by itself.
         assert!(name.starts_with("BOLT_") || ["PATH", "HOME", "USER", "LANG", "LC_CTYPE"].contains(&name), "{name}");
     }
     assert_eq!((&seen["umask"], &seen["nnp"]), (&json!(0o077), &json!(["1"])), "{seen}");
-    if let Some(accounts) = world.site.accounts() {
-        assert_eq!((&seen["uid"], &seen["groups"]), (&json!(accounts.action), &json!([])), "{seen}");
+    if world.site.accounts().is_some() {
+        let uid = u32::try_from(seen["uid"].as_u64().unwrap()).unwrap();
+        assert!(packs_schema::config::UidRange::default().contains(uid), "{seen}");
+        assert_eq!(seen["groups"], json!([]), "{seen}");
         assert_eq!(seen["nice"], json!(1));
     } else {
         skip("an_action_begins_with_nothing (account)", "run_as needs root");
         assert!(!execution.unenforced.is_empty(), "what is not enforced is said: {execution:?}");
     }
+}
+
+/// Two at once, of one action that names no account: neither the other's environment nor its result is within reach, and
+/// health has a note where one account is configured for all.
+#[tokio::test]
+async fn executions_at_once_have_accounts_of_their_own() {
+    const TEST: &str = "executions_at_once_have_accounts_of_their_own";
+    let world = World::empty();
+    if world.site.accounts().is_none() {
+        return skip(TEST, "accounts need root");
+    }
+    let shared = world.scratch("shared");
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    // Each waits until both are there, and goes when both have looked.
+    let look = "#!/bin/sh\nmeet() { : >\"$1.$$\"; while [ $(ls -d \"$1\".* | wc -l) -lt 2 ]; do sleep 0.02; done; }\n\
+        meet \"$1/here\"\nfor file in \"$1\"/here.*; do pid=${file##*.}; [ $pid = $$ ] && continue\n\
+        cat /proc/$pid/environ >/dev/null 2>&1 && echo read the environment\n\
+        echo '{\"of\": \"another\"}' 2>/dev/null >/proc/$pid/fd/59 && echo forged a result\n\
+        kill -0 $pid 2>/dev/null && echo sent a signal\ndone\n\
+        echo \"{\\\"of\\\": \\\"$BOLT_EXECUTION_ID\\\", \\\"uid\\\": $(id -u)}\" >\"$BOLT_RESULT\"; meet \"$1/done\"\n";
+    let yaml = "parameters: {place: {type: string, position: 0}}\nbolt: {class: diagnostic}";
+    world.publish(&PackSource::new("probe", "1.0.0").action("look", yaml, look));
+    let agent = world.agent();
+    let first = started(&world, &agent, "probe.look", json!({"place": shared})).await;
+    let second = started(&world, &agent, "probe.look", json!({"place": shared})).await;
+    let mut uids = Vec::new();
+    for execution in [first, second] {
+        let end = ended(&world, &agent, &execution).await;
+        assert_eq!(end.state, State::Succeeded, "{end:?}");
+        assert_eq!(stdout(&world, &agent, &end).await, "");
+        let result = end.result.unwrap();
+        assert_eq!(result["of"], end.id.as_str());
+        uids.push(result["uid"].clone());
+    }
+    assert_ne!(uids[0], uids[1]);
+    let health: serde_json::Value = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    assert!(!health.to_string().contains("shared_account"), "{health}");
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! An execution outlives the api, the launcher, and both; no end is lost and nothing starts twice.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bolt_client::local::AgentSpec;
@@ -157,9 +156,7 @@ const UPGRADES: usize = 3;
 #[tokio::test]
 async fn an_upgrade_under_load_interrupts_nothing() {
     let world = World::empty();
-    let ledger = world.scratch("ledger");
-    fs::set_permissions(&ledger, fs::Permissions::from_mode(0o777)).unwrap();
-    let ledger = ledger.join("lines");
+    let ledger = world.ledger().unwrap();
     let script = format!(
         "#!/bin/sh\necho \"$BOLT_EXECUTION_ID\" >> {}\n\
          line() {{ yes \"$1 of number $BOLT_PARAM_NUMBER: 0123456789abcdefghijklmnopqrstuvwxyz\" | head -c {total} | \

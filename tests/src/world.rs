@@ -133,6 +133,15 @@ impl World {
         self.directory.keep()
     }
 
+    /// A new empty file that executions may append to, each of which has an account of its own.
+    pub fn ledger(&self) -> std::io::Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.scratch("ledger").join("lines");
+        std::fs::write(&path, "")?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+        Ok(path)
+    }
+
     /// A new empty directory that other accounts can read.
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);

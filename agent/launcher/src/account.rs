@@ -4,6 +4,7 @@
 use std::io;
 
 use nix::unistd::{Gid, Uid};
+use packs_schema::config::UidRange;
 use packs_schema::name::UserName;
 
 /// An account of this host.
@@ -37,6 +38,16 @@ pub(crate) fn of(uid: Uid, gid: Gid) -> Account {
     let passwd = String::from_utf8_lossy(&passwd);
     let known = entries(&passwd).find(|account| account.uid == uid);
     known.unwrap_or_else(|| Account { name: uid.to_string(), uid, gid, home: "/".to_owned() })
+}
+
+/// The ids of local accounts and groups that are in `range`.
+pub(crate) fn ids_in(range: UidRange) -> Vec<u32> {
+    let ids = |path| {
+        let text = std::fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect::<Vec<u32>>()
+    };
+    ["/etc/passwd", "/etc/group"].into_iter().flat_map(ids).filter(|id| range.contains(*id)).collect()
 }
 
 fn lookup(passwd: &str, name: &UserName) -> Option<Account> {

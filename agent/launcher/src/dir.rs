@@ -39,6 +39,20 @@ impl Dir {
         Ok(Dir { fd, path: path.to_owned() })
     }
 
+    /// The same directory once more.
+    pub(crate) fn again(&self) -> nix::Result<Dir> {
+        let fd = self.fd.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;
+        Ok(Dir { fd, path: self.path.clone() })
+    }
+
+    /// The names of what is in it; those that are not UTF-8 are none of ours.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let opened = openat(self, ".", flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY), Mode::empty());
+        let Ok(mut listing) = opened.and_then(nix::dir::Dir::from_fd) else { return Vec::new() };
+        let entries = listing.iter().filter_map(|entry| Some(entry.ok()?.file_name().to_str().ok()?.to_owned()));
+        entries.filter(|name| name != "." && name != "..").collect()
+    }
+
     /// Opens a directory in this one.
     pub(crate) fn dir(&self, name: &str) -> nix::Result<Dir> {
         let fd = openat(self, name, flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY), Mode::empty())?;

@@ -18,6 +18,7 @@ use packs_schema::trust::TrustError;
 use crate::account::{self, Account, AccountError};
 use crate::cgroup::{self, AgentGroups, Missing, Tree};
 use crate::dir::{self, Dir};
+use crate::uids::{OpenError, UidPool};
 use crate::{log, trust};
 
 /// The largest configuration file.
@@ -45,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) missing: Vec<Missing>,
     pub(crate) runtime: Dir,
     pub(crate) boot_id: String,
+    /// Where executions get user ids of their own from; absent without root, and where one account is configured for all.
+    pub(crate) uids: Option<UidPool>,
     _lock: File,
 }
 
@@ -79,6 +82,8 @@ pub(crate) enum HostError {
          by group or others; correct it, or name another under [paths]"
     )]
     NotOurs { what: &'static str, path: PathBuf, owner: u32, mode: u32, wanted: u32 },
+    #[error("executions cannot have accounts of their own")]
+    Uids(#[source] OpenError),
     #[error("{0:?} is in use by another launcher: stop it, or name another directory under paths.runtime")]
     InUse(PathBuf),
     #[error("{0} in {1:?} cannot be written")]
@@ -108,11 +113,16 @@ impl Host {
             trusted.extend(sync.as_ref().map(|a| a.uid));
             check_above(&config.paths.packs, &trusted)?;
         }
+        let uids = match root && config.execution.default_run_as.is_none() {
+            true => Some(UidPool::open(&config, &runtime).map_err(HostError::Uids)?),
+            false => None,
+        };
         let mut tree = cgroup::detect(config.execution.cgroup.as_deref());
         let share = cgroup::Share::of_host(&config.execution.total);
         let (total, not_total) = tree.begin(share, cgroup::suffix(&config.paths.runtime));
         let (mut enforcement, missing) = tree.probe(config.execution.require_limits, root);
         enforcement.total = total;
+        (enforcement.shared_account, enforcement.warnings) = default_account(&config, root);
         let groups = if attach { AgentGroups::default() } else { AgentGroups::make(&tree, config.api.memory) };
         let json = serde_json::to_vec(&enforcement).expect("plain data serialises");
         dir::replace_file(&runtime, ENFORCEMENT, 0o644, &json)
@@ -124,8 +134,16 @@ impl Host {
         for (limit, why) in &not_total {
             log::warn("total is not enforced on this host", &[("limit", limit), ("reason", why)]);
         }
+        for warning in &enforcement.warnings {
+            log::warn("execution.default_run_as", &[("problem", warning)]);
+        }
+        if let Some(account) = &enforcement.shared_account {
+            let why = "actions that name no account share it and can see each other's processes; leave \
+                       execution.default_run_as out, and each execution gets an account of its own";
+            log::warn("executions share an account", &[("account", account), ("reason", &why)]);
+        }
         log::info("prepared", &[("cgroups", &enforcement.cgroups), ("root", &root), ("attach", &attach)]);
-        Ok(Host { config, root, me, api, sync, tree, groups, missing, runtime, boot_id, _lock: lock })
+        Ok(Host { config, root, me, api, sync, tree, groups, missing, runtime, boot_id, uids, _lock: lock })
     }
 
     /// Leaves no group behind but those of executions that go on.
@@ -138,6 +156,22 @@ impl Host {
     pub(crate) fn trusts(&self, uid: u32) -> bool {
         uid == 0 || uid == self.me.uid.as_raw() || self.sync.as_ref().is_some_and(|a| a.uid.as_raw() == uid)
     }
+}
+
+/// The account that actions share which name none, and what is wrong with it.
+fn default_account(config: &Config, root: bool) -> (Option<String>, Vec<String>) {
+    let Some(asked) = config.execution.default_run_as.as_ref().filter(|_| root) else { return (None, Vec::new()) };
+    let name = config.users.map.get(asked).unwrap_or(asked);
+    let warning = match account::find(name) {
+        Ok(account) if account.uid.is_root() => Some(
+            "execution.default_run_as is root: every action that names no account runs as root; leave the key out, and \
+             each execution gets an account of its own"
+                .to_owned(),
+        ),
+        Ok(_) => None,
+        Err(e) => Some(format!("execution.default_run_as = {asked}: {e}; actions that name no account cannot run")),
+    };
+    (Some(asked.to_string()), warning.into_iter().collect())
 }
 
 fn read_config(path: &Path) -> Result<Config, HostError> {

@@ -15,7 +15,7 @@ use packs_schema::run::file;
 use crate::dir::Dir;
 use crate::host::Host;
 use crate::start::{self, Refused, refuse};
-use crate::sys;
+use crate::{proc, shim, sys};
 
 /// Searches in a row that find nobody: one alone may miss a process that forks and ends meanwhile.
 const SEARCHES: u32 = 3;
@@ -48,11 +48,13 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
     }
     let group = host.tree.find(execution);
     group.kill(PATIENCE);
-    kill_strays(execution);
-    let left = group.members().len() + strays(execution).len();
+    let left = kill_strays(host, execution) + group.members().len();
     group.remove();
+    if left > 0 {
+        return refuse(Refusal::Resources, format!("{left} processes of {execution} do not end"));
+    }
     start::discard_runtime(host, execution.as_str());
-    if left == 0 { Ok(()) } else { refuse(Refusal::Resources, format!("{left} processes of {execution} do not end")) }
+    Ok(())
 }
 
 fn tell(directory: &Dir) -> nix::Result<()> {
@@ -67,31 +69,45 @@ fn is_held(lock: &File) -> bool {
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Kills what is outside the group, or has none where there are no cgroups.
-fn kill_strays(execution: &ExecutionId) {
+/// Kills what a dead shim left outside a group, or where there are no groups; the number of those that do not end.
+fn kill_strays(host: &Host, execution: &ExecutionId) -> usize {
+    if let Some(uids) = &host.uids
+        && let Some(uid) = uids.of(execution)
+    {
+        return uids.clean_up(uid, PATIENCE);
+    }
+    let Some(account) = account_of(host, execution) else { return 0 };
     let begun = Instant::now();
     let mut in_vain = 0;
     while in_vain < SEARCHES && begun.elapsed() <= PATIENCE {
-        let found = strays(execution);
+        let found = strays(execution, account);
         in_vain = if found.is_empty() { in_vain + 1 } else { 0 };
         for pidfd in found {
             let _ = sys::pidfd_signal(&pidfd, Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+    strays(execution, account).len()
 }
 
-/// Processes with the execution's id in their environment. One may have removed it, so this is a second net only; one that
-/// put it there asks for its own end.
-fn strays(execution: &ExecutionId) -> Vec<OwnedFd> {
-    let wanted = format!("BOLT_EXECUTION_ID={execution}");
-    let carries = |pid: Pid| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|variable| variable == wanted.as_bytes())
-    };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
+/// The user id that its launcher noted.
+fn account_of(host: &Host, execution: &ExecutionId) -> Option<u32> {
+    let runtime = host.runtime.dir(execution.as_str()).ok()?;
+    let (bytes, _) = runtime.read(start::ACCOUNT, 16).ok()?;
+    String::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+/// Processes of an account that share it with others: those that hold the execution's result file, and their descendants.
+/// One may have closed it, so this is a second net only; one that opened a file of that name asks for its own end.
+fn strays(execution: &ExecutionId, account: u32) -> Vec<OwnedFd> {
+    let name = shim::result::name(execution);
+    let mut pids: Vec<Pid> =
+        proc::living_of(account).into_iter().filter(|pid| proc::has_memory_file(*pid, &name)).collect();
+    for pid in pids.clone() {
+        shim::stop::descendants(pid, &mut pids);
+    }
+    let still = |pid: &Pid| proc::has_account(*pid, account) && proc::is_alive(*pid);
     // Looked at again once it is held: the number may have gone to another process in between.
-    let held = pids.filter(|pid| carries(*pid)).filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?)));
-    held.filter(|(pid, _)| carries(*pid)).map(|(_, pidfd)| pidfd).collect()
+    let held = pids.into_iter().filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?)));
+    held.filter(|(pid, _)| still(pid)).map(|(_, pidfd)| pidfd).collect()
 }

@@ -9,13 +9,16 @@ mod args;
 mod cgroup;
 mod dir;
 mod host;
+mod ipc;
 mod kill;
 mod log;
+mod proc;
 mod serve;
 mod shim;
 mod start;
 mod sys;
 mod trust;
+mod uids;
 
 use std::error::Error;
 use std::io::Write;

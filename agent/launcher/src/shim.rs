@@ -14,9 +14,9 @@ mod child;
 mod clock;
 mod disk;
 mod record;
-mod result;
+pub(crate) mod result;
 mod room;
-mod stop;
+pub(crate) mod stop;
 mod usage;
 mod watch;
 
@@ -34,6 +34,7 @@ use packs_schema::run::{State, file};
 use crate::account::Account;
 use crate::cgroup::Group;
 use crate::dir::Dir;
+use crate::uids::Lease;
 use crate::{start, sys};
 use clock::Clock;
 use record::Outcome;
@@ -65,6 +66,8 @@ pub(crate) struct Job<'a> {
     pub(crate) runtime_parent: BorrowedFd<'a>,
     /// The file for the structured result.
     pub(crate) result: File,
+    /// The user id that this execution alone has; absent where its action names an account.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// What is executed, as whom.
@@ -86,9 +89,13 @@ pub(crate) fn run(job: Job<'_>) -> ! {
     detach(&job);
     let clock = Clock::start();
     let outcome = supervise(&job, &clock);
+    let something_lives = outcome.leftovers.is_some_and(|left| left.after_subreaper > 0);
     let exit = record::exit(&job, &clock, outcome);
     job.group.remove();
     job.group.remove_above(job.launcher);
+    if let Some(lease) = job.lease.as_ref().filter(|lease| !something_lives || !lease.is_in_use()) {
+        lease.release(job.runtime_parent);
+    }
     remove_runtime(&job);
     record::write_exit(&job, &exit);
     sys::exit_now(0)
@@ -122,7 +129,7 @@ fn detach(job: &Job<'_>) {
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
-    let keep: [BorrowedFd<'_>; 7] = [
+    let keep = [
         job.directory.as_fd(),
         job.lock.as_fd(),
         job.room.as_fd(),
@@ -131,6 +138,7 @@ fn detach(job: &Job<'_>) {
         job.result.as_fd(),
         job.program.directory.as_fd(),
     ];
+    let keep: Vec<BorrowedFd<'_>> = keep.into_iter().chain(job.lease.as_ref().map(Lease::as_fd)).collect();
     let _ = sys::close_all_but(&keep);
     // A service manager that stops the launcher may signal all that is in its group: an execution goes on.
     let _ = SigSet::all().thread_set_mask();

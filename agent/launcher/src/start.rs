@@ -2,7 +2,7 @@
 //! shim is forked.
 //!
 //! ```text
-//!  store::find ─▶ bind ─▶ run_as ─▶ directory::claim ─▶ cgroup ─▶ runtime ─▶ fork ─▶ shim
+//!  store::find ─▶ bind ─▶ account ─▶ directory::claim ─▶ cgroup ─▶ runtime ─▶ fork ─▶ shim
 //!   (nothing is changed up to here)        └──────── undone when a later step fails ───────┘
 //! ```
 
@@ -13,11 +13,12 @@ mod store;
 mod venv;
 
 use std::ffi::CString;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::unistd::{Pid, fchown};
+use nix::unistd::Pid;
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::param::bind::bind;
 use packs_schema::param::deliver::{CONFIG_KEY, Delivery, deliver};
@@ -31,6 +32,7 @@ use crate::host::Host;
 use crate::shim::{self, Job, Program};
 use crate::sys;
 
+use account::Chosen;
 pub(crate) use directory::open as open_directory;
 pub(crate) use store::instance;
 
@@ -45,10 +47,10 @@ pub(crate) fn refuse<T>(code: Refusal, message: impl Into<String>) -> Result<T, 
     Err(Refused { code, message: message.into() })
 }
 
-/// The file of the structured result, in the execution's runtime directory.
-const RESULT: &str = "result";
-/// Everything that may be in that directory.
-pub(crate) const IN_RUNTIME: [&str; 2] = [RESULT, file::KILL];
+/// In an execution's runtime directory: the user id of one whose account others may have as well.
+pub(crate) const ACCOUNT: &str = "account";
+/// Everything that may be in that directory; `result` is from launchers before this one.
+pub(crate) const IN_RUNTIME: [&str; 3] = [ACCOUNT, file::KILL, "result"];
 
 /// Starts an execution. In the forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
@@ -65,10 +67,13 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         refuse(Refusal::InvalidParameters, list.join("; "))
     })?;
-    let (account, run_as_missing) = account::choose(host, action.run_as.as_ref())?;
+    let Chosen { account, lease, missing: run_as_missing } =
+        account::choose(host, action.run_as.as_ref(), &start.execution)?;
     let timeout = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
-    let result = host.config.paths.runtime.join(start.execution.as_str()).join(RESULT);
     let mut delivery = deliver(&action.parameters, &bound);
+    if !action.arguments {
+        delivery.arguments.clear();
+    }
     if !found.config_secrets.is_empty() {
         delivery.stdin = with_config(bound.values(), &found);
     }
@@ -79,7 +84,6 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         account: &account,
         config: &found.config,
         venv: found.venv.as_ref(),
-        result: &result,
         timeout,
     };
     let environment = environment::build(&given, &delivery)?;
@@ -89,7 +93,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     missing.extend(run_as_missing);
     require(host, &missing)?;
     let claim = directory::claim(host, &start.execution)?;
-    let prepared = prepare(host, start, &found.action.limits, &account);
+    let prepared = prepare(host, start, &found.action.limits, &account, lease.is_some());
     let Prepared { group, missing: now, runtime, result } = prepared.inspect_err(|_| claim.release())?;
     missing.extend(now.into_iter().filter(|(limit, _)| !host.missing.iter().any(|(known, _)| known == limit)));
     let undo = |group: &Group| {
@@ -119,9 +123,15 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             runtime,
             runtime_parent: host.runtime.as_fd(),
             result,
+            lease,
         }),
-        // The shim has its own copy of the lock's descriptor: closing ours lets go of nothing.
-        Ok(Some(pid)) => Ok(pid),
+        // The shim has its own copies of the locks' descriptors: closing ours lets go of nothing.
+        Ok(Some(pid)) => {
+            if let Some(lease) = lease {
+                lease.hand_over();
+            }
+            Ok(pid)
+        }
         Err(e) => {
             undo(&group);
             refuse(Refusal::Resources, format!("no process can be made: {e}"))
@@ -152,6 +162,7 @@ fn prepare(
     start: &Start,
     limits: &packs_schema::action::Limits,
     account: &Account,
+    own_account: bool,
 ) -> Result<Prepared, Refused> {
     let name = start.execution.as_str();
     let failed = |what: &str, e: nix::Error| Refused {
@@ -159,15 +170,11 @@ fn prepare(
         message: format!("{what} in {} cannot be made: {e}", host.runtime.path().display()),
     };
     let runtime = host.runtime.make_dir(name, 0o711).map_err(|e| failed("a directory", e))?;
-    let result = runtime.make_file(RESULT, 0o600, OFlag::O_RDWR).and_then(|file| {
-        if host.root {
-            fchown(&file, Some(account.uid), Some(account.gid))?;
-        }
-        Ok(file)
-    });
+    let result = note_account(&runtime, account, own_account)
+        .and_then(|()| shim::result::make(&start.execution, host.root.then_some(account)));
     let result = result.map_err(|e| {
         discard_runtime(host, name);
-        failed("a result file", e)
+        failed("the files of an execution", e)
     })?;
     match host.tree.create(&cgroup::name_of(&start.execution), limits) {
         Ok((group, missing)) => Ok(Prepared { group, missing, runtime, result }),
@@ -176,6 +183,16 @@ fn prepare(
             refuse(Refusal::Resources, format!("no cgroup can be made: {e}"))
         }
     }
+}
+
+/// Notes whose processes are to be looked for should the shim die; an account of its own is on record elsewhere.
+fn note_account(runtime: &Dir, account: &Account, own_account: bool) -> nix::Result<()> {
+    if own_account {
+        return Ok(());
+    }
+    let mut file = runtime.make_file(ACCOUNT, 0o600, OFlag::O_WRONLY)?;
+    let written = file.write_all(account.uid.to_string().as_bytes());
+    written.map_err(|e| nix::Error::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)))
 }
 
 /// Removes an execution's runtime directory, as far as it is there.

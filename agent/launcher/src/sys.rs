@@ -1,7 +1,7 @@
 //! The system calls that need `unsafe`, each behind a function that cannot be misused.
 //!
 //! The process is single-threaded from start to end, which is what makes `fork` without `exec` sound.
-#![expect(unsafe_code, reason = "fork, close_range, signal dispositions and pidfds have no safe wrapper")]
+#![expect(unsafe_code, reason = "fork, close_range, signal dispositions, pidfds and System V objects have no safe wrapper")]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid};
+
+use crate::ipc::SysV;
 
 /// Forks; `None` in the child.
 pub(crate) fn fork() -> nix::Result<Option<Pid>> {
@@ -97,6 +99,18 @@ pub(crate) fn adopt_listener(fd: RawFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A copy of `fd` at the number `lowest` or above, closed by the next `exec`.
+pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> nix::Result<OwnedFd> {
+    let copy = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: the kernel has just made it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Keeps `fd` open across `exec`.
+pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).map(drop)
+}
+
 /// Gives every signal its default disposition (Rust ignores SIGPIPE, and ignoring is inherited).
 pub(crate) fn default_signals() {
     // The kernel's own structure in zeros: SIG_DFL, no flags, no mask. Not through libc, which keeps two signals to
@@ -140,6 +154,36 @@ pub(crate) fn reap() -> nix::Result<Option<Ended>> {
     let status = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
     let signal = libc::WIFSIGNALED(raw).then(|| libc::WTERMSIG(raw));
     Ok(Some(Ended { pid: Pid::from_raw(pid), status, signal }))
+}
+
+/// Waits for the end of one child.
+pub(crate) fn wait_for(child: Pid) -> Option<Ended> {
+    let mut raw = 0;
+    loop {
+        // SAFETY: waitpid writes one int, which outlives the call.
+        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut raw, 0) }) {
+            Ok(pid) => {
+                let status = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
+                let signal = libc::WIFSIGNALED(raw).then(|| libc::WTERMSIG(raw));
+                return Some(Ended { pid: Pid::from_raw(pid), status, signal });
+            }
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Removes a System V object.
+pub(crate) fn remove_ipc(kind: SysV, id: i32) -> nix::Result<()> {
+    // SAFETY: IPC_RMID takes no argument beyond the id, and reads or writes no memory of ours.
+    let result = unsafe {
+        match kind {
+            SysV::SharedMemory => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            SysV::Queue => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            SysV::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
+        }
+    };
+    Errno::result(result).map(drop)
 }
 
 /// A descriptor that stands for the process `pid` of this moment.

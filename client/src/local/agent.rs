@@ -285,8 +285,7 @@ impl LocalAgent {
             let account = accounts.action.to_string();
             set("users", "api", accounts.api.to_string().into());
             set("users", "sync", accounts.sync.to_string().into());
-            set("users", "map", toml::Table::from_iter([("cassandra".to_owned(), account.clone().into())]).into());
-            set("execution", "default_run_as", account.into());
+            set("users", "map", toml::Table::from_iter([("cassandra".to_owned(), account.into())]).into());
         } else {
             // Without root nothing can be capped; the demo and the tests say so instead of refusing.
             set("execution", "require_limits", false.into());

@@ -98,6 +98,7 @@ impl ActionFile {
             output_max: bolt.output.as_ref().map_or(Bytes(16 << 20), |o| o.max),
             noop: bolt.noop,
             new_privileges: bolt.new_privileges,
+            arguments: bolt.arguments.unwrap_or(true),
         };
         (Some(action), found)
     }
@@ -138,6 +139,11 @@ impl ActionFile {
                 found.push(Finding::error("template_default", place.clone(), message));
             }
             found.extend(check_secret(name, schema, &place));
+            if schema.position.is_some() && self.bolt.as_ref().is_some_and(|bolt| bolt.arguments == Some(false)) {
+                let message = "bolt.arguments is false, so no script sees a position; read the value from standard input \
+                               or BOLT_PARAM_*";
+                found.push(Finding::warning("position_without_arguments", format!("{place}.position"), message));
+            }
             match ParamName::new(name) {
                 Ok(name) => drop(parameters.insert(name, schema.clone())),
                 Err(e) => found.push(Finding::error("bad_parameter_name", place, e.to_string())),

@@ -64,7 +64,7 @@ pub struct BoltSection {
     /// `diagnostic` (reads only), `remediation` or `maintenance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
-    /// The account to run as.
+    /// The account to run as; when absent, each execution gets one of its own, unless the site names one for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_as: Option<UserName>,
     /// When it is stopped; 5m when absent, at most 24h.
@@ -92,6 +92,10 @@ pub struct BoltSection {
     pub noop: bool,
     /// It may gain privileges through set-user-id programs.
     pub new_privileges: bool,
+    /// `false`: parameters come on standard input and in the environment only, and not as arguments, which `/proc` shows to
+    /// every account of the host. `true` when absent. Secrets are never arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<bool>,
     /// What `bolt pack lint` is to let stand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lint: Option<LintSection>,

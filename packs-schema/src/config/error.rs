@@ -28,6 +28,25 @@ pub enum ConfigError {
     /// A time that would never pass, or pass at once.
     #[error("{0} must be longer than 0s: write it like 2m")]
     NoTime(&'static str),
+    /// The launcher would refuse what the api may start.
+    #[error("execution.max_shims = {max_shims} must be at least execution.max_running = {max_running}")]
+    MaxShims {
+        /// What was given.
+        max_shims: u32,
+        /// What it must not be below.
+        max_running: u32,
+    },
+    /// Executions would have to share accounts.
+    #[error(
+        "execution.uid_range = \"{range}\" has {} ids, and {needed} executions may run at once (execution.max_shims): make it larger",
+        range.count()
+    )]
+    UidRangeTooSmall {
+        /// What was given.
+        range: super::UidRange,
+        /// How many ids are needed at least.
+        needed: u32,
+    },
     /// A cgroup that would lie elsewhere.
     #[error(
         "execution.cgroup = {0:?} must be a path below the mount, such as bolt.slice, without '..' and leading '/'"

@@ -23,7 +23,8 @@ pub struct Health {
     pub degraded: bool,
     /// What is wrong.
     pub reasons: Vec<Reason>,
-    /// What is unusual and not wrong: `dev_pack`, a version that was pushed and not signed.
+    /// What is unusual and not wrong: `dev_pack`, a version that was pushed and not signed; `shared_account`, one account for
+    /// all actions that name none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Reason>,
     /// Which instance.
@@ -38,7 +39,7 @@ pub struct Health {
 pub struct Reason {
     /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`,
     /// `grants_invalid`, `tls_invalid`, `certificate_wrong`, `certificate_expired`, `certificate_expiring`, `config_invalid`,
-    /// `root_untrusted`, `limits_unavailable`, `starting`, `stopping`.
+    /// `root_untrusted`, `limits_unavailable`, `execution_configuration`, `starting`, `stopping`.
     pub code: String,
     /// What is wrong and what to do about it.
     pub message: String,
@@ -92,6 +93,12 @@ pub struct Enforcement {
     /// What all executions together may take.
     #[serde(default)]
     pub total: TotalLimits,
+    /// The account that all actions share that name none; absent where each execution gets one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_account: Option<String>,
+    /// What is configured so that executions are less separated than they could be, or cannot run: for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Where the groups of executions are: the group of execution `<id>` is the directory `bolt-<id>` in each of these.
     #[serde(default)]
     pub groups: Vec<GroupPlace>,

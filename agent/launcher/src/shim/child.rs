@@ -1,9 +1,9 @@
 //! The action's process: made, put into its cgroup, stripped of everything that it should not have, and executed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -12,7 +12,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid, pipe2};
 
-use super::{Job, Program};
+use super::{Job, Program, result};
 use crate::cgroup::Doors;
 use crate::sys;
 
@@ -95,17 +95,24 @@ impl Plan<'_> {
     /// Returns only when something failed.
     fn become_action(mut self) -> (Step, Errno) {
         let program = &self.job.program;
-        if let Err(failed) = self.prepare() {
-            return failed;
-        }
-        match unistd::execve(&program.path, &program.arguments, &program.environment) {
+        let result = match self.prepare() {
+            Ok(result) => result,
+            Err(failed) => return failed,
+        };
+        let mut environment: Vec<&CStr> = program.environment.iter().map(CString::as_c_str).collect();
+        let variable = result::variable(&result);
+        environment.push(&variable);
+        match unistd::execve(&program.path, &program.arguments, &environment) {
             Ok(never) => match never {},
             Err(e) => (Step::Execute, e),
         }
     }
 
-    fn prepare(&mut self) -> Result<(), (Step, Errno)> {
+    /// Everything up to the `exec`; gives the descriptor of the result file.
+    fn prepare(&mut self) -> Result<OwnedFd, (Step, Errno)> {
         let at = |step: Step| move |e: Errno| (step, e);
+        // While the limit on descriptors is still ours.
+        let result = result::give(&self.job.result).map_err(at(Step::Pipes))?;
         unistd::setsid().map_err(at(Step::Session))?;
         self.doors.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
         // The kernel should take an action before it takes the service that the host is there for.
@@ -126,8 +133,10 @@ impl Plan<'_> {
             nix::sys::prctl::set_no_new_privs().map_err(at(Step::Privileges))?;
         }
         sys::close_rest_on_exec().map_err(at(Step::Privileges))?;
+        sys::keep_on_exec(result.as_fd()).map_err(at(Step::Pipes))?;
         sys::default_signals();
-        SigSet::empty().thread_set_mask().map_err(at(Step::Privileges))
+        SigSet::empty().thread_set_mask().map_err(at(Step::Privileges))?;
+        Ok(result)
     }
 }
 

@@ -1,17 +1,69 @@
 //! The structured result: what the action wrote into `BOLT_RESULT`, read through the descriptor that was open all along.
+//!
+//! It is a file in memory that has no name in any directory. The action gets a descriptor of it, and `BOLT_RESULT` is the path
+//! of that descriptor in `/proc`, so that it is opened like any file, also by programs that the action starts without the
+//! descriptor. No other account can open that path. The memory counts as the action's own: an action that fills the file
+//! reaches its memory limit, and no directory of the host is filled.
 
+use std::ffi::CString;
 use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::fchown;
+use packs_schema::name::ExecutionId;
 use packs_schema::param::Schema;
 use packs_schema::param::check::check;
 use packs_schema::strict;
 use serde_json::{Map, Value};
 
+use crate::account::Account;
+use crate::sys;
+
 /// The largest result, in bytes.
 const MAX_RESULT: usize = 64 << 10;
 /// How many problems a message lists.
 const MAX_LISTED: usize = 5;
+
+/// The descriptor is put here or above: out of the way of those that scripts use by number.
+const LOWEST: i32 = 59;
+
+/// The name of the file, which tells in `/proc/<pid>/fd` whose it is.
+pub(crate) fn name(execution: &ExecutionId) -> String {
+    format!("bolt-result-{execution}")
+}
+
+/// Makes the file, for `owner` to open.
+pub(crate) fn make(execution: &ExecutionId, owner: Option<&Account>) -> nix::Result<File> {
+    // MFD_NOEXEC_SEAL, from Linux 6.3 on: some hosts require it, and nobody executes a result.
+    const NOEXEC_SEAL: libc::c_uint = 8;
+    let name = name(execution);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(NOEXEC_SEAL);
+    let file = match memfd_create(name.as_str(), flags) {
+        Err(Errno::EINVAL) => memfd_create(name.as_str(), MFdFlags::MFD_CLOEXEC),
+        made => made,
+    }?;
+    fchmod(&file, Mode::from_bits_truncate(0o600))?;
+    if let Some(owner) = owner {
+        fchown(&file, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(File::from(file))
+}
+
+/// In the child: a copy of the descriptor for the action, which the coming `exec` still closes.
+pub(super) fn give(file: &File) -> nix::Result<OwnedFd> {
+    sys::duplicate_above(file.as_fd(), LOWEST)
+}
+
+/// The variable that names a descriptor of this process.
+pub(super) fn variable(descriptor: &OwnedFd) -> CString {
+    let path = format!("BOLT_RESULT=/proc/{}/fd/{}", nix::unistd::getpid(), descriptor.as_raw_fd());
+    CString::new(path).expect("no NUL in a number")
+}
 
 /// The result, if there is one; the error says why what there is does not count.
 pub(super) fn read(file: &File, schema: Option<&Schema>) -> Result<Option<Map<String, Value>>, String> {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,12 +14,15 @@ use nix::unistd::{Pid, getpgid, getpid};
 use packs_schema::run::Leftovers;
 
 use crate::cgroup::Group;
+use crate::proc;
 use crate::sys::{self, Ended};
 
 /// How long killed processes may take to go away. They cannot refuse; the kernel may be slow.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a family that changes meanwhile is searched.
 const SEARCHES: usize = 8;
+/// The longest list of children that is read, in bytes.
+const CHILDREN: u64 = 64 << 20;
 
 pub(super) struct Family<'a> {
     group: &'a Group,
@@ -139,10 +144,10 @@ impl<'a> Family<'a> {
 }
 
 /// Adds every living process below `pid`.
-fn descendants(pid: Pid, found: &mut Vec<Pid>) {
+pub(crate) fn descendants(pid: Pid, found: &mut Vec<Pid>) {
     let mut next = children(pid);
     while let Some(pid) = next.pop() {
-        if !found.contains(&pid) && !is_zombie(pid) {
+        if !found.contains(&pid) && proc::is_alive(pid) {
             found.push(pid);
         }
         next.extend(children(pid));
@@ -151,14 +156,14 @@ fn descendants(pid: Pid, found: &mut Vec<Pid>) {
 
 fn children(pid: Pid) -> Vec<Pid> {
     if pid == getpid()
-        && let Ok(text) = fs::read_to_string(format!("/proc/self/task/{pid}/children"))
+        && let Ok(text) = bounded(Path::new(&format!("/proc/self/task/{pid}/children")))
     {
         return parse(&text).collect();
     }
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let mut found = Vec::new();
     for thread in threads.flatten() {
-        match fs::read_to_string(thread.path().join("children")) {
+        match bounded(&thread.path().join("children")) {
             Ok(text) => found.extend(parse(&text)),
             // Kernels without CONFIG_PROC_CHILDREN.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && fs::exists(thread.path()).unwrap_or(false) => {
@@ -170,24 +175,17 @@ fn children(pid: Pid) -> Vec<Pid> {
     found
 }
 
+/// A list of children, up to a bound that leaves room for more than a host has processes.
+fn bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(CHILDREN).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn parse(children: &str) -> impl Iterator<Item = Pid> {
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw)
 }
 
 fn children_by_parent(parent: Pid) -> Vec<Pid> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = processes.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
-}
-
-fn is_zombie(pid: Pid) -> bool {
-    stat(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
-}
-
-/// State and parent of a process. Its name stands in brackets and may hold anything, brackets included.
-fn stat(pid: Pid) -> Option<(char, Pid)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
-    Some((fields.next()?.chars().next()?, Pid::from_raw(fields.next()?.parse().ok()?)))
+    proc::pids().filter(|pid| proc::stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }

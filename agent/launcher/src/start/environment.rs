@@ -1,7 +1,6 @@
 //! The environment of an action: it starts empty, and everything in it is put there here.
 
 use std::ffi::CString;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use packs_schema::facts::Facts;
@@ -28,13 +27,12 @@ pub(super) struct Given<'a> {
     pub(super) config: &'a Map<String, Value>,
     /// The virtual environment that it runs in.
     pub(super) venv: Option<&'a Venv>,
-    pub(super) result: &'a Path,
     pub(super) timeout: Duration,
 }
 
-/// All variables, as `NAME=value`.
+/// All variables, as `NAME=value`, but `BOLT_RESULT`, which names a descriptor of the process and is set there.
 pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
-    let Given { instance, start, account, config, venv, result, timeout } = given;
+    let Given { instance, start, account, config, venv, timeout } = given;
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *timeout;
     let mut list: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| list.push((name.to_owned(), value.to_owned()));
@@ -59,7 +57,6 @@ pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CStrin
     set("BOLT_REGION", &instance.region);
     set("BOLT_ZONE", &instance.zone);
     set("BOLT_NOOP", if start.noop { "1" } else { "0" });
-    set("BOLT_RESULT", &result.to_string_lossy());
     let trace = start.traceparent.as_deref().unwrap_or_default();
     if !trace.is_empty() && trace.len() <= MAX_TRACEPARENT && trace.bytes().all(|b| b.is_ascii_graphic()) {
         set("TRACEPARENT", trace);

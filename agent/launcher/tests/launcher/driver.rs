@@ -20,8 +20,6 @@ use packs_schema::run::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
 use packs_schema::run::{Exit, Started};
 use serde_json::{Map, Value, json};
 
-/// The account that actions run as, when the tests run as root.
-pub(crate) const RUN_AS: u32 = 64100;
 /// How long anything may take; nothing waits for this when all is well.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -230,6 +228,15 @@ impl Host {
         self.launcher.wait().unwrap();
     }
 
+    /// A new launcher in the place of one that was killed.
+    pub(crate) fn launch_again(&mut self) {
+        fs::remove_file(self.path("run/enforcement.json")).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.launcher = launch(launcher(&self.path("agent.toml")), theirs);
+        (self.socket, self.seq) = (Some(ours), 0);
+        wait_for("enforcement.json", || self.path("run/enforcement.json").exists().then_some(()));
+    }
+
     pub(crate) fn wait_launcher(&mut self) -> std::process::ExitStatus {
         self.launcher.wait().unwrap()
     }
@@ -372,8 +379,7 @@ pub(crate) fn write_config(base: &Path, execution: &str, users: &str, more_paths
          [tls]\ncertificate = \"{at}/c\"\nkey = \"{at}/k\"\nclient_ca = \"{at}/a\"\n\
          [paths]\nstate = \"{at}/state\"\npacks = \"{at}/packs\"\nruntime = \"{at}/run\"\n{more_paths}\n\
          [repository]\nurl = \"file://{at}/repo\"\nroot = \"{at}/root.json\"\nchannel = \"test\"\n\
-         [execution]\n{}{execution}\n[users]\n{users}\n",
-        if execution.contains("default_run_as") { String::new() } else { format!("default_run_as = \"{RUN_AS}\"\n") },
+         [execution]\n{execution}\n[users]\n{users}\n",
     );
     let path = base.join("agent.toml");
     put(&path, text.as_bytes(), 0o644);

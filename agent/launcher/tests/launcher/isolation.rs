@@ -5,7 +5,7 @@ use packs_schema::launch::Refusal;
 use packs_schema::run::State;
 use serde_json::json;
 
-use crate::driver::{Host, RUN_AS, is_root, put, skipped};
+use crate::driver::{Host, is_root, put, skipped};
 
 #[test]
 fn the_environment_starts_empty() {
@@ -31,8 +31,8 @@ fn the_environment_starts_empty() {
         "BOLT_REGION",
         "BOLT_ZONE",
         "BOLT_NOOP",
-        "BOLT_RESULT",
         "TRACEPARENT",
+        "BOLT_RESULT",
     ];
     assert_eq!(names, expected);
     assert!(said.contains("BOLT_INSTANCE_ID=i-test\0BOLT_REGION=us-east-1\0BOLT_ZONE=us-east-1a"), "{said}");
@@ -83,9 +83,10 @@ fn no_descriptor_is_inherited() {
     let ended = host.run("#!/bin/sh\nexec ls -l /proc/self/fd\n", json!({}));
     let said = ended.stdout();
     let open: Vec<&str> = said.lines().filter_map(|l| l.split_once(" -> ")?.0.rsplit(' ').next()).collect();
-    // The fourth is the directory that ls reads.
-    assert_eq!(open, ["0", "1", "2", "3"], "{said}");
+    // The fourth is the directory that ls reads, the last the result.
+    assert_eq!(open, ["0", "1", "2", "3", "59"], "{said}");
     assert!(said.lines().any(|l| l.contains("3 -> /proc/")), "{said}");
+    assert!(said.lines().any(|l| l.contains("59 -> /memfd:bolt-result-")), "{said}");
 }
 
 #[test]
@@ -110,7 +111,9 @@ fn run_as_changes_every_id() {
     if !is_root() {
         return skipped("run_as_changes_every_id", "only root can change accounts");
     }
-    let mut host = Host::with("require_limits = false", "map = { cassandra = \"64107\" }");
+    const RUN_AS: u32 = 64100;
+    let execution = format!("require_limits = false\ndefault_run_as = \"{RUN_AS}\"");
+    let mut host = Host::with(&execution, "map = { cassandra = \"64107\" }");
     let script = "#!/bin/sh\ngrep -E '^(Uid|Gid|Groups|CapEff)' /proc/self/status; echo \"$USER $HOME\"\n";
     let said = host.run(script, json!({})).stdout();
     assert!(said.contains(&format!("Uid:\t{RUN_AS}\t{RUN_AS}\t{RUN_AS}\t{RUN_AS}\n")), "{said}");

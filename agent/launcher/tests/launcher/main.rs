@@ -1,6 +1,7 @@
 //! Drives the real `bolt-launch` over a socket, with real packs, processes, cgroups and accounts.
 #![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
+mod accounts;
 mod driver;
 mod isolation;
 mod limits;

@@ -44,6 +44,18 @@ fn parameters_come_three_ways_and_secrets_one() {
 }
 
 #[test]
+fn an_action_may_do_without_arguments() {
+    let mut host = Host::new();
+    let parameters = json!({"first": {"type": "string", "position": 0}, "on": {"type": "boolean"}});
+    let script = "#!/bin/sh\necho \"$# $BOLT_PARAM_FIRST\"; cat; tr '\\0' ' ' </proc/$$/cmdline\n";
+    host.action("it", script, json!({"parameters": parameters, "arguments": false}));
+    let request = host.request("it", json!({"first": "for nobody else", "on": true}));
+    let said = host.started(&request).finished().stdout();
+    assert!(said.starts_with("0 for nobody else\n{\"first\":\"for nobody else\",\"on\":true}\n/bin/sh "), "{said}");
+    assert_eq!(said.lines().last().unwrap().matches("nobody").count(), 0, "{said}");
+}
+
+#[test]
 fn an_action_need_not_read_its_parameters() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\nexec <&-\necho done\n", json!({"parameters": {"text": {"type": "string"}}}));

@@ -408,3 +408,45 @@ fn api_and_sync_have_groups_of_their_own() {
     assert!(service.stop().success());
     assert!(["bolt-api", "bolt-sync", "bolt-actions"].iter().all(|of| !group(of).exists()));
 }
+
+/// A range of user ids that anybody else uses is refused at the start, and not when an action runs.
+#[test]
+fn a_range_of_user_ids_that_is_in_use() {
+    if !is_root() {
+        return skipped("a_range_of_user_ids_that_is_in_use", "only root has accounts");
+    }
+    let dir = base();
+    let subordinate = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let subordinate = subordinate.lines().find_map(|line| line.split(':').nth(1)?.parse::<u32>().ok());
+    let mut cases = vec![
+        ("uid_range = \"70000-70099\"".to_owned(), "sync = \"70005\"", "users.sync names the account 70005"),
+        ("uid_range = \"70000-70007\"".to_owned(), "", "has 8 ids, and 16 executions may run at once"),
+        ("uid_range = \"60000-70000\"".to_owned(), "", "65534"),
+        ("max_shims = 3".to_owned(), "", "execution.max_shims = 3 must be at least execution.max_running = 8"),
+    ];
+    cases.extend(subordinate.map(|id| (format!("uid_range = \"{id}-{}\"", id + 99), "", "subordinate ids")));
+    for (execution, users, why) in cases {
+        let said = attached_fails(&write_config(dir.path(), &execution, users, ""));
+        assert!(said.contains(why), "{execution}: {said}");
+    }
+}
+
+#[test]
+fn a_default_account_is_looked_up_at_the_start() {
+    if !is_root() {
+        return skipped("a_default_account_is_looked_up_at_the_start", "only root changes accounts");
+    }
+    for (account, shared, warning) in [
+        ("no-such-account", true, "there is no account no-such-account"),
+        ("root", true, "is root"),
+        ("64100", true, ""),
+    ] {
+        let host = Host::with(&format!("require_limits = false\ndefault_run_as = \"{account}\""), "");
+        let found = host.enforcement();
+        assert_eq!(found.shared_account.as_deref() == Some(account), shared);
+        assert_eq!(found.warnings.is_empty(), warning.is_empty(), "{:?}", found.warnings);
+        assert!(found.warnings.iter().all(|said| said.contains(warning)), "{:?}", found.warnings);
+    }
+    let found = Host::new().enforcement();
+    assert_eq!((found.shared_account, found.warnings), (None, Vec::new()));
+}

@@ -178,8 +178,11 @@ fn a_chain_of_short_lives_does_not_outlive_its_action() {
 #[test]
 fn what_a_killed_shim_leaves_behind_can_be_killed() {
     // With cgroups where there are any, and without.
-    for execution in ["", "cgroup = \"cgroup.procs/below-a-file\""] {
-        after_a_killed_shim(Host::with(&format!("require_limits = false\n{execution}"), ""));
+    for cgroup in ["", "cgroup = \"cgroup.procs/below-a-file\""] {
+        // In an account of its own, and in one that others may have.
+        for account in ["", "default_run_as = \"64100\""] {
+            after_a_killed_shim(Host::with(&format!("require_limits = false\n{cgroup}\n{account}"), ""));
+        }
     }
 }
 
@@ -197,6 +200,8 @@ fn after_a_killed_shim(mut host: Host) {
     assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
     wait_for("the action's end", || (!lives(&ids[1].to_string())).then_some(()));
     assert!(!host.path(&format!("run/{}", request.execution)).exists());
+    let accounts = std::fs::read_dir(host.path("run/accounts")).into_iter().flatten().count();
+    assert!(accounts <= 1, "the counter only");
 }
 
 #[test]

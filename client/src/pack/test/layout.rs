@@ -125,7 +125,6 @@ impl Layout {
         };
         let me = nix::unistd::geteuid();
         let as_me = options.run_as_me || !me.is_root();
-        let default = if as_me { me.to_string() } else { "nobody".to_owned() };
         let mut map = toml::Table::new();
         if let Some(account) = action.run_as.as_ref().filter(|_| options.run_as_me) {
             map.insert(account.to_string(), me.to_string().into());
@@ -140,7 +139,10 @@ impl Layout {
         let url = format!("file://{}", self.temp.path().join("none").display());
         let repository = vec![("url", url.into()), ("root", path("none.json")), ("channel", "test".into())];
         config.insert("repository".into(), table(repository));
-        let execution = vec![("require_limits", options.require_limits.into()), ("default_run_as", default.into())];
+        let mut execution = vec![("require_limits", options.require_limits.into())];
+        if as_me {
+            execution.push(("default_run_as", me.to_string().into()));
+        }
         config.insert("execution".into(), table(execution));
         config.insert("users".into(), table(vec![("map", map.into())]));
         toml::to_string(&config).expect("a table serialises")

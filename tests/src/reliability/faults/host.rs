@@ -59,9 +59,7 @@ impl Host {
             fs::copy(binary(from).map_err(io::Error::other)?, &to)?;
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
         }
-        let ledger = world.scratch("ledger");
-        fs::set_permissions(&ledger, fs::Permissions::from_mode(0o777))?;
-        let ledger = ledger.join("lines");
+        let ledger = world.ledger()?;
         world.publish(&work::pack(&ledger));
         let spec = spec(id)
             .set("execution", "max_running", 4)

@@ -1,0 +1,172 @@
+//! Whether anybody else uses the range of user ids that executions get their accounts from.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use packs_schema::config::{Config, UidRange};
+
+use crate::{log, proc};
+
+/// The largest file or answer that is read.
+const MOST: u64 = 8 << 20;
+/// How long the name service may take to list its accounts.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Somebody does.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UidRangeInUse {
+    #[error(
+        "execution.uid_range = \"{range}\" is in use: {user}; name a range that no account, group, container or directory \
+         service of this host has, or set execution.default_run_as to one account that all actions share"
+    )]
+    InUse { range: UidRange, user: String },
+    #[error(
+        "execution.uid_range = \"{range}\" is not mapped in this user namespace (/proc/self/{map}): name a range that is, or \
+         set execution.default_run_as to one account that all actions share"
+    )]
+    Unmapped { range: UidRange, map: &'static str },
+}
+
+pub(super) fn check(config: &Config) -> Result<(), UidRangeInUse> {
+    let range = config.execution.uid_range;
+    for map in ["uid_map", "gid_map"] {
+        if !is_mapped(range, &proc::text(&format!("/proc/self/{map}"), MOST)) {
+            return Err(UidRangeInUse::Unmapped { range, map });
+        }
+    }
+    let user = named_in_configuration(config)
+        .or_else(|| find("/etc/passwd", |text| account_in(range, text, "account")))
+        .or_else(|| find("/etc/group", |text| account_in(range, text, "group")))
+        .or_else(|| find("/etc/subuid", |text| subordinate_in(range, text)))
+        .or_else(|| find("/etc/subgid", |text| subordinate_in(range, text)))
+        .or_else(|| in_name_service(range, "passwd", "account"))
+        .or_else(|| in_name_service(range, "group", "group"));
+    user.map_or(Ok(()), |user| Err(UidRangeInUse::InUse { range, user }))
+}
+
+fn find(path: &str, look: impl Fn(&str) -> Option<String>) -> Option<String> {
+    look(&proc::text(path, MOST)).map(|user| format!("{user} ({path})"))
+}
+
+/// Accounts that the configuration names by number.
+fn named_in_configuration(config: &Config) -> Option<String> {
+    let users = &config.users;
+    let names = [("users.api", &users.api), ("users.sync", &users.sync)].into_iter();
+    let mapped = users.map.values().map(|name| ("users.map", name));
+    let pushed = config.dev.run_as.iter().map(|name| ("dev.run_as", name));
+    let all: Vec<(&str, u32)> = names
+        .chain(mapped)
+        .chain(pushed)
+        .filter_map(|(key, name)| Some((key, name.as_str().parse().ok()?)))
+        .collect();
+    let (key, uid) = all.into_iter().find(|(_, uid)| config.execution.uid_range.contains(*uid))?;
+    Some(format!("{key} names the account {uid}"))
+}
+
+/// The first account or group of `passwd` or `group` whose number is in the range; both have it in the third field.
+fn account_in(range: UidRange, text: &str, what: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?.parse().ok()?);
+        range.contains(id).then(|| format!("{what} {name:?} has the id {id}"))
+    })
+}
+
+/// The first line `owner:first:count` of `subuid` or `subgid` that overlaps the range.
+fn subordinate_in(range: UidRange, text: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+        range.overlaps(first, count).then(|| format!("{owner:?} has {count} subordinate ids from {first}"))
+    })
+}
+
+/// True if every id of the range has a number in the namespace above, by lines of `first above count`.
+fn is_mapped(range: UidRange, map: &str) -> bool {
+    // Without user namespaces there is no such file.
+    map.is_empty()
+        || map.lines().any(|line| {
+            let mut numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
+            let (Some(first), Some(_), Some(count)) = (numbers.next(), numbers.next(), numbers.next()) else {
+                return false;
+            };
+            first <= u64::from(range.first()) && u64::from(range.last()) < first + count
+        })
+}
+
+/// Asks the name service for its list, in a process without privileges: its modules talk to the network. A service that
+/// does not list its accounts, as many do not by default, or that does not answer in time, tells nothing.
+fn in_name_service(range: UidRange, database: &str, what: &str) -> Option<String> {
+    let mut getent = Command::new("getent");
+    getent.arg(database).env_clear().env("PATH", crate::start::environment::PATH).current_dir("/");
+    getent.uid(range.last()).gid(range.last());
+    let spawned = getent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            log::warn("the name service cannot be asked whether it uses execution.uid_range", &[("reason", &error)]);
+            return None;
+        }
+    };
+    let text = child.stdout.take().map(|out| read_in_time(out, PATIENCE)).unwrap_or_default();
+    let _ = child.kill();
+    let _ = child.wait();
+    account_in(range, &text, what).map(|user| format!("{user} (getent {database})"))
+}
+
+/// What comes within `patience`.
+fn read_in_time(mut from: impl Read + std::os::fd::AsFd, patience: Duration) -> String {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let until = Instant::now() + patience;
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    while (bytes.len() as u64) < MOST {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        let ready = poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], timeout);
+        match ready {
+            Ok(0) => break,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => break,
+            Ok(_) => {}
+        }
+        match from.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range() -> UidRange {
+        UidRange::parse("70000-70009").unwrap()
+    }
+
+    #[test]
+    fn an_account_or_group_in_the_range_is_found() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nsvc:x:70009:5::/:/bin/false\n";
+        assert_eq!(account_in(range(), passwd, "account").unwrap(), "account \"svc\" has the id 70009");
+        assert_eq!(account_in(range(), "svc:x:70010:70001::/:/bin/false\n", "account"), None);
+        assert_eq!(account_in(range(), "staff:x:70000:\n", "group").unwrap(), "group \"staff\" has the id 70000");
+    }
+
+    #[test]
+    fn subordinate_ids_that_overlap_are_found() {
+        assert!(subordinate_in(range(), "user:65536:65536\n").unwrap().contains("\"user\" has 65536"));
+        assert_eq!(subordinate_in(range(), "user:100000:65536\nbroken:line\n"), None);
+    }
+
+    #[test]
+    fn a_range_must_be_mapped_as_a_whole() {
+        assert!(is_mapped(range(), "         0          0 4294967295\n"));
+        assert!(!is_mapped(range(), "0 1000 1\n1 100000 65536\n"));
+        assert!(!is_mapped(range(), "0 0 70005\n"));
+        assert!(is_mapped(range(), ""));
+    }
+}
