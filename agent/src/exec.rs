@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inotify::WatchDescriptor;
-use packs_schema::launch::{Ask, Start};
+use packs_schema::launch::{Ask, Outcome, Refusal, Start};
 use packs_schema::name::{ExecutionId, InstanceId, Principal};
 use packs_schema::rest::Execution;
 use packs_schema::run::{Spec, State};
@@ -65,6 +65,11 @@ use room::Room;
 use state::{Answered, EXPIRED, Standing, answered, expires};
 use sweep::Meter;
 use watch::{Care, Watcher};
+
+/// How often a start is tried that the launcher has no place for, …
+const START_ATTEMPTS: u32 = 120;
+/// … and the pause between two attempts.
+const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -313,7 +318,7 @@ impl Exec {
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            let answer = answered(exec.launcher.ask(Ask::Start(start)).await);
+            let answer = answered(exec.ask_to_start(&id, start).await);
             if let Some(live) = exec.lock().live.get_mut(&id) {
                 live.asked = answer == Answered::Nobody;
             }
@@ -335,11 +340,49 @@ impl Exec {
     fn revoked(&self, id: &ExecutionId) -> Option<Principal> {
         let live = |live: &Live| (live.standing() == Standing::Waits).then(|| live.record.clone());
         let record = self.lock().live.get(id).and_then(live)?;
+        self.revoked_for(record)
+    }
+
+    fn revoked_for(&self, record: Execution) -> Option<Principal> {
         let Execution { action, version, digest, principal, .. } = record;
         let class = self.registry.action_in(&action, &version, &digest).map(|active| active.action.class);
         let lets_run =
             self.access.lets_run(&principal, &action, class) || self.access.lets_run(&principal, &action, None);
         (!lets_run).then_some(principal)
+    }
+
+    /// Asks for a start, and again while the launcher lets no more run at once: those that it counts and we do not, such as
+    /// what a shim that died left behind, are seen to meanwhile. A kill counts when it comes to the start.
+    async fn ask_to_start(&self, id: &ExecutionId, start: Box<Start>) -> Result<Outcome, LauncherError> {
+        for _ in 0..START_ATTEMPTS {
+            match self.launcher.ask(Ask::Start(start.clone())).await {
+                Ok(Outcome::Refused { code: Refusal::TooManyRunning, message }) => {
+                    tracing::warn!(execution = %id, message, "it has to wait for its start");
+                    tokio::time::sleep(START_PAUSE).await;
+                    let record = self.lock().live.get(id).map(|live| live.record.clone());
+                    if let Some(principal) = record.and_then(|record| self.revoked_for(record)) {
+                        tracing::warn!(execution = %id, %principal, "not started: the grant was revoked while it waited");
+                        let message = REVOKED.to_owned();
+                        return Ok(Outcome::Refused { code: Refusal::Other, message });
+                    }
+                }
+                answer => return answer,
+            }
+        }
+        self.launcher.ask(Ask::Start(start)).await
+    }
+
+    /// Has the launcher record that an execution waits, so that it may start when its version has been replaced meanwhile. Of a
+    /// refusal the start tells.
+    fn record_waiting(self: &Arc<Self>, id: &ExecutionId) {
+        let start = self.lock().live.get(id).and_then(|live| live.start.clone());
+        let Some(start) = start else { return };
+        let (exec, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            if let Ok(Outcome::Refused { code, message }) = exec.launcher.ask(Ask::Accept(start)).await {
+                tracing::warn!(execution = %id, ?code, message, "the launcher does not record that it waits");
+            }
+        });
     }
 
     /// True if an execution is of a pushed version whose time was over before its start.

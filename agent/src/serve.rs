@@ -253,7 +253,9 @@ async fn run(
 fn report_enforcement(app: &App) {
     let found: Enforcement = match read_json(&app.enforcement) {
         Ok(found) => found.unwrap_or_default(),
-        Err(error) => return tracing::warn!(error = crate::log::chain(&error), "cannot read what the launcher enforces"),
+        Err(error) => {
+            return tracing::warn!(error = crate::log::chain(&error), "cannot read what the launcher enforces");
+        }
     };
     if let Some(account) = found.shared_account {
         let message = format!(

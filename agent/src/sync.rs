@@ -36,6 +36,7 @@ mod status;
 mod store;
 mod unpack;
 mod venv;
+mod withdrawn;
 mod yaml;
 
 use std::path::Path;

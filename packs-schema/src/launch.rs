@@ -6,7 +6,7 @@
 //! The launcher also passes the api its listening sockets ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`]), so that a restart refuses no
 //! connection.
 //!
-//! There are three requests. Each names things; none carries a path, a command or an account.
+//! There are four requests. Each names things; none carries a path, a command or an account.
 //!
 //! # Versions
 //!
@@ -31,7 +31,7 @@ use crate::strict;
 pub const MAX_FRAME: usize = 256 << 10;
 
 /// The latest format of requests that this code knows.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Variable of the api's environment with the descriptor of the socket that its interface listens on. Absent: the api binds
 /// `api.listen` itself, as with a launcher of an earlier version.
@@ -53,9 +53,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request of the present format.
+    /// A request, of the earliest format that has it: an older launcher understands what it can.
     pub fn new(seq: u64, ask: Ask) -> Request {
-        Request { seq, format: FORMAT, ask }
+        let format = match ask {
+            Ask::Start(_) | Ask::Kill { .. } | Ask::Sync => first_format(),
+            Ask::Accept(_) => 2,
+        };
+        Request { seq, format, ask }
     }
 }
 
@@ -79,6 +83,9 @@ pub enum Ask {
         /// Which.
         execution: ExecutionId,
     },
+    /// Record that an execution was accepted and waits, while its version is the active one: this request, and no other, may
+    /// be started once when the version has been replaced. From format 2 on.
+    Accept(Box<Start>),
     /// Run the sync process now; more than one ask while it runs is one more run.
     Sync,
 }
@@ -171,7 +178,7 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Start: a shim has it. Kill: the shim has been told, or nothing is left. Sync: it runs, or will.
+    /// Start: a shim has it. Accept: it is on record. Kill: the shim has been told, or nothing is left. Sync: it runs, or will.
     Done,
     /// Nothing was started or stopped.
     Refused {
@@ -192,6 +199,8 @@ pub enum Refusal {
     NoDirectory,
     /// The pack in that version and digest is not in the store.
     UnknownPack,
+    /// The version is in the store and is not the active one, and the execution was not accepted while it was.
+    NotActive,
     /// The pack has no such action.
     UnknownAction,
     /// The action is disabled.
@@ -214,6 +223,8 @@ pub enum Refusal {
     LimitsUnavailable,
     /// The host had no process, memory, descriptor or disk space for it.
     Resources,
+    /// As many executions run as may; it may be asked again when one has ended.
+    TooManyRunning,
     /// The launcher is of another version and does not know what was asked.
     Unsupported,
     /// A reason of a newer launcher; the message says which.
@@ -261,6 +272,13 @@ mod tests {
         }
         let sent = serde_json::to_value(Request::new(7, Ask::Sync)).unwrap();
         assert_eq!(sent, json!({"seq": 7, "ask": "sync"}), "an older launcher understands what it can");
+    }
+
+    #[test]
+    fn only_what_an_older_launcher_does_not_know_has_a_later_format() {
+        let Ok(Request { ask: Ask::Start(start), .. }) = read_request(start().to_string().as_bytes()) else { panic!() };
+        let format = |ask| Request::new(1, ask).format;
+        assert_eq!((format(Ask::Sync), format(Ask::Start(start.clone())), format(Ask::Accept(start))), (1, 1, 2));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!         .bolt/manifest.json               Manifest: what every file must be
 //!         .bolt/actions/<action>.json       Action: the checked definition
 //!         .bolt/venv.json                   VenvLink: the virtual environment that it runs in, when it needs one
+//!         .bolt.withdrawn/                  .bolt of a version that its channel took back
 //!     <pack>/current -> <version>-<digest12>
 //!     <pack>/config.json                    per-site configuration, checked (an object): what is not secret
 //!     <pack>/config.secret.json             what of it is secret (an object), for the launcher's eyes only
@@ -33,6 +34,8 @@ use crate::rest::Dev;
 pub const FORMAT: u32 = 1;
 /// The directory of Bolt's own files within an activated pack.
 pub const META: &str = ".bolt";
+/// What [`META`] of a version is called once the version was withdrawn: nothing can be started without it.
+pub const WITHDRAWN: &str = ".bolt.withdrawn";
 /// The file of a [`StoredPack`], below [`META`].
 pub const PACK: &str = "pack.json";
 /// The file of a [`Manifest`], below [`META`].

@@ -15,6 +15,7 @@ use packs_schema::config::{Config, ConfigError};
 use packs_schema::name::UserName;
 use packs_schema::trust::TrustError;
 
+use crate::accepted::Accepted;
 use crate::account::{self, Account, AccountError};
 use crate::cgroup::{self, AgentGroups, Missing, Tree};
 use crate::dir::{self, Dir};
@@ -48,6 +49,8 @@ pub(crate) struct Host {
     pub(crate) boot_id: String,
     /// Where executions get user ids of their own from; absent without root, and where one account is configured for all.
     pub(crate) uids: Option<UidPool>,
+    /// Executions that wait and may start although their version was replaced.
+    pub(crate) accepted: Accepted,
     _lock: File,
 }
 
@@ -117,6 +120,8 @@ impl Host {
             true => Some(UidPool::open(&config, &runtime).map_err(HostError::Uids)?),
             false => None,
         };
+        let accepted =
+            Accepted::open(&runtime).map_err(|e| HostError::Write("accepted", runtime.path().to_owned(), e.into()))?;
         let mut tree = cgroup::detect(config.execution.cgroup.as_deref());
         let share = cgroup::Share::of_host(&config.execution.total);
         let (total, not_total) = tree.begin(share, cgroup::suffix(&config.paths.runtime));
@@ -143,7 +148,10 @@ impl Host {
             log::warn("executions share an account", &[("account", account), ("reason", &why)]);
         }
         log::info("prepared", &[("cgroups", &enforcement.cgroups), ("root", &root), ("attach", &attach)]);
-        Ok(Host { config, root, me, api, sync, tree, groups, missing, runtime, boot_id, uids, _lock: lock })
+        let host =
+            Host { config, root, me, api, sync, tree, groups, missing, runtime, boot_id, uids, accepted, _lock: lock };
+        host.accepted.prune(&host);
+        Ok(host)
     }
 
     /// Leaves no group behind but those of executions that go on.

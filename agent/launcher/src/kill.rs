@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Stops an execution, or sees to it that somebody does.
 pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> {
+    host.accepted.forget(execution);
     let directory = start::open_directory(host, execution)?;
     let failed = |e: Errno| Refused {
         code: Refusal::Resources,

@@ -1,12 +1,14 @@
 //! `bolt-launch`: the privileged half of the Bolt agent. Single-threaded, no network, no parser of foreign formats: it
-//! takes three requests over an inherited socket, checks them against the store of activated packs, and forks shims.
+//! takes four requests over an inherited socket, checks them against the store of activated packs, and forks shims.
 //!
 //! [`host`] is prepared once; [`serve`] waits for requests and keeps `bolt-agent` running; [`start`] and [`kill`] do what
 //! is asked; [`shim`] is what each execution becomes. `unsafe` is in [`sys`] and nowhere else.
 
+mod accepted;
 mod account;
 mod args;
 mod cgroup;
+mod clock;
 mod dir;
 mod host;
 mod ipc;

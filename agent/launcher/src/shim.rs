@@ -50,6 +50,8 @@ pub(crate) struct Job<'a> {
     /// What is written to the action's standard input.
     pub(crate) stdin: Vec<u8>,
     pub(crate) timeout: Duration,
+    /// The time-out is the end of a pushed version, which comes before the action's own.
+    pub(crate) ends_with_push: bool,
     /// What could not be enforced.
     pub(crate) unenforced: Vec<String>,
     pub(crate) boot_id: String,

@@ -20,6 +20,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use packs_schema::launch::{Refusal, Start};
+use packs_schema::name::ExecutionId;
 use packs_schema::param::bind::bind;
 use packs_schema::param::deliver::{CONFIG_KEY, Delivery, deliver};
 use packs_schema::run::file;
@@ -34,7 +35,7 @@ use crate::sys;
 
 use account::Chosen;
 pub(crate) use directory::open as open_directory;
-pub(crate) use store::instance;
+pub(crate) use store::{check_active, instance};
 
 /// Nothing was started.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub(crate) const IN_RUNTIME: [&str; 3] = [ACCOUNT, file::KILL, "result"];
 
 /// Starts an execution. In the forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
+    check_running(host)?;
     let found = store::find(host, start)?;
     let action = &found.action;
     if !action.enabled {
@@ -69,7 +71,8 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     })?;
     let Chosen { account, lease, missing: run_as_missing } =
         account::choose(host, action.run_as.as_ref(), &start.execution)?;
-    let timeout = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
+    let asked = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
+    let timeout = found.push_ends_in.map_or(asked, |left| asked.min(left));
     let mut delivery = deliver(&action.parameters, &bound);
     if !action.arguments {
         delivery.arguments.clear();
@@ -93,6 +96,8 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     missing.extend(run_as_missing);
     require(host, &missing)?;
     let claim = directory::claim(host, &start.execution)?;
+    // Once only, also where the lock in the api's directory is taken away.
+    host.accepted.forget(&start.execution);
     let prepared = prepare(host, start, &found.action.limits, &account, lease.is_some());
     let Prepared { group, missing: now, runtime, result } = prepared.inspect_err(|_| claim.release())?;
     missing.extend(now.into_iter().filter(|(limit, _)| !host.missing.iter().any(|(known, _)| known == limit)));
@@ -114,6 +119,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             program,
             stdin: delivery.stdin,
             timeout,
+            ends_with_push: timeout < asked,
             unenforced: missing.iter().map(describe).collect(),
             boot_id: host.boot_id.clone(),
             directory: claim.directory,
@@ -137,6 +143,21 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             refuse(Refusal::Resources, format!("no process can be made: {e}"))
         }
     }
+}
+
+/// Refuses what would be one execution too many, whatever the api counts. Each has its runtime directory from before it exists
+/// until nothing of it is left, also those of an older launcher and those whose shim has died.
+fn check_running(host: &Host) -> Result<(), Refused> {
+    let most = host.config.execution.max_shims();
+    let names = host.runtime.names();
+    let running = names.iter().filter(|name| ExecutionId::new(name.as_str()).is_ok()).count();
+    if running < most as usize {
+        return Ok(());
+    }
+    let message = format!(
+        "{running} executions run, and the launcher lets {most} run at once (execution.max_shims): ask again when one has ended"
+    );
+    refuse(Refusal::TooManyRunning, message)
 }
 
 /// Standard input of an action whose pack has secrets in its configuration: there it stands whole, beside the parameters.

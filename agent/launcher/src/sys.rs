@@ -1,7 +1,10 @@
 //! The system calls that need `unsafe`, each behind a function that cannot be misused.
 //!
 //! The process is single-threaded from start to end, which is what makes `fork` without `exec` sound.
-#![expect(unsafe_code, reason = "fork, close_range, signal dispositions, pidfds and System V objects have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "fork, close_range, signal dispositions, pidfds and System V objects have no safe wrapper"
+)]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 

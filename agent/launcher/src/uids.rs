@@ -318,7 +318,11 @@ mod tests {
         assert_eq!(pool.of(&id(2)), Some(second.uid()));
         drop(first);
         let (third, fourth) = (lease(3).unwrap(), lease(4).unwrap());
-        assert_eq!((third.uid(), fourth.uid()), (1_990_000_102, 1_990_000_103), "the one that is free again comes last");
+        assert_eq!(
+            (third.uid(), fourth.uid()),
+            (1_990_000_102, 1_990_000_103),
+            "the one that is free again comes last"
+        );
         let again = lease(5).unwrap();
         assert_eq!(again.uid(), 1_990_000_100);
         assert!(matches!(lease(6), Err(LeaseError::Exhausted(_))));

@@ -54,6 +54,7 @@ impl Exec {
         let claim = self.claim_of(&record);
         let left = Duration::from_millis(present.left_ms(&spec));
         self.track(record, Some(Box::new(Order::start_of(spec))));
+        self.record_waiting(&id);
         self.lock().board.adopt_waiting(&id, claim);
         self.expire_in(&id, left);
     }

@@ -190,6 +190,7 @@ impl Exec {
         if self.lock().board.is_running(&id) {
             self.launch(&id);
         } else {
+            self.record_waiting(&id);
             self.expire_in(&id, order.action.action.start_within.0);
         }
         Ok(Accepted { execution, replayed: false })

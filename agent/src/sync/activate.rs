@@ -7,12 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use packs_schema::name::{PackName, PackVersion};
-use packs_schema::store::{self, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV};
+use packs_schema::store::{self, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV, WITHDRAWN};
 
 use super::error::{PackFailure, Step};
 use super::store::{Store, point_to};
 use super::venv::Equipped;
-use super::{disk, pushed, shadow};
+use super::{disk, pushed, shadow, withdrawn};
 
 /// The version that runs from now on.
 #[derive(Debug)]
@@ -82,10 +82,12 @@ fn move_in(store: &Store, staged: &Path, pack: &Path, name: &str) -> io::Result<
 /// True if the version's files are there already, and perhaps used: it was moved in before and then not pointed to, is an
 /// earlier version that comes back, or a pushed one that is pushed again or was signed.
 fn is_same(pack: &Path, name: &str, staged: &Path) -> bool {
-    let record = |directory: &Path| -> Option<StoredPack> {
-        serde_json::from_slice(&fs::read(directory.join(META).join(PACK)).ok()?).ok()
+    // Of a version that was withdrawn they are set aside.
+    let read = |directory: &Path, name| {
+        fs::read(directory.join(META).join(name)).or_else(|_| fs::read(directory.join(WITHDRAWN).join(name))).ok()
     };
-    let manifest = |directory: &Path| fs::read(directory.join(META).join(MANIFEST)).ok();
+    let record = |directory: &Path| -> Option<StoredPack> { serde_json::from_slice(&read(directory, PACK)?).ok() };
+    let manifest = |directory: &Path| read(directory, MANIFEST);
     let target = pack.join(name);
     let Some(new) = record(staged) else { return false };
     match record(&target) {
@@ -109,6 +111,7 @@ fn take_records(staged: &Path, target: &Path) -> io::Result<()> {
         disk::sync_directory(&to)?;
     } else {
         fs::rename(from, &to)?;
+        withdrawn::discard(target)?;
         disk::sync_directory(target)?;
     }
     fs::remove_dir_all(staged)

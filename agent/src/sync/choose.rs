@@ -51,17 +51,20 @@ pub(super) fn packs(metadata: &Metadata, channel: &ChannelName) -> Vec<PackName>
     packs
 }
 
-/// Decides for one pack. The version is given with a failure as soon as it is known.
+/// Decides for one pack, and gives the versions that its channel took back. The version is given with a failure as soon as it
+/// is known.
 pub(super) async fn choose(
     metadata: &Metadata,
     named: &ChannelName,
     instance: &Facts,
     pack: &PackName,
     active: Option<&Active>,
+    withdrawn: &mut Vec<PackVersion>,
 ) -> Result<Choice, (Option<PackVersion>, PackFailure)> {
     let fail = |message: String| (None, PackFailure::new(Step::Choose, message));
     let (channel, role) = read_channel(metadata, named, pack).await.map_err(fail)?;
     metadata.note_serial(named, pack, channel.serial, role).map_err(fail)?;
+    withdrawn.clone_from(&channel.withdrawn);
     let held = active.map(|active| &active.stored.pack.version);
     let (version, back) = match channel.decide(instance, bucket(&instance.id, pack), held) {
         Decision::Take(version) => (version, false),

@@ -18,7 +18,7 @@ use super::retry;
 use super::seen::{self, Seen};
 use super::source::Source;
 use super::store::{Active, Store};
-use super::{activate, check, facts, fetch, prune, push, shadow, site_config, status, unpack, venv};
+use super::{activate, check, facts, fetch, prune, push, shadow, site_config, status, unpack, venv, withdrawn};
 
 /// Why there is a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,10 @@ impl Poll<'_> {
         let wanted = packs(metadata, channel);
         let mut failed = Failed::new();
         for pack in &wanted {
-            if let Err(failure) = self.one_pack(metadata, instance, pack, again).await {
+            let mut taken_back = Vec::new();
+            let done = self.one_pack(metadata, instance, pack, again, &mut taken_back).await;
+            let stripped = withdrawn::strip(self.store, pack, &taken_back);
+            if let Err(failure) = done.and(stripped.map_err(|failure| self.failed(pack, None, failure))) {
                 failed.push((pack.clone(), *failure));
             }
         }
@@ -152,9 +155,11 @@ impl Poll<'_> {
         instance: &Facts,
         pack: &PackName,
         again: bool,
+        withdrawn: &mut Vec<PackVersion>,
     ) -> Result<(), Box<FailedVersion>> {
         let active = signed(self.store, pack).map_err(|failure| self.failed(pack, None, failure))?;
-        let chosen = choose(metadata, &self.config.repository.channel, instance, pack, active.as_ref()).await;
+        let chosen =
+            choose(metadata, &self.config.repository.channel, instance, pack, active.as_ref(), withdrawn).await;
         let chosen = match chosen {
             Ok(Choice::Activate(chosen)) => chosen,
             Ok(Choice::Keep | Choice::NotHere) => return Ok(()),

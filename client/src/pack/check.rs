@@ -182,7 +182,8 @@ impl Look {
             let path = home.join(&name);
             if version_of(&name).is_some() {
                 let active = current.as_ref() == Some(&name);
-                if shadow.ended.iter().any(|ended| ended.directory == name) {
+                let withdrawn = !active && path.join(store::WITHDRAWN).is_dir() && !path.join(store::META).exists();
+                if withdrawn || shadow.ended.iter().any(|ended| ended.directory == name) {
                     self.ended(&path);
                 } else if self.directory(&path, &entry) {
                     let checked = self.version(pack, &name, &path, active)?;

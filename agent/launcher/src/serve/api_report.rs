@@ -13,7 +13,7 @@ use packs_schema::rest::{ApiProcess, ApiState};
 use packs_schema::store;
 
 use super::notify;
-use super::sync_schedule::now_ms;
+use crate::clock::wall_ms;
 use crate::host::Host;
 use crate::{dir, log, sys};
 
@@ -33,7 +33,7 @@ pub(super) struct ApiReport {
 impl ApiReport {
     pub(super) fn new() -> ApiReport {
         let now =
-            ApiProcess { state: ApiState::Restarting, since_ms: now_ms(), failures: 0, status: None, signal: None };
+            ApiProcess { state: ApiState::Restarting, since_ms: wall_ms(), failures: 0, status: None, signal: None };
         ApiReport { now, said: None }
     }
 
@@ -91,7 +91,7 @@ impl ApiReport {
 
     fn go_over(&mut self, host: &Host, state: ApiState) {
         if self.now.state != state {
-            (self.now.state, self.now.since_ms) = (state, now_ms());
+            (self.now.state, self.now.since_ms) = (state, wall_ms());
         }
         let json = serde_json::to_vec(&self.now).expect("plain data serialises");
         if let Err(e) = dir::replace_file(&host.runtime, store::API_STATE, 0o644, &json) {

@@ -107,6 +107,7 @@ fn unsupported() -> Outcome {
 fn answer(host: &Host, ask: &Ask, sync: &mut bool) -> Outcome {
     let (what, execution, done) = match ask {
         Ask::Start(asked) => ("start", asked.execution.as_str(), start::start(host, asked).map(Some)),
+        Ask::Accept(asked) => ("accept", asked.execution.as_str(), host.accepted.record(host, asked).map(|()| None)),
         Ask::Kill { execution } => ("kill", execution.as_str(), kill::kill(host, execution).map(|()| None)),
         Ask::Sync => {
             *sync = true;

@@ -5,7 +5,7 @@
 //! new writes nothing to the disk, and one that crashed could not.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -14,7 +14,7 @@ use packs_schema::store;
 
 use super::binary::{Binary, Role};
 use crate::host::Host;
-use crate::{dir, log, sys};
+use crate::{clock, dir, log, sys};
 
 /// A sync that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -64,7 +64,7 @@ impl SyncSchedule {
             listeners: [None, None],
             group: &host.groups.sync,
         };
-        self.began_at_ms = now_ms();
+        self.began_at_ms = clock::wall_ms();
         match binary.spawn(&role) {
             Ok(pid) => self.running = Some((pid, now)),
             Err(e) => log::warn("sync cannot be started", &[("reason", &crate::describe(&e))]),
@@ -109,10 +109,6 @@ impl SyncSchedule {
     pub(super) fn is_running(&self) -> bool {
         self.running.is_some()
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// `poll`, a fifth more or less.

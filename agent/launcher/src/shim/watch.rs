@@ -209,7 +209,8 @@ impl<'a> Watch<'a> {
             (Some(failure), _) => (State::Error, Some(failure)),
             (None, Some(Why::Asked)) => (State::Killed, None),
             (None, Some(Why::Deadline)) => {
-                (State::TimedOut, Some(format!("stopped after {}", show_duration(self.job.timeout))))
+                let why = if self.job.ends_with_push { ", when the time of the pushed version was over" } else { "" };
+                (State::TimedOut, Some(format!("stopped after {}{why}", show_duration(self.job.timeout))))
             }
             (None, None) if status == Some(0) => (State::Succeeded, None),
             (None, None) if figures.oom_kills > 0 => {

@@ -31,9 +31,9 @@ pub(super) fn choose(host: &Host, run_as: Option<&UserName>, execution: &Executi
     };
     let name = host.config.users.map.get(asked).unwrap_or(asked);
     if host.root {
-        let account =
-            account::find(name).or_else(|e| refuse(Refusal::UnknownUser, format!("run_as {asked}: {e}")))?;
-        if let Some(range) = host.uids.as_ref().map(UidPool::range).filter(|range| range.contains(account.uid.as_raw())) {
+        let account = account::find(name).or_else(|e| refuse(Refusal::UnknownUser, format!("run_as {asked}: {e}")))?;
+        if let Some(range) = host.uids.as_ref().map(UidPool::range).filter(|range| range.contains(account.uid.as_raw()))
+        {
             let message = format!(
                 "run_as {asked}: the user id {} is kept for executions with an account of their own \
                  (execution.uid_range = \"{range}\")",

@@ -2,20 +2,23 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::readlinkat;
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat};
 use packs_schema::action::Action;
 use packs_schema::facts::Facts;
 use packs_schema::launch::{Refusal, Start};
-use packs_schema::store::StoredFacts;
+use packs_schema::store::{Shadow, StoredFacts};
 use packs_schema::{store, strict};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::venv::{self, Venv};
 use super::{Refused, refuse};
+use crate::clock;
 use crate::dir::{Dir, LAX, is_kind};
 use crate::host::Host;
 
@@ -23,6 +26,7 @@ const MAX_PACK: u64 = 64 << 10;
 const MAX_ACTION: u64 = 256 << 10;
 const MAX_CONFIG: u64 = 64 << 10;
 const MAX_FACTS: u64 = 256 << 10;
+const MAX_SHADOW: u64 = 1 << 20;
 
 /// An action that exists, is what the request named, and whose entry point may be run.
 pub(super) struct Found {
@@ -36,10 +40,18 @@ pub(super) struct Found {
     pub(super) config: Map<String, Value>,
     /// What of it is secret.
     pub(super) config_secrets: Map<String, Value>,
+    /// How long a version that was pushed may still run; absent for one that is signed.
+    pub(super) push_ends_in: Option<Duration>,
 }
 
-/// Finds the action that a request names.
-pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
+/// The directories of a version.
+struct Version {
+    packs: Dir,
+    pack: Dir,
+    directory: Dir,
+}
+
+fn open(host: &Host, start: &Start) -> Result<Version, Refused> {
     let unknown_pack = |e: Errno| Refused {
         code: if e == Errno::ENOENT { Refusal::UnknownPack } else { Refusal::StoreUntrusted },
         message: format!("pack {} {} ({}) cannot be opened: {e}", start.pack, start.version, start.digest.short()),
@@ -48,14 +60,57 @@ pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
     let pack = trusted(host, packs.dir(start.pack.as_str()).map_err(unknown_pack)?)?;
     let version = store::version_directory(&start.version, &start.digest);
     let directory = trusted(host, pack.dir(&version).map_err(unknown_pack)?)?;
-    let action = read_action(host, start, &directory)?;
+    if !directory.has(store::META).map_err(unknown_pack)? {
+        let message = format!(
+            "pack {} {} ({}) was withdrawn, or was pushed and its time is over: nothing can be started in it",
+            start.pack,
+            start.version,
+            start.digest.short()
+        );
+        return refuse(Refusal::UnknownPack, message);
+    }
+    Ok(Version { packs, pack, directory })
+}
+
+/// Refuses what is not the active version of its pack.
+pub(crate) fn check_active(host: &Host, start: &Start) -> Result<(), Refused> {
+    let pack = open(host, start)?.pack;
+    active(&pack, start)
+}
+
+fn active(pack: &Dir, start: &Start) -> Result<(), Refused> {
+    let now = match readlinkat(pack, store::CURRENT) {
+        Ok(target) => target.to_string_lossy().into_owned(),
+        Err(Errno::ENOENT) => "none".to_owned(),
+        Err(e) => return refuse(Refusal::StoreUntrusted, format!("the active version of {}: {e}", start.pack)),
+    };
+    if now == store::version_directory(&start.version, &start.digest) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} {} ({}) is not the active version of its pack, which is {now}: only what was accepted while it was active is started",
+        start.pack,
+        start.version,
+        start.digest.short()
+    );
+    refuse(Refusal::NotActive, message)
+}
+
+/// Finds the action that a request names.
+pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
+    let Version { packs, pack, directory } = open(host, start)?;
+    if !host.accepted.covers(start) {
+        active(&pack, start)?;
+    }
+    let (action, is_pushed) = read_action(host, start, &directory)?;
+    let push_ends_in = is_pushed.then(|| push_ends_in(host, start, &pack)).transpose()?;
     let mut config = read_config(host, start, &pack, store::CONFIG)?;
     let config_secrets = read_config(host, start, &pack, store::CONFIG_SECRETS)?;
     // The two files are not replaced in the same moment: what is secret in either is.
     config.retain(|name, _| !config_secrets.contains_key(name));
     let entry_path = entry_point(host, &action, &directory)?;
     let venv = venv::find(host, &action, &packs, &directory)?;
-    Ok(Found { action, directory, entry_path, venv, config, config_secrets })
+    Ok(Found { action, directory, entry_path, venv, config, config_secrets, push_ends_in })
 }
 
 /// What is known of this instance, by the configuration and by what the sync was told in this boot.
@@ -81,7 +136,32 @@ fn found_facts(host: &Host) -> Result<Option<StoredFacts>, Refused> {
     Ok(found.of_boot(&host.boot_id))
 }
 
-fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Refused> {
+/// How long a pushed version may still run, as the sync recorded it. Refused when that is over: the sync ends it with its next
+/// poll, and may not come to one.
+fn push_ends_in(host: &Host, start: &Start, pack: &Dir) -> Result<Duration, Refused> {
+    let over = |why: &str| {
+        let message = format!(
+            "{} {} ({}) was pushed, and {why}: nothing can be started in it any more",
+            start.pack,
+            start.version,
+            start.digest.short()
+        );
+        refuse(Refusal::NotActive, message)
+    };
+    let shadow: Shadow = json(host, pack, store::SHADOW, MAX_SHADOW, Refusal::NotActive)?;
+    let Some(pushed) = shadow.active.filter(|pushed| pushed.digest == start.digest) else {
+        return over("there is no record of how long it may run");
+    };
+    if pushed.boot != host.boot_id {
+        return over("the host was restarted");
+    }
+    let boot_ms = clock::boot_ms().or_else(|e| refuse(Refusal::Resources, format!("the clock cannot be read: {e}")))?;
+    let left_ms = pushed.until_boot_ms.saturating_sub(boot_ms).min(pushed.until_ms.saturating_sub(clock::wall_ms()));
+    if left_ms == 0 { over("its time is over") } else { Ok(Duration::from_millis(left_ms)) }
+}
+
+/// The definition of the action, and whether its version was pushed.
+fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<(Action, bool), Refused> {
     let untrusted = |e: Errno| Refused {
         code: Refusal::StoreUntrusted,
         message: format!("{}: {e}; let the sync make the store again", directory.path().join(store::META).display()),
@@ -97,7 +177,7 @@ fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<Action, Re
     if action.pack != start.pack || action.name != start.action {
         return refuse(Refusal::StoreUntrusted, format!("the definition of {} is of another action", start.action));
     }
-    Ok(action)
+    Ok((action, stored.dev.is_some()))
 }
 
 fn read_config(host: &Host, start: &Start, pack: &Dir, name: &str) -> Result<Map<String, Value>, Refused> {

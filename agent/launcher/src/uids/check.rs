@@ -56,11 +56,8 @@ fn named_in_configuration(config: &Config) -> Option<String> {
     let names = [("users.api", &users.api), ("users.sync", &users.sync)].into_iter();
     let mapped = users.map.values().map(|name| ("users.map", name));
     let pushed = config.dev.run_as.iter().map(|name| ("dev.run_as", name));
-    let all: Vec<(&str, u32)> = names
-        .chain(mapped)
-        .chain(pushed)
-        .filter_map(|(key, name)| Some((key, name.as_str().parse().ok()?)))
-        .collect();
+    let all: Vec<(&str, u32)> =
+        names.chain(mapped).chain(pushed).filter_map(|(key, name)| Some((key, name.as_str().parse().ok()?))).collect();
     let (key, uid) = all.into_iter().find(|(_, uid)| config.execution.uid_range.contains(*uid))?;
     Some(format!("{key} names the account {uid}"))
 }

@@ -66,7 +66,9 @@ fn executions_of_actions_that_name_no_account_cannot_reach_each_other() {
     let (said, _) = attack(&mut Host::with(SHARED, ""));
     let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").is_ok_and(|scope| scope.trim() != "0");
     let stolen = (!yama).then_some("stolen stdin");
-    for attempt in ["environ", "descriptors", "result", "forged", "forged by number", "signal"].into_iter().chain(stolen) {
+    for attempt in
+        ["environ", "descriptors", "result", "forged", "forged by number", "signal"].into_iter().chain(stolen)
+    {
         assert!(said.contains(&format!("LEAK {attempt}")), "{attempt} is no attempt: {said:?}");
     }
     let (said, victim) = attack(&mut Host::new());
@@ -180,7 +182,12 @@ fn a_result_is_written_like_any_file() {
             assert_eq!((ended.exit.state, ended.exit.result), (State::Failed, None), "who closes it has no result");
             continue;
         }
-        assert_eq!((ended.exit.state, &ended.exit.result_error), (State::Succeeded, &None), "{script}{}", ended.stderr());
+        assert_eq!(
+            (ended.exit.state, &ended.exit.result_error),
+            (State::Succeeded, &None),
+            "{script}{}",
+            ended.stderr()
+        );
         assert_eq!(ended.exit.result.unwrap()["n"], 7, "{script}");
     }
 }

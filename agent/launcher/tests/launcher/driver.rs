@@ -126,6 +126,10 @@ impl Host {
         for dir in [version.join("actions"), version.join(".bolt/actions")] {
             fs::create_dir_all(&dir).unwrap();
         }
+        let current = self.path(&format!("packs/{PACK}/current"));
+        if !current.is_symlink() {
+            std::os::unix::fs::symlink(version.file_name().unwrap(), current).unwrap();
+        }
         let stored = json!({"format": 1, "digest": digest(), "pack": {"name": PACK, "version": VERSION, "description": "",
             "author": "", "email": "", "keywords": []}});
         put(&version.join(".bolt/pack.json"), stored.to_string().as_bytes(), 0o644);

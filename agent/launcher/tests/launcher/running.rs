@@ -201,3 +201,36 @@ fn a_shim_whose_directory_was_removed_ends_with_its_action() {
     let children = || std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
     wait_for("the shim's end", || children().trim().is_empty().then_some(()));
 }
+
+/// Whatever the api counts: also what an older launcher started, and what a shim that died left behind.
+#[test]
+fn the_launcher_lets_so_many_run_and_no_more() {
+    let mut host = Host::with("require_limits = false\nmax_running = 2\nmax_shims = 2", "");
+    host.action("it", "#!/bin/sh\necho ready; sleep 600\n", json!({}));
+    let running: Vec<_> = (0..2)
+        .map(|_| {
+            let request = host.request("it", json!({}));
+            let running = host.started(&request);
+            running.says("ready");
+            running
+        })
+        .collect();
+    let more = host.request("it", json!({}));
+    let refused = |host: &mut Host| {
+        let (code, message) = host.refused(&more);
+        assert!(code == Refusal::TooManyRunning && message.contains("execution.max_shims"), "{code:?}: {message}");
+    };
+    refused(&mut host);
+    host.kill_launcher();
+    host.launch_again();
+    refused(&mut host);
+    std::fs::write(running[0].dir.join("kill"), "").unwrap();
+    let mut running = running.into_iter();
+    running.next().unwrap().finished();
+    let more = host.started(&more);
+    more.says("ready");
+    for execution in running.chain([more]) {
+        assert_eq!(host.ask(Ask::Kill { execution: execution.id.clone() }), Outcome::Done);
+        execution.finished();
+    }
+}

@@ -94,8 +94,7 @@ fn a_frame_that_is_none_ends_the_attached_launcher() {
 #[test]
 fn a_request_of_a_later_format_is_refused_and_nothing_more() {
     let mut host = Host::new();
-    let newer =
-        json!({"seq": 9, "format": 2, "ask": {"freeze": {"execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa"}}});
+    let newer = json!({"seq": 9, "format": packs_schema::launch::FORMAT + 1, "ask": {"freeze": {"execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa"}}});
     host.send_frame(newer.to_string().as_bytes());
     let reply = host.receive().unwrap();
     assert_eq!(reply.seq, 9);

@@ -390,6 +390,38 @@ fn a_channel_goes_back_by_a_signed_rollback_only() {
     bench.recovers("1.2.0");
 }
 
+/// What was withdrawn starts nothing any more, whether it was active or had been replaced before; what comes back is there.
+#[test]
+fn the_definitions_of_what_was_withdrawn_go_at_once() {
+    let mut bench = Bench::published();
+    bench.poll().unwrap();
+    bench.recovers("1.2.0");
+    let home = bench.config.paths.packs.join("demo");
+    let version = |number: &str| {
+        let entries = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path());
+        let wanted = format!("{number}-");
+        entries.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&wanted)).unwrap()
+    };
+    let defined = |number: &str| version(number).join(".bolt/pack.json").exists();
+    assert!(defined("1.0.0") && defined("1.1.0") && defined("1.2.0"));
+    bench.back("1.0.0", &["1.1.0", "1.2.0"]);
+    bench.repository.publish();
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.0.0"), "{:?}", bench.status());
+    assert!(defined("1.0.0") && !defined("1.1.0") && !defined("1.2.0"));
+    let files = fs::metadata(version("1.2.0").join("actions")).unwrap();
+    bench.back("1.2.0", &["1.1.0"]);
+    bench.repository.publish();
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.2.0"), "{:?}", bench.status());
+    assert!(defined("1.2.0") && !version("1.2.0").join(".bolt.withdrawn").exists());
+    let same = |a: &fs::Metadata, b: &fs::Metadata| {
+        use std::os::unix::fs::MetadataExt;
+        a.ino() == b.ino()
+    };
+    assert!(same(&files, &fs::metadata(version("1.2.0").join("actions")).unwrap()), "what runs in it keeps its files");
+}
+
 #[test]
 fn rollback_of_a_channels_serial() {
     let mut bench = Bench::published();

@@ -105,6 +105,7 @@ impl Layout {
         for action in &checked.actions {
             fs::write(actions.join(format!("{}.json", action.name)), serde_json::to_vec(action)?)?;
         }
+        std::os::unix::fs::symlink(version.file_name().unwrap_or_default(), pack.join(store::CURRENT))?;
         let (open, secret) = part_secrets(&checked.config, config);
         if !config.is_empty() {
             fs::write(pack.join(store::CONFIG), serde_json::to_vec(&open)?)?;

@@ -1,0 +1,55 @@
+//! Versions that their channel took back: no execution may start in them, also not one that was accepted while they were
+//! active. Their definitions go at once; their files stay for what runs in them.
+//!
+//! The definitions are set aside rather than removed, so that a version that comes back is known to be there already.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use packs_schema::name::{PackName, PackVersion};
+use packs_schema::store::{META, WITHDRAWN};
+
+use super::error::{PackFailure, Step};
+use super::store::{Store, parse_version_directory};
+use super::{disk, pushed};
+
+/// Sets the definitions of these versions aside, but for what is active, or is again when a pushed version has gone: that one
+/// is replaced first.
+pub(super) fn strip(store: &Store, pack: &PackName, withdrawn: &[PackVersion]) -> Result<(), PackFailure> {
+    let home = store.pack(pack);
+    if withdrawn.is_empty() || !home.is_dir() {
+        return Ok(());
+    }
+    strip_all(&home, withdrawn).map_err(PackFailure::file(Step::Activate, "withdraw versions in", &home))
+}
+
+fn strip_all(home: &Path, withdrawn: &[PackVersion]) -> io::Result<()> {
+    let record = pushed::read(home)?;
+    let pushed = pushed::pushed_directories(&record);
+    let kept = [pushed::link(home)?, pushed::signed(home)?];
+    for entry in fs::read_dir(home)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let is_withdrawn = parse_version_directory(&name).is_some_and(|version| withdrawn.contains(&version));
+        if !is_withdrawn || pushed.contains(name.as_str()) || kept.iter().flatten().any(|kept| *kept == name) {
+            continue;
+        }
+        let version = home.join(&name);
+        if version.join(META).symlink_metadata().is_err() {
+            continue;
+        }
+        discard(&version)?;
+        fs::rename(version.join(META), version.join(WITHDRAWN))?;
+        disk::sync_directory(&version)?;
+        tracing::warn!(version = %version.display(), "was withdrawn: nothing can be started in it any more");
+    }
+    Ok(())
+}
+
+/// Removes definitions that were set aside: the version has come back.
+pub(super) fn discard(version: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(version.join(WITHDRAWN)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
