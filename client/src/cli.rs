@@ -33,6 +33,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use packs_schema::pem;
 
 use crate::config::Settings;
+use crate::{errln, outln};
 
 pub use terminal::end_when_nothing_can_be_printed;
 
@@ -151,9 +152,9 @@ pub fn main(cli: Cli) -> Exit {
 
 fn report(failure: &Failure, json: bool) -> Exit {
     if json {
-        println!("{}", crate::show::json(&failure.to_json()));
+        outln!("{}", crate::show::json(&failure.to_json()));
     }
-    eprintln!("bolt: {failure}");
+    errln!("bolt: {failure}");
     failure.exit
 }
 
@@ -171,12 +172,20 @@ pub fn explain(error: &clap::Error) -> Exit {
         let text = text.trim_start_matches("error: ");
         let message = text.split_once("\n\nFor more information").map_or(text, |(message, _)| message);
         let failure = Failure::new(Exit::Usage, message.trim_end()).hint("`bolt --help` lists what there is");
-        println!("{}", crate::show::json(&failure.to_json()));
+        outln!("{}", crate::show::json(&failure.to_json()));
     }
-    match error.print() {
+    let plain = error.to_string();
+    // What was given stands in the message; clap prints it as it is.
+    let printed = if wrong && crate::show::visible_lines(&plain) != plain {
+        errln!("{}", plain.trim_end());
+        Ok(())
+    } else {
+        error.print()
+    };
+    match printed {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(terminal::BROKEN_PIPE),
         Err(e) => {
-            eprintln!("bolt: cannot print to stdout: {e}");
+            errln!("bolt: cannot print to stdout: {e}");
             Exit::Storage
         }
         Ok(()) if wrong => Exit::Usage,
@@ -192,7 +201,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         let overrides = Settings { certificate: cert, key, ca, inventory };
         Context::new(json, color, config, overrides)
     };
-    match command {
+    let (name, verbs) = command.verbs();
+    let result = match command {
         Command::Pki(command) => pki::run(command, json),
         Command::Repo(command) => repo::run(command, json, || context(global)),
         Command::Pack(pack::PackCommand::Push(command)) => block_on(pack::push::push(command, context(global)?)),
@@ -211,6 +221,31 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Instances(command) => block_on(instances::run(command, context(global)?)),
         Command::Packs(command) => block_on(packs::run(command, context(global)?)),
         Command::Sync(command) => block_on(packs::sync(command, context(global)?)),
+    };
+    result.map_err(|failure| failure.needing(name, verbs))
+}
+
+impl Command {
+    /// Its name, and the verbs that instances must grant for it.
+    fn verbs(&self) -> (&'static str, &'static str) {
+        match self {
+            Command::Run(_) => ("run", "the verbs \"read\" and \"run\" on the action"),
+            Command::Kill(_) => ("kill", "the verbs \"read\" and \"kill\" on the action"),
+            Command::Sync(_) => ("sync", "the verb \"sync\""),
+            Command::Pack(pack::PackCommand::Push(_)) => ("pack push", "the verb \"push\" on all of the pack"),
+            Command::Pack(pack::PackCommand::Unpush(_)) => ("pack unpush", "the verb \"push\" on all of the pack"),
+            Command::Ps(_) => ("ps", "the verb \"read\""),
+            Command::History(_) => ("history", "the verb \"read\""),
+            Command::Show(_) => ("show", "the verb \"read\" on the action"),
+            Command::Logs(_) => ("logs", "the verb \"read\" on the action"),
+            Command::Actions(_) => ("actions", "the verb \"read\""),
+            Command::Packs(_) => ("packs", "the verb \"read\""),
+            Command::Instances(_) => ("instances", "no verb"),
+            Command::Repo(_) => ("repo status --reached", "the verb \"read\""),
+            Command::Pki(_) | Command::Pack(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
+                ("", "no verb")
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub enum ConfigError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file is not what it should be.
-    #[error("{path} is not a client configuration: {problem}", path = path.display())]
+    #[error("{path} is not a client configuration: {problem}", path = crate::show::path(path))]
     Content {
         /// Which file.
         path: PathBuf,
@@ -88,7 +88,7 @@ impl Config {
         };
         let mut config = match &path {
             Some(path) if must_exist || path.exists() => Config::load(path)?,
-            Some(path) => Config { looked: format!("there is no {}", path.display()), ..Config::default() },
+            Some(path) => Config { looked: format!("there is no {}", crate::show::path(&path)), ..Config::default() },
             None => Config { looked: "neither HOME nor XDG_CONFIG_HOME is set".to_owned(), ..Config::default() },
         };
         let Settings { certificate, key, ca, inventory } = overrides;
@@ -119,7 +119,7 @@ impl Config {
                 *setting = Some(base.join(&*relative));
             }
         }
-        Ok(Config { settings, looked: format!("{} does not say", path.display()) })
+        Ok(Config { settings, looked: format!("{} does not say", crate::show::path(&path)) })
     }
 
     /// Reads certificate, key and authority.

@@ -10,6 +10,9 @@ use crate::connection::Mismatch;
 use crate::show::visible;
 use crate::tls::{NotForServers, WrongInstance};
 
+/// What to do about a missing grant; a command puts the verbs that it needs in its place.
+pub const GRANT_HINT: &str = "ask for a grant for this verb and action in the agent's grants.toml";
+
 /// An instance, and what went wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{instance} ({address}): {kind}")]
@@ -92,6 +95,35 @@ impl Kind {
             Kind::Problem(problem) => problem.code.as_str(),
             Kind::WrongAnswer(_) => "wrong_answer",
             Kind::Protocol(_) => "protocol_error",
+        }
+    }
+
+    /// How an instance ends whose request failed like this: one word of a closed list, for counts and programs.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Kind::Unresolved(_)
+            | Kind::ConnectionRefused
+            | Kind::TimedOut(_)
+            | Kind::Connect(_)
+            | Kind::Broken(_)
+            | Kind::Protocol(_) => "unreachable",
+            Kind::UnknownAuthority | Kind::Expired | Kind::NotYetValid | Kind::CertificateRefused(_) | Kind::Tls(_) => {
+                "tls_failed"
+            }
+            Kind::WrongInstance { .. } | Kind::WrongAnswer(_) => "wrong_instance",
+            Kind::Problem(problem) => match problem.code {
+                Code::Forbidden | Code::Unauthenticated | Code::PushNotAllowed => "unauthorized",
+                Code::UnknownAction | Code::UnknownPack => "no_such_action",
+                Code::InvalidParameters => "invalid_parameters",
+                Code::Busy
+                | Code::RateExceeded
+                | Code::QueueFull
+                | Code::Unavailable
+                | Code::OutOfResources
+                | Code::InsufficientStorage => "busy",
+                Code::WrongInstance => "wrong_instance",
+                _ => "refused",
+            },
         }
     }
 
@@ -211,7 +243,7 @@ fn problem_line(problem: &Problem) -> String {
 
 fn problem_hint(code: Code) -> Option<&'static str> {
     Some(match code {
-        Code::Forbidden => "ask for a grant for this verb and action in the agent's grants.toml",
+        Code::Forbidden => GRANT_HINT,
         Code::UnknownAction | Code::UnknownPack => "`bolt actions` lists what can be run, `bolt packs` what is active",
         Code::PushNotAllowed => {
             "publish the pack instead: `bolt repo publish`, for a channel that the instance follows"

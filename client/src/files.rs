@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It could not be read.
-    #[error("cannot read {path}", path = path.display())]
+    #[error("cannot read {path}", path = crate::show::path(path))]
     Read {
         /// Which file.
         path: PathBuf,
@@ -18,7 +18,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// It could not be written.
-    #[error("cannot write {path}", path = path.display())]
+    #[error("cannot write {path}", path = crate::show::path(path))]
     Write {
         /// Which file.
         path: PathBuf,
@@ -26,10 +26,10 @@ pub enum FileError {
         source: io::Error,
     },
     /// It is there, and would be lost.
-    #[error("{path} exists already: remove it first, or choose another directory", path = .0.display())]
+    #[error("{path} exists already: remove it first, or choose another directory", path = crate::show::path(.0))]
     Exists(PathBuf),
     /// A key that other people can read.
-    #[error("{path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`", path = path.display())]
+    #[error("{path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`", path = crate::show::path(path))]
     Exposed {
         /// Which file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum FileError {
         mode: u32,
     },
     /// More than such a file ever holds.
-    #[error("{path} is larger than {limit} bytes", path = path.display())]
+    #[error("{path} is larger than {limit} bytes", path = crate::show::path(path))]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum FileError {
         limit: u64,
     },
     /// Not UTF-8.
-    #[error("{path} is not UTF-8 text", path = .0.display())]
+    #[error("{path} is not UTF-8 text", path = crate::show::path(.0))]
     NotText(PathBuf),
 }
 

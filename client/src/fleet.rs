@@ -186,12 +186,11 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The name of the state: a terminal execution state, `unreachable`, `refused` or `not_started`.
+    /// The name of the state: a terminal execution state, an outcome of [`crate::error::Kind::outcome`] or `not_started`.
     pub fn state(&self) -> &'static str {
         match self {
             Ending::Ended(execution, _) => execution.state.as_str(),
-            Ending::Unreachable { .. } => "unreachable",
-            Ending::Refused(_) => "refused",
+            Ending::Unreachable { error, .. } | Ending::Refused(error) => error.kind.outcome(),
             Ending::NotStarted => "not_started",
         }
     }

@@ -8,6 +8,10 @@
 //! - [`repo`], [`pack`]: authoring and publishing. [`demo`]: all of it on loopback.
 //! - [`cli`]: the `bolt` command over these.
 
+// Text that others wrote goes to a terminal through `show` alone.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod beneath;
 pub mod cli;
 pub mod config;
 pub mod connection;

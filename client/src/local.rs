@@ -27,7 +27,7 @@ pub use site::{Caller, OPERATOR, Site};
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// A file could not be made or read.
-    #[error("cannot {what} {}", path.display())]
+    #[error("cannot {what} {}", crate::show::path(path))]
     File {
         /// What was tried: `write`, `create`.
         what: &'static str,
@@ -38,7 +38,7 @@ pub enum LocalError {
         source: io::Error,
     },
     /// A binary of the agent is not where it should be.
-    #[error("{} is not there; build everything with: cargo build --release --workspace", .0.display())]
+    #[error("{} is not there; build everything with: cargo build --release --workspace", crate::show::path(.0))]
     NoBinary(PathBuf),
     /// The authority failed.
     #[error("cannot make certificates")]

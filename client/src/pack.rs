@@ -32,7 +32,7 @@ use packs_schema::finding::Finding;
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// A file or directory.
-    #[error("cannot {what} {}", path.display())]
+    #[error("cannot {what} {}", crate::show::path(path))]
     File {
         /// What was tried: `read`, `write`.
         what: &'static str,
@@ -43,7 +43,7 @@ pub enum PackError {
         source: io::Error,
     },
     /// The check found errors.
-    #[error("{} has errors, so it is not built:\n{}", path.display(), list(findings))]
+    #[error("{} has errors, so it is not built:\n{}", crate::show::path(&path), list(findings))]
     Findings {
         /// The pack's directory.
         path: PathBuf,
@@ -51,10 +51,10 @@ pub enum PackError {
         findings: Vec<Finding>,
     },
     /// There is something already.
-    #[error("{} exists already; choose another name or directory", .0.display())]
+    #[error("{} exists already; choose another name or directory", crate::show::path(.0))]
     Exists(PathBuf),
     /// An archive that was not made by `bolt pack build`.
-    #[error("{} is not a pack's archive: {problem}; make one with `bolt pack build`", path.display())]
+    #[error("{} is not a pack's archive: {problem}; make one with `bolt pack build`", crate::show::path(path))]
     Archive {
         /// The archive.
         path: PathBuf,
@@ -74,7 +74,7 @@ impl PackError {
 }
 
 fn list(findings: &[Finding]) -> String {
-    findings.iter().map(|f| format!("  {f}")).collect::<Vec<_>>().join("\n")
+    findings.iter().map(|f| format!("  {}", crate::show::visible(&f.to_string()))).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -2,14 +2,17 @@
 //! went through [`visible`] or [`visible_lines`].
 
 mod json;
+mod print;
 mod stream;
 mod table;
 pub mod when;
 mod wrap;
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 pub use json::{json, json_fitted, json_line};
+pub use print::{Escaped, stderr, stdout, style};
 pub use stream::Visible;
 pub use table::{counted, listed, table};
 pub use wrap::{excerpt, wrapped};
@@ -22,6 +25,16 @@ pub fn visible(text: &str) -> String {
 /// `text` with its line breaks and tabs; every other control character is shown and not obeyed.
 pub fn visible_lines(text: &str) -> String {
     clean(text, true)
+}
+
+/// `text` for a cell of a table: on one line, whatever lines it had.
+pub fn cell(text: &str) -> String {
+    visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A path on one line, for messages.
+pub fn path(path: &Path) -> String {
+    visible(&path.to_string_lossy())
 }
 
 /// Bytes as [`visible_lines`]; what is not UTF-8 is shown as `\xNN`.
@@ -79,6 +92,7 @@ mod tests {
     fn controls_are_shown() {
         assert_eq!(visible("\x1b[2Jhi\x07\u{9b}x\u{202e}y"), "\\x1b[2Jhi\\x07\\u{9b}x\\u{202e}y");
         assert_eq!(visible("a\nb"), "a\\nb");
+        assert_eq!(cell("a:\n    b\x1b"), "a: b\\x1b");
         assert_eq!(visible_lines("a\r\nb\rc\td"), "a\nb\\rc\td");
         assert_eq!(visible_bytes(b"\xff\xc3\xa9\x1b"), "\\xff\u{e9}\\x1b");
     }

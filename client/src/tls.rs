@@ -42,7 +42,7 @@ pub enum IdentityError {
     #[error(transparent)]
     Pem(#[from] PemError),
     /// A certificate cannot be used.
-    #[error("{path} holds no usable {what}: {problem}", path = path.display())]
+    #[error("{path} holds no usable {what}: {problem}", path = crate::show::path(path))]
     Content {
         /// The file.
         path: PathBuf,

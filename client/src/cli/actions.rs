@@ -15,6 +15,7 @@ use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use super::terminal;
 use crate::show::{self, visible, visible_lines, when};
+use crate::{errln, outln};
 
 /// How wide text is when there is no terminal to ask.
 const WIDTH: usize = 100;
@@ -106,11 +107,11 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
     if context.json {
         let actions: Vec<_> =
             known.values().map(|views| json!({ "action": views[0].1, "instances": instances(views) })).collect();
-        println!("{}", show::json(&json!({ "actions": actions, "failed": failed })));
+        outln!("{}", show::json(&json!({ "actions": actions, "failed": failed })));
         return;
     }
     if known.is_empty() {
-        eprintln!("no actions: the agents have no packs yet, or you have no grant to see them");
+        errln!("no actions: the agents have no packs yet, or you have no grant to see them");
         return;
     }
     // Which instances and which version is said where it is not the same everywhere.
@@ -137,7 +138,7 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
     };
     context.print_table(heads, &rows);
     let (actions, on) = (show::counted(known.len(), "action"), show::counted(asked, "instance"));
-    eprintln!("{actions} on {on}; `bolt actions NAME` shows one with its parameters");
+    errln!("{actions} on {on}; `bolt actions NAME` shows one with its parameters");
 }
 
 /// The first sentence of a description.
@@ -153,28 +154,28 @@ fn instances(views: &[(String, ActionView)]) -> Vec<&str> {
 fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: &Value) {
     let (first, view) = &views[0];
     if context.json {
-        println!("{}", show::json(&json!({ "action": view, "instances": instances(views), "failed": failed })));
+        outln!("{}", show::json(&json!({ "action": view, "instances": instances(views), "failed": failed })));
         return;
     }
     let width = terminal::width().unwrap_or(WIDTH);
     let action = &view.action;
-    println!("{} {} ({}), {}", action.reference(), view.version, view.digest.short(), action.class);
+    outln!("{} {} ({}), {}", action.reference(), view.version, view.digest.short(), action.class);
     if !action.description.trim().is_empty() {
-        println!("\n{}", show::wrapped(&show::visible_lines(action.description.trim()), width, 0));
+        outln!("\n{}", show::wrapped(&show::visible_lines(action.description.trim()), width, 0));
     }
     if !action.enabled {
-        println!("\nIt is disabled and cannot be run.");
+        outln!("\nIt is disabled and cannot be run.");
     }
-    println!("\n{}\n", parameters(action, width));
+    outln!("\n{}\n", parameters(action, width));
     for (name, value) in limits(action) {
-        println!("{name:<12} {value}");
+        outln!("{name:<12} {value}");
     }
-    println!("{:<12} {} of {asked}", "instances", views.len());
+    outln!("{:<12} {} of {asked}", "instances", views.len());
     for (instance, dev) in views.iter().filter_map(|(instance, view)| Some((instance, view.dev.as_ref()?))) {
-        eprintln!("{instance}: a dev pack, pushed by {} until {}", visible(dev.by.as_str()), when::at(dev.until_ms));
+        errln!("{instance}: a dev pack, pushed by {} until {}", visible(dev.by.as_str()), when::at(dev.until_ms));
     }
     if views.iter().any(|(_, other)| other.digest != view.digest) {
-        eprintln!("this is the version on {first}; other instances have others");
+        errln!("this is the version on {first}; other instances have others");
     }
 }
 

@@ -53,7 +53,7 @@ impl BucketArgs {
                 Exit::Usage,
                 format!(
                     "--bucket-region, --endpoint, --path-style, --profile and --allow-http are for s3://bucket/prefix, and {} is a directory",
-                    repository.display()
+                    crate::show::path(&repository)
                 ),
             )),
         }

@@ -1,5 +1,6 @@
 //! What every command that talks to agents needs: who we are, which instances there are, how to print.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use crate::fleet::{across, plan::DEFAULT_PARALLEL};
 use crate::inventory::Instance;
 use crate::show;
 use crate::tls::Identity;
+use crate::{errln, out};
 
 /// Who we are and how to print.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ impl Context {
 
     /// Prints a table, cut to the terminal.
     pub(super) fn print_table(&self, heads: &[&str], rows: &[Vec<String>]) {
-        print!("{}", show::table(heads, rows, terminal::width()));
+        out!("{}", show::table(heads, rows, terminal::width()));
     }
 }
 
@@ -96,8 +98,8 @@ impl<T> Answers<T> {
             let exit = if all_refused { Exit::Refused } else { Exit::Unreachable };
             return Err(Failure { exit, ..nobody(&self.failed, first) });
         }
-        for error in &self.failed {
-            eprintln!("bolt: {error}");
+        for line in grouped(&self.failed) {
+            errln!("bolt: {line}");
         }
         Ok(if self.failed.is_empty() { Exit::Success } else { Exit::Failed })
     }
@@ -118,18 +120,32 @@ pub(super) fn error_json(error: &Error) -> serde_json::Value {
     })
 }
 
-/// A failure that tells of each instance, when none answered.
+/// A failure that tells of each instance, when none gave what was asked: what happened is counted, not guessed.
 pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
     let failure = Failure::from_instance(first);
     if failed.len() == 1 {
         return failure;
     }
-    let mut message = format!("none of {} answered:", show::counted(failed.len(), "instance"));
-    for error in failed.iter().take(20) {
-        message.push_str(&format!("\n  {error}"));
+    let count = show::counted(failed.len(), "instance");
+    let mut message = match failed.iter().map(|error| error.kind.outcome()).collect::<BTreeSet<_>>() {
+        outcomes if outcomes.len() == 1 && first.kind.outcome() == "unreachable" => {
+            format!("none of {count} answered:")
+        }
+        outcomes if outcomes.len() == 1 && first.kind.outcome() == "unauthorized" => {
+            format!("{count} answered, and none allows it:")
+        }
+        outcomes => {
+            let of = |outcome: &&str| failed.iter().filter(|error| error.kind.outcome() == *outcome).count();
+            let counts: Vec<String> = outcomes.iter().map(|outcome| format!("{} {outcome}", of(outcome))).collect();
+            format!("none of {count} did it ({}):", counts.join(", "))
+        }
+    };
+    let lines = grouped(failed);
+    for line in lines.iter().take(20) {
+        message.push_str(&format!("\n  {line}"));
     }
-    if failed.len() > 20 {
-        message.push_str(&format!("\n  and {} more", failed.len() - 20));
+    if lines.len() > 20 {
+        message.push_str(&format!("\n  and {} other answers", lines.len() - 20));
     }
     let mut hints: Vec<&str> = Vec::new();
     for hint in failed.iter().filter_map(|error| error.kind.hint()) {
@@ -141,6 +157,26 @@ pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
     Failure { message, hint, ..failure }
 }
 
+/// A line for each different error, with the instances that it is of.
+pub(super) fn grouped(failed: &[Error]) -> Vec<String> {
+    let mut groups: Vec<(String, Vec<&Error>)> = Vec::new();
+    for error in failed {
+        let text = error.kind.to_string();
+        match groups.iter_mut().find(|(other, _)| *other == text) {
+            Some((_, errors)) => errors.push(error),
+            None => groups.push((text, vec![error])),
+        }
+    }
+    let line = |(text, errors): &(String, Vec<&Error>)| match errors[..] {
+        [one] => one.to_string(),
+        _ => {
+            let ids: Vec<&str> = errors.iter().map(|error| error.instance.as_str()).collect();
+            format!("{} ({}): {text}", show::counted(ids.len(), "instance"), show::listed(&ids, 10))
+        }
+    };
+    groups.iter().map(line).collect()
+}
+
 fn from_config(error: &ConfigError) -> Failure {
     let failure = Failure::from_error(Exit::Usage, error);
     match error {
@@ -149,7 +185,7 @@ fn from_config(error: &ConfigError) -> Failure {
             failure.hint(format!(
                 "give it with {flag}, or make {} with lines for certificate, key, ca and inventory; \
                  `bolt pki` makes certificates, and `bolt demo --keep` a whole example",
-                path.display()
+                show::path(&path)
             ))
         }
         _ => failure,

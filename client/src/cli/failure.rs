@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::GRANT_HINT;
+
 /// The exit codes of `bolt`, as its manual lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -54,6 +56,14 @@ impl Failure {
     pub fn from_instance(error: &crate::error::Error) -> Failure {
         let exit = if error.kind.is_refusal() { Exit::Refused } else { Exit::Unreachable };
         Failure { exit, message: error.to_string(), hint: error.kind.hint().map(str::to_owned) }
+    }
+
+    /// Names the verbs that `command` takes, where a grant is missing: the first refusal names only the first of them.
+    #[must_use]
+    pub fn needing(mut self, command: &str, verbs: &str) -> Failure {
+        let wanted = format!("`bolt {command}` takes a grant with {verbs} in grants.toml of the instance");
+        self.hint = self.hint.map(|hint| hint.replace(GRANT_HINT, &wanted));
+        self
     }
 
     /// For programs.

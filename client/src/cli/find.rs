@@ -5,7 +5,7 @@ use std::str::FromStr;
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::{Code, Execution};
 
-use super::context::{Answers, Context, nobody};
+use super::context::{Answers, Context, grouped, nobody};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::connection::{Agent, ExecutionQuery};
@@ -114,8 +114,8 @@ pub(super) fn nowhere(id: &IdArg, asked: usize, failed: &[Error]) -> Failure {
             return nobody(failed, first);
         }
         let mut message = format!("no instance that answered has an execution {}; those that did not answer:", id.0);
-        for error in failed.iter().take(20) {
-            message.push_str(&format!("\n  {error}"));
+        for line in grouped(failed).iter().take(20) {
+            message.push_str(&format!("\n  {line}"));
         }
         return Failure::new(Exit::Failed, message).hint("it may be on one of them: try again when they answer");
     }

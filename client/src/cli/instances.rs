@@ -10,6 +10,7 @@ use super::select::SelectArgs;
 use crate::error::Error;
 use crate::fleet::{across, plan::DEFAULT_PARALLEL};
 use crate::inventory::Instance;
+use crate::outln;
 use crate::show::{self, visible};
 
 /// List the instances of the inventory.
@@ -32,7 +33,7 @@ pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<E
     if context.json {
         let list: Vec<Value> =
             instances.iter().enumerate().map(|(n, i)| entry(i, health.as_ref().map(|all| &all[n]))).collect();
-        println!("{}", show::json(&json!({ "instances": list })));
+        outln!("{}", show::json(&json!({ "instances": list })));
     } else {
         print(&context, &instances, health.as_deref());
     }
@@ -78,13 +79,13 @@ fn print(context: &Context, instances: &[Instance], health: Option<&[Result<Heal
 fn describe(health: &Result<Health, Error>) -> String {
     let health = match health {
         Ok(health) => health,
-        Err(error) => return error.kind.to_string().replace('\n', " "),
+        Err(error) => return show::cell(&error.kind.to_string()),
     };
     let word = match (health.ready, health.degraded) {
         (false, _) => "not ready",
         (true, true) => "degraded",
         (true, false) => "ready",
     };
-    let reasons: Vec<String> = health.reasons.iter().map(|reason| visible(&reason.message)).collect();
+    let reasons: Vec<String> = health.reasons.iter().map(|reason| show::cell(&reason.message)).collect();
     if reasons.is_empty() { word.to_owned() } else { format!("{word}: {}", reasons.join("; ")) }
 }

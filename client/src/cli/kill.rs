@@ -16,6 +16,7 @@ use crate::connection::Agent;
 use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::show;
+use crate::{errln, outln};
 
 /// How long the end is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,7 +52,7 @@ pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, 
     }
     for Stopped { end, .. } in &stopped {
         if let (Err(error), false) = (end, stopped.len() == 1) {
-            eprintln!("bolt: {error}");
+            errln!("bolt: {error}");
         }
     }
     if let [Stopped { end: Err(error), .. }] = &stopped[..] {
@@ -59,7 +60,7 @@ pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, 
     }
     if stopped.len() > 1 {
         let instances: Vec<&Instance> = stopped.iter().map(|one| &one.instance).collect();
-        eprintln!("bolt: {}; each was asked to stop it", several(&stopped[0].id, &instances));
+        errln!("bolt: {}; each was asked to stop it", several(&stopped[0].id, &instances));
     }
     let ended = |one: &Stopped| matches!(&one.end, Ok(execution) if execution.state.is_terminal());
     Ok(if stopped.iter().all(ended) { Exit::Success } else { Exit::Failed })
@@ -103,7 +104,7 @@ async fn stop(agent: &Agent, id: &ExecutionId, command: &KillCommand, context: &
     };
     if !context.json {
         if before {
-            eprintln!("it had ended already");
+            errln!("it had ended already");
         }
         report(&end);
     }
@@ -112,12 +113,12 @@ async fn stop(agent: &Agent, id: &ExecutionId, command: &KillCommand, context: &
 
 fn print_json(stopped: &[Stopped]) {
     match stopped {
-        [Stopped { end: Ok(execution), .. }] => println!("{}", show::json(execution)),
+        [Stopped { end: Ok(execution), .. }] => outln!("{}", show::json(execution)),
         [Stopped { end: Err(_), .. }] => {}
         _ => {
             let executions: Vec<&Execution> = stopped.iter().filter_map(|one| one.end.as_ref().ok()).collect();
             let failed: Vec<Value> = stopped.iter().filter_map(|one| one.end.as_ref().err()).map(error_json).collect();
-            println!("{}", show::json(&json!({ "executions": executions, "failed": failed })));
+            outln!("{}", show::json(&json!({ "executions": executions, "failed": failed })));
         }
     }
 }
@@ -129,8 +130,8 @@ fn report(execution: &Execution) {
         None => String::new(),
     };
     let state = super::ps::state(execution);
-    println!("{} on {}: {state}{left}", execution.id, execution.instance);
+    outln!("{} on {}: {state}{left}", execution.id, execution.instance);
     if !execution.state.is_terminal() {
-        eprintln!("it is being stopped; `bolt show {}` tells how that ends", super::find::short(&execution.id));
+        errln!("it is being stopped; `bolt show {}` tells how that ends", super::find::short(&execution.id));
     }
 }

@@ -13,6 +13,7 @@ use super::find::{IdArg, find_one};
 use super::select::SelectArgs;
 use crate::connection::{Agent, chunk_bytes};
 use crate::show::{self, Visible};
+use crate::{errln, outln};
 
 /// Print an execution's output.
 #[derive(Debug, Args)]
@@ -74,13 +75,13 @@ impl Printer {
             _ => return Ok(()),
         };
         if self.json {
-            println!("{}", show::json_line(chunk));
+            outln!("{}", show::json_line(chunk));
             return Ok(());
         }
         if let Some(dropped) = chunk.dropped_bytes {
             let held = self.streams[index].finish();
             self.write(index, held.as_bytes())?;
-            eprintln!("[{} of its output were not kept]", show_bytes(dropped));
+            errln!("[{} of its output were not kept]", show_bytes(dropped));
             return Ok(());
         }
         let bytes = chunk_bytes(chunk).unwrap_or_default();

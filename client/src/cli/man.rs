@@ -10,6 +10,7 @@ use clap_mangen::Man;
 
 use super::Cli;
 use super::failure::{Exit, Failure};
+use crate::errln;
 
 /// Print the completion script of a shell.
 #[derive(Debug, Args)]
@@ -40,7 +41,8 @@ pub(super) fn man(command: &ManCommand) -> Result<Exit, Failure> {
     let Some(dir) = &command.out else {
         return print(&page(whole, "bolt")?);
     };
-    let failed = |e: io::Error| Failure::new(Exit::Storage, format!("cannot write to {}: {e}", dir.display()));
+    let failed =
+        |e: io::Error| Failure::new(Exit::Storage, format!("cannot write to {}: {e}", crate::show::path(&dir)));
     fs::create_dir_all(dir).map_err(failed)?;
     let mut written = 0;
     let mut left = vec![("bolt".to_owned(), whole)];
@@ -51,7 +53,7 @@ pub(super) fn man(command: &ManCommand) -> Result<Exit, Failure> {
         fs::write(dir.join(format!("{name}.1")), page(command, &name)?).map_err(failed)?;
         written += 1;
     }
-    eprintln!("{written} pages in {}", dir.display());
+    errln!("{written} pages in {}", crate::show::path(&dir));
     Ok(Exit::Success)
 }
 

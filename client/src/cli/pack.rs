@@ -18,7 +18,8 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use crate::pack::test::{TestError, TestOptions, TestOutcome};
 use crate::pack::{self, PackError};
-use crate::show::{Visible, counted, visible};
+use crate::show::{self, Visible, counted, visible};
+use crate::{err, errln, out, outln};
 
 /// Author a pack: scaffold, lint, test, build and try it on an instance.
 #[derive(Debug, Subcommand)]
@@ -118,11 +119,11 @@ fn new(name: &PackName, dir: Option<PathBuf>, json: bool) -> Result<Exit, Failur
     let dir = dir.unwrap_or_else(|| PathBuf::from(name.as_str()));
     pack::scaffold(name, &dir).map_err(|e| failure(&e))?;
     if json {
-        println!("{}", json!({"pack": name, "path": dir}));
+        outln!("{}", show::json_line(&json!({"pack": name, "path": dir})));
     } else {
-        println!("{}", dir.display());
-        let dir = dir.display();
-        eprintln!("next: bolt pack lint {dir} && bolt pack test {dir} uptime && bolt pack build {dir}");
+        outln!("{}", show::path(&dir));
+        let dir = show::path(&dir);
+        errln!("next: bolt pack lint {dir} && bolt pack test {dir} uptime && bolt pack build {dir}");
     }
     Ok(Exit::Success)
 }
@@ -130,14 +131,14 @@ fn new(name: &PackName, dir: Option<PathBuf>, json: bool) -> Result<Exit, Failur
 fn lint(dir: &Path, json: bool) -> Result<Exit, Failure> {
     let report = pack::lint(dir).map_err(|e| failure(&e))?;
     if json {
-        println!("{}", json!({"builds": report.builds(), "findings": report.findings}));
+        outln!("{}", show::json_line(&json!({"builds": report.builds(), "findings": report.findings})));
     } else {
         for finding in &report.findings {
-            println!("{}", visible(&finding.to_string()));
+            outln!("{}", visible(&finding.to_string()));
         }
         let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        eprintln!("{}: {}, {}", dir.display(), counted(errors, "error"), counted(warnings, "warning"));
+        errln!("{}: {}, {}", show::path(&dir), counted(errors, "error"), counted(warnings, "warning"));
     }
     Ok(if report.builds() { Exit::Success } else { Exit::Failed })
 }
@@ -146,16 +147,14 @@ fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failur
     let built = pack::build(dir).map_err(|e| failure(&e))?;
     let output = output.unwrap_or_else(|| format!("{}-{}.tar.gz", built.pack.name, built.pack.version).into());
     fs::write(&output, &built.archive)
-        .map_err(|e| Failure::new(Exit::Storage, format!("cannot write {}: {e}", output.display())))?;
+        .map_err(|e| Failure::new(Exit::Storage, format!("cannot write {}: {e}", show::path(&output))))?;
     let size = built.archive.len() as u64;
     if json {
-        println!(
-            "{}",
-            json!({"path": output, "pack": built.pack.name, "version": built.pack.version, "digest": built.digest,
-                "size_bytes": size})
-        );
+        let built = json!({"path": output, "pack": built.pack.name, "version": built.pack.version,
+            "digest": built.digest, "size_bytes": size});
+        outln!("{}", show::json_line(&built));
     } else {
-        println!("{}  sha256:{}  {}", output.display(), built.digest, show_bytes(size));
+        outln!("{}  sha256:{}  {}", show::path(&output), built.digest, show_bytes(size));
     }
     Ok(Exit::Success)
 }
@@ -163,7 +162,7 @@ fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failur
 fn test(options: &TestOptions, json: bool) -> Result<Exit, Failure> {
     let outcome = pack::test::run(options).map_err(|e| test_failure(&e))?;
     if json {
-        println!("{}", outcome_json(&outcome));
+        outln!("{}", show::json_line(&outcome_json(&outcome)));
     } else {
         print_outcome(&outcome);
     }
@@ -179,18 +178,18 @@ fn print_outcome(outcome: &TestOutcome) {
     let (mut out, mut err) = (Visible::default(), Visible::default());
     for piece in &outcome.output {
         if piece.dropped_bytes > 0 {
-            eprintln!("[… {} of {:?} not kept …]", show_bytes(piece.dropped_bytes), piece.stream);
+            errln!("[… {} of {:?} not kept …]", show_bytes(piece.dropped_bytes), piece.stream);
         }
         match piece.stream {
-            Stream::Stdout => print!("{}", out.push(&piece.data)),
-            Stream::Stderr => eprint!("{}", err.push(&piece.data)),
+            Stream::Stdout => out!("{}", out.push(&piece.data)),
+            Stream::Stderr => err!("{}", err.push(&piece.data)),
         }
     }
-    print!("{}", out.finish());
-    eprint!("{}", err.finish());
+    out!("{}", out.finish());
+    err!("{}", err.finish());
     let exit = &outcome.exit;
     if let Some(result) = &exit.result {
-        println!("result: {}", visible(&serde_json::Value::Object(result.clone()).to_string()));
+        outln!("result: {}", visible(&serde_json::Value::Object(result.clone()).to_string()));
     }
     let mut said =
         format!("{} after {}", exit.state, show_duration(std::time::Duration::from_millis(exit.duration_ms)));
@@ -205,12 +204,12 @@ fn print_outcome(outcome: &TestOutcome) {
     if let Some(peak) = exit.usage.peak_memory_bytes {
         said += &format!(", {} memory at most", show_bytes(peak));
     }
-    eprintln!("{said}");
+    errln!("{said}");
     for line in exit.reason.iter().chain(&exit.result_error) {
-        eprintln!("{}", visible(line));
+        errln!("{}", visible(line));
     }
     for line in &exit.unenforced {
-        eprintln!("not enforced here: {}", visible(line));
+        errln!("not enforced here: {}", visible(line));
     }
 }
 

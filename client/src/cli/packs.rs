@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use packs_schema::name::{Digest, PackName, PackVersion};
-use packs_schema::rest::PackView;
+use packs_schema::rest::{FailedVersion, PackList, PackView};
 use serde_json::{Value, json};
 
 use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
+use crate::inventory::Instance;
 use crate::show::{self, visible, when};
+use crate::{errln, outln};
 
 /// List the packs that are active on instances.
 #[derive(Debug, Args)]
@@ -43,7 +45,7 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
             .iter()
             .map(|(i, list)| json!({ "instance": i.id(), "packs": list.items, "sync": list.sync }))
             .collect();
-        println!("{}", show::json(&json!({ "instances": instances, "failed": failed })));
+        outln!("{}", show::json(&json!({ "instances": instances, "failed": failed })));
         return Ok(exit);
     }
     let mut active: BTreeMap<Active, Vec<String>> = BTreeMap::new();
@@ -51,11 +53,12 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
         for pack in &list.items {
             let key = (pack.name.clone(), pack.version.clone(), pack.digest.clone(), pack.dev.is_some());
             active.entry(key).or_default().push(instance.id().to_string());
-            warn(instance.id().as_str(), pack);
+            pushed(instance.id().as_str(), pack);
         }
     }
+    failures(&given);
     if active.is_empty() {
-        eprintln!("no packs: the agents have none yet, or you have no grant to see them");
+        errln!("no packs: the agents have none yet, or you have no grant to see them");
     }
     let rows: Vec<Vec<String>> = active
         .iter()
@@ -72,19 +75,43 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
     Ok(exit)
 }
 
-fn warn(instance: &str, pack: &PackView) {
+fn pushed(instance: &str, pack: &PackView) {
     if let Some(dev) = &pack.dev {
         let over = pack.over.as_ref().map_or_else(|| "none".to_owned(), |version| format!("the signed {version}"));
         let (by, until) = (visible(dev.by.as_str()), when::at(dev.until_ms));
-        eprintln!("{instance}: {} is a dev pack, pushed by {by}; {over} is active again after {until}", pack.name);
+        errln!("{instance}: {} is a dev pack, pushed by {by}; {over} is active again after {until}", pack.name);
     }
-    let Some(failed) = &pack.failed else { return };
+}
+
+/// Versions that could not be activated: each failure once, with the instances that have it.
+fn failures(given: &[(Instance, PackList)]) {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for (instance, list) in given {
+        for pack in &list.items {
+            let Some(failed) = &pack.failed else { continue };
+            let text = failure(pack, failed);
+            match groups.iter_mut().find(|(other, _)| *other == text) {
+                Some((_, instances)) => instances.push(instance.id().as_str()),
+                None => groups.push((text, vec![instance.id().as_str()])),
+            }
+        }
+    }
+    for (text, instances) in groups {
+        errln!("{}: {text}", show::listed(&instances, 10));
+    }
+}
+
+fn failure(pack: &PackView, failed: &FailedVersion) -> String {
     let version = failed.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
     let (step, message) = (visible(&failed.step), visible(&failed.message));
-    eprintln!("{instance}: {}{version} could not be activated ({step}): {message}", pack.name);
+    // Something of the active version failed, such as a changed configuration: its message says what remains in effect.
+    let is_active = failed.version.is_some() && failed.version == pack.version;
+    let what = if is_active { "is active" } else { "could not be activated" };
+    let mut text = format!("{}{version} {what} ({step}): {message}", pack.name);
     for finding in failed.findings.iter().take(10) {
-        eprintln!("    {}", visible(&finding.to_string()));
+        text.push_str(&format!("\n    {}", visible(&finding.to_string())));
     }
+    text
 }
 
 /// Runs `bolt sync`.
@@ -93,10 +120,10 @@ pub(super) async fn sync(command: SyncCommand, context: Context) -> Result<Exit,
     let exit = answers.report()?;
     let asked: Vec<&str> = answers.given.iter().map(|(instance, ())| instance.id().as_str()).collect();
     if context.json {
-        println!("{}", show::json(&json!({ "asked": asked, "failed": answers.failed_json() })));
+        outln!("{}", show::json(&json!({ "asked": asked, "failed": answers.failed_json() })));
     } else {
-        println!("{} asked to poll: {}", show::counted(asked.len(), "instance"), show::listed(&asked, 10));
-        eprintln!("`bolt packs` shows what becomes active");
+        outln!("{} asked to poll: {}", show::counted(asked.len(), "instance"), show::listed(&asked, 10));
+        errln!("`bolt packs` shows what becomes active");
     }
     Ok(exit)
 }

@@ -10,6 +10,7 @@ use super::failure::{Exit, Failure};
 use crate::files::FileError;
 use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, Issued, PkiError, Validity};
 use crate::show;
+use crate::{errln, outln};
 
 /// A small certificate authority.
 #[derive(Debug, Subcommand)]
@@ -82,9 +83,7 @@ pub(super) fn run(command: PkiCommand, json: bool) -> Result<Exit, Failure> {
             authority.write(&init.dir).map_err(|e| failure(&e))?;
             say(json, &init.dir.join(CA_CERTIFICATE), &init.dir.join(CA_KEY));
             if !json {
-                eprintln!(
-                    "keep the key where only you can read it: who has it can name any instance and any principal"
-                );
+                errln!("keep the key where only you can read it: who has it can name any instance and any principal");
             }
         }
         PkiCommand::Issue(issue) => {
@@ -124,9 +123,9 @@ fn file_stem(name: &str) -> String {
 
 fn say(json: bool, certificate: &Path, key: &Path) {
     if json {
-        println!("{}", show::json(&json!({ "certificate": certificate, "key": key })));
+        outln!("{}", show::json(&json!({ "certificate": certificate, "key": key })));
     } else {
-        println!("{}\n{}", certificate.display(), key.display());
+        outln!("{}\n{}", certificate.display(), key.display());
     }
 }
 

@@ -16,6 +16,7 @@ use super::select::SelectArgs;
 use super::terminal;
 use crate::connection::ExecutionQuery;
 use crate::show::{self, visible, when};
+use crate::{errln, outln};
 
 const HEADS: [&str; 7] = ["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"];
 /// The most executions that one command lists.
@@ -96,7 +97,7 @@ async fn list(args: &ListArgs, state: Option<State>, ended: bool, context: &Cont
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
     for (instance, _) in given.iter().filter(|(_, newest)| newest.restarted) {
-        eprintln!("{}: its history was replaced meanwhile, and was listed again from the newest on", instance.id());
+        errln!("{}: its history was replaced meanwhile, and was listed again from the newest on", instance.id());
     }
     let mut more = given.iter().any(|(_, newest)| newest.more);
     let mut executions: Vec<Execution> = given.into_iter().flat_map(|(_, newest)| newest.executions).collect();
@@ -104,9 +105,9 @@ async fn list(args: &ListArgs, state: Option<State>, ended: bool, context: &Cont
     more |= executions.len() > most;
     executions.truncate(most);
     if context.json {
-        println!("{}", show::json(&json!({ "executions": executions, "more": more, "failed": failed })));
+        outln!("{}", show::json(&json!({ "executions": executions, "more": more, "failed": failed })));
     } else if executions.is_empty() {
-        eprintln!("no executions that match");
+        errln!("no executions that match");
     } else {
         let mut rows: Vec<Vec<String>> = executions.iter().map(|e| row(e, now)).collect();
         let widest = show::table(&HEADS, &rows, None).lines().map(|line| line.chars().count()).max();
@@ -115,7 +116,7 @@ async fn list(args: &ListArgs, state: Option<State>, ended: bool, context: &Cont
         }
         context.print_table(&HEADS, &rows);
         if more {
-            eprintln!("only the newest {} are listed: --limit lists more", executions.len());
+            errln!("only the newest {} are listed: --limit lists more", executions.len());
         }
     }
     Ok(exit)

@@ -13,6 +13,7 @@ use clap::Subcommand;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use crate::outln;
 use crate::pack::PackError;
 use crate::repo::RepoError;
 
@@ -87,7 +88,7 @@ pub(super) fn run(
 /// Prints `value` for programs, or has `people` print it.
 fn print<T: serde::Serialize>(json: bool, value: &T, people: impl FnOnce(&T)) {
     if json {
-        println!("{}", serde_json::to_value(value).unwrap_or_default());
+        outln!("{}", serde_json::to_value(value).unwrap_or_default());
     } else {
         people(value);
     }

@@ -18,7 +18,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use packs_schema::action::{Action, Class};
 use packs_schema::facts::Facts;
-use packs_schema::name::ActionRef;
+use packs_schema::name::{ActionRef, ExecutionId};
 use packs_schema::param::bind::bind;
 use packs_schema::quantity::{parse_duration, show_duration};
 use packs_schema::rest::{ActionView, Code};
@@ -28,18 +28,23 @@ use super::context::{Context, nobody};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use super::{actions, terminal};
-use crate::connection::Agent;
+use crate::connection::{Agent, ExecutionQuery};
 use crate::error::{Error, Kind};
 use crate::fleet::plan::DEFAULT_PARALLEL;
 use crate::fleet::{self, Amount, Grouping, Plan, Request, Run, Stop, Strategy, across};
 use crate::inventory::Instance;
 use crate::show;
 use crate::tls::Identity;
+use crate::{err, errln, outln};
 
 /// How many instances are asked at once for the action's schema.
 const SCHEMA_TRIES: usize = 8;
 /// How many are asked at most before none of them counts as reachable.
 const SCHEMA_MOST: usize = 64;
+/// How long instances are asked, when the user leaves, for what they started.
+const LOOK_UP: Duration = Duration::from_secs(3);
+/// Between two of these questions.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How many bytes of each output stream are fetched from each instance.
 const OUTPUT_LIMIT: usize = 256 << 10;
 /// The same when there are very many instances.
@@ -65,7 +70,7 @@ pub(super) struct RunCommand {
     /// Stop it after this time, if that is shorter than the action's own time-out.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
-    /// Do not ask before several instances are changed.
+    /// Do not ask before instances are changed.
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
@@ -144,7 +149,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     let identity = context.identity()?;
     let ActionView { action, version, dev, .. } = schema(&command.action, &targets, &identity).await?;
     if dev.is_some() && !context.json {
-        eprintln!("{} {version} is of a dev pack: it was pushed and is not signed", command.action);
+        errln!("{} {version} is of a dev pack: it was pushed and is not signed", command.action);
     }
     let parameters = check(&command, &action).await?;
     let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
@@ -162,7 +167,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     carry_out(&run, &identity, &context).await
 }
 
-/// Carries out the run. The first interrupt stops new starts; the second one leaves.
+/// Carries out the run. The first interrupt stops new starts; the second one leaves, the third one at once.
 async fn carry_out(run: &Run, identity: &Identity, context: &Context) -> Result<Exit, Failure> {
     let stop = Stop::default();
     let began = Instant::now();
@@ -176,8 +181,7 @@ async fn carry_out(run: &Run, identity: &Identity, context: &Context) -> Result<
             Ok(()) = tokio::signal::ctrl_c() => {
                 interrupts += 1;
                 if interrupts > 1 {
-                    progress.borrow_mut().detach();
-                    return Ok(Exit::Interrupted);
+                    return Ok(leave(run, identity, context, running, &progress).await);
                 }
                 stop.stop();
             }
@@ -185,6 +189,48 @@ async fn carry_out(run: &Run, identity: &Identity, context: &Context) -> Result<
     };
     progress.borrow().finish();
     Ok(report::print(run, &report, began.elapsed(), context))
+}
+
+/// Leaves a run that goes on, and says which executions it started: an instance that has not answered the start yet is
+/// asked for its execution of this run.
+async fn leave(
+    run: &Run,
+    identity: &Identity,
+    context: &Context,
+    running: std::pin::Pin<&mut impl Future<Output = fleet::Report>>,
+    progress: &std::cell::RefCell<progress::Progress<'_>>,
+) -> Exit {
+    let unknown: Vec<Instance> =
+        progress.borrow().unanswered().into_iter().map(|target| run.targets[target].clone()).collect();
+    let look_up = across(&unknown, identity, DEFAULT_PARALLEL, async |agent| started(agent, run).await);
+    let found = tokio::select! {
+        found = tokio::time::timeout(LOOK_UP, look_up) => found.unwrap_or_default(),
+        // Answers that still come are noted by the progress.
+        _ = running => Vec::new(),
+        _ = tokio::signal::ctrl_c() => Vec::new(),
+    };
+    let mut progress = progress.borrow_mut();
+    for (instance, execution) in found {
+        if let Ok(Some(execution)) = execution {
+            progress.found(instance.id(), execution);
+        }
+    }
+    if context.json {
+        outln!("{}", show::json(&progress.left_json()));
+    }
+    progress.detach();
+    Exit::Interrupted
+}
+
+/// The execution of `run` on this agent. A start that is on its way is waited for: the caller bounds how long.
+async fn started(agent: &Agent, run: &Run) -> Result<Option<ExecutionId>, Error> {
+    let query = ExecutionQuery { run: Some(run.id.clone()), limit: Some(1), ..ExecutionQuery::default() };
+    loop {
+        if let Some(execution) = agent.executions(&query).await?.items.pop() {
+            return Ok(Some(execution.id));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// The action as the first instance that answers has it.
@@ -243,12 +289,13 @@ async fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Valu
     Err(Failure::new(Exit::Usage, message).hint(format!("`bolt actions {name}` shows what it takes")))
 }
 
-/// Shows the plan of what changes several instances, and asks.
+/// Shows the plan of what changes instances, and asks. A script that named one instance is not asked: it has no terminal.
 async fn agree(command: &RunCommand, action: &Action, plan: &Plan, targets: &[Instance]) -> Result<(), Failure> {
-    if action.class == Class::Diagnostic || command.noop || targets.len() < 2 {
+    let one = targets.len() < 2;
+    if action.class == Class::Diagnostic || command.noop || (one && (command.yes || !terminal::can_ask())) {
         return Ok(());
     }
-    eprint!("{}", describe(&command.action, action.class, plan, targets));
+    err!("{}", describe(&command.action, action.class, plan, targets));
     if command.yes {
         return Ok(());
     }
@@ -276,6 +323,7 @@ fn describe(action: &ActionRef, class: Class, plan: &Plan, targets: &[Instance])
             several => format!("in {several} steps"),
         },
         match plan.budget() {
+            _ if targets.len() < 2 => "nothing else is changed".to_owned(),
             _ if batches.len() == 1 && plan.parallel() >= targets.len() =>
                 "a failure stops none of the others".to_owned(),
             0 => "stops after the first failure".to_owned(),

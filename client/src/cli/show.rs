@@ -15,6 +15,7 @@ use super::select::SelectArgs;
 use super::terminal;
 use crate::inventory::Instance;
 use crate::show::{self, visible, when};
+use crate::{errln, outln};
 
 /// Show one execution.
 #[derive(Debug, Args)]
@@ -30,15 +31,15 @@ pub(super) async fn run(command: ShowCommand, context: Context) -> Result<Exit, 
     let found = find(&context, &command.select, &command.id).await?;
     let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
     match executions[..] {
-        [execution] if context.json => println!("{}", show::json(execution)),
-        _ if context.json => println!("{}", show::json(&json!({ "executions": executions }))),
+        [execution] if context.json => outln!("{}", show::json(execution)),
+        _ if context.json => outln!("{}", show::json(&json!({ "executions": executions }))),
         _ => print(&executions),
     }
     if found.len() == 1 {
         return Ok(Exit::Success);
     }
     let instances: Vec<&Instance> = found.iter().map(|(instance, _)| instance).collect();
-    eprintln!("bolt: {}", find::several(&found[0].1.id, &instances));
+    errln!("bolt: {}", find::several(&found[0].1.id, &instances));
     Ok(Exit::Failed)
 }
 
@@ -46,10 +47,10 @@ fn print(executions: &[&Execution]) {
     let width = terminal::width().unwrap_or(100).saturating_sub(13);
     for (number, execution) in executions.iter().enumerate() {
         if number > 0 {
-            println!();
+            outln!();
         }
         for (name, value) in lines(execution, width) {
-            println!("{name:<12} {}", value.replace('\n', "\n             "));
+            outln!("{name:<12} {}", value.replace('\n', "\n             "));
         }
     }
 }

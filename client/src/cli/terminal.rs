@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::failure::Exit;
+use crate::{err, errln};
 
 /// The exit code of a program that SIGPIPE ended, as a shell shows it.
 pub(super) const BROKEN_PIPE: i32 = 141;
@@ -40,7 +41,7 @@ pub(super) fn can_ask() -> bool {
 
 /// Asks a question; anything but `y` or `yes` is no. An interrupt is [`io::ErrorKind::Interrupted`].
 pub(super) async fn confirm(question: &str) -> io::Result<bool> {
-    eprint!("{question} [y/N] ");
+    err!("{question} [y/N] ");
     io::stderr().flush()?;
     let answer = line_or_interrupt().await?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -53,13 +54,13 @@ pub(super) async fn ask_secret(prompt: &str) -> io::Result<String> {
     let shown = tcgetattr(stdin.as_fd())?;
     let mut hidden = shown.clone();
     hidden.local_flags.remove(LocalFlags::ECHO);
-    eprint!("{prompt}: ");
+    err!("{prompt}: ");
     io::stderr().flush()?;
     tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &hidden)?;
     let read = line_or_interrupt().await;
     tcsetattr(stdin.as_fd(), SetArg::TCSAFLUSH, &shown)?;
     if read.is_ok() {
-        eprintln!();
+        errln!();
     }
     let mut answer = read?;
     let end = answer.trim_end_matches(['\r', '\n']).len();
@@ -76,7 +77,7 @@ async fn line_or_interrupt() -> io::Result<String> {
     tokio::select! {
         answer = read => answer.map_err(io::Error::other)?,
         heard = tokio::signal::ctrl_c() => {
-            eprintln!();
+            errln!();
             Err(heard.err().unwrap_or_else(|| io::ErrorKind::Interrupted.into()))
         }
     }

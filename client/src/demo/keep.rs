@@ -1,6 +1,7 @@
 //! The demo's directory: removed at the end, or left for `bolt demo --stop`.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
@@ -9,10 +10,14 @@ use nix::unistd::Pid;
 use super::DemoOptions;
 use super::say::say;
 use super::script::TO_TRY;
+use crate::beneath::Beneath;
 use crate::cli::failure::{Exit, Failure};
 
 /// The file that says that a directory is a demo's, and which launchers serve it.
 const MARK: &str = "demo.json";
+
+/// The largest such file, in bytes.
+const MAX_MARK: u64 = 64 << 10;
 
 /// Where the fleet is.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ impl Place {
             Some(path) => {
                 fs::create_dir_all(path).map_err(|e| storage("create", path, &e))?;
                 let path = path.canonicalize().map_err(|e| storage("open", path, &e))?;
+                refuse_foreign(&path)?;
                 let mut entries = fs::read_dir(&path).map_err(|e| storage("read", &path, &e))?;
                 if entries.next().is_some() {
                     return Err(Failure::new(Exit::Usage, format!("{} is not empty", path.display()))
@@ -82,9 +88,12 @@ impl Drop for Place {
 
 /// Ends the launchers that serve `directory`, and every execution; then removes it.
 pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
+    let hint = "give the directory that bolt demo --keep printed";
+    let directory = &directory.canonicalize().map_err(|e| storage("open", directory, &e).hint(hint))?;
+    refuse_foreign(directory)?;
     let mark = directory.join(MARK);
-    let text = fs::read(&mark)
-        .map_err(|e| storage("read", &mark, &e).hint("give the directory that bolt demo --keep printed"))?;
+    let beneath = Beneath::open(directory).map_err(|e| storage("open", directory, &e))?;
+    let text = beneath.read(&mark, MAX_MARK).map_err(|e| storage("read", &mark, &e).hint(hint))?;
     let state: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| Failure::new(Exit::Storage, format!("{} is damaged: {e}", mark.display())))?;
     let pids = state["launchers"].as_array().cloned().unwrap_or_default();
@@ -96,8 +105,8 @@ pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
         }
     }
     let agents = directory.join("agents");
-    for entry in fs::read_dir(&agents).map_err(|e| storage("read", &agents, &e))?.flatten() {
-        crate::local::end_executions(&entry.path().join("state/exec"));
+    for agent in beneath.entries(&agents).map_err(|e| storage("read", &agents, &e))?.into_keys() {
+        crate::local::end_executions(&agents.join(agent));
     }
     fs::remove_dir_all(directory).map_err(|e| storage("remove", directory, &e))?;
     say(&format!("The fleet is down and {} is gone.", directory.display()));
@@ -110,6 +119,28 @@ fn unlisted_directory() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let listed = std::env::split_paths(&path).any(|entry| entry.canonicalize().is_ok_and(|entry| entry == directory));
     (!listed).then_some(directory)
+}
+
+/// Refuses a directory that another account can change, or can replace: root would do there what that account wants.
+fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
+    let me = nix::unistd::geteuid();
+    for (above, path) in directory.ancestors().enumerate() {
+        // What an ordinary user's directories lie in is not theirs to judge: nothing is done there as root.
+        if above > 0 && !me.is_root() {
+            break;
+        }
+        let meta = path.symlink_metadata().map_err(|e| storage("open", path, &e))?;
+        let foreign = meta.uid() != me.as_raw() && meta.uid() != 0;
+        // In a directory like /tmp others can add names, and change none of ours.
+        let open = meta.mode() & 0o022 != 0 && !(above > 0 && meta.mode() & 0o1000 != 0);
+        if foreign || open {
+            let why =
+                if foreign { format!("belongs to user {}", meta.uid()) } else { "can be written by others".to_owned() };
+            let message = format!("{} {why}: what lies below it cannot be trusted", path.display());
+            return Err(Failure::new(Exit::Usage, message).hint("use a directory that only you can write"));
+        }
+    }
+    Ok(())
 }
 
 fn serves(pid: i32, directory: &Path) -> bool {
@@ -128,4 +159,44 @@ fn wait_gone(pid: i32, directory: &Path) {
 
 fn storage(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::Storage, format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    fn stopped(directory: &Path) -> String {
+        let (directory, (done, over)) = (directory.to_owned(), std::sync::mpsc::channel());
+        std::thread::spawn(move || done.send(stop(&directory).unwrap_err().message));
+        over.recv_timeout(std::time::Duration::from_secs(30)).expect("it waits for something in the directory")
+    }
+
+    #[test]
+    fn only_a_directory_of_ones_own_is_stopped() {
+        let temp = tempfile::tempdir().unwrap();
+        let outside = temp.path().join("outside.json");
+        fs::write(&outside, "{}").unwrap();
+        let fleet = temp.path().join("fleet");
+        fs::create_dir(&fleet).unwrap();
+        nix::unistd::mkfifo(&fleet.join(MARK), Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(stopped(&fleet).contains("not a regular file"), "{}", stopped(&fleet));
+        fs::remove_file(fleet.join(MARK)).unwrap();
+        symlink(&outside, fleet.join(MARK)).unwrap();
+        assert!(stopped(&fleet).contains("symbolic link"), "{}", stopped(&fleet));
+        fs::set_permissions(&fleet, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(stopped(&fleet).contains("can be written by others"), "{}", stopped(&fleet));
+        fs::set_permissions(&fleet, fs::Permissions::from_mode(0o755)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&fleet, Some(64_100), None).unwrap();
+            assert!(stopped(&fleet).contains("belongs to user 64100"), "{}", stopped(&fleet));
+            let inside = fleet.join("inside");
+            fs::create_dir(&inside).unwrap();
+            assert!(stopped(&inside).contains("belongs to user 64100"), "{}", stopped(&inside));
+        }
+        assert!(fleet.exists() && outside.exists());
+    }
 }

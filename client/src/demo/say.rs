@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
+use crate::show::Escaped;
+
 /// Prints a line; that nobody reads it shows as a signal, which [`super::interrupt`] turns into an orderly end.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{}", Escaped(format_args!("{line}")));
 }

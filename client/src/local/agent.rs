@@ -18,12 +18,16 @@ use packs_schema::{run, store};
 
 use super::site::{OPERATOR, Site, make_directory};
 use super::{LocalError, binary, file_error};
+use crate::beneath::Beneath;
 use crate::pki::Validity;
 
 /// How long an agent may take to listen and to sync.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long an agent and its executions may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The largest status of a sync, in bytes.
+const MAX_STATUS: u64 = 16 << 20;
 
 /// What an agent is to be.
 #[derive(Debug, Clone)]
@@ -151,7 +155,7 @@ impl LocalAgent {
         let log = self.log();
         let log_file = fs::File::options().create(true).append(true).open(&log).map_err(file_error("write", &log))?;
         let address = self.state().join("api.address");
-        match fs::remove_file(&address) {
+        match Beneath::open(&self.directory).and_then(|beneath| beneath.remove_file(&address)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(file_error("remove", address)(e)),
             _ => {}
         }
@@ -189,7 +193,7 @@ impl LocalAgent {
 
     /// What the last poll of the repository said.
     pub fn sync_status(&self) -> Option<SyncStatus> {
-        let text = fs::read(self.directory.join("packs").join(store::STATUS)).ok()?;
+        let text = self.beneath(&self.directory.join("packs").join(store::STATUS), MAX_STATUS)?;
         serde_json::from_slice(&text).ok()
     }
 
@@ -250,7 +254,7 @@ impl LocalAgent {
 
     /// Ends every execution that still runs, as an operator without an agent would.
     pub fn end_executions(&self) {
-        end_executions(&self.state().join("exec"));
+        end_executions(&self.directory);
     }
 
     /// Its entry of `inventory.toml`.
@@ -297,7 +301,13 @@ impl LocalAgent {
     }
 
     fn read_address(&self) -> Option<SocketAddr> {
-        fs::read_to_string(self.state().join("api.address")).ok()?.trim().parse().ok()
+        let text = self.beneath(&self.state().join("api.address"), 100)?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+
+    /// Reads a file that the api's or the sync's account writes.
+    fn beneath(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
+        Beneath::open(&self.directory).ok()?.read(path, limit).ok()
     }
 
     fn failed(&self, problem: String) -> LocalError {
@@ -334,22 +344,31 @@ fn terminate_process(child: &mut Child) {
     drop(child.wait());
 }
 
-/// Leaves a `kill` file to every shim that holds its lock, and waits until each has written its end.
-pub(crate) fn end_executions(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    let running: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_running(path)).collect();
+/// Leaves a `kill` file to every shim that holds its lock, and waits until each has written its end. `agent` is the
+/// agent's directory, which is ours; what is below it belongs to the api's account, and may have been prepared for us.
+pub(crate) fn end_executions(agent: &Path) {
+    end_executions_within(agent, STOP_WITHIN);
+}
+
+fn end_executions_within(agent: &Path, patience: Duration) {
+    let Ok(beneath) = Beneath::open(agent) else { return };
+    let directory = Path::new("state/exec");
+    let Ok(entries) = beneath.entries(directory) else { return };
+    let executions = entries.into_iter().filter(|(_, meta)| meta.is_dir()).map(|(name, _)| directory.join(name));
+    let running: Vec<PathBuf> = executions.filter(|path| is_running(&beneath, path)).collect();
     for path in &running {
-        drop(fs::write(path.join(run::file::KILL), b"{}"));
+        // One that is there already asks the same.
+        drop(beneath.create(&path.join(run::file::KILL), b"{}", 0o644));
     }
-    let deadline = Instant::now() + STOP_WITHIN;
-    while Instant::now() < deadline && running.iter().any(|path| is_running(path)) {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline && running.iter().any(|path| is_running(&beneath, path)) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// True while a shim holds the execution's lock.
-fn is_running(execution: &Path) -> bool {
-    let Ok(lock) = fs::File::open(execution.join(run::file::LOCK)) else { return false };
+fn is_running(beneath: &Beneath, execution: &Path) -> bool {
+    let Ok(lock) = beneath.file(&execution.join(run::file::LOCK)) else { return false };
     Flock::lock(lock, FlockArg::LockSharedNonblock).is_err()
 }
 
@@ -361,4 +380,56 @@ fn copy(from: &Path, to: &Path) -> Result<(), LocalError> {
 fn write(path: &Path, text: &str) -> Result<(), LocalError> {
     fs::write(path, text).map_err(file_error("write", path))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(file_error("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    fn locked(execution: &Path) -> Flock<fs::File> {
+        fs::create_dir_all(execution).unwrap();
+        let lock = fs::File::create(execution.join(run::file::LOCK)).unwrap();
+        Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap()
+    }
+
+    /// Ends the executions of `agent` on a thread of its own, which must not be held up.
+    fn end(agent: &Path) {
+        let (agent, (done, over)) = (agent.to_owned(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            end_executions_within(&agent, Duration::from_millis(50));
+            done.send(())
+        });
+        over.recv_timeout(Duration::from_secs(30))
+            .expect("it waits for something that the api's account has put there");
+    }
+
+    #[test]
+    fn what_lies_in_the_state_directory_leads_nowhere() {
+        let temp = tempfile::tempdir().unwrap();
+        let (agent, outside) = (temp.path().join("agent"), temp.path().join("outside"));
+        let executions = agent.join("state/exec");
+        let ours = locked(&executions.join("ours"));
+        // A link in place of the request, of the execution, and a pipe in place of the lock.
+        let linked = locked(&executions.join("linked"));
+        symlink(outside.join("canary"), executions.join("linked").join(run::file::KILL)).unwrap();
+        let foreign = locked(&outside.join("exec/foreign"));
+        symlink(outside.join("exec/foreign"), executions.join("foreign")).unwrap();
+        fs::create_dir_all(executions.join("pipe")).unwrap();
+        mkfifo(&executions.join("pipe").join(run::file::LOCK), Mode::from_bits_truncate(0o644)).unwrap();
+        end(&agent);
+        assert_eq!(fs::read(executions.join("ours").join(run::file::KILL)).unwrap(), b"{}");
+        assert!(!outside.join("canary").exists() && !outside.join("exec/foreign").join(run::file::KILL).exists());
+
+        // A link in place of the state directory itself.
+        fs::remove_dir_all(agent.join("state")).unwrap();
+        symlink(&outside, agent.join("state")).unwrap();
+        end(&agent);
+        assert!(!outside.join("exec/foreign").join(run::file::KILL).exists());
+        drop((ours, linked, foreign));
+    }
 }

@@ -1,7 +1,7 @@
 //! A pack's archive, the same bytes for the same files: sorted, without owners and times, run bits only.
 
-use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
 use packs_schema::contents::{Kind, MAX_UNPACKED, unpacked_limit};
@@ -57,7 +57,7 @@ fn append(
     header.set_cksum();
     // A file that grows or shrinks while it is read must not shift what follows it.
     let mut content = Vec::new();
-    File::open(listing.root.join(&file.path))?.take(file.size + 1).read_to_end(&mut content)?;
+    listing.tree.file(Path::new(&file.path))?.take(file.size + 1).read_to_end(&mut content)?;
     if content.len() as u64 != file.size {
         return Err(io::Error::other("it changed while it was read; build again"));
     }

@@ -15,18 +15,18 @@ mod venv;
 mod version;
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use packs_schema::name::{Digest, PackName};
 use packs_schema::store::{self, CURRENT, Shadow, version_of};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::PackError;
+use crate::beneath::Beneath;
 
 /// The largest record that is read, in bytes.
 const MAX_RECORD: u64 = 16 << 20;
@@ -68,8 +68,10 @@ pub struct StoreProblem {
 
 /// Checks the store in `packs`, or one pack of it.
 pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackError> {
-    let meta = packs.symlink_metadata().map_err(PackError::file("read", packs))?;
+    let store = Beneath::open(packs).map_err(PackError::file("read", packs))?;
+    let meta = store.metadata(packs).map_err(PackError::file("read", packs))?;
     let mut look = Look {
+        store,
         owner: meta.uid(),
         report: CheckReport::default(),
         signed: None,
@@ -77,18 +79,17 @@ pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackE
         venvs: BTreeMap::new(),
     };
     look.directory(packs, &meta);
-    look.signed = read_json(&packs.join(".tuf/targets.json")).ok().flatten();
-    look.verified = read_json::<Value>(&packs.join(".tuf/seen.json")).ok().flatten().map(|v| v["active"].clone());
+    look.signed = read_json(&look.store, &packs.join(".tuf/targets.json")).ok().flatten();
+    let seen = read_json::<Value>(&look.store, &packs.join(".tuf/seen.json"));
+    look.verified = seen.ok().flatten().map(|v| v["active"].clone());
     look.report.held_against_signed = look.signed.is_some();
     let mut names = Vec::new();
-    for entry in fs::read_dir(packs).map_err(PackError::file("read", packs))? {
-        let entry = entry.map_err(PackError::file("read", packs))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for name in look.store.entries(packs).map_err(PackError::file("read", packs))?.into_keys() {
         match PackName::new(name.as_str()) {
             Ok(pack) => names.push(pack),
             // What begins with a dot is the sync's own.
             Err(_) if name.starts_with('.') => {}
-            Err(_) => look.problem(&entry.path(), "is not a pack, and not of the sync's"),
+            Err(_) => look.problem(&packs.join(&name), "is not a pack, and not of the sync's"),
         }
     }
     names.sort();
@@ -107,6 +108,8 @@ pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackE
 
 /// A check under way.
 struct Look {
+    /// The store. Whoever owns it may change it under us: nothing in it is opened by its path alone.
+    store: Beneath,
     /// Who owns the store; root may own anything in it as well.
     owner: u32,
     report: CheckReport,
@@ -167,10 +170,10 @@ impl Look {
 
     fn pack(&mut self, packs: &Path, pack: &PackName) -> io::Result<()> {
         let home = packs.join(pack.as_str());
-        if !self.directory(&home, &home.symlink_metadata()?) {
+        if !self.directory(&home, &self.store.metadata(&home)?) {
             return Ok(());
         }
-        let shadow: Shadow = match read_json(&home.join(store::SHADOW)) {
+        let shadow: Shadow = match read_json(&self.store, &home.join(store::SHADOW)) {
             Ok(shadow) => shadow.unwrap_or_default(),
             Err(error) => {
                 self.problem(&home.join(store::SHADOW), format!("cannot be read: {error}"));
@@ -178,7 +181,7 @@ impl Look {
             }
         };
         let current = self.current(&home, pack, &shadow)?;
-        for (name, entry) in entries(&home)? {
+        for (name, entry) in self.store.entries(&home)? {
             let path = home.join(&name);
             if version_of(&name).is_some() {
                 let active = current.as_ref() == Some(&name);
@@ -205,7 +208,7 @@ impl Look {
     /// What `current` names, held against every record of what should be active.
     fn current(&mut self, home: &Path, pack: &PackName, shadow: &Shadow) -> io::Result<Option<String>> {
         let path = home.join(CURRENT);
-        let meta = match path.symlink_metadata() {
+        let meta = match self.store.metadata(&path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -215,8 +218,8 @@ impl Look {
             return Ok(None);
         }
         self.owner(&path, &meta);
-        let target = fs::read_link(&path)?.to_string_lossy().into_owned();
-        if version_of(&target).is_none() || !home.join(&target).symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        let target = self.store.read_link(&path)?.to_string_lossy().into_owned();
+        if version_of(&target).is_none() || !self.store.metadata(&home.join(&target)).is_ok_and(|meta| meta.is_dir()) {
             self.problem(&path, format!("points to {target:?}, which is no version beside it"));
             return Ok(None);
         }
@@ -237,7 +240,7 @@ impl Look {
 
     /// A pushed version whose time is over: its files may be in use, and nothing may be started in it.
     fn ended(&mut self, path: &Path) {
-        if path.join(store::META).symlink_metadata().is_ok() {
+        if self.store.metadata(&path.join(store::META)).is_ok() {
             self.problem(&path.join(store::META), "is there, although the time of this pushed version is over");
         }
     }
@@ -252,29 +255,13 @@ fn kind(meta: &Metadata) -> &'static str {
     }
 }
 
-/// What is in a directory, by name.
-fn entries(directory: &Path) -> io::Result<BTreeMap<String, Metadata>> {
-    let mut entries = BTreeMap::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        entries.insert(entry.file_name().to_string_lossy().into_owned(), entry.path().symlink_metadata()?);
-    }
-    Ok(entries)
-}
-
-/// Opens a file that must not be a link, and never waits for it.
-fn open(path: &Path) -> io::Result<fs::File> {
-    OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    let file = match open(path) {
-        Ok(file) => file,
+fn read_json<T: serde::de::DeserializeOwned>(store: &Beneath, path: &Path) -> io::Result<Option<T>> {
+    let mut bytes = Vec::new();
+    match store.file(path) {
+        Ok(file) => file.take(MAX_RECORD).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_RECORD).read_to_end(&mut bytes)?;
     Ok(Some(serde_json::from_slice(&bytes)?))
 }
 

@@ -1,7 +1,6 @@
 //! What is wrong with a pack's directory, and what will hurt.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use packs_schema::param::Schema;
 
 use super::listing::{self, Listing};
 use super::{PackError, yaml};
+use crate::beneath::Beneath;
 
 /// What [`lint`] has to say.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub fn lint(directory: &Path) -> Result<LintReport, PackError> {
 }
 
 pub(super) fn report(listing: &Listing) -> LintReport {
-    let mut reader = Files { root: &listing.root };
+    let mut reader = Files { tree: &listing.tree, root: Path::new("") };
     let (contents, (checked, found)) = contents::read(&listing.files, &mut reader);
     let mut findings = listing.findings.clone();
     findings.extend(found);
@@ -55,13 +55,14 @@ pub(super) fn report(listing: &Listing) -> LintReport {
 
 /// Reads the files below a directory.
 pub(super) struct Files<'a> {
+    pub(super) tree: &'a Beneath,
     pub(super) root: &'a Path,
 }
 
 impl Reader for Files<'_> {
     fn text(&mut self, path: &str) -> Result<String, String> {
         let mut text = String::new();
-        let file = File::open(self.root.join(path)).map_err(|e| e.to_string())?;
+        let file = self.tree.file(&self.root.join(path)).map_err(|e| e.to_string())?;
         file.take(MAX_YAML + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
         Ok(text)
     }

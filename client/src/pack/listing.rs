@@ -2,7 +2,6 @@
 //! editors and version control leave behind is passed over.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,27 +10,33 @@ use packs_schema::contents::{HEAD, Kind, Listed, MAX_FILES, check_path};
 use packs_schema::finding::Finding;
 
 use super::PackError;
+use crate::beneath::Beneath;
 
 /// Files and directories of a pack, sorted by path.
 pub(super) struct Listing {
+    /// As it was given, for messages.
     pub(super) root: PathBuf,
+    /// The directory, opened once: what is listed is what is read, whoever else may write there.
+    pub(super) tree: Beneath,
     pub(super) files: Vec<Listed>,
     pub(super) findings: Vec<Finding>,
 }
 
 /// Lists `root`. Links are never followed.
 pub(super) fn list(root: &Path) -> Result<Listing, PackError> {
-    let mut listing = Listing { root: root.to_owned(), files: Vec::new(), findings: Vec::new() };
-    walk(root, "", &mut listing)?;
+    // The directory itself may be named through a link.
+    let tree = root.canonicalize().and_then(|real| Beneath::open(&real)).map_err(PackError::file("read", root))?;
+    let mut listing = Listing { root: root.to_owned(), tree, files: Vec::new(), findings: Vec::new() };
+    walk("", &mut listing)?;
     listing.files.sort_by(|a, b| a.path.cmp(&b.path));
     twins(&mut listing);
     Ok(listing)
 }
 
-fn walk(directory: &Path, prefix: &str, listing: &mut Listing) -> Result<(), PackError> {
-    for entry in fs::read_dir(directory).map_err(PackError::file("read", directory))? {
-        let entry = entry.map_err(PackError::file("read", directory))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+fn walk(prefix: &str, listing: &mut Listing) -> Result<(), PackError> {
+    let directory = Path::new(prefix);
+    let entries = listing.tree.entries(directory).map_err(PackError::file("read", listing.root.join(prefix)))?;
+    for (name, meta) in entries {
         if is_left_behind(&name) {
             continue;
         }
@@ -43,12 +48,10 @@ fn walk(directory: &Path, prefix: &str, listing: &mut Listing) -> Result<(), Pac
             listing.findings.push(Finding::error("bad_path", path, error.to_string()));
             continue;
         }
-        let full = entry.path();
-        let meta = fs::symlink_metadata(&full).map_err(PackError::file("read", &full))?;
         if meta.is_dir() {
             let kind = Kind::Directory;
             listing.files.push(Listed { path: path.clone(), kind, size: 0, executable: false, head: Vec::new() });
-            walk(&full, &format!("{path}/"), listing)?;
+            walk(&format!("{path}/"), listing)?;
         } else if meta.is_file() {
             let executable = meta.mode() & 0o100 != 0;
             if meta.mode() & 0o6000 != 0 {
@@ -56,7 +59,7 @@ fn walk(directory: &Path, prefix: &str, listing: &mut Listing) -> Result<(), Pac
                     "set-user-id and set-group-id bits do not survive in a pack; name an account in bolt.run_as";
                 listing.findings.push(Finding::error("set_id", path.clone(), message));
             }
-            let head = head(&full)?;
+            let head = head(listing, Path::new(&path))?;
             listing.files.push(Listed { path, kind: Kind::File, size: meta.len(), executable, head });
         } else {
             let what = if meta.is_symlink() { "a link" } else { "a device, socket or pipe" };
@@ -88,10 +91,11 @@ fn is_left_behind(name: &str) -> bool {
         || (name.starts_with('#') && name.ends_with('#'))
 }
 
-fn head(path: &Path) -> Result<Vec<u8>, PackError> {
+fn head(listing: &Listing, path: &Path) -> Result<Vec<u8>, PackError> {
     let mut head = Vec::with_capacity(HEAD);
-    let file = File::open(path).map_err(PackError::file("read", path))?;
-    file.take(HEAD as u64).read_to_end(&mut head).map_err(PackError::file("read", path))?;
+    let file = listing.tree.file(path);
+    let read = file.and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    read.map_err(PackError::file("read", listing.root.join(path)))?;
     Ok(head)
 }
 

@@ -69,7 +69,7 @@ pub enum TestError {
     #[error(transparent)]
     Pack(#[from] PackError),
     /// No such action.
-    #[error("the pack has no action {given:?}; it has {}", known.join(", "))]
+    #[error("the pack has no action {given:?}; {}", known_actions(known))]
     UnknownAction {
         /// What was asked for.
         given: String,
@@ -83,7 +83,7 @@ pub enum TestError {
         errors: Vec<ParamError>,
     },
     /// The per-site configuration.
-    #[error("the configuration {} does not fit config.schema.yaml: {problem}", path.display())]
+    #[error("the configuration {} does not fit config.schema.yaml: {problem}", crate::show::path(path))]
     SiteConfig {
         /// The file.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum TestError {
     #[error("{0} does not understand BOLT_NOOP (bolt.noop is not true), so agents refuse --noop as well")]
     Noop(String),
     /// There is no launcher.
-    #[error("{} is not there; build it with `cargo build -p bolt-launch`, or name one in $BOLT_LAUNCH", .0.display())]
+    #[error("{} is not there; build it with `cargo build -p bolt-launch`, or name one in $BOLT_LAUNCH", crate::show::path(.0))]
     NoLauncher(PathBuf),
     /// The launcher would not start the action.
     #[error("the launcher refused: {0}")]
@@ -127,6 +127,13 @@ pub enum TestError {
 impl TestError {
     fn io(what: &'static str) -> impl FnOnce(io::Error) -> TestError {
         move |source| TestError::Io { what, source }
+    }
+}
+
+fn known_actions(known: &[String]) -> String {
+    match known {
+        [] => "it has none at all: an action is a file such as actions/uptime.yaml".to_owned(),
+        _ => format!("it has {}", known.join(", ")),
     }
 }
 

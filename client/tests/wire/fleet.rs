@@ -109,13 +109,13 @@ async fn every_instance_ends_in_a_named_state() {
 
     let all = Strategy { grouping: Grouping::All, max_failures: Amount::Percent(100), ..Strategy::default() };
     let report = fleet::run(&run(targets.clone(), all), &world.identity(), &Stop::default(), |_| {}).await;
-    assert_eq!(states(&report), ["succeeded", "refused", "unreachable", "succeeded"]);
+    assert_eq!(states(&report), ["succeeded", "unauthorized", "unreachable", "succeeded"]);
     let Ending::Ended(_, output) = &report.endings[0] else { panic!() };
     assert_eq!(output.stdout, b"out\n");
     assert_eq!((one.starts(), three.starts()), (1, 1));
 
     let serial = fleet::run(&run(targets, Strategy::default()), &world.identity(), &Stop::default(), |_| {}).await;
-    assert_eq!(states(&serial), ["succeeded", "refused", "not_started", "not_started"]);
+    assert_eq!(states(&serial), ["succeeded", "unauthorized", "not_started", "not_started"]);
     assert_eq!(serial.stopped, Some(fleet::plan::Stopped::Budget));
     assert_eq!((one.starts(), three.starts()), (2, 1));
 }

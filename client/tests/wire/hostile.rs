@@ -17,20 +17,20 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, World, answer, problem};
 
-const ID: &str = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa";
+pub(crate) const ID: &str = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa";
 const OTHER: &str = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2ab";
 
 fn digest() -> String {
     "0".repeat(64)
 }
 
-fn execution(id: &str, instance: &str, state: &str) -> Value {
+pub(crate) fn execution(id: &str, instance: &str, state: &str) -> Value {
     json!({ "id": id, "instance": instance, "action": "linux.true", "version": "1.0.0", "digest": digest(),
         "state": state, "parameters": {}, "noop": false, "principal": "spiffe://test/operator", "created_at_ms": 1 })
 }
 
 /// The action of a scaffolded pack, as an agent lists it.
-fn listed(action: &Action) -> Value {
+pub(crate) fn listed(action: &Action) -> Value {
     let mut view = json!(action);
     view["version"] = json!("1.0.0");
     view["digest"] = json!(digest());
@@ -48,7 +48,7 @@ fn info(instance: &str) -> Value {
         "running": 0, "queued": 0, "max_running": 1, "max_queued": 1 })
 }
 
-fn health(instance: &str) -> Value {
+pub(crate) fn health(instance: &str) -> Value {
     json!({ "live": true, "ready": true, "degraded": false, "reasons": [], "instance": instance, "version": "0" })
 }
 

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
+mod consent;
+mod escapes;
 mod fleet;
 mod hostile;
 mod identity;
+mod interrupts;
 mod lists;
 mod server;
 mod streams;

@@ -85,6 +85,11 @@ impl World {
 
     /// Runs the `bolt` command as the operator, with `inventory.toml` of this world's directory.
     pub(crate) async fn bolt(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().await.unwrap()
+    }
+
+    /// The same command, not run yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let principal = Principal::new("spiffe://test/operator").unwrap();
         let issued = self.authority.issue_client(&principal, Validity::days(1)).unwrap();
         let directory = self.path().join(format!("bolt-{}", uuid::Uuid::now_v7()));
@@ -92,8 +97,10 @@ impl World {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_bolt"));
         command.arg("--cert").arg(certificate).arg("--key").arg(key).arg("--ca").arg(self.ca_file());
         command.arg("--inventory").arg(self.path().join("inventory.toml")).args(arguments);
+        // What a command makes by a relative name is this world's.
+        command.current_dir(&directory);
         command.env("HOME", &directory).env_remove("BOLT_CLIENT_CONFIG").env_remove("XDG_CONFIG_HOME");
-        command.stdin(Stdio::null()).output().await.unwrap()
+        command
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -195,4 +202,10 @@ pub(crate) fn broken_after(text: &str) -> Answer {
         piece
     });
     Response::new(BoxBody::new(StreamBody::new(Box::pin(pieces))))
+}
+
+/// The head of an answer whose body never comes.
+pub(crate) fn hold() -> Answer {
+    let body = stream::pending::<Result<Frame<Bytes>, io::Error>>();
+    Response::new(BoxBody::new(StreamBody::new(Box::pin(body))))
 }

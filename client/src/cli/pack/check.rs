@@ -10,6 +10,7 @@ use super::failure;
 use crate::cli::failure::{Exit, Failure};
 use crate::pack::check;
 use crate::show::{self, counted, visible};
+use crate::{errln, outln};
 
 /// On an instance: hold the files of its packs against what was activated. Exit code 1 when anything differs.
 #[derive(Debug, Args)]
@@ -25,19 +26,19 @@ pub struct CheckCommand {
 pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
     let report = check::check(&command.packs, command.pack.as_ref()).map_err(|e| failure(&e))?;
     if json {
-        println!("{}", show::json(&report));
+        outln!("{}", show::json(&report));
     } else {
         for problem in &report.problems {
-            println!("{}: {}", visible(&problem.file.display().to_string()), visible(&problem.problem));
+            outln!("{}: {}", show::path(&problem.file), visible(&problem.problem));
         }
         let files = report.versions.iter().map(|version| version.files).sum();
         let (versions, files) = (counted(report.versions.len(), "version"), counted(files, "file"));
-        eprintln!("{}: {versions}, {files}, {}", command.packs.display(), counted(report.problems.len(), "problem"));
+        errln!("{}: {versions}, {files}, {}", show::path(&command.packs), counted(report.problems.len(), "problem"));
         for version in report.versions.iter().filter(|version| version.dev) {
-            eprintln!("{} {} was pushed and is not signed", version.pack, version.directory);
+            errln!("{} {} was pushed and is not signed", version.pack, version.directory);
         }
         if !report.held_against_signed {
-            eprintln!("not held against what the repository signed: run it as root or as the sync's account");
+            errln!("not held against what the repository signed: run it as root or as the sync's account");
         }
     }
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Failed })

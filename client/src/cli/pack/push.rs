@@ -16,6 +16,7 @@ use crate::cli::select::SelectArgs;
 use crate::connection::Push;
 use crate::pack;
 use crate::show::{self, visible, when};
+use crate::{errln, outln};
 
 /// Put a pack on instances without a signature, for a while, where their agent.toml allows it.
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
     let version = built.pack.version.clone();
     let select = SelectArgs::these(command.to);
     if !context.json {
-        eprintln!("{name} {version} ({}), {}: pushing", digest.short(), show_bytes(size));
+        errln!("{name} {version} ({}), {}: pushing", digest.short(), show_bytes(size));
     }
     let push = Push::new(built, command.ttl);
     let told = !context.json;
@@ -67,7 +68,7 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
         let instances: Vec<Value> = given.iter().map(|(i, p)| json!({ "instance": i.id(), "pushed": p })).collect();
         let all = json!({ "pack": name, "version": version, "digest": digest, "size_bytes": size,
             "instances": instances, "failed": failed });
-        println!("{}", show::json(&all));
+        outln!("{}", show::json(&all));
     }
     let known = given.iter().all(|(_, pushed)| pushed.dev.is_some());
     Ok(if known { exit } else { Exit::Failed })
@@ -76,16 +77,16 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
 fn report(instance: &str, pushed: &Pushed) {
     let Pushed { pack, version, digest, dev, over, warning } = pushed;
     let Some(dev) = dev else {
-        println!("{instance}: {pack} {version} is not known to be active yet; `bolt packs` shows when it is");
+        outln!("{instance}: {pack} {version} is not known to be active yet; `bolt packs` shows when it is");
         return;
     };
     let over = match over {
         Some(signed) => format!("over the signed {signed}"),
         None => "with no signed version beneath".to_owned(),
     };
-    println!("{instance}: {pack} {version} ({}) until {}, {over}", digest.short(), when::at(dev.until_ms));
+    outln!("{instance}: {pack} {version} ({}) until {}, {over}", digest.short(), when::at(dev.until_ms));
     if let Some(warning) = warning {
-        eprintln!("{instance}: {}", visible(warning));
+        errln!("{instance}: {}", visible(warning));
     }
 }
 
@@ -98,7 +99,7 @@ pub(in crate::cli) async fn unpush(command: UnpushCommand, context: Context) -> 
     let Answers { given, .. } = answers;
     if context.json {
         let instances: Vec<Value> = given.iter().map(|(i, u)| json!({ "instance": i.id(), "unpushed": u })).collect();
-        println!("{}", show::json(&json!({ "pack": pack, "instances": instances, "failed": failed })));
+        outln!("{}", show::json(&json!({ "pack": pack, "instances": instances, "failed": failed })));
     } else {
         for (instance, Unpushed { done, version, .. }) in &given {
             let now = match (done, version) {
@@ -106,7 +107,7 @@ pub(in crate::cli) async fn unpush(command: UnpushCommand, context: Context) -> 
                 (true, Some(version)) => format!("the signed {version} is active again"),
                 (true, None) => "gone; no version of it is active".to_owned(),
             };
-            println!("{}: {pack}: {now}", instance.id());
+            outln!("{}: {pack}: {now}", instance.id());
         }
     }
     let known = given.iter().all(|(_, unpushed)| unpushed.done);

@@ -11,6 +11,7 @@ use packs_schema::quantity::parse_duration;
 use super::failure;
 use crate::cli::bucket_args::BucketArgs;
 use crate::cli::failure::{Exit, Failure};
+use crate::errln;
 use crate::repo::{Access, Expiry, Passphrase, Unlock, View};
 
 /// Which repository.
@@ -93,7 +94,7 @@ impl ViewArgs {
         let ViewArgs { repo, keys, trust: TrustArgs { state, root } } = self.clone();
         let view = View { repository: repo.location()?, keys, state, root };
         if !view.is_verified() {
-            eprintln!(
+            errln!(
                 "NOT VERIFIED: without --keys, --state or --root the repository vouches for itself, and whoever owns its storage can \
                  make it say anything"
             );

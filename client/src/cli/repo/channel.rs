@@ -8,6 +8,7 @@ use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use super::args::AccessArgs;
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
+use crate::outln;
 use crate::repo::{self, Changed, Promotion, RepoError};
 
 /// Give a channel a version.
@@ -121,7 +122,7 @@ pub(super) fn rollback(command: RollbackCommand, json: bool) -> Result<Exit, Fai
 
 fn done(changed: Result<Changed, RepoError>, json: bool) -> Result<Exit, Failure> {
     let changed = changed.map_err(|e| failure(&e))?;
-    print(json, &changed, |changed: &Changed| println!("{}", line(changed)));
+    print(json, &changed, |changed: &Changed| outln!("{}", line(changed)));
     Ok(Exit::Success)
 }
 

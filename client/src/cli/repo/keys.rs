@@ -10,6 +10,7 @@ use super::{failure, print};
 use crate::cli::bucket_args::BucketArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
+use crate::{errln, outln};
 
 /// How early `refresh` renews what it can.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
@@ -108,7 +109,7 @@ fn role(text: &str) -> Result<String, String> {
 pub(super) fn kms(command: KmsKeyCommand, json: bool) -> Result<Exit, Failure> {
     let KmsKeyCommand { role, arn, keys } = command;
     let path = repo::kms_key(&role, &arn, &keys).map_err(|e| failure(&e))?;
-    print(json, &serde_json::json!({ "file": path }), |_| println!("{}", path.display()));
+    print(json, &serde_json::json!({ "file": path }), |_| outln!("{}", path.display()));
     Ok(Exit::Success)
 }
 
@@ -130,18 +131,18 @@ pub(super) fn init(command: InitCommand, json: bool) -> Result<Exit, Failure> {
     let options = InitOptions { repository: dir, keys, root_keys, root_threshold, expiry, passphrase };
     let made = repo::init(&options).map_err(|e| failure(&e))?;
     print(json, &made, |made: &Initialized| {
-        println!("{}", made.root.display());
+        outln!("{}", made.root.display());
         for key in &made.keys {
-            println!("{}", key.display());
+            outln!("{}", key.display());
         }
-        eprintln!("fingerprint of the root: {}", made.fingerprint);
-        eprintln!(
+        errln!("fingerprint of the root: {}", made.fingerprint);
+        errln!(
             "Give {} to every agent as repository.root, and to every other publisher for `bolt repo trust`. Keep root*.pem offline: \
              it is needed only to replace keys.",
             made.root.display()
         );
         if plain {
-            eprintln!("The keys are not encrypted: whoever reads the files can sign.");
+            errln!("The keys are not encrypted: whoever reads the files can sign.");
         }
     });
     Ok(Exit::Success)
@@ -153,14 +154,14 @@ pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failu
     let done = done.map_err(|e| failure(&e))?;
     print(json, &done, |done: &Refreshed| {
         if !done.renewed.is_empty() {
-            println!("renewed: {}", done.renewed.join(", "));
+            outln!("renewed: {}", done.renewed.join(", "));
         }
         for ending in &done.pending {
             let why = match ending.role.as_str() {
                 "root" => "`bolt repo rotate-root` signs the next one",
                 _ => "its keys are not here",
             };
-            eprintln!("the signatures of {} end at {}: {why}", ending.role, ending.expires);
+            errln!("the signatures of {} end at {}: {why}", ending.role, ending.expires);
         }
     });
     Ok(if done.pending.is_empty() { Exit::Success } else { Exit::Failed })
@@ -184,23 +185,18 @@ pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure
     let rotation = Rotation { replace, new_keys, passphrase, add, remove, threshold, expires };
     let done = repo::rotate_root(&access.access(None)?, &rotation).map_err(|e| failure(&e))?;
     print(json, &done, |done: &Rotated| {
-        println!(
-            "root version {}: {} of {} keys must sign the next",
-            done.version,
-            done.threshold,
-            done.root_keys.len()
-        );
+        outln!("root version {}: {} of {} keys must sign the next", done.version, done.threshold, done.root_keys.len());
         for id in &done.root_keys {
-            println!("root key {id}");
+            outln!("root key {id}");
         }
         if !done.replaced.is_empty() {
-            println!("other keys than before: {}", done.replaced.join(", "));
+            outln!("other keys than before: {}", done.replaced.join(", "));
         }
         for path in &done.made {
-            println!("{}", path.display());
+            outln!("{}", path.display());
         }
         if !done.made.is_empty() {
-            eprintln!(
+            errln!(
                 "Move the new keys into {}, over the old ones of the same names: those sign no more.",
                 keys.display()
             );

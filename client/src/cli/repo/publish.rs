@@ -11,6 +11,7 @@ use super::args::AccessArgs;
 use super::channel::line;
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
+use crate::outln;
 use crate::repo::{self, Access, PublishOptions, Published};
 
 /// Build a pack, sign it, and make channels hold it.
@@ -43,7 +44,7 @@ pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> 
     let published = repo::publish(&options).map_err(|e| failure(&e))?;
     print(json, &published, |published: &Published| {
         let channels: Vec<&str> = published.channels.iter().map(ChannelName::as_str).collect();
-        println!(
+        outln!(
             "{} {}  sha256:{}  {}  in {}{}{}",
             published.pack,
             published.version,
@@ -54,7 +55,7 @@ pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> 
             if published.new { "" } else { "  (published before; signatures renewed)" }
         );
         for change in &published.changes {
-            println!("{}", line(change));
+            outln!("{}", line(change));
         }
     });
     Ok(Exit::Success)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::select::SelectArgs;
+use crate::outln;
 use crate::repo::Status;
 use crate::show;
 
@@ -99,19 +100,19 @@ pub(super) fn print(all: &[Reached]) {
             let meant = reached.reached.len() + reached.behind.len();
             let outside = match reached.outside.len() {
                 0 => String::new(),
-                count => format!("; {count} outside"),
+                count => format!("; {count} outside: {}", names(&reached.outside)),
             };
             let who = if reached.reached.is_empty() { String::new() } else { format!(": {}", names(&reached.reached)) };
-            println!("reached    {channel}: {pack}  {} of {meant}{outside}{who}", reached.reached.len());
+            outln!("reached    {channel}: {pack}  {} of {meant}{who}{outside}", reached.reached.len());
         }
         for behind in &reached.behind {
             let active = behind.active.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
             let failed = behind.failed.as_ref().map_or_else(String::new, |said| format!(": {}", show::visible(said)));
             let wanted = behind.wanted.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
-            println!("behind     {}: has {active}, not {wanted}{failed}", behind.instance);
+            outln!("behind     {}: has {active}, not {wanted}{failed}", behind.instance);
         }
         for one in &reached.unreachable {
-            println!("no answer  {}: {}", one.instance, show::visible(&one.error));
+            outln!("no answer  {}: {}", one.instance, show::visible(&one.error));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::select::SelectArgs;
 use crate::repo::{self, Change, Entry, Status};
 use crate::show::visible;
+use crate::{errln, outln};
 
 /// Say what a repository holds.
 #[derive(Debug, Args)]
@@ -60,7 +61,7 @@ pub(super) fn run(
         if let Some(reached) = &reached {
             value["reached"] = json!(reached);
         }
-        println!("{value}");
+        outln!("{value}");
     } else {
         print_status(&status);
         if let Some(reached) = &reached {
@@ -72,7 +73,7 @@ pub(super) fn run(
             } else {
                 "`bolt repo refresh` renews them"
             };
-            eprintln!("the signatures of {} have ended, so agents take nothing new: {what}", role.role);
+            errln!("the signatures of {} have ended, so agents take nothing new: {what}", role.role);
         }
     }
     let all = reached.is_none_or(|reached| reached.iter().all(reached::Reached::is_complete));
@@ -82,7 +83,7 @@ pub(super) fn run(
 fn print_status(status: &Status) {
     for role in &status.roles {
         let packs: Vec<&str> = role.packs.iter().map(PackName::as_str).collect();
-        println!(
+        outln!(
             "{:<10} version {:<5} {} {}  {} of {} keys{}",
             role.role,
             role.version,
@@ -101,7 +102,7 @@ fn print_status(status: &Status) {
         });
         let team = version.team.as_ref().map_or_else(String::new, |team| format!("  team {team}"));
         let (pack, size) = (&version.pack, show_bytes(version.size_bytes));
-        println!("pack       {pack} {}  {digest}  {size}{team}{source}", version.version);
+        outln!("pack       {pack} {}  {digest}  {size}{team}{source}", version.version);
     }
     for channel in &status.channels {
         let withdrawn: Vec<String> = channel.withdrawn.iter().map(PackVersion::to_string).collect();
@@ -117,7 +118,7 @@ fn print_status(status: &Status) {
             None => String::new(),
         };
         let (name, pack, version, percent) = (&channel.channel, &channel.pack, &channel.version, channel.percent);
-        println!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
+        outln!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
     }
 }
 
@@ -126,9 +127,9 @@ pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
     let view = view.view()?;
     let entries = repo::log(&view, pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
     if json {
-        println!("{}", json!({ "verified": view.is_verified(), "entries": entries }));
+        outln!("{}", json!({ "verified": view.is_verified(), "entries": entries }));
     } else {
-        entries.iter().for_each(|entry| println!("{}", line(entry)));
+        entries.iter().for_each(|entry| outln!("{}", line(entry)));
     }
     Ok(Exit::Success)
 }

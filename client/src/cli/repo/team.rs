@@ -9,6 +9,7 @@ use super::args::{AccessArgs, PassphraseArgs};
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, Delegated, TeamKeys};
+use crate::{errln, outln};
 
 /// Make a team's key.
 #[derive(Debug, Args)]
@@ -71,8 +72,8 @@ pub(super) fn key(command: TeamKeyCommand, json: bool) -> Result<Exit, Failure> 
     let passphrase = passphrase.for_new_keys(plain_keys)?;
     let [private, public] = repo::team_key(&team, &keys, passphrase.as_ref()).map_err(|e| failure(&e))?;
     print(json, &serde_json::json!({ "private": private, "public": public }), |_| {
-        println!("{}\n{}", private.display(), public.display());
-        eprintln!("Give {} to whoever runs `bolt repo delegate {team} <pack> --public-key`.", public.display());
+        outln!("{}\n{}", private.display(), public.display());
+        errln!("Give {} to whoever runs `bolt repo delegate {team} <pack> --public-key`.", public.display());
     });
     Ok(Exit::Success)
 }
@@ -87,10 +88,10 @@ pub(super) fn delegate(command: DelegateCommand, json: bool) -> Result<Exit, Fai
     };
     let done = repo::delegate(&access.access(None)?, &team, &pack, &keys, threshold);
     print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| {
-        println!("{}", line(done));
+        outln!("{}", line(done));
         if let Some(private) = &done.private {
-            println!("{}", private.display());
-            eprintln!("Give {} to the team, with snapshot.pem and timestamp.pem, and keep no copy.", private.display());
+            outln!("{}", private.display());
+            errln!("Give {} to the team, with snapshot.pem and timestamp.pem, and keep no copy.", private.display());
         }
     });
     Ok(Exit::Success)
@@ -99,7 +100,7 @@ pub(super) fn delegate(command: DelegateCommand, json: bool) -> Result<Exit, Fai
 pub(super) fn undelegate(command: UndelegateCommand, json: bool) -> Result<Exit, Failure> {
     let UndelegateCommand { team, pack, access, drop_targets } = command;
     let done = repo::undelegate(&access.access(None)?, &team, pack.as_ref(), drop_targets);
-    print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| println!("{}", line(done)));
+    print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| outln!("{}", line(done)));
     Ok(Exit::Success)
 }
 

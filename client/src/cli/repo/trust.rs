@@ -8,6 +8,7 @@ use super::args::RepoArgs;
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, TrustOptions, Trusted};
+use crate::{errln, outln};
 
 /// Pin a root.
 #[derive(Debug, Args)]
@@ -40,15 +41,15 @@ pub(super) fn run(command: TrustCommand, json: bool) -> Result<Exit, Failure> {
     let options = TrustOptions { repository: repo.location()?, keys, state, root, fingerprint, accept_older };
     let trusted = repo::trust(&options).map_err(|e| failure(&e))?;
     print(json, &trusted, |trusted: &Trusted| {
-        println!("{}", trusted.root.display());
-        println!("root version {}  fingerprint {}", trusted.version, trusted.fingerprint);
-        println!("{} of these keys must sign the next root:", trusted.threshold);
-        trusted.root_keys.iter().for_each(|id| println!("root key {id}"));
+        outln!("{}", trusted.root.display());
+        outln!("root version {}  fingerprint {}", trusted.version, trusted.fingerprint);
+        outln!("{} of these keys must sign the next root:", trusted.threshold);
+        trusted.root_keys.iter().for_each(|id| outln!("root key {id}"));
         if !is_compared {
-            eprintln!("Compare the fingerprint with what `bolt repo trust` shows whoever gave you the file.");
+            errln!("Compare the fingerprint with what `bolt repo trust` shows whoever gave you the file.");
         }
         if trusted.accepted_older {
-            eprintln!("The older state is accepted: the next change goes on from it.");
+            errln!("The older state is accepted: the next change goes on from it.");
         }
     });
     Ok(Exit::Success)

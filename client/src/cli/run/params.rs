@@ -92,7 +92,7 @@ fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     } else {
         files::read_text(path, MAX_BODY as u64).map_err(|e| Failure::from_error(Exit::Usage, &e))?
     };
-    let from = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let from = if path == Path::new("-") { "standard input".to_owned() } else { crate::show::path(path) };
     match strict::parse(text.as_bytes()) {
         Ok(Value::Object(values)) => Ok(values),
         Ok(other) => {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use packs_schema::name::ExecutionId;
+use packs_schema::name::{ExecutionId, InstanceId};
+use serde_json::{Value, json};
 
-use crate::fleet::{Event, Run};
+use crate::errln;
+use crate::fleet::{Event, Run, start_key};
 use crate::show;
 
 pub(super) struct Progress<'a> {
@@ -68,22 +70,49 @@ impl Progress<'_> {
         self.message();
     }
 
+    /// Instances that were asked to start and have not answered.
+    pub(super) fn unanswered(&self) -> Vec<usize> {
+        self.in_flight.iter().filter(|(_, execution)| execution.is_none()).map(|(target, _)| *target).collect()
+    }
+
+    /// Notes an execution that was looked up.
+    pub(super) fn found(&mut self, instance: &InstanceId, execution: ExecutionId) {
+        let target = self.run.targets.iter().position(|target| target.id() == instance);
+        if let Some(known) = target.and_then(|target| self.in_flight.get_mut(&target)) {
+            known.get_or_insert(execution);
+        }
+    }
+
     /// The user leaves; what was started goes on.
     pub(super) fn detach(&mut self) {
         self.clear();
         let still = show::counted(self.in_flight.len(), "instance");
-        eprintln!("left; it goes on on {still}:");
+        errln!("left; it goes on on {still}:");
         for (target, execution) in self.in_flight.iter().take(20) {
             let id = self.run.targets[*target].id();
             match execution {
-                Some(execution) => eprintln!("  {id}: {execution}"),
-                None => eprintln!("  {id}: asked to start, and has not answered yet"),
+                Some(execution) => errln!("  {id}: {execution}"),
+                None => errln!(
+                    "  {id}: has not answered; if it starts, it is the execution with the idempotency key {}",
+                    start_key(&self.run.id, id)
+                ),
             }
         }
         if self.in_flight.len() > 20 {
-            eprintln!("  and {} more", self.in_flight.len() - 20);
+            errln!("  and {} more", self.in_flight.len() - 20);
         }
-        eprintln!("look with: bolt ps --run {}; stop one with: bolt kill ID", self.run.id);
+        errln!("look with: bolt ps --run {}; stop one with: bolt kill ID", self.run.id);
+    }
+
+    /// The same for programs.
+    pub(super) fn left_json(&self) -> Value {
+        let left = self.in_flight.iter().map(|(target, execution)| {
+            let instance = self.run.targets[*target].id();
+            let key = start_key(&self.run.id, instance);
+            json!({ "instance": instance, "execution_id": execution, "idempotency_key": key.as_str() })
+        });
+        let left: Vec<Value> = left.collect();
+        json!({ "run": self.run.id, "action": self.run.request.action, "stopped": "left", "left": left })
     }
 
     pub(super) fn finish(&self) {
@@ -135,8 +164,8 @@ impl Progress<'_> {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| errln!("{line}")),
+            None => errln!("{line}"),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::cli::{find, ps, terminal};
 use crate::fleet::plan::Stopped;
 use crate::fleet::{Ending, Report, Run};
 use crate::show::{self, visible, when};
+use crate::{out, outln};
 
 /// How many instances are named before the rest is counted.
 const NAMED: usize = 12;
@@ -30,13 +31,13 @@ const WIDTH: usize = 100;
 /// Prints the report and says how the command ends.
 pub(super) fn print(run: &Run, report: &Report, took: Duration, context: &Context) -> Exit {
     if context.json {
-        println!("{}", show::json(&to_json(run, report, took)));
+        outln!("{}", show::json(&to_json(run, report, took)));
     } else {
         let paper = Paper { colored: context.colored(), width: terminal::width() };
         for group in groups(run, report) {
             paper.print(&group);
         }
-        println!("{}", summary(run, report, took));
+        outln!("{}", summary(run, report, took));
     }
     exit(report)
 }
@@ -151,15 +152,18 @@ impl Paper {
             (true, true) => ("\x1b[1;32m", "\x1b[0m"),
             (true, false) => ("\x1b[1;31m", "\x1b[0m"),
         };
-        println!("{begin}-- {count} {}: {named}{end}", body.state);
+        show::style(begin);
+        out!("-- {count} {}: {named}", body.state);
+        show::style(end);
+        outln!();
         for reason in &body.reason {
-            println!("{reason}");
+            outln!("{reason}");
         }
         let cut = self.output("", body.stdout) | self.output("stderr: ", body.stderr) | self.result(body.result);
         if let Some(id) = execution
             && (cut || body.truncated)
         {
-            println!("[all that was kept: `bolt logs {id}` and `bolt show {id}`]", id = find::short(id));
+            outln!("[all that was kept: `bolt logs {id}` and `bolt show {id}`]", id = find::short(id));
         }
     }
 
@@ -182,7 +186,7 @@ impl Paper {
 
     fn lines(&self, lines: Vec<String>, most: usize) -> bool {
         if self.width.is_none() {
-            lines.iter().for_each(|line| println!("{line}"));
+            lines.iter().for_each(|line| outln!("{line}"));
             return false;
         }
         let mut cut = lines.len() > most;
@@ -190,9 +194,9 @@ impl Paper {
             match line.char_indices().nth(COLUMNS) {
                 Some((end, _)) => {
                     cut = true;
-                    println!("{}…", &line[..end]);
+                    outln!("{}…", &line[..end]);
                 }
-                None => println!("{line}"),
+                None => outln!("{line}"),
             }
         }
         cut

@@ -1,3 +1,4 @@
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use packs_schema::pack::Pack;
@@ -279,4 +280,27 @@ fn each_tampering_is_named_with_its_file() {
         });
         assert!(named, "{end} {words}: {problems:#?}");
     }
+}
+
+/// `.bolt` may be changed while it is read: what it leads to is not read, and a pipe holds nobody up.
+#[test]
+fn neither_a_link_on_the_way_nor_a_pipe_is_read() {
+    let bench = Bench::new();
+    let elsewhere = bench.temp.path().join("elsewhere");
+    fs::rename(bench.version.join(META), &elsewhere).unwrap();
+    symlink(&elsewhere, bench.version.join(META)).unwrap();
+    let manifest = bench.version.join(META).join(MANIFEST);
+    let store = Beneath::open(&bench.packs()).unwrap();
+    assert!(store.file(&manifest).is_err(), "it is reached through a link");
+    let problems = check(&bench.packs(), None).unwrap().problems;
+    assert!(problems.iter().any(|p| p.file == manifest && p.problem.contains("cannot be read")), "{problems:?}");
+
+    let bench = Bench::new();
+    let script = bench.script();
+    fs::remove_file(&script).unwrap();
+    nix::unistd::mkfifo(&script, nix::sys::stat::Mode::from_bits_truncate(0o755)).unwrap();
+    let (done, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(check(&bench.packs(), None)));
+    let report = end.recv_timeout(std::time::Duration::from_secs(30)).expect("it waits for a pipe").unwrap();
+    assert!(report.problems.iter().any(|p| p.file == script && p.problem.contains("pipe")), "{:?}", report.problems);
 }

@@ -3,18 +3,18 @@
 use std::io;
 use std::path::{Component, Path};
 
-use packs_schema::contents::REQUIREMENTS_FILE;
+use packs_schema::contents::{MAX_YAML, REQUIREMENTS_FILE};
 use packs_schema::name::Digest;
 use packs_schema::python;
 use packs_schema::store::{MANIFEST, META, Manifest, StoredVenv, VENV, VENVS};
 
-use super::{Look, entries, kind};
+use super::{Look, kind};
 
 impl Look {
     /// Checks the environment `venv`, in which the versions at `versions` run.
     pub(super) fn venv(&mut self, packs: &Path, venv: &Digest, versions: &[std::path::PathBuf]) -> io::Result<()> {
         let root = packs.join(VENVS).join(venv.as_str());
-        let Ok(meta) = root.symlink_metadata() else {
+        let Ok(meta) = self.store.metadata(&root) else {
             for version in versions {
                 let message = format!("names the environment {venv}, which is not there: the next poll makes it anew");
                 self.problem(&version.join(META).join(VENV), message);
@@ -24,7 +24,7 @@ impl Look {
         if !self.directory(&root, &meta) {
             return Ok(());
         }
-        for (name, entry) in entries(&root.join(META)).unwrap_or_default() {
+        for (name, entry) in self.store.entries(&root.join(META)).unwrap_or_default() {
             let path = root.join(META).join(&name);
             match name.as_str() {
                 VENV | MANIFEST => drop(self.file(&path, &entry, 0o644)),
@@ -34,7 +34,7 @@ impl Look {
         let Some(record) = self.record::<StoredVenv>(&root.join(META).join(VENV)) else { return Ok(()) };
         for version in versions {
             let file = version.join(REQUIREMENTS_FILE);
-            if std::fs::read(&file).is_ok_and(|needed| needed != record.requirements.as_bytes()) {
+            if self.store.read(&file, MAX_YAML).is_ok_and(|needed| needed != record.requirements.as_bytes()) {
                 self.problem(&file, format!("is not what its environment {venv} was made from"));
             }
         }

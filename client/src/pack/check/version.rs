@@ -13,7 +13,8 @@ use packs_schema::store::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{CheckedVersion, Look, entries, kind, open, read_json};
+use super::{CheckedVersion, Look, kind, read_json};
+use crate::beneath::Beneath;
 use crate::pack::lint::Files;
 
 /// Whether a link of this path may lead there.
@@ -73,7 +74,7 @@ impl Look {
     }
 
     pub(super) fn record<T: serde::de::DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
-        match read_json(path) {
+        match read_json(&self.store, path) {
             Ok(Some(record)) => return Some(record),
             Ok(None) => self.problem(path, "is missing"),
             Err(error) => self.problem(path, format!("cannot be read: {error}")),
@@ -105,7 +106,7 @@ impl Look {
         listing: &Listing<'_, 'a>,
         there: &mut BTreeSet<&'a str>,
     ) -> io::Result<()> {
-        for (name, meta) in entries(&root.join(prefix))? {
+        for (name, meta) in self.store.entries(&root.join(prefix))? {
             let path = format!("{prefix}{name}");
             let full = root.join(&path);
             if path == META {
@@ -121,7 +122,7 @@ impl Look {
                 // Empty directories are in archives and not in manifests.
                 self.directory(&full, &meta);
                 self.walk(root, &format!("{path}/"), listing, there)?;
-            } else if meta.is_symlink() && std::fs::read_link(&full).is_ok_and(|to| (listing.link)(&path, &to)) {
+            } else if meta.is_symlink() && self.store.read_link(&full).is_ok_and(|to| (listing.link)(&path, &to)) {
                 self.owner(&full, &meta);
             } else {
                 self.problem(&full, format!("is {} that is not in the manifest", kind(&meta)));
@@ -133,7 +134,7 @@ impl Look {
     fn content(&mut self, path: &Path, wanted: &ManifestFile) {
         let read = || -> io::Result<(u64, String)> {
             // One byte more is enough to see that it has grown.
-            let mut file = open(path)?.take(wanted.size_bytes.saturating_add(1));
+            let mut file = self.store.file(path)?.take(wanted.size_bytes.saturating_add(1));
             let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 64 << 10]);
             loop {
                 let count = file.read(&mut buffer)?;
@@ -161,7 +162,7 @@ impl Look {
     fn definitions(&mut self, root: &Path, manifest: &Manifest, differs: bool) -> io::Result<()> {
         let meta = root.join(META);
         let directory = meta.join(ACTIONS);
-        for (name, entry) in entries(&meta)? {
+        for (name, entry) in self.store.entries(&meta)? {
             let path = meta.join(&name);
             match name.as_str() {
                 PACK | MANIFEST => drop(self.file(&path, &entry, 0o644)),
@@ -177,8 +178,8 @@ impl Look {
             }
         }
         let mut stored = BTreeMap::new();
-        let there =
-            if directory.symlink_metadata().is_ok_and(|m| m.is_dir()) { entries(&directory)? } else { BTreeMap::new() };
+        let is_there = self.store.metadata(&directory).is_ok_and(|meta| meta.is_dir());
+        let there = if is_there { self.store.entries(&directory)? } else { BTreeMap::new() };
         for (name, entry) in there {
             let path = directory.join(&name);
             if self.file(&path, &entry, 0o644)
@@ -191,7 +192,8 @@ impl Look {
             // What the files say is not what was activated.
             return Ok(());
         }
-        let (_, (checked, _)) = contents::read(&listing(root, manifest)?, &mut Files { root });
+        let (_, (checked, _)) =
+            contents::read(&listing(&self.store, root, manifest)?, &mut Files { tree: &self.store, root });
         let Some(checked) = checked else {
             self.problem(
                 &meta.join(store::MANIFEST),
@@ -203,7 +205,7 @@ impl Look {
             let name = format!("{}.json", action.name);
             let path = directory.join(&name);
             match stored.remove(&name) {
-                None if path.symlink_metadata().is_err() => self.problem(&path, "is missing"),
+                None if self.store.metadata(&path).is_err() => self.problem(&path, "is missing"),
                 Some(other) if other != action => self.problem(&path, "is not what the pack's own files say"),
                 _ => {}
             }
@@ -216,11 +218,11 @@ impl Look {
 }
 
 /// The version's files as the check of packs wants them.
-fn listing(root: &Path, manifest: &Manifest) -> io::Result<Vec<Listed>> {
+fn listing(store: &Beneath, root: &Path, manifest: &Manifest) -> io::Result<Vec<Listed>> {
     let mut files = Vec::new();
     for file in &manifest.files {
         let mut head = Vec::with_capacity(HEAD);
-        open(&root.join(&file.path))?.take(HEAD as u64).read_to_end(&mut head)?;
+        store.file(&root.join(&file.path))?.take(HEAD as u64).read_to_end(&mut head)?;
         let (path, size, executable) = (file.path.clone(), file.size_bytes, file.executable);
         files.push(Listed { path, kind: Kind::File, size, executable, head });
     }

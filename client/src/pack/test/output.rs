@@ -1,12 +1,15 @@
 //! An execution's output log, read back in the order in which the shim read it from the action.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::beneath::Beneath;
 use packs_schema::run::file;
 use packs_schema::run::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
+
+/// The largest segment that is read, in bytes: more than the largest `bolt.output` and its frames.
+const MAX_SEGMENT: u64 = 4 << 30;
 
 /// A piece of output, or a gap in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +27,21 @@ pub struct Piece {
 /// Reads all segments of an execution's directory.
 pub fn read(directory: &Path) -> io::Result<Vec<Piece>> {
     let mut frames = Vec::new();
-    match fs::read(directory.join(file::OUTPUT)) {
+    // In an agent's directory the api's account may have changed it.
+    let files = Beneath::open(directory)?;
+    match files.read(Path::new(file::OUTPUT), MAX_SEGMENT) {
         Ok(bytes) => segment(&bytes, &mut frames)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     }
     let mut tails = BTreeMap::new();
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for name in files.entries(Path::new(""))?.into_keys() {
         if let Some(key) = parse_tail_name(&name) {
             tails.insert(key, name);
         }
     }
     for name in tails.values() {
-        segment(&fs::read(directory.join(name))?, &mut frames)?;
+        segment(&files.read(Path::new(name), MAX_SEGMENT)?, &mut frames)?;
     }
     // Stable: what came at the same microsecond stays in the order of its segment.
     frames.sort_by_key(|(frame, _)| frame.at_us);
@@ -66,6 +70,8 @@ fn segment(bytes: &[u8], frames: &mut Vec<(Frame, Vec<u8>)>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use packs_schema::run::output::tail_name;
 
     fn frame(stream: Stream, at_us: u64, offset: u64, data: &str) -> Vec<u8> {

@@ -1,0 +1,175 @@
+//! Files in directories that another account may write, as root meets them.
+//!
+//! A [`Beneath`] is an open directory that is trusted. Every path below it is walked component by component from its
+//! descriptor: a link is never followed, wherever it stands; an open never waits for the other end of a pipe; only
+//! regular files are read and written, within a limit.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// An open directory, and the files below it.
+#[derive(Debug)]
+pub(crate) struct Beneath {
+    root: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Beneath {
+    /// Opens `root`, a path that is trusted: only its last component must not be a link.
+    pub(crate) fn open(root: &Path) -> io::Result<Beneath> {
+        let directory = nix::fcntl::open(root, directory_flags(), Mode::empty())?;
+        Ok(Beneath { root: root.to_owned(), directory })
+    }
+
+    /// The components of `path`, a path below the root or relative to it.
+    fn parts<'a>(&self, path: &'a Path) -> io::Result<Vec<&'a std::ffi::OsStr>> {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let parts = relative.components().filter(|part| *part != Component::CurDir).map(|part| match part {
+            Component::Normal(name) => Ok(name),
+            _ => Err(io::Error::other(format!("{} is not below {}", path.display(), self.root.display()))),
+        });
+        parts.collect()
+    }
+
+    /// Opens what `path` names with `flags`, through directories only.
+    fn at(&self, path: &Path, flags: OFlag, mode: u32) -> io::Result<OwnedFd> {
+        let parts = self.parts(path)?;
+        let mut at = self.directory.try_clone()?;
+        let Some((last, directories)) = parts.split_last() else {
+            return Ok(openat(&at, ".", flags | OFlag::O_CLOEXEC, Mode::empty())?);
+        };
+        for part in directories {
+            at = openat(&at, *part, directory_flags(), Mode::empty())?;
+        }
+        Ok(openat(&at, *last, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(mode))?)
+    }
+
+    /// Opens a regular file for reading.
+    pub(crate) fn file(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = File::from(self.at(path, flags, 0).map_err(name_link)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(file)
+    }
+
+    /// Reads a regular file of at most `limit` bytes.
+    pub(crate) fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::other(format!("it is larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// Writes a new file; fails if anything has that name, a link included.
+    pub(crate) fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        File::from(self.at(path, flags, mode)?).write_all(bytes)
+    }
+
+    /// Removes a file or a link, never what a link leads to.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+        let directory = self.at(parent, directory_flags(), 0)?;
+        Ok(unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// Kind, owner and mode of what `path` names: of a link those of the link.
+    pub(crate) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        File::from(self.at(path, OFlag::O_PATH, 0)?).metadata()
+    }
+
+    /// Where a link leads.
+    pub(crate) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        let link = self.at(path, OFlag::O_PATH, 0)?;
+        Ok(readlinkat(&link, "")?.into())
+    }
+
+    /// What is in a directory, by name.
+    pub(crate) fn entries(&self, path: &Path) -> io::Result<BTreeMap<String, Metadata>> {
+        let mut entries = BTreeMap::new();
+        for entry in Dir::from_fd(self.at(path, directory_flags(), 0)?)?.iter() {
+            let name = std::ffi::OsString::from_vec(entry?.file_name().to_bytes().to_vec());
+            if name == "." || name == ".." {
+                continue;
+            }
+            match self.metadata(&path.join(&name)) {
+                Ok(meta) => drop(entries.insert(name.to_string_lossy().into_owned(), meta)),
+                // Removed between the two calls.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
+    }
+}
+
+fn directory_flags() -> OFlag {
+    OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
+}
+
+/// `ELOOP` is what a link gives; its own text speaks of "too many levels of symbolic links".
+fn name_link(error: io::Error) -> io::Error {
+    match error.raw_os_error() == Some(Errno::ELOOP as i32) {
+        true => io::Error::other("it is a symbolic link, which is not followed here"),
+        false => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    use nix::unistd::mkfifo;
+
+    #[test]
+    fn links_are_never_followed_and_pipes_never_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let (inside, outside) = (temp.path().join("inside"), temp.path().join("outside"));
+        for directory in [inside.join("real"), outside.clone()] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        std::fs::write(outside.join("file"), "secret").unwrap();
+        std::fs::write(inside.join("real/file"), "ours").unwrap();
+        symlink(&outside, inside.join("directory")).unwrap();
+        symlink(outside.join("file"), inside.join("file")).unwrap();
+        symlink(outside.join("made"), inside.join("made")).unwrap();
+        mkfifo(&inside.join("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
+
+        let beneath = Beneath::open(&inside).unwrap();
+        let path = |name: &str| inside.join(name);
+        assert_eq!(beneath.read(&path("real/file"), 4).unwrap(), b"ours");
+        assert_eq!(beneath.read(Path::new("real/file"), 4).unwrap(), b"ours");
+        for refused in ["file", "directory/file", "pipe", "real", "../outside/file"] {
+            assert!(beneath.read(&path(refused), 100).is_err(), "{refused}");
+        }
+        assert!(beneath.read(&path("real/file"), 3).is_err(), "it is larger");
+        for refused in ["made", "directory/made", "pipe", "real/file"] {
+            assert!(beneath.create(&path(refused), b"x", 0o644).is_err(), "{refused}");
+        }
+        assert!(beneath.entries(&path("directory")).is_err());
+        assert!(beneath.remove_file(&path("directory/file")).is_err());
+        assert!(beneath.metadata(&path("file")).unwrap().is_symlink());
+        assert_eq!(beneath.read_link(&path("file")).unwrap(), outside.join("file"));
+        let names: Vec<String> = beneath.entries(&inside).unwrap().into_keys().collect();
+        assert_eq!(names, ["directory", "file", "made", "pipe", "real"]);
+        beneath.remove_file(&path("file")).unwrap();
+        assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "secret");
+        assert!(!outside.join("made").exists());
+        assert!(Beneath::open(&inside.join("directory")).is_err());
+    }
+}

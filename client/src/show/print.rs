@@ -1,0 +1,83 @@
+//! The one way to standard output and standard error: text on a terminal is shown and never obeyed.
+//!
+//! [`outln`], [`out`], [`errln`] and [`err`] take what `println` and its kin take. Whatever a value holds (the name of a
+//! file in an archive, an error of a library, an instance's words), only line breaks and tabs of it act; the lints
+//! `print_stdout` and `print_stderr` forbid the standard macros elsewhere. A value that must stay on one line goes
+//! through [`super::visible`] or [`super::path`] before.
+
+use std::fmt::{self, Write as _};
+
+use super::clean;
+
+/// Displays its arguments with every character escaped that would act on a terminal, but line breaks and tabs.
+pub struct Escaped<'a>(pub fmt::Arguments<'a>);
+
+struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&clean(text, true))
+    }
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaping(f).write_fmt(self.0)
+    }
+}
+
+/// Prints to standard output, escaped.
+#[expect(clippy::print_stdout, reason = "the one place that prints")]
+pub fn stdout(text: fmt::Arguments<'_>) {
+    print!("{}", Escaped(text));
+}
+
+/// Prints to standard error, escaped.
+#[expect(clippy::print_stderr, reason = "the one place that prints")]
+pub fn stderr(text: fmt::Arguments<'_>) {
+    eprint!("{}", Escaped(text));
+}
+
+/// Prints a sequence of the terminal's own, such as a colour, to standard output.
+#[expect(clippy::print_stdout, reason = "the one place that prints")]
+pub fn style(sequence: &'static str) {
+    print!("{sequence}");
+}
+
+/// `println`, escaped.
+#[macro_export]
+macro_rules! outln {
+    () => { $crate::show::stdout(format_args!("\n")) };
+    ($($argument:tt)*) => { $crate::show::stdout(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// `print`, escaped.
+#[macro_export]
+macro_rules! out {
+    ($($argument:tt)*) => { $crate::show::stdout(format_args!($($argument)*)) };
+}
+
+/// `eprintln`, escaped.
+#[macro_export]
+macro_rules! errln {
+    () => { $crate::show::stderr(format_args!("\n")) };
+    ($($argument:tt)*) => { $crate::show::stderr(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// `eprint`, escaped.
+#[macro_export]
+macro_rules! err {
+    ($($argument:tt)*) => { $crate::show::stderr(format_args!($($argument)*)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_an_argument_holds_only_lines_and_tabs_act() {
+        let hostile = "\x1b[2Jx\r\u{202e}\u{9b}";
+        let shown = Escaped(format_args!("{hostile}\t{:?}\n{hostile}", 'c')).to_string();
+        assert_eq!(shown, "\\x1b[2Jx\\r\\u{202e}\\u{9b}\t'c'\n\\x1b[2Jx\\r\\u{202e}\\u{9b}");
+    }
+}
