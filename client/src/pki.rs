@@ -7,6 +7,8 @@
 //!
 //! Must never: overwrite a file, or leave a key where others can read it.
 
+mod authority;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use time::OffsetDateTime;
 use crate::files::{self, FileError};
 use crate::tls;
 
+pub use authority::AuthorityProblem;
 pub use packs_schema::certificate::INSTANCE_URI;
 
 /// The authority's certificate within its directory.
@@ -40,12 +43,20 @@ pub enum PkiError {
     #[error(transparent)]
     Pem(#[from] PemError),
     /// The authority's files are not what they should be.
-    #[error("{path} is not a certificate authority's", path = path.display())]
+    #[error("{path} holds no certificate authority that can sign", path = crate::show::path(path))]
     Load {
-        /// Which file.
+        /// Its directory.
         path: PathBuf,
         /// What is wrong with it.
-        source: rcgen::Error,
+        source: AuthorityProblem,
+    },
+    /// The certificate would outlive the authority, and be refused from then on.
+    #[error("the authority ends at {ends}, before the certificate would: give it at most --days {days}")]
+    Outlives {
+        /// When the authority ends.
+        ends: String,
+        /// The most days that are left.
+        days: i64,
     },
     /// The certificate could not be signed.
     #[error("cannot make a certificate for {subject}")]
@@ -112,6 +123,8 @@ pub struct Authority {
     cert_pem: String,
     key_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    /// Nothing that it signs is valid for longer.
+    ends: OffsetDateTime,
 }
 
 impl std::fmt::Debug for Authority {
@@ -135,7 +148,8 @@ impl Authority {
         let key = KeyPair::generate().map_err(failed)?;
         let key_pem = key.serialize_pem();
         let cert_pem = CertifiedIssuer::self_signed(params, key).map_err(failed)?.pem();
-        Authority::from_pem(cert_pem, key_pem).map_err(failed)
+        let key = KeyPair::from_pem(&key_pem).map_err(failed)?;
+        Authority::of(cert_pem, key_pem, key, validity.not_after).map_err(failed)
     }
 
     /// The authority whose files lie in `dir`.
@@ -147,13 +161,15 @@ impl Authority {
         tls::parse_certificates(&certificate, cert_pem.as_bytes())?;
         tls::parse_key(&key, key_pem.as_bytes())?;
         let unsupported = |_| PemError::new(&key, Expected::Key, PemProblem::Unsupported);
-        KeyPair::from_pem(&key_pem).map_err(unsupported)?;
-        Authority::from_pem(cert_pem, key_pem).map_err(|source| PkiError::Load { path: dir.to_owned(), source })
+        let pair = KeyPair::from_pem(&key_pem).map_err(unsupported)?;
+        let failed = |source| PkiError::Load { path: dir.to_owned(), source };
+        let ends = authority::check(&cert_pem, &pair, OffsetDateTime::now_utc()).map_err(failed)?;
+        Authority::of(cert_pem, key_pem, pair, ends).map_err(|_| failed(AuthorityProblem::NoCertificate))
     }
 
-    fn from_pem(cert_pem: String, key_pem: String) -> Result<Authority, rcgen::Error> {
-        let issuer = Issuer::from_ca_cert_pem(&cert_pem, KeyPair::from_pem(&key_pem)?)?;
-        Ok(Authority { cert_pem, key_pem, issuer })
+    fn of(cert_pem: String, key_pem: String, key: KeyPair, ends: OffsetDateTime) -> Result<Authority, rcgen::Error> {
+        let issuer = Issuer::from_ca_cert_pem(&cert_pem, key)?;
+        Ok(Authority { cert_pem, key_pem, issuer, ends })
     }
 
     /// Writes `ca.pem` and `ca.key` (mode 0600) into `dir`, which is made when it is missing.
@@ -172,7 +188,8 @@ impl Authority {
         self.issue_instance_at(id, &[], validity)
     }
 
-    /// The same with `addresses` (host names or IP addresses) for programs that check these; Bolt does not.
+    /// The same with `addresses` (host names or IP addresses) for programs that check these; Bolt does not. The id stands
+    /// there as a host name already, where it can be one: `curl --resolve <id>:8443:<address>` verifies it.
     pub fn issue_instance_at(
         &self,
         id: &InstanceId,
@@ -180,7 +197,10 @@ impl Authority {
         validity: Validity,
     ) -> Result<Issued, PkiError> {
         let mut names = vec![format!("{INSTANCE_URI}{id}")];
-        names.extend_from_slice(addresses);
+        names.extend(is_host_name(id.as_str()).then(|| id.to_string()));
+        for address in addresses.iter().filter(|address| address.as_str() != id.as_str()) {
+            names.push(address.clone());
+        }
         self.issue(id.as_str(), &names, ExtendedKeyUsagePurpose::ServerAuth, validity)
     }
 
@@ -198,6 +218,11 @@ impl Authority {
         validity: Validity,
     ) -> Result<Issued, PkiError> {
         let failed = |source| PkiError::Issue { subject: subject.to_owned(), source };
+        // A second more: a certificate counts whole seconds.
+        if validity.not_after > self.ends + Duration::from_secs(1) {
+            let left = self.ends - OffsetDateTime::now_utc();
+            return Err(PkiError::Outlives { ends: authority::shown(self.ends), days: left.whole_days().max(0) });
+        }
         let mut params = params(subject, validity)?;
         params.subject_alt_names =
             names.iter().map(|name| alternative(name)).collect::<Result<_, _>>().map_err(failed)?;
@@ -225,6 +250,20 @@ fn params(subject: &str, validity: Validity) -> Result<CertificateParams, PkiErr
     Ok(params)
 }
 
+/// True for what can be a DNS name in a certificate: labels of letters, digits and inner hyphens (RFC 5280, 4.2.1.6).
+pub fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // All digits in the last label would be an IP address.
+    text.len() <= 253
+        && text.split('.').all(label)
+        && !text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn alternative(name: &str) -> Result<SanType, rcgen::Error> {
     if name.contains("://") {
         return Ok(SanType::URI(name.to_owned().try_into()?));
@@ -250,6 +289,64 @@ mod tests {
         let again = Authority::load(&ca).unwrap();
         let id = InstanceId::new("i-1").unwrap();
         assert!(again.issue_instance_at(&id, &["127.0.0.1".into(), "localhost".into()], Validity::days(1)).is_ok());
+    }
+
+    /// Loads an authority whose files are these.
+    fn loaded(cert_pem: &str, key_pem: &str) -> Result<Authority, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let issued = Issued { cert_pem: cert_pem.to_owned(), key_pem: key_pem.to_owned() };
+        issued.write(dir.path(), "ca").unwrap();
+        Authority::load(dir.path()).map_err(|error| match error {
+            PkiError::Load { source, .. } => source.to_string(),
+            other => other.to_string(),
+        })
+    }
+
+    #[test]
+    fn what_is_no_authority_signs_nothing() {
+        let (one, two) = (Authority::create("one").unwrap(), Authority::create("two").unwrap());
+        assert!(loaded(&one.cert_pem, &two.key_pem).unwrap_err().contains("not the key of ca.pem"));
+        let leaf = one.issue_instance(&InstanceId::new("i-1").unwrap(), Validity::days(1)).unwrap();
+        assert!(loaded(&leaf.cert_pem, &leaf.key_pem).unwrap_err().contains("CA:TRUE"));
+        let now = OffsetDateTime::now_utc();
+        let hours = |from: i64, to: i64| Validity {
+            not_before: now + time::Duration::hours(from),
+            not_after: now + time::Duration::hours(to),
+        };
+        let old = Authority::create_with("old", hours(-2, -1)).unwrap();
+        assert!(loaded(&old.cert_pem, &old.key_pem).unwrap_err().contains("expired at"));
+        let early = Authority::create_with("early", hours(1, 2)).unwrap();
+        assert!(loaded(&early.cert_pem, &early.key_pem).unwrap_err().contains("not valid before"));
+        for (pem, words) in [
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "is encrypted"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "OpenSSH"),
+            ("-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "openssl"),
+            ("AAAA", "no line that begins with -----BEGIN"),
+        ] {
+            let error = loaded(&one.cert_pem, pem).unwrap_err();
+            assert!(error.contains(words) && !error.contains("AAAA"), "{error}");
+        }
+        assert!(loaded("AAAA", &one.key_pem).unwrap_err().contains("no usable certificate"));
+        assert!(loaded(&one.cert_pem, &one.key_pem).is_ok());
+    }
+
+    #[test]
+    fn no_certificate_outlives_its_authority() {
+        let short = Authority::create_with("short", Validity::days(10)).unwrap();
+        let id = InstanceId::new("i-1").unwrap();
+        assert!(short.issue_instance(&id, Validity::days(9)).is_ok());
+        let error = short.issue_instance(&id, Validity::days(365)).unwrap_err().to_string();
+        assert!(error.contains("--days 9"), "{error}");
+    }
+
+    #[test]
+    fn an_id_that_can_be_a_host_name_is_one() {
+        for (id, can) in
+            [("i-0abc", true), ("web.example-1.org", true), ("a_b", false), ("x-", false), ("10.0.0.7", false)]
+        {
+            assert_eq!(is_host_name(id), can, "{id}");
+        }
+        assert!(!is_host_name(&"a".repeat(64)));
     }
 
     #[test]

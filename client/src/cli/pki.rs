@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use crate::files::FileError;
-use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, Issued, PkiError, Validity};
+use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, Issued, PkiError, Validity, is_host_name};
 use crate::show;
 use crate::{errln, outln};
 
@@ -50,8 +50,8 @@ enum Subject {
     Instance {
         /// The instance id, as the inventory and the agent's configuration have it.
         id: InstanceId,
-        /// A host name or IP address for programs that check these; Bolt does not.
-        #[arg(long)]
+        /// A further host name or IP address for programs that check these; Bolt goes by the id alone.
+        #[arg(long, value_name = "HOST|IP", value_parser = address)]
         address: Vec<String>,
         #[command(flatten)]
         target: Target,
@@ -63,6 +63,13 @@ enum Subject {
         #[command(flatten)]
         target: Target,
     },
+}
+
+fn address(text: &str) -> Result<String, String> {
+    if text.parse::<std::net::IpAddr>().is_ok() || is_host_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("write a host name such as web-1.example.org or an IP address, without a port".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -125,14 +132,16 @@ fn say(json: bool, certificate: &Path, key: &Path) {
     if json {
         outln!("{}", show::json(&json!({ "certificate": certificate, "key": key })));
     } else {
-        outln!("{}\n{}", certificate.display(), key.display());
+        outln!("{}\n{}", show::path(&certificate), show::path(&key));
     }
 }
 
 fn failure(error: &PkiError) -> Failure {
     match error {
-        PkiError::Validity(..) | PkiError::Issue { .. } => Failure::from_error(Exit::Usage, error),
+        PkiError::Validity(..) | PkiError::Issue { .. } | PkiError::Outlives { .. } | PkiError::Load { .. } => {
+            Failure::from_error(Exit::Usage, error)
+        }
         PkiError::File(FileError::Exists(_)) => Failure::from_error(Exit::Usage, error),
-        PkiError::File(_) | PkiError::Load { .. } | PkiError::Pem(_) => Failure::from_error(Exit::Storage, error),
+        PkiError::File(_) | PkiError::Pem(_) => Failure::from_error(Exit::Storage, error),
     }
 }

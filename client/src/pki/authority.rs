@@ -1,0 +1,68 @@
+//! The check of an authority's files before it signs: what it signs must be accepted by whoever trusts it.
+
+use rcgen::KeyPair;
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::show::when;
+
+/// Why a certificate and a key make no authority.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityProblem {
+    /// There is no certificate in the file.
+    #[error("ca.pem holds no certificate in PEM form")]
+    NoCertificate,
+    /// It is a certificate of an instance or a client.
+    #[error(
+        "ca.pem is the certificate of an instance or a client, not of an authority (CA:TRUE): nothing trusts what it signs"
+    )]
+    NoAuthority,
+    /// It may sign other things.
+    #[error("ca.pem may not sign certificates: its key usage lacks keyCertSign")]
+    MayNotSign,
+    /// It has ended.
+    #[error(
+        "the authority has expired at {0}: make another one with `bolt pki init`, and give its ca.pem to agents and clients"
+    )]
+    Expired(String),
+    /// It has not begun.
+    #[error("the authority is not valid before {0}: check this host's clock")]
+    NotYetValid(String),
+    /// The key is another one's.
+    #[error(
+        "ca.key is not the key of ca.pem: nothing would trust what it signs; put the two that belong together there"
+    )]
+    OtherKey,
+}
+
+/// Checks the certificate and the key of an authority that is to sign now. Returns when it ends: nothing that it signs may
+/// be valid for longer.
+pub(super) fn check(cert_pem: &str, key: &KeyPair, now: OffsetDateTime) -> Result<OffsetDateTime, AuthorityProblem> {
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(cert_pem.as_bytes()).map_err(|_| AuthorityProblem::NoCertificate)?;
+    let (_, certificate) = X509Certificate::from_der(&pem.contents).map_err(|_| AuthorityProblem::NoCertificate)?;
+    if !certificate.basic_constraints().ok().flatten().is_some_and(|extension| extension.value.ca) {
+        return Err(AuthorityProblem::NoAuthority);
+    }
+    // Without the extension a key may be used for everything (RFC 5280, section 4.2.1.3).
+    if !certificate.key_usage().ok().flatten().is_none_or(|extension| extension.value.key_cert_sign()) {
+        return Err(AuthorityProblem::MayNotSign);
+    }
+    let (begins, ends) =
+        (certificate.validity().not_before.to_datetime(), certificate.validity().not_after.to_datetime());
+    if now > ends {
+        return Err(AuthorityProblem::Expired(shown(ends)));
+    }
+    if now < begins {
+        return Err(AuthorityProblem::NotYetValid(shown(begins)));
+    }
+    if *certificate.public_key().subject_public_key.data != *key.public_key_raw() {
+        return Err(AuthorityProblem::OtherKey);
+    }
+    Ok(ends)
+}
+
+/// A time for people.
+pub(super) fn shown(time: OffsetDateTime) -> String {
+    when::at(u64::try_from(time.unix_timestamp()).unwrap_or_default().saturating_mul(1000))
+}
