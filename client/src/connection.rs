@@ -15,6 +15,7 @@ mod events;
 mod follow;
 mod pages;
 mod push;
+mod race;
 mod routes;
 mod stream;
 mod wire;

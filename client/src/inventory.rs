@@ -16,6 +16,7 @@ mod select;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -41,7 +42,9 @@ pub struct Address {
 
 /// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an address: write it as host:port, such as 10.0.0.7:8443 or [2001:db8::1]:8443")]
+#[error(
+    "{0:?} is not an address: write it as host:port, such as 10.0.0.7:8443, [2001:db8::1]:8443 or [fe80::1%eth0]:8443"
+)]
 pub struct AddressError(String);
 
 impl Address {
@@ -52,17 +55,43 @@ impl Address {
         let digits = port.bytes().all(|b| b.is_ascii_digit());
         let port = port.parse().ok().filter(|port| digits && *port != 0).ok_or_else(wrong)?;
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(six) => six.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?.to_string(),
+            Some(six) => match six.split_once('%') {
+                Some((ip, zone)) => return Address::link_local(ip, zone, port).ok_or_else(wrong),
+                None => six.parse::<Ipv6Addr>().map_err(|_| wrong())?.to_string(),
+            },
             None => host.to_owned(),
         };
         let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) && !host.starts_with('-');
-        if host.is_empty() || host.len() > 253 || !(named || host.parse::<std::net::Ipv6Addr>().is_ok()) {
+        if host.is_empty() || host.len() > 253 || !(named || host.parse::<Ipv6Addr>().is_ok()) {
             return Err(wrong());
         }
         if host.contains(':') && !text.starts_with('[') {
             return Err(wrong());
         }
         Ok(Address { host, port })
+    }
+
+    /// An address that means something on one link only, with the interface of this host that leads there.
+    fn link_local(ip: &str, zone: &str, port: u16) -> Option<Address> {
+        let ip: Ipv6Addr = ip.parse().ok()?;
+        // The longest name of an interface is 15 bytes on Linux.
+        let named = zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        let fits = ip.is_unicast_link_local() && named && (1..=15).contains(&zone.len());
+        fits.then(|| Address { host: format!("{ip}%{zone}"), port })
+    }
+
+    /// The IP address and its zone, if it has one.
+    pub(crate) fn zoned(&self) -> Option<(Ipv6Addr, &str)> {
+        let (ip, zone) = self.host.split_once('%')?;
+        Some((ip.parse().ok()?, zone))
+    }
+
+    /// The `Host` header of a request there: a zone means nothing on the other side and is left out (RFC 9844).
+    pub(crate) fn host_header(&self) -> String {
+        match self.zoned() {
+            Some((ip, _)) => format!("[{ip}]:{}", self.port),
+            None => self.to_string(),
+        }
     }
 
     /// The host name or IP address.
@@ -169,7 +198,7 @@ pub enum InventoryError {
     #[error(transparent)]
     File(#[from] FileError),
     /// It is not TOML or JSON with a list `instances`.
-    #[error("{path} is not an inventory: {problem}", path = path.display())]
+    #[error("{path} is not an inventory: {problem}", path = crate::show::path(path))]
     Document {
         /// Which file.
         path: PathBuf,
@@ -177,7 +206,7 @@ pub enum InventoryError {
         problem: String,
     },
     /// One entry is wrong.
-    #[error("{path}: instance {number} ({id}): {problem}", path = path.display())]
+    #[error("{path}: instance {number} ({id}): {problem}", path = crate::show::path(path))]
     Entry {
         /// Which file.
         path: PathBuf,
@@ -292,11 +321,28 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for good in ["a:1", "10.0.0.7:8443", "[::1]:80", "host-1.example.org:65535"] {
+        for good in ["a:1", "10.0.0.7:8443", "[::1]:80", "[fe80::1%eth0]:80", "host-1.example.org:65535"] {
             assert_eq!(Address::new(good).unwrap().to_string(), good);
         }
-        for bad in ["", "a", "a:", ":1", "a:0", "a:65536", "::1:80", "[x]:1", "a b:1", "-x:1", "a/b:1", "a:+1", "a\n:1"]
-        {
+        for bad in [
+            "[::1%eth0]:1",
+            "[fe80::1%]:1",
+            "[fe80::1%a/b]:1",
+            "fe80::1%eth0:1",
+            "",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:65536",
+            "::1:80",
+            "[x]:1",
+            "a b:1",
+            "-x:1",
+            "a/b:1",
+            "a:+1",
+            "a\n:1",
+        ] {
             assert!(Address::new(bad).is_err(), "{bad:?}");
         }
     }

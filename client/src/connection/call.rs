@@ -92,7 +92,7 @@ impl Call {
 
     fn request(&self, agent: &Agent) -> Result<Request<Full<Bytes>>, Kind> {
         let mut builder = Request::builder().method(&self.method).uri(&self.path);
-        builder = builder.header(header::HOST, agent.instance.address.to_string());
+        builder = builder.header(header::HOST, agent.instance.address.host_header());
         builder = builder.header(header::USER_AGENT, concat!("bolt/", env!("CARGO_PKG_VERSION")));
         for (name, value) in &self.headers {
             builder = builder.header(*name, value);

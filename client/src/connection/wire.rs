@@ -1,7 +1,7 @@
 //! A connection: TCP without delay, TLS to the instance that was meant, HTTP/1.1.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -19,9 +19,9 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{CONNECT_TIMEOUT, NO_CONNECTION};
+use super::{CONNECT_TIMEOUT, NO_CONNECTION, race};
 use crate::error::Kind;
-use crate::inventory::Instance;
+use crate::inventory::{Address, Instance};
 use crate::tls::Identity;
 
 /// The most that is read ahead on a connection, in bytes.
@@ -87,12 +87,11 @@ pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wir
 }
 
 async fn dial_now(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
-    let tcp = connect(instance).await?;
-    let _ = tcp.set_nodelay(true);
-    let peer = tcp.peer_addr().map_err(Kind::Connect)?;
     let connector = TlsConnector::from(identity.config_for(instance.id()));
-    // The verifier goes by the instance id; the name is only what the interface of rustls demands.
-    let tls = connector.connect(ServerName::IpAddress(peer.ip().into()), tcp).await.map_err(Kind::from_io)?;
+    let addresses = race::by_turns(resolve(&instance.address).await?);
+    // The handshake belongs to the attempt: an address that takes connections and says nothing is no better than one
+    // that is silent.
+    let tls = race::first(addresses, |address| shake_hands(&connector, address)).await?;
     let alert = AlertSlot::default();
     let io = TokioIo::new(Watched { inner: tls, alert: alert.clone() });
     let (sender, connection) =
@@ -104,22 +103,42 @@ async fn dial_now(instance: &Instance, identity: &Identity) -> Result<Wire, Kind
     Ok(Wire { sender, driver, alert })
 }
 
-/// Tries each address of the host, and keeps the error of the last.
-async fn connect(instance: &Instance) -> Result<TcpStream, Kind> {
-    let (host, port) = (instance.address.host(), instance.address.port());
-    let addresses: Vec<SocketAddr> = match host.parse() {
-        Ok(ip) => vec![SocketAddr::new(ip, port)],
-        Err(_) => tokio::net::lookup_host((host, port)).await.map_err(Kind::Unresolved)?.collect(),
-    };
-    let mut last = Kind::Unresolved(io::Error::other("the name has no address"));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return Ok(tcp),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => last = Kind::ConnectionRefused,
-            Err(e) => last = Kind::Connect(e),
-        }
+/// Connects to one address, up to the end of the handshake.
+async fn shake_hands(connector: &TlsConnector, address: SocketAddr) -> Result<TlsStream<TcpStream>, Kind> {
+    let tcp = TcpStream::connect(address).await.map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
+        _ => Kind::Connect(e),
+    })?;
+    let _ = tcp.set_nodelay(true);
+    // The verifier goes by the instance id; the name is only what the interface of rustls demands.
+    connector.connect(ServerName::IpAddress(address.ip().into()), tcp).await.map_err(Kind::from_io)
+}
+
+/// The addresses of the host, as its resolver sorts them.
+async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Kind> {
+    let port = address.port();
+    if let Some((ip, zone)) = address.zoned() {
+        return Ok(vec![SocketAddrV6::new(ip, port, 0, interface(zone)?).into()]);
     }
-    Err(last)
+    match address.host().parse() {
+        Ok(std::net::IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+            let message = format!("a link-local address needs its zone: write [{ip}%eth0]:{port}, with the interface");
+            Err(Kind::Connect(io::Error::other(message)))
+        }
+        Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+        Err(_) => Ok(tokio::net::lookup_host((address.host(), port)).await.map_err(Kind::Unresolved)?.collect()),
+    }
+}
+
+/// The number of a network interface, which a zone gives by name or number (RFC 4007, section 11).
+fn interface(zone: &str) -> Result<u32, Kind> {
+    if let Ok(number) = zone.parse() {
+        return Ok(number);
+    }
+    nix::net::if_::if_nametoindex(zone).map_err(|_| {
+        let message = format!("this host has no network interface {zone}, which the zone of the address names");
+        Kind::Connect(io::Error::other(message))
+    })
 }
 
 /// The alert by which the server ended the connection, when it did.
