@@ -33,6 +33,10 @@ const SNAPSHOTS: [(&str, &str, &str, u64, usize); 4] = [
     ("billing", "invoices-03de", "nightly-2", 1, 210_000),
 ];
 
+/// Logs of each instance: name, age in days, bytes.
+const LOGS: [(&str, u64, usize); 3] =
+    [("app/requests.log.2", 60, 400_000), ("app/requests.log.1", 30, 300_000), ("app/requests.log", 0, 50_000)];
+
 /// The running fleet.
 #[derive(Debug)]
 pub(super) struct Fleet {
@@ -98,6 +102,9 @@ fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result
     let data = site.agent_directory(&id).join("cassandra/data");
     make_snapshots(site, &data)
         .map_err(|e| Failure::new(Exit::Storage, format!("cannot write snapshots to {}: {e}", data.display())))?;
+    let logs = site.agent_directory(&id).join("logs");
+    make_logs(site, &logs)
+        .map_err(|e| Failure::new(Exit::Storage, format!("cannot write logs to {}: {e}", logs.display())))?;
     let mut facts = Facts::of(id);
     facts.region = region.to_owned();
     facts.zone = zone.to_owned();
@@ -105,9 +112,37 @@ fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result
     facts.cluster = "users-main".to_owned();
     let mut spec = AgentSpec::new(facts);
     spec.address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1).expect("six agents")));
-    spec.pack_config =
-        vec![("cassandra".to_owned(), format!("data_directories: [{:?}]\n", data.display().to_string()))];
+    spec.pack_config = confined(&data, &logs);
+    // What an action would do as root, it does here as the account of all actions: the host is somebody's real one.
+    if let Some(accounts) = site.accounts() {
+        let account = toml::Value::from(accounts.action.to_string());
+        let map = ["root", "cassandra"].map(|name| (name.to_owned(), account.clone()));
+        spec = spec.set("users", "map", toml::Table::from_iter(map));
+    }
     Ok(spec)
+}
+
+/// The site configuration of the demo's packs: everything that an action may change lies in the demo's directory.
+fn confined(data: &Path, logs: &Path) -> Vec<(String, String)> {
+    let list = |path: &Path| format!("[{:?}]", path.display().to_string());
+    vec![
+        ("cassandra".to_owned(), format!("data_directories: {}\n", list(data))),
+        ("linux".to_owned(), format!("log_directories: {}\nrestart_allow: []\n", list(logs))),
+    ]
+}
+
+/// Writes logs, as old as they should be, for `linux.free_disk_space`.
+fn make_logs(site: &Site, logs: &Path) -> std::io::Result<()> {
+    for (name, days, bytes) in LOGS {
+        let path = logs.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(logs))?;
+        fs::write(&path, vec![b'.'; bytes])?;
+        fs::File::open(&path)?.set_modified(SystemTime::now() - Duration::from_secs(days * 86_400))?;
+    }
+    match site.accounts() {
+        Some(accounts) => give(logs, accounts.action),
+        None => Ok(()),
+    }
 }
 
 /// Writes the snapshots, as old as they should be, for the account that clears them.
@@ -129,14 +164,14 @@ fn make_snapshots(site: &Site, data: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Gives a tree to an account, what is inside first: a directory that the account has already is not entered.
 fn give(path: &Path, account: u32) -> std::io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(account), Some(account))?;
-    if path.is_dir() {
+    if path.symlink_metadata()?.is_dir() {
         for entry in fs::read_dir(path)? {
             give(&entry?.path(), account)?;
         }
     }
-    Ok(())
+    std::os::unix::fs::lchown(path, Some(account), Some(account))
 }
 
 fn failure(error: LocalError) -> Failure {
