@@ -137,3 +137,34 @@ fn a_key_that_others_can_read_is_not_used() {
     let error = Identity::load(&ca, &certificate, &ca).unwrap_err().to_string();
     assert!(!error.contains("PRIVATE"), "{error}");
 }
+
+/// A program that knows nothing of Bolt checks the name that it connects to.
+#[tokio::test]
+async fn any_https_client_verifies_an_instance_by_its_id_as_a_host_name() {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+    let world = World::new();
+    let server = world.server("i-0abc", |_| health()).await;
+    let principal = Principal::new("spiffe://test/operator").unwrap();
+    let ours = world.authority.issue_client(&principal, Validity::days(1)).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(world.authority.cert_pem().as_bytes()).unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![CertificateDer::from_pem_slice(ours.cert_pem.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(ours.key_pem.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    for (name, known) in [("i-0abc", true), ("i-0abd", false)] {
+        let address = (server.instance.address.host().to_owned(), server.instance.address.port());
+        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let made = connector.connect(ServerName::try_from(name).unwrap(), tcp).await;
+        assert_eq!(made.is_ok(), known, "{name}: {made:?}");
+    }
+}
