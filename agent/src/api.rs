@@ -26,6 +26,7 @@ mod refusal;
 mod router;
 mod routes;
 mod standing;
+pub(crate) mod starting;
 pub(crate) mod tls;
 
 #[cfg(test)]

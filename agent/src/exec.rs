@@ -48,6 +48,7 @@ use tokio::task::AbortHandle;
 pub use archive::{Archive, Section};
 pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
+pub use recovery::RECOVERING;
 pub use shortage::Shortage;
 pub use submit::{Order, SubmitError};
 pub use sweep::Budget;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  start  sockets from the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ who this is
-//!         ─▶ history ─▶ recovery ─▶ listen ─▶ ready
+//!         ─▶ sockets ─▶ history ─▶ recovery (health answers, if it takes long) ─▶ ready
 //!  stop   not ready ─▶ no new connections ─▶ who waits is answered, who follows is cut ─▶ requests under way, at most 5 s ─▶ history written and closed
 //! ```
 //!
@@ -33,6 +33,7 @@ use crate::api::App;
 use crate::api::fingerprint::Fingerprints;
 use crate::api::listener::{self, Doors};
 use crate::api::pushes::{self, Pushes};
+use crate::api::starting::{self, Starting};
 use crate::api::tls::{Tls, TlsError};
 use crate::clock;
 use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
@@ -165,8 +166,6 @@ async fn run(
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
     tls.serve_as(instance.id());
-    let history = Arc::new(History::open(&config.paths.state.join("history.db"), instance.id())?);
-    let mut damaged = history.damaged();
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
     // Claimed before recovery, so that a port in use is said before anything is started; served after it.
@@ -181,18 +180,27 @@ async fn run(
         budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
         boot_id,
     };
-    let exec = Exec::begin(
-        settings,
-        history.clone(),
-        registry.clone(),
-        access.clone(),
-        launcher,
-        health.clone(),
-        metrics.clone(),
-    )
-    .await?;
-    exec.keep_history();
     let id = instance.id().clone();
+    let recovering = async {
+        let (path, id) = (config.paths.state.join("history.db"), id.clone());
+        // Salvage of a damaged file reads what may be gigabytes.
+        let opened = tokio::task::spawn_blocking(move || History::open(&path, &id)).await;
+        let history = Arc::new(opened.map_err(|_| HistoryError::Closed)??);
+        let (registry, access) = (registry.clone(), access.clone());
+        let (health, metrics) = (health.clone(), metrics.clone());
+        let exec = Exec::begin(settings, history.clone(), registry, access, launcher, health, metrics).await?;
+        Ok::<_, StartError>((history, exec))
+    };
+    let starting = Starting { instance: id.clone(), health: health.clone(), registry: registry.clone() };
+    let (history, exec) = tokio::select! {
+        recovered = recovering => recovered?,
+        () = starting::answer(Arc::new(starting), &api, probes.as_ref(), &tls) => return Ok(Ended::Asked),
+        // Nothing is half done: the next start does the same from the directories.
+        () = &mut stop => return Ok(Ended::Asked),
+        _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
+    };
+    let mut damaged = history.damaged();
+    exec.keep_history();
     let (tell, told) = watch::channel(false);
     let app = Arc::new(App {
         stopping: told.clone(),

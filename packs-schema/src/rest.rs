@@ -13,7 +13,7 @@ pub use instance::{
     SyncEnd, SyncStatus, TotalLimits,
 };
 pub use problem::{Code, PROBLEM_TYPE, Problem};
-pub use push::{ARCHIVE_TYPE, Dev, Pushed, Unpushed};
+pub use push::{ARCHIVE_TYPE, BYTES_TYPE, Dev, Pushed, Unpushed};
 
 /// The largest body of any request, in bytes.
 pub const MAX_BODY: usize = 64 << 10;

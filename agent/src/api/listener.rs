@@ -48,7 +48,7 @@ const PLACE: Duration = Duration::from_secs(30);
 /// A connection without a request, or with half of one's head, is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
 /// A connection whose peer takes nothing of what is sent to it is closed after this.
-const STALLED: Duration = Duration::from_secs(60);
+pub(super) const STALLED: Duration = Duration::from_secs(60);
 /// What is under way at the end has this long.
 const DRAIN: Duration = Duration::from_secs(5);
 /// A connection's buffers.
@@ -105,7 +105,7 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: 
 }
 
 /// The next connection. What comes is taken at once; its number is bounded by [`Handshakes`].
-async fn accept(listener: &TcpListener, health: &Health) -> (TcpStream, SocketAddr) {
+pub(super) async fn accept(listener: &TcpListener, health: &Health) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => {
@@ -128,7 +128,7 @@ async fn accept(listener: &TcpListener, health: &Health) -> (TcpStream, SocketAd
     }
 }
 
-async fn accept_some(listener: Option<&TcpListener>, health: &Health) -> (TcpStream, SocketAddr) {
+pub(super) async fn accept_some(listener: Option<&TcpListener>, health: &Health) -> (TcpStream, SocketAddr) {
     match listener {
         Some(listener) => accept(listener, health).await,
         None => std::future::pending().await,
@@ -141,7 +141,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// How a handshake did not come to its end.
-enum NoHandshake {
+pub(super) enum NoHandshake {
     Evicted,
     Silent,
     Slow,
@@ -149,7 +149,7 @@ enum NoHandshake {
 }
 
 /// Waits for `work` as long as the slot is there: the peer must send something soon, and be done in time.
-async fn in_time<T>(slot: &mut Slot, work: impl Future<Output = io::Result<T>>) -> Result<T, NoHandshake> {
+pub(super) async fn in_time<T>(slot: &mut Slot, work: impl Future<Output = io::Result<T>>) -> Result<T, NoHandshake> {
     let spoke = slot.spoke.clone();
     let silent = async {
         tokio::time::sleep(SILENT).await;

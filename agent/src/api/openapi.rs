@@ -1,24 +1,35 @@
 //! `openapi.json` (OpenAPI 3.1), made from the route table when someone asks.
+//!
+//! It states what each route takes, so that a request that fits it is not refused for its type or its form, and it keeps to what
+//! generators of clients understand.
 
-use packs_schema::rest::{ARCHIVE_TYPE, PROBLEM_TYPE, Problem};
+mod shapes;
+#[cfg(test)]
+mod tests;
+
+use hyper::Method;
+use packs_schema::rest::{ARCHIVE_TYPE, BYTES_TYPE, EVENT_CURSOR, IDEMPOTENCY_KEY, PROBLEM_TYPE, Problem, REQUEST_ID};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::routes::{Content, ROUTES, Route, Takes};
+use super::routes::{Content, Operation, ROUTES, Route, Takes};
 
 /// The document.
 pub(crate) fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
+    // Query parameters refer to it.
+    generator.subschema_for::<packs_schema::run::State>();
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let entry = paths.entry(route.path.to_owned()).or_insert_with(|| Value::Object(Map::new()));
         entry[route.method.as_str().to_ascii_lowercase()] = operation(route, &mut generator);
     }
-    let schemas = generator.take_definitions(true);
-    json!({
+    let mut schemas = generator.take_definitions(true);
+    shapes::constrain(&mut schemas);
+    let mut document = json!({
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
@@ -34,70 +45,113 @@ pub(crate) fn document() -> Value {
             "responses": {
                 "Problem": {
                     "description": "What was wrong and what to do about it (RFC 9457).",
+                    "headers": {
+                        REQUEST_ID: {"schema": {"type": "string"}},
+                        "retry-after": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}},
+                    },
                     "content": {PROBLEM_TYPE: {"schema": problem}},
                 },
             },
         },
-    })
+    });
+    shapes::without_booleans(&mut document);
+    document
+}
+
+/// Statuses of a success besides that of the table, and of answers that are no problems.
+fn further_statuses(operation: Operation) -> &'static [u16] {
+    match operation {
+        Operation::CreateExecution => &[200],
+        Operation::PushPack | Operation::UnpushPack => &[202],
+        Operation::Health => &[503],
+        Operation::GetStdout | Operation::GetStderr => &[206],
+        _ => &[],
+    }
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let names = route.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    let mut parameters: Vec<Value> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": shapes::in_path(name)}))
+        .collect();
+    parameters.extend(route.query.iter().map(|(name, doc)| {
+        let (schema, required) = shapes::in_query(name).unwrap_or_else(|| (json!({"type": "string"}), false));
+        json!({"name": name, "in": "query", "required": required, "description": doc, "schema": schema})
+    }));
+    let header = |name: &str, doc: &str, schema: Value| json!({"name": name, "in": "header", "required": false, "description": doc, "schema": schema});
+    match route.operation {
+        Operation::CreateExecution => {
+            let schema = json!({"type": "string", "pattern": shapes::pattern("IdempotencyKey")});
+            let doc =
+                "The same key of the same caller with the same body gives the same execution; with another body, 422.";
+            parameters.push(header(IDEMPOTENCY_KEY, doc, schema));
+            let schema = json!({"type": "string"});
+            parameters.push(header("traceparent", "W3C Trace Context, which reaches the action.", schema));
+        }
+        Operation::GetStdout | Operation::GetStderr => {
+            let schema = json!({"type": "string", "pattern": "^bytes=([0-9]{1,15}-[0-9]{0,15}|-[1-9][0-9]{0,14})$"});
+            parameters.push(header("range", "One range of bytes (RFC 9110); without follow.", schema));
+        }
+        _ => {}
+    }
+    parameters
 }
 
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
-    let mut parameters: Vec<Value> = route
-        .path
-        .split('/')
-        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
-        .collect();
-    parameters.extend(route.query.iter().map(|(name, doc)| {
-        json!({"name": name, "in": "query", "required": false, "description": doc, "schema": {"type": "string"}})
-    }));
     let content = match &route.response {
         Content::Json(schema) => json!({"application/json": {"schema": schema(generator)}}),
         Content::Lines(schema) => json!({"application/x-ndjson": {"schema": schema(generator)}}),
         Content::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
-        Content::Bytes => json!({"application/octet-stream": {}}),
+        Content::Bytes => json!({BYTES_TYPE: {"schema": {"type": "string", "format": "binary"}}}),
         Content::Document => json!({"application/json": {"schema": {"type": "object"}}}),
     };
     let verbs: Vec<String> = route.verbs.iter().map(ToString::to_string).collect();
     let verb = if verbs.is_empty() { "none".to_owned() } else { verbs.join(" or ") };
+    let mut headers = json!({REQUEST_ID: {"description": "The id of the request, as in the agent's log.", "schema": {"type": "string"}}});
+    match route.operation {
+        Operation::CreateExecution => {
+            headers["location"] = json!({"description": "The path of the execution.", "schema": {"type": "string"}});
+        }
+        Operation::Events => {
+            headers[EVENT_CURSOR] =
+                json!({"description": "The cursor after which the answer begins.", "schema": {"type": "string"}});
+        }
+        _ => {}
+    }
+    let mut responses = json!({"default": {"$ref": "#/components/responses/Problem"}});
+    for status in further_statuses(route.operation).iter().chain([&route.status]) {
+        responses[status.to_string()] =
+            json!({"description": describe(*status), "headers": headers, "content": content});
+    }
     let mut value = json!({
         "operationId": format!("{:?}", route.operation),
         "summary": route.doc,
         "x-bolt-verb": verb,
-        "parameters": parameters,
-        "responses": {
-            route.status.to_string(): {"description": "done", "content": content},
-            "default": {"$ref": "#/components/responses/Problem"},
-        },
+        "parameters": parameters(route),
+        "responses": responses,
     });
     match &route.request {
         None => {}
         Some(Takes::Json(schema)) => {
-            value["requestBody"] = json!({"content": {"application/json": {"schema": schema(generator)}}});
+            // A kill needs no words; a start says at least which action.
+            let required = route.method == Method::POST && route.operation != Operation::KillExecution;
+            value["requestBody"] =
+                json!({"required": required, "content": {"application/json": {"schema": schema(generator)}}});
         }
-        Some(Takes::Archive) => value["requestBody"] = json!({"required": true, "content": {ARCHIVE_TYPE: {}}}),
+        Some(Takes::Archive) => {
+            let schema = json!({"type": "string", "format": "binary"});
+            let content = json!({ARCHIVE_TYPE: {"schema": schema.clone()}, BYTES_TYPE: {"schema": schema}});
+            value["requestBody"] = json!({"required": true, "content": content});
+        }
     }
     value
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_route_is_in_the_document_and_every_reference_leads_somewhere() {
-        let document = document();
-        for route in ROUTES {
-            let operation = &document["paths"][route.path][route.method.as_str().to_ascii_lowercase()];
-            assert_eq!(operation["operationId"], format!("{:?}", route.operation));
-        }
-        let operations: usize =
-            document["paths"].as_object().unwrap().values().map(|methods| methods.as_object().unwrap().len()).sum();
-        assert_eq!(operations, ROUTES.len());
-        let text = document.to_string();
-        for part in text.split("\"$ref\":\"#").skip(1) {
-            let pointer = part.split('"').next().unwrap();
-            assert!(document.pointer(pointer).is_some(), "{pointer}");
-        }
+fn describe(status: u16) -> &'static str {
+    match status {
+        202 => "It has begun.",
+        206 => "A part of it.",
+        503 => "The same, of an agent that is not ready.",
+        _ => "It is done.",
     }
 }

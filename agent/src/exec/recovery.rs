@@ -39,7 +39,9 @@ pub(super) async fn recover(exec: &Arc<Exec>) -> Result<(), RecoverError> {
     Ok(())
 }
 
-/// Ends that are written to the history together, so that they share its commits.
+/// The code of health while the history is read in again.
+pub const RECOVERING: &str = "recovering";
+/// Rows that are written to the history together, so that they share its commits.
 const AT_ONCE: usize = 64;
 
 /// How many executions were recovered, by what became of them.
@@ -108,7 +110,12 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
         .collect();
     ids.sort();
     let (mut inserts, mut read_in, mut removed) = (Vec::new(), 0, 0);
-    for id in ids {
+    let count = ids.len();
+    for (n, id) in ids.into_iter().enumerate() {
+        if exec.history.is_fresh() && n % AT_ONCE == 0 {
+            let message = format!("the history is read in again from the executions' directories: {n} of {count}");
+            exec.health.set(RECOVERING, message);
+        }
         if exec.history.knows(&id).await? {
             continue;
         }
@@ -142,6 +149,7 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
         }
     }
     try_join_all(inserts).await?;
+    exec.health.clear(RECOVERING);
     if read_in > 0 {
         tracing::warn!(read_in, "executions without a row in the history were read in from their directories");
     }

@@ -18,6 +18,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 
+mod random;
+mod recovering;
 mod scope;
 
 mod crowded;
@@ -145,6 +147,30 @@ impl Api {
         assert!(!self.dir.path().join("state/api.address").exists());
     }
 
+    fn caller(&self) -> Caller {
+        Caller { address: self.address, root: self.root.clone() }
+    }
+
+    async fn raw(&self, identity: Option<&Identity>, request: &str) -> io::Result<String> {
+        self.caller().raw(identity, request).await
+    }
+
+    async fn open(&self, identity: Option<&Identity>, request: &str) -> io::Result<TlsStream<TcpStream>> {
+        self.caller().open(identity, request).await
+    }
+
+    async fn ask(&self, identity: Option<&Identity>, method: &str, target: &str, more: &str) -> io::Result<String> {
+        self.caller().ask(identity, method, target, more).await
+    }
+}
+
+/// Whoever calls an address whose authority is `root`.
+struct Caller {
+    address: SocketAddr,
+    root: String,
+}
+
+impl Caller {
     fn client(&self, identity: Option<&Identity>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.root.as_bytes()).unwrap()).unwrap();

@@ -1,6 +1,7 @@
 //! `bolt logs`: an execution's output, whole or as it comes.
 
 use std::io::{self, Write as _};
+use std::pin::pin;
 
 use clap::{Args, ValueEnum};
 use packs_schema::quantity::show_bytes;
@@ -46,11 +47,14 @@ pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, 
     let mut printer =
         Printer { raw: command.raw, json: context.json, only: command.stream, streams: Default::default() };
     let mut output = agent.follow_output(&execution.id, command.follow);
+    // Heard by ourselves, since a shell may have started us deaf to it. Once for all chunks: a signal that comes while one is
+    // printed must not be lost.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let chunk = tokio::select! {
+            biased;
+            Ok(()) = &mut interrupted => return Ok(Exit::Interrupted),
             chunk = output.next() => chunk,
-            // Heard by ourselves, since a shell may have started us deaf to it.
-            Ok(()) = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|e| Failure { exit: Exit::Failed, ..Failure::from_instance(&e) })?;

@@ -39,7 +39,8 @@ pub struct Health {
 pub struct Reason {
     /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`,
     /// `grants_invalid`, `tls_invalid`, `certificate_wrong`, `certificate_expired`, `certificate_expiring`, `config_invalid`,
-    /// `root_untrusted`, `limits_unavailable`, `execution_configuration`, `starting`, `stopping`.
+    /// `root_untrusted`, `limits_unavailable`, `execution_configuration`, `starting`, `stopping`, `recovering`,
+    /// `listen_changed`.
     pub code: String,
     /// What is wrong and what to do about it.
     pub message: String,

@@ -6,6 +6,8 @@ use crate::name::{Digest, PackName, PackVersion, Principal};
 
 /// The media type of a pack's archive, the body of `POST /v1/packs/push`.
 pub const ARCHIVE_TYPE: &str = "application/gzip";
+/// The same for callers that know no media type of archives.
+pub const BYTES_TYPE: &str = "application/octet-stream";
 
 /// The mark of a version that was pushed onto the instance and is not signed. Whatever shows the version shows this.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -20,6 +20,10 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long one that has closed its socket may take to end: it says why, and closes its history.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// One that ends sooner than this may not have come to answer anybody.
+const SOON: Duration = Duration::from_secs(5);
+/// After so many of those in a row callers are refused rather than kept waiting.
+const HOPELESS: u32 = 5;
 /// Having run so long, it counts as healthy: the next pause is the shortest again.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -29,6 +33,8 @@ pub(super) struct AgentProcess {
     pause: Duration,
     report: ApiReport,
     listeners: Listeners,
+    /// How often in a row it could not be started, or ended soon after.
+    short_lives: u32,
 }
 
 struct Running {
@@ -43,7 +49,7 @@ struct Running {
 impl AgentProcess {
     pub(super) fn new(listeners: Listeners) -> AgentProcess {
         let report = ApiReport::new();
-        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST, report, listeners }
+        AgentProcess { running: None, next: Instant::now(), pause: SHORTEST, report, listeners, short_lives: 0 }
     }
 
     /// Starts it when it is time.
@@ -75,6 +81,7 @@ impl AgentProcess {
             Err(reason) => {
                 log::warn("api cannot be started", &[("reason", &reason), ("pause_ms", &self.pause.as_millis())]);
                 self.report.failed(Some(host), None, self.pause);
+                self.short_lives += 1;
                 self.after_failure(now);
             }
         }
@@ -118,6 +125,8 @@ impl AgentProcess {
             self.pause = SHORTEST;
             self.report.forget();
         }
+        let soon = now.duration_since(running.since) < SOON;
+        self.short_lives = if soon { self.short_lives + 1 } else { 0 };
         let (status, signal) = (child.status.unwrap_or(-1), child.signal.unwrap_or(0));
         let pause = self.pause.as_millis();
         log::warn("api ended", &[("pid", &child.pid), ("status", &status), ("signal", &signal), ("pause_ms", &pause)]);
@@ -127,7 +136,7 @@ impl AgentProcess {
     }
 
     fn after_failure(&mut self, now: Instant) {
-        if self.report.is_failing() {
+        if self.short_lives >= HOPELESS {
             self.listeners.give_up();
         }
         self.next = now + self.pause;

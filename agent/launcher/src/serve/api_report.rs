@@ -57,11 +57,6 @@ impl ApiReport {
         }
     }
 
-    /// True if it has ended several times in a row.
-    pub(super) fn is_failing(&self) -> bool {
-        self.now.failures >= FEW
-    }
-
     /// It has been well for long: what was before counts no more.
     pub(super) fn forget(&mut self) {
         self.now.failures = 0;
@@ -72,7 +67,7 @@ impl ApiReport {
         self.now.failures += 1;
         (self.now.status, self.now.signal) = (end.and_then(|e| e.status), end.and_then(|e| e.signal));
         let Some(host) = host else { return };
-        let failing = self.is_failing();
+        let failing = self.now.failures >= FEW;
         if failing {
             let (status, signal) = (self.now.status.unwrap_or(-1), self.now.signal.unwrap_or(0));
             log::error(

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use hyper::Response;
 use packs_schema::launch::{Ask, Outcome};
 use packs_schema::name::{ActionRef, PackName};
-use packs_schema::rest::{ActionView, Enforcement, Info, PackList, PackView, Page, SyncStatus};
+use packs_schema::rest::{ActionView, Enforcement, Health, Info, PackList, PackView, Page, SyncStatus};
 
 use super::{Call, content, covers, hidden, json, scope};
 use crate::access::Caller;
@@ -23,11 +23,18 @@ const CODES_ONLY: &str = "the message is shown to callers with a grant";
 /// To somebody whom no grant names: codes, without a word more.
 pub(in crate::api) fn health_codes(app: &App) -> Response<Body> {
     let mut health = app.health.report(&app.registry, app.instance.id(), &|_| Detail::Nothing);
+    codes_only(&mut health, &[]);
+    json(if health.ready { 200 } else { 503 }, &health)
+}
+
+/// Takes the messages away, but those of the codes `but`.
+pub(in crate::api) fn codes_only(health: &mut Health, but: &[&str]) {
     for list in [&mut health.reasons, &mut health.notes] {
-        list.iter_mut().for_each(|reason| reason.message = CODES_ONLY.to_owned());
+        for reason in list.iter_mut().filter(|reason| !but.contains(&reason.code.as_str())) {
+            reason.message = CODES_ONLY.to_owned();
+        }
         list.dedup();
     }
-    json(if health.ready { 200 } else { 503 }, &health)
 }
 
 /// To a caller whom a grant names; `caller` when one lets them read something.

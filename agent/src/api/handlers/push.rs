@@ -16,7 +16,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
 use packs_schema::name::{Digest, PackName, PackVersion};
 use packs_schema::push::{FORMAT, PushAsk, PushRequest, PushResult};
-use packs_schema::rest::{ARCHIVE_TYPE, Code, Pushed, Unpushed};
+use packs_schema::rest::{ARCHIVE_TYPE, BYTES_TYPE, Code, Pushed, Unpushed};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
@@ -105,7 +105,8 @@ fn check(call: &Call) -> Result<Asked, ApiError> {
     let Call { app, caller, query, headers, body, .. } = call;
     allowed(app)?;
     let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(ARCHIVE_TYPE) {
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if ![ARCHIVE_TYPE, BYTES_TYPE].iter().any(|taken| essence.eq_ignore_ascii_case(taken)) {
         return Err(ApiError::NotAnArchive);
     }
     let asked = Asked {

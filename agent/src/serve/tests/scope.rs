@@ -101,7 +101,7 @@ async fn run_action(api: &Api, caller: &Identity, action: &str) -> String {
     body(&answer)["id"].as_str().unwrap().to_owned()
 }
 
-async fn start() -> Api {
+pub(super) async fn start() -> Api {
     let api = Api::start_with(|dir| {
         std::fs::write(dir.join("grants.toml"), GRANTS).unwrap();
         put_packs(dir);
@@ -218,7 +218,7 @@ impl Write for ThreadLog {
 }
 
 /// Takes what this thread has logged since the last call.
-fn take_log() -> String {
+pub(super) fn take_log() -> String {
     static START: std::sync::Once = std::sync::Once::new();
     START.call_once(|| {
         // For the process: a subscriber of one thread misses call sites that other threads came to first.

@@ -1,0 +1,74 @@
+//! A start that takes long: callers are told, and the log says it in one line.
+
+use packs_schema::run::{FORMAT, Spec};
+use serde_json::json;
+
+use super::scope::take_log;
+use super::*;
+use crate::api::starting::{self, Starting};
+
+const MANY: usize = 300;
+
+#[tokio::test]
+async fn a_long_start_answers_health_and_asks_to_come_back() {
+    let (dir, issuer, root) = prepare();
+    let config = config(dir.path());
+    let health = Arc::new(Health::default());
+    health.set("recovering", "the history is read in again: 7 of 9 executions".to_owned());
+    let tls = Tls::load(&config.tls, health.clone()).unwrap();
+    let (api, probes) = (bound().await, bound().await);
+    let (address, plain) = (api.local_addr().unwrap(), probes.local_addr().unwrap());
+    let registry = Arc::new(Registry::new(config.paths.packs.clone()));
+    let instance = packs_schema::name::InstanceId::new("i-1").unwrap();
+    let starting = Arc::new(Starting { instance, health, registry });
+    let serving = tokio::spawn(async move { starting::answer(starting, &api, Some(&probes), &tls).await });
+    let ann = leaf(&issuer, &["spiffe://x/ann"], |_| {});
+    let caller = Caller { address, root };
+    let said = caller.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();
+    assert!(status(&said) == 503 && said.contains("\"recovering\"") && said.contains("7 of 9"), "{said}");
+    let said = caller.ask(Some(&ann), "POST", "/v1/executions", "content-length: 0\r\n").await.unwrap();
+    assert!(status(&said) == 503 && said.contains("retry-after: ") && said.contains("\"unavailable\""), "{said}");
+    let mut probe = TcpStream::connect(plain).await.unwrap();
+    probe.write_all(b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut said = String::new();
+    probe.read_to_string(&mut said).await.unwrap();
+    assert!(status(&said) == 503 && said.contains("recovering"), "{said}");
+    assert!(caller.ask(None, "GET", "/v1/health", "").await.is_err(), "without a certificate nothing is told");
+    serving.abort();
+}
+
+async fn bound() -> tokio::net::TcpListener {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_history_that_is_read_in_again_is_one_line_of_the_log() {
+    take_log();
+    let api = Api::start_with(|dir| {
+        for n in 0..MANY {
+            let id = format!("01932c07-1f4e-7c61-b4b0-{n:012x}");
+            let spec = json!({"format": FORMAT, "id": id, "action": "linux.a", "version": "1.0.0", "digest": "a".repeat(64),
+                "parameters": {}, "has_secrets": false, "noop": false, "principal": "spiffe://x/ann", "created_at_ms": n,
+                "start_within_ms": 1000, "boot_id": "another"});
+            serde_json::from_value::<Spec>(spec.clone()).unwrap();
+            let directory = dir.join("state/exec").join(id);
+            std::fs::create_dir_all(&directory).unwrap();
+            write_private(&directory.join("spec"), &spec.to_string());
+        }
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(dir.join("state/exec"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    })
+    .await;
+    let log = take_log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("WARN") || line.contains("recovered")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains(&format!("read_in={MANY}")), "{lines:?}");
+    assert!(lines[1].contains(&format!("ended={MANY}")), "{lines:?}");
+    // In the order in which they were made.
+    let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let page = api.ask(Some(&ann), "GET", "/v1/executions?limit=500", "").await.unwrap();
+    let page: serde_json::Value = serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let items = page["items"].as_array().unwrap();
+    assert!(items.len() == MANY && items.iter().all(|item| item["state"] == "interrupted"), "{page}");
+    api.stop().await;
+}
