@@ -186,7 +186,7 @@ fn read(path: &Path) -> Result<Grants, AccessError> {
     Grants::parse(&text).map_err(|e| AccessError::Parse {
         path: path.to_owned(),
         message: e.to_string(),
-        line: e.line(&text),
+        line: e.line(),
     })
 }
 

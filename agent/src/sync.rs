@@ -37,7 +37,6 @@ mod store;
 mod unpack;
 mod venv;
 mod withdrawn;
-mod yaml;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+use packs_schema::document;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
@@ -109,10 +110,8 @@ impl Config {
     /// Reads the file at `path`; paths in it are relative to its directory.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text = files::read_text(path, MAX_FILE)?;
-        let mut settings: Settings = toml::from_str(&text).map_err(|e| ConfigError::Content {
-            path: path.to_owned(),
-            problem: e.to_string().trim_end().to_owned(),
-        })?;
+        let mut settings: Settings = document::toml::parse(&text)
+            .map_err(|e| ConfigError::Content { path: path.to_owned(), problem: e.to_string() })?;
         let base = path.parent().unwrap_or(Path::new(""));
         for setting in [&mut settings.certificate, &mut settings.key, &mut settings.ca, &mut settings.inventory] {
             if let Some(relative) = setting {

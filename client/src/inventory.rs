@@ -20,6 +20,7 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use packs_schema::document::{from_value, toml as toml_text};
 use packs_schema::facts::Facts;
 use packs_schema::name::InstanceId;
 use packs_schema::strict;
@@ -237,16 +238,16 @@ impl Inventory {
         let document = |problem: String| InventoryError::Document { path: path.to_owned(), problem };
         let entries: Vec<serde_json::Value> = if path.extension().is_some_and(|e| e == "json") {
             let value = strict::parse(text.as_bytes()).map_err(|e| document(e.to_string()))?;
-            serde_json::from_value::<Document<_>>(value).map_err(|e| document(e.to_string()))?.instances
+            from_value::<Document<_>>(&value).map_err(|e| document(e.to_string()))?.instances
         } else {
-            toml::from_str::<Document<_>>(text).map_err(|e| document(e.to_string().trim_end().to_owned()))?.instances
+            toml_text::parse::<Document<_>>(text).map_err(|e| document(e.to_string()))?.instances
         };
         let mut instances: Vec<Instance> = Vec::with_capacity(entries.len());
         let mut seen = HashSet::new();
         for (number, value) in (1..).zip(entries) {
             let id = value.get("id").and_then(|id| id.as_str()).unwrap_or("without an id").chars().take(80).collect();
             let wrong = |problem| InventoryError::Entry { path: path.to_owned(), number, id, problem };
-            match serde_json::from_value::<Entry>(value) {
+            match from_value::<Entry>(&value) {
                 Err(e) => return Err(wrong(e.to_string())),
                 Ok(entry) if !seen.insert(entry.id.clone()) => {
                     return Err(wrong("this id stands in the list twice: remove one of the two".to_owned()));

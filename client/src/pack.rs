@@ -17,7 +17,6 @@ mod lint;
 mod listing;
 mod scaffold;
 pub mod test;
-mod yaml;
 
 use std::io;
 use std::path::PathBuf;

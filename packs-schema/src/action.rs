@@ -139,6 +139,24 @@ pub enum WhenBusy {
     Reject,
 }
 
+/// What happens to processes that are still there when the action has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LeftoverPolicy {
+    /// They are stopped.
+    #[default]
+    Stop,
+    /// After exit status 0 they stay, in a cgroup without the execution's limits; otherwise they are stopped.
+    Keep,
+}
+
+impl LeftoverPolicy {
+    fn is_default(&self) -> bool {
+        *self == LeftoverPolicy::Stop
+    }
+}
+
 /// How many executions of a group may run at once on an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
@@ -212,6 +230,9 @@ pub struct Action {
     pub noop: bool,
     /// It may gain privileges (`sudo`, set-user-id programs): `no_new_privs` is not set.
     pub new_privileges: bool,
+    /// What becomes of processes that it leaves behind.
+    #[serde(default, skip_serializing_if = "LeftoverPolicy::is_default")]
+    pub leftovers: LeftoverPolicy,
     /// It gets its parameters as arguments too, which `/proc` shows to every account of the host.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub arguments: bool,

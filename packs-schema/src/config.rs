@@ -265,7 +265,7 @@ impl Default for DevConfig {
 impl Config {
     /// Parses the text of `agent.toml`.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let config: Config = toml::from_str(text)?;
+        let config: Config = crate::document::toml::parse(text)?;
         let paths: [(&'static str, &Path); 9] = [
             ("tls.certificate", &config.tls.certificate),
             ("tls.key", &config.tls.key),

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! `bolt pack lint`, `bolt pack build` and the agent's sync all go through [`read`], so that what builds also
-//! activates. Nothing here opens a file or knows YAML: the caller hands in a [`Reader`].
+//! activates. Nothing here opens a file: the caller hands in a [`Reader`]. YAML is read by
+//! [`document::yaml`](crate::document), which the launcher does not need, so [`read`] is behind the feature `yaml`.
 
 mod check;
 mod lint;
 mod path;
+#[cfg(feature = "yaml")]
 mod read;
 mod requirements;
 
@@ -20,7 +22,8 @@ use std::collections::BTreeMap;
 pub use check::check;
 pub use lint::lint;
 pub use path::{MAX_PATH, PathError, check_path};
-pub use read::{Reader, read};
+#[cfg(feature = "yaml")]
+pub use read::{Reader, config_schema, read};
 pub use requirements::{MAX_REQUIREMENTS, Requirement, RequirementError, requirements};
 
 use crate::action::{Action, ActionFile};
@@ -113,5 +116,5 @@ pub struct CheckedPack {
 /// What a check came to: a pack when no finding is an error, and all findings.
 pub type Outcome = (Option<CheckedPack>, Vec<Finding>);
 
-#[cfg(test)]
+#[cfg(all(test, feature = "yaml"))]
 mod tests;

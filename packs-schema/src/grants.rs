@@ -77,16 +77,15 @@ struct ActionPattern(String);
 #[derive(Debug, thiserror::Error)]
 pub enum GrantsError {
     /// Not TOML, an unknown key, or a wrong value; the text says where.
-    #[error("{0}")]
-    Toml(#[from] toml::de::Error),
+    #[error(transparent)]
+    Toml(#[from] crate::document::DocumentError),
 }
 
 impl GrantsError {
-    /// The line of `text`, the file that was parsed, at which it is wrong; counted from 1.
-    pub fn line(&self, text: &str) -> Option<usize> {
+    /// The line of the file at which it is wrong, from 1.
+    pub fn line(&self) -> Option<usize> {
         let GrantsError::Toml(error) = self;
-        let before = text.get(..error.span()?.start)?;
-        Some(before.bytes().filter(|byte| *byte == b'\n').count() + 1)
+        error.line()
     }
 }
 
@@ -129,7 +128,7 @@ impl TryFrom<String> for ActionPattern {
 impl Grants {
     /// Parses the text of `grants.toml`.
     pub fn parse(text: &str) -> Result<Grants, GrantsError> {
-        Ok(toml::from_str(text)?)
+        Ok(crate::document::toml::parse(text)?)
     }
 
     /// True if `who` may do `verb` on the action `action` of class `class`.

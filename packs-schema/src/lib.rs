@@ -8,6 +8,7 @@
 //! - [`pack`], [`action`]: the pack format, a superset of StackStorm's.
 //! - [`contents`]: a pack's files held against each other.
 //! - [`param`]: the parameter language: its schema, its check and the binding of a caller's values.
+//! - [`document`]: the one reader of YAML and of TOML, with errors that name line and key.
 //! - [`facts`], [`filter`]: what is known of an instance, and expressions over it (`--where`).
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
 //! - [`pem`]: problems of key and certificate files, told without their content.
@@ -21,12 +22,14 @@
 //! - [`strict`]: JSON without duplicate keys.
 //! - [`certificate`], [`trust`]: what is read of a certificate; owners and modes of files that are trusted.
 
+mod absent;
 pub mod action;
 pub mod bucket;
 pub mod certificate;
 pub mod channel;
 pub mod config;
 pub mod contents;
+pub mod document;
 pub mod facts;
 pub mod filter;
 pub mod finding;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+use crate::absent::null_is_default;
 use crate::finding::Finding;
 use crate::name::{PackName, PackVersion};
 
@@ -19,28 +20,28 @@ pub struct PackFile {
     /// Semantic version.
     pub version: String,
     /// What the pack is for.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Who wrote it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// Where to write to them.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub email: String,
     /// Words to find it by.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub keywords: Vec<String>,
     /// Other people who wrote it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub contributors: Vec<String>,
     /// StackStorm: the Python versions; Bolt goes by the shebang.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub python_versions: Vec<String>,
     /// StackStorm: the server versions it works with; no meaning in Bolt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stackstorm_version: Option<String>,
     /// StackStorm: packs it needs; no meaning in Bolt.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<String>,
     /// Keys that Bolt does not know.
     #[serde(flatten)]

@@ -28,6 +28,7 @@ use serde_json::{Number, Value};
 pub(crate) use parse::ANNOTATIONS;
 pub use pattern::Pattern;
 
+use crate::absent::{null_is_default, null_values};
 use crate::name::ParamName;
 
 /// The parameters of an action, by name.
@@ -126,7 +127,7 @@ pub struct Schema {
     /// Whether it must be given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required: Option<Required>,
-    /// The caller may not set it.
+    /// The caller may not set it. `null` is an error here and for `secret`: whoever writes them wants something.
     #[serde(skip_serializing_if = "is_false")]
     pub immutable: bool,
     /// Delivered on standard input only, and never stored or shown.
@@ -154,10 +155,10 @@ pub struct Schema {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<Number>,
     /// `minimum` itself is not allowed.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub exclusive_minimum: bool,
     /// `maximum` itself is not allowed.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub exclusive_maximum: bool,
     /// The number must be a multiple of this.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,13 +176,13 @@ pub struct Schema {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
     /// No two items may be equal.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub unique_items: bool,
     /// What the named properties of an object must be.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Schema>,
     /// What properties with a matching name must be.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub pattern_properties: BTreeMap<Pattern, Schema>,
     /// What all other properties must be.
     #[serde(skip_serializing_if = "Option::is_none")]

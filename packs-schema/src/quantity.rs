@@ -142,19 +142,48 @@ impl fmt::Display for CpuShare {
 }
 
 /// A text, or a number that stands for itself: how YAML people write quantities.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TextOrNumber {
+/// A quantity as it may be written: as text, or as a number.
+pub(crate) enum TextOrNumber {
     Number(u64),
     Float(f64),
     Text(String),
 }
 
+impl TextOrNumber {
+    /// Reads either; `takes` is what the key takes, for errors.
+    pub(crate) fn read<'de, D: Deserializer<'de>>(from: D, takes: &'static str) -> Result<TextOrNumber, D::Error> {
+        from.deserialize_any(TextOrNumberVisitor(takes))
+    }
+}
+
+struct TextOrNumberVisitor(&'static str);
+
+impl de::Visitor<'_> for TextOrNumberVisitor {
+    type Value = TextOrNumber;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<TextOrNumber, E> {
+        Ok(TextOrNumber::Number(number))
+    }
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<TextOrNumber, E> {
+        let number = u64::try_from(number);
+        number.map(TextOrNumber::Number).map_err(|_| E::custom(format_args!("must be {}, and not negative", self.0)))
+    }
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<TextOrNumber, E> {
+        Ok(TextOrNumber::Float(number))
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrNumber, E> {
+        Ok(TextOrNumber::Text(text.to_owned()))
+    }
+}
+
 macro_rules! quantity_serde {
-    ($name:ident, $parse:expr, $number:expr, $show:expr, $pattern:literal) => {
+    ($name:ident, $takes:literal, $parse:expr, $number:expr, $show:expr, $pattern:literal) => {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<$name, D::Error> {
-                let parsed: Result<$name, QuantityError> = match TextOrNumber::deserialize(from)? {
+                let parsed: Result<$name, QuantityError> = match TextOrNumber::read(from, $takes)? {
                     TextOrNumber::Text(text) => $parse(&text),
                     TextOrNumber::Number(number) => $number(number),
                     TextOrNumber::Float(number) => $parse(&number.to_string()),
@@ -185,6 +214,7 @@ macro_rules! quantity_serde {
 
 quantity_serde!(
     Bytes,
+    "a size such as 256MiB",
     |t: &str| parse_bytes(t).map(Bytes),
     |n| Ok(Bytes(n)),
     |b: &Bytes| exact_bytes(b.0),
@@ -192,6 +222,7 @@ quantity_serde!(
 );
 quantity_serde!(
     Span,
+    "a duration such as 90s, 10m or 1h30m",
     |t: &str| parse_duration(t).map(Span),
     |n: u64| at_most_a_century(Duration::from_secs(n)).map(Span).ok_or_else(|| wrong(
         &n.to_string(),
@@ -203,6 +234,7 @@ quantity_serde!(
 );
 quantity_serde!(
     CpuShare,
+    "a share of a processor such as 50%",
     CpuShare::parse,
     |n: u64| CpuShare::parse(&n.to_string()),
     |c: &CpuShare| c.to_string(),

@@ -18,7 +18,7 @@ pub mod reserve;
 
 use serde::{Deserialize, Serialize};
 
-pub use record::{Exit, FORMAT, Leftovers, OLDEST, Spec, Started, StreamTotals, Unreadable, Usage, read};
+pub use record::{Exit, FORMAT, Leftovers, MAX_PROGRAMS, OLDEST, Spec, Started, StreamTotals, Unreadable, Usage, read};
 
 /// The names of the files.
 pub mod file {

@@ -49,6 +49,25 @@ fn the_privileged_half_has_few_dependencies() {
     assert_eq!(dependencies("agent/launcher"), few.into());
 }
 
+/// One reader for agent and client, in `packs-schema` behind a feature that the launcher does not enable.
+#[test]
+fn the_launcher_reads_no_yaml() {
+    let features = |of: &str| {
+        let schema = manifest(of)["dependencies"]["packs-schema"].clone();
+        schema.get("features").and_then(|features| features.as_array().cloned()).unwrap_or_default()
+    };
+    assert!(!features("agent/launcher").contains(&"yaml".into()));
+    for of in ["agent", "client"] {
+        assert!(features(of).contains(&"yaml".into()), "{of}");
+        for parser in ["granit-parser", "serde-saphyr"] {
+            assert!(!dependencies(of).contains(parser), "{of} has a YAML reader of its own");
+        }
+    }
+    let schema = manifest("packs-schema");
+    assert_eq!(schema["dependencies"]["granit-parser"]["optional"].as_bool(), Some(true));
+    assert!(schema["features"].get("default").is_none());
+}
+
 #[test]
 fn agent_and_client_never_import_each_other() {
     assert!(!dependencies("agent").contains("bolt-client"));

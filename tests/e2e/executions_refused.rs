@@ -160,5 +160,5 @@ async fn memory_and_processes_beyond_the_limits() {
     assert!(eaten.usage.unwrap().peak_memory_bytes.unwrap() <= 33 << 20, "{eaten:?}");
     let forked = done(&world, &agent, "probe.fork", json!({})).await;
     assert_eq!((forked.state, forked.exit_status), (State::Failed, Some(3)), "{forked:?}");
-    assert_eq!(forked.leftovers.unwrap().after_subreaper, 0, "{forked:?}");
+    assert_eq!(forked.leftovers.clone().unwrap().after_subreaper, 0, "{forked:?}");
 }

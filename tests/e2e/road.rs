@@ -72,7 +72,7 @@ async fn a_time_out() {
     let answer = operator(&world, &agent, Call::post("/v1/executions?wait=30s", body)).await;
     let execution: Execution = answer.json();
     assert_eq!(execution.state, State::TimedOut, "{execution:?}");
-    assert_eq!(execution.leftovers.unwrap().after_subreaper, 0);
+    assert_eq!(execution.leftovers.clone().unwrap().after_subreaper, 0);
     // A caller may shorten, not lengthen.
     let body = json!({"action": "probe.sleep", "timeout_ms": 86_400_000}).to_string();
     refused(&operator(&world, &agent, Call::post("/v1/executions", body)).await, Code::InvalidParameters, "timeout");
@@ -107,7 +107,7 @@ async fn a_kill_leaves_nothing() {
         assert_eq!(kill.status, 202, "{}", kill.text());
         let end = ended(&world, &agent, &execution).await;
         assert_eq!(end.state, State::Killed, "{name}: {end:?}");
-        assert_eq!(end.leftovers.unwrap().after_subreaper, 0, "{name}: {end:?}");
+        assert_eq!(end.leftovers.clone().unwrap().after_subreaper, 0, "{name}: {end:?}");
         assert_eq!(end.killed_by.as_ref().map(|p| p.as_str()), Some("spiffe://bolt.local/operator"));
         assert!(!is_alive(pid), "{name}: {pid} survived");
         let again = operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;

@@ -4,6 +4,7 @@
 //!  <parent>                 execution.cgroup, or the launcher's own group
 //!    ├─ bolt-actions        limits on all executions together (see `total`)
 //!    │    └─ bolt-<id>      limits of one; joined by the child before exec
+//!    ├─ bolt-kept-<id>      processes that an action may leave behind, without its limits (see `kept`)
 //!    ├─ bolt-api, bolt-sync the agent's own, where the parent is the launcher's
 //!    └─ bolt-<id>           made by an older launcher: found, and never made
 //!
@@ -16,6 +17,7 @@
 
 mod detect;
 mod group;
+mod kept;
 mod own;
 mod total;
 mod v1;

@@ -125,6 +125,7 @@ impl Host {
         let mut tree = cgroup::detect(config.execution.cgroup.as_deref());
         let share = cgroup::Share::of_host(&config.execution.total);
         let (total, not_total) = tree.begin(share, cgroup::suffix(&config.paths.runtime));
+        tree.sweep_kept();
         let (mut enforcement, missing) = tree.probe(config.execution.require_limits, root);
         enforcement.total = total;
         (enforcement.shared_account, enforcement.warnings) = default_account(&config, root);
@@ -157,6 +158,7 @@ impl Host {
     /// Leaves no group behind but those of executions that go on.
     pub(crate) fn end(&self) {
         self.groups.end();
+        self.tree.sweep_kept();
         self.tree.end();
     }
 

@@ -38,6 +38,8 @@ use listeners::Listeners;
 use requests::{Client, Gone};
 use sync_schedule::SyncSchedule;
 
+/// How often, at most, groups of kept processes are looked at that may have ended. The sync's schedule wakes the loop for it.
+const SWEEP: Duration = Duration::from_secs(20);
 /// How long api and sync have between TERM and KILL.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -117,8 +119,13 @@ fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result
 fn serve_agent(host: &Host, binary: Binary, listeners: Listeners, signals: &SignalFd) {
     let mut agent = AgentProcess::new(listeners);
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
+    let mut swept = Instant::now();
     loop {
         let now = Instant::now();
+        if now.duration_since(swept) >= SWEEP {
+            host.tree.sweep_kept();
+            swept = now;
+        }
         agent.tick(host, &binary, now);
         sync.tick(host, &binary, now);
         let due = [agent.due(), sync.due()].into_iter().flatten().min();

@@ -2,7 +2,7 @@
 //! it changes. It outlives launcher and api. It owns the pipes, the deadline and the exit record.
 //!
 //! ```text
-//!  detach ─▶ started ─▶ child ─▶ watch: capture, feed, reap ──main ended──▶ stop what is left ─▶ drain ─▶ exit
+//!  detach ─▶ started ─▶ child ─▶ watch: capture, feed, reap ──main ended──▶ stop or keep what is left ─▶ drain ─▶ exit
 //!                                   └─ deadline or `kill` ─▶ TERM ─ grace ─▶ cgroup ─▶ leftovers ┘
 //! ```
 //!
@@ -91,12 +91,16 @@ pub(crate) fn run(job: Job<'_>) -> ! {
     detach(&job);
     let clock = Clock::start();
     let outcome = supervise(&job, &clock);
-    let something_lives = outcome.leftovers.is_some_and(|left| left.after_subreaper > 0);
+    let left = outcome.leftovers.as_ref();
+    let something_lives = left.is_some_and(|left| left.after_subreaper > 0);
+    let was_kept = left.is_some_and(|left| left.kept > 0);
     let exit = record::exit(&job, &clock, outcome);
     job.group.remove();
     job.group.remove_above(job.launcher);
-    if let Some(lease) = job.lease.as_ref().filter(|lease| !something_lives || !lease.is_in_use()) {
-        lease.release(job.runtime_parent);
+    match &job.lease {
+        Some(lease) if was_kept && lease.is_in_use() => lease.keep(job.runtime_parent),
+        Some(lease) if !something_lives || !lease.is_in_use() => lease.release(job.runtime_parent),
+        _ => {}
     }
     remove_runtime(&job);
     record::write_exit(&job, &exit);

@@ -10,7 +10,8 @@
 //! - **One living execution per id.** The record `accounts/<uid>` in the runtime directory is made with `O_EXCL` and removed
 //!   when nothing of the execution is left, by its shim or by whoever cleans up after that. So a new launcher knows which
 //!   ids the shims of an older one hold, and takes nobody's word for it. Launchers with other runtime directories are kept
-//!   apart by a lock on the id's byte of one file in `/run`, which the shim holds.
+//!   apart by a lock on the id's byte of one file in `/run`, which the shim holds. Where processes stay after their execution
+//!   (`leftovers: keep`), the byte itself says so, and the id is not given to another execution while they live.
 //! - **Reuse as late as possible.** The counter rises over the whole range before an id comes back, and it is in the runtime
 //!   directory, so that it survives the launcher. In another boot it begins at random.
 
@@ -45,6 +46,8 @@ const RECORDS: &str = "accounts";
 const COUNTER: &str = "last";
 /// Locked byte by byte by the shims of all launchers of this host.
 const LOCKS: &str = "/run/bolt-accounts.lock";
+/// In it, at the id's byte: processes of the id may have stayed after their execution.
+const KEPT: u8 = b'k';
 /// Bytes of a record: an execution id.
 const RECORD: u64 = 64;
 /// Between two looks at processes that were killed.
@@ -127,6 +130,10 @@ impl UidPool {
                     return Err(failed(e));
                 }
             };
+            if !is_free_of_kept(&lock, uid) {
+                let _ = self.records.remove_file(&uid.to_string());
+                continue;
+            }
             let lease = Lease { uid, record: format!("{RECORDS}/{uid}"), records: Some(records), lock };
             let written = record.write_all(execution.as_str().as_bytes());
             written.map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
@@ -218,6 +225,15 @@ impl Lease {
         let _ = nix::unistd::unlinkat(runtime, self.record.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
     }
 
+    /// Leaves the id to processes that stay after their execution (`leftovers: keep`): the mark in the file of locks, which
+    /// outlives this process and which all launchers read, keeps it from anybody else until they have ended.
+    pub(crate) fn keep(&self, runtime: BorrowedFd<'_>) {
+        // Without the mark the record has to stay: nobody but this launcher then gives the id to others.
+        if self.lock.write_all_at(&[KEPT], u64::from(self.uid)).is_ok() {
+            let _ = nix::unistd::unlinkat(runtime, self.record.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
+        }
+    }
+
     /// True if a process has this id.
     pub(crate) fn is_in_use(&self) -> bool {
         is_alive(self.uid)
@@ -261,6 +277,20 @@ fn lock(uid: u32) -> nix::Result<File> {
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&byte))?;
     Ok(File::from(file))
+}
+
+/// False if processes of an id that were kept still live; takes the mark away when they have ended. The id is locked.
+fn is_free_of_kept(lock: &File, uid: u32) -> bool {
+    let mut mark = [0];
+    if lock.read_at(&mut mark, u64::from(uid)).unwrap_or(0) == 0 || mark[0] != KEPT {
+        return true;
+    }
+    if is_alive(uid) {
+        return false;
+    }
+    ipc::remove_of(uid);
+    let _ = lock.write_all_at(&[0], u64::from(uid));
+    true
 }
 
 /// True if a process of an id lives. One that has ended and that its parent does not take in does not count.
@@ -333,6 +363,34 @@ mod tests {
         assert_eq!(pool.list(), [(held, id(4).to_string())]);
         pool.prune();
         assert_eq!(pool.list(), [], "no shim has it, and no process");
+    }
+
+    #[test]
+    fn the_id_of_processes_that_were_kept_is_given_to_nobody_while_they_live() {
+        use std::os::unix::process::CommandExt;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let (runtime, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let range = "1990000300-1990000301";
+        let (mine, others) = (pool(range, runtime.path()), pool(range, other.path()));
+        let lease = mine.lease(&id(1)).unwrap().0;
+        let uid = lease.uid();
+        let mut service = std::process::Command::new("sleep").arg("600").uid(uid).gid(uid).spawn().unwrap();
+        assert!(lease.is_in_use());
+        lease.keep(Dir::open(runtime.path()).unwrap().as_fd());
+        lease.hand_over();
+        assert_eq!(mine.list(), []);
+        for pool in [&mine, &others] {
+            for n in 2..4 {
+                assert_ne!(pool.lease(&id(n)).unwrap().0.uid(), uid);
+            }
+        }
+        service.kill().unwrap();
+        service.wait().unwrap();
+        let mut given: Vec<u32> = (4..6).map(|n| others.lease(&id(n)).unwrap().0.uid()).collect();
+        given.sort_unstable();
+        assert_eq!(given, [uid, uid + 1], "it is free again");
     }
 
     #[test]

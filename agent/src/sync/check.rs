@@ -5,17 +5,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::{Action, ActionFile};
+use packs_schema::action::Action;
 use packs_schema::contents::{self, CheckedPack, HEAD, Kind, Listed, MAX_YAML, Reader, Requirement};
 use packs_schema::finding::{Severity, runnable};
-use packs_schema::pack::PackFile;
-use packs_schema::param::Schema;
+use packs_schema::name::ParamName;
 use packs_schema::store::{self, Manifest, StoredPack};
 
 use super::choose::Chosen;
+use super::disk;
 use super::error::{PackFailure, Step};
 use super::unpack::Staged;
-use super::{disk, yaml};
 
 /// A pack in staging that may be activated.
 #[derive(Debug)]
@@ -93,7 +92,9 @@ pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::param::Par
         return Ok(BTreeMap::new());
     };
     let text = String::from_utf8(bytes).map_err(|e| e.to_string())?;
-    yaml::parse(&text)
+    let schema = contents::config_schema(&text).map_err(|e| e.to_string())?;
+    let entry = |(name, schema)| ParamName::new(name).map(|name| (name, schema)).map_err(|e| e.to_string());
+    schema.into_iter().map(entry).collect()
 }
 
 /// The staged files as the check wants them.
@@ -123,14 +124,5 @@ struct Files<'a> {
 impl Reader for Files<'_> {
     fn text(&mut self, path: &str) -> Result<String, String> {
         disk::read_text(&self.root.join(path), MAX_YAML).map_err(|e| e.to_string())
-    }
-    fn pack(&self, text: &str) -> Result<PackFile, String> {
-        yaml::parse(text)
-    }
-    fn action(&self, text: &str) -> Result<ActionFile, String> {
-        yaml::parse(text)
-    }
-    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
-        yaml::parse(text)
     }
 }

@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use packs_schema::config::Config;
 use packs_schema::contents::{CONFIG_SCHEMA_FILE, MAX_YAML};
+use packs_schema::document::yaml;
 use packs_schema::name::PackName;
 use packs_schema::param::deliver::part_secrets;
 use packs_schema::param::{Parameters, bind};
@@ -19,7 +20,7 @@ use serde_json::{Map, Value};
 
 use super::error::{PackFailure, Step};
 use super::store::Store;
-use super::{check, disk, yaml};
+use super::{check, disk};
 
 /// The largest of the two files, in bytes: what the launcher reads.
 const MAX_CONFIG: usize = 64 << 10;
@@ -109,14 +110,14 @@ fn values(schema: &Parameters, given: Option<&[u8]>) -> Result<Map<String, Value
         None => Map::new(),
         Some(bytes) => {
             let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-            match yaml::parse::<Value>(text)? {
+            match yaml::parse::<Value>(text).map_err(|e| e.without_values())? {
                 Value::Object(map) => map,
                 Value::Null => Map::new(),
                 _ => return Err("it must be a map of names to values".to_owned()),
             }
         }
     };
-    let bound = bind::bind(schema, &given).map_err(|errors| {
+    let bound = bind::bind_config(schema, &given).map_err(|errors| {
         // The messages say what would be right, never what was given: a configuration may hold secrets.
         let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").replace('\n', " ");
         said.replace("is not a parameter of this action: the action takes", "is not in config.schema.yaml, which has")

@@ -124,7 +124,7 @@ fn print_json(stopped: &[Stopped]) {
 }
 
 fn report(execution: &Execution) {
-    let left = match execution.leftovers {
+    let left = match &execution.leftovers {
         Some(left) if left.after_subreaper == 1 => ", 1 process left".to_owned(),
         Some(left) => format!(", {} processes left", left.after_subreaper),
         None => String::new(),

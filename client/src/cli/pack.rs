@@ -208,6 +208,9 @@ fn print_outcome(outcome: &TestOutcome) {
     for line in exit.reason.iter().chain(&exit.result_error) {
         errln!("{}", visible(line));
     }
+    if let Some(said) = exit.leftovers.as_ref().and_then(|left| left.describe(exit.state)) {
+        eprintln!("{}", visible(&said));
+    }
     for line in &exit.unenforced {
         errln!("not enforced here: {}", visible(line));
     }

@@ -90,11 +90,13 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     );
     add("stdout", e.stdout.map(totals));
     add("stderr", e.stderr.map(totals));
+    let left = e.leftovers.as_ref();
+    add("left over", left.and_then(|left| left.describe(e.state)).map(|said| visible(&said)));
     add(
-        "left over",
-        e.leftovers.map(|left| {
+        "stopped",
+        left.filter(|left| left.after_term > 0).map(|left| {
             format!(
-                "{} processes after TERM, {} after the kill, {} at the end",
+                "{} alive after TERM, {} after the kill, {} at the end",
                 left.after_term, left.after_cgroup_kill, left.after_subreaper
             )
         }),

@@ -1,17 +1,13 @@
 //! What is wrong with a pack's directory, and what will hurt.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use packs_schema::action::ActionFile;
 use packs_schema::contents::{self, CheckedPack, Kind, MAX_YAML, Reader};
 use packs_schema::finding::{Finding, runnable};
-use packs_schema::pack::PackFile;
-use packs_schema::param::Schema;
 
+use super::PackError;
 use super::listing::{self, Listing};
-use super::{PackError, yaml};
 use crate::beneath::Beneath;
 
 /// What [`lint`] has to say.
@@ -65,14 +61,5 @@ impl Reader for Files<'_> {
         let file = self.tree.file(&self.root.join(path)).map_err(|e| e.to_string())?;
         file.take(MAX_YAML + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
         Ok(text)
-    }
-    fn pack(&self, text: &str) -> Result<PackFile, String> {
-        yaml::parse(text)
-    }
-    fn action(&self, text: &str) -> Result<ActionFile, String> {
-        yaml::parse(text)
-    }
-    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
-        yaml::parse(text)
     }
 }

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use packs_schema::action::{Action, Runner};
 use packs_schema::config::PythonConfig;
 use packs_schema::contents::CheckedPack;
+use packs_schema::document::yaml;
 use packs_schema::name::ActionName;
-use packs_schema::param::bind::{ParamError, bind};
+use packs_schema::param::bind::{ParamError, bind, bind_config};
 use packs_schema::param::cast;
 use packs_schema::run;
 use serde_json::{Map, Value};
@@ -212,14 +213,14 @@ fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String,
         None => Map::new(),
         Some(path) => {
             let text = crate::files::read_text(path, packs_schema::contents::MAX_YAML)?;
-            match super::yaml::parse::<Value>(&text).map_err(wrong)? {
+            match yaml::parse::<Value>(&text).map_err(|e| wrong(e.without_values()))? {
                 Value::Object(map) => map,
                 Value::Null => Map::new(),
                 _ => return Err(wrong("it must be a map of names to values".to_owned())),
             }
         }
     };
-    let bound = bind(&checked.config, &given);
+    let bound = bind_config(&checked.config, &given);
     bound
         .map(|bound| bound.values().clone())
         .map_err(|errors| wrong(errors.iter().map(unknown_key).collect::<Vec<_>>().join("; ")))

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::finding::{Finding, runnable};
 use crate::name::{ActionName, PackName, ParamName};
+use crate::param::bind::undeliverable;
 use crate::param::deliver::CONFIG_KEY;
 use crate::param::{Parameters, Schema};
 use crate::quantity::{Bytes, Span};
@@ -99,6 +100,7 @@ impl ActionFile {
             noop: bolt.noop,
             new_privileges: bolt.new_privileges,
             arguments: bolt.arguments.unwrap_or(true),
+            leftovers: bolt.leftovers.unwrap_or_default(),
         };
         (Some(action), found)
     }
@@ -144,6 +146,7 @@ impl ActionFile {
                                or BOLT_PARAM_*";
                 found.push(Finding::warning("position_without_arguments", format!("{place}.position"), message));
             }
+            found.extend(check_default(name, schema, &place));
             match ParamName::new(name) {
                 Ok(name) => drop(parameters.insert(name, schema.clone())),
                 Err(e) => found.push(Finding::error("bad_parameter_name", place, e.to_string())),
@@ -159,7 +162,7 @@ impl ActionFile {
         let whole = given.get("type").is_some_and(|t| t.is_string() || t.is_array())
             || given.get("properties").is_some_and(|p| p.get("type").is_none());
         let full = if whole { given.clone() } else { serde_json::json!({"type": "object", "properties": given}) };
-        match serde_json::from_value::<Schema>(full) {
+        match crate::document::from_value::<Schema>(&full) {
             Ok(schema) => {
                 found.extend(schema.findings(&place));
                 Some(schema)
@@ -170,6 +173,13 @@ impl ActionFile {
             }
         }
     }
+}
+
+/// A default that could not be handed to the script as it is.
+fn check_default(name: &str, schema: &Schema, at: &str) -> Option<Finding> {
+    let (name, default) = (ParamName::new(name).ok()?, schema.default.as_ref()?);
+    let error = undeliverable(&name, schema, default)?;
+    Some(Finding::error("default_not_deliverable", format!("{at}.default"), format!("the default: {error}")))
 }
 
 fn check_secret(name: &str, schema: &Schema, at: &str) -> Option<Finding> {
@@ -211,6 +221,21 @@ fn check_clashes(parameters: &Parameters, at: &str, found: &mut Vec<Finding>) {
         if let Some(other) = schema.position.and_then(|p| positions.insert(p, name)) {
             let message = format!("{other} and {name} have the same position");
             found.push(Finding::error("position_clash", format!("{at}: parameters.{name}"), message));
+        }
+    }
+    check_positions(&positions, at, found);
+}
+
+/// StackStorm refuses positions that are not contiguous, from whichever is the lowest on.
+fn check_positions(positions: &BTreeMap<u32, &ParamName>, at: &str, found: &mut Vec<Finding>) {
+    let lowest = positions.keys().next().copied().unwrap_or_default();
+    for (wanted, (given, name)) in (lowest..).zip(positions) {
+        if wanted != *given {
+            let message = format!(
+                "positions must follow one another without a gap, as in StackStorm: {name} has {given}, and no parameter has {wanted}"
+            );
+            found.push(Finding::error("position_gap", format!("{at}: parameters.{name}.position"), message));
+            return;
         }
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::absent::{null_is_default, null_is_true, null_values};
 use crate::name::UserName;
 use crate::param::Schema;
 use crate::quantity::{Bytes, CpuShare, Span};
 
-use super::{Class, WhenBusy};
+use super::{Class, LeftoverPolicy, WhenBusy};
 
 /// The file `actions/<name>.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,24 +19,24 @@ pub struct ActionFile {
     /// The name within the pack.
     pub name: String,
     /// What it does, to a caller.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub description: String,
     /// `python-script` or `local-shell-script`; StackStorm's others are read and reported.
     pub runner_type: String,
     /// The script, relative to `actions/`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub entry_point: String,
     /// `false`: callers see it but may not run it.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "null_is_true")]
     pub enabled: bool,
     /// What callers may give it, by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_values")]
     pub parameters: BTreeMap<String, Schema>,
     /// What its structured result must fit: a schema, or StackStorm's map of properties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
     /// Words to find it by.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Value>,
     /// StackStorm: the pack; it must be the pack that the file is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,13 +90,19 @@ pub struct BoltSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputSection>,
     /// It understands `BOLT_NOOP=1`: it says what it would do and changes nothing.
+    #[serde(deserialize_with = "null_is_default")]
     pub noop: bool,
     /// It may gain privileges through set-user-id programs.
+    #[serde(deserialize_with = "null_is_default")]
     pub new_privileges: bool,
     /// `false`: parameters come on standard input and in the environment only, and not as arguments, which `/proc` shows to
     /// every account of the host. `true` when absent. Secrets are never arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<bool>,
+    /// Processes that are still there when the action has ended: `stop` (the default), or `keep`, so that a service that it
+    /// started stays. Only after exit status 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leftovers: Option<LeftoverPolicy>,
     /// What `bolt pack lint` is to let stand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lint: Option<LintSection>,
@@ -107,6 +114,7 @@ pub struct BoltSection {
 #[serde(deny_unknown_fields, default)]
 pub struct LintSection {
     /// Codes of findings about this action, each with the reason why it may stand.
+    #[serde(deserialize_with = "null_is_default")]
     pub allow: BTreeMap<String, String>,
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not TOML, an unknown key, or a wrong value; the text says where.
-    #[error("{0}")]
-    Toml(#[from] toml::de::Error),
+    #[error(transparent)]
+    Toml(#[from] crate::document::DocumentError),
     /// A bound in which nothing can run.
     #[error("{0} must be at least {least}", least = crate::quantity::show_bytes(*.1))]
     TooSmall(&'static str, u64),

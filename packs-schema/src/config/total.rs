@@ -4,7 +4,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::quantity::Bytes;
+use crate::quantity::{Bytes, TextOrNumber};
 
 /// `[execution] total`. What an action may take by itself stands in its own file; the smaller of both counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -73,21 +73,15 @@ impl Portion {
 
 impl<'de> Deserialize<'de> for Portion {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Portion, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        let size = match Written::deserialize(from)? {
-            Written::Number(bytes) => Bytes(bytes),
-            Written::Text(text) => match Percent::parse(&text) {
-                Some(percent) => return Ok(Portion::Of(percent)),
-                None => crate::quantity::parse_bytes(&text).map(Bytes).map_err(|e| {
+        match TextOrNumber::read(from, "a size such as 2GiB, or a share of the host's memory such as 50%")? {
+            TextOrNumber::Number(bytes) => Ok(Portion::Size(Bytes(bytes))),
+            TextOrNumber::Text(text) => match Percent::parse(&text) {
+                Some(percent) => Ok(Portion::Of(percent)),
+                None => crate::quantity::parse_bytes(&text).map(|bytes| Portion::Size(Bytes(bytes))).map_err(|e| {
                     D::Error::custom(format!("{e}; or, as a share of the host's memory, from 1% to 100%"))
-                })?,
+                }),
             },
-        };
-        Ok(Portion::Size(size))
+            TextOrNumber::Float(_) => Err(D::Error::custom("must be whole bytes, or a share such as 50%")),
+        }
     }
 }

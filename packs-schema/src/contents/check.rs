@@ -6,10 +6,14 @@ use crate::action::Action;
 use crate::finding::{Finding, runnable};
 use crate::name::ParamName;
 use crate::param::Parameters;
+use crate::strict::shorten;
 
 use super::{
     ACTIONS_DIRECTORY, CONFIG_SCHEMA_FILE, CheckedPack, Contents, Kind, Listed, MAX_ACTIONS, Outcome, PACK_FILE,
 };
+
+/// UTF-8's, which editors of other systems write.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Holds the parsed files of a pack against each other and against the listing of its files.
 pub fn check(contents: &Contents, files: &[Listed]) -> Outcome {
@@ -66,7 +70,21 @@ fn check_entry_point(path: &str, action: &Action, files: &BTreeMap<&str, &Listed
     if !file.executable {
         stop("entry_point_not_executable", format!("{script} may not be executed; chmod +x it"));
     }
-    if !file.head.starts_with(b"#!") {
+    let first_line = file.head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if file.head.starts_with(BOM) {
+        let message = format!(
+            "{script} begins with a byte order mark, before which the kernel sees no #!; save it as UTF-8 without one"
+        );
+        stop("entry_point_bom", message);
+    } else if file.head.starts_with(b"#!") && first_line.ends_with(b"\r") {
+        let interpreter = String::from_utf8_lossy(&first_line[2..]).trim().to_owned();
+        let message = format!(
+            "the first line of {script} ends in CRLF, so that the interpreter would be looked for as \"{}\\r\"; save it with LF \
+             line ends (dos2unix)",
+            shorten(&interpreter, 80)
+        );
+        stop("entry_point_crlf", message);
+    } else if !file.head.starts_with(b"#!") {
         let message = format!("{script} does not begin with a shebang such as #!/bin/sh, so nothing says what runs it");
         stop("entry_point_no_shebang", message);
     }

@@ -3,13 +3,15 @@
 //! ```text
 //!  action files ──────────────▶ rules of this file ─┐
 //!  entry points ─ shell ──────▶ shell_rules ────────┼─▶ findings, without what the author lets stand ([`allow`])
-//!               └ Python ─────▶ python_rules ───────┘
+//!               ├ Python ─────▶ python_rules ───────┤
+//!               └ both ───────▶ leftover_rules ─────┘
 //! ```
 //!
 //! The rules read scripts and do not understand them. Each says what is wrong, why, and what to do instead; where a rule
 //! cannot tell right from wrong it keeps silent.
 
 mod allow;
+mod leftover_rules;
 mod python_rules;
 mod shell;
 mod shell_rules;
@@ -19,9 +21,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
+use serde_json::Value;
 
 use crate::action::{Action, ActionFile, Class, Runner};
 use crate::finding::Finding;
+use crate::param::{Items, Schema};
 
 use super::{ACTIONS_DIRECTORY, CheckedPack, Contents, PACK_FILE, REQUIREMENTS_FILE};
 use allow::Allowed;
@@ -74,11 +78,35 @@ fn definition(path: &str, file: &ActionFile, action: &Action) -> Vec<Finding> {
         let message = format!("a {} has no timeout of its own; 5m is rarely right", action.class);
         warn("no_timeout", "bolt.timeout", message);
     }
+    for (name, schema) in action.parameters.iter().filter(|(_, schema)| !schema.holds_secret()) {
+        if let Some(said) = comma_in_items(schema) {
+            warn("list_item_comma", &format!("parameters.{name}.items"), said);
+        }
+    }
     if remediates && !action.noop {
         let message = format!("a {} should say what it would do under BOLT_NOOP=1, and `noop: true`", action.class);
         warn("no_noop", "bolt.noop", message);
     }
     found
+}
+
+/// Items that the schema lets hold a comma, which no caller can give: lists are joined by commas.
+fn comma_in_items(schema: &Schema) -> Option<String> {
+    static COUNTED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[0-9]*,[0-9]*\}").expect("a valid pattern"));
+    let Some(Items::All(items)) = &schema.items else { return None };
+    let listed = items.enumeration.iter().flatten().filter_map(Value::as_str).any(|text| text.contains(','));
+    let pattern = items.pattern.as_ref().map(|pattern| COUNTED.replace_all(pattern.as_str(), ""));
+    let (which, allows) = match pattern {
+        _ if listed => ("enum lists an item with", true),
+        Some(pattern) => ("pattern allows", pattern.contains(',')),
+        None => ("", false),
+    };
+    allows.then(|| {
+        format!(
+            "the {which} a comma, and an item with one is refused: lists reach a script joined by commas; take it out, or \
+             make the items objects, which are passed as JSON"
+        )
+    })
 }
 
 fn requirements(checked: &CheckedPack, found: &mut Vec<Finding>) {
@@ -125,7 +153,10 @@ fn source(path: &str, action: &Action, entry_point: &str, text: &str) -> Vec<Fin
     variables(action, text, &mut sink);
     match text::language(text) {
         Language::Shell => shell_rules::rules(action, text, &mut sink),
-        Language::Python => python_rules::rules(action, text, &mut sink),
+        Language::Python => {
+            python_rules::rules(action, text, &mut sink);
+            leftover_rules::python(action, text, &mut sink);
+        }
         Language::Other => {}
     }
     let mut found = sink.found;

@@ -1,10 +1,9 @@
-//! From a listing of files to a checked pack, through whatever reads files and YAML.
+//! From a listing of files to a checked pack, through whatever reads files.
 
 use std::collections::BTreeMap;
 
-use crate::action::ActionFile;
+use crate::document::{DocumentError, yaml};
 use crate::finding::Finding;
-use crate::pack::PackFile;
 use crate::param::Schema;
 
 use super::{
@@ -15,22 +14,23 @@ use super::{
 /// The most lines of `requirements.txt` that findings list.
 const MAX_SHOWN: usize = 20;
 
-/// What [`read`] needs of its caller. An `Err` is what was wrong, with a line when there is one.
+/// Gives [`read`] the files of a pack.
 pub trait Reader {
-    /// The text of the file at `path`, which is a regular file of at most [`MAX_YAML`] bytes.
+    /// The text of the file at `path`, which is a regular file of at most [`MAX_YAML`] bytes, or why it cannot be read.
     fn text(&mut self, path: &str) -> Result<String, String>;
-    /// Parses `pack.yaml`.
-    fn pack(&self, text: &str) -> Result<PackFile, String>;
-    /// Parses an action file.
-    fn action(&self, text: &str) -> Result<ActionFile, String>;
-    /// Parses `config.schema.yaml`.
-    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String>;
+}
+
+/// Reads the text of `config.schema.yaml`.
+pub fn config_schema(text: &str) -> Result<BTreeMap<String, Schema>, DocumentError> {
+    // An empty file, or an empty type, demands nothing.
+    let types = yaml::parse::<Option<BTreeMap<String, Option<Schema>>>>(text)?.unwrap_or_default();
+    Ok(types.into_iter().map(|(name, schema)| (name, schema.unwrap_or_default())).collect())
 }
 
 /// Reads and checks a pack. The contents are given back as well, for [`lint`](super::lint), when they could be parsed.
 pub fn read(files: &[Listed], reader: &mut dyn Reader) -> (Option<Contents>, Outcome) {
     let mut found = Vec::new();
-    let Some(pack) = parse(files, PACK_FILE, reader, &mut found, |r, text| r.pack(text)) else {
+    let Some(pack) = parse(files, PACK_FILE, reader, &mut found, yaml::parse) else {
         if found.is_empty() {
             let message = "a pack has a pack.yaml in its top directory with name, version and description";
             found.push(Finding::error("no_pack_file", PACK_FILE, message));
@@ -39,11 +39,11 @@ pub fn read(files: &[Listed], reader: &mut dyn Reader) -> (Option<Contents>, Out
     };
     let mut actions = BTreeMap::new();
     for path in files.iter().map(|f| f.path.as_str()).filter(|path| is_action_file(path)).take(MAX_ACTIONS + 1) {
-        if let Some(action) = parse(files, path, reader, &mut found, |r, text| r.action(text)) {
+        if let Some(action) = parse(files, path, reader, &mut found, yaml::parse) {
             actions.insert(path.to_owned(), action);
         }
     }
-    let config = parse(files, CONFIG_SCHEMA_FILE, reader, &mut found, |r, text| r.config(text)).unwrap_or_default();
+    let config = parse(files, CONFIG_SCHEMA_FILE, reader, &mut found, config_schema).unwrap_or_default();
     let requirements = parse_requirements(files, reader, &mut found);
     let contents = Contents { pack, actions, config, requirements };
     let (checked, more) = check(&contents, files);
@@ -55,7 +55,7 @@ pub fn read(files: &[Listed], reader: &mut dyn Reader) -> (Option<Contents>, Out
 /// What the pack needs of Python; every line that it may not have is a finding.
 fn parse_requirements(files: &[Listed], reader: &mut dyn Reader, found: &mut Vec<Finding>) -> Vec<Requirement> {
     let mut wrong = Vec::new();
-    let read = parse(files, REQUIREMENTS_FILE, reader, found, |_, text| {
+    let read = parse(files, REQUIREMENTS_FILE, reader, found, |text| {
         Ok(requirements(text).unwrap_or_else(|errors| {
             wrong = errors;
             Vec::new()
@@ -79,7 +79,7 @@ fn parse<T>(
     path: &str,
     reader: &mut dyn Reader,
     found: &mut Vec<Finding>,
-    mut parser: impl FnMut(&dyn Reader, &str) -> Result<T, String>,
+    mut parser: impl FnMut(&str) -> Result<T, DocumentError>,
 ) -> Option<T> {
     let file = files.iter().find(|f| f.path == path)?;
     let mut stop = |code, message: String| {
@@ -92,7 +92,7 @@ fn parse<T>(
     if file.size > MAX_YAML {
         return stop("too_large", format!("it has {} bytes; at most {MAX_YAML} are read", file.size));
     }
-    match reader.text(path).and_then(|text| parser(reader, &text)) {
+    match reader.text(path).and_then(|text| parser(&text).map_err(|e| e.to_string())) {
         Ok(parsed) => Some(parsed),
         Err(message) => stop("unreadable", message),
     }

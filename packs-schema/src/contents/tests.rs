@@ -12,15 +12,6 @@ impl Reader for Texts {
     fn text(&mut self, path: &str) -> Result<String, String> {
         self.0.get(path).cloned().ok_or_else(|| "gone".to_owned())
     }
-    fn pack(&self, text: &str) -> Result<PackFile, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())
-    }
-    fn action(&self, text: &str) -> Result<ActionFile, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())
-    }
-    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())
-    }
 }
 
 const ACTION: &str = "name: hello
@@ -69,7 +60,7 @@ fn a_good_pack_is_checked_without_a_finding() {
 #[test]
 fn each_fault_of_a_pack_has_its_finding() {
     type Fault = fn(&mut Vec<Listed>, &mut Texts);
-    let faults: [(&str, Fault); 10] = [
+    let faults: [(&str, Fault); 12] = [
         ("no_pack_file", |files, _| files.retain(|f| f.path != "pack.yaml")),
         ("unreadable", |_, texts| drop(texts.0.insert("pack.yaml", "name: [".into()))),
         ("unreadable", |_, texts| drop(texts.0.insert("actions/hello.yaml", format!("{ACTION}name: twice\n")))),
@@ -80,6 +71,8 @@ fn each_fault_of_a_pack_has_its_finding() {
         ("entry_point_missing", |files, _| files.retain(|f| !f.path.ends_with(".sh"))),
         ("entry_point_not_executable", |files, _| files.iter_mut().for_each(|f| f.executable = false)),
         ("entry_point_no_shebang", |files, _| files.iter_mut().for_each(|f| f.head.clear())),
+        ("entry_point_crlf", |files, _| files.iter_mut().for_each(|f| f.head = b"#!/bin/sh\r\necho\r\n".to_vec())),
+        ("entry_point_bom", |files, _| files.iter_mut().for_each(|f| f.head = b"\xef\xbb\xbf#!/bin/sh\n".to_vec())),
         ("entry_point_not_a_file", |files, _| {
             files.iter_mut().filter(|f| f.path.ends_with(".sh")).for_each(|f| f.kind = Kind::Directory)
         }),
@@ -142,4 +135,23 @@ fn a_configuration_schema_is_checked_as_parameters_are() {
     assert_eq!(codes(&found), ["default_does_not_fit"]);
     texts.0.insert("config.schema.yaml", "data: {type: integer, default: 3}\n".into());
     assert_eq!(read(&files, &mut texts).1.0.unwrap().config.len(), 1);
+}
+
+#[test]
+fn an_item_that_the_schema_lets_hold_a_comma_is_the_authors_to_know() {
+    for (items, warned) in [
+        ("{type: string, pattern: '^/data/[a-z0-9/,._-]+$'}", true),
+        ("{type: string, enum: [a, 'b,c']}", true),
+        ("{type: string, pattern: '^[a-z]{1,3}$'}", false),
+        ("{type: string}", false),
+        ("{type: object}", false),
+    ] {
+        let (files, mut texts) = good();
+        let action = ACTION.replace("{type: string, default: world}", &format!("{{type: array, items: {items}}}"));
+        texts.0.insert("actions/hello.yaml", action);
+        let (contents, (checked, _)) = read(&files, &mut texts);
+        let script = texts.0["actions/hello.sh"].clone();
+        let found = lint(&contents.unwrap(), &checked.unwrap(), &mut |_| Some(script.clone()));
+        assert_eq!(codes(&found).contains(&"list_item_comma"), warned, "{items}: {found:?}");
+    }
 }

@@ -9,7 +9,7 @@ use crate::name::ParamName;
 use crate::strict::shorten;
 
 use super::check::check;
-use super::deliver::plain;
+use super::deliver::{ambiguous_item, plain};
 use super::redact::redact_parameters;
 use super::{Parameters, Schema, Type};
 
@@ -23,7 +23,7 @@ pub const SECRET_SHOWN: &str = "[secret]";
 pub struct ParamError {
     /// The parameter, with its place inside: `servers[2].port`.
     pub parameter: String,
-    /// A stable name: `unknown`, `missing`, `immutable`, `invalid`, `positional_dash` or `nul`.
+    /// A stable name: `unknown`, `missing`, `immutable`, `invalid`, `positional_dash`, `ambiguous_item` or `nul`.
     pub code: String,
     /// What would be right.
     pub message: String,
@@ -72,6 +72,24 @@ impl fmt::Debug for BoundParams {
 /// As StackStorm means it: a default satisfies `required`, also inside objects and lists; `null` for a
 /// parameter that does not take it counts as not given; an `immutable` parameter always has its default.
 pub fn bind(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
+    bind_with(parameters, given, undeliverable)
+}
+
+/// Binds a site's configuration. Unlike parameters it reaches an action as JSON (`BOLT_CONFIG`) in any case, so that items of
+/// its lists may hold commas; such a list has no variable of its own.
+pub fn bind_config(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
+    bind_with(parameters, given, |name, schema, value| {
+        undeliverable(name, schema, value).filter(|error| error.code != AMBIGUOUS_ITEM)
+    })
+}
+
+const AMBIGUOUS_ITEM: &str = "ambiguous_item";
+
+fn bind_with(
+    parameters: &Parameters,
+    given: &Map<String, Value>,
+    undeliverable: impl Fn(&ParamName, &Schema, &Value) -> Option<ParamError>,
+) -> Result<BoundParams, Vec<ParamError>> {
     let strangers = given.keys().filter(|name| !known(parameters, name)).take(MAX_ERRORS);
     let mut errors: Vec<ParamError> = strangers.map(|name| unknown(parameters, name)).collect();
     let mut values = Map::new();
@@ -176,23 +194,36 @@ fn missing(schema: &Schema) -> String {
 /// What cannot be handed to a process unchanged, or would be read as an option by it.
 ///
 /// A negative number may stand in a position, and so may what the action itself lists in its `enum`.
-fn undeliverable(name: &ParamName, schema: &Schema, value: &Value) -> Option<ParamError> {
+pub(crate) fn undeliverable(name: &ParamName, schema: &Schema, value: &Value) -> Option<ParamError> {
     if schema.holds_secret() {
         return None;
     }
     let error = |code, message: &str| Some(error(name.as_str(), code, message.to_owned()));
-    let first = value.as_array().and_then(|items| items.first()).unwrap_or(value);
-    let dash = schema.enumeration.is_none() && first.as_str().is_some_and(|text| text.starts_with('-'));
-    if schema.position.is_some() && dash {
+    if schema.position.is_some() && schema.enumeration.is_none() && has_dash(schema, value) {
         return error("positional_dash", "must not begin with '-': it is passed as a positional argument");
     }
     if has_nul(value) {
         return error("nul", "must not contain a NUL character");
     }
+    if let Some((index, why)) = ambiguous_item(value) {
+        let parameter = format!("{name}[{index}]");
+        return Some(ParamError { parameter, code: AMBIGUOUS_ITEM.to_owned(), message: why.to_owned() });
+    }
     if plain(value).len() > MAX_DELIVERED {
         return error("invalid", "is too long to be passed to a process: at most 96 KiB as text");
     }
     None
+}
+
+/// True if the value, or an item of it that a script would take out of its list, would be read as an option.
+fn has_dash(schema: &Schema, value: &Value) -> bool {
+    let begins = |value: &Value| value.as_str().is_some_and(|text| text.starts_with('-'));
+    match value.as_array() {
+        None => begins(value),
+        Some(items) => items.iter().enumerate().any(|(index, item)| {
+            begins(item) && schema.for_item(index).is_none_or(|schema| schema.enumeration.is_none())
+        }),
+    }
 }
 
 fn has_nul(value: &Value) -> bool {

@@ -34,7 +34,8 @@ impl std::fmt::Debug for Delivery {
 ///
 /// Not StackStorm's: positions come first, so that a script may read `$1` whatever else is given; lists and
 /// objects by name are written as in a position, where StackStorm writes Python; a list that holds lists or
-/// objects is JSON.
+/// objects is JSON. A list with an item that the commas would split is not bound at all ([`ambiguous_item`]), so that what a
+/// script reads is what was checked.
 pub fn deliver(parameters: &Parameters, bound: &BoundParams) -> Delivery {
     let mut stdin = serde_json::to_vec(bound.values()).expect("a JSON map serialises");
     stdin.push(b'\n');
@@ -82,14 +83,36 @@ fn in_position(value: &Value) -> String {
     }
 }
 
+/// The first item of a list that a script could not tell from several, or from none, once the list is joined by commas, and why.
+///
+/// A list that holds lists or objects is passed as JSON, from which every item can be read.
+pub fn ambiguous_item(value: &Value) -> Option<(usize, &'static str)> {
+    let items = value.as_array().filter(|items| joined_by_commas(items))?;
+    items.iter().enumerate().find_map(|(index, item)| {
+        let text = plain(item);
+        let why = if text.is_empty() {
+            "must not be empty: lists reach a script joined by commas, so it would be lost"
+        } else if text.contains(',') {
+            "must not hold a comma: lists reach a script joined by commas, so it would become several items"
+        } else if text.contains(['\n', '\r']) {
+            "must not hold a line break: lists reach a script as one line, joined by commas"
+        } else {
+            return None;
+        };
+        Some((index, why))
+    })
+}
+
+fn joined_by_commas(items: &[Value]) -> bool {
+    items.iter().all(|item| !item.is_array() && !item.is_object())
+}
+
 /// A value as text: scalars as they are, lists of scalars joined by commas, the rest as JSON.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
-            items.iter().map(plain).collect::<Vec<_>>().join(",")
-        }
+        Value::Array(items) if joined_by_commas(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }

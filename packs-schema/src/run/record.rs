@@ -175,8 +175,8 @@ pub struct StreamTotals {
     pub dropped_bytes: u64,
 }
 
-/// How many processes of an execution were alive after each step of stopping it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The processes of an execution that were alive when it ended or was stopped, and what became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Leftovers {
     /// After TERM and the grace time.
@@ -185,6 +185,42 @@ pub struct Leftovers {
     pub after_cgroup_kill: u32,
     /// After the subreaper's children were killed: 0, or the record is a confession.
     pub after_subreaper: u32,
+    /// Left running, because the action's file says `leftovers: keep` and it ended with exit status 0.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub kept: u32,
+    /// Names of programs among them as the kernel has them (up to 15 characters), at most [`MAX_PROGRAMS`], each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
+}
+
+/// How many programs [`Leftovers`] names.
+pub const MAX_PROGRAMS: usize = 8;
+
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
+impl Leftovers {
+    /// What became of the processes that an execution left when it ended in `state`, in a sentence; `None` when it was stopped
+    /// and nothing is left, which its state says.
+    pub fn describe(&self, state: State) -> Option<String> {
+        let counted = |count: u32| if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
+        let named = match self.programs.join(", ") {
+            names if names.is_empty() => String::new(),
+            names => format!(" ({names})"),
+        };
+        if self.after_subreaper > 0 {
+            return Some(format!("{}{named} could not be stopped", counted(self.after_subreaper)));
+        }
+        if self.kept > 0 {
+            return Some(format!("{}{named} kept running after the exit", counted(self.kept)));
+        }
+        let by_itself = matches!(state, State::Succeeded | State::Failed | State::OutOfMemory);
+        (by_itself && self.after_term > 0).then(|| {
+            let were = if self.after_term == 1 { "was" } else { "were" };
+            format!("{}{named} still running at the exit {were} stopped", counted(self.after_term))
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,12 @@
 //! Runs an action of an example pack as the launcher would, and holds every answer to what all actions promise.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use packs_schema::action::{Action, ActionFile};
+use packs_schema::action::Action;
 use packs_schema::contents::{self, CheckedPack, Contents, Kind, Listed, Reader};
 use packs_schema::finding::Finding;
-use packs_schema::pack::PackFile;
-use packs_schema::param::Schema;
 use packs_schema::param::bind::bind;
 use packs_schema::param::check::check;
 use packs_schema::param::deliver::deliver;
@@ -81,15 +78,6 @@ impl Files {
 impl Reader for Files {
     fn text(&mut self, path: &str) -> Result<String, String> {
         std::fs::read_to_string(self.root.join(path)).map_err(|e| e.to_string())
-    }
-    fn pack(&self, text: &str) -> Result<PackFile, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())
-    }
-    fn action(&self, text: &str) -> Result<ActionFile, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())
-    }
-    fn config(&self, text: &str) -> Result<BTreeMap<String, Schema>, String> {
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())
     }
 }
 

@@ -18,7 +18,8 @@ fn corpus() -> PathBuf {
 
 fn action(name: &str) -> ActionFile {
     let path = corpus().join(format!("actions/{name}.yaml"));
-    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"))
+    packs_schema::document::yaml::parse(&std::fs::read_to_string(path).unwrap())
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 fn linux() -> PackName {
@@ -41,7 +42,8 @@ fn codes(found: &[Finding], at: &str) -> Vec<String> {
 
 #[test]
 fn the_pack_is_one_of_bolts() {
-    let file: PackFile = serde_saphyr::from_str(&std::fs::read_to_string(corpus().join("pack.yaml")).unwrap()).unwrap();
+    let file: PackFile =
+        packs_schema::document::yaml::parse(&std::fs::read_to_string(corpus().join("pack.yaml")).unwrap()).unwrap();
     let (pack, found) = file.check("pack.yaml");
     let pack = pack.unwrap();
     assert_eq!(found, []);

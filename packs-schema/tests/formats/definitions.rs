@@ -90,7 +90,7 @@ proptest! {
     #[test]
     fn yaml_and_json_are_one(schema in draw::schema()) {
         let yaml = serde_saphyr::to_string(&schema).unwrap();
-        let from_yaml: Schema = serde_saphyr::from_str(&yaml).unwrap();
+        let from_yaml: Schema = packs_schema::document::yaml::parse(&yaml).unwrap();
         let from_json: Schema = serde_json::from_value(schema).unwrap();
         prop_assert_eq!(from_yaml, from_json, "{}", yaml);
     }
@@ -104,9 +104,9 @@ fn spellings_of_a_schema() {
         ("{default: ~}", "{}"),
         ("{default: yes, type: boolean}", "{default: true, type: boolean}"),
         ("{default: \"yes\"}", "{default: 'yes'}"),
-        ("{default: 0o17}", "{default: 15}"),
+        ("{default: 0x1F}", "{default: 31}"),
     ] {
-        let read = |text| serde_saphyr::from_str::<Schema>(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let read = |text| packs_schema::document::yaml::parse::<Schema>(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         let (a, b) = (read(text), read(same));
         assert_eq!((a.is_required(), &a.default, &a.types), (b.is_required(), &b.default, &b.types), "{text}");
     }
@@ -121,10 +121,10 @@ fn a_key_may_stand_once_in_yaml() {
         "name: a\nrunner_type: python-script\nparameters:\n  p: {secret: true, secret: false}\n",
         "name: a\nrunner_type: python-script\nbolt: {noop: true, noop: false}\n",
     ] {
-        assert!(serde_saphyr::from_str::<ActionFile>(twice).is_err(), "{twice}");
+        assert!(packs_schema::document::yaml::parse::<ActionFile>(twice).is_err(), "{twice}");
     }
     for vague in ["{secret: null}", "{secret: 1}", "{immutable: ~}"] {
-        assert!(serde_saphyr::from_str::<Schema>(vague).is_err(), "{vague}");
+        assert!(packs_schema::document::yaml::parse::<Schema>(vague).is_err(), "{vague}");
     }
 }
 
@@ -157,10 +157,25 @@ fn each_fault_of_an_action_has_its_finding() {
         (json!({"parameters": {"p-q": {}}}), "bad_parameter_name", "parameters.p-q"),
         (json!({"parameters": {"p": {}, "P": {}}}), "parameter_clash", "parameters.p"),
         (json!({"parameters": {"p": {"position": 1}, "q": {"position": 1}}}), "position_clash", "parameters.q"),
+        (
+            json!({"parameters": {"p": {"position": 1}, "q": {"position": 2}, "r": {"position": 4}}}),
+            "position_gap",
+            "parameters.r.position",
+        ),
         (json!({"parameters": {"p": {"default": ["{{ x }}"]}}}), "template_default", "parameters.p"),
         (
             json!({"parameters": {"p": {"type": "integer", "default": "x"}}}),
             "default_does_not_fit",
+            "parameters.p.default",
+        ),
+        (
+            json!({"parameters": {"p": {"type": "array", "default": ["a", "b,c"]}}}),
+            "default_not_deliverable",
+            "parameters.p.default",
+        ),
+        (
+            json!({"parameters": {"p": {"position": 0, "default": "-x"}}}),
+            "default_not_deliverable",
             "parameters.p.default",
         ),
         (json!({"parameters": {"p": {"enum": []}}}), "empty_enum", "parameters.p.enum"),

@@ -2,7 +2,7 @@
 //! into Actions" (positional parameters serialization), and where Bolt differs, `param::deliver` says so.
 
 use packs_schema::param::Parameters;
-use packs_schema::param::bind::bind;
+use packs_schema::param::bind::{bind, bind_config};
 use packs_schema::param::deliver::{Delivery, deliver};
 use serde_json::{Map, Value, json};
 
@@ -94,4 +94,54 @@ fn environment_and_standard_input() {
     assert!(delivery.stdin.ends_with(b"}\n"));
     assert_eq!(serde_json::from_slice::<Value>(&delivery.stdin).unwrap(), given);
     assert!(!format!("{delivery:?}").contains("canary"));
+}
+
+/// A script takes a list apart at its commas: what it then has must be the items that were checked.
+#[test]
+fn a_list_is_delivered_as_the_items_that_were_checked_or_not_at_all() {
+    let schema = json!({
+        "paths": {"type": "array", "items": {"type": "string", "pattern": "^/data/[a-z0-9/,._\n-]*$|^$|^-"}, "position": 0},
+        "named": {"type": "array"},
+        "secret": {"type": "array", "secret": true},
+    });
+    let parameters: Parameters = serde_json::from_value(schema.clone()).unwrap();
+    for (given, parameter, code, says) in [
+        (json!({"paths": ["/data/a,/etc"]}), "paths[0]", "ambiguous_item", "must not hold a comma"),
+        (json!({"paths": ["/data/a", "/data/b\n/etc"]}), "paths[1]", "ambiguous_item", "must not hold a line break"),
+        (json!({"paths": ["/data/a", ""]}), "paths[1]", "ambiguous_item", "must not be empty"),
+        (json!({"paths": [""]}), "paths[0]", "ambiguous_item", "must not be empty"),
+        (json!({"paths": ["/data/a", "-rf"]}), "paths", "positional_dash", "must not begin with '-'"),
+        (json!({"named": ["a", null]}), "named[1]", "ambiguous_item", "must not be empty"),
+        (json!({"named": [1, "2,3"]}), "named[1]", "ambiguous_item", "must not hold a comma"),
+        (json!({"named": ["a\u{0}b"]}), "named", "nul", "NUL"),
+    ] {
+        let given: Map<String, Value> = serde_json::from_value(given).unwrap();
+        let errors = bind(&parameters, &given).unwrap_err();
+        let error = &errors[0];
+        assert_eq!((error.parameter.as_str(), error.code.as_str(), errors.len()), (parameter, code, 1), "{given:?}");
+        assert!(error.message.contains(says), "{error}");
+        // Every client may give it where the commas matter to nobody.
+        let configured = bind_config(&parameters, &given);
+        assert_eq!(configured.is_ok(), code == "ambiguous_item", "{given:?}");
+    }
+    // Standard input alone, and JSON, keep every item apart.
+    let items = json!(["a,b", "", "c\nd"]);
+    let got = delivered(schema, json!({"secret": items, "named": [["a,b"], {"k": ","}]}));
+    assert_eq!(got.arguments, ["", "--named=[[\"a,b\"],{\"k\":\",\"}]"]);
+    assert_eq!(serde_json::from_slice::<Value>(&got.stdin).unwrap()["secret"], items);
+}
+
+/// One value stays one, whatever it holds: no shell takes part.
+#[test]
+fn a_text_with_quotes_equals_signs_and_line_breaks_is_one_argument() {
+    let text = "a=b 'c' \"d\"\n$(e),--f=g";
+    let got = delivered(
+        json!({"p": {"type": "string"}, "q": {"type": "string", "position": 0}}),
+        json!({"p": text, "q": text}),
+    );
+    assert_eq!(got.arguments, [text.to_owned(), format!("--p={text}")]);
+    assert_eq!(
+        got.environment,
+        [("BOLT_PARAM_P".to_owned(), text.to_owned()), ("BOLT_PARAM_Q".to_owned(), text.to_owned())]
+    );
 }

@@ -52,7 +52,7 @@ fn packs() -> Vec<PathBuf> {
 }
 
 fn yaml<T: serde::de::DeserializeOwned>(path: &Path) -> T {
-    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap())
+    packs_schema::document::yaml::parse(&std::fs::read_to_string(path).unwrap())
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -123,6 +123,16 @@ fn schema_and_parser_are_of_one_mind() {
         (json!({"parameters": {"p": {"minimum": "1"}}}), false),
         (json!({"parameters": {"p": {"items": {"requried": true}}}}), false),
         (json!({"parameters": {"p": {"properties": {"q": {"position": -1}}}}}), false),
+        (
+            json!({"description": null, "parameters": {"p": null, "q": {"uniqueItems": null, "properties": {"r": null}}}, "tags": null}),
+            true,
+        ),
+        (json!({"parameters": null, "enabled": null, "output_schema": null}), true),
+        (json!({"bolt": {"class": "diagnostic", "noop": null, "lint": {"allow": null}}}), true),
+        (json!({"name": null}), false),
+        (json!({"parameters": {"p": {"secret": null}}}), false),
+        (json!({"parameters": {"p": {"immutable": null}}}), false),
+        (json!({"bolt": {"class": "diagnostic", "rate": {"max": null, "per": "1m"}}}), false),
         (json!({"tags": [{"name": "team", "value": "dba"}, "disk"], "notify": {"on-success": {}}}), true),
     ] {
         let file = action(&part);

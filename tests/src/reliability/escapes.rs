@@ -209,7 +209,7 @@ async fn one(stage: &Stage, number: u64, way: &str, root: bool, end: End) -> Res
     if record.state != wanted && !bombed {
         return Err(format!("ended as {}, not {wanted}: {record:?}", record.state));
     }
-    let left = record.leftovers.unwrap_or_default();
+    let left = record.leftovers.clone().unwrap_or_default();
     if left.after_subreaper != 0 {
         return Err(format!("the record says {left:?}"));
     }

@@ -167,7 +167,7 @@ fn thaw(dir: &Path) {
 }
 
 /// A root action may have made groups of its own below.
-fn remove_children(dir: &Path) {
+pub(super) fn remove_children(dir: &Path) {
     for child in children(dir) {
         remove_children(&child);
         let _ = fs::remove_dir(child);
@@ -175,7 +175,7 @@ fn remove_children(dir: &Path) {
 }
 
 /// The processes of a directory and of those below it.
-fn procs(dir: &Path) -> Vec<Pid> {
+pub(super) fn procs(dir: &Path) -> Vec<Pid> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<Pid> =
         text.lines().filter_map(|l| l.parse().ok()).filter(|p| *p > 0).map(Pid::from_raw).collect();

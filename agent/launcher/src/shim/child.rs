@@ -172,10 +172,26 @@ impl Failure {
     }
 }
 
+/// The program that the first line of a script names.
+fn interpreter(path: &str) -> Option<String> {
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(256).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).into_owned();
+    let named = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next().unwrap_or_default();
+    (!named.is_empty()).then(|| named.to_owned())
+}
+
 fn explain(step: Step, e: Errno, path: &CString, account: &str) -> String {
     let path = path.to_string_lossy();
     match (step, e) {
-        (Step::Execute, Errno::ENOENT) => format!("{path}: the interpreter in its first line is not on this host"),
+        (Step::Execute, Errno::ENOENT) => match interpreter(&path) {
+            Some(named) => {
+                let crlf = if named.ends_with('\r') { "; save the file with LF line ends" } else { "" };
+                format!("{path}: its first line names the interpreter {named:?}, which is not on this host{crlf}")
+            }
+            None => format!("{path}: it, or what it is run by, is not on this host"),
+        },
         (Step::Execute, Errno::ENOEXEC) => {
             format!("{path}: is neither a program nor a script; its first line must be like #!/bin/sh")
         }

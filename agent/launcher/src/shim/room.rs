@@ -108,6 +108,9 @@ fn shortened(exit: &Exit, why: &io::Error) -> Exit {
     for text in short.reason.iter_mut().chain(&mut short.result_error) {
         cut(text, MAX_TEXT);
     }
+    if let Some(leftovers) = &mut short.leftovers {
+        leftovers.programs.clear();
+    }
     let mut left = MAX_TEXT;
     for text in &mut short.unenforced {
         cut(text, left);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid, getpid};
-use packs_schema::run::Leftovers;
+use packs_schema::name::ExecutionId;
+use packs_schema::run::{Leftovers, MAX_PROGRAMS};
 
 use crate::cgroup::Group;
 use crate::proc;
@@ -116,9 +117,33 @@ impl<'a> Family<'a> {
         held.into_iter().filter(|(_, (_, ours))| *ours).map(|(pid, (pidfd, _))| (pid, pidfd)).collect()
     }
 
+    /// Lets what lives go on without the execution's limits. With an error, nothing can be said of where it is.
+    pub(super) fn keep(&mut self, execution: &ExecutionId) -> io::Result<Leftovers> {
+        let programs = self.programs();
+        self.group.keep(execution)?;
+        let kept = self.alive();
+        if kept == 0 {
+            self.group.remove_kept(execution);
+        }
+        Ok(Leftovers { kept, programs, ..Leftovers::default() })
+    }
+
+    /// The names of what lives, each once.
+    fn programs(&self) -> Vec<String> {
+        let name = |pid: &Pid| fs::read(format!("/proc/{pid}/comm")).ok();
+        let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let shown = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().chars().map(clean).collect::<String>();
+        let mut names: Vec<String> = self.list(true).iter().filter_map(name).map(shown).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(MAX_PROGRAMS);
+        names
+    }
+
     /// Kills what lives, in two steps, and counts after each.
     pub(super) fn kill(&mut self) -> Leftovers {
-        let mut left = Leftovers { after_term: self.alive(), ..Leftovers::default() };
+        let programs = self.programs();
+        let mut left = Leftovers { after_term: self.alive(), programs, ..Leftovers::default() };
         if left.after_term > 0 {
             self.group.kill(PATIENCE);
             left.after_cgroup_kill = self.alive();

@@ -7,10 +7,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use packs_schema::action::Limits;
+use packs_schema::action::{LeftoverPolicy, Limits};
 use packs_schema::quantity::{show_bytes, show_duration};
 use packs_schema::run::output::Stream;
-use packs_schema::run::{State, file};
+use packs_schema::run::{Leftovers, State, file};
 
 use super::Job;
 use super::capture::{Capture, Read};
@@ -34,6 +34,17 @@ const BURST: usize = 16;
 enum Why {
     Deadline,
     Asked,
+}
+
+/// How it came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// By itself, with exit status 0.
+    Done,
+    /// By itself, with another one.
+    Failed,
+    /// By its deadline or a kill.
+    Stopped,
 }
 
 pub(super) struct Watch<'a> {
@@ -71,12 +82,18 @@ impl<'a> Watch<'a> {
         let mut pipes = Pipes { stdin: Some(child.stdin), fed: 0, output: [Some(child.stdout), Some(child.stderr)] };
         let why = self.until_ended(&mut family, &mut pipes);
         let failure = child.failure.reason(&self.job.program);
-        let leftovers = self.stop_rest(&mut family, &mut pipes, why.is_some());
+        let ending = match why {
+            Some(_) => Ending::Stopped,
+            None if failure.is_none() && family.ended.is_some_and(|ended| ended.status == Some(0)) => Ending::Done,
+            None => Ending::Failed,
+        };
+        let (leftovers, not_kept) = self.end_rest(&mut family, &mut pipes, ending);
         let duration = self.clock.elapsed();
         pipes.stdin = None;
         self.drain(&mut pipes);
         let figures = self.job.group.figures();
         let (state, reason) = self.judge(&family, why, failure, &figures);
+        let reason = reason.or(not_kept);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
         // Closing it takes the kernel milliseconds (it waits for all who might still send an event): the end of this
         // process does so, once the exit record is written.
@@ -114,25 +131,40 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Stops what the action has left, and tells how much there was.
-    fn stop_rest(
+    /// Stops what the action has left, or lets it go on where its file says so, and tells how much there was. The second is
+    /// why something that should have been kept was not.
+    fn end_rest(
         &mut self,
         family: &mut Family<'_>,
         pipes: &mut Pipes,
-        stopped: bool,
-    ) -> Option<packs_schema::run::Leftovers> {
-        if !stopped {
-            let until = Instant::now() + DRAIN;
-            while family.alive() > 0 {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Some(family.kill());
-                }
-                self.wait(pipes, left.min(TICK));
-            }
-            return None;
+        ending: Ending,
+    ) -> (Option<Leftovers>, Option<String>) {
+        if ending == Ending::Stopped {
+            return (Some(family.kill()), None);
         }
-        Some(family.kill())
+        let until = Instant::now() + DRAIN;
+        while family.alive() > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return self.end_survivors(family, ending);
+            }
+            self.wait(pipes, left.min(TICK));
+        }
+        (None, None)
+    }
+
+    fn end_survivors(&self, family: &mut Family<'_>, ending: Ending) -> (Option<Leftovers>, Option<String>) {
+        if self.job.action.leftovers == LeftoverPolicy::Stop || ending != Ending::Done || self.kill_asked() {
+            return (Some(family.kill()), None);
+        }
+        match family.keep(&self.job.execution) {
+            Ok(kept) => (Some(kept), None),
+            Err(e) => {
+                let stopped = family.kill();
+                self.job.group.remove_kept(&self.job.execution);
+                (Some(stopped), Some(format!("the processes that it left could not be kept, and were stopped: {e}")))
+            }
+        }
     }
 
     /// Waits for something to happen, and sees to it.

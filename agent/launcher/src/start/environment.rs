@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use packs_schema::facts::Facts;
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::name::ParamName;
-use packs_schema::param::deliver::Delivery;
+use packs_schema::param::deliver::{Delivery, ambiguous_item};
 use serde_json::{Map, Value};
 
 use super::venv::Venv;
@@ -78,9 +78,11 @@ pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CStrin
         .collect()
 }
 
-/// A scalar as text, a list of scalars joined by commas; deeper values are in `BOLT_CONFIG` only.
+/// A scalar as text, a list of scalars joined by commas. Deeper values, and lists whose items the commas would split, are in
+/// `BOLT_CONFIG` only.
 fn plain(value: &Value) -> Option<String> {
     match value {
+        _ if ambiguous_item(value).is_some() => None,
         Value::Null => Some(String::new()),
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),

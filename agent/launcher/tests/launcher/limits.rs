@@ -99,7 +99,7 @@ fn a_fork_bomb_stays_within_its_limit_and_ends() {
     assert!(number("pids.current").unwrap() <= 30);
     assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
-    assert_eq!((ended.exit.state, ended.exit.leftovers.unwrap().after_subreaper), (State::Killed, 0));
+    assert_eq!((ended.exit.state, ended.exit.leftovers.clone().unwrap().after_subreaper), (State::Killed, 0));
     assert!(!group.exists());
 }
 
@@ -275,6 +275,6 @@ fn what_cannot_be_capped_is_refused_when_limits_are_required() {
     let ended = host.run("#!/bin/sh\n(sleep 600 &)\n", json!({}));
     assert_eq!(ended.exit.state, State::Succeeded);
     assert!(ended.exit.unenforced.iter().any(|u| u.starts_with("memory limit:")), "{:?}", ended.exit);
-    assert_eq!(ended.exit.leftovers.unwrap().after_subreaper, 0);
-    assert!(ended.exit.leftovers.unwrap().after_cgroup_kill > 0, "only the subreaper found it");
+    assert_eq!(ended.exit.leftovers.clone().unwrap().after_subreaper, 0);
+    assert!(ended.exit.leftovers.clone().unwrap().after_cgroup_kill > 0, "only the subreaper found it");
 }

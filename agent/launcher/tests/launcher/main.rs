@@ -4,6 +4,7 @@
 mod accounts;
 mod driver;
 mod isolation;
+mod keeping;
 mod limits;
 mod output;
 mod pushed;

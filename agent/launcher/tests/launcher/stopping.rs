@@ -25,7 +25,7 @@ fn nothing_is_left(ended: &Finished, state: State) {
     for pid in pids {
         assert!(!lives(pid), "{pid} lives on");
     }
-    let Leftovers { after_subreaper, after_term, .. } = ended.exit.leftovers.unwrap();
+    let Leftovers { after_subreaper, after_term, .. } = ended.exit.leftovers.clone().unwrap();
     assert!(after_term >= 1, "the trap held");
     assert_eq!(after_subreaper, 0);
 }
@@ -88,7 +88,7 @@ fn what_an_action_leaves_running_ends_with_it() {
     let ended = host.run("#!/bin/sh\nsetsid sleep 600 </dev/null >/dev/null 2>&1 &\necho $!\n", json!({}));
     assert_eq!(ended.exit.state, State::Succeeded);
     assert!(!lives(&ended.stdout()));
-    let Leftovers { after_term, after_subreaper, .. } = ended.exit.leftovers.unwrap();
+    let Leftovers { after_term, after_subreaper, .. } = ended.exit.leftovers.clone().unwrap();
     assert_eq!((after_term, after_subreaper), (1, 0));
 }
 
@@ -126,7 +126,7 @@ fn a_root_action_that_leaves_its_group_is_found() {
     let pid = running.says("ready");
     assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
-    let left = ended.exit.leftovers.unwrap();
+    let left = ended.exit.leftovers.clone().unwrap();
     assert_eq!((ended.exit.state, left.after_subreaper), (State::Killed, 0));
     // It is in no group of ours: the TERM reached it all the same, by its descent.
     assert_eq!((left.after_term, left.after_cgroup_kill), (0, 0), "{left:?}");
@@ -170,7 +170,7 @@ fn a_chain_of_short_lives_does_not_outlive_its_action() {
         let is_free = std::fs::File::open(&held).unwrap().try_lock().is_ok();
         assert_eq!(ended.exit.state, State::Succeeded);
         assert!(is_free, "something of it lives: {:?}", ended.exit);
-        let left = ended.exit.leftovers.expect("it had to be killed");
+        let left = ended.exit.leftovers.clone().expect("it had to be killed");
         assert!(left.after_term > 0 && left.after_subreaper == 0, "{left:?}");
     }
 }
@@ -229,7 +229,7 @@ fn a_stubborn_root_action_that_leaves_its_group_is_found() {
     let pid = running.says("ready");
     assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
-    let left = ended.exit.leftovers.unwrap();
+    let left = ended.exit.leftovers.clone().unwrap();
     assert_eq!((ended.exit.state, left.after_subreaper), (State::Killed, 0));
     assert!(left.after_term >= 2 && left.after_cgroup_kill >= 2, "{left:?}");
     assert!(!lives(pid.lines().next().unwrap()));
@@ -266,7 +266,7 @@ fn what_is_frozen_is_killed() {
         }
         assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
         let ended = running.finished();
-        let left = ended.exit.leftovers.unwrap();
+        let left = ended.exit.leftovers.clone().unwrap();
         // Version 1 lets nothing that is frozen even die of TERM; version 2 does, in its own time.
         assert!(left.after_term <= 2, "{left:?}");
         assert_eq!((ended.exit.state, left.after_cgroup_kill), (State::Killed, 0), "{left:?}");
@@ -291,7 +291,7 @@ fn what_a_root_action_froze_in_a_group_of_its_own_is_killed() {
     let pid = running.says("ready");
     assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
     let ended = running.finished();
-    let left = ended.exit.leftovers.unwrap();
+    let left = ended.exit.leftovers.clone().unwrap();
     assert_eq!((ended.exit.state, left.after_term, left.after_cgroup_kill), (State::Killed, 1, 0), "{left:?}");
     assert!(!lives(pid.lines().next().unwrap()));
     assert!(!freezer.path.join(format!("bolt-{}", request.execution)).exists());
@@ -324,7 +324,7 @@ fn version_1_alone_leaves_nothing_either() {
     assert_eq!((found.cgroups.as_str(), found.cgroup_kill), ("v1", false));
     let ended = host.run(STUBBORN, json!({"timeout": "3s", "grace": "200ms"}));
     nothing_is_left(&ended, State::TimedOut);
-    assert_eq!(ended.exit.leftovers.unwrap().after_cgroup_kill, 0);
+    assert_eq!(ended.exit.leftovers.clone().unwrap().after_cgroup_kill, 0);
     let spun = host.run("#!/bin/sh\ni=0; while [ $i -lt 200000 ]; do i=$((i+1)); done\n", json!({}));
     let usage = spun.exit.usage;
     assert!(usage.user_us + usage.system_us > 10_000, "{usage:?}");

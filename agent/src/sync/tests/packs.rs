@@ -21,12 +21,18 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
     let (mut bench, mut wrong) = (Bench::active(), Vec::new());
     for (words, items) in [
         // A name or a key twice.
-        ("hello.yaml: line 8, column 3: duplicate", yaml("parameters:\n  a: {type: string}\n  a: {type: integer}\n")),
-        ("hello.yaml: line 6, column 32: duplicate", yaml("parameters: {a: {type: string, type: integer}}\n")),
-        ("hello.yaml: line 6, column 1: duplicate", yaml("name: hello\n")),
+        (
+            "hello.yaml: line 8, column 3: parameters: the key \"a\" is here already in line 7",
+            yaml("parameters:\n  a: {type: string}\n  a: {type: integer}\n"),
+        ),
+        (
+            "hello.yaml: line 6, column 32: parameters.a: the key \"type\" is here already",
+            yaml("parameters: {a: {type: string, type: integer}}\n"),
+        ),
+        ("hello.yaml: line 6, column 1: the key \"name\" is here already in line 1", yaml("name: hello\n")),
         ("parameter_clash", yaml("parameters: {a: {type: string}, A: {type: string}}\n")),
         (
-            "pack.yaml: line 4, column 1: duplicate",
+            "pack.yaml: line 4, column 1: the key \"version\" is here already in line 2",
             with(vec![file("pack.yaml", "name: demo\nversion: 1.1.0\ndescription: x\nversion: 9.0.0\n")]),
         ),
         (
@@ -58,6 +64,9 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
         ("duplicate_action", with(vec![file("actions/hello.yml", archive::ACTION)])),
         ("file_name", with(vec![file("actions/other.yaml", archive::ACTION)])),
         ("other_pack", yaml("pack: other\n")),
+        // Values that readers of YAML take differently, and tags.
+        ("parameters.mode.default: a number that begins with 0", yaml("parameters: {mode: {default: 0644}}\n")),
+        ("parameters.p.default: the tag !env is not supported", yaml("parameters: {p: {default: !env X}}\n")),
         // What is no YAML, or too much of it.
         ("pack.yaml", with(vec![file("pack.yaml", "name: [")])),
         ("pack.yaml", with(vec![file("pack.yaml", vec![0xff, 0xfe])])),
@@ -69,6 +78,8 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
         ),
         // And a script that is none.
         ("entry_point_no_shebang", with(vec![script("actions/hello.sh", "echo\n")])),
+        ("entry_point_crlf", with(vec![script("actions/hello.sh", "#!/bin/sh\r\necho\r\n")])),
+        ("entry_point_bom", with(vec![script("actions/hello.sh", "\u{feff}#!/bin/sh\necho\n")])),
     ] {
         bench.offer("demo", "1.1.0", &items);
         bench.repository.publish();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use packs_schema::name::{ExecutionId, InstanceId, PackVersion};
-use packs_schema::rest::Dev;
+use packs_schema::rest::{Dev, Execution};
 use serde_json::{Map, Value, json};
 
 use crate::cli::context::{Context, error_json};
@@ -99,6 +99,18 @@ fn pushed(version: &PackVersion, dev: &Dev) -> String {
     format!("of a dev pack: {version} was pushed by {} and is not signed", visible(dev.by.as_str()))
 }
 
+/// What became of the processes that an action left, which people who started a service with it want to know.
+fn left_over(execution: &Execution) -> Option<String> {
+    let left = execution.leftovers.as_ref()?;
+    let said = visible(&left.describe(execution.state)?);
+    let hint = if left.kept == 0 && left.after_subreaper == 0 {
+        "; an action that starts a service says `bolt: {leftovers: keep}` in its file"
+    } else {
+        ""
+    };
+    Some(format!("{said}{hint}"))
+}
+
 fn body(ending: &Ending) -> Body<'_> {
     let (mut stdout, mut stderr, mut truncated, mut result): (&[u8], &[u8], _, _) = (&[], &[], false, None);
     let mut reason = Vec::new();
@@ -110,6 +122,7 @@ fn body(ending: &Ending) -> Body<'_> {
             result = execution.result.as_ref();
             reason.extend(execution.dev.as_ref().map(|dev| pushed(&execution.version, dev)));
             reason.extend(execution.reason.as_deref().map(visible));
+            reason.extend(left_over(execution));
             reason.extend(execution.result_error.as_deref().map(|e| format!("no result: {}", visible(e))));
             reason
                 .extend(output.problem.as_deref().map(|e| format!("its output could not be fetched: {}", visible(e))));

@@ -10,6 +10,8 @@ pub(super) struct Command {
     pub(super) words: Vec<Word>,
     /// Where it writes: the targets of `>` and `>>`.
     pub(super) writes: Vec<Word>,
+    /// It ends in a single `&`.
+    pub(super) background: bool,
 }
 
 /// One word of a command, as it is written.
@@ -142,7 +144,8 @@ impl Parser {
                 }
                 '&' if self.peek(1) == Some('>') => self.skip(1),
                 ';' | '|' | '&' => {
-                    self.next();
+                    command.background = c == '&' && self.peek(1) != Some('&');
+                    self.skip(if self.follows("&&") { 2 } else { 1 });
                     self.push(&mut command);
                 }
                 '#' => self.skip_while(|c| c != '\n'),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::action::{Action, Class};
 
-use super::Sink;
 use super::shell::{Command, Word, commands, in_function, is_keyword};
 use super::text::is_free;
+use super::{Sink, leftover_rules};
 
 /// Commands in front of a command.
 const BEFORE: [&str; 8] = ["sudo", "exec", "command", "nohup", "nice", "ionice", "env", "builtin"];
@@ -71,6 +71,7 @@ const CHANGES_WITH: [(&str, &[&str]); 11] = [
 
 pub(super) fn rules(action: &Action, text: &str, sink: &mut Sink<'_>) {
     let commands = commands(text);
+    leftover_rules::shell(action, &commands, sink);
     let functions = in_function(text);
     let known = Known::of(action, &commands);
     for command in &commands {

@@ -184,3 +184,46 @@ fn an_author_lets_something_stand_with_a_reason() {
         ["no_description", "lint_needless"]
     );
 }
+
+#[test]
+fn a_process_that_the_action_leaves_behind_is_named() {
+    for line in [
+        "nohup java -jar x.jar",
+        "nohup setsid sh -c 'exec sleep 60' </dev/null >/dev/null 2>&1 &",
+        "/opt/kafka/bin/kafka-server-start.sh -daemon server.properties",
+        "cassandra --daemon",
+        "sleep 60 &",
+        "( sleep 60 & )",
+        "/etc/init.d/cassandra start",
+        "service cassandra restart",
+        "sudo /sbin/service cassandra start",
+    ] {
+        assert_eq!(found("remediation", &format!("#!/bin/sh\n{line}\n")), ["leaves_process:2"], "{line}");
+        let mut keeps = action("remediation", FREE);
+        keeps.leftovers = crate::action::LeftoverPolicy::Keep;
+        let kept = source("actions/it.yaml", &keeps, "actions/it.sh", &format!("#!/bin/sh\n{line}\n"));
+        assert!(kept.iter().all(|f| f.code != "leaves_process"), "{kept:?}");
+    }
+    for line in [
+        "true && false",
+        "make -j2 & wait",
+        "sleep 60 & pid=$!; kill \"$pid\"",
+        "ls >x 2>&1",
+        "ls &>/dev/null",
+        "systemctl restart cassandra",
+        "service cassandra status",
+        "setsid --wait ls",
+        "echo 'nohup x &'",
+    ] {
+        assert_eq!(found("remediation", &format!("#!/bin/sh\n{line}\n")), [""; 0], "{line}");
+    }
+    for (line, leaves) in [
+        ("subprocess.Popen(['x'], start_new_session=True)", true),
+        ("subprocess.run(['nohup', 'x'])", true),
+        ("subprocess.run(['service', name, 'restart'])", true),
+        ("subprocess.run(['systemctl', 'restart', 'x'])", false),
+    ] {
+        let said = found("remediation", &format!("#!/usr/bin/env python3\n{line}\n"));
+        assert_eq!(said.contains(&"leaves_process:2".to_owned()), leaves, "{line}: {said:?}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Processes that an action started and that stay after it (`bolt: {leftovers: keep}`): a service without a unit, for one.
+//!
+//! ```text
+//!  <parent>
+//!    ├─ bolt-actions/bolt-<id>   the execution's group, with its limits ──┐ every process moves, then the group is removed
+//!    └─ bolt-kept-<id>           no limits of ours                     ◀──┘ removed once it is empty
+//! ```
+//!
+//! The group is beside that of all executions, so that what stays counts against no limit on executions. Its name is all that
+//! there is to know of it: [`Tree::sweep_kept`] removes the empty ones, whichever launcher or shim made them. A group with a
+//! process cannot be removed, so that sweeping is harmless at any time.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use packs_schema::name::ExecutionId;
+
+use super::group::{children, procs, remove_children};
+use super::{Group, Tree};
+
+/// What the names of these groups begin with.
+const KEPT: &str = "bolt-kept-";
+/// How often a group is emptied whose processes fork meanwhile: each round moves all that are there.
+const ROUNDS: usize = 100;
+
+impl Group {
+    /// Moves every process of the group out of it and its limits, and tells how many there were.
+    ///
+    /// With an error, some may have been moved: the caller kills them all.
+    pub(crate) fn keep(&self, execution: &ExecutionId) -> io::Result<Vec<Pid>> {
+        let mut moved: Vec<Pid> = Vec::new();
+        for from in self.dirs() {
+            let to = kept(from, execution).ok_or_else(|| io::Error::other("the group has no place beside it"))?;
+            move_all(from, &to, &mut moved)?;
+        }
+        moved.sort_unstable();
+        moved.dedup();
+        for pid in &moved {
+            // Executions are the first to go when memory is short; a service is not. Only root may lower it.
+            let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+        }
+        Ok(moved)
+    }
+
+    /// Removes the group of what was kept, if it is empty.
+    pub(crate) fn remove_kept(&self, execution: &ExecutionId) {
+        for dir in self.dirs().filter_map(|dir| kept(dir, execution)) {
+            remove_empty(&dir);
+        }
+    }
+}
+
+/// `<parent>/bolt-actions/bolt-<id>` → `<parent>/bolt-kept-<id>`
+fn kept(group: &Path, execution: &ExecutionId) -> Option<PathBuf> {
+    Some(group.parent()?.parent()?.join(format!("{KEPT}{execution}")))
+}
+
+fn move_all(from: &Path, to: &Path, moved: &mut Vec<Pid>) -> io::Result<()> {
+    for _ in 0..ROUNDS {
+        let members = procs(from);
+        if members.is_empty() {
+            return Ok(());
+        }
+        // A launcher may have swept the group that was still empty.
+        super::total::take_over(to)?;
+        for pid in members {
+            match fs::write(to.join("cgroup.procs"), pid.to_string()) {
+                Ok(()) => moved.push(pid),
+                // It has ended, or the group was swept: the next round tells.
+                Err(e) if matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::ESRCH)) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Err(io::Error::other("its processes fork faster than they can be moved"))
+}
+
+fn remove_empty(dir: &Path) {
+    if procs(dir).is_empty() {
+        remove_children(dir);
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+impl Tree {
+    /// Removes the groups of kept processes that have all ended, those of other launchers and of earlier ones included.
+    pub(crate) fn sweep_kept(&self) {
+        for parent in self.parents() {
+            for dir in children(parent).into_iter().filter(|dir| is_kept(dir)) {
+                remove_empty(&dir);
+            }
+        }
+    }
+}
+
+fn is_kept(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(KEPT.as_bytes()))
+}

@@ -1,0 +1,159 @@
+//! Processes that an action leaves behind: stopped and named, or kept where its file says so.
+
+use std::path::PathBuf;
+
+use packs_schema::name::ExecutionId;
+use packs_schema::run::{Leftovers, State};
+use serde_json::json;
+
+use crate::driver::{Host, lives, wait_for};
+
+/// Starts a service as SysV scripts do, tells its id, and ends with the given status.
+fn starts_a_service(status: &str) -> String {
+    format!(
+        "#!/bin/sh
+nohup setsid sh -c 'echo $$ >\"$0\"; exec sleep 600' \"$BOLT_PARAM_PID\" </dev/null >/dev/null 2>&1 &
+while [ ! -s \"$BOLT_PARAM_PID\" ]; do sleep 0.01; done
+cat \"$BOLT_PARAM_PID\"
+{status}
+"
+    )
+}
+
+struct Ended {
+    exit: packs_schema::run::Exit,
+    pid: String,
+}
+
+fn run(host: &mut Host, script: &str, changes: serde_json::Value) -> Ended {
+    let mut changes = changes;
+    changes["parameters"] = json!({"pid": {"type": "string"}});
+    host.action("it", script, changes);
+    let shared = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(shared.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let pid = shared.path().join("pid");
+    let request = host.request("it", json!({"pid": pid.display().to_string()}));
+    let finished = host.started(&request).finished();
+    Ended { pid: finished.stdout().trim().to_owned(), exit: finished.exit }
+}
+
+/// The directories of what was kept, in every hierarchy.
+fn kept(host: &Host, id: &ExecutionId) -> Vec<PathBuf> {
+    let places = host.enforcement().groups.into_iter().map(|place| place.path);
+    let mut dirs: Vec<PathBuf> = places.map(|path| path.parent().unwrap().join(format!("bolt-kept-{id}"))).collect();
+    dirs.sort_unstable();
+    dirs.dedup();
+    dirs
+}
+
+/// Ends a service that a test has started.
+struct Service(String);
+
+impl Service {
+    fn end(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.parse().unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        wait_for("the end of the service", || (!lives(&self.0)).then_some(()));
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if lives(&self.0) {
+            let pid = nix::unistd::Pid::from_raw(self.0.parse().unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+#[test]
+fn a_service_that_an_action_leaves_is_stopped_and_named() {
+    let mut host = Host::new();
+    let Ended { exit, pid } = run(&mut host, &starts_a_service("exit 0"), json!({}));
+    assert_eq!(exit.state, State::Succeeded);
+    let left = exit.leftovers.unwrap();
+    assert_eq!(
+        (left.after_term, left.after_subreaper, left.kept, left.programs.as_slice()),
+        (1, 0, 0, &["sleep".to_owned()][..])
+    );
+    assert_eq!(left.describe(exit.state).unwrap(), "1 process (sleep) still running at the exit was stopped");
+    assert!(!lives(&pid));
+}
+
+#[test]
+fn a_service_is_kept_without_the_limits_of_the_execution_when_the_action_says_so() {
+    let mut host = Host::new();
+    let Ended { exit, pid } = run(&mut host, &starts_a_service("exit 0"), json!({"leftovers": "keep"}));
+    let service = Service(pid.clone());
+    assert_eq!((exit.state, &exit.reason), (State::Succeeded, &None));
+    let left = exit.leftovers.unwrap();
+    assert_eq!(left, Leftovers { kept: 1, programs: vec!["sleep".to_owned()], ..Leftovers::default() });
+    assert_eq!(left.describe(exit.state).unwrap(), "1 process (sleep) kept running after the exit");
+    assert!(lives(&pid));
+
+    let groups = kept(&host, &exit.id);
+    let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(!membership.contains(&format!("bolt-{}", exit.id)), "{membership}");
+    for group in &groups {
+        assert!(std::fs::read_to_string(group.join("cgroup.procs")).unwrap().contains(&pid), "{}", group.display());
+        for (file, none) in [("pids.max", "max"), ("memory.max", "max")] {
+            let limit = std::fs::read_to_string(group.join(file));
+            assert!(limit.is_err() || limit.unwrap().trim() == none, "{}/{file}", group.display());
+        }
+    }
+    // The next launcher on this host, and the next look of this one, leave it alone while it lives and remove the empty group.
+    let next = Host::new();
+    assert!(lives(&pid) && groups.iter().all(|group| group.is_dir()));
+    drop(next);
+    service.end();
+    host.kill_launcher();
+    let last = Host::new();
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
+    drop(last);
+}
+
+#[test]
+fn nothing_is_kept_after_a_failure_a_time_out_or_a_kill() {
+    let keep = |more: serde_json::Value| {
+        let mut changes = json!({"leftovers": "keep"});
+        changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        changes
+    };
+    for (status, changes, state) in [
+        ("exit 3", json!({}), State::Failed),
+        ("sleep 600", json!({"timeout": "1s", "grace": "100ms"}), State::TimedOut),
+    ] {
+        let mut host = Host::new();
+        let Ended { exit, pid } = run(&mut host, &starts_a_service(status), keep(changes));
+        assert_eq!(exit.state, state);
+        assert!(!lives(&pid), "{status}");
+        let left = exit.leftovers.unwrap();
+        assert_eq!((left.kept, left.after_subreaper), (0, 0), "{status}");
+        assert!(kept(&host, &exit.id).iter().all(|group| !group.exists()));
+    }
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\nsetsid sleep 600 &\necho ready; exec sleep 600\n", keep(json!({"grace": "100ms"})));
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    running.says("ready");
+    host.ask(packs_schema::launch::Ask::Kill { execution: running.id.clone() });
+    let exit = running.finished().exit;
+    assert_eq!((exit.state, exit.leftovers.unwrap().kept), (State::Killed, 0));
+}
+
+#[test]
+fn an_interpreter_that_is_not_there_is_named() {
+    let mut host = Host::new();
+    for (script, says) in [
+        (
+            "#!/bin/sh\r\necho x\r\n",
+            "the interpreter \"/bin/sh\\r\", which is not on this host; save the file with LF line ends",
+        ),
+        ("#! /opt/none/perl -w\n", "the interpreter \"/opt/none/perl\", which is not on this host"),
+    ] {
+        let ended = host.run(script, json!({}));
+        assert_eq!(ended.exit.state, State::Error);
+        let reason = ended.exit.reason.unwrap();
+        assert!(reason.contains(says), "{reason}");
+    }
+}
