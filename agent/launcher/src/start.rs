@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
+use packs_schema::action::LeftoverPolicy;
 use packs_schema::launch::{Refusal, Start};
 use packs_schema::name::ExecutionId;
 use packs_schema::param::bind::bind;
@@ -56,7 +57,11 @@ pub(crate) const IN_RUNTIME: [&str; 3] = [ACCOUNT, file::KILL, "result"];
 /// Starts an execution. In the forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     check_running(host)?;
-    let found = store::find(host, start)?;
+    let mut found = store::find(host, start)?;
+    if found.push_ends_in.is_some() {
+        // What was pushed ends with its time, services included.
+        found.action.leftovers = LeftoverPolicy::Stop;
+    }
     let action = &found.action;
     if !action.enabled {
         return refuse(Refusal::ActionDisabled, format!("{} is disabled", action.reference()));

@@ -14,6 +14,7 @@ mod inbox;
 
 use std::time::Instant;
 
+use packs_schema::action::LeftoverPolicy;
 use packs_schema::config::Config;
 use packs_schema::finding::Finding;
 use packs_schema::grants::{Grants, Verb};
@@ -245,7 +246,11 @@ fn accounts(config: &Config, actions: &[packs_schema::action::Action]) -> Result
         }
         if action.new_privileges {
             let message = "a pushed action may not gain privileges";
-            findings.push(Finding::error("new_privileges_not_allowed", at, message));
+            findings.push(Finding::error("new_privileges_not_allowed", at.clone(), message));
+        }
+        if action.leftovers == LeftoverPolicy::Keep {
+            let message = "a pushed action may not keep processes: they would outlive the push";
+            findings.push(Finding::error("leftovers_not_allowed", format!("{at}.leftovers"), message));
         }
     }
     match findings.first() {
