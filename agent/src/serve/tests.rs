@@ -21,6 +21,7 @@ use super::*;
 mod random;
 mod recovering;
 mod scope;
+mod stopping;
 
 mod crowded;
 mod found;

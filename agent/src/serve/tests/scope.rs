@@ -94,7 +94,7 @@ fn body(answer: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {answer}"))
 }
 
-async fn run_action(api: &Api, caller: &Identity, action: &str) -> String {
+pub(super) async fn run_action(api: &Api, caller: &Identity, action: &str) -> String {
     let request = post("/v1/executions", &json!({"action": action}).to_string());
     let answer = api.raw(Some(caller), &request).await.unwrap();
     assert!(matches!(status(&answer), 200 | 202), "{answer}");
