@@ -1,9 +1,9 @@
 //! Packs, from the repository to activated: one poll, then the process ends.
 //!
 //! ```text
-//!  Source ─▶ Metadata ─▶ Chosen ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Equipped ─▶ Activated
-//!   where     signed,     which     bytes on   the right   files     actions    its venv    `current`
-//!             not older   version   disk       bytes       on disk   checked    is there    points to it
+//!  Source ─▶ Metadata ─▶ Chosen ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Configured ─▶ Equipped ─▶ Activated
+//!   where     signed,     which     bytes on   the right   files     actions    the site's    its venv    `current`
+//!             not older   version   disk       bytes       on disk   checked    file fits     is there    points to it
 //! ```
 //!
 //! Each step takes the type of the step before, so none can be left out. A failure at any step leaves the active

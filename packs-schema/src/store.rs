@@ -7,10 +7,12 @@
 //!         .bolt/manifest.json               Manifest: what every file must be
 //!         .bolt/actions/<action>.json       Action: the checked definition
 //!         .bolt/venv.json                   VenvLink: the virtual environment that it runs in, when it needs one
+//!         .bolt/config.json                 per-site configuration, checked (an object), without secrets
+//!         .bolt/config.secret.json          its secrets (an object), readable by the sync and root only
 //!         .bolt.withdrawn/                  .bolt of a version that its channel took back
 //!     <pack>/current -> <version>-<digest12>
-//!     <pack>/config.json                    per-site configuration, checked (an object): what is not secret
-//!     <pack>/config.secret.json             what of it is secret (an object), for the launcher's eyes only
+//!     <pack>/config.json                    the same two files of the active version, for launchers that look for them
+//!     <pack>/config.secret.json             here; a version without files of its own is given these
 //!     .venvs/<digest>/                      a virtual environment, shared by all versions that need the same, and
 //!         .bolt/venv.json                   StoredVenv: written last, so what has none is not finished
 //!         .bolt/manifest.json               Manifest: what every file of it must be
@@ -44,9 +46,9 @@ pub const MANIFEST: &str = "manifest.json";
 pub const ACTIONS: &str = "actions";
 /// The link to the active version, in the pack's directory.
 pub const CURRENT: &str = "current";
-/// The per-site configuration, in the pack's directory, without what is secret.
+/// The per-site configuration without its secrets, below [`META`] of a version.
 pub const CONFIG: &str = "config.json";
-/// What is secret of the per-site configuration, in the pack's directory.
+/// The secrets of the per-site configuration, below [`META`] of a version.
 pub const CONFIG_SECRETS: &str = "config.secret.json";
 /// The file of a [`Shadow`], in the pack's directory.
 pub const SHADOW: &str = ".dev.json";

@@ -28,6 +28,7 @@ mod s3_faults;
 mod s3_moto;
 mod secrets;
 mod secrets_damaged;
+mod site_config;
 mod stages;
 mod survival;
 mod usage;

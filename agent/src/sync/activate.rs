@@ -7,7 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use packs_schema::name::{PackName, PackVersion};
-use packs_schema::store::{self, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV, WITHDRAWN};
+use packs_schema::store::{
+    self, CONFIG, CONFIG_SECRETS, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV, WITHDRAWN,
+};
 
 use super::error::{PackFailure, Step};
 use super::store::{Store, point_to};
@@ -98,14 +100,16 @@ fn is_same(pack: &Path, name: &str, staged: &Path) -> bool {
     }
 }
 
-/// Takes over what the staged version says of itself, for files that are the same, and removes the rest of it. Its
-/// environment may be another by now, when the interpreter is.
+/// Takes over the records and the configuration of the staged version, for files that are the same, and removes the rest of
+/// it. Its environment may be another by now, when the interpreter is.
 fn take_records(staged: &Path, target: &Path) -> io::Result<()> {
     let (from, to) = (staged.join(META), target.join(META));
     if to.symlink_metadata().is_ok() {
-        for record in [VENV, PACK] {
+        for record in [VENV, CONFIG, CONFIG_SECRETS, PACK] {
             if from.join(record).symlink_metadata().is_ok() {
                 fs::rename(from.join(record), to.join(record))?;
+            } else if record == CONFIG_SECRETS {
+                disk::remove_if_there(&to.join(record))?;
             }
         }
         disk::sync_directory(&to)?;

@@ -140,7 +140,7 @@ pub(super) enum Step {
     /// The virtual environment.
     Environment,
     Activate,
-    /// The per-site configuration of the active version.
+    /// The per-site configuration: of the active version, or of one that it keeps from being activated.
     Configure,
 }
 

@@ -85,7 +85,7 @@ impl Poll<'_> {
         let timestamp = Seen::timestamp(seen.as_ref(), source.timestamp(unless.as_ref()).await?);
         if let Some(seen) = &seen
             && self.occasion == Occasion::Due
-            && !self.before.failed.iter().any(|(_, failed)| retry::is_due(failed, self.now_ms))
+            && !self.before.failed.iter().any(|(pack, failed)| self.is_due(pack, failed))
             && seen
                 .still_holds(
                     &source,
@@ -111,7 +111,9 @@ impl Poll<'_> {
 
     /// What failed before and still would, and the configurations of now.
     fn as_before(&self) -> Failed {
-        let kept = self.before.failed.iter().filter(|(_, failed)| failed.step != Step::Configure.as_str());
+        // The configuration of active versions is checked again at each poll.
+        let of_active = |failed: &FailedVersion| failed.step == Step::Configure.as_str() && failed.digest.is_none();
+        let kept = self.before.failed.iter().filter(|(_, failed)| !of_active(failed));
         let mut failed: Failed = kept.cloned().collect();
         let others = self.configure_all(&failed);
         failed.extend(others);
@@ -175,7 +177,7 @@ impl Poll<'_> {
         if !again
             && let Some(before) = self.failed_before(pack)
             && before.digest.as_ref() == Some(&chosen.digest)
-            && !retry::is_due(before, self.now_ms)
+            && !self.is_due(pack, before)
         {
             return Err(Box::new(before.clone()));
         }
@@ -200,13 +202,14 @@ impl Poll<'_> {
         let verified = fetched.verify()?;
         let staged = unpack::unpack(store, verified)?;
         let checked = check::check(staged)?;
-        let equipped = venv::equip(store, &config.python, self.until, checked)?;
+        let configured = site_config::configure(config, checked)?;
+        let equipped = venv::equip(store, &config.python, self.until, configured)?;
         activate::activate(store, equipped)
     }
 
-    /// Brings the configuration of every active pack up to date, but for those in `failed`: those that do not fit.
+    /// Brings the configuration of every active version up to date, and returns the packs whose configuration does not fit.
     ///
-    /// A pack of which a version failed keeps that as what is said of it; its active version is configured all the same.
+    /// Packs in `failed` are configured as well, but keep the failure that they have.
     fn configure_all(&self, failed: &[(PackName, FailedVersion)]) -> Failed {
         let mut not = Failed::new();
         for pack in self.store.packs().unwrap_or_default() {
@@ -236,7 +239,7 @@ impl Poll<'_> {
             let before = self.failed_before(&pack).filter(|before| before.step == Step::Environment.as_str());
             if let Some(before) = before
                 && self.occasion == Occasion::Due
-                && !retry::is_due(before, self.now_ms)
+                && !self.is_due(&pack, before)
             {
                 not.push((pack, before.clone()));
                 continue;
@@ -262,6 +265,17 @@ impl Poll<'_> {
                 failed
             }
         }
+    }
+
+    /// True if the time has come to try a version again, or if the configuration that kept it back has changed since.
+    fn is_due(&self, pack: &PackName, failed: &FailedVersion) -> bool {
+        let reconfigured = || {
+            failed.step == Step::Configure.as_str()
+                && failed.digest.is_some()
+                && site_config::changed_at_ms(self.config, pack)
+                    .is_some_and(|at_ms| failed.at_ms < at_ms && at_ms <= self.now_ms)
+        };
+        retry::is_due(failed, self.now_ms) || reconfigured()
     }
 
     fn failed_before(&self, pack: &PackName) -> Option<&FailedVersion> {

@@ -2,7 +2,7 @@
 //! of every archive, with a mark that they are not signed.
 //!
 //! ```text
-//!  .inbox/<id>.json ─▶ Allowed ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Equipped ─▶ Activated ─▶ .pushes/<id>.json
+//!  .inbox/<id>.json ─▶ Allowed ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Configured ─▶ Equipped ─▶ Activated ─▶ .pushes/<id>.json
 //!                      agent.toml  copied     the digest                                   over the
 //!                      grants.toml            asked for                                    signed one
 //! ```
@@ -226,8 +226,10 @@ fn install(
         until_boot_ms: clock.boot_ms.saturating_add(ttl_ms),
         boot: clock.boot.clone(),
     };
-    let equipped = venv::equip(store, &config.python, until, checked)?;
+    let configured = site_config::configure(config, checked)?;
+    let equipped = venv::equip(store, &config.python, until, configured)?;
     let activated = activate::push_over(store, equipped, &pushed)?;
+    // The files of the version itself are in effect already.
     let warning = site_config::refresh(store, config, &pack, &activated.directory).err().map(|failure| failure.message);
     let over = pushed::read(&store.pack(&pack)).ok().and_then(|shadow| shadow.beneath);
     let over = over.and_then(|name| parse_version_directory(&name));
@@ -263,7 +265,7 @@ impl From<PackFailure> for Refusal {
     fn from(failure: PackFailure) -> Refusal {
         let PackFailure { step, message, findings } = failure;
         let code = match step {
-            Step::Unpack | Step::Check | Step::Environment => Code::InvalidPack,
+            Step::Unpack | Step::Check | Step::Configure | Step::Environment => Code::InvalidPack,
             _ => Code::Internal,
         };
         Refusal { code, message, findings }

@@ -13,10 +13,10 @@ const FIRST_MS: u64 = 60_000;
 /// True if the time has come to try again.
 pub(super) fn is_due(failed: &FailedVersion, now_ms: u64) -> bool {
     let wait_ms = match failed.step.as_str() {
-        // Done anew at each poll.
-        step if step == Step::Configure.as_str() => return false,
-        // The archive is the signed one: it will not be another the next time.
-        step if step == Step::Unpack.as_str() || step == Step::Check.as_str() => LONGEST_MS,
+        // The configuration of an active version is checked again at each poll.
+        step if step == Step::Configure.as_str() && failed.digest.is_none() => return false,
+        // The archive is the signed one, so it does not change; a changed configuration is tried at once.
+        step if [Step::Unpack, Step::Check, Step::Configure].iter().any(|fixed| step == fixed.as_str()) => LONGEST_MS,
         _ => FIRST_MS.saturating_mul(1 << failed.attempts.clamp(1, 10).saturating_sub(1)).min(LONGEST_MS),
     };
     // A clock that was set back must not put it off for long.

@@ -1,75 +1,162 @@
-//! Per-site configuration of a pack: `<pack_config>/<pack>.yaml`, checked against the active version's
-//! `config.schema.yaml`, with its defaults, as `config.json` in the pack's directory; what is secret of it stands in
-//! `config.secret.json`, which only the launcher, being root, need read.
+//! Per-site configuration of a pack: `<pack_config>/<pack>.yaml`, checked against a version's `config.schema.yaml`, with
+//! its defaults.
+//!
+//! ```text
+//!  Checked ─▶ configure ─▶ Configured          the version in staging, before it may be activated
+//!  active version ─▶ refresh                   at every poll: the site's file may have changed
+//! ```
+//!
+//! Each version holds its own configuration below its `.bolt` directory, so that the one rename of `current` changes both
+//! together: a sync that ends at any point leaves each version with the configuration that was checked against its schema.
+//! `config.json` is always there; what the schema calls secret is in `config.secret.json`, which only the launcher, being
+//! root, need read. A copy of the active version's files in the pack's directory serves launchers of earlier versions.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use packs_schema::config::Config;
-use packs_schema::contents::{CONFIG_SCHEMA_FILE, MAX_YAML};
+use packs_schema::contents::{CONFIG_SCHEMA_FILE, MAX_YAML, Requirement};
 use packs_schema::document::yaml;
 use packs_schema::name::PackName;
 use packs_schema::param::deliver::part_secrets;
 use packs_schema::param::{Parameters, bind};
-use packs_schema::store;
+use packs_schema::store::{self, META};
 use serde_json::{Map, Value};
 
+use super::check::Checked;
+use super::choose::Chosen;
 use super::error::{PackFailure, Step};
 use super::store::Store;
 use super::{check, disk};
 
-/// The largest of the two files, in bytes: what the launcher reads.
+/// The largest of the two files, in bytes: the launcher's limit.
 const MAX_CONFIG: usize = 64 << 10;
 
-/// Brings `config.json` up to date with the site's file and the active version in `directory`. When the file does not
-/// fit, the old files stay.
+/// A pack in staging whose site configuration fits and is written beside its definitions.
+#[derive(Debug)]
+pub(super) struct Configured {
+    pub(super) chosen: Chosen,
+    pub(super) directory: PathBuf,
+    pub(super) requirements: Vec<Requirement>,
+}
+
+/// Configures a version in staging. A configuration that does not fit keeps the version from being activated.
+pub(super) fn configure(config: &Config, checked: Checked) -> Result<Configured, PackFailure> {
+    let Checked { chosen, directory, requirements } = checked;
+    let files = Files::prepare(config, &chosen.pack, &directory)?;
+    files.write(&directory.join(META), Place::Version)?;
+    Ok(Configured { chosen, directory, requirements })
+}
+
+/// Brings the configuration of the active version in `directory` up to date with the site's file. When the file does not
+/// fit, the previous configuration stays in effect, and the error says so.
 pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory: &Path) -> Result<(), PackFailure> {
-    let fail = |message: String| PackFailure::new(Step::Check, message);
-    let schema = check::config_schema(directory).map_err(|e| fail(format!("{CONFIG_SCHEMA_FILE}: {e}")))?;
-    let path = config.paths.pack_config.join(format!("{pack}.yaml"));
-    let given = given(&path).map_err(PackFailure::file(Step::Check, "use", &path))?;
-    let values = match &given {
-        None if schema.is_empty() => None,
-        _ => {
-            let text = given.as_ref().map(|given| &given.bytes[..]);
-            Some(values(&schema, text).map_err(|e| fail(format!("{}: {e}", path.display())))?)
-        }
+    let (version, home) = (directory.join(META), store.pack(pack));
+    let files = Files::prepare(config, pack, directory).map_err(|failure| {
+        let configured = [&version, &home].iter().any(|place| place.join(store::CONFIG).exists());
+        let now =
+            if configured { "the previous configuration remains in effect" } else { "no configuration is in effect" };
+        PackFailure { message: format!("{}; {now}", failure.message), ..failure }
+    })?;
+    files.write(&version, Place::Version)?;
+    files.write(&home, Place::Pack)
+}
+
+/// When the site's configuration of `pack` last changed, or may have, in milliseconds since 1970.
+pub(super) fn changed_at_ms(config: &Config, pack: &PackName) -> Option<u64> {
+    let ms = |seconds: i64, nanoseconds: i64| {
+        u64::try_from(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)).ok()
     };
-    let (open, secret) = values.as_ref().map(|values| part_secrets(&schema, values)).unzip();
-    // What has become secret leaves the open file before anything else happens.
-    let secret = secret.filter(|secret| !secret.is_empty());
-    if given.is_some_and(|given| given.everybody_reads)
-        && secret.as_ref().is_some_and(|secret| !secret.values().all(Value::is_null))
-    {
-        let message = format!(
-            "{} holds what config.schema.yaml calls secret, and everybody can read it: give it to the sync's group, mode 640",
-            path.display()
-        );
-        return Err(fail(message));
+    let file = path(config, pack).metadata().ok().and_then(|meta| ms(meta.ctime(), meta.ctime_nsec()));
+    // A file that was removed leaves its mark on the directory.
+    let directory = config.paths.pack_config.metadata().ok().and_then(|meta| ms(meta.ctime(), meta.ctime_nsec()));
+    file.max(directory)
+}
+
+fn path(config: &Config, pack: &PackName) -> PathBuf {
+    config.paths.pack_config.join(format!("{pack}.yaml"))
+}
+
+/// Where configuration files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Below `.bolt` of a version.
+    Version,
+    /// In the pack's directory, for launchers of earlier versions.
+    Pack,
+}
+
+/// Both files; `None` where there is nothing to write.
+struct Files {
+    open: Option<Vec<u8>>,
+    secret: Option<Vec<u8>>,
+}
+
+impl Files {
+    /// Checks the site's file against the schema of the version in `directory`.
+    fn prepare(config: &Config, pack: &PackName, directory: &Path) -> Result<Files, PackFailure> {
+        let fail = |message: String| PackFailure::new(Step::Configure, message);
+        let schema = check::config_schema(directory).map_err(|e| fail(format!("{CONFIG_SCHEMA_FILE}: {e}")))?;
+        let path = path(config, pack);
+        let given = given(&path).map_err(PackFailure::file(Step::Configure, "use", &path))?;
+        let values = match &given {
+            None if schema.is_empty() => None,
+            _ => {
+                let text = given.as_ref().map(|given| &given.bytes[..]);
+                Some(values(&schema, text).map_err(|e| fail(format!("{}: {e}", path.display())))?)
+            }
+        };
+        let (open, secret) = values.as_ref().map(|values| part_secrets(&schema, values)).unzip();
+        let secret = secret.filter(|secret| !secret.is_empty());
+        if given.is_some_and(|given| given.everybody_reads)
+            && secret.as_ref().is_some_and(|secret| !secret.values().all(Value::is_null))
+        {
+            let message = format!(
+                "{} holds what config.schema.yaml calls secret, and everybody can read it: give it to the sync's group, mode 640",
+                path.display()
+            );
+            return Err(fail(message));
+        }
+        let bytes = |part: Option<Map<String, Value>>| match part.map(|part| serde_json::to_vec(&part)).transpose() {
+            Ok(Some(bytes)) if bytes.len() > MAX_CONFIG => {
+                let length = bytes.len();
+                Err(fail(format!("{} comes to {length} bytes; at most {MAX_CONFIG} are taken", path.display())))
+            }
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(fail(error.to_string())),
+        };
+        Ok(Files { open: bytes(open)?, secret: bytes(secret)? })
     }
-    let bytes = |part: Option<Map<String, Value>>| match part.map(|part| serde_json::to_vec(&part)).transpose() {
-        Ok(Some(bytes)) if bytes.len() > MAX_CONFIG => {
-            let length = bytes.len();
-            Err(fail(format!("{} comes to {length} bytes; at most {MAX_CONFIG} are taken", path.display())))
-        }
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(fail(error.to_string())),
-    };
-    // Neither is touched before both are known to fit.
-    for (name, part, mode) in [(store::CONFIG, bytes(open)?, 0o644), (store::CONFIG_SECRETS, bytes(secret)?, 0o600)] {
-        let target = store.pack(pack).join(name);
-        match part {
-            None => disk::remove_if_there(&target).map_err(PackFailure::file(Step::Check, "remove", &target))?,
-            Some(bytes) => {
-                write_if_changed(&target, &bytes, mode).map_err(PackFailure::file(Step::Check, "write", &target))?
+
+    /// Writes what differs. The open file goes first, so that a value that has become secret leaves it before anything else
+    /// happens.
+    fn write(&self, directory: &Path, place: Place) -> Result<(), PackFailure> {
+        let open = match (&self.open, place) {
+            // Its presence says that this version has a configuration of its own, an empty one here.
+            (None, Place::Version) => Some(&b"{}"[..]),
+            (open, _) => open.as_deref(),
+        };
+        for (name, bytes, mode) in
+            [(store::CONFIG, open, 0o644), (store::CONFIG_SECRETS, self.secret.as_deref(), 0o600)]
+        {
+            let target = directory.join(name);
+            match bytes {
+                None => {
+                    disk::remove_if_there(&target).map_err(PackFailure::file(Step::Configure, "remove", &target))?
+                }
+                Some(bytes) => write_if_changed(&target, bytes, mode).map_err(PackFailure::file(
+                    Step::Configure,
+                    "write",
+                    &target,
+                ))?,
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The site's file, as it is.
@@ -126,8 +213,7 @@ fn values(schema: &Parameters, given: Option<&[u8]>) -> Result<Map<String, Value
 }
 
 fn write_if_changed(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let same_mode = path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o777 == mode);
+    let same_mode = path.metadata().is_ok_and(|meta| meta.mode() & 0o777 == mode);
     if same_mode && std::fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }

@@ -27,10 +27,10 @@ use packs_schema::python::Interpreter;
 use packs_schema::store::{self, META, StoredVenv, VENV, VenvLink};
 use sha2::{Digest as _, Sha256};
 
-use super::check::Checked;
 use super::choose::Chosen;
 use super::disk;
 use super::error::{PackFailure, Step};
+use super::site_config::Configured;
 use super::store::Store;
 
 pub(super) use unused::prune;
@@ -52,9 +52,9 @@ pub(super) fn equip(
     store: &Store,
     config: &PythonConfig,
     until: Instant,
-    checked: Checked,
+    configured: Configured,
 ) -> Result<Equipped, PackFailure> {
-    let Checked { chosen, directory, requirements } = checked;
+    let Configured { chosen, directory, requirements } = configured;
     if !requirements.is_empty() {
         let venv = provide(store, config, until, &directory, &requirements)
             .map_err(|message| PackFailure::new(Step::Environment, message))?;

@@ -104,8 +104,7 @@ pub(super) fn find(host: &Host, start: &Start) -> Result<Found, Refused> {
     }
     let (action, is_pushed) = read_action(host, start, &directory)?;
     let push_ends_in = is_pushed.then(|| push_ends_in(host, start, &pack)).transpose()?;
-    let mut config = read_config(host, start, &pack, store::CONFIG)?;
-    let config_secrets = read_config(host, start, &pack, store::CONFIG_SECRETS)?;
+    let (mut config, config_secrets) = read_configs(host, start, &pack, &directory)?;
     // The two files are not replaced in the same moment: what is secret in either is.
     config.retain(|name, _| !config_secrets.contains_key(name));
     let entry_path = entry_point(host, &action, &directory)?;
@@ -178,6 +177,23 @@ fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<(Action, b
         return refuse(Refusal::StoreUntrusted, format!("the definition of {} is of another action", start.action));
     }
     Ok((action, stored.dev.is_some()))
+}
+
+/// The site's configuration of this version, open and secret. A version that an earlier sync activated has none of its own;
+/// then that of the pack applies.
+fn read_configs(
+    host: &Host,
+    start: &Start,
+    pack: &Dir,
+    version: &Dir,
+) -> Result<(Map<String, Value>, Map<String, Value>), Refused> {
+    let untrusted = |e: Errno| Refused {
+        code: Refusal::StoreUntrusted,
+        message: format!("configuration of pack {}: {e}", start.pack),
+    };
+    let meta = trusted(host, version.dir(store::META).map_err(untrusted)?)?;
+    let place = if meta.has(store::CONFIG).map_err(untrusted)? { &meta } else { pack };
+    Ok((read_config(host, start, place, store::CONFIG)?, read_config(host, start, place, store::CONFIG_SECRETS)?))
 }
 
 fn read_config(host: &Host, start: &Start, pack: &Dir, name: &str) -> Result<Map<String, Value>, Refused> {

@@ -177,6 +177,19 @@ fn a_site_configures_a_pack() {
     assert!(said.starts_with("/data 1,2 none\n{") && said.contains("\"deep\":{\"a\":1}"), "{said}");
 }
 
+/// The pack's own files are those of the version that is active, and an execution may be of the one before.
+#[test]
+fn a_version_runs_with_its_own_configuration() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\ncat\necho \"$BOLT_CONFIG_DIR\"\n", json!({}));
+    let version = host.version();
+    crate::driver::put(&host.path("packs/demo/config.json"), br#"{"dir":"/later"}"#, 0o644);
+    crate::driver::put(&host.path("packs/demo/config.secret.json"), br#"{"pin":"later"}"#, 0o600);
+    crate::driver::put(&version.join(".bolt/config.json"), br#"{"dir":"/own"}"#, 0o644);
+    let request = host.request("it", json!({}));
+    assert_eq!(host.started(&request).finished().stdout(), "{}\n/own\n");
+}
+
 #[test]
 fn what_is_secret_in_a_configuration_comes_on_standard_input_only() {
     let mut host = Host::new();

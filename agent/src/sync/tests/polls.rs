@@ -41,7 +41,7 @@ fn inodes(directory: &Path) -> Vec<(PathBuf, [i64; 6])> {
 
 impl Bench {
     /// Polls because the time has come.
-    fn due(&self) -> Result<(), SyncError> {
+    pub(super) fn due(&self) -> Result<(), SyncError> {
         poll(&self.config, Occasion::Due)
     }
 

@@ -10,7 +10,7 @@ use packs_schema::rest::{Code, Pushed};
 use packs_schema::store::{Shadow, version_of};
 use sha2::Digest as _;
 
-use super::archive::{Item, archive, pack, script, special};
+use super::archive::{Item, archive, file, pack, script, special};
 use super::*;
 use crate::sync::clock::{Clock, now_ms};
 use crate::sync::store::Store;
@@ -427,4 +427,13 @@ fn what_lies_in_the_inbox_and_is_no_plain_file_of_its_owner_is_not_read() {
     fs::set_permissions(bench.inbox(), fs::Permissions::from_mode(0o770)).unwrap();
     bench.poll().unwrap();
     assert!(!bench.store().join(OUTCOMES).join(record_file(&id)).exists());
+}
+
+#[test]
+fn a_push_whose_site_configuration_does_not_fit_is_refused() {
+    let bench = Bench::allowing();
+    let schema = file("config.schema.yaml", "data: {type: string, required: true}\n");
+    let archive = archive(&[pack("demo", "2.0.0"), vec![schema]].concat());
+    let id = bench.request(1, "demo", "2.0.0", &archive, |_| {});
+    bench.expect_refusal(&id, Code::InvalidPack, "demo.yaml: data must be given");
 }

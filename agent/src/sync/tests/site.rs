@@ -3,8 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::Bench;
 use super::archive::{file, pack};
+use super::{Bench, tree};
 
 const SCHEMA: &str = "\
 data: {type: string, required: true, pattern: '^/'}
@@ -32,10 +32,12 @@ fn write(bench: &Bench, text: impl AsRef<[u8]>, mode: u32) {
     fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Both files as they are in force.
+/// Both files of the active version, and the same in the place where earlier launchers look for them.
 fn in_force(bench: &Bench) -> (String, String) {
-    let read = |name: &str| fs::read_to_string(bench.store().join("demo").join(name)).unwrap();
-    (read("config.json"), read("config.secret.json"))
+    let read = |directory: &str, name: &str| fs::read_to_string(bench.store().join(directory).join(name)).unwrap();
+    let files = |directory| (read(directory, "config.json"), read(directory, "config.secret.json"));
+    assert_eq!(files("demo/current/.bolt"), files("demo"));
+    files("demo")
 }
 
 fn refused(bench: &Bench, words: &str) {
@@ -47,6 +49,7 @@ fn refused(bench: &Bench, words: &str) {
     assert!(failed.message.contains(words), "{:?} does not say {words:?}", failed.message);
     assert!(failed.message.contains("demo.yaml") && !failed.message.contains(char::is_control), "{failed:?}");
     assert!(!failed.message.contains("canary"), "{failed:?}");
+    assert!(failed.message.ends_with("; the previous configuration remains in effect"), "{failed:?}");
     assert_eq!(in_force(bench), before, "{words}");
 }
 
@@ -126,6 +129,56 @@ fn a_new_version_is_configured_by_its_own_schema() {
 }
 
 #[test]
+fn a_version_whose_configuration_does_not_fit_is_not_activated() {
+    let mut bench = bench();
+    let before = (tree(&bench.store().join("demo")), in_force(&bench));
+    let schema = format!("{SCHEMA}owner: {{type: string, required: true}}\n");
+    bench.offer("demo", "1.1.0", &[pack("demo", "1.1.0"), vec![file("config.schema.yaml", schema)]].concat());
+    bench.repository.publish();
+    let failed = bench.expect_failure("configure", "demo.yaml: owner must be given");
+    assert_eq!(failed.version.map(|v| v.to_string()).as_deref(), Some("1.1.0"));
+    assert!(!failed.message.contains("in effect"), "it is not about the active version: {}", failed.message);
+    bench.idle();
+    assert_eq!((tree(&bench.store().join("demo")), in_force(&bench)), before);
+    // Another wrong file is tried at once; a right one is activated at once.
+    write(&bench, "data: /srv\nowner: [me]\n", 0o640);
+    bench.due().unwrap();
+    let failed = bench.status().failed[0].1.clone();
+    assert!(failed.message.contains("owner must be a string") && failed.attempts == 2, "{failed:?}");
+    write(&bench, "data: /srv\nowner: me\n", 0o640);
+    bench.due().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"), "{:?}", bench.status());
+    let active = fs::read_to_string(bench.store().join("demo/current/.bolt/config.json")).unwrap();
+    assert!(active.contains("\"owner\":\"me\""), "{active}");
+    assert!(!bench.store().join("demo/current/.bolt/config.secret.json").exists());
+}
+
+/// A sync that ends between the move of a version and the change of `current`.
+#[test]
+fn each_version_keeps_the_configuration_that_was_checked_against_its_schema() {
+    let mut bench = bench();
+    let before = in_force(&bench);
+    let schema = SCHEMA.replace("count:", "amount:");
+    bench.offer("demo", "1.1.0", &[pack("demo", "1.1.0"), vec![file("config.schema.yaml", schema)]].concat());
+    bench.repository.publish();
+    let in_the_way = bench.store().join("demo/.current.new");
+    fs::create_dir(&in_the_way).unwrap();
+    bench.poll().unwrap();
+    assert_eq!(bench.status().failed[0].1.step, "activate");
+    let moved = bench.store().join("demo");
+    let moved = fs::read_dir(moved).unwrap().map(|entry| entry.unwrap().path());
+    let moved = moved.into_iter().find(|path| path.display().to_string().contains("/1.1.0-")).unwrap();
+    assert!(fs::read_to_string(moved.join(".bolt/config.json")).unwrap().contains("\"amount\":3"));
+    assert_eq!(in_force(&bench), before);
+    fs::remove_dir(&in_the_way).unwrap();
+    write(&bench, "data: /later\namount: 4\n", 0o640);
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"), "{:?}", bench.status());
+    let open = fs::read_to_string(moved.join(".bolt/config.json")).unwrap();
+    assert!(open.contains("\"amount\":4") && !moved.join(".bolt/config.secret.json").exists(), "{open}");
+}
+
+#[test]
 fn site_configuration_is_checked_and_written_with_defaults() {
     let mut bench = Bench::new();
     let schema = "data: {type: string, required: true}\nkeep: {type: integer, default: 3}\n";
@@ -134,7 +187,7 @@ fn site_configuration_is_checked_and_written_with_defaults() {
     bench.repository.publish();
     let (site, written) = (bench.temp.path().join("etc/demo.yaml"), bench.store().join("demo/config.json"));
     bench.poll().unwrap();
-    assert_eq!(bench.current("demo").as_deref(), Some("1.0.0"), "the pack itself is in order");
+    assert_eq!(bench.current("demo"), None, "it would run unconfigured");
     let failed = &bench.status().failed[0].1;
     assert!(failed.step == "configure" && failed.message.contains("data must be given"), "{failed:?}");
     fs::write(&site, "data: /srv\n").unwrap();

@@ -165,7 +165,8 @@ impl Look {
         for (name, entry) in self.store.entries(&meta)? {
             let path = meta.join(&name);
             match name.as_str() {
-                PACK | MANIFEST => drop(self.file(&path, &entry, 0o644)),
+                PACK | MANIFEST | store::CONFIG => drop(self.file(&path, &entry, 0o644)),
+                store::CONFIG_SECRETS => drop(self.file(&path, &entry, 0o600)),
                 ACTIONS => drop(self.directory(&path, &entry)),
                 VENV => {
                     if self.file(&path, &entry, 0o644)

@@ -107,13 +107,11 @@ impl Layout {
         }
         std::os::unix::fs::symlink(version.file_name().unwrap_or_default(), pack.join(store::CURRENT))?;
         let (open, secret) = part_secrets(&checked.config, config);
-        if !config.is_empty() {
-            fs::write(pack.join(store::CONFIG), serde_json::to_vec(&open)?)?;
-        }
+        fs::write(meta.join(store::CONFIG), serde_json::to_vec(&open)?)?;
         protect(&self.packs())?;
         if !secret.is_empty() {
             let mut file =
-                File::options().write(true).create_new(true).mode(0o600).open(pack.join(store::CONFIG_SECRETS))?;
+                File::options().write(true).create_new(true).mode(0o600).open(meta.join(store::CONFIG_SECRETS))?;
             file.write_all(&serde_json::to_vec(&secret)?)?;
         }
         Ok(())
