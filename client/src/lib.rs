@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod inventory;
 pub mod local;
 pub mod pack;
+pub mod parameters;
 pub mod pki;
 pub mod repo;
 pub mod show;

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use crate::pack::test::{TestError, TestOptions, TestOutcome};
 use crate::pack::{self, PackError};
+use crate::parameters::Given;
 use crate::show::{self, Visible, counted, visible};
 use crate::{err, errln, out, outln};
 
@@ -54,9 +55,9 @@ pub enum LocalCommand {
         dir: PathBuf,
         /// The action's name.
         action: String,
-        /// Parameters.
-        #[arg(value_name = "NAME=VALUE", value_parser = name_value)]
-        parameters: Vec<(String, String)>,
+        /// Parameters; NAME=@FILE takes the value from a file, as a secret must be.
+        #[arg(value_name = "NAME=VALUE")]
+        parameters: Vec<Given>,
         /// Only say what it would do.
         #[arg(long)]
         noop: bool,
@@ -108,11 +109,6 @@ pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
             test(&options, json)
         }
     }
-}
-
-fn name_value(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn new(name: &PackName, dir: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
@@ -240,6 +236,13 @@ fn failure(error: &PackError) -> Failure {
 fn test_failure(error: &TestError) -> Failure {
     let exit = match error {
         TestError::Pack(pack) => return failure(pack),
+        TestError::Given(given) => {
+            let failure = Failure::from_error(Exit::Usage, given);
+            return match given.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            };
+        }
         TestError::UnknownAction { .. }
         | TestError::Parameters { .. }
         | TestError::SiteConfig { .. }

@@ -19,7 +19,6 @@ use futures_util::stream::FuturesUnordered;
 use packs_schema::action::{Action, Class};
 use packs_schema::facts::Facts;
 use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::param::bind::bind;
 use packs_schema::quantity::{parse_duration, show_duration};
 use packs_schema::rest::{ActionView, Code};
 use serde_json::{Map, Value};
@@ -33,6 +32,7 @@ use crate::error::{Error, Kind};
 use crate::fleet::plan::DEFAULT_PARALLEL;
 use crate::fleet::{self, Amount, Grouping, Plan, Request, Run, Stop, Strategy, across};
 use crate::inventory::Instance;
+use crate::parameters;
 use crate::show;
 use crate::tls::Identity;
 use crate::{err, errln, outln};
@@ -275,13 +275,16 @@ async fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Valu
     if let Some(timeout) = command.timeout
         && (timeout > action.timeout() || timeout.is_zero())
     {
-        problems.push(format!("--timeout may be at most its own time-out, {}", show_duration(action.timeout())));
+        let most = show_duration(action.timeout());
+        problems.push(format!(
+            "--timeout {} must be above 0s and at most the action's own time-out, {most}",
+            show_duration(timeout)
+        ));
     }
-    let mut given = params::collect(&command.parameters, command.params_file.as_deref(), &action.parameters)?;
+    let (mut given, unread) = params::collect(&command.parameters, command.params_file.as_deref(), &action.parameters)?;
     params::ask_for_secrets(&action.parameters, &mut given).await?;
-    if let Err(errors) = bind(&action.parameters, &given) {
-        problems.extend(errors.iter().map(|error| show::visible(&error.to_string())));
-    }
+    let errors = parameters::errors(&action.parameters, &given, &unread);
+    problems.extend(errors.iter().map(|error| show::visible(&error.to_string())));
     if problems.is_empty() {
         return Ok(given);
     }

@@ -11,7 +11,6 @@ mod layout;
 mod output;
 mod venv;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +19,7 @@ use packs_schema::config::PythonConfig;
 use packs_schema::contents::CheckedPack;
 use packs_schema::document::yaml;
 use packs_schema::name::ActionName;
-use packs_schema::param::bind::{ParamError, bind, bind_config};
-use packs_schema::param::cast;
+use packs_schema::param::bind::{ParamError, bind_config};
 use packs_schema::run;
 use serde_json::{Map, Value};
 
@@ -29,6 +27,7 @@ pub use output::{Piece, read as read_output};
 
 use super::{PackError, lint};
 use crate::files::FileError;
+use crate::parameters::{self, Given, GivenError};
 use launcher::{Launcher, Stop};
 
 /// What [`run()`] is to do.
@@ -39,7 +38,7 @@ pub struct TestOptions {
     /// The action's name, without the pack's.
     pub action: String,
     /// Values as on a command line.
-    pub parameters: Vec<(String, String)>,
+    pub parameters: Vec<Given>,
     /// Only say what it would do.
     pub noop: bool,
     /// Refuse when a limit cannot be enforced here.
@@ -77,6 +76,9 @@ pub enum TestError {
         /// What there is.
         known: Vec<String>,
     },
+    /// A parameter that is not taken.
+    #[error(transparent)]
+    Given(#[from] GivenError),
     /// Parameters.
     #[error("the parameters do not fit:\n{}", errors.iter().map(|e| format!("  {e}")).collect::<Vec<_>>().join("\n"))]
     Parameters {
@@ -184,20 +186,11 @@ fn find<'a>(checked: &'a CheckedPack, given: &str) -> Result<&'a Action, TestErr
 }
 
 /// Values of the command line, typed and checked; every error at once.
-fn parameters(action: &Action, given: &[(String, String)]) -> Result<Map<String, Value>, TestError> {
-    let schemas: BTreeMap<&str, _> = action.parameters.iter().map(|(name, schema)| (name.as_str(), schema)).collect();
-    let typed = given.iter().map(|(name, text)| {
-        let value = match schemas.get(name.as_str()) {
-            Some(schema) => cast::from_text(schema, text),
-            None => Value::String(text.clone()),
-        };
-        (name.clone(), value)
-    });
-    let typed: Map<String, Value> = typed.collect();
-    match bind(&action.parameters, &typed) {
-        Ok(_) => Ok(typed),
-        Err(errors) => Err(TestError::Parameters { errors }),
-    }
+fn parameters(action: &Action, given: &[Given]) -> Result<Map<String, Value>, TestError> {
+    let mut typed = Map::new();
+    let unread = parameters::add(&mut typed, given, &action.parameters)?;
+    let errors = parameters::errors(&action.parameters, &typed, &unread);
+    if errors.is_empty() { Ok(typed) } else { Err(TestError::Parameters { errors }) }
 }
 
 /// An error of a configuration, which has no action.

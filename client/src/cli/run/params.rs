@@ -1,11 +1,10 @@
 //! The parameters of a command line: typed by the action's schema; secrets never in an argument.
 
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
-use packs_schema::name::ParamName;
-use packs_schema::param::{Parameters, Schema, cast};
+use packs_schema::param::bind::ParamError;
+use packs_schema::param::{Parameters, cast};
 use packs_schema::rest::MAX_BODY;
 use packs_schema::strict;
 use serde_json::{Map, Value};
@@ -13,74 +12,27 @@ use serde_json::{Map, Value};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal;
 use crate::files;
+use crate::parameters;
+pub(super) use crate::parameters::Given;
 
-/// `name=value` or `name=@file`.
-#[derive(Clone)]
-pub(super) struct Given {
-    name: String,
-    text: Text,
-}
-
-#[derive(Clone)]
-enum Text {
-    Literal(String),
-    File(PathBuf),
-}
-
-impl std::fmt::Debug for Given {
-    // A literal may be a secret that is about to be refused.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Given").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl FromStr for Given {
-    type Err = String;
-    fn from_str(argument: &str) -> Result<Given, String> {
-        let (name, text) = argument.split_once('=').ok_or("write a parameter as NAME=VALUE")?;
-        let name = ParamName::new(name).map_err(|e| e.to_string())?.to_string();
-        let text = match text.strip_prefix('@') {
-            Some(rest) if rest.starts_with('@') => Text::Literal(rest.to_owned()),
-            Some(path) => Text::File(path.into()),
-            None => Text::Literal(text.to_owned()),
-        };
-        Ok(Given { name, text })
-    }
-}
-
-/// All that was given, each name once.
+/// All that was given, each name once, and what of it could not be read as its type.
 pub(super) fn collect(
     given: &[Given],
     file: Option<&Path>,
-    parameters: &Parameters,
-) -> Result<Map<String, Value>, Failure> {
+    schema: &Parameters,
+) -> Result<(Map<String, Value>, Vec<ParamError>), Failure> {
     let mut values = match file {
         Some(file) => from_file(file)?,
         None => Map::new(),
     };
-    for Given { name, text } in given {
-        let unknown = Schema::default();
-        let schema = ParamName::new(name.as_str()).ok().and_then(|name| parameters.get(&name)).unwrap_or(&unknown);
-        let text = match text {
-            Text::Literal(_) if schema.holds_secret() => {
-                let message = format!("{name} is secret: on the command line everybody on this host could read it");
-                let hint = format!(
-                    "write {name}=@FILE, put it into --params-file, or leave it out to be asked; \
-                     and change the secret, since it now stands in your shell's history"
-                );
-                return Err(Failure::new(Exit::Usage, message).hint(hint));
-            }
-            Text::Literal(text) => text.clone(),
-            Text::File(path) => {
-                let text = files::read_text(path, MAX_BODY as u64).map_err(|e| Failure::from_error(Exit::Usage, &e))?;
-                text.strip_suffix('\n').map_or(text.clone(), str::to_owned)
-            }
-        };
-        if values.insert(name.clone(), cast::from_text(schema, &text)).is_some() {
-            return Err(Failure::new(Exit::Usage, format!("{name} is given twice")).hint("give it once"));
+    let unread = parameters::add(&mut values, given, schema).map_err(|e| {
+        let failure = Failure::from_error(Exit::Usage, &e);
+        match e.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
-    }
-    Ok(values)
+    })?;
+    Ok((values, unread))
 }
 
 fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
@@ -130,7 +82,7 @@ mod tests {
 
     fn collected(arguments: &[&str]) -> Result<Map<String, Value>, Failure> {
         let given: Vec<Given> = arguments.iter().map(|a| a.parse().unwrap()).collect();
-        collect(&given, None, &parameters())
+        Ok(collect(&given, None, &parameters())?.0)
     }
 
     #[test]

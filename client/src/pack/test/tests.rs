@@ -16,7 +16,7 @@ fn pack(at: &Path) -> PathBuf {
 }
 
 fn options(pack: &Path, parameters: &[(&str, &str)]) -> TestOptions {
-    let parameters = parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let parameters = parameters.iter().map(|(n, v)| format!("{n}={v}").parse().unwrap()).collect();
     TestOptions { pack: pack.to_owned(), action: "uptime".into(), parameters, ..TestOptions::default() }
 }
 
