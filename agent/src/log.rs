@@ -1,8 +1,17 @@
 //! The log: key=value lines on standard error, for journald or a file. Never parameters, bodies or output.
+//!
+//! Values come from archives, indexes, repositories and peers as well. Whatever they hold, an event stays one line, and no
+//! value passes for a field: every line goes through [`OneLine`], and values that could be mistaken are quoted.
+
+use std::fmt;
+use std::io::{self, Write};
 
 use tracing::Level;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Starts logging at the level that `BOLT_LOG` names (`error`, `warn`, `info`, `debug`), by default `info`.
@@ -15,7 +24,8 @@ pub fn start() {
         _ => Level::INFO,
     };
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| OneLine(io::stderr()))
+        .fmt_fields(debug_fn(write_field).delimited(" "))
         .with_ansi(false)
         .with_target(false)
         .with_max_level(LevelFilter::from_level(level))
@@ -46,9 +56,83 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Writes a field: the message as it is, other values quoted where they could pass for more than one field.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{text}"),
+        name if text.contains(['=', '"']) && !is_quoted(&text) => write!(writer, "{name}={text:?}"),
+        name => write!(writer, "{name}={text}"),
+    }
+}
+
+/// True if the whole text is one quoted string.
+fn is_quoted(text: &str) -> bool {
+    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let mut escaped = false;
+    !inner.chars().any(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    }) && !escaped
+}
+
+/// True for characters that end a line, move a cursor, or change the order in which others are shown.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `\n`, `\t`, `\r`, or the number of the character.
+fn escape(c: char) -> String {
+    match c {
+        '\n' | '\t' | '\r' => c.escape_default().to_string(),
+        c => c.escape_unicode().to_string(),
+    }
+}
+
+/// Passes each event on as one line: unsafe characters within it are escaped. The subscriber writes an event at once.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        if !line.contains(is_unsafe) {
+            self.0.write_all(bytes)?;
+            return Ok(bytes.len());
+        }
+        let mut safe = String::with_capacity(text.len() + 16);
+        for c in line.chars() {
+            if is_unsafe(c) { safe.push_str(&escape(c)) } else { safe.push(c) }
+        }
+        safe.push('\n');
+        self.0.write_all(safe.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn the_aws_libraries_write_no_line() {
@@ -56,5 +140,28 @@ mod tests {
         assert!(ours.would_enable("bolt_agent::sync", &Level::INFO));
         assert!(!ours.would_enable("aws_runtime::env_config::normalize", &Level::ERROR));
         assert!(!ours.would_enable("aws_config::profile::credentials", &Level::WARN));
+    }
+
+    #[test]
+    fn an_event_is_one_line_and_no_value_passes_for_a_field() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || OneLine(writer.clone()))
+            .with_ansi(false)
+            .fmt_fields(debug_fn(write_field).delimited(" "))
+            .finish();
+        let hostile = "x\n2026-01-01T00:00:00Z  INFO pack activated pack=evil \u{1b}[2J\u{202e}\u{2028}\r\0";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(reason = %hostile, quoted = hostile, plain = %"cannot read it", n = 3, "failed: {hostile}");
+            tracing::warn!(reason = %"\"a\" pack=\"evil\"", "failed");
+        });
+        let bytes = kept.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(!text.replace('\n', "").contains(is_unsafe), "{text:?}");
+        assert!(lines[0].contains("plain=cannot read it n=3") && lines[0].contains("reason=\"x\\n2026"), "{text}");
+        assert!(lines[1].contains(r#"reason="\"a\" pack=\"evil\"""#), "{text}");
     }
 }
