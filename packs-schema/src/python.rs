@@ -135,6 +135,13 @@ fn show(path: &Path) -> String {
 pub fn last_words(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if let Some(fault) = lines.iter().rev().find_map(|line| network_fault(line)) {
+        let fault: String = without_password(&fault).chars().take(MAX_WORDS / 2).collect();
+        let fault: String = fault.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        return format!(
+            "the package index cannot be reached: {fault}; check the network, the proxy, and the address in agent.toml"
+        );
+    }
     let mut said: Vec<String> = Vec::new();
     let mut open = false;
     for line in &lines {
@@ -162,6 +169,21 @@ pub fn last_words(output: &[u8]) -> String {
         words = if words.is_empty() { line } else { format!("{line}; {words}") };
     }
     words.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_WORDS).collect()
+}
+
+/// The fault of a connection that pip gave up on. pip then goes on as if the index had nothing, and its errors speak of
+/// versions that are not there.
+fn network_fault(line: &str) -> Option<String> {
+    if line.contains("There was a problem confirming the ssl certificate") {
+        return Some(line.trim_start_matches("WARNING: ").trim_end_matches(" - skipping").to_owned());
+    }
+    // The warning before the last attempt.
+    let (_, said) = line.split_once("Retry(total=0,")?.1.split_once("after connection broken by ")?;
+    let (fault, path) = said.rsplit_once(": ").unwrap_or((said, ""));
+    // urllib3 names its objects by address in memory.
+    let fault = fault.rsplit_once(">: ").map_or(fault, |(_, fault)| fault);
+    let fault = fault.trim_matches(['\'', '"', '(', ')']);
+    Some(if path.is_empty() { fault.to_owned() } else { format!("{fault} ({path})") })
 }
 
 /// `https://user:secret@host/` as `https://****@host/`.
@@ -245,6 +267,19 @@ mod tests {
             "Could not find a version \u{fffd}[31mof nosuch (from https://****@index.example/simple); \
              No matching distribution found for nosuch==1"
         );
+        let retry = |left: u8| {
+            format!(
+                "WARNING: Retrying (Retry(total={left}, connect=None)) after connection broken by 'NewConnectionError('<pip.Conn \
+                 object at 0x7f>: Failed to establish a new connection: [Errno 111] Connection refused')': /simple/greet/\n"
+            )
+        };
+        let end = "ERROR: No matching distribution found for greet==1\n";
+        assert_eq!(
+            last_words(format!("{}{}{end}", retry(1), retry(0)).as_bytes()),
+            "the package index cannot be reached: Failed to establish a new connection: [Errno 111] Connection refused \
+             (/simple/greet/); check the network, the proxy, and the address in agent.toml"
+        );
+        assert_eq!(last_words(format!("{}{end}", retry(1)).as_bytes()), "No matching distribution found for greet==1");
         assert_eq!(last_words(b"a\nb\n\nc\nd"), "b; c; d");
         assert_eq!(last_words(b"ERROR: no match:\n  six==1\n    Got x\nhint\n  more\n"), "no match: six==1 Got x");
         assert_eq!(last_words(b""), "");
