@@ -145,6 +145,22 @@ impl Registry {
         Ok(pushed)
     }
 
+    /// How long pushed versions still have, the shortest; `None` when there are none. Their time is that of the boot, which
+    /// no setting of a clock changes.
+    pub fn push_left_ms(&self, boot: &str, boot_ms: u64) -> Result<Option<u64>, RegistryError> {
+        let mut least = None;
+        for (pack, dev) in self.pushed()? {
+            let shadow: Option<Shadow> = read_json(&pack.directory.with_file_name(store::SHADOW))?;
+            let left = match shadow.and_then(|shadow| shadow.active) {
+                Some(active) if active.boot == boot => active.until_boot_ms.saturating_sub(boot_ms),
+                Some(_) => 0,
+                None => dev.until_ms.saturating_sub(dev.pushed_at_ms),
+            };
+            least = Some(least.map_or(left, |least: u64| least.min(left)));
+        }
+        Ok(least)
+    }
+
     /// The actions of an active pack, sorted by name.
     pub fn actions(&self, pack: &ActivePack) -> Result<Vec<ActionName>, RegistryError> {
         let path = pack.directory.join(store::META).join(store::ACTIONS);

@@ -19,6 +19,7 @@ mod disk;
 mod error;
 mod facts;
 mod fetch;
+mod floor;
 mod lookup;
 mod marks;
 mod metadata;

@@ -122,9 +122,9 @@ pub struct PushedVersion {
     pub digest: Digest,
     /// Its files, in bytes.
     pub size_bytes: u64,
-    /// The wall clock's time at which it is over, in milliseconds since 1970 …
+    /// When it is over by the wall clock of the moment when it was pushed, in milliseconds since 1970; for people.
     pub until_ms: u64,
-    /// … or the time since the start of this boot, whichever comes first; another boot ends it as well.
+    /// When it is over, in milliseconds since the start of this boot. Another boot ends it as well.
     pub until_boot_ms: u64,
     /// `/proc/sys/kernel/random/boot_id` when it was pushed.
     pub boot: String,

@@ -17,6 +17,7 @@
 //! Must never: print credentials, follow a redirect, or read an endpoint from anywhere but its caller and the SDK's own
 //! configuration.
 
+mod date;
 mod error;
 mod http;
 mod instance;
@@ -76,13 +77,16 @@ pub struct Bucket {
     url: BucketUrl,
     profile: Option<String>,
     patience: Duration,
+    date: date::LastDate,
 }
 
 impl Bucket {
     /// Prepares to reach `url`. Nothing is sent to the bucket; the region may be asked of the instance.
     pub async fn open(url: BucketUrl, options: &Options) -> Bucket {
         let config = sdk_config(options).await;
+        let date = date::LastDate::default();
         let config = aws_sdk_s3::config::Builder::from(&config)
+            .interceptor(date.clone())
             .force_path_style(options.path_style)
             // Signed metadata say what each byte must be: a checksum by the bucket would add bytes and no certainty.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -93,7 +97,13 @@ impl Bucket {
             url,
             profile: options.profile.clone(),
             patience: options.patience,
+            date,
         }
+    }
+
+    /// The time by the bucket's clock when it answered last, in milliseconds since 1970.
+    pub fn date_ms(&self) -> Option<u64> {
+        self.date.ms()
     }
 
     /// Where it is.

@@ -149,9 +149,8 @@ impl Drop for Ticket<'_> {
 pub(crate) async fn look_after(app: Arc<App>) {
     loop {
         app.pushes.sweep(OLD);
-        let pushed = app.registry.pushed().unwrap_or_default();
-        let now_ms = clock::now_ms();
-        let next = pushed.iter().map(|(_, dev)| Duration::from_millis(dev.until_ms.saturating_sub(now_ms))).min();
+        let left = app.registry.push_left_ms(&clock::boot_id(), clock::boottime_ms()).unwrap_or_default();
+        let next = left.map(Duration::from_millis);
         let pause = match next {
             Some(Duration::ZERO) => {
                 tracing::info!("the time of a pushed pack is over; asking for the sync");

@@ -11,15 +11,15 @@ use tough::error::Error as Tough;
 use tough::schema::{DelegatedRole, RoleType, Root};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 
+use super::clock::{Clock, SLACK_MS};
+use super::floor::{Floor, PUBLISHER_SLACK_MS};
 use super::lookup::{Lookup, roles};
 use super::marks;
 use super::source::Source;
-use super::{SyncError, clock, disk};
+use super::{SyncError, disk};
 
 /// The largest root, in bytes.
 const MAX_ROOT: u64 = 1 << 20;
-/// How far the clock of a publisher may be ahead, in milliseconds.
-const A_DAY_MS: u64 = 24 * 3_600_000;
 
 /// Metadata that were verified in full.
 #[derive(Debug)]
@@ -33,20 +33,25 @@ pub(super) struct Metadata {
 impl Metadata {
     /// Loads and verifies what `source` has now. `tuf` is the directory of what was seen before.
     ///
-    /// Whether metadata have expired is a question to the clock, so the clock is questioned first: it may not say less than
-    /// when metadata were last verified here (`verified_at_ms`), nor than when what is signed was published.
+    /// Whether metadata have expired is a question to the clock, so the clock is questioned first: it may not be behind the
+    /// earliest time that it can be (see [`Floor`]), nor more than a day behind the time at which what is signed was published.
     pub(super) async fn load(
         source: &Source,
         config: &RepositoryConfig,
         tuf: &Path,
-        verified_at_ms: Option<u64>,
-        now_ms: u64,
+        clock: &Clock,
     ) -> Result<Metadata, SyncError> {
-        if let Some(at_ms) = verified_at_ms.filter(|at_ms| now_ms.saturating_add(clock::SLACK_MS) < *at_ms) {
-            return Err(wrong_clock(now_ms, "metadata were verified on this host at", at_ms));
+        let now_ms = clock.wall_ms;
+        let floor = Floor::read(tuf);
+        let earliest_ms = floor.as_ref().map(|floor| floor.earliest_ms(clock));
+        if let Some(at_ms) = earliest_ms.filter(|at_ms| now_ms.saturating_add(SLACK_MS) < *at_ms) {
+            return Err(wrong_clock(
+                now_ms,
+                "by what is signed, the bucket and the time since the boot it is at least",
+                at_ms,
+            ));
         }
-        // The library notes the time before it verified anything: once far ahead, it would never accept the right time again.
-        // The time above was noted after.
+        // The library notes the time of an unchecked clock: once far ahead, it would never accept the right time again.
         let library_clock = tuf.join("latest_known_time.json");
         disk::remove_if_there(&library_clock).map_err(SyncError::file("remove", &library_clock))?;
         super::trusted(&config.root)?;
@@ -72,7 +77,8 @@ impl Metadata {
         if let Some(role) = roles(&repository.targets().signed).find(|role| role.targets.is_none()) {
             return Err(SyncError::Missing { role: role.name.clone() });
         }
-        if let Some(at_ms) = published_at_ms(&repository).filter(|at_ms| now_ms.saturating_add(A_DAY_MS) < *at_ms) {
+        let published_ms = published_at_ms(&repository);
+        if let Some(at_ms) = published_ms.filter(|at_ms| now_ms.saturating_add(PUBLISHER_SLACK_MS) < *at_ms) {
             return Err(wrong_clock(now_ms, "the repository holds what was published at", at_ms));
         }
         let found = marks::of(&repository);
@@ -83,6 +89,7 @@ impl Metadata {
         if seen.as_ref() != Some(&advanced) {
             marks::write(&advanced, &marks_file)?;
         }
+        Floor::after(floor.as_ref(), clock, published_ms, source.date_ms()).write(tuf)?;
         Ok(Metadata { repository, marks: RefCell::new(advanced), marks_file, now })
     }
 

@@ -11,7 +11,7 @@ use packs_schema::name::{PackName, PackVersion};
 use packs_schema::rest::{FailedVersion, SyncStatus};
 
 use super::choose::{Choice, Chosen, choose, packs};
-use super::clock::{Clock, now_ms};
+use super::clock::Clock;
 use super::error::{PackFailure, Step, SyncError};
 use super::metadata::Metadata;
 use super::retry;
@@ -37,19 +37,20 @@ type Failed = Vec<(PackName, FailedVersion)>;
 
 /// Polls once: takes the store, brings it up to date, writes the status when there is something to say.
 pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
-    let began_ms = now_ms();
+    let clock = Clock::read().map_err(SyncError::file("read", "/proc/sys/kernel/random/boot_id"))?;
+    poll_at(config, occasion, &clock)
+}
+
+/// As [`poll`], at the moment `clock`.
+pub(super) fn poll_at(config: &Config, occasion: Occasion, clock: &Clock) -> Result<(), SyncError> {
+    let began_ms = clock.wall_ms;
     let store = Store::open(&config.paths.packs)?;
     let before = status::read(&store);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
     let until = Instant::now() + ENVIRONMENTS_WITHIN;
-    match Clock::read() {
-        Ok(clock) => {
-            shadow::settle(&store, &clock, config.dev.push);
-            push::take(config, &store, &clock, until);
-        }
-        Err(error) => tracing::warn!(%error, "cannot read the time since the boot; pushed packs wait"),
-    }
-    let poll = Poll { config, store: &store, before: &before, occasion, now_ms: began_ms, until };
+    shadow::settle(&store, clock, config.dev.push);
+    push::take(config, &store, clock, until);
+    let poll = Poll { config, store: &store, before: &before, occasion, clock, now_ms: began_ms, until };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // What is active stays, and so may its configuration change.
@@ -69,6 +70,7 @@ struct Poll<'a> {
     store: &'a Store,
     before: &'a SyncStatus,
     occasion: Occasion,
+    clock: &'a Clock,
     now_ms: u64,
     until: Instant,
 }
@@ -99,8 +101,7 @@ impl Poll<'_> {
             tracing::debug!("nothing new");
             return Ok(self.as_before());
         }
-        let verified_at_ms = seen.as_ref().map(|seen| seen.verified_at_ms);
-        let metadata = Metadata::load(&source, &config.repository, &store.tuf(), verified_at_ms, self.now_ms).await?;
+        let metadata = Metadata::load(&source, &config.repository, &store.tuf(), self.clock).await?;
         let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.decided_otherwise(&inputs));
         let failed = self.every_pack(&metadata, &instance, again).await?;
         if let Some(timestamp) = timestamp {
@@ -298,7 +299,7 @@ impl Poll<'_> {
 }
 
 fn log(pack: &PackName, failed: &FailedVersion) {
-    tracing::warn!(%pack, step = %failed.step, message = %failed.message, "pack failed; what is active stays");
+    tracing::warn!(%pack, step = %failed.step, reason = %failed.message, "pack failed; what is active stays");
 }
 
 fn signed(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {

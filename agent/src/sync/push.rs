@@ -71,7 +71,7 @@ pub(super) fn take(config: &Config, store: &Store, clock: &Clock, until: Instant
                 Ok(result) => result,
                 Err(Refusal { code, message, findings }) => {
                     store.clear_staging();
-                    tracing::warn!(pack = %request.pack, by = %request.by, %code, message, "push refused");
+                    tracing::warn!(pack = %request.pack, by = %request.by, %code, reason = message, "push refused");
                     PushResult::Refused { code, message, findings }
                 }
             },

@@ -44,7 +44,7 @@ pub(super) struct Seen {
     /// The version of the root.
     root: u64,
     /// This clock, when everything was verified.
-    pub(super) verified_at_ms: u64,
+    verified_at_ms: u64,
     /// When the first of the signatures ends.
     expires_at_ms: u64,
     /// What was active then: the packs and the directories of their versions.

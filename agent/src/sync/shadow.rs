@@ -94,11 +94,11 @@ pub(super) fn settle(store: &Store, clock: &Clock, allowed: bool) {
     }
 }
 
-/// Why the time of a pushed version is over, if it is.
+/// Why the time of a pushed version is over, if it is. The time is that of the boot, which nobody sets.
 fn over(pushed: &PushedVersion, clock: &Clock) -> Option<&'static str> {
     if pushed.boot != clock.boot {
         Some("the host was restarted")
-    } else if clock.boot_ms >= pushed.until_boot_ms || clock.wall_ms >= pushed.until_ms {
+    } else if clock.boot_ms >= pushed.until_boot_ms {
         Some("its time to live is over")
     } else {
         None

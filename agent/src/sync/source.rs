@@ -70,6 +70,14 @@ impl Source {
         Ok(Source::Directory(url))
     }
 
+    /// The time by the bucket's clock when it answered last, in milliseconds since 1970; `None` where there is no bucket.
+    pub(super) fn date_ms(&self) -> Option<u64> {
+        match self {
+            Source::Directory(_) => None,
+            Source::Bucket(transport) => transport.bucket().date_ms(),
+        }
+    }
+
     /// The addresses of metadata and of targets.
     pub(super) fn addresses(&self) -> Result<(Url, Url), SyncError> {
         let url = match self {

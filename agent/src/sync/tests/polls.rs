@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::archive::{archive, file, pack};
 use super::*;
+use crate::sync::clock::{self, Clock};
+use crate::sync::poll::poll_at;
 
 /// Everything that a write anywhere below `directory` would change.
 fn inodes(directory: &Path) -> Vec<(PathBuf, [i64; 6])> {
@@ -161,19 +163,51 @@ fn what_failed_is_tried_again_when_asked_for_or_when_it_is_another() {
     assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
 }
 
+/// This moment, by a clock that is wrong by so many milliseconds.
+fn wrong_by(ms: i64) -> Clock {
+    let clock = Clock::read().unwrap();
+    Clock { wall_ms: clock.wall_ms.saturating_add_signed(ms), ..clock }
+}
+
+const DAY: i64 = 24 * 3_600_000;
+
 #[test]
-fn a_clock_that_was_set_back_stops_the_poll_and_is_named() {
+fn a_clock_that_was_ahead_for_one_poll_locks_nobody_out() {
+    let mut bench = Bench::new();
+    bench.repository.timestamp_expires = 90 * 86_400;
+    bench.repository.snapshot_expires = 90 * 86_400;
+    bench.repository.targets_expires = 90 * 86_400;
+    bench.repository.root_expires = 90 * 86_400;
+    bench.repository.write_root(&[]);
+    bench.repository.published_at_ms = Some(clock::now_ms());
+    bench.offer("demo", "1.0.0", &pack("demo", "1.0.0"));
+    bench.repository.publish();
+    let old = fs::read(bench.repository.metadata().join("timestamp.json")).unwrap();
+    bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
+    bench.repository.publish();
+    for occasion in [Occasion::Due, Occasion::Asked] {
+        poll_at(&bench.config, occasion, &wrong_by(29 * DAY)).unwrap();
+        // Right again: what is new is taken at the next poll, and what is old is not.
+        bench.offer("demo", "1.2.0", &pack("demo", "1.2.0"));
+        bench.repository.publish();
+        bench.due().unwrap();
+        assert_eq!(bench.current("demo").as_deref(), Some("1.2.0"), "{occasion:?}");
+    }
+    bench.idle();
+    fs::write(bench.repository.metadata().join("timestamp.json"), old).unwrap();
+    bench.expect_poll_failure("previously fetched version");
+}
+
+#[test]
+fn a_clock_that_is_behind_the_time_of_this_boot_stops_the_poll_and_is_named() {
     let bench = Bench::active();
-    let verified = || -> Value {
-        let seen: Value = serde_json::from_slice(&fs::read(bench.store().join(".tuf/seen.json")).unwrap()).unwrap();
-        seen["verified_at_ms"].clone()
-    };
-    let at_ms = verified().as_u64().unwrap();
-    bench.edit(".tuf/seen.json", |seen| seen["verified_at_ms"] = (at_ms + 60_000).into());
-    bench.due().unwrap();
-    bench.edit(".tuf/seen.json", |seen| seen["verified_at_ms"] = (at_ms + 3_600_000).into());
-    let error = bench.expect_poll_failure("this host's clock says 20");
+    // Known from a bucket's answers, or from what was published.
+    bench.edit(".tuf/time.json", |time| time["at_least_ms"] = clock::now_ms().into());
+    poll_at(&bench.config, Occasion::Asked, &wrong_by(-60_000)).unwrap();
+    let error = poll_at(&bench.config, Occasion::Asked, &wrong_by(-DAY)).unwrap_err();
     assert!(matches!(error, SyncError::Clock { .. }) && error.to_string().contains("set the clock"), "{error}");
+    // That poll changed nothing, and a right clock needs no help.
+    bench.poll().unwrap();
 }
 
 #[test]

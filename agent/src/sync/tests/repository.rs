@@ -84,6 +84,7 @@ pub(super) struct Repository {
     pub(super) timestamp_expires: i64,
     pub(super) snapshot_expires: i64,
     pub(super) targets_expires: i64,
+    pub(super) root_expires: i64,
     /// When its publisher says that the next targets were published.
     pub(super) published_at_ms: Option<u64>,
 }
@@ -107,6 +108,7 @@ impl Repository {
             timestamp_expires: 3600,
             snapshot_expires: 3600,
             targets_expires: 3600,
+            root_expires: 3600,
             published_at_ms: None,
         };
         repository.write_root(&[]);
@@ -161,7 +163,7 @@ impl Repository {
             spec_version: "1.0.0".to_owned(),
             consistent_snapshot: true,
             version: number(self.versions[0]),
-            expires: after(3600),
+            expires: after(self.root_expires),
             keys: HashMap::new(),
             roles: HashMap::new(),
             _extra: HashMap::new(),

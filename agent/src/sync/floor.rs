@@ -1,0 +1,117 @@
+//! The earliest time that it can be: what keeps a clock that is behind from passing expired metadata off as fresh.
+//!
+//! The clock of this host never moves it forward by itself. A clock that is ahead for one poll would otherwise lock the host
+//! out until that time has come. What moves it:
+//!
+//! - the newest publication time that is signed, a day earlier, since a publisher's clock may be ahead by that much;
+//! - the `Date` of the bucket's answers, but never beyond the time of this host: both must be ahead to do harm;
+//! - the time since the boot, which nobody sets, as long as the host has not been restarted.
+//!
+//! It is never moved back, so that nobody can have expired metadata accepted by setting a clock and a `Date` back.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Clock;
+use super::{SyncError, disk};
+
+/// The version of the file that this code writes.
+const FORMAT: u32 = 1;
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 4 << 10;
+/// How far the clock of a publisher may be ahead, in milliseconds.
+pub(super) const PUBLISHER_SLACK_MS: u64 = 24 * 3_600_000;
+
+/// The file `time.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Floor {
+    format: u32,
+    /// It was at least this late, in milliseconds since 1970 …
+    at_least_ms: u64,
+    /// … in this boot …
+    boot: String,
+    /// … and so many milliseconds after its start.
+    boot_ms: u64,
+}
+
+impl Floor {
+    /// Reads the file; `None` when it is not there or cannot be used. What is signed then decides alone.
+    pub(super) fn read(tuf: &Path) -> Option<Floor> {
+        let bytes = disk::read_if_there(&path(tuf), MAX_FILE).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok().filter(|floor: &Floor| floor.format == FORMAT)
+    }
+
+    /// The earliest time that it can be at the moment `now`.
+    pub(super) fn earliest_ms(&self, now: &Clock) -> u64 {
+        let passed = if self.boot == now.boot { now.boot_ms.saturating_sub(self.boot_ms) } else { 0 };
+        self.at_least_ms.saturating_add(passed)
+    }
+
+    /// The floor after metadata were verified at the moment `now`: the newest signed publication time, and the time by the
+    /// bucket's clock, where they are known.
+    pub(super) fn after(before: Option<&Floor>, now: &Clock, signed_ms: Option<u64>, bucket_ms: Option<u64>) -> Floor {
+        let known = [
+            before.map(|before| before.earliest_ms(now)),
+            signed_ms.map(|at_ms| at_ms.saturating_sub(PUBLISHER_SLACK_MS)),
+            bucket_ms.map(|at_ms| at_ms.min(now.wall_ms)),
+        ];
+        let at_least_ms = known.into_iter().flatten().max().unwrap_or_default();
+        Floor { format: FORMAT, at_least_ms, boot: now.boot.clone(), boot_ms: now.boot_ms }
+    }
+
+    /// Writes the file and has it on the disk.
+    pub(super) fn write(&self, tuf: &Path) -> Result<(), SyncError> {
+        let bytes = serde_json::to_vec(self).expect("a record serialises");
+        disk::replace(&path(tuf), &bytes, 0o600).map_err(SyncError::file("write", path(tuf)))
+    }
+}
+
+fn path(tuf: &Path) -> PathBuf {
+    tuf.join("time.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 3_600_000;
+
+    fn clock(boot: &str, wall_days: u64, boot_ms: u64) -> Clock {
+        Clock { wall_ms: wall_days * DAY, boot_ms, boot: boot.to_owned() }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_moves_nothing_by_itself() {
+        let right = Floor::after(None, &clock("a", 100, 0), Some(90 * DAY), Some(100 * DAY));
+        assert_eq!(right.earliest_ms(&clock("a", 100, 0)), 100 * DAY);
+        // 29 days ahead: the bucket's date and the time since the boot hold it.
+        let ahead = Floor::after(Some(&right), &clock("a", 129, 1000), Some(90 * DAY), Some(100 * DAY + 1000));
+        assert_eq!(ahead.earliest_ms(&clock("a", 100, 2000)), 100 * DAY + 2000);
+        // Without a bucket, at the first poll and after a boot: what is signed.
+        let alone = Floor::after(None, &clock("a", 129, 0), Some(90 * DAY), None);
+        assert_eq!(alone.earliest_ms(&clock("b", 100, 0)), 89 * DAY);
+        assert_eq!(Floor::after(None, &clock("a", 129, 0), None, None).earliest_ms(&clock("a", 1, 5)), 5);
+    }
+
+    #[test]
+    fn nothing_moves_it_back_and_a_date_in_the_future_moves_it_to_this_clock_at_most() {
+        let floor = Floor::after(None, &clock("a", 100, 0), Some(90 * DAY), Some(200 * DAY));
+        assert_eq!(floor.earliest_ms(&clock("b", 100, 0)), 100 * DAY);
+        let back = Floor::after(Some(&floor), &clock("b", 50, 0), Some(40 * DAY), Some(50 * DAY));
+        assert_eq!(back.earliest_ms(&clock("b", 50, 0)), 100 * DAY, "clock and date were set back together");
+        // An hour of this boot is an hour, whatever the clock says.
+        assert_eq!(back.earliest_ms(&clock("b", 0, DAY / 24)), 100 * DAY + DAY / 24);
+    }
+
+    #[test]
+    fn the_file_is_read_again_and_a_damaged_one_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(Floor::read(temp.path()), None);
+        let floor = Floor::after(None, &clock("a", 100, 7), Some(90 * DAY), None);
+        floor.write(temp.path()).unwrap();
+        assert_eq!(Floor::read(temp.path()), Some(floor));
+        std::fs::write(path(temp.path()), "{").unwrap();
+        assert_eq!(Floor::read(temp.path()), None);
+    }
+}
