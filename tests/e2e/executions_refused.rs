@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World, is_root, limits_available, skip, spec};
-use packs_schema::rest::{Code, Execution};
+use packs_schema::rest::{Code, Execution, Health};
 use packs_schema::run::State;
 use serde_json::json;
 
-use crate::calls::{done, ended, has_output, operator, refused, start, started};
+use crate::calls::{done, ended, has_output, operator, refused, start, started, until};
 
 /// The directory of the active version of the probe pack.
 fn active(agent: &LocalAgent) -> PathBuf {
@@ -127,6 +127,42 @@ async fn an_account_that_does_not_exist() {
     world.publish(&PackSource::new("probe", "1.0.0").action("hello", yaml, "#!/bin/sh\n"));
     let agent = world.agent();
     must_not_start(&world, &agent, "no-such-account").await;
+}
+
+/// What is wrong with the account of all actions that name none is said before one of them fails.
+#[tokio::test]
+async fn a_default_account_that_cannot_be_used_or_is_shared_is_in_health() {
+    const TEST: &str = "a_default_account_that_cannot_be_used_or_is_shared_is_in_health";
+    if !is_root() {
+        return skip(TEST, "running as another account needs root");
+    }
+    let world = World::with_probe();
+    for (account, wrong) in
+        [("no-such-account", Some("there is no account")), ("root", Some("is root")), ("64100", None)]
+    {
+        let agent = world.start(&spec("i-1").set("execution", "default_run_as", account));
+        let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+        let reason = health.reasons.iter().find(|reason| reason.code == "execution_configuration");
+        assert_eq!(reason.is_some(), wrong.is_some(), "{health:?}");
+        assert!(reason.is_none_or(|reason| reason.message.contains(wrong.unwrap())), "{reason:?}");
+        let note = health.notes.iter().find(|note| note.code == "shared_account").expect("it is shared");
+        assert!(note.message.contains(account), "{note:?}");
+    }
+}
+
+/// What the launcher counts and the api does not: the execution waits, and is started when there is a place.
+#[tokio::test]
+async fn a_start_that_the_launcher_has_no_place_for_is_tried_again() {
+    let world = World::with_probe();
+    let agent = world.start(&spec("i-1").set("execution", "max_running", 1).set("execution", "max_shims", 1));
+    // As a shim leaves behind that was killed, until somebody cleans up after it.
+    let left = agent.directory().join("run/01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa");
+    std::fs::create_dir(&left).unwrap();
+    let waiting = started(&world, &agent, "probe.hello", json!({})).await;
+    let log = || std::fs::read_to_string(agent.log()).unwrap_or_default();
+    until("the refusal", async || log().contains("execution.max_shims")).await;
+    std::fs::remove_dir(&left).unwrap();
+    assert_eq!(ended(&world, &agent, &waiting).await.state, State::Succeeded);
 }
 
 #[tokio::test]

@@ -49,6 +49,8 @@ pub(crate) struct Tree {
     suffix: String,
     /// What all executions together may take.
     total: Option<Share>,
+    /// Why groups with these limits cannot be made here, although the host has their controllers.
+    why: Vec<Missing>,
 }
 
 /// What the kernel counted for a group.
@@ -147,10 +149,16 @@ impl Tree {
         let wanted = limits.io_weight.map(|_| IO_WEIGHT);
         for limit in LIMITS.into_iter().chain(wanted) {
             if !set.contains(&limit) && !missing.iter().any(|(m, _)| *m == limit) {
-                missing.push((limit, format!("no {} controller", if limit == IO_WEIGHT { "io" } else { limit })));
+                missing.push((limit, self.why_not(limit)));
             }
         }
         missing
+    }
+
+    /// Why there is no group with this limit: the reason of the kernel, or that the host has no such controller.
+    fn why_not(&self, limit: &str) -> String {
+        let known = self.why.iter().find(|(of, _)| *of == limit).map(|(_, why)| why.clone());
+        known.unwrap_or_else(|| format!("no {} controller", if limit == IO_WEIGHT { "io" } else { limit }))
     }
 
     /// The group at a place below each parent, as far as it is there.

@@ -23,22 +23,32 @@ pub(crate) fn detect(parent: Option<&str>) -> Tree {
     for controller in v1::Controller::ALL {
         let mount =
             mounts.iter().find(|m| m.controllers.as_ref().is_some_and(|c| c.iter().any(|c| c == controller.name())));
-        let dir = mount.and_then(|mount| place(mount, own_path(&own, Some(controller.name())), parent));
-        tree.v1.extend(dir.map(|dir| v1::Parent { controller, dir }));
+        match mount.map(|mount| place(mount, own_path(&own, Some(controller.name())), parent)) {
+            Some(Ok(dir)) => tree.v1.push(v1::Parent { controller, dir }),
+            Some(Err(why)) => tree.why.extend(controller.limit().map(|limit| (limit, why))),
+            None => {}
+        }
     }
     if let Some(mount) = mounts.iter().find(|m| m.controllers.is_none()) {
         let own = own_path(&own, None).map(|path| path.strip_suffix(&format!("/{}", v2::OWN_LEAF)).unwrap_or(path));
-        if let Some(dir) = place(mount, own, parent) {
-            let wanted: Vec<&'static str> = super::LIMITS
-                .into_iter()
-                .chain([super::IO_WEIGHT])
-                .filter(|limit| !tree.v1.iter().any(|p| p.controller.limit() == Some(limit)))
-                .collect();
-            if parent.is_some() {
-                hand_down(&mount.point, &dir, &wanted);
+        let wanted: Vec<&'static str> = super::LIMITS
+            .into_iter()
+            .chain([super::IO_WEIGHT])
+            .filter(|limit| !tree.v1.iter().any(|p| p.controller.limit() == Some(limit)))
+            .collect();
+        let offered = |dir: &Path| v2::offered(dir, &wanted);
+        match place(mount, own, parent) {
+            Ok(dir) => {
+                if parent.is_some() {
+                    hand_down(&mount.point, &dir, &wanted);
+                }
+                let limits = v2::delegate(&dir, &wanted, parent.is_none());
+                // The host has them, and they are not this group's to hand down.
+                let not = offered(&mount.point).into_iter().filter(|limit| !limits.contains(limit));
+                tree.why.extend(not.map(|limit| (limit, not_delegated(&dir))));
+                tree.v2 = Some(v2::Parent { dir, limits });
             }
-            let limits = v2::delegate(&dir, &wanted, parent.is_none());
-            tree.v2 = Some(v2::Parent { dir, limits });
+            Err(why) => tree.why.extend(offered(&mount.point).into_iter().map(|limit| (limit, why.clone()))),
         }
     }
     if tree.v2.is_some() {
@@ -57,8 +67,12 @@ fn hand_down(top: &Path, dir: &Path, wanted: &[&'static str]) {
     }
 }
 
-/// The directory below which groups are made, which exists and in which groups can be made.
-fn place(mount: &Mount, own: Option<&str>, parent: Option<&str>) -> Option<PathBuf> {
+fn not_delegated(dir: &Path) -> String {
+    format!("the controller is not delegated to {} (systemd: Delegate=yes; or run the launcher as root)", dir.display())
+}
+
+/// The directory below which groups are made, which exists and in which groups can be made; or why they cannot.
+fn place(mount: &Mount, own: Option<&str>, parent: Option<&str>) -> Result<PathBuf, String> {
     let dir = match parent {
         Some(parent) => {
             let dir = mount.point.join(parent.trim_matches('/'));
@@ -66,16 +80,16 @@ fn place(mount: &Mount, own: Option<&str>, parent: Option<&str>) -> Option<PathB
             dir
         }
         None => {
-            let own = own?;
-            let below = if mount.root == "/" { own } else { own.strip_prefix(mount.root.as_str())? };
-            mount.point.join(below.trim_matches('/'))
+            let below = own.and_then(|own| if mount.root == "/" { Some(own) } else { own.strip_prefix(&*mount.root) });
+            let elsewhere = || format!("the launcher's own group is not below {}", mount.point.display());
+            mount.point.join(below.ok_or_else(elsewhere)?.trim_matches('/'))
         }
     };
     // `access` and mode bits say little about cgroupfs (read-only mounts, namespaces): try it.
     let probe = dir.join(format!("bolt-detect-{}", std::process::id()));
-    fs::create_dir(&probe).ok()?;
+    fs::create_dir(&probe).map_err(|e| format!("no group can be made in {}: {e}", dir.display()))?;
     let _ = fs::remove_dir(&probe);
-    Some(dir)
+    Ok(dir)
 }
 
 /// This process's path in the hierarchy of a controller (`None`: in the v2 hierarchy).

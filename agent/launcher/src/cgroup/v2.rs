@@ -23,10 +23,15 @@ fn controller(limit: &'static str) -> &'static str {
     if limit == IO_WEIGHT { "io" } else { limit }
 }
 
+/// Those of the limits in `wanted` whose controllers `dir` has.
+pub(super) fn offered(dir: &Path, wanted: &[&'static str]) -> Vec<&'static str> {
+    let have = words(dir, "cgroup.controllers");
+    wanted.iter().copied().filter(|c| have.iter().any(|h| h == controller(c))).collect()
+}
+
 /// Hands the controllers of the limits in `wanted` down to the children of `dir`; returns those limits that they have then.
 pub(super) fn delegate(dir: &Path, wanted: &[&'static str], own: bool) -> Vec<&'static str> {
-    let have = words(dir, "cgroup.controllers");
-    let offered: Vec<_> = wanted.iter().copied().filter(|c| have.iter().any(|h| h == controller(c))).collect();
+    let offered = offered(dir, wanted);
     let enabled = |dir: &Path| {
         let on = words(dir, "cgroup.subtree_control");
         offered.iter().copied().filter(|c| on.iter().any(|o| o == controller(c))).collect::<Vec<_>>()

@@ -80,7 +80,12 @@ fn what_cannot_be_executed_says_why() {
     let mut host = Host::new();
     let lost = host.run("#!/nonexistent/interpreter\n", json!({})).exit;
     assert_eq!(lost.state, State::Error);
-    assert!(lost.reason.unwrap().contains("interpreter"));
+    assert!(lost.reason.unwrap().contains("names the interpreter \"/nonexistent/interpreter\""));
+    // Saved on Windows: the kernel looks for a program whose name ends in a carriage return.
+    let windows = host.run("#!/bin/sh\r\necho hello\r\n", json!({})).exit;
+    let reason = windows.reason.unwrap();
+    assert_eq!(windows.state, State::Error);
+    assert!(reason.contains(r#""/bin/sh\r""#) && reason.contains("LF line ends"), "{reason}");
     let neither = host.run("no first line\n", json!({})).exit;
     assert_eq!(neither.state, State::Error);
     assert!(neither.reason.unwrap().contains("#!/bin/sh"));

@@ -366,12 +366,16 @@ fn sockets_of(pid: u32) -> Vec<String> {
     links.filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect()
 }
 
-/// The inodes of all network sockets of the host.
+/// The inodes of all network sockets of the host, but those that only listen (state 0A): the launcher holds these for the api.
 fn network() -> Vec<String> {
     let tables = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"];
     let text: String =
         tables.iter().map(|table| fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default()).collect();
-    text.lines().filter_map(|line| line.split_whitespace().nth(9).map(str::to_owned)).collect()
+    let sockets = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    sockets
+        .filter(|fields| fields.get(3) != Some(&"0A"))
+        .filter_map(|fields| Some((*fields.get(9)?).to_owned()))
+        .collect()
 }
 
 #[test]
