@@ -89,7 +89,7 @@ impl Config {
         };
         let mut config = match &path {
             Some(path) if must_exist || path.exists() => Config::load(path)?,
-            Some(path) => Config { looked: format!("there is no {}", crate::show::path(&path)), ..Config::default() },
+            Some(path) => Config { looked: format!("there is no {}", crate::show::path(path)), ..Config::default() },
             None => Config { looked: "neither HOME nor XDG_CONFIG_HOME is set".to_owned(), ..Config::default() },
         };
         let Settings { certificate, key, ca, inventory } = overrides;
@@ -118,7 +118,7 @@ impl Config {
                 *setting = Some(base.join(&*relative));
             }
         }
-        Ok(Config { settings, looked: format!("{} does not say", crate::show::path(&path)) })
+        Ok(Config { settings, looked: format!("{} does not say", crate::show::path(path)) })
     }
 
     /// Reads certificate, key and authority.

@@ -31,6 +31,9 @@ pub enum Kind {
     /// The host name has no address.
     #[error("the host name is not known: {0}")]
     Unresolved(io::Error),
+    /// The address cannot be used on this host.
+    #[error("its address cannot be used: {0}")]
+    Address(String),
     /// Nothing listens there.
     #[error("connection refused: nothing listens there")]
     ConnectionRefused,
@@ -82,6 +85,7 @@ impl Kind {
     pub fn code(&self) -> &'static str {
         match self {
             Kind::Unresolved(_) => "unresolved",
+            Kind::Address(_) => "unusable_address",
             Kind::ConnectionRefused => "connection_refused",
             Kind::TimedOut(_) => "timed_out",
             Kind::Connect(_) => "connect_failed",
@@ -102,6 +106,7 @@ impl Kind {
     pub fn outcome(&self) -> &'static str {
         match self {
             Kind::Unresolved(_)
+            | Kind::Address(_)
             | Kind::ConnectionRefused
             | Kind::TimedOut(_)
             | Kind::Connect(_)
@@ -130,7 +135,7 @@ impl Kind {
     /// What to do about it, when there is something to do.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Kind::Unresolved(_) => "check its address in the inventory",
+            Kind::Unresolved(_) | Kind::Address(_) => "check its address in the inventory",
             Kind::ConnectionRefused => "check that the agent runs there, and its port in the inventory",
             Kind::TimedOut(_) | Kind::Connect(_) => "check that the host is up and that no firewall is between",
             Kind::UnknownAuthority => "give the authority that signed the agents' certificates with --ca",

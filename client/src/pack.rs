@@ -42,7 +42,7 @@ pub enum PackError {
         source: io::Error,
     },
     /// The check found errors.
-    #[error("{} has errors, so it is not built:\n{}", crate::show::path(&path), list(findings))]
+    #[error("{} has errors, so it is not built:\n{}", crate::show::path(path), list(findings))]
     Findings {
         /// The pack's directory.
         path: PathBuf,

@@ -41,8 +41,7 @@ pub(super) fn man(command: &ManCommand) -> Result<Exit, Failure> {
     let Some(dir) = &command.out else {
         return print(&page(whole, "bolt")?);
     };
-    let failed =
-        |e: io::Error| Failure::new(Exit::Storage, format!("cannot write to {}: {e}", crate::show::path(&dir)));
+    let failed = |e: io::Error| Failure::new(Exit::Storage, format!("cannot write to {}: {e}", crate::show::path(dir)));
     fs::create_dir_all(dir).map_err(failed)?;
     let mut written = 0;
     let mut left = vec![("bolt".to_owned(), whole)];
@@ -53,7 +52,7 @@ pub(super) fn man(command: &ManCommand) -> Result<Exit, Failure> {
         fs::write(dir.join(format!("{name}.1")), page(command, &name)?).map_err(failed)?;
         written += 1;
     }
-    errln!("{written} pages in {}", crate::show::path(&dir));
+    errln!("{written} pages in {}", crate::show::path(dir));
     Ok(Exit::Success)
 }
 

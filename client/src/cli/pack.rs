@@ -134,7 +134,7 @@ fn lint(dir: &Path, json: bool) -> Result<Exit, Failure> {
         }
         let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        errln!("{}: {}, {}", show::path(&dir), counted(errors, "error"), counted(warnings, "warning"));
+        errln!("{}: {}, {}", show::path(dir), counted(errors, "error"), counted(warnings, "warning"));
     }
     Ok(if report.builds() { Exit::Success } else { Exit::Failed })
 }
@@ -205,7 +205,7 @@ fn print_outcome(outcome: &TestOutcome) {
         errln!("{}", visible(line));
     }
     if let Some(said) = exit.leftovers.as_ref().and_then(|left| left.describe(exit.state)) {
-        eprintln!("{}", visible(&said));
+        errln!("{}", visible(&said));
     }
     for line in &exit.unenforced {
         errln!("not enforced here: {}", visible(line));

@@ -132,7 +132,7 @@ fn say(json: bool, certificate: &Path, key: &Path) {
     if json {
         outln!("{}", show::json(&json!({ "certificate": certificate, "key": key })));
     } else {
-        outln!("{}\n{}", show::path(&certificate), show::path(&key));
+        outln!("{}\n{}", show::path(certificate), show::path(key));
     }
 }
 

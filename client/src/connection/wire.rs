@@ -123,7 +123,7 @@ async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Kind> {
     match address.host().parse() {
         Ok(std::net::IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
             let message = format!("a link-local address needs its zone: write [{ip}%eth0]:{port}, with the interface");
-            Err(Kind::Connect(io::Error::other(message)))
+            Err(Kind::Address(message))
         }
         Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
         Err(_) => Ok(tokio::net::lookup_host((address.host(), port)).await.map_err(Kind::Unresolved)?.collect()),
@@ -135,10 +135,8 @@ fn interface(zone: &str) -> Result<u32, Kind> {
     if let Ok(number) = zone.parse() {
         return Ok(number);
     }
-    nix::net::if_::if_nametoindex(zone).map_err(|_| {
-        let message = format!("this host has no network interface {zone}, which the zone of the address names");
-        Kind::Connect(io::Error::other(message))
-    })
+    nix::net::if_::if_nametoindex(zone)
+        .map_err(|_| Kind::Address(format!("this host has no network interface {zone}, which its zone names")))
 }
 
 /// The alert by which the server ended the connection, when it did.

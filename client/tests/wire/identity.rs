@@ -168,3 +168,17 @@ async fn any_https_client_verifies_an_instance_by_its_id_as_a_host_name() {
         assert_eq!(made.is_ok(), known, "{name}: {made:?}");
     }
 }
+
+#[tokio::test]
+async fn an_address_of_one_link_needs_a_zone_that_is_there() {
+    let world = World::new();
+    for (address, words) in
+        [("[fe80::1]:1", "[fe80::1%eth0]:1"), ("[fe80::1%no-such0]:1", "no network interface no-such0")]
+    {
+        let there =
+            Instance { facts: packs_schema::facts::Facts::of(id("i-1")), address: Address::new(address).unwrap() };
+        let kind = ask(&there, &world.identity()).await.unwrap_err();
+        assert!(matches!(&kind, Kind::Address(text) if text.contains(words)), "{kind}");
+        assert_eq!(kind.hint(), Some("check its address in the inventory"));
+    }
+}
