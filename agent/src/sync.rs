@@ -12,6 +12,7 @@
 //! The process reads the network and therefore never runs as root; it writes nothing but the store.
 
 mod activate;
+mod cache;
 mod check;
 mod choose;
 mod clock;

@@ -6,6 +6,7 @@
 //!  publish    pack ──build──▶ targets/…tar.gz, targets/channels/… ──sign──▶ targets, snapshot, timestamp (last)
 //!  channels   promote, widen, pause, resume, roll back: what a channel holds, and a line of the journal
 //!  team       a role of its own for a team's packs
+//!  prune      old versions and files that nobody needs removed
 //!  refresh    signatures renewed; rotate: another root
 //!  status     what stands in it, and when which role expires
 //! ```
@@ -25,8 +26,10 @@ mod origin;
 mod owner;
 mod passphrase;
 mod place;
+mod prune;
 mod publish;
 mod refresh;
+mod retired;
 mod rotate;
 mod sign;
 mod state;
@@ -45,6 +48,7 @@ pub use journal::{Change, Entry};
 pub use kms::kms_key;
 pub use origin::{By, Source};
 pub use passphrase::{Passphrase, Unlock, VARIABLE};
+pub use prune::{KeptVersion, Policy, Pruned, PrunedVersion, Reason, prune};
 pub use publish::{PublishOptions, Published, publish, publish_archive};
 pub use refresh::{Ending, Refreshed, refresh};
 pub use rotate::{Rotated, Rotation, rotate_root};

@@ -5,6 +5,7 @@
 //! targets/channels/<channel>/<pack>.json      a Channel
 //! targets/log/<n>.ndjson                      who changed what; agents never fetch it
 //! targets/log/team-<team>/<n>.ndjson          the same, of a team's own changes
+//! targets/log/retired-<n>.json                versions that no channel holds; agents never fetch it
 //! ```
 //!
 //! A channel lists rules, the newest version first, and an instance takes the first that applies to it. So a rollout to

@@ -149,7 +149,7 @@ fn what_is_wrong_with_a_repository_is_said() {
     refused(&publish(&repo, &keys), 0, &["in dev"]);
     let timestamp = repo.join("metadata/timestamp.json");
     let text = fs::read_to_string(&timestamp).unwrap();
-    fs::write(&timestamp, text.replace("\"version\": 2", "\"version\": 9")).unwrap();
+    fs::write(&timestamp, text.replace("\"version\":2", "\"version\":9")).unwrap();
     let said = publish(&repo, &keys);
     refused(&said, 5, &["cannot verify the repository's metadata", "threshold", "hint: nothing was changed"]);
     assert_eq!(said.stderr.matches("threshold").count(), 1, "{said:?}");

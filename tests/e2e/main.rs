@@ -13,6 +13,7 @@ mod configuration_refused;
 mod demo;
 mod executions_refused;
 mod facts;
+mod growth;
 mod history;
 mod kms;
 mod output;

@@ -177,6 +177,11 @@ impl Bucket {
         }
     }
 
+    /// Has every object have been written that much earlier.
+    pub fn age(&self, by: std::time::Duration) {
+        self.objects(|objects| objects.age(by));
+    }
+
     /// Removes past every check.
     pub fn remove(&self, key: &str) {
         self.objects(|objects| objects.remove(key));

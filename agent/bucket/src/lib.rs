@@ -21,6 +21,7 @@ mod date;
 mod error;
 mod http;
 mod instance;
+mod list;
 mod read;
 mod transport;
 mod write;
@@ -37,6 +38,7 @@ use packs_schema::bucket::BucketUrl;
 
 pub use error::{BucketError, Problem};
 pub use instance::{Described, InstanceError, describe};
+pub use list::Listed;
 pub use read::{Etag, Got, Object};
 pub use transport::BucketTransport;
 

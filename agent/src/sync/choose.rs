@@ -7,8 +7,8 @@ use packs_schema::facts::Facts;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion};
 use packs_schema::rest::Dev;
 use packs_schema::strict;
+use tough::TargetName;
 use tough::schema::DelegatedRole;
-use tough::{IntoVec, TargetName};
 
 use super::error::{PackFailure, Step, chain};
 use super::lookup::Found;
@@ -111,9 +111,8 @@ async fn read_channel<'a>(
         return Err(format!("{name} has {} bytes; a channel file has at most {MAX_CHANNEL_FILE}", target.length));
     }
     let wrong = |error: &(dyn std::error::Error + 'static)| format!("cannot read {name}: {}", chain(error));
-    let stream = metadata.repository().read_target(&target_name).await.map_err(|e| wrong(&e))?;
-    let stream = stream.ok_or_else(|| format!("target {name} is gone"))?;
-    let bytes = stream.into_vec().await.map_err(|e| wrong(&e))?;
+    let bytes = metadata.read(&target_name).await.map_err(|e| wrong(&*e))?;
+    let bytes = bytes.ok_or_else(|| format!("target {name} is gone"))?;
     let value = strict::parse(&bytes).map_err(|e| wrong(&e))?;
     let channel: Channel = serde_json::from_value(value).map_err(|e| wrong(&e))?;
     if channel.pack != *pack {

@@ -1,6 +1,7 @@
 //! The repository's metadata: signed by who may, not expired, and not older than any seen before.
 
 use std::cell::RefCell;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,13 +10,13 @@ use packs_schema::marks::{Mark, Marks, SerialError};
 use packs_schema::name::{ChannelName, PackName};
 use tough::error::Error as Tough;
 use tough::schema::{DelegatedRole, RoleType, Root};
-use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
+use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName};
 
 use super::clock::{Clock, SLACK_MS};
 use super::floor::{Floor, PUBLISHER_SLACK_MS};
 use super::lookup::{Lookup, roles};
 use super::marks;
-use super::source::Source;
+use super::source::{Source, SourceTransport};
 use super::{SyncError, disk};
 
 /// The largest root, in bytes.
@@ -25,6 +26,7 @@ const MAX_ROOT: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Metadata {
     repository: Repository,
+    transport: SourceTransport,
     marks: RefCell<Marks>,
     marks_file: PathBuf,
     now: Timestamp,
@@ -58,17 +60,16 @@ impl Metadata {
         let root = disk::read_text(&config.root, MAX_ROOT).map_err(SyncError::file("read", &config.root))?;
         let marks_file = marks::path(tuf);
         let seen = marks::read(&marks_file)?;
-        let (metadata, targets) = source.addresses()?;
-        let limits = Limits { max_root_updates: 256, ..Limits::default() };
-        let repository = RepositoryLoader::new(&root, metadata, targets)
-            .transport(source.transport())
-            .limits(limits)
-            .datastore(tuf)
-            // Expiry is enforced below: the library would stop every pack when one team's metadata have expired.
-            .expiration_enforcement(ExpirationEnforcement::Unsafe)
-            .load()
-            .await
-            .map_err(from_tough)?;
+        let transport = source.transport();
+        let repository = match verify(source, &transport, &root, tuf).await {
+            Err(error) if transport.forget_served() => {
+                tracing::warn!(error = %super::error::chain(&error), "cached metadata do not verify; fetching them again");
+                verify(source, &transport, &root, tuf).await
+            }
+            verified => verified,
+        }?;
+        transport.keep_verified();
+        remove_copies(tuf);
         let now = at_ms(now_ms);
         if let Some(role) = expired(&repository, now) {
             return Err(SyncError::Expired { role: role.to_string(), clock: at(now_ms) });
@@ -90,7 +91,33 @@ impl Metadata {
             marks::write(&advanced, &marks_file)?;
         }
         Floor::after(floor.as_ref(), clock, published_ms, source.date_ms()).write(tuf)?;
-        Ok(Metadata { repository, marks: RefCell::new(advanced), marks_file, now })
+        Ok(Metadata { repository, transport, marks: RefCell::new(advanced), marks_file, now })
+    }
+
+    /// Reads a small target in full, verified. One that is cached and does not verify is fetched.
+    pub(super) async fn read(&self, target: &TargetName) -> Result<Option<Vec<u8>>, Box<Tough>> {
+        let read = match self.read_once(target).await {
+            Err(_) if self.transport.forget_served() => self.read_once(target).await,
+            read => read,
+        };
+        match &read {
+            Ok(_) => self.transport.keep_verified(),
+            // What came is of no use, and nothing of it is kept.
+            Err(_) => drop(self.transport.forget_served()),
+        }
+        read
+    }
+
+    async fn read_once(&self, target: &TargetName) -> Result<Option<Vec<u8>>, Box<Tough>> {
+        match self.repository.read_target(target).await? {
+            Some(stream) => Ok(Some(stream.into_vec().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes cached files that this poll, which has looked at every pack, did not need.
+    pub(super) fn prune_cache(&self) {
+        self.transport.prune();
     }
 
     /// The repository, to read targets from.
@@ -136,6 +163,34 @@ impl Metadata {
                  somebody may be replaying an old state"
             )),
             Err(SerialError::TooMany(most)) => Err(format!("more than {most} channel files are remembered already")),
+        }
+    }
+}
+
+/// Loads and verifies the metadata, without a look at when they expire.
+async fn verify(source: &Source, transport: &SourceTransport, root: &str, tuf: &Path) -> Result<Repository, SyncError> {
+    let (metadata, targets) = source.addresses()?;
+    let limits = Limits { max_root_updates: 256, ..Limits::default() };
+    RepositoryLoader::new(&root, metadata, targets)
+        .transport(transport.clone())
+        .limits(limits)
+        .datastore(tuf)
+        // Expiry is enforced by the caller: the library would stop every pack when one team's metadata have expired.
+        .expiration_enforcement(ExpirationEnforcement::Unsafe)
+        .load()
+        .await
+        .map_err(from_tough)
+}
+
+/// Removes the copies of delegated roles that the library leaves, one for each version, and never reads.
+fn remove_copies(tuf: &Path) {
+    for entry in fs::read_dir(tuf).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let version = name.to_str().and_then(|name| name.strip_suffix(".json")?.split_once('.'));
+        if version.is_some_and(|(version, _)| !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()))
+            && let Err(error) = fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a copy of old metadata");
         }
     }
 }

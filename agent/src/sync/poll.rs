@@ -16,7 +16,7 @@ use super::error::{PackFailure, Step, SyncError};
 use super::metadata::Metadata;
 use super::retry;
 use super::seen::{self, Seen};
-use super::source::Source;
+use super::source::{Source, Timestamp};
 use super::store::{Active, Store};
 use super::{activate, check, facts, fetch, prune, push, shadow, site_config, status, unpack, venv, withdrawn};
 
@@ -80,11 +80,15 @@ impl Poll<'_> {
         let Poll { config, store, .. } = *self;
         // Before the repository: who this is decides everything, and the api waits for it after a boot.
         let instance = facts::know(&config.instance, store).await?;
-        let source = Source::open(&config.repository).await?;
+        let source = Source::open(&config.repository, &store.tuf()).await?;
         let inputs = seen::inputs(config, &instance)?;
         let seen = Seen::read(&store.tuf());
         let unless = seen.as_ref().and_then(Seen::etag);
-        let timestamp = Seen::timestamp(seen.as_ref(), source.timestamp(unless.as_ref()).await?);
+        let found = source.timestamp(unless.as_ref()).await?;
+        if let (Timestamp::Unchanged, Some(seen)) = (&found, &seen) {
+            source.transport().supply_cached_timestamp(seen.timestamp_sha256());
+        }
+        let timestamp = Seen::timestamp(seen.as_ref(), found);
         if let Some(seen) = &seen
             && self.occasion == Occasion::Due
             && !self.before.failed.iter().any(|(pack, failed)| self.is_due(pack, failed))
@@ -104,6 +108,7 @@ impl Poll<'_> {
         let metadata = Metadata::load(&source, &config.repository, &store.tuf(), self.clock).await?;
         let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.decided_otherwise(&inputs));
         let failed = self.every_pack(&metadata, &instance, again).await?;
+        metadata.prune_cache();
         if let Some(timestamp) = timestamp {
             Seen::of(metadata.repository(), timestamp, inputs, store, self.now_ms).write(&store.tuf())?;
         }

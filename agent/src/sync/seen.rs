@@ -106,6 +106,11 @@ impl Seen {
         self.etag.as_deref().and_then(Etag::new)
     }
 
+    /// SHA-256 of the timestamp that was verified last, in hexadecimal.
+    pub(super) fn timestamp_sha256(&self) -> &str {
+        &self.timestamp
+    }
+
     /// What is to be remembered of `found`; `None` when it is unknown.
     pub(super) fn timestamp(seen: Option<&Seen>, found: Timestamp) -> Option<(String, Option<String>)> {
         match found {

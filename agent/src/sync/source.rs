@@ -1,5 +1,7 @@
 //! Where a repository is. The only place that knows; another kind of place is another variant.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use bolt_bucket::{Bucket, BucketTransport, Etag, Got, Options, Problem};
 use futures_util::StreamExt;
@@ -9,21 +11,22 @@ use tough::{FilesystemTransport, Transport, TransportError, TransportErrorKind, 
 use url::Url;
 
 use super::SyncError;
+use super::cache::Cached;
 
 /// The largest timestamp, in bytes, that is looked at here.
 const MAX_TIMESTAMP: u64 = 1 << 20;
 /// The largest metadata file, in bytes; the verifying library has a bound of its own for each role.
 const MAX_METADATA: u64 = 16 << 20;
 /// The file that is asked for first.
-const TIMESTAMP: &str = "timestamp.json";
+pub(super) const TIMESTAMP: &str = "timestamp.json";
 
 /// Where a repository is.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     /// A directory, as a `file:///` address that ends with `/`.
     Directory(Url),
-    /// A bucket.
-    Bucket(BucketTransport),
+    /// A bucket, and the files of it that were verified before.
+    Bucket(Cached<BucketTransport>),
 }
 
 /// What became of the repository's timestamp.
@@ -43,8 +46,8 @@ pub(super) enum Timestamp {
 }
 
 impl Source {
-    /// Where `[repository]` says.
-    pub(super) async fn open(config: &RepositoryConfig) -> Result<Source, SyncError> {
+    /// Where `[repository]` says. Verified files of a bucket are cached in `tuf`.
+    pub(super) async fn open(config: &RepositoryConfig, tuf: &Path) -> Result<Source, SyncError> {
         let Some(url) = config.bucket() else { return Source::directory(&config.url) };
         let options = Options {
             region: config.region.clone(),
@@ -55,7 +58,8 @@ impl Source {
         };
         let bucket = Bucket::open(url, &options).await;
         let transport = bucket.transport(MAX_METADATA, config.max_pack.0);
-        Ok(Source::Bucket(transport))
+        let addresses = transport.addresses();
+        Ok(Source::Bucket(Cached::new(transport, addresses, tuf)))
     }
 
     fn directory(address: &str) -> Result<Source, SyncError> {
@@ -74,7 +78,7 @@ impl Source {
     pub(super) fn date_ms(&self) -> Option<u64> {
         match self {
             Source::Directory(_) => None,
-            Source::Bucket(transport) => transport.bucket().date_ms(),
+            Source::Bucket(cached) => cached.inner().bucket().date_ms(),
         }
     }
 
@@ -82,7 +86,7 @@ impl Source {
     pub(super) fn addresses(&self) -> Result<(Url, Url), SyncError> {
         let url = match self {
             Source::Directory(url) => url,
-            Source::Bucket(transport) => return Ok(transport.addresses()),
+            Source::Bucket(cached) => return Ok(cached.inner().addresses()),
         };
         let join = |part: &str| url.join(part).map_err(|_| SyncError::Url(url.to_string()));
         Ok((join("metadata/")?, join("targets/")?))
@@ -92,7 +96,7 @@ impl Source {
     pub(super) fn transport(&self) -> SourceTransport {
         match self {
             Source::Directory(_) => SourceTransport::Directory,
-            Source::Bucket(transport) => SourceTransport::Bucket(transport.clone()),
+            Source::Bucket(cached) => SourceTransport::Bucket(cached.clone()),
         }
     }
 
@@ -101,8 +105,8 @@ impl Source {
     pub(super) async fn timestamp(&self, unless: Option<&Etag>) -> Result<Timestamp, SyncError> {
         let mut hash = Sha256::new();
         let etag = match self {
-            Source::Bucket(transport) => {
-                let bucket = transport.bucket();
+            Source::Bucket(cached) => {
+                let bucket = cached.inner().bucket();
                 let name = format!("metadata/{TIMESTAMP}");
                 let mut object = match bucket.get(&name, unless, MAX_TIMESTAMP).await {
                     Ok(Got::Object(object)) => object,
@@ -112,9 +116,13 @@ impl Source {
                     }
                     Err(error) => return Err(error.into()),
                 };
+                let mut bytes = Vec::new();
                 while let Some(piece) = object.next().await? {
                     hash.update(&piece);
+                    bytes.extend_from_slice(&piece);
                 }
+                // It is verified as it is now: to fetch it twice would cost a request, and might find another one.
+                cached.supply_timestamp(bytes);
                 object.etag().cloned()
             }
             Source::Directory(_) => {
@@ -166,7 +174,38 @@ impl Source {
 #[derive(Debug, Clone)]
 pub(super) enum SourceTransport {
     Directory,
-    Bucket(BucketTransport),
+    Bucket(Cached<BucketTransport>),
+}
+
+impl SourceTransport {
+    /// Has the timestamp with this SHA-256, which the bucket says is still the one, served from the cache.
+    pub(super) fn supply_cached_timestamp(&self, sha256: &str) {
+        if let SourceTransport::Bucket(cached) = self {
+            cached.supply_cached_timestamp(sha256);
+        }
+    }
+
+    /// After a verification failed: removes what was served from the cache for it; true if it is worth another try.
+    pub(super) fn forget_served(&self) -> bool {
+        match self {
+            SourceTransport::Directory => false,
+            SourceTransport::Bucket(cached) => cached.forget_served(),
+        }
+    }
+
+    /// After a verification succeeded: caches what was fetched for it.
+    pub(super) fn keep_verified(&self) {
+        if let SourceTransport::Bucket(cached) = self {
+            cached.keep_verified();
+        }
+    }
+
+    /// After every pack was looked at: removes cached files that were of no use to this poll.
+    pub(super) fn prune(&self) {
+        if let SourceTransport::Bucket(cached) = self {
+            cached.prune();
+        }
+    }
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 mod args;
 mod channel;
 mod keys;
+mod prune;
 mod publish;
 mod reached;
 mod status;
@@ -45,6 +46,8 @@ pub(super) enum RepoCommand {
     Log(status::LogCommand),
     /// Renew signatures before they end. Exit code 1 when some end soon whose keys are not here.
     Refresh(keys::RefreshCommand),
+    /// Remove old versions, old metadata and orphaned files, and nothing that a channel, a rollback or an agent needs.
+    Prune(prune::PruneCommand),
     /// Sign the next root: other keys, another threshold, a later end.
     RotateRoot(keys::RotateCommand),
     /// Have a key in AWS KMS sign for a role: its file takes the place of one with a private key, also for `init`.
@@ -76,6 +79,7 @@ pub(super) fn run(
         RepoCommand::Status(command) => status::run(&command, json, context),
         RepoCommand::Log(command) => status::log(&command, json),
         RepoCommand::Refresh(command) => keys::refresh(command, json),
+        RepoCommand::Prune(command) => prune::run(command, json, context),
         RepoCommand::RotateRoot(command) => keys::rotate(command, json),
         #[cfg(feature = "kms")]
         RepoCommand::KmsKey(command) => keys::kms(command, json),
@@ -155,6 +159,7 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::RootExpired(_)
         | RepoError::Tuf { .. }
         | RepoError::Unreadable { .. }
+        | RepoError::PrunedInUse(_)
         | RepoError::Runtime(_) => Exit::Storage,
     };
     let failure = Failure::from_error(exit, error);

@@ -13,6 +13,7 @@ use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::By;
 use super::owner::Owner;
+use super::retired::note_held;
 use super::state::State;
 use super::{RepoError, now_ms};
 
@@ -199,9 +200,12 @@ pub fn rollback(
         let then: Vec<Channel> = here.flat_map(|(_, e)| e.channels()).collect();
         let ever: BTreeSet<PackVersion> =
             then.iter().chain([&held]).flat_map(|file| &file.rules).map(|rule| rule.version.clone()).collect();
-        let rules = before_the_newest(&held, &then, &ever, to, channel)?;
+        let is_published = |version: &PackVersion| state.find(&pack_target(pack, version)).is_some();
+        let mut rules = before_the_newest(&held, &then, &ever, &is_published, to, channel)?;
         let target = rules[0].version.clone();
         published(state, pack, &target)?;
+        // A rule of that time may name a version that was pruned since.
+        rules.retain(|rule| is_published(&rule.version));
         let withdrawn = ever.into_iter().filter(|version| *version > target).chain(held.withdrawn.clone()).collect();
         let mut entry = Entry::new(Change::Rollback, pack);
         entry.version = Some(target);
@@ -216,6 +220,7 @@ fn before_the_newest(
     held: &Channel,
     then: &[Channel],
     ever: &BTreeSet<PackVersion>,
+    is_published: &impl Fn(&PackVersion) -> bool,
     to: Option<&PackVersion>,
     channel: &ChannelName,
 ) -> Result<Vec<Rule>, RepoError> {
@@ -228,7 +233,10 @@ fn before_the_newest(
         Some(to) => to,
         None if held.rules.len() > 1 => return Ok(held.rules[1..].to_vec()),
         None => {
-            let before = ever.iter().rfind(|version| *version < newest && !held.withdrawn.contains(version));
+            let fits = |version: &&PackVersion| {
+                *version < newest && !held.withdrawn.contains(version) && is_published(version)
+            };
+            let before = ever.iter().rfind(fits);
             before.ok_or_else(|| RepoError::NothingBefore { channel: channel.clone(), pack: held.pack.clone() })?
         }
     };
@@ -273,8 +281,14 @@ async fn put(
         let (before, after) = (Some(before.clone()), before.clone());
         return Ok(Changed { channel: channel.clone(), pack, before, after, changed: false });
     }
+    for rule in &after.rules {
+        let version = pack_target(&pack, &rule.version);
+        state.restore(owner, |name| name == version)?;
+    }
     let bytes = serde_json::to_vec(&after).expect("a channel serialises");
-    state.set(owner, &name, bytes, published_now())?;
+    let mut custom = published_now();
+    note_held(&mut custom, &after);
+    state.set(owner, &name, bytes, custom)?;
     let mut entry = entry.changed(channel, before.as_ref(), &after);
     entry.by = By::here(state.signers(owner, ring)?);
     journal::append(state, owner, entry).await?;

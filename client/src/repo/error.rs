@@ -424,6 +424,9 @@ pub enum RepoError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another publisher needs what was just pruned.
+    #[error("{0} was removed while another publisher began to use it: publish the same again, which writes it again")]
+    PrunedInUse(String),
     /// The threads or timers of the runtime.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! One line per change, each with the SHA-256 of the line before, so that a line that was changed or left out later is seen
-//! even when whoever did it may sign. A part is closed when it is full; a closed part never changes. Agents fetch none of it.
+//! even when whoever did it may sign. Each change writes the last part again, so that one is small; when it is full it joins the
+//! part before it, until that is full as well and never changes again. Agents fetch none of it.
 
 use std::collections::HashMap;
 
@@ -21,7 +22,9 @@ use super::owner::Owner;
 use super::state::State;
 use super::{RepoError, hex, now_ms};
 
-/// The most bytes of a part. A change that does not fit begins the next one.
+/// The most bytes of the last part, which each change writes again.
+const MAX_OPEN: usize = 8 << 10;
+/// The most bytes of the other parts.
 const MAX_PART: usize = 64 << 10;
 /// The most bytes of a part that are read.
 const MAX_READ: u64 = 1 << 20;
@@ -48,6 +51,8 @@ pub enum Change {
     Delegate,
     /// It was taken away.
     Undelegate,
+    /// Old versions, or the oldest part of the journal, were removed.
+    Prune,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
@@ -83,6 +88,12 @@ pub struct Entry {
     /// The work tree that the pack was built in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
+    /// The versions that were removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<PackVersion>,
+    /// The SHA-256 of the last line that was removed from this log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
     /// Who.
     pub by: By,
     /// The SHA-256 of the line before.
@@ -104,6 +115,8 @@ impl Entry {
             before: None,
             after: None,
             source: None,
+            versions: Vec::new(),
+            dropped: None,
             by: By::default(),
             previous: None,
         }
@@ -143,7 +156,7 @@ fn parse_part_name(name: &str) -> Option<(Owner, u32)> {
 
 /// Adds `entry` to the log of `owner`, which signs it.
 pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Result<(), RepoError> {
-    let numbers = state.all().into_iter().filter_map(|(name, _, _)| parse_part_name(name.raw()));
+    let numbers = state.all().into_iter().filter_map(|(name, _, _)| parse_part_name(name));
     let last = numbers.filter(|(log, _)| log == owner).map(|(_, number)| number).max();
     let mut part = match last {
         Some(number) => state.bytes(&part_name(owner, number), MAX_READ).await?.unwrap_or_default(),
@@ -153,9 +166,16 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
     let mut line = serde_json::to_vec(&Entry { previous, ..entry }).expect("an entry serialises");
     line.push(b'\n');
     let mut number = last.unwrap_or(1);
-    if !part.is_empty() && part.len() + line.len() > MAX_PART {
-        number += 1;
-        part.clear();
+    if !part.is_empty() && part.len() + line.len() > MAX_OPEN {
+        // The open part joins the one before it, unless that would become too large; either way another one is begun.
+        let before = if number > 1 { state.bytes(&part_name(owner, number - 1), MAX_READ).await? } else { None };
+        match before {
+            Some(before) if before.len() + part.len() <= MAX_PART => {
+                state.set(owner, &part_name(owner, number - 1), [before, part].concat(), HashMap::new())?;
+            }
+            _ => number += 1,
+        }
+        part = Vec::new();
     }
     let name = part_name(owner, number);
     if number > MAX_PARTS {
@@ -165,18 +185,51 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
     state.set(owner, &name, part, HashMap::new())
 }
 
+/// One part of a log.
+pub(super) struct Part {
+    /// Its target name.
+    pub(super) name: String,
+    pub(super) entries: Vec<Entry>,
+    /// SHA-256 of its last line.
+    pub(super) last_line: String,
+}
+
+/// The parts of the log of `owner`, in order.
+pub(super) async fn parts(state: &State, owner: &Owner) -> Result<Vec<Part>, RepoError> {
+    let all = state.all().into_iter();
+    let mut names: Vec<(u32, String)> = all
+        .filter_map(|(name, ..)| parse_part_name(name).filter(|(of, _)| of == owner).map(|(_, n)| (n, name.to_owned())))
+        .collect();
+    names.sort();
+    let mut parts = Vec::new();
+    for (_, name) in names {
+        let bytes = state.bytes(&name, MAX_READ).await?.unwrap_or_default();
+        let mut part = Part { name, entries: Vec::new(), last_line: String::new() };
+        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let wrong =
+                |e: serde_json::Error| RepoError::Unreadable { name: part.name.clone(), problem: e.to_string() };
+            part.entries.push(serde_json::from_slice(line).map_err(wrong)?);
+            part.last_line = hex(&Sha256::digest(line));
+        }
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
 /// Every line that is signed, the oldest first. The lines of each log are held against each other.
 pub(super) async fn read<T>(state: &State<T>) -> Result<Vec<(Owner, Entry)>, RepoError> {
     let mut parts: Vec<((Owner, u32), String)> = Vec::new();
     for (name, _, _) in state.all() {
-        if let Some(part) = parse_part_name(name.raw()) {
-            parts.push((part, name.raw().to_owned()));
+        if let Some(part) = parse_part_name(name) {
+            parts.push((part, name.to_owned()));
         }
     }
     parts.sort();
     let mut entries: Vec<(Owner, Entry)> = Vec::new();
     let mut before: HashMap<Owner, String> = HashMap::new();
-    for ((owner, _), name) in parts {
+    // Logs that begin in the middle: a line of theirs must say up to where they were pruned.
+    let mut begun: Vec<(Owner, String, Option<String>)> = Vec::new();
+    for ((owner, part), name) in parts {
         let bytes = state.bytes(&name, MAX_READ).await?.unwrap_or_default();
         for (number, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let wrong = |problem: String| RepoError::Unreadable {
@@ -184,11 +237,22 @@ pub(super) async fn read<T>(state: &State<T>) -> Result<Vec<(Owner, Entry)>, Rep
                 problem: format!("line {}: {problem}", number + 1),
             };
             let entry: Entry = serde_json::from_slice(line).map_err(|e| wrong(e.to_string()))?;
-            if entry.previous.as_ref() != before.get(&owner) {
+            if part > 1 && !before.contains_key(&owner) {
+                begun.push((owner.clone(), name.clone(), entry.previous.clone()));
+            } else if entry.previous.as_ref() != before.get(&owner) {
                 return Err(wrong("the line before it was changed or left out".to_owned()));
             }
             before.insert(owner.clone(), hex(&Sha256::digest(line)));
             entries.push((owner.clone(), entry));
+        }
+    }
+    for (owner, name, previous) in begun {
+        let pruned =
+            |(of, entry): &(Owner, Entry)| *of == owner && entry.dropped.is_some() && entry.dropped == previous;
+        if !entries.iter().any(pruned) {
+            let problem =
+                "line 1: the lines before it were left out, and no line says that they were pruned".to_owned();
+            return Err(RepoError::Unreadable { name, problem });
         }
     }
     entries.sort_by_key(|(_, entry)| entry.at_ms);

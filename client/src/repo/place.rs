@@ -38,6 +38,17 @@ pub(super) enum Place {
     Bucket(Box<s3::InBucket>),
 }
 
+/// A file or object of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Its name in the repository: `metadata/timestamp.json`.
+    pub(super) name: String,
+    /// Its length.
+    pub(super) bytes: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub(super) modified_ms: u64,
+}
+
 /// Keeps other publishers out for as long as it is held, where that can be.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -174,6 +185,33 @@ impl Place {
             Place::Directory(directory) => directory.write_target(name, digest, bytes),
             #[cfg(feature = "s3")]
             Place::Bucket(bucket) => bucket.write_target(name, digest, bytes),
+        }
+    }
+
+    /// Every file or object of the repository.
+    pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
+        match self {
+            Place::Directory(directory) => directory.list(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.list(),
+        }
+    }
+
+    /// The bytes of a file or object that [`Place::list`] named, unverified; `None` when it is gone.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RepoError> {
+        match self {
+            Place::Directory(directory) => directory.read(name),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.read(name),
+        }
+    }
+
+    /// Removes a file or object that [`Place::list`] named.
+    pub(super) fn remove(&self, name: &str) -> Result<(), RepoError> {
+        match self {
+            Place::Directory(directory) => directory.remove(name),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.remove(name),
         }
     }
 

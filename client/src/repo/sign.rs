@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 
 use aws_lc_rs::rand::SystemRandom;
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use tough::editor::signed::SignedRole;
 use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Targets};
 
@@ -39,9 +40,12 @@ pub(super) async fn sign<T: Role + serde::Serialize>(
     let signed = SignedRole::new(role, holder, &keys::sources(&keys), &SystemRandom::new())
         .await
         .map_err(RepoError::tuf("sign the new metadata"))?;
-    let hashes = Hashes { sha256: signed.sha256().to_vec().into(), _extra: HashMap::new() };
-    let meta = Metafile { length: Some(*signed.length()), hashes: Some(hashes), version, _extra: HashMap::new() };
-    Ok((file, signed.buffer().clone(), meta))
+    // The library writes indented JSON, a third of which is blanks that every agent would download.
+    let mut bytes = serde_json::to_vec(signed.signed()).expect("metadata serialise");
+    bytes.push(b'\n');
+    let hashes = Hashes { sha256: Sha256::digest(&bytes).to_vec().into(), _extra: HashMap::new() };
+    let meta = Metafile { length: Some(bytes.len() as u64), hashes: Some(hashes), version, _extra: HashMap::new() };
+    Ok((file, bytes, meta))
 }
 
 /// Targets that list nothing.

@@ -26,6 +26,7 @@ use super::init::after;
 use super::keys::KeyRing;
 use super::owner::{Owner, alone};
 use super::place::Place;
+use super::retired::Retired;
 use super::sign::sign;
 use super::trust::{Pinned, Verified, View, top_keys};
 use super::{Expiry, RepoError, hex};
@@ -41,6 +42,8 @@ pub(super) struct State<T = Verified> {
     pub(super) targets: Targets,
     /// The roles that are to be signed anew.
     changed: BTreeSet<Owner>,
+    /// Published versions that no channel holds and agents do not download the metadata of.
+    pub(super) retired: BTreeMap<Owner, Retired>,
     /// The files of new targets, by target name.
     files: BTreeMap<String, Vec<u8>>,
     /// Metadata that others signed: role, file name, content, and how the snapshot names it.
@@ -55,7 +58,7 @@ pub(super) struct Viewed;
 impl State<Viewed> {
     /// Reads what stands in `place`, to look at it.
     pub(super) async fn view(place: &Place, view: &View) -> Result<State<Viewed>, RepoError> {
-        State::of(view.load(place).await?, Viewed)
+        State::of(view.load(place).await?, Viewed).await
     }
 }
 
@@ -71,16 +74,16 @@ impl State {
 
     /// The same, also under a root that has expired: the next root is made from it.
     pub(super) async fn read(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
-        State::verified(pinned.load(place, None).await?)
+        State::verified(pinned.load(place, None).await?).await
     }
 
     /// The same under the root of version `newest`, although there is a newer one.
     pub(super) async fn read_under(place: &Place, pinned: &Pinned, newest: u64) -> Result<State, RepoError> {
-        State::verified(pinned.load(place, Some(newest)).await?)
+        State::verified(pinned.load(place, Some(newest)).await?).await
     }
 
-    fn verified((repository, verified): (Repository, Verified)) -> Result<State, RepoError> {
-        let mut state = State::of(repository, verified)?;
+    async fn verified((repository, verified): (Repository, Verified)) -> Result<State, RepoError> {
+        let mut state = State::of(repository, verified).await?;
         if state.trust.is_older {
             // Agents refuse versions below those that they have seen, so what is below is signed with higher ones.
             let version = |state: &State, owner: &Owner| state.listed(owner).map_or(0, |listed| listed.version.get());
@@ -94,20 +97,25 @@ impl State {
 }
 
 impl<T> State<T> {
-    fn of(repository: Repository, trust: T) -> Result<State<T>, RepoError> {
+    async fn of(repository: Repository, trust: T) -> Result<State<T>, RepoError> {
         let (root, targets) = (repository.root().signed.clone(), repository.targets().signed.clone());
-        let state = State {
+        let mut state = State {
             trust,
             repository,
             root,
             targets,
             changed: BTreeSet::new(),
+            retired: BTreeMap::new(),
             files: BTreeMap::new(),
             adopted: Vec::new(),
             renewed: false,
         };
         let hidden = state.roles().find(|role| role.targets.is_none()).map(|role| role.name.clone());
-        hidden.map_or(Ok(state), |role| Err(RepoError::Hidden(role)))
+        if let Some(role) = hidden {
+            return Err(RepoError::Hidden(role));
+        }
+        state.load_retired().await?;
+        Ok(state)
     }
 
     /// As it was verified.
@@ -151,7 +159,7 @@ impl<T> State<T> {
         }
     }
 
-    fn listed_mut(&mut self, owner: &Owner) -> Result<&mut Targets, RepoError> {
+    pub(super) fn listed_mut(&mut self, owner: &Owner) -> Result<&mut Targets, RepoError> {
         let role = owner.role();
         match owner {
             Owner::Top => Ok(&mut self.targets),
@@ -166,19 +174,22 @@ impl<T> State<T> {
     pub(super) fn find(&self, name: &str) -> Option<(Owner, &Target)> {
         let name = TargetName::new(name).ok()?;
         let owner = self.owner_of(&name);
-        let target = self.listed(&owner)?.targets.get(&name)?;
+        let listed = self.listed(&owner)?.targets.get(&name);
+        let target = listed.or_else(|| self.retired.get(&owner)?.get(name.raw()))?;
         Some((owner, target))
     }
 
-    /// Every target that somebody who may sign for it lists, with its owner.
-    pub(super) fn all(&self) -> Vec<(&TargetName, Owner, &Target)> {
-        let mut all = Vec::new();
+    /// Every target that somebody who may sign for it lists or has retired, with its owner, sorted by name.
+    pub(super) fn all(&self) -> Vec<(&str, Owner, &Target)> {
+        let mut all = BTreeMap::new();
         for owner in self.owners() {
+            let retired = self.retired.get(&owner).into_iter().flat_map(Retired::iter);
+            let retired = retired.filter(|(name, _)| TargetName::new(*name).is_ok_and(|n| self.owner_of(&n) == owner));
             let listed = self.listed(&owner).into_iter().flat_map(|targets| &targets.targets);
-            all.extend(listed.filter(|(name, _)| self.owner_of(name) == owner).map(|(n, t)| (n, owner.clone(), t)));
+            let listed = listed.filter(|(name, _)| self.owner_of(name) == owner).map(|(name, t)| (name.raw(), t));
+            all.extend(retired.chain(listed).map(|(name, target)| (name, (owner.clone(), target))));
         }
-        all.sort_by(|a, b| a.0.raw().cmp(b.0.raw()));
-        all
+        all.into_iter().map(|(name, (owner, target))| (name, owner, target)).collect()
     }
 
     /// The bytes of a target, at most `limit` of them; `None` when there is none.
@@ -225,6 +236,14 @@ impl<T> State<T> {
         Ok(())
     }
 
+    /// Has `owner` not list a target.
+    pub(super) fn unset(&mut self, owner: &Owner, name: &str) -> Result<(), RepoError> {
+        self.listed_mut(owner)?.targets.remove(&target_name(name)?);
+        self.files.remove(name);
+        self.touch(owner);
+        Ok(())
+    }
+
     /// Has the file of a target that is listed with these bytes be there.
     pub(super) fn supply(&mut self, name: &str, bytes: Vec<u8>) {
         self.files.insert(name.to_owned(), bytes);
@@ -237,6 +256,7 @@ impl<T> State<T> {
         to: &Owner,
         which: impl Fn(&TargetName) -> bool,
     ) -> Result<usize, RepoError> {
+        self.restore(from, |name| TargetName::new(name).is_ok_and(|name| which(&name)))?;
         let listed = self.listed_mut(from)?;
         let names: Vec<TargetName> = listed.targets.keys().filter(|name| which(name)).cloned().collect();
         let moved: Vec<_> = names.iter().filter_map(|name| listed.targets.remove_entry(name)).collect();
@@ -251,6 +271,7 @@ impl<T> State<T> {
 
     /// Removes what `owner` lists, and `which` chooses.
     pub(super) fn drop_targets(&mut self, owner: &Owner, which: impl Fn(&TargetName) -> bool) -> Result<(), RepoError> {
+        self.take_retired(owner, |name| TargetName::new(name).is_ok_and(|name| which(&name)))?;
         self.listed_mut(owner)?.targets.retain(|name, _| !which(name));
         self.touch(owner);
         Ok(())
@@ -322,6 +343,9 @@ impl State {
     /// Signs what changed, and the snapshot and the timestamp, and makes that the repository's newest state. Gives the version of
     /// the timestamp.
     pub(super) async fn commit(mut self, place: &Place, ring: &mut KeyRing, expiry: &Expiry) -> Result<u64, RepoError> {
+        for owner in self.changed.clone() {
+            self.retire(&owner).await?;
+        }
         let mut snapshot = self.repository.snapshot().signed.clone();
         let mut written: Vec<(String, Vec<u8>)> = Vec::new();
         // Teams first: the targets name their keys, not their metadata.

@@ -159,8 +159,8 @@ fn roles(state: &State<Viewed>) -> Vec<RoleStatus> {
 }
 
 fn versions(state: &State<Viewed>) -> Vec<VersionStatus> {
-    let one = |(name, owner, target): (&tough::TargetName, Owner, &tough::schema::Target)| {
-        let (pack, version) = parse_pack_target(name.raw())?;
+    let one = |(name, owner, target): (&str, Owner, &tough::schema::Target)| {
+        let (pack, version) = parse_pack_target(name)?;
         let source = target.custom.get("source").cloned();
         Some(VersionStatus {
             pack,
@@ -179,7 +179,7 @@ fn versions(state: &State<Viewed>) -> Vec<VersionStatus> {
 
 async fn channels(state: &State<Viewed>) -> Result<Vec<ChannelStatus>, RepoError> {
     let journal = journal::read(state).await?;
-    let named = |(name, owner, _): (&tough::TargetName, Owner, _)| Some((parse_channel_target(name.raw())?, owner));
+    let named = |(name, owner, _): (&str, Owner, _)| Some((parse_channel_target(name)?, owner));
     let names: Vec<_> = state.all().into_iter().filter_map(named).collect();
     let mut channels = Vec::new();
     for ((channel, pack), owner) in names {

@@ -25,7 +25,7 @@ use super::passphrase::Passphrase;
 use super::sign::no_targets;
 use super::state::State;
 use super::trust::Pinned;
-use super::{RepoError, block_on, hex};
+use super::{RepoError, block_on, hex, retired};
 use crate::files;
 
 /// The version of the files with a team's public key.
@@ -134,6 +134,7 @@ pub fn delegate(
         let role = state.targets.delegated_role(&owner.role()).map_err(|_| RepoError::Hidden(owner.role()))?.clone();
         let paths = alone(&role);
         let theirs = |name: &TargetName| paths.target_is_delegated(name);
+        state.restore(&Owner::Top, |name| TargetName::new(name).is_ok_and(|name| theirs(&name)))?;
         if matches!(keys, TeamKeys::Public(_)) && state.targets.targets.keys().any(theirs) {
             return Err(RepoError::NeedsTeamKey { team: team.clone(), pack: pack.clone() });
         }
@@ -286,7 +287,9 @@ pub fn undelegate(
         let mut moved = 0;
         if drop_targets {
             // Its journal is kept whatever becomes of it.
-            moved += state.hand_over(&owner, &Owner::Top, |target| goes(target) && target.raw().starts_with("log/"))?;
+            moved += state.hand_over(&owner, &Owner::Top, |target| {
+                goes(target) && target.raw().starts_with("log/") && !retired::is_index(target.raw())
+            })?;
             state.drop_targets(&owner, goes)?;
         } else {
             moved += state.hand_over(&owner, &Owner::Top, goes)?;

@@ -12,6 +12,8 @@ use crate::files::FileError;
 use crate::pack;
 
 pub(crate) mod attacks;
+mod growth;
+mod prune;
 mod rollouts;
 mod signing;
 mod teams;
@@ -142,7 +144,7 @@ fn metadata_that_somebody_touched_are_not_built_upon() {
     publish(&bench.options("dev")).unwrap();
     let file = bench.at("repo/metadata/timestamp.json");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("\"version\": 2", "\"version\": 9")).unwrap();
+    fs::write(&file, text.replace("\"version\":2", "\"version\":9")).unwrap();
     let error = publish(&bench.options("dev")).unwrap_err();
     assert!(matches!(error, RepoError::Tuf { .. }), "{error}");
 }

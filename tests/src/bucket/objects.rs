@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use s3s::dto::{
-    ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input,
-    ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput, StreamingBlob,
+    DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput,
+    HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput, StreamingBlob,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -29,6 +30,7 @@ pub(super) struct Objects {
 pub(super) struct Version {
     pub(super) content: Bytes,
     etag: String,
+    modified: SystemTime,
 }
 
 impl Objects {
@@ -49,9 +51,16 @@ impl Objects {
         let mut hash = DefaultHasher::new();
         content.hash(&mut hash);
         let etag = format!("{:016x}{:08x}", hash.finish(), content.len());
-        let version = Version { content, etag: etag.clone() };
+        let version = Version { content, etag: etag.clone(), modified: SystemTime::now() };
         self.by_key.entry(key.to_owned()).or_default().push(Some(version));
         etag
+    }
+
+    /// Has every object have been written that much earlier.
+    pub(super) fn age(&mut self, by: Duration) {
+        for version in self.by_key.values_mut().flatten().flatten() {
+            version.modified -= by;
+        }
     }
 
     pub(super) fn remove(&mut self, key: &str) {
@@ -88,7 +97,7 @@ impl S3 for Service {
         let input = request.input;
         self.there(&input.bucket)?;
         let found = self.objects().current(&input.key).cloned();
-        let Version { content, etag } =
+        let Version { content, etag, .. } =
             found.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
         if input.if_match.is_some_and(|condition| !names(&condition, &etag)) {
             return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
@@ -122,7 +131,7 @@ impl S3 for Service {
         let input = request.input;
         self.there(&input.bucket)?;
         let found = self.objects().current(&input.key).cloned();
-        let Version { content, etag } = found.ok_or_else(|| s3_error!(NoSuchKey))?;
+        let Version { content, etag, .. } = found.ok_or_else(|| s3_error!(NoSuchKey))?;
         Ok(S3Response::new(HeadObjectOutput {
             content_length: Some(content.len() as i64),
             e_tag: Some(ETag::Strong(etag)),
@@ -156,6 +165,13 @@ impl S3 for Service {
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..PutObjectOutput::default() }))
     }
 
+    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let input = request.input;
+        self.there(&input.bucket)?;
+        self.objects().remove(&input.key);
+        Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
@@ -172,6 +188,7 @@ impl S3 for Service {
         let listed = page.iter().map(|key| Object {
             key: Some(key.clone()),
             size: objects.current(key).map(|version| version.content.len() as i64),
+            last_modified: objects.current(key).map(|version| version.modified.into()),
             ..Object::default()
         });
         Ok(S3Response::new(ListObjectsV2Output {

@@ -146,6 +146,13 @@ fn line(entry: &Entry) -> String {
         (None, None, Some(team)) => line += &format!("  team {team}"),
         (None, None, None) => {}
     }
+    let versions: Vec<String> = entry.versions.iter().map(PackVersion::to_string).collect();
+    if !versions.is_empty() {
+        line += &format!("  {}", versions.join(", "));
+    }
+    if let Some(last) = &entry.dropped {
+        line += &format!("  journal up to line {}", last.get(..12).unwrap_or(last));
+    }
     if let Some(from) = &entry.from {
         line += &format!("  from {from}");
     }
@@ -170,6 +177,7 @@ fn what(entry: &Entry) -> &'static str {
         Change::Rollback => "rollback",
         Change::Delegate => "delegate",
         Change::Undelegate => "undelegate",
+        Change::Prune => "prune",
         Change::Unknown => "other",
     }
 }

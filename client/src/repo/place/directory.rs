@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
 use url::Url;
 
 use super::super::RepoError;
+use super::Stored;
 
 /// How often a lock is tried that somebody holds, and the pause between.
 const LOCK_ATTEMPTS: u32 = 50;
@@ -117,6 +118,57 @@ impl Directory {
 
     pub(super) fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), RepoError> {
         self.put(&self.metadata().join(name), bytes)
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
+        let mut found = Vec::new();
+        let mut left = vec![self.metadata(), self.targets()];
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(&directory).map_err(RepoError::file("read", &directory))? {
+                let path = entry.map_err(RepoError::file("read", &directory))?.path();
+                let meta = path.symlink_metadata().map_err(RepoError::file("read", &path))?;
+                if meta.is_dir() {
+                    left.push(path);
+                } else if let (true, Some(name)) = (meta.is_file(), self.name_of(&path)) {
+                    let modified = meta.modified().map_err(RepoError::file("read", &path))?;
+                    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    let modified_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+                    found.push(Stored { name, bytes: meta.len(), modified_ms });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn name_of(&self, path: &Path) -> Option<String> {
+        Some(path.strip_prefix(&self.directory).ok()?.to_str()?.to_owned())
+    }
+
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RepoError> {
+        let path = self.directory.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RepoError::File { what: "read", path, source }),
+        }
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), RepoError> {
+        let path = self.directory.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RepoError::File { what: "remove", path, source });
+            }
+            _ => {}
+        }
+        // Each target has directories of its own. One that is not empty stays.
+        let above = path.ancestors().skip(1).take_while(|above| *above != self.targets() && *above != self.metadata());
+        for directory in above.take_while(|above| above.starts_with(&self.directory)) {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a file at once and has it on the disk.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use bolt_bucket::{Bucket, BucketError, Etag, Options, Problem};
+use bolt_bucket::{Bucket, BucketError, Etag, Listed, Options, Problem};
 use packs_schema::bucket::{BucketUrl, check_endpoint};
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
@@ -17,7 +17,7 @@ use tough::{
 use url::Url;
 
 use super::super::RepoError;
-use super::TIMESTAMP;
+use super::{Stored, TIMESTAMP};
 
 /// The largest metadata file, in bytes.
 const MAX_METADATA: u64 = 16 << 20;
@@ -156,6 +156,23 @@ impl InBucket {
             Some(etag) => bucket.replace(&path, bytes, &etag).await,
             None => bucket.create(&path, bytes).await,
         })
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
+        let listed = self.with(async |bucket| bucket.list().await)?;
+        let stored = |object: Listed| {
+            let Listed { name, bytes, modified_ms } = object;
+            Stored { name, bytes, modified_ms }
+        };
+        Ok(listed.into_iter().map(stored).collect())
+    }
+
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RepoError> {
+        Ok(self.with(async |bucket| bucket.read(name, MAX_METADATA).await)?.map(|(bytes, _)| bytes))
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), RepoError> {
+        self.with(async |bucket| bucket.remove(name).await)
     }
 
     pub(super) fn skipped(&self) -> u64 {

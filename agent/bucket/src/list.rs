@@ -1,0 +1,50 @@
+//! What lies below the prefix, and its removal: for who cleans a repository up. Agents need leave for neither.
+
+use crate::{Bucket, BucketError, Problem};
+
+/// An object below the prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key without the prefix: `metadata/timestamp.json`.
+    pub name: String,
+    /// Its length, in bytes.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since 1970 by the bucket's clock.
+    pub modified_ms: u64,
+}
+
+impl Bucket {
+    /// Lists every object below the prefix, page by page.
+    pub async fn list(&self) -> Result<Vec<Listed>, BucketError> {
+        let prefix = self.url.key("");
+        let mut listed = Vec::new();
+        let mut token = None;
+        loop {
+            let request = self.client.list_objects_v2().bucket(self.url.bucket()).prefix(&prefix);
+            let page = request.set_continuation_token(token).send().await;
+            let page = page.map_err(|error| self.failed("list", "", Problem::of(error)))?;
+            for object in page.contents() {
+                let Some(name) = object.key().and_then(|key| key.strip_prefix(&prefix)) else { continue };
+                let modified = object.last_modified().and_then(|at| at.to_millis().ok());
+                listed.push(Listed {
+                    name: name.to_owned(),
+                    bytes: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    modified_ms: modified.and_then(|at| u64::try_from(at).ok()).unwrap_or(0),
+                });
+            }
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(listed);
+            }
+        }
+    }
+
+    /// Removes an object; one that is not there is as good as removed.
+    pub async fn remove(&self, name: &str) -> Result<(), BucketError> {
+        let request = self.client.delete_object().bucket(self.url.bucket()).key(self.url.key(name));
+        match request.send().await.map_err(Problem::of) {
+            Ok(_) | Err(Problem::Missing) => Ok(()),
+            Err(problem) => Err(self.failed("remove", name, problem)),
+        }
+    }
+}

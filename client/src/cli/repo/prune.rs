@@ -1,0 +1,118 @@
+//! `bolt repo prune`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+use packs_schema::name::{PackName, PackVersion};
+use packs_schema::quantity::{parse_duration, show_bytes};
+
+use super::args::{AccessArgs, duration};
+use super::{failure, print};
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::select::SelectArgs;
+use crate::outln;
+use crate::repo::{self, Policy, Pruned, Reason};
+
+/// The shortest grace period: no poll and no publication takes longer.
+const LEAST_GRACE: Duration = Duration::from_secs(3600);
+
+/// Remove old versions, old metadata and orphaned files.
+#[derive(Debug, Args)]
+pub(crate) struct PruneCommand {
+    #[command(flatten)]
+    access: AccessArgs,
+    /// Versions to keep: the newest of each pack, and those that each channel can be rolled back to.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    keep_versions: usize,
+    /// Keep versions that were published, or held by a channel, within this time.
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = duration)]
+    older_than: Duration,
+    /// Remove parts of the journal with nothing younger than this [default: keep the whole journal].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    journal_older_than: Option<Duration>,
+    /// How long to keep files that the newest metadata do not name any more, for agents in the middle of a poll; at least 1h.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]
+    grace: Duration,
+    /// Dry run: report what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    /// Ask the instances of the inventory which versions they run, and keep those. Removes nothing unless all of them answer.
+    #[arg(long)]
+    reached: bool,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(given) if given < LEAST_GRACE => Err("agents may be reading them: it must be 1h or longer".to_owned()),
+        given => given.map_err(|e| e.to_string()),
+    }
+}
+
+pub(super) fn run(
+    command: PruneCommand,
+    json: bool,
+    context: impl FnOnce() -> Result<Context, Failure>,
+) -> Result<Exit, Failure> {
+    let PruneCommand { access, keep_versions, older_than, journal_older_than, grace, dry_run, reached, select } =
+        command;
+    let running = if reached {
+        let context = context()?;
+        crate::cli::block_on(running(&context, &select))?
+    } else {
+        BTreeSet::new()
+    };
+    let policy = Policy { keep_versions, older_than, journal_older_than, grace, running, dry_run };
+    let pruned = repo::prune(&access.access(None)?, &policy).map_err(|e| failure(&e))?;
+    print(json, &pruned, print_pruned);
+    Ok(Exit::Success)
+}
+
+/// The versions that instances run.
+async fn running(context: &Context, select: &SelectArgs) -> Result<BTreeSet<(PackName, PackVersion)>, Failure> {
+    let answers = context.ask(select, async |agent| agent.packs().await).await?;
+    if let Some(error) = answers.failed.first() {
+        let message = format!(
+            "{} of {} instances did not say what they run ({}: {}); nothing was removed",
+            answers.failed.len(),
+            answers.failed.len() + answers.given.len(),
+            error.instance,
+            error.kind
+        );
+        return Err(
+            Failure::new(Exit::Failed, message).hint("select the instances that can answer, or leave out --reached")
+        );
+    }
+    let packs = answers.given.into_iter().flat_map(|(_, packs)| packs.items);
+    Ok(packs.filter_map(|pack| Some((pack.name, pack.version?))).collect())
+}
+
+fn print_pruned(pruned: &Pruned) {
+    let verb = if pruned.dry_run { "would remove" } else { "removed" };
+    for version in &pruned.versions {
+        outln!("{verb} {} {}  {}", version.pack, version.version, show_bytes(version.size_bytes));
+    }
+    for part in &pruned.journal {
+        outln!("{verb} {part} of the journal");
+    }
+    for kept in &pruned.kept {
+        let why = match kept.reason {
+            Reason::Held => "a channel holds it",
+            Reason::Rollback => "a channel may be rolled back to it",
+            Reason::Running => "an instance runs it",
+        };
+        outln!("kept {} {}: {why}", kept.pack, kept.version);
+    }
+    for role in &pruned.unsigned {
+        outln!("kept all versions of {role}: its key is not here");
+    }
+    outln!(
+        "{verb} {} files, {}; {} more stay for the grace period",
+        pruned.files.len(),
+        show_bytes(pruned.bytes),
+        pruned.waiting
+    );
+}
