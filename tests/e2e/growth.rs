@@ -11,6 +11,9 @@ use bolt_tests::{Bolt, PackSource, World, spec};
 
 use crate::calls::{operator, until};
 
+/// What becomes of a cached file.
+type Damage = fn(&[u8]) -> Vec<u8>;
+
 /// Packs in the repository of which one changes.
 const PACKS: usize = 20;
 
@@ -81,7 +84,7 @@ async fn what_is_cached_is_verified_as_if_it_had_been_fetched() {
     let whole: Vec<(PathBuf, Vec<u8>)> =
         cached(&agent).into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect();
     assert_eq!(whole.len(), 3 + PACKS);
-    let damages: [fn(&[u8]) -> Vec<u8>; 4] = [
+    let damages: [Damage; 4] = [
         |_| Vec::new(),
         |bytes| bytes[..bytes.len() / 2].to_vec(),
         |bytes| String::from_utf8_lossy(bytes).replace("1.0.0", "6.6.6").into_bytes(),
