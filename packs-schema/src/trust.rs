@@ -106,8 +106,7 @@ pub fn check<E: std::error::Error>(
     let mut at = PathBuf::from("/");
     let mut links = 0;
     let mut this = seen(&at)?;
-    loop {
-        let Some(name) = ahead.pop_front() else { break };
+    while let Some(name) = ahead.pop_front() {
         // More follows: `at` is a directory.
         if !owns(this.owner) {
             return Err(TrustError::Owner { path: at, owner: this.owner });

@@ -136,9 +136,32 @@ fn what_is_wrong_with_a_repository_is_said() {
         author.run(&["repo", "publish", author.at(), "--repo", repo, "--keys", keys, "--channel", "dev"])
     };
     refused(&publish(&author.pack, &keys), 2, &["is no repository", "bolt repo init"]);
-    refused(&publish(&repo, Path::new("/nonexistent")), 5, &["/nonexistent/targets.pem"]);
+    refused(
+        &publish(&repo, Path::new("/nonexistent")),
+        2,
+        &["no trusted root is pinned in /nonexistent", "bolt repo trust"],
+    );
     let other = World::empty();
-    refused(&publish(&repo, &other.site.keys()), 2, &["may not sign for this repository", "bolt repo init"]);
+    refused(
+        &publish(&repo, &other.site.keys()),
+        5,
+        &["cannot verify", "the trusted root must be one of this repository"],
+    );
+    let (root, others) = (keys.join("root.json"), other.site.keys());
+    let said = author.run(&[
+        "repo",
+        "publish",
+        author.at(),
+        "--repo",
+        repo.to_str().unwrap(),
+        "--keys",
+        others.to_str().unwrap(),
+        "--root",
+        root.to_str().unwrap(),
+        "--channel",
+        "dev",
+    ]);
+    refused(&said, 2, &["may not sign for this repository", "bolt repo init"]);
     fs::set_permissions(keys.join("targets.pem"), fs::Permissions::from_mode(0o640)).unwrap();
     refused(&publish(&repo, &keys), 5, &["can be read by others", "chmod 600"]);
     fs::set_permissions(keys.join("targets.pem"), fs::Permissions::from_mode(0o600)).unwrap();

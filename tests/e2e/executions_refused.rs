@@ -137,10 +137,12 @@ async fn a_default_account_that_cannot_be_used_or_is_shared_is_in_health() {
         return skip(TEST, "running as another account needs root");
     }
     let world = World::with_probe();
-    for (account, wrong) in
-        [("no-such-account", Some("there is no account")), ("root", Some("is root")), ("64100", None)]
-    {
-        let agent = world.start(&spec("i-1").set("execution", "default_run_as", account));
+    for (id, account, wrong) in [
+        ("i-1", "no-such-account", Some("there is no account")),
+        ("i-2", "root", Some("is root")),
+        ("i-3", "64100", None),
+    ] {
+        let agent = world.start(&spec(id).set("execution", "default_run_as", account));
         let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
         let reason = health.reasons.iter().find(|reason| reason.code == "execution_configuration");
         assert_eq!(reason.is_some(), wrong.is_some(), "{health:?}");

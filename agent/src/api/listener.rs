@@ -35,8 +35,8 @@ use super::router::{self, Peer};
 use super::tls::{self, Tls};
 use crate::health::Health;
 
-/// Sockets of peers that have not shown their certificate yet.
-const HANDSHAKES: Bounds = Bounds { total: 64, per_source: 16 };
+/// Sockets of peers that have not shown their certificate yet. One source may be an orchestrator that opens dozens at once.
+const HANDSHAKES: Bounds = Bounds { total: 256, per_source: 64 };
 /// Sockets of the plain health listener.
 const PROBES: Bounds = Bounds { total: 32, per_source: 8 };
 /// Time for the first byte of a handshake, or of a probe.

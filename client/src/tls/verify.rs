@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn the_server_needs_the_usage_and_the_authorities_between_may_leave_it_out() {
         let (server, client) = (Usage::ServerAuth, Usage::ClientAuth);
-        assert_eq!(verify(&[], &[server.clone()]), Ok(()));
-        assert_eq!(verify(&[server.clone(), client.clone()], &[server.clone()]), Ok(()));
-        let said = verify(&[client.clone()], &[server.clone()]).unwrap_err();
+        assert_eq!(verify(&[], std::slice::from_ref(&server)), Ok(()));
+        assert_eq!(verify(&[server.clone(), client.clone()], std::slice::from_ref(&server)), Ok(()));
+        let said = verify(std::slice::from_ref(&client), std::slice::from_ref(&server)).unwrap_err();
         assert!(said.contains("intermediate authority"), "{said}");
         for (between, own) in [(vec![], vec![client.clone()]), (vec![], vec![]), (vec![server.clone()], vec![])] {
             let said = verify(&between, &own).unwrap_err();

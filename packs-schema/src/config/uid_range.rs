@@ -37,7 +37,7 @@ pub enum UidRangeError {
 }
 
 /// Ids that no account may have.
-const SPECIAL: [(u32, &'static str); 3] =
+const SPECIAL: [(u32, &str); 3] =
     [(65_534, "the overflow user id (nobody)"), (65_535, "-1 in 16 bits"), (u32::MAX, "-1, which means no change")];
 
 impl UidRange {

@@ -179,14 +179,12 @@ fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<(Action, b
     Ok((action, stored.dev.is_some()))
 }
 
+/// The values of a configuration by name.
+type Values = Map<String, Value>;
+
 /// The site's configuration of this version, open and secret. A version that an earlier sync activated has none of its own;
 /// then that of the pack applies.
-fn read_configs(
-    host: &Host,
-    start: &Start,
-    pack: &Dir,
-    version: &Dir,
-) -> Result<(Map<String, Value>, Map<String, Value>), Refused> {
+fn read_configs(host: &Host, start: &Start, pack: &Dir, version: &Dir) -> Result<(Values, Values), Refused> {
     let untrusted = |e: Errno| Refused {
         code: Refusal::StoreUntrusted,
         message: format!("configuration of pack {}: {e}", start.pack),

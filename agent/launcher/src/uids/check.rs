@@ -32,7 +32,7 @@ pub(crate) enum UidRangeInUse {
 pub(super) fn check(config: &Config) -> Result<(), UidRangeInUse> {
     let range = config.execution.uid_range;
     for map in ["uid_map", "gid_map"] {
-        if !is_mapped(range, &proc::text(&format!("/proc/self/{map}"), MOST)) {
+        if !is_mapped(range, &proc::text(format!("/proc/self/{map}"), MOST)) {
             return Err(UidRangeInUse::Unmapped { range, map });
         }
     }
