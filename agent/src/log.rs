@@ -1,7 +1,7 @@
 //! The log: key=value lines on standard error, for journald or a file. Never parameters, bodies or output.
 //!
 //! Values come from archives, indexes, repositories and peers as well. Whatever they hold, an event stays one line, and no
-//! value passes for a field: every line goes through [`OneLine`], and values that could be mistaken are quoted.
+//! value passes for a field: every line goes through `OneLine`, and values that could be mistaken are quoted.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -1,11 +1,11 @@
 //! YAML as packs and site configuration may have it: one document, no key twice, no tag that would be ignored, few aliases.
 //!
-//! - **Unquoted values** are what all readers of YAML take them for; where readers differ ([`scalar`](super::scalar)) the document
+//! - **Unquoted values** are what all readers of YAML take them for; where readers differ (`scalar`) the document
 //!   is refused: leading zeros, `0o` and `0b`, underscores, base 60, numbers that lose digits, `.inf`. `yes`, `no`, `on` and `off`
 //!   are booleans, as for StackStorm. Where a key takes text, an unquoted value is the text as written.
 //! - **Tags** other than `!!str`, `!!int`, `!!float`, `!!bool`, `!!null`, `!!seq` and `!!map` are errors: what `!vault` or `!env`
 //!   stands for is not what follows it.
-//! - **Aliases and merge keys** (`<<`) are expanded, within [`MAX_NODES`] and [`MAX_TEXT`].
+//! - **Aliases and merge keys** (`<<`) are expanded, within `MAX_NODES` and `MAX_TEXT`.
 
 use std::collections::BTreeMap;
 
