@@ -245,10 +245,11 @@ mod tests {
         let say = |config: &PythonConfig, hashed| {
             install_arguments(config, Path::new("/pip.whl"), Path::new("/r.txt"), 60, hashed).join(" ")
         };
-        let plain = PythonConfig::default();
+        let strict = PythonConfig::default();
+        assert!(say(&strict, false).contains("--require-hashes"), "hashes are required unless the site says otherwise");
+        let plain = PythonConfig { require_hashes: false, ..strict };
         assert!(say(&plain, false).contains("--only-binary :all:") && !say(&plain, false).contains("index"));
         assert!(say(&plain, true).contains("--require-hashes") && !say(&plain, false).contains("hashes"));
-        assert!(say(&PythonConfig { require_hashes: true, ..plain.clone() }, false).contains("--require-hashes"));
         assert!(!say(&PythonConfig { allow_source: true, ..plain.clone() }, false).contains("only-binary"));
         let wheels = PythonConfig { wheels: Some("/w".into()), ..plain };
         assert!(say(&wheels, false).contains("--no-index --find-links /w --requirement /r.txt"));

@@ -57,7 +57,7 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
     let world = World::empty();
     let Some(wheels) = wheels(&world, "a_python_pack_is_installed_and_run_in_its_environment") else { return };
     world.publish(&pack("1.0.0", "greet==1.0\n"));
-    let agent = world.start(&spec("i-1").set("python", "wheels", at(&wheels)));
+    let agent = world.start(&spec("i-1").set("python", "wheels", at(&wheels)).set("python", "require_hashes", false));
     let ran = done(&world, &agent, "hello.hello", json!({})).await;
     let said = stdout(&world, &agent, &ran).await;
     assert_eq!(ran.state, State::Succeeded, "{ran:?}");

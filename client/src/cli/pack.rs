@@ -102,7 +102,14 @@ pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
         LocalCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config, python, wheels, index } => {
             let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
             let wheels = wheels.map(absolute);
-            let python = PythonConfig { interpreter: absolute(python), wheels, index, ..PythonConfig::default() };
+            // The author tries what is not pinned yet; an agent wants hashes, unless its site says otherwise.
+            let python = PythonConfig {
+                interpreter: absolute(python),
+                wheels,
+                index,
+                require_hashes: false,
+                ..PythonConfig::default()
+            };
             let require_limits = limits;
             let options =
                 TestOptions { pack: dir, action, parameters, noop, require_limits, run_as_me, site_config, python };

@@ -25,7 +25,7 @@ pub enum Amount {
 
 /// Why a text is not an [`Amount`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a number nor a percentage: write it like 5 or 10%")]
+#[error("{0:?} is not a count such as 5 or a percentage from 0% to 100%")]
 pub struct AmountError(String);
 
 impl FromStr for Amount {

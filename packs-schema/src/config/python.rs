@@ -22,7 +22,7 @@ pub struct PythonConfig {
     pub pip_config: Option<PathBuf>,
     /// Build what the index has as source only. Such code runs on the instance before anybody has started an action.
     pub allow_source: bool,
-    /// Refuse packs whose requirements carry no hashes.
+    /// Refuse packs whose requirements carry no hashes. Without it whoever owns the index decides what root actions run.
     pub require_hashes: bool,
     /// The longest time that one environment may take.
     pub timeout: Span,
@@ -36,7 +36,7 @@ impl Default for PythonConfig {
             wheels: None,
             pip_config: None,
             allow_source: false,
-            require_hashes: false,
+            require_hashes: true,
             timeout: Span(Duration::from_secs(300)),
         }
     }

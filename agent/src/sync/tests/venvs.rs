@@ -68,6 +68,7 @@ fn bench() -> Bench {
         wheel(&wheels, "greet", version);
     }
     bench.config.python.wheels = Some(wheels);
+    bench.config.python.require_hashes = false;
     bench
 }
 
@@ -187,7 +188,7 @@ fn hashes_are_honoured_and_may_be_required() {
     self::wheel(&bench.temp.path().join("wheels"), "plain", "1.0");
     bench.offer_needing("demo", "1.1.1", &format!("greet==1.0 --hash=sha256:{right}\nplain==1.0\n"));
     bench.expect_no_venv("Hashes are required in --require-hashes mode");
-    bench.config.python.require_hashes = true;
+    bench.config.python.require_hashes = packs_schema::config::PythonConfig::default().require_hashes;
     bench.offer_needing("demo", "1.1.2", "greet==1.0\n");
     bench.expect_no_venv("1 of its requirements carry no hash (greet on line 1)");
     bench.offer_needing("demo", "1.1.3", &format!("greet==1.0 \\\n    --hash=sha256:{right}\n"));
@@ -316,8 +317,11 @@ fn an_interpreter_that_leaves_the_host_is_followed_by_another() {
     let first = bench.venv("demo");
     assert_eq!(fs::read_link(first.join("bin/python")).unwrap(), old);
     fs::remove_file(&old).unwrap();
-    bench.config.python =
-        packs_schema::config::PythonConfig { wheels: bench.config.python.wheels.clone(), ..Default::default() };
+    bench.config.python = packs_schema::config::PythonConfig {
+        wheels: bench.config.python.wheels.clone(),
+        require_hashes: false,
+        ..Default::default()
+    };
     bench.poll().unwrap();
     let second = bench.venv("demo");
     assert!(second != first && first.exists(), "an execution may still run in the first");
