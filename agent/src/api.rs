@@ -18,6 +18,7 @@ mod handshakes;
 pub(crate) mod listener;
 mod openapi;
 mod patience;
+mod places;
 mod problem;
 pub(crate) mod pushes;
 mod query;

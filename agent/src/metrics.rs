@@ -19,6 +19,7 @@ pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     executions: Mutex<BTreeMap<String, Counted>>,
     dev: Mutex<BTreeMap<State, u64>>,
+    handshakes: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 /// What has been counted of one action.
@@ -98,6 +99,11 @@ impl Metrics {
         *lock(&self.dev).entry(state).or_default() += 1;
     }
 
+    /// A socket ended before its peer was known.
+    pub fn handshake_failed(&self, listener: &'static str, reason: &'static str) {
+        *lock(&self.handshakes).entry((listener, reason)).or_default() += 1;
+    }
+
     /// Everything as text; by action only those that are `visible`.
     pub fn text(&self, now: &Now, visible: &dyn Fn(&ActionRef) -> bool) -> String {
         let mut out = String::new();
@@ -138,6 +144,12 @@ impl Metrics {
         for ((route, status), count) in lock(&self.requests).iter() {
             let labels = format!("{{route=\"{route}\",status=\"{status}\"}}");
             sample(&mut out, "bolt_http_requests_total", &labels, *count);
+        }
+        let help = "Sockets closed before a certificate was verified (api) or a probe answered (health), by listener and reason.";
+        family(&mut out, "bolt_handshakes_failed_total", "counter", help);
+        for ((listener, reason), count) in lock(&self.handshakes).iter() {
+            let labels = format!("{{listener=\"{listener}\",reason=\"{reason}\"}}");
+            sample(&mut out, "bolt_handshakes_failed_total", &labels, *count);
         }
         if let Some(sync) = &now.sync {
             counter(&mut out, "bolt_sync_polls_total", "Polls of the repository.", sync.polls);

@@ -191,10 +191,11 @@ async fn run(
         let exec = Exec::begin(settings, history.clone(), registry, access, launcher, health, metrics).await?;
         Ok::<_, StartError>((history, exec))
     };
-    let starting = Starting { instance: id.clone(), health: health.clone(), registry: registry.clone() };
+    let starting =
+        Starting { instance: id.clone(), health: health.clone(), registry: registry.clone(), metrics: metrics.clone() };
     let (history, exec) = tokio::select! {
         recovered = recovering => recovered?,
-        () = starting::answer(Arc::new(starting), &api, probes.as_ref(), &tls) => return Ok(Ended::Asked),
+        () = starting::answer(Arc::new(starting), &api, probes.as_ref(), tls.clone()) => return Ok(Ended::Asked),
         // Nothing is half done: the next start does the same from the directories.
         () = &mut stop => return Ok(Ended::Asked),
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),

@@ -67,7 +67,7 @@ pub struct ApiConfig {
     /// Address and port of a plain HTTP listener that answers `GET /v1/health` and nothing else, for load balancers.
     #[serde(default)]
     pub health_listen: Option<SocketAddr>,
-    /// The most connections at once; further ones wait to be accepted.
+    /// Maximum number of connections at once. Up to 64 callers more wait for a place, for 30 s; handshakes are bounded apart.
     #[serde(default = "max_connections")]
     pub max_connections: usize,
     /// The most memory of the api's process, where the launcher has cgroups of its own for it; under systemd the unit's

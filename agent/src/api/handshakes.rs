@@ -1,105 +1,169 @@
 //! Sockets of unknown peers: those that have not shown a certificate, and those of the plain health listener.
 //!
 //! ```text
-//!  accept ──▶ begin ──▶ Slot ──▶ handshake ──▶ a place among the connections
-//!               └── full: another slot is evicted
+//!  accept ──▶ begin ──▶ Slot ──▶ ClientHello ──▶ turn ──▶ key exchange ──▶ turn ──▶ certificate ──▶ a place (see `places`)
+//!               │                                 └── one step at a time, between the work of everybody else
+//!               └── full: a slot of the worst source is evicted, or the new socket is closed (see `table`)
 //! ```
 //!
-//! They never take the place of a caller: their number is bounded apart from connections, in all and for each source
-//! address, and a new one is always admitted. At a bound the oldest socket that has not sent anything goes, else the oldest
-//! one: of the same source when that source has its share, else of any. So whoever opens sockets and stays silent evicts
-//! his own.
+//! They never take the place of a caller: their number is bounded apart from connections, in all and for each source, and
+//! the slot ends when the certificate is verified. Nothing here tells a caller from an attacker before that, so a source is
+//! judged by what it does: by slots that it holds for longer than a handshake takes, and by sockets that came to nothing a
+//! short while ago (see `failures`). Callers without such a record are served first; among equals the oldest slot is evicted.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod failures;
+mod report;
+mod socket;
+mod table;
+mod turns;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+use report::{Reason, Report};
+use socket::Progress;
+pub(super) use socket::Socket;
+use table::Table;
+use turns::Turns;
 
 /// The bounds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// Slots in all.
     pub(super) total: usize,
-    /// Slots of one source address.
+    /// Slots of one source.
     pub(super) per_source: usize,
 }
 
-/// The slots in use, oldest first.
-#[derive(Debug)]
+/// Time for the first byte of a handshake, or of a probe.
+const SILENT: Duration = Duration::from_secs(2);
+/// Time for a whole handshake, or a whole probe.
+const WHOLE: Duration = Duration::from_secs(5);
+
+/// The slots of one listener.
 pub(super) struct Handshakes {
-    bounds: Bounds,
-    entries: Mutex<VecDeque<Entry>>,
-    next: AtomicU64,
+    table: Mutex<Table>,
+    turns: Turns,
+    report: Report,
 }
 
-#[derive(Debug)]
-struct Entry {
-    id: u64,
-    source: IpAddr,
-    spoke: Arc<AtomicBool>,
-    /// Dropped to evict.
-    _keep: oneshot::Sender<()>,
-}
-
-/// A slot, until this is dropped.
-#[derive(Debug)]
+/// A slot, until this is dropped. It counts as a failure of its source unless it ended with [`Slot::succeed`].
 pub(super) struct Slot {
     id: u64,
-    /// Set when the peer has sent something.
-    pub(super) spoke: Arc<AtomicBool>,
+    from: SocketAddr,
+    began: Instant,
+    progress: Arc<Progress>,
     evicted: oneshot::Receiver<()>,
-    table: Arc<Handshakes>,
+    all: Arc<Handshakes>,
+}
+
+/// Reasons why a peer did not come as far as it should.
+#[derive(Debug)]
+pub(super) enum Incomplete {
+    /// Its slot went to another peer.
+    Evicted,
+    /// It sent nothing, or took too long.
+    TimedOut,
+    /// The connection failed, or TLS refused the peer.
+    Failed(std::io::Error),
 }
 
 impl Handshakes {
-    pub(super) fn new(bounds: Bounds) -> Arc<Handshakes> {
-        Arc::new(Handshakes { bounds, entries: Mutex::default(), next: AtomicU64::new(0) })
+    /// No slots in use. `listener` is the name that log and metrics give it.
+    pub(super) fn new(bounds: Bounds, listener: &'static str, metrics: Arc<Metrics>) -> Arc<Handshakes> {
+        let table = Mutex::new(Table::new(bounds));
+        Arc::new(Handshakes { table, turns: Turns::default(), report: Report::new(listener, metrics) })
     }
 
-    /// A slot for a socket from `source`; evicts another one at a bound.
-    pub(super) fn begin(self: &Arc<Self>, source: IpAddr) -> Slot {
-        let source = network(source);
-        let mut entries = self.lock();
-        let from_here = entries.iter().filter(|entry| entry.source == source).count();
-        if from_here >= self.bounds.per_source {
-            self.evict(&mut entries, Some(source));
-        } else if entries.len() >= self.bounds.total {
-            self.evict(&mut entries, None);
-        }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let spoke = Arc::new(AtomicBool::new(false));
-        let (keep, evicted) = oneshot::channel();
-        entries.push_back(Entry { id, source, spoke: spoke.clone(), _keep: keep });
-        Slot { id, spoke, evicted, table: self.clone() }
+    /// Returns a slot for a socket from `from`, and may evict another one for it. `None`: the socket is to be closed.
+    pub(super) fn begin(self: &Arc<Self>, from: SocketAddr) -> Option<Slot> {
+        let now = Instant::now();
+        let Some((id, evicted)) = self.table().begin(from.ip(), now) else {
+            self.report.count(Reason::Dropped, from, None);
+            return None;
+        };
+        let progress = Arc::default();
+        Some(Slot { id, from, began: now, progress, evicted, all: self.clone() })
     }
 
-    fn evict(&self, entries: &mut VecDeque<Entry>, source: Option<IpAddr>) {
-        let of_source = |entry: &Entry| source.is_none_or(|source| entry.source == source);
-        let silent = |entry: &Entry| !entry.spoke.load(Ordering::Relaxed);
-        let victim = entries.iter().position(|entry| of_source(entry) && silent(entry));
-        if let Some(at) = victim.or_else(|| entries.iter().position(of_source)) {
-            entries.remove(at);
-        }
+    /// Counts that a caller whose certificate was verified found no place among the connections.
+    pub(super) fn no_place(&self, from: SocketAddr) {
+        self.report.count(Reason::NoPlace, from, None);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Slot {
-    /// Ends when the slot is evicted.
-    pub(super) async fn evicted(&mut self) {
-        let _ = (&mut self.evicted).await;
+    /// The socket, which tells this slot of its progress, and is reset when the agent gives it up.
+    pub(super) fn socket(&self, stream: TcpStream) -> Socket {
+        Socket::new(stream, self.progress.clone())
+    }
+
+    /// Waits for `work` as long as the slot is there: the peer must send something soon, and be done in time.
+    pub(super) async fn in_time<T>(&mut self, work: impl Future<Output = std::io::Result<T>>) -> Result<T, Incomplete> {
+        let progress = self.progress.clone();
+        let silent = async {
+            tokio::time::sleep_until(self.began + SILENT).await;
+            if progress.has_spoken() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut work = std::pin::pin!(work);
+        let done = tokio::select! {
+            biased;
+            _ = &mut self.evicted => Err(Incomplete::Evicted),
+            done = work.as_mut() => done.map_err(Incomplete::Failed),
+            () = silent => Err(Incomplete::TimedOut),
+            () = tokio::time::sleep_until(self.began + WHOLE) => Err(Incomplete::TimedOut),
+        };
+        // The socket ends with `work`, on return.
+        if let Err(Incomplete::Evicted | Incomplete::TimedOut) = done {
+            self.progress.give_up();
+        }
+        done
+    }
+
+    /// The slots that this one is of.
+    pub(super) fn all(&self) -> &Arc<Handshakes> {
+        &self.all
+    }
+
+    /// Gives the slot back: the certificate is verified, or the probe answered.
+    pub(super) fn succeed(self) {
+        self.progress.complete();
+        self.all.table().succeed(self.id, self.from.ip());
+    }
+
+    /// Gives the slot back, and counts why.
+    pub(super) fn fail(self, why: &Incomplete) {
+        let (reason, error) = match why {
+            Incomplete::Evicted => (Reason::Evicted, None),
+            Incomplete::TimedOut => (Reason::TimedOut, None),
+            Incomplete::Failed(error) if is_gone(error) => (Reason::Abandoned, Some(error)),
+            Incomplete::Failed(error) => (Reason::Refused, Some(error)),
+        };
+        self.all.report.count(reason, self.from, error);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.table.lock().retain(|entry| entry.id != self.id);
+        self.all.table().fail(self.id);
     }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected)
 }
 
 /// The source that an address counts for: itself, or the /64 of an IPv6 address, which one host can have whole.
@@ -110,63 +174,5 @@ fn network(source: IpAddr) -> IpAddr {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::from([a, b, c, d, 0, 0, 0, 0])
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn is_evicted(slot: &mut Slot) -> bool {
-        slot.evicted.try_recv() == Err(oneshot::error::TryRecvError::Closed)
-    }
-
-    fn table(total: usize, per_source: usize) -> Arc<Handshakes> {
-        Handshakes::new(Bounds { total, per_source })
-    }
-
-    #[test]
-    fn a_source_at_its_share_evicts_its_own() {
-        let table = table(10, 2);
-        let mut other = table.begin(ip("192.0.2.9"));
-        let mut slots: Vec<Slot> = (0..100).map(|_| table.begin(ip("192.0.2.1"))).collect();
-        assert_eq!(
-            slots.iter_mut().filter_map(|slot| (!is_evicted(slot)).then_some(slot.id)).collect::<Vec<_>>(),
-            [99, 100]
-        );
-        assert!(!is_evicted(&mut other));
-        assert_eq!(table.lock().len(), 3);
-    }
-
-    #[test]
-    fn at_the_bound_the_oldest_silent_one_goes_and_a_new_one_comes_in() {
-        let table = table(3, 2);
-        let mut slots: Vec<Slot> = (1..=3).map(|n| table.begin(ip(&format!("192.0.2.{n}")))).collect();
-        slots[0].spoke.store(true, Ordering::Relaxed);
-        let mut fourth = table.begin(ip("192.0.2.4"));
-        let gone: Vec<bool> = slots.iter_mut().map(is_evicted).collect();
-        assert_eq!(gone, [false, true, false], "the oldest that has not sent anything");
-        assert!(!is_evicted(&mut fourth));
-        slots[2].spoke.store(true, Ordering::Relaxed);
-        fourth.spoke.store(true, Ordering::Relaxed);
-        let _fifth = table.begin(ip("192.0.2.5"));
-        assert!(is_evicted(&mut slots[0]), "all have sent something: the oldest");
-    }
-
-    #[test]
-    fn a_slot_that_is_dropped_comes_free_and_a_network_is_one_source() {
-        let table = table(10, 1);
-        drop(table.begin(ip("192.0.2.1")));
-        let mut second = table.begin(ip("192.0.2.1"));
-        assert!(!is_evicted(&mut second) && table.lock().len() == 1);
-        let mut mapped = table.begin(ip("::ffff:192.0.2.1"));
-        assert!(is_evicted(&mut second) && !is_evicted(&mut mapped));
-        let mut one = table.begin(ip("2001:db8:1:2::1"));
-        let _two = table.begin(ip("2001:db8:1:2:ffff::9"));
-        assert!(is_evicted(&mut one));
     }
 }

@@ -1,7 +1,7 @@
 //! The listeners: bounded handshakes and connections, each with its time limits, and an orderly end.
 //!
 //! ```text
-//!  accept ──▶ handshake (few, short, evicted when full) ──▶ place (max_connections) ──▶ requests
+//!  accept ──▶ handshake (see `handshakes`) ──▶ place (see `places`) ──▶ requests
 //! ```
 //!
 //! A connection ends early when the caller's certificate does, or when its authority is no longer trusted.
@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::header::{CONNECTION, HeaderValue};
@@ -19,18 +19,21 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::App;
 use super::body::{Body, stopped};
 use super::connections::Closed;
 use super::handlers::instance;
-use super::handshakes::{Bounds, Handshakes, Slot};
+use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket};
 use super::patience::Patient;
+use super::places::Places;
 use super::router::{self, Peer};
 use super::tls::{self, Tls};
 use crate::health::Health;
@@ -38,13 +41,9 @@ use crate::health::Health;
 /// Sockets of peers that have not shown their certificate yet. One source may be an orchestrator that opens dozens at once.
 const HANDSHAKES: Bounds = Bounds { total: 256, per_source: 64 };
 /// Sockets of the plain health listener.
-const PROBES: Bounds = Bounds { total: 32, per_source: 8 };
-/// Time for the first byte of a handshake, or of a probe.
-const SILENT: Duration = Duration::from_secs(2);
-/// Time for a whole handshake, or a whole probe.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Time that a caller whose certificate was checked waits for a place among the connections.
-const PLACE: Duration = Duration::from_secs(30);
+const PROBES: Bounds = Bounds { total: 64, per_source: 16 };
+/// Sockets that are accepted in a row, before whatever else is ready runs.
+const ACCEPTS: u32 = 16;
 /// A connection without a request, or with half of one's head, is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
 /// A connection whose peer takes nothing of what is sent to it is closed after this.
@@ -53,8 +52,8 @@ pub(super) const STALLED: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// A connection's buffers.
 const BUFFER: usize = 16 << 10;
-/// After so many closed connections the heap's free pages go back to the system.
-const TRIM: u64 = 64;
+/// While connections are closed, the heap's free pages go back to the system this often.
+const TRIM: Duration = Duration::from_secs(1);
 
 /// Between two tries to accept when the host has no descriptor or memory for it.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -73,26 +72,35 @@ pub(crate) struct Doors {
 
 /// Serves until `stop` becomes true, and then what is under way.
 pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(doors.max_connections));
-    let (handshakes, probes) = (Handshakes::new(HANDSHAKES), Handshakes::new(PROBES));
+    let places = Places::new(doors.max_connections);
+    let handshakes = Handshakes::new(HANDSHAKES, "api", app.metrics.clone());
+    let probes = Handshakes::new(PROBES, "health", app.metrics.clone());
+    let turns = tokio::spawn(handshakes.clone().give_turns());
     let mut connections = JoinSet::new();
-    let mut closed: u64 = 0;
+    let (mut closed, mut accepted) = (false, 0);
+    let mut trim = tokio::time::interval(TRIM);
+    trim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            Some(_) = connections.join_next() => {
-                closed += 1;
-                if connections.is_empty() || closed.is_multiple_of(TRIM) {
-                    crate::sys::trim_heap();
-                }
+            Some(_) = connections.join_next() => closed = true,
+            _ = trim.tick(), if closed => {
+                crate::sys::trim_heap();
+                closed = false;
             }
             (stream, from) = accept(&doors.api, &app.health) => {
-                let slot = handshakes.begin(from.ip());
-                connections.spawn(secure(app.clone(), (stream, from, slot), places.clone(), tls.clone(), stop.clone()));
+                if let Some(slot) = handshakes.begin(from) {
+                    let shared = (app.clone(), places.clone(), tls.clone());
+                    connections.spawn(secure(shared, (stream, from, slot), stop.clone()));
+                }
+                breathe(&mut accepted).await;
             }
             (stream, from) = accept_some(doors.health.as_ref(), &app.health) => {
-                connections.spawn(plain(app.clone(), stream, probes.begin(from.ip()), stop.clone()));
+                if let Some(slot) = probes.begin(from) {
+                    connections.spawn(plain(app.clone(), stream, slot, stop.clone()));
+                }
+                breathe(&mut accepted).await;
             }
         }
     }
@@ -102,9 +110,21 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: 
         tracing::warn!(open = connections.len(), "connections were cut at the end");
         connections.abort_all();
     }
+    turns.abort();
+    // Aborted, or it would go on for ever.
+    let _ = turns.await;
 }
 
-/// The next connection. What comes is taken at once; its number is bounded by [`Handshakes`].
+/// Lets whatever else is ready run, now and then: sockets may come faster than they can be served.
+pub(super) async fn breathe(accepted: &mut u32) {
+    *accepted += 1;
+    if *accepted >= ACCEPTS {
+        *accepted = 0;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The next connection. What comes is taken at once; [`Handshakes`] bounds how many are kept.
 pub(super) async fn accept(listener: &TcpListener, health: &Health) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -140,56 +160,41 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// How a handshake did not come to its end.
-pub(super) enum NoHandshake {
-    Evicted,
-    Silent,
-    Slow,
-    Refused(io::Error),
-}
-
-/// Waits for `work` as long as the slot is there: the peer must send something soon, and be done in time.
-pub(super) async fn in_time<T>(slot: &mut Slot, work: impl Future<Output = io::Result<T>>) -> Result<T, NoHandshake> {
-    let spoke = slot.spoke.clone();
-    let silent = async {
-        tokio::time::sleep(SILENT).await;
-        if spoke.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        done = work => done.map_err(NoHandshake::Refused),
-        () = slot.evicted() => Err(NoHandshake::Evicted),
-        () = silent => Err(NoHandshake::Silent),
-        () = tokio::time::sleep(HANDSHAKE) => Err(NoHandshake::Slow),
+/// Takes a peer through the handshake, whose expensive steps wait for their turn.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    slot: &mut Slot,
+    tls: &Tls,
+) -> Result<TlsStream<Patient<Socket>>, Incomplete> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let asker = slot.asker();
+    let stream = Patient::new(slot.socket(stream), STALLED);
+    slot.in_time(async {
+        // Cheap: what anybody sends is read and parsed, up to a whole ClientHello.
+        let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let turn = asker.turn().await;
+        let accept = started.into_stream(tls.current());
+        drop(turn);
+        asker.by_turns(accept).await
+    })
+    .await
 }
 
 async fn secure(
-    app: Arc<App>,
+    (app, places, tls): (Arc<App>, Places, Arc<Tls>),
     (stream, from, mut slot): (TcpStream, SocketAddr, Slot),
-    places: Arc<Semaphore>,
-    tls: Arc<Tls>,
     stop: watch::Receiver<bool>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%from, %error, "cannot set TCP_NODELAY");
-    }
-    let stream = Patient::new(stream, STALLED).noting(slot.spoke.clone());
-    let stream = match in_time(&mut slot, TlsAcceptor::from(tls.current()).accept(stream)).await {
+    let stream = match handshake(stream, &mut slot, &tls).await {
         Ok(stream) => stream,
-        Err(NoHandshake::Refused(error)) => return tracing::info!(%from, %error, "handshake refused"),
-        Err(NoHandshake::Slow) => return tracing::info!(%from, "handshake took too long"),
-        // Anybody can make as many of these lines as he likes.
-        Err(NoHandshake::Silent) => return tracing::debug!(%from, "nothing came"),
-        Err(NoHandshake::Evicted) => return tracing::debug!(%from, "handshake given up for another one"),
+        Err(why) => return slot.fail(&why),
     };
-    let place = tokio::select! {
-        place = places.acquire_owned() => place.expect("the semaphore is never closed"),
-        () = slot.evicted() => return tracing::info!(%from, "no place among the connections came free"),
-        () = tokio::time::sleep(PLACE) => return tracing::info!(%from, "no place among the connections came free"),
-    };
-    drop(slot);
+    // The caller is known, and cannot be evicted any more.
+    let handshakes = slot.all().clone();
+    slot.succeed();
+    let Some(place) = places.take().await else { return handshakes.no_place(from) };
     let certificates = stream.get_ref().1.peer_certificates();
     let peer: Arc<Peer> = Arc::new(tls::principal(certificates));
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
@@ -217,8 +222,10 @@ async fn secure(
 
 /// The plain listener: `GET /v1/health` and nothing else, one request for each connection.
 async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Receiver<bool>) {
+    let answered = Arc::new(AtomicBool::new(false));
+    let told = answered.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let app = app.clone();
+        let (app, told) = (app.clone(), told.clone());
         async move {
             let asked = request.method() == Method::GET && request.uri().path() == "/v1/health";
             let mut response = if asked {
@@ -229,16 +236,19 @@ async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Re
                 response
             };
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            told.store(true, Ordering::Relaxed);
             Ok::<_, Infallible>(response)
         }
     });
-    let stream = Patient::new(stream, STALLED).noting(slot.spoke.clone());
+    let stream = Patient::new(slot.socket(stream), STALLED);
     let driven = async {
         drive(stream, service, stop).await;
-        Ok(())
+        if answered.load(Ordering::Relaxed) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     };
-    // However it ends, there is nothing to say.
-    let _ = in_time(&mut slot, driven).await;
+    match slot.in_time(driven).await {
+        Ok(()) => slot.succeed(),
+        Err(why) => slot.fail(&why),
+    }
 }
 
 async fn drive<T, S>(stream: T, service: S, mut stop: watch::Receiver<bool>)

@@ -4,8 +4,6 @@
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,19 +16,12 @@ pub(super) struct Patient<T> {
     most: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Set when the peer has sent something.
-    spoke: Option<Arc<AtomicBool>>,
 }
 
 impl<T> Patient<T> {
     /// Lets a write to `inner` wait for `most` at a time.
     pub(super) fn new(inner: T, most: Duration) -> Patient<T> {
-        Patient { inner, most, stalled: None, spoke: None }
-    }
-
-    /// Sets `spoke` as soon as the peer has sent something.
-    pub(super) fn noting(self, spoke: Arc<AtomicBool>) -> Patient<T> {
-        Patient { spoke: Some(spoke), ..self }
+        Patient { inner, most, stalled: None }
     }
 
     fn judge<R>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -46,14 +37,7 @@ impl<T> Patient<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before
-            && let Some(spoke) = self.spoke.take()
-        {
-            spoke.store(true, Ordering::Relaxed);
-        }
-        read
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 

@@ -17,18 +17,18 @@ use packs_schema::name::InstanceId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use super::body::Body;
 use super::handlers::instance::codes_only;
 use super::handlers::json;
-use super::handshakes::{Bounds, Handshakes};
-use super::listener::{STALLED, accept, accept_some, in_time};
+use super::handshakes::{Bounds, Handshakes, Incomplete, Slot};
+use super::listener::{STALLED, accept, accept_some, breathe, handshake};
 use super::patience::Patient;
 use super::problem::ApiError;
 use super::tls::Tls;
 use crate::exec::RECOVERING;
 use crate::health::{Detail, Health};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 
 /// How long a start may take before callers are answered in its stead.
@@ -41,33 +41,53 @@ pub(crate) struct Starting {
     pub(crate) instance: InstanceId,
     pub(crate) health: Arc<Health>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Answers callers until it is dropped, which cuts what is under way.
-pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: Option<&TcpListener>, tls: &Tls) {
+pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: Option<&TcpListener>, tls: Arc<Tls>) {
     tokio::time::sleep(GRACE).await;
     tracing::warn!("the start takes long: callers are told that the agent recovers");
-    let (mut connections, slots) = (JoinSet::new(), Handshakes::new(BOUNDS));
+    let handshakes = Handshakes::new(BOUNDS, "api", starting.metrics.clone());
+    let plain = Handshakes::new(BOUNDS, "health", starting.metrics.clone());
+    let (mut connections, mut accepted) = (JoinSet::new(), 0);
+    let mut turns = JoinSet::new();
+    turns.spawn(handshakes.clone().give_turns());
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
             (stream, from) = accept(api, &starting.health) => {
-                let (acceptor, starting, mut slot) = (TlsAcceptor::from(tls.current()), starting.clone(), slots.begin(from.ip()));
-                connections.spawn(async move {
-                    let stream = Patient::new(stream, STALLED).noting(slot.spoke.clone());
-                    let whole = async { serve(starting, acceptor.accept(stream).await?).await };
-                    // However it ends, there is nothing to say.
-                    let _ = in_time(&mut slot, whole).await;
-                });
+                if let Some(mut slot) = handshakes.begin(from) {
+                    let (starting, tls) = (starting.clone(), tls.clone());
+                    connections.spawn(async move {
+                        let ended = match handshake(stream, &mut slot, &tls).await {
+                            Ok(stream) => slot.in_time(serve(starting, stream)).await,
+                            Err(why) => Err(why),
+                        };
+                        finish(slot, ended);
+                    });
+                }
+                breathe(&mut accepted).await;
             }
             (stream, from) = accept_some(probes, &starting.health) => {
-                let (starting, mut slot) = (starting.clone(), slots.begin(from.ip()));
-                connections.spawn(async move {
-                    let stream = Patient::new(stream, STALLED).noting(slot.spoke.clone());
-                    let _ = in_time(&mut slot, serve(starting, stream)).await;
-                });
+                if let Some(mut slot) = plain.begin(from) {
+                    let starting = starting.clone();
+                    connections.spawn(async move {
+                        let stream = Patient::new(slot.socket(stream), STALLED);
+                        let ended = slot.in_time(serve(starting, stream)).await;
+                        finish(slot, ended);
+                    });
+                }
+                breathe(&mut accepted).await;
             }
         }
+    }
+}
+
+fn finish(slot: Slot, ended: Result<(), Incomplete>) {
+    match ended {
+        Ok(()) => slot.succeed(),
+        Err(why) => slot.fail(&why),
     }
 }
 

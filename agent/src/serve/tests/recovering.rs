@@ -15,13 +15,13 @@ async fn a_long_start_answers_health_and_asks_to_come_back() {
     let config = config(dir.path());
     let health = Arc::new(Health::default());
     health.set("recovering", "the history is read in again: 7 of 9 executions".to_owned());
-    let tls = Tls::load(&config.tls, health.clone()).unwrap();
+    let tls = Arc::new(Tls::load(&config.tls, health.clone()).unwrap());
     let (api, probes) = (bound().await, bound().await);
     let (address, plain) = (api.local_addr().unwrap(), probes.local_addr().unwrap());
     let registry = Arc::new(Registry::new(config.paths.packs.clone()));
     let instance = packs_schema::name::InstanceId::new("i-1").unwrap();
-    let starting = Arc::new(Starting { instance, health, registry });
-    let serving = tokio::spawn(async move { starting::answer(starting, &api, Some(&probes), &tls).await });
+    let starting = Arc::new(Starting { instance, health, registry, metrics: Arc::default() });
+    let serving = tokio::spawn(async move { starting::answer(starting, &api, Some(&probes), tls).await });
     let ann = leaf(&issuer, &["spiffe://x/ann"], |_| {});
     let caller = Caller { address, root };
     let said = caller.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();

@@ -1,0 +1,112 @@
+//! Counts, for each source, the sockets that came to nothing a short while ago: in memory of a fixed size, however many
+//! sources there are.
+//!
+//! A count-min sketch of two rows: a source has one cell in each, and its count is the smaller one. Sources that share both
+//! cells share the count, about one in a hundred for a thousand sources that fail. The places are keyed by numbers of this
+//! process, so nobody can choose addresses that share cells with a caller's. Counts are halved every [`HALF_LIFE`].
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// After this time half of a count is forgotten.
+const HALF_LIFE: Duration = Duration::from_secs(30);
+/// Cells in a row, a power of two.
+const CELLS: usize = 1 << 14;
+
+/// The counts.
+#[derive(Debug)]
+pub(super) struct Failures {
+    rows: [Vec<u8>; 2],
+    keys: RandomState,
+    halved: Option<Instant>,
+}
+
+/// The cells of a source.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cells([usize; 2]);
+
+impl Failures {
+    pub(super) fn new() -> Failures {
+        Failures { rows: [vec![0; CELLS], vec![0; CELLS]], keys: RandomState::new(), halved: None }
+    }
+
+    pub(super) fn cells(&self, source: IpAddr) -> Cells {
+        let hash = self.keys.hash_one(source);
+        let index = |bits: u64| usize::try_from(bits).unwrap_or(0) % CELLS;
+        Cells([index(hash & 0xffff_ffff), index(hash >> 32)])
+    }
+
+    pub(super) fn count(&self, cells: Cells) -> u32 {
+        let counts = self.rows.iter().zip(cells.0).map(|(row, at)| row[at]);
+        counts.min().unwrap_or(0).into()
+    }
+
+    pub(super) fn add(&mut self, cells: Cells) {
+        for (row, at) in self.rows.iter_mut().zip(cells.0) {
+            row[at] = row[at].saturating_add(1);
+        }
+    }
+
+    /// Forgets the failures of a source.
+    pub(super) fn clear(&mut self, cells: Cells) {
+        for (row, at) in self.rows.iter_mut().zip(cells.0) {
+            row[at] = 0;
+        }
+    }
+
+    /// Forgets what is old.
+    pub(super) fn decay(&mut self, now: Instant) {
+        let halved = *self.halved.get_or_insert(now);
+        let times = now.saturating_duration_since(halved).as_secs() / HALF_LIFE.as_secs();
+        if times == 0 {
+            return;
+        }
+        let shift = u32::try_from(times).unwrap_or(u32::MAX);
+        for count in self.rows.iter_mut().flatten() {
+            *count = count.checked_shr(shift).unwrap_or(0);
+        }
+        self.halved = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    #[test]
+    fn counts_are_of_one_source_fade_and_are_forgotten() {
+        let (mut failures, start) = (Failures::new(), Instant::now());
+        failures.decay(start);
+        let (bad, other) = (failures.cells(ip(1)), failures.cells(ip(2)));
+        (0..300).for_each(|_| failures.add(bad));
+        assert_eq!(failures.count(bad), 255);
+        assert!(bad.0 == other.0 || failures.count(other) == 0);
+        failures.decay(start + HALF_LIFE - Duration::from_millis(1));
+        assert_eq!(failures.count(bad), 255);
+        failures.decay(start + HALF_LIFE);
+        assert_eq!(failures.count(bad), 127);
+        failures.decay(start + 100 * HALF_LIFE);
+        assert_eq!(failures.count(bad), 0);
+        failures.add(bad);
+        failures.clear(bad);
+        assert_eq!(failures.count(bad), 0);
+    }
+
+    #[test]
+    fn a_thousand_failing_sources_leave_nearly_all_others_without_a_count() {
+        let mut failures = Failures::new();
+        for n in 0..1000 {
+            failures.add(failures.cells(ip(n)));
+        }
+        let marked = (1_000_000..1_010_000).filter(|n| failures.count(failures.cells(ip(*n))) > 0).count();
+        // 37 are expected; the keys are random.
+        assert!(marked < 200, "{marked} of 10000");
+    }
+}

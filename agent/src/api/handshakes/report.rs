@@ -1,0 +1,111 @@
+//! How many sockets ended before their peer was known, and why: counted in the metrics, and told in the log in a bounded
+//! number of lines, because anybody can open as many as he likes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+
+/// Lines of one reason in each [`WINDOW`]; what is beyond is counted in the first line of the next one.
+const LINES: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Reasons, as metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Reason {
+    /// TLS refused the peer: no certificate, or none that is accepted.
+    Refused,
+    /// The peer left.
+    Abandoned,
+    /// The peer sent nothing, or took too long.
+    TimedOut,
+    /// Another socket took its slot.
+    Evicted,
+    /// All slots were in use and its source had the most to answer for, so it was closed at once.
+    Dropped,
+    /// The certificate was verified, and no place among the connections came free.
+    NoPlace,
+}
+
+impl Reason {
+    const ALL: usize = 6;
+
+    fn label(self) -> &'static str {
+        match self {
+            Reason::Refused => "refused",
+            Reason::Abandoned => "abandoned",
+            Reason::TimedOut => "timed_out",
+            Reason::Evicted => "evicted",
+            Reason::Dropped => "dropped",
+            Reason::NoPlace => "no_place",
+        }
+    }
+}
+
+/// Counts and log lines of one listener.
+pub(super) struct Report {
+    listener: &'static str,
+    metrics: Arc<Metrics>,
+    lines: Mutex<[Lines; Reason::ALL]>,
+}
+
+/// The lines of one reason.
+#[derive(Debug, Default, Clone, Copy)]
+struct Lines {
+    since: Option<Instant>,
+    written: u32,
+    left_out: u64,
+}
+
+impl Report {
+    pub(super) fn new(listener: &'static str, metrics: Arc<Metrics>) -> Report {
+        Report { listener, metrics, lines: Mutex::default() }
+    }
+
+    pub(super) fn count(&self, reason: Reason, from: SocketAddr, error: Option<&io::Error>) {
+        self.metrics.handshake_failed(self.listener, reason.label());
+        let line = {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines[reason as usize].line(Instant::now())
+        };
+        let Some(left_out) = line else { return };
+        let (listener, reason) = (self.listener, reason.label());
+        let error = error.map(tracing::field::display);
+        let left_out = (left_out > 0).then_some(left_out);
+        tracing::info!(%from, listener, reason, error, not_logged = left_out, "socket closed before its peer was known");
+    }
+}
+
+impl Lines {
+    /// How many were left out before, if this one is to be written.
+    fn line(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
+            (self.since, self.written) = (Some(now), 0);
+        }
+        if self.written == LINES {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_the_next_one_says_how_many_were_left_out() {
+        let (mut lines, start) = (Lines::default(), Instant::now());
+        let written = (0..1000).filter(|_| lines.line(start).is_some()).count();
+        assert_eq!(written, 5);
+        assert_eq!(lines.line(start + WINDOW - Duration::from_millis(1)), None);
+        assert_eq!(lines.line(start + WINDOW), Some(996));
+        assert_eq!(lines.line(start + WINDOW), Some(0));
+    }
+}
