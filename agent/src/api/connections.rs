@@ -137,6 +137,12 @@ mod tests {
         date_time_ymd(year, 1, 1).unix_timestamp()
     }
 
+    /// Why the connection was closed, which must come within a deadline.
+    async fn closed_in_time(open: &mut Open) -> Closed {
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(10), open.closed());
+        closed.await.expect("the connection is closed")
+    }
+
     #[tokio::test]
     async fn a_connection_ends_with_the_first_certificate_that_it_needs() {
         let all = Arc::new(Connections::default());
@@ -149,7 +155,7 @@ mod tests {
         all.close_expired(seconds(2039), refuse);
         assert!(open.closed.try_recv().is_err());
         all.close_expired(seconds(2040) + 1, refuse);
-        assert_eq!(open.closed().await, Closed::Expired);
+        assert_eq!(closed_in_time(&mut open).await, Closed::Expired);
     }
 
     #[tokio::test]
@@ -161,7 +167,7 @@ mod tests {
         drop(all.open(vec![ours.clone()], 0));
         let judge = |chain: &Chain| if chain[0] == ours { Ok(()) } else { Err("no authority".to_owned()) };
         all.close_refused(0, judge);
-        assert_eq!(goes.closed().await, Closed::Refused("no authority".to_owned()));
+        assert_eq!(closed_in_time(&mut goes).await, Closed::Refused("no authority".to_owned()));
         assert!(stays.closed.try_recv().is_err());
         drop(stays);
         assert!(all.lock().open.is_empty());

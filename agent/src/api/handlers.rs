@@ -28,6 +28,7 @@ use super::refusal::Subject;
 use super::standing::Standing;
 use crate::access::Caller;
 use crate::history::HistoryError;
+use crate::registry::Registry;
 
 /// A request whose route and verb are settled.
 pub(super) struct Call {
@@ -59,13 +60,13 @@ pub(super) fn content(status: u16, kind: &'static str, body: Body) -> Response<B
 }
 
 /// The class of an action, as far as it is known here.
-fn class_of(app: &App, action: &ActionRef) -> Option<Class> {
-    app.registry.action(action).ok().flatten().map(|active| active.action.class)
+fn class_of(registry: &Registry, action: &ActionRef) -> Option<Class> {
+    registry.action(action).ok().flatten().map(|active| active.action.class)
 }
 
 /// True if a grant of the caller's covers the action. Its class is looked up only where that could matter.
-pub(super) fn covers(app: &App, caller: &Caller, action: &ActionRef) -> bool {
-    caller.covers(action, None) || class_of(app, action).is_some_and(|class| caller.covers(action, Some(class)))
+pub(super) fn covers(registry: &Registry, caller: &Caller, action: &ActionRef) -> bool {
+    caller.covers(action, None) || class_of(registry, action).is_some_and(|class| caller.covers(action, Some(class)))
 }
 
 /// The execution in the path, if the caller may see it; else it is as if it did not exist.
@@ -73,7 +74,7 @@ async fn visible(call: &Call) -> Result<Execution, ApiError> {
     let id = execution_id(call)?;
     let Some(record) = call.app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
     call.subject.set(&record.action);
-    if covers(&call.app, &call.caller, &record.action) {
+    if covers(&call.app.registry, &call.caller, &record.action) {
         call.standing.require(&record.action);
         return Ok(record);
     }

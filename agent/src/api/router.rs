@@ -109,7 +109,7 @@ async fn enter(
     let query = Query::parse(request.uri().query(), route.query)?;
     let (head, body) = request.into_parts();
     let segment = segment.unwrap_or_default().to_owned();
-    let standing = Arc::new(Standing::new(app.clone(), caller.clone()));
+    let standing = Arc::new(Standing::new(app.access.clone(), app.registry.clone(), caller.clone()));
     let call = Call {
         app: app.clone(),
         caller,

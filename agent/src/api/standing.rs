@@ -10,19 +10,20 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use packs_schema::name::ActionRef;
 
-use super::App;
 use super::body::{Body, Failure};
 use super::handlers::covers;
-use crate::access::Caller;
+use crate::access::{Access, Caller};
+use crate::registry::Registry;
 
 /// Error returned when the caller has lost the grant that the request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the grant for this request was revoked")]
 pub(super) struct Revoked;
 
-/// What a request's access rests on.
+/// The access that a request rests on.
 pub(super) struct Standing {
-    app: Arc<App>,
+    access: Arc<Access>,
+    registry: Arc<Registry>,
     state: Mutex<State>,
 }
 
@@ -36,9 +37,9 @@ struct State {
 
 impl Standing {
     /// Begins with a caller who was just admitted.
-    pub(super) fn new(app: Arc<App>, caller: Caller) -> Standing {
+    pub(super) fn new(access: Arc<Access>, registry: Arc<Registry>, caller: Caller) -> Standing {
         let checked = caller.generation();
-        Standing { app, state: Mutex::new(State { caller, action: None, checked }) }
+        Standing { access, registry, state: Mutex::new(State { caller, action: None, checked }) }
     }
 
     /// From now on a grant must cover `action`.
@@ -52,14 +53,14 @@ impl Standing {
     }
 
     fn check(&self) -> Result<(), Revoked> {
-        let generation = self.app.access.generation();
+        let generation = self.access.generation();
         let mut state = self.lock();
         if state.checked == generation {
             return Ok(());
         }
-        let caller = self.app.access.renew(&state.caller).ok_or(Revoked)?;
+        let caller = self.access.renew(&state.caller).ok_or(Revoked)?;
         if let Some(action) = &state.action
-            && !covers(&self.app, &caller, action)
+            && !covers(&self.registry, &caller, action)
         {
             return Err(Revoked);
         }
@@ -70,7 +71,7 @@ impl Standing {
 
     /// Waits for `work` as long as access stands.
     pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Revoked> {
-        let mut changed = self.app.access.changed();
+        let mut changed = self.access.changed();
         self.check()?;
         let mut work = pin!(work);
         loop {
@@ -96,5 +97,46 @@ impl Standing {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use packs_schema::grants::Verb;
+    use packs_schema::name::Principal;
+
+    use super::*;
+    use crate::health::Health;
+
+    /// A grant of reading some actions.
+    fn grants(actions: &str) -> String {
+        format!("[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"read\"]\nactions = [{actions:?}]\n")
+    }
+
+    /// Grants change after the first piece of a stream; whether the second one comes, which is ready by then.
+    async fn second_piece_after(change: &str) -> Result<Bytes, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("grants.toml");
+        std::fs::write(&path, grants("linux.*")).unwrap();
+        let access = Arc::new(Access::load(&path, Arc::new(Health::default())).unwrap());
+        let registry = Arc::new(Registry::new(dir.path().join("packs")));
+        let caller = access.enter(Principal::new("spiffe://x/ann").unwrap(), &[Verb::Read]).unwrap();
+        let standing = Arc::new(Standing::new(access.clone(), registry, caller));
+        standing.require(&ActionRef::new("linux.disk").unwrap());
+        let pieces = stream::iter(["one", "two"].map(|piece| Ok::<_, Failure>(Bytes::from(piece))));
+        let Body::Stream(mut pieces, _) = standing.guard(Body::stream(pieces, None)) else { panic!("it is a stream") };
+        assert_eq!(pieces.next().await.unwrap().unwrap(), "one");
+        std::fs::write(&path, change).unwrap();
+        access.look();
+        pieces.next().await.unwrap().map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_changes_between_two_pieces_ends_the_stream() {
+        let revoked = Err(Revoked.to_string());
+        assert_eq!(second_piece_after(&grants("linux.memory")).await, revoked);
+        assert_eq!(second_piece_after("").await, revoked);
+        assert_eq!(second_piece_after(&grants("linux.d*")).await, Ok(Bytes::from("two")), "it still covers the action");
     }
 }

@@ -78,9 +78,10 @@ fn write_private(path: &Path, text: &str) {
     io::Write::write_all(&mut file, text.as_bytes()).unwrap();
 }
 
-fn config(dir: &Path) -> Config {
+/// An `agent.toml` for files in `dir`.
+fn text(dir: &Path) -> String {
     let at = |name: &str| dir.join(name).display().to_string();
-    let text = format!(
+    format!(
         "[instance]\nid = \"i-1\"\n[api]\nlisten = \"127.0.0.1:0\"\n\
          [tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n\
          [paths]\nstate = {:?}\npacks = {:?}\nruntime = {:?}\ngrants = {:?}\n\
@@ -93,8 +94,11 @@ fn config(dir: &Path) -> Config {
         at("run"),
         at("grants.toml"),
         at("root.json"),
-    );
-    Config::parse(&text).unwrap()
+    )
+}
+
+fn config(dir: &Path) -> Config {
+    Config::parse(&text(dir)).unwrap()
 }
 
 fn prepare() -> (tempfile::TempDir, Authority, String) {
@@ -128,7 +132,9 @@ impl Api {
         let mut config = config(dir.path());
         change(&mut config, &issuer);
         let file = config.paths.state.join("api.address");
-        let ended = tokio::spawn(run(config, None, ours.into(), Passed::default(), async move {
+        let watched = dir.path().join("agent.toml");
+        let watched = watched.exists().then_some(watched);
+        let ended = tokio::spawn(run(config, watched, ours.into(), Passed::default(), async move {
             let _ = stopped.await;
         }));
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);

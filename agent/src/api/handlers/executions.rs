@@ -37,7 +37,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
         return Err(ApiError::CursorGone { message, begin: None });
     }
     let (caller, app) = (call.caller.clone(), call.app.clone());
-    let visible = move |action: &_| covers(&app, &caller, action);
+    let visible = move |action: &_| covers(&app.registry, &caller, action);
     let (items, next) = call.app.history.list(wanted, visible).await?;
     Ok(json(200, &Page { items, next: next.map(|place| place.to_string()) }))
 }
@@ -65,7 +65,7 @@ pub(in crate::api) async fn kill(call: Call) -> Result<Response<Body>, ApiError>
     check_note(asked.note.as_deref())?;
     let Some(record) = app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
     subject.set(&record.action);
-    let class = class_of(&app, &record.action);
+    let class = class_of(&app.registry, &record.action);
     let Some(permit) = caller.may(&record.action, class) else {
         // A caller that may not even see it learns nothing.
         let reason = format!("no grant lets {} kill {}", caller.principal(), record.action);

@@ -71,7 +71,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
     let (running, queued) = app.exec.counts();
     let enforcement: Enforcement = read_json(&app.enforcement)?.unwrap_or_default();
     let using = app.exec.running().into_iter().filter_map(|(id, action)| Some((action, usage::of(&enforcement, &id)?)));
-    let visible = |action: &ActionRef| covers(app, &call.caller, action);
+    let visible = |action: &ActionRef| covers(&app.registry, &call.caller, action);
     let using = using.filter(|(action, _)| visible(action));
     let now = Now {
         using: using.collect(),

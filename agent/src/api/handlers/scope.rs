@@ -16,7 +16,7 @@ use crate::registry::{ActivePack, RegistryError};
 pub(super) fn actions_of(app: &App, caller: &Caller, pack: &ActivePack) -> Result<Vec<ActionRef>, RegistryError> {
     let names = app.registry.actions(pack)?.into_iter();
     let references = names.map(|action| ActionRef::join(&pack.pack.name, &action));
-    Ok(references.filter(|action| covers(app, caller, action)).collect())
+    Ok(references.filter(|action| covers(&app.registry, caller, action)).collect())
 }
 
 /// How much of a pack the caller may see.

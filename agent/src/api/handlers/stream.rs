@@ -79,8 +79,9 @@ impl Events {
             let mut lines = Vec::new();
             let last = batch.last().map(|event| event.event);
             for event in batch {
-                let may =
-                    *known.entry(event.action.clone()).or_insert_with(|| covers(&self.app, &caller, &event.action));
+                let may = *known
+                    .entry(event.action.clone())
+                    .or_insert_with(|| covers(&self.app.registry, &caller, &event.action));
                 if may {
                     serde_json::to_writer(&mut lines, &event).expect("an event serialises");
                     lines.push(b'\n');

@@ -120,3 +120,34 @@ async fn an_expired_certificate_does_not_replace_a_valid_one() {
     assert!(metrics.contains("bolt_certificate_ends_seconds "), "{metrics}");
     api.stop().await;
 }
+
+#[tokio::test]
+async fn a_configuration_that_the_next_start_would_refuse_is_told() {
+    const GOOD: &str = "[instance]\nid = \"i-1\"\n";
+    let api = Api::start_with(|dir| std::fs::write(dir.join("agent.toml"), text(dir)).unwrap()).await;
+    let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let path = api.dir.path().join("agent.toml");
+    health(&api, &ann, "config_invalid", false).await;
+    let good = text(api.dir.path());
+    let misspelt = good.replace("listen =", "listne =");
+    let broken: [(&str, &dyn Fn()); 4] = [
+        ("listne", &|| std::fs::write(&path, &misspelt).unwrap()),
+        ("is wrong", &|| std::fs::write(&path, GOOD).unwrap()),
+        ("chmod", &|| set_mode(&path, 0o666)),
+        ("cannot", &|| std::fs::remove_file(&path).unwrap()),
+    ];
+    for (reason, breaks) in broken {
+        breaks();
+        let answer = health(&api, &ann, "config_invalid", true).await;
+        assert_eq!(status(&answer), 200, "the running agent is not affected: {answer}");
+        for part in [reason, "agent.toml", "its next start is refused"] {
+            assert!(answer.contains(part), "{part}: {answer}");
+        }
+        let metrics = api.ask(Some(&ann), "GET", "/v1/metrics", "").await.unwrap();
+        assert!(metrics.contains("bolt_health_problem{code=\"config_invalid\"} 1"), "{metrics}");
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, &good).unwrap();
+        health(&api, &ann, "config_invalid", false).await;
+    }
+    api.stop().await;
+}
