@@ -11,7 +11,6 @@ mod callers_refused;
 mod command_line;
 mod configuration_refused;
 mod demo;
-mod environment;
 mod executions_refused;
 mod facts;
 mod growth;

@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 
-use bolt_tests::reliability::{escapes, faults, soak};
+use bolt_tests::reliability::{crowd, escapes, faults, soak};
 use bolt_tests::{limits_available, skip};
 
 /// The seed, unless `BOLT_TEST_SEED` gives another.
@@ -42,4 +42,11 @@ fn executions_in_a_row_leave_nothing_behind() {
     let figures = soak::run(2000);
     say(&format_args!("soak: {figures}"));
     assert_eq!(figures.grown(), None);
+}
+
+#[test]
+fn a_crowd_of_anonymous_sockets_keeps_no_caller_out() {
+    let figures = crowd::run(crowd::Plan { sockets: 400, rate: 400, millis: 1500, seed: SEED });
+    say(&format_args!("crowd: {figures}"));
+    assert_eq!(figures.broken(), None);
 }

@@ -172,6 +172,16 @@ impl Held {
     }
 }
 
+/// The TLS configuration of a caller.
+pub(crate) fn of(identity: &Caller) -> ClientConfig {
+    config(Some(identity), &TLS13)
+}
+
+/// The TLS configuration of a peer without a certificate.
+pub(crate) fn anonymous() -> ClientConfig {
+    config(None, &TLS13)
+}
+
 /// A TLS configuration that takes any server.
 fn config(identity: Option<&Caller>, version: &'static SupportedProtocolVersion) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());

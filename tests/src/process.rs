@@ -35,6 +35,15 @@ pub fn lives(pid: i32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
+/// The api of a launcher.
+pub fn api_of(launcher: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap_or_default();
+    let is_api = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(b"api"))
+    };
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_api)
+}
+
 /// Directories below `/sys/fs/cgroup` whose names hold one of `words`.
 pub fn groups_with(words: &[String]) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -10,6 +10,7 @@
 //! Must never: follow a redirect, or print a header (they hold signatures and tokens).
 
 mod dial;
+mod proxies;
 mod tls;
 
 use std::io;
@@ -30,7 +31,6 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::ClientConfig;
 
-use crate::environment::Checked;
 use dial::Connection;
 
 /// The longest answer that is no object, in bytes.
@@ -93,23 +93,24 @@ pub(crate) struct Http {
 
 #[derive(Debug)]
 struct Shared {
-    proxies: Matcher,
+    /// The error names a variable of the environment that is not understood.
+    proxies: Result<Matcher, String>,
     tls: Mutex<Option<Arc<ClientConfig>>>,
     idle: Mutex<Vec<(String, Connection)>>,
 }
 
 impl Http {
-    /// With the proxies that the environment names; the matcher reads the variables again by itself.
-    pub(crate) fn new(_: Checked) -> Http {
-        Http::with(Matcher::from_env(), false)
+    /// With the proxies that the environment names.
+    pub(crate) fn new() -> Http {
+        Http::with(proxies::from_environment(), false)
     }
 
     /// For a service of this host, which has no objects: every answer is cut after [`MAX_ANSWER`], and no proxy is asked.
     pub(crate) fn of_this_host() -> Http {
-        Http::with(Matcher::builder().build(), true)
+        Http::with(Ok(Matcher::builder().build()), true)
     }
 
-    fn with(proxies: Matcher, bounded: bool) -> Http {
+    fn with(proxies: Result<Matcher, String>, bounded: bool) -> Http {
         let shared = Shared { proxies, tls: Mutex::new(None), idle: Mutex::new(Vec::new()) };
         Http { shared: Arc::new(shared), bounded }
     }
@@ -166,7 +167,8 @@ impl Shared {
             None => {
                 let tls = if uri.scheme_str() == Some("https") { Some(self.tls()?) } else { None };
                 let late = HttpError::ConnectTime(connect.unwrap_or_default());
-                within(connect, late, dial::dial(&uri, &self.proxies, tls)).await?
+                let proxies = self.proxies.as_ref().map_err(|why| HttpError::Proxy(why.clone()))?;
+                within(connect, late, dial::dial(&uri, proxies, tls)).await?
             }
         };
         let request = addressed(request, &uri, &connection)?;

@@ -109,8 +109,6 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::PinnedAlready { .. }
         | RepoError::OtherFingerprint { .. }
         | RepoError::NoChannel
-        | RepoError::Environment(_)
-        | RepoError::PassphraseText
         | RepoError::Percent(_)
         | RepoError::OtherKeys { .. }
         | RepoError::TooFewKeys { .. }

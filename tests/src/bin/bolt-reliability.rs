@@ -5,19 +5,21 @@
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- escapes --attempts 200
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- soak --executions 30000
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- follow
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- crowd --sockets 6000 --rate 1000 --seconds 20 --seed 1
 //! ```
 //!
 //! Each prints its figures and ends with 1 when a promise was broken.
 
 use std::process::ExitCode;
 
-use bolt_tests::reliability::{escapes, faults, follow, soak};
+use bolt_tests::reliability::{crowd, escapes, faults, follow, soak};
 
 const HELP: &str = "\
 usage: bolt-reliability faults  [--cycles N] [--seed N] [--workers N]
        bolt-reliability escapes [--attempts N]
        bolt-reliability soak    [--executions N]
-       bolt-reliability follow";
+       bolt-reliability follow
+       bolt-reliability crowd   [--sockets N] [--rate N] [--seconds N] [--seed N]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,6 +50,13 @@ fn main() -> ExitCode {
                 println!("follow: {row}");
             }
             false
+        }
+        Some(("crowd", options)) => {
+            let defaults = [("--sockets", 6000), ("--rate", 1000), ("--seconds", 20), ("--seed", 1)];
+            let Some([sockets, rate, seconds, seed]) = read(options, defaults) else { return wrong() };
+            let figures = crowd::run(crowd::Plan { sockets, rate, millis: seconds * 1000, seed });
+            println!("crowd, seed {seed}: {figures}");
+            figures.broken().is_some()
         }
         _ => return wrong(),
     };

@@ -157,12 +157,9 @@ fn held(agent: &LocalAgent) -> Held {
 
 fn look(agent: &LocalAgent) -> Held {
     let launcher = agent.launcher_pid().expect("the launcher runs");
-    let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap_or_default();
-    let api = children.split_whitespace().find(|pid| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(b"api"))
-    });
+    let api = process::api_of(launcher);
     let mut held = Held::default();
-    for pid in [Some(launcher.to_string()), api.map(str::to_owned)].into_iter().flatten() {
+    for pid in [Some(launcher), api].into_iter().flatten() {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         held.memory_kb += line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);

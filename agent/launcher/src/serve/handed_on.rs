@@ -41,12 +41,7 @@ const SYNC: [&str; 31] = [
     "SSL_CERT_DIR",
 ];
 
-/// The names of all that is handed on.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    BOTH.into_iter().chain(SYNC)
-}
-
-/// What a role is given of our environment, as `NAME=value`. What is not UTF-8 was refused at the start.
+/// What a role is given of our environment, as `NAME=value`.
 pub(super) fn to(role: &str) -> Vec<String> {
     let more: &[&str] = if role == "sync" { &SYNC } else { &[] };
     let names = BOTH.iter().chain(more);
