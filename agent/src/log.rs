@@ -34,7 +34,7 @@ pub fn start() {
     if tracing::subscriber::set_global_default(subscriber).is_ok()
         && !matches!(wanted.as_str(), "" | "error" | "warn" | "info" | "debug")
     {
-        tracing::warn!(given = %wanted.escape_debug(), "BOLT_LOG is none of error, warn, info, debug; using info");
+        tracing::warn!("BOLT_LOG is none of error, warn, info, debug; using info");
     }
 }
 

@@ -11,6 +11,7 @@ mod actions;
 mod bucket_args;
 mod context;
 pub mod demo;
+mod environment;
 pub mod failure;
 mod find;
 mod instances;
@@ -53,7 +54,14 @@ Exit codes:
 
 Files:
   $BOLT_CLIENT_CONFIG, else $XDG_CONFIG_HOME/bolt/client.toml, else ~/.config/bolt/client.toml:
-  certificate, key, ca and inventory, each a path relative to the file";
+  certificate, key, ca and inventory, each a path relative to the file
+
+Environment:
+  BOLT_CLIENT_CONFIG   the client's configuration
+  BOLT_KEY_PASSPHRASE  the passphrase of repository keys
+  BOLT_LAUNCH          the bolt-launch that `bolt pack test` starts
+  For a repository in a bucket: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
+  A variable that is set and not understood is an error.";
 
 /// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.
 #[derive(Debug, Parser)]
@@ -197,6 +205,9 @@ pub fn explain(error: &clap::Error) -> Exit {
 fn run(cli: Cli) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     let json = global.json;
+    if !matches!(command, Command::Completions(_) | Command::Man(_)) {
+        environment::check(std::env::vars_os().map(|(name, _)| name))?;
+    }
     let context = |global: Global| {
         let Global { json, config, inventory, cert, key, ca, color } = global;
         let overrides = Settings { certificate: cert, key, ca, inventory };

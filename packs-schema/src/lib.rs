@@ -9,6 +9,7 @@
 //! - [`contents`]: a pack's files held against each other.
 //! - [`param`]: the parameter language: its schema, its check and the binding of a caller's values.
 //! - [`document`]: the one reader of YAML and of TOML, with errors that name line and key.
+//! - [`environment`]: every variable called `BOLT_…`.
 //! - [`facts`], [`filter`]: what is known of an instance, and expressions over it (`--where`).
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
 //! - [`pem`]: problems of key and certificate files, told without their content.
@@ -30,6 +31,7 @@ pub mod channel;
 pub mod config;
 pub mod contents;
 pub mod document;
+pub mod environment;
 pub mod facts;
 pub mod filter;
 pub mod finding;

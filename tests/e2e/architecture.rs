@@ -107,6 +107,54 @@ fn unsafe_stands_in_two_modules() {
     }
 }
 
+/// The text between quotes that begins with `prefix`, as far as it is a variable's name.
+fn names(text: &str, prefix: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let of_line = |line: &str| -> Vec<String> {
+        let parts = line.split('"').filter(|part| part.starts_with(prefix));
+        let name = |part: &str| {
+            part.chars().take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_').collect()
+        };
+        parts.map(name).collect()
+    };
+    lines.flat_map(of_line).collect()
+}
+
+#[test]
+fn every_variable_of_our_own_is_in_the_one_list() {
+    let mut found = BTreeSet::new();
+    for of in ["packs-schema/src", "agent/src", "agent/bucket/src", "agent/launcher/src", "client/src"] {
+        for (path, text) in
+            sources(of).into_iter().filter(|(path, _)| !path.ends_with("packs-schema/src/environment.rs"))
+        {
+            for name in names(text.split("#[cfg(test)]").next().unwrap(), "BOLT_") {
+                let known = packs_schema::environment::owner(&name).is_some() || name == "BOLT_CONFIG";
+                assert!(
+                    known || path.components().any(|part| part.as_os_str() == "tests"),
+                    "{name} in {}",
+                    path.display()
+                );
+                found.insert(name);
+            }
+        }
+    }
+    assert!(found.len() > 15, "{found:?}");
+}
+
+#[test]
+fn every_variable_that_the_sync_is_given_is_checked_there() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let handed = read("agent/launcher/src/serve/handed_on.rs");
+    let checked = read("agent/bucket/src/environment.rs") + &read("agent/bucket/src/environment/authorities.rs");
+    for prefix in ["AWS_", "HTTP", "ALL_", "NO_", "SSL_"] {
+        let handed = names(&handed, prefix);
+        assert!(!handed.is_empty(), "{prefix}");
+        let checked = names(&checked, prefix);
+        let missing: Vec<_> = handed.difference(&checked).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
+
 /// What the shipped programs are built of. The tests have a bucket of their own, which brings more.
 #[test]
 fn one_tls_provider_and_no_http_2() {

@@ -11,6 +11,7 @@ mod callers_refused;
 mod command_line;
 mod configuration_refused;
 mod demo;
+mod environment;
 mod executions_refused;
 mod facts;
 mod growth;

@@ -273,7 +273,7 @@ async fn version(world: &World, agent: &LocalAgent) -> String {
 }
 
 /// What an agent says that cannot read its repository, with nothing active.
-async fn cannot(world: &World, agent: &LocalAgent) -> String {
+pub(crate) async fn cannot(world: &World, agent: &LocalAgent) -> String {
     let failure = packs(world, agent).await.sync.unwrap().failure.expect("the poll failed");
     let health: Health = operator(world, agent, Call::get("/v1/health")).await.json();
     assert!(health.degraded && health.ready, "{health:?}");

@@ -10,7 +10,6 @@
 //! Must never: follow a redirect, or print a header (they hold signatures and tokens).
 
 mod dial;
-mod proxies;
 mod tls;
 
 use std::io;
@@ -31,6 +30,7 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls::ClientConfig;
 
+use crate::environment::Checked;
 use dial::Connection;
 
 /// The longest answer that is no object, in bytes.
@@ -93,24 +93,23 @@ pub(crate) struct Http {
 
 #[derive(Debug)]
 struct Shared {
-    /// The error names a variable of the environment that is not understood.
-    proxies: Result<Matcher, String>,
+    proxies: Matcher,
     tls: Mutex<Option<Arc<ClientConfig>>>,
     idle: Mutex<Vec<(String, Connection)>>,
 }
 
 impl Http {
-    /// With the proxies that the environment names.
-    pub(crate) fn new() -> Http {
-        Http::with(proxies::from_environment(), false)
+    /// With the proxies that the environment names; the matcher reads the variables again by itself.
+    pub(crate) fn new(_: Checked) -> Http {
+        Http::with(Matcher::from_env(), false)
     }
 
     /// For a service of this host, which has no objects: every answer is cut after [`MAX_ANSWER`], and no proxy is asked.
     pub(crate) fn of_this_host() -> Http {
-        Http::with(Ok(Matcher::builder().build()), true)
+        Http::with(Matcher::builder().build(), true)
     }
 
-    fn with(proxies: Result<Matcher, String>, bounded: bool) -> Http {
+    fn with(proxies: Matcher, bounded: bool) -> Http {
         let shared = Shared { proxies, tls: Mutex::new(None), idle: Mutex::new(Vec::new()) };
         Http { shared: Arc::new(shared), bounded }
     }
@@ -167,8 +166,7 @@ impl Shared {
             None => {
                 let tls = if uri.scheme_str() == Some("https") { Some(self.tls()?) } else { None };
                 let late = HttpError::ConnectTime(connect.unwrap_or_default());
-                let proxies = self.proxies.as_ref().map_err(|why| HttpError::Proxy(why.clone()))?;
-                within(connect, late, dial::dial(&uri, proxies, tls)).await?
+                within(connect, late, dial::dial(&uri, &self.proxies, tls)).await?
             }
         };
         let request = addressed(request, &uri, &connection)?;

@@ -15,6 +15,7 @@ use aws_config::provider_config::ProviderConfig;
 use packs_schema::name::InstanceId;
 use serde::Deserialize;
 
+use crate::environment::{self, EnvironmentError};
 use crate::error::deepest;
 use crate::http::Http;
 
@@ -49,6 +50,9 @@ pub struct Described {
 /// Why the service did not say it.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
+    /// A variable that says how to reach it.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// There is nobody, or nobody who answers in time.
     #[error(
         "the instance's metadata service (IMDSv2) cannot be reached: {0}; is it enabled, and is this an EC2 instance? \
@@ -79,6 +83,7 @@ struct Document {
 
 /// Asks the service.
 pub async fn describe() -> Result<Described, InstanceError> {
+    environment::check()?;
     let reach = ProviderConfig::without_region().with_http_client(Http::of_this_host());
     let client = Client::builder()
         .configure(&reach)

@@ -18,6 +18,7 @@
 //! configuration.
 
 mod date;
+pub mod environment;
 mod error;
 mod http;
 mod instance;
@@ -36,6 +37,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
 use packs_schema::bucket::BucketUrl;
 
+pub use environment::EnvironmentError;
 pub use error::{BucketError, Problem};
 pub use instance::{Described, InstanceError, describe};
 pub use list::Listed;
@@ -84,8 +86,9 @@ pub struct Bucket {
 
 impl Bucket {
     /// Prepares to reach `url`. Nothing is sent to the bucket; the region may be asked of the instance.
-    pub async fn open(url: BucketUrl, options: &Options) -> Bucket {
-        let config = sdk_config(options).await;
+    /// Fails only when the environment holds a variable that is not understood.
+    pub async fn open(url: BucketUrl, options: &Options) -> Result<Bucket, EnvironmentError> {
+        let config = sdk_config(options).await?;
         let date = date::LastDate::default();
         let config = aws_sdk_s3::config::Builder::from(&config)
             .interceptor(date.clone())
@@ -94,13 +97,13 @@ impl Bucket {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Bucket {
+        Ok(Bucket {
             client: aws_sdk_s3::Client::from_conf(config),
             url,
             profile: options.profile.clone(),
             patience: options.patience,
             date,
-        }
+        })
     }
 
     /// The time by the bucket's clock when it answered last, in milliseconds since 1970.
@@ -131,13 +134,14 @@ impl Bucket {
 }
 
 /// What a client of any service of AWS is made from: the usual credentials, our HTTP, our patience.
-pub async fn sdk_config(options: &Options) -> SdkConfig {
+pub async fn sdk_config(options: &Options) -> Result<SdkConfig, EnvironmentError> {
+    let checked = environment::checked()?;
     let Options { region, endpoint, profile, patience, .. } = options;
     let retry = RetryConfig::standard()
         .with_max_attempts(MAX_ATTEMPTS)
         .with_initial_backoff(FIRST_PAUSE)
         .with_max_backoff(LONGEST_PAUSE);
-    let http = http::Http::new();
+    let http = http::Http::new(checked);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .retry_config(retry)
@@ -160,7 +164,7 @@ pub async fn sdk_config(options: &Options) -> SdkConfig {
         // Stores that are not Amazon's have no regions, and take the first that there was for any.
         config = config.into_builder().region(Region::from_static("us-east-1")).build();
     }
-    config
+    Ok(config)
 }
 
 /// For requests that may take `attempt` each.

@@ -12,6 +12,7 @@
 mod agent_process;
 mod api_report;
 mod binary;
+mod environment;
 mod handed_on;
 mod listeners;
 mod notify;
@@ -34,6 +35,7 @@ use crate::host::{Host, HostError};
 use crate::{dir, log, sys};
 use agent_process::AgentProcess;
 use binary::{Binary, BinaryError};
+use environment::EnvironmentError;
 use listeners::Listeners;
 use requests::{Client, Gone};
 use sync_schedule::SyncSchedule;
@@ -46,6 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Why the launcher ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]
@@ -71,6 +75,7 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         host.end();
         served
     } else {
+        environment::check()?;
         let binary = Binary::beside_us(config)?;
         let host = Host::prepare(config, false)?;
         let listeners = Listeners::new(&host.config, passed);

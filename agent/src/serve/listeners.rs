@@ -26,8 +26,10 @@ impl Passed {
     }
 }
 
-fn adopt(variable: &str) -> Result<Option<TcpListener>, AdoptError> {
-    let Some(descriptor) = std::env::var(variable).ok().and_then(|number| number.parse().ok()) else { return Ok(None) };
+fn adopt(variable: &'static str) -> Result<Option<TcpListener>, AdoptError> {
+    let Some(value) = std::env::var_os(variable) else { return Ok(None) };
+    let descriptor = value.to_str().and_then(|number| number.parse().ok());
+    let descriptor = descriptor.ok_or(AdoptError::NotANumber(variable))?;
     sys::adopt_listener(descriptor).map(Some)
 }
 

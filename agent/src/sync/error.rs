@@ -42,6 +42,9 @@ pub enum SyncError {
     /// Nothing was ever published there.
     #[error("there is no repository at {0}: metadata/timestamp.json is not there; look at repository.url")]
     NoRepository(String),
+    /// A variable of the environment that reaches the repository or the metadata service.
+    #[error(transparent)]
+    Environment(#[from] bolt_bucket::EnvironmentError),
     /// The repository's bucket does not answer, or refuses.
     #[error("cannot reach the repository")]
     Bucket(#[from] bolt_bucket::BucketError),

@@ -56,7 +56,7 @@ impl Source {
             profile: config.profile.clone(),
             patience: config.timeout.0,
         };
-        let bucket = Bucket::open(url, &options).await;
+        let bucket = Bucket::open(url, &options).await?;
         let transport = bucket.transport(MAX_METADATA, config.max_pack.0);
         let addresses = transport.addresses();
         Ok(Source::Bucket(Cached::new(transport, addresses, tuf)))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use packs_schema::action::Action;
+use packs_schema::environment::distance;
 use packs_schema::name::ActionRef;
 use packs_schema::param::{Schema, Types};
 use packs_schema::quantity::{show_bytes, show_duration};
@@ -85,20 +86,6 @@ pub(super) fn unknown<'a>(wanted: &ActionRef, known: impl Iterator<Item = &'a Ac
     } else {
         failure.hint("`bolt actions` lists what can be run")
     }
-}
-
-/// How many letters must change to make one of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 type Known = BTreeMap<ActionRef, Vec<(String, ActionView)>>;

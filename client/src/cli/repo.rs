@@ -109,6 +109,8 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::PinnedAlready { .. }
         | RepoError::OtherFingerprint { .. }
         | RepoError::NoChannel
+        | RepoError::Environment(_)
+        | RepoError::PassphraseText
         | RepoError::Percent(_)
         | RepoError::OtherKeys { .. }
         | RepoError::TooFewKeys { .. }

@@ -26,6 +26,12 @@ pub enum RepoError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A variable of the environment that reaches the bucket or the key service.
+    #[error(transparent)]
+    Environment(#[from] bolt_bucket::EnvironmentError),
+    /// The passphrase in the environment.
+    #[error("environment variable BOLT_KEY_PASSPHRASE is set and not understood: it is not UTF-8")]
+    PassphraseText,
     /// The bucket refuses, or does not answer.
     #[error("the repository cannot be reached")]
     Bucket(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -18,7 +18,7 @@ use aws_lc_rs::rand::SecureRandom;
 use aws_sdk_kms::error::DisplayErrorContext;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
-use bolt_bucket::Options;
+use bolt_bucket::{EnvironmentError, Options};
 use pkcs8::der::pem::{LineEnding, encode_string};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -55,7 +55,7 @@ pub fn kms_key(role: &str, arn: &str, directory: &Path) -> Result<PathBuf, RepoE
     files::create_dir(directory)?;
     let wrong = |problem: String| RepoError::Kms { key: arn.to_owned(), problem };
     let found = block_on(async || {
-        let asked = client(region).await.get_public_key().key_id(arn).send().await;
+        let asked = client(region).await?.get_public_key().key_id(arn).send().await;
         asked.map_err(|error| wrong(DisplayErrorContext(error).to_string()))
     })?;
     if found.key_spec() != Some(&KeySpec::EccNistP256) || found.key_usage() != Some(&KeyUsageType::SignVerify) {
@@ -98,9 +98,9 @@ fn region(arn: &str) -> Option<&str> {
 }
 
 /// A client lives as long as its runtime, so each call has its own.
-async fn client(region: &str) -> aws_sdk_kms::Client {
+async fn client(region: &str) -> Result<aws_sdk_kms::Client, EnvironmentError> {
     let options = Options { region: Some(region.to_owned()), ..Options::default() };
-    aws_sdk_kms::Client::new(&bolt_bucket::sdk_config(&options).await)
+    Ok(aws_sdk_kms::Client::new(&bolt_bucket::sdk_config(&options).await?))
 }
 
 impl ServiceKey {
@@ -136,6 +136,7 @@ impl Sign for ServiceKey {
     ) -> Result<Vec<u8>, Box<dyn Error + Send + Sync + 'static>> {
         let failed = |problem: String| NotSigned { key: self.key.clone(), problem };
         let client = client(region(&self.key).unwrap_or_default()).await;
+        let client = client.map_err(|error| failed(error.to_string()))?;
         let signed = client
             .sign()
             .key_id(&self.key)

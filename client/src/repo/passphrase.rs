@@ -86,6 +86,7 @@ impl Unlock {
         }
         match std::env::var(VARIABLE) {
             Ok(text) if !text.is_empty() => Ok(Unlock::With(Passphrase::new(text))),
+            Err(std::env::VarError::NotUnicode(_)) => Err(RepoError::PassphraseText),
             _ => Ok(ask.map_or(Unlock::Never, Unlock::Ask)),
         }
     }

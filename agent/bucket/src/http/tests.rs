@@ -86,7 +86,7 @@ async fn proxy(server: std::net::SocketAddr) -> std::net::SocketAddr {
 
 fn shared(proxy: &str, tls: ClientConfig) -> Shared {
     let proxies = Matcher::builder().https(proxy).build();
-    Shared { proxies: Ok(proxies), tls: Mutex::new(Some(Arc::new(tls))), idle: Mutex::new(Vec::new()) }
+    Shared { proxies, tls: Mutex::new(Some(Arc::new(tls))), idle: Mutex::new(Vec::new()) }
 }
 
 fn get(uri: &str) -> Request<SdkBody> {

@@ -6,15 +6,23 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::HttpError;
+use crate::environment;
 
 /// Reads the host's authorities; that takes some milliseconds, so it is done for the first `https` address only.
 pub(super) fn config() -> Result<Arc<ClientConfig>, HttpError> {
-    let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, errors = found.errors.len(), "authorities of this host");
+    let named = environment::named_authorities().map_err(|error| HttpError::NoAuthorities(error.to_string()))?;
+    let (certificates, why) = match named {
+        Some(named) => (named, "SSL_CERT_FILE and SSL_CERT_DIR name no certificate of an authority".to_owned()),
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            tracing::debug!(errors = found.errors.len(), "authorities of this host");
+            (found.certs, found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string))
+        }
+    };
+    let (added, ignored) = roots.add_parsable_certificates(certificates);
+    tracing::debug!(added, ignored, "authorities");
     if roots.is_empty() {
-        let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
         return Err(HttpError::NoAuthorities(why));
     }
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

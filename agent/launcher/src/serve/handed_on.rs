@@ -41,7 +41,12 @@ const SYNC: [&str; 31] = [
     "SSL_CERT_DIR",
 ];
 
-/// What a role is given of our environment, as `NAME=value`.
+/// The names of all that is handed on.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    BOTH.into_iter().chain(SYNC)
+}
+
+/// What a role is given of our environment, as `NAME=value`. What is not UTF-8 was refused at the start.
 pub(super) fn to(role: &str) -> Vec<String> {
     let more: &[&str] = if role == "sync" { &SYNC } else { &[] };
     let names = BOTH.iter().chain(more);

@@ -79,12 +79,12 @@ impl InBucket {
         self.url.to_string().into()
     }
 
-    async fn bucket(&self) -> &Bucket {
+    async fn bucket(&self) -> Result<&Bucket, RepoError> {
         if let Some(bucket) = self.bucket.get() {
-            return bucket;
+            return Ok(bucket);
         }
-        let bucket = Bucket::open(self.url.clone(), &self.options).await;
-        self.bucket.get_or_init(|| bucket)
+        let bucket = Bucket::open(self.url.clone(), &self.options).await?;
+        Ok(self.bucket.get_or_init(|| bucket))
     }
 
     /// Does one thing with the bucket, on a runtime of its own.
@@ -93,7 +93,7 @@ impl InBucket {
             let worker = scope.spawn(|| {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RepoError::Runtime)?;
-                runtime.block_on(async { work(self.bucket().await).await }).map_err(|error| self.failed(error))
+                runtime.block_on(async { work(self.bucket().await?).await.map_err(|error| self.failed(error)) })
             });
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
@@ -180,12 +180,12 @@ impl InBucket {
     }
 
     pub(super) async fn first_root(&self) -> Result<Vec<u8>, RepoError> {
-        let first = self.bucket().await.read("metadata/1.root.json", MAX_METADATA).await;
+        let first = self.bucket().await?.read("metadata/1.root.json", MAX_METADATA).await;
         Ok(first.map_err(|error| self.failed(error))?.ok_or_else(|| RepoError::NoRepository(self.name()))?.0)
     }
 
     pub(super) async fn load(&self, root: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
-        let bucket = self.bucket().await;
+        let bucket = self.bucket().await?;
         let failed = |error| self.failed(error);
         // Looked at before anything is loaded: what is loaded is this state or a later one, and then the write is refused.
         let timestamp = bucket.read(&format!("metadata/{TIMESTAMP}"), MAX_METADATA).await.map_err(failed)?;

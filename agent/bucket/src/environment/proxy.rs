@@ -1,32 +1,17 @@
-//! The proxies that the environment names.
+//! The value of a proxy variable.
 //!
 //! The matcher drops a value that it cannot parse, and the request would go out directly, past the proxy that the site
-//! meant. So each variable is checked first: one that is set and not understood stops every request, with an error that
-//! names the variable and never its value, which may hold a password.
+//! meant. Its `user:password` stands in the value, so no message repeats any of it.
 
 use hyper::http::uri::Authority;
-use hyper_util::client::proxy::matcher::Matcher;
-
-/// The variables that the matcher reads.
-const VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-
-/// The proxies of this process's environment; the error names the variable that is not understood.
-pub(super) fn from_environment() -> Result<Matcher, String> {
-    for name in VARIABLES {
-        let Some(value) = std::env::var_os(name) else { continue };
-        let checked = value.to_str().ok_or("it is not UTF-8").and_then(check);
-        checked.map_err(|why| format!("{name} is set and not understood: {why}; write http://host:port"))?;
-    }
-    Ok(Matcher::from_env())
-}
 
 /// Checks the value of a variable. An empty one counts as not set.
-fn check(value: &str) -> Result<(), &'static str> {
+pub(super) fn check(value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         return Ok(());
     }
     if value.trim() != value {
-        return Err("it begins or ends with a blank");
+        return Err("it begins or ends with a blank; write http://host:port");
     }
     let rest = match value.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -72,6 +57,8 @@ fn is_encoded(user: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper_util::client::proxy::matcher::Matcher;
+
     use super::*;
 
     #[test]
