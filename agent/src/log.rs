@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use packs_schema::log_line;
 use tracing::Level;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
@@ -59,6 +60,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Writes a field: the message as it is, other values quoted where they could pass for more than one field.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let text = format!("{value:?}");
+    let text = log_line::value(&text);
     match field.name() {
         "message" => write!(writer, "{text}"),
         name if text.contains(['=', '"']) && !is_quoted(&text) => write!(writer, "{name}={text:?}"),
@@ -77,37 +79,15 @@ fn is_quoted(text: &str) -> bool {
     }) && !escaped
 }
 
-/// True for characters that end a line, move a cursor, or change the order in which others are shown.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// `\n`, `\t`, `\r`, or the number of the character.
-fn escape(c: char) -> String {
-    match c {
-        '\n' | '\t' | '\r' => c.escape_default().to_string(),
-        c => c.escape_unicode().to_string(),
-    }
-}
-
-/// Passes each event on as one line: unsafe characters within it are escaped. The subscriber writes an event at once.
+/// Passes each event on as one line of bounded length. The subscriber writes an event at once.
 struct OneLine<W>(W);
 
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        if !line.contains(is_unsafe) {
-            self.0.write_all(bytes)?;
-            return Ok(bytes.len());
-        }
-        let mut safe = String::with_capacity(text.len() + 16);
-        for c in line.chars() {
-            if is_unsafe(c) { safe.push_str(&escape(c)) } else { safe.push(c) }
-        }
-        safe.push('\n');
-        self.0.write_all(safe.as_bytes())?;
+        let line = log_line::one_line(text.strip_suffix('\n').unwrap_or(&text));
+        // In one write: other processes write to the same pipe.
+        self.0.write_all(format!("{line}\n").as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -151,16 +131,21 @@ mod tests {
             .with_ansi(false)
             .fmt_fields(debug_fn(write_field).delimited(" "))
             .finish();
+        let long = "\u{1b}\n".repeat(50_000);
         let hostile = "x\n2026-01-01T00:00:00Z  INFO pack activated pack=evil \u{1b}[2J\u{202e}\u{2028}\r\0";
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(reason = %hostile, quoted = hostile, plain = %"cannot read it", n = 3, "failed: {hostile}");
             tracing::warn!(reason = %"\"a\" pack=\"evil\"", "failed");
+            tracing::warn!(reason = %long, quoted = long, last = 1, "failed");
+            tracing::warn!("failed: {long}");
         });
         let bytes = kept.0.lock().unwrap().clone();
         let text = String::from_utf8(bytes).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
-        assert!(!text.replace('\n', "").contains(is_unsafe), "{text:?}");
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines.iter().all(|line| line.len() < log_line::MAX_LINE), "{text}");
+        assert!(lines[2].ends_with("last=1"), "{text}");
+        assert!(!text.replace('\n', "").contains(log_line::is_unsafe), "{text:?}");
         assert!(lines[0].contains("plain=cannot read it n=3") && lines[0].contains("reason=\"x\\n2026"), "{text}");
         assert!(lines[1].contains(r#"reason="\"a\" pack=\"evil\"""#), "{text}");
     }

@@ -18,6 +18,7 @@
 //! - [`run`]: what stands in an execution's directory, its states and its output log.
 //! - [`bucket`]: where a repository in a bucket is, `s3://bucket/prefix`.
 //! - [`channel`], [`store`]: what a repository and an instance's store of activated packs hold.
+//! - [`log_line`]: text of others in a line of a log.
 //! - [`marks`]: the highest versions of a repository's roles that were ever seen.
 //! - [`rest`]: the messages of the REST interface.
 //! - [`strict`]: JSON without duplicate keys.
@@ -37,6 +38,7 @@ pub mod filter;
 pub mod finding;
 pub mod grants;
 pub mod launch;
+pub mod log_line;
 pub mod marks;
 pub mod name;
 pub mod pack;

@@ -27,6 +27,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
+use packs_schema::log_line;
 
 fn main() -> ExitCode {
     let done = match args::parse(std::env::args_os().skip(1)) {
@@ -34,17 +35,22 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("bolt-launch ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Serve { config, attach }) => serve::run(&config, attach).map_err(|e| describe(&e)),
         Err(e) => {
-            let _ = writeln!(std::io::stderr(), "bolt-launch: {e}");
+            say(&e.to_string());
             return ExitCode::from(2);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            let _ = writeln!(std::io::stderr(), "bolt-launch: {message}");
+            say(&message);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes why the launcher ends, as one line of the log.
+fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", log_line::one_line(&format!("bolt-launch: {message}")));
 }
 
 fn print(text: &str) -> Result<(), String> {

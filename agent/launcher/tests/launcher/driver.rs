@@ -68,6 +68,17 @@ impl Host {
         Host::begun(dir, launch(launcher(&config), theirs), ours)
     }
 
+    /// A launcher that writes its log to `launcher.log`, in a directory that `prepare` was given first.
+    pub(crate) fn logged(prepare: impl FnOnce(&Path)) -> Host {
+        let dir = base();
+        let config = write_config(dir.path(), "require_limits = false", "", "");
+        prepare(dir.path());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = launcher(&config);
+        command.stderr(fs::File::create(dir.path().join("launcher.log")).unwrap());
+        Host::begun(dir, launch(command, theirs), ours)
+    }
+
     /// A launcher whose configuration leaves it to the instance's metadata who this is.
     pub(crate) fn nameless() -> Host {
         let dir = base();

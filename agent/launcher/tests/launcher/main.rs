@@ -6,6 +6,7 @@ mod driver;
 mod isolation;
 mod keeping;
 mod limits;
+mod log;
 mod output;
 mod pushed;
 mod refusals;
