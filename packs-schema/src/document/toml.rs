@@ -12,7 +12,7 @@ use crate::strict::shorten;
 
 /// Reads a TOML document.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
-    let lines = Lines { text };
+    let lines = Lines::of(text);
     let table = DeTable::parse(text).map_err(|e| {
         let place = e.span().map(|span| lines.place(&span));
         // The library's own rendering repeats the line of the document, which may hold anything.
@@ -28,16 +28,40 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
     T::deserialize(&root)
 }
 
+/// Distance between two places that are known, in bytes.
+const STEP: usize = 256;
+
+/// Finds line and column of an offset, without a walk from the beginning for each: a document may have many values, and
+/// all of them in one line.
 struct Lines<'a> {
     text: &'a str,
+    /// The place of every [`STEP`]th byte.
+    known: Vec<Place>,
 }
 
 impl Lines<'_> {
+    fn of(text: &str) -> Lines<'_> {
+        let mut known = vec![Place { line: 1, column: 1 }];
+        for step in text.as_bytes().chunks_exact(STEP) {
+            let last = known[known.len() - 1];
+            known.push(step.iter().fold(last, after));
+        }
+        Lines { text, known }
+    }
+
     fn place(&self, span: &Range<usize>) -> Place {
-        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
-        let begin = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        Place { line, column: String::from_utf8_lossy(&before[begin..]).chars().count() + 1 }
+        let offset = span.start.min(self.text.len());
+        let known = offset / STEP;
+        self.text.as_bytes()[known * STEP..offset].iter().fold(self.known[known], after)
+    }
+}
+
+/// The place behind a byte that is at a place. Characters are counted by their first byte.
+fn after(at: Place, byte: &u8) -> Place {
+    match byte {
+        b'\n' => Place { line: at.line + 1, column: 1 },
+        0x80..=0xbf => at,
+        _ => Place { column: at.column + 1, ..at },
     }
 }
 

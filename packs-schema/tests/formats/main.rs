@@ -8,6 +8,7 @@ mod configuration;
 mod corpus;
 mod definitions;
 mod delivery;
+mod documents;
 mod draw;
 mod hostile;
 mod parameters;
