@@ -7,7 +7,7 @@ use std::fs;
 
 use bolt_client::local::{AgentSpec, LocalAgent, OPERATOR};
 use bolt_client::repo::{PublishOptions, publish_archive};
-use bolt_tests::http::Call;
+use bolt_tests::http::{Call, send};
 use bolt_tests::{PackSource, World, spec};
 use packs_schema::log_line::{MAX_LINE, is_unsafe};
 use packs_schema::name::ChannelName;
@@ -22,6 +22,9 @@ use crate::packs_refused::gzip;
 /// Lines that look like those of all three processes, a screen that is cleared, and text that is reversed.
 const FORGED: &str = "\u{1b}[2J\r\n1999-01-01T00:00:00.000000Z  INFO pack activated pack=evil version=9.9.9\n\
     level=error program=bolt-launch event=\"forged\" pid=1\n\u{202e}\u{2028}\u{2066}\u{9b}31m\0\u{feff}";
+
+/// As [`FORGED`], without the characters that have a value quoted.
+const PLAIN: &str = "\u{1b}[2J\r\n1999-01-01T00:00:00.000000Z  INFO poll done\n\u{202e}\u{2028}\u{9b}31m\u{feff}";
 
 /// As [`FORGED`], behind so much that a reader which splits long lines would begin one with it.
 fn long() -> String {
@@ -71,7 +74,7 @@ fn refused() -> Vec<Vec<u8>> {
     let (hello, script) = ("actions/hello.yaml", ("actions/hello.sh", "#!/bin/sh\n".to_owned()));
     let with = |yaml: String| archive(&[("pack.yaml", pack_yaml("x")), (hello, yaml), script.clone()]);
     let mut archives = Vec::new();
-    for text in [FORGED.to_owned(), long()] {
+    for text in [FORGED.to_owned(), PLAIN.to_owned(), long()] {
         let text = yaml(&text);
         archives.extend([
             with(action_yaml(&format!("{text}: 1"))),
@@ -89,6 +92,8 @@ fn refused() -> Vec<Vec<u8>> {
         ]);
     }
     archives.push(archive(&[(FORGED, String::new())]));
+    archives.push(archive(&[(PLAIN, String::new())]));
+    archives.push(archive(&[(&format!("../{PLAIN}"), String::new())]));
     archives.push(archive(&[("pack.yaml", pack_yaml("x")), (&format!("actions/{FORGED}"), String::new())]));
     archives.push(archive(&[(&format!("../{FORGED}"), String::new())]));
     archives.push(gzip(FORGED.repeat(100).as_bytes()));
@@ -164,26 +169,31 @@ fn of_launcher(line: &str) -> bool {
     keys.starts_with(&["level", "program", "event"]) && fields[1].1 == "bolt-launch" && fields[2].1 != "\"forged\""
 }
 
+/// Sends what may be refused before all of it was sent.
+async fn tell(world: &World, agent: &LocalAgent, call: Call) {
+    let _ = send(agent.address(), Some(&world.site.operator()), call).await;
+}
+
 async fn hostile_requests(world: &World, agent: &LocalAgent) {
     let encoded: String = FORGED.bytes().map(|byte| format!("%{byte:02x}")).collect();
     for path in ["/v1/executions/", "/v1/packs/", "/v1/actions/", "/", "/v1/executions?run="] {
-        operator(world, agent, Call::get(&format!("{path}{encoded}"))).await;
+        tell(world, agent, Call::get(&format!("{path}{encoded}"))).await;
     }
     for text in [FORGED.to_owned(), long()] {
         let mut asked = json!({ "action": "probe.hello", "parameters": { &text: &text }, "note": &text, "run": &text });
-        operator(world, agent, Call::post("/v1/executions", asked.to_string())).await;
+        tell(world, agent, Call::post("/v1/executions", asked.to_string())).await;
         asked["parameters"] = json!({});
-        operator(world, agent, Call::post("/v1/executions", asked.to_string())).await;
+        tell(world, agent, Call::post("/v1/executions", asked.to_string())).await;
         asked["action"] = json!(&text);
-        operator(world, agent, Call::post("/v1/executions", asked.to_string())).await;
+        tell(world, agent, Call::post("/v1/executions", asked.to_string())).await;
         let kill = json!({ "note": &text }).to_string();
         let sleep = operator(world, agent, Call::post("/v1/executions", run("probe.sleep", json!({})))).await;
         let id = sleep.json::<packs_schema::rest::Execution>().id;
-        operator(world, agent, Call::post(&format!("/v1/executions/{id}/kill"), kill)).await;
+        tell(world, agent, Call::post(&format!("/v1/executions/{id}/kill"), kill)).await;
     }
     for name in ["x-request-id", "traceparent", "user-agent", "idempotency-key"] {
         let value = "\u{9b}31m\u{202e}level=error program=bolt-launch";
-        operator(world, agent, Call::get("/v1/executions").header(name, value)).await;
+        tell(world, agent, Call::get("/v1/executions").header(name, value)).await;
     }
     // Somebody who speaks no TLS.
     let mut socket = tokio::net::TcpStream::connect(agent.address()).await.unwrap();

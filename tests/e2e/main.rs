@@ -17,6 +17,7 @@ mod facts;
 mod growth;
 mod history;
 mod kms;
+mod leftovers;
 mod log_injection;
 mod output;
 mod packs_refused;

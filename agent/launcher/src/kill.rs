@@ -48,9 +48,15 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
         });
     }
     let group = host.tree.find(execution);
+    // The shim died without an exit record, so nothing says of what it moved there that it was kept.
+    let kept = host.tree.find_kept(execution);
     group.kill(PATIENCE);
-    let left = kill_strays(host, execution) + group.members().len();
+    if !kept.members().is_empty() {
+        kept.kill(PATIENCE);
+    }
+    let left = kill_strays(host, execution) + group.members().len() + kept.members().len();
     group.remove();
+    kept.remove();
     if left > 0 {
         return refuse(Refusal::Resources, format!("{left} processes of {execution} do not end"));
     }

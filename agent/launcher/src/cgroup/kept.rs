@@ -9,6 +9,9 @@
 //! The group is beside that of all executions, so that what stays counts against no limit on executions. Its name is all that
 //! there is to know of it: [`Tree::sweep_kept`] removes the empty ones, whichever launcher or shim made them. A group with a
 //! process cannot be removed, so that sweeping is harmless at any time.
+//!
+//! Only an exit record says that something was kept. A shim that dies before it has written one leaves nothing: whoever
+//! cleans up after it kills both groups ([`Tree::find_kept`]).
 
 use std::fs;
 use std::io;
@@ -87,6 +90,11 @@ fn remove_empty(dir: &Path) {
 }
 
 impl Tree {
+    /// The group of what was kept of an execution, whose own group may be gone.
+    pub(crate) fn find_kept(&self, execution: &ExecutionId) -> Group {
+        self.at(|dir| dir.join(format!("{KEPT}{execution}")))
+    }
+
     /// Removes the groups of kept processes that have all ended, those of other launchers and of earlier ones included.
     pub(crate) fn sweep_kept(&self) {
         for parent in self.parents() {

@@ -6,7 +6,7 @@ use packs_schema::name::ExecutionId;
 use packs_schema::run::{Leftovers, State};
 use serde_json::json;
 
-use crate::driver::{Host, lives, wait_for};
+use crate::driver::{Host, is_root, lives, skipped, wait_for};
 
 /// Starts a service as SysV scripts do, tells its id, and ends with the given status.
 fn starts_a_service(status: &str) -> String {
@@ -139,6 +139,44 @@ fn nothing_is_kept_after_a_failure_a_time_out_or_a_kill() {
     host.ask(packs_schema::launch::Ask::Kill { execution: running.id.clone() });
     let exit = running.finished().exit;
     assert_eq!((exit.state, exit.leftovers.unwrap().kept), (State::Killed, 0));
+}
+
+/// The moment between the move and the exit record: what no record names is not kept.
+#[test]
+fn what_was_kept_without_a_record_ends_with_the_execution() {
+    let mut host = Host::new();
+    if !is_root() || kept(&host, &"00000000-0000-7000-8000-000000000000".parse().unwrap()).is_empty() {
+        return skipped("what_was_kept_without_a_record_ends_with_the_execution", "needs cgroups");
+    }
+    // In an account that others may have: the account is no way to find it.
+    host.action(
+        "it",
+        "#!/bin/sh\necho $PPID $$; setsid sleep 600 & echo $! ready; exec sleep 600\n",
+        json!({"leftovers": "keep", "run_as": "root"}),
+    );
+    let request = host.request("it", json!({}));
+    let running = host.started(&request);
+    let said = running.says("ready");
+    let ids: Vec<String> = said.split_whitespace().filter(|w| w.parse::<i32>().is_ok()).map(str::to_owned).collect();
+    let (shim, main, service) = (&ids[0], Service(ids[1].clone()), Service(ids[2].clone()));
+    let groups = kept(&host, &running.id);
+    for group in &groups {
+        std::fs::create_dir(group).unwrap();
+        std::fs::write(group.join("cgroup.procs"), &service.0).unwrap();
+    }
+    let pid = nix::unistd::Pid::from_raw(shim.parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_for("the end of the shim", || (!lives(shim)).then_some(()));
+    // As the shim leaves it: its own group is removed before the record is written.
+    main.end();
+    for place in host.enforcement().groups {
+        std::fs::remove_dir(place.path.join(format!("bolt-{}", running.id))).unwrap();
+    }
+    assert!(lives(&service.0));
+    let outcome = host.ask(packs_schema::launch::Ask::Kill { execution: running.id.clone() });
+    assert_eq!(outcome, packs_schema::launch::Outcome::Done);
+    wait_for("the end of the service", || (!lives(&service.0)).then_some(()));
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
 }
 
 #[test]

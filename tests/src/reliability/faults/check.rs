@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use packs_schema::name::ExecutionId;
 use packs_schema::rest::{Execution, StateChange};
 use packs_schema::run::State;
@@ -32,6 +35,7 @@ pub(super) async fn check(host: &Host, placed: &[(Order, ExecutionId)], after_ev
 
     let last_event = one_end_each(host, placed, after_event).await?;
     alone(host, placed, &ends)?;
+    end_kept(placed, &ends)?;
     nothing_left(host, placed)?;
     Ok(Settled { ends, last_event })
 }
@@ -106,6 +110,21 @@ fn alone(host: &Host, placed: &[(Order, ExecutionId)], ends: &[Execution]) -> Re
     Ok(())
 }
 
+/// What a record names as kept lives; it is ended here. What no record names is left to [`nothing_left`].
+fn end_kept(placed: &[(Order, ExecutionId)], ends: &[Execution]) -> Result<(), String> {
+    let succeeded = |id: &ExecutionId| ends.iter().any(|end| end.id == *id && end.state == State::Succeeded);
+    for (order, id) in placed.iter().filter(|(order, id)| order.kind == Kind::Kept && succeeded(id)) {
+        let alive = process::with_words(std::slice::from_ref(&order.key));
+        let [(pid, _)] = alive[..] else { return Err(format!("{id}: one process was kept, and there are {alive:?}")) };
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let left = until_none(|| process::with_words(std::slice::from_ref(&order.key)));
+        if !left.is_empty() {
+            return Err(format!("{id}: what was kept does not end: {left:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// No process, no cgroup, no held lock, no temporary file.
 fn nothing_left(host: &Host, placed: &[(Order, ExecutionId)]) -> Result<(), String> {
     let marks: Vec<String> = placed.iter().map(|(order, _)| order.key.clone()).collect();
@@ -118,7 +137,17 @@ fn nothing_left(host: &Host, placed: &[(Order, ExecutionId)]) -> Result<(), Stri
         return Err(format!("shims are left: {shims:?}"));
     }
     let ids: Vec<String> = placed.iter().map(|(_, id)| id.to_string()).collect();
-    let groups = until_none(|| process::groups_with(&ids));
+    // The empty group of a service that has ended stays until the launcher looks.
+    let emptied = |group: &PathBuf| {
+        let name = group.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("bolt-kept-")
+            && fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty())
+    };
+    let groups = until_none(|| {
+        let mut groups = process::groups_with(&ids);
+        groups.retain(|group| !emptied(group));
+        groups
+    });
     if !groups.is_empty() {
         return Err(format!("cgroups are left: {groups:?}"));
     }

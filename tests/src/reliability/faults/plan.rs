@@ -33,7 +33,7 @@ pub(super) enum Victim {
 const VICTIMS: [Victim; 4] = [Victim::Api, Victim::Launcher, Victim::Shim, Victim::All];
 
 /// Where an execution's life could be cut: each step that leaves something on disk, or takes something away.
-const POINTS: [(&str, Call, &str); 24] = [
+const POINTS: [(&str, Call, &str); 26] = [
     ("api", Call::Mkdir, ""),
     ("api", Call::Open, "/spec"),
     ("api", Call::Write, "/spec"),
@@ -53,6 +53,9 @@ const POINTS: [(&str, Call, &str); 24] = [
     ("shim", Call::Open, "output.log"),
     ("shim", Call::Write, "/output.log"),
     ("shim", Call::Open, "tasks"),
+    // Where a process is moved that is to be kept.
+    ("shim", Call::Mkdir, ""),
+    ("shim", Call::Open, "cgroup.procs"),
     ("shim", Call::Fork, ""),
     ("shim", Call::Open, "exit.new"),
     ("shim", Call::Write, "/exit.new"),

@@ -34,10 +34,12 @@ pub(super) enum Kind {
     Killed,
     /// The same; is ended by its time-out.
     TimedOut,
+    /// Leaves a service that its signed file says to keep.
+    Kept,
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Lines, Kind::Lines, Kind::Flood, Kind::Alone, Kind::Alone, Kind::Killed, Kind::TimedOut];
+const KINDS: [Kind; 8] =
+    [Kind::Lines, Kind::Lines, Kind::Flood, Kind::Alone, Kind::Alone, Kind::Killed, Kind::TimedOut, Kind::Kept];
 
 /// One execution that is asked for.
 #[derive(Debug, Clone)]
@@ -63,9 +65,10 @@ impl Order {
             Kind::Flood => "flood",
             Kind::Alone => "alone",
             Kind::Killed | Kind::TimedOut => "hang",
+            Kind::Kept => "serve",
         };
         let mut body = json!({ "action": format!("fault.{action}") });
-        if let Kind::Killed | Kind::TimedOut = self.kind {
+        if let Kind::Killed | Kind::TimedOut | Kind::Kept = self.kind {
             body["parameters"] = json!({ "mark": self.key });
         }
         if self.kind == Kind::TimedOut {
@@ -101,6 +104,10 @@ impl Order {
         }
         if end.state != State::Succeeded {
             return Ok(());
+        }
+        let kept = end.leftovers.as_ref().map_or(0, |left| left.kept);
+        if kept != u32::from(self.kind == Kind::Kept) {
+            return Err(format!("{:?} succeeded, and its record says that {kept} processes were kept", self.kind));
         }
         let expected = self.output(&end.id);
         let totals = [end.stdout.unwrap_or_default(), end.stderr.unwrap_or_default()];
@@ -161,6 +168,7 @@ pub(super) fn pack(ledger: &Path) -> PackSource {
     );
     let hang = "trap '' TERM\nsetsid sleep \"$BOLT_PARAM_MARK\" &\n( setsid sleep \"$BOLT_PARAM_MARK\" & )\n\
                 while :; do sleep \"$BOLT_PARAM_MARK\"; done\n";
+    let serve = "setsid sleep \"$BOLT_PARAM_MARK\" </dev/null >/dev/null 2>&1 &\n";
     let quick = "bolt: {class: diagnostic, timeout: 2m}";
     let mark = "parameters: {mark: {type: string, pattern: '^[0-9.]+$', required: true}}\n\
                 bolt: {class: diagnostic, timeout: 10m, grace: 50ms}";
@@ -169,5 +177,6 @@ pub(super) fn pack(ledger: &Path) -> PackSource {
         .action("lines", quick, &format!("{begin}{lines}"))
         .action("flood", quick, &format!("{begin}{flood}"))
         .action("hang", mark, &format!("{begin}{hang}"))
+        .action("serve", &mark.replace("grace: 50ms", "grace: 50ms, leftovers: keep"), &format!("{begin}{serve}"))
         .action("alone", alone, &format!("{begin}sleep 0.05\n{end}"))
 }
