@@ -96,13 +96,16 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// Waits until each of `prod` has polled after now: what it does not have then does not come by itself.
+    /// Waits until each agent has begun a poll after now and ended it: what it does not have then does not come by itself.
     async fn all_have_looked(&self) {
-        for agent in self.test.iter().chain(&self.prod) {
-            let ended = || std::fs::read_to_string(agent.directory().join("run/sync.json")).unwrap_or_default();
-            for _ in 0..2 {
-                let before = ended();
-                until("a poll", async || ended() != before).await;
+        let ended =
+            |agent: &LocalAgent| std::fs::read_to_string(agent.directory().join("run/sync.json")).unwrap_or_default();
+        // The first poll to end may have begun before. All of them poll at the same time, and are waited for together.
+        for _ in 0..2 {
+            let agents = self.test.iter().chain(&self.prod);
+            let before: Vec<(&LocalAgent, String)> = agents.map(|agent| (agent, ended(agent))).collect();
+            for (agent, before) in before {
+                until("a poll", async || ended(agent) != before).await;
             }
         }
     }

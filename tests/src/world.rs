@@ -213,19 +213,9 @@ pub fn binaries() {
     BUILT.get_or_init(|| {
         let Some(cargo) = std::env::var_os("CARGO") else { return };
         let mut command = Command::new(cargo);
-        command.args([
-            "build",
-            "--quiet",
-            "--bins",
-            "-p",
-            "bolt-agent",
-            "-p",
-            "bolt-launch",
-            "-p",
-            "bolt-client",
-            "-p",
-            "bolt-tests",
-        ]);
+        // The whole workspace, as `cargo test --workspace` selects it: a choice of packages has other features, and compiles
+        // what they depend on once more.
+        command.args(["build", "--quiet", "--workspace", "--bins"]);
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }
