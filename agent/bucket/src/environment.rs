@@ -5,7 +5,7 @@
 //! first. One that is set and not understood is an error that names the variable and never its value, which may hold a
 //! password.
 //!
-//! [`checked`] is the only way to the SDK: [`sdk_config`](crate::sdk_config), [`Bucket::open`](crate::Bucket::open) and
+//! `checked` is the only way to the SDK: [`sdk_config`](crate::sdk_config), [`Bucket::open`](crate::Bucket::open) and
 //! [`describe`](crate::describe) all begin with it.
 //!
 //! Not here, because neither the SDK nor Bolt reads them: `AWS_METADATA_SERVICE_TIMEOUT` and

@@ -148,11 +148,10 @@ fn what_was_kept_without_a_record_ends_with_the_execution() {
     if !is_root() || kept(&host, &"00000000-0000-7000-8000-000000000000".parse().unwrap()).is_empty() {
         return skipped("what_was_kept_without_a_record_ends_with_the_execution", "needs cgroups");
     }
-    // In an account that others may have: the account is no way to find it.
     host.action(
         "it",
         "#!/bin/sh\necho $PPID $$; setsid sleep 600 & echo $! ready; exec sleep 600\n",
-        json!({"leftovers": "keep", "run_as": "root"}),
+        json!({"leftovers": "keep"}),
     );
     let request = host.request("it", json!({}));
     let running = host.started(&request);
@@ -167,8 +166,15 @@ fn what_was_kept_without_a_record_ends_with_the_execution() {
     let pid = nix::unistd::Pid::from_raw(shim.parse().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     wait_for("the end of the shim", || (!lives(shim)).then_some(()));
-    // As the shim leaves it: its own group is removed before the record is written.
+    // As the shim leaves it: before it writes the record, it removes the execution's group, its runtime directory, and the record
+    // of its account, so that none of these finds what lives.
     main.end();
+    std::fs::remove_dir_all(host.path(&format!("run/{}", running.id))).unwrap();
+    for account in std::fs::read_dir(host.path("run/accounts")).unwrap().flatten() {
+        if account.file_name().to_string_lossy().parse::<u32>().is_ok() {
+            std::fs::remove_file(account.path()).unwrap();
+        }
+    }
     for place in host.enforcement().groups {
         std::fs::remove_dir(place.path.join(format!("bolt-{}", running.id))).unwrap();
     }
