@@ -150,9 +150,9 @@ fn of_launcher(line: &str) -> bool {
     while !rest.is_empty() {
         let Some((key, after)) = rest.split_once('=') else { return false };
         let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        let length = if after.starts_with('"') {
+        let length = if let Some(quoted) = after.strip_prefix('"') {
             let mut escaped = false;
-            let end = after[1..].char_indices().find(|(_, c)| {
+            let end = quoted.char_indices().find(|(_, c)| {
                 let ends = *c == '"' && !escaped;
                 escaped = *c == '\\' && !escaped;
                 ends
