@@ -3,13 +3,12 @@
 //! ```text
 //!  accept ──▶ begin ──▶ Slot ──▶ ClientHello ──▶ turn ──▶ key exchange ──▶ turn ──▶ certificate ──▶ a place (see `places`)
 //!               │                                 └── one step at a time, between the work of everybody else
-//!               └── full: a slot of the worst source is evicted, or the new socket is closed (see `table`)
+//!               └── full: a slot of the source with the highest score is evicted, or the new socket is closed (see `table`)
 //! ```
 //!
-//! They never take the place of a caller: their number is bounded apart from connections, in all and for each source, and
-//! the slot ends when the certificate is verified. Nothing here tells a caller from an attacker before that, so a source is
-//! judged by what it does: by slots that it holds for longer than a handshake takes, and by sockets that came to nothing a
-//! short while ago (see `failures`). Callers without such a record are served first; among equals the oldest slot is evicted.
+//! Their number is bounded apart from that of connections, in all and for each source, and a slot ends when the certificate is
+//! verified. Before that a caller looks like an attacker, so a source is judged by its recent failures (see `failures`) and by
+//! the slots that it holds for longer than a handshake takes. Sources with a low score are served first and evicted last.
 
 mod failures;
 mod report;
@@ -81,7 +80,7 @@ impl Handshakes {
         Arc::new(Handshakes { table, turns: Turns::default(), report: Report::new(listener, metrics) })
     }
 
-    /// Returns a slot for a socket from `from`, and may evict another one for it. `None`: the socket is to be closed.
+    /// Returns a slot for a socket from `from`, and may evict another one for it. `None`: the socket is to be reset ([`reset`]).
     pub(super) fn begin(self: &Arc<Self>, from: SocketAddr) -> Option<Slot> {
         let now = Instant::now();
         let Some((id, evicted)) = self.table().begin(from.ip(), now) else {
@@ -159,6 +158,12 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.all.table().fail(self.id);
     }
+}
+
+/// Closes a socket at once, so that nothing of it stays in the kernel.
+pub(super) fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+    drop(stream);
 }
 
 fn is_gone(error: &std::io::Error) -> bool {

@@ -31,7 +31,7 @@ use super::App;
 use super::body::{Body, stopped};
 use super::connections::Closed;
 use super::handlers::instance;
-use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket};
+use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
 use super::patience::Patient;
 use super::places::Places;
 use super::router::{self, Peer};
@@ -90,15 +90,21 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: 
                 closed = false;
             }
             (stream, from) = accept(&doors.api, &app.health) => {
-                if let Some(slot) = handshakes.begin(from) {
-                    let shared = (app.clone(), places.clone(), tls.clone());
-                    connections.spawn(secure(shared, (stream, from, slot), stop.clone()));
+                match handshakes.begin(from) {
+                    Some(slot) => {
+                        let shared = (app.clone(), places.clone(), tls.clone());
+                        connections.spawn(secure(shared, (stream, from, slot), stop.clone()));
+                    }
+                    None => reset(stream),
                 }
                 breathe(&mut accepted).await;
             }
             (stream, from) = accept_some(doors.health.as_ref(), &app.health) => {
-                if let Some(slot) = probes.begin(from) {
-                    connections.spawn(plain(app.clone(), stream, slot, stop.clone()));
+                match probes.begin(from) {
+                    Some(slot) => {
+                        connections.spawn(plain(app.clone(), stream, slot, stop.clone()));
+                    }
+                    None => reset(stream),
                 }
                 breathe(&mut accepted).await;
             }
@@ -115,7 +121,7 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: 
     let _ = turns.await;
 }
 
-/// Lets whatever else is ready run, now and then: sockets may come faster than they can be served.
+/// Lets everything else that is ready run after every [`ACCEPTS`] sockets, which may come faster than they can be served.
 pub(super) async fn breathe(accepted: &mut u32) {
     *accepted += 1;
     if *accepted >= ACCEPTS {

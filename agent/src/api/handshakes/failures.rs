@@ -1,5 +1,5 @@
-//! Counts, for each source, the sockets that came to nothing a short while ago: in memory of a fixed size, however many
-//! sources there are.
+//! Counts the recent failures of each source, that is sockets that ended before their peer was known, in memory of a fixed
+//! size, however many sources there are.
 //!
 //! A count-min sketch of two rows: a source has one cell in each, and its count is the smaller one. Sources that share both
 //! cells share the count, about one in a hundred for a thousand sources that fail. The places are keyed by numbers of this
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After this time half of a count is forgotten.
+/// Counts are halved after this time.
 const HALF_LIFE: Duration = Duration::from_secs(30);
 /// Cells in a row, a power of two.
 const CELLS: usize = 1 << 14;
@@ -19,6 +19,7 @@ const CELLS: usize = 1 << 14;
 /// The counts.
 #[derive(Debug)]
 pub(super) struct Failures {
+    /// Empty until something fails.
     rows: [Vec<u8>; 2],
     keys: RandomState,
     halved: Option<Instant>,
@@ -30,7 +31,7 @@ pub(super) struct Cells([usize; 2]);
 
 impl Failures {
     pub(super) fn new() -> Failures {
-        Failures { rows: [vec![0; CELLS], vec![0; CELLS]], keys: RandomState::new(), halved: None }
+        Failures { rows: [Vec::new(), Vec::new()], keys: RandomState::new(), halved: None }
     }
 
     pub(super) fn cells(&self, source: IpAddr) -> Cells {
@@ -40,12 +41,13 @@ impl Failures {
     }
 
     pub(super) fn count(&self, cells: Cells) -> u32 {
-        let counts = self.rows.iter().zip(cells.0).map(|(row, at)| row[at]);
+        let counts = self.rows.iter().zip(cells.0).map(|(row, at)| row.get(at).copied().unwrap_or(0));
         counts.min().unwrap_or(0).into()
     }
 
     pub(super) fn add(&mut self, cells: Cells) {
         for (row, at) in self.rows.iter_mut().zip(cells.0) {
+            row.resize(CELLS, 0);
             row[at] = row[at].saturating_add(1);
         }
     }
@@ -53,11 +55,13 @@ impl Failures {
     /// Forgets the failures of a source.
     pub(super) fn clear(&mut self, cells: Cells) {
         for (row, at) in self.rows.iter_mut().zip(cells.0) {
-            row[at] = 0;
+            if let Some(count) = row.get_mut(at) {
+                *count = 0;
+            }
         }
     }
 
-    /// Forgets what is old.
+    /// Halves the counts when it is time.
     pub(super) fn decay(&mut self, now: Instant) {
         let halved = *self.halved.get_or_insert(now);
         let times = now.saturating_duration_since(halved).as_secs() / HALF_LIFE.as_secs();

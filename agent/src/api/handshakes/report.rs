@@ -1,5 +1,5 @@
-//! How many sockets ended before their peer was known, and why: counted in the metrics, and told in the log in a bounded
-//! number of lines, because anybody can open as many as he likes.
+//! Reports sockets that ended before their peer was known: counted by reason in the metrics, and logged at a bounded rate, because
+//! anybody can cause them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
-/// Lines of one reason in each [`WINDOW`]; what is beyond is counted in the first line of the next one.
+/// Maximum number of log lines for one reason in each [`WINDOW`]; the next line says how many were left out.
 const LINES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -25,7 +25,7 @@ pub(in crate::api) enum Reason {
     TimedOut,
     /// Another socket took its slot.
     Evicted,
-    /// All slots were in use and its source had the most to answer for, so it was closed at once.
+    /// All slots were in use and its source had the highest score, so it was closed at once.
     Dropped,
     /// The certificate was verified, and no place among the connections came free.
     NoPlace,
@@ -81,7 +81,7 @@ impl Report {
 }
 
 impl Lines {
-    /// How many were left out before, if this one is to be written.
+    /// Returns how many were left out since the last line; `None` if this one is left out as well.
     fn line(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
             (self.since, self.written) = (Some(now), 0);

@@ -1,5 +1,5 @@
-//! The socket of a peer that is not known yet: it notes when the peer has sent something, bounds in how many pieces it sends,
-//! and leaves nothing behind in the kernel when the agent gives it up.
+//! The socket of a peer that is not known yet. It notes when the peer has sent something, bounds the number of reads, and leaves
+//! nothing behind in the kernel when the agent gives it up.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Maximum number of reads before a peer is known: a handshake takes a few, with the longest chain of certificates some forty.
-/// Who trickles bytes has the agent woken for each.
+/// Each byte that a peer trickles wakes the agent.
 const PIECES: u32 = 64;
 
 /// How far the peer has come.
@@ -28,12 +28,12 @@ impl Progress {
         self.pieces.load(Ordering::Relaxed) > 0
     }
 
-    /// The peer is known: there is no bound on pieces any more.
+    /// Ends the bound on reads: the peer is known.
     pub(super) fn complete(&self) {
         self.complete.store(true, Ordering::Relaxed);
     }
 
-    /// The socket is to be reset.
+    /// Has the socket reset when it is dropped.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }

@@ -2,10 +2,10 @@
 //!
 //! - A source at its share evicts its own oldest slot. Closing its new socket would be cheaper, and would let silent sockets keep
 //!   out a caller of the same address.
-//! - When all slots are in use, the source with the most to answer for loses its oldest one: its failures of late and its slots
-//!   that are not fresh, counted together. If that is the source of the new socket, this one is closed. Up to [`TOLERATED`]
-//!   sources count as equal; among equals the oldest slot goes. So a caller whose source has no such record stays for as long as
-//!   it takes others to open `total` sockets, however many sources they have.
+//! - When all slots are in use, the source with the highest score loses its oldest slot. The score is the number of its recent
+//!   failures and of its slots that are not [`FRESH`] any more. If the source of the new socket has the highest score, the new
+//!   socket is closed instead. Scores up to [`TOLERATED`] count as equal; among equals the oldest slot is evicted. So a caller
+//!   with such a score stays for as long as others need to open `total` sockets, however many sources they have.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use super::{Bounds, network};
 /// A slot younger than this does not count against its source: a caller may open many at once. More than a handshake over a
 /// slow line takes.
 pub(super) const FRESH: Duration = Duration::from_millis(500);
-/// Failures and slots that are not held against a source.
+/// Scores up to this count as equal.
 const TOLERATED: u32 = 2;
 
 /// The slots.
@@ -101,9 +101,9 @@ impl Table {
         }
     }
 
-    /// What the source of a slot has to answer for; nothing once the slot is gone.
+    /// Returns the score of a slot's source; the highest one for a slot that was evicted, whose task has not ended yet.
     pub(super) fn score_of_slot(&self, id: u64) -> u32 {
-        self.find(id).map_or(0, |at| self.score_of(&self.entries[at]))
+        self.find(id).map_or(u32::MAX, |at| self.score_of(&self.entries[at]))
     }
 
     /// Slots in use.

@@ -1,8 +1,8 @@
 //! Turns for the expensive steps of a handshake: key exchange and signature, and the check of a certificate.
 //!
-//! Anybody can ask for the first one with a few hundred bytes. All work of the api shares one thread, so steps are done one at
-//! a time, and between two of them whatever else is ready runs. The next turn goes to the source with the least to answer for
-//! (see `table`), among equals to the newest: who has waited for long will be evicted soon, or is not waited for any more.
+//! A few hundred bytes from anybody cause the first one. All work of the api shares one thread, so steps are done one at a time,
+//! and between two of them everything else that is ready runs. The next turn goes to the source with the lowest score (see
+//! `table`), among equals to the newest slot: the oldest ones are evicted soon.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{Handshakes, Slot};
 
-/// Those who wait for a turn.
+/// Tasks that wait for a turn.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     waiting: Mutex<Vec<Waiting>>,
@@ -37,15 +37,15 @@ impl Drop for Turn {
 }
 
 impl Handshakes {
-    /// Gives turns, until it is aborted. Nobody gets one without this.
+    /// Gives turns until it is aborted. Without this task no handshake goes on.
     pub(in crate::api) async fn give_turns(self: Arc<Self>) {
         loop {
             self.turns.asked.notified().await;
             while let Some(next) = self.next() {
-                // One who has gone meanwhile drops the turn at once.
+                // A task that has ended meanwhile drops the turn at once.
                 let _ = next.turn.send(Turn(self.turns.done.clone()));
                 self.turns.done.notified().await;
-                // What is ready goes first, and what the network has brought meanwhile.
+                // Everything that is ready goes first, and whatever has become ready through the network.
                 tokio::task::yield_now().await;
             }
         }
@@ -68,7 +68,7 @@ impl Handshakes {
     }
 }
 
-/// The place of the id that is next.
+/// Returns the index of the id that is next.
 fn best(ids: &[u64], score: impl Fn(u64) -> u32) -> Option<usize> {
     (0..ids.len()).min_by_key(|at| (score(ids[*at]), u64::MAX - ids[*at]))
 }
@@ -87,11 +87,11 @@ impl Slot {
 impl Asker {
     /// Waits for a turn.
     pub(in crate::api) async fn turn(&self) -> Option<Turn> {
-        // An error means that nobody gives turns any more: the agent ends.
+        // An error means that the task that gives turns has ended, and the agent with it.
         self.0.ask(self.1).await.ok()
     }
 
-    /// Drives `work`; each time that it goes on, in a turn of its own.
+    /// Drives `work`, and waits for a turn before each poll of it.
     pub(in crate::api) async fn by_turns<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         let mut waiting = None;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_with_the_least_to_answer_for_is_next_then_the_newest() {
+    fn the_source_with_the_lowest_score_is_next_then_the_newest_slot() {
         assert_eq!(best(&[1, 2, 3], |_| 2), Some(2));
         assert_eq!(best(&[1, 2, 3], |id| if id == 1 { 2 } else { 7 }), Some(0));
         assert_eq!(best(&[], |_| 0), None);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_without_a_record_is_served_before_sixty_others() {
+    async fn a_caller_without_failures_is_served_before_sixty_others() {
         let all = all();
         for _ in 0..9 {
             drop(slot(&all, "192.0.2.1"));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_of_one_who_has_gone_goes_to_the_next() {
+    async fn a_turn_of_a_task_that_has_ended_goes_to_the_next() {
         let all = all();
         let (one, two) = (slot(&all, "192.0.2.1"), slot(&all, "192.0.2.2"));
         let gone = all.ask(two.id);
@@ -185,7 +185,7 @@ mod tests {
         let giving = tokio::spawn(all.clone().give_turns());
         drop(gone);
         drop(stays.await.unwrap());
-        // And one that is given and never taken.
+        // The same for a turn that was given and never taken.
         let gone = all.ask(two.id);
         tokio::task::yield_now().await;
         drop(gone);

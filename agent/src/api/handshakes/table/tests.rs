@@ -26,7 +26,7 @@ impl Rig {
         self.now += time;
     }
 
-    /// Sockets that come to nothing.
+    /// Opens sockets that fail.
     fn failures(&mut self, source: &str, count: usize) {
         for _ in 0..count {
             let (id, _evicted) = self.open(source);
@@ -69,7 +69,7 @@ fn half_done_handshakes_of_a_few_sources_evict_each_other_and_no_newcomer() {
 }
 
 #[test]
-fn sources_without_a_record_are_equal_and_the_oldest_goes() {
+fn sources_without_failures_are_equal_and_the_oldest_goes() {
     let mut rig = Rig::new(3, 2);
     let mut slots: Vec<Slot> = (1..=3).map(|n| rig.open(&format!("192.0.2.{n}"))).collect();
     rig.pass(Duration::from_secs(2));
@@ -100,7 +100,7 @@ fn a_newcomer_outlives_as_many_new_sources_as_there_are_slots() {
 }
 
 #[test]
-fn sources_that_came_to_nothing_before_go_first_and_their_new_sockets_are_closed() {
+fn sources_that_failed_before_go_first_and_their_new_sockets_are_closed() {
     let mut rig = Rig::new(4, 4);
     rig.failures("192.0.2.1", 5);
     let mut slots = vec![rig.open("192.0.2.9"), rig.open("192.0.2.1"), rig.open("192.0.2.8"), rig.open("192.0.2.7")];
@@ -108,7 +108,7 @@ fn sources_that_came_to_nothing_before_go_first_and_their_new_sockets_are_closed
     assert_eq!(gone(&mut slots), [1], "it is not the oldest, but of the source that failed");
     assert!(rig.is_closed("192.0.2.1"));
     assert_eq!(gone(&mut slots), [1]);
-    // A caller of that address shows its certificate: the record is gone.
+    // A caller of that address shows its certificate: its failures are forgotten.
     rig.table.succeed(u64::MAX, "192.0.2.1".parse().unwrap());
     slots.push(rig.open("192.0.2.1"));
     assert_eq!(gone(&mut slots), [0, 1]);
