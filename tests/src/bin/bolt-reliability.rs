@@ -5,7 +5,7 @@
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- escapes --attempts 200
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- soak --executions 30000
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- follow
-//! cargo run --release -p bolt-tests --bin bolt-reliability -- crowd --sockets 6000 --rate 1000 --seconds 20 --seed 1
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- crowd --sockets 6000 --rate 1000 --seconds 20
 //! ```
 //!
 //! Each prints its figures and ends with 1 when a promise was broken.
@@ -19,7 +19,7 @@ usage: bolt-reliability faults  [--cycles N] [--seed N] [--workers N]
        bolt-reliability escapes [--attempts N]
        bolt-reliability soak    [--executions N]
        bolt-reliability follow
-       bolt-reliability crowd   [--sockets N] [--rate N] [--seconds N] [--seed N]";
+       bolt-reliability crowd   [--sockets N] [--addresses N] [--rate N] [--seconds N] [--seed N]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,9 +52,10 @@ fn main() -> ExitCode {
             false
         }
         Some(("crowd", options)) => {
-            let defaults = [("--sockets", 6000), ("--rate", 1000), ("--seconds", 20), ("--seed", 1)];
-            let Some([sockets, rate, seconds, seed]) = read(options, defaults) else { return wrong() };
-            let figures = crowd::run(crowd::Plan { sockets, rate, millis: seconds * 1000, seed });
+            let defaults =
+                [("--sockets", 6000), ("--addresses", 6000), ("--rate", 1000), ("--seconds", 20), ("--seed", 1)];
+            let Some([sockets, addresses, rate, seconds, seed]) = read(options, defaults) else { return wrong() };
+            let figures = crowd::run(crowd::Plan { sockets, addresses, rate, millis: seconds * 1000, seed });
             println!("crowd, seed {seed}: {figures}");
             figures.broken().is_some()
         }

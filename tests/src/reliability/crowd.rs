@@ -43,6 +43,8 @@ pub struct Plan {
     pub rate: u64,
     /// How long calls are timed, without the crowd and with it, in milliseconds.
     pub millis: u64,
+    /// Addresses that the sockets come from; of 8,388,608, hardly one comes twice.
+    pub addresses: u64,
     /// The seed of the crowd's addresses.
     pub seed: u64,
 }
@@ -108,9 +110,9 @@ impl Row {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { sockets, rate, millis, .. } = self.plan;
+        let Plan { sockets, rate, millis, addresses, .. } = self.plan;
         let seconds = Duration::from_millis(millis).as_secs_f64();
-        writeln!(f, "{sockets} sockets of as many addresses, at most {rate} opened a second, {seconds} s each")?;
+        writeln!(f, "{sockets} sockets from {addresses} addresses, at most {rate} opened a second, {seconds} s each")?;
         writeln!(f, "  {:<24}{:>20}{:>20}{:>8}", "ms", "alone p50     p99", "crowd p50     p99", "x p99")?;
         for row in &self.rows {
             let opened = row.opened_per_s;
@@ -168,7 +170,7 @@ async fn one(world: &World, agent: &LocalAgent, line: &mut Line, mode: Mode, pla
     let rest = held(api);
     let quiet = line.call_for(time).await;
     let before = closed(world, agent).await;
-    let crowd = Crowd::start(agent.address(), mode, (plan.sockets, plan.rate), plan.seed);
+    let crowd = Crowd::start(agent.address(), mode, plan);
     let begun = Instant::now();
     while crowd.counts.opened.load(Ordering::Relaxed) < plan.sockets {
         assert!(begun.elapsed() < DEADLINE, "the crowd does not come: {:?}", crowd.counts);

@@ -4,8 +4,9 @@
 //!   out a caller of the same address.
 //! - When all slots are in use, the source with the highest score loses its oldest slot. The score is the number of its recent
 //!   failures and of its slots that are not [`FRESH`] any more. If the source of the new socket has the highest score, the new
-//!   socket is closed instead. Scores up to [`TOLERATED`] count as equal; among equals the oldest slot is evicted. So a caller
-//!   with such a score stays for as long as others need to open `total` sockets, however many sources they have.
+//!   socket is closed instead. Scores are compared in three classes (see [`class`]); among equals the oldest slot is evicted. So
+//!   a caller stays for as long as others of its class need to open `total` sockets, however many sources they have, and that
+//!   holds also for a caller that shares its count of failures with others by chance (see `failures`).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -20,8 +21,10 @@ use super::{Bounds, network};
 /// A slot younger than this does not count against its source: a caller may open many at once. More than a handshake over a
 /// slow line takes.
 pub(super) const FRESH: Duration = Duration::from_millis(500);
-/// Scores up to this count as equal.
+/// Scores up to this are held against nobody.
 const TOLERATED: u32 = 2;
+/// Scores from this on are those of a few sources that open very many sockets.
+const EXCESSIVE: u32 = 64;
 
 /// The slots.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl Table {
             self.evict(oldest);
         } else if self.entries.len() >= self.bounds.total {
             let worst = self.worst()?;
-            if self.score(source, cells) > self.score_of(&self.entries[worst]) {
+            if self.class(source, cells) > self.class_of(&self.entries[worst]) {
                 self.failures.add(cells);
                 return None;
             }
@@ -101,9 +104,9 @@ impl Table {
         }
     }
 
-    /// Returns the score of a slot's source; the highest one for a slot that was evicted, whose task has not ended yet.
-    pub(super) fn score_of_slot(&self, id: u64) -> u32 {
-        self.find(id).map_or(u32::MAX, |at| self.score_of(&self.entries[at]))
+    /// Returns the class of a slot's source; the last one for a slot that was evicted, whose task has not ended yet.
+    pub(super) fn class_of_slot(&self, id: u64) -> u32 {
+        self.find(id).map_or(u32::MAX, |at| self.class_of(&self.entries[at]))
     }
 
     /// Slots in use.
@@ -115,21 +118,21 @@ impl Table {
     fn worst(&self) -> Option<usize> {
         let mut worst: Option<(usize, u32)> = None;
         for (at, entry) in self.entries.iter().enumerate() {
-            let score = self.score_of(entry);
-            if worst.is_none_or(|(_, most)| score > most) {
-                worst = Some((at, score));
+            let class = self.class_of(entry);
+            if worst.is_none_or(|(_, most)| class > most) {
+                worst = Some((at, class));
             }
         }
         worst.map(|(at, _)| at)
     }
 
-    fn score_of(&self, entry: &Entry) -> u32 {
-        self.score(entry.source, entry.cells)
+    fn class_of(&self, entry: &Entry) -> u32 {
+        self.class(entry.source, entry.cells)
     }
 
-    fn score(&self, source: IpAddr, cells: Cells) -> u32 {
+    fn class(&self, source: IpAddr, cells: Cells) -> u32 {
         let aged = self.sources.get(&source).map_or(0, |held| held.aged);
-        (self.failures.count(cells) + aged).max(TOLERATED)
+        class(self.failures.count(cells) + aged)
     }
 
     fn held(&self, source: IpAddr) -> usize {
@@ -168,6 +171,15 @@ impl Table {
             }
         }
         Some(entry)
+    }
+}
+
+/// The class of a score. Exact scores would single out the one caller in the table that shares its count with others.
+fn class(score: u32) -> u32 {
+    match score {
+        ..=TOLERATED => 0,
+        ..EXCESSIVE => 1,
+        EXCESSIVE.. => 2,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Turns for the expensive steps of a handshake: key exchange and signature, and the check of a certificate.
 //!
 //! A few hundred bytes from anybody cause the first one. All work of the api shares one thread, so steps are done one at a time,
-//! and between two of them everything else that is ready runs. The next turn goes to the source with the lowest score (see
+//! and between two of them everything else that is ready runs. The next turn goes to the source of the lowest class (see
 //! `table`), among equals to the newest slot: the oldest ones are evicted soon.
 
 use std::pin::{Pin, pin};
@@ -56,7 +56,7 @@ impl Handshakes {
         waiting.retain(|waiting| !waiting.turn.is_closed());
         let table = self.table();
         let ids: Vec<u64> = waiting.iter().map(|waiting| waiting.id).collect();
-        let at = best(&ids, |id| table.score_of_slot(id))?;
+        let at = best(&ids, |id| table.class_of_slot(id))?;
         Some(waiting.swap_remove(at))
     }
 
@@ -69,8 +69,8 @@ impl Handshakes {
 }
 
 /// Returns the index of the id that is next.
-fn best(ids: &[u64], score: impl Fn(u64) -> u32) -> Option<usize> {
-    (0..ids.len()).min_by_key(|at| (score(ids[*at]), u64::MAX - ids[*at]))
+fn best(ids: &[u64], class: impl Fn(u64) -> u32) -> Option<usize> {
+    (0..ids.len()).min_by_key(|at| (class(ids[*at]), u64::MAX - ids[*at]))
 }
 
 /// Asks for turns in the name of a slot.
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_with_the_lowest_score_is_next_then_the_newest_slot() {
+    fn the_source_of_the_lowest_class_is_next_then_the_newest_slot() {
         assert_eq!(best(&[1, 2, 3], |_| 2), Some(2));
         assert_eq!(best(&[1, 2, 3], |id| if id == 1 { 2 } else { 7 }), Some(0));
         assert_eq!(best(&[], |_| 0), None);

@@ -1,4 +1,4 @@
-//! Anonymous sockets, each from an address of its own in 127.0.0.0/8, opened again whenever the agent closes them.
+//! Anonymous sockets from many addresses of 127.0.0.0/8, opened again whenever the agent closes them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,12 +12,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::Plan;
 use crate::Random;
 
 /// Sockets that are being connected at the same time, at most.
 const CONNECTING: usize = 64;
 /// Between two bytes of one that trickles.
 const TRICKLE: Duration = Duration::from_millis(100);
+/// Addresses of the crowd, at most.
+pub(super) const ADDRESSES: u64 = 1 << 23;
 /// The pace is kept in steps of this.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -68,15 +71,15 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// `count` sockets to `to`, of which at most `rate` are opened in a second.
-    pub(super) fn start(to: SocketAddr, mode: Mode, (count, rate): (u64, u64), seed: u64) -> Crowd {
+    /// Holds the plan's sockets open to `to`.
+    pub(super) fn start(to: SocketAddr, mode: Mode, plan: Plan) -> Crowd {
         let counts = Arc::<Counts>::default();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let counted = counts.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let work = hold(to, mode, (count, rate), seed, counted);
+                let work = hold(to, mode, plan, counted);
                 tokio::select! {
                     () = work => {}
                     _ = stopped => {}
@@ -96,23 +99,20 @@ impl Drop for Crowd {
     }
 }
 
-async fn hold(to: SocketAddr, mode: Mode, (count, rate): (u64, u64), seed: u64, counts: Arc<Counts>) {
+async fn hold(to: SocketAddr, mode: Mode, plan: Plan, counts: Arc<Counts>) {
     let (pace, connecting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(CONNECTING)));
     let config = Arc::new(crate::http::anonymous());
     let hello: Arc<[u8]> = client_hello(&config).into();
-    let mut random = Random::new(seed);
     let mut tasks = JoinSet::new();
-    for number in 0..count {
-        // Spread over 127.64.0.0 to 127.191.255.255, all different: the callers have others.
-        let address =
-            0x7f40_0000 + u32::try_from(number).unwrap_or(0) * 1009 + u32::try_from(random.below(1000)).unwrap_or(0);
-        let peer = Peer { from: Ipv4Addr::from(address), to, mode, config: config.clone(), hello: hello.clone() };
+    for number in 0..plan.sockets {
+        let peer = Peer { mode, config: config.clone(), hello: hello.clone() };
         let (pace, connecting, counts) = (pace.clone(), connecting.clone(), counts.clone());
         tasks.spawn(async move {
+            let mut random = Random::new(plan.seed ^ (number << 32));
             loop {
                 pace.acquire().await.expect("it is never closed").forget();
                 let place = connecting.acquire().await.expect("it is never closed");
-                let connected = peer.connect().await;
+                let connected = connect_from(address(plan.addresses, &mut random), to).await;
                 drop(place);
                 let Ok(stream) = connected else {
                     counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -127,10 +127,11 @@ async fn hold(to: SocketAddr, mode: Mode, (count, rate): (u64, u64), seed: u64, 
         });
     }
     let mut step = tokio::time::interval(STEP);
+    step.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut owed = 0;
     loop {
         step.tick().await;
-        owed += rate * u64::try_from(STEP.as_micros()).unwrap_or(0);
+        owed += plan.rate * u64::try_from(STEP.as_micros()).unwrap_or(0);
         let due = usize::try_from(owed / 1_000_000).unwrap_or(0);
         owed %= 1_000_000;
         // What was not used is not saved up.
@@ -140,18 +141,12 @@ async fn hold(to: SocketAddr, mode: Mode, (count, rate): (u64, u64), seed: u64, 
 
 /// One peer of the crowd.
 struct Peer {
-    from: Ipv4Addr,
-    to: SocketAddr,
     mode: Mode,
     config: Arc<ClientConfig>,
     hello: Arc<[u8]>,
 }
 
 impl Peer {
-    async fn connect(&self) -> std::io::Result<TcpStream> {
-        connect_from(self.from, self.to).await
-    }
-
     /// Does what the mode says until the agent closes the socket.
     async fn stay(&self, mut stream: TcpStream) -> std::io::Result<()> {
         match self.mode {
@@ -177,6 +172,13 @@ impl Peer {
         while stream.read(&mut [0; 64]).await? > 0 {}
         Ok(())
     }
+}
+
+/// Returns one of `count` addresses from 127.64.0.0 to 127.191.255.255; the callers have others.
+fn address(count: u64, random: &mut Random) -> Ipv4Addr {
+    let count = count.clamp(1, ADDRESSES);
+    let offset = random.below(count) * (ADDRESSES / count);
+    Ipv4Addr::from(0x7f40_0000 + u32::try_from(offset).unwrap_or(0))
 }
 
 /// Connects from an address of this host.

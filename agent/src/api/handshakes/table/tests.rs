@@ -115,6 +115,21 @@ fn sources_that_failed_before_go_first_and_their_new_sockets_are_closed() {
 }
 
 #[test]
+fn a_caller_with_more_failures_than_others_is_not_singled_out() {
+    let mut rig = Rig::new(3, 3);
+    for (source, count) in [("192.0.2.1", 5), ("192.0.2.2", 5), ("192.0.2.3", 20), ("192.0.2.4", 5)] {
+        rig.failures(source, count);
+    }
+    let mut slots = vec![rig.open("192.0.2.1"), rig.open("192.0.2.2"), rig.open("192.0.2.3")];
+    slots.push(rig.open("192.0.2.4"));
+    slots.push(rig.open("192.0.2.1"));
+    assert_eq!(gone(&mut slots), [0, 1], "the oldest of its class");
+    rig.failures("192.0.2.5", 70);
+    let mut slots = vec![rig.open("192.0.2.1"), rig.open("192.0.2.2"), rig.open("192.0.2.4")];
+    assert!(rig.is_closed("192.0.2.5") && gone(&mut slots).is_empty(), "that is another class");
+}
+
+#[test]
 fn a_few_failures_are_not_held_against_a_source() {
     let mut rig = Rig::new(3, 3);
     rig.failures("192.0.2.1", 2);
