@@ -3,7 +3,8 @@
 //!
 //! A count-min sketch of two rows: a source has one cell in each, and its count is the smaller one. Sources that share both
 //! cells share the count: with 6,000 sources that fail, about one in a hundred others does. The places are keyed by numbers of this
-//! process, so nobody can choose addresses that share cells with a caller's. Counts are halved every [`HALF_LIFE`].
+//! process, so nobody can choose addresses that share cells with a caller's. Twice the average of a row is taken off each
+//! count, so that very many sources that fail once are held against nobody. Counts are halved every [`HALF_LIFE`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ pub(super) struct Failures {
     /// Empty until something fails.
     rows: [Vec<u8>; 2],
     keys: RandomState,
+    /// About the sum of a row.
+    total: usize,
     halved: Option<Instant>,
 }
 
@@ -31,7 +34,7 @@ pub(super) struct Cells([usize; 2]);
 
 impl Failures {
     pub(super) fn new() -> Failures {
-        Failures { rows: [Vec::new(), Vec::new()], keys: RandomState::new(), halved: None }
+        Failures { rows: [Vec::new(), Vec::new()], keys: RandomState::new(), total: 0, halved: None }
     }
 
     pub(super) fn cells(&self, source: IpAddr) -> Cells {
@@ -42,10 +45,13 @@ impl Failures {
 
     pub(super) fn count(&self, cells: Cells) -> u32 {
         let counts = self.rows.iter().zip(cells.0).map(|(row, at)| row.get(at).copied().unwrap_or(0));
-        counts.min().unwrap_or(0).into()
+        // In a flood of sources that come once, cells fill up for everybody.
+        let noise = u32::try_from(2 * self.total / CELLS).unwrap_or(u32::MAX);
+        u32::from(counts.min().unwrap_or(0)).saturating_sub(noise)
     }
 
     pub(super) fn add(&mut self, cells: Cells) {
+        self.total = self.total.saturating_add(1);
         for (row, at) in self.rows.iter_mut().zip(cells.0) {
             row.resize(CELLS, 0);
             row[at] = row[at].saturating_add(1);
@@ -72,6 +78,7 @@ impl Failures {
         for count in self.rows.iter_mut().flatten() {
             *count = count.checked_shr(shift).unwrap_or(0);
         }
+        self.total = self.total.checked_shr(shift).unwrap_or(0);
         self.halved = Some(now);
     }
 }
@@ -112,5 +119,15 @@ mod tests {
         let marked = (1_000_000..1_010_000).filter(|n| failures.count(failures.cells(ip(*n))) > 0).count();
         // Two or three are expected; the keys are random.
         assert!(marked < 50, "{marked} of 10000");
+    }
+
+    #[test]
+    fn a_flood_of_sources_that_come_once_is_held_against_nobody() {
+        let mut failures = Failures::new();
+        for n in 0..200_000 {
+            failures.add(failures.cells(ip(n)));
+        }
+        let marked = (1_000_000..1_010_000).filter(|n| failures.count(failures.cells(ip(*n))) > 2).count();
+        assert!(marked < 20, "{marked} of 10000");
     }
 }

@@ -178,8 +178,8 @@ impl Table {
 fn class(score: u32) -> u32 {
     match score {
         ..=TOLERATED => 0,
-        ..EXCESSIVE => 1,
-        EXCESSIVE.. => 2,
+        score if score < EXCESSIVE => 1,
+        _ => 2,
     }
 }
 
