@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
+use bolt_tests::process::niceness;
 use bolt_tests::{PackSource, World, spec, sync_peak_kb};
 use packs_schema::rest::{PackList, SyncStatus};
 
@@ -104,8 +105,7 @@ async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
         assert_eq!(line[name.len()..].split_whitespace().take(2).collect::<Vec<_>>(), most, "{limits}");
     }
-    let stat = read(&pid, "stat");
-    let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
-    assert_eq!(nice, "10", "{stat}");
+    // The tests may run with a nice value of their own.
+    assert_eq!(niceness(pid.parse().ok()), (niceness(None) + 10).min(19));
     fs::write(&root, text).unwrap();
 }

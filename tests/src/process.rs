@@ -62,6 +62,18 @@ pub fn groups_with(words: &[String]) -> Vec<PathBuf> {
     found
 }
 
+/// Nice value of the process `pid`, or of this process.
+///
+/// # Panics
+/// If there is no such process.
+pub fn niceness(pid: Option<i32>) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.unwrap_or_else(own))).expect("the process lives");
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    // Field 19 of proc_pid_stat(5); the first field after the name is the third.
+    let value = fields.split_whitespace().nth(16).and_then(|value| value.parse().ok());
+    value.expect("a nice value")
+}
+
 fn own() -> i32 {
     i32::try_from(std::process::id()).unwrap_or_default()
 }

@@ -415,9 +415,10 @@ async fn changed_certificates_apply_and_broken_ones_do_not() {
 
 async fn refusal(config: Config) -> String {
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    match run(config, None, ours.into(), Passed::default(), std::future::pending()).await {
-        Err(error) => crate::log::chain(&error),
-        Ok(_) => panic!("it started"),
+    let started = run(config, None, ours.into(), Passed::default(), std::future::pending());
+    match tokio::time::timeout(std::time::Duration::from_secs(20), started).await {
+        Ok(Err(error)) => crate::log::chain(&error),
+        Ok(Ok(_)) | Err(_) => panic!("it started"),
     }
 }
 

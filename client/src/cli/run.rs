@@ -22,6 +22,7 @@ use packs_schema::name::{ActionRef, ExecutionId};
 use packs_schema::quantity::{parse_duration, show_duration};
 use packs_schema::rest::{ActionView, Code};
 use serde_json::{Map, Value};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::{Context, nobody};
 use super::failure::{Exit, Failure};
@@ -174,15 +175,18 @@ async fn carry_out(run: &Run, identity: &Identity, context: &Context) -> Result<
     let progress = std::cell::RefCell::new(progress::Progress::new(run));
     let running = fleet::run(run, identity, &stop, |event| progress.borrow_mut().event(&event));
     tokio::pin!(running);
-    let mut interrupts = 0;
+    // One listener for all interrupts: the next one may come before the answer to this one is printed, and must not be lost.
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for interrupts: {error}")))?;
+    let mut is_stopping = false;
     let report = loop {
         tokio::select! {
             report = &mut running => break report,
-            Ok(()) = tokio::signal::ctrl_c() => {
-                interrupts += 1;
-                if interrupts > 1 {
-                    return Ok(leave(run, identity, context, running, &progress).await);
+            Some(()) = interrupts.recv() => {
+                if is_stopping {
+                    return Ok(leave(run, identity, context, running, &progress, &mut interrupts).await);
                 }
+                is_stopping = true;
                 stop.stop();
             }
         }
@@ -199,6 +203,7 @@ async fn leave(
     context: &Context,
     running: std::pin::Pin<&mut impl Future<Output = fleet::Report>>,
     progress: &std::cell::RefCell<progress::Progress<'_>>,
+    interrupts: &mut Signal,
 ) -> Exit {
     let unknown: Vec<Instance> =
         progress.borrow().unanswered().into_iter().map(|target| run.targets[target].clone()).collect();
@@ -207,7 +212,7 @@ async fn leave(
         found = tokio::time::timeout(LOOK_UP, look_up) => found.unwrap_or_default(),
         // Answers that still come are noted by the progress.
         _ = running => Vec::new(),
-        _ = tokio::signal::ctrl_c() => Vec::new(),
+        _ = interrupts.recv() => Vec::new(),
     };
     let mut progress = progress.borrow_mut();
     for (instance, execution) in found {

@@ -151,3 +151,30 @@ async fn a_configuration_that_the_next_start_would_refuse_is_told() {
     }
     api.stop().await;
 }
+
+#[tokio::test]
+async fn an_agent_that_lacks_required_limits_is_not_ready() {
+    let file = "run/enforcement.json";
+    let enforcement = |cpu: bool| {
+        let json = format!(
+            r#"{{"cgroups": "v1", "memory": true, "cpu": {cpu}, "pids": true, "cgroup_kill": false, "run_as": true, "required": true}}"#
+        );
+        // At once: an agent that looks in between must not read a half of it.
+        move |dir: &Path| {
+            std::fs::write(dir.join("new"), &json).unwrap();
+            std::fs::rename(dir.join("new"), dir.join(file)).unwrap();
+        }
+    };
+    let api = Api::start_with(|dir| {
+        std::fs::create_dir(dir.join("run")).unwrap();
+        enforcement(false)(dir);
+    })
+    .await;
+    let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let answer = health(&api, &ann, "limits_unavailable", true).await;
+    assert!(status(&answer) == 503 && answer.contains("none for cpu"), "{answer}");
+    // The launcher writes the file again when it is restarted.
+    enforcement(true)(api.dir.path());
+    assert_eq!(status(&health(&api, &ann, "limits_unavailable", false).await), 200);
+    api.stop().await;
+}
