@@ -119,6 +119,8 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     metadata.broken(None);
     agent.wait_ready().unwrap();
     assert_eq!(info(&world, &agent).await.instance.id.as_str(), ID);
+    // Ready comes before the packs do: a restart below must find them.
+    until("the first poll", async || agent.sync_status().is_some_and(|status| status.failure.is_none())).await;
     assert!(!log(&agent).contains("cannot start"), "{}", log(&agent));
 
     // What is known already goes on to count, also over a restart; what another boot knew does not.
