@@ -18,6 +18,7 @@ mod instances;
 mod kill;
 mod logs;
 mod man;
+mod numbers;
 pub mod pack;
 mod packs;
 mod pki;

@@ -19,6 +19,7 @@ pub mod demo;
 pub mod error;
 pub mod files;
 pub mod fleet;
+mod hashing;
 pub mod inventory;
 pub mod local;
 pub mod pack;

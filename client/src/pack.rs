@@ -41,6 +41,16 @@ pub enum PackError {
         #[source]
         source: io::Error,
     },
+    /// Not a directory.
+    #[error("{} is not a directory; give the directory of the pack, the one with pack.yaml", crate::show::path(.0))]
+    NotADirectory(PathBuf),
+    /// No store of activated packs.
+    #[error(
+        "{} does not exist, so there are no activated packs to check: run this on an instance with bolt-agent, or give its \
+         store with --packs DIR",
+        crate::show::path(.0)
+    )]
+    NoStore(PathBuf),
     /// The check found errors.
     #[error("{} has errors, so it is not built:\n{}", crate::show::path(path), list(findings))]
     Findings {

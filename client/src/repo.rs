@@ -14,6 +14,7 @@
 //! A reader that comes at any moment sees the old state or the new one: what the timestamp names was there before the
 //! timestamp was. The functions block; call them from outside an asynchronous runtime or inside one.
 
+mod archives;
 mod change;
 mod channels;
 mod error;
@@ -40,7 +41,7 @@ mod trust;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use change::Access;
-pub use channels::{Changed, Promotion, pause, promote, rollback, widen};
+pub use channels::{Changed, Promotion, pause, promote, rollback, widen, withdraw};
 pub use error::RepoError;
 pub use init::{InitOptions, Initialized, init};
 pub use journal::{Change, Entry};

@@ -58,7 +58,7 @@ pub enum IdentityError {
     #[error(
         "the key {key} does not belong to the first certificate in {certificate}: give both of the same issue, your own \
          certificate first",
-        key = key.display(), certificate = certificate.display()
+        key = crate::show::path(key), certificate = crate::show::path(certificate)
     )]
     Mismatch {
         /// The certificate's file.

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Nothing goes back by itself. A rollback says so: it names the versions that it takes back in `withdrawn`, and only an
-//! instance that runs one of those takes a lower one. `serial` rises with every change, so that an old file is known.
+//! instance that runs one of those takes a lower one. A channel whose every version was withdrawn holds nothing: its one rule is
+//! [`Rule::nothing`], so that agents of every version read it, and instances have the pack no longer. `serial` rises with every change, so that an old file is known.
 
 mod decide;
 #[cfg(feature = "rollout")]
@@ -41,6 +42,9 @@ pub const MAX_CHANNEL_FILE: u64 = 64 << 10;
 pub const MAX_RULES: usize = 8;
 /// The most versions that a channel remembers as withdrawn. Beyond it the lowest are forgotten.
 pub const MAX_WITHDRAWN: usize = 100;
+
+/// The version in the rule of a channel that holds nothing: the lowest that there can be, and never published.
+const NOTHING: &str = "0.0.0-0";
 
 /// `channels/<channel>/<pack>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,10 +86,26 @@ impl Rule {
         Rule { version, percent: 100, filter: None, paused: false }
     }
 
+    /// The rule of a channel that holds nothing: it applies to no instance.
+    pub fn nothing() -> Rule {
+        let version = PackVersion::new(NOTHING).expect("a valid version");
+        Rule { percent: 0, ..Rule::new(version) }
+    }
+
+    /// True for [`Rule::nothing`].
+    pub fn is_nothing(&self) -> bool {
+        is_reserved(&self.version)
+    }
+
     /// True if whatever `other` applies to, this one does.
     fn covers(&self, other: &Rule) -> bool {
         !self.paused && self.percent >= other.percent && (self.filter.is_none() || self.filter == other.filter)
     }
+}
+
+/// True for the version that stands for "nothing" in channels, so that no pack may have it.
+pub fn is_reserved(version: &PackVersion) -> bool {
+    version.to_string() == NOTHING
 }
 
 /// Why rules make no channel.
@@ -160,6 +180,11 @@ impl Channel {
             Some(rule) => Err(ChannelError::Withdrawn(rule.version.clone())),
             None => Ok(self),
         }
+    }
+
+    /// True if every version of the channel was withdrawn.
+    pub fn holds_nothing(&self) -> bool {
+        self.newest().is_nothing()
     }
 
     /// The rule of the highest version.

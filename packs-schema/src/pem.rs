@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub enum Expected {
     /// A private key.
     Key,
+    /// A private key that signs for a repository.
+    SigningKey,
     /// One or more certificates.
     Certificates,
 }
@@ -83,9 +85,9 @@ impl std::error::Error for PemError {}
 
 impl fmt::Display for PemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let path = one_line(&self.path);
         let expected = match self.expected {
-            Expected::Key => "private key",
+            Expected::Key | Expected::SigningKey => "private key",
             Expected::Certificates => "certificate",
         };
         write!(f, "{path} holds no usable {expected}: ")?;
@@ -93,7 +95,9 @@ impl fmt::Display for PemError {
             PemProblem::Empty => write!(f, "the file is empty")?,
             PemProblem::Utf16 => write!(f, "it is UTF-16 text; save it as ASCII or UTF-8")?,
             PemProblem::Der => match self.expected {
-                Expected::Key => write!(f, "it is not PEM; if it is DER, convert it with `openssl pkey -inform DER`")?,
+                Expected::Key | Expected::SigningKey => {
+                    write!(f, "it is not PEM; if it is DER, convert it with `openssl pkey -inform DER`")?
+                }
                 Expected::Certificates => {
                     write!(f, "it is not PEM; if it is DER, convert it with `openssl x509 -inform DER`")?;
                 }
@@ -124,7 +128,9 @@ impl fmt::Display for PemError {
             }
             PemProblem::Damaged => write!(f, "its content is damaged; copy the whole file again")?,
             PemProblem::Unsupported => match self.expected {
-                Expected::Key => write!(f, "its algorithm or size is not supported, or the key is damaged")?,
+                Expected::Key | Expected::SigningKey => {
+                    write!(f, "its algorithm or size is not supported, or the key is damaged")?
+                }
                 Expected::Certificates => write!(f, "its algorithm or version is not supported, or it is damaged")?,
             },
             PemProblem::OtherSection => write!(f, "its PEM section is of another kind")?,
@@ -137,8 +143,22 @@ impl fmt::Display for PemError {
                  with `openssl pkcs8 -topk8 -nocrypt -in {path} -out FILE`"
             )?;
         }
+        if self.expected == Expected::SigningKey && self.problem.is_about_kinds() {
+            write!(
+                f,
+                "; supported are Ed25519 keys in PEM as PKCS #8, plain (BEGIN PRIVATE KEY) or encrypted with a passphrase \
+                 by PBES2 with scrypt or PBKDF2 (BEGIN ENCRYPTED PRIVATE KEY); a key of another kind cannot be converted: \
+                 make one with `openssl genpkey -algorithm ed25519 -out FILE`, or restore the file from a copy"
+            )?;
+        }
         Ok(())
     }
+}
+
+/// A path with its control characters escaped, so that it stays on one line.
+fn one_line(path: &Path) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    path.to_string_lossy().chars().map(escape).collect()
 }
 
 impl PemProblem {
@@ -203,13 +223,16 @@ fn diagnose(expected: Expected, bytes: &[u8]) -> PemProblem {
     let plain_key = ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"].into_iter().any(has);
     let certificate = has("CERTIFICATE");
     match expected {
+        Expected::SigningKey if text.contains("Proc-Type: 4,ENCRYPTED") => PemProblem::Unsupported,
+        Expected::SigningKey if has("PRIVATE KEY") || has("ENCRYPTED PRIVATE KEY") => PemProblem::Damaged,
+        Expected::SigningKey if plain_key => PemProblem::Unsupported,
         Expected::Key if has("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") => {
             PemProblem::Encrypted
         }
         Expected::Key if plain_key => PemProblem::Damaged,
-        Expected::Key if has("OPENSSH PRIVATE KEY") => PemProblem::OpenSsh,
-        Expected::Key if has("DSA PRIVATE KEY") => PemProblem::Unsupported,
-        Expected::Key if certificate => PemProblem::CertificateOnly,
+        Expected::Key | Expected::SigningKey if has("OPENSSH PRIVATE KEY") => PemProblem::OpenSsh,
+        Expected::Key | Expected::SigningKey if has("DSA PRIVATE KEY") => PemProblem::Unsupported,
+        Expected::Key | Expected::SigningKey if certificate => PemProblem::CertificateOnly,
         Expected::Certificates if certificate => PemProblem::Damaged,
         Expected::Certificates if plain_key || labels.iter().any(|label| label.ends_with("PRIVATE KEY")) => {
             PemProblem::KeyOnly
@@ -272,6 +295,25 @@ mod tests {
             assert_eq!(error.problem(), problem, "{}", String::from_utf8_lossy(&bytes));
             let said = error.to_string();
             assert!(said.contains("/etc/bolt/tls/agent.key") && !said.contains("4cd1f7a2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_signing_key_may_be_encrypted_and_is_of_one_kind() {
+        for (label, problem) in [
+            ("PRIVATE KEY", PemProblem::Damaged),
+            ("ENCRYPTED PRIVATE KEY", PemProblem::Damaged),
+            ("EC PRIVATE KEY", PemProblem::Unsupported),
+            ("RSA PRIVATE KEY", PemProblem::Unsupported),
+            ("OPENSSH PRIVATE KEY", PemProblem::OpenSsh),
+            ("CERTIFICATE", PemProblem::CertificateOnly),
+            ("PUBLIC KEY", PemProblem::PublicKey),
+        ] {
+            let error = PemError::diagnose(Path::new("a\nb.pem"), Expected::SigningKey, section(label).as_bytes());
+            assert_eq!(error.problem(), problem, "{label}");
+            let said = error.to_string();
+            assert!(said.starts_with("a\\nb.pem holds no usable private key: ") && !said.contains(BODY), "{said}");
+            assert!(!said.contains("RSA from 2048 bits"), "{said}");
         }
     }
 

@@ -238,3 +238,60 @@ fn wait_for<T>(mut probe: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn what_was_given_and_what_fits_is_said() {
+    let author = Author::new();
+    let percent = "from 0 to 100, such as 25 or 25%";
+    let channel = ["--repo", "/r", "--keys", "/k"];
+    for given in ["200", "200%", "1.5", "-5", "ten"] {
+        for command in [
+            &["repo", "widen", "demo", "--channel", "prod", "--percent", given][..],
+            &["repo", "promote", "demo", "--from", "a", "--to", "b", "--percent", given],
+            &["repo", "publish", "/p", "--channel", "prod", "--percent", given],
+        ] {
+            let said = author.run(&[command, &channel].concat());
+            refused(&said, 2, &[&format!("'{given}'"), "--percent", percent]);
+        }
+    }
+    for (command, option, range) in [
+        (&["ps", "--limit", "0"][..], "--limit", "from 1 to 100000"),
+        (&["pki", "init", "--ca", "/c", "--days", "0"], "--days", "from 1 to 36500"),
+        (&["run", "a.b", "--parallel", "-1"], "--parallel", "from 1 to 10000"),
+        (&["run", "a.b", "--canary", "x"], "--canary", "use a whole number, such as 5"),
+        (&["repo", "init", "/r", "--keys", "/k", "--root-keys", "17"], "--root-keys", "from 1 to 16"),
+    ] {
+        refused(&author.run(command), 2, &[option, range]);
+    }
+    // Both ways to write it reach the repository, which is none.
+    for given in ["10", "10%"] {
+        let said =
+            author.run(&[&["repo", "widen", "demo", "--channel", "prod", "--percent", given][..], &channel].concat());
+        refused(&said, 2, &["/r is no repository"]);
+    }
+    let file = author.pack.join("pack.yaml").display().to_string();
+    for command in ["lint", "build"] {
+        refused(&author.run(&["pack", command, &file]), 2, &["pack.yaml is not a directory", "the one with pack.yaml"]);
+    }
+    refused(
+        &author.run(&["pack", "check", "--packs", "/nonexistent/packs"]),
+        2,
+        &["/nonexistent/packs does not exist", "--packs DIR"],
+    );
+    let pushed = author.run(&["--inventory", "/nonexistent/fleet.toml", "pack", "push", author.at(), "--to", "i-1"]);
+    assert!(
+        pushed.code != 0 && !pushed.stderr.contains("pushing") && pushed.stderr.contains("fleet.toml"),
+        "{pushed:?}"
+    );
+    // One line, whatever a path holds.
+    for command in [
+        &["repo", "status", "--repo", "/no\nway"][..],
+        &["repo", "widen", "demo", "--channel", "prod", "--percent", "5", "--repo", "/no\nway", "--keys", "/k\ney"],
+        &["repo", "publish", "/no\nway", "--channel", "prod", "--repo", "/no\nway", "--keys", "/k\ney"],
+        &["pack", "lint", "/no\nway"],
+        &["pack", "check", "--packs", "/no\nway"],
+    ] {
+        let said = author.run(command);
+        assert!(said.stderr.contains("\\n") && !said.stderr.contains("no\nway"), "{said:?}");
+    }
+}

@@ -368,3 +368,50 @@ async fn a_pack_of_50_mb_is_never_held_in_memory() {
     println!("a sync with a pack of 50 MB from a bucket: {peak_kb} kB at most");
     assert!(peak_kb <= 32 << 10, "{peak_kb} kB");
 }
+
+/// The listing shows presence and length of archives; `--verify` reads them as well.
+#[test]
+fn archives_in_a_bucket_are_checked() {
+    let world = World::with_bucket();
+    world.publish(&PackSource::probe());
+    let bolt = Bolt::new(Path::new("/nonexistent"));
+    let location = location(&world);
+    let status = |more: &[&str]| bolt.run([&["repo", "status", "--repo", &location], more].concat());
+    let keys = world.bucket().keys("bolt/targets/");
+    let key = keys.into_iter().find(|key| key.ends_with(".tar.gz")).unwrap();
+    let good = world.bucket().content(&key).unwrap();
+    let promote = || {
+        let keys = world.site.keys().display().to_string();
+        bolt.run(["repo", "promote", "probe", "--from", "prod", "--to", "test", "--repo", &location, "--keys", &keys])
+    };
+    assert_eq!(status(&["--verify"]).code, 0);
+    let mut changed = good.clone();
+    changed[20] ^= 1;
+    for (bytes, plain, said) in [
+        (None, 1, "it is missing"),
+        (Some(good[..100].to_vec()), 1, "it has 100 bytes instead of the"),
+        (Some(changed), 0, "its bytes are not those that were signed"),
+    ] {
+        match bytes {
+            None => world.bucket().remove(&key),
+            Some(bytes) => world.bucket().put(&key, bytes),
+        }
+        let listed = status(&[]);
+        assert_eq!(listed.code, plain, "{listed:?}");
+        let read = status(&["--verify"]);
+        assert!(read.code == 1 && read.stderr.contains(said), "{read:?}");
+        assert!(read.stderr.contains("publish it again") && read.stderr.contains("bolt repo rollback"), "{read:?}");
+        let promoted = promote();
+        assert!(promoted.code == 5 && promoted.stderr.contains(said), "{promoted:?}");
+    }
+    world.bucket().put(&key, good);
+    assert_eq!(status(&["--verify"]).code, 0);
+    assert_eq!(promote().code, 0);
+
+    // Not to be able to list is neither good nor "all missing".
+    world.bucket().deny_listings(true);
+    let denied = status(&[]);
+    assert!(denied.code == 1 && denied.stderr.contains("the archives could not be listed"), "{denied:?}");
+    assert!(!denied.stderr.contains("is unusable"), "{denied:?}");
+    assert!(denied.stdout.contains("channel    prod: probe 1.0.0"), "{denied:?}");
+}

@@ -4,13 +4,11 @@
 use std::path::Path;
 
 use bolt_client::local::LocalAgent;
-use bolt_tests::http::Call;
 use bolt_tests::{Bolt, PackSource, Said, World, spec};
 use packs_schema::channel::bucket;
 use packs_schema::name::{InstanceId, PackName};
-use packs_schema::rest::{Health, PackList, PackView};
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 /// A fleet and the repository that it follows.
 pub(crate) struct Stages<'a> {
@@ -35,9 +33,13 @@ impl<'a> Stages<'a> {
         Stages { world, test, prod, repository, bolt }
     }
 
-    fn repo(&self, command: &[&str]) -> Said {
+    fn try_repo(&self, command: &[&str]) -> Said {
         let keys = self.world.site.keys().display().to_string();
-        let said = self.bolt.run([&["repo"], command, &["--repo", &self.repository, "--keys", &keys]].concat());
+        self.bolt.run([&["repo"], command, &["--repo", &self.repository, "--keys", &keys]].concat())
+    }
+
+    fn repo(&self, command: &[&str]) -> Said {
+        let said = self.try_repo(command);
         assert_eq!(said.code, 0, "{command:?}: {said:?}");
         said
     }
@@ -64,28 +66,6 @@ impl<'a> Stages<'a> {
         let bucket = self.world.bucket();
         let key = bucket.keys("bolt/targets/").into_iter().find(|key| key.ends_with(&end)).expect("it is published");
         bucket.put(&key, bad);
-    }
-
-    /// What an agent says of the pack.
-    async fn view(&self, agent: &LocalAgent) -> PackView {
-        let mut packs: PackList = operator(self.world, agent, Call::get("/v1/packs")).await.json();
-        packs.items.remove(0)
-    }
-
-    /// Waits until each of these agents says that it refuses `version`, and has what it had.
-    async fn refuse(&self, agents: &[&LocalAgent], version: &str, has: &str) {
-        for agent in agents {
-            let refused = async || {
-                let failed = self.view(agent).await.failed;
-                failed.filter(|failed| failed.version.as_ref().is_some_and(|v| v.to_string() == version)).is_some()
-            };
-            until(&format!("{version} refused by {}", agent.directory().display()), refused).await;
-            let view = self.view(agent).await;
-            assert_eq!(view.version.map(|v| v.to_string()).as_deref(), Some(has));
-            assert_eq!(view.failed.unwrap().step, "fetch");
-            let health: Health = operator(self.world, agent, Call::get("/v1/health")).await.json();
-            assert!(health.ready && health.degraded, "{health:?}");
-        }
     }
 
     /// Waits until these agents, and no others of theirs, have `version`.
@@ -150,18 +130,18 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     stages.repo(&["resume", "probe", "--channel", "prod"]);
     stages.have(&prod, "1.1.0").await;
 
-    // A version whose archive is not what was signed, and the way back from it.
+    // A version whose archive is not what was signed goes no further.
     stages.publish("1.2.0", "lab");
     stages.spoil("1.2.0");
-    stages.repo(&["promote", "probe", "--from", "lab", "--to", "test"]);
-    stages.repo(&["promote", "probe", "--from", "lab", "--to", "prod"]);
-    stages.refuse(&[&test[..], &prod[..]].concat(), "1.2.0", "1.1.0").await;
-    for channel in ["test", "prod"] {
-        stages.repo(&["rollback", "probe", "--channel", channel]);
+    for to in ["test", "prod"] {
+        let said = stages.try_repo(&["promote", "probe", "--from", "lab", "--to", to]);
+        assert!(said.code == 5 && said.stderr.contains("the archive of probe 1.2.0"), "{said:?}");
+        assert!(said.stderr.contains("publish the same pack again from its commit"), "{said:?}");
     }
-    for agent in test.iter().chain(&prod) {
-        until("nothing fails any more", async || stages.view(agent).await.failed.is_none()).await;
-    }
+    let status = stages.bolt.run(["repo", "status", "--repo", &stages.repository]);
+    assert!(status.code == 1 && status.stderr.contains("the archive of probe 1.2.0 is unusable: it has"), "{status:?}");
+    assert!(status.stderr.contains("instances of lab cannot take it"), "{status:?}");
+    assert!(status.stderr.contains("`bolt repo rollback probe --channel lab`"), "{status:?}");
     stages.have(&[&test[..], &prod[..]].concat(), "1.1.0").await;
 
     stages.repo(&["rollback", "probe", "--channel", "prod"]);
@@ -175,8 +155,7 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
 
     let log = stages.bolt.run(["repo", "log", "--repo", &stages.repository, "--channel", "prod"]);
     let changes: Vec<&str> = log.stdout.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    let wanted =
-        ["promote", "promote", "pause", "widen", "resume", "promote", "rollback", "rollback", "promote", "rollback"];
+    let wanted = ["promote", "promote", "pause", "widen", "resume", "rollback", "promote", "rollback"];
     assert_eq!(changes, wanted, "{log:?}");
     assert!(log.stdout.contains("prod: 1.1.0 50%, then 1.0.0 -> 1.1.0 50% PAUSED, then 1.0.0"), "{}", log.stdout);
 }
@@ -209,6 +188,79 @@ async fn who_never_had_a_version_before_has_none_after_a_rollback() {
     assert_eq!((code, &reached["reached"][0]["reached"]), (0, &serde_json::json!(["p-1"])), "{reached}");
     let said = bolt.run(["run", "probe.hello", "--where", "id == \"p-2\""]);
     assert!(said.code != 0 && said.stderr.contains("probe.hello"), "{said:?}");
+}
+
+/// The first version of a channel is withdrawn: who runs it has the pack no longer, and takes a later version.
+#[tokio::test]
+async fn a_first_version_is_withdrawn_to_nothing() {
+    let world = World::empty();
+    let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+    let bolt = world.bolt(&[&agent]);
+    let (repository, keys) = (world.repository().display().to_string(), world.site.keys().display().to_string());
+    let repo = |command: &[&str]| bolt.run([&["repo"], command, &["--repo", &repository, "--keys", &keys]].concat());
+    let good = |command: &[&str]| {
+        let said = repo(command);
+        assert_eq!(said.code, 0, "{command:?}: {said:?}");
+        said.stdout
+    };
+    let pack =
+        |version: &str| PackSource::probe().version(version).write(&world.scratch("sources")).display().to_string();
+    let has = async |wanted: Option<&str>| {
+        until(&format!("{wanted:?}"), async || active(agent.directory()).as_deref() == wanted).await;
+    };
+    let actions = || bolt.run(["actions"]).stdout;
+    good(&["publish", &pack("1.0.0"), "--channel", "prod"]);
+    has(Some("1.0.0")).await;
+    until("its actions", async || actions().contains("probe.hello")).await;
+
+    let first = repo(&["rollback", "probe", "--channel", "prod"]);
+    assert!(first.code == 2 && first.stderr.contains("--to nothing"), "{first:?}");
+    let said = good(&["rollback", "probe", "--channel", "prod", "--to", "nothing"]);
+    assert_eq!(said.trim(), "prod: probe  1.0.0 -> nothing");
+    has(None).await;
+    until("no actions", async || !actions().contains("probe.hello")).await;
+    let ran = bolt.run(["run", "probe.hello", "--on", "i-1"]);
+    assert!(ran.code != 0, "{ran:?}");
+    let packs = bolt.run(["packs"]);
+    println!("packs: {packs:?}");
+    assert!(packs.code == 0 && !packs.stdout.contains("1.0.0"), "{packs:?}");
+    let health = bolt.run(["instances", "--check"]);
+    assert!(!health.stdout.contains("degraded"), "{health:?}");
+
+    let status = good(&["status", "--reached"]);
+    assert!(status.contains("channel    prod: probe nothing  withdrawn: 1.0.0"), "{status}");
+    assert!(status.contains("reached    prod: probe  1 of 1: i-1"), "{status}");
+    assert!(good(&["log", "--channel", "prod"]).contains("prod: 1.0.0 -> nothing"));
+    assert!(good(&["rollback", "probe", "--channel", "prod", "--to", "nothing"]).contains("nothing  (as before)"));
+    let widen = repo(&["widen", "probe", "--channel", "prod", "--percent", "50"]);
+    assert!(widen.code == 2 && widen.stderr.contains("holds nothing of probe"), "{widen:?}");
+
+    good(&["publish", &pack("1.1.0"), "--channel", "prod"]);
+    has(Some("1.1.0")).await;
+    until("its actions", async || actions().contains("probe.hello")).await;
+}
+
+/// A repository that was restored from an older copy: agents hold what it does not have.
+#[tokio::test]
+async fn an_agent_with_a_version_that_the_repository_does_not_have_is_named() {
+    let world = World::empty();
+    world.publish(&PackSource::new("other", "1.0.0").action("nothing", "", "#!/bin/true\n"));
+    let old = world.scratch("old").join("repository");
+    let copy = |from: &Path, to: &Path| {
+        let said = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+        assert!(said.success());
+    };
+    copy(&world.site.repository(), &old);
+    world.publish(&PackSource::probe());
+    let agent = world.start(&spec("i-1").set("repository", "poll", "1h"));
+    let bolt = world.bolt(&[&agent]);
+    until("probe", async || active(agent.directory()).is_some()).await;
+    let status = |repository: &Path| bolt.run(["repo", "status", "--reached", "--repo", repository.to_str().unwrap()]);
+    let now = status(&world.site.repository());
+    assert!(now.code == 0 && !now.stdout.contains("unknown"), "{now:?}");
+    let then = status(&old);
+    assert!(then.code == 1, "{then:?}");
+    assert!(then.stdout.contains("unknown    i-1: has probe 1.0.0, which the repository does not have"), "{then:?}");
 }
 
 #[tokio::test]

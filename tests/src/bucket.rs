@@ -12,7 +12,7 @@ mod objects;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -44,6 +44,7 @@ struct Shared {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     clock_ahead_s: AtomicI64,
+    denies_listings: AtomicBool,
 }
 
 /// One request that the bucket was sent.
@@ -136,6 +137,11 @@ impl Bucket {
     /// Sets its clock so many seconds ahead of this host's.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.shared.clock_ahead_s.store(seconds, Ordering::SeqCst);
+    }
+
+    /// Has it refuse to list, as without the permission `s3:ListBucket`.
+    pub fn deny_listings(&self, deny: bool) {
+        self.shared.denies_listings.store(deny, Ordering::SeqCst);
     }
 
     /// The keys below `prefix`, sorted.

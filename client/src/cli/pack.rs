@@ -235,7 +235,9 @@ fn failure(error: &PackError) -> Failure {
     let exit = match error {
         PackError::File { .. } => Exit::Storage,
         PackError::Findings { .. } | PackError::TooLarge(_) => Exit::Failed,
-        PackError::Exists(_) | PackError::Archive { .. } => Exit::Usage,
+        PackError::Exists(_) | PackError::Archive { .. } | PackError::NotADirectory(_) | PackError::NoStore(_) => {
+            Exit::Usage
+        }
     };
     Failure::from_error(exit, error)
 }

@@ -7,6 +7,7 @@ use packs_schema::name::{InstanceId, Principal};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
+use super::numbers::whole;
 use crate::files::FileError;
 use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, Issued, PkiError, Validity, is_host_name};
 use crate::show;
@@ -30,7 +31,7 @@ pub(super) struct InitCommand {
     #[arg(long, default_value = "Bolt")]
     name: String,
     /// How long it is valid.
-    #[arg(long, default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    #[arg(long, default_value = "3650", allow_negative_numbers = true, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
 }
 
@@ -78,7 +79,7 @@ struct Target {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How long it is valid.
-    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    #[arg(long, default_value = "365", allow_negative_numbers = true, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
 }
 

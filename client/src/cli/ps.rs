@@ -12,6 +12,7 @@ use serde_json::json;
 use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
 use super::find::short;
+use super::numbers::whole;
 use super::select::SelectArgs;
 use super::terminal;
 use crate::connection::ExecutionQuery;
@@ -20,7 +21,7 @@ use crate::{errln, outln};
 
 const HEADS: [&str; 7] = ["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"];
 /// The most executions that one command lists.
-const MOST: i64 = 100_000;
+const MOST: u64 = 100_000;
 
 /// List executions across instances, the newest first.
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ struct ListArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<Duration>,
     /// The most to list, over all instances.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true, value_parser = whole::<u32>(1..=MOST))]
     limit: u32,
     #[command(flatten)]
     select: SelectArgs,

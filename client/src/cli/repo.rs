@@ -39,8 +39,13 @@ pub(super) enum RepoCommand {
     /// Have a rollout that was paused go on.
     Resume(channel::PauseCommand),
     /// Take a channel's newest version back: instances that run it go to the version before.
+    ///
+    /// Every version that the channel held above the one that it goes back to is withdrawn. A channel's first version has none
+    /// before it: with `--to nothing` it is withdrawn as well, and instances no longer have the pack. A higher version that is
+    /// published later reaches them as usual.
     Rollback(channel::RollbackCommand),
-    /// Say what a repository holds, and when its signatures end. Exit code 1 when some have.
+    /// Say what a repository holds, and when its signatures end. Exit code 1 when some have, or when an archive is missing,
+    /// damaged, or cannot be checked.
     Status(status::StatusCommand),
     /// Print who changed what, when and from where.
     Log(status::LogCommand),
@@ -136,10 +141,14 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::Narrower { .. }
         | RepoError::NotBack { .. }
         | RepoError::NothingBefore { .. }
+        | RepoError::HoldsNothing { .. }
+        | RepoError::TooManyToWithdraw { .. }
+        | RepoError::Reserved { .. }
         | RepoError::TakenBack { .. }
         | RepoError::VersionTaken { .. }
         | RepoError::Lower { .. } => Exit::Usage,
         RepoError::Pack(PackError::File { .. }) => Exit::Storage,
+        RepoError::Pack(PackError::NotADirectory(_)) => Exit::Usage,
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
         | RepoError::Bucket(_)
@@ -161,6 +170,7 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::RootExpired(_)
         | RepoError::Tuf { .. }
         | RepoError::Unreadable { .. }
+        | RepoError::BadArchive { .. }
         | RepoError::PrunedInUse(_)
         | RepoError::Runtime(_) => Exit::Storage,
     };

@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::{Context, nobody};
 use super::failure::{Exit, Failure};
+use super::numbers::whole;
 use super::select::SelectArgs;
 use super::{actions, terminal};
 use crate::connection::{Agent, ExecutionQuery};
@@ -94,13 +95,14 @@ struct How {
     #[arg(long, value_name = "N|P%", value_parser = batch)]
     batch: Option<Amount>,
     /// So many first, as a batch of their own.
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, allow_negative_numbers = true,
+        value_parser = whole::<usize>(0..=u64::MAX))]
     canary: usize,
     /// So many may fail, over the whole run; once more than that have, nothing more is started.
     #[arg(long, value_name = "N|P%", default_value = "0")]
     max_failures: Amount,
     /// The most in flight at once, whatever the batches say.
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLEL, value_parser = parallel)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLEL, allow_negative_numbers = true, value_parser = whole::<usize>(1..=10_000))]
     parallel: usize,
 }
 
@@ -119,10 +121,6 @@ fn batch(text: &str) -> Result<Amount, String> {
         Amount::Count(0) | Amount::Percent(0) => Err("a batch has at least one instance".to_owned()),
         amount => Ok(amount),
     }
-}
-
-fn parallel(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(|| "use a number from 1 to 10000".to_owned())
 }
 
 impl How {

@@ -68,7 +68,11 @@ pub struct StoreProblem {
 
 /// Checks the store in `packs`, or one pack of it.
 pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackError> {
-    let store = Beneath::open(packs).map_err(PackError::file("read", packs))?;
+    let store = Beneath::open(packs).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => PackError::NoStore(packs.to_owned()),
+        io::ErrorKind::NotADirectory => PackError::NotADirectory(packs.to_owned()),
+        _ => PackError::file("read", packs)(error),
+    })?;
     let meta = store.metadata(packs).map_err(PackError::file("read", packs))?;
     let mut look = Look {
         store,

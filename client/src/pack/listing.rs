@@ -25,7 +25,11 @@ pub(super) struct Listing {
 /// Lists `root`. Links are never followed.
 pub(super) fn list(root: &Path) -> Result<Listing, PackError> {
     // The directory itself may be named through a link.
-    let tree = root.canonicalize().and_then(|real| Beneath::open(&real)).map_err(PackError::file("read", root))?;
+    let real = root.canonicalize().map_err(PackError::file("read", root))?;
+    if !real.is_dir() {
+        return Err(PackError::NotADirectory(root.to_owned()));
+    }
+    let tree = Beneath::open(&real).map_err(PackError::file("read", root))?;
     let mut listing = Listing { root: root.to_owned(), tree, files: Vec::new(), findings: Vec::new() };
     walk("", &mut listing)?;
     listing.files.sort_by(|a, b| a.path.cmp(&b.path));

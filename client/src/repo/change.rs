@@ -57,16 +57,25 @@ pub(super) fn change<T: Send>(
     access: &Access,
     edit: impl AsyncFn(&mut State, &mut KeyRing) -> Result<T, RepoError> + Sync,
 ) -> Result<(T, Option<u64>), RepoError> {
+    change_with(access, &mut access.ring(), edit)
+}
+
+/// The same with keys that may have been opened before.
+pub(super) fn change_with<T: Send>(
+    access: &Access,
+    ring: &mut KeyRing,
+    edit: impl AsyncFn(&mut State, &mut KeyRing) -> Result<T, RepoError> + Sync,
+) -> Result<(T, Option<u64>), RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
     let pinned = Pinned::open(access)?;
-    let mut ring = access.ring();
     place.attempt(|| {
         block_on(async || {
             let mut state = State::load(&place, &pinned).await?;
-            let given = edit(&mut state, &mut ring).await?;
+            let given = edit(&mut state, &mut *ring).await?;
+            state.check_required(&place)?;
             let timestamp =
-                if state.is_changed() { Some(state.commit(&place, &mut ring, &access.expiry).await?) } else { None };
+                if state.is_changed() { Some(state.commit(&place, &mut *ring, &access.expiry).await?) } else { None };
             Ok((given, timestamp))
         })
     })
@@ -75,11 +84,11 @@ pub(super) fn change<T: Send>(
 /// Looks at the newest state.
 pub(super) fn look<T: Send>(
     view: &View,
-    at: impl AsyncFnOnce(&State<Viewed>) -> Result<T, RepoError> + Send,
+    at: impl AsyncFnOnce(&State<Viewed>, &Place) -> Result<T, RepoError> + Send,
 ) -> Result<T, RepoError> {
     let place = Place::at(&view.repository)?;
     block_on(async || {
         let state = State::view(&place, view).await?;
-        at(&state).await
+        at(&state, &place).await
     })
 }

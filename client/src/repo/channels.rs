@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use packs_schema::channel::{Channel, Rule, channel_target, pack_target};
+use packs_schema::channel::{Channel, MAX_WITHDRAWN, Rule, channel_target, pack_target};
 use packs_schema::filter::Filter;
 use packs_schema::name::{ChannelName, PackName, PackVersion};
 use serde::Serialize;
@@ -91,6 +91,7 @@ async fn wanted(state: &State, promotion: &Promotion) -> Result<PackVersion, Rep
         Some(from) => {
             let held = state.channel(from, pack).await?;
             let held = held.ok_or_else(|| RepoError::NotHeld { channel: from.clone(), pack: pack.clone() })?;
+            refuse_nothing(&held, from)?;
             let newest = held.newest().version.clone();
             match version {
                 Some(version) if *version != newest => {
@@ -129,6 +130,7 @@ pub(super) async fn offer(
     let before = state.channel(channel, &pack).await?;
     let entry = Entry { version: Some(rule.version.clone()), ..entry };
     let Some(held) = &before else {
+        state.require_archive(&pack, &rule.version);
         return put(state, ring, owner, channel, None, vec![rule], Vec::new(), entry).await;
     };
     let newest = held.newest();
@@ -139,7 +141,7 @@ pub(super) async fn offer(
         let versions = Box::new((newest.version.clone(), rule.version));
         return Err(RepoError::Lower { channel: channel.clone(), pack, versions });
     }
-    let mut rules = held.rules.clone();
+    let mut rules: Vec<Rule> = held.rules.iter().filter(|rule| !rule.is_nothing()).cloned().collect();
     if rule.version == newest.version {
         if rule.percent < newest.percent {
             return Err(RepoError::Narrower {
@@ -153,6 +155,7 @@ pub(super) async fn offer(
     } else {
         rules.insert(0, rule);
     }
+    state.require_archive(&pack, &rules[0].version);
     let withdrawn = held.withdrawn.clone();
     put(state, ring, owner, channel, before, rules, withdrawn, entry).await
 }
@@ -162,6 +165,7 @@ pub fn widen(access: &Access, pack: &PackName, channel: &ChannelName, percent: u
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(pack, access.team.as_ref())?;
         let held = held(state, channel, pack).await?;
+        refuse_nothing(&held, channel)?;
         let rule = Rule { percent, filter: None, ..held.newest().clone() };
         offer(state, ring, &owner, channel, Offer::new(rule), Entry::new(Change::Widen, pack)).await
     };
@@ -173,8 +177,12 @@ pub fn pause(access: &Access, pack: &PackName, channel: &ChannelName, paused: bo
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(pack, access.team.as_ref())?;
         let held = held(state, channel, pack).await?;
+        refuse_nothing(&held, channel)?;
         let mut rules = held.rules.clone();
         rules[0].paused = paused;
+        if !paused {
+            state.require_archive(pack, &rules[0].version);
+        }
         let mut entry = Entry::new(if paused { Change::Pause } else { Change::Resume }, pack);
         entry.version = Some(rules[0].version.clone());
         let withdrawn = held.withdrawn.clone();
@@ -195,11 +203,9 @@ pub fn rollback(
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(pack, access.team.as_ref())?;
         let held = held(state, channel, pack).await?;
-        let journal = journal::read(state).await?;
-        let here = journal.iter().filter(|(_, e)| e.pack == *pack && e.channel.as_ref() == Some(channel));
-        let then: Vec<Channel> = here.flat_map(|(_, e)| e.channels()).collect();
-        let ever: BTreeSet<PackVersion> =
-            then.iter().chain([&held]).flat_map(|file| &file.rules).map(|rule| rule.version.clone()).collect();
+        refuse_nothing(&held, channel)?;
+        let then = history(state, channel, pack).await?;
+        let ever = ever_held(&held, &then);
         let is_published = |version: &PackVersion| state.find(&pack_target(pack, version)).is_some();
         let mut rules = before_the_newest(&held, &then, &ever, &is_published, to, channel)?;
         let target = rules[0].version.clone();
@@ -207,11 +213,42 @@ pub fn rollback(
         // A rule of that time may name a version that was pruned since.
         rules.retain(|rule| is_published(&rule.version));
         let withdrawn = ever.into_iter().filter(|version| *version > target).chain(held.withdrawn.clone()).collect();
+        state.require_archive(pack, &target);
         let mut entry = Entry::new(Change::Rollback, pack);
         entry.version = Some(target);
         put(state, ring, &owner, channel, Some(held), rules, withdrawn, entry).await
     };
     change(access, edit).map(|(changed, _)| changed)
+}
+
+/// Withdraws every version that a channel ever held, the first one included: instances that run one have the pack no longer.
+pub fn withdraw(access: &Access, pack: &PackName, channel: &ChannelName) -> Result<Changed, RepoError> {
+    let edit = async |state: &mut State, ring: &mut KeyRing| {
+        let owner = state.owner(pack, access.team.as_ref())?;
+        let held = held(state, channel, pack).await?;
+        let mut versions = ever_held(&held, &history(state, channel, pack).await?);
+        versions.extend(held.withdrawn.iter().cloned());
+        if versions.len() > MAX_WITHDRAWN {
+            let (channel, pack, versions) = (channel.clone(), pack.clone(), versions.len());
+            return Err(RepoError::TooManyToWithdraw { channel, pack, versions });
+        }
+        let (rules, withdrawn) = (vec![Rule::nothing()], versions.into_iter().collect());
+        put(state, ring, &owner, channel, Some(held), rules, withdrawn, Entry::new(Change::Rollback, pack)).await
+    };
+    change(access, edit).map(|(changed, _)| changed)
+}
+
+/// What the journal says that a channel held of a pack, oldest first.
+async fn history(state: &State, channel: &ChannelName, pack: &PackName) -> Result<Vec<Channel>, RepoError> {
+    let journal = journal::read(state).await?;
+    let here = journal.iter().filter(|(_, e)| e.pack == *pack && e.channel.as_ref() == Some(channel));
+    Ok(here.flat_map(|(_, e)| e.channels()).collect())
+}
+
+/// The versions that a channel holds or held.
+fn ever_held(held: &Channel, then: &[Channel]) -> BTreeSet<PackVersion> {
+    let rules = then.iter().chain([held]).flat_map(|file| &file.rules);
+    rules.filter(|rule| !rule.is_nothing()).map(|rule| rule.version.clone()).collect()
 }
 
 /// The rules of a channel without its newest version: those that stand after it, or, where it went to all and none does, those
@@ -243,13 +280,26 @@ fn before_the_newest(
     let rest = held.rules.iter().skip_while(|rule| rule.version != *target).cloned().collect::<Vec<_>>();
     if rest.is_empty() {
         if let Some(then) = then.iter().rfind(|then| then.newest().version == *target) {
-            return Ok(then.rules.iter().filter(|rule| !held.withdrawn.contains(&rule.version)).cloned().collect());
+            return Ok(then
+                .rules
+                .iter()
+                .filter(|rule| rule.version == *target || !held.withdrawn.contains(&rule.version))
+                .cloned()
+                .collect());
         }
         // To the instances that the channel is for.
         let filter = held.rules.last().and_then(|rule| rule.filter.clone());
         return Ok(vec![Rule { filter, ..Rule::new(target.clone()) }]);
     }
     Ok(rest)
+}
+
+/// Refuses a channel that holds nothing: there is no rollout to change and no version to take.
+fn refuse_nothing(held: &Channel, channel: &ChannelName) -> Result<(), RepoError> {
+    if held.holds_nothing() {
+        return Err(RepoError::HoldsNothing { channel: channel.clone(), pack: held.pack.clone() });
+    }
+    Ok(())
 }
 
 async fn held(state: &State, channel: &ChannelName, pack: &PackName) -> Result<Channel, RepoError> {
@@ -281,7 +331,7 @@ async fn put(
         let (before, after) = (Some(before.clone()), before.clone());
         return Ok(Changed { channel: channel.clone(), pack, before, after, changed: false });
     }
-    for rule in &after.rules {
+    for rule in after.rules.iter().filter(|rule| !rule.is_nothing()) {
         let version = pack_target(&pack, &rule.version);
         state.restore(owner, |name| name == version)?;
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use packs_schema::marks::MarksError;
 use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::pem::PemError;
 
 use crate::files::FileError;
 use crate::pack::PackError;
@@ -36,7 +37,7 @@ pub enum RepoError {
     #[error("the repository cannot be reached")]
     Bucket(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Others were first, each time.
-    #[error("others change the repository at {} all the time; nothing was changed, try again", .0.display())]
+    #[error("others change the repository at {} all the time; nothing was changed, try again", crate::show::path(.0))]
     Raced(PathBuf),
     /// New keys are in a root beside the old ones, which still count.
     #[error(
@@ -63,14 +64,14 @@ pub enum RepoError {
         version: PackVersion,
     },
     /// There is none.
-    #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", .0.display())]
+    #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", crate::show::path(.0))]
     NoRepository(PathBuf),
     /// A publisher without a root to trust.
     #[error(
         "no trusted root is pinned in {}: get root.json from whoever ran `bolt repo init`, or the file of repository.root from an \
          agent's configuration, and never from the repository itself; pin it with `bolt repo trust --root FILE`, with the same --repo, \
          --keys and --state, and compare its fingerprint",
-        directory.display()
+        crate::show::path(directory)
     )]
     NotPinned {
         /// Where it would be.
@@ -79,14 +80,14 @@ pub enum RepoError {
     /// Another root is pinned.
     #[error(
         "{} pins another root: leave --root out to keep it, or remove the file first if this repository was made again",
-        path.display()
+        crate::show::path(path)
     )]
     PinnedAlready {
         /// The pinned root.
         path: PathBuf,
     },
     /// Not the root that was meant.
-    #[error("{} has the fingerprint {found}, not {wanted}: it is not the root that was meant", path.display())]
+    #[error("{} has the fingerprint {found}, not {wanted}: it is not the root that was meant", crate::show::path(path))]
     OtherFingerprint {
         /// The file.
         path: PathBuf,
@@ -100,8 +101,8 @@ pub enum RepoError {
         "{} is at an older state than one that was seen before (see {}/marks.json): it was restored from an old copy, or somebody \
          replays it, so nothing is signed; restore the newest copy, give a repository that is another one its own --state directory, or \
          go on from this state with `bolt repo trust --accept-older`",
-        place.display(),
-        directory.display()
+        crate::show::path(place),
+        crate::show::path(directory)
     )]
     Older {
         /// The repository.
@@ -113,7 +114,7 @@ pub enum RepoError {
         source: MarksError,
     },
     /// A file of pin or marks that is damaged.
-    #[error("{} cannot be used: {problem}; restore it from a copy", path.display())]
+    #[error("{} cannot be used: {problem}; restore it from a copy", crate::show::path(path))]
     BadTrustFile {
         /// The file.
         path: PathBuf,
@@ -121,7 +122,11 @@ pub enum RepoError {
         problem: String,
     },
     /// A file of pin or marks that others can change.
-    #[error("{} can be changed by others (mode {mode:04o}), and it says whom to trust: run `chmod go-w {}`", path.display(), path.display())]
+    #[error(
+        "{} can be changed by others (mode {mode:04o}), and it says whom to trust: run `chmod go-w {}`",
+        crate::show::path(path),
+        crate::show::path(path)
+    )]
     LaxTrustFile {
         /// The file.
         path: PathBuf,
@@ -132,7 +137,7 @@ pub enum RepoError {
     #[error(
         "cannot keep the trusted root and the versions seen in {}: give a directory that can be written, and that stays between runs, \
          with --state",
-        directory.display()
+        crate::show::path(directory)
     )]
     NoState {
         /// The directory.
@@ -149,10 +154,10 @@ pub enum RepoError {
         source: Box<RepoError>,
     },
     /// There is one.
-    #[error("{} holds something already; choose another directory", .0.display())]
+    #[error("{} holds something already; choose another directory", crate::show::path(.0))]
     Exists(PathBuf),
     /// A file or directory of the repository.
-    #[error("cannot {what} {}", path.display())]
+    #[error("cannot {what} {}", crate::show::path(path))]
     File {
         /// What was tried.
         what: &'static str,
@@ -166,13 +171,13 @@ pub enum RepoError {
     #[error("cannot use the repository's keys")]
     Key(#[from] FileError),
     /// A key file without a key.
-    #[error("{} holds no Ed25519 key in PKCS #8 PEM", .0.display())]
-    NotAKey(PathBuf),
+    #[error(transparent)]
+    NotAKey(#[from] PemError),
     /// A file of a key in a key service that is none.
-    #[error("{} names no key in KMS; write it with `bolt repo kms-key`", .0.display())]
+    #[error("{} names no key in KMS; write it with `bolt repo kms-key`", crate::show::path(.0))]
     NotAServiceKey(PathBuf),
     /// A key in a key service, and a program that cannot use it.
-    #[error("{} names a key in AWS KMS, and this `bolt` was built without it (cargo build --features kms)", .0.display())]
+    #[error("{} names a key in AWS KMS, and this `bolt` was built without it (cargo build --features kms)", crate::show::path(.0))]
     NoKeyService(PathBuf),
     /// Not the name of a key in KMS.
     #[error(
@@ -190,14 +195,14 @@ pub enum RepoError {
     /// An encrypted key, and nothing to open it with.
     #[error(
         "{} is encrypted: give --passphrase-file, set BOLT_KEY_PASSPHRASE, or run this on a terminal to be asked",
-        .0.display()
+        crate::show::path(.0)
     )]
     Locked(PathBuf),
     /// An encrypted key, and another one's passphrase.
-    #[error("the passphrase does not open {}", .0.display())]
+    #[error("the passphrase does not open {}", crate::show::path(.0))]
     WrongPassphrase(PathBuf),
     /// A key that could not be encrypted.
-    #[error("cannot encrypt the key for {}", .0.display())]
+    #[error("cannot encrypt the key for {}", crate::show::path(.0))]
     Encrypt(PathBuf),
     /// A passphrase that keeps nobody out.
     #[error("a passphrase for keys has at least {0} characters")]
@@ -214,7 +219,7 @@ pub enum RepoError {
         threshold: u8,
     },
     /// Another one is at work.
-    #[error("another publisher is at work in {}; try again when it is done", .0.display())]
+    #[error("another publisher is at work in {}; try again when it is done", crate::show::path(.0))]
     Busy(PathBuf),
     /// The metadata do not verify, or could not be signed.
     #[error("cannot {what}: {error}")]
@@ -228,7 +233,7 @@ pub enum RepoError {
     #[error(
         "the keys for {role} in {} may not sign for this repository: give the directory that `bolt repo init` made with it, \
          and where keys were replaced since, move the new ones into it, over the old ones of the same names",
-        directory.display()
+        crate::show::path(directory)
     )]
     OtherKeys {
         /// The role.
@@ -240,7 +245,7 @@ pub enum RepoError {
     #[error(
         "{threshold} of its keys must sign for {role}, and {} holds {good} of them: the directory of --keys must hold all keys that \
          sign, new ones beside those that stayed",
-        directory.display()
+        crate::show::path(directory)
     )]
     TooFewKeys {
         /// The role.
@@ -290,7 +295,7 @@ pub enum RepoError {
     )]
     NoTeamKey(String),
     /// A file that is not a team's public key.
-    #[error("{} is not the public key of {role} that `bolt repo team-key` writes", path.display())]
+    #[error("{} is not the public key of {role} that `bolt repo team-key` writes", crate::show::path(path))]
     NotAPublicKey {
         /// The file.
         path: PathBuf,
@@ -341,6 +346,20 @@ pub enum RepoError {
         version: PackVersion,
         /// The digest that it has.
         published: String,
+    },
+    /// An archive that instances could not take.
+    #[error(
+        "the archive of {pack} {version} in the repository is damaged or missing ({problem}), so instances could not take it; nothing \
+         was changed; publish the same pack again from its commit (in a bucket, remove a damaged object first), or restore the file \
+         from a copy"
+    )]
+    BadArchive {
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: PackVersion,
+        /// What is wrong.
+        problem: String,
     },
     /// Channels only go forward.
     #[error("channel {channel} holds {pack} {}, which is newer than {}; publish a higher version, or use `bolt repo rollback`", versions.0, versions.1)]
@@ -408,10 +427,46 @@ pub enum RepoError {
         /// The version that it holds, and the one that was asked for.
         versions: Box<(PackVersion, PackVersion)>,
     },
+    /// Every version was withdrawn.
+    #[error(
+        "channel {channel} holds nothing of {pack}, since every version was withdrawn: publish a higher version, or promote one again \
+         with `bolt repo promote {pack} VERSION --to {channel} --again`"
+    )]
+    HoldsNothing {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+    },
+    /// More versions than a channel file lists.
+    #[error(
+        "channel {channel} has held {versions} versions of {pack}, and a channel withdraws at most {}: instances that run one of the \
+         oldest would keep it; nothing was changed; publish a higher version without the actions that are to go",
+        packs_schema::channel::MAX_WITHDRAWN
+    )]
+    TooManyToWithdraw {
+        /// The channel.
+        channel: ChannelName,
+        /// The pack.
+        pack: PackName,
+        /// How many it has held.
+        versions: usize,
+    },
+    /// A version that stands for something else.
+    #[error(
+        "{pack} has the version {version}, which stands for \"nothing\" in channels; give it another one in pack.yaml"
+    )]
+    Reserved {
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: PackVersion,
+    },
     /// Nothing to go back to.
     #[error(
         "channel {channel} held nothing of {pack} before, so there is nothing to go back to: publish a higher version in its \
-         place, or name a lower one that is published with --to; `bolt repo pause` keeps it from further instances meanwhile"
+         place, name a lower one that is published with --to, or withdraw it from all instances with --to nothing; `bolt repo pause` \
+         keeps it from further instances meanwhile"
     )]
     NothingBefore {
         /// The channel.

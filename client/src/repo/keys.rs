@@ -13,7 +13,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
+use packs_schema::pem::{Expected, PemError, PemProblem};
 use pkcs8::der::pem::{LineEnding, PemLabel};
+use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use tough::key_source::KeySource;
 use tough::schema::RoleType;
@@ -57,7 +59,7 @@ pub(super) fn name(role: RoleType) -> String {
 /// Makes a key and writes it, encrypted when there is a passphrase; refuses to write over one.
 pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<Key, RepoError> {
     let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(RepoError::Generate)?;
-    let not_a_key = || RepoError::NotAKey(path.to_owned());
+    let not_a_key = || PemError::new(path, Expected::SigningKey, PemProblem::Unsupported);
     let made = PrivateKeyInfoRef::try_from(made.serialized_der()).map_err(|_| not_a_key())?;
     // Version 1, without the public half: OpenSSL before 3.2 reads no other.
     let plain = PrivateKeyInfoRef::new(made.algorithm, made.private_key);
@@ -69,7 +71,7 @@ pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<K
             encrypted.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)
         }
     };
-    let text = text.map_err(|_| RepoError::NotAKey(path.to_owned()))?;
+    let text = text.map_err(|_| not_a_key())?;
     files::write_new(path, text.as_bytes(), 0o600)?;
     parse(path, der.as_bytes())
 }
@@ -113,14 +115,20 @@ impl KeyRing {
         if path.extension().is_some_and(|extension| extension == "kms") {
             return service(path);
         }
-        let not_a_key = |_| RepoError::NotAKey(path.to_owned());
         let text = zeroize::Zeroizing::new(files::read_private_text(path, MAX_KEY_FILE)?);
-        let (label, der) = SecretDocument::from_pem(&text).map_err(not_a_key)?;
-        if label != EncryptedPrivateKeyInfoRef::PEM_LABEL {
+        let (label, der) = SecretDocument::from_pem(&text)
+            .map_err(|_| PemError::diagnose(path, Expected::SigningKey, text.as_bytes()))?;
+        if label == PrivateKeyInfoRef::PEM_LABEL {
             return parse(path, der.as_bytes());
         }
-        let encrypted =
-            EncryptedPrivateKeyInfoRef::try_from(der.as_bytes()).map_err(|_| RepoError::NotAKey(path.to_owned()))?;
+        if label != EncryptedPrivateKeyInfoRef::PEM_LABEL {
+            return Err(PemError::diagnose(path, Expected::SigningKey, text.as_bytes()).into());
+        }
+        let unsupported = || PemError::new(path, Expected::SigningKey, PemProblem::Unsupported);
+        let encrypted = EncryptedPrivateKeyInfoRef::try_from(der.as_bytes()).map_err(|_| unsupported())?;
+        if !matches!(encrypted.encryption_algorithm, EncryptionScheme::Pbes2(_)) {
+            return Err(unsupported().into());
+        }
         let opened = |passphrase: &Passphrase| encrypted.decrypt(passphrase.bytes()).ok();
         if let Some(plain) = self.passphrases.iter().find_map(opened) {
             return parse(path, plain.as_bytes());
@@ -133,7 +141,8 @@ impl KeyRing {
 }
 
 fn parse(path: &Path, der: &[u8]) -> Result<Key, RepoError> {
-    let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| RepoError::NotAKey(path.to_owned()))?;
+    let unsupported = |_| PemError::new(path, Expected::SigningKey, PemProblem::Unsupported);
+    let pair = Ed25519KeyPair::from_pkcs8(der).map_err(unsupported)?;
     Ok(Key::File(Arc::new(pair)))
 }
 

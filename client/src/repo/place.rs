@@ -21,6 +21,7 @@ use std::time::Duration;
 use tough::Repository;
 
 use super::RepoError;
+use crate::hashing::Hashed;
 use directory::Directory;
 
 /// How often a change is begun again because somebody else was first.
@@ -47,6 +48,17 @@ pub(super) struct Stored {
     pub(super) bytes: u64,
     /// When it was written, in milliseconds since 1970.
     pub(super) modified_ms: u64,
+}
+
+/// What was read of a target's file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is none.
+    Missing,
+    /// It has more bytes than were to be read.
+    Longer,
+    /// This.
+    File(Hashed),
 }
 
 /// Keeps other publishers out for as long as it is held, where that can be.
@@ -90,6 +102,20 @@ impl Place {
             Place::Directory(directory) => directory.first_root(),
             #[cfg(feature = "s3")]
             Place::Bucket(bucket) => bucket.first_root().await,
+        }
+    }
+
+    /// True for a directory, whose files are cheap to read.
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self, Place::Directory(_))
+    }
+
+    /// Reads the file of a target, at most `max` bytes of it, and computes its digest without keeping it.
+    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
+        match self {
+            Place::Directory(directory) => directory.digest_of_target(name, digest, max),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.digest_of_target(name, digest, max),
         }
     }
 

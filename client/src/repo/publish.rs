@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use packs_schema::channel::{Rule, pack_target};
+use packs_schema::channel::{Rule, is_reserved, pack_target};
 use packs_schema::filter::Filter;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion, TeamName};
 use packs_schema::pack::Pack;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::change::{Access, change};
+use super::change::{Access, change_with};
 use super::channels::{Changed, Offer, offer, published_now};
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
@@ -105,15 +105,19 @@ pub struct Published {
 /// Builds the pack, signs it and what the channels say of it, and makes that the repository's newest state.
 pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
     check(options)?;
+    let access = options.access();
+    let mut ring = access.ring();
+    // Building may take long: what would refuse any pack is found before. All of it is checked again when the change is made.
+    change_with(&access, &mut ring, async |state, ring| state.check_online_keys(ring))?;
     let built = pack::load(&options.pack)?;
-    write(&built, Source::of(&options.pack), options)
+    write(&built, Source::of(&options.pack), options, &mut ring)
 }
 
 /// Publishes `archive`, as it is, as `described`; `options.pack` is not looked at. Agents check what they take, and refuse what
 /// [`pack::build`] would not have made.
 pub fn publish_archive(archive: Vec<u8>, described: Pack, options: &PublishOptions) -> Result<Published, RepoError> {
     check(options)?;
-    write(&BuiltPack::of(archive, described), None, options)
+    write(&BuiltPack::of(archive, described), None, options, &mut options.access().ring())
 }
 
 fn check(options: &PublishOptions) -> Result<(), RepoError> {
@@ -123,8 +127,16 @@ fn check(options: &PublishOptions) -> Result<(), RepoError> {
     options.percent.filter(|percent| *percent > 100).map_or(Ok(()), |percent| Err(RepoError::Percent(percent)))
 }
 
-fn write(built: &BuiltPack, source: Option<Source>, options: &PublishOptions) -> Result<Published, RepoError> {
+fn write(
+    built: &BuiltPack,
+    source: Option<Source>,
+    options: &PublishOptions,
+    ring: &mut KeyRing,
+) -> Result<Published, RepoError> {
     let (name, version) = (&built.pack.name, &built.pack.version);
+    if is_reserved(version) {
+        return Err(RepoError::Reserved { pack: name.clone(), version: version.clone() });
+    }
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(name, options.team.as_ref())?;
         let target = pack_target(name, version);
@@ -166,7 +178,7 @@ fn write(built: &BuiltPack, source: Option<Source>, options: &PublishOptions) ->
         state.touch(&owner);
         Ok((new, changes))
     };
-    let ((new, changes), timestamp) = change(&options.access(), edit)?;
+    let ((new, changes), timestamp) = change_with(&options.access(), ring, edit)?;
     Ok(Published {
         pack: name.clone(),
         version: version.clone(),

@@ -80,7 +80,8 @@ fn parse_index_name(owner: &Owner, name: &str) -> Option<u32> {
 
 /// Records in a channel file's target which versions the channel holds, so that nobody has to read the file to find out.
 pub(super) fn note_held(custom: &mut HashMap<String, Value>, channel: &Channel) {
-    let versions: Vec<&PackVersion> = channel.rules.iter().map(|rule| &rule.version).collect();
+    let versions: Vec<&PackVersion> =
+        channel.rules.iter().filter(|rule| !rule.is_nothing()).map(|rule| &rule.version).collect();
     custom.insert(HELD.to_owned(), json!(versions));
 }
 
@@ -227,7 +228,7 @@ impl<T> State<T> {
                     if let Some(target) = self.listed_mut(owner)?.targets.get_mut(&name) {
                         note_held(&mut target.custom, &file);
                     }
-                    file.rules.into_iter().map(|rule| rule.version).collect()
+                    file.rules.into_iter().filter(|rule| !rule.is_nothing()).map(|rule| rule.version).collect()
                 }
             };
             held.extend(versions.iter().map(|version| pack_target(&pack, version)));

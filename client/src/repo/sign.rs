@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tough::editor::signed::SignedRole;
 use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Targets};
 
-use super::keys::{self, KeyRing};
+use super::keys::{self, Key, KeyRing};
 use super::{RepoError, SPEC_VERSION};
 
 /// Signs one role with the keys of `name` in `ring`: the file, its content, and how a snapshot or timestamp names it.
@@ -20,6 +20,21 @@ pub(super) async fn sign<T: Role + serde::Serialize>(
     name: &str,
     ring: &mut KeyRing,
 ) -> Result<(String, Vec<u8>, Metafile), RepoError> {
+    let keys = keys_for(allowed, name, ring)?;
+    let (file, version) = (role.filename(true), role.version());
+    let signed = SignedRole::new(role, holder, &keys::sources(&keys), &SystemRandom::new())
+        .await
+        .map_err(RepoError::tuf("sign the new metadata"))?;
+    // The library writes indented JSON, a third of which is blanks that every agent would download.
+    let mut bytes = serde_json::to_vec(signed.signed()).expect("metadata serialise");
+    bytes.push(b'\n');
+    let hashes = Hashes { sha256: Sha256::digest(&bytes).to_vec().into(), _extra: HashMap::new() };
+    let meta = Metafile { length: Some(bytes.len() as u64), hashes: Some(hashes), version, _extra: HashMap::new() };
+    Ok((file, bytes, meta))
+}
+
+/// The keys of `name` in `ring`, of which as many as must may sign.
+pub(super) fn keys_for(allowed: &RoleKeys, name: &str, ring: &mut KeyRing) -> Result<Vec<Key>, RepoError> {
     let keys = ring.role(name)?;
     let mut good = 0;
     for key in &keys {
@@ -36,16 +51,7 @@ pub(super) async fn sign<T: Role + serde::Serialize>(
     if good < threshold {
         return Err(RepoError::TooFewKeys { role: name.to_owned(), good, threshold, directory });
     }
-    let (file, version) = (role.filename(true), role.version());
-    let signed = SignedRole::new(role, holder, &keys::sources(&keys), &SystemRandom::new())
-        .await
-        .map_err(RepoError::tuf("sign the new metadata"))?;
-    // The library writes indented JSON, a third of which is blanks that every agent would download.
-    let mut bytes = serde_json::to_vec(signed.signed()).expect("metadata serialise");
-    bytes.push(b'\n');
-    let hashes = Hashes { sha256: Sha256::digest(&bytes).to_vec().into(), _extra: HashMap::new() };
-    let meta = Metafile { length: Some(bytes.len() as u64), hashes: Some(hashes), version, _extra: HashMap::new() };
-    Ok((file, bytes, meta))
+    Ok(keys)
 }
 
 /// Targets that list nothing.

@@ -22,12 +22,13 @@ use tough::schema::{
 };
 use tough::{IntoVec, Repository, TargetName};
 
+use super::archives;
 use super::init::after;
 use super::keys::KeyRing;
 use super::owner::{Owner, alone};
 use super::place::Place;
 use super::retired::Retired;
-use super::sign::sign;
+use super::sign::{keys_for, sign};
 use super::trust::{Pinned, Verified, View, top_keys};
 use super::{Expiry, RepoError, hex};
 
@@ -46,6 +47,8 @@ pub(super) struct State<T = Verified> {
     pub(super) retired: BTreeMap<Owner, Retired>,
     /// The files of new targets, by target name.
     files: BTreeMap<String, Vec<u8>>,
+    /// The archives that must be in the repository as they are signed, by target name, for this change to be made.
+    required: BTreeSet<String>,
     /// Metadata that others signed: role, file name, content, and how the snapshot names it.
     adopted: Vec<(String, String, Vec<u8>, Metafile)>,
     /// Snapshot and timestamp are to be signed anew, whatever else is.
@@ -107,6 +110,7 @@ impl<T> State<T> {
             changed: BTreeSet::new(),
             retired: BTreeMap::new(),
             files: BTreeMap::new(),
+            required: BTreeSet::new(),
             adopted: Vec::new(),
             renewed: false,
         };
@@ -249,6 +253,11 @@ impl<T> State<T> {
         self.files.insert(name.to_owned(), bytes);
     }
 
+    /// Has the change refused when the archive of this version is missing or damaged, unless the change writes it.
+    pub(super) fn require_archive(&mut self, pack: &PackName, version: &PackVersion) {
+        self.required.insert(pack_target(pack, version));
+    }
+
     /// Moves what `from` lists, and `which` chooses, to `to`; says how many targets that were.
     pub(super) fn hand_over(
         &mut self,
@@ -340,6 +349,24 @@ impl<T> State<T> {
 }
 
 impl State {
+    /// Refuses when the keys in `ring` cannot sign the snapshot and the timestamp, which every change signs.
+    pub(super) fn check_online_keys(&self, ring: &mut KeyRing) -> Result<(), RepoError> {
+        for (role, name) in [(RoleType::Snapshot, "snapshot"), (RoleType::Timestamp, "timestamp")] {
+            keys_for(&self.role_keys(role)?, name, ring)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses when an archive that the change requires is missing or damaged.
+    pub(super) fn check_required(&self, place: &Place) -> Result<(), RepoError> {
+        for name in self.required.iter().filter(|name| !self.files.contains_key(*name)) {
+            if let Some((_, target)) = self.find(name) {
+                archives::require(place, name, target)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Signs what changed, and the snapshot and the timestamp, and makes that the repository's newest state. Gives the version of
     /// the timestamp.
     pub(super) async fn commit(mut self, place: &Place, ring: &mut KeyRing, expiry: &Expiry) -> Result<u64, RepoError> {

@@ -1,11 +1,12 @@
 //! `bolt repo status`: what stands in a repository, and when which role expires.
 
 use jiff::Timestamp;
-use packs_schema::channel::{Rule, parse_channel_target, parse_pack_target};
+use packs_schema::channel::{Rule, pack_target, parse_channel_target, parse_pack_target};
 use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use serde::Serialize;
 use tough::schema::{Role, RoleType};
 
+use super::archives::{self, Archives};
 use super::change::look;
 use super::journal::{self, Entry};
 use super::origin::Source;
@@ -25,6 +26,9 @@ pub struct Status {
     pub roles: Vec<RoleStatus>,
     /// Every published version.
     pub versions: Vec<VersionStatus>,
+    /// Why the archives could not be checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archives_not_checked: Option<String>,
     /// What each channel holds.
     pub channels: Vec<ChannelStatus>,
 }
@@ -60,6 +64,9 @@ pub struct VersionStatus {
     pub digest: String,
     /// Bytes of the archive.
     pub size_bytes: u64,
+    /// What is wrong with the archive, so that instances cannot take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// When it was published, in milliseconds since 1970, when that is known.
     pub published_at_ms: Option<u64>,
     /// The team that signed it.
@@ -86,6 +93,9 @@ pub struct ChannelStatus {
     pub filter: Option<String>,
     /// It goes to no further instance.
     pub paused: bool,
+    /// Every version was withdrawn, so `version` and `rules` stand for nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_nothing: bool,
     /// All that it holds, highest version first: an instance takes the first that applies to it.
     pub rules: Vec<Rule>,
     /// Versions that were taken back.
@@ -102,17 +112,30 @@ pub struct ChannelStatus {
 
 /// Verifies the repository against `view` and lists what stands in it.
 pub fn status(view: &View) -> Result<Status, RepoError> {
-    look(view, async |state| {
+    look(view, async |state, place| {
         let channels = channels(state).await?;
+        let names = |channel: &ChannelStatus| {
+            let versions = channel.rules.iter().map(|rule| pack_target(&channel.pack, &rule.version));
+            versions.collect::<Vec<_>>()
+        };
+        let held = channels.iter().flat_map(names).collect();
+        let archives = archives::look(state, place, &held, view.read_archives)?;
         let root_fingerprint = fingerprint(state.repository().root())?;
         let verified = view.is_verified();
-        Ok(Status { verified, root_fingerprint, roles: roles(state), versions: versions(state), channels })
+        Ok(Status {
+            verified,
+            root_fingerprint,
+            roles: roles(state),
+            versions: versions(state, &archives),
+            archives_not_checked: archives.not_checked,
+            channels,
+        })
     })
 }
 
 /// The journal, verified, oldest first; of one pack and one channel when they are given.
 pub fn log(view: &View, pack: Option<&PackName>, channel: Option<&ChannelName>) -> Result<Vec<Entry>, RepoError> {
-    look(view, async |state| {
+    look(view, async |state, _| {
         let entries = journal::read(state).await?.into_iter().map(|(_, entry)| entry);
         let wanted = |entry: &Entry| {
             pack.is_none_or(|pack| entry.pack == *pack)
@@ -158,7 +181,7 @@ fn roles(state: &State<Viewed>) -> Vec<RoleStatus> {
     four.into_iter().chain(teams).collect()
 }
 
-fn versions(state: &State<Viewed>) -> Vec<VersionStatus> {
+fn versions(state: &State<Viewed>, archives: &Archives) -> Vec<VersionStatus> {
     let one = |(name, owner, target): (&str, Owner, &tough::schema::Target)| {
         let (pack, version) = parse_pack_target(name)?;
         let source = target.custom.get("source").cloned();
@@ -167,6 +190,7 @@ fn versions(state: &State<Viewed>) -> Vec<VersionStatus> {
             version,
             digest: hex(&target.hashes.sha256),
             size_bytes: target.length,
+            problem: archives.problems.get(name).cloned(),
             published_at_ms: target.custom.get("published_at_ms").and_then(serde_json::Value::as_u64),
             team: owner.team().cloned(),
             source: source.and_then(|source| serde_json::from_value(source).ok()),
@@ -184,7 +208,7 @@ async fn channels(state: &State<Viewed>) -> Result<Vec<ChannelStatus>, RepoError
     let mut channels = Vec::new();
     for ((channel, pack), owner) in names {
         let Some(holds) = state.channel(&channel, &pack).await? else { continue };
-        let newest = holds.newest().clone();
+        let (newest, holds_nothing) = (holds.newest().clone(), holds.holds_nothing());
         let last = journal.iter().rfind(|(_, e)| e.pack == pack && e.channel.as_ref() == Some(&channel));
         channels.push(ChannelStatus {
             channel,
@@ -193,6 +217,7 @@ async fn channels(state: &State<Viewed>) -> Result<Vec<ChannelStatus>, RepoError
             percent: newest.percent,
             filter: newest.filter.map(String::from),
             paused: newest.paused,
+            holds_nothing,
             serial: holds.serial,
             rules: holds.rules,
             withdrawn: holds.withdrawn,

@@ -11,6 +11,7 @@ use super::*;
 use crate::files::FileError;
 use crate::pack;
 
+mod archives;
 pub(crate) mod attacks;
 mod growth;
 mod prune;

@@ -130,12 +130,14 @@ pub struct View {
     pub state: Option<PathBuf>,
     /// A trusted root to use instead of the pinned one.
     pub root: Option<PathBuf>,
+    /// Read the archives that channels hold in a bucket, instead of only listing them.
+    pub read_archives: bool,
 }
 
 impl View {
     /// Without anything to verify it against: the repository vouches for itself.
     pub fn unverified(repository: impl Into<PathBuf>) -> View {
-        View { repository: repository.into(), keys: None, state: None, root: None }
+        View { repository: repository.into(), keys: None, state: None, root: None, read_archives: false }
     }
 
     /// From the root that is pinned beside these keys.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -178,6 +179,9 @@ impl S3 for Service {
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
         self.there(&input.bucket)?;
+        if self.shared.denies_listings.load(Ordering::SeqCst) {
+            return Err(s3_error!(AccessDenied, "Access Denied"));
+        }
         let most = input.max_keys.and_then(|most| usize::try_from(most).ok()).unwrap_or(PAGE).min(PAGE);
         let objects = self.objects();
         let after = input.continuation_token.clone().or(input.start_after.clone()).unwrap_or_default();

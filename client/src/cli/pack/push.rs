@@ -43,10 +43,12 @@ pub struct UnpushCommand {
 
 /// Runs `bolt pack push`.
 pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Result<Exit, Failure> {
+    let select = SelectArgs::these(command.to);
+    // Before anything is built or said: there may be no inventory, or no such instance.
+    context.select(&select)?;
     let built = pack::load(&command.dir).map_err(|e| failure(&e))?;
     let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.len() as u64);
     let version = built.pack.version.clone();
-    let select = SelectArgs::these(command.to);
     if !context.json {
         errln!("{name} {version} ({}), {}: pushing", digest.short(), show_bytes(size));
     }

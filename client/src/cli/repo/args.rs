@@ -92,7 +92,7 @@ impl ViewArgs {
     /// The view; says on standard error when it verifies nothing.
     pub(super) fn view(&self) -> Result<View, Failure> {
         let ViewArgs { repo, keys, trust: TrustArgs { state, root } } = self.clone();
-        let view = View { repository: repo.location()?, keys, state, root };
+        let view = View { repository: repo.location()?, keys, state, root, read_archives: false };
         if !view.is_verified() {
             errln!(
                 "NOT VERIFIED: without --keys, --state or --root the repository vouches for itself, and whoever owns its storage can \

@@ -8,6 +8,7 @@ use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
 use super::args::AccessArgs;
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::numbers::percent;
 use crate::outln;
 use crate::repo::{self, Changed, Promotion, RepoError};
 
@@ -26,7 +27,7 @@ pub(crate) struct PromoteCommand {
     #[arg(long, value_name = "CHANNEL")]
     to: ChannelName,
     /// To how many of the instances, by a stable hash of their ids. The others keep what the channel held before.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = percent)]
     percent: u8,
     /// To which of them: an expression such as 'app == "cassandra"'. Without it, a version that the channel holds already goes to
     /// those it was for.
@@ -51,7 +52,7 @@ pub(crate) struct WidenCommand {
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelName,
     /// To how many of the instances from now on.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = percent)]
     percent: u8,
     #[command(flatten)]
     team: TeamArgs,
@@ -77,9 +78,10 @@ pub(crate) struct RollbackCommand {
     /// The channel.
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelName,
-    /// The version to go back to [default: what the channel held before].
-    #[arg(long, value_name = "VERSION")]
-    to: Option<PackVersion>,
+    /// The version to go back to, or `nothing` to withdraw every version that the channel held, the first one included, so that
+    /// instances no longer have the pack [default: what the channel held before].
+    #[arg(long, value_name = "VERSION|nothing", value_parser = rollback_to)]
+    to: Option<RollbackTo>,
     #[command(flatten)]
     team: TeamArgs,
 }
@@ -117,7 +119,29 @@ pub(super) fn pause(command: PauseCommand, paused: bool, json: bool) -> Result<E
 
 pub(super) fn rollback(command: RollbackCommand, json: bool) -> Result<Exit, Failure> {
     let RollbackCommand { pack, channel, to, team } = command;
-    done(repo::rollback(&team.access()?, &pack, &channel, to.as_ref()), json)
+    let access = team.access()?;
+    let changed = match to {
+        None => repo::rollback(&access, &pack, &channel, None),
+        Some(RollbackTo::Version(version)) => repo::rollback(&access, &pack, &channel, Some(&version)),
+        Some(RollbackTo::Nothing) => repo::withdraw(&access, &pack, &channel),
+    };
+    done(changed, json)
+}
+
+/// Where a rollback leads.
+#[derive(Debug, Clone)]
+enum RollbackTo {
+    /// To this version.
+    Version(PackVersion),
+    /// To nothing: every version is withdrawn.
+    Nothing,
+}
+
+fn rollback_to(text: &str) -> Result<RollbackTo, String> {
+    if text == "nothing" {
+        return Ok(RollbackTo::Nothing);
+    }
+    PackVersion::new(text).map(RollbackTo::Version).map_err(|e| format!("{e}, or `nothing`"))
 }
 
 fn done(changed: Result<Changed, RepoError>, json: bool) -> Result<Exit, Failure> {
@@ -143,6 +167,9 @@ pub(super) fn rules(rules: &[Rule]) -> String {
 }
 
 fn rule(rule: &Rule) -> String {
+    if rule.is_nothing() {
+        return "nothing".to_owned();
+    }
     let percent = if rule.percent == 100 { String::new() } else { format!(" {}%", rule.percent) };
     let filter = rule.filter.clone().map_or_else(String::new, |text| format!(" where {}", String::from(text)));
     let paused = if rule.paused { " PAUSED" } else { "" };

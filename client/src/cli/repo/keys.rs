@@ -9,6 +9,7 @@ use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, duration};
 use super::{failure, print};
 use crate::cli::bucket_args::BucketArgs;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::numbers::whole;
 use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
 use crate::{errln, outln};
 
@@ -26,10 +27,10 @@ pub(crate) struct InitCommand {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// How many root keys to make …
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u8>(1..=16))]
     root_keys: u8,
     /// … of which so many must sign a new root.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u8>(1..=16))]
     root_threshold: u8,
     /// How long the root is good for.
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]

@@ -11,6 +11,7 @@ use super::args::{AccessArgs, duration};
 use super::{failure, print};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::numbers::whole;
 use crate::cli::select::SelectArgs;
 use crate::outln;
 use crate::repo::{self, Policy, Pruned, Reason};
@@ -24,7 +25,7 @@ pub(crate) struct PruneCommand {
     #[command(flatten)]
     access: AccessArgs,
     /// Versions to keep: the newest of each pack, and those that each channel can be rolled back to.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value = "5", allow_negative_numbers = true, value_parser = whole::<usize>(0..=u64::MAX))]
     keep_versions: usize,
     /// Keep versions that were published, or held by a channel, within this time.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = duration)]

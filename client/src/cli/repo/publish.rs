@@ -11,6 +11,7 @@ use super::args::AccessArgs;
 use super::channel::line;
 use super::{failure, print};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::numbers::percent;
 use crate::outln;
 use crate::repo::{self, Access, PublishOptions, Published};
 
@@ -26,7 +27,7 @@ pub(crate) struct PublishCommand {
     channels: Vec<ChannelName>,
     /// To how many of the instances, by a stable hash of their ids [default: all]. The others keep what the channel held before.
     /// A channel that holds the version already is left as it is, unless this or --where is given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = percent)]
     percent: Option<u8>,
     /// To which of them: an expression such as 'app == "cassandra"'.
     #[arg(long = "where", value_name = "EXPRESSION")]

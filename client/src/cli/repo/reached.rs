@@ -1,10 +1,10 @@
 //! `bolt repo status --reached`: which instances have what their channel holds for them, as they say themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use packs_schema::channel::{Channel, Decision, bucket};
 use packs_schema::name::{ChannelName, InstanceId, PackName, PackVersion};
-use packs_schema::rest::{Info, PackList};
+use packs_schema::rest::{Info, PackList, PackView};
 use serde::Serialize;
 
 use crate::cli::context::Context;
@@ -25,6 +25,9 @@ pub(super) struct Reached {
     behind: Vec<Behind>,
     /// Those that the channel says nothing for, or that keep what they have.
     outside: Vec<InstanceId>,
+    /// Active versions that the repository does not have, as after it was restored from an older copy; told once per channel.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unpublished: Vec<Unpublished>,
     /// Instances that did not answer; told once, with neither channel nor pack.
     unreachable: Vec<Unreachable>,
 }
@@ -42,6 +45,13 @@ struct Behind {
 }
 
 #[derive(Debug, Serialize)]
+struct Unpublished {
+    instance: InstanceId,
+    pack: PackName,
+    version: PackVersion,
+}
+
+#[derive(Debug, Serialize)]
 struct Unreachable {
     instance: InstanceId,
     error: String,
@@ -49,7 +59,7 @@ struct Unreachable {
 
 impl Reached {
     pub(super) fn is_complete(&self) -> bool {
-        self.behind.is_empty() && self.unreachable.is_empty()
+        self.behind.is_empty() && self.unpublished.is_empty() && self.unreachable.is_empty()
     }
 }
 
@@ -68,6 +78,15 @@ pub(super) async fn ask(status: &Status, context: &Context, select: &SelectArgs)
         }
     }
     let mut all: Vec<Reached> = all.into_values().collect();
+    let channels: BTreeSet<&ChannelName> = status.channels.iter().map(|held| &held.channel).collect();
+    for channel in channels {
+        let here = answers.given.iter().filter(|(_, (info, _))| info.channel == *channel);
+        let unpublished: Vec<Unpublished> =
+            here.flat_map(|(i, (_, packs))| unpublished(status, i.id(), packs)).collect();
+        if !unpublished.is_empty() {
+            all.push(Reached { channel: Some(channel.clone()), unpublished, ..Reached::default() });
+        }
+    }
     if !answers.failed.is_empty() {
         let unreachable = answers
             .failed
@@ -78,6 +97,15 @@ pub(super) async fn ask(status: &Status, context: &Context, select: &SelectArgs)
     Ok(all)
 }
 
+/// The signed versions that are active on an instance and that the repository does not have.
+fn unpublished(status: &Status, instance: &InstanceId, packs: &PackList) -> Vec<Unpublished> {
+    let signed = |view: &PackView| if view.dev.is_some() { view.over.clone() } else { view.version.clone() };
+    let active = packs.items.iter().filter_map(|view| Some((view.name.clone(), signed(view)?)));
+    let missing =
+        active.filter(|(pack, active)| !status.versions.iter().any(|v| v.pack == *pack && v.version == *active));
+    missing.map(|(pack, version)| Unpublished { instance: instance.clone(), pack, version }).collect()
+}
+
 fn note(reached: &mut Reached, channel: &Channel, instance: &InstanceId, info: &Info, packs: &PackList) {
     let view = packs.items.iter().find(|view| view.name == channel.pack);
     let active = view.and_then(|view| view.version.clone());
@@ -86,6 +114,7 @@ fn note(reached: &mut Reached, channel: &Channel, instance: &InstanceId, info: &
         Decision::Take(wanted) if active.as_ref() == Some(wanted) => return reached.reached.push(instance.clone()),
         Decision::Take(wanted) | Decision::GoBack(wanted) | Decision::Lower(wanted) => Some(wanted.clone()),
         Decision::Withdraw => None,
+        Decision::NotHere if channel.holds_nothing() => return reached.reached.push(instance.clone()),
         Decision::Keep | Decision::NotHere => return reached.outside.push(instance.clone()),
     };
     let failed = view.and_then(|view| view.failed.as_ref()).map(|failed| failed.message.clone());
@@ -110,6 +139,11 @@ pub(super) fn print(all: &[Reached]) {
             let failed = behind.failed.as_ref().map_or_else(String::new, |said| format!(": {}", show::visible(said)));
             let wanted = behind.wanted.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
             outln!("behind     {}: has {active}, not {wanted}{failed}", behind.instance);
+        }
+        for Unpublished { instance, pack, version } in &reached.unpublished {
+            outln!(
+                "unknown    {instance}: has {pack} {version}, which the repository does not have; was it restored from an older copy?"
+            );
         }
         for one in &reached.unreachable {
             outln!("no answer  {}: {}", one.instance, show::visible(&one.error));

@@ -12,7 +12,7 @@ use super::{failure, reached};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::select::SelectArgs;
-use crate::repo::{self, Change, Entry, Status};
+use crate::repo::{self, Change, ChannelStatus, Entry, Status, View};
 use crate::show::visible;
 use crate::{errln, outln};
 
@@ -25,6 +25,10 @@ pub(crate) struct StatusCommand {
     /// not, or do not answer.
     #[arg(long)]
     reached: bool,
+    /// Read the archives that channels hold, and compare their digests. In a directory this is always done; in a bucket only
+    /// presence and length are checked without it.
+    #[arg(long)]
+    verify: bool,
     #[command(flatten)]
     select: SelectArgs,
 }
@@ -47,7 +51,8 @@ pub(super) fn run(
     json: bool,
     context: impl FnOnce() -> Result<Context, Failure>,
 ) -> Result<Exit, Failure> {
-    let status = repo::status(&command.view.view()?).map_err(|e| failure(&e))?;
+    let view = View { read_archives: command.verify, ..command.view.view()? };
+    let status = repo::status(&view).map_err(|e| failure(&e))?;
     let expired = status.roles.iter().any(|role| role.expired);
     let reached = if command.reached {
         let context = context()?;
@@ -75,9 +80,37 @@ pub(super) fn run(
             };
             errln!("the signatures of {} have ended, so agents take nothing new: {what}", role.role);
         }
+        print_archives(&status);
     }
     let all = reached.is_none_or(|reached| reached.iter().all(reached::Reached::is_complete));
-    Ok(if expired || !all { Exit::Failed } else { Exit::Success })
+    let damaged = status.archives_not_checked.is_some() || status.versions.iter().any(|v| v.problem.is_some());
+    Ok(if expired || damaged || !all { Exit::Failed } else { Exit::Success })
+}
+
+/// One line for each archive that instances cannot take.
+fn print_archives(status: &Status) {
+    if let Some(error) = &status.archives_not_checked {
+        errln!("the archives could not be listed, so it is not known whether any is missing: {}", visible(error));
+    }
+    for version in &status.versions {
+        let Some(problem) = &version.problem else { continue };
+        let (pack, number) = (&version.pack, &version.version);
+        let holds =
+            |channel: &&ChannelStatus| channel.pack == *pack && channel.rules.iter().any(|r| r.version == *number);
+        let channels: Vec<&str> =
+            status.channels.iter().filter(holds).map(|channel| channel.channel.as_str()).collect();
+        let commit = version.source.as_ref().and_then(|source| source.commit.as_deref());
+        let commit = commit.map_or_else(|| "the same files".to_owned(), |commit| format!("commit {}", visible(commit)));
+        let publish = format!("publish it again from {commit} (in a bucket, remove a damaged object first)");
+        match channels.first() {
+            None => errln!("the archive of {pack} {number} is unusable: {problem}; no channel holds it; {publish}"),
+            Some(channel) => errln!(
+                "the archive of {pack} {number} is unusable: {problem}; instances of {} cannot take it; {publish}, or run \
+                 `bolt repo rollback {pack} --channel {channel}`",
+                channels.join(", ")
+            ),
+        }
+    }
 }
 
 fn print_status(status: &Status) {
@@ -118,7 +151,11 @@ fn print_status(status: &Status) {
             None => String::new(),
         };
         let (name, pack, version, percent) = (&channel.channel, &channel.pack, &channel.version, channel.percent);
-        outln!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
+        if channel.holds_nothing {
+            outln!("channel    {name}: {pack} nothing{withdrawn}{last}");
+        } else {
+            outln!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
+        }
     }
 }
 

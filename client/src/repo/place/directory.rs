@@ -1,7 +1,7 @@
 //! A repository in a directory: one publisher at a time, by a lock.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,7 +10,8 @@ use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
 use url::Url;
 
 use super::super::RepoError;
-use super::Stored;
+use super::{Found, Stored};
+use crate::hashing::Hashing;
 
 /// How often a lock is tried that somebody holds, and the pause between.
 const LOCK_ATTEMPTS: u32 = 50;
@@ -92,6 +93,19 @@ impl Directory {
         let parent = path.parent().unwrap_or(&path).to_owned();
         make_directories(&self.targets(), &parent)?;
         self.put(&path, bytes)
+    }
+
+    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
+        let path = self.targets().join(format!("{digest}.{name}"));
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Missing),
+            Err(source) => return Err(RepoError::File { what: "read", path, source }),
+        };
+        let mut hashing = Hashing::new(std::io::sink());
+        let read = std::io::copy(&mut file.take(max.saturating_add(1)), &mut hashing);
+        let bytes = read.map_err(RepoError::file("read", &path))?;
+        Ok(if bytes > max { Found::Longer } else { Found::File(hashing.finish().1) })
     }
 
     pub(super) fn check_vacant(&self) -> Result<(), RepoError> {

@@ -5,11 +5,12 @@
 //! have died before it came to its end. The timestamp decides: it is written only over the one that was there when the
 //! change began.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use bolt_bucket::{Bucket, BucketError, Etag, Listed, Options, Problem};
+use bolt_bucket::{Bucket, BucketError, Etag, Got, Listed, Options, Problem};
 use packs_schema::bucket::{BucketUrl, check_endpoint};
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
@@ -17,7 +18,8 @@ use tough::{
 use url::Url;
 
 use super::super::RepoError;
-use super::{Stored, TIMESTAMP};
+use super::{Found, Stored, TIMESTAMP};
+use crate::hashing::Hashing;
 
 /// The largest metadata file, in bytes.
 const MAX_METADATA: u64 = 16 << 20;
@@ -140,6 +142,23 @@ impl InBucket {
             }),
             done => done,
         }
+    }
+
+    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
+        let name = format!("targets/{digest}.{name}");
+        self.with(async |bucket| {
+            let mut object = match bucket.get(&name, None, max).await {
+                Ok(Got::Object(object)) => object,
+                Ok(Got::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => return Ok(Found::Missing),
+                Err(BucketError { problem: Problem::TooLarge(_), .. }) => return Ok(Found::Longer),
+                Err(error) => return Err(error),
+            };
+            let mut hashing = Hashing::new(std::io::sink());
+            while let Some(piece) = object.next().await? {
+                hashing.write_all(&piece).expect("a sink takes all");
+            }
+            Ok(Found::File(hashing.finish().1))
+        })
     }
 
     pub(super) fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), RepoError> {

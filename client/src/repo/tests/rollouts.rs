@@ -261,3 +261,92 @@ fn an_archive_that_was_lost_is_there_again_when_it_is_published_again() {
     assert!(!publish(&bench.options("prod")).unwrap().new);
     assert_eq!(snapshot(&bench.at("repo/targets")), before);
 }
+
+#[test]
+fn a_first_version_is_withdrawn_to_nothing_and_a_later_one_takes_its_place() {
+    let bench = Bench::new();
+    let access = bench.access();
+    bench.publish("1.0.0", "prod");
+    bench.publish("1.1.0", "prod");
+    let withdrawn = withdraw(&access, &demo(), &name("prod")).unwrap();
+    assert!(withdrawn.changed && withdrawn.after.holds_nothing());
+    assert_eq!(bench.holds("prod"), "0.0.0-0@0 -1.0.0 -1.1.0");
+    assert!(bench.status().channels[0].holds_nothing);
+    assert!(!withdraw(&access, &demo(), &name("prod")).unwrap().changed, "it holds nothing already");
+
+    let before = snapshot(&bench.at("repo"));
+    for refused in [
+        widen(&access, &demo(), &name("prod"), 50),
+        pause(&access, &demo(), &name("prod"), true),
+        pause(&access, &demo(), &name("prod"), false),
+        bench.promote("prod", "test", 100),
+        rollback(&access, &demo(), &name("prod"), None),
+        rollback(&access, &demo(), &name("prod"), Some(&version("1.0.0"))),
+    ] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, RepoError::HoldsNothing { .. }), "{error}");
+        assert!(error.to_string().contains("holds nothing of demo, since every version was withdrawn"), "{error}");
+    }
+    let again = publish(&bench.options("prod")).unwrap_err();
+    assert!(matches!(again, RepoError::TakenBack { .. }), "{again}");
+    assert_eq!(snapshot(&bench.at("repo")), before);
+
+    // The next version for some of the instances; the others have none.
+    bench.version("1.2.0");
+    let some = Some(Filter::new("app == 'web'").unwrap());
+    publish(&PublishOptions { percent: Some(25), filter: some, ..bench.options("prod") }).unwrap();
+    assert_eq!(bench.holds("prod"), "1.2.0@25 -1.0.0 -1.1.0");
+    assert!(!bench.status().channels[0].holds_nothing);
+    let nothing = rollback(&access, &demo(), &name("prod"), None).unwrap_err();
+    assert!(matches!(nothing, RepoError::NothingBefore { .. }), "{nothing}");
+    assert!(nothing.to_string().contains("--to nothing"), "{nothing}");
+    bench.publish("1.3.0", "prod");
+    rollback(&access, &demo(), &name("prod"), None).unwrap();
+    assert_eq!(bench.holds("prod"), "1.2.0@25 -1.0.0 -1.1.0 -1.3.0");
+    withdraw(&access, &demo(), &name("prod")).unwrap();
+    assert_eq!(bench.holds("prod"), "0.0.0-0@0 -1.0.0 -1.1.0 -1.2.0 -1.3.0");
+    // One that was withdrawn, when it is meant.
+    let meant = Promotion { version: Some(version("1.1.0")), again: true, ..promotion("prod") };
+    promote(&access, &meant).unwrap();
+    assert_eq!(bench.holds("prod"), "1.1.0 -1.0.0 -1.2.0 -1.3.0");
+}
+
+#[test]
+fn nothing_is_neither_published_nor_needed_by_prune() {
+    let bench = Bench::new();
+    bench.version("0.0.0-0");
+    let reserved = publish(&bench.options("prod")).unwrap_err();
+    assert!(matches!(reserved, RepoError::Reserved { .. }), "{reserved}");
+    bench.publish("1.0.0", "prod");
+    withdraw(&bench.access(), &demo(), &name("prod")).unwrap();
+    let policy = Policy { keep_versions: 0, older_than: Duration::ZERO, ..Policy::default() };
+    let pruned = prune(&bench.access(), &policy).unwrap();
+    assert_eq!(pruned.versions.iter().map(|gone| gone.version.to_string()).collect::<Vec<_>>(), ["1.0.0"]);
+    bench.publish("1.1.0", "prod");
+    assert_eq!(bench.holds("prod"), "1.1.0 -1.0.0");
+}
+
+#[test]
+fn a_channel_that_held_more_than_it_can_withdraw_says_so() {
+    let bench = Bench::new();
+    for minor in 0..=packs_schema::channel::MAX_WITHDRAWN {
+        bench.publish(&format!("1.{minor}.0"), "prod");
+    }
+    let before = snapshot(&bench.at("repo"));
+    let error = withdraw(&bench.access(), &demo(), &name("prod")).unwrap_err();
+    assert!(matches!(error, RepoError::TooManyToWithdraw { versions: 101, .. }), "{error}");
+    assert_eq!(snapshot(&bench.at("repo")), before);
+}
+
+/// A version that was taken back and is named with `--to` is meant.
+#[test]
+fn a_rollback_to_a_version_that_was_taken_back_before() {
+    let bench = Bench::new();
+    for version in ["1.0.0", "1.1.0"] {
+        bench.publish(version, "prod");
+    }
+    rollback(&bench.access(), &demo(), &name("prod"), None).unwrap();
+    bench.publish("1.2.0", "prod");
+    rollback(&bench.access(), &demo(), &name("prod"), Some(&version("1.1.0"))).unwrap();
+    assert_eq!(bench.holds("prod"), "1.1.0 -1.2.0");
+}

@@ -1,0 +1,83 @@
+//! Archives of published versions, compared with what is signed of them: missing, of another length, or of other bytes.
+//!
+//! One listing of the repository shows presence and length of every archive. Those that a channel holds are read as well where
+//! that is cheap, in a directory, or when the reader asked for it. A change that gives instances a version reads its archive
+//! first, so that none is promoted that they could not take.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use packs_schema::channel::parse_pack_target;
+use tough::schema::Target;
+
+use super::place::{Found, Place};
+use super::state::State;
+use super::{RepoError, hex};
+
+/// What a look at the archives found.
+#[derive(Debug, Default)]
+pub(super) struct Archives {
+    /// What is wrong, by target name.
+    pub(super) problems: BTreeMap<String, String>,
+    /// Why they could not be listed, so that nothing is known about them.
+    pub(super) not_checked: Option<String>,
+}
+
+/// Compares every archive with what is signed of it; reads those that are `held` by a channel, in a bucket only if `read`.
+pub(super) fn look<T>(
+    state: &State<T>,
+    place: &Place,
+    held: &BTreeSet<String>,
+    read: bool,
+) -> Result<Archives, RepoError> {
+    let stored: HashMap<String, u64> = match place.list() {
+        Ok(stored) => stored.into_iter().map(|file| (file.name, file.bytes)).collect(),
+        Err(error) => return Ok(Archives { not_checked: Some(chain(&error)), ..Archives::default() }),
+    };
+    let mut archives = Archives::default();
+    for (name, _, target) in state.all() {
+        if parse_pack_target(name).is_none() {
+            continue;
+        }
+        let stored = stored.get(&format!("targets/{}.{name}", hex(&target.hashes.sha256))).copied();
+        let found = match stored {
+            None => Some(MISSING.to_owned()),
+            Some(bytes) if bytes != target.length => Some(wrong_length(bytes, target)),
+            Some(_) if held.contains(name) && (read || place.is_directory()) => problem(place, name, target)?,
+            Some(_) => None,
+        };
+        archives.problems.extend(found.map(|problem| (name.to_owned(), problem)));
+    }
+    Ok(archives)
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &RepoError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
+}
+
+const MISSING: &str = "it is missing";
+
+fn wrong_length(bytes: u64, target: &Target) -> String {
+    format!("it has {bytes} bytes instead of the {} that are signed", target.length)
+}
+
+/// Refuses an archive that instances could not take.
+pub(super) fn require(place: &Place, name: &str, target: &Target) -> Result<(), RepoError> {
+    match (problem(place, name, target)?, parse_pack_target(name)) {
+        (Some(problem), Some((pack, version))) => Err(RepoError::BadArchive { pack, version, problem }),
+        _ => Ok(()),
+    }
+}
+
+/// Reads an archive in pieces, and says what is wrong with it.
+fn problem(place: &Place, name: &str, target: &Target) -> Result<Option<String>, RepoError> {
+    let digest = hex(&target.hashes.sha256);
+    Ok(match place.digest_of_target(name, &digest, target.length)? {
+        Found::Missing => Some(MISSING.to_owned()),
+        Found::Longer => Some(format!("it has more than the {} bytes that are signed", target.length)),
+        Found::File(found) if found.bytes != target.length => Some(wrong_length(found.bytes, target)),
+        Found::File(found) if found.sha256 != digest => Some("its bytes are not those that were signed".to_owned()),
+        Found::File(_) => None,
+    })
+}

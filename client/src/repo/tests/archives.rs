@@ -1,0 +1,119 @@
+//! Archives that are missing or damaged: seen by `status`, and never given to instances.
+
+use packs_schema::name::PackVersion;
+
+use super::rollouts::{demo, name};
+use super::*;
+
+/// What may have happened to an archive.
+const DAMAGES: [(&str, &str); 4] = [
+    ("removed", "it is missing"),
+    ("cut", "instead of the"),
+    ("longer", "instead of the"),
+    ("changed", "its bytes are not those that were signed"),
+];
+
+impl Bench {
+    fn archive(&self, version: &str) -> PathBuf {
+        let file = format!("{version}.tar.gz");
+        let all = snapshot(&self.at("repo/targets")).into_iter().map(|(path, _)| path);
+        all.filter(|path| path.ends_with(&file)).next_back().unwrap()
+    }
+
+    fn problems(&self) -> Vec<(String, String)> {
+        let versions = self.status().versions.into_iter();
+        versions.filter_map(|v| Some((v.version.to_string(), v.problem?))).collect()
+    }
+}
+
+fn damage(archive: &Path, how: &str) {
+    let mut bytes = fs::read(archive).unwrap();
+    match how {
+        "removed" => return fs::remove_file(archive).unwrap(),
+        "cut" => bytes.truncate(10),
+        "longer" => bytes.push(0),
+        _ => bytes[20] ^= 1,
+    }
+    fs::write(archive, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_archive_is_seen_by_status_and_goes_to_no_further_instance() {
+    for (how, said) in DAMAGES {
+        let bench = Bench::new();
+        publish(&PublishOptions { percent: Some(10), ..bench.options("test") }).unwrap();
+        let version = bench.status().versions[0].version.clone();
+        assert_eq!(bench.problems(), [], "{how}");
+        damage(&bench.archive(&version.to_string()), how);
+        let problems = bench.problems();
+        assert!(problems.len() == 1 && problems[0].1.contains(said), "{how}: {problems:?}");
+
+        let access = bench.access();
+        let promotion = |percent| Promotion {
+            pack: demo(),
+            version: Some(version.clone()),
+            from: None,
+            to: name(if percent == 10 { "test" } else { "prod" }),
+            percent,
+            filter: None,
+            everywhere: false,
+            again: false,
+        };
+        // A rollout that goes nowhere can still be stopped.
+        pause(&access, &demo(), &name("test"), true).unwrap();
+        let before = bench.status().channels;
+        for refused in [
+            promote(&access, &promotion(100)),
+            promote(&access, &promotion(10)),
+            widen(&access, &demo(), &name("test"), 50),
+            pause(&access, &demo(), &name("test"), false),
+        ] {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, RepoError::BadArchive { .. }), "{how}: {error}");
+            let error = error.to_string();
+            assert!(
+                error.contains(said) || how == "longer" && error.contains("it has more than the"),
+                "{how}: {error}"
+            );
+            assert!(error.contains("publish the same pack again"), "{how}: {error}");
+        }
+        assert_eq!(bench.status().channels, before, "{how}");
+        assert!(!publish(&bench.options("prod")).unwrap().new, "{how}");
+        assert_eq!(bench.problems(), [], "{how}: it is there again");
+        promote(&access, &promotion(10)).unwrap();
+    }
+}
+
+/// A rollback to a version that instances could not take would leave them with nothing.
+#[test]
+fn a_rollback_to_a_missing_archive_is_refused() {
+    let bench = Bench::new();
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        bench.version(version);
+        publish(&bench.options("prod")).unwrap();
+    }
+    damage(&bench.archive("1.1.0"), "removed");
+    assert_eq!(bench.problems(), [("1.1.0".to_owned(), "it is missing".to_owned())]);
+    let error = rollback(&bench.access(), &demo(), &name("prod"), None).unwrap_err();
+    assert!(matches!(error, RepoError::BadArchive { .. }), "{error}");
+    let back = rollback(&bench.access(), &demo(), &name("prod"), Some(&PackVersion::new("1.0.0").unwrap())).unwrap();
+    assert_eq!(back.after.newest().version.to_string(), "1.0.0");
+}
+
+#[test]
+fn publish_checks_its_destination_before_it_builds() {
+    let bench = Bench::new();
+    // A pack that cannot be built: whoever reads it says so.
+    fs::write(bench.at("demo/pack.yaml"), "name: [").unwrap();
+    let good = bench.options("prod");
+    let refused = |options: &PublishOptions| publish(options).unwrap_err();
+    assert!(matches!(refused(&good), RepoError::Pack(_)));
+    let nowhere = PublishOptions { repository: bench.at("nowhere"), ..good.clone() };
+    assert!(matches!(refused(&nowhere), RepoError::NoRepository(_)));
+    assert!(matches!(refused(&PublishOptions { percent: Some(101), ..good.clone() }), RepoError::Percent(101)));
+    fs::rename(bench.at("keys/snapshot.pem"), bench.at("snapshot.pem")).unwrap();
+    assert!(matches!(refused(&good), RepoError::TooFewKeys { .. }));
+    fs::rename(bench.at("snapshot.pem"), bench.at("keys/snapshot.pem")).unwrap();
+    fs::rename(bench.at("keys/root.json"), bench.at("root.json")).unwrap();
+    assert!(matches!(refused(&good), RepoError::NotPinned { .. }));
+}
