@@ -6,11 +6,15 @@
 //! pip is run out of a wheel that the interpreter brings along and is not installed: an environment holds what the pack
 //! asked for.
 
+mod refusal;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::PythonConfig;
+
+pub use refusal::explain_refusal;
 
 /// A program that prints an [`Interpreter`]; for `python3 -I -c`.
 pub const PROBE: &str = include_str!("python/probe.py");

@@ -166,10 +166,43 @@ fn what_pip_cannot_install_keeps_the_old_version_and_is_said_in_its_words() {
     bench.offer_needing("demo", "1.1.1", "greet==9.9\n");
     let failed = bench.expect_no_venv("No matching distribution found for greet==9.9");
     assert!(failed.message.contains("from versions: 1.0, 2.0"), "{failed:?}");
+    assert!(failed.message.contains("not the version that greet==9.9 asks for; it has 1.0, 2.0"), "{failed:?}");
+    assert!(!failed.message.contains("allow_source"), "{failed:?}");
     // A wheel that is none.
     fs::write(bench.temp.path().join("wheels/broken-1.0-py3-none-any.whl"), "no zip").unwrap();
     bench.offer_needing("demo", "1.1.2", "broken==1.0\n");
     bench.expect_no_venv("broken");
+}
+
+#[test]
+fn a_misspelt_project_and_a_refused_login_are_told_apart() {
+    if !python_is_here("a_misspelt_project_and_a_refused_login_are_told_apart") {
+        return;
+    }
+    let mut bench = bench();
+    let cases = [
+        ("1.1.0", "404 Not Found", "no project nosuch (HTTP 404): check the spelling"),
+        ("1.1.1", "401 Unauthorized", "refused access to nosuch (HTTP 401)"),
+        ("1.1.2", "403 Forbidden", "refused access to nosuch (HTTP 403)"),
+    ];
+    for (version, status, words) in cases {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let index = std::thread::spawn(move || {
+            use std::io::{BufRead, BufReader, Write};
+            let (stream, _) = listener.accept().unwrap();
+            let head = BufReader::new(&stream).lines().map(Result::unwrap);
+            assert!(head.take_while(|line| !line.is_empty()).any(|line| line.contains("/simple/nosuch/")));
+            write!(&stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        });
+        bench.config.python.index = Some(format!("http://me:canary@127.0.0.1:{port}/simple"));
+        bench.offer_needing("demo", version, "nosuch==1.0\n");
+        let failed = bench.expect_no_venv(words);
+        index.join().unwrap();
+        for word in ["canary", "allow_source", "staging"] {
+            assert!(!failed.message.contains(word), "{failed:?}");
+        }
+    }
 }
 
 #[test]

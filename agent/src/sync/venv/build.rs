@@ -1,7 +1,7 @@
 //! One environment, from nothing to its record.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -21,6 +21,8 @@ use crate::sync::store::Store;
 const MAX_BYTES: u64 = 2 << 30;
 /// The most files and directories of an environment.
 const MAX_ENTRIES: usize = 100_000;
+/// How much of the end of pip's log file is read, in bytes.
+const MAX_LOG: u64 = 1 << 20;
 /// The deepest directory that is looked into.
 const MAX_DEPTH: usize = 64;
 
@@ -77,23 +79,34 @@ pub(super) fn build(store: &Store, order: &Order<'_>) -> Result<(), String> {
     let list = scratch.join("requirements.txt");
     let mut install = python(&home.join(python::PYTHON));
     install.args(["-c", python::INSTALL]);
+    // Standard error does not tell a misspelt name from a refused login or a version without a wheel; the log does.
+    let log = scratch.join("pip.log");
     // A moment more than we wait: ours is the one that says so.
     let alarm = left.as_secs().saturating_add(5);
     install.args(python::install_arguments(order.config, pip, &list, alarm, order.hashed));
+    install.arg("--log").arg(&log);
     let installed = run(install, left).map_err(|e| format!("pip cannot be run: {e}"))?;
     if !installed.succeeded() {
-        let source = if order.config.allow_source { "" } else { NO_SOURCE };
         let said = failed("pip cannot install what requirements.txt asks for", &installed);
-        let is_source = !source.is_empty() && said.contains("No matching distribution");
-        return Err(if is_source { format!("{said}{source}") } else { said });
+        let cause = said.contains("No matching distribution").then(|| refusal(&log, order.config)).flatten();
+        return Err(cause.map_or(said.clone(), |cause| format!("{said}: {cause}")));
     }
     remove(&scratch).map_err(|e| format!("cannot remove {}: {e}", scratch.display()))?;
     finish(&home, order).map_err(|e| format!("cannot finish the virtual environment: {e}"))
 }
 
-/// pip does not say that it passed source distributions over.
-const NO_SOURCE: &str =
-    " (only wheels are taken: source would run code while it is built; python.allow_source = true allows that)";
+/// Explains, from the end of pip's log file, why it found no matching distribution.
+fn refusal(log: &Path, config: &PythonConfig) -> Option<String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MAX_LOG)))?;
+        let mut end = Vec::new();
+        file.take(MAX_LOG).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    python::explain_refusal(&read().ok()?, !config.allow_source)
+}
 
 /// Removes what a failed build left.
 pub(super) fn discard(store: &Store, home: &Path) {
