@@ -175,13 +175,17 @@ fn sync_reasons(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Ve
         reasons.push(reason(if status.expired { "metadata_expired" } else { "sync_failed" }, failure));
     }
     for (pack, failed) in status.failed {
+        let is_building = failed.is_building();
         let version = failed.version.map_or_else(String::new, |v| format!(" {v}"));
         let message = match detail(&pack) {
             Detail::All => format!("{pack}{version}: {}: {}", failed.step, failed.message),
             Detail::Name => format!("{pack}{version}: {}: {}", failed.step, withheld(&pack)),
             Detail::Nothing => "a version of a pack could not be activated".to_owned(),
         };
-        reasons.push(reason("pack_failed", message));
+        // Nothing has failed: it is on its way, and told in the list of packs.
+        if !is_building {
+            reasons.push(reason("pack_failed", message));
+        }
     }
     reasons.dedup();
     reasons

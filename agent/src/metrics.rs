@@ -154,7 +154,12 @@ impl Metrics {
         if let Some(sync) = &now.sync {
             counter(&mut out, "bolt_sync_polls_total", "Polls of the repository.", sync.polls);
             counter(&mut out, "bolt_sync_failures_total", "Polls that failed.", sync.failures);
-            gauge(&mut out, "bolt_sync_packs_failed", "Packs not activated.", sync.failed.len() as u64);
+            gauge(
+                &mut out,
+                "bolt_sync_packs_failed",
+                "Packs not activated.",
+                sync.failed.iter().filter(|(_, failed)| !failed.is_building()).count() as u64,
+            );
             gauge(&mut out, "bolt_sync_expired", "1 when the metadata have expired.", sync.expired.into());
             gauge(&mut out, "bolt_sync_polled_seconds", "The last poll began, since 1970.", sync.polled_at_ms / 1000);
             if let Some(at_ms) = sync.succeeded_at_ms {

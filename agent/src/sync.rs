@@ -42,6 +42,7 @@ mod withdrawn;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use packs_schema::config::Config;
 use packs_schema::trust::Purpose;
@@ -51,12 +52,23 @@ pub use poll::{Occasion, poll};
 
 /// The largest `agent.toml`, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
+/// How long a poll waits for another one.
+const IN_TURN: Duration = Duration::from_secs(60);
 
-/// The whole of `bolt-sync`: one poll. 0 when it worked, also when a single pack failed; 1 when it did not, with one
+/// What one process of `bolt-sync` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// One poll.
+    Poll(Occasion),
+    /// Builds the virtual environments that polls have asked for, until the process with this number ends.
+    Environments(i32),
+}
+
+/// The whole of `bolt-sync`: one poll, or the building of environments. 0 when it worked, also when a single pack failed; 1 when it did not, with one
 /// line that says why.
-pub fn main(config_path: &Path, occasion: Occasion) -> ExitCode {
+pub fn main(config_path: &Path, work: Work) -> ExitCode {
     crate::log::start();
-    match run(config_path, occasion) {
+    match run(config_path, work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let peak_kb = process::peak_kb();
@@ -66,7 +78,7 @@ pub fn main(config_path: &Path, occasion: Occasion) -> ExitCode {
     }
 }
 
-fn run(config_path: &Path, occasion: Occasion) -> Result<(), SyncError> {
+fn run(config_path: &Path, work: Work) -> Result<(), SyncError> {
     if nix::unistd::geteuid().is_root() {
         return Err(SyncError::Root);
     }
@@ -78,7 +90,23 @@ fn run(config_path: &Path, occasion: Occasion) -> Result<(), SyncError> {
     let config = Config::parse(&text)
         .map_err(|source| SyncError::Config { path: config_path.to_owned(), source: Box::new(source) })?;
     process::bound();
-    poll(&config, occasion)
+    match work {
+        Work::Poll(occasion) => poll_in_turn(&config, config_path, occasion),
+        Work::Environments(launcher) => {
+            venv::builder::run(&config, launcher, &|| poll_in_turn(&config, config_path, Occasion::Built))
+        }
+    }
+}
+
+/// Polls when no other process does: one that is due and one after a build may meet.
+fn poll_in_turn(config: &Config, config_path: &Path, occasion: Occasion) -> Result<(), SyncError> {
+    let until = Instant::now() + IN_TURN;
+    loop {
+        match poll::poll_and_build(config, config_path, occasion) {
+            Err(SyncError::Busy(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(100)),
+            polled => return polled,
+        }
+    }
 }
 
 /// Refuses a trust anchor that others than root may change.

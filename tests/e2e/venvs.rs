@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
+use bolt_tests::index::SlowIndex;
+use bolt_tests::process::with_words;
 use bolt_tests::{PackSource, World, skip, spec};
 use packs_schema::rest::PackList;
 use packs_schema::run::State;
@@ -58,6 +61,7 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
     let Some(wheels) = wheels(&world, "a_python_pack_is_installed_and_run_in_its_environment") else { return };
     world.publish(&pack("1.0.0", "greet==1.0\n"));
     let agent = world.start(&spec("i-1").set("python", "wheels", at(&wheels)).set("python", "require_hashes", false));
+    until("the environment", async || version(&agent, "hello").as_deref() == Some("1.0.0")).await;
     let ran = done(&world, &agent, "hello.hello", json!({})).await;
     let said = stdout(&world, &agent, &ran).await;
     assert_eq!(ran.state, State::Succeeded, "{ran:?}");
@@ -65,9 +69,9 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
 
     // A version whose requirements cannot be had: the old one goes on, and pip's words are there to be read.
     world.publish(&pack("1.1.0", "greet==9.9\n"));
-    let polls = agent.sync_status().map_or(0, |status| status.polls);
     operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
-    until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > polls)).await;
+    let failed = || agent.sync_status().is_some_and(|status| status.failed.iter().any(|(_, f)| !f.is_building()));
+    until("its end", async || failed()).await;
     let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
     let failed = packs.items[0].failed.as_ref().unwrap();
     assert_eq!(failed.step, "environment");
@@ -76,9 +80,8 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
     assert_eq!((ran.state, ran.version.to_string().as_str()), (State::Succeeded, "1.0.0"));
 
     world.publish(&pack("1.2.0", "greet==2.0\n"));
-    let polls = agent.sync_status().map_or(0, |status| status.polls);
     operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
-    until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > polls)).await;
+    until("the environment", async || version(&agent, "hello").as_deref() == Some("1.2.0")).await;
     let ran = done(&world, &agent, "hello.hello", json!({})).await;
     assert!(stdout(&world, &agent, &ran).await.starts_with("greetings from 2.0\n"), "{ran:?}");
 
@@ -102,6 +105,71 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
         problems.any(|problem| problem["file"].as_str().unwrap().ends_with(end))
     };
     assert!(code == 1 && named("bin/python") && named("lib/sitecustomize.py"), "{report}");
+}
+
+/// The active version of a pack.
+fn version(agent: &LocalAgent, pack: &str) -> Option<String> {
+    let link = fs::read_link(agent.directory().join("packs").join(pack).join("current")).ok()?;
+    Some(link.to_string_lossy().rsplit_once('-')?.0.to_owned())
+}
+
+/// Python packs whose index answers late hold up no other pack, no withdrawal and no poll.
+#[tokio::test]
+async fn an_index_that_does_not_answer_holds_up_nothing_else() {
+    let world = World::with_probe();
+    let Some(wheels) = wheels(&world, "an_index_that_does_not_answer_holds_up_nothing_else") else { return };
+    let index = SlowIndex::start(&wheels);
+    world.publish(&pack("1.0.0", "greet==1.0\n"));
+    let python = spec("i-1").set("python", "index", index.url()).set("python", "require_hashes", false);
+    let mut agent = world.start(&python.set("repository", "poll", "1s"));
+    let bolt = world.bolt(&[&agent]);
+    let waits = || agent.sync_status().is_some_and(|status| status.failed.iter().any(|(_, f)| f.is_building()));
+    until("the build", async || waits() && index.asked() > 0).await;
+    until("the other pack", async || version(&agent, "probe").is_some()).await;
+    // It is told as what it is: on its way, and no failure.
+    let packs = bolt.run(["packs"]);
+    assert!(packs.code == 0 && packs.stderr.contains("hello 1.0.0 is not active yet"), "{packs:?}");
+    assert!(!bolt.run(["instances", "--check"]).stdout.contains("degraded"));
+
+    // While it hangs, another version comes and is taken back again.
+    world.publish(&PackSource::probe().version("1.1.0"));
+    until("a version that is published meanwhile", async || version(&agent, "probe").as_deref() == Some("1.1.0")).await;
+    let (repository, keys) = (at(&world.repository()), at(&world.site.keys()));
+    let back = bolt.run(["repo", "rollback", "probe", "--channel", "prod", "--repo", &repository, "--keys", &keys]);
+    assert_eq!(back.code, 0, "{back:?}");
+    until("the withdrawal", async || version(&agent, "probe").as_deref() == Some("1.0.0")).await;
+    assert!(waits() && version(&agent, "hello").is_none());
+    assert_eq!(index.asked(), 1, "polls neither repeat nor cancel the build");
+
+    // The build ends with the agent, and begins again with it.
+    agent.terminate();
+    let scratch = || {
+        let names = fs::read_dir(agent.directory().join("packs/.venvs")).unwrap();
+        names.filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().starts_with(".scratch-")).count()
+    };
+    assert_eq!(scratch(), 1);
+    let building = agent.directory().display().to_string();
+    until("the builder to end", async || with_words(std::slice::from_ref(&building)).is_empty()).await;
+    agent.launch().unwrap();
+    agent.wait_ready().unwrap();
+    let failed =
+        |agent: &LocalAgent| agent.sync_status().and_then(|status| Some(status.failed.first()?.1.message.clone()));
+    until("the reason", async || failed(&agent).is_some_and(|said| said.contains("was ended before it was done")))
+        .await;
+    index.open();
+    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    until("the environment", async || version(&agent, "hello").as_deref() == Some("1.0.0")).await;
+    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    assert!(stdout(&world, &agent, &ran).await.starts_with("greetings from 1.0\n"), "{ran:?}");
+    until("nothing to wait for", async || agent.sync_status().is_some_and(|status| status.failed.is_empty())).await;
+    assert!(
+        !agent
+            .directory()
+            .join("packs/.venvs")
+            .read_dir()
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with(".scratch-") })
+    );
 }
 
 #[test]

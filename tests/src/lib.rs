@@ -14,6 +14,7 @@ mod answering;
 mod bolt;
 pub mod bucket;
 pub mod http;
+pub mod index;
 pub mod kms;
 pub mod metadata;
 mod pack;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bolt_agent::sync::{self, Occasion};
+use bolt_agent::sync::{self, Occasion, Work};
 
 const HELP: &str = "\
 bolt-sync: one poll of the repository of packs; bolt-launch starts it
@@ -20,14 +20,14 @@ environment: BOLT_LOG = error | warn | info | debug (default info)
 
 /// What the command line says.
 enum Asked {
-    Poll { config: PathBuf, occasion: Occasion },
+    Work { config: PathBuf, work: Work },
     Version,
     Help,
 }
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
-        Ok(Asked::Poll { config, occasion }) => sync::main(&config, occasion),
+        Ok(Asked::Work { config, work }) => sync::main(&config, work),
         Ok(Asked::Version) => {
             println!("bolt-sync {}", bolt_agent::VERSION);
             ExitCode::SUCCESS
@@ -44,16 +44,21 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let (mut config, mut occasion) = (None, Occasion::Due);
+    let (mut config, mut work) = (None, Work::Poll(Occasion::Due));
     while let Some(option) = args.next() {
         match option.as_str() {
             "--config" => config = Some(PathBuf::from(args.next().ok_or("--config needs a value")?)),
-            "--asked" => occasion = Occasion::Asked,
+            "--asked" => work = Work::Poll(Occasion::Asked),
+            // A poll starts this, for virtual environments that take their time.
+            "--environments" => {
+                let launcher = args.next().and_then(|pid| pid.parse().ok());
+                work = Work::Environments(launcher.ok_or("--environments needs a process id")?);
+            }
             "--version" | "-V" => return Ok(Asked::Version),
             "--help" | "-h" => return Ok(Asked::Help),
             other => return Err(format!("unknown option {other:?}")),
         }
     }
     let config = config.ok_or("--config <agent.toml> is missing")?;
-    Ok(Asked::Poll { config, occasion })
+    Ok(Asked::Work { config, work })
 }

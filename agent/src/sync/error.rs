@@ -142,6 +142,8 @@ pub(super) enum Step {
     Check,
     /// The virtual environment.
     Environment,
+    /// The virtual environment is on its way: nothing has failed.
+    Building,
     Activate,
     /// The per-site configuration: of the active version, or of one that it keeps from being activated.
     Configure,
@@ -155,6 +157,7 @@ impl Step {
             Step::Unpack => "unpack",
             Step::Check => "check",
             Step::Environment => "environment",
+            Step::Building => packs_schema::rest::BUILDING,
             Step::Activate => "activate",
             Step::Configure => "configure",
         }

@@ -3,6 +3,7 @@
 //! A poll that finds nothing new writes nothing at all: when it was is told by the launcher, which saw it end. A poll
 //! that somebody asked for goes the whole way whatever was seen before, and leaves a status to be waited for.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use packs_schema::config::Config;
@@ -18,6 +19,7 @@ use super::retry;
 use super::seen::{self, Seen};
 use super::source::{Source, Timestamp};
 use super::store::{Active, Store};
+use super::venv::Builds;
 use super::{activate, check, facts, fetch, prune, push, shadow, site_config, status, unpack, venv, withdrawn};
 
 /// Why there is a poll.
@@ -27,6 +29,8 @@ pub enum Occasion {
     Due,
     /// Somebody asked: what failed before is tried again.
     Asked,
+    /// A virtual environment has been built, or could not be.
+    Built,
 }
 
 /// When no virtual environment is begun any more: what ends the process comes soon after.
@@ -36,30 +40,47 @@ const ENVIRONMENTS_WITHIN: Duration = Duration::from_secs(480);
 type Failed = Vec<(PackName, FailedVersion)>;
 
 /// Polls once: takes the store, brings it up to date, writes the status when there is something to say.
+///
+/// Virtual environments are built before it returns.
 pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
-    let clock = Clock::read().map_err(SyncError::file("read", "/proc/sys/kernel/random/boot_id"))?;
+    let clock = read_clock()?;
     poll_at(config, occasion, &clock)
+}
+
+/// As [`poll`], but leaves virtual environments to a process that is started at the end, with the configuration at `path`.
+pub(super) fn poll_and_build(config: &Config, path: &Path, occasion: Occasion) -> Result<(), SyncError> {
+    let store = Store::open(&config.paths.packs)?;
+    let polled = poll_in(config, &store, occasion, &read_clock()?, Builds::Apart);
+    venv::builder::start(&store, path);
+    polled
+}
+
+fn read_clock() -> Result<Clock, SyncError> {
+    Clock::read().map_err(SyncError::file("read", "/proc/sys/kernel/random/boot_id"))
 }
 
 /// As [`poll`], at the moment `clock`.
 pub(super) fn poll_at(config: &Config, occasion: Occasion, clock: &Clock) -> Result<(), SyncError> {
-    let began_ms = clock.wall_ms;
     let store = Store::open(&config.paths.packs)?;
-    let before = status::read(&store);
+    poll_in(config, &store, occasion, clock, Builds::Here(Instant::now() + ENVIRONMENTS_WITHIN))
+}
+
+fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, builds: Builds) -> Result<(), SyncError> {
+    let began_ms = clock.wall_ms;
+    let before = status::read(store);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
-    let until = Instant::now() + ENVIRONMENTS_WITHIN;
-    shadow::settle(&store, clock, config.dev.push);
-    push::take(config, &store, clock, until);
-    let poll = Poll { config, store: &store, before: &before, occasion, clock, now_ms: began_ms, until };
+    shadow::settle(store, clock, config.dev.push);
+    push::take(config, store, clock, Instant::now() + ENVIRONMENTS_WITHIN);
+    let poll = Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // What is active stays, and so may its configuration change.
         poll.configure_all(&[]);
     }
-    prune::prune(&store);
+    prune::prune(store);
     let after = status::after(&before, began_ms, &outcome);
     if occasion == Occasion::Asked || status::says_more(&before, &after) {
-        status::write(&store, &after)?;
+        status::write(store, &after)?;
     }
     outcome.map(drop)
 }
@@ -72,7 +93,7 @@ struct Poll<'a> {
     occasion: Occasion,
     clock: &'a Clock,
     now_ms: u64,
-    until: Instant,
+    builds: Builds,
 }
 
 impl Poll<'_> {
@@ -93,7 +114,7 @@ impl Poll<'_> {
         }
         let timestamp = Seen::timestamp(seen.as_ref(), found);
         if let Some(seen) = &seen
-            && self.occasion == Occasion::Due
+            && self.occasion != Occasion::Asked
             && !self.before.failed.iter().any(|(pack, failed)| self.is_due(pack, failed))
             && seen
                 .still_holds(
@@ -212,7 +233,7 @@ impl Poll<'_> {
         let staged = unpack::unpack(store, verified)?;
         let checked = check::check(staged)?;
         let configured = site_config::configure(config, checked)?;
-        let equipped = venv::equip(store, &config.python, self.until, configured)?;
+        let equipped = venv::equip(store, &config.python, self.builds, configured)?;
         activate::activate(store, equipped)
     }
 
@@ -245,15 +266,17 @@ impl Poll<'_> {
             if failed.iter().any(|(other, _)| *other == pack) {
                 continue;
             }
-            let before = self.failed_before(&pack).filter(|before| before.step == Step::Environment.as_str());
-            if let Some(before) = before
-                && self.occasion == Occasion::Due
+            let of_venv = |before: &&FailedVersion| {
+                [Step::Environment, Step::Building].iter().any(|step| before.step == step.as_str())
+            };
+            if let Some(before) = self.failed_before(&pack).filter(of_venv)
+                && self.occasion != Occasion::Asked
                 && !self.is_due(&pack, before)
             {
                 not.push((pack, before.clone()));
                 continue;
             }
-            let kept = venv::keep_up(self.store, &self.config.python, self.until, &active.directory);
+            let kept = venv::keep_up(self.store, &self.config.python, self.builds, &active.directory);
             if let Err(failure) = kept {
                 let mut failed = self.failed(&pack, None, failure);
                 failed.version = Some(active.stored.pack.version);
@@ -278,6 +301,9 @@ impl Poll<'_> {
 
     /// True if the time has come to try a version again, or if the configuration that kept it back has changed since.
     fn is_due(&self, pack: &PackName, failed: &FailedVersion) -> bool {
+        if failed.step == Step::Building.as_str() {
+            return self.occasion == Occasion::Built || !venv::is_building(self.store);
+        }
         let reconfigured = || {
             failed.step == Step::Configure.as_str()
                 && failed.digest.is_some()
@@ -298,8 +324,13 @@ impl Poll<'_> {
         digest: Option<&packs_schema::name::Digest>,
         failure: PackFailure,
     ) -> Box<FailedVersion> {
-        let same = |before: &&FailedVersion| before.digest.as_ref() == digest && before.step == failure.step.as_str();
-        let attempts = self.failed_before(pack).filter(same).map_or(0, |before| before.attempts).saturating_add(1);
+        // A build and its end are one attempt.
+        let of =
+            |step: &str| if step == Step::Building.as_str() { Step::Environment.as_str() } else { step }.to_owned();
+        let same =
+            |before: &&FailedVersion| before.digest.as_ref() == digest && of(&before.step) == of(failure.step.as_str());
+        let before = self.failed_before(pack).filter(same).map_or(0, |before| before.attempts);
+        let attempts = before.saturating_add(u32::from(failure.step != Step::Building));
         let failed = status::failed(digest.cloned(), failure, self.now_ms, attempts);
         log(pack, &failed);
         Box::new(failed)
@@ -307,6 +338,9 @@ impl Poll<'_> {
 }
 
 fn log(pack: &PackName, failed: &FailedVersion) {
+    if failed.step == Step::Building.as_str() {
+        return tracing::info!(%pack, "{}", failed.message);
+    }
     tracing::warn!(%pack, step = %failed.step, reason = %failed.message, "pack failed; what is active stays");
 }
 

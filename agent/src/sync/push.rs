@@ -227,7 +227,7 @@ fn install(
         boot: clock.boot.clone(),
     };
     let configured = site_config::configure(config, checked)?;
-    let equipped = venv::equip(store, &config.python, until, configured)?;
+    let equipped = venv::equip(store, &config.python, venv::Builds::Here(until), configured)?;
     let activated = activate::push_over(store, equipped, &pushed)?;
     // The files of the version itself are in effect already.
     let warning = site_config::refresh(store, config, &pack, &activated.directory).err().map(|failure| failure.message);

@@ -388,7 +388,7 @@ fn a_missing_root_or_repository_fails_the_poll_and_keeps_what_is_active() {
 #[test]
 fn the_process_refuses_to_be_root() {
     if nix::unistd::geteuid().is_root() {
-        assert!(matches!(run(Path::new("/nonexistent"), Occasion::Due), Err(SyncError::Root)));
+        assert!(matches!(run(Path::new("/nonexistent"), Work::Poll(Occasion::Due)), Err(SyncError::Root)));
     } else {
         eprintln!("SKIPPED the_process_refuses_to_be_root: the tests do not run as root");
     }

@@ -37,7 +37,10 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
     let mut exit = answers.report()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
-    if given.iter().any(|(_, list)| list.items.iter().any(|pack| pack.failed.is_some())) {
+    if given
+        .iter()
+        .any(|(_, list)| list.items.iter().any(|pack| pack.failed.as_ref().is_some_and(|f| !f.is_building())))
+    {
         exit = Exit::Failed;
     }
     if context.json {
@@ -106,7 +109,11 @@ fn failure(pack: &PackView, failed: &FailedVersion) -> String {
     let (step, message) = (visible(&failed.step), visible(&failed.message));
     // Something of the active version failed, such as a changed configuration: its message says what remains in effect.
     let is_active = failed.version.is_some() && failed.version == pack.version;
-    let what = if is_active { "is active" } else { "could not be activated" };
+    let what = match (is_active, failed.is_building()) {
+        (true, _) => "is active",
+        (false, true) => "is not active yet",
+        (false, false) => "could not be activated",
+    };
     let mut text = format!("{}{version} {what} ({step}): {message}", pack.name);
     for finding in failed.findings.iter().take(10) {
         text.push_str(&format!("\n    {}", visible(&finding.to_string())));

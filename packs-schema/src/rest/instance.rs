@@ -165,6 +165,9 @@ pub struct PackView {
     pub failed: Option<FailedVersion>,
 }
 
+/// The step of a [`FailedVersion`] that waits for its virtual environment.
+pub const BUILDING: &str = "building";
+
 /// A version that could not be activated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
@@ -174,7 +177,8 @@ pub struct FailedVersion {
     /// The digest of its archive, as signed; absent when it was not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// The step that failed: `choose`, `fetch`, `unpack`, `check`, `activate`, or `configure`.
+    /// The step that failed: `choose`, `fetch`, `unpack`, `check`, `environment`, `activate`, or `configure`. With `building`
+    /// nothing has failed: the version waits for its virtual environment.
     pub step: String,
     /// What was wrong, in one line; withheld from callers whose grant does not cover the whole pack, as the findings are.
     pub message: String,
@@ -186,6 +190,13 @@ pub struct FailedVersion {
     /// How often it was tried.
     #[serde(default)]
     pub attempts: u32,
+}
+
+impl FailedVersion {
+    /// True if nothing has failed yet: the version waits for its virtual environment.
+    pub fn is_building(&self) -> bool {
+        self.step == BUILDING
+    }
 }
 
 /// What the launcher writes to `sync.json` in the runtime directory, which is in memory, when a sync process has ended: a poll

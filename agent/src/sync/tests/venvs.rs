@@ -91,7 +91,7 @@ impl Bench {
     fn venvs(&self) -> Vec<PathBuf> {
         let found = fs::read_dir(self.store().join(".venvs")).into_iter().flatten();
         let found = found.map(|entry| entry.unwrap().path());
-        found.filter(|path| path.is_dir()).collect()
+        found.filter(|path| path.is_dir() && !path.ends_with(".requests")).collect()
     }
 
     /// The environment of a pack's active version.

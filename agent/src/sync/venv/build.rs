@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::process::{Ended, run};
 use crate::sync::disk;
-use crate::sync::store::Store;
 
 /// The most bytes of an environment.
 const MAX_BYTES: u64 = 2 << 30;
@@ -23,6 +22,8 @@ const MAX_BYTES: u64 = 2 << 30;
 const MAX_ENTRIES: usize = 100_000;
 /// How much of the end of pip's log file is read, in bytes.
 const MAX_LOG: u64 = 1 << 20;
+/// The working directory of a build is named so, and after its environment.
+const SCRATCH: &str = ".scratch-";
 /// The deepest directory that is looked into.
 const MAX_DEPTH: usize = 64;
 
@@ -37,14 +38,14 @@ pub(super) struct Order<'a> {
 }
 
 /// Makes an environment. What is left of a failure is for [`discard`].
-pub(super) fn build(store: &Store, order: &Order<'_>) -> Result<(), String> {
+pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     let until = Instant::now() + order.within;
-    let home = store.venv(order.venv);
-    let scratch = store.staging().join(format!("venv-{}", order.venv.short()));
+    let home = venvs.join(order.venv.as_str());
+    let scratch = scratch(venvs, order.venv);
     let prepared = || -> io::Result<()> {
         remove(&home)?;
         remove(&scratch)?;
-        disk::make_directory(&store.venvs(), 0o755)?;
+        disk::make_directory(venvs, 0o755)?;
         disk::make_directory(&scratch, 0o700)?;
         disk::write_new(&scratch.join("requirements.txt"), order.requirements.as_bytes(), 0o600)
     };
@@ -109,11 +110,28 @@ fn refusal(log: &Path, config: &PythonConfig) -> Option<String> {
 }
 
 /// Removes what a failed build left.
-pub(super) fn discard(store: &Store, home: &Path) {
-    store.clear_staging();
-    if let Err(error) = remove(home) {
-        tracing::warn!(path = %home.display(), %error, "cannot remove an unfinished virtual environment");
+pub(super) fn discard(venvs: &Path, venv: &Digest) {
+    for path in [scratch(venvs, venv), venvs.join(venv.as_str())] {
+        if let Err(error) = remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished virtual environment");
+        }
     }
+}
+
+/// Removes the working directories of builds that were ended.
+pub(super) fn sweep(venvs: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(venvs)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The working directory of a build, beside the environments: staging is cleared by every poll.
+fn scratch(venvs: &Path, venv: &Digest) -> PathBuf {
+    venvs.join(format!("{SCRATCH}{}", venv.short()))
 }
 
 fn remove(directory: &Path) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -15,6 +15,32 @@ const KEPT: usize = 32 << 10;
 const INTERVAL: Duration = Duration::from_millis(10);
 /// How long the end of the output is waited for once the process was killed.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// The process groups that run.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Ends everything that [`run`] runs.
+pub(super) fn end_all() {
+    for group in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = killpg(*group, Signal::SIGKILL);
+    }
+}
+
+/// An entry of [`RUNNING`], until this is dropped.
+struct Entry(Pid);
+
+impl Entry {
+    fn new(group: Pid) -> Entry {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+        Entry(group)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).retain(|group| *group != self.0);
+    }
+}
 
 /// How a program ended.
 #[derive(Debug)]
@@ -54,6 +80,7 @@ pub(super) fn run(mut command: Command, within: Duration) -> io::Result<Ended> {
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     // A group of its own, so that what it starts ends with it.
     let mut child = command.process_group(0).spawn()?;
+    let _entry = Entry::new(Pid::from_raw(child.id().cast_signed()));
     // The command holds our ends of the pipe.
     drop(command);
     let (send, receive) = mpsc::channel();

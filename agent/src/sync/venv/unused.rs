@@ -9,6 +9,7 @@ use std::path::Path;
 use packs_schema::name::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::requests::Requests;
 use super::{linked, record};
 use crate::sync::clock::{Clock, Since};
 use crate::sync::disk;
@@ -34,16 +35,20 @@ fn try_prune(store: &Store, now: &Clock) -> io::Result<()> {
     let home = store.venvs();
     let Ok(entries) = fs::read_dir(&home) else { return Ok(()) };
     let mut there = BTreeSet::new();
+    // Held while it is looked: who holds it builds, and what has no record may be just that.
+    let requests = Requests::open(store)?;
+    let nobody_builds = requests.lock()?;
     for entry in entries {
         let entry = entry?;
         let Some(venv) = entry.file_name().to_str().and_then(|name| Digest::new(name).ok()) else { continue };
         match record(&entry.path()) {
             Ok(Some(_)) => drop(there.insert(venv)),
-            // Nobody else makes one: this process holds the store.
+            Ok(None) if nobody_builds.is_none() => {}
             Ok(None) => bury(store, &entry.path(), &venv)?,
             Err(error) => tracing::warn!(path = %entry.path().display(), %error, "virtual environment is damaged"),
         }
     }
+    drop(nobody_builds);
     let used = used(store)?;
     let file = home.join(UNUSED);
     let before = disk::read_if_there(&file, MAX_UNUSED)?;

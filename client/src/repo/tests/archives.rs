@@ -16,8 +16,8 @@ const DAMAGES: [(&str, &str); 4] = [
 impl Bench {
     fn archive(&self, version: &str) -> PathBuf {
         let file = format!("{version}.tar.gz");
-        let all = snapshot(&self.at("repo/targets")).into_iter().map(|(path, _)| path);
-        all.filter(|path| path.ends_with(&file)).next_back().unwrap()
+        let mut all = snapshot(&self.at("repo/targets")).into_iter().map(|(path, _)| path);
+        all.rfind(|path| path.ends_with(&file)).unwrap()
     }
 
     fn problems(&self) -> Vec<(String, String)> {

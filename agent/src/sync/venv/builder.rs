@@ -1,0 +1,152 @@
+//! The process that builds the environments which polls have asked for, a few at once, so that a package index that is slow
+//! or hangs delays neither the poll nor the next one, nor any other pack.
+//!
+//! ```text
+//!  poll ── asks ──▶ .requests ◀── takes ── builder ── a poll after each one: its pack is activated, or its reason told
+//!    └── starts, unless one runs ───────────▶
+//! ```
+//!
+//! It is `bolt-sync` as well: the same account, cgroup and bounds. It ends with the launcher under which it was started.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use packs_schema::config::Config;
+use packs_schema::contents::requirements;
+use packs_schema::name::Digest;
+
+use super::requests::Requests;
+use super::{build, process, site};
+use crate::sync::SyncError;
+use crate::sync::store::Store;
+
+/// Builds at once.
+const AT_ONCE: usize = 3;
+/// No build is begun after this time: the bound of the process comes soon after.
+const WITHIN: Duration = Duration::from_secs(480);
+/// Less time than this is not worth beginning with.
+const LEAST: Duration = Duration::from_secs(10);
+/// How long another holder of the lock is waited for: a poll that prunes holds it for moments.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// The option of `bolt-sync`, with the process id of the launcher.
+const OPTION: &str = "--environments";
+
+/// Starts a builder if there is something to build and none runs. It outlives this process.
+pub(in crate::sync) fn start(store: &Store, config_path: &Path) {
+    let started = || -> std::io::Result<()> {
+        // A poll without anything to build writes nothing.
+        let Some(requests) = Requests::there(store) else { return Ok(()) };
+        if requests.wanted()?.is_empty() || requests.lock()?.is_none() {
+            return Ok(());
+        }
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("--config").arg(config_path).arg(OPTION).arg(nix::unistd::getppid().to_string());
+        // A group of its own: the launcher ends that of a poll which hangs.
+        command.stdin(Stdio::null()).process_group(0).spawn().map(drop)
+    };
+    if let Err(error) = started() {
+        tracing::error!(%error, "no process can be started that builds virtual environments");
+    }
+}
+
+/// Builds what is asked for until nothing is, calling `poll` after each; then ends. `launcher` is the process with which it ends.
+pub(in crate::sync) fn run(
+    config: &Config,
+    launcher: i32,
+    poll: &dyn Fn() -> Result<(), SyncError>,
+) -> Result<(), SyncError> {
+    let venvs = config.paths.packs.join(packs_schema::store::VENVS);
+    let failed = || SyncError::file("use", venvs.clone());
+    let requests = Requests::below(venvs.clone()).map_err(failed())?;
+    let until = Instant::now() + LOCK_WITHIN;
+    let lock = loop {
+        match requests.lock().map_err(failed())? {
+            Some(lock) => break lock,
+            None if Instant::now() > until => return Ok(()),
+            None => std::thread::sleep(INTERVAL),
+        }
+    };
+    end_with(launcher);
+    build::sweep(&venvs).map_err(failed())?;
+    let until = Instant::now() + WITHIN;
+    let (ended, ends) = mpsc::channel::<(Digest, Result<(), String>)>();
+    let mut running = 0;
+    loop {
+        while running < AT_ONCE && until.saturating_duration_since(Instant::now()) > LEAST {
+            let next = requests.wanted().map_err(failed())?.into_iter().next();
+            let Some((venv, text)) = next else { break };
+            requests.begin(&venv).map_err(failed())?;
+            let (venvs, config, ended) = (venvs.clone(), config.python.clone(), ended.clone());
+            running += 1;
+            std::thread::spawn(move || {
+                let outcome = one(&venvs, &config, &venv, &text, until);
+                // The receiver lives as long as the process.
+                let _ = ended.send((venv, outcome));
+            });
+        }
+        if running == 0 {
+            drop(lock);
+            return Ok(());
+        }
+        // Meanwhile a poll may have asked for another one.
+        let Ok((venv, outcome)) = ends.recv_timeout(INTERVAL) else { continue };
+        running -= 1;
+        requests.finish(&venv, &outcome).map_err(failed())?;
+        if let Err(error) = poll() {
+            tracing::warn!(error = %crate::sync::error::chain(&error), "the poll after a virtual environment failed; the next one goes on");
+        }
+    }
+}
+
+/// Builds one environment.
+fn one(
+    venvs: &Path,
+    config: &packs_schema::config::PythonConfig,
+    venv: &Digest,
+    text: &str,
+    until: Instant,
+) -> Result<(), String> {
+    let needed = requirements(text).map_err(|_| "its requirements cannot be read".to_owned())?;
+    let interpreter = site::interpreter(config)?;
+    if super::digest(&interpreter, text)? != *venv {
+        return Err("the interpreter was replaced meanwhile; the next poll asks again".to_owned());
+    }
+    if let Ok(Some(_)) = super::record(&venvs.join(venv.as_str())) {
+        return Ok(());
+    }
+    site::sources(config)?;
+    let began = Instant::now();
+    let order = build::Order {
+        config,
+        interpreter: &interpreter,
+        venv,
+        requirements: text,
+        hashed: needed.iter().any(|requirement| requirement.hashed),
+        within: config.timeout.0.min(until.saturating_duration_since(began)),
+    };
+    build::build(venvs, &order).inspect_err(|_| build::discard(venvs, venv))?;
+    tracing::info!(%venv, requirements = needed.len(), seconds = began.elapsed().as_secs(), "virtual environment made");
+    Ok(())
+}
+
+/// Ends this process, and what it started, soon after the process `launcher` has ended.
+fn end_with(launcher: i32) {
+    // The start time tells a process from another one that got its number later.
+    let born = move || {
+        let stat = std::fs::read_to_string(format!("/proc/{launcher}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
+    };
+    let first = born();
+    std::thread::spawn(move || {
+        while first.is_some() && born() == first {
+            std::thread::sleep(INTERVAL);
+        }
+        process::end_all();
+        std::process::exit(0);
+    });
+}
