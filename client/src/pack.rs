@@ -21,6 +21,7 @@ pub mod test;
 use std::io;
 use std::path::PathBuf;
 
+pub use archive::{ArchiveFile, ArchiveReader};
 pub use build::{BuiltPack, build, load};
 pub use lint::{LintReport, lint};
 pub use scaffold::scaffold;
@@ -70,13 +71,25 @@ pub enum PackError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The temporary file that holds an archive.
+    #[error(
+        "cannot write the archive to a temporary file in {}; free space there, or set TMPDIR to another directory",
+        crate::show::path(directory)
+    )]
+    Temporary {
+        /// The directory for temporary files.
+        directory: PathBuf,
+        /// The error of the file system.
+        #[source]
+        source: io::Error,
+    },
     /// A limit of what agents take.
     #[error("the pack is too large: {0}")]
     TooLarge(String),
 }
 
 impl PackError {
-    fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PackError {
+    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> PackError {
         let path = path.into();
         move |source| PackError::File { what, path, source }
     }

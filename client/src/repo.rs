@@ -17,6 +17,7 @@
 mod archives;
 mod change;
 mod channels;
+mod content;
 mod error;
 mod init;
 mod journal;

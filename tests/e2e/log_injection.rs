@@ -232,7 +232,7 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
     for (number, bytes) in archives.into_iter().enumerate().filter(|(number, _)| number % 4 == 0) {
         let mut pack = built.pack.clone();
         pack.version = packs_schema::name::PackVersion::new(&format!("1.1.{}", number + 1)).unwrap();
-        publish_archive(bytes, pack, &options).unwrap();
+        publish_archive(&bytes, pack, &options).unwrap();
         let before = agent.sync_status().map_or(0, |status| status.polls);
         operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
         until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > before)).await;

@@ -22,6 +22,7 @@ mod log_injection;
 mod output;
 mod packs_refused;
 mod polls;
+mod publish_large;
 mod push;
 mod recovery;
 mod requests_refused;

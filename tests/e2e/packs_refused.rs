@@ -103,7 +103,7 @@ impl Case {
         let directory = PackSource::probe().version("1.1.0").write(&world.scratch("signed"));
         let built = bolt_client::pack::build(&directory).unwrap();
         let options = PublishOptions::new("", world.site.repository(), world.site.keys(), vec![prod()]);
-        publish_archive(archive(built.archive), built.pack, &options).unwrap();
+        publish_archive(&archive(built.archive.to_vec().unwrap()), built.pack, &options).unwrap();
         Case { world, agent }
     }
 

@@ -39,7 +39,7 @@ fn upload(query: &str, archive: Vec<u8>) -> Call {
 
 async fn push(world: &World, agent: &LocalAgent, word: &str, more: &str) -> Answer {
     let built = bolt_client::pack::build(&source(world, word)).unwrap();
-    operator(world, agent, upload(&format!("pack=probe&version=1.0.1{more}"), built.archive)).await
+    operator(world, agent, upload(&format!("pack=probe&version=1.0.1{more}"), built.archive.to_vec().unwrap())).await
 }
 
 async fn probe(world: &World, agent: &LocalAgent) -> PackView {
@@ -181,7 +181,7 @@ async fn a_caller_whose_grant_does_not_cover_the_whole_pack_may_not() {
     let built = bolt_client::pack::build(&source(&world, "edited")).unwrap();
     for name in ["one", "other", "class", "runner"] {
         let who = caller(&world, name);
-        let call = upload("pack=probe&version=1.0.1", built.archive.clone());
+        let call = upload("pack=probe&version=1.0.1", built.archive.to_vec().unwrap());
         let answer = send(agent.address(), Some(&who), call).await.unwrap();
         refused(&answer, Code::Forbidden, name);
         let unpush = send(agent.address(), Some(&who), Call::post("/v1/packs/probe/unpush", "")).await.unwrap();
@@ -195,16 +195,16 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
     let world = World::with_probe();
     let spec = allowing("i-1").set("dev", "max_ttl", "2h").set("dev", "max_bytes", "64KiB").set("dev", "max_packs", 1);
     let agent = world.start(&spec);
-    let good = bolt_client::pack::build(&source(&world, "edited")).unwrap().archive;
-    let signed = bolt_client::pack::build(&world.path().join("sources/probe-1.0.0")).unwrap().archive;
+    let good = bolt_client::pack::build(&source(&world, "edited")).unwrap().archive.to_vec().unwrap();
+    let signed = bolt_client::pack::build(&world.path().join("sources/probe-1.0.0")).unwrap().archive.to_vec().unwrap();
     let root = edited("rooted").file(
         "actions/hello.yaml",
         "name: hello\ndescription: x\nrunner_type: local-shell-script\nentry_point: hello.sh\nbolt: {class: diagnostic, run_as: root, timeout: 1m}\n",
         0o644,
     );
-    let root = bolt_client::pack::build(&root.write(&world.scratch("rooted"))).unwrap().archive;
+    let root = bolt_client::pack::build(&root.write(&world.scratch("rooted"))).unwrap().archive.to_vec().unwrap();
     let heavy = edited("heavy").file("heavy", &"0123456789abcdef".repeat(5000), 0o644);
-    let heavy = bolt_client::pack::build(&heavy.write(&world.scratch("heavy"))).unwrap().archive;
+    let heavy = bolt_client::pack::build(&heavy.write(&world.scratch("heavy"))).unwrap().archive.to_vec().unwrap();
     let query = "pack=probe&version=1.0.1";
     for (query, archive, code, words) in [
         (format!("{query}&ttl=3h"), good.clone(), Code::TtlTooLong, "2h"),
@@ -249,7 +249,7 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
     assert_eq!(push(&world, &agent, "edited", "").await.status, 200);
     assert_eq!(push(&world, &agent, "again", "").await.status, 200);
     let other = PackSource::new("other", "1.0.0").action("nothing", "", "#!/bin/true\n").write(&world.scratch("other"));
-    let other = bolt_client::pack::build(&other).unwrap().archive;
+    let other = bolt_client::pack::build(&other).unwrap().archive.to_vec().unwrap();
     let answer = operator(&world, &agent, upload("pack=other&version=1.0.0", other)).await;
     refused(&answer, Code::TooManyPushed, "dev.max_packs");
 }
@@ -372,9 +372,9 @@ async fn the_sync_takes_nobodys_word_for_what_is_allowed() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let request = json!({
         "format": 1, "id": id, "by": OPERATOR, "at_ms": u64::try_from(now.as_millis()).unwrap(), "pack": "probe",
-        "ask": {"install": {"version": "1.0.1", "digest": built.digest, "size_bytes": built.archive.len(), "ttl_ms": 60000}},
+        "ask": {"install": {"version": "1.0.1", "digest": built.digest, "size_bytes": built.archive.size_bytes(), "ttl_ms": 60000}},
     });
-    std::fs::write(inbox.join(format!("{id}.tar.gz")), &built.archive).unwrap();
+    std::fs::write(inbox.join(format!("{id}.tar.gz")), built.archive.to_vec().unwrap()).unwrap();
     std::fs::write(inbox.join(format!("{id}.json")), request.to_string()).unwrap();
     if let Some(accounts) = world.site.accounts() {
         for path in [&inbox, &inbox.join(format!("{id}.tar.gz")), &inbox.join(format!("{id}.json"))] {

@@ -56,6 +56,8 @@ pub struct Asked {
     pub path: String,
     /// `If-None-Match` or `If-Match`, when there was one.
     pub condition: Option<String>,
+    /// `X-Amz-Content-Sha256`, which the signature covers, when there was one.
+    pub content_sha256: Option<String>,
     /// The answer's status.
     pub status: u16,
 }

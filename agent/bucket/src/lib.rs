@@ -3,7 +3,7 @@
 //! ```text
 //!  agent.toml or the command line ─▶ Bucket ─▶ transport ─▶ tough: verifies
 //!                                      ├─▶ get: the one conditional request of a poll with nothing new
-//!                                      └─▶ create, replace: only where nobody else was first
+//!                                      └─▶ create, create_from, replace: only where nobody else was first
 //! ```
 //!
 //! - Credentials come by the SDK's usual chain: environment, profile, web identity, container, instance (IMDSv2).
@@ -25,6 +25,7 @@ mod instance;
 mod list;
 mod read;
 mod transport;
+mod upload;
 mod write;
 
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub use instance::{Described, InstanceError, describe};
 pub use list::Listed;
 pub use read::{Etag, Got, Object};
 pub use transport::BucketTransport;
+pub use upload::Upload;
 
 /// How often one request is sent before it has failed.
 pub const MAX_ATTEMPTS: u32 = 5;

@@ -4,6 +4,7 @@ mod check;
 pub(super) mod push;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -149,9 +150,10 @@ fn lint(dir: &Path, json: bool) -> Result<Exit, Failure> {
 fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
     let built = pack::build(dir).map_err(|e| failure(&e))?;
     let output = output.unwrap_or_else(|| format!("{}-{}.tar.gz", built.pack.name, built.pack.version).into());
-    fs::write(&output, &built.archive)
+    fs::File::create(&output)
+        .and_then(|mut file| io::copy(&mut built.archive.reader(), &mut file))
         .map_err(|e| Failure::new(Exit::Storage, format!("cannot write {}: {e}", show::path(&output))))?;
-    let size = built.archive.len() as u64;
+    let size = built.archive.size_bytes();
     if json {
         let built = json!({"path": output, "pack": built.pack.name, "version": built.pack.version,
             "digest": built.digest, "size_bytes": size});
@@ -233,7 +235,7 @@ fn outcome_json(outcome: &TestOutcome) -> serde_json::Value {
 
 fn failure(error: &PackError) -> Failure {
     let exit = match error {
-        PackError::File { .. } => Exit::Storage,
+        PackError::File { .. } | PackError::Temporary { .. } => Exit::Storage,
         PackError::Findings { .. } | PackError::TooLarge(_) => Exit::Failed,
         PackError::Exists(_) | PackError::Archive { .. } | PackError::NotADirectory(_) | PackError::NoStore(_) => {
             Exit::Usage

@@ -11,7 +11,7 @@ use packs_schema::rest::{ARCHIVE_TYPE, MAX_WAIT_S, Pushed, Unpushed};
 use super::Agent;
 use super::call::Call;
 use crate::error::Error;
-use crate::pack::BuiltPack;
+use crate::pack::{BuiltPack, PackError};
 
 /// How long the archive may take to get there.
 const ON_THE_WAY: Duration = Duration::from_secs(300);
@@ -29,14 +29,15 @@ pub struct Push {
 }
 
 impl Push {
-    /// Of a pack that was built. Without a time to live the instance's own applies.
-    pub fn new(built: BuiltPack, ttl: Option<Duration>) -> Push {
+    /// Of a pack that was built, whose archive is read into memory. Without a time to live the instance's own applies.
+    pub fn new(built: BuiltPack, ttl: Option<Duration>) -> Result<Push, PackError> {
         let BuiltPack { archive, digest, pack: Pack { name: pack, version, .. }, .. } = built;
         let mut path = format!("/v1/packs/push?pack={pack}&version={version}&digest={digest}");
         if let Some(ttl) = ttl {
             path.push_str(&format!("&ttl={}", show_duration(ttl)));
         }
-        Push { archive: archive.into(), path, pack, version, digest }
+        let archive = archive.to_vec().map_err(PackError::file("read", std::env::temp_dir()))?;
+        Ok(Push { archive: archive.into(), path, pack, version, digest })
     }
 }
 

@@ -1,19 +1,18 @@
 //! From a directory to an archive with a digest, or from an archive that was built before.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use packs_schema::name::Digest;
 use packs_schema::pack::Pack;
-use sha2::{Digest as _, Sha256};
 
-use super::{PackError, archive, extract, lint, listing};
+use super::{ArchiveFile, PackError, archive, extract, lint, listing};
 
 /// A pack that agents can take.
 #[derive(Debug, Clone)]
 pub struct BuiltPack {
     /// The archive: gzip over tar.
-    pub archive: Vec<u8>,
+    pub archive: ArchiveFile,
     /// SHA-256 of the archive.
     pub digest: Digest,
     /// What the pack says of itself.
@@ -21,8 +20,8 @@ pub struct BuiltPack {
 }
 
 impl BuiltPack {
-    pub(crate) fn of(archive: Vec<u8>, pack: Pack) -> BuiltPack {
-        BuiltPack { digest: digest(&archive), archive, pack }
+    pub(crate) fn of(archive: ArchiveFile, pack: Pack) -> BuiltPack {
+        BuiltPack { digest: archive.digest().clone(), archive, pack }
     }
 }
 
@@ -45,7 +44,9 @@ pub fn load(path: &Path) -> Result<BuiltPack, PackError> {
     if meta.is_dir() {
         return build(path);
     }
-    let archive = fs::read(path).map_err(PackError::file("read", path))?;
+    // A copy: what was checked is what is published, whatever becomes of the file meanwhile.
+    let file = File::open(path).map_err(PackError::file("read", path))?;
+    let archive = ArchiveFile::copy_of(file, PackError::file("read", path))?;
     let unpacked = tempfile::tempdir().map_err(PackError::file("create", std::env::temp_dir()))?;
     extract::extract(&archive, unpacked.path())
         .map_err(|problem| PackError::Archive { path: path.to_owned(), problem: problem.to_string() })?;
@@ -54,9 +55,4 @@ pub fn load(path: &Path) -> Result<BuiltPack, PackError> {
         Some(checked) => Ok(BuiltPack::of(archive, checked.pack)),
         None => Err(PackError::Findings { path: path.to_owned(), findings: report.findings }),
     }
-}
-
-fn digest(bytes: &[u8]) -> Digest {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest::new(hex).expect("SHA-256 has 64 hexadecimal digits")
 }

@@ -10,10 +10,12 @@ use flate2::read::GzDecoder;
 use packs_schema::contents::{MAX_FILES, check_path, unpacked_limit};
 use tar::{Archive, EntryType};
 
+use super::ArchiveFile;
+
 /// Unpacks `archive` into the empty directory `into`.
-pub(super) fn extract(archive: &[u8], into: &Path) -> io::Result<()> {
-    let limit = unpacked_limit(archive.len() as u64);
-    let mut tar = Archive::new(GzDecoder::new(archive).take(limit));
+pub(super) fn extract(archive: &ArchiveFile, into: &Path) -> io::Result<()> {
+    let limit = unpacked_limit(archive.size_bytes());
+    let mut tar = Archive::new(GzDecoder::new(archive.reader()).take(limit));
     // Raw: extended headers, which could rename what follows them, are entries of a type that is refused below.
     for (count, entry) in tar.entries()?.raw(true).enumerate() {
         let mut entry = entry?;

@@ -55,8 +55,51 @@ fn the_same_files_give_the_same_bytes() {
         fs::write(second.join(clutter), "clutter").unwrap();
     }
     let (first, second) = (build(&first).unwrap(), build(&second).unwrap());
-    assert_eq!(first.archive, second.archive);
+    assert_eq!(first.archive.to_vec().unwrap(), second.archive.to_vec().unwrap());
     assert_eq!(first.digest, second.digest);
+}
+
+/// Builds of every version give these bytes: a published version can be built again from its commit and compared.
+#[test]
+fn the_archive_of_a_pack_does_not_change_with_the_builder() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    let pack = "name: demo\nref: demo\nversion: 1.0.0\ndescription: d\nauthor: a\nemail: a@example.com\n";
+    let action = "name: uptime\ndescription: d\nrunner_type: local-shell-script\nentry_point: uptime.sh\nbolt: {class: diagnostic}\n";
+    fs::write(directory.join("pack.yaml"), pack).unwrap();
+    fs::write(directory.join("actions/uptime.yaml"), action).unwrap();
+    fs::write(directory.join("actions/uptime.sh"), "#!/bin/sh\nuptime\n").unwrap();
+    fs::create_dir(directory.join("data")).unwrap();
+    // Noise, text and a mixture, larger than any buffer on the way, and of lengths that need padding and not.
+    let mut seed = 1_u64;
+    let mut noise = std::iter::repeat_with(move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed.to_le_bytes()[7]
+    });
+    let random: Vec<u8> = noise.by_ref().take(700_001).collect();
+    let text: Vec<u8> = (0..120_000_u32).flat_map(|n| format!("line {} of {n}\n", n % 977).into_bytes()).collect();
+    let mixed: Vec<u8> = random.chunks(3_000).zip(text.chunks(5_000)).flat_map(|(a, b)| [a, b].concat()).collect();
+    for (name, bytes) in [("a", &random[..]), ("b", &text), ("c", &mixed), ("d", b""), ("e", &random[..1024])] {
+        fs::write(directory.join("data").join(name), bytes).unwrap();
+    }
+    let built = build(&directory).unwrap();
+    assert_eq!(built.digest.as_str(), "112e4c13e9ba25fac7d1368dae39b93de1e59912a6646e3a59db94b6032b29af");
+    assert_eq!(build(&directory).unwrap().digest, built.digest);
+}
+
+#[test]
+fn a_file_that_grows_or_shrinks_while_it_is_read_stops_the_build() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = pack(temp.path());
+    let file = directory.join("data");
+    for length in [99_999, 100_001, 0] {
+        fs::write(&file, vec![1; 100_000]).unwrap();
+        let listing = listing::list(&directory).unwrap();
+        fs::write(&file, vec![1; length]).unwrap();
+        let error = archive::write(&listing).unwrap_err();
+        let PackError::File { what: "read", path, source } = &error else { panic!("{length}: {error:?}") };
+        assert!(*path == file && source.to_string().contains("it changed while it was read"), "{length}: {error:?}");
+    }
 }
 
 #[test]
@@ -106,9 +149,10 @@ fn an_archive_loads_as_its_directory_does_and_others_are_refused() {
     let temp = tempfile::tempdir().unwrap();
     let built = build(&pack(temp.path())).unwrap();
     let file = temp.path().join("demo.tar.gz");
-    fs::write(&file, &built.archive).unwrap();
+    let archive = built.archive.to_vec().unwrap();
+    fs::write(&file, &archive).unwrap();
     assert_eq!(load(&file).unwrap().digest, built.digest);
-    fs::write(&file, &built.archive[..built.archive.len() / 2]).unwrap();
+    fs::write(&file, &archive[..archive.len() / 2]).unwrap();
     assert!(matches!(load(&file).unwrap_err(), PackError::Archive { .. }));
     fs::write(&file, "no archive").unwrap();
     assert!(matches!(load(&file).unwrap_err(), PackError::Archive { .. }));

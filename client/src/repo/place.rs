@@ -21,6 +21,7 @@ use std::time::Duration;
 use tough::Repository;
 
 use super::RepoError;
+use super::content::Content;
 use crate::hashing::Hashed;
 use directory::Directory;
 
@@ -206,11 +207,11 @@ impl Place {
     }
 
     /// Puts a target's file where a client of consistent snapshots looks for it.
-    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
+    pub(super) fn write_target(&self, name: &str, content: &Content) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.write_target(name, digest, bytes),
+            Place::Directory(directory) => directory.write_target(name, content),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.write_target(name, digest, bytes),
+            Place::Bucket(bucket) => bucket.write_target(name, content),
         }
     }
 

@@ -17,7 +17,7 @@ use super::origin::{By, Source};
 use super::passphrase::Unlock;
 use super::state::State;
 use super::{Expiry, RepoError, hex};
-use crate::pack::{self, BuiltPack};
+use crate::pack::{self, ArchiveFile, BuiltPack, PackError};
 
 /// What [`publish`] is to do.
 #[derive(Debug, Clone)]
@@ -115,8 +115,9 @@ pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
 
 /// Publishes `archive`, as it is, as `described`; `options.pack` is not looked at. Agents check what they take, and refuse what
 /// [`pack::build`] would not have made.
-pub fn publish_archive(archive: Vec<u8>, described: Pack, options: &PublishOptions) -> Result<Published, RepoError> {
+pub fn publish_archive(archive: &[u8], described: Pack, options: &PublishOptions) -> Result<Published, RepoError> {
     check(options)?;
+    let archive = ArchiveFile::copy_of(archive, PackError::file("read", "the archive"))?;
     write(&BuiltPack::of(archive, described), None, options, &mut options.access().ring())
 }
 
@@ -183,7 +184,7 @@ fn write(
         pack: name.clone(),
         version: version.clone(),
         digest: built.digest.clone(),
-        size_bytes: built.archive.len() as u64,
+        size_bytes: built.archive.size_bytes(),
         new,
         channels: options.channels.clone(),
         changes,

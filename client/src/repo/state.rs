@@ -23,6 +23,7 @@ use tough::schema::{
 use tough::{IntoVec, Repository, TargetName};
 
 use super::archives;
+use super::content::Content;
 use super::init::after;
 use super::keys::KeyRing;
 use super::owner::{Owner, alone};
@@ -46,7 +47,7 @@ pub(super) struct State<T = Verified> {
     /// Published versions that no channel holds and agents do not download the metadata of.
     pub(super) retired: BTreeMap<Owner, Retired>,
     /// The files of new targets, by target name.
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Content>,
     /// The archives that must be in the repository as they are signed, by target name, for this change to be made.
     required: BTreeSet<String>,
     /// Metadata that others signed: role, file name, content, and how the snapshot names it.
@@ -198,8 +199,8 @@ impl<T> State<T> {
 
     /// The bytes of a target, at most `limit` of them; `None` when there is none.
     pub(super) async fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
-        if let Some(bytes) = self.files.get(name) {
-            return Ok(Some(bytes.clone()));
+        if let Some(content) = self.files.get(name) {
+            return content.to_vec().map(Some).map_err(RepoError::file("read", std::env::temp_dir()));
         }
         let Some((_, target)) = self.find(name) else { return Ok(None) };
         if target.length > limit {
@@ -224,18 +225,19 @@ impl<T> State<T> {
         read.map(Some).map_err(|e| RepoError::Unreadable { name, problem: e.to_string() })
     }
 
-    /// Has `owner` list a target with these bytes.
+    /// Has `owner` list a target with this content.
     pub(super) fn set(
         &mut self,
         owner: &Owner,
         name: &str,
-        bytes: Vec<u8>,
+        content: impl Into<Content>,
         custom: HashMap<String, Value>,
     ) -> Result<(), RepoError> {
-        let hashes = Hashes { sha256: Sha256::digest(&bytes).to_vec().into(), _extra: HashMap::new() };
-        let target = Target { length: bytes.len() as u64, hashes, custom, _extra: HashMap::new() };
+        let content = content.into();
+        let hashes = Hashes { sha256: content.hash(), _extra: HashMap::new() };
+        let target = Target { length: content.length(), hashes, custom, _extra: HashMap::new() };
         self.listed_mut(owner)?.targets.insert(target_name(name)?, target);
-        self.files.insert(name.to_owned(), bytes);
+        self.files.insert(name.to_owned(), content);
         self.touch(owner);
         Ok(())
     }
@@ -248,9 +250,9 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// Has the file of a target that is listed with these bytes be there.
-    pub(super) fn supply(&mut self, name: &str, bytes: Vec<u8>) {
-        self.files.insert(name.to_owned(), bytes);
+    /// Has the file of a target that is listed with this content be there.
+    pub(super) fn supply(&mut self, name: &str, content: impl Into<Content>) {
+        self.files.insert(name.to_owned(), content.into());
     }
 
     /// Has the change refused when the archive of this version is missing or damaged, unless the change writes it.
@@ -407,8 +409,8 @@ impl State {
         }
         let marks = self.marks_of(&snapshot);
         let (timestamp, online) = self.online(place, snapshot, ring, expiry, &mut written).await?;
-        for (name, bytes) in &self.files {
-            place.write_target(name, &hex(&Sha256::digest(bytes)), bytes)?;
+        for (name, content) in &self.files {
+            place.write_target(name, content)?;
         }
         // What readers see is the new state from the timestamp on.
         place.write_metadata(&written)?;

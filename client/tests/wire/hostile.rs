@@ -162,7 +162,7 @@ async fn no_answer_passes_for_another_instance_or_another_subject() {
     let built = pack::build(&directory).unwrap();
     let action = pack::lint(&directory).unwrap().checked.unwrap().actions.pop().unwrap();
     let pushed = json!({ "pack": built.pack.name, "version": built.pack.version, "digest": built.digest });
-    let push = Push::new(built, None);
+    let push = Push::new(built, None).unwrap();
     let said = Arc::new(Mutex::new(Value::Null));
     let shared = said.clone();
     let server = world

@@ -53,6 +53,7 @@ async fn answer(
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (method, path) = (request.method().to_string(), request.uri().to_string());
     let condition = header("if-none-match").or_else(|| header("if-match"));
+    let content_sha256 = header("x-amz-content-sha256");
     let ahead = shared.clock_ahead_s.load(Ordering::SeqCst);
     let now = now_s() + ahead;
     let skewed = header("x-amz-date").and_then(|date| seconds(&date)).is_some_and(|at| (at - now).abs() > MAX_SKEW_S);
@@ -72,7 +73,7 @@ async fn answer(
     if ahead != 0 {
         response.headers_mut().insert(DATE, http_date(now));
     }
-    let asked = Asked { method, path, condition, status: response.status().as_u16() };
+    let asked = Asked { method, path, condition, content_sha256, status: response.status().as_u16() };
     shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
     Ok(response)
 }

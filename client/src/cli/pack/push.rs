@@ -47,12 +47,12 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
     // Before anything is built or said: there may be no inventory, or no such instance.
     context.select(&select)?;
     let built = pack::load(&command.dir).map_err(|e| failure(&e))?;
-    let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.len() as u64);
+    let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.size_bytes());
     let version = built.pack.version.clone();
     if !context.json {
         errln!("{name} {version} ({}), {}: pushing", digest.short(), show_bytes(size));
     }
-    let push = Push::new(built, command.ttl);
+    let push = Push::new(built, command.ttl).map_err(|e| failure(&e))?;
     let told = !context.json;
     let answers = context
         .ask(&select, async |agent| {

@@ -1,7 +1,7 @@
 //! A repository in a directory: one publisher at a time, by a lock.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{Read as _, Write};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
 use url::Url;
 
 use super::super::RepoError;
+use super::super::content::Content;
 use super::{Found, Stored};
 use crate::hashing::Hashing;
 
@@ -88,11 +89,11 @@ impl Directory {
     }
 
     /// Puts a target's file where a client of consistent snapshots looks for it.
-    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
-        let path = self.targets().join(format!("{digest}.{name}"));
+    pub(super) fn write_target(&self, name: &str, content: &Content) -> Result<(), RepoError> {
+        let path = self.targets().join(format!("{}.{name}", content.sha256()));
         let parent = path.parent().unwrap_or(&path).to_owned();
         make_directories(&self.targets(), &parent)?;
-        self.put(&path, bytes)
+        self.put(&path, content.reader())
     }
 
     pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
@@ -186,11 +187,11 @@ impl Directory {
     }
 
     /// Writes a file at once and has it on the disk.
-    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), RepoError> {
+    fn put(&self, path: &Path, mut content: impl Read) -> Result<(), RepoError> {
         let parent = path.parent().unwrap_or(&self.directory).to_owned();
         let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;
-        file.write_all(bytes)
-            .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(0o644)))
+        std::io::copy(&mut content, &mut file)
+            .and_then(|_| file.as_file().set_permissions(Permissions::from_mode(0o644)))
             .and_then(|()| file.as_file().sync_all())
             .map_err(RepoError::file("write", path))?;
         file.persist(path).map_err(|e| RepoError::File { what: "write", path: path.to_owned(), source: e.error })?;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use bolt_bucket::{Bucket, BucketError, Etag, Got, Listed, Options, Problem};
+use bolt_bucket::{Bucket, BucketError, Etag, Got, Listed, Options, Problem, Upload};
 use packs_schema::bucket::{BucketUrl, check_endpoint};
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
@@ -18,6 +18,7 @@ use tough::{
 use url::Url;
 
 use super::super::RepoError;
+use super::super::content::Content;
 use super::{Found, Stored, TIMESTAMP};
 use crate::hashing::Hashing;
 
@@ -130,9 +131,17 @@ impl InBucket {
         }
     }
 
-    pub(super) fn write_target(&self, name: &str, digest: &str, bytes: &[u8]) -> Result<(), RepoError> {
+    pub(super) fn write_target(&self, name: &str, content: &Content) -> Result<(), RepoError> {
+        let digest = content.sha256();
         let name = format!("targets/{digest}.{name}");
-        match self.with(async |bucket| bucket.create(&name, bytes).await) {
+        let written = self.with(async |bucket| match content {
+            Content::Bytes(bytes) => bucket.create(&name, bytes).await,
+            Content::Archive(archive) => {
+                let upload = Upload::new(archive.file(), archive.size_bytes(), digest);
+                bucket.create_from(&name, &upload).await
+            }
+        });
+        match written {
             // Named by its digest, it could only be the same.
             Err(RepoError::Raced(_)) => Err(RepoError::Unreadable {
                 name: format!("{}/{name}", self.url),

@@ -51,7 +51,7 @@ fn an_archive_is_not_published_to_a_repository_that_was_taken_over() {
     take_over(&bench);
     let before = snapshot(&bench.at("repo"));
     let built = pack::load(&bench.at("demo")).unwrap();
-    let refused = publish_archive(built.archive, built.pack, &bench.options("prod")).unwrap_err();
+    let refused = publish_archive(&built.archive.to_vec().unwrap(), built.pack, &bench.options("prod")).unwrap_err();
     assert!(matches!(refused, RepoError::Tuf { .. }), "{refused}");
     assert_eq!(snapshot(&bench.at("repo")), before);
 }
