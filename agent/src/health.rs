@@ -174,6 +174,9 @@ fn sync_reasons(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Ve
     if let Some(failure) = status.failure {
         reasons.push(reason(if status.expired { "metadata_expired" } else { "sync_failed" }, failure));
     }
+    if let Some(empty) = status.channel_empty {
+        reasons.push(reason("channel_empty", empty.to_string()));
+    }
     for (pack, failed) in status.failed {
         let is_building = failed.is_building();
         let version = failed.version.map_or_else(String::new, |v| format!(" {v}"));

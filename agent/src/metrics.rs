@@ -161,6 +161,8 @@ impl Metrics {
                 sync.failed.iter().filter(|(_, failed)| !failed.is_building()).count() as u64,
             );
             gauge(&mut out, "bolt_sync_expired", "1 when the metadata have expired.", sync.expired.into());
+            let help = "1 when the channel has no packs although the repository has other channels.";
+            gauge(&mut out, "bolt_sync_channel_empty", help, sync.channel_empty.is_some().into());
             gauge(&mut out, "bolt_sync_polled_seconds", "The last poll began, since 1970.", sync.polled_at_ms / 1000);
             if let Some(at_ms) = sync.succeeded_at_ms {
                 let help = "The last poll that succeeded began, since 1970.";

@@ -5,7 +5,7 @@ use packs_schema::channel::{
 };
 use packs_schema::facts::Facts;
 use packs_schema::name::{ChannelName, Digest, PackName, PackVersion};
-use packs_schema::rest::Dev;
+use packs_schema::rest::{Dev, EmptyChannel};
 use packs_schema::strict;
 use tough::TargetName;
 use tough::schema::DelegatedRole;
@@ -49,6 +49,21 @@ pub(super) fn packs(metadata: &Metadata, channel: &ChannelName) -> Vec<PackName>
     let mut packs: Vec<PackName> = channels.filter(|(named, _)| named == channel).map(|(_, pack)| pack).collect();
     packs.sort();
     packs
+}
+
+/// Describes the channel if none of its packs is in `wanted` while the repository has other channels.
+pub(super) fn empty_channel(metadata: &Metadata, channel: &ChannelName, wanted: &[PackName]) -> Option<EmptyChannel> {
+    if !wanted.is_empty() {
+        return None;
+    }
+    let names = metadata.lookup().names();
+    let channels = names.into_iter().filter_map(|name| parse_channel_target(name.raw()));
+    let mut others: Vec<ChannelName> = channels.map(|(named, _)| named).collect();
+    others.sort();
+    others.dedup();
+    let more = others.len().saturating_sub(EmptyChannel::MAX_OTHERS) as u64;
+    others.truncate(EmptyChannel::MAX_OTHERS);
+    (!others.is_empty()).then(|| EmptyChannel { channel: channel.clone(), others, more })
 }
 
 /// Decides for one pack, and gives the versions that its channel took back. The version is given with a failure as soon as it

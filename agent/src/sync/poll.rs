@@ -3,15 +3,16 @@
 //! A poll that finds nothing new writes nothing at all: when it was is told by the launcher, which saw it end. A poll
 //! that somebody asked for goes the whole way whatever was seen before, and leaves a status to be waited for.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use packs_schema::config::Config;
 use packs_schema::facts::Facts;
 use packs_schema::name::{PackName, PackVersion};
-use packs_schema::rest::{FailedVersion, SyncStatus};
+use packs_schema::rest::{EmptyChannel, FailedVersion, SyncStatus};
 
-use super::choose::{Choice, Chosen, choose, packs};
+use super::choose::{Choice, Chosen, choose, empty_channel, packs};
 use super::clock::Clock;
 use super::error::{PackFailure, Step, SyncError};
 use super::metadata::Metadata;
@@ -71,14 +72,16 @@ fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, bu
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
     shadow::settle(store, clock, config.dev.push);
     push::take(config, store, clock, Instant::now() + ENVIRONMENTS_WITHIN);
-    let poll = Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds };
+    let channel_empty = RefCell::new(before.channel_empty.clone());
+    let poll = Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds, channel_empty };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // What is active stays, and so may its configuration change.
         poll.configure_all(&[]);
     }
     prune::prune(store);
-    let after = status::after(&before, began_ms, &outcome);
+    let channel_empty = poll.channel_empty.into_inner();
+    let after = SyncStatus { channel_empty, ..status::after(&before, began_ms, &outcome) };
     if occasion == Occasion::Asked || status::says_more(&before, &after) {
         status::write(store, &after)?;
     }
@@ -94,6 +97,8 @@ struct Poll<'a> {
     clock: &'a Clock,
     now_ms: u64,
     builds: Builds,
+    /// As the poll before left it, until this one has read the metadata.
+    channel_empty: RefCell<Option<EmptyChannel>>,
 }
 
 impl Poll<'_> {
@@ -156,6 +161,11 @@ impl Poll<'_> {
     async fn every_pack(&self, metadata: &Metadata, instance: &Facts, again: bool) -> Result<Failed, SyncError> {
         let channel = &self.config.repository.channel;
         let wanted = packs(metadata, channel);
+        let empty = empty_channel(metadata, channel, &wanted);
+        if let Some(empty) = empty.as_ref().filter(|_| empty != self.before.channel_empty) {
+            tracing::warn!("{empty}");
+        }
+        self.channel_empty.replace(empty);
         let mut failed = Failed::new();
         for pack in &wanted {
             let mut taken_back = Vec::new();

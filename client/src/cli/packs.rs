@@ -60,6 +60,7 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
         }
     }
     failures(&given);
+    empty_channels(&given);
     if active.is_empty() {
         errln!("no packs: the agents have none yet, or you have no grant to see them");
     }
@@ -97,6 +98,19 @@ fn failures(given: &[(Instance, PackList)]) {
                 Some((_, instances)) => instances.push(instance.id().as_str()),
                 None => groups.push((text, vec![instance.id().as_str()])),
             }
+        }
+    }
+    for (text, instances) in groups {
+        errln!("{}: {text}", show::listed(&instances, 10));
+    }
+}
+
+/// Channels without packs: each once, with the instances that follow it.
+fn empty_channels(given: &[(Instance, PackList)]) {
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (instance, list) in given {
+        if let Some(empty) = list.sync.as_ref().and_then(|sync| sync.channel_empty.as_ref()) {
+            groups.entry(visible(&empty.to_string())).or_default().push(instance.id().as_str());
         }
     }
     for (text, instances) in groups {

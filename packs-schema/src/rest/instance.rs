@@ -40,7 +40,7 @@ pub struct Reason {
     /// A stable name: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`, `history_failed`,
     /// `grants_invalid`, `tls_invalid`, `certificate_wrong`, `certificate_expired`, `certificate_expiring`, `config_invalid`,
     /// `root_untrusted`, `limits_unavailable`, `execution_configuration`, `starting`, `stopping`, `recovering`,
-    /// `listen_changed`.
+    /// `listen_changed`, `channel_empty`.
     pub code: String,
     /// What is wrong and what to do about it.
     pub message: String,
@@ -256,6 +256,38 @@ pub struct SyncStatus {
     pub polls: u64,
     /// Polls that failed since then.
     pub failures: u64,
+    /// Set when the channel has no pack although the repository has other channels: its name may be mistyped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_empty: Option<EmptyChannel>,
+}
+
+/// A channel without packs, in a repository that has others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct EmptyChannel {
+    /// The channel that the instance follows.
+    pub channel: ChannelName,
+    /// Channels that have packs, by name; at most [`EmptyChannel::MAX_OTHERS`].
+    pub others: Vec<ChannelName>,
+    /// Number of channels that are not listed.
+    #[serde(default)]
+    pub more: u64,
+}
+
+impl EmptyChannel {
+    /// Largest number of other channels that are listed.
+    pub const MAX_OTHERS: usize = 20;
+}
+
+impl std::fmt::Display for EmptyChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let others: Vec<&str> = self.others.iter().map(ChannelName::as_str).collect();
+        write!(f, "channel {} has no packs; the repository has {}", self.channel, others.join(", "))?;
+        if self.more > 0 {
+            write!(f, " and {} more", self.more)?;
+        }
+        f.write_str(": check [repository] channel, or publish a pack into it")
+    }
 }
 
 /// One action of `GET /v1/actions`.

@@ -268,3 +268,46 @@ fn old_versions_go_when_no_execution_can_use_them() {
     assert_eq!(versions(&bench), ["1.1.0", "1.2.0", "1.3.0"]);
     bench.idle();
 }
+
+#[test]
+fn a_channel_without_packs_beside_others_is_told_until_it_has_one() {
+    let mut bench = Bench::new();
+    bench.repository.publish();
+    bench.poll().unwrap();
+    assert_eq!(bench.status().channel_empty, None, "an empty repository is no mistake");
+    bench.offer("demo", "1.0.0", &pack("demo", "1.0.0"));
+    bench.repository.publish();
+    bench.config.repository.channel = ChannelName::new("prdo").unwrap();
+    bench.due().unwrap();
+    let empty = bench.status().channel_empty.unwrap();
+    assert_eq!((empty.channel.as_str(), empty.others.len(), empty.more), ("prdo", 1, 0));
+    assert!(empty.to_string().starts_with("channel prdo has no packs; the repository has prod: "), "{empty}");
+    assert!(bench.status().failure.is_none() && bench.status().failed.is_empty(), "{:?}", bench.status());
+    bench.idle();
+    assert_eq!(bench.status().channel_empty, Some(empty), "it is still so");
+
+    let registry = crate::registry::Registry::new(bench.store());
+    let health = crate::health::Health::default();
+    let instance = packs_schema::name::InstanceId::new("i-1").unwrap();
+    let report = health.report(&registry, &instance, &|_| crate::health::Detail::All);
+    let told = report.reasons.iter().find(|reason| reason.code == "channel_empty").unwrap();
+    assert!(report.degraded && told.message.contains("prod"), "{report:?}");
+
+    // Many others are counted, not listed.
+    for n in 0..30 {
+        bench.repository.set(&format!("channels/other-{n:02}/demo.json"), "{}");
+    }
+    bench.repository.publish();
+    bench.due().unwrap();
+    let empty = bench.status().channel_empty.unwrap();
+    assert_eq!((empty.others.len(), empty.more), (20, 11));
+
+    bench.config.repository.channel = ChannelName::new("prod").unwrap();
+    bench.due().unwrap();
+    assert_eq!(bench.status().channel_empty, None);
+    assert_eq!(bench.current("demo").as_deref(), Some("1.0.0"));
+    // Nor is a channel mistyped whose versions were all withdrawn.
+    bench.take_back("1.0.0");
+    bench.due().unwrap();
+    assert_eq!((bench.current("demo"), bench.status().channel_empty), (None, None));
+}
