@@ -31,16 +31,20 @@ pub fn explain_refusal(log: &[u8], only_wheels: bool) -> Option<String> {
              python.pip_config names"
         ));
     }
-    // A link concerns the requirement if it is of the version that was asked for, or if any version would do.
+    let any_version = !requirement.contains(['<', '>', '=', '!', '~']);
+    // A link concerns the requirement if it is of the version that was asked for, or if any version would do. Whether a
+    // version lies in a range is not judged here.
     let skipped = |reason: &str| {
         log.lines().filter(|line| line.contains(reason)).filter_map(file_name).any(|file| {
             let Some(rest) = normalized(file).strip_prefix(&format!("{project}-")).map(str::to_owned) else {
                 return false;
             };
-            exact.is_none_or(|version| {
-                rest.strip_prefix(&normalized(version))
-                    .is_some_and(|rest| rest.starts_with('-') && !rest[1..].starts_with(|c: char| c.is_ascii_digit()))
-            })
+            any_version
+                || exact.is_some_and(|version| {
+                    rest.strip_prefix(&normalized(version)).is_some_and(|rest| {
+                        rest.starts_with('-') && !rest[1..].starts_with(|c: char| c.is_ascii_digit())
+                    })
+                })
         })
     };
     if only_wheels && skipped("No sources permitted for ") {
@@ -104,6 +108,7 @@ mod tests {
             (source("greet-2.0.tar.gz"), "greet==9", "1.0", "not the version that greet==9 asks for; it has 1.0"),
             (source("greet-2.0.tar.gz"), "greet==2.0", "1.0", "python.allow_source = true"),
             (source("greet-2.0.tar.gz"), "greet", "none", "python.allow_source = true"),
+            (source("greet-1.0.tar.gz"), "greet>=2", "1.0", "not the version that greet>=2 asks for; it has 1.0"),
             (tags.to_owned(), "plat==1.0", "none", "no wheel of plat==1.0 fits this platform"),
         ];
         for (lines, requirement, versions, words) in cases {
