@@ -54,7 +54,8 @@ pub(super) struct Order {
 impl Order {
     pub(super) fn choose(random: &mut Random, cycle: u64, number: u64) -> Order {
         // A number that `sleep` takes, and that no other process has.
-        let key = format!("86400.{cycle:07}{number:02}");
+        // Not that of another run with the same seed, of which something may be left.
+        let key = format!("86400.{:07}{cycle:07}{number:02}", std::process::id());
         Order { kind: *random.one_of(&KINDS), key, kill_after: Duration::from_millis(random.below(200)) }
     }
 
