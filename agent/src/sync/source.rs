@@ -212,9 +212,23 @@ impl SourceTransport {
 impl Transport for SourceTransport {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         match self {
-            SourceTransport::Directory => FilesystemTransport.fetch(url).await,
+            SourceTransport::Directory => {
+                check_regular(&url)?;
+                FilesystemTransport.fetch(url).await
+            }
             SourceTransport::Bucket(transport) => transport.fetch(url).await,
         }
+    }
+}
+
+/// Refuses what is not a regular file: to open a FIFO would wait for whoever owns the storage.
+fn check_regular(url: &Url) -> Result<(), TransportError> {
+    let failed = |error| TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error);
+    let Ok(path) = url.to_file_path() else { return Ok(()) };
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(failed(std::io::Error::other("it is not a regular file"))),
+        // What is missing, or cannot be looked at, is told when it is opened.
+        _ => Ok(()),
     }
 }
 

@@ -1,12 +1,17 @@
 //! A repository in a directory: one publisher at a time, by a lock.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use tough::{ExpirationEnforcement, Repository, RepositoryLoader};
+use async_trait::async_trait;
+use nix::fcntl::OFlag;
+use tough::{
+    ExpirationEnforcement, FilesystemTransport, Repository, RepositoryLoader, Transport, TransportError,
+    TransportErrorKind, TransportStream,
+};
 use url::Url;
 
 use super::super::RepoError;
@@ -17,6 +22,9 @@ use crate::hashing::Hashing;
 /// How often a lock is tried that somebody holds, and the pause between.
 const LOCK_ATTEMPTS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The largest file that is read whole, in bytes: parts of the journal, roots, channels.
+const MAX_READ: u64 = 64 << 20;
 
 /// A repository's directory.
 #[derive(Debug)]
@@ -56,7 +64,7 @@ impl Directory {
     pub(super) fn first_root(&self) -> Result<Vec<u8>, RepoError> {
         self.check_repository()?;
         let path = self.root(1);
-        fs::read(&path).map_err(RepoError::file("read", &path))
+        read_regular(&path).map_err(RepoError::file("read", &path))
     }
 
     /// Keeps other publishers out for as long as it is held.
@@ -82,6 +90,7 @@ impl Directory {
             Url::from_directory_path(&path).map_err(|()| RepoError::Location(path.to_string_lossy().into_owned()))
         };
         RepositoryLoader::new(&root, url(self.metadata())?, url(self.targets())?)
+            .transport(RegularFiles)
             .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .load()
             .await
@@ -98,7 +107,7 @@ impl Directory {
 
     pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
         let path = self.targets().join(format!("{digest}.{name}"));
-        let file = match File::open(&path) {
+        let file = match open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Missing),
             Err(source) => return Err(RepoError::File { what: "read", path, source }),
@@ -161,7 +170,7 @@ impl Directory {
 
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RepoError> {
         let path = self.directory.join(name);
-        match fs::read(&path) {
+        match read_regular(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(RepoError::File { what: "read", path, source }),
@@ -210,4 +219,37 @@ fn make_directories(top: &Path, directory: &Path) -> Result<(), RepoError> {
 
 fn sync_directory(path: &Path) -> Result<(), RepoError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(RepoError::file("sync", path))
+}
+
+/// Opens a regular file. To open a FIFO would wait for whoever owns the storage.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// Reads a regular file of bounded size.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(MAX_READ + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_READ {
+        return Err(io::Error::other(format!("it is larger than {MAX_READ} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Reads the regular files of a directory, and nothing else.
+#[derive(Debug, Clone, Copy)]
+struct RegularFiles;
+
+#[async_trait]
+impl Transport for RegularFiles {
+    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
+        let path = url.to_file_path().unwrap_or_default();
+        match open_regular(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error))
+            }
+            _ => FilesystemTransport.fetch(url).await,
+        }
+    }
 }

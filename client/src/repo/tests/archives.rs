@@ -117,3 +117,30 @@ fn publish_checks_its_destination_before_it_builds() {
     fs::rename(bench.at("keys/root.json"), bench.at("root.json")).unwrap();
     assert!(matches!(refused(&good), RepoError::NotPinned { .. }));
 }
+
+/// Whoever owns the storage puts a FIFO in the place of each file in turn: nothing waits for it.
+#[test]
+fn a_fifo_in_the_repository_keeps_nobody_waiting() {
+    let bench = Bench::new();
+    publish(&bench.options("prod")).unwrap();
+    let files: Vec<PathBuf> = snapshot(&bench.at("repo")).into_iter().map(|(path, _)| path).collect();
+    let mut seen = 0;
+    for file in files.iter().filter(|file| !file.ends_with(".lock")) {
+        let aside = bench.at("aside");
+        fs::rename(file, &aside).unwrap();
+        nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        let view = View::pinned(bench.at("repo"), bench.at("keys"));
+        std::thread::spawn(move || {
+            send.send(status(&view).map(|status| format!("{status:?}")).map_err(|e| format!("{e:?}")))
+        });
+        let told = receive.recv_timeout(std::time::Duration::from_secs(30));
+        let told = told.unwrap_or_else(|_| panic!("{} is waited for", file.display()));
+        if told.unwrap_or_else(|error| error).contains("not a regular file") {
+            seen += 1;
+        }
+        fs::remove_file(file).unwrap();
+        fs::rename(&aside, file).unwrap();
+    }
+    assert!(seen >= 4, "metadata, channel and archive: {seen} of {files:?}");
+}
