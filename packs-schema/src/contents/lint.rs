@@ -125,6 +125,21 @@ fn requirements(checked: &CheckedPack, found: &mut Vec<Finding>) {
         );
         found.push(Finding::warning("unpinned_requirement", format!("{REQUIREMENTS_FILE}:{}", bare.line), message));
     }
+    // One finding for all of them: they are generated together.
+    let mut bare = needed.iter().filter(|requirement| !requirement.hashed);
+    if let Some(first) = bare.next() {
+        let message = format!(
+            "{} and {} more have no hash: agents refuse that (python.require_hashes), and where they do not, the package index \
+             decides what code runs; write the file with `pip-compile --generate-hashes` or `uv pip compile --generate-hashes`",
+            first.name,
+            bare.count()
+        );
+        found.push(Finding::warning(
+            "requirement_without_hash",
+            format!("{REQUIREMENTS_FILE}:{}", first.line),
+            message,
+        ));
+    }
 }
 
 /// Where the rules of scripts put what they find.

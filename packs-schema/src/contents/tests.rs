@@ -155,3 +155,25 @@ fn an_item_that_the_schema_lets_hold_a_comma_is_the_authors_to_know() {
         assert_eq!(codes(&found).contains(&"list_item_comma"), warned, "{items}: {found:?}");
     }
 }
+
+#[test]
+fn requirements_without_a_hash_are_named_with_the_remedy() {
+    let hash = "0".repeat(64);
+    for (text, at) in [
+        (format!("six==1.17.0 --hash=sha256:{hash}\nidna==3.7\nattrs==23.1.0\n"), Some("requirements.txt:2")),
+        (format!("six==1.17.0 --hash=sha256:{hash}\n"), None),
+    ] {
+        let (mut files, mut texts) = good();
+        let mut requirements = files[0].clone();
+        requirements.path = "requirements.txt".into();
+        files.push(requirements);
+        texts.0.insert("requirements.txt", text);
+        let (contents, (checked, _)) = read(&files, &mut texts);
+        let found = lint(&contents.unwrap(), &checked.unwrap(), &mut |_| None);
+        let bare = found.iter().find(|finding| finding.code == "requirement_without_hash");
+        assert_eq!(bare.map(|finding| finding.at.as_str()), at, "{found:?}");
+        assert!(
+            bare.is_none_or(|f| f.message.starts_with("idna and 1 more") && f.message.contains("--generate-hashes"))
+        );
+    }
+}

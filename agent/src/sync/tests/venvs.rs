@@ -399,3 +399,17 @@ fn on_a_full_disk() {
     let unmounted = Command::new("umount").arg(&venvs).status();
     assert!(unmounted.unwrap().success());
 }
+
+#[test]
+fn requirements_that_exclude_each_other_are_told_in_pips_words() {
+    if !python_is_here("requirements_that_exclude_each_other_are_told_in_pips_words") {
+        return;
+    }
+    let mut bench = bench();
+    wheel(&bench.temp.path().join("wheels"), "greet", "2.0");
+    bench.offer_needing("demo", "1.1.0", "greet==1.0\ngreet==2.0\n");
+    let failed = bench.expect_no_venv("greet==2.0");
+    println!("{}", failed.message);
+    assert!(failed.message.contains("conflict") && !failed.message.contains("allow_source"), "{failed:?}");
+    assert!(!failed.message.contains(".scratch") && !failed.message.contains("/packs/"), "{failed:?}");
+}

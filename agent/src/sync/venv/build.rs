@@ -57,7 +57,8 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
         command
     };
     let failed = |what: &str, ended: &Ended| {
-        let said = python::last_words(&ended.output);
+        // Its files in the working directory are named as the author knows them.
+        let said = python::last_words(&ended.output).replace(&format!("{}/", scratch.display()), "");
         let reason = ended.reason(order.within);
         // pip's status says less than its words.
         let reason = if said.is_empty() || ended.status.and_then(|s| s.code()).is_none() {
