@@ -230,7 +230,7 @@ impl Registry {
 
 /// A sync that found nothing new wrote nothing, and one that crashed could not: its end says so.
 fn brought_up_to(status: Option<SyncStatus>, end: &SyncEnd) -> Option<SyncStatus> {
-    if status.as_ref().is_some_and(|status| status.polled_at_ms >= end.began_at_ms) {
+    if status.as_ref().is_some_and(|status| is_newer(status, end)) {
         return status;
     }
     let polled_at_ms = end.began_at_ms;
@@ -243,6 +243,17 @@ fn brought_up_to(status: Option<SyncStatus>, end: &SyncEnd) -> Option<SyncStatus
     };
     let failure = format!("the sync ended with {how} and left no report; see the agent's log");
     Some(SyncStatus { polled_at_ms, failure: Some(failure), expired: false, ..status.unwrap_or_default() })
+}
+
+/// True if the status was written by the sync that ended, or by a later one. The wall clock decides only where there is no
+/// other: it may have been set back in between.
+fn is_newer(status: &SyncStatus, end: &SyncEnd) -> bool {
+    match (&status.began, &end.began) {
+        (Some(status), Some(end)) if status.boot == end.boot => status.ms >= end.ms,
+        // Of another boot, and so of an earlier one: the runtime directory holds what ended in this one.
+        (Some(_), Some(_)) => false,
+        _ => status.polled_at_ms >= end.began_at_ms,
+    }
 }
 
 fn load(
@@ -279,6 +290,8 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, R
 
 #[cfg(test)]
 mod tests {
+    use packs_schema::rest::BootMoment;
+
     use super::*;
 
     #[test]
@@ -286,7 +299,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let registry = Registry::new(root.path().to_owned()).with_runtime(root.path());
         let end = |began_at_ms, status: Option<i32>, signal| {
-            let end = SyncEnd { began_at_ms, status, signal };
+            let end = SyncEnd { began_at_ms, status, signal, began: None };
             std::fs::write(root.path().join(store::SYNC_END), serde_json::to_vec(&end).unwrap()).unwrap();
             registry.status().unwrap()
         };
@@ -301,5 +314,16 @@ mod tests {
         let failed = end(300, Some(1), None).unwrap();
         assert_eq!((failed.polled_at_ms, failed.succeeded_at_ms), (300, Some(100)));
         assert!(failed.failure.unwrap().contains("status 1"));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_no_crash() {
+        let moment = |boot: &str, ms| Some(BootMoment { boot: boot.to_owned(), ms });
+        let status = |boot, ms| SyncStatus { polled_at_ms: 9000, began: moment(boot, ms), ..SyncStatus::default() };
+        let crashed = |boot, ms| SyncEnd { began_at_ms: 100, status: None, signal: Some(9), began: moment(boot, ms) };
+        let told = |status: SyncStatus, end: SyncEnd| brought_up_to(Some(status), &end).unwrap().failure.is_some();
+        assert!(told(status("a", 50), crashed("a", 60)), "later in this boot, earlier by the wall clock");
+        assert!(!told(status("a", 60), crashed("a", 60)) && !told(status("a", 61), crashed("a", 60)));
+        assert!(told(status("a", 5000), crashed("b", 60)), "the status is of an earlier boot");
     }
 }

@@ -9,8 +9,8 @@ mod push;
 pub use cursor::{EventCursor, is_epoch};
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
 pub use instance::{
-    ActionView, ApiProcess, ApiState, BUILDING, EmptyChannel, Enforcement, FailedVersion, GroupPlace, Health, Info,
-    PackList, PackView, Reason, SyncEnd, SyncStatus, TotalLimits,
+    ActionView, ApiProcess, ApiState, BUILDING, BootMoment, EmptyChannel, Enforcement, FailedVersion, GroupPlace,
+    Health, Info, PackList, PackView, Reason, SyncEnd, SyncStatus, TotalLimits,
 };
 pub use problem::{Code, PROBLEM_TYPE, Problem};
 pub use push::{ARCHIVE_TYPE, BYTES_TYPE, Dev, Pushed, Unpushed};

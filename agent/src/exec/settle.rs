@@ -13,7 +13,7 @@ use packs_schema::rest::Execution;
 use packs_schema::run::State;
 
 use super::Exec;
-use super::directory::{self, LOOK_AGAIN, evidence, evidence_in_time};
+use super::directory::{self, LOOK_AGAIN, Lock, evidence, evidence_in_time};
 use super::room::{DISK_FULL, FULL};
 use super::state::{self, Burial, Change, Cleaned, advance, burial, cleaned, look, lost};
 use crate::clock;
@@ -25,6 +25,10 @@ const CLEAN_UP: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(2);
 /// The code of health when the history cannot be written.
 pub(super) const HISTORY_FAILED: &str = "history_failed";
+
+/// The pauses between looks at a lock that was closed and may be released in a moment.
+const RELEASED_WITHIN: [Duration; 4] =
+    [Duration::from_millis(5), Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5)];
 
 impl Exec {
     /// Reads an execution's directory and takes over what it says.
@@ -53,6 +57,31 @@ impl Exec {
             let (exec, id) = (self.clone(), id.clone());
             tokio::spawn(async move { exec.bury(&id).await });
         }
+    }
+
+    /// As [`reconcile`](Self::reconcile), for an execution whose lock was closed for the last time.
+    ///
+    /// The kernel tells that before it releases the lock (`__fput`: `fsnotify_close` comes before `locks_remove_file`), and
+    /// tells nothing afterwards. So a lock that is found held is looked at again for some seconds.
+    pub(super) fn reconcile_released(self: &Arc<Self>, id: &ExecutionId) {
+        if !self.reconcile_if_released(id) {
+            let (exec, id) = (self.clone(), id.clone());
+            tokio::spawn(async move {
+                for pause in RELEASED_WITHIN {
+                    tokio::time::sleep(pause).await;
+                    if exec.reconcile_if_released(&id) {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Reconciles; false if the execution goes on and its lock was still held before.
+    fn reconcile_if_released(self: &Arc<Self>, id: &ExecutionId) -> bool {
+        let is_held = !matches!(directory::lock(&self.directory(id)), Ok(Lock::Free | Lock::Absent));
+        self.reconcile(id);
+        !is_held || !self.lock().live.contains_key(id)
     }
 
     /// Ends an execution whose shim has gone without a word.

@@ -88,6 +88,8 @@ impl Watcher {
 struct Seen {
     state: bool,
     output: bool,
+    /// The lock was closed for the last time.
+    lock_closed: bool,
 }
 
 /// Runs until the descriptor fails, which it does not.
@@ -113,7 +115,9 @@ pub(super) async fn run(inotify: Inotify, exec: Arc<Exec>) -> io::Result<()> {
             if what.output {
                 exec.stir(&id);
             }
-            if what.state {
+            if what.lock_closed {
+                exec.reconcile_released(&id);
+            } else if what.state {
                 exec.reconcile(&id);
             }
         }
@@ -139,7 +143,7 @@ fn collect(
         match name {
             file::EXIT => entry.state |= event.mask.contains(EventMask::MOVED_TO),
             file::STARTED => entry.state |= event.mask.intersects(EventMask::MOVED_TO | EventMask::CLOSE_WRITE),
-            file::LOCK => entry.state |= event.mask.contains(EventMask::CLOSE_WRITE),
+            file::LOCK => entry.lock_closed |= event.mask.contains(EventMask::CLOSE_WRITE),
             file::OUTPUT => entry.output = true,
             tail if tail.starts_with("tail.") => entry.output = true,
             _ => {}

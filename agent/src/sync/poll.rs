@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use packs_schema::config::Config;
 use packs_schema::facts::Facts;
 use packs_schema::name::{PackName, PackVersion};
-use packs_schema::rest::{EmptyChannel, FailedVersion, SyncStatus};
+use packs_schema::rest::{BootMoment, EmptyChannel, FailedVersion, SyncStatus};
 
 use super::choose::{Choice, Chosen, choose, empty_channel, packs};
 use super::clock::Clock;
@@ -81,7 +81,8 @@ fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, bu
     }
     prune::prune(store);
     let channel_empty = poll.channel_empty.into_inner();
-    let after = SyncStatus { channel_empty, ..status::after(&before, began_ms, &outcome) };
+    let began = Some(BootMoment { boot: clock.boot.clone(), ms: clock.boot_ms });
+    let after = SyncStatus { channel_empty, began, ..status::after(&before, began_ms, &outcome) };
     if occasion == Occasion::Asked || status::says_more(&before, &after) {
         status::write(store, &after)?;
     }

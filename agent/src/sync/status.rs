@@ -47,8 +47,9 @@ pub(super) fn after(
 
 /// True if `after` says more than that there was one more poll, which the launcher knows as well.
 pub(super) fn says_more(before: &SyncStatus, after: &SyncStatus) -> bool {
-    let SyncStatus { polled_at_ms, succeeded_at_ms, polls, .. } = *after;
-    before.polls == 0 || SyncStatus { polled_at_ms, succeeded_at_ms, polls, ..before.clone() } != *after
+    let SyncStatus { polled_at_ms, ref began, succeeded_at_ms, polls, .. } = *after;
+    let began = began.clone();
+    before.polls == 0 || SyncStatus { polled_at_ms, began, succeeded_at_ms, polls, ..before.clone() } != *after
 }
 
 /// Writes the status.

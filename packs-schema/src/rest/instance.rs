@@ -199,6 +199,16 @@ impl FailedVersion {
     }
 }
 
+/// A moment by the clock of a boot, which nobody sets: of two in one boot the order is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct BootMoment {
+    /// The id of the boot.
+    pub boot: String,
+    /// Milliseconds since its start.
+    pub ms: u64,
+}
+
 /// What the launcher writes to `sync.json` in the runtime directory, which is in memory, when a sync process has ended: a poll
 /// that finds nothing new writes nothing itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +219,9 @@ pub struct SyncEnd {
     pub status: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// It was started at, by the clock of the boot; absent from earlier launchers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<BootMoment>,
 }
 
 /// What the launcher writes to `api.json` in the runtime directory when the api has gone over to another state, or has ended.
@@ -244,6 +257,9 @@ pub enum ApiState {
 pub struct SyncStatus {
     /// The last poll began at.
     pub polled_at_ms: u64,
+    /// The poll that wrote this began at, by the clock of the boot; absent from earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<BootMoment>,
     /// The last poll that succeeded began at; absent: none yet.
     pub succeeded_at_ms: Option<u64>,
     /// Why the last poll failed as a whole, in one line.

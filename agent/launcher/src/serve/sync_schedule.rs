@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use packs_schema::rest::SyncEnd;
+use packs_schema::rest::{BootMoment, SyncEnd};
 use packs_schema::store;
 
 use super::binary::{Binary, Role};
@@ -23,13 +23,15 @@ pub(super) struct SyncSchedule {
     poll: Duration,
     next: Instant,
     began_at_ms: u64,
+    /// The same by the clock of the boot; unknown when that cannot be read.
+    began_at_boot_ms: Option<u64>,
     running: Option<(Pid, Instant)>,
     again: bool,
 }
 
 impl SyncSchedule {
     pub(super) fn new(poll: Duration) -> SyncSchedule {
-        SyncSchedule { poll, next: Instant::now(), began_at_ms: 0, running: None, again: false }
+        SyncSchedule { poll, next: Instant::now(), began_at_ms: 0, began_at_boot_ms: None, running: None, again: false }
     }
 
     /// Someone wants it to run now.
@@ -65,6 +67,7 @@ impl SyncSchedule {
             group: &host.groups.sync,
         };
         self.began_at_ms = clock::wall_ms();
+        self.began_at_boot_ms = clock::boot_ms().ok();
         match binary.spawn(&role) {
             Ok(pid) => self.running = Some((pid, now)),
             Err(e) => log::warn("sync cannot be started", &[("reason", &crate::describe(&e))]),
@@ -85,7 +88,9 @@ impl SyncSchedule {
         if self.running.take_if(|(pid, _)| *pid == child.pid).is_none() {
             return;
         }
-        let end = SyncEnd { began_at_ms: self.began_at_ms, status: child.status, signal: child.signal };
+        let moment = |(host, ms): (&Host, u64)| BootMoment { boot: host.boot_id.clone(), ms };
+        let began = host.zip(self.began_at_boot_ms).map(moment);
+        let end = SyncEnd { began_at_ms: self.began_at_ms, status: child.status, signal: child.signal, began };
         let json = serde_json::to_vec(&end).expect("plain data serialises");
         if let Some(host) = host
             && let Err(e) = dir::replace_file(&host.runtime, store::SYNC_END, 0o644, &json)

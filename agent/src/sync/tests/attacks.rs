@@ -321,13 +321,36 @@ fn mix_and_match_of_what_was_signed_at_different_times() {
     bench.recovers("1.2.0");
 }
 
+/// A file with no end in sight that takes no room.
+fn endless(file: &Path) {
+    fs::File::create(file).unwrap().set_len(1 << 42).unwrap();
+}
+
+#[test]
+fn a_fifo_or_a_device_in_place_of_metadata() {
+    let fifo = |file: &Path| nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let device = |file: &Path| std::os::unix::fs::symlink("/dev/zero", file).unwrap();
+    // A newer root that cannot be fetched is as good as none.
+    for name in ["timestamp.json", "2.snapshot.json", "2.targets.json"] {
+        for put in [&fifo as &dyn Fn(&Path), &device] {
+            let mut bench = Bench::published();
+            let file = bench.metadata_file(name);
+            drop(fs::remove_file(&file));
+            put(&file);
+            bench.expect_poll_failure("not a regular file");
+            fs::remove_file(&file).unwrap();
+            bench.recovers("1.2.0");
+        }
+    }
+}
+
 #[test]
 fn endless_data_in_place_of_metadata() {
     for name in ["timestamp.json", "2.snapshot.json", "2.targets.json", "2.root.json"] {
         let mut bench = Bench::published();
         let file = bench.metadata_file(name);
         drop(fs::remove_file(&file));
-        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        endless(&file);
         bench.expect_poll_failure("aximum size");
         let peak_kb = super::process::peak_kb().unwrap();
         assert!(peak_kb < 512 << 10, "{peak_kb} kB");
@@ -342,8 +365,12 @@ fn endless_data_in_place_of_an_archive_or_of_a_channel() {
         let mut bench = Bench::published();
         let file = bench.repository.target_file(name);
         fs::remove_file(&file).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        endless(&file);
         bench.expect_failure(step, "aximum size");
+        fs::remove_file(&file).unwrap();
+        // To open a FIFO would wait for whoever put it there.
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        bench.expect_failure(step, "not a regular file");
         fs::remove_file(&file).unwrap();
         bench.recovers("1.2.0");
     }
