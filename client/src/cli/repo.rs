@@ -155,6 +155,7 @@ fn failure(error: &RepoError) -> Failure {
         | RepoError::Older { .. }
         | RepoError::BadTrustFile { .. }
         | RepoError::LaxTrustFile { .. }
+        | RepoError::ForeignTrustFile { .. }
         | RepoError::NoState { .. }
         | RepoError::NotKept { .. }
         | RepoError::Raced(_)

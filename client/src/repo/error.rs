@@ -133,6 +133,18 @@ pub enum RepoError {
         /// Its permission bits.
         mode: u32,
     },
+    /// A file of pin or marks, or a directory or link on the way to it, of another user.
+    #[error(
+        "{} belongs to user {owner}, who could change whom this publisher trusts: run `chown` with your own user on it, or move \
+         the files to a directory of yours",
+        crate::show::path(path)
+    )]
+    ForeignTrustFile {
+        /// The file, directory or link.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// Nowhere to keep what was seen.
     #[error(
         "cannot keep the trusted root and the versions seen in {}: give a directory that can be written, and that stays between runs, \

@@ -91,6 +91,41 @@ fn files_that_say_whom_to_trust_are_refused_when_others_can_write_them_or_when_d
 }
 
 #[test]
+fn what_leads_to_the_pin_must_be_the_publishers_own_too() {
+    let bench = Bench::new();
+    publish(&bench.options("dev")).unwrap();
+    let refused = |what: &str| {
+        let error = publish(&bench.options("dev")).unwrap_err();
+        assert!(
+            matches!(error, RepoError::LaxTrustFile { .. } | RepoError::ForeignTrustFile { .. }),
+            "{what}: {error}"
+        );
+        let view = View::pinned(bench.at("repo"), bench.at("keys"));
+        assert!(status(&view).is_err(), "{what}: also where nothing is signed");
+    };
+    let keys = bench.at("keys");
+    fs::set_permissions(&keys, Permissions::from_mode(0o777)).unwrap();
+    refused("a directory that others can write");
+    fs::set_permissions(&keys, Permissions::from_mode(0o700)).unwrap();
+    publish(&bench.options("dev")).unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    for file in ["keys/root.json", "keys/marks.json", "keys"] {
+        let file = bench.at(file);
+        std::os::unix::fs::chown(&file, Some(65_534), None).unwrap();
+        refused(&format!("{} of another user", file.display()));
+        std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    }
+    let (pin, aside) = (bench.at("keys/root.json"), bench.at("aside.json"));
+    fs::rename(&pin, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &pin).unwrap();
+    publish(&bench.options("dev")).unwrap();
+    std::os::unix::fs::lchown(&pin, Some(65_534), None).unwrap();
+    refused("a link of another user");
+}
+
+#[test]
 fn an_older_state_of_the_repository_is_refused_until_it_is_accepted() {
     let bench = Bench::new();
     publish(&bench.options("dev")).unwrap();

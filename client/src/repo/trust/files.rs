@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use packs_schema::marks::{MAX_FILE, Marks};
+use packs_schema::trust::{self, Purpose, Reader, Seen, TrustError};
 use serde::{Deserialize, Serialize};
 use tough::schema::{Root, Signed};
 
@@ -181,10 +182,7 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RepoError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(RepoError::file("read", path)(error)),
     };
-    let mode = file.metadata().map_err(RepoError::file("read", path))?.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(RepoError::LaxTrustFile { path: path.to_owned(), mode });
-    }
+    check_trust(path)?;
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes).map_err(RepoError::file("read", path))?;
     if bytes.len() as u64 > limit {
@@ -192,6 +190,25 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RepoError> 
         return Err(RepoError::BadTrustFile { path: path.to_owned(), problem });
     }
     Ok(Some(bytes))
+}
+
+/// Refuses a file that others could change, itself or by a directory or link on the way to it.
+fn check_trust(path: &Path) -> Result<(), RepoError> {
+    let path = std::path::absolute(path).map_err(RepoError::file("find", path))?;
+    let reader = Reader { user: nix::unistd::geteuid().as_raw(), groups: Vec::new(), separated: false };
+    match trust::check(&path, Purpose::Anchor, &reader, look) {
+        Err(TrustError::Writable { path, mode }) => Err(RepoError::LaxTrustFile { path, mode }),
+        Err(TrustError::Owner { path, owner }) => Err(RepoError::ForeignTrustFile { path, owner }),
+        Err(TrustError::Links(path)) => Err(RepoError::file("follow", path)(io::Error::other("too many links"))),
+        // A descriptor of this process (`--root <(…)`) has no path to examine.
+        Err(TrustError::Look(..) | TrustError::Exposed { .. }) | Ok(()) => Ok(()),
+    }
+}
+
+fn look(path: &Path) -> io::Result<Seen> {
+    let meta = path.symlink_metadata()?;
+    let link = if meta.is_symlink() { Some(path.read_link()?) } else { None };
+    Ok(Seen { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
 }
 
 /// Replaces a file atomically and durably.
