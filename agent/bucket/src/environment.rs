@@ -33,7 +33,7 @@ type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub struct EnvironmentError {
     /// The variable.
     pub name: &'static str,
-    /// What is wrong with its value, without the value, and what is expected.
+    /// Describes the problem and the expected form; never holds the value.
     pub why: String,
 }
 

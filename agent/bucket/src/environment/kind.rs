@@ -38,7 +38,7 @@ pub(super) enum Kind {
     File,
     /// A proxy.
     Proxy,
-    /// What is reached without a proxy.
+    /// Hosts and networks to reach without a proxy.
     NoProxy,
 }
 

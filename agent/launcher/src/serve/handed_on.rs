@@ -46,7 +46,8 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     BOTH.into_iter().chain(SYNC)
 }
 
-/// What a role is given of our environment, as `NAME=value`. What is not UTF-8 was refused at the start.
+/// Returns the variables of our environment that a role is given, as `NAME=value`. Values that are not UTF-8 were refused at
+/// the start.
 pub(super) fn to(role: &str) -> Vec<String> {
     let more: &[&str] = if role == "sync" { &SYNC } else { &[] };
     let names = BOTH.iter().chain(more);

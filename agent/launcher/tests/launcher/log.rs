@@ -55,7 +55,7 @@ fn nothing_that_was_taken_over_writes_a_line_of_the_launcher_s_log() {
     let mut host = Host::logged(hostile_names);
     let mut refusals = 0;
     for text in [FORGED.to_owned(), long()] {
-        // What the api sends.
+        // Requests from the api.
         host.action("it", "#!/bin/sh\n", json!({"parameters": {"word": {"type": "string", "enum": ["a"]}}}));
         for parameters in [json!({ &text: 1 }), json!({ "word": &text }), json!({ "word": { &text: &text } })] {
             let start = Start { traceparent: Some(text.clone()), ..host.request("it", parameters) };
@@ -63,7 +63,7 @@ fn nothing_that_was_taken_over_writes_a_line_of_the_launcher_s_log() {
             host.ask(Ask::Accept(Box::new(start)));
             refusals += 1;
         }
-        // What the sync wrote.
+        // Files written by the sync.
         for changes in [
             json!({ "entry_point": &text }),
             json!({ "run_as": &text }),
