@@ -1,12 +1,13 @@
 //! The api and the launcher are killed again and again while callers go on: a small fault harness.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bolt_client::local::{Caller, LocalAgent};
 use bolt_tests::http::{Call, send};
-use bolt_tests::{Random, World, spec};
+use bolt_tests::{Random, World, is_root, skip, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::name::ExecutionId;
@@ -15,7 +16,7 @@ use packs_schema::run::State;
 use serde_json::json;
 
 use super::{Ledger, ends};
-use crate::calls::{run, until};
+use crate::calls::{ended, has_output, operator, run, started, until};
 use crate::survival::child;
 
 /// How many executions are asked for.
@@ -102,4 +103,63 @@ async fn every_accepted_execution_ends_once_and_runs_at_most_once() {
     assert!(accepted.keys().all(|id| ends.contains_key(id)));
     let succeeded = all.iter().filter(|end| end.state == State::Succeeded).count();
     assert_eq!((all.len(), ledger.lines().len()), (ASKED, succeeded), "seed {seed}: nothing ran that nobody asked for");
+}
+
+/// Takes a copy of the descriptor that holds the lock, kills the shim, and closes the lock file while it is still held.
+/// Releases it, without closing it, when a line comes.
+const HOLDER: &str = r#"
+import ctypes, fcntl, glob, os, select, signal, sys
+lock, pidfd_getfd = sys.argv[1], 438
+def holder():
+    for path in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.readlink(path) == lock:
+                return int(path.split("/")[2]), int(path.split("/")[4])
+        except OSError:
+            pass
+pid, descriptor = holder()
+process = os.pidfd_open(pid)
+copy = ctypes.CDLL(None, use_errno=True).syscall(pidfd_getfd, process, descriptor, 0)
+assert copy >= 0, os.strerror(ctypes.get_errno())
+os.kill(pid, signal.SIGKILL)
+select.select([process], [], [], 60)
+open(lock, "r+").close()
+print("closed", flush=True)
+sys.stdin.readline()
+fcntl.flock(copy, fcntl.LOCK_UN)
+print("released", flush=True)
+sys.stdin.readline()
+"#;
+
+/// The kernel tells of the last close of a lock before it releases the lock: an api that looks in between must look again.
+#[tokio::test]
+async fn a_lock_that_is_released_after_its_last_close_was_told_ends_its_execution() {
+    if !is_root() {
+        skip(
+            "a_lock_that_is_released_after_its_last_close_was_told_ends_its_execution",
+            "another process's descriptor needs root",
+        );
+        return;
+    }
+    let world = World::with_probe();
+    let agent = world.agent();
+    let execution = started(&world, &agent, "probe.sleep", json!({})).await;
+    has_output(&world, &agent, &execution).await;
+    let lock = agent.state().join("exec").join(execution.id.as_str()).join("lock");
+    let mut holder = std::process::Command::new("/usr/bin/python3");
+    holder.arg("-c").arg(HOLDER).arg(&lock).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    let mut said = std::io::BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "closed");
+    // By the time that it answers, the api has seen that the lock is held.
+    let path = format!("/v1/executions/{}", execution.id);
+    for _ in 0..3 {
+        let now: Execution = operator(&world, &agent, Call::get(&path)).await.json();
+        assert_eq!(now.state, State::Running);
+    }
+    holder.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(said.next().unwrap().unwrap(), "released");
+    assert_eq!(ended(&world, &agent, &execution).await.state, State::Lost);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
 }
