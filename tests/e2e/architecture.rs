@@ -74,9 +74,9 @@ fn agent_and_client_never_import_each_other() {
     assert!(!dependencies("client").contains("bolt-agent"));
     // What both reach a bucket with knows neither.
     for other in ["bolt-agent", "bolt-client", "bolt-launch"] {
-        assert!(!dependencies("agent/bucket").contains(other), "{other}");
+        assert!(!dependencies("agent/aws").contains(other), "{other}");
     }
-    for crate_name in ["packs-schema", "agent", "agent/bucket", "client"] {
+    for crate_name in ["packs-schema", "agent", "agent/aws", "client"] {
         assert!(!dependencies(crate_name).contains("bolt-launch"), "{crate_name}");
     }
 }
@@ -99,7 +99,7 @@ fn data_flows_one_way_inside_the_agent() {
 
 #[test]
 fn unsafe_stands_in_two_modules() {
-    for of in ["packs-schema/src", "agent/src", "agent/bucket/src", "agent/launcher/src", "client/src", "tests/src"] {
+    for of in ["packs-schema/src", "agent/src", "agent/aws/src", "agent/launcher/src", "client/src", "tests/src"] {
         for (path, text) in sources(of) {
             let says = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
             assert!(!says || path.ends_with("sys.rs"), "{}", path.display());
@@ -123,7 +123,7 @@ fn names(text: &str, prefix: &str) -> BTreeSet<String> {
 #[test]
 fn every_variable_of_our_own_is_in_the_one_list() {
     let mut found = BTreeSet::new();
-    for of in ["packs-schema/src", "agent/src", "agent/bucket/src", "agent/launcher/src", "client/src"] {
+    for of in ["packs-schema/src", "agent/src", "agent/aws/src", "agent/launcher/src", "client/src"] {
         for (path, text) in
             sources(of).into_iter().filter(|(path, _)| !path.ends_with("packs-schema/src/environment.rs"))
         {
@@ -145,7 +145,7 @@ fn every_variable_of_our_own_is_in_the_one_list() {
 fn every_variable_that_the_sync_is_given_is_checked_there() {
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let handed = read("agent/launcher/src/serve/handed_on.rs");
-    let checked = read("agent/bucket/src/environment.rs") + &read("agent/bucket/src/environment/authorities.rs");
+    let checked = read("agent/aws/src/environment.rs") + &read("agent/aws/src/environment/authorities.rs");
     for prefix in ["AWS_", "HTTP", "ALL_", "NO_", "SSL_"] {
         let handed = names(&handed, prefix);
         assert!(!handed.is_empty(), "{prefix}");

@@ -44,13 +44,13 @@ pub enum SyncError {
     NoRepository(String),
     /// A variable of the environment that reaches the repository or the metadata service.
     #[error(transparent)]
-    Environment(#[from] bolt_bucket::EnvironmentError),
+    Environment(#[from] bolt_aws::EnvironmentError),
     /// The repository's bucket does not answer, or refuses.
     #[error("cannot reach the repository")]
-    Bucket(#[from] bolt_bucket::BucketError),
+    Bucket(#[from] bolt_aws::BucketError),
     /// Nobody says who this is.
     #[error("cannot learn what this instance is")]
-    Instance(#[from] bolt_bucket::InstanceError),
+    Instance(#[from] bolt_aws::InstanceError),
     /// Neither the configuration nor the metadata say it.
     #[error("nothing says who this instance is: write instance.id in agent.toml")]
     Nameless,

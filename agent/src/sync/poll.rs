@@ -106,7 +106,7 @@ impl Poll<'_> {
     async fn bring_up_to_date(&self) -> Result<Failed, SyncError> {
         let Poll { config, store, .. } = *self;
         if config.instance.metadata || config.repository.bucket().is_some() {
-            bolt_bucket::environment::check()?;
+            bolt_aws::environment::check()?;
         }
         // Before the repository: who this is decides everything, and the api waits for it after a boot.
         let instance = facts::know(&config.instance, store).await?;

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bolt_bucket::Etag;
+use bolt_aws::Etag;
 use packs_schema::config::Config;
 use packs_schema::facts::Facts;
 use packs_schema::name::PackName;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use bolt_bucket::{Bucket, BucketTransport, Etag, Got, Options, Problem};
+use bolt_aws::{Bucket, BucketTransport, Etag, Got, Options, Problem};
 use futures_util::StreamExt;
 use packs_schema::config::RepositoryConfig;
 use sha2::{Digest as _, Sha256};

@@ -29,7 +29,7 @@ pub enum RepoError {
     },
     /// A variable of the environment that reaches the bucket or the key service.
     #[error(transparent)]
-    Environment(#[from] bolt_bucket::EnvironmentError),
+    Environment(#[from] bolt_aws::EnvironmentError),
     /// The passphrase in the environment.
     #[error("environment variable BOLT_KEY_PASSPHRASE is set and not understood: it is not UTF-8")]
     PassphraseText,

@@ -18,7 +18,7 @@ use aws_lc_rs::rand::SecureRandom;
 use aws_sdk_kms::error::DisplayErrorContext;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
-use bolt_bucket::{EnvironmentError, Options};
+use bolt_aws::{EnvironmentError, Options};
 use pkcs8::der::pem::{LineEnding, encode_string};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -100,7 +100,7 @@ fn region(arn: &str) -> Option<&str> {
 /// A client lives as long as its runtime, so each call has its own.
 async fn client(region: &str) -> Result<aws_sdk_kms::Client, EnvironmentError> {
     let options = Options { region: Some(region.to_owned()), ..Options::default() };
-    Ok(aws_sdk_kms::Client::new(&bolt_bucket::sdk_config(&options).await?))
+    Ok(aws_sdk_kms::Client::new(&bolt_aws::sdk_config(&options).await?))
 }
 
 impl ServiceKey {

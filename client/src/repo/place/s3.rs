@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use bolt_bucket::{Bucket, BucketError, Etag, Got, Listed, Options, Problem, Upload};
+use bolt_aws::{Bucket, BucketError, Etag, Got, Listed, Options, Problem, Upload};
 use packs_schema::bucket::{BucketUrl, check_endpoint};
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
