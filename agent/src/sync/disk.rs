@@ -71,6 +71,27 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a directory with everything in it; does nothing when there is none.
+pub(super) fn remove_directory_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory by renaming it into `staging` first, so that no reader finds half of it. Idempotent: does nothing
+/// when there is none. What a crash leaves in `staging` is removed by the next poll.
+pub(super) fn remove_atomically(directory: &Path, staging: &Path) -> io::Result<()> {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let mut candidates = (0_u32..).map(|n| staging.join(format!("removed-{n}-{name}")));
+    let removed = candidates.find(|path| path.symlink_metadata().is_err()).expect("fewer files than numbers");
+    match fs::rename(directory, &removed) {
+        Ok(()) => fs::remove_dir_all(&removed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Has a directory's entries on the disk.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -88,4 +109,23 @@ pub(super) fn sync_tree(directory: &Path) -> io::Result<()> {
         }
     }
     sync_directory(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_removed_atomically_and_again() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (directory, staging) = (temporary.path().join("1.0.0"), temporary.path().join("staging"));
+        // Left by an earlier removal that failed.
+        fs::create_dir_all(staging.join("removed-0-1.0.0")).unwrap();
+        fs::create_dir_all(directory.join("actions")).unwrap();
+        fs::write(directory.join("actions/run.sh"), "x").unwrap();
+        remove_atomically(&directory, &staging).unwrap();
+        assert!(!directory.exists());
+        assert_eq!(fs::read_dir(&staging).unwrap().count(), 1);
+        remove_atomically(&directory, &staging).unwrap();
+    }
 }

@@ -69,10 +69,7 @@ fn prune_pack(store: &Store, pack: &PackName, now: &Clock) -> io::Result<()> {
         disk::replace(&record, &serde_json::to_vec(&after)?, 0o600)?;
     }
     for name in gone {
-        // It leaves by one rename, so that no reader finds half a version.
-        let grave = store.staging().join(format!("removed-{name}"));
-        fs::rename(home.join(&name), &grave)?;
-        fs::remove_dir_all(&grave)?;
+        disk::remove_atomically(&home.join(name), &store.staging())?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use packs_schema::name::PackName;
 use packs_schema::store::{self, CURRENT, META, PushedVersion, SHADOW, Shadow};
@@ -48,7 +48,7 @@ pub(super) fn finish(store: &Store, home: &Path, pushed: &PushedVersion) -> io::
 /// It could not be moved in or pointed to: what stood before stands again, and nothing of it stays.
 pub(super) fn take_back(store: &Store, home: &Path, before: &Shadow, pushed: &PushedVersion) -> io::Result<()> {
     if !pushed_directories(before).contains(pushed.directory.as_str()) {
-        bury(store, &home.join(&pushed.directory), &format!("failed-{}", pushed.directory))?;
+        disk::remove_atomically(&home.join(&pushed.directory), &store.staging())?;
     }
     write(home, before)
 }
@@ -147,8 +147,7 @@ pub(super) fn end(store: &Store, pack: &PackName, why: &str) -> io::Result<()> {
 
 /// Takes a version's definitions away at once: the launcher starts nothing without them.
 fn strip(store: &Store, directory: &Path) -> io::Result<()> {
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    bury(store, &directory.join(META), &format!("definitions-{name}"))
+    disk::remove_atomically(&directory.join(META), &store.staging())
 }
 
 /// Removes files of pushed versions that are over, and of a pack of which nothing is left.
@@ -160,7 +159,7 @@ fn sweep(store: &Store, pack: &PackName, clock: &Clock) -> io::Result<()> {
         let directory = home.join(&old.directory);
         strip(store, &directory)?;
         if old.boot != clock.boot || clock.boot_ms >= old.in_use_until_boot_ms {
-            bury(store, &directory, &format!("ended-{}", old.directory))?;
+            disk::remove_atomically(&directory, &store.staging())?;
             shadow.ended.retain(|other| other != old);
         }
     }
@@ -175,17 +174,4 @@ fn sweep(store: &Store, pack: &PackName, clock: &Clock) -> io::Result<()> {
         let _ = fs::remove_dir(&home);
     }
     Ok(())
-}
-
-/// Removes a directory by one rename, so that nobody finds half of it.
-fn bury(store: &Store, directory: &Path, name: &str) -> io::Result<()> {
-    let grave: PathBuf = store.staging().join(name);
-    if grave.symlink_metadata().is_ok() {
-        fs::remove_dir_all(&grave)?;
-    }
-    match fs::rename(directory, &grave) {
-        Ok(()) => fs::remove_dir_all(&grave),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }

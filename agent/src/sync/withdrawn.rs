@@ -48,8 +48,5 @@ fn strip_all(home: &Path, withdrawn: &[PackVersion]) -> io::Result<()> {
 
 /// Removes definitions that were set aside: the version has come back.
 pub(super) fn discard(version: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(version.join(WITHDRAWN)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    disk::remove_directory_if_there(&version.join(WITHDRAWN))
 }

@@ -43,8 +43,8 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     let home = venvs.join(order.venv.as_str());
     let scratch = scratch(venvs, order.venv);
     let prepared = || -> io::Result<()> {
-        remove(&home)?;
-        remove(&scratch)?;
+        disk::remove_directory_if_there(&home)?;
+        disk::remove_directory_if_there(&scratch)?;
         disk::make_directory(venvs, 0o755)?;
         disk::make_directory(&scratch, 0o700)?;
         disk::write_new(&scratch.join("requirements.txt"), order.requirements.as_bytes(), 0o600)
@@ -93,7 +93,7 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
         let cause = said.contains("No matching distribution").then(|| refusal(&log, order.config)).flatten();
         return Err(cause.map_or(said.clone(), |cause| format!("{said}: {cause}")));
     }
-    remove(&scratch).map_err(|e| format!("cannot remove {}: {e}", scratch.display()))?;
+    disk::remove_directory_if_there(&scratch).map_err(|e| format!("cannot remove {}: {e}", scratch.display()))?;
     finish(&home, order).map_err(|e| format!("cannot finish the virtual environment: {e}"))
 }
 
@@ -113,7 +113,7 @@ fn refusal(log: &Path, config: &PythonConfig) -> Option<String> {
 /// Removes what a failed build left.
 pub(super) fn discard(venvs: &Path, venv: &Digest) {
     for path in [scratch(venvs, venv), venvs.join(venv.as_str())] {
-        if let Err(error) = remove(&path) {
+        if let Err(error) = disk::remove_directory_if_there(&path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished virtual environment");
         }
     }
@@ -124,7 +124,7 @@ pub(super) fn sweep(venvs: &Path) -> io::Result<()> {
     for entry in fs::read_dir(venvs)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
-            remove(&entry.path())?;
+            disk::remove_directory_if_there(&entry.path())?;
         }
     }
     Ok(())
@@ -133,13 +133,6 @@ pub(super) fn sweep(venvs: &Path) -> io::Result<()> {
 /// The working directory of a build, beside the environments: staging is cleared by every poll.
 fn scratch(venvs: &Path, venv: &Digest) -> PathBuf {
     venvs.join(format!("{SCRATCH}{}", venv.short()))
-}
-
-fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// `bin/python` as one link to the interpreter itself: what the launcher has to judge before it runs it.

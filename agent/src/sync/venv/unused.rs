@@ -44,7 +44,7 @@ fn try_prune(store: &Store, now: &Clock) -> io::Result<()> {
         match record(&entry.path()) {
             Ok(Some(_)) => drop(there.insert(venv)),
             Ok(None) if nobody_builds.is_none() => {}
-            Ok(None) => bury(store, &entry.path(), &venv)?,
+            Ok(None) => disk::remove_atomically(&entry.path(), &store.staging())?,
             Err(error) => tracing::warn!(path = %entry.path().display(), %error, "virtual environment is damaged"),
         }
     }
@@ -57,14 +57,7 @@ fn try_prune(store: &Store, now: &Clock) -> io::Result<()> {
     if after != before {
         disk::replace(&file, &serde_json::to_vec(&after)?, 0o600)?;
     }
-    gone.iter().try_for_each(|venv| bury(store, &store.venv(venv), venv))
-}
-
-/// It leaves by one rename, so that no reader finds half of it.
-fn bury(store: &Store, path: &Path, venv: &Digest) -> io::Result<()> {
-    let grave = store.staging().join(format!("removed-{}", venv.short()));
-    fs::rename(path, &grave)?;
-    fs::remove_dir_all(&grave)
+    gone.iter().try_for_each(|venv| disk::remove_atomically(&store.venv(venv), &store.staging()))
 }
 
 /// Every environment that any directory of any pack refers to.
