@@ -21,6 +21,7 @@ mod leftovers;
 mod log_injection;
 mod output;
 mod packs_refused;
+mod papers;
 mod polls;
 mod publish_large;
 mod push;
