@@ -13,10 +13,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use packs_schema::action::Class;
-use packs_schema::grants::{Grants, Verb};
-use packs_schema::name::{ActionRef, PackName, Principal};
-use packs_schema::trust::{Purpose, TrustError};
+use packs_schema::agent::grants::{Grants, Verb};
+use packs_schema::base::name::{ActionRef, PackName, Principal};
+use packs_schema::base::trust::{Purpose, TrustError};
+use packs_schema::pack::action::Class;
 
 use tokio::sync::watch;
 

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use packs_schema::name::ChannelName;
+use packs_schema::base::name::ChannelName;
 use tokio::sync::watch;
 
 use crate::access::Access;

@@ -38,10 +38,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inotify::WatchDescriptor;
-use packs_schema::launch::{Ask, Outcome, Refusal, Start};
-use packs_schema::name::{ExecutionId, InstanceId, Principal};
-use packs_schema::rest::Execution;
-use packs_schema::run::{Spec, State};
+use packs_schema::agent::execution::{Spec, State};
+use packs_schema::agent::launch::{Operation, Outcome, Refusal, Start};
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ExecutionId, InstanceId, Principal};
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
@@ -356,7 +356,7 @@ impl Exec {
     /// what a shim that died left behind, are seen to meanwhile. A kill counts when it comes to the start.
     async fn ask_to_start(&self, id: &ExecutionId, start: Box<Start>) -> Result<Outcome, LauncherError> {
         for _ in 0..START_ATTEMPTS {
-            match self.launcher.ask(Ask::Start(start.clone())).await {
+            match self.launcher.ask(Operation::Start(start.clone())).await {
                 Ok(Outcome::Refused { code: Refusal::TooManyRunning, message }) => {
                     tracing::warn!(execution = %id, message, "it has to wait for its start");
                     tokio::time::sleep(START_PAUSE).await;
@@ -370,7 +370,7 @@ impl Exec {
                 answer => return answer,
             }
         }
-        self.launcher.ask(Ask::Start(start)).await
+        self.launcher.ask(Operation::Start(start)).await
     }
 
     /// Has the launcher record that an execution waits, so that it may start when its version has been replaced meanwhile. Of a
@@ -380,7 +380,7 @@ impl Exec {
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            if let Ok(Outcome::Refused { code, message }) = exec.launcher.ask(Ask::Accept(start)).await {
+            if let Ok(Outcome::Refused { code, message }) = exec.launcher.ask(Operation::Accept(start)).await {
                 tracing::warn!(execution = %id, ?code, message, "the launcher does not record that it waits");
             }
         });

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use packs_schema::name::{InstanceId, PackName};
-use packs_schema::rest::{self, Dev, Reason};
+use packs_schema::agent::rest::{self, PushInfo, Reason};
+use packs_schema::base::name::{InstanceId, PackName};
 
 use crate::registry::{ActivePack, Registry, RegistryError};
 
@@ -141,7 +141,7 @@ fn reason(code: &str, message: String) -> Reason {
 /// Not wrong where it is allowed, and over by itself. Who did it stands in `GET /v1/packs`, which not everybody may see.
 fn pushed(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Vec<Reason> {
     let pushed = registry.pushed().unwrap_or_default();
-    let note = |(pack, dev): (ActivePack, Dev)| {
+    let note = |(pack, dev): (ActivePack, PushInfo)| {
         if detail(&pack.pack.name) == Detail::Nothing {
             return reason("dev_pack", "a version was pushed and is not signed".to_owned());
         }

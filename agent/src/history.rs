@@ -28,9 +28,9 @@ use std::sync::Mutex;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal};
-use packs_schema::rest::{EventCursor, Execution, StateChange};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{EventCursor, Execution, StateChange};
+use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal};
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot, watch};
 

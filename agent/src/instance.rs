@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use packs_schema::config::{Config, InstanceConfig};
-use packs_schema::facts::Facts;
-use packs_schema::launch::Ask;
-use packs_schema::name::InstanceId;
-use packs_schema::store::{self, StoredFacts};
+use packs_schema::agent::config::{Config, InstanceConfig};
+use packs_schema::agent::launch::Operation;
+use packs_schema::agent::store;
+use packs_schema::base::name::InstanceId;
+use packs_schema::delivery::facts::{Facts, StoredFacts};
 
 use crate::exec::Launcher;
 use crate::registry::{RegistryError, read_json};
@@ -44,7 +44,7 @@ impl Instance {
             let damage = known.facts().err().map(|error| crate::log::chain(&error));
             tracing::warn!(damage, "not known yet who this instance is: the sync asks its metadata service again");
             // A launcher that is gone ends the process by other means.
-            let _ = launcher.ask(Ask::Sync).await;
+            let _ = launcher.ask(Operation::Sync).await;
             looks = (looks * 2).min(MOST_LOOKS);
         }
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use packs_schema::log_line;
+use packs_schema::base::log_line;
 use tracing::Level;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
@@ -60,7 +60,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Writes a field: the message as it is, other values quoted where they could pass for more than one field.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let text = format!("{value:?}");
-    let text = log_line::value(&text);
+    let text = log_line::truncate_value(&text);
     match field.name() {
         "message" => write!(writer, "{text}"),
         name if text.contains(['=', '"']) && !is_quoted(&text) => write!(writer, "{name}={text:?}"),
@@ -85,7 +85,7 @@ struct OneLine<W>(W);
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        let line = log_line::one_line(text.strip_suffix('\n').unwrap_or(&text));
+        let line = log_line::escape_line(text.strip_suffix('\n').unwrap_or(&text));
         // In one write: other processes write to the same pipe.
         self.0.write_all(format!("{line}\n").as_bytes())?;
         Ok(bytes.len())

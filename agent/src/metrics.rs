@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
 
-use packs_schema::name::ActionRef;
-use packs_schema::rest::{Execution, SyncStatus};
-use packs_schema::run::{State, Usage};
+use packs_schema::agent::execution::{State, Usage};
+use packs_schema::agent::rest::{Execution, SyncStatus};
+use packs_schema::base::name::ActionRef;
 
 /// Distinct actions that are counted by name; further ones count as `other`.
 const MAX_ACTIONS: usize = 1000;

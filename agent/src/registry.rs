@@ -7,11 +7,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use packs_schema::action::Action;
-use packs_schema::name::{ActionName, ActionRef, Digest, PackName, PackVersion};
+use packs_schema::agent::rest::{PushInfo, SyncEnd, SyncStatus};
+use packs_schema::agent::store::{self, PushOverlay, StoredPack};
+use packs_schema::base::name::{ActionName, ActionRef, Digest, PackName, PackVersion};
 use packs_schema::pack::Pack;
-use packs_schema::rest::{Dev, SyncEnd, SyncStatus};
-use packs_schema::store::{self, Shadow, StoredPack};
+use packs_schema::pack::action::Action;
 use serde::de::DeserializeOwned;
 
 /// Definitions held parsed.
@@ -49,7 +49,7 @@ pub struct ActivePack {
     /// Its digest.
     pub digest: Digest,
     /// Set when it was pushed and is not signed.
-    pub dev: Option<Dev>,
+    pub dev: Option<PushInfo>,
     directory: PathBuf,
 }
 
@@ -70,7 +70,7 @@ pub struct ActiveAction {
     /// The digest of its pack.
     pub digest: Digest,
     /// Set when the version was pushed and is not signed.
-    pub dev: Option<Dev>,
+    pub dev: Option<PushInfo>,
 }
 
 /// The store, for reading.
@@ -128,12 +128,12 @@ impl Registry {
 
     /// The signed version that is active again when a pushed one has gone.
     pub fn over(&self, pack: &ActivePack) -> Option<PackVersion> {
-        let shadow: Shadow = read_json(&pack.directory.with_file_name(store::SHADOW)).ok().flatten()?;
-        store::version_of(&shadow.beneath.filter(|_| pack.dev.is_some())?)
+        let shadow: PushOverlay = read_json(&pack.directory.with_file_name(store::PUSH_OVERLAY)).ok().flatten()?;
+        store::version_of(&shadow.signed.filter(|_| pack.dev.is_some())?)
     }
 
     /// The packs whose active version was pushed and is not signed.
-    pub fn pushed(&self) -> Result<Vec<(ActivePack, Dev)>, RegistryError> {
+    pub fn pushed(&self) -> Result<Vec<(ActivePack, PushInfo)>, RegistryError> {
         let mut pushed = Vec::new();
         for name in self.packs()? {
             if let Some(pack) = self.pack(&name)?
@@ -150,7 +150,7 @@ impl Registry {
     pub fn push_left_ms(&self, boot: &str, boot_ms: u64) -> Result<Option<u64>, RegistryError> {
         let mut least = None;
         for (pack, dev) in self.pushed()? {
-            let shadow: Option<Shadow> = read_json(&pack.directory.with_file_name(store::SHADOW))?;
+            let shadow: Option<PushOverlay> = read_json(&pack.directory.with_file_name(store::PUSH_OVERLAY))?;
             let left = match shadow.and_then(|shadow| shadow.active) {
                 Some(active) if active.boot == boot => active.until_boot_ms.saturating_sub(boot_ms),
                 Some(_) => 0,
@@ -290,7 +290,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, R
 
 #[cfg(test)]
 mod tests {
-    use packs_schema::rest::BootMoment;
+    use packs_schema::agent::rest::BootMoment;
 
     use super::*;
 

@@ -22,9 +22,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use packs_schema::config::{Config, ConfigError};
-use packs_schema::rest::Enforcement;
-use packs_schema::trust::{Purpose, TrustError};
+use packs_schema::agent::config::{Config, ConfigError};
+use packs_schema::agent::rest::Enforcement;
+use packs_schema::base::trust::{Purpose, TrustError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 

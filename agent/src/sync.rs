@@ -44,8 +44,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use packs_schema::config::Config;
-use packs_schema::trust::Purpose;
+use packs_schema::agent::config::Config;
+use packs_schema::base::trust::Purpose;
 
 pub use error::SyncError;
 pub use poll::{Occasion, poll};

@@ -1,33 +1,33 @@
 //! Owners and modes of files that decide what is trusted, checked for the api and the sync by the rule of
-//! [`packs_schema::trust`].
+//! [`packs_schema::base::trust`].
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use packs_schema::trust::{self, Purpose, Reader, Seen, TrustError};
+use packs_schema::base::trust::{self, PathMetadata, Purpose, ReaderIds, TrustError};
 
 /// Checks the file at `path`, and every directory and link on the way to it.
 pub(crate) fn check(path: &Path, purpose: Purpose) -> Result<(), TrustError<io::Error>> {
     trust::check(path, purpose, reader(), look)
 }
 
-fn look(path: &Path) -> io::Result<Seen> {
+fn look(path: &Path) -> io::Result<PathMetadata> {
     let meta = path.symlink_metadata()?;
     let link = if meta.is_symlink() { Some(path.read_link()?) } else { None };
-    Ok(Seen { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
+    Ok(PathMetadata { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
 }
 
 /// This process. It is separated from its launcher unless the parent runs as the same user; a parent that cannot be
 /// examined counts as another user.
-fn reader() -> &'static Reader {
-    static READER: OnceLock<Reader> = OnceLock::new();
+fn reader() -> &'static ReaderIds {
+    static READER: OnceLock<ReaderIds> = OnceLock::new();
     READER.get_or_init(|| {
         let user = nix::unistd::geteuid().as_raw();
         let parent = std::fs::metadata(format!("/proc/{}", nix::unistd::getppid()));
         let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap_or_default().iter().map(|g| g.as_raw()).collect();
         groups.push(nix::unistd::getegid().as_raw());
-        Reader { user, groups, separated: !parent.is_ok_and(|parent| parent.uid() == user) }
+        ReaderIds { user, groups, separated: !parent.is_ok_and(|parent| parent.uid() == user) }
     })
 }

@@ -32,7 +32,7 @@ mod terminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use packs_schema::pem;
+use packs_schema::base::pem;
 
 use crate::config::Settings;
 use crate::{errln, outln};
@@ -173,7 +173,7 @@ fn report(failure: &Failure, json: bool) -> Exit {
 pub fn explain(error: &clap::Error) -> Exit {
     let wrong = error.use_stderr();
     // The library repeats an argument that it does not understand, and this one may be a private key.
-    if wrong && std::env::args_os().any(|argument| pem::is_content(Path::new(&argument))) {
+    if wrong && std::env::args_os().any(|argument| pem::is_pem_content(Path::new(&argument))) {
         let problem = "an argument is the content of a PEM file: write it to a file and give the path";
         return report(&Failure::new(Exit::Usage, problem), std::env::args_os().any(|argument| argument == "--json"));
     }

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use packs_schema::document;
+use packs_schema::base::document;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use packs_schema::name::InstanceId;
-use packs_schema::rest::{Code, Problem};
+use packs_schema::agent::rest::{Code, Problem};
+use packs_schema::base::name::InstanceId;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::connection::Mismatch;

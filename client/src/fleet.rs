@@ -17,9 +17,9 @@ pub mod plan;
 mod run;
 mod start;
 
-use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, RunId};
-use packs_schema::rest::{CreateExecution, Execution};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{CreateExecution, Execution};
+use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, RunId};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 

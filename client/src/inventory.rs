@@ -20,10 +20,10 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use packs_schema::document::{from_value, toml as toml_text};
-use packs_schema::facts::Facts;
-use packs_schema::name::InstanceId;
-use packs_schema::strict;
+use packs_schema::base::document::{from_value, toml as toml_text};
+use packs_schema::base::name::InstanceId;
+use packs_schema::base::strict;
+use packs_schema::delivery::facts::Facts;
 use serde::{Deserialize, Serialize};
 
 pub use select::{Selection, SelectionError};

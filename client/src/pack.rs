@@ -26,7 +26,7 @@ pub use build::{BuiltPack, build, load};
 pub use lint::{LintReport, lint};
 pub use scaffold::scaffold;
 
-use packs_schema::finding::Finding;
+use packs_schema::base::finding::Finding;
 
 /// Why a pack could not be made, read or built.
 #[derive(Debug, thiserror::Error)]

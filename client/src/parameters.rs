@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use packs_schema::name::ParamName;
-use packs_schema::param::bind::{ParamError, bind};
-use packs_schema::param::{Parameters, Schema, cast};
-use packs_schema::rest::MAX_BODY;
+use packs_schema::agent::rest::MAX_BODY;
+use packs_schema::base::name::ParamName;
+use packs_schema::pack::param::bind::{ParamError, bind};
+use packs_schema::pack::param::{Parameters, Schema, cast};
 use serde_json::{Map, Value};
 
 use crate::files::{self, FileError};

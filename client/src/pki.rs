@@ -12,8 +12,8 @@ mod authority;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use packs_schema::name::{InstanceId, Principal};
-use packs_schema::pem::{Expected, PemError, PemProblem};
+use packs_schema::base::name::{InstanceId, Principal};
+use packs_schema::base::pem::{Expected, PemError, PemProblem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -24,7 +24,7 @@ use crate::files::{self, FileError};
 use crate::tls;
 
 pub use authority::AuthorityProblem;
-pub use packs_schema::certificate::INSTANCE_URI;
+pub use packs_schema::base::certificate::INSTANCE_URI;
 
 /// The authority's certificate within its directory.
 pub const CA_CERTIFICATE: &str = "ca.pem";

@@ -15,8 +15,8 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use packs_schema::name::InstanceId;
-use packs_schema::pem::{self, Expected, PemError, PemProblem};
+use packs_schema::base::name::InstanceId;
+use packs_schema::base::pem::{self, Expected, PemError, PemProblem};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -88,7 +88,7 @@ impl Identity {
         let content =
             |path: &Path, what, problem: String| IdentityError::Content { path: path.to_owned(), what, problem };
         for (what, path) in [("certificate", certificate), ("key", key), ("certificate authority", ca)] {
-            if pem::is_content(path) {
+            if pem::is_pem_content(path) {
                 return Err(IdentityError::Inline(what));
             }
         }

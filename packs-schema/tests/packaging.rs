@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use packs_schema::action::Class;
-use packs_schema::config::{Config, FromTags, HistoryConfig, Paths, Users};
-use packs_schema::grants::{Grants, Verb};
-use packs_schema::name::{ActionRef, Principal};
+use packs_schema::agent::config::{Config, FromTags, HistoryConfig, Paths, Users};
+use packs_schema::agent::grants::{Grants, Verb};
+use packs_schema::base::name::{ActionRef, Principal};
+use packs_schema::pack::action::Class;
 use tempfile::TempDir;
 
 fn packaged(name: &str) -> PathBuf {

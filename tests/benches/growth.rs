@@ -15,7 +15,7 @@ use bolt_client::local::LocalAgent;
 use bolt_client::repo::{PublishOptions, publish};
 use bolt_tests::bucket::Traffic;
 use bolt_tests::{Bucket, PackSource, World, spec};
-use packs_schema::name::ChannelName;
+use packs_schema::base::name::ChannelName;
 
 /// The numbers of versions at which polls are measured.
 const LEVELS: [u32; 4] = [10, 100, 1_000, 5_000];

@@ -125,10 +125,10 @@ fn every_variable_of_our_own_is_in_the_one_list() {
     let mut found = BTreeSet::new();
     for of in ["packs-schema/src", "agent/src", "agent/aws/src", "agent/launcher/src", "client/src"] {
         for (path, text) in
-            sources(of).into_iter().filter(|(path, _)| !path.ends_with("packs-schema/src/environment.rs"))
+            sources(of).into_iter().filter(|(path, _)| !path.ends_with("packs-schema/src/base/environment.rs"))
         {
             for name in names(text.split("#[cfg(test)]").next().unwrap(), "BOLT_") {
-                let known = packs_schema::environment::owner(&name).is_some() || name == "BOLT_CONFIG";
+                let known = packs_schema::base::environment::owner(&name).is_some() || name == "BOLT_CONFIG";
                 assert!(
                     known || path.components().any(|part| part.as_os_str() == "tests"),
                     "{name} in {}",

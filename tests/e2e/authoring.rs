@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bolt_tests::{Bolt, Said, World, limits_available, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
 use serde_json::json;
 
 use crate::calls::{done, stdout};

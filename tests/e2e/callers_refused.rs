@@ -4,8 +4,8 @@ use bolt_client::local::Caller;
 use bolt_client::pki::{Authority, Validity};
 use bolt_tests::World;
 use bolt_tests::http::{Call, send, send_with};
-use packs_schema::name::Principal;
-use packs_schema::rest::{Code, Page};
+use packs_schema::agent::rest::{Code, Page};
+use packs_schema::base::name::Principal;
 use serde_json::json;
 
 use crate::calls::{caller, operator, refused, run, start};
@@ -48,7 +48,7 @@ async fn an_expired_certificate() {
 #[tokio::test]
 async fn an_instance_certificate_as_a_caller() {
     let world = World::with_probe();
-    let id = packs_schema::name::InstanceId::new("i-9").unwrap();
+    let id = packs_schema::base::name::InstanceId::new("i-9").unwrap();
     let issued = world.site.authority().issue_instance(&id, Validity::days(1)).unwrap();
     let (certificate, key) = issued.write(&world.scratch("instance"), "i-9").unwrap();
     must_not_connect(&world, Some(&Caller { certificate, key }), "UnsupportedCertificate").await;
@@ -80,7 +80,8 @@ async fn a_principal_without_a_grant() {
     }
     refused(&as_guest(Call::post("/v1/packs/sync", "")).await.unwrap(), Code::Forbidden, "sync");
     assert_eq!(as_guest(Call::get("/v1/health")).await.unwrap().status, 200);
-    let all: Page<packs_schema::rest::Execution> = operator(&world, &agent, Call::get("/v1/executions")).await.json();
+    let all: Page<packs_schema::agent::rest::Execution> =
+        operator(&world, &agent, Call::get("/v1/executions")).await.json();
     assert!(all.items.is_empty(), "something ran: {all:?}");
 }
 
@@ -97,14 +98,14 @@ async fn a_verb_or_an_action_outside_the_grant() {
     refused(&start(&world, &agent, "probe.repair", json!({})).await, Code::Forbidden, "probe.repair");
     let hello = start(&world, &agent, "probe.hello", json!({})).await;
     assert_eq!(hello.status, 202);
-    let id = hello.json::<packs_schema::rest::Execution>().id;
+    let id = hello.json::<packs_schema::agent::rest::Execution>().id;
     let kill = operator(&world, &agent, Call::post(&format!("/v1/executions/{id}/kill"), "")).await;
     refused(&kill, Code::Forbidden, "kill");
     // A reader of another action does not learn that it exists.
     let reader = caller(&world, "reader-1");
     let call = Call::get(&format!("/v1/executions/{id}"));
     refused(&send(agent.address(), Some(&reader), call).await.unwrap(), Code::UnknownExecution, id.as_str());
-    let list: Page<packs_schema::rest::Execution> =
+    let list: Page<packs_schema::agent::rest::Execution> =
         send(agent.address(), Some(&reader), Call::get("/v1/executions")).await.unwrap().json();
     assert!(list.items.is_empty(), "{list:?}");
 }

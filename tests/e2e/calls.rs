@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bolt_client::local::{Caller, LocalAgent};
 use bolt_tests::World;
 use bolt_tests::http::{Answer, Call, send};
-use packs_schema::name::Principal;
-use packs_schema::rest::{Code, Execution};
+use packs_schema::agent::rest::{Code, Execution};
+use packs_schema::base::name::Principal;
 
 /// Sends as the operator.
 pub(crate) async fn operator(world: &World, agent: &LocalAgent, call: Call) -> Answer {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bolt_client::pki::Validity;
 use bolt_tests::{Bolt, PackSource, Said, World};
-use packs_schema::name::Principal;
+use packs_schema::base::name::Principal;
 use serde_json::Value;
 
 use crate::calls::caller;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World, is_root, limits_available, skip, spec};
-use packs_schema::rest::{Code, Execution, Health};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, Execution, Health};
 use serde_json::json;
 
 use crate::calls::{done, ended, has_output, operator, refused, start, started, until};
@@ -42,7 +42,8 @@ async fn a_full_queue() {
     assert_eq!(killed.status, 202, "{}", killed.text());
     assert_eq!(ended(&world, &agent, &running).await.state, State::Killed);
     // What waited runs now.
-    let all: packs_schema::rest::Page<Execution> = operator(&world, &agent, Call::get("/v1/executions")).await.json();
+    let all: packs_schema::agent::rest::Page<Execution> =
+        operator(&world, &agent, Call::get("/v1/executions")).await.json();
     for execution in all.items.iter().filter(|e| e.action.as_str() == "probe.hello") {
         assert_eq!(ended(&world, &agent, execution).await.state, State::Succeeded);
     }

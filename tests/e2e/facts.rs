@@ -6,10 +6,10 @@ use bolt_client::local::{AgentSpec, LocalAgent};
 use bolt_tests::http::Call;
 use bolt_tests::metadata::Metadata;
 use bolt_tests::{PackSource, World, spec};
-use packs_schema::name::ChannelName;
-use packs_schema::rest::{Health, Info, PackList};
-use packs_schema::run::State;
-use packs_schema::store;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Health, Info, PackList};
+use packs_schema::agent::store;
+use packs_schema::base::name::ChannelName;
 use serde_json::json;
 
 use crate::calls::{done, operator, stdout, until};
@@ -134,7 +134,8 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
         .await;
     let facts = agent.directory().join("packs").join(store::FACTS);
     agent.terminate();
-    let mut stored: store::StoredFacts = serde_json::from_slice(&fs::read(&facts).unwrap()).unwrap();
+    let mut stored: packs_schema::delivery::facts::StoredFacts =
+        serde_json::from_slice(&fs::read(&facts).unwrap()).unwrap();
     stored.boot = "another".to_owned();
     fs::write(&facts, serde_json::to_vec(&stored).unwrap()).unwrap();
     agent.launch().unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::{Answer, Call};
 use bolt_tests::{PackSource, World, spec};
-use packs_schema::rest::{Code, Execution};
+use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
 use crate::calls::{done, operator, refused, until};

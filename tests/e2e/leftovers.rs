@@ -7,8 +7,8 @@ use bolt_tests::process::{lives, with_words};
 use bolt_tests::{Bolt, PackSource, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
 use crate::calls::{has_output, operator, started, until};

@@ -9,9 +9,9 @@ use bolt_client::local::{AgentSpec, LocalAgent, OPERATOR};
 use bolt_client::repo::{PublishOptions, publish_archive};
 use bolt_tests::http::{Call, send};
 use bolt_tests::{PackSource, World, spec};
-use packs_schema::log_line::{MAX_LINE, is_unsafe};
-use packs_schema::name::ChannelName;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::base::log_line::{MAX_LINE, is_unsafe};
+use packs_schema::base::name::ChannelName;
 use serde_json::json;
 use tar::{EntryType, Header};
 use tokio::io::AsyncWriteExt as _;
@@ -188,7 +188,7 @@ async fn hostile_requests(world: &World, agent: &LocalAgent) {
         tell(world, agent, Call::post("/v1/executions", asked.to_string())).await;
         let kill = json!({ "note": &text }).to_string();
         let sleep = operator(world, agent, Call::post("/v1/executions", run("probe.sleep", json!({})))).await;
-        let id = sleep.json::<packs_schema::rest::Execution>().id;
+        let id = sleep.json::<packs_schema::agent::rest::Execution>().id;
         tell(world, agent, Call::post(&format!("/v1/executions/{id}/kill"), kill)).await;
     }
     for name in ["x-request-id", "traceparent", "user-agent", "idempotency-key"] {
@@ -231,7 +231,7 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
     let options = PublishOptions::new("", world.site.repository(), world.site.keys(), vec![prod]);
     for (number, bytes) in archives.into_iter().enumerate().filter(|(number, _)| number % 4 == 0) {
         let mut pack = built.pack.clone();
-        pack.version = packs_schema::name::PackVersion::new(&format!("1.1.{}", number + 1)).unwrap();
+        pack.version = packs_schema::base::name::PackVersion::new(&format!("1.1.{}", number + 1)).unwrap();
         publish_archive(&bytes, pack, &options).unwrap();
         let before = agent.sync_status().map_or(0, |status| status.polls);
         operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;

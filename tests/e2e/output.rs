@@ -6,10 +6,10 @@ use bolt_client::connection::{Agent, OutputFrom, chunk_bytes};
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World};
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Execution, OutputChunk};
-use packs_schema::run::State;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{Execution, OutputChunk};
+use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
 use crate::calls::{done, ended, operator, started};

@@ -13,9 +13,9 @@ use bolt_tests::{PackSource, World};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use packs_schema::name::ChannelName;
-use packs_schema::rest::{Health, PackList};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Health, PackList};
+use packs_schema::base::name::ChannelName;
 use serde_json::json;
 use tar::{EntryType, Header};
 

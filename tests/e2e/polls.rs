@@ -9,7 +9,7 @@ use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::process::niceness;
 use bolt_tests::{PackSource, World, spec, sync_peak_kb};
-use packs_schema::rest::{PackList, SyncStatus};
+use packs_schema::agent::rest::{PackList, SyncStatus};
 
 use crate::calls::{operator, until};
 

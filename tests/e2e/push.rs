@@ -7,8 +7,8 @@ use bolt_tests::http::{Answer, Call, send};
 use bolt_tests::{Bolt, PackSource, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::rest::{Code, Execution, Health, PackList, PackView, Pushed, StateChange};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, Execution, Health, PackList, PackView, Pushed, StateChange};
 use serde_json::json;
 
 use crate::calls::{caller, done, ended, has_output, operator, refused, run, started, stdout, until};
@@ -71,10 +71,10 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
     let pushed: Pushed = serde_json::from_value(said["instances"][0]["pushed"].clone()).unwrap();
     let dev = pushed.dev.clone().unwrap();
     assert_eq!((dev.by.as_str(), dev.until_ms - dev.pushed_at_ms), (OPERATOR, 3_600_000));
-    assert_eq!(pushed.over.as_ref().map(ToString::to_string).as_deref(), Some("1.0.0"));
+    assert_eq!(pushed.signed.as_ref().map(ToString::to_string).as_deref(), Some("1.0.0"));
 
     let view = probe(&world, &agent).await;
-    assert!(is_version(&view, "1.0.1") && view.dev == pushed.dev && view.over == pushed.over, "{view:?}");
+    assert!(is_version(&view, "1.0.1") && view.dev == pushed.dev && view.signed == pushed.signed, "{view:?}");
     let action = operator(&world, &agent, Call::get("/v1/actions/probe.hello")).await;
     assert!(action.text().contains(&format!("\"by\":\"{OPERATOR}\"")), "{}", action.text());
     let execution = done(&world, &agent, "probe.hello", json!({})).await;
@@ -108,7 +108,7 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
     let said = bolt.run(["pack", "unpush", "probe", "--from", "i-1"]);
     assert_eq!((said.code, said.stdout.trim()), (0, "i-1: probe: the signed 1.0.0 is active again"), "{said:?}");
     let view = probe(&world, &agent).await;
-    assert!(is_version(&view, "1.0.0") && view.dev.is_none() && view.over.is_none(), "{view:?}");
+    assert!(is_version(&view, "1.0.0") && view.dev.is_none() && view.signed.is_none(), "{view:?}");
     assert_eq!(says(&world, &agent).await, "hello from i-1\n");
     let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
     assert!(health.notes.is_empty(), "{health:?}");
@@ -132,8 +132,9 @@ async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
     let waiting = started(&world, &agent, "probe.hello", json!({})).await;
     assert!(waiting.dev.is_some() && waiting.state == State::Queued, "{waiting:?}");
     until("the signed version", async || is_version(&probe(&world, &agent).await, "1.0.0")).await;
-    let directory =
-        store(&agent).join("probe").join(packs_schema::store::version_directory(&pushed.version, &pushed.digest));
+    let directory = store(&agent)
+        .join("probe")
+        .join(packs_schema::agent::store::version_directory(&pushed.version, &pushed.digest));
     until("its definitions to be gone", async || !directory.join(".bolt").exists()).await;
     let stopped = ended(&world, &agent, &running).await;
     assert_eq!((stopped.state, stopped.version.to_string().as_str()), (State::TimedOut, "1.0.1"), "{stopped:?}");
@@ -261,7 +262,7 @@ async fn a_signed_version_that_comes_meanwhile_waits_beneath_and_the_repository_
     assert_eq!(push(&world, &agent, "edited", "").await.status, 200);
     world.publish(&PackSource::probe().version("1.1.0"));
     operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
-    let over = |view: &PackView| view.over.as_ref().map(ToString::to_string);
+    let over = |view: &PackView| view.signed.as_ref().map(ToString::to_string);
     until("1.1.0 beneath", async || over(&probe(&world, &agent).await).as_deref() == Some("1.1.0")).await;
     assert!(is_version(&probe(&world, &agent).await, "1.0.1"), "the pushed one stays in front");
     assert_eq!(says(&world, &agent).await, "edited\n");
@@ -352,7 +353,7 @@ async fn two_pushes_at_once_leave_one_of_them() {
     let view = probe(&world, &agent).await;
     let active = view.digest.clone().unwrap();
     assert!((active == one.digest || active == other.digest) && one.digest != other.digest, "{view:?}");
-    assert_eq!(view.over.map(|version| version.to_string()).as_deref(), Some("1.0.0"));
+    assert_eq!(view.signed.map(|version| version.to_string()).as_deref(), Some("1.0.0"));
     let said = says(&world, &agent).await;
     assert_eq!(said, if active == one.digest { "one\n" } else { "other\n" });
     let answer = operator(&world, &agent, Call::post("/v1/packs/probe/unpush", "")).await;

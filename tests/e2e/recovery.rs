@@ -15,9 +15,9 @@ use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::process::{lives, processes};
 use bolt_tests::{PackSource, World};
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Execution, StateChange};
-use packs_schema::run::{State, output};
+use packs_schema::agent::execution::{State, output};
+use packs_schema::agent::rest::{Execution, StateChange};
+use packs_schema::base::name::ExecutionId;
 
 use crate::calls::operator;
 

@@ -3,7 +3,7 @@
 use bolt_client::local::LocalAgent;
 use bolt_tests::World;
 use bolt_tests::http::{Answer, Call};
-use packs_schema::rest::{Code, Execution, MAX_BODY, Page};
+use packs_schema::agent::rest::{Code, Execution, MAX_BODY, Page};
 use serde_json::{Value, json};
 
 use crate::calls::{operator, refused, run, start};

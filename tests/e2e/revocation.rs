@@ -4,8 +4,8 @@ use std::fs;
 
 use bolt_tests::http::{Call, Held, send};
 use bolt_tests::{World, spec};
-use packs_schema::rest::{Code, Execution};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
 use crate::calls::{caller, ended, has_output, operator, refused, run, started};

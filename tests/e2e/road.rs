@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use bolt_tests::http::{Call, send};
 use bolt_tests::process::niceness;
 use bolt_tests::{PackSource, World, is_root, skip, spec};
-use packs_schema::rest::{ActionView, Code, Execution, Info, OutputChunk, Page};
-use packs_schema::run::State;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{ActionView, Code, Execution, Info, OutputChunk, Page};
 use serde_json::json;
 
 use crate::calls::{done, ended, has_output, operator, refused, run, started, stdout, until};
@@ -196,7 +196,7 @@ async fn an_action_begins_with_nothing() {
     assert_eq!((&seen["umask"], &seen["nnp"]), (&json!(0o077), &json!(["1"])), "{seen}");
     if world.site.accounts().is_some() {
         let uid = u32::try_from(seen["uid"].as_u64().unwrap()).unwrap();
-        assert!(packs_schema::config::UidRange::default().contains(uid), "{seen}");
+        assert!(packs_schema::agent::config::UidRange::default().contains(uid), "{seen}");
         assert_eq!(seen["groups"], json!([]), "{seen}");
         assert_eq!(seen["nice"], json!((niceness(None) + 1).min(19)));
     } else {

@@ -14,7 +14,7 @@ use bolt_tests::http::Call;
 use bolt_tests::metadata::Metadata;
 use bolt_tests::proxy::Fault;
 use bolt_tests::{Bolt, PackSource, Proxy, Said, World, spec, sync_peak_kb};
-use packs_schema::rest::{Health, PackList};
+use packs_schema::agent::rest::{Health, PackList};
 
 use crate::calls::{operator, until};
 
@@ -351,7 +351,7 @@ async fn a_bucket_is_reached_through_a_proxy() {
         "{passed:?}"
     );
     let mut other = spec.env("HTTP_PROXY", &proxy.endpoint()).env("NO_PROXY", "bucket.invalid");
-    other.facts.id = packs_schema::name::InstanceId::new("i-2").unwrap();
+    other.facts.id = packs_schema::base::name::InstanceId::new("i-2").unwrap();
     let agent = world.start(&other.set("repository", "timeout", "1s"));
     let said = cannot(&world, &agent).await;
     assert!(said.contains("bucket.invalid") || said.contains("lookup"), "{said}");

@@ -9,7 +9,7 @@ use bolt_tests::bucket::{Bucket, follow};
 use bolt_tests::http::Call;
 use bolt_tests::proxy::{Fault, Proxy};
 use bolt_tests::{PackSource, World, spec};
-use packs_schema::rest::{Health, PackList, SyncEnd, SyncStatus};
+use packs_schema::agent::rest::{Health, PackList, SyncEnd, SyncStatus};
 
 use crate::calls::{operator, until};
 

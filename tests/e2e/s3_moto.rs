@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use bolt_tests::bucket::follow;
 use bolt_tests::http::Call;
 use bolt_tests::{Bolt, PackSource, World, skip, spec};
-use packs_schema::rest::PackList;
+use packs_schema::agent::rest::PackList;
 
 use crate::calls::{operator, until};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bolt_tests::World;
 use bolt_tests::http::Call;
-use packs_schema::rest::Execution;
+use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
 use crate::calls::{ended, operator, refused, run, start, stdout};
@@ -40,7 +40,7 @@ async fn a_secret_is_in_no_file_log_listing_or_error() {
     assert!(stdout(&world, &agent, &execution).await.contains(CANARY), "the action itself did get it");
     // An error about a secret does not repeat it.
     let wrong = start(&world, &agent, "probe.typed", json!({"name": "abc", "token": [CANARY]})).await;
-    refused(&wrong, packs_schema::rest::Code::InvalidParameters, "token");
+    refused(&wrong, packs_schema::agent::rest::Code::InvalidParameters, "token");
     assert!(!wrong.text().contains(CANARY));
     for path in ["/v1/executions", &format!("/v1/executions/{}", execution.id), "/v1/metrics", "/v1/events"] {
         let shown = operator(&world, &agent, Call::get(path)).await.text();

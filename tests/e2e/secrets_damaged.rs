@@ -8,7 +8,7 @@ use std::path::Path;
 use bolt_client::pki::Validity;
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, Said, World, spec};
-use packs_schema::name::Principal;
+use packs_schema::base::name::Principal;
 
 use crate::calls::{operator, until};
 

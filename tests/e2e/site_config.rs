@@ -4,8 +4,8 @@ use std::fs;
 
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World, spec};
-use packs_schema::rest::{Health, PackList};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Health, PackList};
 use serde_json::json;
 
 use crate::calls::{done, operator, stdout, until};

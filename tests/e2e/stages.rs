@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::{Bolt, PackSource, Said, World, spec};
-use packs_schema::channel::bucket;
-use packs_schema::name::{InstanceId, PackName};
+use packs_schema::base::name::{InstanceId, PackName};
+use packs_schema::delivery::cohort::cohort_of;
 
 use crate::calls::until;
 
@@ -102,7 +102,7 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     let (test, prod): (Vec<_>, Vec<_>) = (stages.test.iter().collect(), stages.prod.iter().collect());
     let (probe, percent) = (PackName::new("probe").unwrap(), 50);
     let id = |agent: &LocalAgent| InstanceId::new(agent.directory().file_name().unwrap().to_str().unwrap()).unwrap();
-    let (early, late): (Vec<_>, Vec<_>) = prod.iter().partition(|agent| bucket(&id(agent), &probe) < percent);
+    let (early, late): (Vec<_>, Vec<_>) = prod.iter().partition(|agent| cohort_of(&id(agent), &probe) < percent);
     assert!(!early.is_empty() && !late.is_empty(), "the ids must fall on both sides");
 
     stages.publish("1.0.0", "test");

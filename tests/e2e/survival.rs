@@ -8,8 +8,8 @@ use bolt_tests::http::{Call, send};
 use bolt_tests::{PackSource, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
 use crate::calls::{ended, has_output, operator, run, started, stdout, until};

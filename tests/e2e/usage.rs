@@ -2,8 +2,8 @@
 
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World, limits_available, skip};
-use packs_schema::rest::{Execution, Info};
-use packs_schema::run::{State, Usage};
+use packs_schema::agent::execution::{State, Usage};
+use packs_schema::agent::rest::{Execution, Info};
 use serde_json::json;
 
 use crate::calls::{ended, has_output, operator, started, until};

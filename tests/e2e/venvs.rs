@@ -9,8 +9,8 @@ use bolt_tests::http::Call;
 use bolt_tests::index::SlowIndex;
 use bolt_tests::process::with_words;
 use bolt_tests::{PackSource, World, skip, spec};
-use packs_schema::rest::PackList;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::PackList;
 use serde_json::json;
 
 use crate::calls::{done, operator, stdout, until};
@@ -38,7 +38,7 @@ fn pack(version: &str, requirements: &str) -> PackSource {
 
 /// A directory with greet 1.0 and 2.0; `None`, loudly, where the host's Python cannot make environments.
 fn wheels(world: &World, test: &str) -> Option<PathBuf> {
-    let probe = Command::new("/usr/bin/python3").args(["-I", "-c", packs_schema::python::PROBE]).output();
+    let probe = Command::new("/usr/bin/python3").args(["-I", "-c", packs_schema::agent::python::PROBE]).output();
     if !probe.is_ok_and(|probe| String::from_utf8_lossy(&probe.stdout).contains(".whl")) {
         skip(test, "/usr/bin/python3 cannot make virtual environments");
         return None;

@@ -11,9 +11,9 @@ use bolt_client::connection::Agent;
 use bolt_client::inventory::Inventory;
 use bolt_client::local::{AgentSpec, LocalAgent, Published, Site};
 use bolt_client::tls::Identity;
-use packs_schema::facts::Facts;
-use packs_schema::name::{ActionRef, ChannelName, InstanceId};
-use packs_schema::rest::CreateExecution;
+use packs_schema::agent::rest::CreateExecution;
+use packs_schema::base::name::{ActionRef, ChannelName, InstanceId};
+use packs_schema::delivery::facts::Facts;
 
 use crate::{Bolt, Bucket, PackSource};
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
-use packs_schema::name::InstanceId;
+use packs_schema::base::name::InstanceId;
 use serde::Deserialize;
 
 use crate::environment::{self, EnvironmentError};

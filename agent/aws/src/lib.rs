@@ -36,7 +36,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
-use packs_schema::bucket::BucketUrl;
+use packs_schema::base::bucket_url::BucketUrl;
 
 pub use environment::EnvironmentError;
 pub use error::{BucketError, Problem};

@@ -13,9 +13,9 @@ use std::io::Write;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use packs_schema::launch::{Refusal, Start};
-use packs_schema::name::ExecutionId;
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
+use packs_schema::agent::launch::{Refusal, Start};
+use packs_schema::base::name::ExecutionId;
 
 use crate::dir::Dir;
 use crate::host::Host;

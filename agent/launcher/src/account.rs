@@ -4,8 +4,8 @@
 use std::io;
 
 use nix::unistd::{Gid, Uid};
-use packs_schema::config::UidRange;
-use packs_schema::name::UserName;
+use packs_schema::agent::config::UidRange;
+use packs_schema::base::name::UserName;
 
 /// An account of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,9 +27,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::Limits;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Enforcement, GroupPlace};
+use packs_schema::agent::rest::{CgroupDirectory, Enforcement};
+use packs_schema::base::name::ExecutionId;
+use packs_schema::pack::action::Limits;
 
 pub(crate) use detect::detect;
 pub(crate) use group::{Doors, Group};
@@ -211,10 +211,10 @@ impl Tree {
     }
 
     /// Where the groups of executions are.
-    fn places(&self) -> Vec<GroupPlace> {
+    fn places(&self) -> Vec<CgroupDirectory> {
         let path = |dir: &Path| dir.join(self.actions());
-        let v2 = self.v2.iter().map(|p| GroupPlace { version: 2, controller: None, path: path(&p.dir) });
-        let v1 = self.v1.iter().map(|p| GroupPlace {
+        let v2 = self.v2.iter().map(|p| CgroupDirectory { version: 2, controller: None, path: path(&p.dir) });
+        let v1 = self.v1.iter().map(|p| CgroupDirectory {
             version: 1,
             controller: Some(p.controller.name().to_owned()),
             path: path(&p.dir),

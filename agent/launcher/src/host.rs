@@ -11,9 +11,9 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, getegid, geteuid};
-use packs_schema::config::{Config, ConfigError};
-use packs_schema::name::UserName;
-use packs_schema::trust::TrustError;
+use packs_schema::agent::config::{Config, ConfigError};
+use packs_schema::base::name::UserName;
+use packs_schema::base::trust::TrustError;
 
 use crate::accepted::Accepted;
 use crate::account::{self, Account, AccountError};

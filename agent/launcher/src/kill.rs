@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use packs_schema::launch::Refusal;
-use packs_schema::name::ExecutionId;
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
+use packs_schema::agent::launch::Refusal;
+use packs_schema::base::name::ExecutionId;
 
 use crate::dir::Dir;
 use crate::host::Host;

@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 
-use packs_schema::log_line;
+use packs_schema::base::log_line;
 
 /// Something that was done.
 pub(crate) fn info(event: &str, fields: &[(&str, &dyn Display)]) {
@@ -25,11 +25,11 @@ fn line(level: &str, event: &str, fields: &[(&str, &dyn Display)]) {
     let mut text = format!("level={level} program=bolt-launch event={event:?}");
     for (key, value) in fields {
         let value = value.to_string();
-        let value = log_line::value(&value);
+        let value = log_line::truncate_value(&value);
         let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
         let _ = if plain { write!(text, " {key}={value}") } else { write!(text, " {key}={value:?}") };
     }
-    let mut text = log_line::one_line(&text).into_owned();
+    let mut text = log_line::escape_line(&text).into_owned();
     text.push('\n');
     // A log that nobody reads must not end the launcher.
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -27,7 +27,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
-use packs_schema::log_line;
+use packs_schema::base::log_line;
 
 fn main() -> ExitCode {
     let done = match args::parse(std::env::args_os().skip(1)) {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 /// Writes why the launcher ends, as one line of the log.
 fn say(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", log_line::one_line(&format!("bolt-launch: {message}")));
+    let _ = writeln!(std::io::stderr(), "{}", log_line::escape_line(&format!("bolt-launch: {message}")));
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -29,7 +29,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
-use packs_schema::store;
+use packs_schema::agent::store;
 
 use crate::host::{Host, HostError};
 use crate::{dir, log, sys};

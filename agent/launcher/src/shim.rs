@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
-use packs_schema::action::Action;
-use packs_schema::name::ExecutionId;
-use packs_schema::run::{State, file};
+use packs_schema::agent::execution::{State, file};
+use packs_schema::base::name::ExecutionId;
+use packs_schema::pack::action::Action;
 
 use crate::account::Account;
 use crate::cgroup::Group;

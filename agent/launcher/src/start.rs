@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
-use packs_schema::action::LeftoverPolicy;
-use packs_schema::launch::{Refusal, Start};
-use packs_schema::name::ExecutionId;
-use packs_schema::param::bind::bind;
-use packs_schema::param::deliver::{CONFIG_KEY, Delivery, deliver};
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
+use packs_schema::agent::launch::{Refusal, Start};
+use packs_schema::base::name::ExecutionId;
+use packs_schema::pack::action::LeftoverPolicy;
+use packs_schema::pack::param::bind::bind;
+use packs_schema::pack::param::deliver::{CONFIG_KEY, Delivery, deliver};
 use serde_json::{Map, Value};
 
 use crate::account::Account;
@@ -186,7 +186,7 @@ struct Prepared {
 fn prepare(
     host: &Host,
     start: &Start,
-    limits: &packs_schema::action::Limits,
+    limits: &packs_schema::pack::action::Limits,
     account: &Account,
     own_account: bool,
 ) -> Result<Prepared, Refused> {

@@ -1,19 +1,19 @@
-//! Owners and modes of what the launcher trusts, by the rule of [`packs_schema::trust`].
+//! Owners and modes of what the launcher trusts, by the rule of [`packs_schema::base::trust`].
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use packs_schema::trust::{self, Purpose, Reader, Seen, TrustError};
+use packs_schema::base::trust::{self, PathMetadata, Purpose, ReaderIds, TrustError};
 
 /// Checks that nobody but root (without root, this user) can change the file at `path`, or replace it.
 pub(crate) fn check(path: &Path) -> Result<(), TrustError<io::Error>> {
     let user = nix::unistd::geteuid().as_raw();
-    trust::check(path, Purpose::Anchor, &Reader { user, groups: Vec::new(), separated: false }, look)
+    trust::check(path, Purpose::Anchor, &ReaderIds { user, groups: Vec::new(), separated: false }, look)
 }
 
-fn look(path: &Path) -> io::Result<Seen> {
+fn look(path: &Path) -> io::Result<PathMetadata> {
     let meta = path.symlink_metadata()?;
     let link = if meta.is_symlink() { Some(path.read_link()?) } else { None };
-    Ok(Seen { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
+    Ok(PathMetadata { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
 }

@@ -31,8 +31,8 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
-use packs_schema::config::{Config, UidRange};
-use packs_schema::name::ExecutionId;
+use packs_schema::agent::config::{Config, UidRange};
+use packs_schema::base::name::ExecutionId;
 
 use crate::account::{self, Account};
 use crate::dir::Dir;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
-use packs_schema::rest::MAX_BODY;
+use packs_schema::agent::rest::MAX_BODY;
 use tokio::sync::watch;
 
 use super::problem::ApiError;

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packs_schema::certificate::CertificateInfo;
+use packs_schema::base::certificate::CertificateInfo;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::oneshot;
 

@@ -103,7 +103,7 @@ mod tests {
     fn the_same_body_has_the_same_fingerprint_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let one = Fingerprints::load(dir.path()).unwrap();
-        let body = |text| packs_schema::strict::parse(text).unwrap();
+        let body = |text| packs_schema::base::strict::parse(text).unwrap();
         let seen = one.of(&body(br#"{"a": 1, "b": {"x": [1, "2"], "y": null}}"#));
         let again = Fingerprints::load(dir.path()).unwrap();
         assert_eq!(seen, again.of(&body(br#"{"b":{"y":null,"x":[1,"2"]},"a":1}"#)));

@@ -15,9 +15,9 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
-use packs_schema::action::Class;
-use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::rest::Execution;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ActionRef, ExecutionId};
+use packs_schema::pack::action::Class;
 use serde::Serialize;
 
 use super::App;

@@ -8,7 +8,9 @@ mod shapes;
 mod tests;
 
 use hyper::Method;
-use packs_schema::rest::{ARCHIVE_TYPE, BYTES_TYPE, EVENT_CURSOR, IDEMPOTENCY_KEY, PROBLEM_TYPE, Problem, REQUEST_ID};
+use packs_schema::agent::rest::{
+    ARCHIVE_TYPE, BYTES_TYPE, EVENT_CURSOR, IDEMPOTENCY_KEY, PROBLEM_TYPE, Problem, REQUEST_ID,
+};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -21,7 +23,7 @@ pub(crate) fn document() -> Value {
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
     // Query parameters refer to it.
-    generator.subschema_for::<packs_schema::run::State>();
+    generator.subschema_for::<packs_schema::agent::execution::State>();
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let entry = paths.entry(route.path.to_owned()).or_insert_with(|| Value::Object(Map::new()));

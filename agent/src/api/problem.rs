@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use hyper::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use packs_schema::finding::Finding;
-use packs_schema::name::{ActionRef, ExecutionId, InstanceId, PackName};
-use packs_schema::param::bind::ParamError;
-use packs_schema::rest::{ARCHIVE_TYPE, Code, MAX_BODY, PROBLEM_TYPE, Problem};
+use packs_schema::agent::rest::{ARCHIVE_TYPE, Code, MAX_BODY, PROBLEM_TYPE, Problem};
+use packs_schema::base::finding::Finding;
+use packs_schema::base::name::{ActionRef, ExecutionId, InstanceId, PackName};
+use packs_schema::pack::param::bind::ParamError;
 
 use super::body::Body;
 use crate::exec::output::OutputError;

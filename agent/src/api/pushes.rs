@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use packs_schema::config::{Config, DevConfig};
-use packs_schema::launch::{Ask, Outcome};
-use packs_schema::name::PushId;
-use packs_schema::push::{MAX_WAITING, OUTCOMES, PushOutcome, PushRequest, PushResult, archive_file, record_file};
+use packs_schema::agent::config::{Config, DevConfig};
+use packs_schema::agent::launch::{Operation, Outcome};
+use packs_schema::agent::push::{
+    MAX_WAITING, OUTCOMES, PushOutcome, PushRequest, PushResult, archive_file, record_file,
+};
+use packs_schema::base::name::PushId;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -117,7 +119,7 @@ impl Ticket<'_> {
         drop(file);
         self.unanswered = true;
         fs::rename(&temporary, &path)?;
-        match app.exec.launcher().ask(Ask::Sync).await.map_err(io::Error::other)? {
+        match app.exec.launcher().ask(Operation::Sync).await.map_err(io::Error::other)? {
             Outcome::Done => {}
             Outcome::Refused { message, .. } => return Err(io::Error::other(message)),
         }
@@ -154,7 +156,7 @@ pub(crate) async fn look_after(app: Arc<App>) {
         let pause = match next {
             Some(Duration::ZERO) => {
                 tracing::info!("the time of a pushed pack is over; asking for the sync");
-                if let Err(error) = app.exec.launcher().ask(Ask::Sync).await {
+                if let Err(error) = app.exec.launcher().ask(Operation::Sync).await {
                     tracing::warn!(%error, "the sync cannot be asked for");
                 }
                 SHORT

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use packs_schema::quantity::parse_duration;
-use packs_schema::rest::MAX_WAIT_S;
+use packs_schema::agent::rest::MAX_WAIT_S;
+use packs_schema::base::quantity::parse_duration;
 
 use super::problem::ApiError;
 

@@ -5,8 +5,8 @@
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
-use packs_schema::grants::Verb;
-use packs_schema::rest::Code;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::Code;
 
 use super::problem::ApiError;
 

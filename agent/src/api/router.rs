@@ -11,9 +11,9 @@ use std::time::Instant;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Request, Response};
-use packs_schema::grants::Verb;
-use packs_schema::name::{ActionRef, ExecutionId, PackName, Principal};
-use packs_schema::rest::REQUEST_ID;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::REQUEST_ID;
+use packs_schema::base::name::{ActionRef, ExecutionId, PackName, Principal};
 
 use super::body::Body;
 use super::handlers::{self, Call};
@@ -153,7 +153,7 @@ async fn name_subject(
 
 async fn dispatch(operation: Operation, call: Call) -> Result<Response<Body>, ApiError> {
     use handlers::{create, executions, instance, output, push, stream};
-    use packs_schema::run::output::Stream;
+    use packs_schema::agent::execution::output::Stream;
     match operation {
         Operation::Health => Ok(instance::health(&call.app, Some(&call.caller))),
         Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),

@@ -1,8 +1,8 @@
 //! The route table: all that the interface has. Requests are routed by it, and `openapi.json` is made from it.
 
 use hyper::Method;
-use packs_schema::grants::Verb;
-use packs_schema::rest::{
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::{
     ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView, Page, Pushed,
     StateChange, SyncStatus, Unpushed,
 };

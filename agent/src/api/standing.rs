@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use packs_schema::name::ActionRef;
+use packs_schema::base::name::ActionRef;
 
 use super::body::{Body, Failure};
 use super::handlers::covers;
@@ -103,8 +103,8 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use packs_schema::grants::Verb;
-    use packs_schema::name::Principal;
+    use packs_schema::agent::grants::Verb;
+    use packs_schema::base::name::Principal;
 
     use super::*;
     use crate::health::Health;

@@ -11,9 +11,9 @@ mod own;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use packs_schema::config::TlsConfig;
-use packs_schema::name::InstanceId;
-use packs_schema::trust::Purpose;
+use packs_schema::agent::config::TlsConfig;
+use packs_schema::base::name::InstanceId;
+use packs_schema::base::trust::Purpose;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::UnixTime;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};

@@ -18,8 +18,8 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use packs_schema::action::{Action, WhenBusy};
-use packs_schema::name::{ActionRef, ExecutionId};
+use packs_schema::base::name::{ActionRef, ExecutionId};
+use packs_schema::pack::action::{Action, WhenBusy};
 
 use crate::history::Accepted;
 use forecast::Forecast;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::rest::Execution;
-use packs_schema::run::Spec;
+use packs_schema::agent::execution::Spec;
+use packs_schema::agent::rest::Execution;
 
 use super::state::{Change, Present, advance};
 use super::{Exec, Order, RecoverError};

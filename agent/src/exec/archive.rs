@@ -34,8 +34,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use packs_schema::run::file;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::file;
+use packs_schema::agent::execution::output::Stream;
 
 pub(super) use fold::{Folded, fold, tidy};
 pub(super) use read::Archived;

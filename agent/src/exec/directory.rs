@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statvfs::statvfs;
-use packs_schema::run::{Exit, Spec, Started, file, reserve};
+use packs_schema::agent::execution::{Exit, Spec, Started, file, reserve};
 use serde::de::DeserializeOwned;
 
 use super::Shortage;
@@ -191,7 +191,7 @@ fn record<T: DeserializeOwned>(path: &Path) -> io::Result<Found<T>> {
         Err(e) if Shortage::of(&e) == Some(Shortage::Resources) => return Err(e),
         Err(e) => return Ok(Found::Damaged(e.to_string())),
     }
-    Ok(match packs_schema::run::read(&bytes) {
+    Ok(match packs_schema::agent::execution::read_record(&bytes) {
         Ok(record) => Found::Good(record),
         Err(e) => Found::Damaged(e.to_string()),
     })

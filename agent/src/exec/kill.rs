@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::grants::Verb;
-use packs_schema::launch::{Ask, Outcome};
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::launch::{Operation, Outcome};
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::ExecutionId;
 
 use super::directory::Lock;
 use super::state::{KILLED_BEFORE, Kill, Told, kill, told};
@@ -85,7 +85,7 @@ impl Exec {
             let asked = directory::ask_to_end(&directory);
             // A shim that is there is told by the launcher even where the disk takes no file; one that comes later is not.
             let has_shim = asked.is_err() && matches!(directory::lock(&directory), Ok(Lock::Held));
-            let answer = self.launcher.ask(Ask::Kill { execution: id.clone() }).await;
+            let answer = self.launcher.ask(Operation::Kill { execution: id.clone() }).await;
             let has_been_told = has_shim && matches!(answer, Ok(Outcome::Done));
             match told(has_been_told || asked.is_ok() || directory::is_asked_to_end(&directory), answer) {
                 Told::Yes => {}

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Reply, Request};
+use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -62,7 +62,7 @@ impl Launcher {
     }
 
     /// Asks, and waits for the answer.
-    pub async fn ask(&self, ask: Ask) -> Result<Outcome, LauncherError> {
+    pub async fn ask(&self, ask: Operation) -> Result<Outcome, LauncherError> {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let body = serde_json::to_vec(&Request::new(seq, ask)).expect("a request serialises");
@@ -122,10 +122,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use packs_schema::name::ExecutionId;
+    use packs_schema::base::name::ExecutionId;
 
-    fn kill() -> Ask {
-        Ask::Kill { execution: ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap() }
+    fn kill() -> Operation {
+        Operation::Kill { execution: ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap() }
     }
 
     #[tokio::test]
@@ -144,7 +144,7 @@ mod tests {
             }
             for seq in seqs.into_iter().rev() {
                 let message = seq.to_string();
-                let code = packs_schema::launch::Refusal::Resources;
+                let code = packs_schema::agent::launch::Refusal::Resources;
                 let reply = Reply { seq, outcome: Outcome::Refused { code, message } };
                 let body = serde_json::to_vec(&reply).unwrap();
                 theirs.write_u32_le(body.len() as u32).await.unwrap();

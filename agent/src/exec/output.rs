@@ -14,8 +14,8 @@ mod live;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::ExecutionId;
-use packs_schema::run::output::{Damaged, Stream};
+use packs_schema::agent::execution::output::{DamagedFrame, Stream};
+use packs_schema::base::name::ExecutionId;
 
 pub(super) use live::Live;
 
@@ -36,7 +36,7 @@ pub enum OutputError {
     Read(PathBuf, #[source] io::Error),
     /// A segment is damaged.
     #[error("{0:?}: {1}")]
-    Damaged(PathBuf, #[source] Damaged),
+    Damaged(PathBuf, #[source] DamagedFrame),
     /// An archive is damaged.
     #[error("the archived output is damaged: {0}")]
     Archive(#[from] ArchiveError),

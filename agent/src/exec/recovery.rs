@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::Execution;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::ExecutionId;
 
 use super::directory::{self, Found, Lock, evidence_in_time};
 use super::state::{Change, Present, Verdict, at_start, lost};

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::launch::Ask;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::Operation;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::ExecutionId;
 
 use super::Exec;
 use super::directory::{self, LOOK_AGAIN, Lock, evidence, evidence_in_time};
@@ -101,7 +101,7 @@ impl Exec {
 
     /// Has the launcher stop whatever is left of an execution without a shim.
     pub(super) async fn clean_up(&self, id: &ExecutionId) -> Cleaned {
-        let ask = self.launcher.ask(Ask::Kill { execution: id.clone() });
+        let ask = self.launcher.ask(Operation::Kill { execution: id.clone() });
         let cleaned = cleaned(tokio::time::timeout(CLEAN_UP, ask).await.ok());
         if let Cleaned::Failed(why) = &cleaned {
             tracing::error!(execution = %id, "{why}");

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::grants::Verb;
-use packs_schema::launch::Start;
-use packs_schema::name::{ActionRef, ExecutionId, RunId};
-use packs_schema::param::bind::BoundParams;
-use packs_schema::rest::Execution;
-use packs_schema::run::{FORMAT, Spec, State};
+use packs_schema::agent::execution::{FORMAT, Spec, State};
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::launch::Start;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ActionRef, ExecutionId, RunId};
+use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
 
 use super::admission::{Claim, Now, Refused, on_this_boot};

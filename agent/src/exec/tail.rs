@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use packs_schema::rest::Execution;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::Execution;
 
 use super::Follow;
 use super::output::{Output, OutputError, Piece};

@@ -7,9 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::rest::{Enforcement, GroupPlace};
-use packs_schema::run::{State, Usage};
+use packs_schema::agent::execution::{State, Usage};
+use packs_schema::agent::rest::{CgroupDirectory, Enforcement};
+use packs_schema::base::name::{ActionRef, ExecutionId};
 
 use super::Exec;
 
@@ -35,14 +35,14 @@ pub fn of(enforcement: &Enforcement, id: &ExecutionId) -> Option<Usage> {
 }
 
 /// In the group of all executions or, where an older launcher made it, beside that.
-fn group(place: &GroupPlace, id: &ExecutionId) -> Option<PathBuf> {
+fn group(place: &CgroupDirectory, id: &ExecutionId) -> Option<PathBuf> {
     let name = format!("bolt-{id}");
     let beside = place.path.parent().map(|above| above.join(&name));
     [Some(place.path.join(&name)), beside].into_iter().flatten().find(|dir| dir.is_dir())
 }
 
 /// Adds what one hierarchy counts; false when that is nothing.
-fn read(place: &GroupPlace, group: &Path, usage: &mut Usage) -> bool {
+fn read(place: &CgroupDirectory, group: &Path, usage: &mut Usage) -> bool {
     let us = |file| Some(number(group, file)? / 1000);
     let (memory, peak, cpu, io) = match (place.version, place.controller.as_deref()) {
         (2, _) => (
@@ -113,7 +113,7 @@ mod tests {
         controller: Option<&str>,
         at: &str,
         files: &[(&str, &str)],
-    ) -> (tempfile::TempDir, GroupPlace) {
+    ) -> (tempfile::TempDir, CgroupDirectory) {
         let top = tempfile::tempdir().unwrap();
         let group = top.path().join(at).join(format!("bolt-{ID}"));
         fs::create_dir_all(&group).unwrap();
@@ -121,10 +121,10 @@ mod tests {
             fs::write(group.join(file), text).unwrap();
         }
         let path = top.path().join("bolt-actions");
-        (top, GroupPlace { version, controller: controller.map(str::to_owned), path })
+        (top, CgroupDirectory { version, controller: controller.map(str::to_owned), path })
     }
 
-    fn usage(places: &[&GroupPlace]) -> Option<Usage> {
+    fn usage(places: &[&CgroupDirectory]) -> Option<Usage> {
         let groups = places.iter().map(|place| (*place).clone()).collect();
         of(&Enforcement { groups, ..Enforcement::default() }, &id())
     }

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
-use packs_schema::name::ExecutionId;
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
+use packs_schema::base::name::ExecutionId;
 
 use super::Exec;
 

@@ -1,7 +1,7 @@
 //! The two writes that executions are made of: a new row, and what became of it.
 
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::compact::{Compact, fingerprint, key_hash};

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use packs_schema::name::ExecutionId;
+use packs_schema::base::name::ExecutionId;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::HistoryError;

@@ -1,8 +1,8 @@
 //! What is asked of the history. Every listing goes along an index, newest first.
 
-use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal, RunId};
-use packs_schema::rest::{Execution, StateChange, is_epoch};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Execution, StateChange, is_epoch};
+use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal, RunId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 

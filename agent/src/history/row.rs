@@ -1,8 +1,8 @@
 //! One execution as a row, and back.
 
-use packs_schema::name::{ActionRef, ExecutionId, InstanceId, RunId};
-use packs_schema::rest::Execution;
-use packs_schema::run::{State, StreamTotals, Usage};
+use packs_schema::agent::execution::{State, StreamTotals, Usage};
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ActionRef, ExecutionId, InstanceId, RunId};
 use rusqlite::Row;
 use rusqlite::types::Type;
 use serde::Serialize;

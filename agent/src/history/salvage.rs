@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use packs_schema::name::InstanceId;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::base::name::InstanceId;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 

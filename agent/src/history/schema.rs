@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use packs_schema::name::InstanceId;
+use packs_schema::base::name::InstanceId;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::compact::{Compact, fingerprint, key_hash};

@@ -7,8 +7,8 @@ mod retention;
 mod size;
 
 use super::*;
-use packs_schema::name::{Digest, PackVersion};
-use packs_schema::run::{StreamTotals, Usage};
+use packs_schema::agent::execution::{StreamTotals, Usage};
+use packs_schema::base::name::{Digest, PackVersion};
 use serde_json::json;
 
 fn instance() -> InstanceId {
@@ -119,7 +119,7 @@ async fn pages_go_through_everything_once_and_show_only_what_is_visible() {
     let action = Some(ActionRef::new("cassandra.b").unwrap());
     assert_eq!(count(Wanted { action: action.clone(), ..Wanted::default() }, |_| true).await, 5);
     assert_eq!(count(Wanted { action, ..Wanted::default() }, linux).await, 0);
-    let run = Some(packs_schema::name::RunId::new("run-1").unwrap());
+    let run = Some(packs_schema::base::name::RunId::new("run-1").unwrap());
     assert_eq!(count(Wanted { run, ..Wanted::default() }, |_| true).await, 5);
     assert_eq!(count(Wanted { state: Some(State::Queued), ..Wanted::default() }, |_| true).await, 10);
     assert_eq!(count(Wanted { state: Some(State::Lost), ..Wanted::default() }, |_| true).await, 0);

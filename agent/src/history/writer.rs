@@ -5,8 +5,8 @@
 //! the directory of an archived one goes. What lies between is committed without waiting: a power cut interrupts
 //! it anyway.
 
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 

@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use packs_schema::config::Config;
-use packs_schema::launch::{HEALTH_LISTEN_FD, LISTEN_FD};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::launch::{HEALTH_LISTEN_FD, LISTEN_FD};
 
 use super::StartError;
 use crate::health::Health;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use packs_schema::config::Config;
-use packs_schema::rest::Enforcement;
-use packs_schema::trust::Purpose;
+use packs_schema::agent::config::Config;
+use packs_schema::agent::rest::Enforcement;
+use packs_schema::base::trust::Purpose;
 
 use crate::access::Stamp;
 use crate::api::App;

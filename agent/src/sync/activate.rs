@@ -6,10 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::{PackName, PackVersion};
-use packs_schema::store::{
+use packs_schema::agent::store::{
     self, CONFIG, CONFIG_SECRETS, CURRENT, MANIFEST, META, PACK, PushedVersion, StoredPack, VENV, WITHDRAWN,
 };
+use packs_schema::base::name::{PackName, PackVersion};
 
 use super::error::{PackFailure, Step};
 use super::store::{Store, point_to};

@@ -5,11 +5,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::Action;
-use packs_schema::contents::{self, CheckedPack, HEAD, Kind, Listed, MAX_YAML, Reader, Requirement};
-use packs_schema::finding::{Severity, runnable};
-use packs_schema::name::ParamName;
-use packs_schema::store::{self, Manifest, StoredPack};
+use packs_schema::agent::store::{self, Manifest, StoredPack};
+use packs_schema::base::finding::{Severity, is_runnable};
+use packs_schema::base::name::ParamName;
+use packs_schema::pack::action::Action;
+use packs_schema::pack::contents::{
+    self, CheckedPack, EntryKind, FileReader, HEAD_BYTES, MAX_YAML, PackEntry, Requirement,
+};
 
 use super::choose::Chosen;
 use super::disk;
@@ -29,7 +31,7 @@ pub(super) struct Checked {
 pub(super) fn check(staged: Staged) -> Result<Checked, PackFailure> {
     let listing = list(&staged).map_err(PackFailure::file(Step::Check, "read", &staged.directory))?;
     let (_, (checked, findings)) = contents::read(&listing, &mut Files { root: &staged.directory });
-    let Some(checked) = checked.filter(|_| runnable(&findings)) else {
+    let Some(checked) = checked.filter(|_| is_runnable(&findings)) else {
         let first = findings.iter().find(|f| f.severity == Severity::Error);
         let errors = findings.iter().filter(|f| f.severity == Severity::Error).count();
         let message = match first {
@@ -86,7 +88,7 @@ fn write(directory: &Path, checked: &CheckedPack, chosen: &Chosen, manifest: &Ma
 }
 
 /// The types of the active version's per-site configuration, from the pack's own file.
-pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::param::Parameters, String> {
+pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::pack::param::Parameters, String> {
     let path = directory.join(contents::CONFIG_SCHEMA_FILE);
     let Some(bytes) = disk::read_if_there(&path, MAX_YAML).map_err(|e| e.to_string())? else {
         return Ok(BTreeMap::new());
@@ -98,20 +100,20 @@ pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::param::Par
 }
 
 /// The staged files as the check wants them.
-fn list(staged: &Staged) -> io::Result<Vec<Listed>> {
-    let directory = |path: &String| Listed {
+fn list(staged: &Staged) -> io::Result<Vec<PackEntry>> {
+    let directory = |path: &String| PackEntry {
         path: path.clone(),
-        kind: Kind::Directory,
+        kind: EntryKind::Directory,
         size: 0,
         executable: false,
         head: Vec::new(),
     };
-    let mut listing: Vec<Listed> = staged.directories.iter().map(directory).collect();
+    let mut listing: Vec<PackEntry> = staged.directories.iter().map(directory).collect();
     for file in &staged.files {
-        let mut head = Vec::with_capacity(HEAD);
-        File::open(staged.directory.join(&file.path))?.take(HEAD as u64).read_to_end(&mut head)?;
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        File::open(staged.directory.join(&file.path))?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let (path, size, executable) = (file.path.clone(), file.size_bytes, file.executable);
-        listing.push(Listed { path, kind: Kind::File, size, executable, head });
+        listing.push(PackEntry { path, kind: EntryKind::File, size, executable, head });
     }
     Ok(listing)
 }
@@ -121,7 +123,7 @@ struct Files<'a> {
     root: &'a Path,
 }
 
-impl Reader for Files<'_> {
+impl FileReader for Files<'_> {
     fn text(&mut self, path: &str) -> Result<String, String> {
         disk::read_text(&self.root.join(path), MAX_YAML).map_err(|e| e.to_string())
     }

@@ -1,12 +1,13 @@
 //! Which version of which pack this instance should have: what its channel says, if it applies here.
 
-use packs_schema::channel::{
-    Channel, Decision, MAX_CHANNEL_FILE, bucket, channel_target, pack_target, parse_channel_target,
+use packs_schema::agent::rest::{EmptyChannel, PushInfo};
+use packs_schema::base::name::{ChannelName, Digest, PackName, PackVersion};
+use packs_schema::base::strict;
+use packs_schema::delivery::channel::{
+    Channel, Decision, MAX_CHANNEL_FILE, channel_target, pack_target, parse_channel_target,
 };
-use packs_schema::facts::Facts;
-use packs_schema::name::{ChannelName, Digest, PackName, PackVersion};
-use packs_schema::rest::{Dev, EmptyChannel};
-use packs_schema::strict;
+use packs_schema::delivery::cohort::cohort_of;
+use packs_schema::delivery::facts::Facts;
 use tough::TargetName;
 use tough::schema::DelegatedRole;
 
@@ -26,7 +27,7 @@ pub(super) struct Chosen {
     pub(super) length: u64,
     pub(super) target: TargetName,
     /// Set when it was pushed onto this instance, and nobody signed it.
-    pub(super) dev: Option<Dev>,
+    pub(super) dev: Option<PushInfo>,
 }
 
 /// What the channel comes to for a pack here.
@@ -81,13 +82,13 @@ pub(super) async fn choose(
     metadata.note_serial(named, pack, channel.serial, role).map_err(fail)?;
     withdrawn.clone_from(&channel.withdrawn);
     let held = active.map(|active| &active.stored.pack.version);
-    let (version, back) = match channel.decide(instance, bucket(&instance.id, pack), held) {
+    let (version, back) = match channel.decide(instance, cohort_of(&instance.id, pack), held) {
         Decision::Take(version) => (version, false),
-        Decision::GoBack(version) => (version, true),
+        Decision::RollBack(version) => (version, true),
         Decision::Keep => return Ok(Choice::Keep),
         Decision::Withdraw => return Ok(Choice::Withdraw),
-        Decision::NotHere => return Ok(Choice::NotHere),
-        Decision::Lower(version) => {
+        Decision::NotApplicable => return Ok(Choice::NotHere),
+        Decision::KeepHigher(version) => {
             let held = held.map_or_else(String::new, ToString::to_string);
             let message = format!("{held} is active and newer; publish a version higher than it, or roll it back");
             return Err((Some(version.clone()), PackFailure::new(Step::Choose, message)));

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use packs_schema::config::ConfigError;
-use packs_schema::finding::Finding;
+use packs_schema::agent::config::ConfigError;
+use packs_schema::base::finding::Finding;
 
 /// Why a poll failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +157,7 @@ impl Step {
             Step::Unpack => "unpack",
             Step::Check => "check",
             Step::Environment => "environment",
-            Step::Building => packs_schema::rest::BUILDING,
+            Step::Building => packs_schema::agent::rest::BUILDING,
             Step::Activate => "activate",
             Step::Configure => "configure",
         }

@@ -3,9 +3,9 @@
 //!
 //! A service that cannot be asked costs nothing that is known already: tags change rarely, and the rest never does.
 
-use packs_schema::config::InstanceConfig;
-use packs_schema::facts::Facts;
-use packs_schema::store::{self, StoredFacts};
+use packs_schema::agent::config::InstanceConfig;
+use packs_schema::delivery::facts::Facts;
+use packs_schema::delivery::facts::{self, StoredFacts};
 
 use super::clock::Clock;
 use super::store::Store;
@@ -38,7 +38,7 @@ async fn ask(store: &Store) -> Result<StoredFacts, SyncError> {
         tracing::warn!(%error, "the tags of this instance cannot be had; those that were known go on to count");
         before.as_ref().map(|before| before.tags.clone()).unwrap_or_default()
     });
-    let found = StoredFacts { format: store::FORMAT, boot, id, region, zone, tags };
+    let found = StoredFacts { format: facts::FORMAT, boot, id, region, zone, tags };
     if before.as_ref() != Some(&found) {
         tracing::info!(instance = %found.id, region = found.region, zone = found.zone, tags = found.tags.len(), "instance");
         let bytes = serde_json::to_vec(&found).expect("facts serialise");

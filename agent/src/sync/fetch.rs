@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use futures_util::StreamExt;
-use packs_schema::name::Digest;
-use packs_schema::quantity::Bytes;
+use packs_schema::base::name::Digest;
+use packs_schema::base::quantity::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::choose::Chosen;

@@ -1,4 +1,4 @@
-//! The file of the high-water marks ([`packs_schema::marks`]): rollback protection that does not rest on the datastore of a
+//! The file of the high-water marks ([`packs_schema::delivery::marks`]): rollback protection that does not rest on the datastore of a
 //! library, which is written without fsync and ignored when it does not parse.
 //!
 //! Without the file, or with a disk of long ago under it, the remaining protection is the root of the configuration, expiry, the
@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use packs_schema::marks::{MAX_FILE, Mark, Marks, MarksError};
+use packs_schema::delivery::marks::{MAX_FILE, Mark, Marks, MarksError};
 use tough::Repository;
 use tough::schema::RoleType;
 

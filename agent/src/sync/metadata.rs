@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use packs_schema::config::RepositoryConfig;
-use packs_schema::marks::{Mark, Marks, SerialError};
-use packs_schema::name::{ChannelName, PackName};
+use packs_schema::agent::config::RepositoryConfig;
+use packs_schema::base::name::{ChannelName, PackName};
+use packs_schema::delivery::marks::{Mark, Marks, SerialError};
 use tough::error::Error as Tough;
 use tough::schema::{DelegatedRole, RoleType, Root};
 use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName};

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use packs_schema::config::Config;
-use packs_schema::facts::Facts;
-use packs_schema::name::{PackName, PackVersion};
-use packs_schema::rest::{BootMoment, EmptyChannel, FailedVersion, SyncStatus};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::rest::{BootMoment, EmptyChannel, FailedVersion, SyncStatus};
+use packs_schema::base::name::{PackName, PackVersion};
+use packs_schema::delivery::facts::Facts;
 
 use super::choose::{Choice, Chosen, choose, empty_channel, packs};
 use super::clock::Clock;
@@ -332,7 +332,7 @@ impl Poll<'_> {
     fn failed(
         &self,
         pack: &PackName,
-        digest: Option<&packs_schema::name::Digest>,
+        digest: Option<&packs_schema::base::name::Digest>,
         failure: PackFailure,
     ) -> Box<FailedVersion> {
         // A build and its end are one attempt.

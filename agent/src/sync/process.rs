@@ -6,7 +6,7 @@ use nix::unistd::alarm;
 /// The most memory of its own, in bytes: several times what the largest pack needs.
 const MEMORY: u64 = 256 << 20;
 /// What a child that installs Python packages may raise that to, for itself.
-const CHILD_MEMORY: u64 = packs_schema::python::INSTALL_MEMORY;
+const CHILD_MEMORY: u64 = packs_schema::agent::python::INSTALL_MEMORY;
 /// The most processor time, in seconds.
 const PROCESSOR: u64 = 300;
 /// The most time, in seconds: a little less than after what the launcher ends it, so that the log says which of the two it was.

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use packs_schema::name::PackName;
+use packs_schema::base::name::PackName;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Clock, Since};

@@ -14,14 +14,14 @@ mod inbox;
 
 use std::time::Instant;
 
-use packs_schema::action::LeftoverPolicy;
-use packs_schema::config::Config;
-use packs_schema::finding::Finding;
-use packs_schema::grants::{Grants, Verb};
-use packs_schema::name::{Digest, PackName, PackVersion};
-use packs_schema::push::{FORMAT, PushAsk, PushOutcome, PushRequest, PushResult, archive_file};
-use packs_schema::rest::{Code, Dev, Pushed};
-use packs_schema::store::{META, PACK, PushedVersion, StoredPack, version_directory};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::grants::{Grants, Verb};
+use packs_schema::agent::push::{FORMAT, PushOperation, PushOutcome, PushRequest, PushResult, archive_file};
+use packs_schema::agent::rest::{Code, PushInfo, Pushed};
+use packs_schema::agent::store::{META, PACK, PushedVersion, StoredPack, version_directory};
+use packs_schema::base::finding::Finding;
+use packs_schema::base::name::{Digest, PackName, PackVersion};
+use packs_schema::pack::action::LeftoverPolicy;
 use tough::TargetName;
 
 use super::choose::Chosen;
@@ -42,7 +42,7 @@ struct Allowed {
     version: PackVersion,
     digest: Digest,
     size_bytes: u64,
-    dev: Dev,
+    dev: PushInfo,
     ttl_ms: u64,
 }
 
@@ -102,8 +102,8 @@ fn carry_out(
         message: format!("the store cannot be used: {e}"),
         findings: Vec::new(),
     };
-    match request.ask.clone() {
-        PushAsk::Remove => {
+    match request.operation.clone() {
+        PushOperation::Remove => {
             if pushed::active(&home).map_err(internal)?.is_none() {
                 return refuse(
                     Code::NotPushed,
@@ -114,9 +114,9 @@ fn carry_out(
             let version = pushed::signed(&home).map_err(internal)?;
             Ok(PushResult::Removed { version: version.and_then(|name| parse_version_directory(&name)) })
         }
-        PushAsk::Install { version, digest, size_bytes, ttl_ms } => {
+        PushOperation::Install { version, digest, size_bytes, ttl_ms } => {
             let until_ms = clock.wall_ms.saturating_add(ttl_ms);
-            let dev = Dev { by: request.by.clone(), pushed_at_ms: clock.wall_ms, until_ms };
+            let dev = PushInfo { by: request.by.clone(), pushed_at_ms: clock.wall_ms, until_ms };
             let allowed = Allowed { pack: request.pack.clone(), version, digest, size_bytes, dev, ttl_ms };
             room(config, store, &allowed)?;
             let pushed = install(config, store, inbox, request, allowed, clock, until)?;
@@ -140,7 +140,7 @@ fn may(config: &Config, request: &PushRequest, clock: &Clock) -> Result<(), Refu
     if clock.wall_ms.abs_diff(request.at_ms) > FRESH_MS {
         return refuse(Code::Unavailable, "the request lay too long before it was looked at: push again");
     }
-    if let PushAsk::Install { size_bytes, ttl_ms, .. } = request.ask {
+    if let PushOperation::Install { size_bytes, ttl_ms, .. } = request.operation {
         let most_ms = u64::try_from(config.dev.max_ttl.0.as_millis()).unwrap_or(u64::MAX);
         if !(1..=most_ms).contains(&ttl_ms) {
             return refuse(Code::TtlTooLong, format!("the time to live must be from 1 to {most_ms} ms (dev.max_ttl)"));
@@ -231,13 +231,13 @@ fn install(
     let activated = activate::push_over(store, equipped, &pushed)?;
     // The files of the version itself are in effect already.
     let warning = site_config::refresh(store, config, &pack, &activated.directory).err().map(|failure| failure.message);
-    let over = pushed::read(&store.pack(&pack)).ok().and_then(|shadow| shadow.beneath);
-    let over = over.and_then(|name| parse_version_directory(&name));
-    Ok(Pushed { pack, version, digest, dev: Some(dev), over, warning })
+    let signed = pushed::read(&store.pack(&pack)).ok().and_then(|shadow| shadow.signed);
+    let signed = signed.and_then(|name| parse_version_directory(&name));
+    Ok(Pushed { pack, version, digest, dev: Some(dev), signed, warning })
 }
 
 /// A pushed action runs as the default account, or as one that is allowed by name, and gains nothing on the way.
-fn accounts(config: &Config, actions: &[packs_schema::action::Action]) -> Result<(), Refusal> {
+fn accounts(config: &Config, actions: &[packs_schema::pack::action::Action]) -> Result<(), Refusal> {
     let mut findings = Vec::new();
     for action in actions {
         let at = format!("action {}: bolt", action.name);

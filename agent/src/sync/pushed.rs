@@ -8,8 +8,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use packs_schema::action::Action;
-use packs_schema::store::{self, CURRENT, EndedVersion, META, PACK, PushedVersion, SHADOW, Shadow, StoredPack};
+use packs_schema::agent::store::{
+    self, CURRENT, EndedVersion, META, PACK, PUSH_OVERLAY, PushOverlay, PushedVersion, StoredPack,
+};
+use packs_schema::pack::action::Action;
 
 use super::clock::Clock;
 use super::disk;
@@ -20,16 +22,16 @@ const MAX_RECORD: u64 = 1 << 20;
 const SLACK_MS: u64 = 10_000;
 
 /// What stands of pushed versions in a pack's directory; the empty record when nothing does.
-pub(super) fn read(home: &Path) -> io::Result<Shadow> {
-    match disk::read_if_there(&home.join(SHADOW), MAX_RECORD)? {
+pub(super) fn read(home: &Path) -> io::Result<PushOverlay> {
+    match disk::read_if_there(&home.join(PUSH_OVERLAY), MAX_RECORD)? {
         Some(bytes) => serde_json::from_slice(&bytes).or_else(|_| of_what_is_there(home)),
-        None => Ok(Shadow::default()),
+        None => Ok(PushOverlay::default()),
     }
 }
 
 /// In the place of a damaged record: every version that says of itself that it was pushed, all of them over.
-fn of_what_is_there(home: &Path) -> io::Result<Shadow> {
-    let mut shadow = Shadow::default();
+fn of_what_is_there(home: &Path) -> io::Result<PushOverlay> {
+    let mut shadow = PushOverlay::default();
     let current = link(home)?;
     for entry in fs::read_dir(home)? {
         let directory = entry?.file_name().to_string_lossy().into_owned();
@@ -47,12 +49,12 @@ fn of_what_is_there(home: &Path) -> io::Result<Shadow> {
 }
 
 /// Writes the record, or removes it when nothing stands in it.
-pub(super) fn write(home: &Path, shadow: &Shadow) -> io::Result<()> {
+pub(super) fn write(home: &Path, shadow: &PushOverlay) -> io::Result<()> {
     if shadow.active.is_none() && shadow.ended.is_empty() {
-        return disk::remove_if_there(&home.join(SHADOW));
+        return disk::remove_if_there(&home.join(PUSH_OVERLAY));
     }
-    let shadow = Shadow { format: store::FORMAT, ..shadow.clone() };
-    disk::replace(&home.join(SHADOW), &serde_json::to_vec(&shadow)?, 0o644)
+    let shadow = PushOverlay { format: store::FORMAT, ..shadow.clone() };
+    disk::replace(&home.join(PUSH_OVERLAY), &serde_json::to_vec(&shadow)?, 0o644)
 }
 
 /// What `current` names.
@@ -70,7 +72,7 @@ fn stored(directory: &Path) -> Option<StoredPack> {
 }
 
 /// The directories of pushed versions, as far as any are known.
-pub(super) fn pushed_directories(shadow: &Shadow) -> BTreeSet<&str> {
+pub(super) fn pushed_directories(shadow: &PushOverlay) -> BTreeSet<&str> {
     let ended = shadow.ended.iter().map(|ended| ended.directory.as_str());
     shadow.active.iter().map(|active| active.directory.as_str()).chain(ended).collect()
 }
@@ -81,7 +83,7 @@ pub(super) fn signed(home: &Path) -> io::Result<Option<String>> {
     let Some(current) = link(home)? else { return Ok(None) };
     let is_pushed = pushed_directories(&shadow).contains(current.as_str())
         || stored(&home.join(&current)).is_some_and(|stored| stored.dev.is_some());
-    let beneath = shadow.beneath.filter(|name| home.join(name).join(META).is_dir());
+    let beneath = shadow.signed.filter(|name| home.join(name).join(META).is_dir());
     Ok(if is_pushed { beneath } else { Some(current) })
 }
 

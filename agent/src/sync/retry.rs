@@ -1,7 +1,7 @@
 //! When a version that failed is tried again. To fetch what failed at every poll would load the repository and the host for
 //! nothing: the same bytes fail the same way. Another digest, another agent and a poll that is asked for try at once.
 
-use packs_schema::rest::FailedVersion;
+use packs_schema::agent::rest::FailedVersion;
 
 use super::error::Step;
 

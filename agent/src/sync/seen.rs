@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bolt_aws::Etag;
-use packs_schema::config::Config;
-use packs_schema::facts::Facts;
-use packs_schema::name::PackName;
+use packs_schema::agent::config::Config;
+use packs_schema::base::name::PackName;
+use packs_schema::delivery::facts::Facts;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tough::Repository;

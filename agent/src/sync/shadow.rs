@@ -14,8 +14,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use packs_schema::name::PackName;
-use packs_schema::store::{self, CURRENT, META, PushedVersion, SHADOW, Shadow};
+use packs_schema::agent::store::{self, CURRENT, META, PUSH_OVERLAY, PushOverlay, PushedVersion};
+use packs_schema::base::name::PackName;
 
 use super::clock::Clock;
 use super::pushed::{active, ended, link, pushed_directories, read, signed, write};
@@ -23,10 +23,10 @@ use super::store::{Store, point_to};
 use super::{disk, prune};
 
 /// Before a pushed version is moved in: from here on it is known for what it is. Gives what stood before.
-pub(super) fn begin(home: &Path, pushed: &PushedVersion) -> io::Result<Shadow> {
+pub(super) fn begin(home: &Path, pushed: &PushedVersion) -> io::Result<PushOverlay> {
     let before = read(home)?;
     let beneath = signed(home)?;
-    let mut after = Shadow { active: Some(pushed.clone()), beneath, ..before.clone() };
+    let mut after = PushOverlay { active: Some(pushed.clone()), signed: beneath, ..before.clone() };
     if let Some(old) = active(home)?.filter(|old| old.directory != pushed.directory) {
         let ended = ended(home, &old);
         after.ended.push(ended);
@@ -46,7 +46,7 @@ pub(super) fn finish(store: &Store, home: &Path, pushed: &PushedVersion) -> io::
 }
 
 /// It could not be moved in or pointed to: what stood before stands again, and nothing of it stays.
-pub(super) fn take_back(store: &Store, home: &Path, before: &Shadow, pushed: &PushedVersion) -> io::Result<()> {
+pub(super) fn take_back(store: &Store, home: &Path, before: &PushOverlay, pushed: &PushedVersion) -> io::Result<()> {
     if !pushed_directories(before).contains(pushed.directory.as_str()) {
         disk::remove_atomically(&home.join(&pushed.directory), &store.staging())?;
     }
@@ -63,7 +63,7 @@ pub(super) fn stay_beneath(home: &Path, name: &str) -> io::Result<bool> {
         Some(active) if active.directory == name => false,
         other => other.is_some(),
     };
-    shadow.beneath = beneath.then(|| name.to_owned());
+    shadow.signed = beneath.then(|| name.to_owned());
     if !beneath {
         shadow.active = None;
     }
@@ -76,7 +76,7 @@ pub(super) fn nothing_beneath(home: &Path) -> io::Result<bool> {
     if active(home)?.is_none() {
         return Ok(false);
     }
-    write(home, &Shadow { beneath: None, ..read(home)? })?;
+    write(home, &PushOverlay { signed: None, ..read(home)? })?;
     Ok(true)
 }
 
@@ -85,7 +85,7 @@ pub(super) fn nothing_beneath(home: &Path) -> io::Result<bool> {
 pub(super) fn settle(store: &Store, clock: &Clock, allowed: bool) {
     for pack in store.directories() {
         let home = store.pack(&pack);
-        if home.join(SHADOW).symlink_metadata().is_err() {
+        if home.join(PUSH_OVERLAY).symlink_metadata().is_err() {
             continue;
         }
         if let Err(error) = settle_pack(store, &pack, clock, allowed) {
@@ -136,7 +136,7 @@ pub(super) fn end(store: &Store, pack: &PackName, why: &str) -> io::Result<()> {
         }
     }
     strip(store, &home.join(&pushed.directory))?;
-    shadow.beneath = None;
+    shadow.signed = None;
     shadow.ended.retain(|other| other.directory != pushed.directory);
     shadow.ended.push(ended);
     write(&home, &shadow)?;

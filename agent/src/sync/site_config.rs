@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
-use packs_schema::config::Config;
-use packs_schema::contents::{CONFIG_SCHEMA_FILE, MAX_YAML, Requirement};
-use packs_schema::document::yaml;
-use packs_schema::name::PackName;
-use packs_schema::param::deliver::part_secrets;
-use packs_schema::param::{Parameters, bind};
-use packs_schema::store::{self, META};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::store::{self, META};
+use packs_schema::base::document::yaml;
+use packs_schema::base::name::PackName;
+use packs_schema::pack::contents::{CONFIG_SCHEMA_FILE, MAX_YAML, Requirement};
+use packs_schema::pack::param::deliver::part_secrets;
+use packs_schema::pack::param::{Parameters, bind};
 use serde_json::{Map, Value};
 
 use super::check::Checked;

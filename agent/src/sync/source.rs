@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use bolt_aws::{Bucket, BucketTransport, Etag, Got, Options, Problem};
 use futures_util::StreamExt;
-use packs_schema::config::RepositoryConfig;
+use packs_schema::agent::config::RepositoryConfig;
 use sha2::{Digest as _, Sha256};
 use tough::{FilesystemTransport, Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;

@@ -1,7 +1,7 @@
 //! `.status.json`: what the last poll came to, for the api and for people.
 
-use packs_schema::name::{Digest, PackName};
-use packs_schema::rest::{FailedVersion, SyncStatus};
+use packs_schema::agent::rest::{FailedVersion, SyncStatus};
+use packs_schema::base::name::{Digest, PackName};
 
 use super::disk;
 use super::error::{PackFailure, SyncError, chain};

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::{Digest, PackName, PackVersion};
-use packs_schema::store::{self, StoredPack};
+use packs_schema::agent::store::{self, StoredPack};
+use packs_schema::base::name::{Digest, PackName, PackVersion};
 
 use super::{SyncError, disk, pushed};
 

@@ -16,10 +16,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::Action;
-use packs_schema::name::{ChannelName, PackName, PackVersion};
-use packs_schema::rest::FailedVersion;
-use packs_schema::store::{Manifest, StoredPack};
+use packs_schema::agent::rest::FailedVersion;
+use packs_schema::agent::store::{Manifest, StoredPack};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion};
+use packs_schema::pack::action::Action;
 use tar::EntryType;
 
 use super::*;
@@ -130,7 +130,7 @@ fn an_archive_over_the_cap_is_not_fetched() {
     let mut bench = Bench::active();
     bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
     bench.repository.publish();
-    bench.config.repository.max_pack = packs_schema::quantity::Bytes(100);
+    bench.config.repository.max_pack = packs_schema::base::quantity::Bytes(100);
     bench.expect_failure("fetch", "repository.max_pack allows 100");
 }
 

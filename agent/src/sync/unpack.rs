@@ -13,9 +13,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
-use packs_schema::contents::{MAX_FILES, check_path, unpacked_limit};
-use packs_schema::name::Digest;
-use packs_schema::store::ManifestFile;
+use packs_schema::agent::store::ManifestFile;
+use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::{MAX_FILES, check_path, unpacked_limit};
 use sha2::{Digest as _, Sha256};
 use tar::{Archive, Entry, EntryType};
 

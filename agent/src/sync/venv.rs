@@ -26,11 +26,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use packs_schema::config::PythonConfig;
-use packs_schema::contents::{MAX_YAML, REQUIREMENTS_FILE, Requirement, requirements};
-use packs_schema::name::Digest;
-use packs_schema::python::Interpreter;
-use packs_schema::store::{self, META, StoredVenv, VENV, VenvLink};
+use packs_schema::agent::config::PythonConfig;
+use packs_schema::agent::python::Interpreter;
+use packs_schema::agent::store::{self, META, StoredVenv, VENV, VenvLink};
+use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::{MAX_YAML, REQUIREMENTS_FILE, Requirement, requirements};
 use sha2::{Digest as _, Sha256};
 
 use super::choose::Chosen;

@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use packs_schema::name::{PackName, PackVersion};
-use packs_schema::store::{META, WITHDRAWN};
+use packs_schema::agent::store::{META, WITHDRAWN};
+use packs_schema::base::name::{PackName, PackVersion};
 
 use super::error::{PackFailure, Step};
 use super::store::{Store, parse_version_directory};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use packs_schema::action::Action;
-use packs_schema::environment::distance;
-use packs_schema::name::ActionRef;
-use packs_schema::param::{Schema, Types};
-use packs_schema::quantity::{show_bytes, show_duration};
-use packs_schema::rest::ActionView;
+use packs_schema::agent::rest::ActionView;
+use packs_schema::base::environment::distance;
+use packs_schema::base::name::ActionRef;
+use packs_schema::base::quantity::{format_bytes, format_duration};
+use packs_schema::pack::action::Action;
+use packs_schema::pack::param::{Schema, Types};
 use serde_json::{Value, json};
 
 use super::context::{Answers, Context};
@@ -223,16 +223,16 @@ fn limits(action: &Action) -> Vec<(&'static str, String)> {
             "run as",
             action.run_as.as_ref().map_or_else(|| "the agent's default account".to_owned(), ToString::to_string),
         ),
-        ("time-out", show_duration(action.timeout())),
-        ("limits", format!("{} memory, {} cpu, {} processes", show_bytes(limits.memory.0), limits.cpu, limits.pids)),
-        ("output", format!("{} of each stream are kept", show_bytes(action.output_max.0))),
+        ("time-out", format_duration(action.timeout())),
+        ("limits", format!("{} memory, {} cpu, {} processes", format_bytes(limits.memory.0), limits.cpu, limits.pids)),
+        ("output", format!("{} of each stream are kept", format_bytes(action.output_max.0))),
         ("noop", if action.noop { "understood" } else { "not understood" }.to_owned()),
     ];
     if let Some(concurrency) = &action.concurrency {
         lines.push(("at once", format!("{} in group {}", concurrency.max, action.group())));
     }
     if let Some(rate) = &action.rate {
-        lines.push(("rate", format!("{} per {}", rate.max, show_duration(rate.per.0))));
+        lines.push(("rate", format!("{} per {}", rate.max, format_duration(rate.per.0))));
     }
     lines
 }

@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Code, Execution};
+use packs_schema::agent::rest::{Code, Execution};
+use packs_schema::base::name::ExecutionId;
 
 use super::context::{Answers, Context, grouped, nobody};
 use super::failure::{Exit, Failure};
@@ -123,7 +123,7 @@ pub(super) fn nowhere(id: &IdArg, asked: usize, failed: &[Error]) -> Failure {
     let failure = if id.whole().is_some() {
         Failure::new(Exit::Refused, format!("{instances} asked, and none has an execution {} that you may see", id.0))
     } else {
-        let searched = PAGES * packs_schema::rest::MAX_PAGE as usize;
+        let searched = PAGES * packs_schema::agent::rest::MAX_PAGE as usize;
         let message = format!(
             "{instances} asked, and none has an execution that ends in {} among the newest {searched} that you may see",
             id.0
@@ -149,7 +149,7 @@ async fn search(agent: &Agent, id: &IdArg) -> Result<Vec<Execution>, Error> {
         return Ok(claimed(agent, &whole).await?.into_iter().collect());
     }
     let mut found = Vec::new();
-    let mut query = ExecutionQuery { limit: Some(packs_schema::rest::MAX_PAGE), ..ExecutionQuery::default() };
+    let mut query = ExecutionQuery { limit: Some(packs_schema::agent::rest::MAX_PAGE), ..ExecutionQuery::default() };
     for _ in 0..PAGES {
         let page = agent.executions(&query).await?;
         found.extend(page.items.into_iter().filter(|e| e.id.as_str().ends_with(&id.0)));

@@ -1,7 +1,7 @@
 //! `bolt instances`: the inventory, and with `--check` how its instances are.
 
 use clap::Args;
-use packs_schema::rest::Health;
+use packs_schema::agent::rest::Health;
 use serde_json::{Value, json};
 
 use super::context::{Context, error_json};

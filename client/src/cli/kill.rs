@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::join_all;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Code, Execution};
+use packs_schema::agent::rest::{Code, Execution};
+use packs_schema::base::name::ExecutionId;
 use serde_json::{Value, json};
 
 use super::context::{Answers, Context, error_json};

@@ -4,9 +4,9 @@ use std::io::{self, Write as _};
 use std::pin::pin;
 
 use clap::{Args, ValueEnum};
-use packs_schema::quantity::show_bytes;
-use packs_schema::rest::OutputChunk;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::OutputChunk;
+use packs_schema::base::quantity::format_bytes;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
@@ -85,7 +85,7 @@ impl Printer {
         if let Some(dropped) = chunk.dropped_bytes {
             let held = self.streams[index].finish();
             self.write(index, held.as_bytes())?;
-            errln!("[{} of its output were not kept]", show_bytes(dropped));
+            errln!("[{} of its output were not kept]", format_bytes(dropped));
             return Ok(());
         }
         let bytes = chunk_bytes(chunk).unwrap_or_default();

@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use packs_schema::config::PythonConfig;
-use packs_schema::finding::Severity;
-use packs_schema::name::PackName;
-use packs_schema::quantity::{show_bytes, show_duration};
-use packs_schema::run::State;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::config::PythonConfig;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::base::finding::Severity;
+use packs_schema::base::name::PackName;
+use packs_schema::base::quantity::{format_bytes, format_duration};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
@@ -159,7 +159,7 @@ fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failur
             "digest": built.digest, "size_bytes": size});
         outln!("{}", show::json_line(&built));
     } else {
-        outln!("{}  sha256:{}  {}", show::path(&output), built.digest, show_bytes(size));
+        outln!("{}  sha256:{}  {}", show::path(&output), built.digest, format_bytes(size));
     }
     Ok(Exit::Success)
 }
@@ -183,7 +183,7 @@ fn print_outcome(outcome: &TestOutcome) {
     let (mut out, mut err) = (Visible::default(), Visible::default());
     for piece in &outcome.output {
         if piece.dropped_bytes > 0 {
-            errln!("[… {} of {:?} not kept …]", show_bytes(piece.dropped_bytes), piece.stream);
+            errln!("[… {} of {:?} not kept …]", format_bytes(piece.dropped_bytes), piece.stream);
         }
         match piece.stream {
             Stream::Stdout => out!("{}", out.push(&piece.data)),
@@ -197,7 +197,7 @@ fn print_outcome(outcome: &TestOutcome) {
         outln!("result: {}", visible(&serde_json::Value::Object(result.clone()).to_string()));
     }
     let mut said =
-        format!("{} after {}", exit.state, show_duration(std::time::Duration::from_millis(exit.duration_ms)));
+        format!("{} after {}", exit.state, format_duration(std::time::Duration::from_millis(exit.duration_ms)));
     if let Some(status) = exit.exit_status {
         said += &format!(", exit status {status}");
     }
@@ -205,9 +205,9 @@ fn print_outcome(outcome: &TestOutcome) {
         said += &format!(", signal {signal}");
     }
     let cpu = std::time::Duration::from_micros(exit.usage.user_us + exit.usage.system_us);
-    said += &format!(", {} CPU", show_duration(cpu));
+    said += &format!(", {} CPU", format_duration(cpu));
     if let Some(peak) = exit.usage.peak_memory_bytes {
-        said += &format!(", {} memory at most", show_bytes(peak));
+        said += &format!(", {} memory at most", format_bytes(peak));
     }
     errln!("{said}");
     for line in exit.reason.iter().chain(&exit.result_error) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use packs_schema::name::{Digest, PackName, PackVersion};
-use packs_schema::rest::{FailedVersion, PackList, PackView};
+use packs_schema::agent::rest::{FailedVersion, PackList, PackView};
+use packs_schema::base::name::{Digest, PackName, PackVersion};
 use serde_json::{Value, json};
 
 use super::context::{Answers, Context};
@@ -81,7 +81,7 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
 
 fn pushed(instance: &str, pack: &PackView) {
     if let Some(dev) = &pack.dev {
-        let over = pack.over.as_ref().map_or_else(|| "none".to_owned(), |version| format!("the signed {version}"));
+        let over = pack.signed.as_ref().map_or_else(|| "none".to_owned(), |version| format!("the signed {version}"));
         let (by, until) = (visible(dev.by.as_str()), when::at(dev.until_ms));
         errln!("{instance}: {} is a dev pack, pushed by {by}; {over} is active again after {until}", pack.name);
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use packs_schema::name::{InstanceId, Principal};
+use packs_schema::base::name::{InstanceId, Principal};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};

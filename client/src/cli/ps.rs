@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use packs_schema::name::{ActionRef, Principal, RunId};
-use packs_schema::quantity::parse_duration;
-use packs_schema::rest::{Execution, MAX_PAGE};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Execution, MAX_PAGE};
+use packs_schema::base::name::{ActionRef, Principal, RunId};
+use packs_schema::base::quantity::parse_duration;
 use serde_json::json;
 
 use super::context::{Answers, Context};

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use packs_schema::action::{Action, Class};
-use packs_schema::facts::Facts;
-use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::quantity::{parse_duration, show_duration};
-use packs_schema::rest::{ActionView, Code};
+use packs_schema::agent::rest::{ActionView, Code};
+use packs_schema::base::name::{ActionRef, ExecutionId};
+use packs_schema::base::quantity::{format_duration, parse_duration};
+use packs_schema::delivery::facts::Facts;
+use packs_schema::pack::action::{Action, Class};
 use serde_json::{Map, Value};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -278,10 +278,10 @@ async fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Valu
     if let Some(timeout) = command.timeout
         && (timeout > action.timeout() || timeout.is_zero())
     {
-        let most = show_duration(action.timeout());
+        let most = format_duration(action.timeout());
         problems.push(format!(
             "--timeout {} must be above 0s and at most the action's own time-out, {most}",
-            show_duration(timeout)
+            format_duration(timeout)
         ));
     }
     let (mut given, unread) = params::collect(&command.parameters, command.params_file.as_deref(), &action.parameters)?;

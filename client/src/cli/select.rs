@@ -1,8 +1,8 @@
 //! The flags that choose instances.
 
 use clap::Args;
-use packs_schema::filter::Filter;
-use packs_schema::name::InstanceId;
+use packs_schema::base::name::InstanceId;
+use packs_schema::delivery::filter::Filter;
 
 use crate::inventory::Selection;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use packs_schema::quantity::show_bytes;
-use packs_schema::rest::Execution;
-use packs_schema::run::StreamTotals;
+use packs_schema::agent::execution::StreamTotals;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::quantity::format_bytes;
 use serde_json::json;
 
 use super::context::Context;
@@ -86,7 +86,7 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     );
     add(
         "memory",
-        e.usage.and_then(|usage| usage.peak_memory_bytes).map(|peak| format!("{} at most", show_bytes(peak))),
+        e.usage.and_then(|usage| usage.peak_memory_bytes).map(|peak| format!("{} at most", format_bytes(peak))),
     );
     add("stdout", e.stdout.map(totals));
     add("stderr", e.stderr.map(totals));
@@ -109,7 +109,7 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
 
 fn totals(totals: StreamTotals) -> String {
     match totals.dropped_bytes {
-        0 => show_bytes(totals.written_bytes),
-        dropped => format!("{}, of which {} were not kept", show_bytes(totals.written_bytes), show_bytes(dropped)),
+        0 => format_bytes(totals.written_bytes),
+        dropped => format!("{}, of which {} were not kept", format_bytes(totals.written_bytes), format_bytes(dropped)),
     }
 }

@@ -8,11 +8,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use packs_schema::name::{ActionRef, Digest, ExecutionId, InstanceId, PackName, PackVersion};
-use packs_schema::rest::{
+use packs_schema::agent::rest::{
     ActionView, CreateExecution, Execution, Health, Info, OutputChunk, PackList, PackView, Page, Pushed, StateChange,
     Unpushed,
 };
+use packs_schema::base::name::{ActionRef, Digest, ExecutionId, InstanceId, PackName, PackVersion};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -101,7 +101,8 @@ impl Answer for Execution {
             AskedExecution::Id(id) => same("execution", id, &self.id),
             AskedExecution::Create(create) => {
                 same("action", &create.action, &self.action)?;
-                let run = |run: Option<&packs_schema::name::RunId>| run.map_or("none".to_owned(), ToString::to_string);
+                let run =
+                    |run: Option<&packs_schema::base::name::RunId>| run.map_or("none".to_owned(), ToString::to_string);
                 same("run", &run(create.run.as_ref()), &run(self.run.as_ref()))?;
                 let noop = |noop: bool| if noop { "dry run" } else { "real run" };
                 same("an execution as", &noop(create.noop), &noop(self.noop))

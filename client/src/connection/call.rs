@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
-use packs_schema::rest::{PROBLEM_TYPE, Problem};
+use packs_schema::agent::rest::{PROBLEM_TYPE, Problem};
 use serde::de::DeserializeOwned;
 
 use super::answer::Answer;
@@ -83,7 +83,7 @@ impl Call {
     pub(super) fn wait(self, wait: Option<Duration>) -> Call {
         match wait {
             Some(wait) => {
-                let call = self.query("wait", &packs_schema::quantity::show_duration(wait));
+                let call = self.query("wait", &packs_schema::base::quantity::format_duration(wait));
                 Call { patience: wait, ..call }
             }
             None => self,

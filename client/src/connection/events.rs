@@ -1,6 +1,6 @@
 //! Events that are followed across broken connections, restarts and a replaced history.
 
-use packs_schema::rest::{Code, EVENT_CURSOR, EventCursor, StateChange};
+use packs_schema::agent::rest::{Code, EVENT_CURSOR, EventCursor, StateChange};
 
 use super::Agent;
 use super::call::Call;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::OutputChunk;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::OutputChunk;
+use packs_schema::base::name::ExecutionId;
 
 use super::Agent;
 use super::routes::OutputFrom;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Code, Execution, Page};
+use packs_schema::agent::rest::{Code, Execution, Page};
+use packs_schema::base::name::ExecutionId;
 
 use super::{Agent, ExecutionQuery, Mismatch};
 use crate::error::{Error, Kind};

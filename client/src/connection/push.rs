@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use packs_schema::name::{Digest, PackName, PackVersion};
+use packs_schema::agent::rest::{ARCHIVE_TYPE, MAX_WAIT_S, Pushed, Unpushed};
+use packs_schema::base::name::{Digest, PackName, PackVersion};
+use packs_schema::base::quantity::format_duration;
 use packs_schema::pack::Pack;
-use packs_schema::quantity::show_duration;
-use packs_schema::rest::{ARCHIVE_TYPE, MAX_WAIT_S, Pushed, Unpushed};
 
 use super::Agent;
 use super::call::Call;
@@ -34,7 +34,7 @@ impl Push {
         let BuiltPack { archive, digest, pack: Pack { name: pack, version, .. }, .. } = built;
         let mut path = format!("/v1/packs/push?pack={pack}&version={version}&digest={digest}");
         if let Some(ttl) = ttl {
-            path.push_str(&format!("&ttl={}", show_duration(ttl)));
+            path.push_str(&format!("&ttl={}", format_duration(ttl)));
         }
         let archive = archive.to_vec().map_err(PackError::file("read", std::env::temp_dir()))?;
         Ok(Push { archive: archive.into(), path, pack, version, digest })

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use packs_schema::name::{ActionRef, ExecutionId, IdempotencyKey, PackName, Principal, RunId};
-use packs_schema::rest::{
+use packs_schema::agent::execution::State;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{
     ActionView, CreateExecution, DROPPED_BYTES, Execution, Health, IDEMPOTENCY_KEY, Info, KillRequest, OutputChunk,
     PackList, PackView, Page,
 };
-use packs_schema::run::State;
-use packs_schema::run::output::Stream;
+use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, PackName, Principal, RunId};
 use serde_json::Value;
 
 use super::Agent;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use packs_schema::facts::Facts;
-use packs_schema::name::{ChannelName, InstanceId, Principal};
+use packs_schema::base::name::{ChannelName, InstanceId, Principal};
+use packs_schema::delivery::facts::Facts;
 
 use super::interrupt::Interrupt;
 use super::packs;

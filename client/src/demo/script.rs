@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::rest::{CreateExecution, Execution};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{CreateExecution, Execution};
+use packs_schema::base::name::{ActionRef, ExecutionId};
 
 use super::fleet::Fleet;
 use super::interrupt::Interrupt;

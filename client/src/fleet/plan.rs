@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use packs_schema::facts::Facts;
+use packs_schema::delivery::facts::Facts;
 
 /// A number, or a share of all targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

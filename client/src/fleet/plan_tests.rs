@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use packs_schema::name::InstanceId;
+use packs_schema::base::name::InstanceId;
 use proptest::prelude::*;
 use proptest::strategy::Strategy;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use packs_schema::name::{ExecutionId, RunId};
-use packs_schema::rest::{CreateExecution, Execution};
-use packs_schema::run::StreamTotals;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::StreamTotals;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{CreateExecution, Execution};
+use packs_schema::base::name::{ExecutionId, RunId};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Ending, Event, Output, start_key};

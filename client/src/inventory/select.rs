@@ -1,7 +1,7 @@
 //! The choice of some instances. Every condition that is given must hold; one that selects nothing is an error.
 
-use packs_schema::filter::Filter;
-use packs_schema::name::InstanceId;
+use packs_schema::base::name::InstanceId;
+use packs_schema::delivery::filter::Filter;
 
 use super::{Instance, Inventory};
 

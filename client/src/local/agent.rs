@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::facts::Facts;
-use packs_schema::name::ChannelName;
-use packs_schema::rest::SyncStatus;
-use packs_schema::{run, store};
+use packs_schema::agent::rest::SyncStatus;
+use packs_schema::agent::{execution, store};
+use packs_schema::base::name::ChannelName;
+use packs_schema::delivery::facts::Facts;
 
 use super::site::{OPERATOR, Site, make_directory};
 use super::{LocalError, binary, file_error};
@@ -358,7 +358,7 @@ fn end_executions_within(agent: &Path, patience: Duration) {
     let running: Vec<PathBuf> = executions.filter(|path| is_running(&beneath, path)).collect();
     for path in &running {
         // One that is there already asks the same.
-        drop(beneath.create(&path.join(run::file::KILL), b"{}", 0o644));
+        drop(beneath.create(&path.join(execution::file::KILL), b"{}", 0o644));
     }
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline && running.iter().any(|path| is_running(&beneath, path)) {
@@ -368,7 +368,7 @@ fn end_executions_within(agent: &Path, patience: Duration) {
 
 /// True while a shim holds the execution's lock.
 fn is_running(beneath: &Beneath, execution: &Path) -> bool {
-    let Ok(lock) = beneath.file(&execution.join(run::file::LOCK)) else { return false };
+    let Ok(lock) = beneath.file(&execution.join(execution::file::LOCK)) else { return false };
     Flock::lock(lock, FlockArg::LockSharedNonblock).is_err()
 }
 
@@ -393,7 +393,7 @@ mod tests {
 
     fn locked(execution: &Path) -> Flock<fs::File> {
         fs::create_dir_all(execution).unwrap();
-        let lock = fs::File::create(execution.join(run::file::LOCK)).unwrap();
+        let lock = fs::File::create(execution.join(execution::file::LOCK)).unwrap();
         Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap()
     }
 
@@ -416,20 +416,20 @@ mod tests {
         let ours = locked(&executions.join("ours"));
         // A link in place of the request, of the execution, and a pipe in place of the lock.
         let linked = locked(&executions.join("linked"));
-        symlink(outside.join("canary"), executions.join("linked").join(run::file::KILL)).unwrap();
+        symlink(outside.join("canary"), executions.join("linked").join(execution::file::KILL)).unwrap();
         let foreign = locked(&outside.join("exec/foreign"));
         symlink(outside.join("exec/foreign"), executions.join("foreign")).unwrap();
         fs::create_dir_all(executions.join("pipe")).unwrap();
-        mkfifo(&executions.join("pipe").join(run::file::LOCK), Mode::from_bits_truncate(0o644)).unwrap();
+        mkfifo(&executions.join("pipe").join(execution::file::LOCK), Mode::from_bits_truncate(0o644)).unwrap();
         end(&agent);
-        assert_eq!(fs::read(executions.join("ours").join(run::file::KILL)).unwrap(), b"{}");
-        assert!(!outside.join("canary").exists() && !outside.join("exec/foreign").join(run::file::KILL).exists());
+        assert_eq!(fs::read(executions.join("ours").join(execution::file::KILL)).unwrap(), b"{}");
+        assert!(!outside.join("canary").exists() && !outside.join("exec/foreign").join(execution::file::KILL).exists());
 
         // A link in place of the state directory itself.
         fs::remove_dir_all(agent.join("state")).unwrap();
         symlink(&outside, agent.join("state")).unwrap();
         end(&agent);
-        assert!(!outside.join("exec/foreign").join(run::file::KILL).exists());
+        assert!(!outside.join("exec/foreign").join(execution::file::KILL).exists());
         drop((ours, linked, foreign));
     }
 }

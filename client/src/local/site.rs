@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::{ChannelName, InstanceId, Principal};
+use packs_schema::base::name::{ChannelName, InstanceId, Principal};
 
 use super::{Accounts, LocalError, file_error};
 use crate::pki::{Authority, Validity};

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
-use packs_schema::contents::{Kind, MAX_UNPACKED, unpacked_limit};
+use packs_schema::pack::contents::{EntryKind, MAX_UNPACKED, unpacked_limit};
 use tar::{Builder, EntryType, Header};
 
 use super::PackError;
@@ -41,11 +41,11 @@ pub(super) fn write(listing: &Listing) -> Result<ArchiveFile, PackError> {
 fn append(
     tar: &mut Builder<impl io::Write>,
     listing: &Listing,
-    file: &packs_schema::contents::Listed,
+    file: &packs_schema::pack::contents::PackEntry,
 ) -> Result<(), PackError> {
     let unreadable = |error| PackError::file("read", listing.root.join(&file.path))(error);
     let header = header(file).map_err(unreadable)?;
-    if file.kind == Kind::Directory {
+    if file.kind == EntryKind::Directory {
         return tar.append(&header, io::empty()).map_err(unwritable);
     }
     let mut opened = listing.tree.file(Path::new(&file.path)).map_err(unreadable)?;
@@ -61,12 +61,12 @@ fn append(
     Ok(())
 }
 
-fn header(file: &packs_schema::contents::Listed) -> io::Result<Header> {
+fn header(file: &packs_schema::pack::contents::PackEntry) -> io::Result<Header> {
     let mut header = Header::new_ustar();
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    if file.kind == Kind::Directory {
+    if file.kind == EntryKind::Directory {
         header.set_entry_type(EntryType::Directory);
         header.set_path(format!("{}/", file.path))?;
         header.set_size(0);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use packs_schema::name::Digest;
+use packs_schema::base::name::Digest;
 use packs_schema::pack::Pack;
 
 use super::{ArchiveFile, PackError, archive, extract, lint, listing};

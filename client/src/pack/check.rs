@@ -20,8 +20,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use packs_schema::name::{Digest, PackName};
-use packs_schema::store::{self, CURRENT, Shadow, version_of};
+use packs_schema::agent::store::{self, CURRENT, PushOverlay, version_of};
+use packs_schema::base::name::{Digest, PackName};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -177,11 +177,11 @@ impl Look {
         if !self.directory(&home, &self.store.metadata(&home)?) {
             return Ok(());
         }
-        let shadow: Shadow = match read_json(&self.store, &home.join(store::SHADOW)) {
+        let shadow: PushOverlay = match read_json(&self.store, &home.join(store::PUSH_OVERLAY)) {
             Ok(shadow) => shadow.unwrap_or_default(),
             Err(error) => {
-                self.problem(&home.join(store::SHADOW), format!("cannot be read: {error}"));
-                Shadow::default()
+                self.problem(&home.join(store::PUSH_OVERLAY), format!("cannot be read: {error}"));
+                PushOverlay::default()
             }
         };
         let current = self.current(&home, pack, &shadow)?;
@@ -210,7 +210,7 @@ impl Look {
     }
 
     /// What `current` names, held against every record of what should be active.
-    fn current(&mut self, home: &Path, pack: &PackName, shadow: &Shadow) -> io::Result<Option<String>> {
+    fn current(&mut self, home: &Path, pack: &PackName, shadow: &PushOverlay) -> io::Result<Option<String>> {
         let path = home.join(CURRENT);
         let meta = match self.store.metadata(&path) {
             Ok(meta) => meta,
@@ -228,7 +228,7 @@ impl Look {
             return Ok(None);
         }
         let pushed = shadow.active.as_ref().filter(|active| active.directory == target);
-        let signed = if pushed.is_some() { shadow.beneath.clone() } else { Some(target.clone()) };
+        let signed = if pushed.is_some() { shadow.signed.clone() } else { Some(target.clone()) };
         let verified = self.verified.as_ref().and_then(|active| active[pack.as_str()].as_str());
         let verified = verified.and_then(|path| Some(Path::new(path).file_name()?.to_string_lossy().into_owned()));
         if let (Some(verified), Some(signed)) = (verified, signed)

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use packs_schema::contents::{MAX_FILES, check_path, unpacked_limit};
+use packs_schema::pack::contents::{MAX_FILES, check_path, unpacked_limit};
 use tar::{Archive, EntryType};
 
 use super::ArchiveFile;

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use packs_schema::contents::{self, CheckedPack, Kind, MAX_YAML, Reader};
-use packs_schema::finding::{Finding, runnable};
+use packs_schema::base::finding::{Finding, is_runnable};
+use packs_schema::pack::contents::{self, CheckedPack, EntryKind, FileReader, MAX_YAML};
 
 use super::PackError;
 use super::listing::{self, Listing};
@@ -22,7 +22,7 @@ pub struct LintReport {
 impl LintReport {
     /// True if nothing stops the pack from being built.
     pub fn builds(&self) -> bool {
-        self.checked.is_some() && runnable(&self.findings)
+        self.checked.is_some() && is_runnable(&self.findings)
     }
 }
 
@@ -40,12 +40,12 @@ pub(super) fn report(listing: &Listing) -> LintReport {
     if let (Some(contents), Some(checked)) = (&contents, &checked) {
         let mut script = |path: &str| {
             let file = listing.files.iter().find(|f| f.path == path)?;
-            (file.kind == Kind::File && file.size <= MAX_YAML).then(|| reader.text(path).ok()).flatten()
+            (file.kind == EntryKind::File && file.size <= MAX_YAML).then(|| reader.text(path).ok()).flatten()
         };
         findings.extend(contents::lint(contents, checked, &mut script));
     }
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    let checked = checked.filter(|_| runnable(&findings));
+    let checked = checked.filter(|_| is_runnable(&findings));
     LintReport { checked, findings }
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Files<'a> {
     pub(super) root: &'a Path,
 }
 
-impl Reader for Files<'_> {
+impl FileReader for Files<'_> {
     fn text(&mut self, path: &str) -> Result<String, String> {
         let mut text = String::new();
         let file = self.tree.file(&self.root.join(path)).map_err(|e| e.to_string())?;

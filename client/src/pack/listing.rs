@@ -6,8 +6,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use packs_schema::contents::{HEAD, Kind, Listed, MAX_FILES, check_path};
-use packs_schema::finding::Finding;
+use packs_schema::base::finding::Finding;
+use packs_schema::pack::contents::{EntryKind, HEAD_BYTES, MAX_FILES, PackEntry, check_path};
 
 use super::PackError;
 use crate::beneath::Beneath;
@@ -18,7 +18,7 @@ pub(super) struct Listing {
     pub(super) root: PathBuf,
     /// The directory, opened once: what is listed is what is read, whoever else may write there.
     pub(super) tree: Beneath,
-    pub(super) files: Vec<Listed>,
+    pub(super) files: Vec<PackEntry>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -53,8 +53,8 @@ fn walk(prefix: &str, listing: &mut Listing) -> Result<(), PackError> {
             continue;
         }
         if meta.is_dir() {
-            let kind = Kind::Directory;
-            listing.files.push(Listed { path: path.clone(), kind, size: 0, executable: false, head: Vec::new() });
+            let kind = EntryKind::Directory;
+            listing.files.push(PackEntry { path: path.clone(), kind, size: 0, executable: false, head: Vec::new() });
             walk(&format!("{path}/"), listing)?;
         } else if meta.is_file() {
             let executable = meta.mode() & 0o100 != 0;
@@ -64,7 +64,7 @@ fn walk(prefix: &str, listing: &mut Listing) -> Result<(), PackError> {
                 listing.findings.push(Finding::error("set_id", path.clone(), message));
             }
             let head = head(listing, Path::new(&path))?;
-            listing.files.push(Listed { path, kind: Kind::File, size: meta.len(), executable, head });
+            listing.files.push(PackEntry { path, kind: EntryKind::File, size: meta.len(), executable, head });
         } else {
             let what = if meta.is_symlink() { "a link" } else { "a device, socket or pipe" };
             let message = format!("it is {what}; a pack holds regular files and directories only");
@@ -96,9 +96,9 @@ fn is_left_behind(name: &str) -> bool {
 }
 
 fn head(listing: &Listing, path: &Path) -> Result<Vec<u8>, PackError> {
-    let mut head = Vec::with_capacity(HEAD);
+    let mut head = Vec::with_capacity(HEAD_BYTES);
     let file = listing.tree.file(path);
-    let read = file.and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    let read = file.and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
     read.map_err(PackError::file("read", listing.root.join(path)))?;
     Ok(head)
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use packs_schema::name::PackName;
+use packs_schema::base::name::PackName;
 
 use super::PackError;
 

@@ -14,13 +14,13 @@ mod venv;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::{Action, Runner};
-use packs_schema::config::PythonConfig;
-use packs_schema::contents::CheckedPack;
-use packs_schema::document::yaml;
-use packs_schema::name::ActionName;
-use packs_schema::param::bind::{ParamError, bind_config};
-use packs_schema::run;
+use packs_schema::agent::config::PythonConfig;
+use packs_schema::agent::execution;
+use packs_schema::base::document::yaml;
+use packs_schema::base::name::ActionName;
+use packs_schema::pack::action::{Action, Runner};
+use packs_schema::pack::contents::CheckedPack;
+use packs_schema::pack::param::bind::{ParamError, bind_config};
 use serde_json::{Map, Value};
 
 pub use output::{Piece, read as read_output};
@@ -55,7 +55,7 @@ pub struct TestOptions {
 #[derive(Debug, Clone)]
 pub struct TestOutcome {
     /// How it ended.
-    pub exit: run::Exit,
+    pub exit: execution::Exit,
     /// What it wrote, in the order in which it was read.
     pub output: Vec<Piece>,
     /// The user stopped it.
@@ -205,7 +205,7 @@ fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String,
     let given = match path {
         None => Map::new(),
         Some(path) => {
-            let text = crate::files::read_text(path, packs_schema::contents::MAX_YAML)?;
+            let text = crate::files::read_text(path, packs_schema::pack::contents::MAX_YAML)?;
             match yaml::parse::<Value>(&text).map_err(|e| wrong(e.without_values()))? {
                 Value::Object(map) => map,
                 Value::Null => Map::new(),

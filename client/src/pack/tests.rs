@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use packs_schema::name::PackName;
+use packs_schema::base::name::PackName;
 
 use super::*;
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use packs_schema::channel::parse_pack_target;
+use packs_schema::delivery::channel::parse_pack_target;
 use tough::schema::Target;
 
 use super::place::{Found, Place};

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use packs_schema::name::TeamName;
+use packs_schema::base::name::TeamName;
 
 use super::keys::KeyRing;
 use super::passphrase::Unlock;

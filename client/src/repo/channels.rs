@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use packs_schema::channel::{Channel, MAX_WITHDRAWN, Rule, channel_target, pack_target};
-use packs_schema::filter::Filter;
-use packs_schema::name::{ChannelName, PackName, PackVersion};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion};
+use packs_schema::delivery::channel::{Channel, MAX_WITHDRAWN, Rule, channel_target, pack_target};
+use packs_schema::delivery::filter::Filter;
 use serde::Serialize;
 use serde_json::json;
 
@@ -321,7 +321,7 @@ async fn put(
 ) -> Result<Changed, RepoError> {
     let pack = entry.pack.clone();
     let name = channel_target(channel, &pack);
-    let wrong = |error: packs_schema::channel::ChannelError| RepoError::Unreadable {
+    let wrong = |error: packs_schema::delivery::channel::ChannelError| RepoError::Unreadable {
         name: name.clone(),
         problem: error.to_string(),
     };

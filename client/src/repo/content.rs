@@ -2,7 +2,7 @@
 
 use std::io;
 
-use packs_schema::name::Digest;
+use packs_schema::base::name::Digest;
 use sha2::{Digest as _, Sha256};
 use tough::schema::decoded::{Decoded, Hex};
 

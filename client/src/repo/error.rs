@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use packs_schema::marks::MarksError;
-use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
-use packs_schema::pem::PemError;
+use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::base::pem::PemError;
+use packs_schema::delivery::marks::MarksError;
 
 use crate::files::FileError;
 use crate::pack::PackError;
@@ -454,7 +454,7 @@ pub enum RepoError {
     #[error(
         "channel {channel} has held {versions} versions of {pack}, and a channel withdraws at most {}: instances that run one of the \
          oldest would keep it; nothing was changed; publish a higher version without the actions that are to go",
-        packs_schema::channel::MAX_WITHDRAWN
+        packs_schema::delivery::channel::MAX_WITHDRAWN
     )]
     TooManyToWithdraw {
         /// The channel.

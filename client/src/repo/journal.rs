@@ -11,8 +11,8 @@
 
 use std::collections::HashMap;
 
-use packs_schema::channel::Channel;
-use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::delivery::channel::Channel;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_lc_rs::rand::SecureRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use packs_schema::pem::{Expected, PemError, PemProblem};
+use packs_schema::base::pem::{Expected, PemError, PemProblem};
 use pkcs8::der::pem::{LineEnding, PemLabel};
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use packs_schema::name::TeamName;
+use packs_schema::base::name::TeamName;
 use tough::schema::{DelegatedRole, Delegations};
 
 /// Whose signature a target stands under.

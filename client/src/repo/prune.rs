@@ -16,7 +16,7 @@ mod sweep;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use packs_schema::name::{PackName, PackVersion};
+use packs_schema::base::name::{PackName, PackVersion};
 use serde::Serialize;
 
 use super::change::{Access, change};

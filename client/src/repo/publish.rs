@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use packs_schema::channel::{Rule, is_reserved, pack_target};
-use packs_schema::filter::Filter;
-use packs_schema::name::{ChannelName, Digest, PackName, PackVersion, TeamName};
+use packs_schema::base::name::{ChannelName, Digest, PackName, PackVersion, TeamName};
+use packs_schema::delivery::channel::{Rule, is_reserved, pack_target};
+use packs_schema::delivery::filter::Filter;
 use packs_schema::pack::Pack;
 use serde::{Deserialize, Serialize};
 use serde_json::json;

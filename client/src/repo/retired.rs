@@ -12,8 +12,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use packs_schema::channel::{Channel, pack_target, parse_channel_target, parse_pack_target};
-use packs_schema::name::PackVersion;
+use packs_schema::base::name::PackVersion;
+use packs_schema::delivery::channel::{Channel, pack_target, parse_channel_target, parse_pack_target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tough::TargetName;

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 
 use jiff::Timestamp;
-use packs_schema::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
-use packs_schema::marks::Mark;
-use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::delivery::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
+use packs_schema::delivery::marks::Mark;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tough::schema::{

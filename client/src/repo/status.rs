@@ -1,8 +1,8 @@
 //! `bolt repo status`: what stands in a repository, and when which role expires.
 
 use jiff::Timestamp;
-use packs_schema::channel::{Rule, pack_target, parse_channel_target, parse_pack_target};
-use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::delivery::channel::{Rule, pack_target, parse_channel_target, parse_pack_target};
 use serde::Serialize;
 use tough::schema::{Role, RoleType};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
 use jiff::Timestamp;
-use packs_schema::name::{PackName, TeamName};
+use packs_schema::base::name::{PackName, TeamName};
 use serde::{Deserialize, Serialize};
 use tough::TargetName;
 use tough::schema::key::Key as PublicKey;

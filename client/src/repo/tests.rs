@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use packs_schema::filter::Filter;
-use packs_schema::name::{ChannelName, PackName, PackVersion};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion};
+use packs_schema::delivery::filter::Filter;
 
 use super::*;
 use crate::files::FileError;

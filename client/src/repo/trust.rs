@@ -20,7 +20,7 @@ mod pin;
 
 use std::path::{Path, PathBuf};
 
-use packs_schema::marks::{Mark, Marks, MarksError};
+use packs_schema::delivery::marks::{Mark, Marks, MarksError};
 use tough::Repository;
 use tough::schema::{Role, RoleType, Root, Signed};
 

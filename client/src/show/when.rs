@@ -38,7 +38,7 @@ pub fn lasted(duration: Duration) -> String {
     match ms {
         0..1_000 => format!("{ms}ms"),
         1_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
-        _ => packs_schema::quantity::show_duration(Duration::from_secs(duration.as_secs())),
+        _ => packs_schema::base::quantity::format_duration(Duration::from_secs(duration.as_secs())),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use packs_schema::certificate::{CertificateInfo, SERVER_AUTH};
-use packs_schema::name::InstanceId;
+use packs_schema::base::certificate::{CertificateInfo, SERVER_AUTH};
+use packs_schema::base::name::InstanceId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

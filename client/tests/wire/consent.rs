@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bolt_client::inventory::Inventory;
 use bolt_client::pack;
 use hyper::{Method, StatusCode};
-use packs_schema::name::PackName;
+use packs_schema::base::name::PackName;
 use serde_json::json;
 
 use crate::hostile::{ID, execution, listed};

@@ -9,8 +9,8 @@ use bolt_client::inventory::Inventory;
 use bolt_client::pack;
 use clap::CommandFactory as _;
 use hyper::StatusCode;
-use packs_schema::name::PackName;
-use packs_schema::rest::{Code, PROBLEM_TYPE, Problem};
+use packs_schema::agent::rest::{Code, PROBLEM_TYPE, Problem};
+use packs_schema::base::name::PackName;
 use serde_json::{Value, json};
 
 use crate::hostile::{ID, execution, health, listed};

@@ -7,10 +7,10 @@ use bolt_client::fleet::{self, Amount, Ending, Event, Grouping, Plan, Request, R
 use bolt_client::inventory::Instance;
 use bytes::Bytes;
 use hyper::Method;
-use packs_schema::facts::Facts;
-use packs_schema::name::{ActionRef, Digest, ExecutionId, InstanceId, PackVersion, Principal};
-use packs_schema::rest::{Code, CreateExecution, Execution, IDEMPOTENCY_KEY};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, CreateExecution, Execution, IDEMPOTENCY_KEY};
+use packs_schema::base::name::{ActionRef, Digest, ExecutionId, InstanceId, PackVersion, Principal};
+use packs_schema::delivery::facts::Facts;
 
 use crate::server::{Answer, World, answer, broken_after, id, instance, json, problem};
 

@@ -9,10 +9,10 @@ use bolt_client::error::{Error, Kind};
 use bolt_client::inventory::Inventory;
 use bolt_client::pack;
 use hyper::StatusCode;
-use packs_schema::action::Action;
-use packs_schema::name::{ActionRef, ExecutionId, PackName};
-use packs_schema::rest::{Code, CreateExecution};
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{Code, CreateExecution};
+use packs_schema::base::name::{ActionRef, ExecutionId, PackName};
+use packs_schema::pack::action::Action;
 use serde_json::{Value, json};
 
 use crate::server::{Server, World, answer, problem};

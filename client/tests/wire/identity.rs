@@ -7,8 +7,8 @@ use bolt_client::error::Kind;
 use bolt_client::inventory::{Address, Instance};
 use bolt_client::pki::{Authority, Validity};
 use bolt_client::tls::Identity;
-use packs_schema::name::Principal;
-use packs_schema::rest::Health;
+use packs_schema::agent::rest::Health;
+use packs_schema::base::name::Principal;
 use time::OffsetDateTime;
 
 use crate::server::{Answer, World, id, instance, json};
@@ -175,8 +175,10 @@ async fn an_address_of_one_link_needs_a_zone_that_is_there() {
     for (address, words) in
         [("[fe80::1]:1", "[fe80::1%eth0]:1"), ("[fe80::1%no-such0]:1", "no network interface no-such0")]
     {
-        let there =
-            Instance { facts: packs_schema::facts::Facts::of(id("i-1")), address: Address::new(address).unwrap() };
+        let there = Instance {
+            facts: packs_schema::delivery::facts::Facts::of(id("i-1")),
+            address: Address::new(address).unwrap(),
+        };
         let kind = ask(&there, &world.identity()).await.unwrap_err();
         assert!(matches!(&kind, Kind::Address(text) if text.contains(words)), "{kind}");
         assert_eq!(kind.hint(), Some("check its address in the inventory"));

@@ -8,7 +8,7 @@ use bolt_client::pack;
 use hyper::{Method, StatusCode};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::name::PackName;
+use packs_schema::base::name::PackName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::Notify;

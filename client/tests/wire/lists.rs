@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bolt_client::connection::{Agent, ExecutionQuery, Followed, Mismatch};
 use bolt_client::error::Kind;
 use hyper::StatusCode;
-use packs_schema::rest::{Code, EventCursor, PROBLEM_TYPE, Problem};
+use packs_schema::agent::rest::{Code, EventCursor, PROBLEM_TYPE, Problem};
 use serde_json::{Value, json as value};
 
 use crate::server::{Answer, World, answer, broken_after, json, problem};

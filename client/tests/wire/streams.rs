@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bolt_client::connection::{Agent, MAX_JSON, MAX_LINE, OutputFrom};
 use bolt_client::error::Kind;
 use hyper::StatusCode;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Code, OutputChunk};
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{Code, OutputChunk};
+use packs_schema::base::name::ExecutionId;
 
 use crate::server::{World, answer, broken_after, problem};
 

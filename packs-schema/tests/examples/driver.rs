@@ -4,13 +4,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use packs_schema::action::Action;
-use packs_schema::contents::{self, CheckedPack, Contents, Kind, Listed, Reader};
-use packs_schema::finding::Finding;
-use packs_schema::param::bind::bind;
-use packs_schema::param::check::check;
-use packs_schema::param::deliver::deliver;
-use packs_schema::strict;
+use packs_schema::base::finding::Finding;
+use packs_schema::base::strict;
+use packs_schema::pack::action::Action;
+use packs_schema::pack::contents::{self, CheckedPack, Contents, EntryKind, FileReader, PackEntry};
+use packs_schema::pack::param::bind::bind;
+use packs_schema::pack::param::check::check;
+use packs_schema::pack::param::deliver::deliver;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ pub(crate) struct Files {
 
 impl Files {
     /// All of them, with directories.
-    pub(crate) fn list(&self) -> Vec<Listed> {
+    pub(crate) fn list(&self) -> Vec<PackEntry> {
         use std::os::unix::fs::PermissionsExt as _;
         let mut found = Vec::new();
         let mut left = vec![self.root.clone()];
@@ -52,19 +52,19 @@ impl Files {
                 let path = entry.unwrap().path();
                 let meta = std::fs::symlink_metadata(&path).unwrap();
                 let kind = if meta.is_dir() {
-                    Kind::Directory
+                    EntryKind::Directory
                 } else if meta.is_file() {
-                    Kind::File
+                    EntryKind::File
                 } else {
-                    Kind::Other
+                    EntryKind::Other
                 };
                 let head = if meta.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
-                found.push(Listed {
+                found.push(PackEntry {
                     path: path.strip_prefix(&self.root).unwrap().to_str().unwrap().to_owned(),
                     kind,
                     size: meta.len(),
                     executable: meta.permissions().mode() & 0o100 != 0,
-                    head: head.into_iter().take(contents::HEAD).collect(),
+                    head: head.into_iter().take(contents::HEAD_BYTES).collect(),
                 });
                 if meta.is_dir() {
                     left.push(path);
@@ -75,7 +75,7 @@ impl Files {
     }
 }
 
-impl Reader for Files {
+impl FileReader for Files {
     fn text(&mut self, path: &str) -> Result<String, String> {
         std::fs::read_to_string(self.root.join(path)).map_err(|e| e.to_string())
     }

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use packs_schema::action::Class;
-use packs_schema::contents::{self, Kind};
+use packs_schema::pack::action::Class;
+use packs_schema::pack::contents::{self, EntryKind};
 
 use crate::driver::{Files, directory, have, read};
 
@@ -43,9 +43,14 @@ fn what_stands_in_a_pack_may_stand_there() {
     for (pack, _) in PACKS {
         for file in (Files { root: directory(pack) }).list() {
             assert_eq!(contents::check_path(&file.path), Ok(()));
-            assert_ne!(file.kind, Kind::Other, "{}", file.path);
+            assert_ne!(file.kind, EntryKind::Other, "{}", file.path);
             let script = file.head.starts_with(b"#!");
-            assert_eq!(script, file.executable && file.kind == Kind::File, "{}: run bit and shebang agree", file.path);
+            assert_eq!(
+                script,
+                file.executable && file.kind == EntryKind::File,
+                "{}: run bit and shebang agree",
+                file.path
+            );
         }
     }
 }
@@ -68,10 +73,10 @@ fn actions_say_what_they_are_and_bound_what_they_use() {
             for (parameter, schema) in &action.parameters {
                 assert!(schema.description.is_some(), "{name}: {parameter} has no description");
                 let patterns = schema.pattern.iter().chain(match &schema.items {
-                    Some(packs_schema::param::Items::All(items)) => items.pattern.as_ref(),
+                    Some(packs_schema::pack::param::Items::All(items)) => items.pattern.as_ref(),
                     _ => None,
                 });
-                for pattern in patterns.map(packs_schema::param::Pattern::as_str) {
+                for pattern in patterns.map(packs_schema::pack::param::Pattern::as_str) {
                     assert!(pattern.starts_with('^') && pattern.ends_with('$'), "{name}: {parameter}: {pattern}");
                 }
             }

@@ -1,9 +1,9 @@
 //! `agent.toml` and `grants.toml`: what is wrong in them is refused, and the error names it.
 
-use packs_schema::action::Class;
-use packs_schema::config::Config;
-use packs_schema::grants::{Grants, Verb};
-use packs_schema::name::{ActionRef, Principal};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::grants::{Grants, Verb};
+use packs_schema::base::name::{ActionRef, Principal};
+use packs_schema::pack::action::Class;
 
 const GOOD: &str = r#"
 [instance]

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::{ActionFile, Class, Runner};
-use packs_schema::finding::{Finding, Severity};
-use packs_schema::name::PackName;
+use packs_schema::base::finding::{Finding, Severity};
+use packs_schema::base::name::PackName;
 use packs_schema::pack::PackFile;
-use packs_schema::param::bind::bind;
-use packs_schema::param::deliver::deliver;
+use packs_schema::pack::action::{ActionFile, Class, Runner};
+use packs_schema::pack::param::bind::bind;
+use packs_schema::pack::param::deliver::deliver;
 use serde_json::{Map, Value, json};
 
 fn corpus() -> PathBuf {
@@ -18,7 +18,7 @@ fn corpus() -> PathBuf {
 
 fn action(name: &str) -> ActionFile {
     let path = corpus().join(format!("actions/{name}.yaml"));
-    packs_schema::document::yaml::parse(&std::fs::read_to_string(path).unwrap())
+    packs_schema::base::document::yaml::parse(&std::fs::read_to_string(path).unwrap())
         .unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
@@ -43,7 +43,8 @@ fn codes(found: &[Finding], at: &str) -> Vec<String> {
 #[test]
 fn the_pack_is_one_of_bolts() {
     let file: PackFile =
-        packs_schema::document::yaml::parse(&std::fs::read_to_string(corpus().join("pack.yaml")).unwrap()).unwrap();
+        packs_schema::base::document::yaml::parse(&std::fs::read_to_string(corpus().join("pack.yaml")).unwrap())
+            .unwrap();
     let (pack, found) = file.check("pack.yaml");
     let pack = pack.unwrap();
     assert_eq!(found, []);

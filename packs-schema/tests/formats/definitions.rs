@@ -1,11 +1,11 @@
 //! A checked definition is stored as JSON by the sync and obeyed by the launcher: it must read back as it
 //! was, and judge as it did.
 
-use packs_schema::action::{Action, ActionFile};
-use packs_schema::finding::{Finding, Severity};
-use packs_schema::name::PackName;
-use packs_schema::param::Schema;
-use packs_schema::param::check::check;
+use packs_schema::base::finding::{Finding, Severity};
+use packs_schema::base::name::PackName;
+use packs_schema::pack::action::{Action, ActionFile};
+use packs_schema::pack::param::Schema;
+use packs_schema::pack::param::check::check;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ proptest! {
     #[test]
     fn yaml_and_json_are_one(schema in draw::schema()) {
         let yaml = serde_saphyr::to_string(&schema).unwrap();
-        let from_yaml: Schema = packs_schema::document::yaml::parse(&yaml).unwrap();
+        let from_yaml: Schema = packs_schema::base::document::yaml::parse(&yaml).unwrap();
         let from_json: Schema = serde_json::from_value(schema).unwrap();
         prop_assert_eq!(from_yaml, from_json, "{}", yaml);
     }
@@ -107,7 +107,8 @@ fn spellings_of_a_schema() {
         ("{default: \"yes\"}", "{default: 'yes'}"),
         ("{default: 0x1F}", "{default: 31}"),
     ] {
-        let read = |text| packs_schema::document::yaml::parse::<Schema>(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let read =
+            |text| packs_schema::base::document::yaml::parse::<Schema>(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         let (a, b) = (read(text), read(same));
         assert_eq!((a.is_required(), &a.default, &a.types), (b.is_required(), &b.default, &b.types), "{text}");
     }
@@ -122,10 +123,10 @@ fn a_key_may_stand_once_in_yaml() {
         "name: a\nrunner_type: python-script\nparameters:\n  p: {secret: true, secret: false}\n",
         "name: a\nrunner_type: python-script\nbolt: {noop: true, noop: false}\n",
     ] {
-        assert!(packs_schema::document::yaml::parse::<ActionFile>(twice).is_err(), "{twice}");
+        assert!(packs_schema::base::document::yaml::parse::<ActionFile>(twice).is_err(), "{twice}");
     }
     for vague in ["{secret: null}", "{secret: 1}", "{immutable: ~}"] {
-        assert!(packs_schema::document::yaml::parse::<Schema>(vague).is_err(), "{vague}");
+        assert!(packs_schema::base::document::yaml::parse::<Schema>(vague).is_err(), "{vague}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a script is given. The rules are StackStorm's: its documentation, "Converting Existing Scripts
 //! into Actions" (positional parameters serialization), and where Bolt differs, `param::deliver` says so.
 
-use packs_schema::param::Parameters;
-use packs_schema::param::bind::{bind, bind_config};
-use packs_schema::param::deliver::{Delivery, deliver};
+use packs_schema::pack::param::Parameters;
+use packs_schema::pack::param::bind::{bind, bind_config};
+use packs_schema::pack::param::deliver::{Delivery, deliver};
 use serde_json::{Map, Value, json};
 
 fn delivered(schema: Value, given: Value) -> Delivery {

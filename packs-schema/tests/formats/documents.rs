@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use packs_schema::document::{DocumentError, toml as toml_reader, yaml};
+use packs_schema::base::document::{DocumentError, toml as toml_reader, yaml};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Map, Number, Value, json};

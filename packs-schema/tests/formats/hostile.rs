@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use packs_schema::action::ActionFile;
-use packs_schema::channel::{Channel, channel_target, pack_target, parse_channel_target};
-use packs_schema::config::Config;
-use packs_schema::facts::Facts;
-use packs_schema::filter::Filter;
-use packs_schema::grants::{Grants, Verb};
-use packs_schema::launch::{Reply, Request, is_traceparent};
-use packs_schema::name::{ActionRef, InstanceId, PackName, Principal};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::execution::{Exit, Spec, Started};
+use packs_schema::agent::grants::{Grants, Verb};
+use packs_schema::agent::launch::{Reply, Request, is_traceparent};
+use packs_schema::agent::rest::{Code, CreateExecution, KillRequest, Problem};
+use packs_schema::base::name::{ActionRef, InstanceId, PackName, Principal};
+use packs_schema::base::quantity::{CpuShare, format_bytes, format_duration, parse_bytes, parse_duration};
+use packs_schema::base::strict;
+use packs_schema::delivery::channel::{Channel, channel_target, pack_target, parse_channel_target};
+use packs_schema::delivery::facts::Facts;
+use packs_schema::delivery::filter::Filter;
 use packs_schema::pack::PackFile;
-use packs_schema::quantity::{CpuShare, parse_bytes, parse_duration, show_bytes, show_duration};
-use packs_schema::rest::{Code, CreateExecution, KillRequest, Problem};
-use packs_schema::run::{Exit, Spec, Started};
-use packs_schema::strict;
+use packs_schema::pack::action::ActionFile;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ fn read_as_everything(bytes: &[u8]) {
     drop(parse_bytes(text));
     drop(CpuShare::parse(text));
     if let Ok(duration) = parse_duration(text) {
-        assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
+        assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
     }
     drop(parse_channel_target(text));
     is_traceparent(text);
@@ -203,9 +203,9 @@ proptest! {
     #[test]
     fn durations_and_sizes_read_back(ms in 0..3_155_760_000_000_u64, bytes: u64, per_mille in 10..1_024_000_u32) {
         let duration = Duration::from_millis(ms);
-        prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
+        prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         prop_assert_eq!(parse_bytes(&format!("{bytes}B")), Ok(bytes));
-        prop_assert!(!show_bytes(bytes).is_empty());
+        prop_assert!(!format_bytes(bytes).is_empty());
         let share = CpuShare(per_mille);
         prop_assert_eq!(CpuShare::parse(&share.to_string()), Ok(share));
     }
@@ -282,7 +282,7 @@ fn only_a_traceparent_gets_through() {
         let mut message = start();
         message["ask"]["start"]["traceparent"] = json!(text);
         let request: Request = serde_json::from_value(message).unwrap();
-        let packs_schema::launch::Ask::Start(start) = request.ask else { panic!("it was a start") };
+        let packs_schema::agent::launch::Operation::Start(start) = request.operation else { panic!("it was a start") };
         assert_eq!(start.traceparent.as_deref(), passes.then_some(text), "{text:?}");
     }
     let mut without = start();

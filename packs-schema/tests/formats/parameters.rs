@@ -1,7 +1,7 @@
 //! What `bind` refuses, by name, and what it makes of what it takes.
 
-use packs_schema::param::Parameters;
-use packs_schema::param::bind::{BoundParams, MAX_ERRORS, ParamError, SECRET_SHOWN, bind};
+use packs_schema::pack::param::Parameters;
+use packs_schema::pack::param::bind::{BoundParams, MAX_ERRORS, ParamError, SECRET_SHOWN, bind};
 use serde_json::{Map, Value, json};
 
 fn parameters(schema: Value) -> Parameters {

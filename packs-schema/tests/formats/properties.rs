@@ -1,10 +1,10 @@
 //! Properties of parameters: binding never panics, secrets never show, what is delivered reads back.
 
-use packs_schema::param::Parameters;
-use packs_schema::param::bind::bind;
-use packs_schema::param::cast::from_text;
-use packs_schema::param::deliver::deliver;
-use packs_schema::strict;
+use packs_schema::base::strict;
+use packs_schema::pack::param::Parameters;
+use packs_schema::pack::param::bind::bind;
+use packs_schema::pack::param::cast::from_text;
+use packs_schema::pack::param::deliver::deliver;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

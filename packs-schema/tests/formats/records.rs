@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use packs_schema::run::output::{Frame, HEADER, MAX_CHUNK, Stream, parse_tail_name, tail_name};
-use packs_schema::run::{Exit, FORMAT, Spec, Started, State};
+use packs_schema::agent::execution::output::{Frame, HEADER, MAX_CHUNK, Stream, parse_tail_name, tail_name};
+use packs_schema::agent::execution::{Exit, FORMAT, Spec, Started, State};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

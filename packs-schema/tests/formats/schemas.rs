@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
-use packs_schema::action::ActionFile;
-use packs_schema::finding::Severity;
-use packs_schema::name::PackName;
+use packs_schema::base::finding::Severity;
+use packs_schema::base::name::PackName;
 use packs_schema::pack::PackFile;
-use packs_schema::schemas;
+use packs_schema::pack::action::ActionFile;
+use packs_schema::pack::schemas;
 use serde_json::{Value, json};
 
 const REFRESH: &str = "BOLT_BLESS=1 cargo test -p packs-schema --features schemas --test formats schemas";
@@ -52,7 +52,7 @@ fn packs() -> Vec<PathBuf> {
 }
 
 fn yaml<T: serde::de::DeserializeOwned>(path: &Path) -> T {
-    packs_schema::document::yaml::parse(&std::fs::read_to_string(path).unwrap())
+    packs_schema::base::document::yaml::parse(&std::fs::read_to_string(path).unwrap())
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -152,16 +152,16 @@ fn views_fit_their_own_schemas() {
     let file: ActionFile =
         serde_json::from_value(action(&json!({"parameters": {"p": {"type": "integer", "items": [{}]}}}))).unwrap();
     let action = file.check(&PackName::new("p").unwrap(), "a.yaml").0.unwrap();
-    let view = packs_schema::rest::ActionView {
+    let view = packs_schema::agent::rest::ActionView {
         dev: None,
         version: "1.2.3".parse().unwrap(),
         digest: "0".repeat(64).parse().unwrap(),
         action: action.clone(),
     };
-    let schema = schemars::schema_for!(packs_schema::action::Action);
+    let schema = schemars::schema_for!(packs_schema::pack::action::Action);
     assert!(jsonschema::is_valid(schema.as_value(), &serde_json::to_value(&action).unwrap()));
-    let schema = schemars::schema_for!(packs_schema::rest::ActionView);
+    let schema = schemars::schema_for!(packs_schema::agent::rest::ActionView);
     let value = serde_json::to_value(&view).unwrap();
     assert!(jsonschema::is_valid(schema.as_value(), &value), "{schema:?}");
-    assert_eq!(serde_json::from_value::<packs_schema::rest::ActionView>(value).unwrap(), view);
+    assert_eq!(serde_json::from_value::<packs_schema::agent::rest::ActionView>(value).unwrap(), view);
 }

@@ -5,8 +5,8 @@
 //! integers beyond 64 bits.
 
 use jsonschema::Validator;
-use packs_schema::param::Schema;
-use packs_schema::param::check::check;
+use packs_schema::pack::param::Schema;
+use packs_schema::pack::param::check::check;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -24,7 +24,7 @@ use bolt_client::inventory::Inventory;
 use bolt_client::local::LocalAgent;
 use bolt_client::tls::Identity;
 use bolt_tests::{PackSource, World, order, spec};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
 
 /// What is run everywhere: nothing.
 const NOTHING: &str = "#!/bin/true\n";

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use packs_schema::environment::{Owner, VARIABLES};
+use packs_schema::base::environment::{Owner, VARIABLES};
 use serde_json::Value;
 
 use super::{read, root};

@@ -10,9 +10,9 @@ use bolt_tests::http::{Call, send};
 use bolt_tests::{Random, World, is_root, skip, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Execution, Page};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Execution, Page};
+use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
 use super::{Ledger, ends};

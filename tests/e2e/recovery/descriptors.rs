@@ -8,8 +8,8 @@ use std::process::Command;
 
 use bolt_tests::http::{Call, send};
 use bolt_tests::{World, is_root, skip};
-use packs_schema::rest::{Code, Health};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, Health};
 use serde_json::json;
 
 use crate::calls::{done, ended, has_output, operator, run, start, started, until};

@@ -9,9 +9,9 @@ use std::process::Command;
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World, is_root, skip, spec};
-use packs_schema::rest::{Code, Execution};
-use packs_schema::run::reserve::{ACCEPT_BYTES, OUTPUT_BYTES};
-use packs_schema::run::{Exit, State};
+use packs_schema::agent::execution::reserve::{ACCEPT_BYTES, OUTPUT_BYTES};
+use packs_schema::agent::execution::{Exit, State};
+use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
 use super::{directory, processes, shown};

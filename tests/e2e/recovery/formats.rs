@@ -13,9 +13,9 @@ use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World};
 use nix::fcntl::{Flock, FlockArg};
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::ExecutionId;
 use serde_json::{Value, json};
 
 use super::{directory, edit, shown, while_down};

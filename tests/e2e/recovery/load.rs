@@ -4,8 +4,8 @@ use std::fs;
 
 use bolt_tests::http::{Call, Held};
 use bolt_tests::{PackSource, World, spec};
-use packs_schema::rest::Code;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Code;
 use serde_json::json;
 
 use super::{Ledger, while_down};

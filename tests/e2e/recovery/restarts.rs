@@ -8,8 +8,8 @@ use bolt_tests::http::Call;
 use bolt_tests::{World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::rest::{Code, Execution, Page};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, Execution, Page};
 use serde_json::json;
 
 use super::{Ledger, directory, edit, ends, lives, processes, remove_groups, shown, while_down};

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use bolt_client::local::{Caller, LocalAgent};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::rest::Execution;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
 use crate::http::{Call, send};
@@ -228,7 +228,7 @@ fn survivors(mark: &str) -> Result<(), String> {
 }
 
 /// Until it has done what it came for, or has ended.
-async fn ready(stage: &Stage, id: &packs_schema::name::ExecutionId) -> Result<(), String> {
+async fn ready(stage: &Stage, id: &packs_schema::base::name::ExecutionId) -> Result<(), String> {
     wait("ready", async || {
         let address = lock(&stage.agent).address();
         let call = Call::get(&format!("/v1/executions/{id}/stdout"));

@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use packs_schema::name::ExecutionId;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::base::name::ExecutionId;
 use tokio::task::JoinSet;
 
 use crate::Random;

@@ -8,8 +8,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bolt_client::connection::{Agent, OutputFrom};
-use packs_schema::name::ExecutionId;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::base::name::ExecutionId;
 
 use crate::http::Held;
 use crate::{PackSource, World, order, spec};

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bolt_client::local::LocalAgent;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
 
 use crate::{PackSource, World, order, process, spec};
 

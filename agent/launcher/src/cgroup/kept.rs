@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use packs_schema::name::ExecutionId;
+use packs_schema::base::name::ExecutionId;
 
 use super::group::{children, procs, remove_children};
 use super::{Group, Tree};

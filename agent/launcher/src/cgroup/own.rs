@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
-use packs_schema::action::Limits;
-use packs_schema::quantity::{Bytes, CpuShare};
+use packs_schema::base::quantity::{Bytes, CpuShare};
+use packs_schema::pack::action::Limits;
 
 use super::{Group, Tree};
 

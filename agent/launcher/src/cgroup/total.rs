@@ -9,10 +9,10 @@ use std::io;
 use std::path::Path;
 
 use nix::unistd::getppid;
-use packs_schema::action::Limits;
-use packs_schema::config::TotalConfig;
-use packs_schema::quantity::{Bytes, CpuShare};
-use packs_schema::rest::TotalLimits;
+use packs_schema::agent::config::TotalConfig;
+use packs_schema::agent::rest::TotalLimits;
+use packs_schema::base::quantity::{Bytes, CpuShare};
+use packs_schema::pack::action::Limits;
 
 use super::group::children;
 use super::{Group, Missing, Tree, make_dir, v1, v2};
@@ -149,7 +149,7 @@ fn is_actions(name: &std::ffi::OsStr) -> bool {
 /// What tells the groups of this launcher from those of others on the host: nothing for the packaged one, else a hash
 /// (FNV-1a) of its runtime directory, which it has to itself.
 pub(crate) fn suffix(runtime: &Path) -> String {
-    if runtime == packs_schema::config::Paths::default().runtime {
+    if runtime == packs_schema::agent::config::Paths::default().runtime {
         return String::new();
     }
     let bytes = runtime.as_os_str().as_encoded_bytes();

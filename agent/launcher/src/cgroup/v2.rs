@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::action::Limits;
+use packs_schema::pack::action::Limits;
 
 use super::{Figures, IO_WEIGHT, control, keyed, number, v1};
 

@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use packs_schema::rest::{ApiProcess, ApiState};
-use packs_schema::store;
+use packs_schema::agent::rest::{ApiProcess, ApiState};
+use packs_schema::agent::store;
 
 use super::notify;
 use crate::clock::wall_ms;

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{self, Pid, geteuid};
-use packs_schema::launch;
+use packs_schema::agent::launch;
 
 use super::handed_on;
 use crate::account::Account;

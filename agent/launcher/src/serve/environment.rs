@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use packs_schema::environment::{self, Owner};
+use packs_schema::base::environment::{self, Owner};
 
 use super::handed_on;
 use crate::log;
@@ -28,7 +28,7 @@ pub(super) fn check() -> Result<(), EnvironmentError> {
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     check_values(&variables)?;
     let names: Vec<&str> = variables.iter().filter_map(|(name, _)| name.to_str()).collect();
-    for one in environment::unknown(names.iter().copied()) {
+    for one in environment::find_unknown(names.iter().copied()) {
         let meant = one.meant.filter(|(_, owner)| *owner == Owner::Agent).map_or("none of ours", |(name, _)| name);
         log::warn("an environment variable has no effect", &[("name", &one.name), ("nearest", &meant)]);
     }

@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{Backlog, listen};
-use packs_schema::config::Config;
+use packs_schema::agent::config::Config;
 
 use crate::{log, sys};
 

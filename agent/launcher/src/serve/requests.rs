@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Refusal, Reply, Unread, read_request};
+use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, RequestError, read_request};
 
 use crate::host::Host;
 use crate::{kill, log, start};
@@ -61,9 +61,9 @@ impl Client {
             self.buffer[4..4 + length].fill(0);
             self.buffer.drain(..4 + length);
             let reply = match request {
-                Ok(request) => Reply { seq: request.seq, outcome: answer(host, &request.ask, sync) },
-                Err(Unread::Unsupported { seq }) => Reply { seq, outcome: unsupported() },
-                Err(Unread::Broken { column }) => {
+                Ok(request) => Reply { seq: request.seq, outcome: answer(host, &request.operation, sync) },
+                Err(RequestError::Unsupported { seq }) => Reply { seq, outcome: unsupported() },
+                Err(RequestError::Broken { column }) => {
                     return Err(Gone::Broken(format!("a request cannot be read (column {column})")));
                 }
             };
@@ -104,12 +104,14 @@ fn unsupported() -> Outcome {
     Outcome::Refused { code: Refusal::Unsupported, message }
 }
 
-fn answer(host: &Host, ask: &Ask, sync: &mut bool) -> Outcome {
-    let (what, execution, done) = match ask {
-        Ask::Start(asked) => ("start", asked.execution.as_str(), start::start(host, asked).map(Some)),
-        Ask::Accept(asked) => ("accept", asked.execution.as_str(), host.accepted.record(host, asked).map(|()| None)),
-        Ask::Kill { execution } => ("kill", execution.as_str(), kill::kill(host, execution).map(|()| None)),
-        Ask::Sync => {
+fn answer(host: &Host, operation: &Operation, sync: &mut bool) -> Outcome {
+    let (what, execution, done) = match operation {
+        Operation::Start(asked) => ("start", asked.execution.as_str(), start::start(host, asked).map(Some)),
+        Operation::Accept(asked) => {
+            ("accept", asked.execution.as_str(), host.accepted.record(host, asked).map(|()| None))
+        }
+        Operation::Kill { execution } => ("kill", execution.as_str(), kill::kill(host, execution).map(|()| None)),
+        Operation::Sync => {
             *sync = true;
             return Outcome::Done;
         }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use packs_schema::rest::{BootMoment, SyncEnd};
-use packs_schema::store;
+use packs_schema::agent::rest::{BootMoment, SyncEnd};
+use packs_schema::agent::store;
 
 use super::binary::{Binary, Role};
 use crate::host::Host;

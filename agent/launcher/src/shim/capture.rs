@@ -1,4 +1,4 @@
-//! Output as it comes, into framed segments (see `packs_schema::run::output`). The first half of a stream's budget is
+//! Output as it comes, into framed segments (see `packs_schema::agent::execution::output`). The first half of a stream's budget is
 //! kept in `output.log`, the last half in `tail.*`; what lies between is dropped and counted. So is what the disk does not take,
 //! or should not ([`Disk`]): the action never waits for the disk and never fails by it.
 
@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use packs_schema::run::output::{Frame, HEADER, MAGIC, MAX_CHUNK, Stream, tail_name};
-use packs_schema::run::{StreamTotals, file};
+use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, MAX_CHUNK, Stream, tail_name};
+use packs_schema::agent::execution::{StreamTotals, file};
 
 use super::clock::Clock;
 use super::disk::Disk;

@@ -1,5 +1,5 @@
 //! Whether the disk takes more output. What runs must not eat the space that ends are written into (see
-//! `packs_schema::run::reserve`): output is dropped, and counted, while there is no more free than that.
+//! `packs_schema::agent::execution::reserve`): output is dropped, and counted, while there is no more free than that.
 //!
 //! Looked at with the first bytes, once more soon after, and then once for each MiB; while it is short of space, also when
 //! a second has passed, so that a quiet action is heard again soon after room was made.
@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::fstatvfs;
-use packs_schema::run::reserve;
+use packs_schema::agent::execution::reserve;
 
 /// Written between two looks.
 const STEP: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use packs_schema::run::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, file};
+use packs_schema::agent::execution::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, file};
 
 use super::clock::{Clock, millis};
 use super::{Job, result, usage};

@@ -15,10 +15,10 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::fchown;
-use packs_schema::name::ExecutionId;
-use packs_schema::param::Schema;
-use packs_schema::param::check::check;
-use packs_schema::strict;
+use packs_schema::base::name::ExecutionId;
+use packs_schema::base::strict;
+use packs_schema::pack::param::Schema;
+use packs_schema::pack::param::check::check;
 use serde_json::{Map, Value};
 
 use crate::account::Account;
@@ -86,7 +86,7 @@ pub(super) fn read(file: &File, schema: Option<&Schema>) -> Result<Option<Map<St
     }
     match value {
         Value::Object(map) => Ok(Some(map)),
-        other => Err(format!("the result must be one JSON object, not {}", strict::kind(&other))),
+        other => Err(format!("the result must be one JSON object, not {}", strict::type_name(&other))),
     }
 }
 

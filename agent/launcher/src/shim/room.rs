@@ -19,8 +19,8 @@ use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate, renameat};
-use packs_schema::run::reserve::EXIT_ROOM;
-use packs_schema::run::{Exit, file};
+use packs_schema::agent::execution::reserve::EXIT_PREALLOCATED;
+use packs_schema::agent::execution::{Exit, file};
 
 use crate::dir::{self, Dir};
 
@@ -59,11 +59,11 @@ impl Room {
     }
 
     fn allocate(&self) -> nix::Result<()> {
-        let room = i64::try_from(EXIT_ROOM).expect("it is small");
+        let room = i64::try_from(EXIT_PREALLOCATED).expect("it is small");
         match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, room) {
             // File systems that cannot promise space can be given bytes, which are cut off later.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => (&self.file)
-                .write_all(&vec![0; usize::try_from(EXIT_ROOM).expect("it is small")])
+                .write_all(&vec![0; usize::try_from(EXIT_PREALLOCATED).expect("it is small")])
                 .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO))),
             other => other,
         }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
 
-    use packs_schema::run::{FORMAT, State, StreamTotals, Usage};
+    use packs_schema::agent::execution::{FORMAT, State, StreamTotals, Usage};
     use serde_json::json;
 
     fn exit() -> Exit {
@@ -167,7 +167,7 @@ mod tests {
         std::fs::write(temporary.path().join(file::EXIT_NEW), vec![b'x'; 100_000]).unwrap();
         let room = Room::take(&dir).unwrap();
         let allocated = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().blocks() * 512;
-        assert!(allocated(file::EXIT_NEW) >= EXIT_ROOM);
+        assert!(allocated(file::EXIT_NEW) >= EXIT_PREALLOCATED);
         for mut exit in [exit(), exit()] {
             exit.reason = Some("x".repeat(20_000));
             room.write(&dir, &exit).unwrap();
@@ -178,7 +178,7 @@ mod tests {
         let room = Room::take(&dir).unwrap();
         room.write(&dir, &exit()).unwrap();
         assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit());
-        assert!(allocated(file::EXIT) < EXIT_ROOM, "{}", allocated(file::EXIT));
+        assert!(allocated(file::EXIT) < EXIT_PREALLOCATED, "{}", allocated(file::EXIT));
     }
 
     /// Where no space can be promised, there are bytes, and none of them is left behind a record.
@@ -187,7 +187,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open(temporary.path()).unwrap();
         let room = Room::take(&dir).unwrap();
-        std::fs::write(temporary.path().join(file::EXIT_NEW), vec![0; usize::try_from(EXIT_ROOM).unwrap()]).unwrap();
+        std::fs::write(temporary.path().join(file::EXIT_NEW), vec![0; usize::try_from(EXIT_PREALLOCATED).unwrap()])
+            .unwrap();
         room.write(&dir, &exit()).unwrap();
         assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit());
     }
@@ -201,12 +202,12 @@ mod tests {
         long.unenforced = vec![text[..300].to_owned(); 9];
         let why = io::Error::from_raw_os_error(nix::libc::ENOSPC);
         let short = shortened(&long, &why);
-        assert!(to_json(&short).len() as u64 <= EXIT_ROOM, "{}", to_json(&short).len());
+        assert!(to_json(&short).len() as u64 <= EXIT_PREALLOCATED, "{}", to_json(&short).len());
         assert_eq!((short.unenforced[0].len(), short.unenforced[1].len(), short.unenforced.len()), (300, 100, 2));
 
         long.result = Some(std::iter::once(("a".to_owned(), json!("x".repeat(60_000)))).collect());
         let short = shortened(&long, &why);
-        assert!(to_json(&short).len() as u64 <= EXIT_ROOM, "{}", to_json(&short).len());
+        assert!(to_json(&short).len() as u64 <= EXIT_PREALLOCATED, "{}", to_json(&short).len());
         assert!(short.result.is_none() && short.result_error.unwrap().contains("No space left"));
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid, getpid};
-use packs_schema::name::ExecutionId;
-use packs_schema::run::{Leftovers, MAX_PROGRAMS};
+use packs_schema::agent::execution::{Leftovers, MAX_PROGRAMS};
+use packs_schema::base::name::ExecutionId;
 
 use crate::cgroup::Group;
 use crate::proc;

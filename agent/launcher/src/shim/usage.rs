@@ -1,7 +1,7 @@
 //! What an execution used.
 
 use nix::sys::resource::{UsageWho, getrusage};
-use packs_schema::run::Usage;
+use packs_schema::agent::execution::Usage;
 
 use crate::cgroup::Figures;
 

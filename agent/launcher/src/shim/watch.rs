@@ -7,10 +7,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use packs_schema::action::{LeftoverPolicy, Limits};
-use packs_schema::quantity::{show_bytes, show_duration};
-use packs_schema::run::output::Stream;
-use packs_schema::run::{Leftovers, State, file};
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::execution::{Leftovers, State, file};
+use packs_schema::base::quantity::{format_bytes, format_duration};
+use packs_schema::pack::action::{LeftoverPolicy, Limits};
 
 use super::Job;
 use super::capture::{Capture, Read};
@@ -242,7 +242,7 @@ impl<'a> Watch<'a> {
             (None, Some(Why::Asked)) => (State::Killed, None),
             (None, Some(Why::Deadline)) => {
                 let why = if self.job.ends_with_push { ", when the time of the pushed version was over" } else { "" };
-                (State::TimedOut, Some(format!("stopped after {}{why}", show_duration(self.job.timeout))))
+                (State::TimedOut, Some(format!("stopped after {}{why}", format_duration(self.job.timeout))))
             }
             (None, None) if status == Some(0) => (State::Succeeded, None),
             (None, None) if figures.oom_kills > 0 => {
@@ -255,7 +255,7 @@ impl<'a> Watch<'a> {
 
 /// Whose memory was used up: its own, or that of all executions, or another's.
 fn out_of_memory(figures: &Figures, limits: &Limits) -> String {
-    let own = show_bytes(limits.memory.0);
+    let own = format_bytes(limits.memory.0);
     match (figures.within_own_limit, figures.total_reached) {
         (false, _) => format!("reached its memory limit of {own}"),
         (true, true) => format!(

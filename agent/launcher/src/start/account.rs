@@ -1,7 +1,7 @@
 //! The account that an action runs as.
 
-use packs_schema::launch::Refusal;
-use packs_schema::name::{ExecutionId, UserName};
+use packs_schema::agent::launch::Refusal;
+use packs_schema::base::name::{ExecutionId, UserName};
 
 use super::{Refused, refuse};
 use crate::account::{self, Account};

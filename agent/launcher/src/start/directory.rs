@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use packs_schema::launch::Refusal;
-use packs_schema::name::ExecutionId;
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
+use packs_schema::agent::launch::Refusal;
+use packs_schema::base::name::ExecutionId;
 
 use super::{Refused, refuse};
 use crate::dir::{Dir, LAX};

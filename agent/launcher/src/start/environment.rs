@@ -3,10 +3,10 @@
 use std::ffi::CString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use packs_schema::facts::Facts;
-use packs_schema::launch::{Refusal, Start};
-use packs_schema::name::ParamName;
-use packs_schema::param::deliver::{Delivery, ambiguous_item};
+use packs_schema::agent::launch::{Refusal, Start};
+use packs_schema::base::name::ParamName;
+use packs_schema::delivery::facts::Facts;
+use packs_schema::pack::param::deliver::{Delivery, ambiguous_item};
 use serde_json::{Map, Value};
 
 use super::venv::Venv;

@@ -8,11 +8,11 @@ use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat};
-use packs_schema::action::Action;
-use packs_schema::facts::Facts;
-use packs_schema::launch::{Refusal, Start};
-use packs_schema::store::{Shadow, StoredFacts};
-use packs_schema::{store, strict};
+use packs_schema::agent::launch::{Refusal, Start};
+use packs_schema::agent::store::{self, PushOverlay};
+use packs_schema::base::strict;
+use packs_schema::delivery::facts::{Facts, StoredFacts};
+use packs_schema::pack::action::Action;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -26,7 +26,7 @@ const MAX_PACK: u64 = 64 << 10;
 const MAX_ACTION: u64 = 256 << 10;
 const MAX_CONFIG: u64 = 64 << 10;
 const MAX_FACTS: u64 = 256 << 10;
-const MAX_SHADOW: u64 = 1 << 20;
+const MAX_PUSH_OVERLAY: u64 = 1 << 20;
 
 /// An action that exists, is what the request named, and whose entry point may be run.
 pub(super) struct Found {
@@ -147,8 +147,8 @@ fn push_ends_in(host: &Host, start: &Start, pack: &Dir) -> Result<Duration, Refu
         );
         refuse(Refusal::NotActive, message)
     };
-    let shadow: Shadow = json(host, pack, store::SHADOW, MAX_SHADOW, Refusal::NotActive)?;
-    let Some(pushed) = shadow.active.filter(|pushed| pushed.digest == start.digest) else {
+    let overlay: PushOverlay = json(host, pack, store::PUSH_OVERLAY, MAX_PUSH_OVERLAY, Refusal::NotActive)?;
+    let Some(pushed) = overlay.active.filter(|pushed| pushed.digest == start.digest) else {
         return over("there is no record of how long it may run");
     };
     if pushed.boot != host.boot_id {
@@ -205,7 +205,7 @@ fn read_config(host: &Host, start: &Start, pack: &Dir, name: &str) -> Result<Map
         Value::Object(map) => Ok(map),
         other => {
             let message =
-                format!("configuration of pack {} must be an object, not {}", start.pack, strict::kind(&other));
+                format!("configuration of pack {} must be an object, not {}", start.pack, strict::type_name(&other));
             refuse(Refusal::StoreUntrusted, message)
         }
     }

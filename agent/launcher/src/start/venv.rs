@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat};
-use packs_schema::action::{Action, Runner};
-use packs_schema::launch::Refusal;
-use packs_schema::store::{META, VENV, VENVS, VenvLink};
+use packs_schema::agent::launch::Refusal;
+use packs_schema::agent::store::{META, VENV, VENVS, VenvLink};
+use packs_schema::pack::action::{Action, Runner};
 
 use super::store::{json, trusted};
 use super::{Refused, refuse};

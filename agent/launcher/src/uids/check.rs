@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use packs_schema::config::{Config, UidRange};
+use packs_schema::agent::config::{Config, UidRange};
 
 use crate::{log, proc};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use packs_schema::launch::{Ask, Outcome, Refusal};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::{Operation, Outcome, Refusal};
 use serde_json::json;
 
 use crate::driver::{Execution, Host, is_root, skipped, wait_for};
@@ -34,7 +34,7 @@ os.write(1, os.read(libc.syscall(438, libc.syscall(434, int(sys.argv[1]), 0), 0,
 ";
 
 /// Runs both at once; what the attacker says, and how the victim ends.
-fn attack(host: &mut Host) -> (Vec<String>, packs_schema::run::Exit) {
+fn attack(host: &mut Host) -> (Vec<String>, packs_schema::agent::execution::Exit) {
     let gate = host.path("gate");
     let position = |at| json!({"type": "string", "position": at});
     host.action(
@@ -73,7 +73,7 @@ fn executions_of_actions_that_name_no_account_cannot_reach_each_other() {
     }
     let (said, victim) = attack(&mut Host::new());
     let [uid] = &said[..] else { panic!("{said:?}") };
-    let range = packs_schema::config::UidRange::default();
+    let range = packs_schema::agent::config::UidRange::default();
     assert!(range.contains(uid.parse().unwrap()), "{uid}");
     assert_eq!(victim.result.unwrap()["of"], "victim");
 }
@@ -105,7 +105,7 @@ fn an_account_is_handed_out_again_last_of_all() {
     let mut host = Host::with("require_limits = false\nuid_range = \"1990001000-1990001015\"", "");
     let mut held: Vec<(Execution, u32)> = (0..3).map(|_| running(&mut host)).collect();
     let (ended, gone) = held.remove(1);
-    assert_eq!(host.ask(Ask::Kill { execution: ended.id.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: ended.id.clone() }), Outcome::Done);
     ended.finished();
     host.kill_launcher();
     host.launch_again();
@@ -116,7 +116,7 @@ fn an_account_is_handed_out_again_last_of_all() {
         let (execution, uid) = running(&mut host);
         assert!(!seen.contains(&uid) && uid != gone, "{uid} was handed out again");
         seen.push(uid);
-        assert_eq!(host.ask(Ask::Kill { execution: execution.id.clone() }), Outcome::Done);
+        assert_eq!(host.ask(Operation::Kill { execution: execution.id.clone() }), Outcome::Done);
         execution.finished();
     }
     let (last, uid) = running(&mut host);

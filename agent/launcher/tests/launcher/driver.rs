@@ -13,11 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
-use packs_schema::launch::{Ask, Outcome, Refusal, Reply, Request, Start};
-use packs_schema::name::{ActionName, Digest, ExecutionId, PackName, PackVersion};
-use packs_schema::rest::Enforcement;
-use packs_schema::run::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
-use packs_schema::run::{Exit, Started};
+use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
+use packs_schema::agent::execution::{Exit, Started};
+use packs_schema::agent::launch::{Operation, Outcome, Refusal, Reply, Request, Start};
+use packs_schema::agent::rest::Enforcement;
+use packs_schema::base::name::{ActionName, Digest, ExecutionId, PackName, PackVersion};
 use serde_json::{Map, Value, json};
 
 /// How long anything may take; nothing waits for this when all is well.
@@ -174,7 +174,7 @@ impl Host {
         }
     }
 
-    pub(crate) fn ask(&mut self, ask: Ask) -> Outcome {
+    pub(crate) fn ask(&mut self, ask: Operation) -> Outcome {
         self.seq += 1;
         let request = serde_json::to_vec(&Request::new(self.seq, ask)).unwrap();
         self.send_frame(&request);
@@ -204,7 +204,7 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self, start: &Start) -> Outcome {
-        self.ask(Ask::Start(Box::new(start.clone())))
+        self.ask(Operation::Start(Box::new(start.clone())))
     }
 
     /// Starts an action that must start.

@@ -1,8 +1,8 @@
 //! What an action must not have: our environment, our descriptors, our account, our privileges.
 
 use nix::unistd::{Gid, Uid, chown};
-use packs_schema::launch::Refusal;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::Refusal;
 use serde_json::json;
 
 use crate::driver::{Host, is_root, put, skipped};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use packs_schema::name::ExecutionId;
-use packs_schema::run::{Leftovers, State};
+use packs_schema::agent::execution::{Leftovers, State};
+use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
 use crate::driver::{Host, is_root, lives, skipped, wait_for};
@@ -21,7 +21,7 @@ cat \"$BOLT_PARAM_PID\"
 }
 
 struct Ended {
-    exit: packs_schema::run::Exit,
+    exit: packs_schema::agent::execution::Exit,
     pid: String,
 }
 
@@ -136,7 +136,7 @@ fn nothing_is_kept_after_a_failure_a_time_out_or_a_kill() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     running.says("ready");
-    host.ask(packs_schema::launch::Ask::Kill { execution: running.id.clone() });
+    host.ask(packs_schema::agent::launch::Operation::Kill { execution: running.id.clone() });
     let exit = running.finished().exit;
     assert_eq!((exit.state, exit.leftovers.unwrap().kept), (State::Killed, 0));
 }
@@ -179,8 +179,8 @@ fn what_was_kept_without_a_record_ends_with_the_execution() {
         std::fs::remove_dir(place.path.join(format!("bolt-{}", running.id))).unwrap();
     }
     assert!(lives(&service.0));
-    let outcome = host.ask(packs_schema::launch::Ask::Kill { execution: running.id.clone() });
-    assert_eq!(outcome, packs_schema::launch::Outcome::Done);
+    let outcome = host.ask(packs_schema::agent::launch::Operation::Kill { execution: running.id.clone() });
+    assert_eq!(outcome, packs_schema::agent::launch::Outcome::Done);
     wait_for("the end of the service", || (!lives(&service.0)).then_some(()));
     assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
 }

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use packs_schema::launch::{Ask, Outcome, Refusal};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::{Operation, Outcome, Refusal};
 use serde_json::{Value, json};
 
 use crate::driver::{Host, lives, skipped, wait_for};
@@ -97,7 +97,7 @@ fn a_fork_bomb_stays_within_its_limit_and_ends() {
     wait_for("the limit", || hits().filter(|hits| *hits > 0));
     assert_eq!(number("pids.max"), Some(30));
     assert!(number("pids.current").unwrap() <= 30);
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
     assert_eq!((ended.exit.state, ended.exit.leftovers.clone().unwrap().after_subreaper), (State::Killed, 0));
     assert!(!group.exists());
@@ -167,7 +167,7 @@ fn a_weight_is_set_where_the_host_has_weights() {
             let found = weight(request.execution.as_str()).unwrap();
             assert!(found == v2 || found == v1, "{found}");
         }
-        assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+        assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
         running.finished();
     }
     if !has {
@@ -248,7 +248,7 @@ fn what_an_older_launcher_made_beside_the_group_of_all_is_found() {
     // The launcher waits until the groups are empty: its end has to be taken in meanwhile.
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait().unwrap()));
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
     let status = told.recv_timeout(crate::driver::DEADLINE).expect("it is found and killed");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     wait_for("the groups' end", || (!old.iter().any(|dir| dir.exists())).then_some(()));
@@ -260,7 +260,7 @@ fn what_cannot_be_capped_is_refused_when_limits_are_required() {
     let nowhere = "cgroup = \"cgroup.procs/below-a-file\"";
     let mut host = Host::with(&format!("require_limits = true\n{nowhere}"), "");
     assert_eq!(host.enforcement().cgroups, "none");
-    assert_eq!(host.enforcement().total, packs_schema::rest::TotalLimits::default());
+    assert_eq!(host.enforcement().total, packs_schema::agent::rest::TotalLimits::default());
     host.action("it", "#!/bin/sh\n", json!({}));
     let request = host.request("it", json!({}));
     let (code, message) = host.refused(&request);

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use packs_schema::launch::{Ask, Outcome, Start};
-use packs_schema::log_line::{MAX_LINE, is_unsafe};
+use packs_schema::agent::launch::{Operation, Outcome, Start};
+use packs_schema::base::log_line::{MAX_LINE, is_unsafe};
 use serde_json::{Value, json};
 
 use crate::driver::{Host, put, wait_for};
@@ -60,7 +60,7 @@ fn nothing_that_was_taken_over_writes_a_line_of_the_launcher_s_log() {
         for parameters in [json!({ &text: 1 }), json!({ "word": &text }), json!({ "word": { &text: &text } })] {
             let start = Start { traceparent: Some(text.clone()), ..host.request("it", parameters) };
             host.refused(&start);
-            host.ask(Ask::Accept(Box::new(start)));
+            host.ask(Operation::Accept(Box::new(start)));
             refusals += 1;
         }
         // Files written by the sync.

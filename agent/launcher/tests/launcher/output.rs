@@ -1,7 +1,7 @@
 //! The caps on output.
 
-use packs_schema::run::State;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::execution::output::Stream;
 use serde_json::json;
 
 use crate::driver::Host;
@@ -61,10 +61,10 @@ fn a_log_that_cannot_be_written_harms_nobody() {
     let request = host.request("it", json!({}));
     // A directory in the place of the log: nothing can ever be written to it.
     std::fs::create_dir(host.execution(&request.execution).dir.join("output.log")).unwrap();
-    assert_eq!(host.start(&request), packs_schema::launch::Outcome::Done);
+    assert_eq!(host.start(&request), packs_schema::agent::launch::Outcome::Done);
     let dir = host.execution(&request.execution).dir;
     let exit = crate::driver::wait_for("exit", || std::fs::read(dir.join("exit")).ok());
-    let exit: packs_schema::run::Exit = serde_json::from_slice(&exit).unwrap();
+    let exit: packs_schema::agent::execution::Exit = serde_json::from_slice(&exit).unwrap();
     assert_eq!(exit.state, State::Succeeded);
     assert_eq!((exit.stdout.written_bytes, exit.stdout.dropped_bytes), (288_894, 288_894));
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use packs_schema::launch::Refusal;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::Refusal;
 use serde_json::{Value, json};
 
 use crate::driver::{Host, digest, put};

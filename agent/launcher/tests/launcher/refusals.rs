@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::unistd::{Uid, chown};
-use packs_schema::launch::{Refusal, Start};
-use packs_schema::name::{Digest, PackName, PackVersion};
+use packs_schema::agent::launch::{Refusal, Start};
+use packs_schema::base::name::{Digest, PackName, PackVersion};
 use serde_json::json;
 
 use crate::driver::{Host, is_root, put, skipped};
@@ -192,7 +192,7 @@ fn execution_directories_that_are_not_ours() {
 /// nothing has been started.
 #[test]
 fn forged_requests_end_the_conversation() {
-    let long = "x".repeat(packs_schema::launch::MAX_FRAME);
+    let long = "x".repeat(packs_schema::agent::launch::MAX_FRAME);
     for (field, forged) in [
         ("execution", "../../packs/demo"),
         ("execution", "0"),

@@ -1,7 +1,7 @@
 //! What an action is given, and what becomes of how it ends.
 
-use packs_schema::launch::{Ask, Outcome, Refusal};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::{Operation, Outcome, Refusal};
 use serde_json::json;
 
 use crate::driver::{Host, lives, object, wait_for};
@@ -11,7 +11,7 @@ fn both_streams_come_out_as_they_went_in() {
     let mut host = Host::new();
     let ended = host.run("#!/bin/sh\nprintf 'one\\0two\\377\\n'; printf 'err' >&2; printf tail\n", json!({}));
     assert_eq!(ended.exit.state, State::Succeeded, "{:?}", ended.exit);
-    assert_eq!(ended.output.text(packs_schema::run::output::Stream::Stdout), b"one\0two\xff\ntail");
+    assert_eq!(ended.output.text(packs_schema::agent::execution::output::Stream::Stdout), b"one\0two\xff\ntail");
     assert_eq!(ended.stderr(), "err");
     assert_eq!((ended.exit.stdout.written_bytes, ended.exit.stdout.dropped_bytes), (13, 0));
     assert_eq!((ended.exit.exit_status, ended.exit.signal, ended.exit.leftovers), (Some(0), None, None));
@@ -132,7 +132,7 @@ fn an_execution_starts_once() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     assert_eq!(host.refused(&request).0, Refusal::AlreadyStarted);
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
     running.finished();
     assert_eq!(host.refused(&request).0, Refusal::AlreadyStarted);
 }
@@ -248,7 +248,7 @@ fn the_launcher_lets_so_many_run_and_no_more() {
     let more = host.started(&more);
     more.says("ready");
     for execution in running.chain([more]) {
-        assert_eq!(host.ask(Ask::Kill { execution: execution.id.clone() }), Outcome::Done);
+        assert_eq!(host.ask(Operation::Kill { execution: execution.id.clone() }), Outcome::Done);
         execution.finished();
     }
 }

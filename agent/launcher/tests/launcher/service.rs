@@ -8,8 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, chown};
-use packs_schema::launch::{Outcome, Refusal};
-use packs_schema::rest::ApiState;
+use packs_schema::agent::launch::{Outcome, Refusal};
+use packs_schema::agent::rest::ApiState;
 use serde_json::json;
 
 use crate::driver::{Host, base, is_root, launcher, lives, put, skipped, wait_for, write_config, writing};
@@ -94,7 +94,7 @@ fn a_frame_that_is_none_ends_the_attached_launcher() {
 #[test]
 fn a_request_of_a_later_format_is_refused_and_nothing_more() {
     let mut host = Host::new();
-    let newer = json!({"seq": 9, "format": packs_schema::launch::FORMAT + 1, "ask": {"freeze": {"execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa"}}});
+    let newer = json!({"seq": 9, "format": packs_schema::agent::launch::FORMAT + 1, "ask": {"freeze": {"execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa"}}});
     host.send_frame(newer.to_string().as_bytes());
     let reply = host.receive().unwrap();
     assert_eq!(reply.seq, 9);
@@ -338,7 +338,7 @@ fn an_api_that_cannot_be_kept_running_is_reported() {
     assert!(status.starts_with("STATUS=") && status.contains("3 failures in a row, the last: status 41"), "{status}");
     let report = || {
         let json = fs::read(service.dir.path().join("run/api.json")).unwrap();
-        serde_json::from_slice::<packs_schema::rest::ApiProcess>(&json).unwrap()
+        serde_json::from_slice::<packs_schema::agent::rest::ApiProcess>(&json).unwrap()
     };
     let now = report();
     assert_eq!((now.state, now.status, now.signal), (ApiState::Failing, Some(41), None));
@@ -392,7 +392,7 @@ fn api_and_sync_have_groups_of_their_own() {
     let mut service = Service { dir, launcher };
     wait_for("the api", || service.said("api").first().cloned());
     let json = fs::read(service.dir.path().join("run/enforcement.json")).unwrap();
-    let found: packs_schema::rest::Enforcement = serde_json::from_slice(&json).unwrap();
+    let found: packs_schema::agent::rest::Enforcement = serde_json::from_slice(&json).unwrap();
     if !found.memory {
         return skipped("api_and_sync_have_groups_of_their_own", "no memory controller that we may use");
     }

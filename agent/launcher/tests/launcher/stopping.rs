@@ -1,7 +1,7 @@
 //! Time-out and kill leave nothing behind, whatever the action did.
 
-use packs_schema::launch::{Ask, Outcome};
-use packs_schema::run::{Leftovers, State};
+use packs_schema::agent::execution::{Leftovers, State};
+use packs_schema::agent::launch::{Operation, Outcome};
 use serde_json::{Value, json};
 
 use crate::driver::{Finished, Host, is_root, lives, put, skipped, wait_for};
@@ -52,11 +52,11 @@ fn stubborn(host: &mut Host) -> crate::driver::Execution {
 fn a_kill_request_leaves_nothing() {
     let mut host = Host::new();
     let running = stubborn(&mut host);
-    assert_eq!(host.ask(Ask::Kill { execution: running.id.clone() }), Outcome::Done);
-    assert_eq!(host.ask(Ask::Kill { execution: running.id.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: running.id.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: running.id.clone() }), Outcome::Done);
     let id = running.id.clone();
     nothing_is_left(&running.finished(), State::Killed);
-    assert_eq!(host.ask(Ask::Kill { execution: id }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: id }), Outcome::Done);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn term_comes_first_and_is_enough_for_the_willing() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     running.says("ready");
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
     assert_eq!((ended.exit.state, ended.exit.exit_status), (State::Killed, Some(0)));
     assert!(ended.stdout().ends_with("bye\n"));
@@ -124,7 +124,7 @@ fn a_root_action_that_leaves_its_group_is_found() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     let pid = running.says("ready");
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
     let left = ended.exit.leftovers.clone().unwrap();
     assert_eq!((ended.exit.state, left.after_subreaper), (State::Killed, 0));
@@ -144,7 +144,7 @@ fn the_children_of_who_ends_first_hear_the_term_too() {
         let request = host.request("it", json!({}));
         let running = host.started(&request);
         running.says("ready");
-        assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+        assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
         let ended = running.finished();
         assert_eq!((ended.exit.state, ended.exit.leftovers), (State::Killed, Some(Leftovers::default())));
     }
@@ -197,7 +197,7 @@ fn after_a_killed_shim(mut host: Host) {
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
     wait_for("the shim's end", || (!lives(&ids[0].to_string())).then_some(()));
     assert!(lives(&ids[1].to_string()));
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
     wait_for("the action's end", || (!lives(&ids[1].to_string())).then_some(()));
     assert!(!host.path(&format!("run/{}", request.execution)).exists());
     let accounts = std::fs::read_dir(host.path("run/accounts")).into_iter().flatten().count();
@@ -209,7 +209,7 @@ fn killing_what_never_started_is_done() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\n", json!({}));
     let request = host.request("it", Value::Object(serde_json::Map::new()));
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
     assert!(!host.execution(&request.execution).dir.join("kill").exists());
 }
 
@@ -227,7 +227,7 @@ fn a_stubborn_root_action_that_leaves_its_group_is_found() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     let pid = running.says("ready");
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
     let left = ended.exit.leftovers.clone().unwrap();
     assert_eq!((ended.exit.state, left.after_subreaper), (State::Killed, 0));
@@ -236,7 +236,7 @@ fn a_stubborn_root_action_that_leaves_its_group_is_found() {
 }
 
 /// Freezes what runs, as an operator might; no TERM reaches it then.
-fn freeze(host: &Host, execution: &packs_schema::name::ExecutionId) -> bool {
+fn freeze(host: &Host, execution: &packs_schema::base::name::ExecutionId) -> bool {
     let places = host.enforcement().groups;
     let one = places.iter().find_map(|place| {
         let (file, state) = match place.controller.as_deref() {
@@ -264,7 +264,7 @@ fn what_is_frozen_is_killed() {
         if !freeze(&host, &request.execution) {
             return skipped("what_is_frozen_is_killed", "no freezer that we may use");
         }
-        assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+        assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
         let ended = running.finished();
         let left = ended.exit.leftovers.clone().unwrap();
         // Version 1 lets nothing that is frozen even die of TERM; version 2 does, in its own time.
@@ -289,7 +289,7 @@ fn what_a_root_action_froze_in_a_group_of_its_own_is_killed() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     let pid = running.says("ready");
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
     let ended = running.finished();
     let left = ended.exit.leftovers.clone().unwrap();
     assert_eq!((ended.exit.state, left.after_term, left.after_cgroup_kill), (State::Killed, 1, 0), "{left:?}");
@@ -308,7 +308,7 @@ fn what_is_stopped_is_woken_to_hear_the_term() {
     let request = host.request("it", json!({}));
     let running = host.started(&request);
     running.says("ready");
-    assert_eq!(host.ask(Ask::Kill { execution: request.execution }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution }), Outcome::Done);
     let ended = running.finished();
     assert_eq!((ended.exit.state, ended.exit.signal), (State::Killed, Some(15)), "{:?}", ended.exit);
     assert_eq!(ended.exit.leftovers, Some(Leftovers::default()), "the grace was not needed");

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use packs_schema::launch::{Ask, Outcome, Refusal, Start};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::{Operation, Outcome, Refusal, Start};
 use serde_json::json;
 
 use crate::driver::{Host, object};
@@ -17,7 +17,7 @@ fn ready() -> Host {
 }
 
 fn accept(host: &mut Host, request: &Start) -> Outcome {
-    host.ask(Ask::Accept(Box::new(request.clone())))
+    host.ask(Operation::Accept(Box::new(request.clone())))
 }
 
 /// Another version becomes active.
@@ -71,7 +71,7 @@ fn a_kill_takes_the_record_away() {
     let mut host = ready();
     let queued = host.request("it", json!({}));
     assert_eq!(accept(&mut host, &queued), Outcome::Done);
-    assert_eq!(host.ask(Ask::Kill { execution: queued.execution.clone() }), Outcome::Done);
+    assert_eq!(host.ask(Operation::Kill { execution: queued.execution.clone() }), Outcome::Done);
     supersede(&host);
     not_active(&mut host, &queued);
 }

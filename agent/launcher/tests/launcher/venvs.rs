@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, chown};
-use packs_schema::launch::{Refusal, Start};
+use packs_schema::agent::launch::{Refusal, Start};
 use serde_json::json;
 
 use crate::driver::{Host, is_root, put, skipped};

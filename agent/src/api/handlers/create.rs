@@ -13,10 +13,10 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use hyper::{HeaderMap, Request, Response};
-use packs_schema::name::{ActionRef, IdempotencyKey};
-use packs_schema::param::bind::{ParamError, bind};
-use packs_schema::rest::{CreateExecution, IDEMPOTENCY_KEY, MAX_NOTE};
-use packs_schema::strict;
+use packs_schema::agent::rest::{CreateExecution, IDEMPOTENCY_KEY, MAX_NOTE};
+use packs_schema::base::name::{ActionRef, IdempotencyKey};
+use packs_schema::base::strict;
+use packs_schema::pack::param::bind::{ParamError, bind};
 use serde_json::Value;
 
 use super::{Call, json, wait_for_end};

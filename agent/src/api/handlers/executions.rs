@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hyper::Response;
-use packs_schema::grants::Verb;
-use packs_schema::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
 
 use super::create::{check_note, parse_body};
 use super::{Call, class_of, covers, execution_id, hidden, json, visible, wait_for_end};

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use hyper::Response;
-use packs_schema::launch::{Ask, Outcome};
-use packs_schema::name::{ActionRef, PackName};
-use packs_schema::rest::{ActionView, Enforcement, Health, Info, PackList, PackView, Page, SyncStatus};
+use packs_schema::agent::launch::{Operation, Outcome};
+use packs_schema::agent::rest::{ActionView, Enforcement, Health, Info, PackList, PackView, Page, SyncStatus};
+use packs_schema::base::name::{ActionRef, PackName};
 
 use super::{Call, content, covers, hidden, json, scope};
 use crate::access::Caller;
@@ -128,7 +128,7 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
             version: None,
             digest: None,
             dev: None,
-            over: None,
+            signed: None,
             actions: 0,
             failed: Some(failed),
         }));
@@ -140,14 +140,14 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
         version: Some(active.version().clone()),
         digest: Some(active.digest.clone()),
         dev: active.dev.clone(),
-        over: call.app.registry.over(&active),
+        signed: call.app.registry.over(&active),
         actions: u32::try_from(actions).unwrap_or(u32::MAX),
         failed,
     }))
 }
 
 pub(in crate::api) async fn sync(call: &Call) -> Result<Response<Body>, ApiError> {
-    match call.app.exec.launcher().ask(Ask::Sync).await? {
+    match call.app.exec.launcher().ask(Operation::Sync).await? {
         Outcome::Done => {
             let status = call.app.registry.status()?.unwrap_or_default();
             Ok(json(202, &scope::sync_status(&call.app, &call.caller, status)?))

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::Response;
 use hyper::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, HeaderValue, RANGE, VARY};
-use packs_schema::rest::{DROPPED_BYTES, Execution, OutputChunk};
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::rest::{DROPPED_BYTES, Execution, OutputChunk};
 
 use super::{Call, content, visible};
 use crate::api::body::{Body, until_stop};

@@ -14,9 +14,9 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
-use packs_schema::name::{Digest, PackName, PackVersion};
-use packs_schema::push::{FORMAT, PushAsk, PushRequest, PushResult};
-use packs_schema::rest::{ARCHIVE_TYPE, BYTES_TYPE, Code, Pushed, Unpushed};
+use packs_schema::agent::push::{FORMAT, PushOperation, PushRequest, PushResult};
+use packs_schema::agent::rest::{ARCHIVE_TYPE, BYTES_TYPE, Code, Pushed, Unpushed};
+use packs_schema::base::name::{Digest, PackName, PackVersion};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
@@ -76,8 +76,8 @@ async fn take(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let Asked { pack, version, ttl, .. } = asked;
     tracing::info!(principal = %caller.principal(), %pack, %version, digest = digest.short(), size_bytes, "push came in");
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    let ask = PushAsk::Install { version: version.clone(), digest: digest.clone(), size_bytes, ttl_ms };
-    let unknown = Pushed { pack: pack.clone(), version, digest, dev: None, over: None, warning: None };
+    let ask = PushOperation::Install { version: version.clone(), digest: digest.clone(), size_bytes, ttl_ms };
+    let unknown = Pushed { pack: pack.clone(), version, digest, dev: None, signed: None, warning: None };
     match outcome(app, caller, &mut ticket, pack, ask).await? {
         None => Ok(json(202, &unknown)),
         Some(PushResult::Installed(pushed)) => Ok(json(200, &pushed)),
@@ -93,7 +93,7 @@ pub(in crate::api) async fn unpush(call: &Call) -> Result<Response<Body>, ApiErr
     permitted(caller, &pack)?;
     tracing::info!(principal = %caller.principal(), %pack, "unpush asked for");
     let mut ticket = begin(app)?;
-    match outcome(app, caller, &mut ticket, pack.clone(), PushAsk::Remove).await? {
+    match outcome(app, caller, &mut ticket, pack.clone(), PushOperation::Remove).await? {
         None => Ok(json(202, &Unpushed { pack, done: false, version: None })),
         Some(PushResult::Removed { version }) => Ok(json(200, &Unpushed { pack, done: true, version })),
         Some(other) => Err(unexpected(other)),
@@ -119,7 +119,7 @@ fn check(call: &Call) -> Result<Asked, ApiError> {
     permitted(caller, &asked.pack)?;
     let most = app.pushes.dev.max_ttl.0;
     if asked.ttl > most || asked.ttl < Duration::from_millis(1) {
-        let most = packs_schema::quantity::show_duration(most);
+        let most = packs_schema::base::quantity::format_duration(most);
         return Err(refuse(Code::TtlTooLong, format!("a pushed pack stays at most {most} here (dev.max_ttl)")));
     }
     if !app.health.is_ready() {
@@ -198,10 +198,10 @@ async fn outcome(
     caller: &Caller,
     ticket: &mut Ticket<'_>,
     pack: PackName,
-    ask: PushAsk,
+    operation: PushOperation,
 ) -> Result<Option<PushResult>, ApiError> {
     let (by, at_ms) = (caller.principal().clone(), clock::now_ms());
-    let request = PushRequest { format: FORMAT, id: ticket.id.clone(), by, at_ms, pack, ask };
+    let request = PushRequest { format: FORMAT, id: ticket.id.clone(), by, at_ms, pack, operation };
     match ticket.ask(app, &request).await.map_err(disk)? {
         Some(PushResult::Refused { code, message, findings }) => Err(ApiError::Push { code, message, findings }),
         other => Ok(other),

@@ -3,8 +3,8 @@
 //! A pack is visible to a caller that may see one of its actions. Why a version failed may name any action of the pack, so
 //! those details are for callers whose grant covers the whole pack.
 
-use packs_schema::name::{ActionRef, PackName};
-use packs_schema::rest::{FailedVersion, SyncStatus};
+use packs_schema::agent::rest::{FailedVersion, SyncStatus};
+use packs_schema::base::name::{ActionRef, PackName};
 
 use super::covers;
 use crate::access::Caller;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use hyper::Response;
 use hyper::header::{HeaderName, HeaderValue};
-use packs_schema::name::ActionRef;
-use packs_schema::rest::{EVENT_CURSOR, EventCursor};
+use packs_schema::agent::rest::{EVENT_CURSOR, EventCursor};
+use packs_schema::base::name::ActionRef;
 use tokio::sync::watch;
 
 use super::{Call, content, covers};

@@ -51,8 +51,8 @@ pub(super) fn in_query(parameter: &str) -> Option<(Value, bool)> {
         "wait" => optional(json!({"type": "string", "pattern": "^([1-5]?[0-9]|60)s$"})),
         "ttl" => optional(json!({"type": "string", "pattern": "^[1-9][0-9]{0,4}[smh]$"})),
         "follow" | "ended" => optional(json!({"type": "boolean", "default": false})),
-        "limit" => optional(json!({"type": "integer", "minimum": 1, "maximum": packs_schema::rest::MAX_PAGE,
-            "default": packs_schema::rest::DEFAULT_PAGE})),
+        "limit" => optional(json!({"type": "integer", "minimum": 1, "maximum": packs_schema::agent::rest::MAX_PAGE,
+            "default": packs_schema::agent::rest::DEFAULT_PAGE})),
         "since_ms" | "until_ms" | "stdout_from" | "stderr_from" | "offset" => optional(number()),
         "action" => optional(name("ActionRef")),
         "principal" => optional(name("Principal")),
@@ -77,8 +77,8 @@ pub(super) fn constrain(schemas: &mut Map<String, Value>) {
         }
     }
     for (of, property, key, value) in [
-        ("CreateExecution", "note", "maxLength", json!(packs_schema::rest::MAX_NOTE)),
-        ("KillRequest", "note", "maxLength", json!(packs_schema::rest::MAX_NOTE)),
+        ("CreateExecution", "note", "maxLength", json!(packs_schema::agent::rest::MAX_NOTE)),
+        ("KillRequest", "note", "maxLength", json!(packs_schema::agent::rest::MAX_NOTE)),
         ("CreateExecution", "timeout_ms", "minimum", json!(1)),
     ] {
         if let Some(Value::Object(schema)) =

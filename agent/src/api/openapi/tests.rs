@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use packs_schema::name::{
+use packs_schema::base::name::{
     ActionName, ActionRef, ChannelName, Digest, ExecutionId, GroupName, IdempotencyKey, InstanceId, PackName,
     PackVersion, Principal, RunId,
 };

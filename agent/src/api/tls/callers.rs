@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use packs_schema::certificate::{CLIENT_AUTH, CertificateInfo};
-use packs_schema::name::Principal;
+use packs_schema::base::certificate::{CLIENT_AUTH, CertificateInfo};
+use packs_schema::base::name::Principal;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};

@@ -1,13 +1,13 @@
 //! Reads certificates and keys. No error quotes a file: what is wrong with one is said in fixed words
-//! ([`packs_schema::pem`]).
+//! ([`packs_schema::base::pem`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use packs_schema::config::TlsConfig;
-use packs_schema::pem::{Expected, PemError, PemProblem};
-use packs_schema::trust::{Purpose, TrustError};
+use packs_schema::agent::config::TlsConfig;
+use packs_schema::base::pem::{Expected, PemError, PemProblem};
+use packs_schema::base::trust::{Purpose, TrustError};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use packs_schema::certificate::{CertificateInfo, INSTANCE_URI, SERVER_AUTH};
-use packs_schema::name::InstanceId;
+use packs_schema::base::certificate::{CertificateInfo, INSTANCE_URI, SERVER_AUTH};
+use packs_schema::base::name::InstanceId;
 use rustls::pki_types::CertificateDer;
 
 use crate::health::Health;

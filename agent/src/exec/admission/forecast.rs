@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use packs_schema::name::ActionRef;
+use packs_schema::base::name::ActionRef;
 
 /// Actions whose typical time is remembered; of further ones only the time-out is known.
 const MAX_ACTIONS: usize = 1000;

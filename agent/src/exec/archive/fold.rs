@@ -7,8 +7,8 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use packs_schema::run::file;
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::file;
+use packs_schema::agent::execution::output::Stream;
 
 use super::super::output::{Live, OutputError, Piece, index};
 use super::frames::{Record, Writer};

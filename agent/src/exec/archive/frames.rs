@@ -9,7 +9,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use packs_schema::run::output::Stream;
+use packs_schema::agent::execution::output::Stream;
 
 use super::super::output::index;
 use super::ArchiveError;

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
-use packs_schema::run::output::{MAX_CHUNK, Stream};
+use packs_schema::agent::execution::output::{MAX_CHUNK, Stream};
 
 use super::super::output::{Piece, index};
 use super::frames::{Reader, Record};

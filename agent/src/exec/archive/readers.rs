@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use packs_schema::name::ExecutionId;
+use packs_schema::base::name::ExecutionId;
 
 /// How many read, by execution.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
 
 use super::{HEADER, Header, SMALL};
 

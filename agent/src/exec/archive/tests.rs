@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use packs_schema::run::output::{Frame, MAGIC as SEGMENT, Stream, tail_name};
+use packs_schema::agent::execution::output::{Frame, MAGIC as SEGMENT, Stream, tail_name};
 use proptest::prelude::*;
 
 use super::super::output::{Live, Piece};
@@ -198,7 +198,7 @@ fn what_is_damaged_counts_as_not_kept() {
     let written = write(dir.path(), &chunks(10, 50));
     let path = dir.path().join(file::OUTPUT);
     let mut bytes = fs::read(&path).unwrap();
-    let half = SEGMENT.len() + 5 * (packs_schema::run::output::HEADER + 50);
+    let half = SEGMENT.len() + 5 * (packs_schema::agent::execution::output::HEADER + 50);
     bytes[half] = 9;
     fs::write(&path, bytes).unwrap();
     let archive = archive_of(dir.path(), written).unwrap();

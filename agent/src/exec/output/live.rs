@@ -15,8 +15,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use packs_schema::run::file;
-use packs_schema::run::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name, tail_name};
+use packs_schema::agent::execution::file;
+use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name, tail_name};
 
 use super::{OutputError, Piece, index};
 

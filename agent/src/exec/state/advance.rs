@@ -1,8 +1,8 @@
 //! Applying a change to an execution. The only place that changes `Execution::state`; what may follow what is
 //! [`State::may_become`]'s to say.
 
-use packs_schema::rest::Execution;
-use packs_schema::run::{Exit, FORMAT, Started, State, StreamTotals, Usage};
+use packs_schema::agent::execution::{Exit, FORMAT, Started, State, StreamTotals, Usage};
+use packs_schema::agent::rest::Execution;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]

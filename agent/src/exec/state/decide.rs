@@ -1,8 +1,8 @@
 //! The decisions themselves. What comes in is what is known, by value; what goes out says what is to be done. No files,
 //! no clock, no waiting.
 
-use packs_schema::launch::{Outcome, Refusal};
-use packs_schema::run::{Exit, Spec, State};
+use packs_schema::agent::execution::{Exit, Spec, State};
+use packs_schema::agent::launch::{Outcome, Refusal};
 
 use super::Change;
 use crate::exec::LauncherError;

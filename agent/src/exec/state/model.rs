@@ -27,8 +27,8 @@ use super::{
 use crate::exec::LauncherError;
 use crate::exec::directory::{Evidence, Found, Lock};
 use explore::explore;
-use packs_schema::launch::Outcome;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::Outcome;
 use world::{Faults, Killer, World};
 
 /// The decisions, exchangeable one by one.

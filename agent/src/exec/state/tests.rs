@@ -3,10 +3,10 @@
 use super::*;
 use crate::exec::LauncherError;
 use crate::exec::directory::{Evidence, Found, Lock};
-use packs_schema::launch::{Outcome, Refusal};
-use packs_schema::name::ExecutionId;
-use packs_schema::name::{ActionRef, Digest, PackVersion, Principal};
-use packs_schema::run::{Exit, FORMAT, Spec, Started, State, StreamTotals, Usage};
+use packs_schema::agent::execution::{Exit, FORMAT, Spec, Started, State, StreamTotals, Usage};
+use packs_schema::agent::launch::{Outcome, Refusal};
+use packs_schema::base::name::ExecutionId;
+use packs_schema::base::name::{ActionRef, Digest, PackVersion, Principal};
 
 fn id() -> ExecutionId {
     ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
-use packs_schema::quantity::show_bytes;
+use packs_schema::base::quantity::format_bytes;
 
 /// Of the file system that the state directory is on, the history takes at most one part in so many.
 const SHARE: u64 = 10;
@@ -70,12 +70,12 @@ impl Budget {
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} and {} files", show_bytes(self.max_bytes), self.max_files)
+        write!(f, "{} and {} files", format_bytes(self.max_bytes), self.max_files)
     }
 }
 
 impl fmt::Display for Used {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} and {} files", show_bytes(self.bytes), self.files)
+        write!(f, "{} and {} files", format_bytes(self.bytes), self.files)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use packs_schema::name::ExecutionId;
+use packs_schema::base::name::ExecutionId;
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Used};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use packs_schema::name::ExecutionId;
+use packs_schema::base::name::ExecutionId;
 
 use super::super::archive::{self, Folded};
 use super::super::directory::{self, Lock};

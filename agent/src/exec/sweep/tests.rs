@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{Flock, FlockArg};
-use packs_schema::name::{ExecutionId, InstanceId};
-use packs_schema::rest::Execution;
-use packs_schema::run::output::{Frame, MAGIC, Stream, tail_name};
-use packs_schema::run::{State, StreamTotals, file};
+use packs_schema::agent::execution::output::{Frame, MAGIC, Stream, tail_name};
+use packs_schema::agent::execution::{State, StreamTotals, file};
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::json;
 
 use super::super::output::{Lying, OutputError, Piece};
@@ -107,7 +107,7 @@ impl Site {
         record.stdout = Some(StreamTotals { written_bytes: bytes.len() as u64, dropped_bytes: 0 });
         record.stderr = Some(StreamTotals::default());
         let exit = super::super::state::exit_of(&record);
-        let exit = packs_schema::run::Exit { stdout: record.stdout.unwrap(), ..exit };
+        let exit = packs_schema::agent::execution::Exit { stdout: record.stdout.unwrap(), ..exit };
         fs::write(directory.join(file::EXIT), serde_json::to_vec(&exit).unwrap()).unwrap();
         self.exec.history.update(record.clone(), vec![(State::Succeeded, 2_000)]).await.unwrap();
         self.exec.meter.ended(&record.id);

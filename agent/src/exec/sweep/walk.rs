@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use packs_schema::name::ExecutionId;
-use packs_schema::run::file;
+use packs_schema::agent::execution::file;
+use packs_schema::base::name::ExecutionId;
 
 use super::budget::Used;
 use super::meter::measure;

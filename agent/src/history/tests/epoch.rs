@@ -1,6 +1,6 @@
 //! Cursors of a history that was replaced are told so, and never answered with other events.
 
-use packs_schema::rest::EventCursor;
+use packs_schema::agent::rest::EventCursor;
 
 use super::*;
 

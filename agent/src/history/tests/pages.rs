@@ -14,7 +14,7 @@ async fn every_filter_goes_along_an_index() {
         history.update(ended(new), vec![(State::Succeeded, 1)]).await.unwrap();
     }
     let after = Some(Cursor { epoch: None, created_at_ms: 1_050, seq: 100 });
-    let run = Some(packs_schema::name::RunId::new("run-1").unwrap());
+    let run = Some(packs_schema::base::name::RunId::new("run-1").unwrap());
     let (action, principal) =
         (Some(ActionRef::new("linux.a").unwrap()), Some(Principal::new("spiffe://x/ann").unwrap()));
     let none = Wanted { limit: 50, ..Wanted::default() };

@@ -19,7 +19,7 @@ fn realistic(n: u64, fan_out: bool) -> (Execution, Option<Key>) {
     new.id =
         ExecutionId::new(format!("{:08x}-{:04x}-7{:03x}-8000-{}", n, n % 0xffff, n % 0xfff, &hash(3)[..12])).unwrap();
     new.parameters = serde_json::from_value(json!({"keyspace": "users", "older_than_days": n % 30})).unwrap();
-    new.run = fan_out.then(|| packs_schema::name::RunId::new(format!("r-{}", new.id)).unwrap());
+    new.run = fan_out.then(|| packs_schema::base::name::RunId::new(format!("r-{}", new.id)).unwrap());
     new.created_at_ms = 1_800_000_000_000 + n * 1_234;
     let key = fan_out.then(|| Key { key: IdempotencyKey::new(hash(1)).unwrap(), fingerprint: hash(2) });
     (new, key)

@@ -1,6 +1,6 @@
 //! A start that takes long: callers are told, and the log says it in one line.
 
-use packs_schema::run::{FORMAT, Spec};
+use packs_schema::agent::execution::{FORMAT, Spec};
 use serde_json::json;
 
 use super::scope::take_log;
@@ -19,7 +19,7 @@ async fn a_long_start_answers_health_and_asks_to_come_back() {
     let (api, probes) = (bound().await, bound().await);
     let (address, plain) = (api.local_addr().unwrap(), probes.local_addr().unwrap());
     let registry = Arc::new(Registry::new(config.paths.packs.clone()));
-    let instance = packs_schema::name::InstanceId::new("i-1").unwrap();
+    let instance = packs_schema::base::name::InstanceId::new("i-1").unwrap();
     let starting = Arc::new(Starting { instance, health, registry, metrics: Arc::default() });
     let serving = tokio::spawn(async move { starting::answer(starting, &api, Some(&probes), tls).await });
     let ann = leaf(&issuer, &["spiffe://x/ann"], |_| {});

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 
-use packs_schema::launch::{Outcome, Reply, read_request};
+use packs_schema::agent::launch::{Outcome, Reply, read_request};
 use serde_json::{Value, json};
 
 use super::*;

@@ -7,9 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use packs_schema::config::Config;
-use packs_schema::name::PushId;
-use packs_schema::push::{FORMAT, MAX_RECORD, MAX_WAITING, OUTCOMES, PushOutcome, PushRequest, record_file};
+use packs_schema::agent::config::Config;
+use packs_schema::agent::push::{FORMAT, MAX_RECORD, MAX_WAITING, OUTCOMES, PushOutcome, PushRequest, record_file};
+use packs_schema::base::name::PushId;
 
 use crate::sync::disk;
 use crate::sync::store::Store;

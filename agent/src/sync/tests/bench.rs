@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use packs_schema::config::Config;
-use packs_schema::name::{ChannelName, PackName, PackVersion};
-use packs_schema::rest::{FailedVersion, SyncStatus};
-use packs_schema::store::StoredPack;
+use packs_schema::agent::config::Config;
+use packs_schema::agent::rest::{FailedVersion, SyncStatus};
+use packs_schema::agent::store::StoredPack;
+use packs_schema::base::name::{ChannelName, PackName, PackVersion};
 
 use super::archive::{Item, archive, pack};
 use super::repository::Repository;
@@ -57,8 +57,8 @@ impl Bench {
 
     pub(super) fn offer_bytes(&mut self, name: &str, version: &str, bytes: Vec<u8>, more: &str) {
         let (name, version) = (PackName::new(name).unwrap(), PackVersion::new(version).unwrap());
-        self.repository.set(&packs_schema::channel::pack_target(&name, &version), bytes);
-        let channel = packs_schema::channel::channel_target(&ChannelName::new("prod").unwrap(), &name);
+        self.repository.set(&packs_schema::delivery::channel::pack_target(&name, &version), bytes);
+        let channel = packs_schema::delivery::channel::channel_target(&ChannelName::new("prod").unwrap(), &name);
         self.serial += 1;
         let serial = self.serial;
         let text = format!(

@@ -288,7 +288,7 @@ fn a_channel_without_packs_beside_others_is_told_until_it_has_one() {
 
     let registry = crate::registry::Registry::new(bench.store());
     let health = crate::health::Health::default();
-    let instance = packs_schema::name::InstanceId::new("i-1").unwrap();
+    let instance = packs_schema::base::name::InstanceId::new("i-1").unwrap();
     let report = health.report(&registry, &instance, &|_| crate::health::Detail::All);
     let told = report.reasons.iter().find(|reason| reason.code == "channel_empty").unwrap();
     assert!(report.degraded && told.message.contains("prod"), "{report:?}");

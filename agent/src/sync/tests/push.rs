@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::symlink;
 
-use packs_schema::name::{Digest, Principal, PushId};
-use packs_schema::push::{
-    FORMAT, INBOX, OUTCOMES, PushAsk, PushOutcome, PushRequest, PushResult, archive_file, record_file,
+use packs_schema::agent::push::{
+    FORMAT, INBOX, OUTCOMES, PushOperation, PushOutcome, PushRequest, PushResult, archive_file, record_file,
 };
-use packs_schema::rest::{Code, Pushed};
-use packs_schema::store::{Shadow, version_of};
+use packs_schema::agent::rest::{Code, Pushed};
+use packs_schema::agent::store::{PushOverlay, version_of};
+use packs_schema::base::name::{Digest, Principal, PushId};
 use sha2::Digest as _;
 
 use super::archive::{Item, archive, file, pack, script, special};
@@ -53,7 +53,7 @@ impl Bench {
             by: Principal::new(ANN).unwrap(),
             at_ms: now_ms(),
             pack: PackName::new(name).unwrap(),
-            ask: PushAsk::Install {
+            operation: PushOperation::Install {
                 version: PackVersion::new(version).unwrap(),
                 digest: digest(bytes),
                 size_bytes: bytes.len() as u64,
@@ -118,7 +118,7 @@ impl Bench {
         self.settle(|_| {});
     }
 
-    fn shadow(&self, name: &str) -> Shadow {
+    fn shadow(&self, name: &str) -> PushOverlay {
         pushed::read(&self.store().join(name)).unwrap()
     }
 
@@ -139,7 +139,7 @@ fn saying(name: &str, version: &str, word: &str) -> Vec<u8> {
 }
 
 fn directory(pushed: &Pushed) -> String {
-    packs_schema::store::version_directory(&pushed.version, &pushed.digest)
+    packs_schema::agent::store::version_directory(&pushed.version, &pushed.digest)
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_push_stands_over_the_signed_version_until_its_time_in_this_boot_or_the_conf
         (5, "the wall set back", false),
     ] {
         let pushed = bench.pushed(number, "demo", "0.9.0", &one);
-        assert_eq!(pushed.over.map(|v| v.to_string()).as_deref(), Some("1.0.0"), "{what}");
+        assert_eq!(pushed.signed.map(|v| v.to_string()).as_deref(), Some("1.0.0"), "{what}");
         assert_eq!(bench.current("demo").as_deref(), Some("0.9.0"), "{what}");
         bench.settle(|clock| match what {
             "a moment" => clock.boot_ms += hour - 60_000,
@@ -229,7 +229,7 @@ fn what_is_taken_back_beneath_a_push_does_not_come_again_after_it() {
     bench.pushed(1, "demo", "2.0.0", &saying("demo", "2.0.0", "one"));
     bench.take_back("1.0.0");
     bench.poll().unwrap();
-    assert_eq!((bench.current("demo").as_deref(), bench.shadow("demo").beneath), (Some("2.0.0"), None));
+    assert_eq!((bench.current("demo").as_deref(), bench.shadow("demo").signed), (Some("2.0.0"), None));
     bench.run_out();
     assert_eq!(bench.current("demo"), None);
 }
@@ -243,7 +243,7 @@ fn signed_versions_are_kept_as_if_nothing_had_been_pushed() {
         bench.repository.publish();
         bench.poll().unwrap();
         assert_eq!(bench.current("demo").as_deref(), Some("9.9.9"));
-        let beneath = bench.shadow("demo").beneath.and_then(|name| version_of(&name)).unwrap();
+        let beneath = bench.shadow("demo").signed.and_then(|name| version_of(&name)).unwrap();
         assert_eq!(beneath.to_string(), version);
     }
     // The two before the active one stay whatever their age, the third for those who may still run in it; a boot ends those.
@@ -330,7 +330,7 @@ fn a_push_that_was_broken_off_anywhere_leaves_the_signed_version() {
 fn a_pack_that_is_pushed_only_leaves_nothing() {
     let bench = Bench::allowing();
     let pushed = bench.pushed(1, "fresh", "0.1.0", &saying("fresh", "0.1.0", "one"));
-    assert_eq!((pushed.over, bench.current("fresh").as_deref()), (None, Some("0.1.0")));
+    assert_eq!((pushed.signed, bench.current("fresh").as_deref()), (None, Some("0.1.0")));
     bench.run_out();
     assert_eq!(bench.current("fresh"), None);
     bench.settle(|clock| clock.boot_ms += 400_000);
@@ -344,7 +344,7 @@ fn the_sync_judges_every_request_by_itself() {
     let good = saying("demo", "0.9.0", "one");
     let install = |change: fn(&mut Digest, &mut u64, &mut u64)| {
         move |request: &mut PushRequest| {
-            if let PushAsk::Install { digest, size_bytes, ttl_ms, .. } = &mut request.ask {
+            if let PushOperation::Install { digest, size_bytes, ttl_ms, .. } = &mut request.operation {
                 change(digest, size_bytes, ttl_ms);
             }
         }
@@ -367,7 +367,7 @@ fn the_sync_judges_every_request_by_itself() {
     refused(9, &install(|digest, _, _| *digest = Digest::new("a".repeat(64)).unwrap()), Code::Internal, "digest");
     let id = |request: &mut PushRequest| request.id = PushId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2ff").unwrap();
     refused(10, &id, Code::Internal, "another kind");
-    refused(11, &|request: &mut PushRequest| request.ask = PushAsk::Remove, Code::NotPushed, "demo");
+    refused(11, &|request: &mut PushRequest| request.operation = PushOperation::Remove, Code::NotPushed, "demo");
     let twin = |digest: &mut Digest| {
         let name = fs::read_link(bench.home().join("current")).unwrap();
         let short = name.to_str().unwrap().rsplit_once('-').unwrap().1.to_owned();
@@ -375,7 +375,7 @@ fn the_sync_judges_every_request_by_itself() {
     };
     // A name has twelve digits of a digest only: one with the same must not take a signed version's place.
     let collides = |request: &mut PushRequest| {
-        if let PushAsk::Install { version, digest, .. } = &mut request.ask {
+        if let PushOperation::Install { version, digest, .. } = &mut request.operation {
             *version = PackVersion::new("1.0.0").unwrap();
             twin(digest);
         }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use packs_schema::name::Digest;
-use packs_schema::quantity::Span;
-use packs_schema::store::VenvLink;
+use packs_schema::agent::store::VenvLink;
+use packs_schema::base::name::Digest;
+use packs_schema::base::quantity::Span;
 use sha2::Digest as _;
 
 use super::archive::{Item, file, pack};
@@ -50,7 +50,7 @@ fn python(program: &str, arguments: &[&str]) -> String {
 
 /// False, loudly, where the host cannot make environments.
 fn python_is_here(test: &str) -> bool {
-    let probe = Command::new("/usr/bin/python3").args(["-I", "-c", packs_schema::python::PROBE]).output();
+    let probe = Command::new("/usr/bin/python3").args(["-I", "-c", packs_schema::agent::python::PROBE]).output();
     let found = probe.is_ok_and(|p| String::from_utf8_lossy(&p.stdout).contains(".whl"));
     if !found {
         use std::io::Write as _;
@@ -221,7 +221,7 @@ fn hashes_are_honoured_and_may_be_required() {
     self::wheel(&bench.temp.path().join("wheels"), "plain", "1.0");
     bench.offer_needing("demo", "1.1.1", &format!("greet==1.0 --hash=sha256:{right}\nplain==1.0\n"));
     bench.expect_no_venv("Hashes are required in --require-hashes mode");
-    bench.config.python.require_hashes = packs_schema::config::PythonConfig::default().require_hashes;
+    bench.config.python.require_hashes = packs_schema::agent::config::PythonConfig::default().require_hashes;
     bench.offer_needing("demo", "1.1.2", "greet==1.0\n");
     bench.expect_no_venv("1 of its requirements carry no hash (greet on line 1)");
     bench.offer_needing("demo", "1.1.3", &format!("greet==1.0 \\\n    --hash=sha256:{right}\n"));
@@ -350,7 +350,7 @@ fn an_interpreter_that_leaves_the_host_is_followed_by_another() {
     let first = bench.venv("demo");
     assert_eq!(fs::read_link(first.join("bin/python")).unwrap(), old);
     fs::remove_file(&old).unwrap();
-    bench.config.python = packs_schema::config::PythonConfig {
+    bench.config.python = packs_schema::agent::config::PythonConfig {
         wheels: bench.config.python.wheels.clone(),
         require_hashes: false,
         ..Default::default()

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use packs_schema::store::ManifestFile;
+use packs_schema::agent::store::ManifestFile;
 use sha2::{Digest as _, Sha256};
 
 /// Compares the tree below `top` with `files` and `directories`.
@@ -64,7 +64,7 @@ fn hash(path: &Path) -> io::Result<String> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use packs_schema::name::Digest;
+    use packs_schema::base::name::Digest;
 
     use super::*;
 

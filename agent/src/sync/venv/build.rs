@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use packs_schema::config::PythonConfig;
-use packs_schema::name::Digest;
-use packs_schema::python::{self, Interpreter};
-use packs_schema::store::{self, MANIFEST, META, Manifest, ManifestFile, StoredVenv, VENV};
+use packs_schema::agent::config::PythonConfig;
+use packs_schema::agent::python::{self, Interpreter};
+use packs_schema::agent::store::{self, MANIFEST, META, Manifest, ManifestFile, StoredVenv, VENV};
+use packs_schema::base::name::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::process::{Ended, run};
@@ -58,7 +58,7 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     };
     let failed = |what: &str, ended: &Ended| {
         // Its files in the working directory are named as the author knows them.
-        let said = python::last_words(&ended.output).replace(&format!("{}/", scratch.display()), "");
+        let said = python::summarize_pip_output(&ended.output).replace(&format!("{}/", scratch.display()), "");
         let reason = ended.reason(order.within);
         // pip's status says less than its words.
         let reason = if said.is_empty() || ended.status.and_then(|s| s.code()).is_none() {
@@ -69,7 +69,7 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
         format!("{what}: {reason}{said}").trim_end_matches([';', ' ']).to_owned()
     };
     let mut make = python(&order.interpreter.executable);
-    make.args(["-c", python::MAKE]).args(python::venv_arguments(&home));
+    make.args(["-c", python::CREATE_VENV]).args(python::venv_arguments(&home));
     let made = run(make, order.within).map_err(|e| format!("the interpreter cannot be run: {e}"))?;
     if !made.succeeded() {
         return Err(failed("no virtual environment can be made", &made));
@@ -79,8 +79,8 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     let left = until.saturating_duration_since(Instant::now());
     let pip = order.interpreter.pip.as_deref().unwrap_or(Path::new(""));
     let list = scratch.join("requirements.txt");
-    let mut install = python(&home.join(python::PYTHON));
-    install.args(["-c", python::INSTALL]);
+    let mut install = python(&home.join(python::VENV_PYTHON));
+    install.args(["-c", python::RUN_PIP]);
     // Standard error does not tell a misspelt name from a refused login or a version without a wheel; the log does.
     let log = scratch.join("pip.log");
     // A moment more than we wait: ours is the one that says so.
@@ -137,7 +137,7 @@ fn scratch(venvs: &Path, venv: &Digest) -> PathBuf {
 
 /// `bin/python` as one link to the interpreter itself: what the launcher has to judge before it runs it.
 fn own_python(home: &Path, executable: &Path) -> io::Result<()> {
-    let link = home.join(python::PYTHON);
+    let link = home.join(python::VENV_PYTHON);
     disk::remove_if_there(&link)?;
     symlink(executable, link)
 }

@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use packs_schema::config::Config;
-use packs_schema::contents::requirements;
-use packs_schema::name::Digest;
+use packs_schema::agent::config::Config;
+use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::requirements;
 
 use super::requests::Requests;
 use super::{build, process, site};
@@ -60,7 +60,7 @@ pub(in crate::sync) fn run(
     launcher: i32,
     poll: &dyn Fn() -> Result<(), SyncError>,
 ) -> Result<(), SyncError> {
-    let venvs = config.paths.packs.join(packs_schema::store::VENVS);
+    let venvs = config.paths.packs.join(packs_schema::agent::store::VENVS);
     let failed = || SyncError::file("use", venvs.clone());
     let requests = Requests::below(venvs.clone()).map_err(failed())?;
     let until = Instant::now() + LOCK_WITHIN;
@@ -106,7 +106,7 @@ pub(in crate::sync) fn run(
 /// Builds one environment.
 fn one(
     venvs: &Path,
-    config: &packs_schema::config::PythonConfig,
+    config: &packs_schema::agent::config::PythonConfig,
     venv: &Digest,
     text: &str,
     until: Instant,

@@ -14,8 +14,8 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use packs_schema::contents::MAX_YAML;
-use packs_schema::name::Digest;
+use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::MAX_YAML;
 
 use crate::sync::disk;
 use crate::sync::store::Store;

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use packs_schema::config::PythonConfig;
-use packs_schema::python::{self, Interpreter};
+use packs_schema::agent::config::PythonConfig;
+use packs_schema::agent::python::{self, Interpreter};
 
 use super::process::run;
 use crate::sync::disk;
@@ -32,13 +32,13 @@ pub(super) fn interpreter(config: &PythonConfig) -> Result<Interpreter, String> 
     command.args(["-I", "-c", python::PROBE]).env_clear().env("LANG", "C.UTF-8").current_dir("/");
     let ended = run(command, PROBE).map_err(|e| format!("{named} cannot be run: {e}"))?;
     if !ended.succeeded() {
-        return Err(format!("{named}: {}: {}", ended.reason(PROBE), python::last_words(&ended.output)));
+        return Err(format!("{named}: {}: {}", ended.reason(PROBE), python::summarize_pip_output(&ended.output)));
     }
     // It may have warned of something before.
     let start = ended.output.iter().position(|byte| *byte == b'{').unwrap_or_default();
     let found: Interpreter =
         serde_json::from_slice(&ended.output[start..]).map_err(|e| format!("{named} does not say what it is: {e}"))?;
-    match found.unfit() {
+    match found.why_unusable() {
         Some(why) => Err(why),
         None => Ok(found),
     }

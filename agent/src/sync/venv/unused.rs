@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use packs_schema::name::Digest;
+use packs_schema::base::name::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::requests::Requests;

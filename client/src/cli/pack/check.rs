@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use packs_schema::config::Paths;
-use packs_schema::name::PackName;
+use packs_schema::agent::config::Paths;
+use packs_schema::base::name::PackName;
 
 use super::failure;
 use crate::cli::failure::{Exit, Failure};

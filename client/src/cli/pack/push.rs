@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use packs_schema::name::{InstanceId, PackName};
-use packs_schema::quantity::{parse_duration, show_bytes};
-use packs_schema::rest::{Pushed, Unpushed};
+use packs_schema::agent::rest::{Pushed, Unpushed};
+use packs_schema::base::name::{InstanceId, PackName};
+use packs_schema::base::quantity::{format_bytes, parse_duration};
 use serde_json::{Value, json};
 
 use super::failure;
@@ -50,7 +50,7 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
     let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.size_bytes());
     let version = built.pack.version.clone();
     if !context.json {
-        errln!("{name} {version} ({}), {}: pushing", digest.short(), show_bytes(size));
+        errln!("{name} {version} ({}), {}: pushing", digest.short(), format_bytes(size));
     }
     let push = Push::new(built, command.ttl).map_err(|e| failure(&e))?;
     let told = !context.json;
@@ -77,12 +77,12 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
 }
 
 fn report(instance: &str, pushed: &Pushed) {
-    let Pushed { pack, version, digest, dev, over, warning } = pushed;
+    let Pushed { pack, version, digest, dev, signed, warning } = pushed;
     let Some(dev) = dev else {
         outln!("{instance}: {pack} {version} is not known to be active yet; `bolt packs` shows when it is");
         return;
     };
-    let over = match over {
+    let over = match signed {
         Some(signed) => format!("over the signed {signed}"),
         None => "with no signed version beneath".to_owned(),
     };

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use packs_schema::name::TeamName;
-use packs_schema::quantity::parse_duration;
+use packs_schema::base::name::TeamName;
+use packs_schema::base::quantity::parse_duration;
 
 use super::failure;
 use crate::cli::bucket_args::BucketArgs;

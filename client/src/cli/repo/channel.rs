@@ -1,9 +1,9 @@
 //! `bolt repo promote`, `widen`, `pause`, `resume` and `rollback`: what a channel holds.
 
 use clap::Args;
-use packs_schema::channel::Rule;
-use packs_schema::filter::Filter;
-use packs_schema::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
+use packs_schema::delivery::channel::Rule;
+use packs_schema::delivery::filter::Filter;
 
 use super::args::AccessArgs;
 use super::{failure, print};

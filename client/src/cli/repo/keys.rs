@@ -99,7 +99,7 @@ pub(crate) struct KmsKeyCommand {
 
 #[cfg(feature = "kms")]
 fn role(text: &str) -> Result<String, String> {
-    let team = text.strip_prefix("team-").is_some_and(|team| packs_schema::name::TeamName::new(team).is_ok());
+    let team = text.strip_prefix("team-").is_some_and(|team| packs_schema::base::name::TeamName::new(team).is_ok());
     if team || ["root", "targets", "snapshot", "timestamp"].contains(&text) {
         return Ok(text.to_owned());
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
-use packs_schema::name::{PackName, PackVersion};
-use packs_schema::quantity::{parse_duration, show_bytes};
+use packs_schema::base::name::{PackName, PackVersion};
+use packs_schema::base::quantity::{format_bytes, parse_duration};
 
 use super::args::{AccessArgs, duration};
 use super::{failure, print};
@@ -94,7 +94,7 @@ async fn running(context: &Context, select: &SelectArgs) -> Result<BTreeSet<(Pac
 fn print_pruned(pruned: &Pruned) {
     let verb = if pruned.dry_run { "would remove" } else { "removed" };
     for version in &pruned.versions {
-        outln!("{verb} {} {}  {}", version.pack, version.version, show_bytes(version.size_bytes));
+        outln!("{verb} {} {}  {}", version.pack, version.version, format_bytes(version.size_bytes));
     }
     for part in &pruned.journal {
         outln!("{verb} {part} of the journal");
@@ -113,7 +113,7 @@ fn print_pruned(pruned: &Pruned) {
     outln!(
         "{verb} {} files, {}; {} more stay for the grace period",
         pruned.files.len(),
-        show_bytes(pruned.bytes),
+        format_bytes(pruned.bytes),
         pruned.waiting
     );
 }

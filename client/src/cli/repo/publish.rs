@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use packs_schema::filter::Filter;
-use packs_schema::name::{ChannelName, TeamName};
-use packs_schema::quantity::show_bytes;
+use packs_schema::base::name::{ChannelName, TeamName};
+use packs_schema::base::quantity::format_bytes;
+use packs_schema::delivery::filter::Filter;
 
 use super::args::AccessArgs;
 use super::channel::line;
@@ -50,7 +50,7 @@ pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> 
             published.pack,
             published.version,
             published.digest,
-            show_bytes(published.size_bytes),
+            format_bytes(published.size_bytes),
             channels.join(", "),
             published.source.as_ref().map_or_else(String::new, |source| format!("  from {}", source.describe)),
             if published.new { "" } else { "  (published before; signatures renewed)" }

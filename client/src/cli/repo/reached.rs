@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use packs_schema::channel::{Channel, Decision, bucket};
-use packs_schema::name::{ChannelName, InstanceId, PackName, PackVersion};
-use packs_schema::rest::{Info, PackList, PackView};
+use packs_schema::agent::rest::{Info, PackList, PackView};
+use packs_schema::base::name::{ChannelName, InstanceId, PackName, PackVersion};
+use packs_schema::delivery::channel::{Channel, Decision};
+use packs_schema::delivery::cohort::cohort_of;
 use serde::Serialize;
 
 use crate::cli::context::Context;
@@ -99,7 +100,7 @@ pub(super) async fn ask(status: &Status, context: &Context, select: &SelectArgs)
 
 /// The signed versions that are active on an instance and that the repository does not have.
 fn unpublished(status: &Status, instance: &InstanceId, packs: &PackList) -> Vec<Unpublished> {
-    let signed = |view: &PackView| if view.dev.is_some() { view.over.clone() } else { view.version.clone() };
+    let signed = |view: &PackView| if view.dev.is_some() { view.signed.clone() } else { view.version.clone() };
     let active = packs.items.iter().filter_map(|view| Some((view.name.clone(), signed(view)?)));
     let missing =
         active.filter(|(pack, active)| !status.versions.iter().any(|v| v.pack == *pack && v.version == *active));
@@ -109,13 +110,13 @@ fn unpublished(status: &Status, instance: &InstanceId, packs: &PackList) -> Vec<
 fn note(reached: &mut Reached, channel: &Channel, instance: &InstanceId, info: &Info, packs: &PackList) {
     let view = packs.items.iter().find(|view| view.name == channel.pack);
     let active = view.and_then(|view| view.version.clone());
-    let place = bucket(&info.instance.id, &channel.pack);
+    let place = cohort_of(&info.instance.id, &channel.pack);
     let wanted = match channel.decide(&info.instance, place, active.as_ref()) {
         Decision::Take(wanted) if active.as_ref() == Some(wanted) => return reached.reached.push(instance.clone()),
-        Decision::Take(wanted) | Decision::GoBack(wanted) | Decision::Lower(wanted) => Some(wanted.clone()),
+        Decision::Take(wanted) | Decision::RollBack(wanted) | Decision::KeepHigher(wanted) => Some(wanted.clone()),
         Decision::Withdraw => None,
-        Decision::NotHere if channel.holds_nothing() => return reached.reached.push(instance.clone()),
-        Decision::Keep | Decision::NotHere => return reached.outside.push(instance.clone()),
+        Decision::NotApplicable if channel.holds_nothing() => return reached.reached.push(instance.clone()),
+        Decision::Keep | Decision::NotApplicable => return reached.outside.push(instance.clone()),
     };
     let failed = view.and_then(|view| view.failed.as_ref()).map(|failed| failed.message.clone());
     reached.behind.push(Behind { instance: instance.clone(), wanted, active, failed });

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use packs_schema::name::{ChannelName, PackName, PackVersion};
-use packs_schema::quantity::show_bytes;
+use packs_schema::base::name::{ChannelName, PackName, PackVersion};
+use packs_schema::base::quantity::format_bytes;
 use serde_json::json;
 
 use super::args::ViewArgs;
@@ -134,7 +134,7 @@ fn print_status(status: &Status) {
             format!("  from {}{remote}", visible(&source.describe))
         });
         let team = version.team.as_ref().map_or_else(String::new, |team| format!("  team {team}"));
-        let (pack, size) = (&version.pack, show_bytes(version.size_bytes));
+        let (pack, size) = (&version.pack, format_bytes(version.size_bytes));
         outln!("pack       {pack} {}  {digest}  {size}{team}{source}", version.version);
     }
     for channel in &status.channels {
@@ -174,7 +174,8 @@ pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
 fn line(entry: &Entry) -> String {
     let mut line = format!("{}  {:<10} {}", at(entry.at_ms), what(entry), entry.pack);
     let held = |file: &Option<serde_json::Value>| {
-        let read = file.clone().and_then(|file| serde_json::from_value::<packs_schema::channel::Channel>(file).ok());
+        let read =
+            file.clone().and_then(|file| serde_json::from_value::<packs_schema::delivery::channel::Channel>(file).ok());
         read.map_or_else(|| "nothing".to_owned(), |channel| rules(&channel.rules))
     };
     match (&entry.channel, &entry.version, &entry.team) {

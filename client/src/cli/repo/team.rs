@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use packs_schema::name::{PackName, TeamName};
+use packs_schema::base::name::{PackName, TeamName};
 
 use super::args::{AccessArgs, PassphraseArgs};
 use super::{failure, print};

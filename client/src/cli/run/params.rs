@@ -3,10 +3,10 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use packs_schema::param::bind::ParamError;
-use packs_schema::param::{Parameters, cast};
-use packs_schema::rest::MAX_BODY;
-use packs_schema::strict;
+use packs_schema::agent::rest::MAX_BODY;
+use packs_schema::base::strict;
+use packs_schema::pack::param::bind::ParamError;
+use packs_schema::pack::param::{Parameters, cast};
 use serde_json::{Map, Value};
 
 use crate::cli::failure::{Exit, Failure};
@@ -47,9 +47,10 @@ fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let from = if path == Path::new("-") { "standard input".to_owned() } else { crate::show::path(path) };
     match strict::parse(text.as_bytes()) {
         Ok(Value::Object(values)) => Ok(values),
-        Ok(other) => {
-            Err(Failure::new(Exit::Usage, format!("{from} must hold one JSON object, not {}", strict::kind(&other))))
-        }
+        Ok(other) => Err(Failure::new(
+            Exit::Usage,
+            format!("{from} must hold one JSON object, not {}", strict::type_name(&other)),
+        )),
         Err(e) => Err(Failure::new(Exit::Usage, format!("{from} is not JSON: {e}"))),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use packs_schema::name::{ExecutionId, InstanceId};
+use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::{Value, json};
 
 use crate::errln;

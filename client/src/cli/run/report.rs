@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use packs_schema::name::{ExecutionId, InstanceId, PackVersion};
-use packs_schema::rest::{Dev, Execution};
+use packs_schema::agent::rest::{Execution, PushInfo};
+use packs_schema::base::name::{ExecutionId, InstanceId, PackVersion};
 use serde_json::{Map, Value, json};
 
 use crate::cli::context::{Context, error_json};
@@ -95,7 +95,7 @@ fn groups<'a>(run: &'a Run, report: &'a Report) -> Vec<Group<'a>> {
 }
 
 /// Without its time, so that instances with the same answer are one group.
-fn pushed(version: &PackVersion, dev: &Dev) -> String {
+fn pushed(version: &PackVersion, dev: &PushInfo) -> String {
     format!("of a dev pack: {version} was pushed by {} and is not signed", visible(dev.by.as_str()))
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use packs_schema::name::Digest;
+use packs_schema::base::name::Digest;
 
 use crate::hashing::{Hashed, Hashing};
 use crate::pack::PackError;

@@ -1,10 +1,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use packs_schema::pack::Pack;
-use packs_schema::store::{
+use packs_schema::agent::store::{
     ACTIONS, FORMAT, MANIFEST, META, Manifest, ManifestFile, PACK, StoredPack, version_directory,
 };
+use packs_schema::pack::Pack;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -35,7 +35,7 @@ impl Bench {
             let bytes = fs::read(version.join(&path)).unwrap();
             let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
             let executable = fs::metadata(version.join(&path)).unwrap().mode() & 0o100 != 0;
-            let sha256 = packs_schema::name::Digest::new(sha256).unwrap();
+            let sha256 = packs_schema::base::name::Digest::new(sha256).unwrap();
             files.push(ManifestFile { path, sha256, size_bytes: bytes.len() as u64, executable });
         }
         let put = |path: PathBuf, bytes: Vec<u8>| {
@@ -237,7 +237,7 @@ const TAMPERINGS: &[(Tamper, &str, &str)] = &[
             fs::create_dir(b.packs().join(".tuf")).unwrap();
             let stored: StoredPack =
                 serde_json::from_slice(&fs::read(b.version.join(META).join(PACK)).unwrap()).unwrap();
-            let target = packs_schema::channel::pack_target(&stored.pack.name, &stored.pack.version);
+            let target = packs_schema::delivery::channel::pack_target(&stored.pack.name, &stored.pack.version);
             let targets = serde_json::json!({"signed": {"targets": {target: {"hashes": {"sha256": "b".repeat(64)}}}}});
             fs::write(b.packs().join(".tuf/targets.json"), targets.to_string()).unwrap();
         },

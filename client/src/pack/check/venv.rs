@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Component, Path};
 
-use packs_schema::contents::{MAX_YAML, REQUIREMENTS_FILE};
-use packs_schema::name::Digest;
-use packs_schema::python;
-use packs_schema::store::{MANIFEST, META, Manifest, StoredVenv, VENV, VENVS};
+use packs_schema::agent::python;
+use packs_schema::agent::store::{MANIFEST, META, Manifest, StoredVenv, VENV, VENVS};
+use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::{MAX_YAML, REQUIREMENTS_FILE};
 
 use super::{Look, kind};
 
@@ -41,7 +41,7 @@ impl Look {
         let Some(manifest) = self.record::<Manifest>(&root.join(META).join(MANIFEST)) else { return Ok(()) };
         // `python` is what actions are run with; `venv` makes others, such as `python3.11`, to it or to the same program.
         let link = |path: &str, target: &Path| {
-            target == record.interpreter.executable || (path != python::PYTHON && is_beside(target))
+            target == record.interpreter.executable || (path != python::VENV_PYTHON && is_beside(target))
         };
         self.files(&root, &manifest, &link)?;
         Ok(())

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use packs_schema::action::Action;
-use packs_schema::channel::pack_target;
-use packs_schema::contents::{self, HEAD, Kind, Listed, check_path};
-use packs_schema::name::PackName;
-use packs_schema::store::{
+use packs_schema::agent::store::{
     self, ACTIONS, MANIFEST, META, Manifest, ManifestFile, PACK, StoredPack, VENV, VenvLink, version_directory,
 };
+use packs_schema::base::name::PackName;
+use packs_schema::delivery::channel::pack_target;
+use packs_schema::pack::action::Action;
+use packs_schema::pack::contents::{self, EntryKind, HEAD_BYTES, PackEntry, check_path};
 use sha2::{Digest as _, Sha256};
 
 use super::{CheckedVersion, Look, kind, read_json};
@@ -219,13 +219,13 @@ impl Look {
 }
 
 /// The version's files as the check of packs wants them.
-fn listing(store: &Beneath, root: &Path, manifest: &Manifest) -> io::Result<Vec<Listed>> {
+fn listing(store: &Beneath, root: &Path, manifest: &Manifest) -> io::Result<Vec<PackEntry>> {
     let mut files = Vec::new();
     for file in &manifest.files {
-        let mut head = Vec::with_capacity(HEAD);
-        store.file(&root.join(&file.path))?.take(HEAD as u64).read_to_end(&mut head)?;
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        store.file(&root.join(&file.path))?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let (path, size, executable) = (file.path.clone(), file.size_bytes, file.executable);
-        files.push(Listed { path, kind: Kind::File, size, executable, head });
+        files.push(PackEntry { path, kind: EntryKind::File, size, executable, head });
     }
     Ok(files)
 }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use packs_schema::launch::{Ask, MAX_FRAME, Outcome, Reply, Request};
-use packs_schema::run::{self, file};
+use packs_schema::agent::execution::{self, file};
+use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Reply, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::TestError;
@@ -71,7 +71,7 @@ impl Launcher {
     }
 
     /// Asks once and takes the answer.
-    pub(super) async fn ask(&mut self, ask: Ask) -> Result<(), TestError> {
+    pub(super) async fn ask(&mut self, ask: Operation) -> Result<(), TestError> {
         let reply = self.exchange(&Request::new(1, ask)).map_err(|e| self.failed(&format!("no answer: {e}")))?;
         match reply.outcome {
             Outcome::Done => Ok(()),
@@ -99,7 +99,11 @@ impl Launcher {
     }
 
     /// Waits for the exit record. A signal stops the execution; the second value says whether that was so.
-    pub(super) async fn wait(&mut self, layout: &Layout, stop: &mut Stop) -> Result<(run::Exit, bool), TestError> {
+    pub(super) async fn wait(
+        &mut self,
+        layout: &Layout,
+        stop: &mut Stop,
+    ) -> Result<(execution::Exit, bool), TestError> {
         let exit = layout.execution().join(file::EXIT);
         let mut interrupted = false;
         loop {

@@ -6,13 +6,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use packs_schema::action::Action;
-use packs_schema::contents::CheckedPack;
-use packs_schema::launch::{Ask, Start};
-use packs_schema::name::{ExecutionId, Principal};
-use packs_schema::param::deliver::part_secrets;
-use packs_schema::run::{self, Spec};
-use packs_schema::store::{self, Manifest, StoredPack};
+use packs_schema::agent::execution::{self, Spec};
+use packs_schema::agent::launch::{Operation, Start};
+use packs_schema::agent::store::{self, Manifest, StoredPack};
+use packs_schema::base::name::{ExecutionId, Principal};
+use packs_schema::pack::action::Action;
+use packs_schema::pack::contents::CheckedPack;
+use packs_schema::pack::param::deliver::part_secrets;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -73,8 +73,14 @@ impl Layout {
     }
 
     /// What is asked of the launcher.
-    pub(super) fn start(&self, built: &BuiltPack, action: &Action, given: &Map<String, Value>, noop: bool) -> Ask {
-        Ask::Start(Box::new(Start {
+    pub(super) fn start(
+        &self,
+        built: &BuiltPack,
+        action: &Action,
+        given: &Map<String, Value>,
+        noop: bool,
+    ) -> Operation {
+        Operation::Start(Box::new(Start {
             execution: self.id.clone(),
             pack: built.pack.name.clone(),
             version: built.pack.version.clone(),
@@ -154,7 +160,7 @@ impl Layout {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let spec = Spec {
-            format: run::FORMAT,
+            format: execution::FORMAT,
             id: self.id.clone(),
             action: action.reference(),
             version: built.pack.version.clone(),
@@ -175,7 +181,7 @@ impl Layout {
             start_within_ms: 60_000,
             boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         };
-        fs::write(self.execution.join(run::file::SPEC), serde_json::to_vec(&spec)?)
+        fs::write(self.execution.join(execution::file::SPEC), serde_json::to_vec(&spec)?)
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use crate::beneath::Beneath;
-use packs_schema::run::file;
-use packs_schema::run::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
+use packs_schema::agent::execution::file;
+use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
 
 /// The largest segment that is read, in bytes: more than the largest `bolt.output` and its frames.
 const MAX_SEGMENT: u64 = 4 << 30;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    use packs_schema::run::output::tail_name;
+    use packs_schema::agent::execution::output::tail_name;
 
     fn frame(stream: Stream, at_us: u64, offset: u64, data: &str) -> Vec<u8> {
         let length = u32::try_from(data.len()).unwrap();

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use packs_schema::name::PackName;
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::base::name::PackName;
 
 use super::*;
 

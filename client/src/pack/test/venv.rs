@@ -6,11 +6,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use packs_schema::config::PythonConfig;
-use packs_schema::contents::{REQUIREMENTS_FILE, Requirement};
-use packs_schema::name::Digest;
-use packs_schema::python::{self, Interpreter};
-use packs_schema::store::{self, META, StoredVenv, VENV, VENVS, VenvLink};
+use packs_schema::agent::config::PythonConfig;
+use packs_schema::agent::python::{self, Interpreter};
+use packs_schema::agent::store::{self, META, StoredVenv, VENV, VENVS, VenvLink};
+use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::{REQUIREMENTS_FILE, Requirement};
 use sha2::{Digest as _, Sha256};
 
 /// Makes the environment in the store `packs`, and names it in the version's directory. The error is for the author.
@@ -33,14 +33,14 @@ pub(super) fn provide(
     open(&packs.join(VENVS)).map_err(file)?;
 
     let mut make = command(config, &interpreter.executable, scratch.path());
-    make.args(["-c", python::MAKE]).args(python::venv_arguments(&home));
+    make.args(["-c", python::CREATE_VENV]).args(python::venv_arguments(&home));
     succeeded(make, "no virtual environment can be made")?;
-    let link = home.join(python::PYTHON);
+    let link = home.join(python::VENV_PYTHON);
     fs::remove_file(&link).and_then(|()| symlink(&interpreter.executable, &link)).map_err(file)?;
     let pip = interpreter.pip.as_deref().unwrap_or(Path::new(""));
     let hashed = needed.iter().any(|requirement| requirement.hashed);
     let mut install = command(config, &link, scratch.path());
-    install.args(["-c", python::INSTALL]);
+    install.args(["-c", python::RUN_PIP]);
     install.args(python::install_arguments(config, pip, &list, config.timeout.0.as_secs(), hashed));
     succeeded(install, "pip cannot install what requirements.txt asks for")?;
 
@@ -58,7 +58,7 @@ fn probe(config: &PythonConfig) -> Result<Interpreter, String> {
     probe.args(["-c", python::PROBE]);
     let output = succeeded(probe, &format!("the interpreter {} cannot be used", config.interpreter.display()))?;
     let found: Interpreter = serde_json::from_slice(&output.stdout).map_err(|e| format!("the interpreter: {e}"))?;
-    found.unfit().map_or(Ok(found), Err)
+    found.why_unusable().map_or(Ok(found), Err)
 }
 
 fn command(config: &PythonConfig, program: &Path, scratch: &Path) -> Command {
@@ -75,7 +75,7 @@ fn succeeded(mut command: Command, what: &str) -> Result<Output, String> {
     if output.status.success() {
         return Ok(output);
     }
-    let said = python::last_words(&[&output.stdout[..], &output.stderr[..]].concat());
+    let said = python::summarize_pip_output(&[&output.stdout[..], &output.stderr[..]].concat());
     Err(format!("{what}: {}", if said.is_empty() { output.status.to_string() } else { said }))
 }
 

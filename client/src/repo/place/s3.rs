@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bolt_aws::{Bucket, BucketError, Etag, Got, Listed, Options, Problem, Upload};
-use packs_schema::bucket::{BucketUrl, check_endpoint};
+use packs_schema::base::bucket_url::{BucketUrl, check_endpoint};
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
 };

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use packs_schema::channel::{Channel, pack_target, parse_pack_target};
-use packs_schema::name::{ChannelName, PackName, PackVersion};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion};
+use packs_schema::delivery::channel::{Channel, pack_target, parse_pack_target};
 
 use super::super::RepoError;
 use super::super::journal::{self, Change, Entry};

@@ -1,6 +1,6 @@
 //! Archives that are missing or damaged: seen by `status`, and never given to instances.
 
-use packs_schema::name::PackVersion;
+use packs_schema::base::name::PackVersion;
 
 use super::rollouts::{demo, name};
 use super::*;

@@ -39,7 +39,7 @@ pub(crate) fn in_use() -> Bench {
     publish(&bench.options("dev")).unwrap();
     bench.version("1.0.0");
     publish(&PublishOptions { percent: Some(10), ..bench.options("dev") }).unwrap();
-    let (team, other) = (packs_schema::name::TeamName::new("dba").unwrap(), PackName::new("other").unwrap());
+    let (team, other) = (packs_schema::base::name::TeamName::new("dba").unwrap(), PackName::new("other").unwrap());
     let keys = TeamKeys::New(bench.at("dba"), None);
     delegate(&Access::new(bench.at("repo"), bench.at("keys")), &team, &other, &keys, None).unwrap();
     bench

@@ -1,6 +1,6 @@
 //! Repositories that grow: what agents download stays small, and nothing that was published is lost.
 
-use packs_schema::name::TeamName;
+use packs_schema::base::name::TeamName;
 
 use super::rollouts::{demo, name};
 use super::*;

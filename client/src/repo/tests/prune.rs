@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use packs_schema::name::TeamName;
+use packs_schema::base::name::TeamName;
 
 use super::super::change::{change, look};
 use super::rollouts::{demo, name};

@@ -1,6 +1,6 @@
 //! What channels hold: promoted, widened, paused, rolled back; and the journal of it.
 
-use packs_schema::channel::Rule;
+use packs_schema::delivery::channel::Rule;
 
 use super::*;
 
@@ -329,7 +329,7 @@ fn nothing_is_neither_published_nor_needed_by_prune() {
 #[test]
 fn a_channel_that_held_more_than_it_can_withdraw_says_so() {
     let bench = Bench::new();
-    for minor in 0..=packs_schema::channel::MAX_WITHDRAWN {
+    for minor in 0..=packs_schema::delivery::channel::MAX_WITHDRAWN {
         bench.publish(&format!("1.{minor}.0"), "prod");
     }
     let before = snapshot(&bench.at("repo"));

@@ -1,6 +1,6 @@
 //! Teams: their own packs with their own key, and nothing else.
 
-use packs_schema::name::TeamName;
+use packs_schema::base::name::TeamName;
 
 use super::rollouts::{demo, name};
 use super::*;

@@ -192,7 +192,7 @@ fn the_pin_follows_the_roots_and_does_not_go_back() {
 #[test]
 fn a_team_and_new_keys_get_the_pin_with_their_keys() {
     let bench = Bench::new();
-    let team = packs_schema::name::TeamName::new("dba").unwrap();
+    let team = packs_schema::base::name::TeamName::new("dba").unwrap();
     delegate(&bench.access(), &team, &demo(), &TeamKeys::New(bench.at("dba"), None), None).unwrap();
     rotate(&bench, "new");
     for keys in ["dba", "new"] {

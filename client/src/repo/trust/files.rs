@@ -8,8 +8,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use packs_schema::marks::{MAX_FILE, Marks};
-use packs_schema::trust::{self, Purpose, Reader, Seen, TrustError};
+use packs_schema::base::trust::{self, PathMetadata, Purpose, ReaderIds, TrustError};
+use packs_schema::delivery::marks::{MAX_FILE, Marks};
 use serde::{Deserialize, Serialize};
 use tough::schema::{Root, Signed};
 
@@ -195,20 +195,20 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RepoError> 
 /// Refuses a file that others could change, itself or by a directory or link on the way to it.
 fn check_trust(path: &Path) -> Result<(), RepoError> {
     let path = std::path::absolute(path).map_err(RepoError::file("find", path))?;
-    let reader = Reader { user: nix::unistd::geteuid().as_raw(), groups: Vec::new(), separated: false };
+    let reader = ReaderIds { user: nix::unistd::geteuid().as_raw(), groups: Vec::new(), separated: false };
     match trust::check(&path, Purpose::Anchor, &reader, look) {
         Err(TrustError::Writable { path, mode }) => Err(RepoError::LaxTrustFile { path, mode }),
         Err(TrustError::Owner { path, owner }) => Err(RepoError::ForeignTrustFile { path, owner }),
         Err(TrustError::Links(path)) => Err(RepoError::file("follow", path)(io::Error::other("too many links"))),
         // A descriptor of this process (`--root <(…)`) has no path to examine.
-        Err(TrustError::Look(..) | TrustError::Exposed { .. }) | Ok(()) => Ok(()),
+        Err(TrustError::Metadata(..) | TrustError::Exposed { .. }) | Ok(()) => Ok(()),
     }
 }
 
-fn look(path: &Path) -> io::Result<Seen> {
+fn look(path: &Path) -> io::Result<PathMetadata> {
     let meta = path.symlink_metadata()?;
     let link = if meta.is_symlink() { Some(path.read_link()?) } else { None };
-    Ok(Seen { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
+    Ok(PathMetadata { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
 }
 
 /// Replaces a file atomically and durably.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Execution, StateChange};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Execution, StateChange};
+use packs_schema::base::name::ExecutionId;
 
 use super::host::Host;
 use super::work::{Kind, Order};

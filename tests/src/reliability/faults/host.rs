@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bolt_client::local::{Caller, LocalAgent, binary};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use packs_schema::rest::Health;
+use packs_schema::agent::rest::Health;
 
 use super::control::Control;
 use super::plan::Victim;

@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use packs_schema::name::ExecutionId;
-use packs_schema::rest::{Code, Execution, Problem};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Code, Execution, Problem};
+use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
 use super::host::Line;

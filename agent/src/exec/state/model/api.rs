@@ -1,8 +1,8 @@
 //! The steps of the api and of its clients, after `agent/src/exec/*.rs`: what happens between two points of waiting is one
 //! step. Decides nothing: the decisions, `advance` and the `Board` are the real ones.
 
-use packs_schema::launch::{Outcome, Refusal};
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::{Outcome, Refusal};
 
 use super::explore::{By, Step};
 use super::host::end_api;

@@ -1,7 +1,7 @@
 //! The steps of everything but the api: launcher, shims, the supervisor that starts what is down, and the faults. Written
 //! after `agent/launcher/src/{start,kill,shim}.rs` and `serve/`; what a call to the system does at once is one step.
 
-use packs_schema::run::State;
+use packs_schema::agent::execution::State;
 
 use super::explore::{By, Step};
 use super::world::{

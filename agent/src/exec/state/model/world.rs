@@ -1,9 +1,9 @@
 //! A world: everything that matters at one moment, small enough to be compared and counted. Two places for executions:
 //! client 0 asks for execution 0, client 1 for execution 1. What must hold in every world is here as well.
 
-use packs_schema::name::{ActionRef, ExecutionId};
-use packs_schema::rest::Execution;
-use packs_schema::run::{Exit, FORMAT, Spec, Started, State};
+use packs_schema::agent::execution::{Exit, FORMAT, Spec, Started, State};
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ActionRef, ExecutionId};
 use serde_json::json;
 
 use super::Standing;

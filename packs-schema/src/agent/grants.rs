@@ -1,0 +1,284 @@
+//! `grants.toml`: who may do what. What no grant allows is refused.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::name::{ActionRef, PackName, Principal};
+use crate::pack::action::Class;
+
+/// What a caller may want to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// See actions, their packs, executions and output, and metrics.
+    Read,
+    /// Start an execution.
+    Run,
+    /// Stop an execution.
+    Kill,
+    /// Ask for a poll of the repository.
+    Sync,
+    /// Install a pack directly, on instances that allow it.
+    Push,
+    /// See metrics, and nothing else: for scrapers.
+    Metrics,
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verb::Read => "read",
+            Verb::Run => "run",
+            Verb::Kill => "kill",
+            Verb::Sync => "sync",
+            Verb::Push => "push",
+            Verb::Metrics => "metrics",
+        })
+    }
+}
+
+/// The file `grants.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// The grants; none: everything is refused.
+    #[serde(default, rename = "grant")]
+    grants: Vec<Grant>,
+}
+
+/// One grant: these principals may do these verbs on these actions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grant {
+    principal: PrincipalPattern,
+    verbs: BTreeSet<Verb>,
+    #[serde(default)]
+    actions: Vec<ActionPattern>,
+    #[serde(default)]
+    classes: Option<Vec<Class>>,
+}
+
+/// A principal, or the beginning of one before a trailing `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct PrincipalPattern {
+    text: String,
+    prefix: bool,
+}
+
+/// `*`, `linux.*`, `linux.disk_*` or `linux.disk_usage`; `*` stands for any number of characters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct ActionPattern(String);
+
+/// Why `grants.toml` is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantsError {
+    /// Not TOML, an unknown key, or a wrong value; the text says where.
+    #[error(transparent)]
+    Toml(#[from] crate::base::document::DocumentError),
+}
+
+impl GrantsError {
+    /// The line of the file at which it is wrong, from 1.
+    pub fn line(&self) -> Option<usize> {
+        let GrantsError::Toml(error) = self;
+        error.line()
+    }
+}
+
+impl TryFrom<String> for PrincipalPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<PrincipalPattern, String> {
+        let (head, prefix) = match text.strip_suffix('*') {
+            Some(head) => (head, true),
+            None => (text.as_str(), false),
+        };
+        // `spiffe://example*` would cover spiffe://example.of-somebody-else/ as well.
+        let cut_name = |(_, rest): (&str, &str)| !rest.is_empty() && !rest.contains('/');
+        if prefix && head.split_once("://").is_some_and(cut_name) {
+            return Err(format!(
+                "principal {text:?} ends inside the name of an authority, and would cover longer names as well: \
+                 put a '/' before the '*'"
+            ));
+        }
+        let probe = if prefix { format!("{head}x") } else { head.to_owned() };
+        if Principal::new(probe).is_err() {
+            return Err(format!(
+                "principal {text:?} is not a URI such as spiffe://example/oncall, or the beginning of one followed by '*'"
+            ));
+        }
+        Ok(PrincipalPattern { text: head.to_owned(), prefix })
+    }
+}
+
+impl TryFrom<String> for ActionPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<ActionPattern, String> {
+        let probe = if text == "*" { "a.a".to_owned() } else { text.replace('*', "a") };
+        match ActionRef::new(probe) {
+            Ok(_) => Ok(ActionPattern(text)),
+            Err(_) => Err(format!("action pattern {text:?} is not '*', '<pack>.*' or '<pack>.<action>'")),
+        }
+    }
+}
+
+impl Grants {
+    /// Parses the text of `grants.toml`.
+    pub fn parse(text: &str) -> Result<Grants, GrantsError> {
+        Ok(crate::base::document::toml::parse(text)?)
+    }
+
+    /// True if `who` may do `verb` on the action `action` of class `class`.
+    pub fn allows(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Class) -> bool {
+        self.of(who, verb).any(|grant| {
+            grant.classes.as_ref().is_none_or(|classes| classes.contains(&class))
+                && grant.actions.iter().any(|pattern| glob(&pattern.0, action.as_str()))
+        })
+    }
+
+    /// True if `who` may do `verb` on an action that is no longer known here (its class is not known either).
+    pub fn allows_unclassed(&self, who: &Principal, verb: Verb, action: &ActionRef) -> bool {
+        self.of(who, verb).any(|grant| {
+            grant.classes.is_none() && grant.actions.iter().any(|pattern| glob(&pattern.0, action.as_str()))
+        })
+    }
+
+    /// True if some grant names `who`, whatever it gives.
+    pub fn knows(&self, who: &Principal) -> bool {
+        self.grants.iter().any(|grant| grant.principal.covers(who))
+    }
+
+    /// True if `who` may do `verb` on something: what has no action of its own (packs, metrics, sync).
+    pub fn allows_any(&self, who: &Principal, verb: Verb) -> bool {
+        self.of(who, verb).next().is_some()
+    }
+
+    /// True if a grant of `verb` could cover some action of the pack, whether or not the pack has it.
+    pub fn allows_in_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
+        self.of(who, verb).any(|grant| {
+            grant.actions.iter().any(|pattern| match pattern.0.split_once('.') {
+                Some((of_pack, _)) => glob(of_pack, pack.as_str()),
+                None => true,
+            })
+        })
+    }
+
+    /// True if `who` may do `verb` on every action that the pack could have, of whatever class: what stands for the pack itself.
+    pub fn allows_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
+        // No pattern has a star of its own: one that matches this text matches whatever stands in the star's place.
+        let every = format!("{pack}.*");
+        self.of(who, verb)
+            .any(|grant| grant.classes.is_none() && grant.actions.iter().any(|pattern| glob(&pattern.0, &every)))
+    }
+
+    fn of(&self, who: &Principal, verb: Verb) -> impl Iterator<Item = &Grant> {
+        self.grants.iter().filter(move |grant| grant.verbs.contains(&verb) && grant.principal.covers(who))
+    }
+}
+
+impl PrincipalPattern {
+    fn covers(&self, who: &Principal) -> bool {
+        if self.prefix { who.as_str().starts_with(&self.text) } else { who.as_str() == self.text }
+    }
+}
+
+/// Matches `*` as any number of characters, in linear time for one star and without recursion for more.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        [[grant]]
+        principal = "spiffe://x/oncall/*"
+        verbs = ["read", "run"]
+        actions = ["linux.*"]
+        classes = ["diagnostic"]
+        [[grant]]
+        principal = "spiffe://x/robot"
+        verbs = ["run"]
+        actions = ["*.clear_*"]
+    "#;
+
+    #[test]
+    fn what_no_grant_allows_is_refused() {
+        let grants = Grants::parse(TEXT).unwrap();
+        let allowed = |who: &str, verb, action: &str, class| {
+            grants.allows(&Principal::new(who).unwrap(), verb, &ActionRef::new(action).unwrap(), class)
+        };
+        assert!(allowed("spiffe://x/oncall/ann", Verb::Run, "linux.disk", Class::Diagnostic));
+        assert!(!allowed("spiffe://x/oncall/ann", Verb::Run, "linux.disk", Class::Remediation));
+        assert!(!allowed("spiffe://x/oncall/ann", Verb::Kill, "linux.disk", Class::Diagnostic));
+        assert!(!allowed("spiffe://x/oncall/ann", Verb::Run, "linuxes.disk", Class::Diagnostic));
+        assert!(!allowed("spiffe://x/oncal", Verb::Run, "linux.disk", Class::Diagnostic));
+        assert!(allowed("spiffe://x/robot", Verb::Run, "cassandra.clear_snapshots", Class::Remediation));
+        assert!(!allowed("spiffe://x/robot2", Verb::Run, "cassandra.clear_snapshots", Class::Remediation));
+        assert!(!allowed("spiffe://x/robot", Verb::Run, "cassandra.unclear", Class::Remediation));
+        let none = Grants::parse("").unwrap();
+        assert!(!none.allows_any(&Principal::new("spiffe://x/robot").unwrap(), Verb::Read));
+    }
+
+    #[test]
+    fn a_pack_is_covered_by_what_covers_all_it_could_have() {
+        let covers = |pattern: &str, more: &str| {
+            let text =
+                format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"push\"]\nactions = [\"{pattern}\"]\n{more}");
+            let grants = Grants::parse(&text).unwrap();
+            grants.allows_pack(&Principal::new("a://b").unwrap(), Verb::Push, &PackName::new("linux").unwrap())
+        };
+        for pattern in ["*", "linux.*", "li*.*", "*.*"] {
+            assert!(covers(pattern, ""), "{pattern}");
+            assert!(!covers(pattern, "classes = [\"diagnostic\"]\n"), "{pattern}");
+        }
+        for pattern in ["linux.disk", "linux.d*", "linux.*d", "*.disk", "linuxes.*", "linux2.*"] {
+            assert!(!covers(pattern, ""), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pack_is_touched_by_what_could_cover_one_of_its_actions() {
+        let could = |pattern: &str| {
+            let text = format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"read\"]\nactions = [\"{pattern}\"]\n");
+            let grants = Grants::parse(&text).unwrap();
+            grants.allows_in_pack(&Principal::new("a://b").unwrap(), Verb::Read, &PackName::new("linux").unwrap())
+        };
+        for pattern in ["*", "linux.*", "li*.x", "*.*", "linux.disk", "*ux.d*k"] {
+            assert!(could(pattern), "{pattern}");
+        }
+        for pattern in ["linuxes.*", "linu.x", "x*.disk", "cassandra.*"] {
+            assert!(!could(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_errors() {
+        for wrong in [
+            "[[grant]]\nprincipal = \"*\"\nverbs = []\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"fly\"]\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\naction = [\"*\"]\n",
+            "[[grant]]\nprincipal = \"a://*b\"\nverbs = [\"run\"]\n",
+            "[[grant]]\nprincipal = \"a://b*\"\nverbs = [\"run\"]\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"linux\"]\n",
+            "[[grants]]\n",
+        ] {
+            assert!(Grants::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! JSON in which a key may stand only once. `serde_json` keeps the last of two; a check that saw
+//! the first would then have checked something else.
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// How deep a value may nest. `serde_json` itself stops at 128.
+pub const MAX_DEPTH: usize = 32;
+
+/// A JSON value without duplicate keys, nested at most [`MAX_DEPTH`] deep.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrictValue(pub Value);
+
+impl<'de> Deserialize<'de> for StrictValue {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<StrictValue, D::Error> {
+        Strict { depth: MAX_DEPTH }.deserialize(from).map(StrictValue)
+    }
+}
+
+/// Reads one JSON document strictly; the error says line, column and, for a duplicate, the key.
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<StrictValue>(bytes).map(|v| v.0)
+}
+
+/// For `#[serde(deserialize_with)]` on a field that holds an object.
+pub fn object<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    match StrictValue::deserialize(from)?.0 {
+        Value::Object(map) => Ok(map),
+        other => Err(D::Error::custom(format!("expected an object, not {}", type_name(&other)))),
+    }
+}
+
+/// The JSON name of a value's type.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(n) if n.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A peer's text for a message: at most `longest` characters of it, control characters replaced.
+pub(crate) fn shorten(text: &str, longest: usize) -> String {
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().take(longest).map(clean).collect();
+    if text.chars().nth(longest).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[derive(Clone, Copy)]
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: Error>(self) -> Result<Strict, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Strict { depth }),
+            None => Err(E::custom(format_args!("nested more than {MAX_DEPTH} deep"))),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E: Error>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+    fn visit_i64<E: Error>(self, v: i64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+    fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
+        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("a number that is not finite"))
+    }
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
+    }
+    fn visit_string<E: Error>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(inner)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if object.contains_key(&key) {
+                let shown: String = key.chars().take(80).collect();
+                return Err(A::Error::custom(format_args!("duplicate key {shown:?}")));
+            }
+            let value = map.next_value_seed(inner)?;
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_stand_once_at_every_depth() {
+        assert!(parse(br#"{"a":1,"b":{"a":[1,2.5,null,"x",true]}}"#).is_ok());
+        for twice in [r#"{"a":1,"a":2}"#, r#"[{"x":{"a":1,"b":2,"a":1}}]"#, "{\"a\":1,\"\\u0061\":2}"] {
+            let said = parse(twice.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains("duplicate key \"a\""), "{said}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let deep = |n| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert!(parse(deep(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(parse(deep(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(parse(deep(100_000).as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,283 @@
+//! The one rule about owners and modes of files that decide what is trusted (trust anchors) and of files with secrets.
+//!
+//! A file is only as safe as the directories above it: whoever may write one of them may replace the file. So the path is
+//! walked from `/`, links included, and each step is judged. Looking at the file system is the caller's part.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+/// What a file is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It decides what is trusted: authorities, grants, the repository's root, `agent.toml`.
+    Anchor,
+    /// It holds a secret: a private key.
+    Secret,
+}
+
+/// A file or directory as `lstat` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathMetadata {
+    /// The owner.
+    pub owner: u32,
+    /// The group.
+    pub group: u32,
+    /// The permission bits, with set-id bits and sticky bit.
+    pub mode: u32,
+    /// The target, when it is a symbolic link.
+    pub link: Option<PathBuf>,
+}
+
+/// The process that uses the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderIds {
+    /// Its effective user.
+    pub user: u32,
+    /// Its groups.
+    pub groups: Vec<u32>,
+    /// True if the launcher runs as another user, root. Then the reader's own account must not own a trust anchor:
+    /// whoever takes the process over would decide what it trusts.
+    pub separated: bool,
+}
+
+/// Why a file must not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError<E: std::error::Error + 'static> {
+    /// A part of the path cannot be examined.
+    #[error("cannot examine {}", .0.display())]
+    Metadata(PathBuf, #[source] E),
+    /// More links than any sane path has.
+    #[error("{} leads through too many links", .0.display())]
+    Links(PathBuf),
+    /// Another user owns it.
+    #[error(
+        "{path} belongs to user {owner}, who could change what the agent trusts: run `chown root {path}`",
+        path = path.display()
+    )]
+    Owner {
+        /// The file, or a directory above it.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Other users may write it.
+    #[error("{path} may be changed by others (mode {mode:04o}): run `chmod go-w {path}`", path = path.display())]
+    Writable {
+        /// The file, or a directory above it.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Other users may read the secret.
+    #[error(
+        "{path} can be read by others (owner {owner}, group {group}, mode {mode:04o}): run `chmod 0600 {path}`, or give \
+         it owner root, the agent's group and mode 0640",
+        path = path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its group.
+        group: u32,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// Links that are followed, as the kernel does (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+const STICKY: u32 = 0o1000;
+/// Group or others may write.
+const LAX: u32 = 0o022;
+
+/// Checks the file at `path`, an absolute path, and every directory and link on the way to it.
+pub fn check<E: std::error::Error>(
+    path: &Path,
+    purpose: Purpose,
+    reader: &ReaderIds,
+    read_metadata: impl Fn(&Path) -> Result<PathMetadata, E>,
+) -> Result<(), TrustError<E>> {
+    let owns = |owner: u32| owner == 0 || (owner == reader.user && (purpose == Purpose::Secret || !reader.separated));
+    let seen = |path: &Path| read_metadata(path).map_err(|source| TrustError::Metadata(path.to_owned(), source));
+    let mut ahead: VecDeque<OsString> = names(path);
+    let mut at = PathBuf::from("/");
+    let mut links = 0;
+    let mut this = seen(&at)?;
+    while let Some(name) = ahead.pop_front() {
+        // More follows: `at` is a directory.
+        if !owns(this.owner) {
+            return Err(TrustError::Owner { path: at, owner: this.owner });
+        }
+        if this.mode & LAX != 0 && this.mode & STICKY == 0 {
+            return Err(TrustError::Writable { path: at, mode: this.mode });
+        }
+        if name == ".." {
+            at.pop();
+            this = seen(&at)?;
+            continue;
+        }
+        let next = at.join(&name);
+        let found = seen(&next)?;
+        let Some(target) = &found.link else {
+            (at, this) = (next, found);
+            continue;
+        };
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(TrustError::Links(path.to_owned()));
+        }
+        // In a sticky directory the link's owner may replace it.
+        if !owns(found.owner) {
+            return Err(TrustError::Owner { path: next, owner: found.owner });
+        }
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+            this = seen(&at)?;
+        }
+        for name in names(target).into_iter().rev() {
+            ahead.push_front(name);
+        }
+    }
+    check_file(at, purpose, reader, this, owns)
+}
+
+fn check_file<E: std::error::Error>(
+    path: PathBuf,
+    purpose: Purpose,
+    reader: &ReaderIds,
+    seen: PathMetadata,
+    owns: impl Fn(u32) -> bool,
+) -> Result<(), TrustError<E>> {
+    let PathMetadata { owner, group, mode, .. } = seen;
+    if purpose == Purpose::Secret {
+        let by_our_group = mode & 0o037 == 0 && reader.groups.contains(&group);
+        if mode & 0o077 != 0 && !by_our_group {
+            return Err(TrustError::Exposed { path, owner, group, mode });
+        }
+    }
+    if !owns(owner) {
+        return Err(TrustError::Owner { path, owner });
+    }
+    if mode & LAX != 0 {
+        return Err(TrustError::Writable { path, mode });
+    }
+    Ok(())
+}
+
+/// The components of a path to walk.
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io;
+
+    const API: u32 = 64_100;
+
+    fn reader() -> ReaderIds {
+        ReaderIds { user: API, groups: vec![API], separated: true }
+    }
+
+    struct Tree(BTreeMap<PathBuf, PathMetadata>);
+
+    impl Tree {
+        /// Root's directories, and the file `/etc/bolt/f` of `owner` and `mode`.
+        fn with(owner: u32, mode: u32) -> Tree {
+            let mut tree = Tree(BTreeMap::new());
+            for path in ["/", "/etc", "/etc/bolt"] {
+                tree.put(path, 0, 0o755);
+            }
+            tree.put("/tmp", 0, 0o1777);
+            tree.put("/etc/bolt/f", owner, mode);
+            tree
+        }
+
+        fn put(&mut self, path: &str, owner: u32, mode: u32) -> &mut Tree {
+            self.0.insert(path.into(), PathMetadata { owner, group: API, mode, link: None });
+            self
+        }
+
+        fn link(&mut self, path: &str, owner: u32, target: &str) -> &mut Tree {
+            self.0.insert(path.into(), PathMetadata { owner, group: API, mode: 0o777, link: Some(target.into()) });
+            self
+        }
+
+        fn check(&self, path: &str, purpose: Purpose, reader: &ReaderIds) -> Result<(), String> {
+            let read_metadata = |path: &Path| self.0.get(path).cloned().ok_or(io::Error::from(io::ErrorKind::NotFound));
+            check(Path::new(path), purpose, reader, read_metadata).map_err(|e| e.to_string())
+        }
+    }
+
+    fn file(owner: u32, mode: u32, purpose: Purpose) -> Result<(), String> {
+        Tree::with(owner, mode).check("/etc/bolt/f", purpose, &reader())
+    }
+
+    #[test]
+    fn an_anchor_is_roots_and_nobody_elses_to_write() {
+        assert!(file(0, 0o644, Purpose::Anchor).is_ok());
+        for (owner, mode) in [(API, 0o644), (1000, 0o644), (0, 0o664), (0, 0o646), (0, 0o666)] {
+            let said = file(owner, mode, Purpose::Anchor).unwrap_err();
+            assert!(said.contains("/etc/bolt/f") && said.contains("run `ch"), "{said}");
+        }
+        let alone = ReaderIds { separated: false, ..reader() };
+        assert!(Tree::with(API, 0o644).check("/etc/bolt/f", Purpose::Anchor, &alone).is_ok(), "without root");
+    }
+
+    #[test]
+    fn a_secret_is_read_by_its_owner_or_by_our_group() {
+        for (owner, mode) in [(API, 0o600), (0, 0o640), (0, 0o440), (API, 0o400)] {
+            assert!(file(owner, mode, Purpose::Secret).is_ok(), "{owner} {mode:o}");
+        }
+        for (owner, mode) in [(0, 0o644), (0, 0o660), (API, 0o604), (1000, 0o640), (1000, 0o600)] {
+            assert!(file(owner, mode, Purpose::Secret).is_err(), "{owner} {mode:o}");
+        }
+        let stranger = ReaderIds { groups: vec![7], ..reader() };
+        assert!(Tree::with(0, 0o640).check("/etc/bolt/f", Purpose::Secret, &stranger).is_err());
+    }
+
+    #[test]
+    fn every_directory_above_counts() {
+        for (path, owner, mode) in [
+            ("/etc/bolt", API, 0o755),
+            ("/etc/bolt", 0, 0o775),
+            ("/etc/bolt", 0, 0o757),
+            ("/etc", 1000, 0o755),
+            ("/", 0, 0o777),
+        ] {
+            let mut tree = Tree::with(0, 0o644);
+            tree.put(path, owner, mode);
+            let said = tree.check("/etc/bolt/f", Purpose::Anchor, &reader()).unwrap_err();
+            assert!(said.contains(&format!("{path} ")), "{said}");
+        }
+        let mut tree = Tree::with(0, 0o644);
+        tree.put("/tmp/f", 0, 0o644).put("/tmp/g", 1000, 0o644);
+        assert!(tree.check("/tmp/f", Purpose::Anchor, &reader()).is_ok(), "a sticky directory keeps root's files");
+        assert!(tree.check("/tmp/g", Purpose::Anchor, &reader()).is_err());
+    }
+
+    #[test]
+    fn links_are_followed_step_by_step() {
+        let mut tree = Tree::with(0, 0o644);
+        tree.put("/lax", 0, 0o777).put("/lax/f", 0, 0o644);
+        tree.link("/etc/bolt/good", 0, "../bolt/f").link("/etc/bolt/bad", 0, "/lax/f");
+        tree.link("/tmp/theirs", 1000, "/etc/bolt/f").link("/etc/bolt/loop", 0, "loop");
+        let check = |path| tree.check(path, Purpose::Anchor, &reader());
+        assert!(check("/etc/bolt/good").is_ok());
+        assert!(check("/etc/bolt/bad").unwrap_err().contains("/lax "));
+        assert!(check("/tmp/theirs").unwrap_err().contains("user 1000"));
+        assert!(check("/etc/bolt/loop").unwrap_err().contains("too many links"));
+        assert!(check("/etc/bolt/none").unwrap_err().contains("cannot examine"));
+    }
+}

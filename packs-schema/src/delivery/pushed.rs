@@ -1,0 +1,17 @@
+//! Mark of versions that were pushed onto one instance and are not signed. Times are milliseconds since 1970, UTC.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::name::Principal;
+
+/// Mark of a pushed version. Whatever shows the version shows this mark too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct PushInfo {
+    /// Who pushed it.
+    pub by: Principal,
+    /// When.
+    pub pushed_at_ms: u64,
+    /// When its time to live is over.
+    pub until_ms: u64,
+}

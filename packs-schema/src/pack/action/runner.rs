@@ -1,0 +1,102 @@
+//! StackStorm's runners: which of them Bolt can be, and what their own parameters come to.
+//!
+//! An action file may override the parameters of its runner by naming them among its own; they are
+//! then not the action's (StackStorm's documentation: "Overriding Runner Parameters"). Which names those are depends on
+//! the runner: `username` belongs to a remote one, and to the action itself under `python-script`.
+
+use serde_json::Value;
+
+use crate::base::finding::Finding;
+use crate::pack::param::Schema;
+
+use super::{ActionFile, Runner};
+
+const LOCAL: &[&str] = &["content_version", "cwd", "debug", "env", "kwarg_op", "sudo", "sudo_password", "timeout"];
+const REMOTE: &[&str] = &[
+    "bastion_host",
+    "cwd",
+    "dir",
+    "env",
+    "hosts",
+    "kwarg_op",
+    "parallel",
+    "passphrase",
+    "password",
+    "port",
+    "private_key",
+    "sudo",
+    "sudo_password",
+    "timeout",
+    "username",
+];
+const PYTHON: &[&str] = &["content_version", "debug", "env", "log_level", "timeout"];
+
+/// True if StackStorm's runner `runner` has a parameter `name`.
+pub(super) fn has_parameter(runner: &str, name: &str) -> bool {
+    match runner {
+        "python-script" | "run-python" => PYTHON.contains(&name),
+        "local-shell-script" | "run-local-script" => LOCAL.contains(&name),
+        "local-shell-cmd" | "run-local" => name == "cmd" || LOCAL.contains(&name),
+        "remote-shell-script" | "run-remote-script" => REMOTE.contains(&name),
+        "remote-shell-cmd" | "run-remote" => name == "cmd" || REMOTE.contains(&name),
+        _ => false,
+    }
+}
+
+/// What an overridden runner parameter comes to in Bolt.
+pub(super) fn parameter(name: &str, schema: &Schema, at: String) -> Finding {
+    let message = match (name, schema.default.as_ref()) {
+        ("timeout", _) => "overrides the time-out of StackStorm's runner; write it as bolt.timeout",
+        ("cmd", _) => "is the command of StackStorm's runner; Bolt runs the entry_point and nothing else",
+        ("sudo", Some(Value::Bool(true))) => {
+            return Finding::warning("runner_parameter", at, "runs as root in StackStorm; write bolt.run_as: root");
+        }
+        ("kwarg_op", Some(Value::String(given))) if given != "--" => {
+            let message = format!("has named arguments written {given}name=value; Bolt writes --name=value");
+            return Finding::warning("runner_parameter", at, message);
+        }
+        _ => "is a parameter of StackStorm's runner and has no effect in Bolt",
+    };
+    Finding::note("runner_parameter", at, format!("{name} {message}"))
+}
+
+/// The runner of `file`; `None`, and an error among the findings, when Bolt has none like it.
+pub(super) fn of(file: &ActionFile, at: &str, found: &mut Vec<Finding>) -> Option<Runner> {
+    let at = format!("{at}: runner_type");
+    match file.runner_type.as_str() {
+        "python-script" | "run-python" => {
+            if file.bolt.is_none() {
+                let message = "StackStorm calls run() of a class in the file; Bolt runs the file as a program: read the \
+                               parameters from standard input in it";
+                found.push(Finding::warning("python_class", at, message));
+            }
+            Some(Runner::PythonScript)
+        }
+        "local-shell-script" | "run-local-script" => Some(Runner::LocalShellScript),
+        // Bolt already runs on the instance that the remote runner would have connected to.
+        "remote-shell-script" | "run-remote-script" => {
+            let message =
+                "Bolt runs it on the instance itself: hosts and credentials have no meaning; write local-shell-script";
+            found.push(Finding::warning("remote_runner", at, message));
+            Some(Runner::LocalShellScript)
+        }
+        "remote-shell-cmd" | "run-remote" | "local-shell-cmd" | "run-local" => {
+            let message = "its command is a shell template; Bolt never puts a parameter into a shell: write a script \
+                           with an entry_point and use local-shell-script";
+            found.push(Finding::error("shell_template", at, message));
+            None
+        }
+        "action-chain" | "orquesta" | "mistral-v2" | "cloudslang" | "inquirer" | "announcement" | "noop"
+        | "http-request" | "http-runner" | "winrm-cmd" | "winrm-ps-cmd" | "winrm-ps-script" => {
+            let message =
+                format!("Bolt runs single actions, not {}; call them from your orchestrator", file.runner_type);
+            found.push(Finding::error("runner_not_supported", at, message));
+            None
+        }
+        other => {
+            let message = format!("{other:?} is not a runner; use python-script or local-shell-script");
+            found.push(Finding::error("unknown_runner", at, message));
+            None
+        }
+    }
+}

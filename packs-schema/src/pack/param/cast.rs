@@ -1,0 +1,62 @@
+//! `name=value` of a command line as the JSON value that its parameter wants.
+
+use serde_json::Value;
+
+use super::{Schema, Type};
+use crate::base::strict::shorten;
+
+/// Reads `text` as the type that `schema` names; what cannot be read stays a string, so that the check
+/// then says what would be right.
+pub fn from_text(schema: &Schema, text: &str) -> Value {
+    let types = schema.types.as_ref().map_or(&[][..], |t| t.as_slice());
+    types.iter().find_map(|wanted| as_type(*wanted, schema, text)).unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// Why `text` cannot be read as the type that `schema` names, and what fits; `None` when it can. Tells nothing of a secret.
+pub fn problem(schema: &Schema, text: &str) -> Option<String> {
+    let [wanted] = schema.types.as_ref()?.as_slice() else { return None };
+    if as_type(*wanted, schema, text).is_some() {
+        return None;
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let (must, why) = match wanted {
+        Type::Integer if is_whole && !digits.starts_with('0') => ("an integer of 64 bits", "is too large"),
+        Type::Integer if is_whole => ("an integer, such as 10", "begins with 0"),
+        Type::Integer => ("an integer, such as 10", "is none"),
+        Type::Number if is_whole && digits.starts_with('0') => ("a number, such as 1.5", "begins with 0"),
+        Type::Number => ("a number, such as 1.5", "is none"),
+        Type::Boolean => ("true, yes, on or 1, or false, no, off or 0", "is none"),
+        Type::Object => ("a JSON object, such as {\"a\": 1}", "is none"),
+        Type::Null => ("null", "is none"),
+        Type::String | Type::Array => return None,
+    };
+    Some(match schema.holds_secret() {
+        true => format!("must be {must}"),
+        false => format!("must be {must}; {:?} {why}", shorten(text, 80)),
+    })
+}
+
+fn as_type(wanted: Type, schema: &Schema, text: &str) -> Option<Value> {
+    match wanted {
+        Type::String => Some(Value::String(text.to_owned())),
+        Type::Integer => crate::base::strict::parse(text.as_bytes()).ok().filter(|v| v.is_i64() || v.is_u64()),
+        Type::Number => crate::base::strict::parse(text.as_bytes()).ok().filter(Value::is_number),
+        Type::Boolean => match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(Value::Bool(true)),
+            "false" | "0" | "no" | "off" => Some(Value::Bool(false)),
+            _ => None,
+        },
+        Type::Null => (text == "null").then_some(Value::Null),
+        Type::Object => crate::base::strict::parse(text.as_bytes()).ok().filter(Value::is_object),
+        Type::Array => crate::base::strict::parse(text.as_bytes()).ok().filter(Value::is_array).or_else(|| {
+            let item = match &schema.items {
+                Some(super::Items::All(item)) => (**item).clone(),
+                _ => Schema::default(),
+            };
+            // A blank after a comma is no part of the next item; an item with blanks around it is written in JSON.
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            Some(Value::Array(parts.map(|part| from_text(&item, part)).collect()))
+        }),
+    }
+}
