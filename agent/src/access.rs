@@ -13,7 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use packs_schema::agent::grants::{Grants, Verb};
+use packs_schema::agent::grants::{GrantPlace, Grants, Verb};
+use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{ActionRef, PackName, Principal};
 use packs_schema::base::trust::{Purpose, TrustError};
 use packs_schema::pack::action::Class;
@@ -238,11 +239,54 @@ impl Caller {
         allows(&self.grants, &self.principal, verb, action, class)
     }
 
+    /// Decides whether the caller may do `verb` on the target, which is of `class` where that is known; for any of the verbs,
+    /// also those by which it was not admitted.
+    pub(crate) fn decide(&self, verb: Verb, target: Option<&AccessTarget>, class: Option<Class>) -> Decision {
+        let (grants, who) = (&self.grants, &self.principal);
+        let found = match (verb, target) {
+            // A poll is about all packs.
+            (Verb::Sync, _) | (_, None) => grants.find_any(who, verb),
+            (Verb::Push, Some(target)) => grants.find_pack(who, verb, &target.pack()),
+            (_, Some(AccessTarget::Pack(pack))) => grants.find_pack(who, verb, pack),
+            (_, Some(AccessTarget::Action(action))) => grants.find(who, verb, action, class),
+        };
+        let by_class = || match target {
+            Some(AccessTarget::Action(action)) if verb != Verb::Push => {
+                let (grant, classes) = grants.find_by_name(who, verb, action)?;
+                Some((grant, classes?.to_vec()))
+            }
+            _ => None,
+        };
+        found.map_or_else(|| Decision::Denied { by_class: by_class() }, Decision::Granted)
+    }
+
     /// True if a grant covers an action of this name whatever its class: what is not there may then be said not to be.
     pub fn could_cover(&self, action: &ActionRef) -> bool {
         [Class::Diagnostic, Class::Remediation, Class::Maintenance]
             .into_iter()
             .any(|class| self.covers(action, Some(class)))
+    }
+}
+
+/// Decision about a verb of a caller, with the grant that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// This grant allows it.
+    Granted(GrantPlace),
+    /// No grant allows it.
+    Denied {
+        /// Grant that matches the name of the action and is limited to other classes, with these classes.
+        by_class: Option<(GrantPlace, Vec<Class>)>,
+    },
+}
+
+impl Decision {
+    /// Returns the grant that allows it.
+    pub(crate) fn grant(&self) -> Option<GrantPlace> {
+        match self {
+            Decision::Granted(grant) => Some(*grant),
+            Decision::Denied { .. } => None,
+        }
     }
 }
 

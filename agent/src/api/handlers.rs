@@ -1,6 +1,7 @@
 //! What each route does. A handler is called only after its verb was granted; which actions and executions a
 //! caller may see or touch is asked of its [`Caller`] here.
 
+pub(super) mod access;
 pub(super) mod create;
 pub(super) mod executions;
 pub(super) mod instance;

@@ -24,6 +24,7 @@ pub(crate) fn document() -> Value {
     let problem = generator.subschema_for::<Problem>();
     // Query parameters refer to it.
     generator.subschema_for::<packs_schema::agent::execution::State>();
+    generator.subschema_for::<packs_schema::agent::grants::Verb>();
     let mut paths: Map<String, Value> = Map::new();
     for route in ROUTES {
         let entry = paths.entry(route.path.to_owned()).or_insert_with(|| Value::Object(Map::new()));
@@ -77,7 +78,8 @@ fn parameters(route: &Route) -> Vec<Value> {
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": shapes::in_path(name)}))
         .collect();
     parameters.extend(route.query.iter().map(|(name, doc)| {
-        let (schema, required) = shapes::in_query(name).unwrap_or_else(|| (json!({"type": "string"}), false));
+        let (schema, required) =
+            shapes::in_query(route.operation, name).unwrap_or_else(|| (json!({"type": "string"}), false));
         json!({"name": name, "in": "query", "required": required, "description": doc, "schema": schema})
     }));
     let header = |name: &str, doc: &str, schema: Value| json!({"name": name, "in": "header", "required": false, "description": doc, "schema": schema});

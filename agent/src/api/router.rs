@@ -103,6 +103,7 @@ async fn enter(
         let named = name_subject(app, subject, route.operation, segment.unwrap_or_default(), request).await;
         return Err(ApiError::Forbidden(match named {
             Some(action) => format!("no grant lets {principal} {verb} {action}"),
+            None if route.operation == Operation::Access => format!("no grant names {principal} on this instance"),
             None => format!("no grant gives {principal} the verb {verb} on anything here"),
         }));
     };
@@ -152,12 +153,13 @@ async fn name_subject(
 }
 
 async fn dispatch(operation: Operation, call: Call) -> Result<Response<Body>, ApiError> {
-    use handlers::{create, executions, instance, output, push, stream};
+    use handlers::{access, create, executions, instance, output, push, stream};
     use packs_schema::agent::execution::output::Stream;
     match operation {
         Operation::Health => Ok(instance::health(&call.app, Some(&call.caller))),
         Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
         Operation::Info => instance::info(&call),
+        Operation::Access => access::review(&call),
         Operation::Metrics => instance::metrics(&call),
         Operation::ListPacks => instance::list_packs(&call),
         Operation::GetPack => instance::get_pack(&call),

@@ -3,8 +3,8 @@
 use hyper::Method;
 use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{
-    ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView, Page, Pushed,
-    StateChange, SyncStatus, Unpushed,
+    AccessReview, ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView,
+    Page, Pushed, StateChange, SyncStatus, Unpushed,
 };
 use schemars::{Schema, SchemaGenerator};
 
@@ -28,6 +28,7 @@ pub(super) enum Operation {
     GetStderr,
     KillExecution,
     Events,
+    Access,
     Metrics,
     OpenApi,
 }
@@ -107,6 +108,11 @@ const EVENTS: &[(&str, &str)] = &[
     ),
 ];
 
+const ACCESS: &[(&str, &str)] = &[
+    ("verb", "Verb in question."),
+    ("action", "Its object: <pack>.<action>, or <pack>.* for all actions of a pack; without it, anything at all."),
+];
+
 fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
@@ -144,6 +150,7 @@ routes! {
     GET  "/v1/executions/{id}/stderr" &[Read],          Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; takes Range.";
     POST "/v1/executions/{id}/kill"   &[Kill],          Op::KillExecution,   202, &[],     Some(Takes::Json(of::<KillRequest>)), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
     GET  "/v1/events"                 &[Read],          Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "Changes of state, resumable from an event.";
+    GET  "/v1/access"                 Verb::ALL,        Op::Access,          200, ACCESS,  None, Json(of::<AccessReview>),      "Whether the grants let the caller do something, and which grant decides.";
     GET  "/v1/metrics"                &[Read, Metrics], Op::Metrics,         200, &[],     None, Text,                          "Counters for Prometheus, of the actions that the caller may see.";
     GET  "/v1/openapi.json"           &[],              Op::OpenApi,         200, &[],     None, Document,                      "This interface.";
 }

@@ -8,9 +8,10 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{
-    ActionView, CreateExecution, Execution, Health, Info, OutputChunk, PackList, PackView, Page, Pushed, StateChange,
-    Unpushed,
+    AccessReview, AccessTarget, ActionView, CreateExecution, Execution, Health, Info, OutputChunk, PackList, PackView,
+    Page, Pushed, StateChange, Unpushed,
 };
 use packs_schema::base::name::{ActionRef, Digest, ExecutionId, InstanceId, PackName, PackVersion};
 use serde::de::DeserializeOwned;
@@ -165,6 +166,17 @@ impl Answer for ActionView {
 
     fn check(&self, _: &InstanceId, asked: &ActionRef) -> Result<(), Mismatch> {
         same("action", asked, &self.action.reference())
+    }
+}
+
+impl Answer for AccessReview {
+    type Asked<'a> = (Verb, Option<&'a AccessTarget>);
+
+    fn check(&self, peer: &InstanceId, (verb, target): (Verb, Option<&AccessTarget>)) -> Result<(), Mismatch> {
+        same_instance(peer, &self.instance)?;
+        same("verb", &verb, &self.verb)?;
+        let text = |target: Option<&AccessTarget>| target.map_or("anything".to_owned(), ToString::to_string);
+        same("action", &text(target), &text(self.action.as_ref()))
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
+use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{
-    ActionView, CreateExecution, DROPPED_BYTES, Execution, Health, IDEMPOTENCY_KEY, Info, KillRequest, OutputChunk,
-    PackList, PackView, Page,
+    AccessReview, AccessTarget, ActionView, CreateExecution, DROPPED_BYTES, Execution, Health, IDEMPOTENCY_KEY, Info,
+    KillRequest, OutputChunk, PackList, PackView, Page,
 };
 use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, PackName, Principal, RunId};
 use serde_json::Value;
@@ -100,6 +101,15 @@ impl Agent {
     /// `GET /v1/actions/{pack}.{action}`
     pub async fn action(&self, action: &ActionRef) -> Result<ActionView, Error> {
         self.json(Call::get(format!("/v1/actions/{action}")), action).await
+    }
+
+    /// `GET /v1/access`: whether the grants of the instance let the caller do `verb` on the target, or on anything.
+    pub async fn access(&self, verb: Verb, target: Option<&AccessTarget>) -> Result<AccessReview, Error> {
+        let mut call = Call::get("/v1/access").query("verb", &verb.to_string());
+        if let Some(target) = target {
+            call = call.query("action", &target.to_string());
+        }
+        self.json(call, (verb, target)).await
     }
 
     /// `POST /v1/executions`. The same key with the same body gives the same execution, so that a request

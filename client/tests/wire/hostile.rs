@@ -10,7 +10,8 @@ use bolt_client::inventory::Inventory;
 use bolt_client::pack;
 use hyper::StatusCode;
 use packs_schema::agent::execution::output::Stream;
-use packs_schema::agent::rest::{Code, CreateExecution};
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::{AccessTarget, Code, CreateExecution};
 use packs_schema::base::name::{ActionRef, ExecutionId, PackName};
 use packs_schema::pack::action::Action;
 use serde_json::{Value, json};
@@ -69,6 +70,8 @@ fn answers(pushed: &Value, action: &Action) -> BTreeMap<&'static str, (Value, Ve
         with(&ours, "run", json!("r-1")),
         with(&ours, "noop", json!(true)),
     ];
+    let review = json!({ "instance": "i-1", "principal": "spiffe://test/operator", "verb": "run", "action": "tried.uptime",
+        "allowed": false, "reason": "no grant" });
     let page = |items: &[&Value]| json!({ "items": items });
     let theirs = execution(OTHER, "i-2", "running");
     BTreeMap::from([
@@ -93,6 +96,17 @@ fn answers(pushed: &Value, action: &Action) -> BTreeMap<&'static str, (Value, Ve
         ),
         ("GET /v1/actions", (page(&[&listed(action)]), vec![page(&[&listed(action), &listed(action)])])),
         ("GET /v1/actions/{action}", (listed(action), vec![with(&listed(action), "name", json!("other"))])),
+        (
+            "GET /v1/access",
+            (
+                review.clone(),
+                vec![
+                    with(&review, "instance", json!("i-2")),
+                    with(&review, "verb", json!("kill")),
+                    with(&review, "action", json!("tried.*")),
+                ],
+            ),
+        ),
         ("POST /v1/executions", (ours.clone(), created)),
         ("GET /v1/executions", (page(&[&ours]), vec![page(&[&ours, &theirs]), page(&[&ours, &ours])])),
         ("GET /v1/executions/{id}", (ours.clone(), foreign())),
@@ -125,6 +139,7 @@ async fn call(agent: &Agent, push: &Push, route: &str) -> Result<(), Error> {
         "POST /v1/packs/{pack}/unpush" => agent.unpush(&name).await.map(drop),
         "GET /v1/actions" => agent.actions().await.map(drop),
         "GET /v1/actions/{action}" => agent.action(&action).await.map(drop),
+        "GET /v1/access" => agent.access(Verb::Run, Some(&AccessTarget::Action(action.clone()))).await.map(drop),
         "POST /v1/executions" => {
             let create: CreateExecution = serde_json::from_value(json!({ "action": "linux.true" })).unwrap();
             agent.create(&create, None, None).await.map(drop)

@@ -26,6 +26,23 @@ pub enum Verb {
     Metrics,
 }
 
+impl Verb {
+    /// Every verb.
+    pub const ALL: &[Verb] = &[Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push, Verb::Metrics];
+}
+
+/// Error returned for a text that names no verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of read, run, kill, sync, push, metrics")]
+pub struct UnknownVerb;
+
+impl std::str::FromStr for Verb {
+    type Err = UnknownVerb;
+    fn from_str(text: &str) -> Result<Verb, UnknownVerb> {
+        Verb::ALL.iter().find(|verb| verb.to_string() == text).copied().ok_or(UnknownVerb)
+    }
+}
+
 impl std::fmt::Display for Verb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -58,6 +75,30 @@ struct Grant {
     actions: Vec<ActionPattern>,
     #[serde(default)]
     classes: Option<Vec<Class>>,
+    /// Line of the file on which the grant begins.
+    #[serde(skip)]
+    line: Option<usize>,
+}
+
+/// Place of a grant in `grants.toml`, for people who look for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct GrantPlace {
+    /// Number of the grant in the file, from 1.
+    pub number: usize,
+    /// Line on which it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
+
+impl std::fmt::Display for GrantPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "grant {} of grants.toml", self.number)?;
+        match self.line {
+            Some(line) => write!(f, " (line {line})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A principal, or the beginning of one before a trailing `*`.
@@ -128,22 +169,60 @@ impl TryFrom<String> for ActionPattern {
 impl Grants {
     /// Parses the text of `grants.toml`.
     pub fn parse(text: &str) -> Result<Grants, GrantsError> {
-        Ok(crate::base::document::toml::parse(text)?)
+        let mut grants: Grants = crate::base::document::toml::parse(text)?;
+        let lines = crate::base::document::toml::lines_of_list(text, "grant");
+        for (grant, line) in grants.grants.iter_mut().zip(lines) {
+            grant.line = Some(line);
+        }
+        Ok(grants)
     }
 
     /// True if `who` may do `verb` on the action `action` of class `class`.
     pub fn allows(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Class) -> bool {
-        self.of(who, verb).any(|grant| {
-            grant.classes.as_ref().is_none_or(|classes| classes.contains(&class))
-                && grant.actions.iter().any(|pattern| glob(&pattern.0, action.as_str()))
-        })
+        self.find(who, verb, action, Some(class)).is_some()
     }
 
     /// True if `who` may do `verb` on an action that is no longer known here (its class is not known either).
     pub fn allows_unclassed(&self, who: &Principal, verb: Verb, action: &ActionRef) -> bool {
-        self.of(who, verb).any(|grant| {
-            grant.classes.is_none() && grant.actions.iter().any(|pattern| glob(&pattern.0, action.as_str()))
+        self.find(who, verb, action, None).is_some()
+    }
+
+    /// Finds the first grant that lets `who` do `verb` on `action`. Without a class, grants that are limited to classes do
+    /// not count.
+    pub fn find(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Option<Class>) -> Option<GrantPlace> {
+        self.find_where(who, verb, |grant| {
+            grant.classes.as_ref().is_none_or(|classes| class.is_some_and(|class| classes.contains(&class)))
+                && grant.matches(action.as_str())
         })
+    }
+
+    /// Finds the first grant of `verb` whose patterns match the name of `action`, and the classes that it is limited to.
+    pub fn find_by_name(
+        &self,
+        who: &Principal,
+        verb: Verb,
+        action: &ActionRef,
+    ) -> Option<(GrantPlace, Option<&[Class]>)> {
+        let place = self.find_where(who, verb, |grant| grant.matches(action.as_str()))?;
+        Some((place, self.grants[place.number - 1].classes.as_deref()))
+    }
+
+    /// Finds the first grant that lets `who` do `verb` on every action that the pack could have, of whatever class.
+    pub fn find_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> Option<GrantPlace> {
+        // No pattern has a star of its own: one that matches this text matches whatever replaces the star.
+        let every = format!("{pack}.*");
+        self.find_where(who, verb, |grant| grant.classes.is_none() && grant.matches(&every))
+    }
+
+    /// Finds the first grant that gives `who` the verb, on whatever.
+    pub fn find_any(&self, who: &Principal, verb: Verb) -> Option<GrantPlace> {
+        self.find_where(who, verb, |_| true)
+    }
+
+    fn find_where(&self, who: &Principal, verb: Verb, covers: impl Fn(&Grant) -> bool) -> Option<GrantPlace> {
+        let gives = |grant: &&Grant| grant.verbs.contains(&verb) && grant.principal.covers(who) && covers(grant);
+        let number = self.grants.iter().position(|grant| gives(&grant))?;
+        Some(GrantPlace { number: number + 1, line: self.grants[number].line })
     }
 
     /// True if some grant names `who`, whatever it gives.
@@ -153,7 +232,7 @@ impl Grants {
 
     /// True if `who` may do `verb` on something: what has no action of its own (packs, metrics, sync).
     pub fn allows_any(&self, who: &Principal, verb: Verb) -> bool {
-        self.of(who, verb).next().is_some()
+        self.find_any(who, verb).is_some()
     }
 
     /// True if a grant of `verb` could cover some action of the pack, whether or not the pack has it.
@@ -166,16 +245,19 @@ impl Grants {
         })
     }
 
-    /// True if `who` may do `verb` on every action that the pack could have, of whatever class: what stands for the pack itself.
+    /// True if `who` may do `verb` on every action that the pack could have, of whatever class: the rule for the pack itself.
     pub fn allows_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
-        // No pattern has a star of its own: one that matches this text matches whatever stands in the star's place.
-        let every = format!("{pack}.*");
-        self.of(who, verb)
-            .any(|grant| grant.classes.is_none() && grant.actions.iter().any(|pattern| glob(&pattern.0, &every)))
+        self.find_pack(who, verb, pack).is_some()
     }
 
     fn of(&self, who: &Principal, verb: Verb) -> impl Iterator<Item = &Grant> {
         self.grants.iter().filter(move |grant| grant.verbs.contains(&verb) && grant.principal.covers(who))
+    }
+}
+
+impl Grant {
+    fn matches(&self, action: &str) -> bool {
+        self.actions.iter().any(|pattern| glob(&pattern.0, action))
     }
 }
 
@@ -233,6 +315,27 @@ mod tests {
         assert!(!allowed("spiffe://x/robot", Verb::Run, "cassandra.unclear", Class::Remediation));
         let none = Grants::parse("").unwrap();
         assert!(!none.allows_any(&Principal::new("spiffe://x/robot").unwrap(), Verb::Read));
+    }
+
+    #[test]
+    fn the_grant_that_decides_is_named_by_number_and_line() {
+        let grants = Grants::parse(TEXT).unwrap();
+        let who = Principal::new("spiffe://x/robot").unwrap();
+        let action = ActionRef::new("linux.clear_x").unwrap();
+        let second = GrantPlace { number: 2, line: Some(7) };
+        assert_eq!(grants.find(&who, Verb::Run, &action, None), Some(second));
+        assert_eq!(grants.find_any(&who, Verb::Run), Some(second));
+        assert_eq!(second.to_string(), "grant 2 of grants.toml (line 7)");
+        let ann = Principal::new("spiffe://x/oncall/ann").unwrap();
+        let disk = ActionRef::new("linux.disk").unwrap();
+        assert_eq!(grants.find(&ann, Verb::Run, &disk, None), None, "it is limited to a class");
+        let (first, classes) = grants.find_by_name(&ann, Verb::Run, &disk).unwrap();
+        assert_eq!((first, classes), (GrantPlace { number: 1, line: Some(2) }, Some(&[Class::Diagnostic][..])));
+        let inline = Grants::parse("grant = [\n{principal = \"a://b\", verbs = [\"sync\"]}]\n").unwrap();
+        let who = Principal::new("a://b").unwrap();
+        assert_eq!(inline.find_any(&who, Verb::Sync), Some(GrantPlace { number: 1, line: Some(2) }));
+        assert!("fly".parse::<Verb>().is_err());
+        assert!(Verb::ALL.iter().all(|verb| verb.to_string().parse() == Ok(*verb)));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The messages of the REST interface: what the agent sends and takes, and what the client reads.
 
+mod access;
 mod cursor;
 mod execution;
 mod instance;
 mod problem;
 mod push;
 
+pub use access::{AccessReview, AccessTarget, ReviewedAction};
 pub use cursor::{EventCursor, is_epoch};
 pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
 pub use instance::{

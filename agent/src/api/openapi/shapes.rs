@@ -5,8 +5,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Operation;
+
 /// The patterns of identifiers, by the name of their type.
 pub(super) const NAMES: &[(&str, &str)] = &[
+    ("AccessTarget", "^[a-z0-9][a-z0-9_-]{0,63}\\.([A-Za-z0-9][A-Za-z0-9_-]{0,63}|\\*)$"),
     ("ActionName", "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"),
     ("ActionRef", "^[a-z0-9][a-z0-9_-]{0,63}\\.[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"),
     ("ChannelName", "^[a-z0-9][a-z0-9_-]{0,63}$"),
@@ -45,9 +48,11 @@ pub(super) fn in_path(parameter: &str) -> Value {
 }
 
 /// The schema of a query parameter, and whether it must be there; `None` for one that has none yet.
-pub(super) fn in_query(parameter: &str) -> Option<(Value, bool)> {
+pub(super) fn in_query(operation: Operation, parameter: &str) -> Option<(Value, bool)> {
     let optional = |schema| Some((schema, false));
     match parameter {
+        "verb" => Some((json!({"$ref": "#/components/schemas/Verb"}), true)),
+        "action" if operation == Operation::Access => optional(name("AccessTarget")),
         "wait" => optional(json!({"type": "string", "pattern": "^([1-5]?[0-9]|60)s$"})),
         "ttl" => optional(json!({"type": "string", "pattern": "^[1-9][0-9]{0,4}[smh]$"})),
         "follow" | "ended" => optional(json!({"type": "boolean", "default": false})),

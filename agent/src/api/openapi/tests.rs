@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{
     ActionName, ActionRef, ChannelName, Digest, ExecutionId, GroupName, IdempotencyKey, InstanceId, PackName,
     PackVersion, Principal, RunId,
@@ -58,7 +59,11 @@ fn types_and_constraints_of_every_route_are_stated() {
     let document = document();
     for route in ROUTES {
         for (name, _) in route.query {
-            assert!(shapes::in_query(name).is_some(), "{}: query parameter {name} has no type", route.path);
+            assert!(
+                shapes::in_query(route.operation, name).is_some(),
+                "{}: query parameter {name} has no type",
+                route.path
+            );
         }
         let operation = &document["paths"][route.path][route.method.as_str().to_ascii_lowercase()];
         if let Some(takes) = &route.request {
@@ -97,6 +102,7 @@ fn takes<T: FromStr>(of: &str, runner: &mut proptest::test_runner::TestRunner) {
 #[test]
 fn what_fits_a_pattern_is_taken_by_its_type() {
     let runner = &mut proptest::test_runner::TestRunner::default();
+    takes::<AccessTarget>("AccessTarget", runner);
     takes::<ActionName>("ActionName", runner);
     takes::<ActionRef>("ActionRef", runner);
     takes::<ChannelName>("ChannelName", runner);

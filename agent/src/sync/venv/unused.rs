@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use packs_schema::base::name::Digest;
 use serde::{Deserialize, Serialize};

@@ -28,6 +28,16 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
     T::deserialize(&root)
 }
 
+/// Returns the lines, from 1, on which the items of the top-level list `key` begin; none when there is no such list.
+pub fn lines_of_list(text: &str, key: &str) -> Vec<usize> {
+    let lines = Lines::of(text);
+    let Ok(table) = DeTable::parse(text) else { return Vec::new() };
+    match table.get_ref().get(key).map(Spanned::get_ref) {
+        Some(DeValue::Array(items)) => items.iter().map(|item| lines.place(&item.span()).line).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Distance between two places that are known, in bytes.
 const STEP: usize = 256;
 

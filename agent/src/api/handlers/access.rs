@@ -1,0 +1,107 @@
+//! `GET /v1/access`: whether the grants let the caller do something, and which grant decides.
+//!
+//! The answer repeats what the caller could find out by trying. It shows whether an action is installed only to callers that
+//! may read or run it; a grant that is limited to classes answers the same for an action of another class and for none.
+
+use hyper::Response;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::{AccessReview, AccessTarget, ReviewedAction};
+use packs_schema::pack::action::Class;
+
+use super::{Call, json};
+use crate::access::{Caller, Decision};
+use crate::api::body::Body;
+use crate::api::problem::ApiError;
+
+const PUSH_DISABLED: &str =
+    "this instance takes no pushed packs: publish the pack, or set push = true under [dev] in its agent.toml";
+
+pub(in crate::api) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
+    let Call { app, caller, .. } = call;
+    let verb: Verb = call.query.required("verb")?;
+    let target: Option<AccessTarget> = call.query.get("action")?;
+    if let Some(target) = &target {
+        call.subject.set(target);
+    }
+    let installed = match &target {
+        Some(AccessTarget::Action(action)) => app.registry.action(action)?,
+        _ => None,
+    };
+    let class = installed.as_ref().map(|installed| installed.action.class);
+    let may_see = |target: &AccessTarget| match target {
+        AccessTarget::Action(action) => {
+            [Verb::Read, Verb::Run].into_iter().any(|verb| caller.also(verb, action, class))
+        }
+        AccessTarget::Pack(_) => false,
+    };
+    let visible = target.as_ref().is_some_and(may_see);
+    let active = installed.filter(|_| visible).map(|installed| ReviewedAction {
+        version: installed.version.clone(),
+        class: installed.action.class,
+        enabled: installed.action.enabled,
+    });
+    let (decision, reason) = match verb {
+        Verb::Push if !app.pushes.dev.push => (Decision::Denied { by_class: None }, PUSH_DISABLED.to_owned()),
+        _ => {
+            let decision = caller.decide(verb, target.as_ref(), class);
+            let reason = explain(caller, verb, target.as_ref(), &decision, visible, active.as_ref());
+            (decision, reason)
+        }
+    };
+    let grant = decision.grant();
+    let action = target.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    tracing::info!(principal = %caller.principal(), %verb, %action, allowed = grant.is_some(), "access reviewed");
+    Ok(json(
+        200,
+        &AccessReview {
+            instance: app.instance.id().clone(),
+            principal: caller.principal().clone(),
+            verb,
+            action: target,
+            allowed: grant.is_some(),
+            grant,
+            active,
+            reason,
+        },
+    ))
+}
+
+fn explain(
+    caller: &Caller,
+    verb: Verb,
+    target: Option<&AccessTarget>,
+    decision: &Decision,
+    visible: bool,
+    active: Option<&ReviewedAction>,
+) -> String {
+    let object = target.map_or_else(String::new, |target| format!(" on {target}"));
+    match decision {
+        Decision::Granted(grant) => {
+            let mut text = format!("{grant} gives {verb}{object}");
+            match active {
+                Some(action) if !action.enabled => text.push_str("; the pack disables this action"),
+                None if visible => text.push_str("; no active version of the pack has this action here"),
+                _ => {}
+            }
+            text
+        }
+        Decision::Denied { by_class: Some((grant, classes)) } => {
+            let classes: Vec<String> = classes.iter().map(Class::to_string).collect();
+            let classes = if classes.is_empty() { "no class".to_owned() } else { classes.join(" and ") };
+            format!(
+                "{grant} gives {verb}{object} for actions of {classes} only, and no active version has such an action of \
+                 this name: extend its classes, or add a grant"
+            )
+        }
+        Decision::Denied { by_class: None } => {
+            let whole = match (verb, target) {
+                (Verb::Push, Some(_)) => " (push needs all actions of the pack, of all classes)",
+                _ => "",
+            };
+            format!(
+                "no grant gives {} the verb {verb}{object}{whole}: add one to grants.toml of this instance",
+                caller.principal()
+            )
+        }
+    }
+}
