@@ -40,8 +40,8 @@ use std::time::Duration;
 use inotify::WatchDescriptor;
 use packs_schema::agent::execution::{Spec, State};
 use packs_schema::agent::launch::{Operation, Outcome, Refusal, Start};
-use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::{ExecutionId, InstanceId, Principal};
+use packs_schema::agent::rest::{Execution, Waiting};
+use packs_schema::base::name::{ActionRef, ExecutionId, InstanceId, Principal};
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
@@ -257,6 +257,14 @@ impl Exec {
         }
     }
 
+    /// What a queued execution waits for; `None` when it is not queued. Of the running executions that hold the slots,
+    /// those whose action is `visible` are named.
+    pub fn waiting(&self, id: &ExecutionId, visible: impl Fn(&ActionRef) -> bool) -> Option<Waiting> {
+        let core = self.lock();
+        let live = core.live.get(id)?;
+        (live.record.state == State::Queued).then(|| core.board.waiting(id, visible)).flatten()
+    }
+
     /// How an execution goes on; `None` when it has ended or is not known.
     pub fn progress(&self, id: &ExecutionId) -> Option<channel::Receiver<Progress>> {
         self.lock().live.get(id).map(|live| live.progress.subscribe())
@@ -470,6 +478,8 @@ impl Exec {
             principal: spec.principal.clone(),
             note: spec.note.clone(),
             killed_by: None,
+            kill_note: None,
+            waiting: None,
             run: spec.run.clone(),
             created_at_ms: spec.created_at_ms,
             started_at_ms: None,

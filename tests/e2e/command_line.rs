@@ -2,6 +2,7 @@
 
 mod fleets;
 mod interrupts;
+mod watching;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;

@@ -18,11 +18,15 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use packs_schema::agent::rest::{Waiting, WaitingReason};
 use packs_schema::base::name::{ActionRef, ExecutionId};
 use packs_schema::pack::action::{Action, WhenBusy};
 
 use crate::history::Accepted;
 use forecast::Forecast;
+
+/// Maximum number of executions that an answer names as those that another one waits for.
+const MAX_NAMED: usize = 16;
 
 /// What an execution lays claim to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,6 +223,42 @@ impl Board {
         self.running.contains_key(id)
     }
 
+    /// What an execution without a place waits for, or that the launcher has been asked to start it. Names at most
+    /// [`MAX_NAMED`] of the executions that hold the slots, of actions that are `visible`.
+    pub(super) fn waiting(&self, id: &ExecutionId, visible: impl Fn(&ActionRef) -> bool) -> Option<Waiting> {
+        if self.is_running(id) {
+            let (running, max) = (self.running(), self.max_running);
+            return Some(Waiting {
+                reason: WaitingReason::Launcher,
+                group: None,
+                running,
+                max,
+                ahead: 0,
+                behind: Vec::new(),
+            });
+        }
+        let at = self.queue.iter().position(|(waiting, _)| waiting == id)?;
+        let claim = &self.queue[at].1;
+        let of_group = |other: &Claim| other.group == claim.group;
+        let ahead_in_group = self.queue.iter().take(at).filter(|(_, other)| of_group(other)).count();
+        let waits_for_group = !self.has_place(claim) || (claim.most.is_some() && ahead_in_group > 0);
+        let holders = self.running.iter().filter(|(_, running)| !waits_for_group || of_group(&running.claim));
+        let seen = holders.clone().filter(|(_, running)| visible(&running.claim.action));
+        let mut behind: Vec<ExecutionId> = seen.map(|(id, _)| id.clone()).collect();
+        behind.sort();
+        behind.truncate(MAX_NAMED);
+        let most = if waits_for_group { self.limit_of(claim).unwrap_or(self.max_running) } else { self.max_running };
+        let ahead = if waits_for_group { ahead_in_group } else { at };
+        Some(Waiting {
+            reason: if waits_for_group { WaitingReason::Group } else { WaitingReason::Slot },
+            group: claim.most.map(|_| claim.group.clone()),
+            running: u32::try_from(holders.count()).unwrap_or(u32::MAX),
+            max: most,
+            ahead: u32::try_from(ahead).unwrap_or(u32::MAX),
+            behind,
+        })
+    }
+
     /// How many run.
     pub(super) fn running(&self) -> u32 {
         u32::try_from(self.running.len()).unwrap_or(u32::MAX)
@@ -239,11 +279,15 @@ impl Board {
     }
 
     fn has_place(&self, claim: &Claim) -> bool {
-        let Some(own) = claim.most else { return true };
-        let there = self.groups.get(&claim.group).copied().unwrap_or(0);
+        let Some(most) = self.limit_of(claim) else { return true };
+        self.groups.get(&claim.group).copied().unwrap_or(0) < most
+    }
+
+    /// How many of the group may run: the smallest limit among those that run and `claim`.
+    fn limit_of(&self, claim: &Claim) -> Option<u32> {
+        let own = claim.most?;
         let theirs = self.running.values().filter(|running| running.claim.group == claim.group);
-        let most = theirs.filter_map(|running| running.claim.most).min().map_or(own, |most| most.min(own));
-        there < most
+        Some(theirs.filter_map(|running| running.claim.most).min().map_or(own, |most| most.min(own)))
     }
 
     fn count_rate(&mut self, claim: &Claim, now_ms: i64) -> Result<(), Refused> {

@@ -64,6 +64,7 @@ impl Exec {
             let live = live.filter(|_| what != Kill::Ended).ok_or_else(|| KillError::Ended(id.clone()))?;
             if live.record.killed_by.is_none() {
                 live.record.killed_by = Some(permit.principal().clone());
+                live.record.kill_note = note.map(str::to_owned);
             }
             (what, live.record.clone())
         };

@@ -61,7 +61,8 @@ pub(super) fn update(
             ended_after_ms = ?6 - created_at_ms,
             duration_ms = ?7, exit_status = ?8, signal = ?9, usage = ?10, stdout_written_bytes = ?11,
             stdout_dropped_bytes = ?12, stderr_written_bytes = ?13, stderr_dropped_bytes = ?14, leftovers = ?15,
-            unenforced = ?16, result = ?17, result_error = ?18, ended_life_ms = ?19
+            unenforced = ?16, result = ?17, result_error = ?18, ended_life_ms = ?19,
+            kill_note = ?20
          WHERE id = ?1 AND state IN (0, 1) RETURNING seq",
     )?;
     let seq: Option<i64> = statement
@@ -86,6 +87,7 @@ pub(super) fn update(
                 record.result.as_ref().map(to_json),
                 record.result_error,
                 record.state.is_terminal().then_some(life_ms),
+                record.kill_note,
             ],
             |row| row.get(0),
         )

@@ -17,7 +17,7 @@ pub(super) const SELECT: &str = "
 SELECT e.id, a.name, v.name, d.name, p.name, k.name, e.state, e.reason, e.parameters, e.noop, e.note, e.run,
     e.created_at_ms, e.created_at_ms + e.started_after_ms, e.created_at_ms + e.ended_after_ms, e.duration_ms, e.exit_status, e.signal, e.usage,
     e.stdout_written_bytes, e.stdout_dropped_bytes, e.stderr_written_bytes, e.stderr_dropped_bytes,
-    e.leftovers, e.unenforced, e.result, e.result_error, e.seq, e.fingerprint, e.dev
+    e.leftovers, e.unenforced, e.result, e.result_error, e.seq, e.fingerprint, e.dev, e.kill_note
 FROM executions e
 JOIN actions a ON a.id = e.action
 JOIN names v ON v.id = e.version
@@ -35,6 +35,8 @@ pub(super) const FINGERPRINT: usize = 28;
 
 /// The column of who pushed the version, in [`SELECT`].
 const DEV: usize = 29;
+/// The column of the note of a kill, in [`SELECT`].
+const KILL_NOTE: usize = 30;
 
 /// An id as it is stored: 16 bytes.
 pub(super) fn id_bytes(id: &ExecutionId) -> [u8; 16] {
@@ -155,5 +157,7 @@ pub(super) fn read(row: &Row<'_>, instance: &InstanceId) -> rusqlite::Result<Exe
         result: json(row, 25)?,
         result_error: row.get(26)?,
         dev: json(row, DEV)?,
+        kill_note: row.get(KILL_NOTE)?,
+        waiting: None,
     })
 }

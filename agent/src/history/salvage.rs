@@ -25,9 +25,13 @@ pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copied = Connection::open_with_flags(aside, flags).and_then(|from| {
         let last: i64 = from.query_row("SELECT max(seq) FROM executions", [], |row| row.get(0))?;
-        // A file of before says nothing of pushed versions.
-        let select =
-            SELECT.replace("e.dev", if from.prepare("SELECT dev FROM executions").is_ok() { "e.dev" } else { "NULL" });
+        // Files of earlier versions lack these columns.
+        let mut select = SELECT.to_owned();
+        for column in ["dev", "kill_note"] {
+            if from.prepare(&format!("SELECT {column} FROM executions")).is_err() {
+                select = select.replace(&format!("e.{column}"), "NULL");
+            }
+        }
         copy(into, &from, &format!("{select} WHERE e.seq = ?1"), last, instance)
     });
     match copied {

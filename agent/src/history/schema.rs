@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: BOOT_CLOCK, then: |_| Ok(()) },
     Migration { sql: DEV, then: |_| Ok(()) },
     Migration { sql: EPOCH, then: renew_epoch },
+    Migration { sql: KILL_NOTE, then: |_| Ok(()) },
 ];
 
 const FIRST: &str = "
@@ -168,6 +169,9 @@ const DEV: &str = "ALTER TABLE executions ADD COLUMN dev TEXT;";
 
 /// Which file this is: cursors of one that it replaced lead nowhere in it.
 const EPOCH: &str = "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL) STRICT;";
+
+/// Why an execution was stopped, in the caller's words.
+const KILL_NOTE: &str = "ALTER TABLE executions ADD COLUMN kill_note TEXT;";
 
 /// Gives the file another epoch: from here on its events may have numbers that meant other events before.
 fn renew_epoch(connection: &Connection) -> rusqlite::Result<()> {

@@ -59,7 +59,9 @@ async fn a_record_reads_back_also_after_reopening() {
     assert_eq!(history.insert(first.clone(), None, None).await.unwrap(), Inserted::New);
     assert_eq!(history.get(&first.id).await.unwrap(), Some(first.clone()));
     assert_eq!(history.unfinished().await.unwrap(), std::slice::from_ref(&first));
-    let end = ended(first.clone());
+    let mut end = ended(first.clone());
+    end.killed_by = Some(Principal::new("spiffe://x/bob").unwrap());
+    end.kill_note = Some("wrong host".to_owned());
     let changes = vec![(State::Running, 2_000), (State::Succeeded, 2_010)];
     assert_eq!(history.update(end.clone(), changes.clone()).await.unwrap(), Inserted::New);
     history.close().await;

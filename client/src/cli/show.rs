@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use packs_schema::agent::execution::StreamTotals;
-use packs_schema::agent::rest::Execution;
+use packs_schema::agent::rest::{Execution, Waiting, WaitingReason};
 use packs_schema::base::quantity::format_bytes;
 use serde_json::json;
 
@@ -64,6 +64,7 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     ];
     let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, value)));
     add("dev", e.dev.as_ref().map(|dev| format!("pushed by {}, not signed", visible(dev.by.as_str()))));
+    add("waiting for", e.waiting.as_ref().map(waiting));
     add("exit status", e.exit_status.map(|status| status.to_string()));
     add("signal", e.signal.map(|signal| signal.to_string()));
     add("reason", e.reason.as_deref().map(visible));
@@ -72,6 +73,7 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     add("asked by", Some(visible(e.principal.as_str())));
     add("note", e.note.as_deref().map(visible));
     add("killed by", e.killed_by.as_ref().map(|by| visible(by.as_str())));
+    add("kill note", e.kill_note.as_deref().map(visible));
     add("run", e.run.as_ref().map(ToString::to_string));
     add("accepted", Some(when::at(e.created_at_ms)));
     add("started", e.started_at_ms.map(when::at));
@@ -105,6 +107,26 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     add("result", e.result.as_ref().map(|result| show::json_fitted(&json!(result), width)));
     add("no result", e.result_error.as_deref().map(visible));
     lines
+}
+
+/// Describes why a queued execution has not started.
+fn waiting(waiting: &Waiting) -> String {
+    let group = waiting.group.as_deref().map(visible).unwrap_or_default();
+    let mut text = match waiting.reason {
+        WaitingReason::Group => {
+            format!("a slot of concurrency group {group}: {} of {} running", waiting.running, waiting.max)
+        }
+        WaitingReason::Slot => format!("a slot of the instance: {} of {} running", waiting.running, waiting.max),
+        WaitingReason::Launcher => return "the launcher, which has been asked to start it".to_owned(),
+    };
+    if waiting.ahead > 0 {
+        text.push_str(&format!("; {} queued before it", waiting.ahead));
+    }
+    if !waiting.behind.is_empty() {
+        let ids: Vec<&str> = waiting.behind.iter().map(find::short).collect();
+        text.push_str(&format!("\nbehind {}", show::listed(&ids, 5)));
+    }
+    text
 }
 
 fn totals(totals: StreamTotals) -> String {

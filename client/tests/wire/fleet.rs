@@ -42,6 +42,8 @@ impl Agent {
             principal: Principal::new("spiffe://test/operator").unwrap(),
             note: None,
             killed_by: None,
+            kill_note: None,
+            waiting: None,
             run: create.run.clone(),
             created_at_ms: 1,
             started_at_ms: None,

@@ -9,7 +9,7 @@ mod push;
 
 pub use access::{AccessReview, AccessTarget, ReviewedAction};
 pub use cursor::{EventCursor, is_epoch};
-pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange};
+pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange, Waiting, WaitingReason};
 pub use instance::{
     ActionView, ApiProcess, ApiState, BUILDING, BootMoment, CgroupDirectory, EmptyChannel, Enforcement, FailedVersion,
     Health, Info, PackList, PackView, Reason, SyncEnd, SyncStatus, TotalLimits,

@@ -51,6 +51,9 @@ pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError>
     {
         record = now;
     }
+    if record.state == State::Queued {
+        record.waiting = call.app.exec.waiting(&record.id, |action| covers(&call.app.registry, &call.caller, action));
+    }
     if record.state == State::Running {
         record.usage = read_json(&call.app.enforcement)?.and_then(|enforcement| usage::of(&enforcement, &record.id));
     }

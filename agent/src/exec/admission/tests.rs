@@ -48,6 +48,34 @@ fn a_group_is_first_in_first_out_and_does_not_hold_up_others() {
 }
 
 #[test]
+fn a_queued_execution_says_what_it_waits_for() {
+    let mut board = Board::new(2, 8);
+    let group = claim("cassandra.a", Some(1));
+    for (n, claim) in
+        [(1, &group), (2, &group), (3, &group), (4, &claim("linux.b", None)), (5, &claim("linux.b", None))]
+    {
+        board.admit(&id(n), claim.clone(), 0).unwrap();
+    }
+    let waiting = |board: &Board, n, sees: bool| board.waiting(&id(n), |_| sees);
+    let group = |ahead, behind: &[u8]| Waiting {
+        reason: WaitingReason::Group,
+        group: Some("cassandra.a".to_owned()),
+        running: 1,
+        max: 1,
+        ahead,
+        behind: behind.iter().map(|n| id(*n)).collect(),
+    };
+    assert_eq!(waiting(&board, 2, true), Some(group(0, &[1])));
+    assert_eq!(waiting(&board, 3, true), Some(group(1, &[1])));
+    assert_eq!(waiting(&board, 3, false), Some(group(1, &[])), "what the caller may not see is not named");
+    let slot =
+        Waiting { reason: WaitingReason::Slot, group: None, running: 2, max: 2, ahead: 2, behind: vec![id(1), id(4)] };
+    assert_eq!(waiting(&board, 5, true), Some(slot));
+    let launcher = waiting(&board, 1, true).map(|waiting| waiting.reason);
+    assert_eq!((launcher, waiting(&board, 9, true)), (Some(WaitingReason::Launcher), None));
+}
+
+#[test]
 fn a_group_that_rejects_says_busy() {
     let mut board = Board::new(8, 8);
     let one = timed(Claim { reject: true, ..claim("cassandra.a", Some(1)) }, 1);

@@ -123,9 +123,11 @@ async fn a_damaged_history_of_before_is_salvaged_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let all = populated(&path).await;
-    // As the version before left it, which knew nothing of pushed packs.
+    // As earlier versions left it, without the columns for pushed packs and for notes of kills.
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("ALTER TABLE executions DROP COLUMN dev; PRAGMA user_version = 3;").unwrap();
+    let older = "ALTER TABLE executions DROP COLUMN dev; ALTER TABLE executions DROP COLUMN kill_note;
+        PRAGMA user_version = 3;";
+    connection.execute_batch(older).unwrap();
     drop(connection);
     std::fs::write(dir.path().join("history.db.damaged"), "a test").unwrap();
     let history = History::open(&path, &instance()).unwrap();

@@ -80,6 +80,12 @@ pub struct Execution {
     /// Who stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed_by: Option<Principal>,
+    /// Why, in the words of the caller who stopped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_note: Option<String>,
+    /// Why it has not started yet. Only `GET /v1/executions/{id}` of a queued execution tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// The fan-out that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
@@ -121,6 +127,39 @@ pub struct Execution {
     /// Why it has none although it wrote something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_error: Option<String>,
+}
+
+/// Why a queued execution has not started yet, at the moment of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Waiting {
+    /// What it waits for.
+    pub reason: WaitingReason,
+    /// The concurrency group of its action, if its action limits one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Number of running executions that count against the limit.
+    pub running: u32,
+    /// The limit: executions that may run at once, in the group or on the instance.
+    pub max: u32,
+    /// Number of queued executions that start before it: those of its group, or all of the instance.
+    pub ahead: u32,
+    /// Running executions that hold the slots, as far as the caller may see them; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<ExecutionId>,
+}
+
+/// What a queued execution waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WaitingReason {
+    /// A slot of its concurrency group.
+    Group,
+    /// A slot of the instance.
+    Slot,
+    /// The launcher, which has been asked to start it.
+    Launcher,
 }
 
 /// Some of a long list.
