@@ -23,7 +23,7 @@ pub enum AdoptError {
     #[error("descriptor {0} is not a socket: bolt-agent api is started by bolt-launch, which passes its socket there")]
     NotASocket(RawFd),
     /// Not a number.
-    #[error("environment variable {0} is set and not understood: it is not the number of a descriptor")]
+    #[error("environment variable {0} is invalid: it is not the number of a descriptor")]
     NotANumber(&'static str),
     /// It is a socket that does not listen.
     #[error("descriptor {0} is not a listening socket")]

@@ -62,7 +62,7 @@ Environment:
   BOLT_KEY_PASSPHRASE  the passphrase of repository keys
   BOLT_LAUNCH          the bolt-launch that `bolt pack test` starts
   For a repository in a bucket: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
-  A variable that is set and not understood is an error.";
+  A variable with an invalid value is an error.";
 
 /// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.
 #[derive(Debug, Parser)]

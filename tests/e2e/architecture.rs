@@ -144,7 +144,7 @@ fn every_variable_of_our_own_is_in_the_one_list() {
 #[test]
 fn every_variable_that_the_sync_is_given_is_checked_there() {
     let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
-    let handed = read("agent/launcher/src/serve/handed_on.rs");
+    let handed = read("agent/launcher/src/serve/inherited_env.rs");
     let checked = read("agent/aws/src/environment.rs") + &read("agent/aws/src/environment/authorities.rs");
     for prefix in ["AWS_", "HTTP", "ALL_", "NO_", "SSL_"] {
         let handed = names(&handed, prefix);

@@ -1,4 +1,4 @@
-//! Variables of the environment that are set and not understood: an error that names the variable, never its value, and
+//! Environment variables with invalid values: an error that names the variable, never its value, and
 //! before anything is asked of anybody.
 
 use std::process::Command;
@@ -104,7 +104,7 @@ fn launcher(name: &str, value: &str) -> Said {
 fn the_launcher_starts_with_no_level_that_it_does_not_know() {
     let said = launcher("BOLT_LOG", CANARY);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.stderr.contains("BOLT_LOG is set and not understood") && !said.stderr.contains(CANARY), "{said:?}");
+    assert!(said.stderr.contains("BOLT_LOG is invalid") && !said.stderr.contains(CANARY), "{said:?}");
     // Others it names, and goes on to what it is asked for.
     let said = launcher("BOLT_LOGS", CANARY);
     assert!(said.stderr.contains("name=BOLT_LOGS nearest=BOLT_LOG"), "{said:?}");

@@ -138,7 +138,7 @@ async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
     until("its definitions to be gone", async || !directory.join(".bolt").exists()).await;
     let stopped = ended(&world, &agent, &running).await;
     assert_eq!((stopped.state, stopped.version.to_string().as_str()), (State::TimedOut, "1.0.1"), "{stopped:?}");
-    let over = "when the time of the pushed version was over";
+    let over = "when the pushed version expired";
     assert!(stopped.reason.as_deref().is_some_and(|why| why.contains(over)), "{stopped:?}");
     // The launcher refuses it, whether the sync has been there or not.
     let late = ended(&world, &agent, &waiting).await;

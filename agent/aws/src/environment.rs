@@ -29,7 +29,7 @@ type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Error returned when a variable is set and not understood. It never holds the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("environment variable {name} is set and not understood: {why}")]
+#[error("environment variable {name} is invalid: {why}")]
 pub struct EnvironmentError {
     /// The variable.
     pub name: &'static str,

@@ -1,11 +1,11 @@
-//! Executions that were accepted and wait for their start: which of them may still start once their version is no longer the
-//! active one.
+//! Records of accepted executions: which queued executions may still start after their version was replaced.
 //!
-//! The api says so while the version is active, and the launcher keeps a record of it in its runtime directory, where the api
-//! cannot write. So an api that was taken over later can start what waited, once each and as it was asked for, and nothing
-//! else of a version that was replaced. No clock is asked.
+//! The launcher starts the active version of a pack, and otherwise only what was accepted while its version was active. The
+//! records are in the launcher's run-time directory, where the api cannot write: a compromised api can start what was queued,
+//! once each and with the same parameters, but nothing else of a replaced version. No clock is involved.
 //!
-//! A record is the name of the execution and a keyed hash (SipHash) of the whole request: parameters may be secret.
+//! A record is a file with the name of the execution and a keyed hash (SipHash) of the whole request, because parameters may be
+//! secret.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -13,22 +13,17 @@ use std::io::Write;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use packs_schema::agent::execution::file;
-use packs_schema::agent::launch::{Refusal, Start};
+use packs_schema::agent::launch::Start;
 use packs_schema::base::name::ExecutionId;
 
 use crate::dir::Dir;
-use crate::host::Host;
-use crate::start::{self, Refused, refuse};
 
-/// The directory of records, in the runtime directory.
+/// Name of the directory of records in the run-time directory.
 const RECORDS: &str = "accepted";
-/// In it: the key of the hashes.
+/// Name of the file with the key of the hashes, in that directory.
 const KEY: &str = "key";
-/// Records beyond the most that may wait, for those whose executions ended without a start.
-const SPARE: usize = 1024;
-/// Bytes of a record or a key.
-const LENGTH: u64 = 64;
+/// Maximum size of a record or of the key file, in bytes.
+const MAX_FILE: u64 = 64;
 
 /// The records.
 pub(crate) struct Accepted {
@@ -37,17 +32,16 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// Opens them in the runtime directory, with the key that they were made with.
+    /// Opens the records in the run-time directory. Without a readable key, all records are removed and a new key is made.
     pub(crate) fn open(runtime: &Dir) -> nix::Result<Accepted> {
         let records = match runtime.make_dir(RECORDS, 0o700) {
             Err(Errno::EEXIST) => runtime.dir(RECORDS),
             made => made,
         }?;
-        let known = records.read(KEY, LENGTH).ok().and_then(|(bytes, _)| parse_key(&bytes));
+        let known = records.read(KEY, MAX_FILE).ok().and_then(|(bytes, _)| parse_key(&bytes));
         let key = match known {
             Some(key) => key,
             None => {
-                // Records under a key that is lost say nothing.
                 for name in records.names() {
                     let _ = records.remove_file(&name);
                 }
@@ -59,53 +53,38 @@ impl Accepted {
         Ok(Accepted { records, key })
     }
 
-    /// Records a request whose version is active now.
-    pub(crate) fn record(&self, host: &Host, start: &Start) -> Result<(), Refused> {
-        let name = start.execution.as_str();
-        if self.records.has(name).unwrap_or(false) {
-            return Ok(());
-        }
-        start::check_active(host, start)?;
-        let most = SPARE + host.config.execution.max_queued as usize;
-        if self.records.names().len() > most {
-            self.prune(host);
-        }
-        if self.records.names().len() > most {
-            let message = format!("{most} executions wait already for a version that may be replaced");
-            return refuse(Refusal::Resources, message);
-        }
-        let made = self.records.make_file(name, 0o600, OFlag::O_WRONLY);
-        let written = made.and_then(|file| write(file, &self.hash(start)));
-        written.or_else(|e| {
-            self.forget(&start.execution);
-            refuse(Refusal::Resources, format!("execution {name} cannot be recorded as accepted: {e}"))
-        })
+    /// Returns true if a request for the execution was recorded, whatever its content.
+    pub(crate) fn has_record(&self, execution: &ExecutionId) -> bool {
+        self.records.has(execution.as_str()).unwrap_or(false)
     }
 
-    /// True if this very request was recorded.
-    pub(crate) fn covers(&self, start: &Start) -> bool {
-        let found = self.records.read(start.execution.as_str(), LENGTH);
+    /// Returns true if this request, with the same content, was recorded.
+    pub(crate) fn contains(&self, start: &Start) -> bool {
+        let found = self.records.read(start.execution.as_str(), MAX_FILE);
         found.is_ok_and(|(bytes, _)| bytes == self.hash(start).as_bytes())
     }
 
-    /// It has been started, or never will be.
-    pub(crate) fn forget(&self, execution: &ExecutionId) {
+    /// Returns the number of files in the directory.
+    pub(crate) fn count(&self) -> usize {
+        self.records.names().len()
+    }
+
+    /// Records a request.
+    pub(crate) fn record(&self, start: &Start) -> nix::Result<()> {
+        let made = self.records.make_file(start.execution.as_str(), 0o600, OFlag::O_WRONLY);
+        let written = made.and_then(|file| write(file, &self.hash(start)));
+        written.inspect_err(|_| self.remove(&start.execution))
+    }
+
+    /// Removes the record of an execution: it was started, killed, or has ended.
+    pub(crate) fn remove(&self, execution: &ExecutionId) {
         let _ = self.records.remove_file(execution.as_str());
     }
 
-    /// Removes the records of executions that have ended or were started, as their directories say: the api may lie about
-    /// that, and only takes away what it may start.
-    pub(crate) fn prune(&self, host: &Host) {
-        for name in self.records.names() {
-            let Ok(execution) = ExecutionId::new(name) else { continue };
-            let waits = match start::open_directory(host, &execution) {
-                Ok(directory) => ![file::LOCK, file::EXIT].iter().any(|file| directory.has(file).unwrap_or(true)),
-                Err(_) => false,
-            };
-            if !waits {
-                self.forget(&execution);
-            }
-        }
+    /// Removes the records of all executions for which `keep` returns false.
+    pub(crate) fn retain(&self, keep: impl Fn(&ExecutionId) -> bool) {
+        let executions = self.records.names().into_iter().filter_map(|name| ExecutionId::new(name).ok());
+        executions.filter(|execution| !keep(execution)).for_each(|execution| self.remove(&execution));
     }
 
     fn hash(&self, start: &Start) -> String {
@@ -121,7 +100,7 @@ fn keyed_hash(key: (u64, u64), bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// From the kernel's random numbers, which the standard library takes its keys from.
+/// Returns a random number. The standard library takes its hash keys from the random numbers of the kernel.
 fn random() -> u64 {
     RandomState::new().hash_one(0)
 }

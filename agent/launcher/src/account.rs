@@ -1,5 +1,5 @@
-//! Local accounts, from `/etc/passwd` alone: a lookup through the name service would load modules that talk to the
-//! network into a process of root's.
+//! Local accounts, read from `/etc/passwd` only: a lookup through the name service would load modules that use the network into a
+//! process of root.
 
 use std::io;
 
@@ -10,37 +10,37 @@ use packs_schema::base::name::UserName;
 /// An account of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// Its name, or its number when it has none.
+    /// Name of the account, or its number when it has none.
     pub(crate) name: String,
     pub(crate) uid: Uid,
     pub(crate) gid: Gid,
     pub(crate) home: String,
 }
 
-/// Why there is no such account.
+/// Error returned when an account is not found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccountError {
-    #[error("/etc/passwd cannot be read")]
+    #[error("cannot read /etc/passwd")]
     Read(#[source] io::Error),
     #[error("there is no account {0} in /etc/passwd; create it, or map it to another under [users.map] of agent.toml")]
     Unknown(UserName),
 }
 
-/// Finds an account by name, or by number; a number needs no entry.
+/// Finds an account by name or number. A number needs no entry in `/etc/passwd`.
 pub(crate) fn find(name: &UserName) -> Result<Account, AccountError> {
     let passwd = std::fs::read("/etc/passwd").map_err(AccountError::Read)?;
     lookup(&String::from_utf8_lossy(&passwd), name).ok_or_else(|| AccountError::Unknown(name.clone()))
 }
 
-/// The account with this number.
-pub(crate) fn of(uid: Uid, gid: Gid) -> Account {
+/// Returns the account with this user id.
+pub(crate) fn by_uid(uid: Uid, gid: Gid) -> Account {
     let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
     let passwd = String::from_utf8_lossy(&passwd);
     let known = entries(&passwd).find(|account| account.uid == uid);
     known.unwrap_or_else(|| Account { name: uid.to_string(), uid, gid, home: "/".to_owned() })
 }
 
-/// The ids of local accounts and groups that are in `range`.
+/// Returns the ids of local accounts and groups in `range`.
 pub(crate) fn ids_in(range: UidRange) -> Vec<u32> {
     let ids = |path| {
         let text = std::fs::read(path).unwrap_or_default();
@@ -91,6 +91,6 @@ mod tests {
         assert_eq!(find("117").unwrap(), cassandra);
         assert_eq!(find("64100").unwrap().gid.as_raw(), 64100);
         assert_eq!(find("broken"), None);
-        assert!(UserName::new("4294967295").is_err(), "the number that means no change");
+        assert!(UserName::new("4294967295").is_err(), "the id -1 means no change in setresuid(2)");
     }
 }

@@ -3,20 +3,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub(crate) const HELP: &str = "\
-Starts actions of activated packs, caps them, and writes down how they ended.
+Starts actions of activated packs, enforces their limits, and records how they ended.
 
 Usage: bolt-launch serve --config <agent.toml> [--attach]
 
-  serve               keep bolt-agent running, run bolt-sync at each poll, and start what is asked for
-    --config <path>   the agent's configuration
-    --attach          serve one client on standard input (a Unix stream socket) instead of starting either
-  --help              print this
-  --version           print the version
+  serve               keep bolt-agent running, run bolt-sync at each poll, and start requested executions
+    --config <path>   configuration file of the agent, such as /etc/bolt/agent.toml
+    --attach          serve one client on standard input (a Unix stream socket); do not start bolt-agent and bolt-sync
+  --help, -h          print this help
+  --version, -V       print the version
 ";
 
-/// What was asked for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// `--help`
@@ -32,22 +32,22 @@ pub(crate) enum Command {
     },
 }
 
-/// Why the command line was not understood.
+/// Error returned for an invalid command line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {
-    #[error("nothing to do; use: bolt-launch serve --config /etc/bolt/agent.toml")]
-    Nothing,
-    #[error("{0:?} is not an argument of bolt-launch; see bolt-launch --help")]
+    #[error("no command given; usage: bolt-launch serve --config /etc/bolt/agent.toml")]
+    NoCommand,
+    #[error("unknown argument {0:?}; see bolt-launch --help")]
     Unknown(OsString),
-    #[error("--config must be given, with a path; usage: bolt-launch serve --config /etc/bolt/agent.toml")]
+    #[error("--config <path> is required; usage: bolt-launch serve --config /etc/bolt/agent.toml")]
     NoConfig,
 }
 
-/// Reads the arguments after the program's name.
+/// Parses the arguments after the program's name.
 pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, ArgsError> {
     let mut args = args;
     match args.next() {
-        None => return Err(ArgsError::Nothing),
+        None => return Err(ArgsError::NoCommand),
         Some(first) if first == "--help" || first == "-h" => return Ok(Command::Help),
         Some(first) if first == "--version" || first == "-V" => return Ok(Command::Version),
         Some(first) if first == "serve" => {}
@@ -74,11 +74,11 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_read_strictly() {
+    fn unknown_and_missing_arguments_are_errors() {
         let config = PathBuf::from("/c");
         assert_eq!(read(&["serve", "--config", "/c", "--attach"]), Ok(Command::Serve { config, attach: true }));
         assert_eq!(read(&["--version"]), Ok(Command::Version));
-        assert_eq!(read(&[]), Err(ArgsError::Nothing));
+        assert_eq!(read(&[]), Err(ArgsError::NoCommand));
         assert_eq!(read(&["serve"]), Err(ArgsError::NoConfig));
         assert_eq!(read(&["serve", "--config"]), Err(ArgsError::NoConfig));
         assert_eq!(read(&["serve", "--confg", "/c"]), Err(ArgsError::Unknown("--confg".into())));

@@ -1,5 +1,5 @@
-//! Directories by descriptor. What lies in a directory of another account is opened component by component,
-//! without following links, and judged by what was opened, not by its name.
+//! Directories by descriptor. Files in directories of another account are opened component by component without following
+//! symbolic links, and owner and mode are checked on the open descriptor, not on the path.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,10 +13,10 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// Group or others may write.
-pub(crate) const LAX: u32 = 0o022;
+/// Mode bits that let group or others write.
+pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// An open directory. The path is for messages only.
+/// An open directory. The path is used in messages only.
 pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
@@ -33,19 +33,19 @@ fn flags(more: OFlag) -> OFlag {
 }
 
 impl Dir {
-    /// Opens a path of the configuration; its last component must not be a link.
+    /// Opens a path. Its last component must not be a symbolic link.
     pub(crate) fn open(path: &Path) -> nix::Result<Dir> {
         let fd = nix::fcntl::open(path, flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY), Mode::empty())?;
         Ok(Dir { fd, path: path.to_owned() })
     }
 
-    /// The same directory once more.
-    pub(crate) fn again(&self) -> nix::Result<Dir> {
+    /// Duplicates the descriptor.
+    pub(crate) fn try_clone(&self) -> nix::Result<Dir> {
         let fd = self.fd.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;
         Ok(Dir { fd, path: self.path.clone() })
     }
 
-    /// The names of what is in it; those that are not UTF-8 are none of ours.
+    /// Returns the names of the entries, without those that are not UTF-8, which Bolt never creates.
     pub(crate) fn names(&self) -> Vec<String> {
         let opened = openat(self, ".", flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY), Mode::empty());
         let Ok(mut listing) = opened.and_then(nix::dir::Dir::from_fd) else { return Vec::new() };
@@ -53,13 +53,13 @@ impl Dir {
         entries.filter(|name| name != "." && name != "..").collect()
     }
 
-    /// Opens a directory in this one.
+    /// Opens a subdirectory.
     pub(crate) fn dir(&self, name: &str) -> nix::Result<Dir> {
         let fd = openat(self, name, flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY), Mode::empty())?;
         Ok(Dir { fd, path: self.path.join(name) })
     }
 
-    /// Makes a directory in this one, which must not be there yet.
+    /// Creates a subdirectory, which must not exist.
     pub(crate) fn make_dir(&self, name: &str, mode: u32) -> nix::Result<Dir> {
         mkdirat(self, name, Mode::from_bits_truncate(mode))?;
         let made = self.dir(name)?;
@@ -67,12 +67,12 @@ impl Dir {
         Ok(made)
     }
 
-    /// Opens a file in this one for reading. Never waits, not even for a named pipe.
+    /// Opens a file for reading. Does not block, not even on a named pipe.
     pub(crate) fn file(&self, name: &str) -> nix::Result<File> {
         openat(self, name, flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK), Mode::empty()).map(File::from)
     }
 
-    /// Makes a file in this one, which must not be there yet.
+    /// Creates a file, which must not exist.
     pub(crate) fn make_file(&self, name: &str, mode: u32, more: OFlag) -> nix::Result<File> {
         let file = openat(self, name, flags(OFlag::O_CREAT | OFlag::O_EXCL | more), Mode::from_bits_truncate(mode))?;
         nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(mode))?;
@@ -94,7 +94,7 @@ impl Dir {
         Ok((bytes, stat))
     }
 
-    /// True if there is something called `name`, whatever it is.
+    /// Returns true if an entry `name` of any type exists.
     pub(crate) fn has(&self, name: &str) -> nix::Result<bool> {
         match fstatat(self, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -113,23 +113,23 @@ impl Dir {
         unlinkat(self, name, UnlinkatFlags::RemoveDir)
     }
 
-    /// Its owner, mode and kind.
+    /// Returns owner, mode and type.
     pub(crate) fn stat(&self) -> nix::Result<FileStat> {
         fstat(self)
     }
 
-    /// Where it was opened.
+    /// Returns the path by which it was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// True if `stat` is of a file of this kind (`S_IFREG`, `S_IFDIR` …).
+/// Returns true if `stat` describes a file of this type (`S_IFREG`, `S_IFDIR` …).
 pub(crate) fn is_kind(stat: &FileStat, kind: libc::mode_t) -> bool {
     stat.st_mode & libc::S_IFMT == kind
 }
 
-/// Replaces `name` in `dir` by a file with this content, at once.
+/// Replaces the file `name` in `dir` atomically. Not synced to disk.
 pub(crate) fn replace_file(dir: &Dir, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let temporary = format!("{name}.tmp");

@@ -1,49 +1,42 @@
-//! What an account leaves behind that no process keeps alive: System V objects, POSIX queues, shared memory files. All of
-//! them take memory of the host until somebody removes them, and would belong to the next owner of the user id.
+//! Removal of IPC objects that outlive the processes of an account: System V objects, POSIX message queues and shared memory.
+//! They use memory until they are removed, and would belong to the next execution with the same user id.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::{proc, sys};
+use crate::proc;
+use crate::sys::{self, IpcKind};
 
-/// The largest listing that is read.
-const MOST: u64 = 8 << 20;
-/// Where the kernel keeps POSIX shared memory and message queues: in memory, by name, for everybody.
-const IN_MEMORY: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
+/// Maximum number of bytes read of a listing.
+const MAX_LISTING: u64 = 8 << 20;
+/// Mount points of POSIX shared memory and message queues.
+const POSIX_IPC: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
 
-/// Kinds of System V objects, as `/proc/sysvipc` calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SysV {
-    SharedMemory,
-    Queue,
-    Semaphores,
-}
+/// Names of the listings in `/proc/sysvipc`.
+const LISTINGS: [(IpcKind, &str); 3] =
+    [(IpcKind::SharedMemory, "shm"), (IpcKind::MessageQueue, "msg"), (IpcKind::Semaphores, "sem")];
 
-impl SysV {
-    const ALL: [(SysV, &'static str); 3] =
-        [(SysV::SharedMemory, "shm"), (SysV::Queue, "msg"), (SysV::Semaphores, "sem")];
-}
-
-/// Removes what belongs to `uid`, which no process has any more.
-pub(crate) fn remove_of(uid: u32) {
-    for (kind, file) in SysV::ALL {
-        for id in ids_of(uid, &proc::text(format!("/proc/sysvipc/{file}"), MOST)) {
+/// Removes all IPC objects of `uid`, which no process may have any more.
+pub(crate) fn remove_objects_of(uid: u32) {
+    for (kind, file) in LISTINGS {
+        for id in ids_of(uid, &proc::read_text(format!("/proc/sysvipc/{file}"), MAX_LISTING)) {
             let _ = sys::remove_ipc(kind, id);
         }
     }
-    for directory in IN_MEMORY {
+    for directory in POSIX_IPC {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let Ok(stat) = entry.metadata() else { continue };
             if stat.uid() != uid {
                 continue;
             }
-            // Both remove without following links.
+            // Neither follows symbolic links.
             let _ = if stat.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }
 }
 
-/// The objects of a listing whose owner or creator is `uid`. The first line names the columns; the second is the id.
+/// Returns the ids of objects in a listing whose owner or creator is `uid`. The first line names the columns; the id is in the
+/// second column.
 fn ids_of(uid: u32, listing: &str) -> Vec<i32> {
     let mut lines = listing.lines();
     let columns: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! A `Kill` request: told to the shim when there is one, done here when its shim has died.
+//! `Kill` requests: passed to the shim by a file, or carried out here when the shim has died.
 
 use std::fs::{File, TryLockError};
 use std::os::fd::OwnedFd;
@@ -14,21 +14,21 @@ use packs_schema::base::name::ExecutionId;
 
 use crate::dir::Dir;
 use crate::host::Host;
-use crate::start::{self, Refused, refuse};
-use crate::{proc, shim, sys};
+use crate::refusal::{Refused, refuse};
+use crate::{execution_dir, proc, runtime_dir, shim, sys};
 
-/// Searches in a row that find nobody: one alone may miss a process that forks and ends meanwhile.
-const SEARCHES: u32 = 3;
-/// How long the launcher waits for what a dead shim left behind; its other work stands still meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Consecutive searches that must find no process: a single one may miss a process that forks and exits meanwhile.
+const EMPTY_SEARCHES: u32 = 3;
+/// Maximum time to wait for the processes of a dead shim. The launcher does nothing else meanwhile.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Stops an execution, or sees to it that somebody does.
+/// Stops an execution, or asks its shim to stop it. Idempotent; does nothing for an execution that has ended or never started.
 pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> {
-    host.accepted.forget(execution);
-    let directory = start::open_directory(host, execution)?;
+    host.accepted.remove(execution);
+    let directory = execution_dir::open(host, execution)?;
     let failed = |e: Errno| Refused {
         code: Refusal::Resources,
-        message: format!("execution {execution} cannot be examined: {e}"),
+        message: format!("cannot read the state of execution {execution}: {e}"),
     };
     if directory.has(file::EXIT).map_err(failed)? {
         return Ok(());
@@ -38,83 +38,81 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
         Err(Errno::ENOENT) => return Ok(()),
         Err(e) => return Err(failed(e)),
     };
-    if is_held(&lock) {
-        return tell(&directory).or_else(|on_disk| {
-            // A disk that takes no file must not keep an execution running: its shim looks in memory as well.
-            host.runtime.dir(execution.as_str()).and_then(|runtime| tell(&runtime)).or_else(|e| {
-                let message = format!("execution {execution} cannot be told to stop: {on_disk}; in memory: {e}");
+    if is_locked(&lock) {
+        return create_kill_file(&directory).or_else(|on_disk| {
+            // On a full disk, the file in the run-time directory, which the shim watches as well, stops the execution.
+            host.runtime.dir(execution.as_str()).and_then(|runtime| create_kill_file(&runtime)).or_else(|e| {
+                let message = format!(
+                    "cannot ask the shim of execution {execution} to stop: {on_disk}; in the run-time directory: {e}"
+                );
                 refuse(Refusal::Resources, message)
             })
         });
     }
     let group = host.tree.find(execution);
-    // The shim died without an exit record, so nothing says of what it moved there that it was kept.
-    let kept = host.tree.find_kept(execution);
-    group.kill(PATIENCE);
-    if !kept.members().is_empty() {
-        kept.kill(PATIENCE);
+    // Only an exit record makes processes kept. The shim died without one, so those that it has moved are killed as well.
+    let leftovers = host.tree.find_leftover_group(execution);
+    group.kill(KILL_TIMEOUT);
+    if !leftovers.members().is_empty() {
+        leftovers.kill(KILL_TIMEOUT);
     }
-    let left = kill_strays(host, execution) + group.members().len() + kept.members().len();
+    let left = kill_orphans(host, execution) + group.members().len() + leftovers.members().len();
     group.remove();
-    kept.remove();
+    leftovers.remove();
     if left > 0 {
-        return refuse(Refusal::Resources, format!("{left} processes of {execution} do not end"));
+        return refuse(
+            Refusal::Resources,
+            format!("{left} processes of execution {execution} are still running after SIGKILL"),
+        );
     }
-    start::discard_runtime(host, execution.as_str());
+    runtime_dir::remove(&host.runtime, execution);
     Ok(())
 }
 
-fn tell(directory: &Dir) -> nix::Result<()> {
+fn create_kill_file(directory: &Dir) -> nix::Result<()> {
     match directory.make_file(file::KILL, 0o644, OFlag::O_WRONLY) {
         Ok(_) | Err(Errno::EEXIST) => Ok(()),
         Err(e) => Err(e),
     }
 }
 
-/// Whether a shim lives. Tried with a shared lock, so that two who look do not take each other for one.
-fn is_held(lock: &File) -> bool {
+/// Returns true if a shim holds the lock. Tests with a shared lock, so that two tests at once do not see each other.
+fn is_locked(lock: &File) -> bool {
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Kills what a dead shim left outside a group, or where there are no groups; the number of those that do not end.
-fn kill_strays(host: &Host, execution: &ExecutionId) -> usize {
+/// Kills processes that a dead shim left outside its cgroup, or on a host without cgroups. Returns the number of survivors.
+fn kill_orphans(host: &Host, execution: &ExecutionId) -> usize {
     if let Some(uids) = &host.uids
-        && let Some(uid) = uids.of(execution)
+        && let Some(uid) = uids.uid_of(execution)
     {
-        return uids.clean_up(uid, PATIENCE);
+        return uids.kill_and_release(uid, KILL_TIMEOUT);
     }
-    let Some(account) = account_of(host, execution) else { return 0 };
+    let Some(uid) = runtime_dir::read_account(&host.runtime, execution) else { return 0 };
     let begun = Instant::now();
-    let mut in_vain = 0;
-    while in_vain < SEARCHES && begun.elapsed() <= PATIENCE {
-        let found = strays(execution, account);
-        in_vain = if found.is_empty() { in_vain + 1 } else { 0 };
+    let mut empty_searches = 0;
+    while empty_searches < EMPTY_SEARCHES && begun.elapsed() <= KILL_TIMEOUT {
+        let found = orphans(execution, uid);
+        empty_searches = if found.is_empty() { empty_searches + 1 } else { 0 };
         for pidfd in found {
             let _ = sys::pidfd_signal(&pidfd, Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    strays(execution, account).len()
+    orphans(execution, uid).len()
 }
 
-/// The user id that its launcher noted.
-fn account_of(host: &Host, execution: &ExecutionId) -> Option<u32> {
-    let runtime = host.runtime.dir(execution.as_str()).ok()?;
-    let (bytes, _) = runtime.read(start::ACCOUNT, 16).ok()?;
-    String::from_utf8(bytes).ok()?.trim().parse().ok()
-}
-
-/// Processes of an account that share it with others: those that hold the execution's result file, and their descendants.
-/// One may have closed it, so this is a second net only; one that opened a file of that name asks for its own end.
-fn strays(execution: &ExecutionId, account: u32) -> Vec<OwnedFd> {
+/// Finds processes of an execution by the user id, which other processes may share: those that have the execution's result file
+/// open, and their descendants. A process that has closed the file is missed: this is a fallback for hosts without cgroups.
+fn orphans(execution: &ExecutionId, uid: u32) -> Vec<OwnedFd> {
     let name = shim::result::name(execution);
     let mut pids: Vec<Pid> =
-        proc::living_of(account).into_iter().filter(|pid| proc::has_memory_file(*pid, &name)).collect();
+        proc::alive_with_uid(uid).into_iter().filter(|pid| proc::has_memory_file(*pid, &name)).collect();
     for pid in pids.clone() {
-        shim::stop::descendants(pid, &mut pids);
+        proc::add_descendants(pid, &mut pids);
     }
-    let still = |pid: &Pid| proc::has_account(*pid, account) && proc::is_alive(*pid);
-    // Looked at again once it is held: the number may have gone to another process in between.
-    let held = pids.into_iter().filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?)));
-    held.filter(|(pid, _)| still(pid)).map(|(_, pidfd)| pidfd).collect()
+    let is_candidate = |pid: &Pid| proc::has_uid(*pid, uid) && proc::is_alive(*pid);
+    // Checked again after the pidfd was opened, because the pid may have been reused in between.
+    let opened = pids.into_iter().filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?)));
+    opened.filter(|(pid, _)| is_candidate(pid)).map(|(_, pidfd)| pidfd).collect()
 }

@@ -1,24 +1,36 @@
-//! One `key=value` line per event on standard error. Never parameters, output, environment or secrets. Values may hold what
-//! an api that was taken over wrote: they are quoted, escaped and bounded.
+//! Log lines on standard error: one `key=value` line per event. Never parameters, output, environment or secrets. Values may
+//! come from a compromised api: they are quoted, escaped and truncated.
 
+use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
 
 use packs_schema::base::log_line;
 
-/// Something that was done.
+/// Logs a completed operation.
 pub(crate) fn info(event: &str, fields: &[(&str, &dyn Display)]) {
     line("info", event, fields);
 }
 
-/// Something that went wrong, or was refused.
+/// Logs a failure or a refusal.
 pub(crate) fn warn(event: &str, fields: &[(&str, &dyn Display)]) {
     line("warn", event, fields);
 }
 
-/// Something that does not work and that somebody has to see to.
+/// Logs a failure that needs an operator.
 pub(crate) fn error(event: &str, fields: &[(&str, &dyn Display)]) {
     line("error", event, fields);
+}
+
+/// Returns the message of an error and of all its sources, joined by `: `.
+pub(crate) fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text += &format!(": {source}");
+        next = source.source();
+    }
+    text
 }
 
 fn line(level: &str, event: &str, fields: &[(&str, &dyn Display)]) {
@@ -31,6 +43,6 @@ fn line(level: &str, event: &str, fields: &[(&str, &dyn Display)]) {
     }
     let mut text = log_line::escape_line(&text).into_owned();
     text.push('\n');
-    // A log that nobody reads must not end the launcher.
+    // A closed log must not end the launcher.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -1,20 +1,27 @@
-//! `bolt-launch`: the privileged half of the Bolt agent. Single-threaded, no network, no parser of foreign formats: it
-//! takes four requests over an inherited socket, checks them against the store of activated packs, and forks shims.
+//! `bolt-launch`: the privileged part of the Bolt agent. Single-threaded, without network access or parsers of foreign formats.
+//! It accepts four requests over an inherited socket, checks them against the store of activated packs, and forks shims.
 //!
-//! [`host`] is prepared once; [`serve`] waits for requests and keeps `bolt-agent` running; [`start`] and [`kill`] do what
-//! is asked; [`shim`] is what each execution becomes. `unsafe` is in [`sys`] and nowhere else.
+//! [`host`] is prepared once; [`serve`] waits for requests and keeps `bolt-agent` running; [`start`], [`accept`] and [`kill`]
+//! carry out requests; [`shim`] supervises one execution. `unsafe` is only in [`sys`]. Modules import without circles: `sys`,
+//! `dir`, `proc`, `log` ← `cgroup`, `uids`, `accepted` ← `host` ← `execution_dir` ← `shim` ← `start` ← `accept`, `kill` ← `serve`.
 
+mod accept;
 mod accepted;
 mod account;
 mod args;
 mod cgroup;
 mod clock;
 mod dir;
+mod execution_dir;
+mod exit_file;
 mod host;
 mod ipc;
 mod kill;
 mod log;
 mod proc;
+mod refusal;
+mod runtime_dir;
+mod search_path;
 mod serve;
 mod shim;
 mod start;
@@ -22,7 +29,6 @@ mod sys;
 mod trust;
 mod uids;
 
-use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -30,40 +36,29 @@ use args::Command;
 use packs_schema::base::log_line;
 
 fn main() -> ExitCode {
-    let done = match args::parse(std::env::args_os().skip(1)) {
+    let result = match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => print(args::HELP),
         Ok(Command::Version) => print(concat!("bolt-launch ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Serve { config, attach }) => serve::run(&config, attach).map_err(|e| describe(&e)),
+        Ok(Command::Serve { config, attach }) => serve::run(&config, attach).map_err(|e| log::error_chain(&e)),
         Err(e) => {
-            say(&e.to_string());
+            log_exit(&e.to_string());
             return ExitCode::from(2);
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            say(&message);
+            log_exit(&message);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Writes why the launcher ends, as one line of the log.
-fn say(message: &str) {
+/// Writes the reason why the launcher ends as one log line.
+fn log_exit(message: &str) {
     let _ = writeln!(std::io::stderr(), "{}", log_line::escape_line(&format!("bolt-launch: {message}")));
 }
 
 fn print(text: &str) -> Result<(), String> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("standard output: {e}"))
-}
-
-/// An error with what caused it.
-fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text += &format!(": {source}");
-        next = source.source();
-    }
-    text
 }

@@ -1,67 +1,117 @@
-//! What `/proc` tells of other processes. Their text is hostile: it is read up to a bound, and only from files that the
-//! kernel fills by itself. Those that it fills from a process's memory (`environ`, `cmdline`) are not read at all: the
-//! process decides what stands there, and can keep a reader waiting for ever.
+//! Information about other processes from `/proc`. Their text is untrusted: it is read up to a limit, and only from files that the
+//! kernel fills by itself. `environ` and `cmdline` are never read: they are in the memory of the process, which controls their
+//! content and can block a reader forever.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid};
 
-/// The largest `stat` or `status`, with room to spare.
-const STATUS: u64 = 64 << 10;
+/// Maximum size of `stat` or `status`, in bytes; the kernel writes much less.
+const MAX_STATUS: u64 = 64 << 10;
+/// Maximum size of a list of children, in bytes: more processes than a host can have.
+const MAX_CHILDREN: u64 = 64 << 20;
 
-/// At most `limit` bytes of a file; empty when it cannot be read.
-pub(crate) fn text(path: impl AsRef<Path>, limit: u64) -> String {
+/// Reads at most `limit` bytes of a file; returns an empty text when it cannot be read.
+pub(crate) fn read_text(path: impl AsRef<Path>, limit: u64) -> String {
     let mut bytes = Vec::new();
     let _ = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// All processes.
+/// Iterates over the pids of all processes.
 pub(crate) fn pids() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Pid::from_raw)
 }
 
-/// The living processes that have `uid` as one of their user ids.
-pub(crate) fn living_of(uid: u32) -> Vec<Pid> {
-    pids().filter(|pid| has_account(*pid, uid) && is_alive(*pid)).collect()
+/// Returns the living processes that have `uid` as one of their user ids.
+pub(crate) fn alive_with_uid(uid: u32) -> Vec<Pid> {
+    pids().filter(|pid| has_uid(*pid, uid) && is_alive(*pid)).collect()
 }
 
-/// True if `uid` is one of its user ids.
-pub(crate) fn has_account(pid: Pid, uid: u32) -> bool {
+/// Returns true if `uid` is one of the user ids of a process.
+pub(crate) fn has_uid(pid: Pid, uid: u32) -> bool {
     uids(pid).contains(&uid)
 }
 
-/// False when it has ended, whether its parent has taken it in or not.
+/// Returns false when a process has ended, including a zombie.
 pub(crate) fn is_alive(pid: Pid) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// Real, effective, saved and file-system user id; none when the process is gone.
+/// Returns the real, effective, saved and file-system user id; empty when the process does not exist.
 fn uids(pid: Pid) -> Vec<u32> {
-    parse_uids(&text(format!("/proc/{pid}/status"), STATUS))
+    parse_uids(&read_text(format!("/proc/{pid}/status"), MAX_STATUS))
 }
 
-/// The kernel escapes line breaks in the name, which a process chooses: no other line begins with `Uid:`.
+/// Parses the line `Uid:`. The kernel escapes line breaks in the process name, so no other line can begin with it.
 fn parse_uids(status: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     line.into_iter().flat_map(str::split_whitespace).filter_map(|uid| uid.parse().ok()).collect()
 }
 
-/// State and parent of a process. Its name stands in brackets and may hold anything, brackets included.
+/// Returns state and parent of a process. Its name is in brackets and may contain anything, including brackets.
 pub(crate) fn stat(pid: Pid) -> Option<(char, Pid)> {
-    let text = text(format!("/proc/{pid}/stat"), STATUS);
+    let text = read_text(format!("/proc/{pid}/stat"), MAX_STATUS);
     let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
     Some((fields.next()?.chars().next()?, Pid::from_raw(fields.next()?.parse().ok()?)))
 }
 
-/// True if one of the process's descriptors refers to the memory file `name`.
+/// Returns true if a process has the memory file `name` open.
 pub(crate) fn has_memory_file(pid: Pid, name: &str) -> bool {
     let wanted = format!("/memfd:{name} (deleted)");
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.as_os_str() == wanted.as_str())
+}
+
+/// Adds all living descendants of `pid` to `found`.
+pub(crate) fn add_descendants(pid: Pid, found: &mut Vec<Pid>) {
+    let mut next = children(pid);
+    while let Some(pid) = next.pop() {
+        if !found.contains(&pid) && is_alive(pid) {
+            found.push(pid);
+        }
+        next.extend(children(pid));
+    }
+}
+
+/// Returns the children of a process.
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
+    if pid == getpid()
+        && let Ok(text) = read_children(Path::new(&format!("/proc/self/task/{pid}/children")))
+    {
+        return parse_pids(&text).collect();
+    }
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        match read_children(&thread.path().join("children")) {
+            Ok(text) => found.extend(parse_pids(&text)),
+            // A kernel without CONFIG_PROC_CHILDREN.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && fs::exists(thread.path()).unwrap_or(false) => {
+                return children_by_parent(pid);
+            }
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+/// Reads a list of children.
+fn read_children(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_CHILDREN).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn parse_pids(children: &str) -> impl Iterator<Item = Pid> {
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw)
+}
+
+fn children_by_parent(parent: Pid) -> Vec<Pid> {
+    pids().filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }
 
 #[cfg(test)]
@@ -69,16 +119,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_from_the_kernels_line() {
+    fn user_ids_are_parsed_from_the_line_of_the_kernel() {
         let status = "Name:\tUid:\\n5\nUmask:\t0022\nUid:\t1\t2\t3\t4\nGid:\t9\t9\t9\t9\n";
         assert_eq!(parse_uids(status), [1, 2, 3, 4]);
         assert_eq!(parse_uids(""), [0_u32; 0]);
-        assert!(living_of(nix::unistd::getuid().as_raw()).contains(&nix::unistd::getpid()));
+        assert!(alive_with_uid(nix::unistd::getuid().as_raw()).contains(&nix::unistd::getpid()));
     }
 
     #[test]
-    fn a_file_is_read_up_to_its_bound() {
-        assert_eq!(text("/dev/zero", 9).len(), 9);
-        assert_eq!(text("/nonexistent", 9), "");
+    fn a_file_is_read_up_to_the_limit() {
+        assert_eq!(read_text("/dev/zero", 9).len(), 9);
+        assert_eq!(read_text("/nonexistent", 9), "");
     }
 }

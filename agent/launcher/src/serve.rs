@@ -1,19 +1,19 @@
-//! The launcher's loop: requests, the api's life, the sync's schedule.
+//! The launcher's event loop: serves requests, keeps the api running, and runs the sync on schedule.
 //!
 //! ```text
-//!              ┌── client: frames ─▶ start / kill / sync ─▶ replies
-//!  poll ───────┼── signals: a child ended, or stop
-//!              └── timers: restart the api, run the sync, end a sync that hangs
+//!              ┌── client: frames ─▶ start / accept / kill / sync ─▶ replies
+//!  poll ───────┼── signals: a child exited, or stop
+//!              └── timers: restart the api, run the sync, kill a sync that hangs
 //! ```
 //!
-//! Shims are nobody's business here once they are forked: they are reaped when they end before the launcher does, and go
-//! on when they do not. Stopping goes in this order: no more requests, TERM to api and sync, five seconds, KILL.
+//! A shim is independent once it is forked: it is reaped if it ends before the launcher does, and continues otherwise. Order of the
+//! shutdown: accept no more requests, SIGTERM to api and sync, wait up to five seconds, SIGKILL.
 
-mod agent_process;
+mod agent_programs;
+mod api_process;
 mod api_report;
-mod binary;
 mod environment;
-mod handed_on;
+mod inherited_env;
 mod listeners;
 mod notify;
 mod requests;
@@ -32,20 +32,20 @@ use nix::sys::stat::Mode;
 use packs_schema::agent::store;
 
 use crate::host::{Host, HostError};
-use crate::{dir, log, sys};
-use agent_process::AgentProcess;
-use binary::{Binary, BinaryError};
+use crate::{accept, dir, log, sys};
+use agent_programs::{AgentPrograms, ProgramError};
+use api_process::ApiProcess;
 use environment::EnvironmentError;
 use listeners::Listeners;
-use requests::{Client, Gone};
+use requests::{Client, Disconnected};
 use sync_schedule::SyncSchedule;
 
-/// How often, at most, groups of kept processes are looked at that may have ended. The sync's schedule wakes the loop for it.
-const SWEEP: Duration = Duration::from_secs(20);
-/// How long api and sync have between TERM and KILL.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Minimum interval between prunings of empty leftover groups. Pruned when the loop wakes up for another reason.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time between SIGTERM and SIGKILL to api and sync.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// Why the launcher ended.
+/// Error returned when the launcher ends by a failure.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error(transparent)]
@@ -53,41 +53,43 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]
-    Binary(#[from] BinaryError),
-    #[error("signals cannot be received")]
+    Program(#[from] ProgramError),
+    #[error("cannot receive signals")]
     Signals(#[source] nix::Error),
     #[error("with --attach, standard input must be a connected Unix stream socket")]
     NoSocket,
-    #[error("the client on standard input is broken: {0}")]
+    #[error("the client on standard input failed: {0}")]
     Client(String),
 }
 
-/// Serves until it is told to stop, or the attached client is gone. Executions go on after it.
+/// Serves until SIGTERM or SIGINT, or until the attached client disconnects. Executions continue afterwards.
 pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
     let passed = listeners::from_systemd();
-    let signals = take_signals().map_err(ServeError::Signals)?;
-    // Groups, whose modes nobody else sets, are for anybody to look at: the api reads there what an execution uses.
+    let signals = block_signals().map_err(ServeError::Signals)?;
+    // The umask sets the modes of cgroups: the api reads the usage of executions in them.
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     if attach {
-        let client = attached()?;
+        let client = attached_client()?;
         let host = Host::prepare(config, true)?;
+        accept::prune(&host);
         let served = serve_attached(&host, client, &signals);
-        host.end();
+        host.remove_groups();
         served
     } else {
         environment::check()?;
-        let binary = Binary::beside_us(config)?;
+        let programs = AgentPrograms::locate(config)?;
         let host = Host::prepare(config, false)?;
+        accept::prune(&host);
         let listeners = Listeners::new(&host.config, passed);
-        serve_agent(&host, binary, listeners, &signals);
+        serve_agent(&host, &programs, listeners, &signals);
         let _ = host.runtime.remove_file(store::API_STATE);
-        host.end();
+        host.remove_groups();
         Ok(())
     }
 }
 
-/// From here on these signals are read, and not acted upon by themselves.
-fn take_signals() -> nix::Result<SignalFd> {
+/// Blocks these signals and returns the descriptor from which they are read.
+fn block_signals() -> nix::Result<SignalFd> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         mask.add(signal);
@@ -96,7 +98,8 @@ fn take_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
-fn attached() -> Result<Client, ServeError> {
+/// Returns the client on standard input.
+fn attached_client() -> Result<Client, ServeError> {
     let stdin = std::io::stdin();
     let stat = nix::sys::stat::fstat(&stdin).map_err(|_| ServeError::NoSocket)?;
     if !dir::is_kind(&stat, libc::S_IFSOCK) {
@@ -109,74 +112,74 @@ fn attached() -> Result<Client, ServeError> {
 fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result<(), ServeError> {
     loop {
         wait(signals, Some(&client), None);
-        if heed(signals, |_| {}) {
+        if handle_signals(signals, |_| {}) {
             return Ok(());
         }
-        let mut sync = false;
-        match client.take(host, &mut sync) {
+        let mut sync_requested = false;
+        match client.serve(host, &mut sync_requested) {
             Ok(()) => {}
-            Err(Gone::Closed) => return Ok(()),
-            Err(Gone::Broken(why)) => return Err(ServeError::Client(why)),
+            Err(Disconnected::Closed) => return Ok(()),
+            Err(Disconnected::Failed(why)) => return Err(ServeError::Client(why)),
         }
     }
 }
 
-fn serve_agent(host: &Host, binary: Binary, listeners: Listeners, signals: &SignalFd) {
-    let mut agent = AgentProcess::new(listeners);
+fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, signals: &SignalFd) {
+    let mut api = ApiProcess::new(listeners);
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
-    let mut swept = Instant::now();
+    let mut pruned = Instant::now();
     loop {
         let now = Instant::now();
-        if now.duration_since(swept) >= SWEEP {
-            host.tree.sweep_kept();
-            swept = now;
+        if now.duration_since(pruned) >= PRUNE_INTERVAL {
+            host.tree.prune_leftover_groups();
+            pruned = now;
         }
-        agent.tick(host, &binary, now);
-        sync.tick(host, &binary, now);
-        let due = [agent.due(), sync.due()].into_iter().flatten().min();
-        wait(signals, agent.client(), due.map(|at| at.saturating_duration_since(now)));
-        let stop = heed(signals, |ended| {
-            if !agent.ended(Some(host), ended) {
-                sync.ended(Some(host), ended);
+        api.tick(host, programs, now);
+        sync.tick(host, programs, now);
+        let next = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
+        wait(signals, api.client(), next.map(|at| at.saturating_duration_since(now)));
+        let stop = handle_signals(signals, |exited| {
+            if !api.handle_exit(Some(host), exited) {
+                sync.handle_exit(Some(host), exited);
             }
         });
         if stop {
             break;
         }
-        let mut asked = false;
-        agent.take(host, &mut asked);
-        if asked {
-            sync.ask();
+        let mut sync_requested = false;
+        api.serve(host, &mut sync_requested);
+        if sync_requested {
+            sync.request_run();
         }
     }
-    shut_down(agent, sync, signals);
+    shut_down(api, sync, signals);
 }
 
-fn shut_down(mut agent: AgentProcess, mut sync: SyncSchedule, signals: &SignalFd) {
+fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
     log::info("stopping", &[]);
-    notify::tell("STOPPING=1\n");
-    agent.hang_up();
-    agent.signal(Signal::SIGTERM);
+    notify::notify("STOPPING=1\n");
+    api.disconnect();
+    api.signal(Signal::SIGTERM);
     sync.signal(Signal::SIGTERM);
-    let until = Instant::now() + PATIENCE;
-    while agent.is_running() || sync.is_running() {
+    let until = Instant::now() + SHUTDOWN_GRACE;
+    while api.is_running() || sync.is_running() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            agent.signal(Signal::SIGKILL);
+            api.signal(Signal::SIGKILL);
             sync.signal(Signal::SIGKILL);
             return;
         }
         wait(signals, None, Some(left));
-        heed(signals, |ended| {
-            if !agent.ended(None, ended) {
-                // What is stopped in the middle has nothing to tell.
-                sync.ended(None, ended);
+        handle_signals(signals, |exited| {
+            // Without a host: the end of a process that is being stopped is not recorded.
+            if !api.handle_exit(None, exited) {
+                sync.handle_exit(None, exited);
             }
         });
     }
 }
 
-/// Until a signal, a request, or the time is over.
+/// Waits for a signal, a request, or until the time is over.
 fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>) {
     let timeout = match at_most {
         Some(time) => PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
@@ -184,19 +187,19 @@ fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>) 
     };
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     fds.extend(client.map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
-    // An interrupted or failed poll is one that found nothing: the loop looks at everything anyway.
+    // An interrupted or failed poll is like one without events: the loop checks everything anyway.
     let _ = poll(&mut fds, timeout);
 }
 
-/// Reads the signals; takes in ended children; true if the launcher is to stop.
-fn heed(signals: &SignalFd, mut ended: impl FnMut(&sys::Ended)) -> bool {
+/// Reads signals and reaps children; returns true if the launcher must stop.
+fn handle_signals(signals: &SignalFd, mut on_exit: impl FnMut(&sys::ExitedChild)) -> bool {
     let mut stop = false;
     while let Ok(Some(signal)) = signals.read_signal() {
         let number = signal.ssi_signo.cast_signed();
         stop |= number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32;
     }
     while let Ok(Some(child)) = sys::reap() {
-        ended(&child);
+        on_exit(&child);
     }
     stop
 }

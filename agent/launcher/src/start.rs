@@ -1,117 +1,100 @@
-//! A `Start` request: everything that it names is looked up and checked here again, whatever the api has checked; then a
-//! shim is forked.
+//! `Start` requests: everything that a request names is looked up and checked again, whatever the api has checked; then a shim
+//! is forked.
 //!
 //! ```text
-//!  store::find ─▶ bind ─▶ account ─▶ directory::claim ─▶ cgroup ─▶ runtime ─▶ fork ─▶ shim
+//!  store::resolve ─▶ bind ─▶ account ─▶ claim ─▶ run-time directory, result ─▶ cgroup ─▶ fork ─▶ shim
 //!   (nothing is changed up to here)        └──────── undone when a later step fails ───────┘
 //! ```
 
 mod account;
-mod directory;
-pub(crate) mod environment;
+mod claim;
+mod environment;
 mod store;
+mod store_file;
 mod venv;
 
 use std::ffi::CString;
-use std::io::Write;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use nix::unistd::Pid;
-use packs_schema::agent::execution::file;
 use packs_schema::agent::launch::{Refusal, Start};
-use packs_schema::base::name::ExecutionId;
-use packs_schema::pack::action::LeftoverPolicy;
+use packs_schema::pack::action::{LeftoverPolicy, Limits};
 use packs_schema::pack::param::bind::bind;
 use packs_schema::pack::param::deliver::{CONFIG_KEY, Delivery, deliver};
 use serde_json::{Map, Value};
 
 use crate::account::Account;
-use crate::cgroup::{self, Group, Missing};
+use crate::cgroup::{self, Group, Unenforced};
 use crate::dir::Dir;
 use crate::host::Host;
+use crate::refusal::{Refused, refuse};
 use crate::shim::{self, Job, Program};
-use crate::sys;
+use crate::{runtime_dir, sys};
 
-use account::Chosen;
-pub(crate) use directory::open as open_directory;
-pub(crate) use store::{check_active, instance};
+use account::ChosenAccount;
+pub(crate) use store::{check_active, instance_facts};
 
-/// Nothing was started.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) code: Refusal,
-    pub(crate) message: String,
-}
-
-pub(crate) fn refuse<T>(code: Refusal, message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused { code, message: message.into() })
-}
-
-/// In an execution's runtime directory: the user id of one whose account others may have as well.
-pub(crate) const ACCOUNT: &str = "account";
-/// Everything that may be in that directory; `result` is from launchers before this one.
-pub(crate) const IN_RUNTIME: [&str; 3] = [ACCOUNT, file::KILL, "result"];
-
-/// Starts an execution. In the forked shim this never returns.
+/// Starts an execution and returns the pid of its shim. In the forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     check_running(host)?;
-    let mut found = store::find(host, start)?;
-    if found.push_ends_in.is_some() {
-        // What was pushed ends with its time, services included.
-        found.action.leftovers = LeftoverPolicy::Stop;
+    let mut resolved = store::resolve(host, start)?;
+    if resolved.push_expires_in.is_some() {
+        // A pushed version ends at its deadline, and so must all processes that it started.
+        resolved.action.leftovers = LeftoverPolicy::Stop;
     }
-    let action = &found.action;
+    let action = &resolved.action;
     if !action.enabled {
         return refuse(Refusal::ActionDisabled, format!("{} is disabled", action.reference()));
     }
     if start.noop && !action.noop {
-        let message = format!("{} does not understand noop: its file must say bolt.noop: true", action.reference());
+        let message = format!("{} does not support noop: its file must say bolt.noop: true", action.reference());
         return refuse(Refusal::InvalidParameters, message);
     }
     let bound = bind(&action.parameters, &start.parameters).or_else(|errors| {
         let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
         refuse(Refusal::InvalidParameters, list.join("; "))
     })?;
-    let Chosen { account, lease, missing: run_as_missing } =
+    let ChosenAccount { account, lease, unenforced: run_as_unenforced } =
         account::choose(host, action.run_as.as_ref(), &start.execution)?;
-    let asked = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
-    let timeout = found.push_ends_in.map_or(asked, |left| asked.min(left));
+    let requested = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
+    let timeout = resolved.push_expires_in.map_or(requested, |left| requested.min(left));
     let mut delivery = deliver(&action.parameters, &bound);
     if !action.arguments {
         delivery.arguments.clear();
     }
-    if !found.config_secrets.is_empty() {
-        delivery.stdin = with_config(bound.values(), &found);
+    if !resolved.config_secrets.is_empty() {
+        delivery.stdin = stdin_with_config(bound.values(), &resolved);
     }
-    let instance = store::instance(host)?;
-    let given = environment::Given {
-        instance: &instance,
+    let facts = store::instance_facts(host)?;
+    let inputs = environment::Inputs {
+        facts: &facts,
         start,
         account: &account,
-        config: &found.config,
-        venv: found.venv.as_ref(),
+        config: &resolved.config,
+        venv: resolved.venv.as_ref(),
         timeout,
     };
-    let environment = environment::build(&given, &delivery)?;
-    let program = program(&found, &delivery, environment, account.clone(), host.root)?;
+    let environment = environment::build(&inputs, &delivery)?;
+    let program = program(&resolved, &delivery, environment, account.clone(), host.root)?;
 
-    let mut missing = host.missing.clone();
-    missing.extend(run_as_missing);
-    require(host, &missing)?;
-    let claim = directory::claim(host, &start.execution)?;
-    // Once only, also where the lock in the api's directory is taken away.
-    host.accepted.forget(&start.execution);
-    let prepared = prepare(host, start, &found.action.limits, &account, lease.is_some());
-    let Prepared { group, missing: now, runtime, result } = prepared.inspect_err(|_| claim.release())?;
-    missing.extend(now.into_iter().filter(|(limit, _)| !host.missing.iter().any(|(known, _)| known == limit)));
+    let mut unenforced = host.unenforced.clone();
+    unenforced.extend(run_as_unenforced);
+    require_limits(host, &unenforced)?;
+    let claim = claim::claim(host, &start.execution)?;
+    // At most once, even if the lock file in the api's directory is removed.
+    host.accepted.remove(&start.execution);
+    let prepared = prepare(host, start, &resolved.action.limits, &account, lease.is_some());
+    let Prepared { group, unenforced: not_set, runtime, result } = prepared.inspect_err(|_| claim.release())?;
+    unenforced
+        .extend(not_set.into_iter().filter(|(limit, _)| !host.unenforced.iter().any(|(known, _)| known == limit)));
     let undo = |group: &Group| {
-        discard_runtime(host, start.execution.as_str());
+        runtime_dir::remove(&host.runtime, &start.execution);
         group.remove();
         claim.release();
     };
-    if let Err(refused) = require(host, &missing) {
+    if let Err(refused) = require_limits(host, &unenforced) {
         undo(&group);
         return Err(refused);
     }
@@ -120,23 +103,23 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         Ok(None) => shim::run(Job {
             execution: start.execution.clone(),
             launcher,
-            action: found.action,
+            action: resolved.action,
             program,
             stdin: delivery.stdin,
             timeout,
-            ends_with_push: timeout < asked,
-            unenforced: missing.iter().map(describe).collect(),
+            ends_with_push: timeout < requested,
+            unenforced: unenforced.iter().map(describe).collect(),
             boot_id: host.boot_id.clone(),
             directory: claim.directory,
             lock: claim.lock,
-            room: claim.room,
+            exit_file: claim.exit_file,
             group,
             runtime,
-            runtime_parent: host.runtime.as_fd(),
+            runtime_parent: &host.runtime,
             result,
             lease,
         }),
-        // The shim has its own copies of the locks' descriptors: closing ours lets go of nothing.
+        // Closing our descriptors of the locks releases nothing: the shim has inherited them.
         Ok(Some(pid)) => {
             if let Some(lease) = lease {
                 lease.hand_over();
@@ -145,29 +128,29 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         }
         Err(e) => {
             undo(&group);
-            refuse(Refusal::Resources, format!("no process can be made: {e}"))
+            refuse(Refusal::Resources, format!("cannot create a process: {e}"))
         }
     }
 }
 
-/// Refuses what would be one execution too many, whatever the api counts. Each has its runtime directory from before it exists
-/// until nothing of it is left, also those of an older launcher and those whose shim has died.
+/// Refuses an execution beyond `execution.max_shims`, whatever the api counts.
 fn check_running(host: &Host) -> Result<(), Refused> {
-    let most = host.config.execution.max_shims();
-    let names = host.runtime.names();
-    let running = names.iter().filter(|name| ExecutionId::new(name.as_str()).is_ok()).count();
-    if running < most as usize {
+    let max = host.config.execution.max_shims();
+    let running = runtime_dir::count(&host.runtime);
+    if running < max as usize {
         return Ok(());
     }
     let message = format!(
-        "{running} executions run, and the launcher lets {most} run at once (execution.max_shims): ask again when one has ended"
+        "{running} executions are running, and the launcher allows {max} at once (execution.max_shims); retry when one has ended"
     );
     refuse(Refusal::TooManyRunning, message)
 }
 
-/// Standard input of an action whose pack has secrets in its configuration: there it stands whole, beside the parameters.
-fn with_config(parameters: &Map<String, Value>, found: &store::Found) -> Vec<u8> {
-    let whole: Map<String, Value> = found.config.clone().into_iter().chain(found.config_secrets.clone()).collect();
+/// Returns the standard input of an action whose pack has secrets in its configuration: the parameters and, beside them, the whole
+/// configuration.
+fn stdin_with_config(parameters: &Map<String, Value>, resolved: &store::ResolvedAction) -> Vec<u8> {
+    let whole: Map<String, Value> =
+        resolved.config.clone().into_iter().chain(resolved.config_secrets.clone()).collect();
     let mut object = parameters.clone();
     object.insert(CONFIG_KEY.to_owned(), Value::Object(whole));
     let mut stdin = serde_json::to_vec(&object).expect("a JSON map serialises");
@@ -178,74 +161,55 @@ fn with_config(parameters: &Map<String, Value>, found: &store::Found) -> Vec<u8>
 /// What an execution needs outside its own directory.
 struct Prepared {
     group: Group,
-    missing: Vec<Missing>,
+    unenforced: Vec<Unenforced>,
     runtime: Dir,
-    result: std::fs::File,
+    result: File,
 }
 
 fn prepare(
     host: &Host,
     start: &Start,
-    limits: &packs_schema::pack::action::Limits,
+    limits: &Limits,
     account: &Account,
     own_account: bool,
 ) -> Result<Prepared, Refused> {
-    let name = start.execution.as_str();
+    let execution = &start.execution;
     let failed = |what: &str, e: nix::Error| Refused {
         code: Refusal::Resources,
-        message: format!("{what} in {} cannot be made: {e}", host.runtime.path().display()),
+        message: format!("cannot create {what} of execution {execution} in {}: {e}", host.runtime.path().display()),
     };
-    let runtime = host.runtime.make_dir(name, 0o711).map_err(|e| failed("a directory", e))?;
-    let result = note_account(&runtime, account, own_account)
-        .and_then(|()| shim::result::make(&start.execution, host.root.then_some(account)));
+    let runtime = runtime_dir::create(&host.runtime, execution).map_err(|e| failed("the run-time directory", e))?;
+    // An account of its own is on record in the pool of user ids.
+    let noted = if own_account { Ok(()) } else { runtime_dir::write_account(&runtime, account.uid.as_raw()) };
+    let result = noted.and_then(|()| shim::result::create(execution, host.root.then_some(account)));
     let result = result.map_err(|e| {
-        discard_runtime(host, name);
-        failed("the files of an execution", e)
+        runtime_dir::remove(&host.runtime, execution);
+        failed("the files", e)
     })?;
-    match host.tree.create(&cgroup::name_of(&start.execution), limits) {
-        Ok((group, missing)) => Ok(Prepared { group, missing, runtime, result }),
+    match host.tree.create(&cgroup::name_of(execution), limits) {
+        Ok((group, unenforced)) => Ok(Prepared { group, unenforced, runtime, result }),
         Err(e) => {
-            discard_runtime(host, name);
-            refuse(Refusal::Resources, format!("no cgroup can be made: {e}"))
+            runtime_dir::remove(&host.runtime, execution);
+            refuse(Refusal::Resources, format!("cannot create a cgroup: {e}"))
         }
     }
 }
 
-/// Notes whose processes are to be looked for should the shim die; an account of its own is on record elsewhere.
-fn note_account(runtime: &Dir, account: &Account, own_account: bool) -> nix::Result<()> {
-    if own_account {
-        return Ok(());
-    }
-    let mut file = runtime.make_file(ACCOUNT, 0o600, OFlag::O_WRONLY)?;
-    let written = file.write_all(account.uid.to_string().as_bytes());
-    written.map_err(|e| nix::Error::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO)))
-}
-
-/// Removes an execution's runtime directory, as far as it is there.
-pub(crate) fn discard_runtime(host: &Host, name: &str) {
-    if let Ok(dir) = host.runtime.dir(name) {
-        for file in IN_RUNTIME {
-            let _ = dir.remove_file(file);
-        }
-        let _ = host.runtime.remove_dir(name);
-    }
-}
-
-fn describe((what, why): &Missing) -> String {
-    if matches!(*what, "run_as" | cgroup::IO_WEIGHT) {
-        format!("{what}: {why}")
+fn describe((limit, why): &Unenforced) -> String {
+    if matches!(*limit, "run_as" | cgroup::IO_WEIGHT) {
+        format!("{limit}: {why}")
     } else {
-        format!("{what} limit: {why}")
+        format!("{limit} limit: {why}")
     }
 }
 
-/// Refuses what cannot be capped, when that is required. A weight caps nothing.
-fn require(host: &Host, missing: &[Missing]) -> Result<(), Refused> {
-    let missing: Vec<&Missing> = missing.iter().filter(|(limit, _)| *limit != cgroup::IO_WEIGHT).collect();
-    if missing.is_empty() || !host.config.execution.require_limits {
+/// Refuses an execution with limits that cannot be enforced, when the configuration requires them. A weight is never required.
+fn require_limits(host: &Host, unenforced: &[Unenforced]) -> Result<(), Refused> {
+    let unenforced: Vec<&Unenforced> = unenforced.iter().filter(|(limit, _)| *limit != cgroup::IO_WEIGHT).collect();
+    if unenforced.is_empty() || !host.config.execution.require_limits {
         return Ok(());
     }
-    let list: Vec<String> = missing.into_iter().map(describe).collect();
+    let list: Vec<String> = unenforced.into_iter().map(describe).collect();
     let message = format!(
         "{}; run the launcher as root in a delegated cgroup (Delegate=yes, or execution.cgroup in agent.toml), \
          or set execution.require_limits = false to run without",
@@ -255,33 +219,33 @@ fn require(host: &Host, missing: &[Missing]) -> Result<(), Refused> {
 }
 
 fn program(
-    found: &store::Found,
+    resolved: &store::ResolvedAction,
     delivery: &Delivery,
     environment: Vec<CString>,
     account: Account,
     change_account: bool,
 ) -> Result<Program, Refused> {
-    let text = |text: &str| {
-        CString::new(text).or_else(|_| refuse(Refusal::InvalidParameters, "an argument holds a NUL character"))
+    let c_string = |text: &str| {
+        CString::new(text).or_else(|_| refuse(Refusal::InvalidParameters, "an argument contains a NUL character"))
     };
-    // Run by its path and not by its descriptor: an interpreter is handed a path, and /dev/fd/N would be gone by then.
-    // The path is safe because every directory of it was opened and belongs to an account that may change it anyway.
-    let entry = text(&found.entry_path.to_string_lossy())?;
-    let (path, mut arguments) = match &found.venv {
+    // Executed by path and not by descriptor: an interpreter is given a path, and /dev/fd/N is closed by then. The path is
+    // safe because only accounts that may change the pack anyway can write to any of its directories, which were checked.
+    let entry = c_string(&resolved.entry_path.to_string_lossy())?;
+    let (path, mut arguments) = match &resolved.venv {
         None => (entry.clone(), vec![entry]),
-        // -B: the pack's directory is not the action's to change, and root could.
+        // -B: no bytecode files in the pack's directory, which root could write.
         Some(venv) => {
-            let python = text(&venv.python.to_string_lossy())?;
+            let python = c_string(&venv.python.to_string_lossy())?;
             (python.clone(), vec![python, c"-B".to_owned(), entry])
         }
     };
     for argument in &delivery.arguments {
-        arguments.push(text(argument)?);
+        arguments.push(c_string(argument)?);
     }
-    let directory = found
+    let directory = resolved
         .directory
         .as_fd()
         .try_clone_to_owned()
-        .or_else(|e| refuse(Refusal::Resources, format!("no descriptor for the pack: {e}")))?;
+        .or_else(|e| refuse(Refusal::Resources, format!("cannot duplicate the descriptor of the pack: {e}")))?;
     Ok(Program { path, arguments, environment, directory, account, change_account })
 }

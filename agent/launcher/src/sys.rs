@@ -13,8 +13,6 @@ use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid};
 
-use crate::ipc::SysV;
-
 /// Forks; `None` in the child.
 pub(crate) fn fork() -> nix::Result<Option<Pid>> {
     // SAFETY: this program never makes a second thread, so the child may go on as any process may.
@@ -137,7 +135,7 @@ pub(crate) fn renice(by: i32) {
 
 /// A child that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct ExitedChild {
     pub(crate) pid: Pid,
     /// The exit status, when it exited.
     pub(crate) status: Option<i32>,
@@ -147,7 +145,7 @@ pub(crate) struct Ended {
 
 /// Takes the next child that has ended, of all children; `None` when all of them live, `ECHILD` when there is none.
 /// (`nix` reads no status of a process that a real-time signal ended, and takes it nevertheless.)
-pub(crate) fn reap() -> nix::Result<Option<Ended>> {
+pub(crate) fn reap() -> nix::Result<Option<ExitedChild>> {
     let mut raw = 0;
     // SAFETY: waitpid writes one int, which outlives the call.
     let pid = Errno::result(unsafe { libc::waitpid(-1, &raw mut raw, libc::WNOHANG) })?;
@@ -156,11 +154,11 @@ pub(crate) fn reap() -> nix::Result<Option<Ended>> {
     }
     let status = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
     let signal = libc::WIFSIGNALED(raw).then(|| libc::WTERMSIG(raw));
-    Ok(Some(Ended { pid: Pid::from_raw(pid), status, signal }))
+    Ok(Some(ExitedChild { pid: Pid::from_raw(pid), status, signal }))
 }
 
 /// Waits for the end of one child.
-pub(crate) fn wait_for(child: Pid) -> Option<Ended> {
+pub(crate) fn wait_for(child: Pid) -> Option<ExitedChild> {
     let mut raw = 0;
     loop {
         // SAFETY: waitpid writes one int, which outlives the call.
@@ -168,7 +166,7 @@ pub(crate) fn wait_for(child: Pid) -> Option<Ended> {
             Ok(pid) => {
                 let status = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
                 let signal = libc::WIFSIGNALED(raw).then(|| libc::WTERMSIG(raw));
-                return Some(Ended { pid: Pid::from_raw(pid), status, signal });
+                return Some(ExitedChild { pid: Pid::from_raw(pid), status, signal });
             }
             Err(Errno::EINTR) => {}
             Err(_) => return None,
@@ -176,14 +174,22 @@ pub(crate) fn wait_for(child: Pid) -> Option<Ended> {
     }
 }
 
+/// Types of System V objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IpcKind {
+    SharedMemory,
+    MessageQueue,
+    Semaphores,
+}
+
 /// Removes a System V object.
-pub(crate) fn remove_ipc(kind: SysV, id: i32) -> nix::Result<()> {
+pub(crate) fn remove_ipc(kind: IpcKind, id: i32) -> nix::Result<()> {
     // SAFETY: IPC_RMID takes no argument beyond the id, and reads or writes no memory of ours.
     let result = unsafe {
         match kind {
-            SysV::SharedMemory => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-            SysV::Queue => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-            SysV::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
+            IpcKind::SharedMemory => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            IpcKind::MessageQueue => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            IpcKind::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
         }
     };
     Errno::result(result).map(drop)

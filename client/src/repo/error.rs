@@ -31,7 +31,7 @@ pub enum RepoError {
     #[error(transparent)]
     Environment(#[from] bolt_aws::EnvironmentError),
     /// The passphrase in the environment.
-    #[error("environment variable BOLT_KEY_PASSPHRASE is set and not understood: it is not UTF-8")]
+    #[error("environment variable BOLT_KEY_PASSPHRASE is invalid: it is not UTF-8")]
     PassphraseText,
     /// The bucket refuses, or does not answer.
     #[error("the repository cannot be reached")]

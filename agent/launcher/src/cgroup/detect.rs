@@ -1,65 +1,68 @@
-//! Which hierarchies this host has, and where in them this process is.
+//! Detection of the mounted hierarchies and of this process's groups in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Tree, v1, v2};
+use super::control::{IO_WEIGHT, LIMITS};
+use super::tree::Tree;
+use super::{v1, v2};
 
 /// A mounted hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
-    /// The controllers of a v1 hierarchy; `None`: the v2 hierarchy.
+    /// Controllers of a v1 hierarchy; `None` for the v2 hierarchy.
     controllers: Option<Vec<String>>,
-    /// Which part of the hierarchy is mounted.
+    /// The group that is mounted: `/`, or a subgroup in a container.
     root: String,
     point: PathBuf,
 }
 
-/// Finds the hierarchies. `parent` is where executions get their groups, below each mount; without it, this process's own group.
+/// Detects the hierarchies. `parent` is the parent group of executions, relative to each mount point; without it, the parent is this
+/// process's own group.
 pub(crate) fn detect(parent: Option<&str>) -> Tree {
-    let mounts = mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    let mounts = parse_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut tree = Tree { own: parent.is_none(), ..Tree::default() };
     for controller in v1::Controller::ALL {
         let mount =
             mounts.iter().find(|m| m.controllers.as_ref().is_some_and(|c| c.iter().any(|c| c == controller.name())));
-        match mount.map(|mount| place(mount, own_path(&own, Some(controller.name())), parent)) {
+        match mount.map(|mount| parent_dir(mount, own_path(&own, Some(controller.name())), parent)) {
             Some(Ok(dir)) => tree.v1.push(v1::Parent { controller, dir }),
-            Some(Err(why)) => tree.why.extend(controller.limit().map(|limit| (limit, why))),
+            Some(Err(why)) => tree.unusable.extend(controller.limit().map(|limit| (limit, why))),
             None => {}
         }
     }
     if let Some(mount) = mounts.iter().find(|m| m.controllers.is_none()) {
         let own = own_path(&own, None).map(|path| path.strip_suffix(&format!("/{}", v2::OWN_LEAF)).unwrap_or(path));
-        let wanted: Vec<&'static str> = super::LIMITS
+        let wanted: Vec<&'static str> = LIMITS
             .into_iter()
-            .chain([super::IO_WEIGHT])
+            .chain([IO_WEIGHT])
             .filter(|limit| !tree.v1.iter().any(|p| p.controller.limit() == Some(limit)))
             .collect();
         let offered = |dir: &Path| v2::offered(dir, &wanted);
-        match place(mount, own, parent) {
+        match parent_dir(mount, own, parent) {
             Ok(dir) => {
                 if parent.is_some() {
-                    hand_down(&mount.point, &dir, &wanted);
+                    delegate_from_top(&mount.point, &dir, &wanted);
                 }
                 let limits = v2::delegate(&dir, &wanted, parent.is_none());
-                // The host has them, and they are not this group's to hand down.
+                // Controllers that the host has but that are not delegated to the parent group.
                 let not = offered(&mount.point).into_iter().filter(|limit| !limits.contains(limit));
-                tree.why.extend(not.map(|limit| (limit, not_delegated(&dir))));
+                tree.unusable.extend(not.map(|limit| (limit, not_delegated(&dir))));
                 tree.v2 = Some(v2::Parent { dir, limits });
             }
-            Err(why) => tree.why.extend(offered(&mount.point).into_iter().map(|limit| (limit, why.clone()))),
+            Err(why) => tree.unusable.extend(offered(&mount.point).into_iter().map(|limit| (limit, why.clone()))),
         }
     }
     if tree.v2.is_some() {
-        // Processor time is counted in every v2 group, controllers or not: one hierarchy less for each execution.
+        // Every v2 group counts processor time, even without controllers: one hierarchy less per execution.
         tree.v1.retain(|parent| parent.controller != v1::Controller::Cpuacct);
     }
     tree
 }
 
-/// Controllers reach a group only through every group above it.
-fn hand_down(top: &Path, dir: &Path, wanted: &[&'static str]) {
+/// Delegates controllers along the whole path: a group has only the controllers that all its parents delegate.
+fn delegate_from_top(top: &Path, dir: &Path, wanted: &[&'static str]) {
     let mut above: Vec<&Path> = dir.ancestors().skip(1).take_while(|a| a.starts_with(top)).collect();
     above.reverse();
     for group in above {
@@ -71,8 +74,8 @@ fn not_delegated(dir: &Path) -> String {
     format!("the controller is not delegated to {} (systemd: Delegate=yes; or run the launcher as root)", dir.display())
 }
 
-/// The directory below which groups are made, which exists and in which groups can be made; or why they cannot.
-fn place(mount: &Mount, own: Option<&str>, parent: Option<&str>) -> Result<PathBuf, String> {
+/// Returns the parent directory of groups after a test that groups can be created in it; else the reason why not.
+fn parent_dir(mount: &Mount, own: Option<&str>, parent: Option<&str>) -> Result<PathBuf, String> {
     let dir = match parent {
         Some(parent) => {
             let dir = mount.point.join(parent.trim_matches('/'));
@@ -80,19 +83,20 @@ fn place(mount: &Mount, own: Option<&str>, parent: Option<&str>) -> Result<PathB
             dir
         }
         None => {
-            let below = own.and_then(|own| if mount.root == "/" { Some(own) } else { own.strip_prefix(&*mount.root) });
-            let elsewhere = || format!("the launcher's own group is not below {}", mount.point.display());
-            mount.point.join(below.ok_or_else(elsewhere)?.trim_matches('/'))
+            let relative =
+                own.and_then(|own| if mount.root == "/" { Some(own) } else { own.strip_prefix(&*mount.root) });
+            let elsewhere = || format!("the launcher's own group is not visible in {}", mount.point.display());
+            mount.point.join(relative.ok_or_else(elsewhere)?.trim_matches('/'))
         }
     };
-    // `access` and mode bits say little about cgroupfs (read-only mounts, namespaces): try it.
+    // Mode bits say little about cgroupfs (read-only mounts, namespaces): create a group.
     let probe = dir.join(format!("bolt-detect-{}", std::process::id()));
-    fs::create_dir(&probe).map_err(|e| format!("no group can be made in {}: {e}", dir.display()))?;
+    fs::create_dir(&probe).map_err(|e| format!("cannot create a group in {}: {e}", dir.display()))?;
     let _ = fs::remove_dir(&probe);
     Ok(dir)
 }
 
-/// This process's path in the hierarchy of a controller (`None`: in the v2 hierarchy).
+/// Returns this process's path in the hierarchy of a controller (`None`: in the v2 hierarchy).
 fn own_path<'a>(text: &'a str, controller: Option<&str>) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -105,7 +109,8 @@ fn own_path<'a>(text: &'a str, controller: Option<&str>) -> Option<&'a str> {
     })
 }
 
-fn mounts(mountinfo: &str) -> Vec<Mount> {
+/// Parses the cgroup mounts of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+fn parse_mounts(mountinfo: &str) -> Vec<Mount> {
     mountinfo
         .lines()
         .filter_map(|line| {
@@ -127,7 +132,7 @@ fn mounts(mountinfo: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// Mount points have blanks and backslashes as octal escapes.
+/// Decodes the octal escapes of blanks and backslashes in mount points.
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 }
@@ -143,8 +148,8 @@ mod tests {
 42 31 0:39 / /tmp rw - tmpfs tmpfs rw";
 
     #[test]
-    fn hierarchies_are_read_from_mountinfo() {
-        let found = mounts(HYBRID);
+    fn hierarchies_are_parsed_from_mountinfo() {
+        let found = parse_mounts(HYBRID);
         assert_eq!(found.len(), 3);
         assert!(found[1].controllers.as_ref().unwrap().contains(&"cpu".to_owned()));
         let v2 = Mount { controllers: None, root: "/docker/ab".into(), point: "/sys/fs/cgroup/uni fied".into() };
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_path_is_that_of_the_controller() {
+    fn the_own_path_is_found_per_controller() {
         let own = "4:memory:/a/b\n1:cpu,cpuacct:/c\n0::/d:e\n";
         assert_eq!(own_path(own, Some("memory")), Some("/a/b"));
         assert_eq!(own_path(own, Some("cpu")), Some("/c"));

@@ -1,4 +1,4 @@
-//! The group of one execution: joined, counted, killed, removed.
+//! A cgroup: one directory in each hierarchy. Its processes are found, signalled and killed together.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,22 +10,23 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::{Figures, v1, v2};
+use super::control::Counters;
+use super::{v1, v2};
 use crate::sys;
 
-/// A directory in each hierarchy. Controllers that are mounted together share one.
+/// The directories of a group. Controllers that are mounted together share one.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(super) v2: Option<PathBuf>,
     pub(super) v1: Vec<(v1::Controller, PathBuf)>,
 }
 
-/// The ways into a group, open before the fork.
-pub(crate) struct Doors {
-    /// The directory and its `cgroup.procs`.
+/// Open files of a group through which a forked child joins it.
+pub(crate) struct CgroupFds {
+    /// The v2 directory and its `cgroup.procs`.
     v2: Option<(File, File)>,
-    /// The `tasks` of each hierarchy: a process that moves its only thread through it does not wait, as it would at
-    /// `cgroup.procs`, until every processor has passed a quiet moment (ten milliseconds).
+    /// The file `tasks` of each v1 hierarchy. A single-threaded process joins through it without the RCU grace period (ten
+    /// milliseconds) that a write to `cgroup.procs` waits for.
     v1: Vec<File>,
 }
 
@@ -34,26 +35,26 @@ impl Group {
         self.v2.iter().map(PathBuf::as_path).chain(self.v1_dirs())
     }
 
-    /// Each directory once.
+    /// Iterates over the v1 directories, without duplicates.
     fn v1_dirs(&self) -> impl Iterator<Item = &Path> {
         let first = |i: usize, dir: &PathBuf| !self.v1[..i].iter().any(|(_, earlier)| earlier == dir);
         self.v1.iter().enumerate().filter(move |(i, (_, dir))| first(*i, dir)).map(|(_, (_, dir))| dir.as_path())
     }
 
-    /// Opens the ways in.
-    pub(crate) fn doors(&self) -> io::Result<Doors> {
-        let door = |dir: &Path, file: &str| OpenOptions::new().write(true).open(dir.join(file));
-        Ok(Doors {
+    /// Opens the files through which a child joins the group.
+    pub(crate) fn open(&self) -> io::Result<CgroupFds> {
+        let open = |dir: &Path, file: &str| OpenOptions::new().write(true).open(dir.join(file));
+        Ok(CgroupFds {
             v2: self
                 .v2
                 .as_ref()
-                .map(|dir| Ok::<_, io::Error>((File::open(dir)?, door(dir, "cgroup.procs")?)))
+                .map(|dir| Ok::<_, io::Error>((File::open(dir)?, open(dir, "cgroup.procs")?)))
                 .transpose()?,
-            v1: self.v1_dirs().map(|dir| door(dir, "tasks")).collect::<io::Result<_>>()?,
+            v1: self.v1_dirs().map(|dir| open(dir, "tasks")).collect::<io::Result<_>>()?,
         })
     }
 
-    /// The processes in any directory of the group.
+    /// Returns all processes of the group, including those in subgroups.
     pub(crate) fn members(&self) -> Vec<Pid> {
         let mut pids: Vec<Pid> = self.dirs().flat_map(procs).collect();
         pids.sort_unstable();
@@ -61,23 +62,23 @@ impl Group {
         pids
     }
 
-    /// Sends `signal` to every member, and to nobody who has taken over a member's number.
+    /// Sends `signal` to every member, never to a process that reuses a member's pid.
     pub(crate) fn signal(&self, signal: Signal) {
-        let held: Vec<_> =
+        let opened: Vec<_> =
             self.members().into_iter().filter_map(|pid| Some((pid, sys::pidfd_open(pid).ok()?))).collect();
-        if held.is_empty() {
+        if opened.is_empty() {
             return;
         }
-        let still = self.members();
-        for (pid, pidfd) in held {
-            if still.contains(&pid) {
+        let confirmed = self.members();
+        for (pid, pidfd) in opened {
+            if confirmed.contains(&pid) {
                 let _ = sys::pidfd_signal(&pidfd, signal);
             }
         }
     }
 
-    /// Kills every member, those included that are being forked, until there is none or `patience` has passed.
-    pub(crate) fn kill(&self, patience: Duration) {
+    /// Kills every member, including processes that are being forked, until there is none or `timeout` has passed.
+    pub(crate) fn kill(&self, timeout: Duration) {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -86,7 +87,7 @@ impl Group {
             }
             self.signal(Signal::SIGKILL);
             self.freeze(false);
-            if self.members().is_empty() || begun.elapsed() > patience {
+            if self.members().is_empty() || begun.elapsed() > timeout {
                 return;
             }
             std::thread::sleep(pause);
@@ -94,8 +95,8 @@ impl Group {
         }
     }
 
-    /// Stops members from running while they are counted; thaws them again even if they were frozen by themselves, also in
-    /// groups that they made below: what is frozen in version 1 does not even die.
+    /// Freezes members, so that none forks while they are signalled, or thaws them. Also thaws members and subgroups that were
+    /// frozen by others: in v1, a frozen process does not even die.
     fn freeze(&self, on: bool) {
         if let Some(dir) = &self.v2 {
             let _ = fs::write(dir.join("cgroup.freeze"), if on { "1" } else { "0" });
@@ -109,19 +110,19 @@ impl Group {
         }
     }
 
-    /// What the kernel counted of an execution.
-    pub(crate) fn figures(&self) -> Figures {
-        let mut figures = Figures::default();
+    /// Returns the kernel's counters of the group.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut counters = Counters::default();
         if let Some(dir) = &self.v2 {
-            v2::figures(dir, &mut figures);
+            v2::read_counters(dir, &mut counters);
         }
         for (controller, dir) in &self.v1 {
-            v1::figures(*controller, dir, &mut figures);
+            v1::read_counters(*controller, dir, &mut counters);
         }
-        figures
+        counters
     }
 
-    /// Removes the group, which must be empty; a directory that the kernel still holds is tried again for a moment.
+    /// Removes the group, which must be empty. Retries for half a second while the kernel reports the directory as busy.
     pub(crate) fn remove(&self) {
         for dir in self.dirs() {
             for attempt in 0..50 {
@@ -137,12 +138,11 @@ impl Group {
     }
 }
 
-impl Doors {
-    /// Forks a child that is in the v2 group from its first moment, where the kernel can do that, and that still has to
-    /// [`join`](Self::join) the rest.
+impl CgroupFds {
+    /// Forks a child directly into the v2 group if the kernel supports it. The child must [`join`](Self::join) the other groups.
     pub(crate) fn fork(&mut self) -> nix::Result<Option<Pid>> {
         if let Some((dir, _)) = &self.v2 {
-            // It fails before Linux 5.7, behind a system call filter, or for want of a process: that shows below.
+            // Fails before Linux 5.7, with a system call filter, or without a free pid; then the plain fork below decides.
             if let Ok(forked) = sys::fork_into(dir.as_fd()) {
                 self.v2 = None;
                 return Ok(forked);
@@ -151,14 +151,14 @@ impl Doors {
         sys::fork()
     }
 
-    /// Puts this process into what is left.
+    /// Moves this process into the groups that it is not in yet.
     pub(crate) fn join(&mut self) -> io::Result<()> {
-        let mut doors = self.v2.iter_mut().map(|(_, door)| door).chain(&mut self.v1);
-        doors.try_for_each(|door| door.write_all(b"0"))
+        let mut files = self.v2.iter_mut().map(|(_, procs)| procs).chain(&mut self.v1);
+        files.try_for_each(|file| file.write_all(b"0"))
     }
 }
 
-/// From the top: a group is frozen for as long as one above it is.
+/// Thaws a group and its subgroups, from the top: a group is frozen as long as a parent is.
 fn thaw(dir: &Path) {
     let _ = fs::write(dir.join("freezer.state"), "THAWED");
     for child in children(dir) {
@@ -166,7 +166,7 @@ fn thaw(dir: &Path) {
     }
 }
 
-/// A root action may have made groups of its own below.
+/// Removes all subgroups, which a root action may have created.
 pub(super) fn remove_children(dir: &Path) {
     for child in children(dir) {
         remove_children(&child);
@@ -174,7 +174,7 @@ pub(super) fn remove_children(dir: &Path) {
     }
 }
 
-/// The processes of a directory and of those below it.
+/// Returns the processes of a group and of its subgroups.
 pub(super) fn procs(dir: &Path) -> Vec<Pid> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<Pid> =
@@ -185,7 +185,7 @@ pub(super) fn procs(dir: &Path) -> Vec<Pid> {
     pids
 }
 
-/// The groups directly below one. Cgroup file systems count them in the link number, which is cheaper than a look.
+/// Returns the direct subgroups. A link count of 2 means that there are none, which is cheaper than reading the directory.
 pub(super) fn children(dir: &Path) -> Vec<PathBuf> {
     if fs::metadata(dir).is_ok_and(|stat| stat.nlink() == 2) {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The unified hierarchy (kernel: admin-guide/cgroup-v2).
+//! cgroup v2: the unified hierarchy (kernel: admin-guide/cgroup-v2).
 
 use std::fs;
 use std::io;
@@ -6,52 +6,53 @@ use std::path::{Path, PathBuf};
 
 use packs_schema::pack::action::Limits;
 
-use super::{Figures, IO_WEIGHT, control, keyed, number, v1};
+use super::control::{self, Counters, IO_WEIGHT, read_keyed, read_number};
+use super::v1;
 
-/// Where groups are made, and which limits their controllers enforce.
+/// Parent directory of groups, and the limits whose controllers are delegated to them.
 #[derive(Debug)]
 pub(super) struct Parent {
     pub(super) dir: PathBuf,
     pub(super) limits: Vec<&'static str>,
 }
 
-/// The leaf into which the launcher moves: a group with controllers for its children may hold no processes.
+/// Name of the leaf group into which the launcher moves itself: a group that delegates controllers may not contain processes.
 pub(super) const OWN_LEAF: &str = "launcher";
 
-/// The controller that enforces a limit.
+/// Returns the controller that enforces a limit.
 fn controller(limit: &'static str) -> &'static str {
     if limit == IO_WEIGHT { "io" } else { limit }
 }
 
-/// Those of the limits in `wanted` whose controllers `dir` has.
+/// Returns the limits of `wanted` whose controllers are available in `dir`.
 pub(super) fn offered(dir: &Path, wanted: &[&'static str]) -> Vec<&'static str> {
-    let have = words(dir, "cgroup.controllers");
-    wanted.iter().copied().filter(|c| have.iter().any(|h| h == controller(c))).collect()
+    let available = read_words(dir, "cgroup.controllers");
+    wanted.iter().copied().filter(|c| available.iter().any(|name| name == controller(c))).collect()
 }
 
-/// Hands the controllers of the limits in `wanted` down to the children of `dir`; returns those limits that they have then.
+/// Delegates the controllers of the limits in `wanted` to the children of `dir`. Returns the limits that can then be set.
 pub(super) fn delegate(dir: &Path, wanted: &[&'static str], own: bool) -> Vec<&'static str> {
     let offered = offered(dir, wanted);
     let enabled = |dir: &Path| {
-        let on = words(dir, "cgroup.subtree_control");
+        let on = read_words(dir, "cgroup.subtree_control");
         offered.iter().copied().filter(|c| on.iter().any(|o| o == controller(c))).collect::<Vec<_>>()
     };
     if enabled(dir).len() == offered.len() {
         return offered;
     }
-    // The root group has no `cgroup.type` and is exempt from the rule about processes.
+    // The root group, which has no `cgroup.type`, may contain processes.
     if own && dir.join("cgroup.type").exists() {
         let leaf = dir.join(OWN_LEAF);
         let _ = fs::create_dir(&leaf);
-        let _ = control(&leaf, "cgroup.procs", &std::process::id().to_string());
+        let _ = control::write(&leaf, "cgroup.procs", &std::process::id().to_string());
     }
     for limit in &offered {
-        let _ = control(dir, "cgroup.subtree_control", &format!("+{}", controller(limit)));
+        let _ = control::write(dir, "cgroup.subtree_control", &format!("+{}", controller(limit)));
     }
     enabled(dir)
 }
 
-fn words(dir: &Path, file: &str) -> Vec<String> {
+fn read_words(dir: &Path, file: &str) -> Vec<String> {
     fs::read_to_string(dir.join(file)).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
@@ -60,47 +61,42 @@ pub(super) fn set(dir: &Path, limit: &str, limits: &Limits) -> io::Result<()> {
     match limit {
         "memory" => {
             set_total(dir, limit, limits)?;
-            or_absent(control(dir, "memory.oom.group", "1"))
+            control::ignore_absent(control::write(dir, "memory.oom.group", "1"))
         }
-        IO_WEIGHT => limits.io_weight.map_or(Ok(()), |weight| control(dir, "io.weight", &format!("default {weight}"))),
+        IO_WEIGHT => {
+            limits.io_weight.map_or(Ok(()), |weight| control::write(dir, "io.weight", &format!("default {weight}")))
+        }
         _ => set_total(dir, limit, limits),
     }
 }
 
-/// Sets one limit on the group of all executions: what one of them does must not end all of them at once.
+/// Sets one limit on the group of all executions. Without `memory.oom.group`: one execution must not end all of them.
 pub(super) fn set_total(dir: &Path, limit: &str, limits: &Limits) -> io::Result<()> {
     match limit {
         "memory" => {
-            control(dir, "memory.max", &limits.memory.0.to_string())?;
-            or_absent(control(dir, "memory.swap.max", "0"))
+            control::write(dir, "memory.max", &limits.memory.0.to_string())?;
+            control::ignore_absent(control::write(dir, "memory.swap.max", "0"))
         }
-        "cpu" => control(dir, "cpu.max", &format!("{} 100000", v1::quota_us(limits))),
-        _ => control(dir, "pids.max", &limits.pids.to_string()),
+        "cpu" => control::write(dir, "cpu.max", &format!("{} 100000", v1::quota_us(limits))),
+        _ => control::write(dir, "pids.max", &limits.pids.to_string()),
     }
 }
 
-fn or_absent(set: io::Result<()>) -> io::Result<()> {
-    match set {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+pub(super) fn read_counters(dir: &Path, counters: &mut Counters) {
+    counters.peak_memory_bytes = read_number(dir, "memory.peak");
+    counters.oom_kills += read_keyed(dir, "memory.events", "oom_kill").unwrap_or(0);
+    if counters.oom_kills > 0 {
+        // `oom` is counted in the group whose limit was reached, `oom_kill` in the group of the killed process.
+        counters.within_own_limit = read_keyed(dir, "memory.events", "oom") == Some(0);
+        let reached = |total: &Path| read_keyed(total, "memory.events.local", "oom").is_some_and(|times| times > 0);
+        counters.total_reached = dir.parent().is_some_and(reached);
     }
+    counters.cpu_us = read_keyed(dir, "cpu.stat", "user_usec").zip(read_keyed(dir, "cpu.stat", "system_usec"));
+    counters.io_bytes = fs::read_to_string(dir.join("io.stat")).ok().map(|text| sum_bytes(&text));
 }
 
-pub(super) fn figures(dir: &Path, figures: &mut Figures) {
-    figures.peak_memory_bytes = number(dir, "memory.peak");
-    figures.oom_kills += keyed(dir, "memory.events", "oom_kill").unwrap_or(0);
-    if figures.oom_kills > 0 {
-        // `oom` counts where the limit is, `oom_kill` where the process was.
-        figures.within_own_limit = keyed(dir, "memory.events", "oom") == Some(0);
-        let at_total = |above: &Path| keyed(above, "memory.events.local", "oom").is_some_and(|times| times > 0);
-        figures.total_reached = dir.parent().is_some_and(at_total);
-    }
-    figures.cpu_us = keyed(dir, "cpu.stat", "user_usec").zip(keyed(dir, "cpu.stat", "system_usec"));
-    figures.io_bytes = fs::read_to_string(dir.join("io.stat")).ok().map(|text| transferred(&text));
-}
-
-/// Bytes read and written, of all devices of lines such as `8:0 rbytes=4096 wbytes=0 rios=1 …`.
-fn transferred(text: &str) -> (u64, u64) {
+/// Sums bytes read and written over all devices. Lines look like `8:0 rbytes=4096 wbytes=0 rios=1 …`.
+fn sum_bytes(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
         let numbers = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
         numbers.fold(0, u64::saturating_add)
@@ -112,34 +108,34 @@ fn transferred(text: &str) -> (u64, u64) {
 mod tests {
     use super::*;
 
-    /// The files of a group below that of all executions.
-    fn figures_of(files: &[(&str, &str)]) -> Figures {
+    /// Reads the counters of a group `it` inside the group of all executions, from these files.
+    fn counters_of(files: &[(&str, &str)]) -> Counters {
         let above = tempfile::tempdir().unwrap();
         fs::create_dir(above.path().join("it")).unwrap();
         for (file, text) in files {
             fs::write(above.path().join(file), text).unwrap();
         }
-        let mut found = Figures::default();
-        figures(&above.path().join("it"), &mut found);
+        let mut found = Counters::default();
+        read_counters(&above.path().join("it"), &mut found);
         found
     }
 
     #[test]
-    fn whose_limit_it_was_is_told_apart() {
+    fn the_limit_that_was_reached_is_identified() {
         let killed = "low 0\nhigh 0\nmax 7\noom 0\noom_kill 2\n";
-        let own = figures_of(&[("it/memory.events", &killed.replace("oom 0", "oom 1"))]);
+        let own = counters_of(&[("it/memory.events", &killed.replace("oom 0", "oom 1"))]);
         assert_eq!((own.oom_kills, own.within_own_limit), (2, false));
-        let total = figures_of(&[("it/memory.events", killed), ("memory.events.local", "oom 3\noom_kill 0\n")]);
+        let total = counters_of(&[("it/memory.events", killed), ("memory.events.local", "oom 3\noom_kill 0\n")]);
         assert!(total.within_own_limit && total.total_reached, "{total:?}");
-        let host = figures_of(&[("it/memory.events", killed), ("memory.events.local", "oom 0\noom_kill 0\n")]);
+        let host = counters_of(&[("it/memory.events", killed), ("memory.events.local", "oom 0\noom_kill 0\n")]);
         assert!(host.within_own_limit && !host.total_reached, "{host:?}");
     }
 
     #[test]
-    fn transfers_of_all_devices_are_added() {
+    fn bytes_of_all_devices_are_summed() {
         let found =
-            figures_of(&[("it/io.stat", "8:0 rbytes=4096 wbytes=1 rios=9 wios=9\n8:16 rbytes=1 wbytes=2 dbytes=5\n")]);
+            counters_of(&[("it/io.stat", "8:0 rbytes=4096 wbytes=1 rios=9 wios=9\n8:16 rbytes=1 wbytes=2 dbytes=5\n")]);
         assert_eq!(found.io_bytes, Some((4097, 3)));
-        assert_eq!(figures_of(&[]).io_bytes, None);
+        assert_eq!(counters_of(&[]).io_bytes, None);
     }
 }

@@ -1,15 +1,15 @@
-//! How the api fares, for those who look at the host rather than at the api, which may not be there to ask: `api.json` in the
-//! runtime directory, systemd's status line, and the log.
+//! State of the api process, reported outside the api, which may not be running: in `api.json` in the run-time directory, in
+//! systemd's status line, and in the log.
 //!
 //! ```text
-//!  running ──ends──▶ restarting ──FEW ends in a row──▶ failing ──stays up for STEADY──▶ running
+//!  running ──ends──▶ restarting ──FAILING_AFTER ends in a row──▶ failing ──runs for STABLE_AFTER──▶ running
 //! ```
 //!
-//! The launcher answers nobody in the api's place: it holds the listening sockets, and accepts and reads nothing.
+//! The launcher never answers requests in place of the api: it holds the listening sockets, but accepts no connection.
 
 use std::time::{Duration, Instant};
 
-use packs_schema::agent::rest::{ApiProcess, ApiState};
+use packs_schema::agent::rest::{ApiProcess as ApiRecord, ApiState};
 use packs_schema::agent::store;
 
 use super::notify;
@@ -17,100 +17,103 @@ use crate::clock::wall_ms;
 use crate::host::Host;
 use crate::{dir, log, sys};
 
-/// So many ends in a row, and somebody has to see to it.
-const FEW: u32 = 3;
-/// Having run so long, it is up again.
-const STEADY: Duration = Duration::from_secs(5);
-/// Where it says why it ended.
-const WORDS: &str = "the lines of bolt-agent before this one (under systemd: journalctl -u bolt-launch)";
+/// Number of failures in a row after which an operator is needed.
+const FAILING_AFTER: u32 = 3;
+/// Running time after which the api counts as running again.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// Hint in the log: where to find the reason of the exit.
+const SEE: &str = "the lines of bolt-agent before this one (under systemd: journalctl -u bolt-launch)";
 
 pub(super) struct ApiReport {
-    now: ApiProcess,
-    /// What was said last.
-    said: Option<ApiState>,
+    current: ApiRecord,
+    /// State that was sent to systemd last.
+    reported: Option<ApiState>,
 }
 
 impl ApiReport {
     pub(super) fn new() -> ApiReport {
-        let now =
-            ApiProcess { state: ApiState::Restarting, since_ms: wall_ms(), failures: 0, status: None, signal: None };
-        ApiReport { now, said: None }
+        let current =
+            ApiRecord { state: ApiState::Restarting, since_ms: wall_ms(), failures: 0, status: None, signal: None };
+        ApiReport { current, reported: None }
     }
 
-    /// It has been started.
-    pub(super) fn started(&mut self, host: &Host) {
-        if self.now.failures == 0 {
-            self.go_over(host, ApiState::Running);
+    /// Records a start.
+    pub(super) fn record_start(&mut self, host: &Host) {
+        if self.current.failures == 0 {
+            self.set_state(host, ApiState::Running);
         }
     }
 
-    /// When [`look`](Self::look) has something to find, for one that has run `since`.
-    pub(super) fn due(&self, since: Instant) -> Option<Instant> {
-        (self.now.state != ApiState::Running).then(|| since + STEADY)
+    /// Returns the time of the next call of [`check_stable`](Self::check_stable) for an api that was started at `since`.
+    pub(super) fn next_check(&self, since: Instant) -> Option<Instant> {
+        (self.current.state != ApiState::Running).then(|| since + STABLE_AFTER)
     }
 
-    /// It has run `since`.
-    pub(super) fn look(&mut self, host: &Host, since: Instant, now: Instant) {
-        if self.now.state != ApiState::Running && now.duration_since(since) >= STEADY {
-            log::info("api stays up", &[("failures", &self.now.failures)]);
-            self.go_over(host, ApiState::Running);
+    /// Sets the state to running when an api that was started at `since` has run long enough.
+    pub(super) fn check_stable(&mut self, host: &Host, since: Instant, now: Instant) {
+        if self.current.state != ApiState::Running && now.duration_since(since) >= STABLE_AFTER {
+            log::info("api is stable again", &[("failures", &self.current.failures)]);
+            self.set_state(host, ApiState::Running);
         }
     }
 
-    /// It has been well for long: what was before counts no more.
-    pub(super) fn forget(&mut self) {
-        self.now.failures = 0;
+    /// Resets the number of failures, after a long time without any.
+    pub(super) fn reset_failures(&mut self) {
+        self.current.failures = 0;
     }
 
-    /// It has ended, or could not be started, which has neither status nor signal.
-    pub(super) fn failed(&mut self, host: Option<&Host>, end: Option<&sys::Ended>, pause: Duration) {
-        self.now.failures += 1;
-        (self.now.status, self.now.signal) = (end.and_then(|e| e.status), end.and_then(|e| e.signal));
+    /// Records an exit, or a failed start, which has neither status nor signal.
+    pub(super) fn record_failure(&mut self, host: Option<&Host>, exit: Option<&sys::ExitedChild>, backoff: Duration) {
+        self.current.failures += 1;
+        (self.current.status, self.current.signal) = (exit.and_then(|e| e.status), exit.and_then(|e| e.signal));
         let Some(host) = host else { return };
-        let failing = self.now.failures >= FEW;
+        let failing = self.current.failures >= FAILING_AFTER;
         if failing {
-            let (status, signal) = (self.now.status.unwrap_or(-1), self.now.signal.unwrap_or(0));
+            let (status, signal) = (self.current.status.unwrap_or(-1), self.current.signal.unwrap_or(0));
             log::error(
                 "api cannot be kept running",
                 &[
-                    ("failures", &self.now.failures),
+                    ("failures", &self.current.failures),
                     ("status", &status),
                     ("signal", &signal),
-                    ("pause_ms", &pause.as_millis()),
-                    ("see", &WORDS),
+                    ("backoff_ms", &backoff.as_millis()),
+                    ("see", &SEE),
                 ],
             );
         }
-        self.go_over(host, if failing { ApiState::Failing } else { ApiState::Restarting });
+        self.set_state(host, if failing { ApiState::Failing } else { ApiState::Restarting });
     }
 
-    fn go_over(&mut self, host: &Host, state: ApiState) {
-        if self.now.state != state {
-            (self.now.state, self.now.since_ms) = (state, wall_ms());
+    fn set_state(&mut self, host: &Host, state: ApiState) {
+        if self.current.state != state {
+            (self.current.state, self.current.since_ms) = (state, wall_ms());
         }
-        let json = serde_json::to_vec(&self.now).expect("plain data serialises");
+        let json = serde_json::to_vec(&self.current).expect("plain data serialises");
         if let Err(e) = dir::replace_file(&host.runtime, store::API_STATE, 0o644, &json) {
-            log::warn("the state of the api cannot be noted", &[("reason", &e)]);
+            log::warn("cannot write the state of the api", &[("reason", &e)]);
         }
-        // Ready at the first word, whichever it is: a start that systemd ends for want of it would help nobody.
-        let ready = if self.said.is_none() { "READY=1\n" } else { "" };
-        if self.said != Some(state) || state == ApiState::Failing {
-            notify::tell(&format!("{ready}STATUS={}\n", self.status()));
+        // READY=1 with the first report, whatever the state: otherwise systemd would stop the unit when its start times out.
+        let ready = if self.reported.is_none() { "READY=1\n" } else { "" };
+        if self.reported != Some(state) || state == ApiState::Failing {
+            notify::notify(&format!("{ready}STATUS={}\n", self.status()));
         }
-        self.said = Some(state);
+        self.reported = Some(state);
     }
 
     fn status(&self) -> String {
-        let ended = match (self.now.status, self.now.signal) {
+        let ended = match (self.current.status, self.current.signal) {
             (Some(status), _) => format!("status {status}"),
             (_, Some(signal)) => format!("signal {signal}"),
-            _ => "it could not be started".to_owned(),
+            _ => "cannot be started".to_owned(),
         };
-        match self.now.state {
+        match self.current.state {
             ApiState::Running => "the api is running".to_owned(),
-            ApiState::Restarting => format!("the api is restarted ({ended})"),
+            ApiState::Restarting => format!("the api is being restarted ({ended})"),
             ApiState::Failing => {
-                format!("the api cannot be kept running: {} failures in a row, the last: {ended}", self.now.failures)
+                format!(
+                    "the api cannot be kept running: {} failures in a row, the last: {ended}",
+                    self.current.failures
+                )
             }
         }
     }

@@ -1,28 +1,28 @@
-//! What systemd is told, if it has started us: one datagram of `KEY=value` lines (sd_notify(3)).
+//! Notifications to systemd, if it started the launcher: one datagram of `KEY=value` lines (sd_notify(3)).
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The variable with the address of its socket.
+/// Variable with the address of systemd's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Tells it, if there is anybody to be told. That it cannot be told is no reason to do anything else.
-pub(super) fn tell(lines: &str) {
+/// Sends a notification, if systemd started the launcher. Failures are ignored.
+pub(super) fn notify(lines: &str) {
     if let Some(address) = std::env::var_os(SOCKET) {
         let _ = send(address.as_bytes(), lines);
     }
 }
 
-/// To a path, or to an abstract name after an `@`.
+/// Sends to a path, or to an abstract address, which begins with `@`.
 fn send(address: &[u8], lines: &str) -> io::Result<()> {
     let address = match address.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(address))?,
     };
     let socket = UnixDatagram::unbound()?;
-    // A manager that does not read must not hold the launcher up.
+    // A service manager that does not read must not block the launcher.
     socket.set_nonblocking(true)?;
     socket.send_to_addr(lines.as_bytes(), &address).map(drop)
 }
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_address_are_reached() {
+    fn paths_and_abstract_addresses_are_reached() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();

@@ -1,5 +1,5 @@
-//! One client: frames in, replies out. Reads never wait; a frame that is not one means that the api is broken or no
-//! longer itself.
+//! The connection to one client: request frames in, reply frames out. Reads do not block. An invalid frame means that the api is
+//! faulty or compromised; the connection is then closed.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -11,23 +11,25 @@ use nix::sys::socket::{MsgFlags, recv};
 use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, RequestError, read_request};
 
 use crate::host::Host;
-use crate::{kill, log, start};
+use crate::{accept, kill, log, start};
 
-/// How long a client may take to read a reply.
-const REPLY_PATIENCE: Duration = Duration::from_secs(5);
-/// What is read at once, and kept of the buffer at rest.
+/// Maximum time to write a reply.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum bytes of one read, and capacity of the buffer that is kept between requests.
 const CHUNK: usize = 16 << 10;
 
-/// Why there is no client any more.
+/// Error returned when the connection has ended.
 #[derive(Debug)]
-pub(crate) enum Gone {
+pub(crate) enum Disconnected {
+    /// Closed by the client.
     Closed,
-    Broken(String),
+    /// Failed, or the client sent an invalid frame.
+    Failed(String),
 }
 
 pub(crate) struct Client {
     socket: UnixStream,
-    /// What has come of a frame.
+    /// Bytes of incomplete frames.
     buffer: Vec<u8>,
 }
 
@@ -39,32 +41,32 @@ impl AsFd for Client {
 
 impl Client {
     pub(crate) fn new(socket: UnixStream) -> Client {
-        let _ = socket.set_write_timeout(Some(REPLY_PATIENCE));
+        let _ = socket.set_write_timeout(Some(REPLY_TIMEOUT));
         Client { socket, buffer: Vec::new() }
     }
 
-    /// Reads what there is, and answers every request in it. Sets `sync` when one asks for the sync.
-    pub(crate) fn take(&mut self, host: &Host, sync: &mut bool) -> Result<(), Gone> {
+    /// Reads the available bytes and answers every complete request. Sets `sync_requested` when one requests a sync.
+    pub(crate) fn serve(&mut self, host: &Host, sync_requested: &mut bool) -> Result<(), Disconnected> {
         let mut chunk = [0; CHUNK];
         let read = match recv(self.socket.as_raw_fd(), &mut chunk, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => return Err(Gone::Closed),
+            Ok(0) => return Err(Disconnected::Closed),
             Ok(read) => read,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
-            Err(Errno::ECONNRESET) => return Err(Gone::Closed),
-            Err(e) => return Err(Gone::Broken(format!("it cannot be read: {e}"))),
+            Err(Errno::ECONNRESET) => return Err(Disconnected::Closed),
+            Err(e) => return Err(Disconnected::Failed(format!("cannot read from its socket: {e}"))),
         };
         self.buffer.extend_from_slice(&chunk[..read]);
-        // Parameters may be secret: they are not left lying in memory that later shims share.
+        // Parameters may be secret: overwrite them, because shims share this memory.
         chunk[..read].fill(0);
         while let Some(length) = frame_length(&self.buffer)? {
             let request = read_request(&self.buffer[4..4 + length]);
             self.buffer[4..4 + length].fill(0);
             self.buffer.drain(..4 + length);
             let reply = match request {
-                Ok(request) => Reply { seq: request.seq, outcome: answer(host, &request.operation, sync) },
+                Ok(request) => Reply { seq: request.seq, outcome: answer(host, &request.operation, sync_requested) },
                 Err(RequestError::Unsupported { seq }) => Reply { seq, outcome: unsupported() },
                 Err(RequestError::Broken { column }) => {
-                    return Err(Gone::Broken(format!("a request cannot be read (column {column})")));
+                    return Err(Disconnected::Failed(format!("invalid request (column {column})")));
                 }
             };
             self.reply(&reply)?;
@@ -75,58 +77,56 @@ impl Client {
         Ok(())
     }
 
-    fn reply(&mut self, reply: &Reply) -> Result<(), Gone> {
+    fn reply(&mut self, reply: &Reply) -> Result<(), Disconnected> {
         let json = serde_json::to_vec(reply).expect("a reply serialises");
         let length = u32::try_from(json.len()).expect("a reply is short");
         let mut frame = length.to_le_bytes().to_vec();
         frame.extend_from_slice(&json);
-        self.socket.write_all(&frame).map_err(|e| Gone::Broken(format!("it takes no reply: {e}")))
+        self.socket.write_all(&frame).map_err(|e| Disconnected::Failed(format!("cannot write a reply: {e}")))
     }
 }
 
-/// The length of the first frame's JSON, once all of it is there.
-fn frame_length(buffer: &[u8]) -> Result<Option<usize>, Gone> {
+/// Returns the length of the first frame's JSON, once the frame is complete.
+fn frame_length(buffer: &[u8]) -> Result<Option<usize>, Disconnected> {
     let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*header) as usize;
     if length == 0 || length > MAX_FRAME {
-        return Err(Gone::Broken(format!("a frame of {length} bytes; at most {MAX_FRAME} are taken")));
+        return Err(Disconnected::Failed(format!("frame of {length} bytes; the maximum is {MAX_FRAME}")));
     }
     Ok((buffer.len() >= 4 + length).then_some(length))
 }
 
-/// To an api that is newer than this launcher, until the service is restarted.
+/// Returns the refusal of a request of a later format, from an api that is newer than this launcher.
 fn unsupported() -> Outcome {
     let message = format!(
-        "this launcher ({}) does not know what it was asked: restart the service bolt-launch, whose binary is newer by now",
+        "this launcher ({}) does not support the request: restart the service bolt-launch to run the installed newer version",
         env!("CARGO_PKG_VERSION")
     );
     log::warn("refused", &[("code", &"Unsupported"), ("reason", &message)]);
     Outcome::Refused { code: Refusal::Unsupported, message }
 }
 
-fn answer(host: &Host, operation: &Operation, sync: &mut bool) -> Outcome {
-    let (what, execution, done) = match operation {
-        Operation::Start(asked) => ("start", asked.execution.as_str(), start::start(host, asked).map(Some)),
-        Operation::Accept(asked) => {
-            ("accept", asked.execution.as_str(), host.accepted.record(host, asked).map(|()| None))
-        }
+fn answer(host: &Host, operation: &Operation, sync_requested: &mut bool) -> Outcome {
+    let (request, execution, result) = match operation {
+        Operation::Start(start) => ("start", start.execution.as_str(), start::start(host, start).map(Some)),
+        Operation::Accept(start) => ("accept", start.execution.as_str(), accept::accept(host, start).map(|()| None)),
         Operation::Kill { execution } => ("kill", execution.as_str(), kill::kill(host, execution).map(|()| None)),
         Operation::Sync => {
-            *sync = true;
+            *sync_requested = true;
             return Outcome::Done;
         }
     };
-    match done {
+    match result {
         Ok(shim) => {
             let shim = shim.map_or_else(String::new, |pid| pid.to_string());
-            log::info(what, &[("execution", &execution), ("shim", &shim)]);
+            log::info(request, &[("execution", &execution), ("shim", &shim)]);
             Outcome::Done
         }
         Err(refused) => {
             let code = format!("{:?}", refused.code);
             log::warn(
                 "refused",
-                &[("request", &what), ("execution", &execution), ("code", &code), ("reason", &refused.message)],
+                &[("request", &request), ("execution", &execution), ("code", &code), ("reason", &refused.message)],
             );
             Outcome::Refused { code: refused.code, message: refused.message }
         }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_taken_when_it_is_whole() {
+    fn a_frame_is_read_when_it_is_complete() {
         assert!(matches!(frame_length(&[5, 0, 0]), Ok(None)));
         assert!(matches!(frame_length(&[2, 0, 0, 0, b'{']), Ok(None)));
         assert!(matches!(frame_length(&[2, 0, 0, 0, b'{', b'}', 9]), Ok(Some(2))));

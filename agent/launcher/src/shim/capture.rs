@@ -1,6 +1,7 @@
-//! Output as it comes, into framed segments (see `packs_schema::agent::execution::output`). The first half of a stream's budget is
-//! kept in `output.log`, the last half in `tail.*`; what lies between is dropped and counted. So is what the disk does not take,
-//! or should not ([`Disk`]): the action never waits for the disk and never fails by it.
+//! Capture of output into framed segments (see `packs_schema::agent::execution::output`). The first half of a stream's budget is kept in
+//! `output.log`, the last half in `tail.*`; the output between them is dropped and counted, and so is output that the disk does
+//! not take or that would use up the disk reserve ([`FreeSpaceCheck`]): an action never waits for the disk and never fails
+//! because of it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,42 +14,43 @@ use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, MAX_CHUNK, St
 use packs_schema::agent::execution::{StreamTotals, file};
 
 use super::clock::Clock;
-use super::disk::Disk;
+use super::free_space::FreeSpaceCheck;
 use crate::dir::Dir;
 
-/// The smallest tail segment, in bytes of data.
+/// Minimum size of a tail segment, in bytes of data.
 const MIN_SEGMENT: u64 = 64 << 10;
 
-/// What a read from a pipe brought.
+/// Result of a read from a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Read {
-    /// Bytes, which are recorded.
-    Data,
-    /// Nothing at the moment.
+pub(super) enum ReadOutcome {
+    /// Data was read and recorded.
+    Recorded,
+    /// No data is available now.
     Empty,
-    /// Everybody who could write has closed it.
-    Ended,
+    /// All writers have closed the pipe.
+    Closed,
 }
 
 pub(super) struct Capture<'a> {
     directory: &'a Dir,
     clock: &'a Clock,
-    disk: Disk,
+    free_space: FreeSpaceCheck,
     head: Segment,
     streams: [Tail; 2],
-    /// Bytes of each stream for `output.log`, and again for its tail.
+    /// Maximum bytes of each stream in `output.log`, and again in its tail.
     half: u64,
+    /// Maximum bytes of data in a tail segment.
     segment: u64,
-    /// Room for a header, then for data: a frame goes out in one write.
+    /// Space for a header, then for data: a frame is written by one system call.
     buffer: Vec<u8>,
 }
 
-/// One stream beyond `output.log`.
+/// The output of one stream after its part of `output.log`.
 struct Tail {
     stream: Stream,
     totals: StreamTotals,
     segments: VecDeque<Segment>,
-    next: u64,
+    next_number: u64,
     /// Bytes of data in `segments`.
     kept: u64,
 }
@@ -56,23 +58,28 @@ struct Tail {
 struct Segment {
     name: String,
     file: Option<File>,
-    /// Bytes in the file that belong to whole frames.
+    /// Bytes of complete frames in the file.
     length: u64,
-    /// Bytes of data in them.
+    /// Bytes of data in these frames.
     data: u64,
-    /// The end of the file could not be repaired: nothing may follow.
+    /// True if the file ends with an incomplete frame that could not be truncated: no frame may follow.
     damaged: bool,
 }
 
 impl<'a> Capture<'a> {
     pub(super) fn new(directory: &'a Dir, clock: &'a Clock, budget: u64) -> Capture<'a> {
         let half = budget / 2;
-        let tail =
-            |stream| Tail { stream, totals: StreamTotals::default(), segments: VecDeque::new(), next: 0, kept: 0 };
+        let tail = |stream| Tail {
+            stream,
+            totals: StreamTotals::default(),
+            segments: VecDeque::new(),
+            next_number: 0,
+            kept: 0,
+        };
         let mut capture = Capture {
             directory,
             clock,
-            disk: Disk::default(),
+            free_space: FreeSpaceCheck::default(),
             head: Segment::new(file::OUTPUT.to_owned()),
             streams: Stream::ALL.map(tail),
             half,
@@ -84,19 +91,19 @@ impl<'a> Capture<'a> {
     }
 
     /// Reads once, up to 64 KiB.
-    pub(super) fn read(&mut self, stream: Stream, pipe: impl AsFd) -> Read {
+    pub(super) fn read(&mut self, stream: Stream, pipe: impl AsFd) -> ReadOutcome {
         match nix::unistd::read(pipe, &mut self.buffer[HEADER..]) {
-            Ok(0) => Read::Ended,
+            Ok(0) => ReadOutcome::Closed,
             Ok(length) => {
                 self.record(stream, length);
-                Read::Data
+                ReadOutcome::Recorded
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => Read::Empty,
-            Err(_) => Read::Ended,
+            Err(Errno::EAGAIN | Errno::EINTR) => ReadOutcome::Empty,
+            Err(_) => ReadOutcome::Closed,
         }
     }
 
-    /// What a stream wrote, and what of it was not kept.
+    /// Returns how many bytes a stream has written and how many of them were dropped.
     pub(super) fn totals(&self, stream: Stream) -> StreamTotals {
         self.streams[stream as usize].totals
     }
@@ -104,7 +111,7 @@ impl<'a> Capture<'a> {
     /// Records `length` bytes of the buffer's data part.
     fn record(&mut self, stream: Stream, length: usize) {
         let at_us = self.clock.now_us();
-        let fits = self.disk.takes(self.directory, length as u64);
+        let fits = self.free_space.allows(self.directory, length as u64);
         let tail = &mut self.streams[stream as usize];
         if !fits {
             tail.totals.written_bytes += length as u64;
@@ -116,10 +123,11 @@ impl<'a> Capture<'a> {
             let offset = tail.totals.written_bytes;
             let left = (length - done) as u64;
             let to_head = self.half.saturating_sub(offset).min(left);
-            let (segment, part) = if to_head > 0 { (&mut self.head, to_head) } else { tail.room(left, self.segment) };
+            let (segment, part) =
+                if to_head > 0 { (&mut self.head, to_head) } else { tail.current_segment(left, self.segment) };
             let take = usize::try_from(part).expect("at most a chunk");
             let frame = Frame { stream, length: u32::try_from(part).expect("at most a chunk"), at_us, offset };
-            // The header goes over bytes that have been written out already, or over the room left for the first.
+            // The header overwrites data that was written to disk already or, for the first frame, the space left for it.
             self.buffer[done..done + HEADER].copy_from_slice(&frame.encode());
             let kept = segment.append(self.directory, &self.buffer[done..done + HEADER + take], part);
             tail.totals.written_bytes += part;
@@ -135,21 +143,21 @@ impl<'a> Capture<'a> {
 }
 
 impl Tail {
-    /// The segment for the next bytes, and how many of `left` it takes.
-    fn room(&mut self, left: u64, size: u64) -> (&mut Segment, u64) {
+    /// Returns the segment for the next bytes, and how many of the `left` bytes it takes.
+    fn current_segment(&mut self, left: u64, size: u64) -> (&mut Segment, u64) {
         if self.segments.back().is_none_or(|s| s.data >= size || s.damaged) {
             if let Some(full) = self.segments.back_mut() {
                 full.file = None;
             }
-            self.segments.push_back(Segment::new(tail_name(self.stream, self.next)));
-            self.next += 1;
+            self.segments.push_back(Segment::new(tail_name(self.stream, self.next_number)));
+            self.next_number += 1;
         }
         let last = self.segments.back_mut().expect("just pushed");
         let part = left.min(size - last.data);
         (last, part)
     }
 
-    /// Removes the oldest segments as long as the others hold the budget's second half.
+    /// Removes the oldest segments while the others hold the second half of the budget.
     fn prune(&mut self, directory: &Dir, half: u64) {
         while let Some(oldest) = self.segments.front().filter(|s| self.segments.len() > 1 && self.kept - s.data >= half)
         {
@@ -166,7 +174,7 @@ impl Segment {
         Segment { name, file: None, length: 0, data: 0, damaged: false }
     }
 
-    /// Makes the file; it is tried again with the next frame if that fails.
+    /// Returns the open file and creates it if needed. After an error, the next frame tries again.
     fn open(&mut self, directory: &Dir) -> Option<&mut File> {
         if self.file.is_none() {
             let mut made = directory.make_file(&self.name, 0o644, OFlag::O_WRONLY | OFlag::O_APPEND).ok()?;
@@ -180,7 +188,7 @@ impl Segment {
         self.file.as_mut()
     }
 
-    /// Appends a frame with `data` bytes of data, as a whole or not at all.
+    /// Appends a frame with `data` bytes of data, completely or not at all.
     fn append(&mut self, directory: &Dir, frame: &[u8], data: u64) -> bool {
         if self.damaged {
             return false;

@@ -1,4 +1,4 @@
-//! The action's process: made, put into its cgroup, stripped of everything that it should not have, and executed.
+//! The action's process: forked, moved into its cgroup, deprived of privileges and descriptors, and executed.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -12,26 +12,27 @@ use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid, pipe2};
 
-use super::{Job, Program, result};
-use crate::cgroup::Doors;
+use super::job::{Job, Program};
+use super::result;
+use crate::cgroup::CgroupFds;
 use crate::sys;
 
-/// The kernel's buffer between action and shim, in bytes: fewer switches between them when much is written.
-const PIPE: i32 = 256 << 10;
+/// Size of the output pipes, in bytes: a large pipe saves context switches when an action writes much.
+const PIPE_SIZE: i32 = 256 << 10;
 
-/// The running action and our ends of its pipes, all of them non-blocking.
+/// A running action and the shim's ends of its pipes, all of them non-blocking.
 pub(super) struct Child {
     pub(super) pid: Pid,
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    pub(super) failure: Failure,
+    pub(super) setup_error: SetupErrorPipe,
 }
 
-/// A pipe on which the child says why it could not be executed; closed without a word when it was.
-pub(super) struct Failure(OwnedFd);
+/// A pipe on which the child reports why it could not execute the program; closed without data on success.
+pub(super) struct SetupErrorPipe(OwnedFd);
 
-/// What a child does before it is the action. Its number is what it reports when that fails.
+/// Steps between fork and exec. The child reports the number of a step that fails.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Session,
@@ -57,42 +58,43 @@ impl Step {
     ];
 }
 
-/// Forks the action; the error says in words why there is none.
+/// Forks and executes the action. The error is the reason for the exit record.
 pub(super) fn spawn(job: &Job<'_>) -> Result<Child, String> {
-    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("no pipe can be made: {e}"));
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("cannot create a pipe: {e}"));
     let ((their_in, stdin), (stdout, their_out)) = (pipe()?, pipe()?);
-    let ((stderr, their_err), (failure, their_failure)) = (pipe()?, pipe()?);
-    for end in [&stdin, &stdout, &stderr, &failure] {
-        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| format!("a pipe cannot be set up: {e}"))?;
+    let ((stderr, their_err), (setup_error, their_setup_error)) = (pipe()?, pipe()?);
+    for end in [&stdin, &stdout, &stderr, &setup_error] {
+        fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|e| format!("cannot make a pipe non-blocking: {e}"))?;
     }
     for end in [&stdout, &stderr] {
-        // Refused where the user has too many large pipes already.
-        let _ = fcntl(end, FcntlArg::F_SETPIPE_SZ(PIPE));
+        // May fail: the number of large pipes per user is limited.
+        let _ = fcntl(end, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
     }
-    let mut doors = job.group.doors().map_err(|e| format!("its cgroup cannot be opened: {e}"))?;
-    let forked = doors.fork();
+    let mut cgroup = job.group.open().map_err(|e| format!("cannot open its cgroup: {e}"))?;
+    let forked = cgroup.fork();
     match forked {
-        Ok(Some(pid)) => Ok(Child { pid, stdin, stdout, stderr, failure: Failure(failure) }),
+        Ok(Some(pid)) => Ok(Child { pid, stdin, stdout, stderr, setup_error: SetupErrorPipe(setup_error) }),
         Ok(None) => {
-            let plan = Plan { job, doors, pipes: [&their_in, &their_out, &their_err] };
-            let (step, e) = plan.become_action();
+            let setup = ChildSetup { job, cgroup, pipes: [&their_in, &their_out, &their_err] };
+            let (step, e) = setup.become_action();
             let mut message = [step as u8, 0, 0, 0, 0];
             message[1..].copy_from_slice(&(e as i32).to_le_bytes());
-            let _ = File::from(their_failure).write_all(&message);
+            let _ = File::from(their_setup_error).write_all(&message);
             sys::exit_now(127)
         }
-        Err(e) => Err(format!("no process can be made: {e}")),
+        Err(e) => Err(format!("cannot create a process: {e}")),
     }
 }
 
-struct Plan<'a> {
+struct ChildSetup<'a> {
     job: &'a Job<'a>,
-    doors: Doors,
+    cgroup: CgroupFds,
     pipes: [&'a OwnedFd; 3],
 }
 
-impl Plan<'_> {
-    /// Returns only when something failed.
+impl ChildSetup<'_> {
+    /// Executes the program; returns only when a step failed.
     fn become_action(mut self) -> (Step, Errno) {
         let program = &self.job.program;
         let result = match self.prepare() {
@@ -108,14 +110,14 @@ impl Plan<'_> {
         }
     }
 
-    /// Everything up to the `exec`; gives the descriptor of the result file.
+    /// Carries out all steps before `exec`; returns the descriptor of the result file.
     fn prepare(&mut self) -> Result<OwnedFd, (Step, Errno)> {
         let at = |step: Step| move |e: Errno| (step, e);
-        // While the limit on descriptors is still ours.
-        let result = result::give(&self.job.result).map_err(at(Step::Pipes))?;
+        // Before the limit on open files is lowered.
+        let result = result::duplicate(&self.job.result).map_err(at(Step::Pipes))?;
         unistd::setsid().map_err(at(Step::Session))?;
-        self.doors.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
-        // The kernel should take an action before it takes the service that the host is there for.
+        self.cgroup.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
+        // When memory is short, the kernel should kill an action before the service that the host runs.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
         limit_files(self.job.action.limits.open_files).map_err(at(Step::Limits))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at(Step::Limits))?;
@@ -147,23 +149,23 @@ fn change_account(program: &Program) -> nix::Result<()> {
     unistd::setresuid(uid, uid, uid)
 }
 
-/// Open files: what the action says, or what this process may have at most, when that is less.
+/// Limits open files to `limit`, or to the hard limit of this process when that is lower.
 fn limit_files(limit: u32) -> nix::Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = u64::from(limit);
     if setrlimit(Resource::RLIMIT_NOFILE, limit, limit).is_ok() {
         return Ok(());
     }
-    setrlimit(Resource::RLIMIT_NOFILE, most.min(limit), most.min(limit))
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(limit), hard.min(limit))
 }
 
 fn errno(e: &std::io::Error) -> Errno {
     Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EIO))
 }
 
-impl Failure {
-    /// Why the program was not executed, when it was not. To be asked once the child has ended.
-    pub(super) fn reason(self, program: &Program) -> Option<String> {
+impl SetupErrorPipe {
+    /// Returns the reason why the program was not executed; `None` if it was. Call it after the child has ended.
+    pub(super) fn read(self, program: &Program) -> Option<String> {
         let mut message = [0; 5];
         File::from(self.0).read_exact(&mut message).ok()?;
         let step = *Step::ALL.get(usize::from(message[0]))?;
@@ -172,7 +174,7 @@ impl Failure {
     }
 }
 
-/// The program that the first line of a script names.
+/// Returns the interpreter that the shebang line of a script names.
 fn interpreter(path: &str) -> Option<String> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(256).read_to_end(&mut head).ok()?;
@@ -188,20 +190,22 @@ fn explain(step: Step, e: Errno, path: &CString, account: &str) -> String {
         (Step::Execute, Errno::ENOENT) => match interpreter(&path) {
             Some(named) => {
                 let crlf = if named.ends_with('\r') { "; save the file with LF line ends" } else { "" };
-                format!("{path}: its first line names the interpreter {named:?}, which is not on this host{crlf}")
+                format!("{path}: the interpreter {named:?} of its first line does not exist on this host{crlf}")
             }
-            None => format!("{path}: it, or what it is run by, is not on this host"),
+            None => format!("{path}: the program or its loader does not exist on this host"),
         },
         (Step::Execute, Errno::ENOEXEC) => {
-            format!("{path}: is neither a program nor a script; its first line must be like #!/bin/sh")
+            format!("{path}: is neither a program nor a script; the first line of a script must be like #!/bin/sh")
         }
         (Step::Execute, Errno::EACCES) => {
-            format!("{path}: {account} may not execute it; check the modes of it, its directories and its interpreter")
+            format!(
+                "{path}: account {account} is not allowed to execute it; check the modes of the file, its directories and its interpreter"
+            )
         }
         (Step::Execute, Errno::E2BIG) => format!("{path}: arguments and environment are too long"),
         (Step::Execute, e) => format!("{path}: cannot be executed: {e}"),
-        (Step::Cgroup, e) => format!("it could not join its cgroup: {e}"),
-        (Step::Account, e) => format!("it could not become {account}: {e}"),
-        (step, e) => format!("it could not be set up ({step:?}): {e}"),
+        (Step::Cgroup, e) => format!("cannot join its cgroup: {e}"),
+        (Step::Account, e) => format!("cannot change to account {account}: {e}"),
+        (step, e) => format!("cannot set up the process (step {step:?}): {e}"),
     }
 }

@@ -1,5 +1,5 @@
-//! Time of one execution: the wall clock is read once, and from there on the monotonic clock counts, so that a clock that
-//! is set while the action runs neither stops it early nor turns its output around.
+//! Time within one execution: the wall clock is read once at the start, then the monotonic clock counts, so that setting the clock
+//! neither stops an action early nor reorders its output.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,17 +14,17 @@ impl Clock {
         Clock { wall, begun: Instant::now() }
     }
 
-    /// Since the start.
+    /// Returns the time since the start.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Now, in microseconds since 1970.
+    /// Returns the current time, in microseconds since 1970.
     pub(super) fn now_us(&self) -> u64 {
         u64::try_from((self.wall + self.elapsed()).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The start, in milliseconds since 1970.
+    /// Returns the time of the start, in milliseconds since 1970.
     pub(super) fn started_ms(&self) -> u64 {
         millis(self.wall)
     }

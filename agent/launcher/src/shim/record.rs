@@ -1,4 +1,5 @@
-//! The two records of the shim: `started`, before there is an action, and `exit`, when nothing of it is left.
+//! The two records of the shim: `started`, written before the action's process exists, and `exit`, written when no process is
+//! left.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -7,40 +8,43 @@ use nix::fcntl::OFlag;
 use packs_schema::agent::execution::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, file};
 
 use super::clock::{Clock, millis};
-use super::{Job, result, usage};
-use crate::sys::Ended;
+use super::job::Job;
+use super::{result, usage};
+use crate::cgroup::Counters;
+use crate::sys::ExitedChild;
 
-/// How often the exit record is tried, a second apart.
+/// Maximum number of attempts, a second apart, to write the exit record.
 const ATTEMPTS: u32 = 3600;
 
-/// How an action ended, before it is written down.
+/// The outcome of an execution, from which the exit record is made.
 pub(super) struct Outcome {
     pub(super) state: State,
     pub(super) reason: Option<String>,
-    pub(super) ended: Option<Ended>,
+    /// Exit status or signal of the action's own process.
+    pub(super) main_exit: Option<ExitedChild>,
     pub(super) leftovers: Option<Leftovers>,
     pub(super) totals: [StreamTotals; 2],
-    pub(super) figures: crate::cgroup::Figures,
-    /// By the monotonic clock.
+    pub(super) counters: Counters,
+    /// Measured by the monotonic clock.
     pub(super) duration: Duration,
 }
 
 impl Outcome {
-    /// There never was a process.
-    pub(super) fn never_began(state: State, reason: String) -> Outcome {
+    /// Returns the outcome of an execution without a process.
+    pub(super) fn not_started(state: State, reason: String) -> Outcome {
         Outcome {
             state,
             reason: Some(reason),
-            ended: None,
+            main_exit: None,
             leftovers: None,
             totals: [StreamTotals::default(); 2],
-            figures: crate::cgroup::Figures::default(),
+            counters: Counters::default(),
             duration: Duration::ZERO,
         }
     }
 }
 
-/// Writes `started`.
+/// Writes the record `started`.
 pub(super) fn write_started(job: &Job<'_>, clock: &Clock) -> io::Result<()> {
     let started = Started {
         format: FORMAT,
@@ -53,7 +57,7 @@ pub(super) fn write_started(job: &Job<'_>, clock: &Clock) -> io::Result<()> {
     job.directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
 }
 
-/// The exit record of an outcome.
+/// Returns the exit record of an outcome.
 pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
     let (result, result_error) = match result::read(&job.result, job.action.output_schema.as_ref()) {
         Ok(result) => (result, None),
@@ -66,12 +70,12 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
         id: job.execution.clone(),
         state: outcome.state,
         reason: outcome.reason,
-        exit_status: outcome.ended.and_then(|e| e.status),
-        signal: outcome.ended.and_then(|e| e.signal),
+        exit_status: outcome.main_exit.and_then(|exit| exit.status),
+        signal: outcome.main_exit.and_then(|exit| exit.signal),
         started_at_ms: clock.started_ms(),
         ended_at_ms: clock.started_ms() + duration_ms,
         duration_ms,
-        usage: usage::usage(&outcome.figures),
+        usage: usage::usage(&outcome.counters),
         stdout,
         stderr,
         leftovers: outcome.leftovers,
@@ -81,12 +85,11 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
     }
 }
 
-/// Writes `exit` into the room that was taken for it. Should the disk not even take that (it was made read-only, it has
-/// failed), it is tried again for an hour; the lock says meanwhile that the execution runs. In a directory that was removed
-/// nobody will look for it.
+/// Writes the exit record into its preallocated file. If even that fails (the disk was remounted read-only or is broken), retries
+/// for an hour; the lock shows meanwhile that the execution is running. Gives up when the directory was removed.
 pub(super) fn write_exit(job: &Job<'_>, exit: &Exit) {
     for _ in 0..ATTEMPTS {
-        let done = job.room.write(&job.directory, exit).is_ok();
+        let done = job.exit_file.write(&job.directory, exit).is_ok();
         if done || job.directory.stat().is_ok_and(|directory| directory.st_nlink == 0) {
             return;
         }

@@ -1,9 +1,9 @@
-//! The structured result: what the action wrote into `BOLT_RESULT`, read through the descriptor that was open all along.
+//! The structured result: the content that the action wrote to `BOLT_RESULT`.
 //!
-//! It is a file in memory that has no name in any directory. The action gets a descriptor of it, and `BOLT_RESULT` is the path
-//! of that descriptor in `/proc`, so that it is opened like any file, also by programs that the action starts without the
-//! descriptor. No other account can open that path. The memory counts as the action's own: an action that fills the file
-//! reaches its memory limit, and no directory of the host is filled.
+//! The file is a memory file (memfd) without a name in any directory. The action inherits a descriptor, and `BOLT_RESULT` is the
+//! path of that descriptor in `/proc`, which programs started without the descriptor can open as well. No other account can open
+//! that path. The memory is charged to the action: an action that fills the file reaches its memory limit, and no file system of
+//! the host is filled.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -24,22 +24,22 @@ use serde_json::{Map, Value};
 use crate::account::Account;
 use crate::sys;
 
-/// The largest result, in bytes.
+/// Maximum size of a result, in bytes.
 const MAX_RESULT: usize = 64 << 10;
-/// How many problems a message lists.
+/// Maximum number of problems in a message.
 const MAX_LISTED: usize = 5;
 
-/// The descriptor is put here or above: out of the way of those that scripts use by number.
-const LOWEST: i32 = 59;
+/// Lowest number of the descriptor in the action: above the numbers that scripts use themselves.
+const MIN_FD: i32 = 59;
 
-/// The name of the file, which tells in `/proc/<pid>/fd` whose it is.
+/// Returns the name of the memory file, by which it is recognised in `/proc/<pid>/fd`.
 pub(crate) fn name(execution: &ExecutionId) -> String {
     format!("bolt-result-{execution}")
 }
 
-/// Makes the file, for `owner` to open.
-pub(crate) fn make(execution: &ExecutionId, owner: Option<&Account>) -> nix::Result<File> {
-    // MFD_NOEXEC_SEAL, from Linux 6.3 on: some hosts require it, and nobody executes a result.
+/// Creates the memory file, readable and writable by `owner`.
+pub(crate) fn create(execution: &ExecutionId, owner: Option<&Account>) -> nix::Result<File> {
+    // MFD_NOEXEC_SEAL, since Linux 6.3: required on some hosts (vm.memfd_noexec), and a result is never executed.
     const NOEXEC_SEAL: libc::c_uint = 8;
     let name = name(execution);
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(NOEXEC_SEAL);
@@ -54,25 +54,25 @@ pub(crate) fn make(execution: &ExecutionId, owner: Option<&Account>) -> nix::Res
     Ok(File::from(file))
 }
 
-/// In the child: a copy of the descriptor for the action, which the coming `exec` still closes.
-pub(super) fn give(file: &File) -> nix::Result<OwnedFd> {
-    sys::duplicate_above(file.as_fd(), LOWEST)
+/// Duplicates the descriptor for the action, in the child. The copy is still closed on `exec`.
+pub(super) fn duplicate(file: &File) -> nix::Result<OwnedFd> {
+    sys::duplicate_above(file.as_fd(), MIN_FD)
 }
 
-/// The variable that names a descriptor of this process.
+/// Returns the variable `BOLT_RESULT` for a descriptor of this process.
 pub(super) fn variable(descriptor: &OwnedFd) -> CString {
     let path = format!("BOLT_RESULT=/proc/{}/fd/{}", nix::unistd::getpid(), descriptor.as_raw_fd());
     CString::new(path).expect("no NUL in a number")
 }
 
-/// The result, if there is one; the error says why what there is does not count.
+/// Reads and checks the result; `None` when the file is empty. The error is the `result_error` of the exit record.
 pub(super) fn read(file: &File, schema: Option<&Schema>) -> Result<Option<Map<String, Value>>, String> {
     let length = file.metadata().map_err(|e| format!("the result cannot be read: {e}"))?.len();
     if length == 0 {
         return Ok(None);
     }
     if length > MAX_RESULT as u64 {
-        return Err(format!("the result has {length} bytes; at most {MAX_RESULT} are taken"));
+        return Err(format!("the result has {length} bytes; the maximum is {MAX_RESULT}"));
     }
     let mut bytes = vec![0; MAX_RESULT];
     let length = file.read_at(&mut bytes, 0).map_err(|e| format!("the result cannot be read: {e}"))?;
@@ -81,7 +81,7 @@ pub(super) fn read(file: &File, schema: Option<&Schema>) -> Result<Option<Map<St
         let problems = check(schema, &value);
         if !problems.is_empty() {
             let list: Vec<String> = problems.iter().take(MAX_LISTED).map(|p| p.describe("result")).collect();
-            return Err(format!("the result does not fit output_schema: {}", list.join("; ")));
+            return Err(format!("the result does not match output_schema: {}", list.join("; ")));
         }
     }
     match value {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn one_json_object_counts() {
+    fn a_result_is_one_json_object() {
         assert_eq!(read_text("", None), Ok(None));
         assert_eq!(read_text("{\"a\":1}\n", None).unwrap().unwrap().len(), 1);
         for (wrong, why) in [
@@ -110,15 +110,15 @@ mod tests {
             ("{\"a\":1,\"a\":2}", "duplicate key"),
             ("{} {}", "not one JSON object"),
             ("{", "not one JSON object"),
-            (&"x".repeat(MAX_RESULT + 1), "at most"),
+            (&"x".repeat(MAX_RESULT + 1), "the maximum is"),
         ] {
-            let said = read_text(wrong, None).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let message = read_text(wrong, None).unwrap_err();
+            assert!(message.contains(why), "{message}");
         }
     }
 
     #[test]
-    fn a_result_must_fit_its_schema() {
+    fn a_result_must_match_its_schema() {
         let schema = r#"{"type":"object","properties":{"n":{"type":"integer"}}}"#;
         assert!(read_text("{\"n\":1}", Some(schema)).is_ok());
         assert!(read_text("{\"n\":\"x\"}", Some(schema)).unwrap_err().contains("result.n"));

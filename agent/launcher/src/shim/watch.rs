@@ -1,4 +1,4 @@
-//! The shim's loop: output in, parameters out, children taken in, deadline and `kill` heeded.
+//! The shim's event loop: records output, writes standard input, reaps children, and enforces the deadline and `kill`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -12,38 +12,38 @@ use packs_schema::agent::execution::{Leftovers, State, file};
 use packs_schema::base::quantity::{format_bytes, format_duration};
 use packs_schema::pack::action::{LeftoverPolicy, Limits};
 
-use super::Job;
-use super::capture::{Capture, Read};
+use super::capture::{Capture, ReadOutcome};
 use super::child::Child;
 use super::clock::Clock;
+use super::job::Job;
+use super::process_tree::ProcessTree;
 use super::record::Outcome;
-use super::stop::Family;
-use crate::cgroup::Figures;
+use crate::cgroup::Counters;
 
-/// How long processes that the action left behind may go on: long enough for a pipeline to write its last lines.
-const DRAIN: Duration = Duration::from_millis(100);
-/// How often what is being stopped is looked at: grandchildren end without a signal to us.
-const TICK: Duration = Duration::from_millis(20);
-/// How often `kill` is looked for where the kernel has no inotify instance for us.
-const KILL_TICK: Duration = Duration::from_millis(200);
-/// How many reads of one stream in a row before the other events are looked at again.
-const BURST: usize = 16;
+/// Time that leftover processes may take to end by themselves: long enough for a pipeline to write its last lines.
+const LEFTOVER_GRACE: Duration = Duration::from_millis(100);
+/// Interval between counts of processes that are being stopped: the exit of a grandchild sends no signal to the shim.
+const COUNT_INTERVAL: Duration = Duration::from_millis(20);
+/// Interval between checks for the file `kill` when the kernel has no inotify instance left.
+const KILL_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Maximum number of consecutive reads of one stream before other events are handled.
+const MAX_READS: usize = 16;
 
-/// Why it is stopped.
+/// The reason to stop an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+enum StopReason {
     Deadline,
-    Asked,
+    Kill,
 }
 
-/// How it came to its end.
+/// How the action's own process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// By itself, with exit status 0.
-    Done,
-    /// By itself, with another one.
+    /// Exited with status 0.
+    Succeeded,
+    /// Exited with another status, or by a signal.
     Failed,
-    /// By its deadline or a kill.
+    /// Stopped at its deadline or by a kill.
     Stopped,
 }
 
@@ -55,10 +55,11 @@ pub(super) struct Watch<'a> {
     changes: Option<Inotify>,
 }
 
-/// The action's pipes, as far as they are open.
+/// The shim's ends of the action's pipes; `None` once closed.
 struct Pipes {
     stdin: Option<OwnedFd>,
-    fed: usize,
+    /// Number of bytes written to `stdin`.
+    written: usize,
     output: [Option<OwnedFd>; 2],
 }
 
@@ -71,103 +72,110 @@ impl<'a> Watch<'a> {
         Ok(Watch { job, clock, capture, signals, changes: watch_directories(job) })
     }
 
-    /// True if someone has asked for the end.
-    pub(super) fn kill_asked(&self) -> bool {
+    /// Returns true if the file `kill` exists in the execution's directory or in its run-time directory.
+    pub(super) fn kill_requested(&self) -> bool {
         [&self.job.directory, &self.job.runtime].iter().any(|dir| dir.has(file::KILL).unwrap_or(false))
     }
 
-    /// Watches the action until nothing of it is left.
+    /// Supervises the action until none of its processes is left, or the leftovers are kept.
     pub(super) fn run(mut self, child: Child) -> Outcome {
-        let mut family = Family::new(&self.job.group, child.pid);
-        let mut pipes = Pipes { stdin: Some(child.stdin), fed: 0, output: [Some(child.stdout), Some(child.stderr)] };
-        let why = self.until_ended(&mut family, &mut pipes);
-        let failure = child.failure.reason(&self.job.program);
-        let ending = match why {
+        let mut tree = ProcessTree::new(&self.job.group, child.pid);
+        let mut pipes =
+            Pipes { stdin: Some(child.stdin), written: 0, output: [Some(child.stdout), Some(child.stderr)] };
+        let stopped = self.wait_for_exit(&mut tree, &mut pipes);
+        let setup_error = child.setup_error.read(&self.job.program);
+        let ending = match stopped {
             Some(_) => Ending::Stopped,
-            None if failure.is_none() && family.ended.is_some_and(|ended| ended.status == Some(0)) => Ending::Done,
+            None if setup_error.is_none() && tree.main_exit.is_some_and(|exit| exit.status == Some(0)) => {
+                Ending::Succeeded
+            }
             None => Ending::Failed,
         };
-        let (leftovers, not_kept) = self.end_rest(&mut family, &mut pipes, ending);
+        let (leftovers, not_kept) = self.handle_leftovers(&mut tree, &mut pipes, ending);
         let duration = self.clock.elapsed();
         pipes.stdin = None;
         self.drain(&mut pipes);
-        let figures = self.job.group.figures();
-        let (state, reason) = self.judge(&family, why, failure, &figures);
+        let counters = self.job.group.counters();
+        let (state, reason) = self.final_state(&tree, stopped, setup_error, &counters);
         let reason = reason.or(not_kept);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
-        // Closing it takes the kernel milliseconds (it waits for all who might still send an event): the end of this
-        // process does so, once the exit record is written.
+        // Closing an inotify descriptor takes the kernel milliseconds (an RCU grace period). Leaked on purpose: the exit of this
+        // process closes it, after the exit record was written.
         std::mem::forget(self.changes.take());
-        Outcome { state, reason, ended: family.ended, leftovers, totals, figures, duration }
+        Outcome { state, reason, main_exit: tree.main_exit, leftovers, totals, counters, duration }
     }
 
-    /// Until the action's own process has ended or, when it is being stopped, all of them have or the grace is over.
-    fn until_ended(&mut self, family: &mut Family<'_>, pipes: &mut Pipes) -> Option<Why> {
-        let mut stopping: Option<(Why, Instant)> = None;
+    /// Waits until the action's own process has exited. When the action is being stopped, waits until all processes have exited or
+    /// the grace period is over, and returns the reason.
+    fn wait_for_exit(&mut self, tree: &mut ProcessTree<'_>, pipes: &mut Pipes) -> Option<StopReason> {
+        let mut stopping: Option<(StopReason, Instant)> = None;
         loop {
-            family.reap();
-            let due = match stopping {
-                None if family.ended.is_some() => return None,
+            tree.reap();
+            let at_most = match stopping {
+                None if tree.main_exit.is_some() => return None,
                 None => {
                     let left = self.job.timeout.saturating_sub(self.clock.elapsed());
-                    let why =
-                        if self.kill_asked_now() { Some(Why::Asked) } else { left.is_zero().then_some(Why::Deadline) };
-                    if let Some(why) = why {
-                        stopping = Some((why, Instant::now() + self.job.action.grace.0));
-                        family.terminate();
+                    let reason = if self.poll_kill_request() {
+                        Some(StopReason::Kill)
+                    } else {
+                        left.is_zero().then_some(StopReason::Deadline)
+                    };
+                    if let Some(reason) = reason {
+                        stopping = Some((reason, Instant::now() + self.job.action.grace.0));
+                        tree.terminate();
                         continue;
                     }
-                    if self.changes.is_some() { left } else { left.min(KILL_TICK) }
+                    if self.changes.is_some() { left } else { left.min(KILL_POLL_INTERVAL) }
                 }
-                Some((why, until)) => {
+                Some((reason, until)) => {
                     let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() || (family.ended.is_some() && family.alive() == 0) {
-                        return Some(why);
+                    if left.is_zero() || (tree.main_exit.is_some() && tree.count_alive() == 0) {
+                        return Some(reason);
                     }
-                    left.min(TICK)
+                    left.min(COUNT_INTERVAL)
                 }
             };
-            self.wait(pipes, due);
+            self.wait(pipes, at_most);
         }
     }
 
-    /// Stops what the action has left, or lets it go on where its file says so, and tells how much there was. The second is
-    /// why something that should have been kept was not.
-    fn end_rest(
+    /// Stops leftover processes, or keeps them when the action file says so, and returns their numbers. The second value is the
+    /// reason why processes that should have been kept were stopped.
+    fn handle_leftovers(
         &mut self,
-        family: &mut Family<'_>,
+        tree: &mut ProcessTree<'_>,
         pipes: &mut Pipes,
         ending: Ending,
     ) -> (Option<Leftovers>, Option<String>) {
         if ending == Ending::Stopped {
-            return (Some(family.kill()), None);
+            return (Some(tree.kill()), None);
         }
-        let until = Instant::now() + DRAIN;
-        while family.alive() > 0 {
+        let until = Instant::now() + LEFTOVER_GRACE;
+        while tree.count_alive() > 0 {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return self.end_survivors(family, ending);
+                return self.stop_or_keep(tree, ending);
             }
-            self.wait(pipes, left.min(TICK));
+            self.wait(pipes, left.min(COUNT_INTERVAL));
         }
         (None, None)
     }
 
-    fn end_survivors(&self, family: &mut Family<'_>, ending: Ending) -> (Option<Leftovers>, Option<String>) {
-        if self.job.action.leftovers == LeftoverPolicy::Stop || ending != Ending::Done || self.kill_asked() {
-            return (Some(family.kill()), None);
+    fn stop_or_keep(&self, tree: &mut ProcessTree<'_>, ending: Ending) -> (Option<Leftovers>, Option<String>) {
+        if self.job.action.leftovers == LeftoverPolicy::Stop || ending != Ending::Succeeded || self.kill_requested() {
+            return (Some(tree.kill()), None);
         }
-        match family.keep(&self.job.execution) {
+        match tree.keep(&self.job.execution) {
             Ok(kept) => (Some(kept), None),
             Err(e) => {
-                let stopped = family.kill();
-                self.job.group.remove_kept(&self.job.execution);
-                (Some(stopped), Some(format!("the processes that it left could not be kept, and were stopped: {e}")))
+                let stopped = tree.kill();
+                self.job.group.remove_leftover_group(&self.job.execution);
+                (Some(stopped), Some(format!("leftover processes could not be kept and were stopped: {e}")))
             }
         }
     }
 
-    /// Waits for something to happen, and sees to it.
+    /// Waits for an event, at most `at_most`, and handles what is ready.
     fn wait(&mut self, pipes: &mut Pipes, at_most: Duration) {
         let timeout =
             PollTimeout::try_from(at_most + Duration::from_millis(1)).unwrap_or(PollTimeout::from(60_000_u16));
@@ -185,35 +193,35 @@ impl<'a> Watch<'a> {
         }
         while let Ok(Some(_)) = self.signals.read_signal() {}
         self.feed(pipes);
-        self.take_output(pipes, BURST);
+        self.read_output(pipes, MAX_READS);
     }
 
-    /// Reads what there is of both streams, at most `reads` times each.
-    fn take_output(&mut self, pipes: &mut Pipes, reads: usize) {
+    /// Reads the available output of both streams, at most `reads` times each.
+    fn read_output(&mut self, pipes: &mut Pipes, reads: usize) {
         for (stream, pipe) in Stream::ALL.into_iter().zip(&mut pipes.output) {
             for _ in 0..reads {
                 let Some(open) = pipe.as_ref() else { break };
                 match self.capture.read(stream, open) {
-                    Read::Data => {}
-                    Read::Empty => break,
-                    Read::Ended => *pipe = None,
+                    ReadOutcome::Recorded => {}
+                    ReadOutcome::Empty => break,
+                    ReadOutcome::Closed => *pipe = None,
                 }
             }
         }
     }
 
-    /// Reads what is left in the pipes. Nobody writes any more, so what is not there now never will be; should one who was
-    /// handed the pipe from outside go on writing, the size of a pipe is enough.
+    /// Reads the rest of the pipes. All writers of the execution have ended; the bound, the size of a pipe, is for a process outside
+    /// the execution that was handed the pipe and keeps writing.
     fn drain(&mut self, pipes: &mut Pipes) {
-        self.take_output(pipes, BURST * 4);
+        self.read_output(pipes, MAX_READS * 4);
     }
 
-    /// Writes as much of the parameters as the pipe takes. An action need not read them.
+    /// Writes as much of the standard input as the pipe takes. An action need not read it.
     fn feed(&self, pipes: &mut Pipes) {
         while let Some(pipe) = &pipes.stdin {
-            let left = &self.job.stdin[pipes.fed..];
+            let left = &self.job.stdin[pipes.written..];
             match nix::unistd::write(pipe, left) {
-                Ok(written) if written < left.len() => pipes.fed += written,
+                Ok(written) if written < left.len() => pipes.written += written,
                 Err(nix::errno::Errno::EAGAIN) => return,
                 Err(nix::errno::Errno::EINTR) => {}
                 _ => pipes.stdin = None,
@@ -221,59 +229,59 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// True if `kill` has appeared; looked up only when the directory has changed.
-    fn kill_asked_now(&self) -> bool {
+    /// Returns true if `kill` has appeared. Looks it up only when a directory has changed.
+    fn poll_kill_request(&self) -> bool {
         match &self.changes {
-            Some(changes) => changes.read_events().is_ok_and(|events| !events.is_empty()) && self.kill_asked(),
-            None => self.kill_asked(),
+            Some(changes) => changes.read_events().is_ok_and(|events| !events.is_empty()) && self.kill_requested(),
+            None => self.kill_requested(),
         }
     }
 
-    fn judge(
+    fn final_state(
         &self,
-        family: &Family<'_>,
-        why: Option<Why>,
-        failure: Option<String>,
-        figures: &Figures,
+        tree: &ProcessTree<'_>,
+        stopped: Option<StopReason>,
+        setup_error: Option<String>,
+        counters: &Counters,
     ) -> (State, Option<String>) {
-        let status = family.ended.and_then(|e| e.status);
-        match (failure, why) {
-            (Some(failure), _) => (State::Error, Some(failure)),
-            (None, Some(Why::Asked)) => (State::Killed, None),
-            (None, Some(Why::Deadline)) => {
-                let why = if self.job.ends_with_push { ", when the time of the pushed version was over" } else { "" };
+        let status = tree.main_exit.and_then(|exit| exit.status);
+        match (setup_error, stopped) {
+            (Some(error), _) => (State::Error, Some(error)),
+            (None, Some(StopReason::Kill)) => (State::Killed, None),
+            (None, Some(StopReason::Deadline)) => {
+                let why = if self.job.ends_with_push { ", when the pushed version expired" } else { "" };
                 (State::TimedOut, Some(format!("stopped after {}{why}", format_duration(self.job.timeout))))
             }
             (None, None) if status == Some(0) => (State::Succeeded, None),
-            (None, None) if figures.oom_kills > 0 => {
-                (State::OutOfMemory, Some(out_of_memory(figures, &self.job.action.limits)))
+            (None, None) if counters.oom_kills > 0 => {
+                (State::OutOfMemory, Some(out_of_memory(counters, &self.job.action.limits)))
             }
             (None, None) => (State::Failed, None),
         }
     }
 }
 
-/// Whose memory was used up: its own, or that of all executions, or another's.
-fn out_of_memory(figures: &Figures, limits: &Limits) -> String {
+/// Returns which limit was reached: the execution's own, that of all executions, or another one.
+fn out_of_memory(counters: &Counters, limits: &Limits) -> String {
     let own = format_bytes(limits.memory.0);
-    match (figures.within_own_limit, figures.total_reached) {
+    match (counters.within_own_limit, counters.total_reached) {
         (false, _) => format!("reached its memory limit of {own}"),
         (true, true) => format!(
-            "stopped within its own memory limit of {own}: all executions together reached theirs (execution.total.memory)"
+            "killed within its own memory limit of {own}: all executions together reached their limit (execution.total.memory)"
         ),
-        (true, false) => format!(
-            "stopped within its own memory limit of {own}: the host, or a group that executions are in, was out of memory"
-        ),
+        (true, false) => {
+            format!("killed within its own memory limit of {own}: the host, or a parent cgroup, was out of memory")
+        }
     }
 }
 
-/// Tells of new files in the execution's two directories. `None` when the kernel has no instance left for this account.
+/// Watches for new files in the execution's two directories. Returns `None` when the kernel has no inotify instance left.
 fn watch_directories(job: &Job<'_>) -> Option<Inotify> {
     use std::os::fd::AsRawFd;
     let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
     for directory in [&job.directory, &job.runtime] {
-        // By descriptor: the path could lead elsewhere by now.
+        // By descriptor: the path may refer to another directory by now.
         let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
         changes.add_watch(path.as_str(), flags).ok()?;
     }

@@ -1,48 +1,54 @@
-//! The account that an action runs as.
+//! Selection of the account that an action runs as.
 
 use packs_schema::agent::launch::Refusal;
 use packs_schema::base::name::{ExecutionId, UserName};
 
-use super::{Refused, refuse};
 use crate::account::{self, Account};
-use crate::cgroup::Missing;
+use crate::cgroup::Unenforced;
 use crate::host::Host;
+use crate::log;
+use crate::refusal::{Refused, refuse};
 use crate::uids::{Lease, UidPool};
 
-/// An account for an execution.
-pub(super) struct Chosen {
+/// The account of an execution.
+pub(super) struct ChosenAccount {
     pub(super) account: Account,
-    /// Set when no other execution has it.
+    /// Present when no other execution has this account.
     pub(super) lease: Option<Lease>,
-    /// Why it is another one than it should be, without root.
-    pub(super) missing: Option<Missing>,
+    /// The reason why the action runs as the launcher's own account, without root.
+    pub(super) unenforced: Option<Unenforced>,
 }
 
-/// The account that the action's file or the configuration names, after the site's map; where neither does, one that this
-/// execution alone has.
-pub(super) fn choose(host: &Host, run_as: Option<&UserName>, execution: &ExecutionId) -> Result<Chosen, Refused> {
+/// Chooses the account that the action file or the configuration names, mapped by `[users.map]`; without either, an account that
+/// only this execution has.
+pub(super) fn choose(
+    host: &Host,
+    run_as: Option<&UserName>,
+    execution: &ExecutionId,
+) -> Result<ChosenAccount, Refused> {
     let without_root = || ("run_as", "not enforced without root".to_owned());
-    let Some(asked) = run_as.or(host.config.execution.default_run_as.as_ref()) else {
+    let Some(requested) = run_as.or(host.config.execution.default_run_as.as_ref()) else {
         let Some(uids) = &host.uids else {
-            return Ok(Chosen { account: host.me.clone(), lease: None, missing: Some(without_root()) });
+            return Ok(ChosenAccount { account: host.me.clone(), lease: None, unenforced: Some(without_root()) });
         };
-        let leased = uids.lease(execution).or_else(|e| refuse(Refusal::Resources, crate::describe(&e)))?;
-        return Ok(Chosen { account: leased.1, lease: Some(leased.0), missing: None });
+        let leased = uids.lease(execution).or_else(|e| refuse(Refusal::Resources, log::error_chain(&e)))?;
+        return Ok(ChosenAccount { account: leased.1, lease: Some(leased.0), unenforced: None });
     };
-    let name = host.config.users.map.get(asked).unwrap_or(asked);
+    let name = host.config.users.map.get(requested).unwrap_or(requested);
     if host.root {
-        let account = account::find(name).or_else(|e| refuse(Refusal::UnknownUser, format!("run_as {asked}: {e}")))?;
+        let account =
+            account::find(name).or_else(|e| refuse(Refusal::UnknownUser, format!("run_as {requested}: {e}")))?;
         if let Some(range) = host.uids.as_ref().map(UidPool::range).filter(|range| range.contains(account.uid.as_raw()))
         {
             let message = format!(
-                "run_as {asked}: the user id {} is kept for executions with an account of their own \
+                "run_as {requested}: user id {} is reserved for executions with an account of their own \
                  (execution.uid_range = \"{range}\")",
                 account.uid
             );
             return refuse(Refusal::UnknownUser, message);
         }
-        return Ok(Chosen { account, lease: None, missing: None });
+        return Ok(ChosenAccount { account, lease: None, unenforced: None });
     }
     let same = account::find(name).is_ok_and(|account| account.uid == host.me.uid);
-    Ok(Chosen { account: host.me.clone(), lease: None, missing: (!same).then(without_root) })
+    Ok(ChosenAccount { account: host.me.clone(), lease: None, unenforced: (!same).then(without_root) })
 }

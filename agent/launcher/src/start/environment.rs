@@ -1,4 +1,4 @@
-//! The environment of an action: it starts empty, and everything in it is put there here.
+//! The environment of an action. It starts empty: nothing of the launcher's environment is inherited.
 
 use std::ffi::CString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,37 +10,36 @@ use packs_schema::pack::param::deliver::{Delivery, ambiguous_item};
 use serde_json::{Map, Value};
 
 use super::venv::Venv;
-use super::{Refused, refuse};
 use crate::account::Account;
+use crate::refusal::{Refused, refuse};
+use crate::search_path::SEARCH_PATH;
 
-/// Where programs are found. The same for every process that we start.
-pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The longest trace context that is passed on.
+/// Maximum length of a trace context, in bytes; a longer one is not passed on.
 const MAX_TRACEPARENT: usize = 256;
 
-/// What the environment tells of.
-pub(super) struct Given<'a> {
-    pub(super) instance: &'a Facts,
+/// The values that the environment describes.
+pub(super) struct Inputs<'a> {
+    pub(super) facts: &'a Facts,
     pub(super) start: &'a Start,
     pub(super) account: &'a Account,
-    /// The pack's configuration on this site, without what is secret.
+    /// The site configuration without secret values.
     pub(super) config: &'a Map<String, Value>,
-    /// The virtual environment that it runs in.
+    /// The virtual environment of a Python action.
     pub(super) venv: Option<&'a Venv>,
     pub(super) timeout: Duration,
 }
 
-/// All variables, as `NAME=value`, but `BOLT_RESULT`, which names a descriptor of the process and is set there.
-pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
-    let Given { instance, start, account, config, venv, timeout } = given;
+/// Returns all variables as `NAME=value`, except `BOLT_RESULT`, which names a descriptor of the action's process and is added there.
+pub(super) fn build(inputs: &Inputs<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
+    let Inputs { facts, start, account, config, venv, timeout } = inputs;
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *timeout;
     let mut list: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| list.push((name.to_owned(), value.to_owned()));
     match venv {
-        None => set("PATH", PATH),
+        None => set("PATH", SEARCH_PATH),
         Some(venv) => {
             let home = venv.home.to_string_lossy();
-            set("PATH", &format!("{home}/bin:{PATH}"));
+            set("PATH", &format!("{home}/bin:{SEARCH_PATH}"));
             set("VIRTUAL_ENV", &home);
         }
     }
@@ -53,9 +52,9 @@ pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CStrin
     set("BOLT_ACTION", start.action.as_str());
     set("BOLT_VERSION", &start.version.to_string());
     set("BOLT_DEADLINE", &deadline.as_secs().to_string());
-    set("BOLT_INSTANCE_ID", instance.id.as_str());
-    set("BOLT_REGION", &instance.region);
-    set("BOLT_ZONE", &instance.zone);
+    set("BOLT_INSTANCE_ID", facts.id.as_str());
+    set("BOLT_REGION", &facts.region);
+    set("BOLT_ZONE", &facts.zone);
     set("BOLT_NOOP", if start.noop { "1" } else { "0" });
     let trace = start.traceparent.as_deref().unwrap_or_default();
     if !trace.is_empty() && trace.len() <= MAX_TRACEPARENT && trace.bytes().all(|b| b.is_ascii_graphic()) {
@@ -64,7 +63,7 @@ pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CStrin
     if !config.is_empty() {
         set("BOLT_CONFIG", &Value::Object((*config).clone()).to_string());
         for (name, value) in *config {
-            if let (Ok(name), Some(text)) = (ParamName::new(name.as_str()), plain(value)) {
+            if let (Ok(name), Some(text)) = (ParamName::new(name.as_str()), to_plain_text(value)) {
                 set(&format!("BOLT_CONFIG_{}", name.as_str().to_ascii_uppercase()), &text);
             }
         }
@@ -72,22 +71,23 @@ pub(super) fn build(given: &Given<'_>, delivery: &Delivery) -> Result<Vec<CStrin
     list.extend(delivery.environment.iter().cloned());
     list.into_iter()
         .map(|(name, value)| {
-            CString::new(format!("{name}={value}"))
-                .or_else(|_| refuse(Refusal::InvalidParameters, format!("{name} would hold a NUL character")))
+            CString::new(format!("{name}={value}")).or_else(|_| {
+                refuse(Refusal::InvalidParameters, format!("the value of {name} contains a NUL character"))
+            })
         })
         .collect()
 }
 
-/// A scalar as text, a list of scalars joined by commas. Deeper values, and lists whose items the commas would split, are in
+/// Returns a scalar as text and a list of scalars joined by commas. Nested values and lists with items that contain commas are in
 /// `BOLT_CONFIG` only.
-fn plain(value: &Value) -> Option<String> {
+fn to_plain_text(value: &Value) -> Option<String> {
     match value {
         _ if ambiguous_item(value).is_some() => None,
         Value::Null => Some(String::new()),
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
-            Some(items.iter().filter_map(plain).collect::<Vec<_>>().join(","))
+            Some(items.iter().filter_map(to_plain_text).collect::<Vec<_>>().join(","))
         }
         Value::Array(_) | Value::Object(_) => None,
     }

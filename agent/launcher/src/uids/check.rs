@@ -1,4 +1,4 @@
-//! Whether anybody else uses the range of user ids that executions get their accounts from.
+//! Check that no account, group, container or directory service of the host uses the range of user ids for executions.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use packs_schema::agent::config::{Config, UidRange};
 
+use crate::search_path::SEARCH_PATH;
 use crate::{log, proc};
 
-/// The largest file or answer that is read.
-const MOST: u64 = 8 << 20;
-/// How long the name service may take to list its accounts.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum number of bytes read of a file or of an answer.
+const MAX_BYTES: u64 = 8 << 20;
+/// Maximum time for the name service to list its accounts.
+const NAME_SERVICE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Somebody does.
+/// Error returned when the range cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UidRangeInUse {
     #[error(
@@ -32,7 +33,7 @@ pub(crate) enum UidRangeInUse {
 pub(super) fn check(config: &Config) -> Result<(), UidRangeInUse> {
     let range = config.execution.uid_range;
     for map in ["uid_map", "gid_map"] {
-        if !is_mapped(range, &proc::text(format!("/proc/self/{map}"), MOST)) {
+        if !is_mapped(range, &proc::read_text(format!("/proc/self/{map}"), MAX_BYTES)) {
             return Err(UidRangeInUse::Unmapped { range, map });
         }
     }
@@ -46,11 +47,12 @@ pub(super) fn check(config: &Config) -> Result<(), UidRangeInUse> {
     user.map_or(Ok(()), |user| Err(UidRangeInUse::InUse { range, user }))
 }
 
-fn find(path: &str, look: impl Fn(&str) -> Option<String>) -> Option<String> {
-    look(&proc::text(path, MOST)).map(|user| format!("{user} ({path})"))
+/// Searches a file of the host.
+fn find(path: &str, search: impl Fn(&str) -> Option<String>) -> Option<String> {
+    search(&proc::read_text(path, MAX_BYTES)).map(|user| format!("{user} ({path})"))
 }
 
-/// Accounts that the configuration names by number.
+/// Returns the first account that the configuration names by a number of the range.
 fn named_in_configuration(config: &Config) -> Option<String> {
     let users = &config.users;
     let names = [("users.api", &users.api), ("users.sync", &users.sync)].into_iter();
@@ -62,7 +64,7 @@ fn named_in_configuration(config: &Config) -> Option<String> {
     Some(format!("{key} names the account {uid}"))
 }
 
-/// The first account or group of `passwd` or `group` whose number is in the range; both have it in the third field.
+/// Returns the first entry of `passwd` or `group` whose id, the third field of both, is in the range.
 fn account_in(range: UidRange, text: &str, what: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -71,7 +73,7 @@ fn account_in(range: UidRange, text: &str, what: &str) -> Option<String> {
     })
 }
 
-/// The first line `owner:first:count` of `subuid` or `subgid` that overlaps the range.
+/// Returns the first line `owner:first:count` of `subuid` or `subgid` that overlaps the range.
 fn subordinate_in(range: UidRange, text: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -81,9 +83,9 @@ fn subordinate_in(range: UidRange, text: &str) -> Option<String> {
     })
 }
 
-/// True if every id of the range has a number in the namespace above, by lines of `first above count`.
+/// Returns true if every id of the range is mapped by one line of `uid_map` or `gid_map` (user_namespaces(7)).
 fn is_mapped(range: UidRange, map: &str) -> bool {
-    // Without user namespaces there is no such file.
+    // The file does not exist on a kernel without user namespaces.
     map.is_empty()
         || map.lines().any(|line| {
             let mut numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
@@ -94,35 +96,35 @@ fn is_mapped(range: UidRange, map: &str) -> bool {
         })
 }
 
-/// Asks the name service for its list, in a process without privileges: its modules talk to the network. A service that
-/// does not list its accounts, as many do not by default, or that does not answer in time, tells nothing.
+/// Searches the list of the name service, in an unprivileged process, because its modules use the network. Finds nothing if the
+/// service does not list its accounts, which is the default of many, or does not answer in time.
 fn in_name_service(range: UidRange, database: &str, what: &str) -> Option<String> {
     let mut getent = Command::new("getent");
-    getent.arg(database).env_clear().env("PATH", crate::start::environment::PATH).current_dir("/");
+    getent.arg(database).env_clear().env("PATH", SEARCH_PATH).current_dir("/");
     getent.uid(range.last()).gid(range.last());
     let spawned = getent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            log::warn("the name service cannot be asked whether it uses execution.uid_range", &[("reason", &error)]);
+            log::warn("cannot check execution.uid_range against the name service", &[("reason", &error)]);
             return None;
         }
     };
-    let text = child.stdout.take().map(|out| read_in_time(out, PATIENCE)).unwrap_or_default();
+    let text = child.stdout.take().map(|out| read_until(out, NAME_SERVICE_TIMEOUT)).unwrap_or_default();
     let _ = child.kill();
     let _ = child.wait();
     account_in(range, &text, what).map(|user| format!("{user} (getent {database})"))
 }
 
-/// What comes within `patience`.
-fn read_in_time(mut from: impl Read + std::os::fd::AsFd, patience: Duration) -> String {
+/// Reads until the end, the maximum size, or `timeout`.
+fn read_until(mut from: impl Read + std::os::fd::AsFd, timeout: Duration) -> String {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let until = Instant::now() + patience;
+    let until = Instant::now() + timeout;
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
-    while (bytes.len() as u64) < MOST {
+    while (bytes.len() as u64) < MAX_BYTES {
         let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        let ready = poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], timeout);
+        let poll_timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        let ready = poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], poll_timeout);
         match ready {
             Ok(0) => break,
             Err(nix::errno::Errno::EINTR) => continue,

@@ -138,7 +138,7 @@ fn an_account_of_executions_cannot_be_named() {
     host.action("it", "#!/bin/sh\n", json!({"run_as": "2105540700"}));
     let request = host.request("it", json!({}));
     let (code, message) = host.refused(&request);
-    assert!(code == Refusal::UnknownUser && message.contains("kept for executions"), "{code:?}: {message}");
+    assert!(code == Refusal::UnknownUser && message.contains("reserved for executions"), "{code:?}: {message}");
 }
 
 #[test]

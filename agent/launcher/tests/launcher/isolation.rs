@@ -46,7 +46,7 @@ fn who_the_instance_is_comes_from_the_sync_alone() {
         (host.path("packs/.facts.json"), "#!/bin/sh\necho $BOLT_INSTANCE_ID $BOLT_REGION $BOLT_ZONE\n");
     host.action("it", script, json!({}));
     let request = host.request("it", json!({}));
-    let unknown = (Refusal::Resources, "it is not known who this instance is");
+    let unknown = (Refusal::Resources, "the id of this instance is unknown");
     let refused = |host: &mut Host, (code, why): (Refusal, &str)| {
         let (found, message) = host.refused(&request);
         assert!(found == code && message.contains(why), "{found:?}: {message}");

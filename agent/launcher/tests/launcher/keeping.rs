@@ -191,9 +191,9 @@ fn an_interpreter_that_is_not_there_is_named() {
     for (script, says) in [
         (
             "#!/bin/sh\r\necho x\r\n",
-            "the interpreter \"/bin/sh\\r\", which is not on this host; save the file with LF line ends",
+            "the interpreter \"/bin/sh\\r\" of its first line does not exist on this host; save the file with LF line ends",
         ),
-        ("#! /opt/none/perl -w\n", "the interpreter \"/opt/none/perl\", which is not on this host"),
+        ("#! /opt/none/perl -w\n", "the interpreter \"/opt/none/perl\" of its first line does not exist on this host"),
     ] {
         let ended = host.run(script, json!({}));
         assert_eq!(ended.exit.state, State::Error);

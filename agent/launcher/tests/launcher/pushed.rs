@@ -51,7 +51,7 @@ fn what_runs_in_a_pushed_version_ends_with_its_time() {
         let ended = host.started(&request).finished();
         assert_eq!(ended.exit.state, State::TimedOut, "{:?}", ended.exit);
         let reason = ended.exit.reason.unwrap();
-        assert!(reason.contains("when the time of the pushed version was over"), "{reason}");
+        assert!(reason.contains("when the pushed version expired"), "{reason}");
         assert!(ended.started.unwrap().timeout_ms <= 1500);
     }
     // The action's own time-out comes first.
@@ -75,10 +75,10 @@ fn nothing_is_started_in_a_pushed_version_that_is_over() {
     refused(&mut host, "the host was restarted");
     for (boot, wall) in [(0, 3_600_000), (3_600_000, 0)] {
         until(&host, &this_boot(), boot_ms() + boot, wall_ms() + wall);
-        refused(&mut host, "its time is over");
+        refused(&mut host, "it has expired");
     }
     put(&host.path("packs/demo/.dev.json"), br#"{"format":1,"ended":[]}"#, 0o644);
-    refused(&mut host, "no record of how long");
+    refused(&mut host, "no record of when it expires");
     put(&host.path("packs/demo/.dev.json"), b"{", 0o644);
     let (code, _) = host.refused(&request);
     assert_eq!(code, Refusal::StoreUntrusted);

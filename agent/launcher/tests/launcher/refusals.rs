@@ -240,7 +240,7 @@ fn what_the_host_has_no_room_for_leaves_nothing_and_is_not_used_up() {
     let way = host.path(&format!("run/{}", request.execution));
     fs::write(&way, "").unwrap();
     let message = refused(&mut host, &request, Refusal::Resources);
-    assert!(message.contains("cannot be made"), "{message}");
+    assert!(message.contains("cannot create the run-time directory"), "{message}");
     fs::remove_file(&way).unwrap();
     assert_eq!(host.started(&request).finished().exit.exit_status, Some(0));
 }

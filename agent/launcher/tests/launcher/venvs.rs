@@ -103,15 +103,15 @@ fn an_environment_that_is_not_the_syncs() {
     }
     // Not finished, not there, elsewhere, of no shape.
     fs::remove_file(venv.join(".bolt/venv.json")).unwrap();
-    refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll makes it again");
+    refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll builds it again");
     put(&venv.join(".bolt/venv.json"), b"{}", 0o644);
     link(&host, &"ee".repeat(32));
-    refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll makes it again");
+    refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll builds it again");
     link(&host, "../../demo");
     refused(&mut host, &request, Refusal::StoreUntrusted, "venv.json");
     link(&host, &"ff".repeat(32));
     symlink(&venv, host.path(&format!("packs/.venvs/{}", "ff".repeat(32)))).unwrap();
-    refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll makes it again");
+    refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll builds it again");
     link(&host, &"cd".repeat(32));
     mode(&host.version().join(".bolt/venv.json"), 0o666);
     refused(&mut host, &request, Refusal::StoreUntrusted, "must belong to root or the sync's account");
@@ -124,7 +124,7 @@ fn an_interpreter_that_is_not_roots() {
     let Some((mut host, venv)) = ready("an_interpreter_that_is_not_roots") else { return };
     let request = host.request("it", json!({}));
     point(&venv, "/usr/bin/python-that-is-gone");
-    refused(&mut host, &request, Refusal::EntryPointMissing, "python-that-is-gone is gone");
+    refused(&mut host, &request, Refusal::EntryPointMissing, "python-that-is-gone no longer exists");
     for target in ["python3", "../../../../demo", "/usr/../bin/sh", "/usr//bin/sh", "/"] {
         point(&venv, target);
         refused(&mut host, &request, Refusal::EntryPointOutside, "interpreter");
@@ -137,17 +137,17 @@ fn an_interpreter_that_is_not_roots() {
     let (code, message) = host.refused(&request);
     assert!(matches!(code, Refusal::EntryPointOutside | Refusal::EntryPointWritable), "{message}");
     point(&venv, "/dev/null");
-    refused(&mut host, &request, Refusal::EntryPointNotExecutable, "is not a program");
+    refused(&mut host, &request, Refusal::EntryPointNotExecutable, "is not an executable file");
     // In a directory where anybody may put another in its place.
     fs::remove_file(&other).unwrap();
     fs::copy(&real, &other).unwrap();
     mode(&other, 0o755);
     point(&venv, &other);
-    refused(&mut host, &request, Refusal::EntryPointWritable, "/tmp is of an interpreter");
+    refused(&mut host, &request, Refusal::EntryPointWritable, "/tmp belongs to an interpreter");
     // No link at all.
     fs::remove_file(venv.join("bin/python")).unwrap();
     fs::copy(&real, venv.join("bin/python")).unwrap();
-    refused(&mut host, &request, Refusal::StoreUntrusted, "is not the link that the sync makes");
+    refused(&mut host, &request, Refusal::StoreUntrusted, "is not a symbolic link as made by the sync");
     if !is_root() {
         return skipped("an_interpreter_that_is_not_roots", "only root can give files away; the rest of it ran");
     }
@@ -164,7 +164,7 @@ fn an_interpreter_that_is_not_roots() {
     }
     chown(&own, Some(Uid::from_raw(0)), None).unwrap();
     mode(&own, 0o644);
-    refused(&mut host, &request, Refusal::EntryPointNotExecutable, "is not a program");
+    refused(&mut host, &request, Refusal::EntryPointNotExecutable, "is not an executable file");
     mode(&own, 0o755);
     assert_eq!(host.started(&request).finished().exit.exit_status, Some(0));
 }

@@ -1,12 +1,12 @@
-//! Which variables of our environment api and sync are given. Everything else of it ends here, and actions get none.
+//! Variables of the launcher's environment that api and sync inherit. Nothing else of it is passed on, and actions inherit none.
 
-/// For both of them.
+/// Variables for both.
 const BOTH: [&str; 2] = ["BOLT_LOG", "RUST_BACKTRACE"];
 
-/// For the sync, which reaches a repository in a bucket: who it is there, the way there, and whom it trusts on it.
+/// Variables for the sync, which accesses repositories in S3: credentials, region, proxies and certificate authorities.
 ///
-/// Named one by one: the SDK obeys many more, and some of them (such as `AWS_ENDPOINT_URL`) would send it elsewhere than
-/// `agent.toml` says. None goes to the api, which callers talk to, nor to an action.
+/// An explicit list: the AWS SDK obeys many more variables, and some of them (such as `AWS_ENDPOINT_URL`) would override
+/// `agent.toml`. The api, which serves callers, inherits none of them.
 const SYNC: [&str; 31] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -41,14 +41,13 @@ const SYNC: [&str; 31] = [
     "SSL_CERT_DIR",
 ];
 
-/// The names of all that is handed on.
+/// Returns the names of all inherited variables.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     BOTH.into_iter().chain(SYNC)
 }
 
-/// Returns the variables of our environment that a role is given, as `NAME=value`. Values that are not UTF-8 were refused at
-/// the start.
-pub(super) fn to(role: &str) -> Vec<String> {
+/// Returns the variables that a role inherits, as `NAME=value`. Values that are not UTF-8 were refused at the start.
+pub(super) fn for_role(role: &str) -> Vec<String> {
     let more: &[&str] = if role == "sync" { &SYNC } else { &[] };
     let names = BOTH.iter().chain(more);
     names.filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}"))).collect()

@@ -1,0 +1,77 @@
+//! The run-time directory of an execution, `<paths.runtime>/<execution id>`, in memory on a host with `/run`.
+//!
+//! It exists from before the shim is forked until no process of the execution is left. The launcher counts these directories
+//! to enforce `execution.max_shims`, and a launcher that was restarted finds running executions by them.
+
+use std::io::Write;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use packs_schema::agent::execution::file;
+use packs_schema::base::name::ExecutionId;
+
+use crate::dir::Dir;
+
+/// Name of the file with the user id of the action, when other processes may have the same user id.
+const ACCOUNT: &str = "account";
+/// Names of all files that a run-time directory may hold. Launchers of earlier releases made `result`.
+const FILES: [&str; 3] = [ACCOUNT, file::KILL, "result"];
+/// Maximum size of the file `account`, in bytes.
+const MAX_ACCOUNT: u64 = 16;
+
+/// Creates the directory in `parent`, the launcher's own run-time directory.
+pub(crate) fn create(parent: &Dir, execution: &ExecutionId) -> nix::Result<Dir> {
+    parent.make_dir(execution.as_str(), 0o711)
+}
+
+/// Returns the number of executions that have a run-time directory, including those of an older launcher and those whose shim
+/// has died.
+pub(crate) fn count(parent: &Dir) -> usize {
+    parent.names().iter().filter(|name| ExecutionId::new(name.as_str()).is_ok()).count()
+}
+
+/// Records the user id of the action, so that its processes can be found if the shim dies.
+pub(crate) fn write_account(directory: &Dir, uid: u32) -> nix::Result<()> {
+    let mut file = directory.make_file(ACCOUNT, 0o600, OFlag::O_WRONLY)?;
+    let written = file.write_all(uid.to_string().as_bytes());
+    written.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// Returns the user id that [`write_account`] recorded.
+pub(crate) fn read_account(parent: &Dir, execution: &ExecutionId) -> Option<u32> {
+    let directory = parent.dir(execution.as_str()).ok()?;
+    let (bytes, _) = directory.read(ACCOUNT, MAX_ACCOUNT).ok()?;
+    String::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+/// Removes the directory of an execution; does nothing when there is none.
+pub(crate) fn remove(parent: &Dir, execution: &ExecutionId) {
+    if let Ok(directory) = parent.dir(execution.as_str()) {
+        for name in FILES {
+            let _ = directory.remove_file(name);
+        }
+        let _ = parent.remove_dir(execution.as_str());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_recorded_and_the_directory_removed_with_it() {
+        let temporary = tempfile::tempdir().unwrap();
+        let parent = Dir::open(temporary.path()).unwrap();
+        let execution: ExecutionId = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa".parse().unwrap();
+        let directory = create(&parent, &execution).unwrap();
+        parent.make_dir("accounts", 0o700).unwrap();
+        assert_eq!((count(&parent), read_account(&parent, &execution)), (1, None));
+        write_account(&directory, 70_001).unwrap();
+        assert_eq!(read_account(&parent, &execution), Some(70_001));
+        for _ in 0..2 {
+            remove(&parent, &execution);
+            assert_eq!(parent.names(), ["accounts"]);
+        }
+    }
+}
