@@ -160,7 +160,7 @@ fn an_interpreter_that_is_not_roots() {
     for (lax, owner) in [(0o775, 0), (0o757, 0), (0o755, 64199)] {
         mode(&own, lax);
         chown(&own, Some(Uid::from_raw(owner)), None).unwrap();
-        refused(&mut host, &request, Refusal::EntryPointWritable, "must belong to root");
+        refused(&mut host, &request, Refusal::EntryPointWritable, "must be owned by root");
     }
     chown(&own, Some(Uid::from_raw(0)), None).unwrap();
     mode(&own, 0o644);
