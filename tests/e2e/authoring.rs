@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bolt_tests::{Bolt, Said, World, limits_available, skip};
+use bolt_tests::{Bolt, CommandOutput, World, limits_available, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::agent::execution::State;
 use serde_json::json;
-
-use crate::calls::{done, stdout};
 
 struct Author {
     world: World,
@@ -36,7 +34,7 @@ impl Author {
         self.pack.to_str().unwrap()
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
         self.bolt.run(arguments)
     }
 
@@ -56,7 +54,7 @@ impl Author {
 }
 
 /// Ended with `code`, saying each of `words` in a line that begins as ours do.
-fn refused(said: &Said, code: i32, words: &[&str]) {
+fn refused(said: &CommandOutput, code: i32, words: &[&str]) {
     assert_eq!(said.code, code, "{said:?}");
     for word in words {
         assert!(said.stderr.contains(word) || said.stdout.contains(word), "{word:?} is not in {said:?}");
@@ -103,9 +101,9 @@ async fn from_nothing_to_an_action_that_an_agent_runs() {
     let status = author.run(&["repo", "status", "--repo", repo]);
     refused(&status, 0, &["timestamp  version 2", "pack       demo 0.1.0", "channel    prod: demo 0.1.0  100%"]);
     let agent = author.world.agent();
-    let ran = done(&author.world, &agent, "demo.uptime", json!({})).await;
+    let ran = author.world.operator(&agent).run("demo.uptime", json!({})).await;
     assert_eq!(ran.state, State::Succeeded, "{ran:?}");
-    assert!(stdout(&author.world, &agent, &ran).await.contains("load"));
+    assert!(author.world.operator(&agent).stdout(&ran).await.contains("load"));
 }
 
 #[test]
@@ -220,7 +218,7 @@ fn an_interrupted_test_leaves_no_process() {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pids = wait_for(|| fs::read_to_string(&mark).ok().filter(|text| text.ends_with('\n')));
         kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
-        let said = Said::from(child.wait_with_output().unwrap());
+        let said = CommandOutput::from(child.wait_with_output().unwrap());
         refused(&said, 130, &["killed after"]);
         for pid in pids.split_whitespace() {
             assert!(!Path::new("/proc").join(pid).exists(), "{pid} is left after {signal}");

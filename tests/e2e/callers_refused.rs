@@ -8,16 +8,17 @@ use packs_schema::agent::rest::{Code, Page};
 use packs_schema::base::name::Principal;
 use serde_json::json;
 
-use crate::calls::{caller, operator, refused, run, start};
+use crate::calls::{caller, refused, run};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 async fn must_not_connect(world: &World, identity: Option<&Caller>, because: &str) {
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let error = send(agent.address(), identity, Call::get("/v1/health")).await.expect_err("nobody is let in");
     assert!(error.contains(because), "{error}");
     // And the agent is none the worse for it.
-    assert_eq!(operator(world, &agent, Call::get("/v1/health")).await.status, 200);
+    assert_eq!(operator.send(Call::get("/v1/health")).await.status, 200);
 }
 
 #[tokio::test]
@@ -68,6 +69,7 @@ async fn an_older_tls() {
 async fn a_principal_without_a_grant() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let guest = caller(&world, "guest");
     let as_guest = |call| send(agent.address(), Some(&guest), call);
     let answer = as_guest(Call::post("/v1/executions", run("probe.hello", json!({})))).await.unwrap();
@@ -80,8 +82,7 @@ async fn a_principal_without_a_grant() {
     }
     refused(&as_guest(Call::post("/v1/packs/sync", "")).await.unwrap(), Code::Forbidden, "sync");
     assert_eq!(as_guest(Call::get("/v1/health")).await.unwrap().status, 200);
-    let all: Page<packs_schema::agent::rest::Execution> =
-        operator(&world, &agent, Call::get("/v1/executions")).await.json();
+    let all: Page<packs_schema::agent::rest::Execution> = operator.send(Call::get("/v1/executions")).await.json();
     assert!(all.items.is_empty(), "something ran: {all:?}");
 }
 
@@ -95,11 +96,12 @@ async fn a_verb_or_an_action_outside_the_grant() {
             .to_owned(),
     );
     let agent = world.start(&spec);
-    refused(&start(&world, &agent, "probe.repair", json!({})).await, Code::Forbidden, "probe.repair");
-    let hello = start(&world, &agent, "probe.hello", json!({})).await;
+    let operator = world.operator(&agent);
+    refused(&operator.submit("probe.repair", json!({})).await, Code::Forbidden, "probe.repair");
+    let hello = operator.submit("probe.hello", json!({})).await;
     assert_eq!(hello.status, 202);
     let id = hello.json::<packs_schema::agent::rest::Execution>().id;
-    let kill = operator(&world, &agent, Call::post(&format!("/v1/executions/{id}/kill"), "")).await;
+    let kill = operator.send(Call::post(&format!("/v1/executions/{id}/kill"), "")).await;
     refused(&kill, Code::Forbidden, "kill");
     // A reader of another action does not learn that it exists.
     let reader = caller(&world, "reader-1");
@@ -114,15 +116,17 @@ async fn a_verb_or_an_action_outside_the_grant() {
 async fn a_grant_that_was_taken_away() {
     let world = World::with_probe();
     let agent = world.agent();
-    assert_eq!(start(&world, &agent, "probe.hello", json!({})).await.status, 202);
+    let operator = world.operator(&agent);
+    assert_eq!(operator.submit("probe.hello", json!({})).await.status, 202);
     std::fs::write(agent.directory().join("etc/grants.toml"), "# nobody\n").unwrap();
-    refused(&start(&world, &agent, "probe.hello", json!({})).await, Code::Forbidden, "operator");
+    refused(&operator.submit("probe.hello", json!({})).await, Code::Forbidden, "operator");
 }
 
 #[tokio::test]
 async fn a_browser() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let call = Call::get("/v1/info").header("origin", "null");
-    refused(&operator(&world, &agent, call).await, Code::Forbidden, "Origin");
+    refused(&operator.send(call).await, Code::Forbidden, "Origin");
 }

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bolt_client::pki::Validity;
-use bolt_tests::{Bolt, PackSource, Said, World};
+use bolt_tests::{Bolt, CommandOutput, PackSource, World};
 use packs_schema::base::name::Principal;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use crate::calls::caller;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Ended with `code`, and said each of `words` on standard error.
-fn ended(said: &Said, code: i32, words: &[&str]) {
+fn ended(said: &CommandOutput, code: i32, words: &[&str]) {
     assert_eq!(said.code, code, "{said:?}");
     for word in words {
         assert!(said.stderr.contains(word), "{word:?} is not in {said:?}");
@@ -86,11 +86,11 @@ fn what_cannot_be_printed_is_said_or_passed_over_in_silence() {
     for arguments in [&["ps"][..], &["ps", "--json"], &["run", "probe.hello"], &["actions"], &["--help"], &["man"]] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let child = bolt.command(arguments).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
-        ended(&Said::from(child.wait_with_output().unwrap()), 5, &["cannot print", "No space left"]);
+        ended(&CommandOutput::from(child.wait_with_output().unwrap()), 5, &["cannot print", "No space left"]);
 
         let mut child = bolt.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
-        let said = Said::from(child.wait_with_output().unwrap());
+        let said = CommandOutput::from(child.wait_with_output().unwrap());
         ended(&said, 141, &[]);
         assert!(!said.stderr.contains("bolt:"), "{said:?}");
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use bolt_client::local::binary;
-use bolt_tests::{Bolt, Said, World, binaries, is_root, skip};
+use bolt_tests::{Bolt, CommandOutput, World, binaries, is_root, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -154,7 +154,7 @@ fn no_action_of_the_demo_changes_the_host() {
         "--directory",
         &shown,
     ]);
-    let said = Said::from(kept.stdin(Stdio::null()).output().unwrap());
+    let said = CommandOutput::from(kept.stdin(Stdio::null()).output().unwrap());
     let kept = Kept(directory.clone());
     assert_eq!(said.code, 0, "{said:?}");
     let mark: serde_json::Value = serde_json::from_slice(&std::fs::read(directory.join("demo.json")).unwrap()).unwrap();

@@ -4,10 +4,9 @@
 use std::process::Command;
 
 use bolt_client::local::binary;
-use bolt_tests::{PackSource, Said, World, spec};
+use bolt_tests::{CommandOutput, PackSource, World, spec};
 use serde_json::json;
 
-use crate::calls::{done, stdout};
 use crate::s3::cannot;
 
 const CANARY: &str = "canary3b9f";
@@ -59,7 +58,7 @@ fn a_publisher_s_variable_that_is_not_understood_is_named_and_nothing_is_asked()
             commands.push(bolt.command(["repo", "refresh", "--repo", &location, "--keys", &keys, "--json"]));
         }
         for mut command in commands {
-            let said = Said::from(command.env(name, value).output().unwrap());
+            let said = CommandOutput::from(command.env(name, value).output().unwrap());
             let all = format!("{}{}", said.stdout, said.stderr);
             assert_eq!(said.code, 2, "{name}: {said:?}");
             assert!(all.contains(name) && all.contains("not understood"), "{name}: {said:?}");
@@ -69,7 +68,7 @@ fn a_publisher_s_variable_that_is_not_understood_is_named_and_nothing_is_asked()
     assert_eq!(world.bucket().since(before).requests, [], "something was asked");
     // A directory is reached without any of them.
     let directory = world.site.repository().display().to_string();
-    let said = Said::from(
+    let said = CommandOutput::from(
         bolt.command(["repo", "status", "--repo", &directory]).env("AWS_MAX_ATTEMPTS", CANARY).output().unwrap(),
     );
     assert_eq!(said.code, 0, "{said:?}");
@@ -93,11 +92,11 @@ async fn an_agent_s_variable_that_is_not_understood_fails_the_poll_by_name() {
     assert_eq!(world.bucket().since(before).requests, [], "something was asked");
 }
 
-fn launcher(name: &str, value: &str) -> Said {
+fn launcher(name: &str, value: &str) -> CommandOutput {
     bolt_tests::binaries();
     let mut command = Command::new(binary("bolt-launch").unwrap());
     command.args(["serve", "--config", "/nonexistent/agent.toml"]).env(name, value);
-    Said::from(command.output().unwrap())
+    CommandOutput::from(command.output().unwrap())
 }
 
 #[test]
@@ -124,7 +123,7 @@ fn a_misspelt_variable_of_bolt_s_own_is_told_with_the_nearest_name() {
     let said = |variables: &[(&str, &str)]| {
         let repository = world.site.repository().display().to_string();
         let mut command = bolt.command(["repo", "status", "--repo", &repository]);
-        Said::from(command.envs(variables.iter().copied()).output().unwrap())
+        CommandOutput::from(command.envs(variables.iter().copied()).output().unwrap())
     };
     let wrong = said(&[("BOLT_KEY_PASSPRASE", CANARY)]);
     assert_eq!(wrong.code, 2, "{wrong:?}");
@@ -143,8 +142,9 @@ async fn an_action_may_call_bolt() {
     let yaml = "parameters: {word: {type: string, default: x}}\nbolt: {class: diagnostic}";
     world.publish(&PackSource::new("inner", "1.0.0").action("call", yaml, &script));
     let agent = world.agent();
-    let ran = done(&world, &agent, "inner.call", json!({})).await;
-    let said = stdout(&world, &agent, &ran).await;
+    let operator = world.operator(&agent);
+    let ran = operator.run("inner.call", json!({})).await;
+    let said = operator.stdout(&ran).await;
     let count: usize = said.lines().last().and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{said}"));
     assert!(count > 5 && said.contains("/nonexistent") && !said.contains("environment variable"), "{said}");
 }

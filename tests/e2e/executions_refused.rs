@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, World, is_root, limits_available, skip, spec};
+use bolt_tests::{Operator, PackSource, World, is_root, limits_available, skip, spec};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Code, Execution, Health};
 use serde_json::json;
 
-use crate::calls::{done, ended, has_output, operator, refused, start, started, until};
+use crate::calls::{refused, until};
 
 /// The directory of the active version of the probe pack.
 fn active(agent: &LocalAgent) -> PathBuf {
@@ -19,8 +19,8 @@ fn active(agent: &LocalAgent) -> PathBuf {
 }
 
 /// Runs `probe.hello`, which must end as an error whose reason names `reason`.
-async fn must_not_start(world: &World, agent: &LocalAgent, reason: &str) {
-    let execution = done(world, agent, "probe.hello", json!({})).await;
+async fn must_not_start(operator: &Operator, reason: &str) {
+    let execution = operator.run("probe.hello", json!({})).await;
     assert_eq!(execution.state, State::Error, "{execution:?}");
     let text = execution.reason.expect("an error has a reason");
     assert!(text.contains(reason), "{text:?} does not name {reason:?}");
@@ -30,22 +30,22 @@ async fn must_not_start(world: &World, agent: &LocalAgent, reason: &str) {
 async fn a_full_queue() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("execution", "max_running", 1).set("execution", "max_queued", 2));
-    let running = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &running).await;
+    let operator = world.operator(&agent);
+    let running = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&running).await;
     for _ in 0..2 {
-        started(&world, &agent, "probe.hello", json!({})).await;
+        operator.start("probe.hello", json!({})).await;
     }
-    let answer = start(&world, &agent, "probe.hello", json!({})).await;
+    let answer = operator.submit("probe.hello", json!({})).await;
     refused(&answer, Code::QueueFull, "2");
     assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
-    let killed = operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
+    let killed = operator.send(Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
     assert_eq!(killed.status, 202, "{}", killed.text());
-    assert_eq!(ended(&world, &agent, &running).await.state, State::Killed);
+    assert_eq!(operator.wait(&running).await.state, State::Killed);
     // What waited runs now.
-    let all: packs_schema::agent::rest::Page<Execution> =
-        operator(&world, &agent, Call::get("/v1/executions")).await.json();
+    let all: packs_schema::agent::rest::Page<Execution> = operator.send(Call::get("/v1/executions")).await.json();
     for execution in all.items.iter().filter(|e| e.action.as_str() == "probe.hello") {
-        assert_eq!(ended(&world, &agent, execution).await.state, State::Succeeded);
+        assert_eq!(operator.wait(execution).await.state, State::Succeeded);
     }
 }
 
@@ -53,57 +53,62 @@ async fn a_full_queue() {
 async fn a_busy_exclusive_group() {
     let world = World::with_probe();
     let agent = world.agent();
-    let first = started(&world, &agent, "probe.alone", json!({})).await;
-    has_output(&world, &agent, &first).await;
-    refused(&start(&world, &agent, "probe.alone", json!({})).await, Code::Busy, "alone");
-    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", first.id), "")).await;
-    assert_eq!(ended(&world, &agent, &first).await.state, State::Killed);
-    let second = started(&world, &agent, "probe.alone", json!({})).await;
-    has_output(&world, &agent, &second).await;
+    let operator = world.operator(&agent);
+    let first = operator.start("probe.alone", json!({})).await;
+    operator.wait_for_output(&first).await;
+    refused(&operator.submit("probe.alone", json!({})).await, Code::Busy, "alone");
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", first.id), "")).await;
+    assert_eq!(operator.wait(&first).await.state, State::Killed);
+    let second = operator.start("probe.alone", json!({})).await;
+    operator.wait_for_output(&second).await;
 }
 
 #[tokio::test]
 async fn an_entry_point_that_is_missing() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     fs::remove_file(active(&agent).join("actions/hello.sh")).unwrap();
-    must_not_start(&world, &agent, "hello.sh").await;
+    must_not_start(&operator, "hello.sh").await;
 }
 
 #[tokio::test]
 async fn an_entry_point_that_is_not_executable() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let path = active(&agent).join("actions/hello.sh");
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    must_not_start(&world, &agent, "run bit").await;
+    must_not_start(&operator, "run bit").await;
 }
 
 #[tokio::test]
 async fn an_entry_point_outside_the_pack() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let path = active(&agent).join("actions/hello.sh");
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/bin/true", &path).unwrap();
-    must_not_start(&world, &agent, "hello.sh").await;
+    must_not_start(&operator, "hello.sh").await;
     // And one that its definition puts outside.
     let definition = active(&agent).join(".bolt/actions/hello.json");
     let text = fs::read_to_string(&definition).unwrap().replace("hello.sh", "../../../../bin/true");
     fs::write(&definition, text).unwrap();
-    must_not_start(&world, &agent, "").await;
+    must_not_start(&operator, "").await;
 }
 
 #[tokio::test]
 async fn an_entry_point_that_others_may_write() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let path = active(&agent).join("actions/hello.sh");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o757)).unwrap();
-    must_not_start(&world, &agent, "writ").await;
+    must_not_start(&operator, "writ").await;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
-    must_not_start(&world, &agent, "writ").await;
+    must_not_start(&operator, "writ").await;
 }
 
 #[tokio::test]
@@ -113,9 +118,10 @@ async fn an_entry_point_of_another_owner() {
     }
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let path = active(&agent).join("actions/hello.sh");
     std::os::unix::fs::chown(&path, Some(65_000), None).unwrap();
-    must_not_start(&world, &agent, "65000").await;
+    must_not_start(&operator, "65000").await;
 }
 
 #[tokio::test]
@@ -127,7 +133,8 @@ async fn an_account_that_does_not_exist() {
     let yaml = "bolt: {class: diagnostic, run_as: no-such-account}";
     world.publish(&PackSource::new("probe", "1.0.0").action("hello", yaml, "#!/bin/sh\n"));
     let agent = world.agent();
-    must_not_start(&world, &agent, "no-such-account").await;
+    let operator = world.operator(&agent);
+    must_not_start(&operator, "no-such-account").await;
 }
 
 /// What is wrong with the account of all actions that name none is said before one of them fails.
@@ -144,7 +151,8 @@ async fn a_default_account_that_cannot_be_used_or_is_shared_is_in_health() {
         ("i-3", "64100", None),
     ] {
         let agent = world.start(&spec(id).set("execution", "default_run_as", account));
-        let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+        let operator = world.operator(&agent);
+        let health: Health = operator.send(Call::get("/v1/health")).await.json();
         let reason = health.reasons.iter().find(|reason| reason.code == "execution_configuration");
         assert_eq!(reason.is_some(), wrong.is_some(), "{health:?}");
         assert!(reason.is_none_or(|reason| reason.message.contains(wrong.unwrap())), "{reason:?}");
@@ -158,14 +166,15 @@ async fn a_default_account_that_cannot_be_used_or_is_shared_is_in_health() {
 async fn a_start_that_the_launcher_has_no_place_for_is_tried_again() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("execution", "max_running", 1).set("execution", "max_shims", 1));
+    let operator = world.operator(&agent);
     // As a shim leaves behind that was killed, until somebody cleans up after it.
     let left = agent.directory().join("run/01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa");
     std::fs::create_dir(&left).unwrap();
-    let waiting = started(&world, &agent, "probe.hello", json!({})).await;
+    let waiting = operator.start("probe.hello", json!({})).await;
     let log = || std::fs::read_to_string(agent.log()).unwrap_or_default();
     until("the refusal", async || log().contains("execution.max_shims")).await;
     std::fs::remove_dir(&left).unwrap();
-    assert_eq!(ended(&world, &agent, &waiting).await.state, State::Succeeded);
+    assert_eq!(operator.wait(&waiting).await.state, State::Succeeded);
 }
 
 #[tokio::test]
@@ -177,7 +186,8 @@ async fn no_limits_where_they_are_required() {
         spec = spec.set("execution", "cgroup", "cgroup.procs/none");
     }
     let agent = world.start(&spec);
-    must_not_start(&world, &agent, "require_limits").await;
+    let operator = world.operator(&agent);
+    must_not_start(&operator, "require_limits").await;
 }
 
 #[tokio::test]
@@ -194,10 +204,11 @@ async fn memory_and_processes_beyond_the_limits() {
         .action("fork", "bolt: {class: diagnostic, grace: 100ms, limits: {pids: 20}}", fork);
     world.publish(&pack);
     let agent = world.agent();
-    let eaten = done(&world, &agent, "probe.eat", json!({})).await;
+    let operator = world.operator(&agent);
+    let eaten = operator.run("probe.eat", json!({})).await;
     assert_eq!(eaten.state, State::OutOfMemory, "{eaten:?}");
     assert!(eaten.usage.unwrap().peak_memory_bytes.unwrap() <= 33 << 20, "{eaten:?}");
-    let forked = done(&world, &agent, "probe.fork", json!({})).await;
+    let forked = operator.run("probe.fork", json!({})).await;
     assert_eq!((forked.state, forked.exit_status), (State::Failed, Some(3)), "{forked:?}");
     assert_eq!(forked.leftovers.clone().unwrap().after_subreaper, 0, "{forked:?}");
 }

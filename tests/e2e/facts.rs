@@ -5,14 +5,14 @@ use std::fs;
 use bolt_client::local::{AgentSpec, LocalAgent};
 use bolt_tests::http::Call;
 use bolt_tests::metadata::Metadata;
-use bolt_tests::{PackSource, World, spec};
+use bolt_tests::{Operator, PackSource, World, spec};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Health, Info, PackList};
 use packs_schema::agent::store;
 use packs_schema::base::name::ChannelName;
 use serde_json::json;
 
-use crate::calls::{done, operator, stdout, until};
+use crate::calls::until;
 
 const ID: &str = "i-0fac75";
 
@@ -48,12 +48,12 @@ fn prepared(world: &World, spec: &AgentSpec) -> LocalAgent {
     agent
 }
 
-async fn info(world: &World, agent: &LocalAgent) -> Info {
-    operator(world, agent, Call::get("/v1/info")).await.json()
+async fn info(operator: &Operator) -> Info {
+    operator.send(Call::get("/v1/info")).await.json()
 }
 
-async fn packs(world: &World, agent: &LocalAgent) -> PackList {
-    operator(world, agent, Call::get("/v1/packs")).await.json()
+async fn packs(operator: &Operator) -> PackList {
+    operator.send(Call::get("/v1/packs")).await.json()
 }
 
 fn log(agent: &LocalAgent) -> String {
@@ -70,17 +70,18 @@ async fn an_instance_is_told_who_it_is_and_chooses_by_it() {
     ));
     let metadata = known();
     let mut agent = asking(&world, &metadata);
+    let operator = world.operator(&agent);
     agent.launch().unwrap();
     agent.wait_ready().unwrap();
-    let facts = info(&world, &agent).await.instance;
+    let facts = info(&operator).await.instance;
     assert_eq!(
         [facts.id.as_str(), &facts.region, &facts.zone, &facts.app, &facts.cluster, &facts.group],
         [ID, "eu-west-1", "eu-west-1b", "cassandra", "", "cass-v003"]
     );
     assert_eq!(facts.get("tags.team"), Some("storage"));
-    let told = done(&world, &agent, "facts.tell", json!({})).await;
+    let told = operator.run("facts.tell", json!({})).await;
     assert_eq!(told.instance.as_str(), ID);
-    assert_eq!(stdout(&world, &agent, &told).await, format!("{ID} eu-west-1 eu-west-1b\n"));
+    assert_eq!(operator.stdout(&told).await, format!("{ID} eu-west-1 eu-west-1b\n"));
     let asked = metadata.asked();
     assert_eq!(asked.first().map(String::as_str), Some("PUT /latest/api/token"), "{asked:?}");
     assert!(asked.iter().all(|line| line.starts_with("PUT") || line.ends_with("with a token")), "{asked:?}");
@@ -98,10 +99,10 @@ async fn an_instance_is_told_who_it_is_and_chooses_by_it() {
         let before = ended();
         until("a poll", async || ended() != before).await;
     }
-    assert_eq!(packs(&world, &agent).await.items.len(), 1);
+    assert_eq!(packs(&operator).await.items.len(), 1);
     metadata.tags(Some(&[("team", "search")]));
-    until("the pack of the other team", async || packs(&world, &agent).await.items.len() == 2).await;
-    let facts = info(&world, &agent).await.instance;
+    until("the pack of the other team", async || packs(&operator).await.items.len() == 2).await;
+    let facts = info(&operator).await.instance;
     assert_eq!((facts.app.as_str(), facts.get("tags.team")), ("", Some("search")));
 }
 
@@ -111,6 +112,7 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     let metadata = known();
     metadata.broken(Some("503 Service Unavailable"));
     let mut agent = asking(&world, &metadata);
+    let operator = world.operator(&agent);
     agent.launch().unwrap();
     until("the sync to say so", async || agent.sync_status().is_some_and(|status| status.failure.is_some())).await;
     let failure = agent.sync_status().unwrap().failure.unwrap();
@@ -118,7 +120,7 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     assert!(!agent.state().join("api.address").exists() && agent.exited().is_none());
     metadata.broken(None);
     agent.wait_ready().unwrap();
-    assert_eq!(info(&world, &agent).await.instance.id.as_str(), ID);
+    assert_eq!(info(&operator).await.instance.id.as_str(), ID);
     // Ready comes before the packs do: a restart below must find them.
     until("the first poll", async || agent.sync_status().is_some_and(|status| status.failure.is_none())).await;
     assert!(!log(&agent).contains("cannot start"), "{}", log(&agent));
@@ -128,8 +130,8 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     agent.terminate();
     agent.launch().unwrap();
     agent.wait_ready().unwrap();
-    assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
-    assert_eq!(info(&world, &agent).await.instance.zone, "eu-west-1b");
+    assert_eq!(operator.run("probe.hello", json!({})).await.state, State::Succeeded);
+    assert_eq!(info(&operator).await.instance.zone, "eu-west-1b");
     until("a poll that said so", async || log(&agent).contains("what was known of this instance goes on to count"))
         .await;
     let facts = agent.directory().join("packs").join(store::FACTS);
@@ -153,6 +155,7 @@ async fn what_the_service_says_is_judged() {
     let metadata = known();
     // Its identity is written, so that the api is there to tell what is wrong.
     let agent = world.start(&follower(&metadata).set("repository", "poll", "1h"));
+    let operator = world.operator(&agent);
     let facts = agent.directory().join("packs").join(store::FACTS);
     let document = |id: &str, region: &str, zone: &str| {
         format!("{{\"instanceId\":\"{id}\",\"region\":\"{region}\",\"availabilityZone\":\"{zone}\"}}")
@@ -170,16 +173,16 @@ async fn what_the_service_says_is_judged() {
         let failure = asked(&world, &agent).await.expect("it is refused");
         let shown: String = wrong.chars().take(60).collect();
         assert!(failure.contains(says) && failure.len() < 600, "{shown}: {failure}");
-        let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+        let health: Health = operator.send(Call::get("/v1/health")).await.json();
         assert!(health.ready && health.degraded, "{health:?}");
-        assert_eq!(packs(&world, &agent).await.items.len(), 1, "what is active stays");
+        assert_eq!(packs(&operator).await.items.len(), 1, "what is active stays");
         assert!(!facts.exists());
     }
 
     metadata.identify("i-other", "eu-west-1", "eu-west-1b");
     metadata.tags(Some(&[("good", "yes"), ("wrong", "two\nlines"), ("bad name", "x"), ("long", &"x".repeat(300))]));
     assert_eq!(asked(&world, &agent).await, None);
-    let known = info(&world, &agent).await.instance;
+    let known = info(&operator).await.instance;
     assert_eq!(
         (known.id.as_str(), known.tags.len(), known.get("tags.good")),
         (ID, 1, Some("yes")),
@@ -189,12 +192,12 @@ async fn what_the_service_says_is_judged() {
     metadata.keep_tags(true);
     metadata.identify(ID, "eu-west-1", "eu-west-1c");
     assert_eq!(asked(&world, &agent).await, None);
-    let known = info(&world, &agent).await.instance;
+    let known = info(&operator).await.instance;
     assert_eq!((known.zone.as_str(), known.get("tags.good")), ("eu-west-1c", Some("yes")));
     metadata.keep_tags(false);
     metadata.tags(None);
     assert_eq!(asked(&world, &agent).await, None);
-    assert!(info(&world, &agent).await.instance.tags.is_empty(), "an instance need not let its metadata tell its tags");
+    assert!(info(&operator).await.instance.tags.is_empty(), "an instance need not let its metadata tell its tags");
 }
 
 /// One that takes connections and says nothing: polls go on without it once it is known who this is, and say so until then.
@@ -205,6 +208,7 @@ async fn a_service_that_says_nothing_is_not_waited_for() {
     let spec = spec(ID).set("instance", "metadata", true).set("repository", "poll", "1h");
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let agent = world.start(&spec.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint));
+    let operator = world.operator(&agent);
     let failure = agent.sync_status().unwrap().failure.unwrap();
     assert!(failure.contains("metadata service (IMDSv2) cannot be reached"), "{failure}");
     let path = agent.directory().join("packs").join(store::FACTS);
@@ -212,13 +216,14 @@ async fn a_service_that_says_nothing_is_not_waited_for() {
     let known = json!({"format": 1, "boot": boot, "id": ID, "region": "eu-west-1", "zone": "eu-west-1b"});
     fs::write(path, known.to_string()).unwrap();
     assert_eq!(asked(&world, &agent).await, None);
-    assert_eq!(packs(&world, &agent).await.items.len(), 1);
+    assert_eq!(packs(&operator).await.items.len(), 1);
 }
 
 /// Asks for a poll and waits for its end; what failed.
 async fn asked(world: &World, agent: &LocalAgent) -> Option<String> {
+    let operator = world.operator(agent);
     let before = agent.sync_status().map_or(0, |status| status.polls);
-    assert_eq!(operator(world, agent, Call::post("/v1/packs/sync", "")).await.status, 202);
+    assert_eq!(operator.send(Call::post("/v1/packs/sync", "")).await.status, 202);
     until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > before)).await;
     agent.sync_status().unwrap().failure
 }

@@ -9,7 +9,7 @@ use bolt_tests::bucket::{Bucket, Traffic};
 use bolt_tests::http::Call;
 use bolt_tests::{Bolt, PackSource, World, spec};
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 /// What becomes of a cached file.
 type Damage = fn(&[u8]) -> Vec<u8>;
@@ -41,8 +41,9 @@ fn end(agent: &LocalAgent) -> Vec<u8> {
 
 /// Asks for a poll, and gives what it cost; it must succeed.
 async fn poll(world: &World, bucket: &Bucket, agent: &LocalAgent) -> Traffic {
+    let operator = world.operator(agent);
     let (last, mark) = (end(agent), bucket.mark());
-    operator(world, agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     until("the end of the poll", async || end(agent) != last).await;
     let status = agent.sync_status().unwrap();
     assert!(status.failure.is_none() && status.failed.is_empty(), "{status:?}");

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::{Answer, Call};
-use bolt_tests::{PackSource, World, spec};
+use bolt_tests::{Operator, PackSource, World, spec};
 use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
-use crate::calls::{done, operator, refused, until};
+use crate::calls::{refused, until};
 
 /// Writes to both streams, a little, or more than compresses into the database.
 fn pack() -> PackSource {
@@ -30,7 +30,7 @@ fn directory(agent: &LocalAgent, execution: &Execution) -> PathBuf {
 }
 
 /// Every way to read an output, but for compressed.
-async fn read(world: &World, agent: &LocalAgent, execution: &Execution) -> Vec<(String, Answer)> {
+async fn read(operator: &Operator, execution: &Execution) -> Vec<(String, Answer)> {
     let mut answers = Vec::new();
     for (path, range) in [
         ("output", None),
@@ -47,7 +47,7 @@ async fn read(world: &World, agent: &LocalAgent, execution: &Execution) -> Vec<(
         if let Some(range) = range {
             call = call.header("range", range).header("accept-encoding", "gzip");
         }
-        answers.push((format!("{path} {range:?}"), operator(world, agent, call).await));
+        answers.push((format!("{path} {range:?}"), operator.send(call).await));
     }
     answers
 }
@@ -64,9 +64,9 @@ fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-async fn stdout_as(world: &World, agent: &LocalAgent, execution: &Execution, accepts: &str) -> Answer {
+async fn stdout_as(operator: &Operator, execution: &Execution, accepts: &str) -> Answer {
     let call = Call::get(&format!("/v1/executions/{}/stdout", execution.id)).header("accept-encoding", accepts);
-    operator(world, agent, call).await
+    operator.send(call).await
 }
 
 #[tokio::test]
@@ -75,19 +75,20 @@ async fn an_archived_output_reads_as_before_and_is_handed_out_as_it_is_stored() 
     world.publish(&pack());
     // Archived as soon as the budget is looked at; nothing needs to go, because nothing is left but large ones.
     let agent = world.start(&spec("i-1").set("history", "max_files", 20));
+    let operator = world.operator(&agent);
     let mut executions = Vec::new();
     for action in ["probe.talk", "probe.noise", "probe.flood", "probe.mute"] {
-        executions.push(done(&world, &agent, action, json!({})).await);
+        executions.push(operator.run(action, json!({})).await);
     }
     let mut before = Vec::new();
     for execution in &executions {
-        before.push(read(&world, &agent, execution).await);
+        before.push(read(&operator, execution).await);
     }
-    let plain = stdout_as(&world, &agent, &executions[0], "gzip").await;
+    let plain = stdout_as(&operator, &executions[0], "gzip").await;
     assert_eq!((header(&plain, "content-encoding"), header(&plain, "vary")), (None, Some("accept-encoding")));
     // A few more, so that there are too many files.
     for _ in 0..2 {
-        done(&world, &agent, "probe.mute", json!({})).await;
+        operator.run("probe.mute", json!({})).await;
     }
     until("the archive", async || !directory(&agent, &executions[0]).exists()).await;
     until("the files", async || {
@@ -96,7 +97,7 @@ async fn an_archived_output_reads_as_before_and_is_handed_out_as_it_is_stored() 
     .await;
     until("the silent one's end in the database", async || !directory(&agent, &executions[3]).exists()).await;
     for (execution, before) in executions.iter().zip(before) {
-        let after = read(&world, &agent, execution).await;
+        let after = read(&operator, execution).await;
         for ((path, one), (_, other)) in before.iter().zip(&after) {
             assert_eq!(one.status, other.status, "{path}");
             assert!(content(path, one) == content(path, other), "{} {path}", execution.action);
@@ -108,19 +109,19 @@ async fn an_archived_output_reads_as_before_and_is_handed_out_as_it_is_stored() 
     }
     // Compressed, to who takes it, when nothing is missing.
     for execution in [&executions[0], &executions[1]] {
-        let whole = stdout_as(&world, &agent, execution, "identity").await;
+        let whole = stdout_as(&operator, execution, "identity").await;
         assert_eq!(header(&whole, "content-encoding"), None);
-        let stored = stdout_as(&world, &agent, execution, "br, gzip;q=0.8").await;
+        let stored = stdout_as(&operator, execution, "br, gzip;q=0.8").await;
         assert_eq!(header(&stored, "content-encoding"), Some("gzip"), "{:?}", stored.headers);
         assert_eq!(header(&stored, "content-length"), Some(&*stored.body.len().to_string()));
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&stored.body[..]).read_to_end(&mut bytes).unwrap();
         assert!(bytes == whole.body);
     }
-    let flood = stdout_as(&world, &agent, &executions[2], "gzip").await;
+    let flood = stdout_as(&operator, &executions[2], "gzip").await;
     assert_eq!(header(&flood, "content-encoding"), None);
     assert!(header(&flood, "bolt-dropped-bytes").unwrap().parse::<u64>().unwrap() > 1_000_000);
-    let metrics = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+    let metrics = operator.send(Call::get("/v1/metrics")).await.text();
     let archived = metrics.lines().find_map(|line| line.strip_prefix("bolt_history_archived_total ")).unwrap();
     assert!(archived.parse::<u64>().unwrap() >= 4, "{metrics}");
 }
@@ -131,15 +132,16 @@ async fn an_output_over_the_budget_goes_and_its_execution_says_so() {
     world.publish(&pack());
     // Room for two archives of four files each.
     let agent = world.start(&spec("i-1").set("history", "max_files", 9));
-    let oldest = done(&world, &agent, "probe.noise", json!({})).await;
+    let operator = world.operator(&agent);
+    let oldest = operator.run("probe.noise", json!({})).await;
     for _ in 0..3 {
-        done(&world, &agent, "probe.noise", json!({})).await;
+        operator.run("probe.noise", json!({})).await;
     }
     until("its end", async || !directory(&agent, &oldest).exists()).await;
     for path in ["output", "stdout", "stderr?follow=true"] {
         let call = Call::get(&format!("/v1/executions/{}/{path}", oldest.id));
-        refused(&operator(&world, &agent, call).await, Code::OutputGone, "history");
+        refused(&operator.send(call).await, Code::OutputGone, "history");
     }
-    let shown: Execution = operator(&world, &agent, Call::get(&format!("/v1/executions/{}", oldest.id))).await.json();
+    let shown: Execution = operator.send(Call::get(&format!("/v1/executions/{}", oldest.id))).await.json();
     assert_eq!(shown, oldest);
 }

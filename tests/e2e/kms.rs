@@ -2,7 +2,7 @@
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::kms::{ALIAS, KEY, Kms, RSA};
-use bolt_tests::{PackSource, Said, World, spec};
+use bolt_tests::{CommandOutput, PackSource, World, spec};
 
 use crate::calls::until;
 
@@ -19,7 +19,7 @@ async fn a_key_service_signs_for_roles() {
     let (repo, keys) = (at("packs"), at("keys-of-packs"));
     let endpoint = service.endpoint();
     let bolt = |arguments: &[&str], endpoint: &str| {
-        Said::from(world.bolt(&[]).command(arguments).env("AWS_ENDPOINT_URL_KMS", endpoint).output().unwrap())
+        CommandOutput::from(world.bolt(&[]).command(arguments).env("AWS_ENDPOINT_URL_KMS", endpoint).output().unwrap())
     };
     let good = |arguments: &[&str]| {
         let said = bolt(arguments, &endpoint);

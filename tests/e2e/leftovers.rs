@@ -4,14 +4,14 @@
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::process::{lives, with_words};
-use bolt_tests::{Bolt, PackSource, World};
+use bolt_tests::{Bolt, Operator, PackSource, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
-use crate::calls::{has_output, operator, started, until};
+use crate::calls::until;
 
 /// A number that `sleep` takes, and that no other process has in its command line.
 fn mark(case: &str) -> String {
@@ -33,8 +33,8 @@ fn living(mark: &str) -> Vec<i32> {
     sleeps.into_iter().map(|(pid, _)| pid).collect()
 }
 
-async fn record(world: &World, agent: &LocalAgent, id: &str) -> Execution {
-    operator(world, agent, Call::get(&format!("/v1/executions/{id}"))).await.json()
+async fn record(operator: &Operator, id: &str) -> Execution {
+    operator.send(Call::get(&format!("/v1/executions/{id}"))).await.json()
 }
 
 #[tokio::test]
@@ -42,6 +42,7 @@ async fn a_kept_service_is_recorded_and_shown_and_outlives_the_agent() {
     let world = World::empty();
     world.publish(&pack());
     let mut agent = world.agent();
+    let operator = world.operator(&agent);
     let bolt = world.bolt(&[&agent]);
     let mark = mark("01");
     let said = bolt.run(["run", "svc.serve", &format!("mark={mark}"), "--yes"]);
@@ -49,10 +50,10 @@ async fn a_kept_service_is_recorded_and_shown_and_outlives_the_agent() {
     let printed = format!("{}{}", said.stdout, said.stderr);
     assert!(printed.contains("1 process (sleep) kept running after the exit"), "{said:?}");
 
-    let listed = operator(&world, &agent, Call::get("/v1/executions")).await;
+    let listed = operator.send(Call::get("/v1/executions")).await;
     let id = listed.json::<serde_json::Value>()["items"][0]["id"].as_str().unwrap().to_owned();
     let check = async |agent: &LocalAgent, bolt: &Bolt, when: &str| {
-        let now = record(&world, agent, &id).await;
+        let now = record(&world.operator(agent), &id).await;
         let left = now.leftovers.clone().unwrap_or_else(|| panic!("{when}: {now:?}"));
         assert_eq!((now.state, left.kept, left.programs.as_slice()), (State::Succeeded, 1, &["sleep".to_owned()][..]));
         let shown = bolt.run(["show", &id]);
@@ -84,6 +85,7 @@ async fn after_a_failure_a_time_out_or_a_kill_nothing_is_kept() {
     let world = World::empty();
     world.publish(&pack());
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let bolt = world.bolt(&[&agent]);
     for (case, action, more, state) in
         [("02", "svc.fail", None, State::Failed), ("03", "svc.hang", Some("1s"), State::TimedOut)]
@@ -94,17 +96,17 @@ async fn after_a_failure_a_time_out_or_a_kill_nothing_is_kept() {
         arguments.extend(more.iter().flat_map(|time| ["--timeout", time]));
         let said = bolt.run(arguments);
         assert_eq!(said.code, 1, "{said:?}");
-        let listed = operator(&world, &agent, Call::get("/v1/executions?limit=1")).await.json::<serde_json::Value>();
-        let ended = record(&world, &agent, listed["items"][0]["id"].as_str().unwrap()).await;
+        let listed = operator.send(Call::get("/v1/executions?limit=1")).await.json::<serde_json::Value>();
+        let ended = record(&operator, listed["items"][0]["id"].as_str().unwrap()).await;
         assert_eq!((ended.state, ended.leftovers.as_ref().map(|left| left.kept)), (state, Some(0)), "{ended:?}");
         assert!(!format!("{said:?}").contains("kept running"), "{said:?}");
         assert_eq!(living(&mark), Vec::<i32>::new(), "{action}");
     }
     let mark = mark("04");
-    let running = started(&world, &agent, "svc.hang", json!({ "mark": mark })).await;
-    has_output(&world, &agent, &running).await;
+    let running = operator.start("svc.hang", json!({ "mark": mark })).await;
+    operator.wait_for_output(&running).await;
     let said = bolt.run(["kill", running.id.as_str()]);
-    let ended = crate::calls::ended(&world, &agent, &running).await;
+    let ended = world.operator(&agent).wait(&running).await;
     assert_eq!((ended.state, ended.leftovers.map(|left| left.kept)), (State::Killed, Some(0)), "{said:?}");
     assert_eq!(living(&mark), Vec::<i32>::new());
 }

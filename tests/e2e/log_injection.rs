@@ -16,7 +16,7 @@ use serde_json::json;
 use tar::{EntryType, Header};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::calls::{done, operator, run, until};
+use crate::calls::{run, until};
 use crate::packs_refused::gzip;
 
 /// Lines that look like those of all three processes, a screen that is cleared, and text that is reversed.
@@ -175,6 +175,7 @@ async fn tell(world: &World, agent: &LocalAgent, call: Call) {
 }
 
 async fn hostile_requests(world: &World, agent: &LocalAgent) {
+    let operator = world.operator(agent);
     let encoded: String = FORGED.bytes().map(|byte| format!("%{byte:02x}")).collect();
     for path in ["/v1/executions/", "/v1/packs/", "/v1/actions/", "/", "/v1/executions?run="] {
         tell(world, agent, Call::get(&format!("{path}{encoded}"))).await;
@@ -187,7 +188,7 @@ async fn hostile_requests(world: &World, agent: &LocalAgent) {
         asked["action"] = json!(&text);
         tell(world, agent, Call::post("/v1/executions", asked.to_string())).await;
         let kill = json!({ "note": &text }).to_string();
-        let sleep = operator(world, agent, Call::post("/v1/executions", run("probe.sleep", json!({})))).await;
+        let sleep = operator.send(Call::post("/v1/executions", run("probe.sleep", json!({})))).await;
         let id = sleep.json::<packs_schema::agent::rest::Execution>().id;
         tell(world, agent, Call::post(&format!("/v1/executions/{id}/kill"), kill)).await;
     }
@@ -206,9 +207,10 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
     let world = World::empty();
     world.publish(&taken());
     let agent = world.start(&allowing());
+    let operator = world.operator(&agent);
 
     for action in ["speak", "result", "interpreter", "texts"] {
-        let ran = done(&world, &agent, &format!("probe.{action}"), json!({})).await;
+        let ran = operator.run(&format!("probe.{action}"), json!({})).await;
         assert!(ran.state != State::Succeeded || action == "result" || action == "texts", "{ran:?}");
     }
     hostile_requests(&world, &agent).await;
@@ -218,7 +220,7 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
     let mut said = 0;
     for bytes in &archives {
         let call = Call::post("/v1/packs/push?pack=probe&version=1.1.0", bytes.clone());
-        let answer = operator(&world, &agent, call.header("content-type", "application/gzip")).await;
+        let answer = operator.send(call.header("content-type", "application/gzip")).await;
         assert!(answer.status.is_client_error(), "{}", answer.text());
         said += usize::from(answer.text().contains("activated"));
     }
@@ -234,7 +236,7 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
         pack.version = packs_schema::base::name::PackVersion::new(&format!("1.1.{}", number + 1)).unwrap();
         publish_archive(&bytes, pack, &options).unwrap();
         let before = agent.sync_status().map_or(0, |status| status.polls);
-        operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+        operator.send(Call::post("/v1/packs/sync", "")).await;
         until("a poll", async || agent.sync_status().is_some_and(|status| status.polls > before)).await;
     }
 

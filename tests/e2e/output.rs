@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use bolt_client::connection::{Agent, OutputFrom, chunk_bytes};
-use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, World};
+use bolt_tests::{Operator, PackSource, World};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::rest::{Execution, OutputChunk};
 use packs_schema::base::name::ExecutionId;
 use serde_json::json;
-
-use crate::calls::{done, ended, operator, started};
 
 /// Every byte, text that is no UTF-8, what a terminal would obey, and no end of line.
 const HOSTILE: &str = r"#!/usr/bin/python3
@@ -29,8 +26,8 @@ fn hostile() -> Vec<u8> {
     bytes
 }
 
-async fn lines(world: &World, agent: &LocalAgent, path: &str) -> Vec<OutputChunk> {
-    let text = operator(world, agent, Call::get(path)).await.text();
+async fn lines(operator: &Operator, path: &str) -> Vec<OutputChunk> {
+    let text = operator.send(Call::get(path)).await.text();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -49,12 +46,13 @@ async fn any_bytes_come_back_as_they_were_written() {
     let world = World::empty();
     world.publish(&PackSource::probe().action("hostile", "bolt: {class: diagnostic}", HOSTILE));
     let agent = world.agent();
-    let end = done(&world, &agent, "probe.hostile", json!({})).await;
+    let operator = world.operator(&agent);
+    let end = operator.run("probe.hostile", json!({})).await;
     assert_eq!(end.state, State::Succeeded, "{end:?}");
     let path = |kind: &str| format!("/v1/executions/{}/{kind}", end.id);
-    assert_eq!(operator(&world, &agent, Call::get(&path("stdout"))).await.body, hostile());
-    assert_eq!(operator(&world, &agent, Call::get(&path("stderr"))).await.body, b"\x00\xff".repeat(5));
-    let chunks = lines(&world, &agent, &path("output")).await;
+    assert_eq!(operator.send(Call::get(&path("stdout"))).await.body, hostile());
+    assert_eq!(operator.send(Call::get(&path("stderr"))).await.body, b"\x00\xff".repeat(5));
+    let chunks = lines(&operator, &path("output")).await;
     assert_eq!(joined(&chunks, Stream::Stdout), hostile());
     assert_eq!(joined(&chunks, Stream::Stderr), b"\x00\xff".repeat(5));
 }
@@ -68,13 +66,14 @@ async fn a_line_of_a_gigabyte_is_drained_and_both_its_ends_are_kept() {
     let script = format!("#!/bin/sh\nprintf begin\nhead -c {} /dev/zero\nprintf end\n", LENGTH - 8);
     world.publish(&PackSource::probe().action("endless", yaml, &script));
     let agent = world.agent();
-    let end = done(&world, &agent, "probe.endless", json!({})).await;
+    let operator = world.operator(&agent);
+    let end = operator.run("probe.endless", json!({})).await;
     let totals = end.stdout.unwrap();
     assert_eq!((end.state, totals.written_bytes), (State::Succeeded, LENGTH), "{end:?}");
     let kept = usize::try_from(totals.written_bytes - totals.dropped_bytes).unwrap();
     assert!((KEPT - 64..=KEPT + (256 << 10)).contains(&kept), "{kept} bytes are kept");
     let path = format!("/v1/executions/{}/stdout", end.id);
-    let answer = operator(&world, &agent, Call::get(&path)).await;
+    let answer = operator.send(Call::get(&path)).await;
     assert_eq!(answer.headers["bolt-dropped-bytes"], totals.dropped_bytes.to_string().as_str());
     let mark = format!("\n[bolt: {} bytes dropped]\n", totals.dropped_bytes);
     assert!(answer.body.starts_with(b"begin\0\0") && answer.body.ends_with(b"\0\0end"));
@@ -89,8 +88,9 @@ async fn both_streams_keep_their_order_and_their_times() {
     let script = "#!/bin/sh\nfor n in 0 1 2 3 4 5 6 7; do echo out $n; sleep 0.05; echo err $n >&2; sleep 0.05; done\n";
     world.publish(&PackSource::probe().action("turns", "bolt: {class: diagnostic}", script));
     let agent = world.agent();
-    let end = done(&world, &agent, "probe.turns", json!({})).await;
-    let chunks = lines(&world, &agent, &format!("/v1/executions/{}/output", end.id)).await;
+    let operator = world.operator(&agent);
+    let end = operator.run("probe.turns", json!({})).await;
+    let chunks = lines(&operator, &format!("/v1/executions/{}/output", end.id)).await;
     let told: Vec<String> = chunks.iter().map(|chunk| chunk.text.clone().unwrap()).collect();
     let expected: Vec<String> = (0..8).flat_map(|n| [format!("out {n}\n"), format!("err {n}\n")]).collect();
     assert_eq!(told, expected);
@@ -109,7 +109,8 @@ async fn many_followers_read_the_same_and_go_on_where_they_broke_off() {
     );
     world.publish(&PackSource::probe().action("tell", "bolt: {class: diagnostic}", &script));
     let agent = world.agent();
-    let running = started(&world, &agent, "probe.tell", json!({})).await;
+    let operator = world.operator(&agent);
+    let running = operator.start("probe.tell", json!({})).await;
     let expected: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
     let followers: Vec<_> = (0..FOLLOWERS)
         .map(|number| {
@@ -123,7 +124,7 @@ async fn many_followers_read_the_same_and_go_on_where_they_broke_off() {
         let told = tokio::time::timeout(Duration::from_secs(60), follower).await.unwrap().unwrap();
         assert_eq!(told, expected);
     }
-    let end: Execution = ended(&world, &agent, &running).await;
+    let end: Execution = operator.wait(&running).await;
     assert_eq!(end.stdout.unwrap().written_bytes, expected.len() as u64);
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bolt_client::local::LocalAgent;
 use bolt_client::repo::{PublishOptions, publish, publish_archive};
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, World};
+use bolt_tests::{Operator, PackSource, World};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -19,7 +19,7 @@ use packs_schema::base::name::ChannelName;
 use serde_json::json;
 use tar::{EntryType, Header};
 
-use crate::calls::{done, operator, until};
+use crate::calls::until;
 
 struct Case {
     world: World,
@@ -27,6 +27,10 @@ struct Case {
 }
 
 impl Case {
+    fn operator(&self) -> Operator {
+        self.world.operator(&self.agent)
+    }
+
     /// An agent with the probe pack 1.0.0 active, in a repository that now offers 1.1.0.
     fn new() -> Case {
         let world = World::with_probe();
@@ -38,10 +42,10 @@ impl Case {
     /// Asks for a poll, and waits for its end.
     async fn sync(&self) -> PackList {
         let before = self.agent.sync_status().map_or(0, |s| s.polls);
-        let answer = operator(&self.world, &self.agent, Call::post("/v1/packs/sync", "")).await;
+        let answer = self.operator().send(Call::post("/v1/packs/sync", "")).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
         until("a poll", async || self.agent.sync_status().is_some_and(|s| s.polls > before)).await;
-        operator(&self.world, &self.agent, Call::get("/v1/packs")).await.json()
+        self.operator().send(Call::get("/v1/packs")).await.json()
     }
 
     /// The next poll must refuse with `reason`, say so once in each place, and leave 1.0.0 running.
@@ -61,7 +65,7 @@ impl Case {
         assert!(said.to_lowercase().contains(reason), "{said:?} does not name {reason:?}");
         assert!(!said.contains('\n') && said.len() < 600, "{said:?}");
 
-        let health: Health = operator(&self.world, &self.agent, Call::get("/v1/health")).await.json();
+        let health: Health = self.operator().send(Call::get("/v1/health")).await.json();
         let [why] = &health.reasons[..] else { panic!("it is not said once: {health:?}") };
         assert!(health.ready && health.degraded && why.message.contains(said), "{health:?}");
         let code = match (probe.failed.is_some(), status.expired) {
@@ -71,7 +75,7 @@ impl Case {
         };
         assert_eq!(why.code, code);
 
-        let metrics = operator(&self.world, &self.agent, Call::get("/v1/metrics")).await.text();
+        let metrics = self.operator().send(Call::get("/v1/metrics")).await.text();
         let (packs, polls) = if probe.failed.is_some() { (1, 0) } else { (0, 1) };
         for line in [
             format!("bolt_sync_packs_failed {packs}"),
@@ -88,7 +92,7 @@ impl Case {
         let [line] = lines[..] else { panic!("it is not said once: {log}") };
         assert!(line.replace("\\\"", "\"").contains(said.as_str()), "{line} is not {said}");
 
-        let hello = done(&self.world, &self.agent, "probe.hello", json!({})).await;
+        let hello = self.operator().run("probe.hello", json!({})).await;
         assert_eq!((hello.state, hello.version.to_string()), (State::Succeeded, active.to_owned()));
     }
 

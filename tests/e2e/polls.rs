@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::process::niceness;
-use bolt_tests::{PackSource, World, spec, sync_peak_kb};
+use bolt_tests::{Operator, PackSource, World, spec, sync_peak_kb};
 use packs_schema::agent::rest::{PackList, SyncStatus};
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 /// What every write below `directory` changes: inode, length and times.
 fn inodes(directory: &Path) -> BTreeMap<PathBuf, [i64; 4]> {
@@ -28,8 +28,8 @@ fn inodes(directory: &Path) -> BTreeMap<PathBuf, [i64; 4]> {
     found
 }
 
-async fn status(world: &World, agent: &LocalAgent) -> SyncStatus {
-    let packs: PackList = operator(world, agent, Call::get("/v1/packs")).await.json();
+async fn status(operator: &Operator) -> SyncStatus {
+    let packs: PackList = operator.send(Call::get("/v1/packs")).await.json();
     packs.sync.unwrap()
 }
 
@@ -43,23 +43,24 @@ fn logged(agent: &LocalAgent) -> Vec<String> {
 async fn one_that_finds_nothing_new_writes_nothing_and_is_told_all_the_same() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+    let operator = world.operator(&agent);
     let store = agent.directory().join("packs");
     // The first one has ended when the launcher has noted it.
     until("the first poll", async || agent.directory().join("run/sync.json").exists()).await;
     let (before, log) = (inodes(&store), logged(&agent));
-    let first = status(&world, &agent).await;
-    until("two more polls", async || status(&world, &agent).await.polled_at_ms > first.polled_at_ms + 1500).await;
-    let last = status(&world, &agent).await;
+    let first = status(&operator).await;
+    until("two more polls", async || status(&operator).await.polled_at_ms > first.polled_at_ms + 1500).await;
+    let last = status(&operator).await;
     assert_eq!(inodes(&store), before);
     assert_eq!(logged(&agent), log, "nor does it log");
     assert_eq!((last.polls, last.succeeded_at_ms), (first.polls, Some(last.polled_at_ms)));
-    let metrics = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+    let metrics = operator.send(Call::get("/v1/metrics")).await.text();
     let value = metrics.lines().find_map(|line| line.strip_prefix("bolt_sync_polled_seconds ")).unwrap();
     assert!(value.parse::<u64>().unwrap() > first.polled_at_ms / 1000, "{metrics}");
     // What is new is seen, by nobody's asking.
     world.publish(&PackSource::probe().version("1.1.0"));
     until("the new version", async || {
-        let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
+        let packs: PackList = operator.send(Call::get("/v1/packs")).await.json();
         packs.items[0].version.as_ref().unwrap().to_string() == "1.1.0"
     })
     .await;
@@ -79,6 +80,7 @@ async fn one_with_a_pack_of_50_mb_stays_within_32_mb() {
 async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let launcher = agent.launcher_pid().unwrap();
     // It waits for somebody to write the root, so that there is time to look at it.
     let root = agent.directory().join("etc/root.json");
@@ -86,7 +88,7 @@ async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
     fs::remove_file(&root).unwrap();
     nix::unistd::mkfifo(&root, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
     fs::set_permissions(&root, fs::Permissions::from_mode(0o644)).unwrap();
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     let read = |pid: &str, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let sync = || {
         let children = read(&launcher.to_string(), &format!("task/{launcher}/children"));

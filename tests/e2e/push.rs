@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use bolt_client::local::{AgentSpec, LocalAgent, OPERATOR};
 use bolt_tests::http::{Answer, Call, send};
-use bolt_tests::{Bolt, PackSource, World, spec};
+use bolt_tests::{Bolt, Operator, PackSource, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Code, Execution, Health, PackList, PackView, Pushed, StateChange};
 use serde_json::json;
 
-use crate::calls::{caller, done, ended, has_output, operator, refused, run, started, stdout, until};
-use crate::survival::child;
+use crate::calls::{caller, refused, run, until};
+use crate::restarts::child;
 
 /// An instance that takes pushed packs, and a caller who may push.
 fn allowing(id: &str) -> AgentSpec {
@@ -38,18 +38,19 @@ fn upload(query: &str, archive: Vec<u8>) -> Call {
 }
 
 async fn push(world: &World, agent: &LocalAgent, word: &str, more: &str) -> Answer {
+    let operator = world.operator(agent);
     let built = bolt_client::pack::build(&source(world, word)).unwrap();
-    operator(world, agent, upload(&format!("pack=probe&version=1.0.1{more}"), built.archive.to_vec().unwrap())).await
+    operator.send(upload(&format!("pack=probe&version=1.0.1{more}"), built.archive.to_vec().unwrap())).await
 }
 
-async fn probe(world: &World, agent: &LocalAgent) -> PackView {
-    operator(world, agent, Call::get("/v1/packs/probe")).await.json()
+async fn probe(operator: &Operator) -> PackView {
+    operator.send(Call::get("/v1/packs/probe")).await.json()
 }
 
-async fn says(world: &World, agent: &LocalAgent) -> String {
-    let execution = done(world, agent, "probe.hello", json!({})).await;
+async fn says(operator: &Operator) -> String {
+    let execution = operator.run("probe.hello", json!({})).await;
     assert_eq!(execution.state, State::Succeeded, "{execution:?}");
-    stdout(world, agent, &execution).await
+    operator.stdout(&execution).await
 }
 
 fn store(agent: &LocalAgent) -> PathBuf {
@@ -64,6 +65,7 @@ fn is_version(view: &PackView, version: &str) -> bool {
 async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_back() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1"));
+    let operator = world.operator(&agent);
     let bolt = world.bolt(&[&agent]);
     let directory = source(&world, "edited");
     let (code, said) = bolt.json(["pack", "push", directory.to_str().unwrap(), "--to", "i-1", "--ttl", "1h"]);
@@ -73,22 +75,22 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
     assert_eq!((dev.by.as_str(), dev.until_ms - dev.pushed_at_ms), (OPERATOR, 3_600_000));
     assert_eq!(pushed.signed.as_ref().map(ToString::to_string).as_deref(), Some("1.0.0"));
 
-    let view = probe(&world, &agent).await;
+    let view = probe(&operator).await;
     assert!(is_version(&view, "1.0.1") && view.dev == pushed.dev && view.signed == pushed.signed, "{view:?}");
-    let action = operator(&world, &agent, Call::get("/v1/actions/probe.hello")).await;
+    let action = operator.send(Call::get("/v1/actions/probe.hello")).await;
     assert!(action.text().contains(&format!("\"by\":\"{OPERATOR}\"")), "{}", action.text());
-    let execution = done(&world, &agent, "probe.hello", json!({})).await;
+    let execution = operator.run("probe.hello", json!({})).await;
     assert_eq!((execution.dev.as_ref(), execution.version.to_string().as_str()), (pushed.dev.as_ref(), "1.0.1"));
-    assert_eq!(stdout(&world, &agent, &execution).await, "edited\n");
-    let listed = operator(&world, &agent, Call::get("/v1/executions")).await.text();
+    assert_eq!(operator.stdout(&execution).await, "edited\n");
+    let listed = operator.send(Call::get("/v1/executions")).await.text();
     assert!(listed.contains("\"dev\":{"), "{listed}");
-    let events = operator(&world, &agent, Call::get("/v1/events")).await.text();
+    let events = operator.send(Call::get("/v1/events")).await.text();
     let events: Vec<StateChange> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.iter().filter(|event| event.execution == execution.id).all(|event| event.dev), "{events:?}");
-    let metrics = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+    let metrics = operator.send(Call::get("/v1/metrics")).await.text();
     assert!(metrics.contains("bolt_dev_packs 1\n"), "{metrics}");
     assert!(metrics.contains("bolt_dev_executions_total{state=\"succeeded\"} 1\n"), "{metrics}");
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(!health.degraded && health.notes.iter().any(|note| note.code == "dev_pack"), "{health:?}");
     assert!(!format!("{health:?}").contains(OPERATOR), "anybody may see it");
     let log = std::fs::read_to_string(agent.log()).unwrap();
@@ -107,13 +109,13 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
 
     let said = bolt.run(["pack", "unpush", "probe", "--from", "i-1"]);
     assert_eq!((said.code, said.stdout.trim()), (0, "i-1: probe: the signed 1.0.0 is active again"), "{said:?}");
-    let view = probe(&world, &agent).await;
+    let view = probe(&operator).await;
     assert!(is_version(&view, "1.0.0") && view.dev.is_none() && view.signed.is_none(), "{view:?}");
-    assert_eq!(says(&world, &agent).await, "hello from i-1\n");
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    assert_eq!(says(&operator).await, "hello from i-1\n");
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(health.notes.is_empty(), "{health:?}");
     // What was run keeps its mark, also after a restart.
-    let then: Execution = operator(&world, &agent, Call::get(&format!("/v1/executions/{}", execution.id))).await.json();
+    let then: Execution = operator.send(Call::get(&format!("/v1/executions/{}", execution.id))).await.json();
     assert_eq!(then.dev, pushed.dev);
     let again = bolt.run(["pack", "unpush", "probe", "--from", "i-1"]);
     assert!(again.code == 4 && again.stderr.contains("not_pushed"), "{again:?}");
@@ -123,28 +125,29 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
 async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1").set("execution", "max_running", 1));
+    let operator = world.operator(&agent);
     let answer = push(&world, &agent, "brief", "&ttl=5s").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let pushed: Pushed = answer.json();
-    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 600})).await;
-    has_output(&world, &agent, &running).await;
+    let running = operator.start("probe.sleep", json!({"seconds": 600})).await;
+    operator.wait_for_output(&running).await;
     // Waits for a place that comes free too late.
-    let waiting = started(&world, &agent, "probe.hello", json!({})).await;
+    let waiting = operator.start("probe.hello", json!({})).await;
     assert!(waiting.dev.is_some() && waiting.state == State::Queued, "{waiting:?}");
-    until("the signed version", async || is_version(&probe(&world, &agent).await, "1.0.0")).await;
+    until("the signed version", async || is_version(&probe(&operator).await, "1.0.0")).await;
     let directory = store(&agent)
         .join("probe")
         .join(packs_schema::agent::store::version_directory(&pushed.version, &pushed.digest));
     until("its definitions to be gone", async || !directory.join(".bolt").exists()).await;
-    let stopped = ended(&world, &agent, &running).await;
+    let stopped = operator.wait(&running).await;
     assert_eq!((stopped.state, stopped.version.to_string().as_str()), (State::TimedOut, "1.0.1"), "{stopped:?}");
     let over = "when the pushed version expired";
     assert!(stopped.reason.as_deref().is_some_and(|why| why.contains(over)), "{stopped:?}");
     // The launcher refuses it, whether the sync has been there or not.
-    let late = ended(&world, &agent, &waiting).await;
+    let late = operator.wait(&waiting).await;
     assert_eq!(late.state, State::Error, "{late:?}");
     assert!(late.reason.as_deref().is_some_and(|why| why.contains("was pushed")), "{late:?}");
-    assert_eq!(says(&world, &agent).await, "hello from i-1\n");
+    assert_eq!(says(&operator).await, "hello from i-1\n");
     let (code, report) = world.bolt(&[&agent]).json(["pack", "check", "--packs", store(&agent).to_str().unwrap()]);
     assert_eq!((code, report["problems"].as_array().map(Vec::len)), (0, Some(0)), "{report}");
 }
@@ -153,14 +156,15 @@ async fn it_goes_when_its_time_is_over_and_nothing_can_be_started_in_it() {
 async fn an_instance_that_does_not_say_so_takes_none() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1").set("dev", "push", false));
+    let operator = world.operator(&agent);
     let answer = push(&world, &agent, "edited", "").await;
     refused(&answer, Code::PushNotAllowed, "[dev]");
-    let unpush = operator(&world, &agent, Call::post("/v1/packs/probe/unpush", "")).await;
+    let unpush = operator.send(Call::post("/v1/packs/probe/unpush", "")).await;
     refused(&unpush, Code::PushNotAllowed, "[dev]");
     assert!(!store(&agent).join(".inbox").exists());
     let said = world.bolt(&[&agent]).run(["pack", "push", source(&world, "edited").to_str().unwrap(), "--to", "i-1"]);
     assert!(said.code == 4 && said.stderr.contains("push_not_allowed") && said.stderr.contains("i-1"), "{said:?}");
-    assert!(is_version(&probe(&world, &agent).await, "1.0.0"));
+    assert!(is_version(&probe(&operator).await, "1.0.0"));
 }
 
 #[tokio::test]
@@ -196,6 +200,7 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
     let world = World::with_probe();
     let spec = allowing("i-1").set("dev", "max_ttl", "2h").set("dev", "max_bytes", "64KiB").set("dev", "max_packs", 1);
     let agent = world.start(&spec);
+    let operator = world.operator(&agent);
     let good = bolt_client::pack::build(&source(&world, "edited")).unwrap().archive.to_vec().unwrap();
     let signed = bolt_client::pack::build(&world.path().join("sources/probe-1.0.0")).unwrap().archive.to_vec().unwrap();
     let root = edited("rooted").file(
@@ -228,15 +233,15 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
         ("pack=probe".to_owned(), good.clone(), Code::BadRequest, "version"),
         ("pack=../x&version=1.0.1".to_owned(), good.clone(), Code::BadRequest, "pack"),
     ] {
-        let answer = operator(&world, &agent, upload(&query, archive)).await;
+        let answer = operator.send(upload(&query, archive)).await;
         let problem = answer.problem();
         let text = format!("{} {:?}", problem.detail, problem.findings);
         assert!(problem.code == code && text.contains(words), "{query}: {words}: {problem:?}");
         assert_eq!(answer.status.as_u16(), code.status());
     }
     let json = Call::post(&format!("/v1/packs/push?{query}"), good);
-    refused(&operator(&world, &agent, json).await, Code::UnsupportedMediaType, "application/gzip");
-    let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
+    refused(&operator.send(json).await, Code::UnsupportedMediaType, "application/gzip");
+    let packs: PackList = operator.send(Call::get("/v1/packs")).await.json();
     assert!(
         packs.items.len() == 1 && is_version(&packs.items[0], "1.0.0") && packs.items[0].dev.is_none(),
         "{packs:?}"
@@ -245,13 +250,13 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
     assert_eq!(versions, 3, "the version, current and its record");
     let count = |name: &str| std::fs::read_dir(store(&agent).join(name)).unwrap().count();
     assert_eq!((count(".inbox"), count(".staging")), (0, 0));
-    assert_eq!(says(&world, &agent).await, "hello from i-1\n");
+    assert_eq!(says(&operator).await, "hello from i-1\n");
     // One pack is pushed: another one is one too many, the same one is not.
     assert_eq!(push(&world, &agent, "edited", "").await.status, 200);
     assert_eq!(push(&world, &agent, "again", "").await.status, 200);
     let other = PackSource::new("other", "1.0.0").action("nothing", "", "#!/bin/true\n").write(&world.scratch("other"));
     let other = bolt_client::pack::build(&other).unwrap().archive.to_vec().unwrap();
-    let answer = operator(&world, &agent, upload("pack=other&version=1.0.0", other)).await;
+    let answer = operator.send(upload("pack=other&version=1.0.0", other)).await;
     refused(&answer, Code::TooManyPushed, "dev.max_packs");
 }
 
@@ -259,58 +264,61 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
 async fn a_signed_version_that_comes_meanwhile_waits_beneath_and_the_repository_need_not_be_there() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1"));
+    let operator = world.operator(&agent);
     assert_eq!(push(&world, &agent, "edited", "").await.status, 200);
     world.publish(&PackSource::probe().version("1.1.0"));
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     let over = |view: &PackView| view.signed.as_ref().map(ToString::to_string);
-    until("1.1.0 beneath", async || over(&probe(&world, &agent).await).as_deref() == Some("1.1.0")).await;
-    assert!(is_version(&probe(&world, &agent).await, "1.0.1"), "the pushed one stays in front");
-    assert_eq!(says(&world, &agent).await, "edited\n");
+    until("1.1.0 beneath", async || over(&probe(&operator).await).as_deref() == Some("1.1.0")).await;
+    assert!(is_version(&probe(&operator).await, "1.0.1"), "the pushed one stays in front");
+    assert_eq!(says(&operator).await, "edited\n");
     let repository = world.site.repository();
     std::fs::rename(&repository, repository.with_extension("gone")).unwrap();
     assert_eq!(push(&world, &agent, "offline", "&ttl=30m").await.status, 200);
-    assert_eq!(says(&world, &agent).await, "offline\n");
-    let answer = operator(&world, &agent, Call::post("/v1/packs/probe/unpush", "")).await;
+    assert_eq!(says(&operator).await, "offline\n");
+    let answer = operator.send(Call::post("/v1/packs/probe/unpush", "")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(is_version(&probe(&world, &agent).await, "1.1.0"));
+    assert!(is_version(&probe(&operator).await, "1.1.0"));
 }
 
 #[tokio::test]
 async fn what_was_pushed_and_is_then_published_is_signed_from_there_on() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1"));
+    let operator = world.operator(&agent);
     assert_eq!(push(&world, &agent, "good", "").await.status, 200);
-    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 600})).await;
-    has_output(&world, &agent, &running).await;
+    let running = operator.start("probe.sleep", json!({"seconds": 600})).await;
+    operator.wait_for_output(&running).await;
     world.publish(&edited("good"));
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
-    until("the mark's end", async || probe(&world, &agent).await.dev.is_none()).await;
-    assert!(is_version(&probe(&world, &agent).await, "1.0.1"));
-    let execution = done(&world, &agent, "probe.hello", json!({})).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
+    until("the mark's end", async || probe(&operator).await.dev.is_none()).await;
+    assert!(is_version(&probe(&operator).await, "1.0.1"));
+    let execution = operator.run("probe.hello", json!({})).await;
     assert!(execution.dev.is_none() && execution.state == State::Succeeded, "{execution:?}");
-    let answer = operator(&world, &agent, Call::post("/v1/packs/probe/unpush", "")).await;
+    let answer = operator.send(Call::post("/v1/packs/probe/unpush", "")).await;
     refused(&answer, Code::NotPushed, "probe");
-    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
-    assert_eq!(ended(&world, &agent, &running).await.state, State::Killed);
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
+    assert_eq!(operator.wait(&running).await.state, State::Killed);
 }
 
 #[tokio::test]
 async fn a_pack_that_was_never_published_comes_and_goes() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1"));
+    let operator = world.operator(&agent);
     let directory = PackSource::new("fresh", "0.1.0")
         .action("hello", "bolt: {class: diagnostic, timeout: 1s, grace: 1ms}", "#!/bin/sh\necho fresh\n")
         .write(&world.scratch("fresh"));
     let bolt: Bolt = world.bolt(&[&agent]);
     let said = bolt.run(["pack", "push", directory.to_str().unwrap(), "--to", "i-1"]);
     assert!(said.code == 0 && said.stdout.contains("with no signed version beneath"), "{said:?}");
-    let execution = done(&world, &agent, "fresh.hello", json!({})).await;
-    assert_eq!(stdout(&world, &agent, &execution).await, "fresh\n");
+    let execution = operator.run("fresh.hello", json!({})).await;
+    assert_eq!(operator.stdout(&execution).await, "fresh\n");
     let said = bolt.run(["pack", "unpush", "fresh", "--from", "i-1"]);
     assert!(said.code == 0 && said.stdout.contains("no version of it is active"), "{said:?}");
-    let gone = operator(&world, &agent, Call::get("/v1/packs/fresh")).await;
+    let gone = operator.send(Call::get("/v1/packs/fresh")).await;
     refused(&gone, Code::UnknownPack, "fresh");
-    let start = operator(&world, &agent, Call::post("/v1/executions", run("fresh.hello", json!({})))).await;
+    let start = operator.send(Call::post("/v1/executions", run("fresh.hello", json!({})))).await;
     refused(&start, Code::UnknownAction, "fresh.hello");
 }
 
@@ -319,6 +327,7 @@ async fn it_outlives_the_api_and_not_the_permission() {
     let world = World::with_probe();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut agent = world.start(&allowing("i-1").set("api", "listen", free.to_string()));
+    let operator = world.operator(&agent);
     assert_eq!(push(&world, &agent, "edited", "&ttl=1h").await.status, 200);
     let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
     kill(Pid::from_raw(api), Signal::SIGKILL).unwrap();
@@ -327,12 +336,12 @@ async fn it_outlives_the_api_and_not_the_permission() {
         send(agent.address(), Some(&world.site.operator()), Call::get("/v1/health")).await.is_ok()
     })
     .await;
-    let before = probe(&world, &agent).await.dev.unwrap();
-    assert_eq!(says(&world, &agent).await, "edited\n");
+    let before = probe(&operator).await.dev.unwrap();
+    assert_eq!(says(&operator).await, "edited\n");
     // The same archive again lasts longer, and is nothing new otherwise.
     let again: Pushed = push(&world, &agent, "edited", "&ttl=3h").await.json();
     assert!(again.dev.clone().unwrap().until_ms > before.until_ms + 3_600_000, "{again:?}");
-    assert_eq!(probe(&world, &agent).await.dev, again.dev);
+    assert_eq!(probe(&operator).await.dev, again.dev);
     // The permission is taken away: the next sync, which reads it itself, ends what was pushed.
     agent.terminate();
     let config = std::fs::read_to_string(agent.config()).unwrap();
@@ -340,25 +349,26 @@ async fn it_outlives_the_api_and_not_the_permission() {
     std::fs::write(agent.config(), config.replace("push = true", "push = false")).unwrap();
     agent.launch().unwrap();
     agent.wait_ready().unwrap();
-    until("the signed version", async || is_version(&probe(&world, &agent).await, "1.0.0")).await;
+    until("the signed version", async || is_version(&probe(&operator).await, "1.0.0")).await;
 }
 
 #[tokio::test]
 async fn two_pushes_at_once_leave_one_of_them() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1"));
+    let operator = world.operator(&agent);
     let (one, other) = tokio::join!(push(&world, &agent, "one", ""), push(&world, &agent, "other", ""));
     assert_eq!((one.status.as_u16(), other.status.as_u16()), (200, 200), "{} {}", one.text(), other.text());
     let (one, other): (Pushed, Pushed) = (one.json(), other.json());
-    let view = probe(&world, &agent).await;
+    let view = probe(&operator).await;
     let active = view.digest.clone().unwrap();
     assert!((active == one.digest || active == other.digest) && one.digest != other.digest, "{view:?}");
     assert_eq!(view.signed.map(|version| version.to_string()).as_deref(), Some("1.0.0"));
-    let said = says(&world, &agent).await;
+    let said = says(&operator).await;
     assert_eq!(said, if active == one.digest { "one\n" } else { "other\n" });
-    let answer = operator(&world, &agent, Call::post("/v1/packs/probe/unpush", "")).await;
+    let answer = operator.send(Call::post("/v1/packs/probe/unpush", "")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert!(is_version(&probe(&world, &agent).await, "1.0.0"));
+    assert!(is_version(&probe(&operator).await, "1.0.0"));
 }
 
 /// The api's account leaves a request by itself, as somebody would who took over the api.
@@ -366,6 +376,7 @@ async fn two_pushes_at_once_leave_one_of_them() {
 async fn the_sync_takes_nobodys_word_for_what_is_allowed() {
     let world = World::with_probe();
     let agent = world.start(&allowing("i-1").set("dev", "push", false));
+    let operator = world.operator(&agent);
     let built = bolt_client::pack::build(&source(&world, "evil")).unwrap();
     let inbox = store(&agent).join(".inbox");
     std::fs::create_dir(&inbox).unwrap();
@@ -382,10 +393,10 @@ async fn the_sync_takes_nobodys_word_for_what_is_allowed() {
             std::os::unix::fs::chown(path, Some(accounts.api), Some(accounts.sync)).unwrap();
         }
     }
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     let outcome = store(&agent).join(".pushes").join(format!("{id}.json"));
     until("the outcome", async || outcome.exists()).await;
     let outcome = std::fs::read_to_string(outcome).unwrap();
     assert!(outcome.contains("push_not_allowed"), "{outcome}");
-    assert!(is_version(&probe(&world, &agent).await, "1.0.0"));
+    assert!(is_version(&probe(&operator).await, "1.0.0"));
 }

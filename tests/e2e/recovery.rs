@@ -14,12 +14,10 @@ use std::path::{Path, PathBuf};
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
 use bolt_tests::process::{lives, processes};
-use bolt_tests::{PackSource, World};
+use bolt_tests::{Operator, PackSource, World};
 use packs_schema::agent::execution::{State, output};
 use packs_schema::agent::rest::{Execution, StateChange};
 use packs_schema::base::name::ExecutionId;
-
-use crate::calls::operator;
 
 /// Where actions write down that they ran: one line for each start.
 struct Ledger(PathBuf);
@@ -75,13 +73,13 @@ fn while_down(agent: &mut LocalAgent, fault: impl FnOnce(&LocalAgent)) {
 }
 
 /// An execution as the agent shows it.
-async fn shown(world: &World, agent: &LocalAgent, execution: &Execution) -> Execution {
-    operator(world, agent, Call::get(&format!("/v1/executions/{}", execution.id))).await.json()
+async fn shown(operator: &Operator, execution: &Execution) -> Execution {
+    operator.send(Call::get(&format!("/v1/executions/{}", execution.id))).await.json()
 }
 
 /// How often each execution reached a terminal state, by the events.
-async fn ends(world: &World, agent: &LocalAgent) -> BTreeMap<ExecutionId, Vec<State>> {
-    let text = operator(world, agent, Call::get("/v1/events")).await.text();
+async fn ends(operator: &Operator) -> BTreeMap<ExecutionId, Vec<State>> {
+    let text = operator.send(Call::get("/v1/events")).await.text();
     let mut ends: BTreeMap<ExecutionId, Vec<State>> = BTreeMap::new();
     for line in text.lines() {
         let event: StateChange = serde_json::from_str(line).unwrap();

@@ -1,12 +1,12 @@
 //! Requests that cannot be read, or do not fit what they ask for. Nothing runs.
 
 use bolt_client::local::LocalAgent;
-use bolt_tests::World;
 use bolt_tests::http::{Answer, Call};
+use bolt_tests::{Operator, World};
 use packs_schema::agent::rest::{Code, Execution, MAX_BODY, Page};
 use serde_json::{Value, json};
 
-use crate::calls::{operator, refused, run, start};
+use crate::calls::{refused, run};
 
 struct Case {
     world: World,
@@ -14,6 +14,10 @@ struct Case {
 }
 
 impl Case {
+    fn operator(&self) -> Operator {
+        self.world.operator(&self.agent)
+    }
+
     fn new() -> Case {
         let world = World::with_probe();
         let agent = world.agent();
@@ -21,15 +25,15 @@ impl Case {
     }
 
     async fn post(&self, body: impl Into<Vec<u8>>) -> Answer {
-        operator(&self.world, &self.agent, Call::post("/v1/executions", body)).await
+        self.operator().send(Call::post("/v1/executions", body)).await
     }
 
     async fn typed(&self, parameters: Value) -> Answer {
-        start(&self.world, &self.agent, "probe.typed", parameters).await
+        self.operator().submit("probe.typed", parameters).await
     }
 
     async fn nothing_ran(&self) {
-        let all: Page<Execution> = operator(&self.world, &self.agent, Call::get("/v1/executions")).await.json();
+        let all: Page<Execution> = self.operator().send(Call::get("/v1/executions")).await.json();
         assert!(all.items.is_empty(), "something ran: {all:?}");
         let left: Vec<_> = std::fs::read_dir(self.agent.state().join("exec")).unwrap().flatten().collect();
         assert!(left.is_empty(), "something was left: {left:?}");
@@ -120,7 +124,7 @@ async fn a_body_that_is_not_json() {
     refused(&case.post("").await, Code::InvalidBody, "");
     refused(&case.post(vec![0xff, 0xfe]).await, Code::InvalidBody, "");
     let form = Call::post("/v1/executions", "a=b").header("content-type", "application/x-www-form-urlencoded");
-    refused(&operator(&case.world, &case.agent, form).await, Code::UnsupportedMediaType, "application/json");
+    refused(&case.operator().send(form).await, Code::UnsupportedMediaType, "application/json");
     case.nothing_ran().await;
 }
 
@@ -160,21 +164,23 @@ async fn a_second_body_under_a_used_idempotency_key() {
     let with_key = |parameters| {
         let call =
             Call::post("/v1/executions?wait=20s", run("probe.typed", parameters)).header("idempotency-key", "k-1");
-        operator(&case.world, &case.agent, call)
+        let operator = case.operator();
+        async move { operator.send(call).await }
     };
     let first: Execution = with_key(json!({"name": "a", "token": "t"})).await.json();
     let again: Execution = with_key(json!({"token": "t", "name": "a"})).await.json();
     assert_eq!(first.id, again.id, "the same body is the same execution, in whichever order its keys stand");
     refused(&with_key(json!({"name": "b", "token": "t"})).await, Code::IdempotencyMismatch, first.id.as_str());
     refused(&with_key(json!({"name": "a", "token": "u"})).await, Code::IdempotencyMismatch, first.id.as_str());
-    let all: Page<Execution> = operator(&case.world, &case.agent, Call::get("/v1/executions")).await.json();
+    let all: Page<Execution> = case.operator().send(Call::get("/v1/executions")).await.json();
     assert_eq!(all.items.len(), 1);
 }
 
 #[tokio::test]
 async fn unknown_resources_methods_and_queries() {
     let case = Case::new();
-    let send = |call| operator(&case.world, &case.agent, call);
+    let operator = case.operator();
+    let send = |call| operator.send(call);
     refused(&send(Call::get("/v2/health")).await, Code::NotFound, "/v2/health");
     refused(&send(Call::get("/v1/executions/../../etc/passwd")).await, Code::NotFound, "");
     let delete = send(Call::method(hyper::Method::DELETE, "/v1/executions")).await;

@@ -8,7 +8,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
-use crate::calls::{caller, ended, has_output, operator, refused, run, started};
+use crate::calls::{caller, refused, run};
 
 fn grant(name: &str) -> String {
     format!(
@@ -24,8 +24,9 @@ async fn a_queued_execution_of_a_caller_without_a_grant_does_not_start() {
     let mut spec = spec("i-1").set("execution", "max_running", 1);
     spec.grants = Some(format!("{operators}{}{}", grant("ann"), grant("bob")));
     let agent = world.start(&spec);
-    let running = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &running).await;
+    let operator = world.operator(&agent);
+    let running = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&running).await;
     let submit = async |who| {
         let call = Call::post("/v1/executions", run("probe.hello", json!({})));
         let answer = send(agent.address(), Some(who), call).await.unwrap();
@@ -47,17 +48,18 @@ async fn a_queued_execution_of_a_caller_without_a_grant_does_not_start() {
     let error = following.to_end().await.expect_err("it breaks off");
     assert!(!error.is_empty());
     assert!(
-        !operator(&world, &agent, Call::get(&format!("/v1/executions/{}", running.id)))
+        !operator
+            .send(Call::get(&format!("/v1/executions/{}", running.id)))
             .await
             .json::<Execution>()
             .state
             .is_terminal()
     );
-    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
-    assert_eq!(ended(&world, &agent, &running).await.state, State::Killed);
-    let of_ann = ended(&world, &agent, &of_ann).await;
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
+    assert_eq!(operator.wait(&running).await.state, State::Killed);
+    let of_ann = operator.wait(&of_ann).await;
     assert_eq!((of_ann.state, of_ann.started_at_ms), (State::Error, None), "{of_ann:?}");
     let reason = of_ann.reason.unwrap_or_default();
     assert!(reason.contains("grant was revoked") && reason.contains("spiffe://bolt.local/ann"), "{reason}");
-    assert_eq!(ended(&world, &agent, &of_bob).await.state, State::Succeeded);
+    assert_eq!(operator.wait(&of_bob).await.state, State::Succeeded);
 }

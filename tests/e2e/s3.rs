@@ -13,10 +13,10 @@ use bolt_tests::bucket::{Bucket, follow};
 use bolt_tests::http::Call;
 use bolt_tests::metadata::Metadata;
 use bolt_tests::proxy::Fault;
-use bolt_tests::{Bolt, PackSource, Proxy, Said, World, spec, sync_peak_kb};
+use bolt_tests::{Bolt, CommandOutput, Operator, PackSource, Proxy, World, spec, sync_peak_kb};
 use packs_schema::agent::rest::{Health, PackList};
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 /// What every write below `directory` changes: inode, length and times.
 fn inodes(directory: &Path) -> BTreeMap<PathBuf, [i64; 4]> {
@@ -39,15 +39,16 @@ fn mirrored() -> (World, Bucket) {
     (world, bucket)
 }
 
-async fn packs(world: &World, agent: &LocalAgent) -> PackList {
-    operator(world, agent, Call::get("/v1/packs")).await.json()
+async fn packs(operator: &Operator) -> PackList {
+    operator.send(Call::get("/v1/packs")).await.json()
 }
 
 #[tokio::test]
 async fn an_idle_poll_is_one_small_request_and_writes_nothing() {
     let (world, bucket) = mirrored();
     let agent = world.start(&bucket.follow(spec("i-1"), "bolt").set("repository", "poll", "1s"));
-    assert_eq!(packs(&world, &agent).await.items[0].version.as_ref().unwrap().to_string(), "1.0.0");
+    let operator = world.operator(&agent);
+    assert_eq!(packs(&operator).await.items[0].version.as_ref().unwrap().to_string(), "1.0.0");
     until("the first poll", async || agent.directory().join("run/sync.json").exists()).await;
     let store = agent.directory().join("packs");
     let (before, mark) = (inodes(&store), bucket.mark());
@@ -69,10 +70,8 @@ async fn an_idle_poll_is_one_small_request_and_writes_nothing() {
     // What is new is seen, by nobody's asking.
     world.publish(&PackSource::probe().version("1.1.0"));
     bucket.mirror(&world.site.repository(), "bolt");
-    until("the new version", async || {
-        packs(&world, &agent).await.items[0].version.as_ref().unwrap().to_string() == "1.1.0"
-    })
-    .await;
+    until("the new version", async || packs(&operator).await.items[0].version.as_ref().unwrap().to_string() == "1.1.0")
+        .await;
 }
 
 #[tokio::test]
@@ -81,8 +80,9 @@ async fn what_is_published_to_a_bucket_is_taken_from_it() {
     let published = world.publish(&PackSource::probe());
     assert!(published.new);
     let agent = world.agent();
-    assert_eq!(packs(&world, &agent).await.items[0].digest, Some(published.digest));
-    let ran = crate::calls::done(&world, &agent, "probe.hello", serde_json::json!({})).await;
+    let operator = world.operator(&agent);
+    assert_eq!(packs(&operator).await.items[0].digest, Some(published.digest));
+    let ran = world.operator(&agent).run("probe.hello", serde_json::json!({})).await;
     assert_eq!(ran.exit_status, Some(0));
     let (code, status) = Bolt::new(&world.site.client_config()).json(["repo", "status", "--repo", &location(&world)]);
     assert_eq!(code, 0, "{status}");
@@ -200,7 +200,7 @@ fn rotate(world: &World, location: &str, new: &str) -> std::process::Command {
 }
 
 /// Publishes a version of the probe pack with `keys`.
-fn publish(world: &World, version: &str, keys: &str) -> Said {
+fn publish(world: &World, version: &str, keys: &str) -> CommandOutput {
     let source = PackSource::probe().version(version).write(&world.scratch("sources")).display().to_string();
     let command = ["repo", "publish", &source, "--repo", &location(world), "--keys", keys, "--channel", "prod"];
     Bolt::new(&world.site.client_config()).run(command)
@@ -219,6 +219,7 @@ async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
         let world = World::with_bucket();
         world.publish(&PackSource::probe());
         let agent = world.agent();
+        let operator = world.operator(&agent);
         let proxy = Proxy::before(world.bucket().address());
         proxy.fail(&format!("PUT /packs/bolt/metadata/{overtaken}"), 1, Fault::Hold);
         let at = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
@@ -235,8 +236,8 @@ async fn a_new_root_that_another_publisher_overtakes_takes_its_change_along() {
         assert_eq!(published(&world), ["1.0.0", "1.1.0"], "nothing was lost");
         let said = publish(&world, "1.2.0", &new);
         assert_eq!(said.code, 0, "{said:?}");
-        operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
-        until("a version under the new root", async || version(&world, &agent).await == "1.2.0").await;
+        operator.send(Call::post("/v1/packs/sync", "")).await;
+        until("a version under the new root", async || version(&operator).await == "1.2.0").await;
     }
 }
 
@@ -247,6 +248,7 @@ async fn a_change_of_keys_that_loses_the_bucket_can_be_done_again() {
         let world = World::with_bucket();
         world.publish(&PackSource::probe());
         let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+        let operator = world.operator(&agent);
         let proxy = Proxy::before(world.bucket().address());
         proxy.fail(&format!("PUT /packs/bolt/metadata/{lost}"), 1, Fault::Status(403, "AccessDenied"));
         let through = bolt_tests::bucket::location(&world.bucket().url("bolt"), &proxy.endpoint());
@@ -258,24 +260,25 @@ async fn a_change_of_keys_that_loses_the_bucket_can_be_done_again() {
 
         let keys = world.site.keys().display().to_string();
         assert_eq!(publish(&world, "1.1.0", &keys).code, 0, "{lost}");
-        until("a version of the old keys", async || version(&world, &agent).await == "1.1.0").await;
+        until("a version of the old keys", async || version(&operator).await == "1.1.0").await;
         let said = rotate(&world, &location(&world), &new("newer")).output().unwrap();
         assert!(said.status.success(), "{lost}: {said:?}");
         assert_ne!(publish(&world, "1.2.0", &keys).code, 0, "{lost}");
         assert_eq!(publish(&world, "1.2.0", &new("newer")).code, 0, "{lost}");
-        until("a version of the new keys", async || version(&world, &agent).await == "1.2.0").await;
+        until("a version of the new keys", async || version(&operator).await == "1.2.0").await;
         assert_eq!(published(&world), ["1.0.0", "1.1.0", "1.2.0"]);
     }
 }
 
-async fn version(world: &World, agent: &LocalAgent) -> String {
-    packs(world, agent).await.items[0].version.as_ref().unwrap().to_string()
+async fn version(operator: &Operator) -> String {
+    packs(operator).await.items[0].version.as_ref().unwrap().to_string()
 }
 
 /// What an agent says that cannot read its repository, with nothing active.
 pub(crate) async fn cannot(world: &World, agent: &LocalAgent) -> String {
-    let failure = packs(world, agent).await.sync.unwrap().failure.expect("the poll failed");
-    let health: Health = operator(world, agent, Call::get("/v1/health")).await.json();
+    let operator = world.operator(agent);
+    let failure = packs(&operator).await.sync.unwrap().failure.expect("the poll failed");
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(health.degraded && health.ready, "{health:?}");
     let log = fs::read_to_string(agent.log()).unwrap();
     assert!(!log.contains("canary-bucket-secret"), "{log}");
@@ -312,10 +315,10 @@ async fn the_variables_of_the_sync_reach_neither_api_nor_action() {
     let world = World::with_bucket();
     world.publish(&PackSource::probe().action("environment", "bolt: {class: diagnostic}", "#!/bin/sh\nenv\n"));
     let agent = world.agent();
-    let ran = crate::calls::done(&world, &agent, "probe.environment", serde_json::json!({})).await;
-    let said = crate::calls::stdout(&world, &agent, &ran).await;
+    let ran = world.operator(&agent).run("probe.environment", serde_json::json!({})).await;
+    let said = world.operator(&agent).stdout(&ran).await;
     assert!(said.contains("BOLT_ACTION") && !said.contains("AWS_"), "{said}");
-    let api = crate::survival::child(agent.launcher_pid().unwrap(), "api").unwrap();
+    let api = crate::restarts::child(agent.launcher_pid().unwrap(), "api").unwrap();
     let environment = fs::read_to_string(format!("/proc/{api}/environ")).unwrap();
     assert!(environment.contains("PATH=") && !environment.contains("AWS_"), "{environment}");
 }
@@ -330,7 +333,8 @@ async fn credentials_come_from_the_profile_of_the_instance() {
     let spec =
         spec.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.endpoint()).env("HTTP_PROXY", "http://127.0.0.1:1");
     let agent = world.start(&spec);
-    let list = packs(&world, &agent).await;
+    let operator = world.operator(&agent);
+    let list = packs(&operator).await;
     assert_eq!(list.items.len(), 1, "{list:?}");
     let asked = metadata.asked();
     assert_eq!(asked.first().map(String::as_str), Some("PUT /latest/api/token"), "{asked:?}");
@@ -344,7 +348,8 @@ async fn a_bucket_is_reached_through_a_proxy() {
     let spec = follow(spec("i-1"), &bucket.url("bolt"), "http://bucket.invalid");
     let spec = spec.set("repository", "allow_http", true);
     let agent = world.start(&spec.clone().env("HTTP_PROXY", &proxy.endpoint()));
-    assert_eq!(packs(&world, &agent).await.items.len(), 1);
+    let operator = world.operator(&agent);
+    assert_eq!(packs(&operator).await.items.len(), 1);
     let passed = proxy.passed();
     assert!(
         passed.len() > 3 && passed.iter().all(|p| p.path.starts_with("http://bucket.invalid/packs/")),
@@ -363,7 +368,8 @@ async fn a_pack_of_50_mb_is_never_held_in_memory() {
     let world = World::with_bucket();
     world.publish_large();
     let agent = world.agent();
-    assert_eq!(packs(&world, &agent).await.items.len(), 1, "{:?}", agent.sync_status());
+    let operator = world.operator(&agent);
+    assert_eq!(packs(&operator).await.items.len(), 1, "{:?}", agent.sync_status());
     let peak_kb = sync_peak_kb(&agent).expect("it says so");
     println!("a sync with a pack of 50 MB from a bucket: {peak_kb} kB at most");
     assert!(peak_kb <= 32 << 10, "{peak_kb} kB");

@@ -8,10 +8,10 @@ use bolt_client::local::LocalAgent;
 use bolt_tests::bucket::{Bucket, follow};
 use bolt_tests::http::Call;
 use bolt_tests::proxy::{Fault, Proxy};
-use bolt_tests::{PackSource, World, spec};
+use bolt_tests::{Operator, PackSource, World, spec};
 use packs_schema::agent::rest::{Health, PackList, SyncEnd, SyncStatus};
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 /// How often one request is sent.
 const ATTEMPTS: usize = 5;
@@ -42,6 +42,10 @@ fn pack(version: u32) -> PackSource {
 }
 
 impl Ground {
+    fn operator(&self) -> Operator {
+        self.world.operator(&self.agent)
+    }
+
     fn new() -> Ground {
         let (world, bucket) = (World::empty(), Bucket::start());
         world.publish(&pack(0));
@@ -69,7 +73,7 @@ impl Ground {
     /// One poll that is asked for, to its end.
     async fn poll(&self) -> SyncStatus {
         let before = self.agent.sync_status().unwrap().polls;
-        operator(&self.world, &self.agent, Call::post("/v1/packs/sync", "")).await;
+        self.operator().send(Call::post("/v1/packs/sync", "")).await;
         until("the poll", async || self.agent.sync_status().is_some_and(|status| status.polls > before)).await;
         let status = self.agent.sync_status().unwrap();
         let end = || {
@@ -83,8 +87,8 @@ impl Ground {
 
     /// What is said of a poll that met a fault: of the poll, or of the pack.
     async fn said(&self, status: &SyncStatus) -> String {
-        let packs: PackList = operator(&self.world, &self.agent, Call::get("/v1/packs")).await.json();
-        let health: Health = operator(&self.world, &self.agent, Call::get("/v1/health")).await.json();
+        let packs: PackList = self.operator().send(Call::get("/v1/packs")).await.json();
+        let health: Health = self.operator().send(Call::get("/v1/health")).await.json();
         assert!(health.degraded, "{health:?}");
         let shown = packs.sync.unwrap();
         assert_eq!(shown.failure, status.failure);
@@ -121,7 +125,7 @@ impl Ground {
         let status = self.poll().await;
         assert_eq!((status.failure, status.failed.len()), (None, 0), "after {fault:?}");
         assert_eq!(self.active(), wanted, "after {fault:?}");
-        let health: Health = operator(&self.world, &self.agent, Call::get("/v1/health")).await.json();
+        let health: Health = self.operator().send(Call::get("/v1/health")).await.json();
         assert!(!health.degraded, "after {fault:?}: {health:?}");
     }
 
@@ -239,14 +243,15 @@ async fn an_outage_of_any_length_leaves_what_is_active_running() {
     let proxy = Proxy::before(bucket.address());
     let spec = follow(spec("i-1"), &bucket.url("bolt"), &proxy.endpoint());
     let agent = world.start(&spec.set("repository", "poll", "1s").set("repository", "timeout", "1s"));
+    let operator = world.operator(&agent);
     proxy.fail("", 1_000_000, Fault::Reset);
     until("three polls that failed", async || agent.sync_status().unwrap().failures >= 3).await;
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(health.live && health.ready && health.degraded, "{health:?}");
-    let ran = crate::calls::done(&world, &agent, "probe.hello", serde_json::json!({})).await;
+    let ran = world.operator(&agent).run("probe.hello", serde_json::json!({})).await;
     assert_eq!(ran.exit_status, Some(0), "{ran:?}");
     proxy.heal();
     until("recovery, by nobody's asking", async || agent.sync_status().unwrap().failure.is_none()).await;
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(!health.degraded, "{health:?}");
 }

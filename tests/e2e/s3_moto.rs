@@ -12,7 +12,7 @@ use bolt_tests::http::Call;
 use bolt_tests::{Bolt, PackSource, World, skip, spec};
 use packs_schema::agent::rest::PackList;
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 /// A server that runs. Dropping it ends it.
 struct Moto {
@@ -91,8 +91,9 @@ async fn what_is_published_is_taken_and_what_is_new_is_seen() {
     publish("1.0.0");
     let spec = follow(spec("i-1"), "s3://packs/bolt", &endpoint).set("repository", "poll", "1s");
     let agent = world.start(&spec);
+    let operator = world.operator(&agent);
     let version = async || {
-        let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
+        let packs: PackList = operator.send(Call::get("/v1/packs")).await.json();
         packs.items.first().and_then(|pack| Some(pack.version.as_ref()?.to_string()))
     };
     assert_eq!(version().await.as_deref(), Some("1.0.0"), "{:?}", agent.sync_status());

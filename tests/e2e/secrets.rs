@@ -8,7 +8,7 @@ use bolt_tests::http::Call;
 use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
-use crate::calls::{ended, operator, refused, run, start, stdout};
+use crate::calls::{refused, run};
 
 const CANARY: &str = "canary-4cd1f7a2";
 
@@ -32,18 +32,19 @@ pub(crate) fn search(path: &Path, canary: &str, found: &mut Vec<String>) {
 async fn a_secret_is_in_no_file_log_listing_or_error() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let parameters = json!({"name": "abc", "token": CANARY});
     let call = Call::post("/v1/executions", run("probe.typed", parameters)).header("idempotency-key", "k-1");
-    let answer = operator(&world, &agent, call).await;
+    let answer = operator.send(call).await;
     assert!(answer.status.is_success() && !answer.text().contains(CANARY), "{}", answer.text());
-    let execution = ended(&world, &agent, &answer.json::<Execution>()).await;
-    assert!(stdout(&world, &agent, &execution).await.contains(CANARY), "the action itself did get it");
+    let execution = operator.wait(&answer.json::<Execution>()).await;
+    assert!(operator.stdout(&execution).await.contains(CANARY), "the action itself did get it");
     // An error about a secret does not repeat it.
-    let wrong = start(&world, &agent, "probe.typed", json!({"name": "abc", "token": [CANARY]})).await;
+    let wrong = operator.submit("probe.typed", json!({"name": "abc", "token": [CANARY]})).await;
     refused(&wrong, packs_schema::agent::rest::Code::InvalidParameters, "token");
     assert!(!wrong.text().contains(CANARY));
     for path in ["/v1/executions", &format!("/v1/executions/{}", execution.id), "/v1/metrics", "/v1/events"] {
-        let shown = operator(&world, &agent, Call::get(path)).await.text();
+        let shown = operator.send(Call::get(path)).await.text();
         assert!(!shown.contains(CANARY), "{path}: {shown}");
     }
     let mut found = Vec::new();

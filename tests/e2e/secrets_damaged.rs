@@ -7,10 +7,10 @@ use std::path::Path;
 
 use bolt_client::pki::Validity;
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, Said, World, spec};
+use bolt_tests::{CommandOutput, PackSource, World, spec};
 use packs_schema::base::name::Principal;
 
-use crate::calls::{operator, until};
+use crate::calls::until;
 
 const CANARY: &str = "canary9c2e71b5";
 
@@ -45,7 +45,7 @@ fn write_private(path: &Path, text: &str) {
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
 }
 
-fn check(label: &str, key: &str, said: &Said, words: &str) {
+fn check(label: &str, key: &str, said: &CommandOutput, words: &str) {
     let all = format!("{}{}", said.stdout, said.stderr);
     assert_ne!(said.code, 0, "{label}: {said:?}");
     assert_eq!(leaks(key, &all), None, "{label}: {said:?}");
@@ -99,6 +99,7 @@ fn a_damaged_key_of_a_caller_is_told_and_not_shown() {
 async fn a_damaged_key_of_an_agent_is_told_and_not_shown() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let path = agent.directory().join("etc/tls/agent.key");
     let key = fs::read_to_string(&path).unwrap();
     let certificate = fs::read_to_string(agent.directory().join("etc/tls/agent.pem")).unwrap();
@@ -106,7 +107,7 @@ async fn a_damaged_key_of_an_agent_is_told_and_not_shown() {
         fs::write(&path, &text).unwrap();
         let mut health = String::new();
         until(label, async || {
-            health = operator(&world, &agent, Call::get("/v1/health")).await.text();
+            health = operator.send(Call::get("/v1/health")).await.text();
             health.contains("tls_invalid") && health.contains(&words.replace('\\', "\\\\"))
         })
         .await;
@@ -116,8 +117,7 @@ async fn a_damaged_key_of_an_agent_is_told_and_not_shown() {
         assert!(log.contains("agent.key"), "{label}: {log}");
     }
     fs::write(&path, &key).unwrap();
-    until("repaired", async || !operator(&world, &agent, Call::get("/v1/health")).await.text().contains("tls_invalid"))
-        .await;
+    until("repaired", async || !operator.send(Call::get("/v1/health")).await.text().contains("tls_invalid")).await;
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn damaged_passphrases_repository_keys_and_credentials_are_told_and_not_shown() 
     let refresh = |repository: &str| {
         ["repo", "refresh", "--repo", repository, "--keys", &keys.display().to_string()].map(str::to_owned).to_vec()
     };
-    let hidden = |label: &str, said: &Said| {
+    let hidden = |label: &str, said: &CommandOutput| {
         assert!(said.code != 0 && !format!("{said:?}").contains(CANARY), "{label}: {said:?}");
     };
     let timestamp = keys.join("timestamp.pem");
@@ -174,7 +174,7 @@ fn damaged_passphrases_repository_keys_and_credentials_are_told_and_not_shown() 
             command.env_remove(name);
         }
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
-        let said = Said::from(command.output().unwrap());
+        let said = CommandOutput::from(command.output().unwrap());
         hidden(label, &said);
     }
 }
@@ -203,8 +203,9 @@ async fn a_damaged_site_configuration_is_told_and_not_shown() {
         let mut spec = spec(&format!("i-{number}"));
         spec.pack_config = vec![("site".to_owned(), text.clone())];
         let agent = world.start(&spec);
+        let operator = world.operator(&agent);
         for path in ["/v1/health", "/v1/packs", "/v1/packs/site"] {
-            let said = operator(&world, &agent, Call::get(path)).await.text();
+            let said = operator.send(Call::get(path)).await.text();
             assert!(!said.contains(CANARY), "{text:?}: {path}: {said}");
         }
         let log = fs::read_to_string(agent.log()).unwrap();

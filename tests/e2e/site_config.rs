@@ -8,7 +8,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Health, PackList};
 use serde_json::json;
 
-use crate::calls::{done, operator, stdout, until};
+use crate::calls::until;
 
 fn pack(version: &str, schema: &str) -> PackSource {
     PackSource::new("hello", version)
@@ -21,9 +21,10 @@ async fn a_version_that_the_configuration_does_not_fit_is_not_activated_and_ever
     let world = World::empty();
     world.publish(&pack("1.0.0", "place: {type: string, default: here}\n"));
     let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
+    let operator = world.operator(&agent);
     let bolt = world.bolt(&[&agent]);
     let repository = world.repository().display().to_string();
-    let view = async || -> PackList { operator(&world, &agent, Call::get("/v1/packs")).await.json() };
+    let view = async || -> PackList { operator.send(Call::get("/v1/packs")).await.json() };
     until("1.0.0", async || view().await.items.iter().any(|pack| pack.version.is_some())).await;
 
     world.publish(&pack("1.1.0", "place: {type: string, required: true}\n"));
@@ -40,22 +41,22 @@ async fn a_version_that_the_configuration_does_not_fit_is_not_activated_and_ever
     let prod = status["reached"].as_array().unwrap().iter().find(|r| r["pack"] == "hello").unwrap();
     assert_eq!(prod["reached"], json!([]), "{status}");
     assert!(prod["behind"][0]["failed"].as_str().unwrap().contains("place must be given"), "{status}");
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     let reason = health.reasons.iter().find(|reason| reason.code == "pack_failed").unwrap();
     assert!(health.ready && reason.message.starts_with("hello 1.1.0: configure: "), "{health:?}");
-    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    let ran = operator.run("hello.hello", json!({})).await;
     assert_eq!((ran.state, ran.version.to_string().as_str()), (State::Succeeded, "1.0.0"));
-    assert_eq!(stdout(&world, &agent, &ran).await, "here\n");
+    assert_eq!(operator.stdout(&ran).await, "here\n");
 
     // The next poll after the repair activates it, and everything agrees again.
     let directory = agent.directory().join("etc/packs");
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("hello.yaml"), "place: there\n").unwrap();
     until("1.1.0", async || view().await.items[0].failed.is_none()).await;
-    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    let ran = operator.run("hello.hello", json!({})).await;
     assert_eq!(ran.version.to_string(), "1.1.0");
-    assert_eq!(stdout(&world, &agent, &ran).await, "there\n");
+    assert_eq!(operator.stdout(&ran).await, "there\n");
     assert_eq!(bolt.run(["packs"]).code, 0);
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(!health.reasons.iter().any(|reason| reason.code == "pack_failed"), "{health:?}");
 }

@@ -6,7 +6,7 @@ use packs_schema::agent::execution::{State, Usage};
 use packs_schema::agent::rest::{Execution, Info};
 use serde_json::json;
 
-use crate::calls::{ended, has_output, operator, started, until};
+use crate::calls::until;
 
 /// The value of a sample.
 fn sample(text: &str, name: &str) -> Option<f64> {
@@ -23,15 +23,16 @@ async fn usage_is_told_while_it_runs_and_counted_when_it_has_ended() {
     let yaml = "bolt: {class: diagnostic, grace: 100ms}";
     world.publish(&PackSource::probe().action("spin", yaml, "#!/bin/sh\necho begun\nwhile :; do :; done\n"));
     let agent = world.agent();
-    let info: Info = operator(&world, &agent, Call::get("/v1/info")).await.json();
+    let operator = world.operator(&agent);
+    let info: Info = operator.send(Call::get("/v1/info")).await.json();
     let total = info.enforcement.total;
     assert!(total.memory_bytes > Some(0) && total.cpu.is_some() && total.pids == Some(2048), "{total:?}");
 
-    let execution = started(&world, &agent, "probe.spin", json!({})).await;
-    has_output(&world, &agent, &execution).await;
+    let execution = operator.start("probe.spin", json!({})).await;
+    operator.wait_for_output(&execution).await;
     let path = format!("/v1/executions/{}", execution.id);
-    let usage = async || operator(&world, &agent, Call::get(&path)).await.json::<Execution>().usage.unwrap_or_default();
-    let metrics = async || operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+    let usage = async || operator.send(Call::get(&path)).await.json::<Execution>().usage.unwrap_or_default();
+    let metrics = async || operator.send(Call::get("/v1/metrics")).await.text();
     until("processor time", async || usage().await.user_us > 100_000).await;
     let Usage { memory_bytes, peak_memory_bytes, .. } = usage().await;
     assert!(memory_bytes > Some(0) && peak_memory_bytes >= memory_bytes, "{memory_bytes:?} {peak_memory_bytes:?}");
@@ -40,8 +41,8 @@ async fn usage_is_told_while_it_runs_and_counted_when_it_has_ended() {
     assert!(sample(&text, running) > Some(0.1), "{text}");
     assert!(sample(&text, "bolt_running_memory_bytes{action=\"probe.spin\"}") > Some(0.0), "{text}");
 
-    assert!(operator(&world, &agent, Call::post(&format!("{path}/kill"), Vec::new())).await.status.is_success());
-    let end = ended(&world, &agent, &execution).await;
+    assert!(operator.send(Call::post(&format!("{path}/kill"), Vec::new())).await.status.is_success());
+    let end = operator.wait(&execution).await;
     let used = end.usage.unwrap();
     assert_eq!((end.state, used.memory_bytes), (State::Killed, None));
     assert!(used.user_us > 100_000 && used.read_bytes.is_some(), "{used:?}");

@@ -13,7 +13,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::PackList;
 use serde_json::json;
 
-use crate::calls::{done, operator, stdout, until};
+use crate::calls::until;
 
 const WHEEL: &str = "
 import sys, zipfile
@@ -61,29 +61,30 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
     let Some(wheels) = wheels(&world, "a_python_pack_is_installed_and_run_in_its_environment") else { return };
     world.publish(&pack("1.0.0", "greet==1.0\n"));
     let agent = world.start(&spec("i-1").set("python", "wheels", at(&wheels)).set("python", "require_hashes", false));
+    let operator = world.operator(&agent);
     until("the environment", async || version(&agent, "hello").as_deref() == Some("1.0.0")).await;
-    let ran = done(&world, &agent, "hello.hello", json!({})).await;
-    let said = stdout(&world, &agent, &ran).await;
+    let ran = operator.run("hello.hello", json!({})).await;
+    let said = operator.stdout(&ran).await;
     assert_eq!(ran.state, State::Succeeded, "{ran:?}");
     assert!(said.starts_with("greetings from 1.0\n") && said.contains("/packs/.venvs/"), "{said}");
 
     // A version whose requirements cannot be had: the old one goes on, and pip's words are there to be read.
     world.publish(&pack("1.1.0", "greet==9.9\n"));
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     let failed = || agent.sync_status().is_some_and(|status| status.failed.iter().any(|(_, f)| !f.is_building()));
     until("its end", async || failed()).await;
-    let packs: PackList = operator(&world, &agent, Call::get("/v1/packs")).await.json();
+    let packs: PackList = operator.send(Call::get("/v1/packs")).await.json();
     let failed = packs.items[0].failed.as_ref().unwrap();
     assert_eq!(failed.step, "environment");
     assert!(failed.message.contains("No matching distribution found for greet==9.9"), "{failed:?}");
-    let ran = done(&world, &agent, "hello.hello", json!({})).await;
+    let ran = operator.run("hello.hello", json!({})).await;
     assert_eq!((ran.state, ran.version.to_string().as_str()), (State::Succeeded, "1.0.0"));
 
     world.publish(&pack("1.2.0", "greet==2.0\n"));
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     until("the environment", async || version(&agent, "hello").as_deref() == Some("1.2.0")).await;
-    let ran = done(&world, &agent, "hello.hello", json!({})).await;
-    assert!(stdout(&world, &agent, &ran).await.starts_with("greetings from 2.0\n"), "{ran:?}");
+    let ran = operator.run("hello.hello", json!({})).await;
+    assert!(operator.stdout(&ran).await.starts_with("greetings from 2.0\n"), "{ran:?}");
 
     // What lies on the disk is what was installed, and it is seen when it is not any more.
     let store = agent.directory().join("packs").display().to_string();
@@ -122,6 +123,7 @@ async fn an_index_that_does_not_answer_holds_up_nothing_else() {
     world.publish(&pack("1.0.0", "greet==1.0\n"));
     let python = spec("i-1").set("python", "index", index.url()).set("python", "require_hashes", false);
     let mut agent = world.start(&python.set("repository", "poll", "1s"));
+    let operator = world.operator(&agent);
     let bolt = world.bolt(&[&agent]);
     let waits = || agent.sync_status().is_some_and(|status| status.failed.iter().any(|(_, f)| f.is_building()));
     until("the build", async || waits() && index.asked() > 0).await;
@@ -157,10 +159,10 @@ async fn an_index_that_does_not_answer_holds_up_nothing_else() {
     until("the reason", async || failed(&agent).is_some_and(|said| said.contains("was ended before it was done")))
         .await;
     index.open();
-    operator(&world, &agent, Call::post("/v1/packs/sync", "")).await;
+    operator.send(Call::post("/v1/packs/sync", "")).await;
     until("the environment", async || version(&agent, "hello").as_deref() == Some("1.0.0")).await;
-    let ran = done(&world, &agent, "hello.hello", json!({})).await;
-    assert!(stdout(&world, &agent, &ran).await.starts_with("greetings from 1.0\n"), "{ran:?}");
+    let ran = operator.run("hello.hello", json!({})).await;
+    assert!(operator.stdout(&ran).await.starts_with("greetings from 1.0\n"), "{ran:?}");
     until("nothing to wait for", async || agent.sync_status().is_some_and(|status| status.failed.is_empty())).await;
     assert!(
         !agent

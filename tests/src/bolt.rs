@@ -14,7 +14,7 @@ pub struct Bolt {
 
 /// What a command said, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit code.
     pub code: i32,
     /// Its standard output.
@@ -38,29 +38,29 @@ impl Bolt {
     }
 
     /// Runs it to its end.
-    pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Said {
-        Said::from(self.command(arguments).output().expect("bolt can be run"))
+    pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> CommandOutput {
+        CommandOutput::from(self.command(arguments).output().expect("bolt can be run"))
     }
 
     /// Runs it with `--json`, and reads what it printed.
     pub fn json<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> (i32, serde_json::Value) {
         let output = self.command(arguments).arg("--json").output().expect("bolt can be run");
-        let said = Said::from(output);
+        let said = CommandOutput::from(output);
         let value = serde_json::from_str(&said.stdout);
         (said.code, value.unwrap_or_else(|e| panic!("not JSON ({e}): {said:?}")))
     }
 }
 
-impl Said {
+impl CommandOutput {
     /// Standard output without the lines that say, for an ordinary user, what could not be enforced.
     pub fn answer(&self) -> String {
         self.stdout.split_inclusive('\n').filter(|line| !line.starts_with("not enforced: ")).collect()
     }
 }
 
-impl From<Output> for Said {
-    fn from(output: Output) -> Said {
-        Said {
+impl From<Output> for CommandOutput {
+    fn from(output: Output) -> CommandOutput {
+        CommandOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

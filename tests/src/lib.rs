@@ -1,5 +1,6 @@
 //! What the end-to-end suites and the benchmarks stand on: drivers for the real binaries.
 //!
+//! - [`Operator`]: the REST interface of one agent, as the operator uses it.
 //! - [`World`]: a temporary directory with an authority, a repository and agents in it.
 //! - [`PackSource`]: a pack, written by a test.
 //! - [`http`]: requests as no client of ours would send them.
@@ -17,6 +18,7 @@ pub mod http;
 pub mod index;
 pub mod kms;
 pub mod metadata;
+pub mod operator;
 mod pack;
 pub mod process;
 pub mod proxy;
@@ -24,8 +26,9 @@ mod random;
 pub mod reliability;
 mod world;
 
-pub use bolt::{Bolt, Said};
+pub use bolt::{Bolt, CommandOutput};
 pub use bucket::Bucket;
+pub use operator::Operator;
 pub use pack::PackSource;
 pub use proxy::Proxy;
 pub use random::Random;

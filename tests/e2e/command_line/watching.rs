@@ -4,7 +4,6 @@ use bolt_tests::{PackSource, World};
 use serde_json::json;
 
 use super::ended;
-use crate::calls::{has_output, started};
 
 /// An action of which one runs at a time, until it is killed.
 fn one_at_a_time() -> PackSource {
@@ -18,10 +17,10 @@ async fn a_queued_execution_shows_what_it_waits_for_and_a_killed_one_why() {
     world.publish(&one_at_a_time());
     let agent = world.agent();
     let bolt = world.bolt(&[&agent]);
-    let first = started(&world, &agent, "probe.turn", json!({})).await;
-    has_output(&world, &agent, &first).await;
-    let second = started(&world, &agent, "probe.turn", json!({})).await;
-    let third = started(&world, &agent, "probe.turn", json!({})).await;
+    let first = world.operator(&agent).start("probe.turn", json!({})).await;
+    world.operator(&agent).wait_for_output(&first).await;
+    let second = world.operator(&agent).start("probe.turn", json!({})).await;
+    let third = world.operator(&agent).start("probe.turn", json!({})).await;
 
     let shown = bolt.run(["show", third.id.as_str()]);
     ended(&shown, 0, &[]);

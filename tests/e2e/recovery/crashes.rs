@@ -16,8 +16,8 @@ use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
 use super::{Ledger, ends};
-use crate::calls::{ended, has_output, operator, run, started, until};
-use crate::survival::child;
+use crate::calls::{run, until};
+use crate::restarts::child;
 
 /// How many executions are asked for.
 const ASKED: usize = 40;
@@ -98,7 +98,7 @@ async fn every_accepted_execution_ends_once_and_runs_at_most_once() {
     for (id, key) in accepted.iter().step_by(7) {
         assert_eq!(ask(address, &operator, key).await, *id, "seed {seed}: the key stands for it ever after");
     }
-    let ends = ends(&world, &agent).await;
+    let ends = ends(&world.operator(&agent)).await;
     assert!(ends.values().all(|states| states.len() == 1), "seed {seed}: {ends:?}");
     assert!(accepted.keys().all(|id| ends.contains_key(id)));
     let succeeded = all.iter().filter(|end| end.state == State::Succeeded).count();
@@ -143,8 +143,9 @@ async fn a_lock_that_is_released_after_its_last_close_was_told_ends_its_executio
     }
     let world = World::with_probe();
     let agent = world.agent();
-    let execution = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &execution).await;
+    let operator = world.operator(&agent);
+    let execution = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&execution).await;
     let lock = agent.state().join("exec").join(execution.id.as_str()).join("lock");
     let mut holder = std::process::Command::new("/usr/bin/python3");
     holder.arg("-c").arg(HOLDER).arg(&lock).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
@@ -154,12 +155,12 @@ async fn a_lock_that_is_released_after_its_last_close_was_told_ends_its_executio
     // By the time that it answers, the api has seen that the lock is held.
     let path = format!("/v1/executions/{}", execution.id);
     for _ in 0..3 {
-        let now: Execution = operator(&world, &agent, Call::get(&path)).await.json();
+        let now: Execution = operator.send(Call::get(&path)).await.json();
         assert_eq!(now.state, State::Running);
     }
     holder.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     assert_eq!(said.next().unwrap().unwrap(), "released");
-    assert_eq!(ended(&world, &agent, &execution).await.state, State::Lost);
+    assert_eq!(operator.wait(&execution).await.state, State::Lost);
     drop(holder.stdin.take());
     holder.wait().unwrap();
 }

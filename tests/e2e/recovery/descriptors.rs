@@ -12,8 +12,8 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Code, Health};
 use serde_json::json;
 
-use crate::calls::{done, ended, has_output, operator, run, start, started, until};
-use crate::survival::child;
+use crate::calls::{run, until};
+use crate::restarts::child;
 
 /// The descriptors that a process has open.
 fn descriptors(pid: i32) -> BTreeSet<u64> {
@@ -45,10 +45,11 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     }
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
-    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 1})).await;
-    has_output(&world, &agent, &running).await;
-    assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
+    let running = operator.start("probe.sleep", json!({"seconds": 1})).await;
+    operator.wait_for_output(&running).await;
+    assert_eq!(operator.run("probe.hello", json!({})).await.state, State::Succeeded);
     until("connections to be closed", async || {
         let before = descriptors(api);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -59,7 +60,7 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     // One number: the connection takes it, and nothing is left for an execution.
     let rest = descriptors(api);
     leave(&world, api, 1);
-    let answer = start(&world, &agent, "probe.hello", json!({})).await;
+    let answer = operator.submit("probe.hello", json!({})).await;
     let problem = answer.problem();
     assert_eq!((problem.code, answer.status.as_u16()), (Code::OutOfResources, 503), "{problem:?}");
     assert_eq!(answer.headers["retry-after"], "5");
@@ -80,10 +81,10 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
         send(agent.address(), Some(&world.site.operator()), Call::get("/v1/health")).await.is_ok()
     })
     .await;
-    assert_eq!(ended(&world, &agent, &running).await.state, State::Succeeded);
+    assert_eq!(operator.wait(&running).await.state, State::Succeeded);
     let call = Call::post("/v1/executions?wait=10s", run("probe.hello", json!({})));
-    assert_eq!(operator(&world, &agent, call).await.status, 200);
-    let health: Health = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    assert_eq!(operator.send(call).await.status, 200);
+    let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(!health.degraded, "{health:?}");
     assert_eq!(child(agent.launcher_pid().unwrap(), "api"), Some(api), "it never went down");
 }

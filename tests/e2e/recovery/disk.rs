@@ -8,14 +8,14 @@ use std::process::Command;
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, World, is_root, skip, spec};
+use bolt_tests::{Operator, PackSource, World, is_root, skip, spec};
 use packs_schema::agent::execution::reserve::{ACCEPT_BYTES, OUTPUT_BYTES};
 use packs_schema::agent::execution::{Exit, State};
 use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
 use super::{directory, processes, shown};
-use crate::calls::{done, ended, has_output, operator, refused, start, started, stdout, until};
+use crate::calls::{refused, until};
 
 /// Set in the process that is in the namespace.
 const INSIDE: &str = "BOLT_TEST_INSIDE";
@@ -52,6 +52,10 @@ struct OnDisk {
 }
 
 impl OnDisk {
+    fn operator(&self) -> Operator {
+        self.world.operator(&self.agent)
+    }
+
     fn new(options: &str) -> OnDisk {
         let world = World::empty();
         let go = world.scratch("go").join("now");
@@ -88,8 +92,8 @@ impl OnDisk {
     }
 
     async fn started(&self, action: &str) -> Execution {
-        let execution = started(&self.world, &self.agent, action, json!({})).await;
-        has_output(&self.world, &self.agent, &execution).await;
+        let execution = self.operator().start(action, json!({})).await;
+        self.operator().wait_for_output(&execution).await;
         execution
     }
 
@@ -112,17 +116,17 @@ impl OnDisk {
     async fn refuses(&self) {
         let before = fs::read_dir(self.state().join("exec")).unwrap().count();
         for _ in 0..3 {
-            let answer = start(&self.world, &self.agent, "probe.hello", json!({})).await;
+            let answer = self.operator().submit("probe.hello", json!({})).await;
             refused(&answer, Code::InsufficientStorage, "full");
         }
         let after = fs::read_dir(self.state().join("exec")).unwrap().count();
         assert_eq!(after, before, "a refused one leaves nothing");
-        let health = operator(&self.world, &self.agent, Call::get("/v1/health")).await;
+        let health = self.operator().send(Call::get("/v1/health")).await;
         assert!(health.status.is_success() || health.status == 503, "{}", health.text());
     }
 
     async fn works(&self) {
-        assert_eq!(done(&self.world, &self.agent, "probe.hello", json!({})).await.state, State::Succeeded);
+        assert_eq!(self.operator().run("probe.hello", json!({})).await.state, State::Succeeded);
     }
 
     fn end(self) {
@@ -167,7 +171,7 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
 
     fs::remove_file(&filler).unwrap();
     for execution in [&patient, &tell] {
-        assert_eq!(ended(&disk.world, &disk.agent, execution).await.state, State::Succeeded);
+        assert_eq!(disk.operator().wait(execution).await.state, State::Succeeded);
     }
     disk.works().await;
     disk.end();
@@ -198,13 +202,13 @@ async fn output_does_not_eat_the_room_of_ends() {
 
     // Both ends, and a whole new execution, without room being made.
     disk.let_go();
-    let end = ended(&disk.world, &disk.agent, &patient).await;
+    let end = disk.operator().wait(&patient).await;
     assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
-    assert_eq!(stdout(&disk.world, &disk.agent, &patient).await, "begun\nended\n");
+    assert_eq!(disk.operator().stdout(&patient).await, "begun\nended\n");
     disk.works().await;
     let path = format!("/v1/executions/{}/kill", flood.id);
-    assert!(operator(&disk.world, &disk.agent, Call::post(&path, Vec::new())).await.status.is_success());
-    let end = ended(&disk.world, &disk.agent, &flood).await;
+    assert!(disk.operator().send(Call::post(&path, Vec::new())).await.status.is_success());
+    let end = disk.operator().wait(&flood).await;
     assert_eq!(end.state, State::Killed, "{end:?}");
     let totals = end.stdout.unwrap();
     let kept = totals.written_bytes - totals.dropped_bytes;
@@ -239,9 +243,9 @@ async fn a_disk_without_inodes_refuses_what_is_new_and_loses_nothing() {
     }
     disk.refuses().await;
     disk.let_go();
-    let end = ended(&disk.world, &disk.agent, &patient).await;
+    let end = disk.operator().wait(&patient).await;
     assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
-    assert_eq!(stdout(&disk.world, &disk.agent, &patient).await, "begun\nended\n");
+    assert_eq!(disk.operator().stdout(&patient).await, "begun\nended\n");
     fs::remove_dir_all(&fillers).unwrap();
     disk.works().await;
     disk.end();
@@ -270,7 +274,7 @@ async fn a_read_only_disk_delays_an_end_and_loses_none() {
     }
     disk.let_go();
     let path = format!("/v1/executions/{}/kill", other.id);
-    let answer = operator(&disk.world, &disk.agent, Call::post(&path, Vec::new())).await;
+    let answer = disk.operator().send(Call::post(&path, Vec::new())).await;
     assert!(answer.status.is_success(), "{}", answer.text());
     for directory in &both {
         // Its shim alone is left, and tries.
@@ -280,10 +284,10 @@ async fn a_read_only_disk_delays_an_end_and_loses_none() {
         .await;
         assert!(!directory.join("exit").exists() && processes("bolt-shim", directory).len() == 1);
     }
-    assert_eq!(shown(&disk.world, &disk.agent, &patient).await.state, State::Running, "exit.new is no end");
+    assert_eq!(shown(&disk.operator(), &patient).await.state, State::Running, "exit.new is no end");
     assert!(attribute("-i"));
-    let end = ended(&disk.world, &disk.agent, &patient).await;
+    let end = disk.operator().wait(&patient).await;
     assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
-    assert_eq!(ended(&disk.world, &disk.agent, &other).await.state, State::Killed);
+    assert_eq!(disk.operator().wait(&other).await.state, State::Killed);
     disk.end();
 }

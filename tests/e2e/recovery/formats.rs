@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
-use bolt_tests::{PackSource, World};
+use bolt_tests::{Operator, PackSource, World};
 use nix::fcntl::{Flock, FlockArg};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
@@ -19,7 +19,7 @@ use packs_schema::base::name::ExecutionId;
 use serde_json::{Value, json};
 
 use super::{directory, edit, shown, while_down};
-use crate::calls::{done, ended, operator, started, stdout, until};
+use crate::calls::until;
 
 /// What the fixture's action wrote.
 fn written(stream: &str) -> String {
@@ -72,14 +72,14 @@ fn of_this_boot(directory: &Path) {
     }
 }
 
-async fn find(world: &World, agent: &LocalAgent, id: &ExecutionId) -> Execution {
-    let answer = operator(world, agent, Call::get(&format!("/v1/executions/{id}"))).await;
+async fn find(operator: &Operator, id: &ExecutionId) -> Execution {
+    let answer = operator.send(Call::get(&format!("/v1/executions/{id}"))).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
 }
 
-async fn stderr(world: &World, agent: &LocalAgent, execution: &Execution) -> String {
-    operator(world, agent, Call::get(&format!("/v1/executions/{}/stderr", execution.id))).await.text()
+async fn stderr(operator: &Operator, execution: &Execution) -> String {
+    operator.send(Call::get(&format!("/v1/executions/{}/stderr", execution.id))).await.text()
 }
 
 #[tokio::test]
@@ -87,7 +87,8 @@ async fn todays_shim_writes_all_that_the_fixture_has() {
     let world = World::empty();
     world.publish(&pack());
     let agent = world.agent();
-    let end = done(&world, &agent, "probe.both", json!({})).await;
+    let operator = world.operator(&agent);
+    let end = operator.run("probe.both", json!({})).await;
     assert_eq!(end.state, State::Succeeded, "{end:?}");
     let now = directory(&agent, &end);
     if std::env::var_os("BOLT_TEST_WRITE_FIXTURE").is_some() {
@@ -108,21 +109,23 @@ async fn todays_shim_writes_all_that_the_fixture_has() {
 async fn an_older_shims_finished_execution_is_taken_over() {
     let world = World::with_probe();
     let mut agent = world.agent();
+    let operator = world.operator(&agent);
     let mut id = None;
     while_down(&mut agent, |agent| id = Some(place(&world, agent, |_| {})));
-    let end = find(&world, &agent, &id.unwrap()).await;
+    let end = find(&operator, &id.unwrap()).await;
     let exit = json_of(&fixture().join("exit"));
     assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
     assert_eq!(end.ended_at_ms, exit["ended_at_ms"].as_u64());
     assert_eq!(json!(end.usage.unwrap().user_us), exit["usage"]["user_us"]);
-    assert_eq!(stdout(&world, &agent, &end).await, written("out"));
-    assert_eq!(stderr(&world, &agent, &end).await, written("err"));
+    assert_eq!(operator.stdout(&end).await, written("out"));
+    assert_eq!(stderr(&operator, &end).await, written("err"));
 }
 
 #[tokio::test]
 async fn an_older_shims_running_execution_is_followed_to_its_end() {
     let world = World::with_probe();
     let mut agent = world.agent();
+    let operator = world.operator(&agent);
     agent.terminate();
     let mut log = Vec::new();
     let mut exit = Vec::new();
@@ -144,12 +147,12 @@ async fn an_older_shims_running_execution_is_followed_to_its_end() {
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
     agent.launch().unwrap();
     agent.wait_ready().unwrap();
-    let running = find(&world, &agent, &id).await;
+    let running = find(&operator, &id).await;
     assert_eq!(running.state, State::Running, "{running:?}");
     let path = format!("/v1/executions/{id}/stdout?follow=true");
-    let follow = operator(&world, &agent, Call::get(&path));
+    let follow = operator.send(Call::get(&path));
     let play = async {
-        let begun = stdout(&world, &agent, &running).await;
+        let begun = operator.stdout(&running).await;
         assert!(written("out").starts_with(&begun) && !begun.is_empty(), "{begun}");
         fs::File::options()
             .append(true)
@@ -157,30 +160,31 @@ async fn an_older_shims_running_execution_is_followed_to_its_end() {
             .unwrap()
             .write_all(&log[log.len() / 2..])
             .unwrap();
-        until("the rest", async || stdout(&world, &agent, &running).await.len() > begun.len()).await;
+        until("the rest", async || operator.stdout(&running).await.len() > begun.len()).await;
         for entry in fs::read_dir(fixture()).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with("tail.") {
                 fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
             }
         }
-        assert_eq!(shown(&world, &agent, &running).await.state, State::Running);
+        assert_eq!(shown(&operator, &running).await.state, State::Running);
         fs::write(directory.join("exit.new"), &exit).unwrap();
         fs::rename(directory.join("exit.new"), directory.join("exit")).unwrap();
         drop(lock);
-        ended(&world, &agent, &running).await
+        operator.wait(&running).await
     };
     let (followed, end) = tokio::join!(follow, play);
     assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
     assert_eq!(followed.text(), written("out"));
-    assert_eq!(stderr(&world, &agent, &end).await, written("err"));
+    assert_eq!(stderr(&operator, &end).await, written("err"));
 }
 
 #[tokio::test]
 async fn a_format_from_the_future_ends_honestly() {
     let world = World::with_probe();
     let mut agent = world.start(&bolt_tests::spec("i-1").set("execution", "max_running", 1));
-    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 1})).await;
-    let queued = started(&world, &agent, "probe.hello", json!({})).await;
+    let operator = world.operator(&agent);
+    let running = operator.start("probe.sleep", json!({"seconds": 1})).await;
+    let queued = operator.start("probe.hello", json!({})).await;
     let mut id = None;
     while_down(&mut agent, |agent| {
         // An agent that was newer took these, and its shim wrote the end of the one.
@@ -190,13 +194,13 @@ async fn a_format_from_the_future_ends_honestly() {
             edit(&directory.join("exit"), |exit| *exit = json!({"format": 2, "outcome": "fine"}));
         }));
     });
-    let end = find(&world, &agent, &id.unwrap()).await;
+    let end = find(&operator, &id.unwrap()).await;
     let reason = end.reason.clone().unwrap();
     assert_eq!(end.state, State::Lost, "{end:?}");
     assert!(reason.contains("exit record cannot be read") && reason.contains("format 2"), "{reason}");
-    let end = shown(&world, &agent, &queued).await;
+    let end = shown(&operator, &queued).await;
     let reason = end.reason.clone().unwrap();
     assert_eq!(end.state, State::Error, "{end:?}");
     assert!(reason.contains("not started") && reason.contains("format 2"), "{reason}");
-    assert_eq!(ended(&world, &agent, &running).await.state, State::Succeeded);
+    assert_eq!(operator.wait(&running).await.state, State::Succeeded);
 }

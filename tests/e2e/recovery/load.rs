@@ -9,8 +9,8 @@ use packs_schema::agent::rest::Code;
 use serde_json::json;
 
 use super::{Ledger, while_down};
-use crate::calls::{done, ended, operator, refused, start, started};
-use crate::survival::child;
+use crate::calls::refused;
+use crate::restarts::child;
 
 #[tokio::test]
 async fn a_group_that_queues_runs_one_after_the_other_in_order() {
@@ -18,13 +18,14 @@ async fn a_group_that_queues_runs_one_after_the_other_in_order() {
     let ledger = Ledger::new(&world);
     world.publish(&ledger.pack());
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let mut asked = Vec::new();
     for _ in 0..4 {
-        asked.push(started(&world, &agent, "probe.paired", json!({})).await);
+        asked.push(operator.start("probe.paired", json!({})).await);
     }
     let mut expected = Vec::new();
     for execution in &asked {
-        assert_eq!(ended(&world, &agent, execution).await.state, State::Succeeded);
+        assert_eq!(operator.wait(execution).await.state, State::Succeeded);
         expected.extend(["begin", "end"].map(|what| format!("{what} {}", execution.id)));
     }
     assert_eq!(ledger.lines(), expected);
@@ -36,18 +37,19 @@ async fn a_rate_is_kept_also_across_a_restart() {
     let ledger = Ledger::new(&world);
     world.publish(&ledger.pack());
     let mut agent = world.agent();
+    let operator = world.operator(&agent);
     for _ in 0..2 {
-        done(&world, &agent, "probe.rated", json!({})).await;
+        operator.run("probe.rated", json!({})).await;
     }
     for _ in 0..2 {
-        let answer = start(&world, &agent, "probe.rated", json!({})).await;
+        let answer = operator.submit("probe.rated", json!({})).await;
         refused(&answer, Code::RateExceeded, "probe.rated");
         let after: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=3600).contains(&after), "{after}");
         while_down(&mut agent, |_| {});
     }
     assert_eq!(ledger.lines().len(), 2);
-    assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
+    assert_eq!(operator.run("probe.hello", json!({})).await.state, State::Succeeded);
 }
 
 /// Resident memory in kilobytes.
@@ -64,8 +66,9 @@ async fn readers_that_do_not_read_neither_stop_nor_swell_the_agent() {
     let script = "#!/bin/sh\nyes 0123456789abcdef0123456789abcdef | head -c 32000000\n";
     world.publish(&PackSource::probe().action("flood", yaml, script));
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
-    let flood = started(&world, &agent, "probe.flood", json!({})).await;
+    let flood = operator.start("probe.flood", json!({})).await;
     let operator_of = world.site.operator();
     let mut held = Vec::new();
     for kind in ["output", "stdout", "output", "stdout", "output", "stdout"] {
@@ -74,9 +77,9 @@ async fn readers_that_do_not_read_neither_stop_nor_swell_the_agent() {
         assert_eq!(one.first_byte().await.unwrap(), b'H');
         held.push(one);
     }
-    assert_eq!(ended(&world, &agent, &flood).await.state, State::Succeeded);
+    assert_eq!(operator.wait(&flood).await.state, State::Succeeded);
     for _ in 0..3 {
-        assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
+        assert_eq!(operator.run("probe.hello", json!({})).await.state, State::Succeeded);
     }
     let kilobytes = resident(api);
     assert!(kilobytes < 64 << 10, "the api holds {kilobytes} kB");
@@ -87,9 +90,10 @@ async fn readers_that_do_not_read_neither_stop_nor_swell_the_agent() {
 async fn connections_beyond_the_bound_wait_and_harm_nobody() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("api", "max_connections", 3));
+    let operator = world.operator(&agent);
     let operator_of = world.site.operator();
-    let running = started(&world, &agent, "probe.sleep", json!({"seconds": 2})).await;
-    crate::calls::has_output(&world, &agent, &running).await;
+    let running = operator.start("probe.sleep", json!({"seconds": 2})).await;
+    world.operator(&agent).wait_for_output(&running).await;
     let follow = format!("/v1/executions/{}/stdout?follow=true", running.id);
     let mut held = Vec::new();
     for path in [None, None, Some(follow.as_str())] {
@@ -98,7 +102,7 @@ async fn connections_beyond_the_bound_wait_and_harm_nobody() {
     assert_eq!(held[2].first_byte().await.unwrap(), b'H');
     // All places are taken: what comes now is not let in, and not refused either, while those inside go on: here to the
     // end of what one of them follows.
-    let mut waiting = Box::pin(operator(&world, &agent, Call::get("/v1/info")));
+    let mut waiting = Box::pin(operator.send(Call::get("/v1/info")));
     let followed = tokio::select! {
         answer = &mut waiting => panic!("a fourth connection was served: {answer:?}"),
         followed = held[2].to_end() => followed,
@@ -106,5 +110,5 @@ async fn connections_beyond_the_bound_wait_and_harm_nobody() {
     followed.unwrap();
     drop(held.remove(0));
     assert_eq!(waiting.await.status, 200);
-    assert_eq!(done(&world, &agent, "probe.hello", json!({})).await.state, State::Succeeded);
+    assert_eq!(operator.run("probe.hello", json!({})).await.state, State::Succeeded);
 }

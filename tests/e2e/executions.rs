@@ -1,4 +1,4 @@
-//! The straight road: a signed pack, an agent, a run; and the ways in which an execution ends.
+//! The life of an execution: a signed pack, an agent, a start, and each way to end.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -10,14 +10,15 @@ use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::rest::{ActionView, Code, Execution, Info, OutputChunk, Page};
 use serde_json::json;
 
-use crate::calls::{done, ended, has_output, operator, refused, run, started, stdout, until};
+use crate::calls::{refused, run, until};
 
 #[tokio::test]
 async fn a_run_from_a_signed_pack_to_its_record() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let call = Call::post("/v1/executions?wait=30s", run("probe.hello", json!({})));
-    let answer = operator(&world, &agent, call).await;
+    let answer = operator.send(call).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let execution: Execution = answer.json();
     assert_eq!((execution.state, execution.exit_status), (State::Succeeded, Some(0)), "{execution:?}");
@@ -25,8 +26,8 @@ async fn a_run_from_a_signed_pack_to_its_record() {
     assert!(
         execution.started_at_ms >= Some(execution.created_at_ms) && execution.ended_at_ms >= execution.started_at_ms
     );
-    assert_eq!(stdout(&world, &agent, &execution).await, "hello from i-1\n");
-    let output = operator(&world, &agent, Call::get(&format!("/v1/executions/{}/output", execution.id))).await.text();
+    assert_eq!(operator.stdout(&execution).await, "hello from i-1\n");
+    let output = operator.send(Call::get(&format!("/v1/executions/{}/output", execution.id))).await.text();
     let chunks: Vec<OutputChunk> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let text = |stream| chunks.iter().filter(|c| c.stream == stream).filter_map(|c| c.text.clone()).collect::<String>();
     assert_eq!((text(Stream::Stdout).as_str(), text(Stream::Stderr).as_str()), ("hello from i-1\n", "to stderr\n"));
@@ -36,10 +37,11 @@ async fn a_run_from_a_signed_pack_to_its_record() {
 async fn parameters_reach_the_script_in_three_ways() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let parameters = json!({"name": "abc", "token": "hunter2", "servers": [{"port": 1}]});
-    let execution = done(&world, &agent, "probe.typed", parameters).await;
+    let execution = operator.run("probe.typed", parameters).await;
     assert_eq!(execution.state, State::Succeeded, "{execution:?}");
-    let said = stdout(&world, &agent, &execution).await;
+    let said = operator.stdout(&execution).await;
     let mut lines = said.lines();
     let stdin: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
     let wanted = json!({"count": 3, "fixed": "mine", "name": "abc", "servers": [{"port": 1}], "token": "hunter2"});
@@ -60,23 +62,25 @@ async fn parameters_reach_the_script_in_three_ways() {
 async fn a_failure_is_a_result() {
     let world = World::with_probe();
     let agent = world.agent();
-    let execution = done(&world, &agent, "probe.fail", json!({})).await;
+    let operator = world.operator(&agent);
+    let execution = operator.run("probe.fail", json!({})).await;
     assert_eq!((execution.state, execution.exit_status), (State::Failed, Some(7)), "{execution:?}");
-    assert_eq!(stdout(&world, &agent, &execution).await, "about to fail\n");
+    assert_eq!(operator.stdout(&execution).await, "about to fail\n");
 }
 
 #[tokio::test]
 async fn a_time_out() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let body = json!({"action": "probe.sleep", "timeout_ms": 300}).to_string();
-    let answer = operator(&world, &agent, Call::post("/v1/executions?wait=30s", body)).await;
+    let answer = operator.send(Call::post("/v1/executions?wait=30s", body)).await;
     let execution: Execution = answer.json();
     assert_eq!(execution.state, State::TimedOut, "{execution:?}");
     assert_eq!(execution.leftovers.clone().unwrap().after_subreaper, 0);
     // A caller may shorten, not lengthen.
     let body = json!({"action": "probe.sleep", "timeout_ms": 86_400_000}).to_string();
-    refused(&operator(&world, &agent, Call::post("/v1/executions", body)).await, Code::InvalidParameters, "timeout");
+    refused(&operator.send(Call::post("/v1/executions", body)).await, Code::InvalidParameters, "timeout");
 }
 
 /// Ways of an action to hide from its end. Each writes the id of a process that must not survive.
@@ -99,19 +103,20 @@ async fn a_kill_leaves_nothing() {
     }
     world.publish(&pack);
     let agent = world.agent();
+    let operator = world.operator(&agent);
     for (name, _) in ESCAPES {
-        let execution = started(&world, &agent, &format!("probe.{name}"), json!({})).await;
-        has_output(&world, &agent, &execution).await;
-        let pid = stdout(&world, &agent, &execution).await.trim().parse::<i32>().unwrap();
+        let execution = operator.start(&format!("probe.{name}"), json!({})).await;
+        operator.wait_for_output(&execution).await;
+        let pid = operator.stdout(&execution).await.trim().parse::<i32>().unwrap();
         assert!(is_alive(pid), "{name}: {pid} is not there");
-        let kill = operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
+        let kill = operator.send(Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
         assert_eq!(kill.status, 202, "{}", kill.text());
-        let end = ended(&world, &agent, &execution).await;
+        let end = operator.wait(&execution).await;
         assert_eq!(end.state, State::Killed, "{name}: {end:?}");
         assert_eq!(end.leftovers.clone().unwrap().after_subreaper, 0, "{name}: {end:?}");
         assert_eq!(end.killed_by.as_ref().map(|p| p.as_str()), Some("spiffe://bolt.local/operator"));
         assert!(!is_alive(pid), "{name}: {pid} survived");
-        let again = operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
+        let again = operator.send(Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
         refused(&again, Code::AlreadyEnded, execution.id.as_str());
     }
 }
@@ -128,14 +133,15 @@ async fn a_live_log_is_followed_to_its_end() {
     let yaml = "parameters: {gate: {type: string, required: true}}\nbolt: {class: diagnostic}";
     world.publish(&PackSource::new("probe", "1.0.0").action("gated", yaml, script));
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let gate = world.scratch("gates").join("open");
-    let execution = started(&world, &agent, "probe.gated", json!({"gate": gate.display().to_string()})).await;
-    has_output(&world, &agent, &execution).await;
+    let execution = operator.start("probe.gated", json!({"gate": gate.display().to_string()})).await;
+    operator.wait_for_output(&execution).await;
     let path = format!("/v1/executions/{}/stdout?follow=true", execution.id);
-    let operator = world.site.operator();
-    let follow = send(agent.address(), Some(&operator), Call::get(&path));
+    let caller = world.site.operator();
+    let follow = send(agent.address(), Some(&caller), Call::get(&path));
     let open = async {
-        assert_eq!(stdout(&world, &agent, &execution).await, "first\n");
+        assert_eq!(operator.stdout(&execution).await, "first\n");
         std::fs::write(&gate, "").unwrap();
     };
     let (followed, ()) = tokio::join!(follow, open);
@@ -149,11 +155,12 @@ async fn output_beyond_the_cap_keeps_both_ends() {
     let script = "#!/bin/sh\ni=0; awk 'BEGIN { for (i = 0; i < 200000; i++) printf \"line %06d\\n\", i }'\n";
     world.publish(&PackSource::new("probe", "1.0.0").action("flood", yaml, script));
     let agent = world.agent();
-    let execution = done(&world, &agent, "probe.flood", json!({})).await;
+    let operator = world.operator(&agent);
+    let execution = operator.run("probe.flood", json!({})).await;
     let totals = execution.stdout.unwrap();
     assert_eq!(totals.written_bytes, 200_000 * 12, "{totals:?}");
     assert!(totals.dropped_bytes > 0);
-    let answer = operator(&world, &agent, Call::get(&format!("/v1/executions/{}/stdout", execution.id))).await;
+    let answer = operator.send(Call::get(&format!("/v1/executions/{}/stdout", execution.id))).await;
     let said = answer.text();
     assert!(said.starts_with("line 000000\n") && said.ends_with("line 199999\n"));
     assert!(said.contains(&format!("[bolt: {} bytes dropped]", totals.dropped_bytes)));
@@ -170,9 +177,10 @@ async fn a_structured_result_is_checked() {
         .action("bad", yaml, "#!/bin/sh\necho '{\"bytes\": \"many\"}' > \"$BOLT_RESULT\"\n");
     world.publish(&pack);
     let agent = world.agent();
-    let good = done(&world, &agent, "probe.good", json!({})).await;
+    let operator = world.operator(&agent);
+    let good = operator.run("probe.good", json!({})).await;
     assert_eq!(serde_json::to_value(&good.result).unwrap(), json!({"bytes": 17}), "{good:?}");
-    let bad = done(&world, &agent, "probe.bad", json!({})).await;
+    let bad = operator.run("probe.bad", json!({})).await;
     assert!(bad.result.is_none() && bad.result_error.as_ref().unwrap().contains("bytes"), "{bad:?}");
     assert_eq!(bad.state, State::Succeeded);
 }
@@ -185,8 +193,9 @@ async fn an_action_begins_with_nothing() {
                   'nnp': [l.split()[1] for l in open('/proc/self/status') if l.startswith('NoNewPrivs')]}))\n";
     world.publish(&PackSource::new("probe", "1.0.0").action("self", "bolt: {class: diagnostic}", script));
     let agent = world.agent();
-    let execution = done(&world, &agent, "probe.self", json!({})).await;
-    let seen: serde_json::Value = serde_json::from_str(&stdout(&world, &agent, &execution).await).unwrap();
+    let operator = world.operator(&agent);
+    let execution = operator.run("probe.self", json!({})).await;
+    let seen: serde_json::Value = serde_json::from_str(&operator.stdout(&execution).await).unwrap();
     // Descriptor 3 is the listing's own, the last that of the result.
     assert_eq!(seen["fds"], json!([0, 1, 2, 3, 59]), "{seen}");
     for name in seen["env"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()) {
@@ -226,19 +235,20 @@ async fn executions_at_once_have_accounts_of_their_own() {
     let yaml = "parameters: {place: {type: string, position: 0}}\nbolt: {class: diagnostic}";
     world.publish(&PackSource::new("probe", "1.0.0").action("look", yaml, look));
     let agent = world.agent();
-    let first = started(&world, &agent, "probe.look", json!({"place": shared})).await;
-    let second = started(&world, &agent, "probe.look", json!({"place": shared})).await;
+    let operator = world.operator(&agent);
+    let first = operator.start("probe.look", json!({"place": shared})).await;
+    let second = operator.start("probe.look", json!({"place": shared})).await;
     let mut uids = Vec::new();
     for execution in [first, second] {
-        let end = ended(&world, &agent, &execution).await;
+        let end = operator.wait(&execution).await;
         assert_eq!(end.state, State::Succeeded, "{end:?}");
-        assert_eq!(stdout(&world, &agent, &end).await, "");
+        assert_eq!(operator.stdout(&end).await, "");
         let result = end.result.unwrap();
         assert_eq!(result["of"], end.id.as_str());
         uids.push(result["uid"].clone());
     }
     assert_ne!(uids[0], uids[1]);
-    let health: serde_json::Value = operator(&world, &agent, Call::get("/v1/health")).await.json();
+    let health: serde_json::Value = operator.send(Call::get("/v1/health")).await.json();
     assert!(!health.to_string().contains("shared_account"), "{health}");
 }
 
@@ -246,19 +256,20 @@ async fn executions_at_once_have_accounts_of_their_own() {
 async fn the_catalogue_the_history_and_the_description() {
     let world = World::with_probe();
     let agent = world.agent();
-    let actions: Page<ActionView> = operator(&world, &agent, Call::get("/v1/actions")).await.json();
+    let operator = world.operator(&agent);
+    let actions: Page<ActionView> = operator.send(Call::get("/v1/actions")).await.json();
     assert_eq!(actions.items.len(), 7, "{actions:?}");
-    let typed: ActionView = operator(&world, &agent, Call::get("/v1/actions/probe.typed")).await.json();
+    let typed: ActionView = operator.send(Call::get("/v1/actions/probe.typed")).await.json();
     assert_eq!(typed.action.parameters.len(), 5);
     for _ in 0..5 {
-        done(&world, &agent, "probe.hello", json!({})).await;
+        operator.run("probe.hello", json!({})).await;
     }
-    done(&world, &agent, "probe.fail", json!({})).await;
+    operator.run("probe.fail", json!({})).await;
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {
         let path = format!("/v1/executions?action=probe.hello&state=succeeded&limit=2{cursor}");
-        let page: Page<Execution> = operator(&world, &agent, Call::get(&path)).await.json();
+        let page: Page<Execution> = operator.send(Call::get(&path)).await.json();
         assert!(page.items.len() <= 2);
         seen.extend(page.items.iter().map(|e| e.id.clone()));
         match page.next {
@@ -268,13 +279,13 @@ async fn the_catalogue_the_history_and_the_description() {
     }
     let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
     assert_eq!((seen.len(), distinct.len()), (5, 5));
-    let info: Info = operator(&world, &agent, Call::get("/v1/info")).await.json();
+    let info: Info = operator.send(Call::get("/v1/info")).await.json();
     assert_eq!((info.instance.id.as_str(), info.running), ("i-1", 0));
-    let metrics = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+    let metrics = operator.send(Call::get("/v1/metrics")).await.text();
     assert!(metrics.contains("# TYPE") && metrics.contains("probe.hello"), "{metrics}");
-    let openapi: serde_json::Value = operator(&world, &agent, Call::get("/v1/openapi.json")).await.json();
+    let openapi: serde_json::Value = operator.send(Call::get("/v1/openapi.json")).await.json();
     assert!(openapi["paths"]["/v1/executions"]["post"].is_object());
-    let events = operator(&world, &agent, Call::get("/v1/events")).await.text();
+    let events = operator.send(Call::get("/v1/events")).await.text();
     assert!(events.lines().count() >= 6, "{events}");
 }
 
@@ -282,11 +293,12 @@ async fn the_catalogue_the_history_and_the_description() {
 async fn a_range_of_the_output() {
     let world = World::with_probe();
     let agent = world.agent();
-    let execution = done(&world, &agent, "probe.hello", json!({})).await;
+    let operator = world.operator(&agent);
+    let execution = operator.run("probe.hello", json!({})).await;
     let path = format!("/v1/executions/{}/stdout", execution.id);
-    let part = operator(&world, &agent, Call::get(&path).header("range", "bytes=6-9")).await;
+    let part = operator.send(Call::get(&path).header("range", "bytes=6-9")).await;
     assert_eq!((part.status.as_u16(), part.text().as_str()), (206, "from"));
-    let beyond = operator(&world, &agent, Call::get(&path).header("range", "bytes=900-")).await;
+    let beyond = operator.send(Call::get(&path).header("range", "bytes=900-")).await;
     refused(&beyond, Code::RangeNotSatisfiable, "15 bytes");
 }
 
@@ -294,16 +306,17 @@ async fn a_range_of_the_output() {
 async fn a_new_version_becomes_active_and_a_running_execution_keeps_its_own() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("repository", "poll", "1s"));
-    let old = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &old).await;
+    let operator = world.operator(&agent);
+    let old = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&old).await;
     let newer = PackSource::probe().version("1.1.0").file("actions/hello.sh", "#!/bin/sh\necho newer\n", 0o755);
     world.publish(&newer);
     until("the new version", async || {
-        let hello = done(&world, &agent, "probe.hello", json!({})).await;
-        hello.version.to_string() == "1.1.0" && stdout(&world, &agent, &hello).await == "newer\n"
+        let hello = operator.run("probe.hello", json!({})).await;
+        hello.version.to_string() == "1.1.0" && operator.stdout(&hello).await == "newer\n"
     })
     .await;
-    let still: Execution = operator(&world, &agent, Call::get(&format!("/v1/executions/{}", old.id))).await.json();
+    let still: Execution = operator.send(Call::get(&format!("/v1/executions/{}", old.id))).await.json();
     assert_eq!((still.state, still.version.to_string()), (State::Running, "1.0.0".to_owned()));
 }
 

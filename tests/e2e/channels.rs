@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bolt_client::local::LocalAgent;
-use bolt_tests::{Bolt, PackSource, Said, World, spec};
+use bolt_tests::{Bolt, CommandOutput, PackSource, World, spec};
 use packs_schema::base::name::{InstanceId, PackName};
 use packs_schema::delivery::cohort::cohort_of;
 
@@ -33,12 +33,12 @@ impl<'a> Stages<'a> {
         Stages { world, test, prod, repository, bolt }
     }
 
-    fn try_repo(&self, command: &[&str]) -> Said {
+    fn try_repo(&self, command: &[&str]) -> CommandOutput {
         let keys = self.world.site.keys().display().to_string();
         self.bolt.run([&["repo"], command, &["--repo", &self.repository, "--keys", &keys]].concat())
     }
 
-    fn repo(&self, command: &[&str]) -> Said {
+    fn repo(&self, command: &[&str]) -> CommandOutput {
         let said = self.try_repo(command);
         assert_eq!(said.code, 0, "{command:?}: {said:?}");
         said
@@ -286,7 +286,7 @@ async fn a_team_with_its_own_key_and_a_root_with_others() {
     let repo = |command: &[&str], keys: &str| {
         bolt.run([&["repo"], command, &["--repo", &repository, "--keys", keys]].concat())
     };
-    let good = |said: Said| assert_eq!(said.code, 0, "{said:?}");
+    let good = |said: CommandOutput| assert_eq!(said.code, 0, "{said:?}");
     good(repo(&["delegate", "dba", "probe", "--new-key", &at("dba"), "--plain-keys"], &keys));
     for name in ["snapshot.pem", "timestamp.pem"] {
         std::fs::copy(world.site.keys().join(name), world.path().join("dba").join(name)).unwrap();
@@ -325,7 +325,7 @@ fn keys_with_a_passphrase() {
         let mut command = bolt.command(arguments);
         command.env_remove("BOLT_KEY_PASSPHRASE");
         command.envs(passphrase.map(|passphrase| ("BOLT_KEY_PASSPHRASE", passphrase)));
-        Said::from(command.output().unwrap())
+        CommandOutput::from(command.output().unwrap())
     };
     let (repo, keys) = (at("locked"), at("locked-keys"));
     let init = ["repo", "init", &repo, "--keys", &keys];

@@ -12,7 +12,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
-use crate::calls::{ended, has_output, operator, run, started, stdout, until};
+use crate::calls::{run, until};
 
 /// The process id of a child of the launcher whose command line holds `word`.
 pub(crate) fn child(launcher: u32, word: &str) -> Option<i32> {
@@ -29,9 +29,10 @@ async fn a_dead_api_is_restarted_and_finds_its_executions() {
     // A port of its own, so that the address stays the same.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut agent = world.start(&spec("i-1").set("api", "listen", free.to_string()));
-    let short = started(&world, &agent, "probe.sleep", json!({"seconds": 0.5})).await;
-    let long = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &long).await;
+    let operator = world.operator(&agent);
+    let short = operator.start("probe.sleep", json!({"seconds": 0.5})).await;
+    let long = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&long).await;
     let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
     kill(Pid::from_raw(api), Signal::SIGKILL).unwrap();
     until("another api", async || child(agent.launcher_pid().unwrap(), "api").is_some_and(|pid| pid != api)).await;
@@ -39,12 +40,12 @@ async fn a_dead_api_is_restarted_and_finds_its_executions() {
         bolt_tests::http::send(agent.address(), Some(&world.site.operator()), Call::get("/v1/health")).await.is_ok()
     })
     .await;
-    assert_eq!(ended(&world, &agent, &short).await.state, State::Succeeded);
-    let still: Execution = operator(&world, &agent, Call::get(&format!("/v1/executions/{}", long.id))).await.json();
+    assert_eq!(operator.wait(&short).await.state, State::Succeeded);
+    let still: Execution = operator.send(Call::get(&format!("/v1/executions/{}", long.id))).await.json();
     assert_eq!(still.state, State::Running);
-    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", long.id), "")).await;
-    assert_eq!(ended(&world, &agent, &long).await.state, State::Killed);
-    assert_eq!(stdout(&world, &agent, &long).await, "sleeping\n");
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", long.id), "")).await;
+    assert_eq!(operator.wait(&long).await.state, State::Killed);
+    assert_eq!(operator.stdout(&long).await, "sleeping\n");
     assert!(agent.exited().is_none());
 }
 
@@ -52,9 +53,10 @@ async fn a_dead_api_is_restarted_and_finds_its_executions() {
 async fn a_restarting_api_refuses_no_connection() {
     let world = World::with_probe();
     let agent = world.agent();
+    let operator = world.operator(&agent);
     let (address, caller) = (agent.address(), world.site.operator());
-    let execution = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &execution).await;
+    let execution = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&execution).await;
     let knocking = tokio::spawn(async move {
         let mut reached = 0_u64;
         loop {
@@ -72,7 +74,7 @@ async fn a_restarting_api_refuses_no_connection() {
             tokio::spawn(async move { send(address, Some(&caller), wait).await })
         };
         until("the waiter is in", async || {
-            let text = operator(&world, &agent, Call::get("/v1/metrics")).await.text();
+            let text = operator.send(Call::get("/v1/metrics")).await.text();
             let open = text.lines().find_map(|line| line.strip_prefix("bolt_connections ")?.parse::<u32>().ok());
             // This question's own, and the waiter's; knocks never come through their handshake.
             open >= Some(2)
@@ -90,26 +92,27 @@ async fn a_restarting_api_refuses_no_connection() {
     }
     assert!(!knocking.is_finished(), "{:?}", knocking.await.unwrap());
     knocking.abort();
-    operator(&world, &agent, Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
-    assert_eq!(ended(&world, &agent, &execution).await.state, State::Killed);
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
+    assert_eq!(operator.wait(&execution).await.state, State::Killed);
 }
 
 #[tokio::test]
 async fn a_dead_launcher_interrupts_nothing() {
     let world = World::with_probe();
     let mut agent = world.agent();
-    let execution = started(&world, &agent, "probe.sleep", json!({"seconds": 1})).await;
-    let long = started(&world, &agent, "probe.sleep", json!({})).await;
-    has_output(&world, &agent, &execution).await;
-    has_output(&world, &agent, &long).await;
+    let operator = world.operator(&agent);
+    let execution = operator.start("probe.sleep", json!({"seconds": 1})).await;
+    let long = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&execution).await;
+    operator.wait_for_output(&long).await;
     agent.kill_launcher();
     // The shim writes the end with nobody there.
     let exit = agent.state().join("exec").join(execution.id.as_str()).join("exit");
     until("the exit record", async || exit.exists()).await;
     until("the api's end", async || agent.launch().is_ok() && agent.wait_ready().is_ok()).await;
-    let end = ended(&world, &agent, &execution).await;
+    let end = operator.wait(&execution).await;
     assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
-    let still: Execution = operator(&world, &agent, Call::get(&format!("/v1/executions/{}", long.id))).await.json();
+    let still: Execution = operator.send(Call::get(&format!("/v1/executions/{}", long.id))).await.json();
     assert_eq!(still.state, State::Running);
 }
 
@@ -117,15 +120,16 @@ async fn a_dead_launcher_interrupts_nothing() {
 async fn a_restart_starts_nothing_twice() {
     let world = World::with_probe();
     let mut agent = world.start(&spec("i-1").set("execution", "max_running", 1));
-    let first = started(&world, &agent, "probe.sleep", json!({"seconds": 1})).await;
-    has_output(&world, &agent, &first).await;
-    let queued = started(&world, &agent, "probe.hello", json!({})).await;
+    let operator = world.operator(&agent);
+    let first = operator.start("probe.sleep", json!({"seconds": 1})).await;
+    operator.wait_for_output(&first).await;
+    let queued = operator.start("probe.hello", json!({})).await;
     agent.terminate();
     agent.launch().unwrap();
     agent.wait_ready().unwrap();
-    assert_eq!(ended(&world, &agent, &first).await.state, State::Succeeded);
-    assert_eq!(ended(&world, &agent, &queued).await.state, State::Succeeded);
-    assert_eq!(stdout(&world, &agent, &queued).await, "hello from i-1\n");
+    assert_eq!(operator.wait(&first).await.state, State::Succeeded);
+    assert_eq!(operator.wait(&queued).await.state, State::Succeeded);
+    assert_eq!(operator.stdout(&queued).await, "hello from i-1\n");
 }
 
 /// Puts a copy of each binary in place of the one that is there, as a package does: another file under the same name.
@@ -171,6 +175,7 @@ async fn an_upgrade_under_load_interrupts_nothing() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let settings = spec("i-1").set("api", "listen", free.to_string()).set("execution", "max_running", 8);
     let mut agent = world.start(&AgentSpec { binaries: Some(binaries.clone()), ..settings });
+    let operator = world.operator(&agent);
     let (address, caller) = (agent.address(), world.site.operator());
     let asking = async {
         let mut ids = Vec::new();
@@ -209,11 +214,11 @@ async fn an_upgrade_under_load_interrupts_nothing() {
     let (executions, ()) = tokio::join!(asking, upgrading);
     let mut bytes = 0;
     for (number, execution) in executions.iter().enumerate() {
-        let end = ended(&world, &agent, execution).await;
+        let end = operator.wait(execution).await;
         assert_eq!((end.state, end.exit_status), (State::Succeeded, Some(0)), "{end:?}");
         for (kind, stream) in [("stdout", "out"), ("stderr", "err")] {
             let path = format!("/v1/executions/{}/{kind}", execution.id);
-            let answer = operator(&world, &agent, Call::get(&path)).await;
+            let answer = operator.send(Call::get(&path)).await;
             assert!(answer.body == steady(stream, number), "{kind} of number {number} is not what was written");
             bytes += answer.body.len();
         }
