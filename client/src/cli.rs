@@ -9,10 +9,11 @@
 
 mod actions;
 mod bucket_args;
+mod config;
 mod context;
 pub mod demo;
 mod environment;
-pub mod failure;
+pub use crate::failure;
 mod find;
 mod instances;
 mod kill;
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use packs_schema::base::pem;
 
-use crate::config::Settings;
+use crate::config::{Config, Setting};
 use crate::{errln, outln};
 
 pub use terminal::end_when_nothing_can_be_printed;
@@ -55,14 +56,19 @@ Exit codes:
 
 Files:
   $BOLT_CLIENT_CONFIG, else $XDG_CONFIG_HOME/bolt/client.toml, else ~/.config/bolt/client.toml:
-  certificate, key, ca and inventory, each a path relative to the file
+  certificate, key, ca and inventory; under [repository] url, keys, state, root and passphrase_file.
+  Paths are relative to the file. `bolt config show` says what is in effect and from where.
 
-Environment:
-  BOLT_CLIENT_CONFIG   the client's configuration
-  BOLT_KEY_PASSPHRASE  the passphrase of repository keys
+Environment (flags take precedence over variables, variables over client.toml):
+  BOLT_CLIENT_CONFIG, BOLT_CERT, BOLT_KEY, BOLT_CA, BOLT_INVENTORY, BOLT_JSON, BOLT_COLOR
+                       the global options
+  BOLT_REPO, BOLT_REPO_KEYS, BOLT_REPO_STATE, BOLT_REPO_ROOT
+                       the repository: --repo, --keys, --state and --root
+  BOLT_KEY_PASSPHRASE, BOLT_KEY_PASSPHRASE_FILE
+                       the passphrase of repository keys, or the file that holds it
   BOLT_LAUNCH          the bolt-launch that `bolt pack test` starts
   For a repository in a bucket: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
-  A variable with an invalid value is an error.";
+  A variable with an invalid value, or a BOLT_ variable that does not exist, is an error.";
 
 /// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.
 #[derive(Debug, Parser)]
@@ -77,30 +83,30 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Print one JSON value instead of text for people; `logs` prints one for each line.
+    /// Print one JSON value instead of text for people; `logs` prints one for each line [env: BOLT_JSON].
     #[arg(long, global = true)]
     json: bool,
-    /// The client's configuration [default: see "Files"].
+    /// The client's configuration [default: see "Files"] [env: BOLT_CLIENT_CONFIG].
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The list of instances (TOML or JSON).
+    /// The list of instances (TOML or JSON) [env: BOLT_INVENTORY].
     #[arg(long, global = true, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// The client's certificate (PEM).
+    /// The client's certificate (PEM) [env: BOLT_CERT].
     #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Its key (PEM), readable by its owner only.
+    /// Its key (PEM), readable by its owner only [env: BOLT_KEY].
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// The authority that signed the agents' certificates (PEM).
+    /// The authority that signed the agents' certificates (PEM) [env: BOLT_CA].
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Whether to use colour; NO_COLOR counts as never.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
-    color: Color,
+    /// When to use colour: auto, always or never; NO_COLOR means never [default: auto] [env: BOLT_COLOR].
+    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "WHEN")]
+    color: Option<Color>,
 }
 
-/// Whether to use colour.
+/// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
     /// On a terminal.
@@ -137,6 +143,9 @@ enum Command {
     /// A small certificate authority, for those who have none.
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Show the configuration in effect: each value, and where it comes from.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Publish packs in a signed repository.
     #[command(subcommand)]
     Repo(repo::RepoCommand),
@@ -153,8 +162,11 @@ enum Command {
 
 /// Runs what the command line asked for, and reports a failure. Returns the exit code.
 pub fn main(cli: Cli) -> Exit {
-    let json = cli.global.json;
-    match run(cli) {
+    let json = match environment::json() {
+        Ok(json) => cli.global.json || json,
+        Err(failure) => return report(&failure, cli.global.json),
+    };
+    match run(cli, json) {
         Ok(exit) => exit,
         Err(failure) => report(&failure, json),
     }
@@ -172,12 +184,13 @@ fn report(failure: &Failure, json: bool) -> Exit {
 /// exit code.
 pub fn explain(error: &clap::Error) -> Exit {
     let wrong = error.use_stderr();
+    let json = std::env::args_os().any(|argument| argument == "--json") || environment::json().unwrap_or(false);
     // The library repeats an argument that it does not understand, and this one may be a private key.
     if wrong && std::env::args_os().any(|argument| pem::is_pem_content(Path::new(&argument))) {
         let problem = "an argument is the content of a PEM file: write it to a file and give the path";
-        return report(&Failure::new(Exit::Usage, problem), std::env::args_os().any(|argument| argument == "--json"));
+        return report(&Failure::new(Exit::Usage, problem), json);
     }
-    if wrong && std::env::args_os().any(|argument| argument == "--json") {
+    if wrong && json {
         let text = error.to_string();
         let text = text.trim_start_matches("error: ");
         let message = text.split_once("\n\nFor more information").map_or(text, |(message, _)| message);
@@ -203,25 +216,29 @@ pub fn explain(error: &clap::Error) -> Exit {
     }
 }
 
-fn run(cli: Cli) -> Result<Exit, Failure> {
+fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
-    let json = global.json;
     if !matches!(command, Command::Completions(_) | Command::Man(_)) {
         environment::check(std::env::vars_os().map(|(name, _)| name))?;
     }
+    let asks_for_json = global.json;
     let context = |global: Global| {
-        let Global { json, config, inventory, cert, key, ca, color } = global;
-        let overrides = Settings { certificate: cert, key, ca, inventory };
-        Context::new(json, color, config, overrides)
+        let Global { json: _, config, inventory, cert, key, ca, color } = global;
+        let flags =
+            [(Setting::Certificate, cert), (Setting::Key, key), (Setting::Ca, ca), (Setting::Inventory, inventory)];
+        let config = Config::find(config.as_deref(), &flags).map_err(|e| context::from_config(&e))?;
+        let color = color.map_or_else(environment::color, |color| Ok(Some(color)))?;
+        Ok::<_, Failure>(Context::new(json, color.unwrap_or(Color::Auto), config))
     };
     let (name, verbs) = command.verbs();
     let result = match command {
         Command::Pki(command) => pki::run(command, json),
-        Command::Repo(command) => repo::run(command, json, || context(global)),
+        Command::Config(command) => config::run(&command, &context(global)?),
+        Command::Repo(command) => repo::run(command, &context(global)?),
         Command::Pack(pack::PackCommand::Push(command)) => block_on(pack::push::push(command, context(global)?)),
         Command::Pack(pack::PackCommand::Unpush(command)) => block_on(pack::push::unpush(command, context(global)?)),
         Command::Pack(pack::PackCommand::Local(command)) => pack::run(command, json),
-        Command::Demo(command) => demo::run(command, json),
+        Command::Demo(command) => demo::run(command, asks_for_json),
         Command::Completions(command) => man::completions(&command),
         Command::Man(command) => man::man(&command),
         Command::Run(command) => block_on(run::run(*command, context(global)?)),
@@ -255,9 +272,12 @@ impl Command {
             Command::Packs(_) => ("packs", "the verb \"read\""),
             Command::Instances(_) => ("instances", "no verb"),
             Command::Repo(_) => ("repo status --reached", "the verb \"read\""),
-            Command::Pki(_) | Command::Pack(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => {
-                ("", "no verb")
-            }
+            Command::Pki(_)
+            | Command::Pack(_)
+            | Command::Config(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => ("", "no verb"),
         }
     }
 }

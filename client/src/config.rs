@@ -1,190 +1,210 @@
-//! Who we are and where the instances are listed: `client.toml`, and the flags that override it.
+//! The client's configuration: flags, environment variables and `client.toml`, in this order of precedence.
 //!
 //! ```toml
-//! certificate = "me.pem"        # relative to this file
+//! certificate = "me.pem"        # paths are relative to this file
 //! key = "me.key"
 //! ca = "ca.pem"
 //! inventory = "inventory.toml"
+//!
+//! [repository]                  # for `bolt repo` and `bolt pack diff`
+//! url = "s3://bucket/prefix"    # or a directory, or file:///path
+//! keys = "keys"                 # for publishers
+//! state = "trust"               # the pinned root and the versions seen [default: the keys' directory]
+//! root = "root.json"            # for those who only read
+//! passphrase_file = "passphrase"
 //! ```
+//!
+//! [`Config::get`] returns a value with its [`Origin`], which `bolt config show` prints.
 
+mod file;
+mod setting;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use packs_schema::base::document;
-use serde::{Deserialize, Serialize};
-
-use crate::files::{self, FileError};
+use crate::files::FileError;
 use crate::inventory::{Inventory, InventoryError};
 use crate::tls::{Identity, IdentityError};
 
-/// The environment variable that names the file.
-pub const CONFIG_VARIABLE: &str = "BOLT_CLIENT_CONFIG";
-/// The largest file, in bytes.
-const MAX_FILE: u64 = 64 << 10;
+pub use setting::{Origin, Setting, Sourced};
 
-/// Why the client does not know who it is.
+/// Environment variable with the path of the file.
+pub const CONFIG_VARIABLE: &str = "BOLT_CLIENT_CONFIG";
+
+/// Error returned when the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file is not what it should be.
+    /// The file is not a client configuration.
     #[error("{path} is not a client configuration: {problem}", path = crate::show::path(path))]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Line, column, key and what is wrong there.
         problem: String,
     },
-    /// Something that is needed was said nowhere.
-    #[error("no {what} is configured: {looked}")]
+    /// A setting that the command needs is given nowhere.
+    #[error("no {} is configured: {looked}", setting.noun())]
     Missing {
-        /// What.
-        what: &'static str,
-        /// Where it was looked for.
+        /// The setting.
+        setting: Setting,
+        /// The places that were searched.
         looked: String,
-        /// The flag that gives it.
-        flag: &'static str,
     },
-    /// Our certificate, key or authority.
+    /// The client's certificate, key or authority cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The inventory.
+    /// The inventory cannot be used.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
 }
 
-/// What the file says, or the flags: each may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The client's certificate, PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<PathBuf>,
-    /// Its key, PEM, readable by its owner only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<PathBuf>,
-    /// The authority that signed the agents' certificates, PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-    /// The list of instances.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inventory: Option<PathBuf>,
+/// The configuration file in effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigFile {
+    /// Its path; absent when neither `HOME` nor `XDG_CONFIG_HOME` is set and no file was named.
+    pub path: Option<PathBuf>,
+    /// The flag or variable that named it; absent for the default path.
+    pub origin: Option<Origin>,
+    /// True if it exists.
+    pub exists: bool,
 }
 
-/// Settings, and where they come from.
+/// The settings in effect, each with its origin.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    settings: Settings,
-    looked: String,
+    file: ConfigFile,
+    values: BTreeMap<Setting, Sourced>,
+    /// Settings of the file that belong to a repository other than the one in effect.
+    unused: BTreeMap<Setting, Sourced>,
 }
 
 impl Config {
-    /// Reads the file that `flag`, the environment or the user's directory names; `overrides` count more.
-    /// Without a file, the overrides are all there is; one that was named must exist.
-    pub fn find(flag: Option<&Path>, overrides: Settings) -> Result<Config, ConfigError> {
-        let named = flag.map(Path::to_owned).or_else(|| set(CONFIG_VARIABLE));
-        let (path, must_exist) = match named {
-            Some(path) => (Some(path), true),
-            None => (default_path(), false),
-        };
-        let mut config = match &path {
-            Some(path) if must_exist || path.exists() => Config::load(path)?,
-            Some(path) => Config { looked: format!("there is no {}", crate::show::path(path)), ..Config::default() },
-            None => Config { looked: "neither HOME nor XDG_CONFIG_HOME is set".to_owned(), ..Config::default() },
-        };
-        let Settings { certificate, key, ca, inventory } = overrides;
-        let settings = &mut config.settings;
-        for (setting, flag) in [
-            (&mut settings.certificate, certificate),
-            (&mut settings.key, key),
-            (&mut settings.ca, ca),
-            (&mut settings.inventory, inventory),
-        ] {
-            if flag.is_some() {
-                *setting = flag;
-            }
-        }
-        Ok(config)
+    /// Reads the file named by `flag`, else by `BOLT_CLIENT_CONFIG`, else at [`default_path`], then applies the
+    /// environment and `flags`. A file that was named must exist; the default one may be absent.
+    pub fn find(flag: Option<&Path>, flags: &[(Setting, Option<PathBuf>)]) -> Result<Config, ConfigError> {
+        Config::find_in(flag, flags, &|name| set(name))
     }
 
-    /// Reads the file at `path`; paths in it are relative to its directory.
-    pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let text = files::read_text(path, MAX_FILE)?;
-        let mut settings: Settings = document::toml::parse(&text)
-            .map_err(|e| ConfigError::Content { path: path.to_owned(), problem: e.to_string() })?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        for setting in [&mut settings.certificate, &mut settings.key, &mut settings.ca, &mut settings.inventory] {
-            if let Some(relative) = setting {
-                *setting = Some(base.join(&*relative));
+    fn find_in(
+        flag: Option<&Path>,
+        flags: &[(Setting, Option<PathBuf>)],
+        variable: &dyn Fn(&str) -> Option<PathBuf>,
+    ) -> Result<Config, ConfigError> {
+        let (path, origin) = match (flag, variable(CONFIG_VARIABLE)) {
+            (Some(path), _) => (Some(path.to_owned()), Some(Origin::Flag("--config"))),
+            (None, Some(path)) => (Some(path), Some(Origin::Variable(CONFIG_VARIABLE))),
+            (None, None) => (default_path(), None),
+        };
+        let exists = path.as_ref().is_some_and(|path| path.exists());
+        let mut values = BTreeMap::new();
+        if let Some(path) = path.as_ref().filter(|_| exists || origin.is_some()) {
+            values.extend(file::read(path)?);
+        }
+        for setting in Setting::ALL {
+            if let Some(value) = variable(setting.variable()) {
+                values.insert(setting, Sourced { value, origin: Origin::Variable(setting.variable()) });
             }
         }
-        Ok(Config { settings, looked: format!("{} does not say", crate::show::path(path)) })
+        let config = Config { file: ConfigFile { path, origin, exists }, values, unused: BTreeMap::new() };
+        Ok(config.with_flags(flags))
+    }
+
+    /// Applies flags, which take precedence over everything else.
+    ///
+    /// Keys, state, root and passphrase file of `[repository]` belong to its `url`: when a flag or variable names another
+    /// repository, they are not used for it.
+    #[must_use]
+    pub fn with_flags(mut self, flags: &[(Setting, Option<PathBuf>)]) -> Config {
+        let url_in_file = |values: &BTreeMap<Setting, Sourced>| {
+            let sourced = values.get(&Setting::Repository)?;
+            matches!(sourced.origin, Origin::File { .. }).then(|| sourced.value.clone())
+        };
+        let configured = url_in_file(&self.values).or_else(|| self.url_of_file());
+        for (setting, value) in flags {
+            if let Some(value) = value.clone() {
+                self.values.insert(*setting, Sourced { value, origin: Origin::Flag(setting.flag()) });
+            }
+        }
+        let in_effect = self.values.get(&Setting::Repository).map(|sourced| &sourced.value);
+        if let (Some(configured), Some(in_effect)) = (&configured, in_effect)
+            && configured != in_effect
+        {
+            let foreign = |setting: &Setting, sourced: &mut Sourced| {
+                setting.belongs_to_repository() && matches!(sourced.origin, Origin::File { .. })
+            };
+            self.unused.extend(self.values.extract_if(.., foreign));
+        }
+        self
+    }
+
+    /// Reads the repository's address from the file once more, where a variable has replaced it.
+    fn url_of_file(&self) -> Option<PathBuf> {
+        let path = self.file.path.as_ref().filter(|_| self.file.exists)?;
+        let read = file::read(path).ok()?;
+        read.into_iter().find(|(setting, _)| *setting == Setting::Repository).map(|(_, sourced)| sourced.value)
+    }
+
+    /// Returns the file in effect.
+    pub fn file(&self) -> &ConfigFile {
+        &self.file
+    }
+
+    /// Returns the value of a setting and its origin.
+    pub fn get(&self, setting: Setting) -> Option<&Sourced> {
+        self.values.get(&setting)
+    }
+
+    /// Returns the value of a setting.
+    pub fn value(&self, setting: Setting) -> Option<&Path> {
+        self.get(setting).map(|sourced| sourced.value.as_path())
+    }
+
+    /// Returns the value that the file has for a setting of another repository than the one in effect.
+    pub fn unused(&self, setting: Setting) -> Option<&Sourced> {
+        self.unused.get(&setting)
+    }
+
+    /// Returns the value of a setting, or the error that says how to give it.
+    pub fn require(&self, setting: Setting) -> Result<&Path, ConfigError> {
+        self.value(setting).ok_or_else(|| ConfigError::Missing { setting, looked: self.looked() })
     }
 
     /// Reads certificate, key and authority.
     pub fn identity(&self) -> Result<Identity, ConfigError> {
-        let Settings { certificate, key, ca, .. } = &self.settings;
-        let certificate = self.need(certificate, "client certificate", "--cert")?;
-        let key = self.need(key, "key of the client certificate", "--key")?;
-        let ca = self.need(ca, "certificate authority", "--ca")?;
+        let certificate = self.require(Setting::Certificate)?;
+        let key = self.require(Setting::Key)?;
+        let ca = self.require(Setting::Ca)?;
         Ok(Identity::load(certificate, key, ca)?)
     }
 
     /// Reads the inventory.
     pub fn inventory(&self) -> Result<Inventory, ConfigError> {
-        let path = self.need(&self.settings.inventory, "inventory", "--inventory")?;
-        Ok(Inventory::load(path)?)
+        Ok(Inventory::load(self.require(Setting::Inventory)?)?)
     }
 
-    fn need<'a>(
-        &self,
-        setting: &'a Option<PathBuf>,
-        what: &'static str,
-        flag: &'static str,
-    ) -> Result<&'a Path, ConfigError> {
-        setting.as_deref().ok_or_else(|| ConfigError::Missing { what, looked: self.looked.clone(), flag })
+    /// Describes where a missing setting was searched.
+    fn looked(&self) -> String {
+        match &self.file.path {
+            Some(path) if self.file.exists => format!("{} does not say", crate::show::path(path)),
+            Some(path) => format!("there is no {}", crate::show::path(path)),
+            None => "neither HOME nor XDG_CONFIG_HOME is set".to_owned(),
+        }
     }
 }
 
-/// `$XDG_CONFIG_HOME/bolt/client.toml`, else `~/.config/bolt/client.toml`.
+/// Returns `$XDG_CONFIG_HOME/bolt/client.toml`, else `~/.config/bolt/client.toml`.
 pub fn default_path() -> Option<PathBuf> {
     let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))?;
     Some(base.join("bolt/client.toml"))
 }
 
-/// An environment variable that is set, and not to nothing.
+/// Returns an environment variable that is set and not empty.
 fn set(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("client.toml");
-        std::fs::write(&path, text).unwrap();
-        (dir, path)
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_file_and_flags_count_more() {
-        let (dir, path) = file("certificate = \"me.pem\"\nkey = \"/abs/me.key\"\n");
-        let flags = Settings { key: Some("flag.key".into()), ..Settings::default() };
-        let config = Config::find(Some(&path), flags).unwrap();
-        assert_eq!(config.settings.certificate, Some(dir.path().join("me.pem")));
-        assert_eq!(config.settings.key, Some("flag.key".into()));
-        let missing = config.identity().unwrap_err().to_string();
-        assert!(missing.contains("certificate authority") && missing.contains("client.toml"), "{missing}");
-    }
-
-    #[test]
-    fn an_unknown_key_and_a_named_file_that_is_missing_are_errors() {
-        let (dir, path) = file("certificat = \"me.pem\"\n");
-        let error = Config::find(Some(&path), Settings::default()).unwrap_err().to_string();
-        assert!(error.contains("certificat") && error.contains("client.toml"), "{error}");
-        let gone = dir.path().join("gone.toml");
-        assert!(matches!(Config::find(Some(&gone), Settings::default()), Err(ConfigError::File(_))));
-    }
-}
+mod tests;

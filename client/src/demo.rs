@@ -19,7 +19,7 @@ mod script;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::cli::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 
 /// What `bolt demo` was asked.
 #[derive(Debug, Clone, Default)]

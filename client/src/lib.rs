@@ -17,6 +17,7 @@ pub mod config;
 pub mod connection;
 pub mod demo;
 pub mod error;
+pub mod failure;
 pub mod files;
 pub mod fleet;
 mod hashing;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use super::{Color, terminal};
-use crate::config::{self, Config, ConfigError, Settings};
+use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{across, plan::DEFAULT_PARALLEL};
 use crate::inventory::Instance;
@@ -33,14 +32,13 @@ pub(super) struct Answers<T> {
 }
 
 impl Context {
-    pub(super) fn new(
-        json: bool,
-        color: Color,
-        file: Option<PathBuf>,
-        overrides: Settings,
-    ) -> Result<Context, Failure> {
-        let config = Config::find(file.as_deref(), overrides).map_err(|e| from_config(&e))?;
-        Ok(Context { json, color, config })
+    pub(super) fn new(json: bool, color: Color, config: Config) -> Context {
+        Context { json, color, config }
+    }
+
+    /// Returns the configuration in effect.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(super) fn identity(&self) -> Result<Identity, Failure> {
@@ -177,17 +175,17 @@ pub(super) fn grouped(failed: &[Error]) -> Vec<String> {
     groups.iter().map(line).collect()
 }
 
-fn from_config(error: &ConfigError) -> Failure {
+/// Converts an error of the configuration, with how to give what is missing.
+pub(super) fn from_config(error: &ConfigError) -> Failure {
     let failure = Failure::from_error(Exit::Usage, error);
-    match error {
-        ConfigError::Missing { flag, .. } => {
-            let path = config::default_path().unwrap_or_else(|| "client.toml".into());
-            failure.hint(format!(
-                "give it with {flag}, or make {} with lines for certificate, key, ca and inventory; \
-                 `bolt pki` makes certificates, and `bolt demo --keep` a whole example",
-                show::path(&path)
-            ))
-        }
-        _ => failure,
-    }
+    let ConfigError::Missing { setting, .. } = error else { return failure };
+    let path = show::path(&config::default_path().unwrap_or_else(|| "client.toml".into()));
+    let (flag, variable) = (setting.flag(), setting.variable());
+    failure.hint(match setting.name().split_once('.') {
+        Some((table, key)) => format!("give {flag}, set {variable}, or write {key} = \"…\" under [{table}] in {path}"),
+        None => format!(
+            "give it with {flag}, set {variable}, or make {path} with lines for certificate, key, ca and inventory; `bolt pki` makes \
+             certificates, `bolt demo --keep` a whole example, and `bolt config show` says what is configured"
+        ),
+    })
 }

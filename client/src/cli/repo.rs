@@ -66,31 +66,27 @@ pub(super) enum RepoCommand {
     Undelegate(team::UndelegateCommand),
 }
 
-/// Does what was asked.
-pub(super) fn run(
-    command: RepoCommand,
-    json: bool,
-    context: impl FnOnce() -> Result<Context, Failure>,
-) -> Result<Exit, Failure> {
+/// Runs a command of `bolt repo`.
+pub(super) fn run(command: RepoCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
-        RepoCommand::Init(command) => keys::init(command, json),
-        RepoCommand::Trust(command) => trust::run(command, json),
-        RepoCommand::Publish(command) => publish::run(command, json),
-        RepoCommand::Promote(command) => channel::promote(command, json),
-        RepoCommand::Widen(command) => channel::widen(command, json),
-        RepoCommand::Pause(command) => channel::pause(command, true, json),
-        RepoCommand::Resume(command) => channel::pause(command, false, json),
-        RepoCommand::Rollback(command) => channel::rollback(command, json),
-        RepoCommand::Status(command) => status::run(&command, json, context),
-        RepoCommand::Log(command) => status::log(&command, json),
-        RepoCommand::Refresh(command) => keys::refresh(command, json),
-        RepoCommand::Prune(command) => prune::run(command, json, context),
-        RepoCommand::RotateRoot(command) => keys::rotate(command, json),
+        RepoCommand::Init(command) => keys::init(command, context),
+        RepoCommand::Trust(command) => trust::run(command, context),
+        RepoCommand::Publish(command) => publish::run(command, context),
+        RepoCommand::Promote(command) => channel::promote(command, context),
+        RepoCommand::Widen(command) => channel::widen(command, context),
+        RepoCommand::Pause(command) => channel::pause(command, true, context),
+        RepoCommand::Resume(command) => channel::pause(command, false, context),
+        RepoCommand::Rollback(command) => channel::rollback(command, context),
+        RepoCommand::Status(command) => status::run(&command, context),
+        RepoCommand::Log(command) => status::log(&command, context),
+        RepoCommand::Refresh(command) => keys::refresh(command, context),
+        RepoCommand::Prune(command) => prune::run(command, context),
+        RepoCommand::RotateRoot(command) => keys::rotate(command, context),
         #[cfg(feature = "kms")]
-        RepoCommand::KmsKey(command) => keys::kms(command, json),
-        RepoCommand::TeamKey(command) => team::key(command, json),
-        RepoCommand::Delegate(command) => team::delegate(command, json),
-        RepoCommand::Undelegate(command) => team::undelegate(command, json),
+        RepoCommand::KmsKey(command) => keys::kms(command, context),
+        RepoCommand::TeamKey(command) => team::key(command, context),
+        RepoCommand::Delegate(command) => team::delegate(command, context),
+        RepoCommand::Undelegate(command) => team::undelegate(command, context),
     }
 }
 

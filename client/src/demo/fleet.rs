@@ -1,6 +1,7 @@
 //! The demo's six agents: two regions, three zones, each with a Cassandra that has stale snapshots.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use packs_schema::delivery::facts::Facts;
 use super::interrupt::Interrupt;
 use super::packs;
 use super::say::say;
-use crate::cli::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::local::{AgentSpec, Caller, LocalAgent, LocalError, Site};
 use crate::pki::Validity;
 
@@ -78,7 +79,16 @@ pub(super) fn start(directory: &Path, interrupt: &Interrupt) -> Result<Fleet, Fa
         say(&format!("  {} {:<10} {:<18} listening, synced, packs active", facts.id, facts.zone, agent.address()));
     }
     let client = site.write_client(&agents).map_err(failure)?;
+    add_repository(&client)?;
     Ok(Fleet { site, agents, client, guest })
+}
+
+/// Adds the repository and its keys to `client.toml`, so that `bolt repo` needs no flags.
+fn add_repository(client: &Path) -> Result<(), Failure> {
+    let table = "\n[repository]\nurl = \"repo\"\nkeys = \"keys\"\n";
+    let appended =
+        fs::OpenOptions::new().append(true).open(client).and_then(|mut file| file.write_all(table.as_bytes()));
+    appended.map_err(|e| Failure::new(Exit::Storage, format!("cannot write {}: {e}", client.display())))
 }
 
 impl Fleet {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cli::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 
 /// Set once a signal has asked the demo to end.
 #[derive(Debug, Clone)]

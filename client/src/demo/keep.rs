@@ -11,7 +11,7 @@ use super::DemoOptions;
 use super::say::say;
 use super::script::TO_TRY;
 use crate::beneath::Beneath;
-use crate::cli::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 
 /// The file that says that a directory is a demo's, and which launchers serve it.
 const MARK: &str = "demo.json";

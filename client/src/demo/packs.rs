@@ -6,7 +6,7 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
-use crate::cli::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 
 static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../packs-schema/examples");
 static DEMO: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/demo/pack");

@@ -10,8 +10,8 @@ use packs_schema::base::name::{ActionRef, ExecutionId};
 use super::fleet::Fleet;
 use super::interrupt::Interrupt;
 use super::say::say;
-use crate::cli::failure::{Exit, Failure};
 use crate::connection::Agent;
+use crate::failure::{Exit, Failure};
 use crate::inventory::Inventory;
 use crate::tls::Identity;
 

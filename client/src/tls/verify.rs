@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use packs_schema::base::certificate::{CertificateInfo, SERVER_AUTH};
+use packs_schema::base::certificate::{CertificateInfo, INSTANCE_URI, SERVER_AUTH};
 use packs_schema::base::name::InstanceId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
-
-use crate::pki::INSTANCE_URI;
 
 /// The server proved to be another instance than the one that was meant, or none at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -20,10 +20,22 @@ pub enum Owner {
 pub const PREFIX: &str = "BOLT_";
 
 /// Every variable, by name.
-pub const VARIABLES: [(&str, Owner); 27] = [
+pub const VARIABLES: [(&str, Owner); 39] = [
     ("BOLT_CLIENT_CONFIG", Owner::Client),
     ("BOLT_KEY_PASSPHRASE", Owner::Client),
+    ("BOLT_KEY_PASSPHRASE_FILE", Owner::Client),
     ("BOLT_LAUNCH", Owner::Client),
+    ("BOLT_JSON", Owner::Client),
+    ("BOLT_COLOR", Owner::Client),
+    ("BOLT_CERT", Owner::Client),
+    ("BOLT_KEY", Owner::Client),
+    ("BOLT_CA", Owner::Client),
+    ("BOLT_INVENTORY", Owner::Client),
+    ("BOLT_REPO", Owner::Client),
+    ("BOLT_REPO_KEYS", Owner::Client),
+    ("BOLT_REPO_STATE", Owner::Client),
+    ("BOLT_REPO_ROOT", Owner::Client),
+    ("BOLT_COMPLETE", Owner::Client),
     ("BOLT_LOG", Owner::Agent),
     ("BOLT_LISTEN_FD", Owner::Agent),
     ("BOLT_HEALTH_LISTEN_FD", Owner::Agent),

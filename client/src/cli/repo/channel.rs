@@ -7,6 +7,7 @@ use packs_schema::delivery::filter::Filter;
 
 use super::args::AccessArgs;
 use super::{failure, print};
+use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::percent;
 use crate::outln;
@@ -96,36 +97,36 @@ struct TeamArgs {
 }
 
 impl TeamArgs {
-    fn access(self) -> Result<repo::Access, Failure> {
-        self.access.access(self.team)
+    fn access(self, context: &Context) -> Result<repo::Access, Failure> {
+        self.access.access(self.team, context)
     }
 }
 
-pub(super) fn promote(command: PromoteCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn promote(command: PromoteCommand, context: &Context) -> Result<Exit, Failure> {
     let PromoteCommand { pack, version, from, to, percent, filter, everywhere, again, team } = command;
     let promotion = Promotion { pack, version, from, to, percent, filter, everywhere, again };
-    done(repo::promote(&team.access()?, &promotion), json)
+    done(repo::promote(&team.access(context)?, &promotion), context)
 }
 
-pub(super) fn widen(command: WidenCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn widen(command: WidenCommand, context: &Context) -> Result<Exit, Failure> {
     let WidenCommand { pack, channel, percent, team } = command;
-    done(repo::widen(&team.access()?, &pack, &channel, percent), json)
+    done(repo::widen(&team.access(context)?, &pack, &channel, percent), context)
 }
 
-pub(super) fn pause(command: PauseCommand, paused: bool, json: bool) -> Result<Exit, Failure> {
+pub(super) fn pause(command: PauseCommand, paused: bool, context: &Context) -> Result<Exit, Failure> {
     let PauseCommand { pack, channel, team } = command;
-    done(repo::pause(&team.access()?, &pack, &channel, paused), json)
+    done(repo::pause(&team.access(context)?, &pack, &channel, paused), context)
 }
 
-pub(super) fn rollback(command: RollbackCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn rollback(command: RollbackCommand, context: &Context) -> Result<Exit, Failure> {
     let RollbackCommand { pack, channel, to, team } = command;
-    let access = team.access()?;
+    let access = team.access(context)?;
     let changed = match to {
         None => repo::rollback(&access, &pack, &channel, None),
         Some(RollbackTo::Version(version)) => repo::rollback(&access, &pack, &channel, Some(&version)),
         Some(RollbackTo::Nothing) => repo::withdraw(&access, &pack, &channel),
     };
-    done(changed, json)
+    done(changed, context)
 }
 
 /// Where a rollback leads.
@@ -144,9 +145,9 @@ fn rollback_to(text: &str) -> Result<RollbackTo, String> {
     PackVersion::new(text).map(RollbackTo::Version).map_err(|e| format!("{e}, or `nothing`"))
 }
 
-fn done(changed: Result<Changed, RepoError>, json: bool) -> Result<Exit, Failure> {
+fn done(changed: Result<Changed, RepoError>, context: &Context) -> Result<Exit, Failure> {
     let changed = changed.map_err(|e| failure(&e))?;
-    print(json, &changed, |changed: &Changed| outln!("{}", line(changed)));
+    print(context.json, &changed, |changed: &Changed| outln!("{}", line(changed)));
     Ok(Exit::Success)
 }
 

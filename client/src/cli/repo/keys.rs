@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, duration};
 use super::{failure, print};
 use crate::cli::bucket_args::BucketArgs;
+use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::whole;
 use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
@@ -107,10 +108,10 @@ fn role(text: &str) -> Result<String, String> {
 }
 
 #[cfg(feature = "kms")]
-pub(super) fn kms(command: KmsKeyCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn kms(command: KmsKeyCommand, context: &Context) -> Result<Exit, Failure> {
     let KmsKeyCommand { role, arn, keys } = command;
     let path = repo::kms_key(&role, &arn, &keys).map_err(|e| failure(&e))?;
-    print(json, &serde_json::json!({ "file": path }), |_| outln!("{}", path.display()));
+    print(context.json, &serde_json::json!({ "file": path }), |_| outln!("{}", path.display()));
     Ok(Exit::Success)
 }
 
@@ -123,15 +124,15 @@ enum RoleName {
     Timestamp,
 }
 
-pub(super) fn init(command: InitCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn init(command: InitCommand, context: &Context) -> Result<Exit, Failure> {
     let InitCommand { dir, bucket, keys, root_keys, root_threshold, root_expires, passphrase, plain_keys, expiry } =
         command;
     let dir = bucket.location(dir)?;
-    let (expiry, passphrase) = (expiry.with_root(root_expires), passphrase.for_new_keys(plain_keys)?);
+    let (expiry, passphrase) = (expiry.with_root(root_expires), passphrase.for_new_keys(plain_keys, context)?);
     let plain = passphrase.is_none();
     let options = InitOptions { repository: dir, keys, root_keys, root_threshold, expiry, passphrase };
     let made = repo::init(&options).map_err(|e| failure(&e))?;
-    print(json, &made, |made: &Initialized| {
+    print(context.json, &made, |made: &Initialized| {
         outln!("{}", made.root.display());
         for key in &made.keys {
             outln!("{}", key.display());
@@ -149,11 +150,11 @@ pub(super) fn init(command: InitCommand, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn refresh(command: RefreshCommand, context: &Context) -> Result<Exit, Failure> {
     let RefreshCommand { access, if_within } = command;
-    let done = repo::refresh(&access.access(None)?, if_within.unwrap_or(SOON), if_within.is_some());
+    let done = repo::refresh(&access.access(None, context)?, if_within.unwrap_or(SOON), if_within.is_some());
     let done = done.map_err(|e| failure(&e))?;
-    print(json, &done, |done: &Refreshed| {
+    print(context.json, &done, |done: &Refreshed| {
         if !done.renewed.is_empty() {
             outln!("renewed: {}", done.renewed.join(", "));
         }
@@ -168,12 +169,11 @@ pub(super) fn refresh(command: RefreshCommand, json: bool) -> Result<Exit, Failu
     Ok(if done.pending.is_empty() { Exit::Success } else { Exit::Failed })
 }
 
-pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn rotate(command: RotateCommand, context: &Context) -> Result<Exit, Failure> {
     let RotateCommand { access, replace, new_keys, plain_keys, add, remove, root_threshold, root_expires } = command;
-    let keys = access.keys().to_owned();
     let passphrase = match replace.is_empty() {
         true => None,
-        false => access.passphrase().for_new_keys(plain_keys)?,
+        false => access.passphrase_for_new_keys(plain_keys, context)?,
     };
     let role = |name: RoleName| match name {
         RoleName::Root => RoleType::Root,
@@ -184,8 +184,10 @@ pub(super) fn rotate(command: RotateCommand, json: bool) -> Result<Exit, Failure
     let replace = replace.into_iter().map(role).collect();
     let (threshold, expires) = (root_threshold, root_expires);
     let rotation = Rotation { replace, new_keys, passphrase, add, remove, threshold, expires };
-    let done = repo::rotate_root(&access.access(None)?, &rotation).map_err(|e| failure(&e))?;
-    print(json, &done, |done: &Rotated| {
+    let access = access.access(None, context)?;
+    let keys = access.keys.clone();
+    let done = repo::rotate_root(&access, &rotation).map_err(|e| failure(&e))?;
+    print(context.json, &done, |done: &Rotated| {
         outln!("root version {}: {} of {} keys must sign the next", done.version, done.threshold, done.root_keys.len());
         for id in &done.root_keys {
             outln!("root key {id}");

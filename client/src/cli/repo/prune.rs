@@ -53,22 +53,13 @@ fn grace(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn run(
-    command: PruneCommand,
-    json: bool,
-    context: impl FnOnce() -> Result<Context, Failure>,
-) -> Result<Exit, Failure> {
+pub(super) fn run(command: PruneCommand, context: &Context) -> Result<Exit, Failure> {
     let PruneCommand { access, keep_versions, older_than, journal_older_than, grace, dry_run, reached, select } =
         command;
-    let running = if reached {
-        let context = context()?;
-        crate::cli::block_on(running(&context, &select))?
-    } else {
-        BTreeSet::new()
-    };
+    let running = if reached { crate::cli::block_on(running(context, &select))? } else { BTreeSet::new() };
     let policy = Policy { keep_versions, older_than, journal_older_than, grace, running, dry_run };
-    let pruned = repo::prune(&access.access(None)?, &policy).map_err(|e| failure(&e))?;
-    print(json, &pruned, print_pruned);
+    let pruned = repo::prune(&access.access(None, context)?, &policy).map_err(|e| failure(&e))?;
+    print(context.json, &pruned, print_pruned);
     Ok(Exit::Success)
 }
 

@@ -10,6 +10,7 @@ use packs_schema::delivery::filter::Filter;
 use super::args::AccessArgs;
 use super::channel::line;
 use super::{failure, print};
+use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::percent;
 use crate::outln;
@@ -37,13 +38,13 @@ pub(crate) struct PublishCommand {
     team: Option<TeamName>,
 }
 
-pub(super) fn run(command: PublishCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(command: PublishCommand, context: &Context) -> Result<Exit, Failure> {
     let PublishCommand { pack, access, channels, percent, filter, team } = command;
-    let Access { repository, keys, unlock, state, root, team, expiry } = access.access(team)?;
+    let Access { repository, keys, unlock, state, root, team, expiry } = access.access(team, context)?;
     let options =
         PublishOptions { pack, repository, keys, channels, percent, filter, state, root, expiry, unlock, team };
     let published = repo::publish(&options).map_err(|e| failure(&e))?;
-    print(json, &published, |published: &Published| {
+    print(context.json, &published, |published: &Published| {
         let channels: Vec<&str> = published.channels.iter().map(ChannelName::as_str).collect();
         outln!(
             "{} {}  sha256:{}  {}  in {}{}{}",

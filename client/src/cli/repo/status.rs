@@ -46,22 +46,17 @@ pub(crate) struct LogCommand {
     channel: Option<ChannelName>,
 }
 
-pub(super) fn run(
-    command: &StatusCommand,
-    json: bool,
-    context: impl FnOnce() -> Result<Context, Failure>,
-) -> Result<Exit, Failure> {
-    let view = View { read_archives: command.verify, ..command.view.view()? };
+pub(super) fn run(command: &StatusCommand, context: &Context) -> Result<Exit, Failure> {
+    let view = View { read_archives: command.verify, ..command.view.view(context)? };
     let status = repo::status(&view).map_err(|e| failure(&e))?;
     let expired = status.roles.iter().any(|role| role.expired);
     let reached = if command.reached {
-        let context = context()?;
-        let asked = reached::ask(&status, &context, &command.select);
+        let asked = reached::ask(&status, context, &command.select);
         Some(crate::cli::block_on(asked)?)
     } else {
         None
     };
-    if json {
+    if context.json {
         let mut value = serde_json::to_value(&status).unwrap_or_default();
         if let Some(reached) = &reached {
             value["reached"] = json!(reached);
@@ -159,11 +154,11 @@ fn print_status(status: &Status) {
     }
 }
 
-pub(super) fn log(command: &LogCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn log(command: &LogCommand, context: &Context) -> Result<Exit, Failure> {
     let LogCommand { view, pack, channel } = command;
-    let view = view.view()?;
+    let view = view.view(context)?;
     let entries = repo::log(&view, pack.as_ref(), channel.as_ref()).map_err(|e| failure(&e))?;
-    if json {
+    if context.json {
         outln!("{}", json!({ "verified": view.is_verified(), "entries": entries }));
     } else {
         entries.iter().for_each(|entry| outln!("{}", line(entry)));

@@ -7,6 +7,7 @@ use packs_schema::base::name::{PackName, TeamName};
 
 use super::args::{AccessArgs, PassphraseArgs};
 use super::{failure, print};
+use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, Delegated, TeamKeys};
 use crate::{errln, outln};
@@ -67,27 +68,27 @@ pub(crate) struct UndelegateCommand {
     drop_targets: bool,
 }
 
-pub(super) fn key(command: TeamKeyCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn key(command: TeamKeyCommand, context: &Context) -> Result<Exit, Failure> {
     let TeamKeyCommand { team, keys, passphrase, plain_keys } = command;
-    let passphrase = passphrase.for_new_keys(plain_keys)?;
+    let passphrase = passphrase.for_new_keys(plain_keys, context)?;
     let [private, public] = repo::team_key(&team, &keys, passphrase.as_ref()).map_err(|e| failure(&e))?;
-    print(json, &serde_json::json!({ "private": private, "public": public }), |_| {
+    print(context.json, &serde_json::json!({ "private": private, "public": public }), |_| {
         outln!("{}\n{}", private.display(), public.display());
         errln!("Give {} to whoever runs `bolt repo delegate {team} <pack> --public-key`.", public.display());
     });
     Ok(Exit::Success)
 }
 
-pub(super) fn delegate(command: DelegateCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn delegate(command: DelegateCommand, context: &Context) -> Result<Exit, Failure> {
     let DelegateCommand { team, pack, access, public, new_key, team_keys, plain_keys, threshold } = command;
     let keys = match (new_key, team_keys) {
-        (Some(directory), _) => TeamKeys::New(directory, access.passphrase().for_new_keys(plain_keys)?),
+        (Some(directory), _) => TeamKeys::New(directory, access.passphrase_for_new_keys(plain_keys, context)?),
         (None, Some(directory)) => TeamKeys::Private(directory),
         (None, None) if public.is_empty() => TeamKeys::AsBefore,
         (None, None) => TeamKeys::Public(public),
     };
-    let done = repo::delegate(&access.access(None)?, &team, &pack, &keys, threshold);
-    print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| {
+    let done = repo::delegate(&access.access(None, context)?, &team, &pack, &keys, threshold);
+    print(context.json, &done.map_err(|e| failure(&e))?, |done: &Delegated| {
         outln!("{}", line(done));
         if let Some(private) = &done.private {
             outln!("{}", private.display());
@@ -97,10 +98,10 @@ pub(super) fn delegate(command: DelegateCommand, json: bool) -> Result<Exit, Fai
     Ok(Exit::Success)
 }
 
-pub(super) fn undelegate(command: UndelegateCommand, json: bool) -> Result<Exit, Failure> {
+pub(super) fn undelegate(command: UndelegateCommand, context: &Context) -> Result<Exit, Failure> {
     let UndelegateCommand { team, pack, access, drop_targets } = command;
-    let done = repo::undelegate(&access.access(None)?, &team, pack.as_ref(), drop_targets);
-    print(json, &done.map_err(|e| failure(&e))?, |done: &Delegated| outln!("{}", line(done)));
+    let done = repo::undelegate(&access.access(None, context)?, &team, pack.as_ref(), drop_targets);
+    print(context.json, &done.map_err(|e| failure(&e))?, |done: &Delegated| outln!("{}", line(done)));
     Ok(Exit::Success)
 }
 

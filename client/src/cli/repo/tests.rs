@@ -3,6 +3,8 @@
 use clap::{CommandFactory as _, Parser};
 
 use super::*;
+use crate::cli::Color;
+use crate::config::Config;
 use crate::repo::tests::attacks::{in_use, take_over};
 use crate::repo::tests::snapshot;
 
@@ -35,7 +37,7 @@ fn run_in(bench: &crate::repo::tests::Bench, name: &str, arguments: &str) -> Res
     let access = ["--repo", &at("repo"), "--keys", &at("keys")].map(str::to_owned);
     let words = ["repo", name].into_iter().chain(arguments.split_whitespace()).map(str::to_owned).chain(access);
     let Repo { command } = Repo::try_parse_from(words).unwrap_or_else(|e| panic!("{name}: {e}"));
-    run(command, false, || panic!("{name} asks no instance"))
+    run(command, &Context::new(false, Color::Never, Config::default()))
 }
 
 #[test]

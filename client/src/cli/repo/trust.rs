@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::RepoArgs;
+use super::args::PinArgs;
 use super::{failure, print};
+use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::repo::{self, TrustOptions, Trusted};
 use crate::{errln, outln};
@@ -14,14 +15,7 @@ use crate::{errln, outln};
 #[derive(Debug, Args)]
 pub(crate) struct TrustCommand {
     #[command(flatten)]
-    repo: RepoArgs,
-    /// The keys' directory.
-    #[arg(long, value_name = "DIR")]
-    keys: PathBuf,
-    /// The directory to keep the pinned root and the versions seen in, which must stay between runs [default: the keys'
-    /// directory].
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
+    places: PinArgs,
     /// The root to pin: root.json from whoever ran `bolt repo init`, or the file of repository.root of an agent. Never take
     /// it from the repository. Without it the pinned root is shown.
     #[arg(long, value_name = "FILE")]
@@ -35,12 +29,13 @@ pub(crate) struct TrustCommand {
     accept_older: bool,
 }
 
-pub(super) fn run(command: TrustCommand, json: bool) -> Result<Exit, Failure> {
-    let TrustCommand { repo, keys, state, root, fingerprint, accept_older } = command;
+pub(super) fn run(command: TrustCommand, context: &Context) -> Result<Exit, Failure> {
+    let TrustCommand { places, root, fingerprint, accept_older } = command;
+    let (repository, keys, state) = places.places(context)?;
     let is_compared = fingerprint.is_some() || root.is_none();
-    let options = TrustOptions { repository: repo.location()?, keys, state, root, fingerprint, accept_older };
+    let options = TrustOptions { repository, keys, state, root, fingerprint, accept_older };
     let trusted = repo::trust(&options).map_err(|e| failure(&e))?;
-    print(json, &trusted, |trusted: &Trusted| {
+    print(context.json, &trusted, |trusted: &Trusted| {
         outln!("{}", trusted.root.display());
         outln!("root version {}  fingerprint {}", trusted.version, trusted.fingerprint);
         outln!("{} of these keys must sign the next root:", trusted.threshold);

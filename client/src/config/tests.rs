@@ -1,0 +1,85 @@
+use super::*;
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("client.toml");
+    std::fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+/// Reads the configuration with these variables and flags.
+fn find(path: &Path, variables: &[(&str, &str)], flags: &[(Setting, &str)]) -> Result<Config, ConfigError> {
+    let flags: Vec<_> = flags.iter().map(|(setting, value)| (*setting, Some(PathBuf::from(value)))).collect();
+    let variable = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    Config::find_in(Some(path), &flags, &variable)
+}
+
+fn shown(config: &Config, setting: Setting) -> (PathBuf, String) {
+    let sourced = config.get(setting).unwrap();
+    (sourced.value.clone(), sourced.origin.to_string())
+}
+
+#[test]
+fn flags_override_variables_and_variables_the_file_and_each_value_names_its_origin() {
+    let text = "certificate = \"me.pem\"\n\nkey = \"/abs/me.key\"\ninventory = \"i.toml\"\n";
+    let (dir, path) = file(text);
+    let variables = [("BOLT_KEY", "variable.key"), ("BOLT_CA", "variable.ca")];
+    let config = find(&path, &variables, &[(Setting::Ca, "flag.ca")]).unwrap();
+    let at = |line: usize| format!("{}:{line}", path.display());
+    assert_eq!(shown(&config, Setting::Certificate), (dir.path().join("me.pem"), at(1)));
+    assert_eq!(shown(&config, Setting::Inventory), (dir.path().join("i.toml"), at(4)));
+    assert_eq!(shown(&config, Setting::Key), ("variable.key".into(), "$BOLT_KEY".to_owned()));
+    assert_eq!(shown(&config, Setting::Ca), ("flag.ca".into(), "--ca".to_owned()));
+    let missing = config.require(Setting::Repository).unwrap_err().to_string();
+    assert!(missing.contains("no repository is configured") && missing.contains("client.toml"), "{missing}");
+}
+
+#[test]
+fn the_repository_table_has_lines_and_an_address_is_not_relative_to_the_file() {
+    let (dir, path) = file("ca = \"ca.pem\"\n[repository]\nurl = \"s3://bucket/prefix\"\nkeys = \"keys\"\n");
+    let config = find(&path, &[], &[]).unwrap();
+    assert_eq!(shown(&config, Setting::Repository), ("s3://bucket/prefix".into(), format!("{}:3", path.display())));
+    assert_eq!(shown(&config, Setting::RepositoryKeys), (dir.path().join("keys"), format!("{}:4", path.display())));
+    let (_dir, path) = file("repository = { url = \"r\" }\n");
+    assert_eq!(shown(&find(&path, &[], &[]).unwrap(), Setting::Repository).1, format!("{}:1", path.display()));
+}
+
+#[test]
+fn keys_of_one_repository_are_not_used_for_another() {
+    let (dir, path) = file("[repository]\nurl = \"repo\"\nkeys = \"keys\"\nroot = \"root.json\"\n");
+    let same = dir.path().join("repo").display().to_string();
+    let by_flag = |url: &str| find(&path, &[], &[(Setting::Repository, url)]).unwrap();
+    let by_variable = |url: &str| find(&path, &[("BOLT_REPO", url)], &[]).unwrap();
+    for config in [by_flag(&same), by_variable(&same)] {
+        assert!(config.get(Setting::RepositoryKeys).is_some());
+    }
+    for config in [by_flag("/other"), by_variable("/other")] {
+        assert!(config.get(Setting::RepositoryKeys).is_none() && config.get(Setting::RepositoryRoot).is_none());
+        assert!(config.unused(Setting::RepositoryKeys).is_some());
+    }
+    // A variable or a flag is meant for the repository of this command.
+    let given = find(&path, &[("BOLT_REPO", "/other"), ("BOLT_REPO_KEYS", "/k")], &[]).unwrap();
+    assert_eq!(given.value(Setting::RepositoryKeys), Some(Path::new("/k")));
+}
+
+#[test]
+fn an_unknown_key_and_a_named_file_that_is_missing_are_errors() {
+    for (text, key) in [("certificat = \"me.pem\"\n", "certificat"), ("[repository]\nurls = \"x\"\n", "urls")] {
+        let (_dir, path) = file(text);
+        let error = find(&path, &[], &[]).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("client.toml"), "{error}");
+    }
+    let gone = tempfile::tempdir().unwrap().path().join("gone.toml");
+    assert!(matches!(find(&gone, &[], &[]), Err(ConfigError::File(_))));
+}
+
+#[test]
+fn every_setting_has_a_variable_that_is_known() {
+    for setting in Setting::ALL {
+        let owner = packs_schema::base::environment::owner(setting.variable());
+        assert_eq!(owner, Some(packs_schema::base::environment::Owner::Client), "{}", setting.variable());
+    }
+}
