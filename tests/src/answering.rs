@@ -1,4 +1,4 @@
-//! A server of plain HTTP on loopback, one request for each connection, for what a test answers itself.
+//! Plain HTTP server on loopback, one request per connection, whose answers a test provides.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// One request.
+/// A request.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// Method and path: `GET /`.
@@ -17,16 +17,16 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// What stands in a header; `name` in small letters.
+    /// Returns the value of a header; `name` in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// An answer: status and reason, further headers as they are written, and body.
+/// Answer: status and reason, further header lines, and body.
 pub(crate) type Answer = (&'static str, String, Vec<u8>);
 
-/// A server that runs. Dropping it ends it.
+/// A running server; stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Answering {
     address: SocketAddr,
@@ -35,7 +35,7 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    /// Starts one on a free port.
+    /// Starts a server on a free port.
     pub(crate) fn start(answer: impl Fn(&Request) -> Answer + Send + 'static) -> Answering {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -52,7 +52,7 @@ impl Answering {
         Answering { address, over, server: Some(server) }
     }
 
-    /// `http://127.0.0.1:<port>`.
+    /// Returns `http://127.0.0.1:<port>`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -1,11 +1,11 @@
-//! A bucket of the tests' own: S3 over real HTTP on loopback, in this process.
+//! An S3 bucket in this process, over real HTTP on loopback.
 //!
 //! ```text
 //!  socket ─▶ bytes counted ─▶ clock checked, request noted ─▶ s3s: signature checked ─▶ objects, in memory
 //! ```
 //!
-//! It checks signatures, answers 304 and 412 as S3 does, keeps every version, pages its listings, and remembers each
-//! request, so that a test can say what a poll cost. Its clock can be set.
+//! Checks signatures, answers 304 and 412 as S3 does, keeps every version, pages its listings, and records each
+//! request, so that a test can count what a poll costs. Its clock can be set.
 
 mod http;
 mod objects;
@@ -21,12 +21,12 @@ use tokio::sync::oneshot;
 
 use objects::Objects;
 
-/// The key that the bucket knows …
+/// Access key id that the bucket accepts.
 pub const ACCESS_KEY: &str = "AKIDBOLTTESTS0000000";
-/// … and its secret.
+/// Secret of that key.
 pub const SECRET_KEY: &str = "canary-bucket-secret-0123456789abcdefghi";
 
-/// A running bucket. Dropping it ends it.
+/// A running bucket; stops when dropped.
 #[derive(Debug)]
 pub struct Bucket {
     name: String,
@@ -36,7 +36,7 @@ pub struct Bucket {
     server: Option<JoinHandle<()>>,
 }
 
-/// What server and test both look at.
+/// State shared by server and test.
 #[derive(Debug, Default)]
 struct Shared {
     objects: Mutex<Objects>,
@@ -47,29 +47,29 @@ struct Shared {
     denies_listings: AtomicBool,
 }
 
-/// One request that the bucket was sent.
+/// A request that the bucket received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// `GET`.
+    /// Method, such as `GET`.
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// `If-None-Match` or `If-Match`, when there was one.
+    /// Value of `If-None-Match` or `If-Match`, if present.
     pub condition: Option<String>,
-    /// `X-Amz-Content-Sha256`, which the signature covers, when there was one.
+    /// Value of `X-Amz-Content-Sha256`, which the signature covers, if present.
     pub content_sha256: Option<String>,
-    /// The answer's status.
+    /// Status of the answer.
     pub status: u16,
 }
 
-/// What went over the wire since some moment.
+/// Traffic since a mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Traffic {
-    /// The requests, in order.
+    /// Requests, in order.
     pub requests: Vec<Asked>,
-    /// Bytes that came, with heads.
+    /// Bytes received, including request heads.
     pub bytes_in: u64,
-    /// Bytes that went, with heads.
+    /// Bytes sent, including response heads.
     pub bytes_out: u64,
 }
 
@@ -94,39 +94,39 @@ impl Bucket {
         Bucket { name, address, shared, stop: Some(stop), server: Some(server) }
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// As `endpoint` is given.
+    /// Returns the value for `endpoint`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// `s3://packs/<prefix>`.
+    /// Returns `s3://packs/<prefix>`.
     pub fn url(&self, prefix: &str) -> String {
         format!("s3://{}/{prefix}", self.name)
     }
 
-    /// `s3://packs/<prefix>` with how it is reached, as `--repo` takes it.
+    /// Returns `s3://packs/<prefix>` with the endpoint as query, as `--repo` takes it.
     pub fn location(&self, prefix: &str) -> String {
         location(&self.url(prefix), &self.endpoint())
     }
 
-    /// `spec` with its repository here.
+    /// Returns `spec` with its repository in this bucket.
     pub fn follow(&self, spec: AgentSpec, prefix: &str) -> AgentSpec {
         follow(spec, &self.url(prefix), &self.endpoint())
     }
 
-    /// How many requests there were; for [`since`](Self::since).
+    /// Returns a mark for [`since`](Self::since).
     pub fn mark(&self) -> (usize, u64, u64) {
         let count = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).len();
         let Shared { bytes_in, bytes_out, .. } = &*self.shared;
         (count, bytes_in.load(Ordering::SeqCst), bytes_out.load(Ordering::SeqCst))
     }
 
-    /// What went over the wire since a mark.
+    /// Returns the traffic since a mark.
     pub fn since(&self, (count, bytes_in, bytes_out): (usize, u64, u64)) -> Traffic {
         let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         Traffic {
@@ -136,37 +136,37 @@ impl Bucket {
         }
     }
 
-    /// Sets its clock so many seconds ahead of this host's.
+    /// Sets the bucket's clock `seconds` ahead of this host's.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.shared.clock_ahead_s.store(seconds, Ordering::SeqCst);
     }
 
-    /// Has it refuse to list, as without the permission `s3:ListBucket`.
+    /// Refuses listings from now on, as without the permission `s3:ListBucket`.
     pub fn deny_listings(&self, deny: bool) {
         self.shared.denies_listings.store(deny, Ordering::SeqCst);
     }
 
-    /// The keys below `prefix`, sorted.
+    /// Returns the keys below `prefix`, sorted.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         self.objects(|objects| objects.keys(prefix))
     }
 
-    /// What stands at `key`.
+    /// Returns the content of `key`.
     pub fn content(&self, key: &str) -> Option<Vec<u8>> {
         self.objects(|objects| objects.current(key).map(|version| version.content.to_vec()))
     }
 
-    /// How many versions of `key` there have been.
+    /// Returns the number of versions of `key` so far.
     pub fn versions(&self, key: &str) -> usize {
         self.objects(|objects| objects.versions(key))
     }
 
-    /// Writes past every check, as somebody does who has got hold of the bucket.
+    /// Writes without any check, as an attacker with access to the bucket could.
     pub fn put(&self, key: &str, content: impl Into<Vec<u8>>) {
         self.objects(|objects| objects.put(key, content.into().into()));
     }
 
-    /// Copies the files below `directory` to `prefix`, those that changed, the timestamp last, as a publisher would.
+    /// Copies the changed files below `directory` to `prefix`, the timestamp last, as a publisher does.
     pub fn mirror(&self, directory: &Path, prefix: &str) {
         let mut files = Vec::new();
         let mut left = vec![directory.to_owned()];
@@ -185,12 +185,12 @@ impl Bucket {
         }
     }
 
-    /// Has every object have been written that much earlier.
+    /// Backdates every object by `by`.
     pub fn age(&self, by: std::time::Duration) {
         self.objects(|objects| objects.age(by));
     }
 
-    /// Removes past every check.
+    /// Removes without any check.
     pub fn remove(&self, key: &str) {
         self.objects(|objects| objects.remove(key));
     }
@@ -209,12 +209,12 @@ impl Drop for Bucket {
     }
 }
 
-/// `url` with how it is reached, as `--repo` takes it.
+/// Returns `url` with the endpoint as query, as `--repo` takes it.
 pub fn location(url: &str, endpoint: &str) -> String {
     format!("{url}?endpoint={endpoint}&region=us-east-1&path_style=true")
 }
 
-/// `spec` with its repository at `url`, reached by `endpoint`, and with the bucket's credentials in its environment.
+/// Returns `spec` with its repository at `url`, the endpoint, and the bucket's credentials in its environment.
 pub fn follow(spec: AgentSpec, url: &str, endpoint: &str) -> AgentSpec {
     let spec = credentials().into_iter().fold(spec, |spec, (name, value)| spec.env(name, value));
     spec.set("repository", "url", url)
@@ -223,7 +223,7 @@ pub fn follow(spec: AgentSpec, url: &str, endpoint: &str) -> AgentSpec {
         .set("repository", "path_style", true)
 }
 
-/// The variables by which a process may use the bucket, and no other credentials of this host.
+/// Returns the variables that give a process access to the bucket, and hide all other credentials of this host.
 pub fn credentials() -> [(&'static str, &'static str); 3] {
     [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY), ("AWS_EC2_METADATA_DISABLED", "true")]
 }

@@ -1,4 +1,4 @@
-//! Requests as no client of ours would send them: over real TLS, with any certificate, any bytes.
+//! Raw HTTPS requests with any certificate and any bytes.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,24 +20,24 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 
-/// An answer, whole.
+/// A complete answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Status.
     pub status: StatusCode,
-    /// Its headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.text()))
     }
 
-    /// The body as a problem; its status and media type must be the answer's.
+    /// Parses the body as a problem, whose status and media type must match the answer's.
     pub fn problem(&self) -> Problem {
         assert_eq!(
             self.headers.get(CONTENT_TYPE).map(|v| v.as_bytes()),
@@ -49,7 +49,7 @@ impl Answer {
         problem
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

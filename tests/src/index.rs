@@ -1,4 +1,4 @@
-//! A package index on loopback that answers when the test says so.
+//! A package index on loopback whose answers a test can hold back.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Between two bytes of an answer that is held back: less than any client waits for one.
+/// Pause between two bytes of an answer that is held back; shorter than any client's read timeout.
 const DRIP: Duration = Duration::from_millis(200);
 
-/// The index of a directory of wheels. It holds the list of a project back, a byte at a time, until it is opened.
+/// Index of a directory of wheels. Trickles the list of a project byte by byte until it is opened.
 #[derive(Debug)]
 pub struct SlowIndex {
     address: SocketAddr,
@@ -48,17 +48,17 @@ impl SlowIndex {
         SlowIndex { address, state }
     }
 
-    /// For pip's `--index-url`.
+    /// Returns the value for pip's `--index-url`.
     pub fn url(&self) -> String {
         format!("http://{}/simple", self.address)
     }
 
-    /// How many lists of projects were asked for.
+    /// Returns the number of requests for a project's list.
     pub fn asked(&self) -> u32 {
         self.state.asked.load(Ordering::SeqCst)
     }
 
-    /// Answers from now on.
+    /// Answers at once from now on.
     pub fn open(&self) {
         self.state.open.store(true, Ordering::SeqCst);
     }

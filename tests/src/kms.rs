@@ -1,4 +1,4 @@
-//! AWS KMS, as far as it signs: two calls over real HTTP, with a key of this process's own, which `openssl` made and uses.
+//! Signing part of AWS KMS: two calls over real HTTP, with a key made and used by `openssl`.
 //!
 //! <https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html>
 
@@ -11,28 +11,28 @@ use serde_json::{Value, json};
 use crate::answering::{Answer, Answering, Request};
 use crate::bucket::ACCESS_KEY;
 
-/// The key that may be used …
+/// ARN of the key that may be used.
 pub const KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-/// … an RSA key, which no repository takes …
+/// ARN of an RSA key, which no repository accepts.
 pub const RSA: &str = "arn:aws:kms:eu-west-1:111122223333:key/rsa";
-/// … and the name of the first one.
+/// Alias of the first key.
 pub const ALIAS: &str = "arn:aws:kms:eu-west-1:111122223333:alias/packs";
 
-/// A service that runs. Dropping it ends it.
+/// A running service; stops when dropped.
 #[derive(Debug)]
 pub struct Kms {
     server: Answering,
 }
 
 impl Kms {
-    /// Starts one on a free port of loopback, with a new key in `directory`.
+    /// Starts the service on a free loopback port, with a new key in `directory`.
     pub fn start(directory: &Path) -> Kms {
         let private = directory.join("kms.pem");
         openssl(&["ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out", &private.display().to_string()], b"");
         Kms { server: Answering::start(move |request| answer(request, &private)) }
     }
 
-    /// As `AWS_ENDPOINT_URL_KMS` is given.
+    /// Returns the value for `AWS_ENDPOINT_URL_KMS`.
     pub fn endpoint(&self) -> String {
         self.server.endpoint()
     }
@@ -58,7 +58,7 @@ fn answer(request: &Request, private: &Path) -> Answer {
 
 fn answered(request: &Request, private: &Path) -> Result<Value, (&'static str, String)> {
     let signed = request.header("authorization").unwrap_or_default();
-    // The signature itself is the SDK's; what it is for is ours.
+    // Only the credential scope is checked here, not the SDK's signature.
     let scope = "/eu-west-1/kms/aws4_request";
     if !signed.starts_with(&format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/")) || !signed.contains(scope) {
         return Err(("UnrecognizedClientException", format!("not signed for {scope}: {signed}")));

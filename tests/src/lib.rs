@@ -1,15 +1,15 @@
-//! What the end-to-end suites and the benchmarks stand on: drivers for the real binaries.
+//! Harness of the end-to-end suites and the benchmarks: drivers for the real binaries.
 //!
 //! - [`Operator`]: the REST interface of one agent, as the operator uses it.
 //! - [`World`]: a temporary directory with an authority, a repository and agents in it.
-//! - [`PackSource`]: a pack, written by a test.
-//! - [`http`]: requests as no client of ours would send them.
+//! - [`PackSource`]: builder for packs.
+//! - [`http`]: raw HTTPS requests, with any certificate and any bytes.
 //! - [`Bolt`]: the `bolt` command.
-//! - [`reliability`]: faults by a seed, escapes, and long runs, with what must hold after each.
-//! - [`bucket`], [`proxy`]: a bucket in this process, and what goes wrong on the way to it.
-//! - [`kms`]: a service that keeps keys and signs with them.
-//! - [`metadata`]: the service at which an instance asks who it is (IMDSv2).
-//! - [`skip`]: says loudly that a test could not run here, and why.
+//! - [`reliability`]: seeded faults, escapes and long runs, with the promises checked after each.
+//! - [`bucket`], [`proxy`]: a bucket in this process, and a proxy that injects network faults.
+//! - [`kms`]: the signing part of AWS KMS.
+//! - [`metadata`]: the instance metadata service (IMDSv2).
+//! - [`skip`]: reports that a test could not run here, and why.
 
 mod answering;
 mod bolt;

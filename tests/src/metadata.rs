@@ -13,7 +13,7 @@ const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 const IDENTITY: &str = "/latest/dynamic/instance-identity/document";
 const TAGS: &str = "/latest/meta-data/tags/instance";
 
-/// A service that runs. Dropping it ends it.
+/// A running service; stops when dropped.
 #[derive(Debug)]
 pub struct Metadata {
     says: Arc<Mutex<Says>>,
@@ -23,16 +23,16 @@ pub struct Metadata {
 #[derive(Debug, Default)]
 struct Says {
     asked: Vec<String>,
-    /// By path, with a token.
+    /// Answers by path, for requests with a token.
     pages: BTreeMap<String, String>,
-    /// Where this is, every answer is this one.
+    /// Answer to every request, if set.
     broken: Option<&'static str>,
-    /// The tags are not told.
+    /// True if the metadata do not expose the tags.
     keeps_tags: bool,
 }
 
 impl Metadata {
-    /// Starts one on a free port of loopback; its role may use the tests' bucket.
+    /// Starts the service on a free loopback port; its role has access to the tests' bucket.
     pub fn start() -> Metadata {
         let credentials = format!(
             "{{\"Code\":\"Success\",\"Type\":\"AWS-HMAC\",\"LastUpdated\":\"2026-01-01T00:00:00Z\",\"AccessKeyId\":\"{ACCESS_KEY}\",\
@@ -44,17 +44,17 @@ impl Metadata {
         Metadata { says, server: Answering::start(move |request| answer(request, &inside)) }
     }
 
-    /// As `AWS_EC2_METADATA_SERVICE_ENDPOINT` is given.
+    /// Returns the value for `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub fn endpoint(&self) -> String {
         self.server.endpoint()
     }
 
-    /// What it was asked, in order: method, path, and whether with a token.
+    /// Returns the requests so far, in order: method, path, and whether they carried a token.
     pub fn asked(&self) -> Vec<String> {
         self.says().asked.clone()
     }
 
-    /// From now on it is the service of this instance.
+    /// Serves the identity of this instance from now on.
     pub fn identify(&self, id: &str, region: &str, zone: &str) {
         self.identity(&format!(
             "{{\"accountId\":\"123456789012\",\"architecture\":\"x86_64\",\"availabilityZone\":\"{zone}\",\"instanceId\":\"{id}\",\
@@ -62,12 +62,12 @@ impl Metadata {
         ));
     }
 
-    /// From now on this is the identity document.
+    /// Serves this identity document from now on.
     pub fn identity(&self, document: &str) {
         self.says().pages.insert(IDENTITY.to_owned(), document.to_owned());
     }
 
-    /// From now on the instance has these tags; `None` when its metadata do not tell them.
+    /// Serves these tags from now on; `None` if the metadata do not expose tags.
     pub fn tags(&self, tags: Option<&[(&str, &str)]>) {
         let mut says = self.says();
         says.pages.retain(|path, _| !path.starts_with(TAGS));
@@ -77,12 +77,12 @@ impl Metadata {
         says.pages.extend(tags.iter().map(|(name, value)| (format!("{TAGS}/{name}"), (*value).to_owned())));
     }
 
-    /// From now on it answers everything with this status; `None` ends that.
+    /// Answers every request with this status from now on; `None` restores normal answers.
     pub fn broken(&self, status: Option<&'static str>) {
         self.says().broken = status;
     }
 
-    /// From now on it refuses to tell the tags; or does again.
+    /// Refuses requests for tags from now on, or answers them again.
     pub fn keep_tags(&self, keep: bool) {
         self.says().keeps_tags = keep;
     }

@@ -1,10 +1,10 @@
-//! A pack as a test writes it.
+//! Builder for the packs of tests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A pack in the making.
+/// Source of a pack; written to disk with [`write`](Self::write).
 #[derive(Debug, Clone)]
 pub struct PackSource {
     name: String,
@@ -13,12 +13,12 @@ pub struct PackSource {
 }
 
 impl PackSource {
-    /// A pack without actions.
+    /// Creates a pack without actions.
     pub fn new(name: &str, version: &str) -> PackSource {
         PackSource { name: name.to_owned(), version: version.to_owned(), files: Vec::new() }
     }
 
-    /// The pack that most tests use: actions that do one thing each.
+    /// Creates the pack that most tests use: small actions that do one thing each.
     pub fn probe() -> PackSource {
         PackSource::new("probe", "1.0.0")
             .action("hello", "bolt: {class: diagnostic}", "#!/bin/sh\necho hello from $BOLT_INSTANCE_ID\necho to stderr >&2\n")
@@ -48,7 +48,7 @@ impl PackSource {
             )
     }
 
-    /// Adds an action: further lines of its file, and its script.
+    /// Adds an action: `yaml` is appended to its action file, `script` is its entry point.
     #[must_use]
     pub fn action(mut self, name: &str, yaml: &str, script: &str) -> PackSource {
         let head = format!(
@@ -67,7 +67,7 @@ impl PackSource {
         self
     }
 
-    /// The same pack in another version.
+    /// Returns the same pack under another version.
     #[must_use]
     pub fn version(mut self, version: &str) -> PackSource {
         version.clone_into(&mut self.version);

@@ -1,4 +1,4 @@
-//! Who lives, as `/proc` says.
+//! Living processes and cgroups, from `/proc` and `/sys`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Processes whose name is `name` and that have something below `path` open, or stand there.
+/// Returns processes called `name` with an open file or working directory below `path`.
 pub fn processes(name: &str, path: &Path) -> Vec<i32> {
     let is = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
     let holds = |pid: &i32| {
@@ -19,7 +19,7 @@ pub fn processes(name: &str, path: &Path) -> Vec<i32> {
     pids().filter(is).filter(holds).collect()
 }
 
-/// Living processes with one of `words` in their command line, with that line.
+/// Returns living processes with one of `words` in their command line, with that line.
 pub fn with_words(words: &[String]) -> Vec<(i32, String)> {
     let line = |pid: i32| {
         let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -29,13 +29,13 @@ pub fn with_words(words: &[String]) -> Vec<(i32, String)> {
     pids().filter(|pid| *pid != own()).filter_map(line).filter(|(pid, _)| lives(*pid)).collect()
 }
 
-/// True if the process lives and is no zombie.
+/// Returns true if the process is alive and not a zombie.
 pub fn lives(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// The api of a launcher.
+/// Returns the process id of a launcher's api.
 pub fn api_of(launcher: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap_or_default();
     let is_api = |pid: &u32| {
@@ -44,7 +44,7 @@ pub fn api_of(launcher: u32) -> Option<u32> {
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_api)
 }
 
-/// Directories below `/sys/fs/cgroup` whose names hold one of `words`.
+/// Returns directories below `/sys/fs/cgroup` whose names contain one of `words`.
 pub fn groups_with(words: &[String]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut next = vec![PathBuf::from("/sys/fs/cgroup")];
@@ -62,7 +62,7 @@ pub fn groups_with(words: &[String]) -> Vec<PathBuf> {
     found
 }
 
-/// Nice value of the process `pid`, or of this process.
+/// Returns the nice value of the process `pid`, or of this process.
 ///
 /// # Panics
 /// If there is no such process.

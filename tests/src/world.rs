@@ -1,4 +1,4 @@
-//! A temporary directory with an authority, a repository and agents in it.
+//! A temporary site: authority, repository and agents in one directory.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -17,17 +17,17 @@ use packs_schema::delivery::facts::Facts;
 
 use crate::{Bolt, Bucket, PackSource};
 
-/// A test's own fleet. What it started ends when it is dropped.
+/// Fleet of one test. Stops everything it started when dropped.
 #[derive(Debug)]
 pub struct World {
-    /// Its authority and repository.
+    /// Authority and repository.
     pub site: Site,
     bucket: Option<Bucket>,
     directory: tempfile::TempDir,
 }
 
 impl World {
-    /// An authority and an empty repository.
+    /// Creates an authority and an empty repository.
     pub fn empty() -> World {
         binaries();
         let directory = tempfile::Builder::new().prefix("bolt-test-").tempdir().expect("a temporary directory");
@@ -35,7 +35,7 @@ impl World {
         World { site, bucket: None, directory }
     }
 
-    /// An authority, and an empty repository in a bucket.
+    /// Creates an authority and an empty repository in a bucket.
     pub fn with_bucket() -> World {
         let mut world = World::empty();
         let bucket = Bucket::start();
@@ -44,12 +44,12 @@ impl World {
         world
     }
 
-    /// The bucket, in a world with one.
+    /// Returns the bucket of a world that has one.
     pub fn bucket(&self) -> &Bucket {
         self.bucket.as_ref().expect("the world has a bucket")
     }
 
-    /// Where the repository is, as `--repo` takes it.
+    /// Returns the repository's location, as `--repo` takes it.
     pub fn repository(&self) -> PathBuf {
         match &self.bucket {
             None => self.site.repository(),
@@ -57,14 +57,14 @@ impl World {
         }
     }
 
-    /// An authority, and a repository with the probe pack in `prod`.
+    /// Creates an authority and a repository with the probe pack in channel `prod`.
     pub fn with_probe() -> World {
         let world = World::empty();
         world.publish(&PackSource::probe());
         world
     }
 
-    /// Its directory.
+    /// Returns the directory of the site.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -75,7 +75,7 @@ impl World {
         self.publish_directory(&pack.write(&sources))
     }
 
-    /// Publishes the pack in a directory to `prod`; to a bucket as a user would, with the command.
+    /// Publishes the pack in a directory to `prod`; to a bucket with the `bolt` command, as a user would.
     pub fn publish_directory(&self, directory: &Path) -> Published {
         if self.bucket.is_none() {
             return self.site.publish(directory, &prod()).expect("the pack can be published");
@@ -90,7 +90,7 @@ impl World {
         serde_json::from_value(said).expect("it says what was published")
     }
 
-    /// Publishes a pack of 50 MB, which do not compress, to `prod`.
+    /// Publishes a pack of 50 MB of incompressible data to `prod`.
     pub fn publish_large(&self) -> Published {
         let pack = PackSource::new("large", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
         let directory = pack.write(&self.scratch("sources"));
@@ -101,7 +101,7 @@ impl World {
         self.publish_directory(&directory)
     }
 
-    /// Starts an agent with nothing special about it, called `i-1`.
+    /// Starts an agent with default settings, called `i-1`.
     pub fn agent(&self) -> LocalAgent {
         self.start(&spec("i-1"))
     }
@@ -113,12 +113,12 @@ impl World {
         LocalAgent::start(&self.site, &spec).unwrap_or_else(|e| panic!("{}", chain(&e)))
     }
 
-    /// The operator's `bolt`, with these agents in its inventory.
+    /// Returns the operator's `bolt` command with these agents in its inventory.
     pub fn bolt(&self, agents: &[&LocalAgent]) -> Bolt {
         Bolt::new(&self.site.write_client(agents.iter().copied()).expect("the client's files can be written"))
     }
 
-    /// The operator's line to an agent, through the client library; not connected yet.
+    /// Returns the client library's handle for an agent, with the operator's identity; not connected yet.
     pub fn client(&self, agent: &LocalAgent) -> Agent {
         self.bolt(&[agent]);
         let inventory = Inventory::load(&self.path().join("inventory.toml")).expect("the inventory reads");
@@ -128,12 +128,12 @@ impl World {
         Agent::new(&inventory.instances()[0], &identity)
     }
 
-    /// Leaves its directory where it is, for who wants to look.
+    /// Keeps the directory for inspection, and returns its path.
     pub fn keep(self) -> PathBuf {
         self.directory.keep()
     }
 
-    /// A new empty file that executions may append to, each of which has an account of its own.
+    /// Creates an empty file that executions of any account may append to.
     pub fn ledger(&self) -> std::io::Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.scratch("ledger").join("lines");
@@ -142,7 +142,7 @@ impl World {
         Ok(path)
     }
 
-    /// A new empty directory that other accounts can read.
+    /// Creates an empty directory that other accounts can read.
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(&path).expect("the directory can be made");
@@ -150,8 +150,8 @@ impl World {
     }
 }
 
-/// An agent that follows `prod`. `BOLT_TEST_CGROUP` names a cgroup below which it gets one of its own: tests that are in
-/// a group of version 2 themselves cannot have groups with limits below that.
+/// Returns the settings of an agent that follows `prod`. `BOLT_TEST_CGROUP` names a cgroup below which it gets its own: tests that run in
+/// a cgroup v2 group cannot create groups with limits below it.
 pub fn spec(id: &str) -> AgentSpec {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let spec = AgentSpec::new(Facts::of(InstanceId::new(id).expect("a valid id")));
@@ -178,7 +178,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What to run, without parameters.
+/// Returns a request that runs `action` without parameters.
 pub fn order(action: &str) -> CreateExecution {
     CreateExecution {
         action: ActionRef::new(action).expect("an action"),
@@ -191,43 +191,43 @@ pub fn order(action: &str) -> CreateExecution {
     }
 }
 
-/// True when the tests run as root.
+/// Returns true if the tests run as root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// True when this account can cap what it runs: it is root, and the host has a memory and a pids controller.
+/// Returns true if limits can be enforced here: as root, with a memory and a pids controller.
 pub fn limits_available() -> bool {
     let controllers = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
     is_root() && ["memory", "pids"].iter().all(|name| controllers.lines().any(|line| line.starts_with(name)))
 }
 
-/// Says loudly that a test could not run here: past the test runner's capture.
+/// Reports that a test could not run here, bypassing the test runner's capture.
 pub fn skip(test: &str, why: &str) {
     drop(writeln!(std::io::stderr(), "SKIPPED {test}: {why}"));
 }
 
-/// Makes sure that the binaries are those of this source: cargo builds none of another package for a test.
+/// Builds the binaries of this source: cargo does not build those of other packages for a test.
 pub fn binaries() {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let Some(cargo) = std::env::var_os("CARGO") else { return };
         let mut command = Command::new(cargo);
-        // The whole workspace, as `cargo test --workspace` selects it: a choice of packages has other features, and compiles
-        // what they depend on once more.
+        // Selects the whole workspace, as `cargo test --workspace` does: a subset has other features and would compile
+        // the dependencies again.
         command.args(["build", "--quiet", "--workspace", "--bins"]);
         if !cfg!(debug_assertions) {
             command.arg("--release");
         }
-        // `.ci/tests` sets it for the test runner alone. Build scripts look at it: what is compiled here would replace, under the
-        // same names, what the documentation tests are linked with.
+        // `.ci/tests` sets it for the test runner alone. Build scripts read it: artefacts compiled with it would replace, under the
+        // same names, those that the documentation tests are linked with.
         command.env_remove("RUSTC_BOOTSTRAP");
         let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
         assert!(status.success(), "the binaries cannot be built");
     });
 }
 
-/// The most memory that the agent's first sync held, in kB, as it says itself when it is done.
+/// Returns the peak memory of the agent's first sync in kB, from its own log line.
 pub fn sync_peak_kb(agent: &LocalAgent) -> Option<u64> {
     let log = std::fs::read_to_string(agent.log()).ok()?;
     log.lines().find_map(|line| line.split_once("peak_kb=")?.1.split_whitespace().next()?.parse().ok())

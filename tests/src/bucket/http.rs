@@ -1,4 +1,4 @@
-//! The bucket's HTTP: connections whose bytes are counted, requests that are noted, and a clock.
+//! HTTP side of the bucket: byte counts per connection, a record of requests, and a clock that can be set.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,15 +22,15 @@ use tokio::net::{TcpListener, TcpStream};
 use super::objects::Service;
 use super::{ACCESS_KEY, Asked, SECRET_KEY, Shared};
 
-/// How far a request's clock may be from the bucket's, in seconds.
+/// Largest difference between a request's clock and the bucket's, in seconds.
 const MAX_SKEW_S: i64 = 15 * 60;
 
-/// Serves until it is dropped.
+/// Serves until dropped.
 pub(super) async fn serve(listener: std::net::TcpListener, bucket: String, shared: Arc<Shared>) {
     let listener = TcpListener::from_std(listener).expect("a socket that does not block");
     let mut builder = S3ServiceBuilder::new(Service { bucket, shared: Arc::clone(&shared) });
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-    // The clock is ours to check.
+    // s3s does not check the clock.
     let mut config = S3Config::default();
     config.presigned_url_max_skew_time_secs = u32::MAX;
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
@@ -82,11 +82,11 @@ fn now_s() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
 
-/// `20261124T170000Z` in seconds since 1970.
+/// Parses a time such as `20261124T170000Z` into Unix seconds.
 fn seconds(date: &str) -> Option<i64> {
     let part = |range: std::ops::Range<usize>| date.get(range)?.parse::<i64>().ok();
     let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
-    // The days of the civil calendar, counted from a March.
+    // Days of the civil calendar, with years that start in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     Some(days * 86_400 + part(9..11)? * 3600 + part(11..13)? * 60 + part(13..15)?)
@@ -97,7 +97,7 @@ fn http_date(seconds: i64) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(at)).expect("a date is plain text")
 }
 
-/// A connection whose bytes are counted.
+/// Connection that counts its bytes.
 struct Counted {
     stream: TcpStream,
     shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! The objects of a bucket, every version of them, and what S3 says of conditions.
+//! Objects of a bucket with all their versions, and S3's conditional requests.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,14 +16,14 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::Shared;
 
-/// The most objects on one page of a listing.
+/// Maximum number of objects on one page of a listing.
 const PAGE: usize = 100;
-/// Bytes of one piece of an answer.
+/// Size of one chunk of an answer, in bytes.
 const PIECE: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Objects {
-    /// The versions of each key, the newest last; `None` stands for removed.
+    /// Versions of each key, the newest last; `None` marks a removal.
     by_key: BTreeMap<String, Vec<Option<Version>>>,
 }
 
@@ -57,7 +57,7 @@ impl Objects {
         etag
     }
 
-    /// Has every object have been written that much earlier.
+    /// Backdates every object by `by`.
     pub(super) fn age(&mut self, by: Duration) {
         for version in self.by_key.values_mut().flatten().flatten() {
             version.modified -= by;
@@ -69,7 +69,7 @@ impl Objects {
     }
 }
 
-/// The bucket as s3s wants it.
+/// Implementation of s3s' service trait.
 pub(super) struct Service {
     pub(super) bucket: String,
     pub(super) shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! Thousands of anonymous sockets, and what callers with a certificate notice of them.
+//! Effect of thousands of anonymous sockets on callers with a certificate.
 //!
 //! A real agent, real TLS. For each [`Mode`] calls are timed without the crowd first, then with it: runs over a warm
 //! connection, runs over a new one from an address that the agent has not seen before, and probes of the plain health
@@ -24,71 +24,71 @@ pub use callers::{Calls, KINDS, Times};
 pub use sockets::Mode;
 use sockets::{Counts, Crowd};
 
-/// More descriptors than this above those at rest break the agent's bounds: 256 handshakes, 64 probes, and some for the
+/// Maximum number of descriptors above those at rest: 256 handshakes, 64 probes, and some for the
 /// calls, their executions and the listeners' own.
 const MORE_DESCRIPTORS: u64 = 256 + 64 + 64;
-/// Between two samples.
+/// Interval between two samples.
 const SAMPLE: Duration = Duration::from_millis(100);
-/// For the crowd to come, and to go.
+/// Time for the crowd to build up, and to disappear.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The target: p99 with the crowd, in terms of p99 without.
+/// Target: p99 with the crowd divided by p99 without.
 const TARGET: f64 = 3.0;
 
-/// What to do.
+/// Parameters of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Sockets of the crowd.
     pub sockets: u64,
-    /// How many of them are opened in a second, at most.
+    /// Maximum number of sockets opened per second.
     pub rate: u64,
-    /// How long calls are timed, without the crowd and with it, in milliseconds.
+    /// Duration of each phase (without and with the crowd), in milliseconds.
     pub millis: u64,
-    /// Addresses that the sockets come from; of 8,388,608, hardly one comes twice.
+    /// Number of source addresses; of 8,388,608 hardly any repeats.
     pub addresses: u64,
-    /// The seed of the crowd's addresses.
+    /// Seed of the source addresses.
     pub seed: u64,
 }
 
-/// What the agent held.
+/// Resources held by the agent.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Held {
     /// Open descriptors of the api.
     pub descriptors: u64,
-    /// Its resident memory, in kilobytes.
+    /// Resident memory of the api, in kilobytes.
     pub memory_kb: u64,
 }
 
-/// What came of one mode.
+/// Figures of one mode.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The mode.
     pub mode: Mode,
     /// Calls without the crowd.
     pub quiet: Calls,
-    /// Calls with it.
+    /// Calls with the crowd.
     pub crowded: Calls,
-    /// Sockets opened while the calls were timed, in a second.
+    /// Sockets opened per second while calls were timed.
     pub opened_per_s: u64,
-    /// Sockets of the crowd that were open, on average.
+    /// Average number of open sockets of the crowd.
     pub open: u64,
-    /// Attempts of the crowd to connect that failed.
+    /// Failed connection attempts of the crowd.
     pub not_connected: u64,
-    /// What the api held at rest, and at most.
+    /// Resources of the api at rest, and at most.
     pub held: [Held; 2],
-    /// Sockets that the agent closed, by reason.
+    /// Sockets closed by the agent, by reason.
     pub closed: Vec<(String, u64)>,
 }
 
-/// What came of all modes.
+/// Figures of all modes.
 #[derive(Debug, Clone)]
 pub struct Figures {
     plan: Plan,
-    /// A row for each mode.
+    /// One row for each mode.
     pub rows: Vec<Row>,
 }
 
 impl Figures {
-    /// The first promise that was broken: a call failed, or the agent held more descriptors than it may.
+    /// Returns the first broken promise: a failed call, or more descriptors than allowed.
     pub fn broken(&self) -> Option<String> {
         self.rows.iter().find_map(|row| {
             let name = row.mode.name();
@@ -153,7 +153,7 @@ pub fn run(plan: Plan) -> Figures {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut line = Line::new(agent.address(), health, &world.site.operator());
     runtime.block_on(async {
-        // The first calls fill caches.
+        // Warm-up: the first calls fill caches.
         line.call_for(Duration::from_millis(plan.millis / 4)).await;
         let mut rows = Vec::new();
         for mode in Mode::ALL {
@@ -206,7 +206,7 @@ async fn one(world: &World, agent: &LocalAgent, line: &mut Line, mode: Mode, pla
     }
 }
 
-/// Samples until it is dropped.
+/// Samples until dropped.
 struct Sampling<'a> {
     api: u32,
     counts: &'a Counts,
@@ -232,14 +232,14 @@ impl Sampling<'_> {
         }
     }
 
-    /// The most that was held, and the sockets that were open on average.
+    /// Returns the maximum held, and the average number of open sockets.
     fn taken(&self) -> (Held, u64) {
         let (sum, samples) = self.open.get();
         (self.most.get(), sum / samples.max(1))
     }
 }
 
-/// Waits until the agent has closed what the crowd left.
+/// Waits until the agent has closed the crowd's sockets.
 async fn settle(api: u32, rest: Held) {
     let begun = Instant::now();
     while held(api).descriptors > rest.descriptors && begun.elapsed() < DEADLINE {
@@ -254,7 +254,7 @@ fn held(api: u32) -> Held {
     Held { descriptors, memory_kb: memory.unwrap_or(0) }
 }
 
-/// The agent's own counts of sockets that it closed.
+/// Returns the agent's own counts of closed sockets.
 async fn closed(world: &World, agent: &LocalAgent) -> Vec<(String, u64)> {
     let metrics = send(agent.address(), Some(&world.site.operator()), Call::get("/v1/metrics")).await;
     let text = metrics.expect("metrics are served").text();
@@ -265,7 +265,7 @@ async fn closed(world: &World, agent: &LocalAgent) -> Vec<(String, u64)> {
     text.lines().filter_map(count).collect()
 }
 
-/// This process holds the other ends of all sockets.
+/// Raises the limit: this process holds the other ends of all sockets.
 fn raise_limit() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);

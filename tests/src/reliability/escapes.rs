@@ -1,8 +1,8 @@
-//! Actions that try to outlive their end, and the end that each gets all the same: killed, timed out, ended by itself with
-//! something left running, or ended by the death of its shim or of launcher and api.
+//! Actions that try to outlive their end: killed, timed out, ended with
+//! something left running, or ended by the death of the shim or of launcher and api.
 //!
-//! Every process of an attempt has a mark in its command line, and whoever is a mere fork of the first one holds an abstract
-//! address of that name: a survivor is a living process with that mark, or nobody knows who, when the name is still taken.
+//! Every process of an attempt has a mark in its command line, and a fork without `exec` holds an abstract socket
+//! address of that name. A living process with the mark, or an address still in use, is a survivor.
 
 use std::fmt;
 use std::os::linux::net::SocketAddrExt;
@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::http::{Call, send};
 use crate::{PackSource, World, is_root, limits_available, process, spec};
 
-/// What is tried: steps of `escape.py`.
+/// Attempts: steps of `escape.py`.
 const WAYS: [&str; 12] = [
     "session",
     "deaf+session",
@@ -36,7 +36,7 @@ const WAYS: [&str; 12] = [
     "reaper",
     "deaf+reaper+runner+stopped",
 ];
-/// What only root can try.
+/// Attempts that only root can make.
 const ROOT_WAYS: [&str; 6] = [
     "leave+session",
     "leave+deaf+daemon",
@@ -45,10 +45,10 @@ const ROOT_WAYS: [&str; 6] = [
     "deaf+leave+runner",
     "namespace+leave+namespace",
 ];
-/// How many attempts go on at the same time.
+/// Number of attempts at the same time.
 const AT_ONCE: u64 = 4;
 
-/// How an attempt is ended.
+/// Way in which an attempt is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Kill,
@@ -60,18 +60,18 @@ enum End {
 
 const ENDS: [End; 4] = [End::Kill, End::TimeOut, End::ByItself, End::ShimKilled];
 
-/// What was tried and found.
+/// Outcome of all attempts.
 #[derive(Debug, Default, Clone)]
 pub struct Figures {
-    /// Attempts.
+    /// Number of attempts.
     pub attempts: u64,
-    /// Of these, as root, out of the cgroup.
+    /// Attempts as root, out of the cgroup.
     pub as_root: u64,
-    /// Processes that were stopped after TERM and grace, by what the records say.
+    /// Processes killed after TERM and the grace period, according to the records.
     pub stopped: u64,
-    /// The first survivor, or wrong record.
+    /// First survivor or wrong record.
     pub broken: Option<String>,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
@@ -92,7 +92,7 @@ struct Stage {
     operator: Caller,
 }
 
-/// Makes so many attempts.
+/// Makes the given number of attempts.
 pub fn run(attempts: u64) -> Figures {
     let begun = Instant::now();
     let world = World::empty();
@@ -140,7 +140,7 @@ pub fn run(attempts: u64) -> Figures {
     });
     let mut figures = figures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     if figures.broken.is_none() {
-        // With nobody there who could be told: last, since it takes launcher and api down for all.
+        // Last, since it takes launcher and api down for all attempts.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         figures.broken = runtime.block_on(while_down(&stage, attempts)).err();
     }
@@ -153,7 +153,7 @@ async fn attempt(stage: &Stage, number: u64) -> Result<(bool, u64), String> {
     let pick = |list: &[&'static str]| list[usize::try_from(number / 3).unwrap_or(0) % list.len()];
     let way = if root { pick(&ROOT_WAYS) } else { pick(&WAYS) };
     let end = ENDS[usize::try_from(number * 7 / 3).unwrap_or(0) % ENDS.len()];
-    // Who is out of its group, has a new parent and no environment is not to be found without the shim.
+    // A process outside its cgroup, with a new parent and no environment, cannot be found without the shim.
     let end = if end == End::ShimKilled && (root || !limits_available()) { End::Kill } else { end };
     one(stage, number, way, root, end).await.map_err(|e| format!("attempt {number} ({way}, root {root}, {end:?}): {e}"))
 }
@@ -183,7 +183,7 @@ async fn one(stage: &Stage, number: u64, way: &str, root: bool, end: End) -> Res
             std::fs::write(directory(stage).join(id.as_str()).join("kill"), "").map_err(|e| e.to_string())?;
             let exit = directory(stage).join(id.as_str()).join("exit");
             wait("the exit record", async || exit.exists()).await?;
-            // Before anybody comes back.
+            // Before launcher and api are restarted.
             survivors(&mark)?;
             let mut agent = lock(&stage.agent);
             agent.launch().and_then(|()| agent.wait_ready()).map_err(|e| e.to_string())?;
@@ -204,7 +204,7 @@ async fn one(stage: &Stage, number: u64, way: &str, root: bool, end: End) -> Res
         End::ShimKilled => State::Lost,
         End::ByItself => State::Succeeded,
     };
-    // A bomb's own process may be the one that finds no room.
+    // The first process of a fork bomb may be the one that hits the limit.
     let bombed = way.contains("bomb") && record.state == State::Failed;
     if record.state != wanted && !bombed {
         return Err(format!("ended as {}, not {wanted}: {record:?}", record.state));
@@ -227,7 +227,7 @@ fn survivors(mark: &str) -> Result<(), String> {
     if alive.is_empty() && !taken { Ok(()) } else { Err(format!("survivors (name taken: {taken}): {alive:?}")) }
 }
 
-/// Until it has done what it came for, or has ended.
+/// Waits until the attempt has taken its steps or has ended.
 async fn ready(stage: &Stage, id: &packs_schema::base::name::ExecutionId) -> Result<(), String> {
     wait("ready", async || {
         let address = lock(&stage.agent).address();

@@ -1,13 +1,13 @@
-//! Faults by a seed: real binaries, many executions, and everything that can die does, at moments and at named points.
+//! Seeded faults: real binaries and many executions, with every process killed at random moments and at named points.
 //!
 //! ```text
 //!  a cycle:  choose ─▶ place orders ═╗ at the same time
 //!                      do the fault ═╝ ─▶ heal ─▶ every 202 has its end ─▶ check
 //! ```
 //!
-//! Workers run cycles side by side, each with an agent of its own; the seed and the number of a cycle say what happens in it.
-//! (Which process is in which line of its code when it is killed at a moment, they do not say.) A cycle that breaks a promise ends the run,
-//! named, with its agent's files left where they are.
+//! Workers run cycles side by side, each with an agent of its own; seed and cycle number determine what happens in a cycle
+//! (but not which line a process executes when it is killed at a random moment). A cycle that breaks a promise ends the run;
+//! it is named, and its agent's files are kept.
 
 mod check;
 mod control;
@@ -30,38 +30,38 @@ use host::Host;
 use plan::{Fault, Victim};
 use work::Order;
 
-/// The most executions that a cycle asks for.
+/// Maximum number of executions per cycle.
 const ORDERS: u64 = 7;
-/// How often the agent is looked after while orders are being placed.
+/// Interval at which the agent is checked while orders are placed.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
-/// How long a named point may take to be reached.
+/// Time within which a named point must be reached.
 const POINT_WITHIN: Duration = Duration::from_millis(400);
 
-/// What is to be done.
+/// Parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How many cycles.
+    /// Number of cycles.
     pub cycles: u64,
-    /// What repeats them.
+    /// Seed that reproduces the run.
     pub seed: u64,
-    /// How many agents at the same time.
+    /// Number of agents at the same time.
     pub workers: u64,
 }
 
-/// What was done, and found.
+/// Outcome of a run.
 #[derive(Debug, Default, Clone)]
 pub struct Figures {
-    /// Cycles.
+    /// Number of cycles.
     pub cycles: u64,
-    /// Executions that were answered with a 202.
+    /// Executions answered with a 202.
     pub accepted: u64,
-    /// How they ended.
+    /// Terminal states, with counts.
     pub ends: BTreeMap<State, u64>,
-    /// What went wrong, by kind.
+    /// Faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// The first promise that was broken, with its cycle.
+    /// First broken promise, with its cycle.
     pub broken: Option<String>,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
@@ -99,7 +99,7 @@ pub fn run(plan: Plan) -> Figures {
                     Err(error) => Err(error.to_string()),
                 };
                 if let Err(broken) = outcome {
-                    // Others stop after the cycle that they are in.
+                    // Other workers stop after their current cycle.
                     next.store(plan.cycles, Ordering::Relaxed);
                     lock(&figures).broken.get_or_insert(broken);
                 }
@@ -153,7 +153,7 @@ async fn one(
     let happened = harm(host, fault, random).await.map_err(|e| e.to_string())?;
     let mut placed: Vec<(Order, ExecutionId)> = Vec::new();
     loop {
-        // Again and again: a launcher that died a moment ago has an api that still answers for another.
+        // Repeated, since the api of a launcher that just died may still answer.
         host.heal().await?;
         match tokio::time::timeout(LOOK_AFTER, placing.join_next()).await {
             Ok(Some(order)) => placed.push(order.map_err(|e| e.to_string())??),
@@ -161,7 +161,7 @@ async fn one(
             Err(_) => {}
         }
     }
-    // A point that was armed may have been met only now.
+    // An armed point may be reached only now.
     host.control.disarm().map_err(|e| e.to_string())?;
     host.heal().await?;
     let settled = check::check(host, &placed, *last_event).await?;
@@ -176,7 +176,7 @@ async fn one(
     Ok(())
 }
 
-/// Does it; answers what it was.
+/// Injects the fault and returns its description.
 async fn harm(host: &mut Host, fault: Fault, random: &mut Random) -> std::io::Result<&'static str> {
     let moment = Duration::from_millis(random.below(350));
     let killed = |victim| match victim {
@@ -213,7 +213,7 @@ async fn harm(host: &mut Host, fault: Fault, random: &mut Random) -> std::io::Re
             host.control.move_clock(seconds)?;
             tokio::time::sleep(moment).await;
             host.kill(victim);
-            // Recovery, too, happens at the other time. Certificates are not valid then: nobody gets in.
+            // Recovery also happens at the wrong time, at which certificates are not valid and no caller is accepted.
             tokio::time::sleep(Duration::from_millis(300)).await;
             host.control.move_clock(0)?;
             Ok("clock leaps")

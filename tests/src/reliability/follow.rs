@@ -1,8 +1,8 @@
-//! How long a line takes from the action's `write` to those who follow it, with one follower and with many, and with some who
-//! do not read: those must cost the action nothing.
+//! Latency from an action's `write` to its followers: with one follower, with many, and with some that
+//! do not read and must not slow the action down.
 //!
-//! The action writes the time into each line; a follower subtracts it from its own. Both are on this host, so the clock is
-//! the same.
+//! The action writes the time into each line, and a follower subtracts it from its own; both run on this host and share its
+//! clock.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,20 +14,20 @@ use packs_schema::base::name::ExecutionId;
 use crate::http::Held;
 use crate::{PackSource, World, order, spec};
 
-/// Lines of an execution, and the time between two of them in milliseconds.
+/// Number of lines, and the interval between two of them in milliseconds.
 const LINES: usize = 150;
 const PAUSE_MS: u64 = 20;
 
-/// One row.
+/// One row of the figures.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// Who read.
+    /// Followers that read.
     pub followers: usize,
-    /// Who had opened the output and did not read.
+    /// Followers that opened the output and did not read.
     pub silent: usize,
     /// Median, 99th percentile and longest time from write to reader.
     pub latency: [Duration; 3],
-    /// How long the action ran.
+    /// Run time of the action.
     pub ran: Duration,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// Measures each of these numbers of followers, with so many who do not read.
+/// Measures each number of followers, with the given number that do not read.
 pub fn run(sets: &[(usize, usize)]) -> Vec<Row> {
     let world = World::empty();
     let script = format!(
@@ -83,7 +83,7 @@ pub fn run(sets: &[(usize, usize)]) -> Vec<Row> {
     sets.iter().map(one).collect()
 }
 
-/// Follows to the end; how long each line was on its way that was written after this reader had come.
+/// Follows to the end and returns the latency of each line written after this reader connected.
 async fn read(client: Agent, id: ExecutionId) -> Vec<Duration> {
     let mut lines = client.output(&id, OutputFrom::default(), true).await.expect("it can be followed");
     let came = now();

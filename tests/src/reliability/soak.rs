@@ -1,4 +1,4 @@
-//! Very many executions in a row, and what launcher, api and disk hold meanwhile: memory, descriptors, cgroups, inodes.
+//! Long run: memory, descriptors, cgroups and inodes of launcher, api and disk over very many executions.
 //!
 //! Measured after a first tenth (caches, pools and the history's first pages are filled then) and at the end; both are
 //! printed. Flat means: memory within [`MEMORY_SLACK`], descriptors and cgroups equal, files within the budget that the
@@ -15,18 +15,18 @@ use packs_schema::agent::execution::State;
 
 use crate::{PackSource, World, order, process, spec};
 
-/// How much more memory either process may hold at the end, in kilobytes.
+/// Allowed growth of memory of either process at the end, in kilobytes.
 pub const MEMORY_SLACK: u64 = 4096;
-/// Callers at the same time.
+/// Concurrent callers.
 const CALLERS: usize = 8;
-/// Looks in a row that must be the same for what is looked at to be at rest; and the most looks, half a second apart. Outputs are
-/// archived more slowly than this program asks for executions, so that the last of them take their time.
+/// Number of equal samples in a row that count as at rest, and maximum number of samples, half a second apart. Outputs are
+/// archived more slowly than this program starts executions, so the last of them take their time.
 const AT_REST: usize = 12;
 const LOOKS: usize = 600;
-/// Files that the agent may keep.
+/// Maximum number of files of the agent's history.
 const FILES: u64 = 4000;
 
-/// What is held at a moment.
+/// Resources held at one moment.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
     /// Resident memory of launcher and api, in kilobytes.
@@ -46,23 +46,23 @@ impl fmt::Display for Held {
     }
 }
 
-/// What was run, and what was held.
+/// Figures of the run.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
-    /// Executions.
+    /// Number of executions.
     pub executions: u64,
-    /// How they ended.
+    /// Terminal states, with counts.
     pub ends: BTreeMap<State, u64>,
     /// After the first tenth.
     pub early: Held,
     /// At the end.
     pub late: Held,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
 impl Figures {
-    /// What is not flat.
+    /// Returns the resources that are not flat.
     pub fn grown(&self) -> Option<String> {
         let (early, late) = (self.early, self.late);
         let grown = [
@@ -92,7 +92,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Runs so many.
+/// Runs the given number of executions.
 pub fn run(executions: u64) -> Figures {
     let begun = Instant::now();
     let world = World::empty();
@@ -139,8 +139,8 @@ async fn some(world: &World, agent: &LocalAgent, count: u64, figures: &mut Figur
     }
 }
 
-/// What is held when it has come to rest: connections are closed, freed memory has gone back, and the history, which looks
-/// every few seconds, has come below its budget.
+/// Samples until the agent is at rest: connections are closed, freed memory is returned, and the history, which is swept
+/// every few seconds, is below its budget.
 fn held(agent: &LocalAgent) -> Held {
     let (mut last, mut same) = (Held::default(), 0);
     for _ in 0..LOOKS {

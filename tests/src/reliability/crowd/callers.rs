@@ -1,4 +1,4 @@
-//! A well-behaved caller and a probe, and how long each of their calls takes.
+//! Latency of well-behaved callers and of health probes.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,27 +19,27 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::sockets::connect_from;
 
-/// A call that takes longer has failed.
+/// Deadline of a call.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two rounds of calls.
+/// Pause between two rounds of calls.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The kinds of calls.
+/// Kinds of calls.
 pub const KINDS: [&str; 3] = ["run, warm connection", "run, new connection", "health probe"];
 
-/// How long calls of one kind took.
+/// Latencies of calls of one kind.
 #[derive(Debug, Default, Clone)]
 pub struct Times(Vec<Duration>);
 
 impl Times {
-    /// The time that so many percent of the calls did not exceed.
+    /// Returns the `percent`-th percentile.
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
     }
 
-    /// Calls.
+    /// Number of calls.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -52,21 +52,21 @@ impl fmt::Display for Times {
     }
 }
 
-/// The calls of one stretch of time.
+/// Calls during one phase.
 #[derive(Debug, Default, Clone)]
 pub struct Calls {
-    /// Of each of [`KINDS`].
+    /// Latencies for each of [`KINDS`].
     pub times: [Times; 3],
-    /// Why calls failed.
+    /// Errors of failed calls.
     pub failed: Vec<String>,
 }
 
-/// Where the agent is, and who calls.
+/// Connection parameters of the callers.
 pub(super) struct Line {
     api: SocketAddr,
     health: SocketAddr,
     config: Arc<ClientConfig>,
-    /// New connections come from one address after the other: the agent has seen none of them before.
+    /// Each new connection comes from the next source address, which the agent has not seen before.
     next: u32,
 }
 
@@ -75,7 +75,7 @@ impl Line {
         Line { api, health, config: Arc::new(crate::http::of(operator)), next: 0x7f01_0000 }
     }
 
-    /// Calls for as long as `time`.
+    /// Calls repeatedly for the duration `time`.
     pub(super) async fn call_for(&mut self, time: Duration) -> Calls {
         let mut calls = Calls::default();
         let until = Instant::now() + time;
@@ -106,7 +106,7 @@ impl Line {
         let name = ServerName::try_from("agent.invalid").expect("a valid name");
         let stream = tokio_rustls::TlsConnector::from(self.config.clone()).connect(name, stream).await.map_err(text)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| format!("{e:?}"))?;
-        // Ends with the sender.
+        // Ends when the sender is dropped.
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -130,7 +130,7 @@ async fn note(calls: &mut Calls, kind: usize, call: impl Future<Output = Result<
     }
 }
 
-/// Runs an action that does nothing to its end.
+/// Runs an action that does nothing, and waits for its end.
 async fn run(sender: &mut SendRequest<Full<Bytes>>) -> Result<(), String> {
     let text = |e: hyper::Error| format!("{e:?}");
     let request = Request::post("/v1/executions?wait=25s")

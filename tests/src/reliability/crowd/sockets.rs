@@ -15,16 +15,16 @@ use tokio::task::JoinSet;
 use super::Plan;
 use crate::Random;
 
-/// Sockets that are being connected at the same time, at most.
+/// Maximum number of sockets being connected at the same time.
 const CONNECTING: usize = 64;
-/// Between two bytes of one that trickles.
+/// Pause between two bytes of a trickled ClientHello.
 const TRICKLE: Duration = Duration::from_millis(100);
-/// Addresses of the crowd, at most.
+/// Maximum number of source addresses.
 pub(super) const ADDRESSES: u64 = 1 << 23;
-/// The pace is kept in steps of this.
+/// Interval at which the rate limit is applied.
 const STEP: Duration = Duration::from_millis(5);
 
-/// What an anonymous peer does with its socket.
+/// Behaviour of an anonymous peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Sends nothing.
@@ -38,10 +38,10 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Mode; 4] = [Mode::Silent, Mode::Half, Mode::Trickle, Mode::Anonymous];
 
-    /// Its name in the figures.
+    /// Name of the mode in the printed figures.
     pub fn name(self) -> &'static str {
         match self {
             Mode::Silent => "silent",
@@ -52,18 +52,18 @@ impl Mode {
     }
 }
 
-/// What has been counted.
+/// Counters of the crowd.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// Sockets that were connected.
+    /// Sockets connected so far.
     pub(super) opened: AtomicU64,
-    /// Sockets that are open.
+    /// Sockets open now.
     pub(super) open: AtomicU64,
     /// Attempts to connect that failed.
     pub(super) failed: AtomicU64,
 }
 
-/// The sockets of one mode, in a thread of their own. They are closed when this is dropped.
+/// Sockets of one mode, in a thread of their own; closed when dropped.
 pub(super) struct Crowd {
     pub(super) counts: Arc<Counts>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -71,7 +71,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Holds the plan's sockets open to `to`.
+    /// Keeps the planned number of sockets open to `to`.
     pub(super) fn start(to: SocketAddr, mode: Mode, plan: Plan) -> Crowd {
         let counts = Arc::<Counts>::default();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -120,7 +120,7 @@ async fn hold(to: SocketAddr, mode: Mode, plan: Plan, counts: Arc<Counts>) {
                 };
                 counts.opened.fetch_add(1, Ordering::Relaxed);
                 counts.open.fetch_add(1, Ordering::Relaxed);
-                // However the agent ends it, it is opened again.
+                // Reopens the socket whatever way the agent closed it.
                 drop(peer.stay(stream).await);
                 counts.open.fetch_sub(1, Ordering::Relaxed);
             }
@@ -134,7 +134,7 @@ async fn hold(to: SocketAddr, mode: Mode, plan: Plan, counts: Arc<Counts>) {
         owed += plan.rate * u64::try_from(STEP.as_micros()).unwrap_or(0);
         let due = usize::try_from(owed / 1_000_000).unwrap_or(0);
         owed %= 1_000_000;
-        // What was not used is not saved up.
+        // Unused permits do not accumulate.
         pace.add_permits(due.saturating_sub(pace.available_permits()));
     }
 }
@@ -147,7 +147,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Does what the mode says until the agent closes the socket.
+    /// Behaves as the mode says until the agent closes the socket.
     async fn stay(&self, mut stream: TcpStream) -> std::io::Result<()> {
         match self.mode {
             Mode::Silent => {}
@@ -174,7 +174,7 @@ impl Peer {
     }
 }
 
-/// Returns one of `count` addresses from 127.64.0.0 to 127.191.255.255; the callers have others.
+/// Returns one of `count` addresses from 127.64.0.0 to 127.191.255.255; callers use others.
 fn address(count: u64, random: &mut Random) -> Ipv4Addr {
     let count = count.clamp(1, ADDRESSES);
     let offset = random.below(count) * (ADDRESSES / count);

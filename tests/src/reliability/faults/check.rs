@@ -1,4 +1,4 @@
-//! What must hold when the dust has settled.
+//! Promises that are checked after each cycle.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +16,13 @@ use super::work::{Kind, Order};
 use crate::http::Call;
 use crate::process;
 
-/// What a cycle's executions came to, and the event to go on from.
+/// Ends of a cycle's executions, and the event to continue from.
 pub(super) struct Settled {
     pub(super) ends: Vec<Execution>,
     pub(super) last_event: u64,
 }
 
-/// Waits for the ends of `placed`, and checks everything that was promised of them. The error names what was broken.
+/// Waits for the ends of `placed` and checks every promise. The error names the broken one.
 pub(super) async fn check(host: &Host, placed: &[(Order, ExecutionId)], after_event: u64) -> Result<Settled, String> {
     let mut ends = Vec::new();
     for (order, id) in placed {
@@ -66,7 +66,7 @@ fn ledger_of(ledger: &[String], what: &str, id: &ExecutionId) -> usize {
     ledger.iter().filter(|l| **l == line).count()
 }
 
-/// Exactly one terminal event for each, and none for anybody who was not asked for.
+/// Checks for exactly one terminal event for each execution, and none for any other.
 async fn one_end_each(host: &Host, placed: &[(Order, ExecutionId)], after: u64) -> Result<u64, String> {
     let answer = host.ask(Call::get(&format!("/v1/events?after={after}"))).await?;
     let mut last = after;
@@ -90,7 +90,7 @@ async fn one_end_each(host: &Host, placed: &[(Order, ExecutionId)], after: u64) 
     }
 }
 
-/// Of the group `alone` one ran at a time: what began before another's end had been stopped.
+/// Checks that executions of the group `alone` ran one at a time.
 fn alone(host: &Host, placed: &[(Order, ExecutionId)], ends: &[Execution]) -> Result<(), String> {
     let state = |id: &str| ends.iter().find(|end| end.id.as_str() == id).map(|end| end.state);
     let ours = |id: &str| placed.iter().any(|(order, of)| of.as_str() == id && order.kind == Kind::Alone);
@@ -110,7 +110,7 @@ fn alone(host: &Host, placed: &[(Order, ExecutionId)], ends: &[Execution]) -> Re
     Ok(())
 }
 
-/// What a record names as kept lives; it is ended here. What no record names is left to [`nothing_left`].
+/// Checks that processes recorded as kept are alive, and ends them. Others are left to [`nothing_left`].
 fn end_kept(placed: &[(Order, ExecutionId)], ends: &[Execution]) -> Result<(), String> {
     let succeeded = |id: &ExecutionId| ends.iter().any(|end| end.id == *id && end.state == State::Succeeded);
     for (order, id) in placed.iter().filter(|(order, id)| order.kind == Kind::Kept && succeeded(id)) {
@@ -125,7 +125,7 @@ fn end_kept(placed: &[(Order, ExecutionId)], ends: &[Execution]) -> Result<(), S
     Ok(())
 }
 
-/// No process, no cgroup, no held lock, no temporary file.
+/// Checks that no process, cgroup, held lock or temporary file is left.
 fn nothing_left(host: &Host, placed: &[(Order, ExecutionId)]) -> Result<(), String> {
     let marks: Vec<String> = placed.iter().map(|(order, _)| order.key.clone()).collect();
     let alive = process::with_words(&marks);
@@ -137,7 +137,7 @@ fn nothing_left(host: &Host, placed: &[(Order, ExecutionId)]) -> Result<(), Stri
         return Err(format!("shims are left: {shims:?}"));
     }
     let ids: Vec<String> = placed.iter().map(|(_, id)| id.to_string()).collect();
-    // The empty group of a service that has ended stays until the launcher looks.
+    // The empty group of a service that has ended remains until the launcher's next sweep.
     let emptied = |group: &PathBuf| {
         let name = group.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         name.starts_with("bolt-kept-")
@@ -177,7 +177,7 @@ fn nothing_left(host: &Host, placed: &[(Order, ExecutionId)]) -> Result<(), Stri
     Ok(())
 }
 
-/// What a process that is just ending lets go of may take the kernel a moment.
+/// The kernel may take a moment to release the resources of a process that is ending.
 fn until_none<T>(look: impl Fn() -> Vec<T>) -> Vec<T> {
     for _ in 0..200 {
         let found = look();

@@ -1,4 +1,4 @@
-//! The page of memory through which a fault program tells `interpose.c` what is to happen.
+//! Shared memory page through which the fault program controls `interpose.c`.
 //!
 //! ```text
 //! offset 0  magic u64 │ 8  clock_s i64 │ 16  fired u64 │ 24  8 rules of 72 bytes:
@@ -14,7 +14,7 @@ const RULES: u64 = 8;
 const RULE_BYTES: u64 = 72;
 const RULES_AT: u64 = 24;
 
-/// Which call. Numbers as in `interpose.c`.
+/// Intercepted call; numbers as in `interpose.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Call {
@@ -29,30 +29,30 @@ pub(super) enum Call {
     Resize,
 }
 
-/// At which point what is to happen.
+/// Fault at a named point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
-    /// `api`, `launch` or `shim`.
+    /// Role of the process: `api`, `launch` or `shim`.
     pub(super) role: &'static str,
     pub(super) call: Call,
-    /// The end of the file's name; empty: any file.
+    /// Suffix of the file's name; empty for any file.
     pub(super) name: &'static str,
-    /// After the call rather than before it.
+    /// True to act after the call rather than before it.
     pub(super) after: bool,
-    /// The error that the call fails with; 0: the process is killed.
+    /// Error that the call fails with; 0 kills the process.
     pub(super) error: i32,
-    /// Matches that are let through first.
+    /// Number of matches to let through first.
     pub(super) skip: i32,
-    /// Matches that it happens to.
+    /// Number of matches that fail.
     pub(super) times: i32,
 }
 
-/// The page.
+/// The mapped page.
 #[derive(Debug)]
 pub(super) struct Control(File);
 
 impl Control {
-    /// Makes the page's file. Processes of every account map it.
+    /// Creates the page's file, which processes of every account map.
     pub(super) fn create(path: &Path) -> io::Result<Control> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o666).open(path)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o666))?;
@@ -60,7 +60,7 @@ impl Control {
         Ok(Control(file))
     }
 
-    /// Arms rules in place of those that were.
+    /// Replaces the armed rules.
     pub(super) fn arm(&self, rules: &[Rule]) -> io::Result<()> {
         self.disarm()?;
         for (at, rule) in (0..RULES).zip(rules) {
@@ -79,17 +79,17 @@ impl Control {
         Ok(())
     }
 
-    /// Nothing happens any more.
+    /// Disarms all rules.
     pub(super) fn disarm(&self) -> io::Result<()> {
         (0..RULES).try_for_each(|at| self.0.write_all_at(&0_u32.to_le_bytes(), RULES_AT + at * RULE_BYTES))
     }
 
-    /// Moves the wall clock of the agent's processes by so many seconds from what it is.
+    /// Moves the wall clock of the agent's processes by the given number of seconds.
     pub(super) fn move_clock(&self, seconds: i64) -> io::Result<()> {
         self.0.write_all_at(&seconds.to_le_bytes(), 8)
     }
 
-    /// How often a rule did something since the page was made.
+    /// Returns how often a rule took effect since the page was created.
     pub(super) fn fired(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         self.0.read_exact_at(&mut bytes, 16)?;

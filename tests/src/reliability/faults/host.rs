@@ -181,7 +181,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Asks the api that is there now.
+    /// Sends a request to the current api.
     pub(super) async fn ask(&self, call: Call) -> Result<Answer, String> {
         send(read_address(&self.address)?, Some(&self.operator), call).await
     }

@@ -1,4 +1,4 @@
-//! What may go wrong in a cycle, and the choice of it.
+//! Kinds of faults, and the choice of one for each cycle.
 
 use nix::libc::{EIO, EMFILE, ENOMEM, ENOSPC};
 
@@ -8,20 +8,20 @@ use crate::Random;
 /// Ten years, in seconds.
 const TEN_YEARS: i64 = 10 * 365 * 86_400;
 
-/// What goes wrong.
+/// Fault of a cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A process is killed at some moment.
+    /// Kill a process at a random moment.
     Kill(Victim),
-    /// The launcher is told to stop and started again, as in an upgrade.
+    /// Stop and restart the launcher, as in an upgrade.
     Restart,
-    /// A process is killed at a named point, or a call of it fails there.
+    /// Kill a process at a named point, or fail its call there.
     Point(Rule),
-    /// The wall clock leaps for a while, and a process is killed meanwhile.
+    /// Move the wall clock for a while, and kill a process meanwhile.
     Clock { seconds: i64, victim: Victim },
 }
 
-/// Who is killed.
+/// Process to kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Victim {
     Api,
@@ -32,7 +32,7 @@ pub(super) enum Victim {
 
 const VICTIMS: [Victim; 4] = [Victim::Api, Victim::Launcher, Victim::Shim, Victim::All];
 
-/// Where an execution's life could be cut: each step that leaves something on disk, or takes something away.
+/// Points of an execution's life at which a process is killed: each step that creates or removes something on disk.
 const POINTS: [(&str, Call, &str); 26] = [
     ("api", Call::Mkdir, ""),
     ("api", Call::Open, "/spec"),
@@ -53,7 +53,7 @@ const POINTS: [(&str, Call, &str); 26] = [
     ("shim", Call::Open, "output.log"),
     ("shim", Call::Write, "/output.log"),
     ("shim", Call::Open, "tasks"),
-    // Where a process is moved that is to be kept.
+    // Move of a process that is to be kept.
     ("shim", Call::Mkdir, ""),
     ("shim", Call::Open, "cgroup.procs"),
     ("shim", Call::Fork, ""),
@@ -63,7 +63,7 @@ const POINTS: [(&str, Call, &str); 26] = [
     ("shim", Call::Unlink, ""),
 ];
 
-/// Where a call may fail, with what.
+/// Calls that may fail, with their error.
 const ERRORS: [(&str, Call, &str, i32); 17] = [
     ("api", Call::Mkdir, "", ENOSPC),
     ("api", Call::Open, "/spec", EMFILE),
@@ -85,7 +85,7 @@ const ERRORS: [(&str, Call, &str, i32); 17] = [
 ];
 
 impl Fault {
-    /// One of all that may happen.
+    /// Chooses a fault.
     pub(super) fn choose(random: &mut Random) -> Fault {
         match random.below(10) {
             0..=2 => Fault::Kill(*random.one_of(&VICTIMS)),

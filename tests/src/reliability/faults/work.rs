@@ -1,6 +1,6 @@
-//! What is run while things go wrong, and what it must have written when it succeeded.
+//! Actions that run while faults happen, and the output each must have if it succeeded.
 //!
-//! Each action appends its own id to a ledger as the first thing it does: that is how a second start would show.
+//! Each action first appends its execution id to a ledger, which reveals a second start.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,50 +16,50 @@ use crate::{PackSource, Random};
 
 /// Lines that `lines` writes to each stream.
 const LINES: u32 = 40;
-/// Times that `flood` writes its block.
+/// Number of blocks that `flood` writes.
 const BLOCKS: u32 = 24;
-/// How long a request is tried again.
+/// Time during which a request is retried.
 const TRIES: u32 = 3000;
 
-/// What an order is for.
+/// Kind of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Writes some lines to both streams, with a pause.
     Lines,
-    /// Writes some hundred kilobytes.
+    /// Writes several hundred kilobytes.
     Flood,
     /// One at a time, in the order in which they were accepted.
     Alone,
-    /// Never ends by itself, ignores TERM and leaves daemons; is killed.
+    /// Never ends by itself, ignores TERM and starts daemons; is killed.
     Killed,
-    /// The same; is ended by its time-out.
+    /// Same, but ends by its time-out.
     TimedOut,
-    /// Leaves a service that its signed file says to keep.
+    /// Leaves a service running, as its signed action file allows.
     Kept,
 }
 
 const KINDS: [Kind; 8] =
     [Kind::Lines, Kind::Lines, Kind::Flood, Kind::Alone, Kind::Alone, Kind::Killed, Kind::TimedOut, Kind::Kept];
 
-/// One execution that is asked for.
+/// Execution to be requested.
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     pub(super) kind: Kind,
-    /// Its idempotency key; and a word in the command line of every process that it leaves.
+    /// Idempotency key, also a word in the command line of every process it leaves behind.
     pub(super) key: String,
-    /// When its kill is asked for, after it was accepted.
+    /// Delay between acceptance and the request to kill it.
     kill_after: Duration,
 }
 
 impl Order {
     pub(super) fn choose(random: &mut Random, cycle: u64, number: u64) -> Order {
-        // A number that `sleep` takes, and that no other process has.
-        // Not that of another run with the same seed, of which something may be left.
+        // A duration for `sleep` that no other process uses, also not one left by
+        // another run with the same seed.
         let key = format!("86400.{:07}{cycle:07}{number:02}", std::process::id());
         Order { kind: *random.one_of(&KINDS), key, kill_after: Duration::from_millis(random.below(200)) }
     }
 
-    /// Asks until it is accepted, and then for its kill, if it is one that is killed.
+    /// Submits the order until it is accepted, then asks for its kill if its kind is killed.
     pub(super) async fn place(&self, line: &Line) -> Result<ExecutionId, String> {
         let action = match self.kind {
             Kind::Lines => "lines",
@@ -80,13 +80,13 @@ impl Order {
         if self.kind == Kind::Killed {
             tokio::time::sleep(self.kill_after).await;
             let kill = Call::post(&format!("/v1/executions/{}/kill", accepted.id), "");
-            // It may have ended otherwise meanwhile.
+            // The execution may have ended otherwise by now.
             let _: Option<Execution> = persist(line, kill).await?;
         }
         Ok(accepted.id)
     }
 
-    /// Why this end is not one that it may have; `wrote` is what was kept of its output.
+    /// Returns why this end is not allowed for the order; `wrote` is the kept part of its output.
     pub(super) fn judge(&self, end: &Execution, ran: usize, wrote: &[Vec<u8>; 2]) -> Result<(), String> {
         let fits = match end.state {
             State::Succeeded => !matches!(self.kind, Kind::Killed | Kind::TimedOut),
@@ -138,7 +138,7 @@ impl Order {
     }
 }
 
-/// Asks again while nobody answers or the agent says that it cannot now; `None` when there is nothing to do any more.
+/// Retries while the agent does not answer or is busy; `None` when there is nothing left to do.
 async fn persist(line: &Line, call: Call) -> Result<Option<Execution>, String> {
     for _ in 0..TRIES {
         match line.ask(call.clone()).await {
@@ -155,7 +155,7 @@ async fn persist(line: &Line, call: Call) -> Result<Option<Execution>, String> {
     Err("nobody accepted it".to_owned())
 }
 
-/// The pack with these actions; each writes to `ledger`.
+/// Returns the pack with these actions; each writes to `ledger`.
 pub(super) fn pack(ledger: &Path) -> PackSource {
     let begin = format!("#!/bin/sh\necho \"begin $BOLT_EXECUTION_ID\" >> {}\n", ledger.display());
     let end = format!("echo \"end $BOLT_EXECUTION_ID\" >> {}\n", ledger.display());
