@@ -1,4 +1,4 @@
-//! What a repository costs as it grows: requests and bytes of an agent's polls at 10, 100, 1,000 and 5,000 published versions, of
+//! Cost of a growing repository: requests and bytes of an agent's polls at 10, 100, 1,000 and 5,000 published versions, of
 //! one change among 200 packs, and the objects and bytes that publishing leaves behind.
 //!
 //! ```text
@@ -23,7 +23,7 @@ const LEVELS: [u32; 4] = [10, 100, 1_000, 5_000];
 const PACKS: u32 = 200;
 /// Publications after which the repository is weighed.
 const PUBLICATIONS: u32 = 508;
-/// How long anything may take before it counts as broken.
+/// Deadline of every step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
@@ -38,7 +38,7 @@ fn main() {
     print_publications(publications);
 }
 
-/// One pack, more and more versions of it.
+/// Measures one pack with a growing number of versions.
 fn print_versions(runtime: &tokio::runtime::Runtime, most: u32) {
     let (world, bucket) = (World::empty(), Bucket::start());
     let mut published = 0;
@@ -159,7 +159,7 @@ impl Polled {
         polled
     }
 
-    /// What the launcher noted when the last poll ended.
+    /// Returns the launcher's record of the last poll.
     fn end(&self) -> Vec<u8> {
         fs::read(self.agent.directory().join("run/sync.json")).unwrap_or_default()
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Five tests that each do what a file says: `pass`, `fail`, `flaky` (fail in the first run only) or `abort`.
+/// Package of five tests, each controlled by a file: `pass`, `fail`, `flaky` (fail in the first run only) or `abort`.
 const SOURCE: &str = r#"
 fn play(name: &str) {
     let behaviour = std::fs::read_to_string(format!("plan/{name}")).unwrap_or_default();

@@ -49,7 +49,7 @@ fn the_privileged_half_has_few_dependencies() {
     assert_eq!(dependencies("agent/launcher"), few.into());
 }
 
-/// One reader for agent and client, in `packs-schema` behind a feature that the launcher does not enable.
+/// Checks that agent and client share one reader, in `packs-schema` behind a feature that the launcher does not enable.
 #[test]
 fn the_launcher_reads_no_yaml() {
     let features = |of: &str| {
@@ -72,7 +72,7 @@ fn the_launcher_reads_no_yaml() {
 fn agent_and_client_never_import_each_other() {
     assert!(!dependencies("agent").contains("bolt-client"));
     assert!(!dependencies("client").contains("bolt-agent"));
-    // What both reach a bucket with knows neither.
+    // The shared crate for AWS knows neither of them.
     for other in ["bolt-agent", "bolt-client", "bolt-launch"] {
         assert!(!dependencies("agent/aws").contains(other), "{other}");
     }
@@ -155,7 +155,7 @@ fn every_variable_that_the_sync_is_given_is_checked_there() {
     }
 }
 
-/// What the shipped programs are built of. The tests have a bucket of their own, which brings more.
+/// Checks the dependencies of the shipped programs. The tests' own bucket has more.
 #[test]
 fn one_tls_provider_and_no_http_2() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -19,7 +19,7 @@ struct Author {
 }
 
 impl Author {
-    /// With a new pack called demo.
+    /// Creates an author with a new pack called demo.
     fn new() -> Author {
         let world = World::empty();
         let bolt = world.bolt(&[]);
@@ -281,7 +281,7 @@ fn what_was_given_and_what_fits_is_said() {
         pushed.code != 0 && !pushed.stderr.contains("pushing") && pushed.stderr.contains("fleet.toml"),
         "{pushed:?}"
     );
-    // One line, whatever a path holds.
+    // An error is one line, whatever a path contains.
     for command in [
         &["repo", "status", "--repo", "/no\nway"][..],
         &["repo", "widen", "demo", "--channel", "prod", "--percent", "5", "--repo", "/no\nway", "--keys", "/k\ney"],

@@ -1,4 +1,4 @@
-//! Who is not let in, or may not do what was asked.
+//! Callers that are refused: at the handshake, or for lack of a grant.
 
 use bolt_client::local::Caller;
 use bolt_client::pki::{Authority, Validity};
@@ -74,7 +74,7 @@ async fn a_principal_without_a_grant() {
     let as_guest = |call| send(agent.address(), Some(&guest), call);
     let answer = as_guest(Call::post("/v1/executions", run("probe.hello", json!({})))).await.unwrap();
     refused(&answer, Code::Forbidden, "spiffe://bolt.local/guest");
-    // What exists is not told apart from what does not.
+    // A refusal is the same whether the resource exists or not.
     let unknown = as_guest(Call::post("/v1/executions", run("no.such", json!({})))).await.unwrap();
     refused(&unknown, Code::Forbidden, "spiffe://bolt.local/guest");
     for path in ["/v1/info", "/v1/packs", "/v1/actions", "/v1/executions", "/v1/metrics", "/v1/events"] {

@@ -15,7 +15,7 @@ pub(crate) struct Stages<'a> {
     pub(crate) world: &'a World,
     pub(crate) test: Vec<LocalAgent>,
     pub(crate) prod: Vec<LocalAgent>,
-    /// What `--repo` is given.
+    /// Value of `--repo`.
     pub(crate) repository: String,
     pub(crate) bolt: Bolt,
 }
@@ -49,7 +49,7 @@ impl<'a> Stages<'a> {
         self.repo(&["publish", &pack.display().to_string(), "--channel", channel]);
     }
 
-    /// Has the archive of a published version be another than was signed, as who has got hold of the repository would.
+    /// Replaces the archive of a published version, as an attacker with access to the repository could.
     fn spoil(&self, version: &str) {
         let (bad, end) = (b"not what was signed".to_vec(), format!(".packs/probe/{version}.tar.gz"));
         if self.world.site.repository().display().to_string() == self.repository {
@@ -91,7 +91,7 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// The active version of the probe pack, as the store says.
+/// Returns the active version of the probe pack, from the store.
 fn active(agent: &Path) -> Option<String> {
     let link = std::fs::read_link(agent.join("packs/probe/current")).ok()?;
     Some(link.to_string_lossy().rsplit_once('-')?.0.to_owned())
@@ -147,7 +147,7 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     stages.repo(&["rollback", "probe", "--channel", "prod"]);
     stages.have(&prod, "1.0.0").await;
     stages.have(&test, "1.1.0").await;
-    // The same version again, to a part; and back from there, also for those who never had it again.
+    // The same version again, for some instances; then rolled back, also on instances that did not get it again.
     stages.repo(&["promote", "probe", "--from", "test", "--to", "prod", "--percent", "50", "--again"]);
     stages.have(&early, "1.1.0").await;
     stages.repo(&["rollback", "probe", "--channel", "prod"]);
@@ -190,7 +190,7 @@ async fn who_never_had_a_version_before_has_none_after_a_rollback() {
     assert!(said.code != 0 && said.stderr.contains("probe.hello"), "{said:?}");
 }
 
-/// The first version of a channel is withdrawn: who runs it has the pack no longer, and takes a later version.
+/// Withdraws the first version of a channel: instances lose the pack, and later take a newer version.
 #[tokio::test]
 async fn a_first_version_is_withdrawn_to_nothing() {
     let world = World::empty();

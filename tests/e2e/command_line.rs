@@ -170,7 +170,7 @@ fn what_an_instance_says_is_shown_and_not_obeyed() {
     {
         assert!(!said.stdout.contains(acts) && !said.stderr.contains(acts), "{said:?}");
     }
-    // Who asks for the bytes gets them.
+    // Raw bytes are printed on request.
     let raw = bolt.command(["logs", id, "--raw"]).output().unwrap();
     assert_eq!(
         (raw.stdout, raw.stderr),

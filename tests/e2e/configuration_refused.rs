@@ -1,4 +1,4 @@
-//! What an agent does not start with: each mistake named, with what to do about it.
+//! Configuration errors that keep an agent from starting: each is named, with what to do about it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

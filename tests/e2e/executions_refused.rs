@@ -1,4 +1,4 @@
-//! What is accepted by nobody, or accepted and not started: each with its reason, and nothing left behind.
+//! Executions that are refused, or accepted and not started: each with its reason, and nothing left behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -42,7 +42,7 @@ async fn a_full_queue() {
     let killed = operator.send(Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
     assert_eq!(killed.status, 202, "{}", killed.text());
     assert_eq!(operator.wait(&running).await.state, State::Killed);
-    // What waited runs now.
+    // The queued execution runs now.
     let all: packs_schema::agent::rest::Page<Execution> = operator.send(Call::get("/v1/executions")).await.json();
     for execution in all.items.iter().filter(|e| e.action.as_str() == "probe.hello") {
         assert_eq!(operator.wait(execution).await.state, State::Succeeded);
@@ -137,7 +137,7 @@ async fn an_account_that_does_not_exist() {
     must_not_start(&operator, "no-such-account").await;
 }
 
-/// What is wrong with the account of all actions that name none is said before one of them fails.
+/// An invalid default account is reported before an action fails because of it.
 #[tokio::test]
 async fn a_default_account_that_cannot_be_used_or_is_shared_is_in_health() {
     const TEST: &str = "a_default_account_that_cannot_be_used_or_is_shared_is_in_health";
@@ -161,13 +161,13 @@ async fn a_default_account_that_cannot_be_used_or_is_shared_is_in_health() {
     }
 }
 
-/// What the launcher counts and the api does not: the execution waits, and is started when there is a place.
+/// The launcher counts shims that the api does not know: the execution is queued, and starts when a slot is free.
 #[tokio::test]
 async fn a_start_that_the_launcher_has_no_place_for_is_tried_again() {
     let world = World::with_probe();
     let agent = world.start(&spec("i-1").set("execution", "max_running", 1).set("execution", "max_shims", 1));
     let operator = world.operator(&agent);
-    // As a shim leaves behind that was killed, until somebody cleans up after it.
+    // Run-time directory as left by a killed shim, until it is cleaned up.
     let left = agent.directory().join("run/01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa");
     std::fs::create_dir(&left).unwrap();
     let waiting = operator.start("probe.hello", json!({})).await;

@@ -1,4 +1,4 @@
-//! Who an instance is, as its metadata service says it: one image and one `agent.toml` for a whole fleet.
+//! Facts of an instance from its metadata service: one image and one `agent.toml` for a whole fleet.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::calls::until;
 
 const ID: &str = "i-0fac75";
 
-/// An instance whose service knows who it is.
+/// Starts a metadata service with an identity.
 fn known() -> Metadata {
     let metadata = Metadata::start();
     metadata.identify(ID, "eu-west-1", "eu-west-1b");
@@ -38,7 +38,7 @@ fn follower(metadata: &Metadata) -> AgentSpec {
         .env("HTTP_PROXY", "http://127.0.0.1:1")
 }
 
-/// With a configuration that does not say who it is.
+/// Prepares an agent whose configuration has no identity.
 fn prepared(world: &World, spec: &AgentSpec) -> LocalAgent {
     let agent = LocalAgent::prepare(&world.site, spec).unwrap();
     let text = fs::read_to_string(agent.config()).unwrap();
@@ -125,7 +125,7 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     until("the first poll", async || agent.sync_status().is_some_and(|status| status.failure.is_none())).await;
     assert!(!log(&agent).contains("cannot start"), "{}", log(&agent));
 
-    // What is known already goes on to count, also over a restart; what another boot knew does not.
+    // Known facts remain in effect, also after a restart; facts of another boot do not.
     metadata.broken(Some("503 Service Unavailable"));
     agent.terminate();
     agent.launch().unwrap();
@@ -153,7 +153,7 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
 async fn what_the_service_says_is_judged() {
     let world = World::with_probe();
     let metadata = known();
-    // Its identity is written, so that the api is there to tell what is wrong.
+    // The identity is configured, so that the api is available to report the failure.
     let agent = world.start(&follower(&metadata).set("repository", "poll", "1h"));
     let operator = world.operator(&agent);
     let facts = agent.directory().join("packs").join(store::FACTS);
@@ -188,7 +188,7 @@ async fn what_the_service_says_is_judged() {
         (ID, 1, Some("yes")),
         "what is written counts"
     );
-    // Tags that cannot be had stay those of before, and hold nothing else up.
+    // If tags cannot be fetched, the previous ones remain, and nothing else is delayed.
     metadata.keep_tags(true);
     metadata.identify(ID, "eu-west-1", "eu-west-1c");
     assert_eq!(asked(&world, &agent).await, None);
@@ -200,7 +200,7 @@ async fn what_the_service_says_is_judged() {
     assert!(info(&operator).await.instance.tags.is_empty(), "an instance need not let its metadata tell its tags");
 }
 
-/// One that takes connections and says nothing: polls go on without it once it is known who this is, and say so until then.
+/// A metadata service that accepts connections and never answers: polls continue once the identity is known, and report it until then.
 #[tokio::test]
 async fn a_service_that_says_nothing_is_not_waited_for() {
     let world = World::with_probe();

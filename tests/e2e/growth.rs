@@ -1,4 +1,4 @@
-//! What a poll costs when little changed: requests follow what changed, not how much there is.
+//! Cost of a poll when little changed: requests depend on the changes, not on the size of the repository.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use bolt_tests::{Bolt, PackSource, World, spec};
 
 use crate::calls::until;
 
-/// What becomes of a cached file.
+/// Damage to a cached file.
 type Damage = fn(&[u8]) -> Vec<u8>;
 
 /// Packs in the repository of which one changes.
@@ -34,7 +34,7 @@ async fn followed() -> (World, Bucket, LocalAgent) {
     (world, bucket, agent)
 }
 
-/// What the launcher noted when the last poll ended.
+/// Returns the launcher's record of the last poll.
 fn end(agent: &LocalAgent) -> Vec<u8> {
     fs::read(agent.directory().join("run/sync.json")).unwrap_or_default()
 }
@@ -73,7 +73,7 @@ async fn a_poll_fetches_what_changed_and_nothing_else() {
     assert!(current(&agent, 3).starts_with("1.1.0-"), "{changed:?}");
     // Timestamp, the question for a root, snapshot, targets, channel file, archive.
     assert_eq!(changed.requests.len(), 6, "{changed:?}");
-    // What was replaced is not kept: timestamp, snapshot, targets, and a channel file for each pack.
+    // Replaced files are not kept: timestamp, snapshot, targets, and a channel file for each pack.
     assert_eq!(cached(&agent).len(), 3 + PACKS);
     let idle = poll(&world, &bucket, &agent).await;
     assert_eq!(idle.requests.len(), 2, "{idle:?}");
@@ -101,7 +101,7 @@ async fn what_is_cached_is_verified_as_if_it_had_been_fetched() {
         }
         assert!(current(&agent, 0).starts_with("1.0.0-"));
     }
-    // One file in the place of another, and what is no file.
+    // One file in the place of another, and a directory in the place of a file.
     fs::copy(&whole[0].0, &whole[1].0).unwrap();
     fs::remove_file(&whole[2].0).unwrap();
     fs::create_dir(&whole[2].0).unwrap();

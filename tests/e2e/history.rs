@@ -1,4 +1,4 @@
-//! What is remembered and where: outputs read the same after they were archived, and say so when they are gone.
+//! Archived outputs read like live ones, and a pruned output is reported as gone.
 
 use std::fs;
 use std::io::Read as _;
@@ -107,7 +107,7 @@ async fn an_archived_output_reads_as_before_and_is_handed_out_as_it_is_stored() 
             }
         }
     }
-    // Compressed, to who takes it, when nothing is missing.
+    // Sent compressed to callers that accept it, if the output is complete.
     for execution in [&executions[0], &executions[1]] {
         let whole = stdout_as(&operator, execution, "identity").await;
         assert_eq!(header(&whole, "content-encoding"), None);

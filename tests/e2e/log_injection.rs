@@ -23,10 +23,10 @@ use crate::packs_refused::gzip;
 const FORGED: &str = "\u{1b}[2J\r\n1999-01-01T00:00:00.000000Z  INFO pack activated pack=evil version=9.9.9\n\
     level=error program=bolt-launch event=\"forged\" pid=1\n\u{202e}\u{2028}\u{2066}\u{9b}31m\0\u{feff}";
 
-/// As [`FORGED`], without the characters that have a value quoted.
+/// Like [`FORGED`], without the characters that cause quoting.
 const PLAIN: &str = "\u{1b}[2J\r\n1999-01-01T00:00:00.000000Z  INFO poll done\n\u{202e}\u{2028}\u{9b}31m\u{feff}";
 
-/// As [`FORGED`], behind so much that a reader which splits long lines would begin one with it.
+/// Like [`FORGED`], after a prefix so long that a reader which splits long lines would begin a line with it.
 fn long() -> String {
     let line = "\n1999-01-01T00:00:00.000000Z  INFO pack activated pack=evil\n";
     ["x".repeat(4000), line.to_owned(), "y".repeat(45_000), line.repeat(200)].concat()
@@ -37,7 +37,7 @@ fn yaml(text: &str) -> String {
     serde_json::to_string(text).unwrap().replace('\u{202e}', "\\u202e").replace('\u{2028}', "\\u2028")
 }
 
-/// The archive of a pack whose files have these names and contents, as nobody's tool would make it.
+/// Returns a pack archive with hostile file names and contents.
 fn archive(files: &[(&str, String)]) -> Vec<u8> {
     let mut tar = Vec::new();
     for (name, content) in files {
@@ -196,7 +196,7 @@ async fn hostile_requests(world: &World, agent: &LocalAgent) {
         let value = "\u{9b}31m\u{202e}level=error program=bolt-launch";
         tell(world, agent, Call::get("/v1/executions").header(name, value)).await;
     }
-    // Somebody who speaks no TLS.
+    // A peer that does not speak TLS.
     let mut socket = tokio::net::TcpStream::connect(agent.address()).await.unwrap();
     let _ = socket.write_all(FORGED.repeat(10).as_bytes()).await;
     let _ = socket.shutdown().await;
@@ -215,7 +215,7 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
     }
     hostile_requests(&world, &agent).await;
 
-    // By the real push, and the sync that takes it.
+    // Through a real push, and the sync that takes it.
     let archives = refused();
     let mut said = 0;
     for bytes in &archives {
@@ -226,7 +226,7 @@ async fn no_pack_and_no_caller_writes_a_line_of_the_log() {
     }
     assert!(said > archives.len() / 3, "{said}: few of them are repeated in answers: the test shows little");
 
-    // By the real poll, with signatures.
+    // Through a real poll, with valid signatures.
     let built =
         bolt_client::pack::build(&PackSource::probe().version("1.1.0").write(&world.scratch("signed"))).unwrap();
     let prod = ChannelName::new("prod").unwrap();

@@ -111,12 +111,12 @@ impl Case {
         Case { world, agent }
     }
 
-    /// As [`Case::signed`], with `entry` at the end of an archive that is in order.
+    /// Like [`Case::signed`], with `entry` appended to a valid archive.
     fn with_entry(kind: EntryType, path: &str, link: &str) -> Case {
         Case::signed(|archive| append(&archive, kind, path, link))
     }
 
-    /// As [`Case::signed`], of a pack with this file replaced.
+    /// Like [`Case::signed`], with this file of the pack replaced.
     fn with_file(path: &str, text: &str, mode: u32) -> Case {
         Case::signed(|_| raw(&PackSource::probe().version("1.1.0").file(path, text, mode)))
     }
@@ -182,7 +182,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-/// The archive of a pack that nobody checked.
+/// Returns the archive of a pack without checking it.
 fn raw(pack: &PackSource) -> Vec<u8> {
     let temp = tempfile::tempdir().unwrap();
     let directory = pack.write(temp.path());
@@ -266,7 +266,7 @@ async fn an_older_state_replayed() {
 
 #[tokio::test]
 async fn a_lower_version_in_the_channel() {
-    // Signed with the right keys, and newer than anything seen, but for what the channel says: that is older than what it said.
+    // Signed with the right keys and newer than anything seen, except for an older channel file.
     let (case, old) = Case::with_an_older_state();
     case.become_state(&old);
     // Only a publisher that has forgotten what it saw builds on the older state.

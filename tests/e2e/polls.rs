@@ -13,7 +13,7 @@ use packs_schema::agent::rest::{PackList, SyncStatus};
 
 use crate::calls::until;
 
-/// What every write below `directory` changes: inode, length and times.
+/// Returns inode, length and times of every file below `directory`, which every write changes.
 fn inodes(directory: &Path) -> BTreeMap<PathBuf, [i64; 4]> {
     let mut found = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -57,7 +57,7 @@ async fn one_that_finds_nothing_new_writes_nothing_and_is_told_all_the_same() {
     let metrics = operator.send(Call::get("/v1/metrics")).await.text();
     let value = metrics.lines().find_map(|line| line.strip_prefix("bolt_sync_polled_seconds ")).unwrap();
     assert!(value.parse::<u64>().unwrap() > first.polled_at_ms / 1000, "{metrics}");
-    // What is new is seen, by nobody's asking.
+    // A new version is found without a request.
     world.publish(&PackSource::probe().version("1.1.0"));
     until("the new version", async || {
         let packs: PackList = operator.send(Call::get("/v1/packs")).await.json();
@@ -82,7 +82,7 @@ async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
     let agent = world.agent();
     let operator = world.operator(&agent);
     let launcher = agent.launcher_pid().unwrap();
-    // It waits for somebody to write the root, so that there is time to look at it.
+    // The sync waits for the root to be written, which leaves time to inspect it.
     let root = agent.directory().join("etc/root.json");
     let text = fs::read(&root).unwrap();
     fs::remove_file(&root).unwrap();
@@ -101,7 +101,7 @@ async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
     until("a sync that has bounded itself", async || sync().as_ref().is_some_and(limited)).await;
     let pid = sync().unwrap();
     let limits = read(&pid, "limits");
-    // What installs Python packages may raise its own memory, up to the second.
+    // The builder of virtual environments may raise its memory limit up to the second figure.
     let data = ("Max data size", ["268435456", "1073741824"]);
     for (name, most) in [data, ("Max cpu time", ["300"; 2]), ("Max core file size", ["0"; 2])] {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();

@@ -84,7 +84,7 @@ fn a_large_pack_is_published_to_a_bucket_in_little_memory() {
 fn an_upload_that_fails_is_sent_again_from_its_start() {
     let world = World::with_bucket();
     let proxy = Proxy::before(world.bucket().address());
-    // One is refused when all of it has come, and of the next one only the answer is lost.
+    // The first upload is refused after all of it was received; of the next one only the answer is lost.
     let faults = [Fault::Status(503, "SlowDown"), Fault::Length(100)];
     for fault in faults.clone() {
         proxy.fail(".tar.gz", 1, fault);

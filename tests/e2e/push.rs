@@ -14,14 +14,14 @@ use serde_json::json;
 use crate::calls::{caller, refused, run, until};
 use crate::restarts::child;
 
-/// An instance that takes pushed packs, and a caller who may push.
+/// Returns the settings of an instance that accepts pushed packs, and a caller that may push.
 fn allowing(id: &str) -> AgentSpec {
     let verbs = "[\"read\", \"run\", \"kill\", \"sync\", \"push\"]";
     let grants = format!("[[grant]]\nprincipal = \"{OPERATOR}\"\nverbs = {verbs}\nactions = [\"*\"]\n");
     AgentSpec { grants: Some(grants), ..spec(id).set("dev", "push", true) }
 }
 
-/// The probe pack with another word, as somebody works on it.
+/// Returns the probe pack with an edited output.
 fn edited(word: &str) -> PackSource {
     let script = format!("#!/bin/sh\necho {word}\n");
     PackSource::probe().version("1.0.1").file("actions/hello.sh", &script, 0o755)
@@ -114,7 +114,7 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
     assert_eq!(says(&operator).await, "hello from i-1\n");
     let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(health.notes.is_empty(), "{health:?}");
-    // What was run keeps its mark, also after a restart.
+    // Past executions keep the dev mark, also after a restart.
     let then: Execution = operator.send(Call::get(&format!("/v1/executions/{}", execution.id))).await.json();
     assert_eq!(then.dev, pushed.dev);
     let again = bolt.run(["pack", "unpush", "probe", "--from", "i-1"]);
@@ -251,7 +251,7 @@ async fn what_is_wrong_with_a_push_is_said_by_name_and_changes_nothing() {
     let count = |name: &str| std::fs::read_dir(store(&agent).join(name)).unwrap().count();
     assert_eq!((count(".inbox"), count(".staging")), (0, 0));
     assert_eq!(says(&operator).await, "hello from i-1\n");
-    // One pack is pushed: another one is one too many, the same one is not.
+    // With one pushed pack, another one exceeds the limit, and the same one does not.
     assert_eq!(push(&world, &agent, "edited", "").await.status, 200);
     assert_eq!(push(&world, &agent, "again", "").await.status, 200);
     let other = PackSource::new("other", "1.0.0").action("nothing", "", "#!/bin/true\n").write(&world.scratch("other"));
@@ -371,7 +371,7 @@ async fn two_pushes_at_once_leave_one_of_them() {
     assert!(is_version(&probe(&operator).await, "1.0.0"));
 }
 
-/// The api's account leaves a request by itself, as somebody would who took over the api.
+/// Writes a request with the api's account, as an attacker who took over the api could.
 #[tokio::test]
 async fn the_sync_takes_nobodys_word_for_what_is_allowed() {
     let world = World::with_probe();

@@ -19,7 +19,7 @@ use packs_schema::agent::execution::{State, output};
 use packs_schema::agent::rest::{Execution, StateChange};
 use packs_schema::base::name::ExecutionId;
 
-/// Where actions write down that they ran: one line for each start.
+/// Ledger in which actions record each start, one line each.
 struct Ledger(PathBuf);
 
 impl Ledger {
@@ -77,7 +77,7 @@ async fn shown(operator: &Operator, execution: &Execution) -> Execution {
     operator.send(Call::get(&format!("/v1/executions/{}", execution.id))).await.json()
 }
 
-/// How often each execution reached a terminal state, by the events.
+/// Returns the terminal states of each execution, from the events.
 async fn ends(operator: &Operator) -> BTreeMap<ExecutionId, Vec<State>> {
     let text = operator.send(Call::get("/v1/events")).await.text();
     let mut ends: BTreeMap<ExecutionId, Vec<State>> = BTreeMap::new();

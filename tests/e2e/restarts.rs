@@ -83,9 +83,9 @@ async fn a_restarting_api_refuses_no_connection() {
         let api = child(agent.launcher_pid().unwrap(), "api").unwrap();
         kill(Pid::from_raw(api), signal).unwrap();
         until("another api", async || child(agent.launcher_pid().unwrap(), "api").is_some_and(|pid| pid != api)).await;
-        // Nobody is refused: this one waits in the queue until the next api takes it.
+        // No connection is refused: this one waits in the listen queue until the next api accepts it.
         assert_eq!(send(address, Some(&caller), Call::get("/v1/health")).await.unwrap().status, 200);
-        // Answered as it stands; or the connection was closed before the request was read, and the client asks again.
+        // The waiter gets the current state; or its connection was closed before the request was read, and the client retries.
         if let Ok(answer) = waiting.await.unwrap() {
             assert_eq!((answer.status.as_u16(), answer.json::<Execution>().state), (200, State::Running));
         }
@@ -106,7 +106,7 @@ async fn a_dead_launcher_interrupts_nothing() {
     operator.wait_for_output(&execution).await;
     operator.wait_for_output(&long).await;
     agent.kill_launcher();
-    // The shim writes the end with nobody there.
+    // The shim writes the exit record without launcher and api.
     let exit = agent.state().join("exec").join(execution.id.as_str()).join("exit");
     until("the exit record", async || exit.exists()).await;
     until("the api's end", async || agent.launch().is_ok() && agent.wait_ready().is_ok()).await;
@@ -141,13 +141,13 @@ fn install(binaries: &Path) {
     }
 }
 
-/// What an execution of `probe.steady` writes to a stream, all of it.
+/// Returns the whole output of an execution of `probe.steady` to one stream.
 fn steady(stream: &str, number: usize) -> Vec<u8> {
     let line = format!("{stream} of number {number}: 0123456789abcdefghijklmnopqrstuvwxyz\n");
     line.as_bytes().iter().copied().cycle().take(STEPS * STEP).collect()
 }
 
-/// How much an execution writes in one step, to each stream.
+/// Bytes that an execution writes to each stream in one step.
 const STEP: usize = 64 << 10;
 /// In so many.
 const STEPS: usize = 12;

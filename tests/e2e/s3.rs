@@ -18,7 +18,7 @@ use packs_schema::agent::rest::{Health, PackList};
 
 use crate::calls::until;
 
-/// What every write below `directory` changes: inode, length and times.
+/// Returns inode, length and times of every file below `directory`, which every write changes.
 fn inodes(directory: &Path) -> BTreeMap<PathBuf, [i64; 4]> {
     let mut found = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -67,7 +67,7 @@ async fn an_idle_poll_is_one_small_request_and_writes_nothing() {
     println!("an idle poll: 1 request, {each} bytes");
     assert!(each <= 2048, "{each} bytes: {traffic:?}");
     assert_eq!(inodes(&store), before);
-    // What is new is seen, by nobody's asking.
+    // A new version is found without a request.
     world.publish(&PackSource::probe().version("1.1.0"));
     bucket.mirror(&world.site.repository(), "bolt");
     until("the new version", async || packs(&operator).await.items[0].version.as_ref().unwrap().to_string() == "1.1.0")
@@ -87,7 +87,7 @@ async fn what_is_published_to_a_bucket_is_taken_from_it() {
     let (code, status) = Bolt::new(&world.site.client_config()).json(["repo", "status", "--repo", &location(&world)]);
     assert_eq!(code, 0, "{status}");
     assert_eq!((&status["versions"][0]["pack"], &status["channels"][0]["channel"]), (&"probe".into(), &"prod".into()));
-    // What is under a name that says what it is, or a version, is written once; only the timestamp has a second version.
+    // Objects named by digest or version are written once; only the timestamp has a second version.
     for key in world.bucket().keys("bolt/") {
         let most = if key.ends_with("/timestamp.json") { 2 } else { 1 };
         assert_eq!(world.bucket().versions(&key), most, "{key}");
@@ -274,7 +274,7 @@ async fn version(operator: &Operator) -> String {
     packs(operator).await.items[0].version.as_ref().unwrap().to_string()
 }
 
-/// What an agent says that cannot read its repository, with nothing active.
+/// Returns the report of an agent that cannot read its repository and has nothing active.
 pub(crate) async fn cannot(world: &World, agent: &LocalAgent) -> String {
     let operator = world.operator(agent);
     let failure = packs(&operator).await.sync.unwrap().failure.expect("the poll failed");

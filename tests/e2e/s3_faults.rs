@@ -13,7 +13,7 @@ use packs_schema::agent::rest::{Health, PackList, SyncEnd, SyncStatus};
 
 use crate::calls::until;
 
-/// How often one request is sent.
+/// Number of attempts per request.
 const ATTEMPTS: usize = 5;
 /// The most bytes that a fault may make the bucket send in one poll.
 const MOST_SENT: u64 = 64 << 20;
@@ -70,7 +70,7 @@ impl Ground {
         format!("1.{}.0", self.version)
     }
 
-    /// One poll that is asked for, to its end.
+    /// Requests a poll and waits for its end.
     async fn poll(&self) -> SyncStatus {
         let before = self.agent.sync_status().unwrap().polls;
         self.operator().send(Call::post("/v1/packs/sync", "")).await;
@@ -85,7 +85,7 @@ impl Ground {
         status
     }
 
-    /// What is said of a poll that met a fault: of the poll, or of the pack.
+    /// Returns the report of a poll that met a fault: of the poll, or of the pack.
     async fn said(&self, status: &SyncStatus) -> String {
         let packs: PackList = self.operator().send(Call::get("/v1/packs")).await.json();
         let health: Health = self.operator().send(Call::get("/v1/health")).await.json();
@@ -104,7 +104,7 @@ impl Ground {
         said
     }
 
-    /// One poll with `fault` at `path`, then one without.
+    /// Runs one poll with `fault` at `path`, then one without.
     async fn meet(&mut self, path: &str, fault: Fault, words: &[&str]) {
         let (active, wanted) = (self.active(), self.offer());
         self.proxy.heal();

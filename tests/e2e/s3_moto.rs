@@ -1,4 +1,4 @@
-//! The main story once more, against somebody else's idea of S3: moto's server, from PyPI.
+//! The main scenario against an independent implementation of S3: moto's server, from PyPI.
 //!
 //! `.ci/run` installs it and sets `BOLT_MOTO_SERVER`; without it the test says that it was skipped.
 
@@ -32,14 +32,14 @@ impl Moto {
             Some(line.ok()?.split_once("Running on http://")?.1.trim_end_matches('/').trim().to_owned())
         });
         let address = address.expect("it says where it listens");
-        // It writes a line for each request, which somebody must take.
+        // The server writes a line for each request, which must be read.
         std::thread::spawn(move || lines.for_each(drop));
         let moto = Moto { server, address };
         moto.put("/packs", b"");
         Some(moto)
     }
 
-    /// It takes this without a signature.
+    /// The server accepts this without a signature.
     fn put(&self, path: &str, content: &[u8]) {
         let (address, length) = (&self.address, content.len());
         let head =

@@ -141,7 +141,7 @@ fn damaged_passphrases_repository_keys_and_credentials_are_told_and_not_shown() 
             arguments.extend(json.then(|| "--json".to_owned()));
             let said = bolt.run(arguments);
             check(label, &key, &said, "timestamp.pem holds no usable private key");
-            // These may be encrypted, so only damage is wrong with one that says so.
+            // These keys may be encrypted, so an encrypted one is an error only if it is damaged.
             let words = match label {
                 "encrypted" => "not supported",
                 "no key" => "damaged",

@@ -1,4 +1,4 @@
-//! A site's configuration of a pack: a version that it does not fit is not activated, and every view of the fleet says so.
+//! Site configuration of a pack: a version that rejects it is not activated, and every view of the fleet reports that.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What an execution uses, while it runs and afterwards, in its view and in the metrics.
+//! Resource usage of an execution, while it runs and afterwards, in its record and in the metrics.
 
 use bolt_tests::http::Call;
 use bolt_tests::{PackSource, World, limits_available, skip};

@@ -86,7 +86,7 @@ async fn a_python_pack_is_installed_and_run_in_its_environment() {
     let ran = operator.run("hello.hello", json!({})).await;
     assert!(operator.stdout(&ran).await.starts_with("greetings from 2.0\n"), "{ran:?}");
 
-    // What lies on the disk is what was installed, and it is seen when it is not any more.
+    // The installed files match the manifest, and a later change is detected.
     let store = agent.directory().join("packs").display().to_string();
     let check = || world.bolt(&[&agent]).json(["pack", "check", "--packs", &store]);
     let (code, report) = check();
@@ -128,7 +128,7 @@ async fn an_index_that_does_not_answer_holds_up_nothing_else() {
     let waits = || agent.sync_status().is_some_and(|status| status.failed.iter().any(|(_, f)| f.is_building()));
     until("the build", async || waits() && index.asked() > 0).await;
     until("the other pack", async || version(&agent, "probe").is_some()).await;
-    // It is told as what it is: on its way, and no failure.
+    // The version is reported as being built, not as failed.
     let packs = bolt.run(["packs"]);
     assert!(packs.code == 0 && packs.stderr.contains("hello 1.0.0 is not active yet"), "{packs:?}");
     assert!(!bolt.run(["instances", "--check"]).stdout.contains("degraded"));

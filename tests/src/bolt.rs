@@ -12,19 +12,19 @@ pub struct Bolt {
     config: PathBuf,
 }
 
-/// What a command said, and how it ended.
+/// Output and exit code of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {
-    /// Its exit code.
+    /// Exit code.
     pub code: i32,
-    /// Its standard output.
+    /// Standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
 impl Bolt {
-    /// With `client.toml` at `config`.
+    /// Creates a command with `client.toml` at `config`.
     pub fn new(config: &Path) -> Bolt {
         Bolt { config: config.to_owned() }
     }

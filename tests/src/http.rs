@@ -55,7 +55,7 @@ impl Answer {
     }
 }
 
-/// What a request is made of.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Call {
     method: Method,
@@ -76,7 +76,7 @@ impl Call {
         call.header("content-type", "application/json")
     }
 
-    /// Another method.
+    /// Creates a request with another method.
     pub fn method(method: Method, path: &str) -> Call {
         Call { method, ..Call::get(path) }
     }
@@ -182,7 +182,7 @@ pub(crate) fn anonymous() -> ClientConfig {
     config(None, &TLS13)
 }
 
-/// A TLS configuration that takes any server.
+/// TLS configuration that accepts any server certificate.
 fn config(identity: Option<&Caller>, version: &'static SupportedProtocolVersion) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

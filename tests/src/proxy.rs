@@ -1,4 +1,4 @@
-//! What goes wrong between an agent and its bucket, by name.
+//! Proxy between an agent and its bucket that injects named faults.
 //!
 //! ```text
 //!  agent ──▶ Proxy: which fault is this path's turn? ──▶ bucket
@@ -16,39 +16,39 @@ use std::time::Duration;
 
 /// The longest head of a message, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// How often something that waits looks whether the proxy has ended.
+/// Interval at which a waiting connection checks whether the proxy has stopped.
 const LOOK: Duration = Duration::from_millis(50);
-/// Bytes that are written at once where there is no end.
+/// Chunk size of an endless body, in bytes.
 const PIECE: usize = 64 << 10;
 
 /// A fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The bucket answers with this status and code.
+    /// Answers with this status and code.
     Status(u16, &'static str),
-    /// The connection is taken, and nothing is ever answered.
+    /// Accepts the connection and never answers.
     Silent,
-    /// The connection is reset.
+    /// Resets the connection.
     Reset,
-    /// The request is passed on, as it is, when [`Proxy::heal`] is called.
+    /// Holds the request back until [`Proxy::heal`] is called.
     Hold,
-    /// The body ends after so many bytes, and the connection with it.
+    /// Cuts the body, and the connection, after this many bytes.
     Cut(usize),
-    /// A byte in the middle of the body is another.
+    /// Changes a byte in the middle of the body.
     Corrupt,
-    /// The body is this one.
+    /// Replaces the body.
     Swap(Vec<u8>),
-    /// The length that is announced is so many bytes more, or less, than there are.
+    /// Announces a length that differs from the body's by this many bytes.
     Length(i64),
-    /// The body does not end.
+    /// Sends an endless body.
     Endless,
-    /// The status is 500 and its body does not end.
+    /// Sends status 500 with an endless body.
     EndlessError,
-    /// One byte of the body after the other, with this pause.
+    /// Sends the body byte by byte, with this pause.
     Drip(Duration),
 }
 
-/// Which requests a fault is for.
+/// Requests that a fault applies to.
 #[derive(Debug, Clone)]
 struct Rule {
     path: String,
@@ -56,14 +56,14 @@ struct Rule {
     fault: Fault,
 }
 
-/// One request that came by.
+/// A request that passed the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
     /// Path and query.
     pub path: String,
-    /// `Range`, when there was one.
+    /// Value of `Range`, if present.
     pub range: Option<String>,
-    /// What was done to it.
+    /// Fault that was applied.
     pub fault: Option<Fault>,
 }
 
@@ -75,7 +75,7 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// A proxy that runs. Dropping it ends it.
+/// A running proxy; stops when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -84,7 +84,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one before `bucket`, which does nothing yet.
+    /// Starts a proxy in front of `bucket`, without faults.
     pub fn before(bucket: SocketAddr) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -96,37 +96,37 @@ impl Proxy {
                     return;
                 }
                 let shared = Arc::clone(&inside);
-                // It ends with its connection, or when the proxy is over.
+                // Ends with its connection, or with the proxy.
                 std::thread::spawn(move || drop(carry(stream, bucket, &shared)));
             }
         });
         Proxy { address, shared, server: Some(server) }
     }
 
-    /// As `endpoint` is given.
+    /// Returns the value for `endpoint`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on the next `times` requests whose `METHOD path` holds `path` meet `fault`.
+    /// Applies `fault` to the next `times` requests whose `METHOD path` contains `path`.
     pub fn fail(&self, path: &str, times: u32, fault: Fault) {
         let rule = Rule { path: path.to_owned(), left: times, fault };
         self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
-    /// From now on nothing goes wrong; what came by is forgotten.
+    /// Removes all faults and clears the log of requests.
     pub fn heal(&self) {
         self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.passed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.sent.store(0, Ordering::SeqCst);
     }
 
-    /// What came by, in order.
+    /// Returns the requests so far, in order.
     pub fn passed(&self) -> Vec<Passed> {
         self.shared.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Bytes that were sent towards the agent.
+    /// Returns the number of bytes sent towards the agent.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::SeqCst)
     }
@@ -151,14 +151,14 @@ fn carry(mut stream: TcpStream, bucket: SocketAddr, shared: &Shared) -> io::Resu
     let passed = Passed { path, range: header(&text, "range"), fault: fault.clone() };
     shared.passed.lock().unwrap_or_else(PoisonError::into_inner).push(passed);
     if fault == Some(Fault::Reset) {
-        // What was never read makes the kernel reset the connection.
+        // Unread data makes the kernel reset the connection.
         return Ok(());
     }
     let mut read = vec![0; head.len()];
     stream.read_exact(&mut read)?;
     match fault {
         Some(Fault::Status(status, code)) => {
-            // What was never read would make the kernel reset the connection, and the answer be lost with it.
+            // Unread data would make the kernel reset the connection, and lose the answer.
             read_body(&text, &mut stream)?;
             let body =
                 format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>by the proxy</Message></Error>");
@@ -185,7 +185,7 @@ fn carry(mut stream: TcpStream, bucket: SocketAddr, shared: &Shared) -> io::Resu
     }
 }
 
-/// The head of the request, which stays unread.
+/// Peeks at the head of the request without consuming it.
 fn peek_head(stream: &TcpStream, shared: &Shared) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(LOOK))?;
     let mut buffer = vec![0; MAX_HEAD];
@@ -293,7 +293,7 @@ fn send(stream: &mut TcpStream, bytes: &[u8], shared: &Shared) -> io::Result<()>
     Ok(())
 }
 
-/// Until the other end closes.
+/// Reads until the other end closes.
 fn wait(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_read_timeout(Some(LOOK))?;
     while !shared.over.load(Ordering::SeqCst) {

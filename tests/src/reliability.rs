@@ -1,10 +1,10 @@
-//! What an operator must be able to rely on, shown by programs with a seed and a count:
+//! Reliability programs with a seed and a count:
 //!
 //! - [`faults`]: processes die, calls fail, clocks leap; nothing is lost, repeated, orphaned or misreported.
-//! - [`crowd`]: thousands of anonymous sockets, and what callers with a certificate notice of them.
+//! - [`crowd`]: effect of thousands of anonymous sockets on callers with a certificate.
 //! - [`escapes`]: actions that try to outlive their end.
-//! - [`follow`]: how soon those who follow an output have it, and that those who do not read cost nothing.
-//! - [`soak`]: very many executions in a row, and what the agent holds meanwhile.
+//! - [`follow`]: latency of followed output, and that followers that do not read cost nothing.
+//! - [`soak`]: resources of the agent over very many executions.
 //!
 //! The command `bolt-reliability` runs each with any count; the test suite with small ones.
 

@@ -26,7 +26,7 @@ use bolt_client::tls::Identity;
 use bolt_tests::{PackSource, World, order, spec};
 use packs_schema::agent::execution::State;
 
-/// What is run everywhere: nothing.
+/// Script that is run everywhere: does nothing.
 const NOTHING: &str = "#!/bin/true\n";
 /// Runs before the clock counts.
 const WARM_UP: usize = 20;

@@ -1,4 +1,4 @@
-//! What the agent's processes hold, from `/proc/<pid>/smaps_rollup`.
+//! Memory of the agent's processes, from `/proc/<pid>/smaps_rollup`.
 
 use std::fs;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bolt_tests::order;
 
 use crate::Caller;
 
-/// How many shims are looked at.
+/// Number of shims measured.
 const SHIMS: usize = 8;
 
 /// Lets freed memory go back: the agent trims a while after its connections close.

@@ -1,4 +1,4 @@
-//! What polls cost over a bucket: an idle one, the time from a publish to an active pack, and the memory of a large one.
+//! Cost of polls of a bucket: an idle poll, the time from a publish to an active pack, and the memory for a large pack.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use bolt_client::local::LocalAgent;
 use bolt_tests::{PackSource, World, spec, sync_peak_kb};
 
-/// How often the idle poll is looked at.
+/// Number of idle polls measured.
 const IDLE: usize = 10;
-/// How often the way of a publish is timed.
+/// Number of publications timed.
 const PUBLISHES: u32 = 10;
-/// How long anything may take before it counts as broken.
+/// Deadline of every step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Prints what polls cost.
@@ -28,7 +28,7 @@ pub(crate) fn print() {
     println!("{:<58} {attacks:>9}      tests", "attacks on a repository, what is active untouched");
 }
 
-/// How many of the agent's tests below these modules pass; `-` where some do not, or cargo is not there to run them.
+/// Returns the number of the agent's tests below these modules that pass; `-` if some fail, or cargo is missing.
 fn passed(modules: &[&str]) -> String {
     let Some(cargo) = std::env::var_os("CARGO") else { return "-".to_owned() };
     let mut tests = Command::new(cargo);
@@ -91,7 +91,7 @@ fn print_idle() {
     );
 }
 
-/// The row with what the sync says itself, when it is done.
+/// Prints the row with the figures that the sync reports about itself.
 fn peak(name: &str, agent: &LocalAgent) -> String {
     let peak = sync_peak_kb(agent).map_or_else(|| "-".to_owned(), |peak| peak.to_string());
     format!("{name:<58} {peak:>9} kB   (target <= 32768)")

@@ -49,7 +49,7 @@ fn a_change_of_several_instances_wants_consent() {
     assert_eq!(refused.stdout, "");
     assert_eq!(bolt.json(["ps"]).1["executions"], serde_json::json!([]), "nothing ran");
     ended(&bolt.run(["run", "probe.repair", "--by", "zone", "--yes"]), 0, &["stops after the first failure"]);
-    // One instance is what was named: nobody is asked.
+    // A single named instance needs no confirmation.
     ended(&bolt.run(["run", "probe.repair", "--on", "i-1"]), 0, &[]);
 }
 
@@ -79,7 +79,7 @@ fn after_too_many_failures_nothing_more_is_started() {
 fn who_does_not_answer_is_named_and_holds_nobody_up() {
     let world = World::with_probe();
     let (one, _two, bolt) = pair(&world);
-    // One that accepts connections and says nothing, one where nothing listens.
+    // One address accepts connections and never answers; nothing listens at the other.
     let hung = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let entry = |id: &str, address: &dyn std::fmt::Display| format!("{{\"id\": \"{id}\", \"address\": \"{address}\"}}");

@@ -8,7 +8,7 @@ use bolt_tests::{Bolt, PackSource, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Two agents whose action says `waiting` and ends when the gate is there.
+/// Starts two agents whose action prints `waiting` and ends when the gate exists.
 struct Gated {
     world: World,
     bolt: Bolt,
@@ -89,7 +89,7 @@ fn a_second_interrupt_leaves_it_running() {
     assert_eq!(status.code(), Some(130));
     let (_, now) = gated.bolt.json(["show", &id]);
     assert_eq!(now["state"], "running", "{now}");
-    // Who follows its log and leaves does not end it either.
+    // Interrupting `bolt logs -f` does not end the execution either.
     let mut logs = gated.bolt.command(["logs", "-f", &id]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(logs.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();

@@ -19,14 +19,14 @@ use super::{Ledger, ends};
 use crate::calls::{run, until};
 use crate::restarts::child;
 
-/// How many executions are asked for.
+/// Number of executions requested.
 const ASKED: usize = 40;
-/// How often something is killed.
+/// Number of kills.
 const KILLS: usize = 6;
 /// The seed, unless `BOLT_TEST_SEED` gives another.
 const SEED: u64 = 0x5eed_0042;
 
-/// Asks until there is an answer that says yes: with a key that is safe.
+/// Retries with the same idempotency key until the execution is accepted.
 async fn ask(address: SocketAddr, operator: &Caller, key: &str) -> ExecutionId {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
@@ -131,7 +131,7 @@ print("released", flush=True)
 sys.stdin.readline()
 "#;
 
-/// The kernel tells of the last close of a lock before it releases the lock: an api that looks in between must look again.
+/// The kernel reports the last close of a lock file before it releases the lock: an api that checks in between must check again.
 #[tokio::test]
 async fn a_lock_that_is_released_after_its_last_close_was_told_ends_its_execution() {
     if !is_root() {
@@ -152,7 +152,7 @@ async fn a_lock_that_is_released_after_its_last_close_was_told_ends_its_executio
     let mut holder = holder.spawn().unwrap();
     let mut said = std::io::BufReader::new(holder.stdout.take().unwrap()).lines();
     assert_eq!(said.next().unwrap().unwrap(), "closed");
-    // By the time that it answers, the api has seen that the lock is held.
+    // When it answers, the api has seen that the lock is held.
     let path = format!("/v1/executions/{}", execution.id);
     for _ in 0..3 {
         let now: Execution = operator.send(Call::get(&path)).await.json();

@@ -1,4 +1,4 @@
-//! No descriptors left: who knocks is told, or waits; what runs goes on; and all is well again when there are some.
+//! Out of file descriptors: new connections are refused or wait, running executions continue, and the agent recovers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,7 +28,7 @@ fn leave(world: &World, pid: i32, free: usize) {
     limit_to(world, pid, &limit.to_string());
 }
 
-/// As the account that it is of: root may not have the right to change the limits of others.
+/// Runs as the process's own account: root may lack the capability to change limits of others.
 fn limit_to(world: &World, pid: i32, limit: &str) {
     let account = world.site.accounts().unwrap().api;
     let mut set = Command::new("prlimit");
@@ -57,7 +57,7 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     })
     .await;
 
-    // One number: the connection takes it, and nothing is left for an execution.
+    // One descriptor: the connection takes it, and none is left for an execution.
     let rest = descriptors(api);
     leave(&world, api, 1);
     let answer = operator.submit("probe.hello", json!({})).await;

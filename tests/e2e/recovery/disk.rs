@@ -20,7 +20,7 @@ use crate::calls::{refused, until};
 /// Set in the process that is in the namespace.
 const INSIDE: &str = "BOLT_TEST_INSIDE";
 
-/// True in a mount namespace of its own; outside, runs `test` again in one.
+/// Returns true inside a mount namespace of its own; outside, runs `test` again in one.
 fn within(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -62,7 +62,7 @@ impl OnDisk {
         let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
         let pack = PackSource::probe()
             .action("patient", "bolt: {class: diagnostic}", &format!("#!/bin/sh\necho begun\n{wait}\necho ended\n"))
-            // Numbered lines: what was kept can be told from its place.
+            // Numbered lines identify the kept part of the output.
             .action(
                 "flood",
                 "bolt: {class: diagnostic, grace: 200ms, output: {max: 1GiB}}",
@@ -97,7 +97,7 @@ impl OnDisk {
         execution
     }
 
-    /// The shim's own word, which needs nobody's help. The shim has gone as well.
+    /// Waits for the exit record, which the shim writes by itself, and for the end of the shim.
     async fn exit(&self, execution: &Execution) -> Exit {
         let directory = directory(&self.agent, execution);
         until("its end", async || processes("bolt-shim", &directory).is_empty()).await;
@@ -189,7 +189,7 @@ async fn output_does_not_eat_the_room_of_ends() {
     let log = directory(&disk.agent, &flood).join("output.log");
     let size = || fs::metadata(&log).unwrap().len();
     until("the reserve", async || disk.free() < OUTPUT_BYTES).await;
-    // It writes on: its shim goes on reading, and the log no longer grows.
+    // The action continues to write: its shim continues to read, and the log no longer grows.
     let written = size();
     let shim = processes("bolt-shim", &directory(&disk.agent, &flood))[0];
     let read = || {
@@ -214,7 +214,7 @@ async fn output_does_not_eat_the_room_of_ends() {
     let kept = totals.written_bytes - totals.dropped_bytes;
     assert!(totals.dropped_bytes > 100 << 20 && kept > 8 << 20, "{totals:?}");
 
-    // What was kept is what was written there.
+    // The kept parts are those that were written at these offsets.
     let frames = super::frames(&log);
     assert_eq!(frames.iter().map(|(_, data)| data.len() as u64).sum::<u64>(), kept, "{totals:?}");
     for (offset, data) in frames {

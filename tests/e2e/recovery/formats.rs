@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{directory, edit, shown, while_down};
 use crate::calls::until;
 
-/// What the fixture's action wrote.
+/// Output of the fixture's action.
 fn written(stream: &str) -> String {
     (1..=600).map(|n| format!("{stream} line {n:05}\n")).collect()
 }
@@ -64,7 +64,7 @@ fn place(world: &World, agent: &LocalAgent, changed: impl FnOnce(&Path)) -> Exec
     id
 }
 
-/// As if it had been started in this boot.
+/// Makes the records look as if they were written in this boot.
 fn of_this_boot(directory: &Path) {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     for name in ["spec", "started"] {
@@ -131,7 +131,7 @@ async fn an_older_shims_running_execution_is_followed_to_its_end() {
     let mut exit = Vec::new();
     let id = place(&world, &agent, |directory| {
         of_this_boot(directory);
-        // It has come half way: one half of its log, no tails yet, no end.
+        // Half finished: half of the log, no tails, no exit record.
         log = fs::read(directory.join("output.log")).unwrap();
         exit = fs::read(directory.join("exit")).unwrap();
         fs::write(directory.join("output.log"), &log[..log.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! What the agent finds when it comes back: another boot, a late hour, secrets that are gone, a damaged history.
+//! Recovery after a restart: another boot, expired deadlines, missing secrets, a damaged history.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -175,7 +175,7 @@ async fn a_kill_file_counts_also_while_nobody_is_there() {
 #[tokio::test]
 async fn a_killed_shim_means_lost_and_nothing_of_the_action_survives() {
     let world = World::empty();
-    // One process in a new session, one that was forked twice and, where a cgroup finds it, has an empty environment.
+    // Starts one process in a new session and one forked twice, with an empty environment where a cgroup finds it.
     let clean = if bolt_tests::limits_available() { "env -i " } else { "" };
     let script = format!(
         "#!/bin/sh\nsetsid sleep 600 &\necho $!\n( {clean}setsid sh -c 'echo $$; exec sleep 600' & )\necho $$\nexec sleep 600\n"

@@ -83,7 +83,7 @@ pub struct Row {
 #[derive(Debug, Clone)]
 pub struct Figures {
     plan: Plan,
-    /// One row for each mode.
+    /// Rows, one for each mode.
     pub rows: Vec<Row>,
 }
 

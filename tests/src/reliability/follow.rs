@@ -18,7 +18,7 @@ use crate::{PackSource, World, order, spec};
 const LINES: usize = 150;
 const PAUSE_MS: u64 = 20;
 
-/// One row of the figures.
+/// Row of the figures.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// Followers that read.

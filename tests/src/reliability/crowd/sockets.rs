@@ -139,7 +139,7 @@ async fn hold(to: SocketAddr, mode: Mode, plan: Plan, counts: Arc<Counts>) {
     }
 }
 
-/// One peer of the crowd.
+/// Peer of the crowd.
 struct Peer {
     mode: Mode,
     config: Arc<ClientConfig>,

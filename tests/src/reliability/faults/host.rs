@@ -1,6 +1,6 @@
-//! One agent that faults are done to: the shipped binaries in a directory of their own, with `interpose.c` preloaded.
+//! Agent under faults: the shipped binaries in a directory of their own, with `interpose.c` preloaded.
 //!
-//! `bolt-launch` gets the library from us. It starts `bolt-agent` with an environment of its own making; so the program of
+//! `bolt-launch` gets the library directly, but starts `bolt-agent` with an environment that it composes; so the program of
 //! that name beside it is `bolt-agent-preloaded`, which executes the real one with the library.
 
 use std::fs;
@@ -25,18 +25,18 @@ use crate::{World, spec};
 
 /// The source of the library.
 const INTERPOSE: &str = include_str!("interpose.c");
-/// How long an agent may take to come back.
+/// Deadline for an agent to recover.
 const BACK_WITHIN: Duration = Duration::from_secs(60);
-/// After so long without an api the launcher is started again: its pauses between restarts grow.
+/// Time without an api after which the launcher is restarted, since its restart backoff grows.
 const IMPATIENT: Duration = Duration::from_millis(1500);
 
-/// An agent, and the means to hurt it.
+/// Agent, with the means to inject faults.
 pub(super) struct Host {
     pub(super) control: Control,
     agent: LocalAgent,
     operator: Caller,
     ledger: PathBuf,
-    // Last: its directory goes when everything in it has ended.
+    // Last field: the directory is removed when everything in it has ended.
     world: World,
 }
 
@@ -72,37 +72,37 @@ impl Host {
         Ok(Host { control, agent, operator, ledger, world })
     }
 
-    /// Asks the api; the error is the connection's.
+    /// Sends a request to the api; the error is the connection's.
     pub(super) async fn ask(&self, call: Call) -> Result<Answer, String> {
         send(self.address()?, Some(&self.operator), call).await
     }
 
-    /// A way to ask that lives longer than a borrow.
+    /// Returns an owned handle to send requests.
     pub(super) fn line(&self) -> Line {
         Line { address: self.agent.state().join("api.address"), operator: self.operator.clone() }
     }
 
-    /// What actions wrote down, line by line.
+    /// Returns the lines of the actions' ledger.
     pub(super) fn ledger(&self) -> Vec<String> {
         fs::read_to_string(&self.ledger).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// Where executions are.
+    /// Returns the directory of executions.
     pub(super) fn executions(&self) -> PathBuf {
         self.agent.state().join("exec")
     }
 
-    /// The launcher's directory of what need not outlive a reboot.
+    /// Returns the launcher's run-time directory.
     pub(super) fn runtime(&self) -> PathBuf {
         self.agent.directory().join("run")
     }
 
-    /// The agent's log, for who wants to know why.
+    /// Returns the path of the agent's log.
     pub(super) fn log(&self) -> PathBuf {
         self.agent.log()
     }
 
-    /// Ends everything, and leaves its files where they are.
+    /// Stops everything and keeps the files.
     pub(super) fn keep(self) -> PathBuf {
         let Host { mut agent, world, .. } = self;
         agent.terminate();
@@ -173,7 +173,7 @@ impl Host {
     }
 }
 
-/// A way to the api that can be taken along.
+/// Owned handle to the api.
 #[derive(Clone)]
 pub(super) struct Line {
     address: PathBuf,

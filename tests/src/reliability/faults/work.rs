@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Lines,
     /// Writes several hundred kilobytes.
     Flood,
-    /// One at a time, in the order in which they were accepted.
+    /// Runs one at a time, in the order of acceptance.
     Alone,
     /// Never ends by itself, ignores TERM and starts daemons; is killed.
     Killed,
