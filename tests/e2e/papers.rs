@@ -15,11 +15,13 @@
 //! - A block whose fence names a file (` ```yaml actions/usage.yaml `) is written to that file before what follows runs.
 //! - The commands of one paper run in order, in one shell, in a checkout of its own with its own `HOME`.
 //!
-//! A command that cannot run here is listed in `exceptions.rs` with a reason, which the test prints.
+//! A command that cannot run here is listed in `exceptions.rs` with a reason, which the test prints; so is what runs with
+//! other names or counts.
 //!
 //! `BOLT_TEST_PAPERS=1` prints what each command printed: use it to write transcripts.
 
 mod exceptions;
+mod host;
 mod markdown;
 mod prose;
 mod reference;
@@ -30,9 +32,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use bolt_tests::binaries;
+use bolt_tests::{binaries, skip};
 
-use exceptions::{NOT_RUN, SUBSTITUTIONS};
+use exceptions::{INSTEAD, NOT_RUN};
 use markdown::{Command, Step};
 use sandbox::{Outcome, Sandbox};
 
@@ -76,7 +78,8 @@ fn run_paper(paper: &str, sandbox: &Sandbox) {
     let commands: Vec<&Command> = steps.iter().filter_map(Step::command).collect();
     let (skipped, run): (Vec<_>, Vec<_>) = commands.iter().partition(|command| exception(paper, command).is_some());
     let kept = |step: &&Step| step.command().is_none_or(|command| exception(paper, command).is_none());
-    let outcomes = sandbox.run(&steps.iter().filter(kept).cloned().map(substituted).collect::<Vec<_>>());
+    let outcomes =
+        sandbox.run(&steps.iter().filter(kept).cloned().map(|step| substituted(paper, step)).collect::<Vec<_>>());
     let mut report = std::io::stderr();
     for command in skipped {
         let why = exception(paper, command).unwrap_or_default();
@@ -104,13 +107,12 @@ fn run_paper(paper: &str, sandbox: &Sandbox) {
     assert_eq!(run.len(), outcomes.len());
 }
 
-/// Replaces the names that are another in the sandbox.
-fn substituted(step: Step) -> Step {
-    let replace = |text: String| SUBSTITUTIONS.iter().fold(text, |text, entry| text.replace(entry.shown, entry.run));
-    match step {
-        Step::Command(command) => Step::Command(Command { text: replace(command.text), ..command }),
-        Step::File { line, path, text } => Step::File { line, path, text: replace(text) },
-    }
+/// Replaces the parts of commands that are others here.
+fn substituted(paper: &Path, step: Step) -> Step {
+    let Step::Command(command) = step else { return step };
+    let entries = INSTEAD.iter().filter(|entry| Path::new(entry.paper) == paper);
+    let text = entries.fold(command.text, |text, entry| text.replace(entry.shown, entry.run));
+    Step::Command(Command { text, ..command })
 }
 
 fn judge(command: &Command, outcome: &Outcome, reads_status: bool) -> Result<(), String> {
@@ -129,11 +131,49 @@ fn the_commands_of_the_pack_author() {
     run_paper("packs-schema/README.md", &Sandbox::checkout());
 }
 
+#[test]
+fn the_commands_of_the_rest_interface() {
+    if tools_or_skip("the_commands_of_the_rest_interface", &["curl", "jq"]) {
+        binaries();
+        run_paper("agent/README.md", &Sandbox::checkout());
+    }
+}
+
+#[test]
+fn the_commands_of_the_operator() {
+    let Some(sandbox) = host::sandbox() else {
+        return skip("the_commands_of_the_operator", "it takes root, unshare, overlay file systems and limits");
+    };
+    binaries();
+    run_paper("systemd/README.md", &sandbox);
+    drop(sandbox);
+    host::remove_cgroups();
+}
+
+#[test]
+fn the_commands_of_the_evidence() {
+    binaries();
+    run_paper("tests/README.md", &Sandbox::checkout());
+}
+
+/// Returns false, and says so, when a program that a paper uses is not installed.
+fn tools_or_skip(test: &str, tools: &[&str]) -> bool {
+    let is_there = |tool: &&&str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
+    };
+    let missing: Vec<&&str> = tools.iter().filter(|tool| !is_there(tool)).collect();
+    if !missing.is_empty() {
+        skip(test, &format!("not installed: {missing:?}"));
+    }
+    missing.is_empty()
+}
+
 /// Papers that a test above runs.
-const RUN: [&str; 1] = ["packs-schema/README.md"];
+const RUN: [&str; 4] = ["agent/README.md", "packs-schema/README.md", "systemd/README.md", "tests/README.md"];
 
 /// Papers that do not follow the convention yet.
-const LATER: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md"];
+const LATER: [&str; 3] = ["ARCHITECTURE.md", "README.md", "SECURITY.md"];
 
 fn is_later(paper: &Path) -> bool {
     LATER.iter().any(|later| Path::new(later) == paper)
@@ -162,6 +202,9 @@ fn every_command_is_run_or_listed() {
                 }
             }
         }
+    }
+    for entry in INSTEAD.iter().filter(|entry| !read(Path::new(entry.paper)).contains(entry.shown)) {
+        problems.push(format!("{}: nothing reads {:?}: remove it from INSTEAD", entry.paper, entry.shown));
     }
     for (entry, _) in NOT_RUN.iter().zip(used).filter(|(_, used)| !used) {
         problems.push(format!("{}: no command begins with {:?}: remove it from NOT_RUN", entry.paper, entry.command));

@@ -1,4 +1,4 @@
-//! Commands of the papers that are not run here, with the reason, and names that are others here.
+//! Commands of the papers that are not run here, with the reason, and commands that run with other names or counts.
 
 use std::path::Path;
 
@@ -20,17 +20,52 @@ impl NotRun {
     }
 }
 
-/// Every command that is shown and not run. An entry that covers none is an error.
-pub(super) const NOT_RUN: &[NotRun] = &[];
+const fn not_run(paper: &'static str, command: &'static str, why: &'static str) -> NotRun {
+    NotRun { paper, command, why }
+}
 
-/// A name in a paper, and what is run instead.
+const BUILT: &str = "the programs are built already";
+const THIS_RUN: &str = "it is the run of the tests that you are reading";
+const MEASURES: &str = "it measures for minutes; the figures are those of the machine that they were measured on";
+const TIMED: &str = "it measures times or growth, which fail on a busy machine; tests/reliability runs it";
+
+/// Every command that is shown and not run. An entry that covers none is an error.
+pub(super) const NOT_RUN: &[NotRun] = &[
+    not_run("CONTRIBUTING.md", "cargo build --release", BUILT),
+    not_run("CONTRIBUTING.md", "cargo test --workspace", THIS_RUN),
+    not_run("CONTRIBUTING.md", ".ci/run", "it runs these tests"),
+    not_run("CONTRIBUTING.md", "BOLT_BLESS=1 cargo test", "it writes into the checkout; a test compares the files"),
+    not_run("tests/README.md", "cargo test --workspace", THIS_RUN),
+    not_run("tests/README.md", "cargo bench -p bolt-tests --bench numbers", MEASURES),
+    not_run("tests/README.md", "cargo bench -p bolt-tests --bench growth", MEASURES),
+    not_run(
+        "tests/README.md",
+        "cargo test -p bolt-agent --lib exec::state::model",
+        "cargo would compile the workspace with other features; the suite runs this test",
+    ),
+    not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- follow", TIMED),
+    not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- soak", TIMED),
+    not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- crowd", TIMED),
+];
+
+/// What a paper shows, and what is run instead.
 #[derive(Debug)]
-pub(super) struct Substitution {
-    /// The name as the paper shows it.
+pub(super) struct Instead {
+    /// The paper.
+    pub(super) paper: &'static str,
+    /// A part of a command as the paper shows it.
     pub(super) shown: &'static str,
     /// What stands for it here.
     pub(super) run: &'static str,
 }
 
-/// Names that are others here.
-pub(super) const SUBSTITUTIONS: &[Substitution] = &[];
+const fn instead(paper: &'static str, shown: &'static str, run: &'static str) -> Instead {
+    Instead { paper, shown, run }
+}
+
+/// Parts of commands that are others here: programs that are built already, and smaller counts. One that is nowhere is an error.
+pub(super) const INSTEAD: &[Instead] = &[
+    instead("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability --", "bolt-reliability"),
+    instead("tests/README.md", "--cycles 3000 --seed 1 --workers 5", "--cycles 4 --seed 1 --workers 1"),
+    instead("tests/README.md", "--attempts 200", "--attempts 4"),
+];

@@ -29,6 +29,10 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Sandbox {
     directory: tempfile::TempDir,
+    /// Command line under which the shell runs.
+    wrapper: Vec<String>,
+    /// Commands before those of the paper.
+    prelude: String,
 }
 
 impl Sandbox {
@@ -37,7 +41,7 @@ impl Sandbox {
         let directory = tempfile::Builder::new().prefix("bolt-paper-").tempdir().unwrap();
         // The accounts of agents must get through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let sandbox = Sandbox { directory };
+        let sandbox = Sandbox { directory, wrapper: Vec::new(), prelude: String::new() };
         for name in ["home", "tmp", "bin", "bolt", "bolt/target"] {
             fs::create_dir(sandbox.path(name)).unwrap();
         }
@@ -65,18 +69,26 @@ impl Sandbox {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// Runs the shell under `wrapper`, and `prelude` in it before the steps of a paper.
+    pub(super) fn enter(&mut self, wrapper: &[&str], prelude: String) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self.prelude = prelude;
+    }
+
     /// Runs the steps in order in one shell; fewer outcomes than commands when the shell did not reach its end.
     pub(super) fn run(&self, steps: &[Step]) -> Vec<Outcome> {
         let (script, output) = (self.path("paper.sh"), self.path("output"));
-        fs::write(&script, to_script(steps)).unwrap();
+        fs::write(&script, self.prelude.clone() + &to_script(steps)).unwrap();
         let log = fs::File::create(&output).unwrap();
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=10", &TIMEOUT_S.to_string()]);
+        command.args(["--kill-after=10", &TIMEOUT_S.to_string()]).args(&self.wrapper);
         command.arg("bash").arg(&script).current_dir(self.path("bolt")).env_clear();
         let path =
             format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.path("bin").display());
         command.env("PATH", path).env("HOME", self.path("home")).env("TMPDIR", self.path("tmp"));
         command.envs([("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TZ", "UTC"), ("TERM", "dumb"), ("USER", "you")]);
+        // What a person would type.
+        command.env("BOLT_KEY_PASSPHRASE", "correct horse battery");
         let status = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).status().unwrap();
         let outcomes = outcomes(&String::from_utf8_lossy(&fs::read(&output).unwrap()));
         assert_ne!(status.code(), Some(124), "the commands took more than {TIMEOUT_S} s: {outcomes:#?}");
