@@ -50,7 +50,7 @@ pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
 pub use recovery::RECOVERING;
 pub use shortage::Shortage;
-pub use submit::{Order, SubmitError};
+pub use submit::{Order, SubmitError, check_version};
 pub use sweep::Budget;
 
 use crate::access::Access;

@@ -120,6 +120,7 @@ impl Kind {
                 Code::Forbidden | Code::Unauthenticated | Code::PushNotAllowed => "unauthorized",
                 Code::UnknownAction | Code::UnknownPack => "no_such_action",
                 Code::InvalidParameters => "invalid_parameters",
+                Code::VersionMismatch => "version_mismatch",
                 Code::Busy
                 | Code::RateExceeded
                 | Code::QueueFull
@@ -255,6 +256,9 @@ fn problem_hint(code: Code) -> Option<&'static str> {
         }
         Code::NotPushed => "`bolt packs` shows which versions were pushed",
         Code::TooManyPushed => "`bolt packs` shows which packs were pushed, `bolt pack unpush` takes one back",
+        Code::VersionMismatch => {
+            "`bolt packs` lists the active versions; wait for the rollout, or run without @VERSION"
+        }
         Code::InvalidPack => "`bolt pack lint` says what is wrong with a pack",
         Code::Busy => "another execution of its group runs: `bolt ps` shows it",
         Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",

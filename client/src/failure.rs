@@ -1,4 +1,4 @@
-//! What ends a command early: a sentence for people and an exit code for programs.
+//! Failures that end a command: a message and a hint for people, an exit code for programs.
 
 use std::fmt;
 
@@ -23,42 +23,42 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-/// Why a command did not do what it was asked.
+/// Failure of a command.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// What was wrong, with which input.
+    /// Description of the problem, with the input that caused it.
     pub message: String,
-    /// What to do about it.
+    /// Advice what to do about it.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure without a hint.
+    /// Returns a failure without a hint.
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), hint: None }
     }
 
-    /// The user interrupted before anything was done.
+    /// Returns the failure of a command that was interrupted before it did anything.
     pub fn interrupted() -> Failure {
         Failure::new(Exit::Interrupted, "interrupted; nothing was done")
     }
 
-    /// Adds what to do about it.
+    /// Adds advice what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
     }
 
-    /// What an instance did not give, with what to do about it.
+    /// Returns the failure for an error of one instance, with its hint.
     pub fn from_instance(error: &crate::error::Error) -> Failure {
         let exit = if error.kind.is_refusal() { Exit::Refused } else { Exit::Unreachable };
         Failure { exit, message: error.to_string(), hint: error.kind.hint().map(str::to_owned) }
     }
 
-    /// Names the verbs that `command` takes, where a grant is missing: the first refusal names only the first of them.
+    /// Names all verbs that `command` needs, where a grant is missing: the agent's refusal names only the first of them.
     #[must_use]
     pub fn needing(mut self, command: &str, verbs: &str) -> Failure {
         let wanted = format!("`bolt {command}` takes a grant with {verbs} in grants.toml of the instance");
@@ -66,12 +66,12 @@ impl Failure {
         self
     }
 
-    /// For programs.
+    /// Returns the failure as JSON, for programs.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({ "error": { "exit": self.exit as i32, "message": self.message, "hint": self.hint } })
     }
 
-    /// A failure from an error and the errors behind it, joined by colons.
+    /// Returns a failure from an error and its sources, joined by colons.
     pub fn from_error(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Failure {
         let mut message = error.to_string();
         let mut source = error.source();

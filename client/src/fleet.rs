@@ -6,11 +6,11 @@
 //!                        Progress: the state machine that decides each start
 //! ```
 //!
-//! [`plan`] is pure and decides; [`run`](run()) does what it says; the caller renders the [`Event`]s. Each start
-//! carries a key made from run and instance, so that a request that broke is sent again without a second start.
+//! [`plan`] decides and does no I/O; [`run`](run()) carries it out; the caller renders the [`Event`]s. Each start carries an
+//! idempotency key made from run and instance, so that a request whose connection broke is repeated without a second start.
 //!
-//! Must never: start anything after the failure budget is exceeded, start a batch before the one before it
-//! has ended, or leave an instance without a named ending.
+//! Must never: start an execution after a budget is exceeded, start a batch before the previous one has ended, or leave
+//! an instance without a named ending.
 
 mod across;
 pub mod plan;
@@ -19,44 +19,47 @@ mod start;
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{CreateExecution, Execution};
-use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, RunId};
+use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, PackVersion, RunId};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 pub use across::across;
-pub use plan::{Amount, Batch, Grouping, Plan, Strategy};
+pub use plan::{Amount, Batch, Grouping, Outcome, Plan, Strategy};
 pub use run::{Stop, run};
 
 use crate::error::Error;
 use crate::inventory::Instance;
 
-/// What is to be run everywhere.
+/// Request that each instance gets.
 #[derive(Clone)]
 pub struct Request {
-    /// The action.
+    /// Action to run.
     pub action: ActionRef,
-    /// Its parameters, secrets included.
+    /// Pack version that must be active on the instance; `None`: whichever is.
+    pub version: Option<PackVersion>,
+    /// Parameters, secrets included.
     pub parameters: Map<String, Value>,
-    /// Only say what it would do.
+    /// Dry run: report what would change.
     pub noop: bool,
-    /// A shorter time-out than the action's, in milliseconds.
+    /// Time-out in milliseconds, shorter than the action's own.
     pub timeout_ms: Option<u64>,
-    /// Why, for those who read the history.
+    /// Reason for the run, kept in the history.
     pub note: Option<String>,
-    /// How many bytes of each output stream are fetched from each instance at the end.
+    /// Maximum number of bytes of each output stream that is fetched from each instance at the end.
     pub output_limit: usize,
 }
 
 impl Request {
-    /// The action without parameters, with up to 64 KiB of each output stream.
+    /// Returns a request without parameters that fetches up to 64 KiB of each output stream.
     pub fn new(action: ActionRef) -> Request {
         let parameters = Map::new();
-        Request { action, parameters, noop: false, timeout_ms: None, note: None, output_limit: 64 << 10 }
+        Request { action, version: None, parameters, noop: false, timeout_ms: None, note: None, output_limit: 64 << 10 }
     }
 
     fn for_instance(&self, run: &RunId, instance: &InstanceId) -> CreateExecution {
         CreateExecution {
             action: self.action.clone(),
+            version: self.version.clone(),
             parameters: self.parameters.clone(),
             noop: self.noop,
             instance: Some(instance.clone()),
@@ -74,25 +77,25 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// A fan-out: what, where, and in which order.
+/// Fan-out of one request over instances.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Its id.
+    /// Id of the run.
     pub id: RunId,
-    /// What is to be run.
+    /// Request that each instance gets.
     pub request: Request,
-    /// Where; the plan speaks of them by their place here.
+    /// Instances to run on; the plan and the events name them by index.
     pub targets: Vec<Instance>,
-    /// In which order.
+    /// Batches and budgets.
     pub plan: Plan,
 }
 
-/// A new id for a fan-out: `r-` and a UUID (version 7, RFC 9562).
+/// Returns a new run id: `r-` and a UUID (version 7, RFC 9562).
 pub fn new_run_id() -> RunId {
     RunId::new(format!("r-{}", uuid::Uuid::now_v7())).expect("a UUID is made of allowed characters")
 }
 
-/// The key under which `run` starts its one execution on `instance`.
+/// Returns the idempotency key of the one execution that `run` starts on `instance`.
 pub fn start_key(run: &RunId, instance: &InstanceId) -> IdempotencyKey {
     let mut hash = Sha256::new();
     hash.update(run.as_str());
@@ -102,52 +105,54 @@ pub fn start_key(run: &RunId, instance: &InstanceId) -> IdempotencyKey {
     IdempotencyKey::new(hex).expect("hexadecimal digits are allowed")
 }
 
-/// Something happened on the way. Instances are named by their place in [`Run::targets`].
+/// Progress of a run. Instances are named by their index in [`Run::targets`].
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A batch begins.
     BatchStarted {
-        /// Which, from 0.
+        /// Index of the batch.
         batch: usize,
     },
     /// An instance is asked to start.
     Starting {
-        /// Which instance.
+        /// Index of the instance.
         target: usize,
     },
-    /// It accepted: this is the execution.
+    /// The instance accepted the start.
     Accepted {
-        /// Which instance.
+        /// Index of the instance.
         target: usize,
-        /// Its execution.
+        /// Id of the execution.
         execution: ExecutionId,
     },
     /// The connection broke, and another attempt follows.
     Retrying {
-        /// Which instance.
+        /// Index of the instance.
         target: usize,
-        /// What went wrong.
+        /// Error of the last attempt.
         problem: String,
     },
     /// An instance has ended.
     Ended {
-        /// Which instance.
+        /// Index of the instance.
         target: usize,
-        /// How, in a word: see [`Ending::state`].
+        /// State that it ended in: see [`Ending::state`].
         state: &'static str,
-        /// Whether it succeeded.
+        /// True if the action succeeded.
         succeeded: bool,
     },
-    /// More failed than the budget allows: nothing more is started.
+    /// A budget is exceeded: nothing more starts.
     BudgetExceeded {
-        /// How many have failed.
-        failures: usize,
-        /// How many may.
+        /// Budget that is exceeded.
+        stopped: plan::Stopped,
+        /// Number of instances that count against it.
+        count: usize,
+        /// Number of instances that it allows.
         budget: usize,
     },
-    /// The caller asked to stop: nothing more is started.
+    /// The caller asked to stop: nothing more starts.
     Stopping {
-        /// Instances that are still at it.
+        /// Number of instances whose executions go on.
         in_flight: usize,
     },
 }
@@ -159,34 +164,34 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Standard error.
     pub stderr: Vec<u8>,
-    /// There is more on the instance.
+    /// True if the instance has more of it.
     pub truncated: bool,
-    /// Why some of it could not be fetched.
+    /// Error because of which some of it was not fetched.
     pub problem: Option<String>,
 }
 
-/// How an instance ended. There is no other way to end.
+/// End of a run on one instance.
 #[derive(Debug)]
 pub enum Ending {
-    /// The execution ended there, in a terminal state.
+    /// The execution ended, in a terminal state.
     Ended(Box<Execution>, Output),
-    /// It was not reached, or contact was lost.
+    /// The instance was not reached, or contact was lost.
     Unreachable {
-        /// What went wrong last.
+        /// Last error.
         error: Error,
-        /// The execution, when the instance had accepted one.
+        /// Execution that the instance had accepted, if any.
         execution: Option<ExecutionId>,
-        /// The request may have arrived: whether something runs there is not known.
+        /// True if the request may have arrived: an execution may run there.
         may_run: bool,
     },
-    /// The agent refused.
+    /// The agent refused, or the wanted version is not active there.
     Refused(Error),
-    /// It was never asked.
+    /// The instance was not asked.
     NotStarted,
 }
 
 impl Ending {
-    /// The name of the state: a terminal execution state, an outcome of [`crate::error::Kind::outcome`] or `not_started`.
+    /// Returns a terminal execution state, an outcome of [`crate::error::Kind::outcome`] or `not_started`.
     pub fn state(&self) -> &'static str {
         match self {
             Ending::Ended(execution, _) => execution.state.as_str(),
@@ -195,12 +200,22 @@ impl Ending {
         }
     }
 
-    /// True if the action did there what it should.
+    /// True if the execution succeeded.
     pub fn succeeded(&self) -> bool {
         matches!(self, Ending::Ended(execution, _) if execution.state == State::Succeeded)
     }
 
-    /// The execution's id, when there is one.
+    /// Returns how this ending counts against the budgets. Contact that was lost after the action may have started is a failure:
+    /// the action may be the cause.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            ending if ending.succeeded() => Outcome::Succeeded,
+            Ending::Unreachable { may_run: false, .. } => Outcome::Unreachable,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// Returns the execution's id, if there is one.
     pub fn execution(&self) -> Option<&ExecutionId> {
         match self {
             Ending::Ended(execution, _) => Some(&execution.id),
@@ -210,12 +225,12 @@ impl Ending {
     }
 }
 
-/// How a run ended.
+/// End of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// One for each target, in the order of [`Run::targets`].
+    /// Ending of each target, in the order of [`Run::targets`].
     pub endings: Vec<Ending>,
-    /// Why it ended before all were started, if it did.
+    /// Reason why not all were started.
     pub stopped: Option<plan::Stopped>,
 }
 

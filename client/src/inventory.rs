@@ -1,4 +1,4 @@
-//! Which instances there are: a TOML or JSON file, and the choice of some of them.
+//! The inventory: a TOML or JSON file of instances, and the choice of some of them.
 //!
 //! ```toml
 //! [[instances]]
@@ -10,7 +10,7 @@
 //! tags = { team = "dba" }
 //! ```
 //!
-//! Must never: select everything because nothing matched.
+//! Must never: select all instances because none matched.
 
 mod select;
 
@@ -26,14 +26,14 @@ use packs_schema::base::strict;
 use packs_schema::delivery::facts::Facts;
 use serde::{Deserialize, Serialize};
 
-pub use select::{Selection, SelectionError};
+pub use select::{IdPattern, Selection, SelectionError};
 
 use crate::files::{self, FileError};
 
-/// The largest inventory, in bytes: 100,000 instances with room to spare.
+/// Maximum size of an inventory in bytes: enough for 100,000 instances.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Where an agent listens: `host:port`, `192.0.2.1:8443`, `[2001:db8::1]:8443`.
+/// Address of an agent: `host:port`, `192.0.2.1:8443`, `[2001:db8::1]:8443`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
@@ -41,7 +41,7 @@ pub struct Address {
     port: u16,
 }
 
-/// Why a text is not an address.
+/// Error returned for a text that is not an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not an address: write it as host:port, such as 10.0.0.7:8443, [2001:db8::1]:8443 or [fe80::1%eth0]:8443"
@@ -72,7 +72,7 @@ impl Address {
         Ok(Address { host, port })
     }
 
-    /// An address that means something on one link only, with the interface of this host that leads there.
+    /// Returns a link-local address with the interface of this host that leads to its link.
     fn link_local(ip: &str, zone: &str, port: u16) -> Option<Address> {
         let ip: Ipv6Addr = ip.parse().ok()?;
         // The longest name of an interface is 15 bytes on Linux.
@@ -81,13 +81,13 @@ impl Address {
         fits.then(|| Address { host: format!("{ip}%{zone}"), port })
     }
 
-    /// The IP address and its zone, if it has one.
+    /// Returns the IP address and its zone, if it has one.
     pub(crate) fn zoned(&self) -> Option<(Ipv6Addr, &str)> {
         let (ip, zone) = self.host.split_once('%')?;
         Some((ip.parse().ok()?, zone))
     }
 
-    /// The `Host` header of a request there: a zone means nothing on the other side and is left out (RFC 9844).
+    /// Returns the `Host` header of a request to this address. The zone is local to this host and is left out (RFC 9844).
     pub(crate) fn host_header(&self) -> String {
         match self.zoned() {
             Some((ip, _)) => format!("[{ip}]:{}", self.port),
@@ -95,12 +95,12 @@ impl Address {
         }
     }
 
-    /// The host name or IP address.
+    /// Returns the host name or IP address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -136,23 +136,23 @@ impl From<Address> for String {
     }
 }
 
-/// One instance: what is known of it, and where its agent listens.
+/// One instance: its facts, and the address of its agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// What is known of it.
+    /// Facts: id, region, zone, tags.
     pub facts: Facts,
-    /// Where its agent listens.
+    /// Address of its agent.
     pub address: Address,
 }
 
 impl Instance {
-    /// Its identity.
+    /// Returns its id.
     pub fn id(&self) -> &InstanceId {
         &self.facts.id
     }
 }
 
-/// One instance as the file has it.
+/// Entry of the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -192,35 +192,35 @@ struct Document<T> {
     instances: Vec<T>,
 }
 
-/// Why a file is not an inventory.
+/// Error returned for a file that is not an inventory.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
-    /// It could not be read.
+    /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is not TOML or JSON with a list `instances`.
+    /// The file is not TOML or JSON with a list `instances`.
     #[error("{path} is not an inventory: {problem}", path = crate::show::path(path))]
     Document {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
-    /// One entry is wrong.
+    /// An entry is not valid.
     #[error("{path}: instance {number} ({id}): {problem}", path = crate::show::path(path))]
     Entry {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its place in the list, from 1.
+        /// Position of the entry, from 1.
         number: usize,
-        /// Its id, as far as it has one.
+        /// Its id, if it has one.
         id: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
 }
 
-/// The instances that are known, in the order of the file.
+/// Instances, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     instances: Vec<Instance>,
@@ -233,7 +233,7 @@ impl Inventory {
         Inventory::parse(path, &text)
     }
 
-    /// Reads `text`, the content of `path`.
+    /// Parses `text`, the content of `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Inventory, InventoryError> {
         let document = |problem: String| InventoryError::Document { path: path.to_owned(), problem };
         let entries: Vec<serde_json::Value> = if path.extension().is_some_and(|e| e == "json") {
@@ -250,7 +250,7 @@ impl Inventory {
             match from_value::<Entry>(&value) {
                 Err(e) => return Err(wrong(e.to_string())),
                 Ok(entry) if !seen.insert(entry.id.clone()) => {
-                    return Err(wrong("this id stands in the list twice: remove one of the two".to_owned()));
+                    return Err(wrong("another entry has the same id: remove one of the two".to_owned()));
                 }
                 Ok(entry) => instances.push(entry.into()),
             }
@@ -258,12 +258,12 @@ impl Inventory {
         Ok(Inventory { instances })
     }
 
-    /// An inventory of these instances, which must have different ids.
+    /// Returns an inventory of these instances, which must have different ids.
     pub fn of(instances: Vec<Instance>) -> Inventory {
         Inventory { instances }
     }
 
-    /// The file that reads back as this inventory, in TOML.
+    /// Returns this inventory as a TOML file.
     pub fn to_toml(&self) -> String {
         #[derive(Serialize)]
         struct File {
@@ -273,7 +273,7 @@ impl Inventory {
         toml::to_string(&file).expect("strings and maps of strings are TOML")
     }
 
-    /// All of them.
+    /// Returns all instances.
     pub fn instances(&self) -> &[Instance] {
         &self.instances
     }
@@ -306,7 +306,7 @@ mod tests {
         let twice = format!("{GOOD}{GOOD}");
         for (text, parts) in [
             (GOOD.replace("zone", "zon"), vec!["instance 1 (i-1)", "zon"]),
-            (twice, vec!["instance 2 (i-1)", "twice"]),
+            (twice, vec!["instance 2 (i-1)", "same id"]),
             (GOOD.replace("127.0.0.1:1", "127.0.0.1"), vec!["i-1", "host:port"]),
             (GOOD.replace("i-1", "../x"), vec!["../x", "instance id"]),
             ("[[instance]]\n".to_owned(), vec!["instance"]),

@@ -1,7 +1,8 @@
-//! What agents answer, made safe and readable for people. What an instance sends is hostile until it
-//! went through [`visible`] or [`visible_lines`].
+//! Makes what agents answer safe and readable for people. Text from an instance is hostile until it went through [`visible`]
+//! or [`visible_lines`]; [`mask`] removes secrets that the user gave.
 
 mod json;
+pub mod mask;
 mod print;
 mod stream;
 mod table;
@@ -12,32 +13,33 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 pub use json::{json, json_fitted, json_line};
+pub use mask::Mask;
 pub use print::{Escaped, stderr, stdout, style};
 pub use stream::Visible;
 pub use table::{counted, listed, table};
 pub use wrap::{excerpt, wrapped};
 
-/// `text` on one line: every control character, line breaks included, is shown and not obeyed.
+/// Returns `text` on one line, with every control character escaped, line breaks included.
 pub fn visible(text: &str) -> String {
     clean(text, false)
 }
 
-/// `text` with its line breaks and tabs; every other control character is shown and not obeyed.
+/// Returns `text` with its line breaks and tabs; every other control character is escaped.
 pub fn visible_lines(text: &str) -> String {
     clean(text, true)
 }
 
-/// `text` for a cell of a table: on one line, whatever lines it had.
+/// Returns `text` for a cell of a table: its lines are joined by spaces.
 pub fn cell(text: &str) -> String {
     visible(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// A path on one line, for messages.
+/// Returns a path on one line, for messages.
 pub fn path(path: &Path) -> String {
     visible(&path.to_string_lossy())
 }
 
-/// Bytes as [`visible_lines`]; what is not UTF-8 is shown as `\xNN`.
+/// Returns bytes as [`visible_lines`] does; bytes that are not UTF-8 become `\xNN`.
 pub fn visible_bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -58,7 +60,7 @@ fn clean(text: &str, lines: bool) -> String {
     while let Some(c) = characters.next() {
         match c {
             '\n' | '\t' if lines => shown.push(c),
-            // A line break of the other kind is a line break; a lone one would go back over the line.
+            // CR LF is a line break; a CR alone would return to the start of the line.
             '\r' if lines && characters.peek() == Some(&'\n') => {}
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
@@ -75,7 +77,7 @@ fn clean(text: &str, lines: bool) -> String {
     shown
 }
 
-/// True for what moves the cursor, changes the terminal's state, or hides or reorders text.
+/// True for characters that move the cursor, change the terminal's state, or hide or reorder text.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -2,6 +2,7 @@
 
 mod fleets;
 mod interrupts;
+mod run_output;
 mod watching;
 
 use std::fs::{self, File};
@@ -115,7 +116,11 @@ fn every_command_prints_one_json_value() {
         (&["sync"], 0, &["asked", "failed"]),
         (&["ps"], 0, &["executions", "failed", "more"]),
         (&["history", "--state", "failed"], 0, &["executions", "failed", "more"]),
-        (&["run", "probe.fail"], 1, &["action", "instances", "noop", "run", "stopped", "summary", "took_ms"]),
+        (
+            &["run", "probe.fail"],
+            1,
+            &["action", "instances", "noop", "run", "stopped", "summary", "took_ms", "version", "versions"],
+        ),
         (
             &["repo", "status", "--repo", &repository],
             0,
@@ -184,11 +189,19 @@ fn a_long_output_shows_its_end() {
     let script = "#!/bin/sh\nawk 'BEGIN { for (i = 0; i < 60000; i++) printf \"line %06d\\n\", i }' >&2\nexit 1\n";
     world.publish(&PackSource::new("probe", "1.0.0").action("long", "bolt: {class: diagnostic}", script));
     let agent = world.agent();
-    let run = world.bolt(&[&agent]).run(["run", "probe.long"]);
-    for words in ["stderr: line 000000\n", "what is between was not fetched", "stderr: line 059999\n", "`bolt logs "] {
-        assert!(run.stdout.contains(words), "{words:?} is not there: {}", &run.stdout[run.stdout.len() - 400..]);
+    let bolt = world.bolt(&[&agent]);
+    let run = bolt.run(["run", "probe.long"]);
+    for words in ["stderr: line 000000\n", " lines are left out here]", "stderr: line 059999\n", "`bolt logs "] {
+        assert!(run.stdout.contains(words), "{words:?} is not there: {}", run.stdout);
     }
-    assert!(run.stdout.len() < 600_000, "{}", run.stdout.len());
+    assert!(run.stdout.lines().count() < 80, "{}", run.stdout);
+    let five = bolt.run(["run", "probe.long", "--lines", "5"]);
+    assert_eq!(five.stdout.matches("stderr: line ").count(), 5, "{}", five.stdout);
+    let all = bolt.run(["run", "probe.long", "--lines", "all"]).stdout;
+    for words in ["stderr: line 000000\n", "the middle was not fetched", "stderr: line 059999\n", "`bolt logs "] {
+        assert!(all.contains(words), "{words:?} is not there: {}", &all[all.len() - 400..]);
+    }
+    assert!(all.len() < 600_000, "{}", all.len());
 }
 
 #[test]

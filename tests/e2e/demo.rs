@@ -84,7 +84,7 @@ fn a_kept_fleet_is_used_and_stopped() {
     let shown = directory.display().to_string();
     assert!(bolt(&["demo", "--keep", "--directory", &shown]).status.success());
     let config = format!("{shown}/client.toml");
-    let run = bolt(&["--config", &config, "run", "linux.memory_pressure", "--all"]);
+    let run = bolt(&["--config", &config, "run", "linux.memory_pressure", "--everywhere", "--at-once"]);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let stop = bolt(&["demo", "--stop", &shown]);
     assert!(stop.status.success(), "{}", String::from_utf8_lossy(&stop.stderr));

@@ -105,7 +105,7 @@ async fn a_pushed_version_is_marked_wherever_it_shows_and_gone_when_it_is_taken_
     {
         assert!(shown(arguments).contains("dev"), "{arguments:?}: {}", shown(arguments));
     }
-    assert!(shown(&["run", "probe.hello"]).contains("of a dev pack"), "{}", shown(&["run", "probe.hello"]));
+    assert!(shown(&["run", "probe.hello"]).contains("pushed version"), "{}", shown(&["run", "probe.hello"]));
 
     let said = bolt.run(["pack", "unpush", "probe", "--from", "i-1"]);
     assert_eq!((said.code, said.stdout.trim()), (0, "i-1: probe: the signed 1.0.0 is active again"), "{said:?}");

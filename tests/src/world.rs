@@ -182,6 +182,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn order(action: &str) -> CreateExecution {
     CreateExecution {
         action: ActionRef::new(action).expect("an action"),
+        version: None,
         parameters: serde_json::Map::new(),
         noop: false,
         instance: None,

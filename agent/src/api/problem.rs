@@ -138,6 +138,7 @@ impl ApiError {
             ApiError::NotReady => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotReady) => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotPermitted) => (Code::Forbidden, true),
+            ApiError::Submit(SubmitError::VersionMismatch { .. }) => (Code::VersionMismatch, true),
             ApiError::Submit(SubmitError::QueueFull { .. }) => (Code::QueueFull, true),
             ApiError::Submit(SubmitError::Busy { .. }) => (Code::Busy, true),
             ApiError::Submit(SubmitError::TooOften { .. }) => (Code::RateExceeded, true),

@@ -8,7 +8,7 @@ use packs_schema::agent::execution::{FORMAT, Spec, State};
 use packs_schema::agent::grants::Verb;
 use packs_schema::agent::launch::Start;
 use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::{ActionRef, ExecutionId, RunId};
+use packs_schema::base::name::{ActionRef, ExecutionId, PackVersion, RunId};
 use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
 
@@ -24,6 +24,8 @@ use crate::registry::ActiveAction;
 pub struct Order {
     /// The action.
     pub action: Arc<ActiveAction>,
+    /// Pack version that must be active, when the caller named one.
+    pub version: Option<PackVersion>,
     /// Its parameters, checked.
     pub bound: BoundParams,
     /// Only say what it would do.
@@ -58,6 +60,16 @@ pub enum SubmitError {
     /// The permit is for something else.
     #[error("the permit does not cover this")]
     NotPermitted,
+    /// Another version of the pack is active than the caller named.
+    #[error("version {active} of {action} is active here, not {wanted}: nothing was started")]
+    VersionMismatch {
+        /// Action that was to run.
+        action: ActionRef,
+        /// Version that the caller named.
+        wanted: PackVersion,
+        /// Version that is active.
+        active: PackVersion,
+    },
     /// Too many wait.
     #[error("{max} executions wait already: ask again in {after:?}, when one may have been started")]
     QueueFull {
@@ -104,6 +116,17 @@ pub enum SubmitError {
     /// The task that took it ended early.
     #[error("the agent failed while it took the execution")]
     Task,
+}
+
+/// Refuses a request for another version than `active`, which is the one that would run.
+pub fn check_version(wanted: Option<&PackVersion>, active: &ActiveAction) -> Result<(), SubmitError> {
+    match wanted {
+        Some(wanted) if *wanted != active.version => {
+            let action = active.action.reference();
+            Err(SubmitError::VersionMismatch { action, wanted: wanted.clone(), active: active.version.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Order {
@@ -159,6 +182,7 @@ impl Exec {
         {
             return self.replay(found.0, &found.1, key).await;
         }
+        check_version(order.version.as_ref(), &order.action)?;
         if !self.has_room() {
             return Err(SubmitError::DiskFull);
         }

@@ -1,10 +1,10 @@
-//! What every command that talks to agents needs: who we are, which instances there are, how to print.
+//! State shared by all commands that talk to agents: client identity, inventory, output format.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::IsTerminal as _;
 
 use super::failure::{Exit, Failure};
-use super::select::SelectArgs;
+use super::select::{ExplicitSelectArgs, SelectArgs};
 use super::{Color, terminal};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::show;
 use crate::tls::Identity;
 use crate::{errln, out};
 
-/// Who we are and how to print.
+/// Client identity, inventory and output format.
 #[derive(Debug)]
 pub(super) struct Context {
     /// Print JSON.
@@ -23,11 +23,11 @@ pub(super) struct Context {
     config: Config,
 }
 
-/// One question to several instances, and who did not answer it.
+/// Answers of several instances to one request.
 pub(super) struct Answers<T> {
-    /// Who answered what, in the order of the inventory.
+    /// Answers, in the order of the inventory.
     pub(super) given: Vec<(Instance, T)>,
-    /// Who did not.
+    /// Errors of the instances that gave none.
     pub(super) failed: Vec<Error>,
 }
 
@@ -45,15 +45,30 @@ impl Context {
         self.config.identity().map_err(|e| from_config(&e))
     }
 
-    /// The instances that the flags choose: at least one.
+    /// Returns the instances that the options choose: at least one.
     pub(super) fn select(&self, select: &SelectArgs) -> Result<Vec<Instance>, Failure> {
         let inventory = self.config.inventory().map_err(|e| from_config(&e))?;
         inventory.select(&select.selection()).map_err(|e| {
-            Failure::new(Exit::Usage, e.to_string()).hint("`bolt instances` lists those that the inventory has")
+            Failure::new(Exit::Usage, e.to_string()).hint("`bolt instances` lists the instances of the inventory")
         })
     }
 
-    /// Asks all chosen instances the same, and says who did not answer.
+    /// Returns the instances that the options of `command` choose. Without any option this is an error, unless the inventory
+    /// has exactly one instance: then there is nothing to choose.
+    pub(super) fn select_explicit(&self, command: &str, select: &ExplicitSelectArgs) -> Result<Vec<Instance>, Failure> {
+        let chosen = self.select(&select.select)?;
+        if !select.is_empty() || chosen.len() == 1 {
+            return Ok(chosen);
+        }
+        let message = format!(
+            "`bolt {command}` needs to know which instances: the inventory has {}",
+            show::counted(chosen.len(), "instance")
+        );
+        let hint = "choose with --on, --where, --region or --zone, or use --everywhere for all instances";
+        Err(Failure::new(Exit::Usage, message).hint(hint))
+    }
+
+    /// Sends the same request to all chosen instances.
     pub(super) async fn ask<T>(
         &self,
         select: &SelectArgs,
@@ -71,7 +86,7 @@ impl Context {
         Ok(answers)
     }
 
-    /// True if standard output takes colour.
+    /// True if standard output is to be coloured.
     pub(super) fn colored(&self) -> bool {
         match self.color {
             Color::Always => true,
@@ -80,35 +95,35 @@ impl Context {
         }
     }
 
-    /// Prints a table, cut to the terminal.
+    /// Prints a table, cut to the width of the terminal.
     pub(super) fn print_table(&self, heads: &[&str], rows: &[Vec<String>]) {
         out!("{}", show::table(heads, rows, terminal::width()));
     }
 }
 
 impl<T> Answers<T> {
-    /// Warns of those that did not answer; a failure when nobody did.
+    /// Warns of instances that did not answer; a failure when none did.
     pub(super) fn report(&self) -> Result<Exit, Failure> {
         if self.given.is_empty()
             && let Some(first) = self.failed.first()
         {
             let all_refused = self.failed.iter().all(|error| error.kind.is_refusal());
             let exit = if all_refused { Exit::Refused } else { Exit::Unreachable };
-            return Err(Failure { exit, ..nobody(&self.failed, first) });
+            return Err(Failure { exit, ..none_answered(&self.failed, first) });
         }
-        for line in grouped(&self.failed) {
+        for line in bounded(&self.failed) {
             errln!("bolt: {line}");
         }
         Ok(if self.failed.is_empty() { Exit::Success } else { Exit::Failed })
     }
 
-    /// Those that did not answer, for programs.
+    /// Returns the errors, for programs.
     pub(super) fn failed_json(&self) -> serde_json::Value {
         self.failed.iter().map(error_json).collect()
     }
 }
 
-/// An error of one instance, for programs.
+/// Returns an error of one instance, for programs.
 pub(super) fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
         "instance": error.instance,
@@ -118,8 +133,8 @@ pub(super) fn error_json(error: &Error) -> serde_json::Value {
     })
 }
 
-/// A failure that tells of each instance, when none gave what was asked: what happened is counted, not guessed.
-pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
+/// Returns the failure of a command when no instance gave what was asked: counts outcomes, and groups the errors.
+pub(super) fn none_answered(failed: &[Error], first: &Error) -> Failure {
     let failure = Failure::from_instance(first);
     if failed.len() == 1 {
         return failure;
@@ -138,12 +153,8 @@ pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
             format!("none of {count} did it ({}):", counts.join(", "))
         }
     };
-    let lines = grouped(failed);
-    for line in lines.iter().take(20) {
+    for line in bounded(failed) {
         message.push_str(&format!("\n  {line}"));
-    }
-    if lines.len() > 20 {
-        message.push_str(&format!("\n  and {} other answers", lines.len() - 20));
     }
     let mut hints: Vec<&str> = Vec::new();
     for hint in failed.iter().filter_map(|error| error.kind.hint()) {
@@ -155,24 +166,59 @@ pub(super) fn nobody(failed: &[Error], first: &Error) -> Failure {
     Failure { message, hint, ..failure }
 }
 
-/// A line for each different error, with the instances that it is of.
+/// Maximum number of lines about instances that did not answer.
+const ERROR_LINES: usize = 20;
+/// Maximum number of different texts of one error code that get a line each.
+const TEXTS: usize = 3;
+
+/// Returns a line for each different error, with its instances. Errors of one code with many different texts, such as the
+/// names of instances that answered in place of others, share a line.
 pub(super) fn grouped(failed: &[Error]) -> Vec<String> {
-    let mut groups: Vec<(String, Vec<&Error>)> = Vec::new();
+    let mut order: Vec<(&'static str, String)> = Vec::new();
+    let mut groups: HashMap<(&'static str, String), Vec<&Error>> = HashMap::new();
     for error in failed {
-        let text = error.kind.to_string();
-        match groups.iter_mut().find(|(other, _)| *other == text) {
-            Some((_, errors)) => errors.push(error),
-            None => groups.push((text, vec![error])),
+        let key = (error.kind.code(), error.kind.to_string());
+        let group = groups.entry(key.clone()).or_default();
+        if group.is_empty() {
+            order.push(key);
+        }
+        group.push(error);
+    }
+    let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
+    order.iter().for_each(|(code, _)| *texts.entry(code).or_default() += 1);
+    let mut merged: BTreeSet<&str> = BTreeSet::new();
+    let mut lines = Vec::new();
+    for key in &order {
+        let (code, text) = key;
+        if texts[code] <= TEXTS {
+            lines.push(line(&groups[key], text));
+        } else if merged.insert(code) {
+            let all: Vec<&Error> = failed.iter().filter(|error| error.kind.code() == *code).collect();
+            lines.push(line(&all, &format!("{code}, such as: {text}")));
         }
     }
-    let line = |(text, errors): &(String, Vec<&Error>)| match errors[..] {
+    lines
+}
+
+fn line(errors: &[&Error], text: &str) -> String {
+    match errors {
         [one] => one.to_string(),
         _ => {
             let ids: Vec<&str> = errors.iter().map(|error| error.instance.as_str()).collect();
             format!("{} ({}): {text}", show::counted(ids.len(), "instance"), show::listed(&ids, 10))
         }
-    };
-    groups.iter().map(line).collect()
+    }
+}
+
+/// Returns the lines of [`grouped`], at most [`ERROR_LINES`] of them.
+fn bounded(failed: &[Error]) -> Vec<String> {
+    let mut lines = grouped(failed);
+    let more = lines.len().saturating_sub(ERROR_LINES);
+    if more > 0 {
+        lines.truncate(ERROR_LINES);
+        lines.push(format!("and {more} other errors"));
+    }
+    lines
 }
 
 /// Converts an error of the configuration, with how to give what is missing.
@@ -188,4 +234,44 @@ pub(super) fn from_config(error: &ConfigError) -> Failure {
              certificates, `bolt demo --keep` a whole example, and `bolt config show` says what is configured"
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use packs_schema::base::name::InstanceId;
+
+    fn errors(count: usize, kind: impl Fn(usize) -> Kind) -> Vec<Error> {
+        let instance = |at: usize| InstanceId::new(format!("i-{at}")).unwrap();
+        (0..count)
+            .map(|at| Error { instance: instance(at), address: format!("127.0.0.1:{at}"), kind: kind(at) })
+            .collect()
+    }
+
+    #[test]
+    fn thousands_of_dead_instances_take_one_line() {
+        let lines = grouped(&errors(10_000, |_| Kind::ConnectionRefused));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with("10000 instances (i-0, ") && lines[0].contains(" and 9990 more): connection refused")
+        );
+    }
+
+    #[test]
+    fn errors_that_name_their_instance_share_a_line_of_their_code() {
+        let wrong =
+            |at| Kind::WrongInstance { reached: format!("i-{}", at + 1), wanted: InstanceId::new("i-x").unwrap() };
+        let lines = grouped(&errors(60, wrong));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("reached_another_instance, such as: reached i-1, not i-x"), "{lines:?}");
+        assert_eq!(grouped(&errors(3, wrong)).len(), 3);
+    }
+
+    #[test]
+    fn the_number_of_lines_is_bounded() {
+        let codes =
+            |at: usize| if at < 40 { Kind::Tls(format!("{}", at % 3)) } else { Kind::Protocol(format!("{at}")) };
+        assert_eq!(bounded(&errors(60, codes)).len(), 4);
+    }
 }

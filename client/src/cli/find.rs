@@ -5,7 +5,7 @@ use std::str::FromStr;
 use packs_schema::agent::rest::{Code, Execution};
 use packs_schema::base::name::ExecutionId;
 
-use super::context::{Answers, Context, grouped, nobody};
+use super::context::{Answers, Context, grouped, none_answered};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::connection::{Agent, ExecutionQuery};
@@ -111,7 +111,7 @@ fn ambiguous(id: &IdArg, found: &[Found]) -> Failure {
 pub(super) fn nowhere(id: &IdArg, asked: usize, failed: &[Error]) -> Failure {
     if let Some(first) = failed.first() {
         if failed.len() == asked {
-            return nobody(failed, first);
+            return none_answered(failed, first);
         }
         let mut message = format!("no instance that answered has an execution {}; those that did not answer:", id.0);
         for line in grouped(failed).iter().take(20) {

@@ -102,6 +102,7 @@ impl Answer for Execution {
             AskedExecution::Id(id) => same("execution", id, &self.id),
             AskedExecution::Create(create) => {
                 same("action", &create.action, &self.action)?;
+                same("version", create.version.as_ref().unwrap_or(&self.version), &self.version)?;
                 let run =
                     |run: Option<&packs_schema::base::name::RunId>| run.map_or("none".to_owned(), ToString::to_string);
                 same("run", &run(create.run.as_ref()), &run(self.run.as_ref()))?;

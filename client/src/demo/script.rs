@@ -23,8 +23,8 @@ pub(super) const TO_TRY: [&str; 7] = [
     "bolt actions",
     "bolt actions cassandra.clear_snapshots",
     "bolt run linux.disk_usage --where 'zone == \"us-east-1a\"'",
-    "bolt run linux.top_processes --all --json",
-    "bolt run cassandra.clear_snapshots --by zone",
+    "bolt run linux.top_processes --everywhere --at-once --json",
+    "bolt run cassandra.clear_snapshots --everywhere --by zone",
     "bolt pack new mypack && bolt pack test mypack uptime",
     "bolt --help",
 ];
@@ -41,11 +41,12 @@ pub(super) fn play(fleet: &Fleet, interrupt: &Interrupt) -> Result<(), Failure> 
 
     title("A diagnostic on all six at once; identical answers are grouped");
     let certificates = format!("paths={}", fleet.site.directory().join("pki").display());
-    stage.bolt(Exit::Success, &["run", "linux.certificate_expiry", &certificates, "--all"])?;
+    stage.bolt(Exit::Success, &["run", "linux.certificate_expiry", &certificates, "--everywhere", "--at-once"])?;
 
     title("A remediation, one zone after the other; first as a dry run on one instance");
     stage.bolt(Exit::Success, &["run", "cassandra.clear_snapshots", "older_than_days=7", "--noop", "--on", &first])?;
-    stage.bolt(Exit::Success, &["run", "cassandra.clear_snapshots", "older_than_days=7", "--by", "zone", "--yes"])?;
+    let repair = ["run", "cassandra.clear_snapshots", "older_than_days=7", "--everywhere", "--by", "zone", "--yes"];
+    stage.bolt(Exit::Success, &[&repair[..], &["--select", ".bytes_reclaimed"]].concat())?;
 
     title("A live log, followed from another terminal while the action runs");
     let counting = stage.start("demo.count", &serde_json::json!({ "seconds": 3 }))?;
@@ -102,6 +103,7 @@ impl Stage<'_> {
     fn start(&self, action: &str, parameters: &serde_json::Value) -> Result<ExecutionId, Failure> {
         let create = CreateExecution {
             action: ActionRef::new(action).expect("an action of the demo"),
+            version: None,
             parameters: parameters.as_object().cloned().unwrap_or_default(),
             noop: false,
             instance: Some(self.fleet.agents[0].facts().id.clone()),

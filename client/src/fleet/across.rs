@@ -1,4 +1,4 @@
-//! The same question to many instances at once.
+//! Sends the same request to many instances at once.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::inventory::Instance;
 use crate::tls::Identity;
 
-/// Asks each of `instances`, at most `parallel` at a time; the answers come in their order.
+/// Calls `question` with each of `instances`, at most `parallel` at a time. Returns the answers in the order of `instances`.
 pub async fn across<T>(
     instances: &[Instance],
     identity: &Identity,

@@ -5,8 +5,10 @@
 //!     └──────────────── stopped ───────────────▶ not started
 //! ```
 //!
-//! A target of batch n+1 is started only when all of batch n are done; none is started once more than the
-//! budget have failed, or the caller asked to stop.
+//! A target of batch n+1 starts only when all of batch n are done. None starts once more targets than a budget allows
+//! have failed or were unreachable, or after the caller asked to stop.
+//!
+//! Failures and unreachable instances have budgets of their own: a host that is down tells nothing about the action.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,16 +16,16 @@ use std::str::FromStr;
 
 use packs_schema::delivery::facts::Facts;
 
-/// A number, or a share of all targets.
+/// A count, or a percentage of all targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// So many.
+    /// An absolute count.
     Count(usize),
-    /// So many of a hundred.
+    /// A percentage from 0 to 100.
     Percent(u32),
 }
 
-/// Why a text is not an [`Amount`].
+/// Error returned for a text that is not an [`Amount`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a count such as 5 or a percentage from 0% to 100%")]
 pub struct AmountError(String);
@@ -44,7 +46,7 @@ impl FromStr for Amount {
 }
 
 impl Amount {
-    /// Of `total`; a share is rounded down.
+    /// Returns the count out of `total`; a percentage is rounded down.
     fn of(self, total: usize) -> usize {
         match self {
             Amount::Count(count) => count,
@@ -53,7 +55,7 @@ impl Amount {
     }
 }
 
-/// What goes together.
+/// Which instances form a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Grouping {
     /// One instance at a time.
@@ -67,51 +69,60 @@ pub enum Grouping {
     All,
 }
 
-/// How a run goes about it.
+/// Order of a run, and its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strategy {
-    /// What goes together.
+    /// Which instances form a batch.
     pub grouping: Grouping,
-    /// No more than this at once within a group. With [`Grouping::Serial`]: batches of this size of everything.
+    /// Largest batch within a group. With [`Grouping::Serial`]: all targets, in batches of this size.
     pub batch: Option<Amount>,
-    /// So many go first, as a batch of their own.
+    /// Number of targets that go first, as a batch of their own.
     pub canary: usize,
-    /// How many may fail, over the whole run, before nothing more is started.
+    /// Number of targets that may fail, over the whole run; once exceeded, no further target starts.
     pub max_failures: Amount,
-    /// How many are in flight at most, whatever the batches say.
+    /// Number of targets that may be unreachable, counted apart from failures; once exceeded, no further target starts.
+    pub max_unreachable: Amount,
+    /// Maximum number of targets in flight, whatever the batch size.
     pub parallel: usize,
 }
 
-/// The most that are in flight unless the caller says otherwise.
+/// Default of [`Strategy::parallel`].
 pub const DEFAULT_PARALLEL: usize = 64;
 
 impl Default for Strategy {
     fn default() -> Strategy {
-        let (grouping, max_failures) = (Grouping::Serial, Amount::Count(0));
-        Strategy { grouping, batch: None, canary: 0, max_failures, parallel: DEFAULT_PARALLEL }
+        Strategy {
+            grouping: Grouping::Serial,
+            batch: None,
+            canary: 0,
+            max_failures: Amount::Count(0),
+            max_unreachable: Amount::Count(0),
+            parallel: DEFAULT_PARALLEL,
+        }
     }
 }
 
-/// Targets that go together, by their place in the list of targets.
+/// Targets that run together, as indexes into the list of targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// What they have in common: `zone us-east-1a`; empty when nothing.
+    /// The fact that they share, such as `zone us-east-1a`; empty when there is none.
     pub name: String,
     /// The targets; at least one.
     pub targets: Vec<usize>,
 }
 
-/// Which targets go together, in which order, and when to stop.
+/// Batches in their order, and the budgets that stop the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     batches: Vec<Batch>,
     targets: usize,
-    budget: usize,
+    max_failures: usize,
+    max_unreachable: usize,
     parallel: usize,
 }
 
 impl Plan {
-    /// Divides `targets` as `strategy` says. Every target is in exactly one batch.
+    /// Divides `targets` into batches. Every target is in exactly one batch.
     pub fn new(targets: &[&Facts], strategy: &Strategy) -> Plan {
         let size = strategy.batch.map(|batch| batch.of(targets.len()).max(1));
         let grouping = match (strategy.grouping, size) {
@@ -125,27 +136,37 @@ impl Plan {
             }
         }
         let batches = canary_first(batches, strategy.canary);
-        let budget = strategy.max_failures.of(targets.len());
-        Plan { batches, targets: targets.len(), budget, parallel: strategy.parallel.max(1) }
+        Plan {
+            batches,
+            targets: targets.len(),
+            max_failures: strategy.max_failures.of(targets.len()),
+            max_unreachable: strategy.max_unreachable.of(targets.len()),
+            parallel: strategy.parallel.max(1),
+        }
     }
 
-    /// The batches, in order.
+    /// Returns the batches, in order.
     pub fn batches(&self) -> &[Batch] {
         &self.batches
     }
 
-    /// How many targets may fail before nothing more is started.
-    pub fn budget(&self) -> usize {
-        self.budget
+    /// Number of targets that may fail before the run stops.
+    pub fn max_failures(&self) -> usize {
+        self.max_failures
     }
 
-    /// How many are in flight at most.
+    /// Number of targets that may be unreachable before the run stops.
+    pub fn max_unreachable(&self) -> usize {
+        self.max_unreachable
+    }
+
+    /// Maximum number of targets in flight.
     pub fn parallel(&self) -> usize {
         self.parallel
     }
 }
 
-/// Takes the first `count` targets out of their batches, into one that goes before all others.
+/// Moves the first `count` targets out of their batches, into a batch before all others.
 fn canary_first(mut batches: Vec<Batch>, count: usize) -> Vec<Batch> {
     let mut canary = Batch { name: "canary".to_owned(), targets: Vec::new() };
     for batch in &mut batches {
@@ -176,25 +197,50 @@ fn groups(targets: &[&Facts], grouping: Grouping) -> Vec<(String, Vec<usize>)> {
     }
 }
 
-/// Why nothing more is started.
+/// How a target ended, as far as the budgets are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The action succeeded.
+    Succeeded,
+    /// The action failed, was refused, or contact was lost after it may have started.
+    Failed,
+    /// The instance was not reached, and nothing can have started there.
+    Unreachable,
+}
+
+/// Reason why no further target starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// More failed than the budget allows.
-    Budget,
+    /// More targets failed than the budget allows.
+    Failures,
+    /// More targets were unreachable than the budget allows.
+    Unreachable,
     /// The caller asked.
     Asked,
+}
+
+impl Stopped {
+    /// Stable name for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Stopped::Failures => "max_failures",
+            Stopped::Unreachable => "max_unreachable",
+            Stopped::Asked => "interrupted",
+        }
+    }
 }
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Stopped::Budget => "more failed than --max-failures allows",
+            Stopped::Failures => "more instances failed than --max-failures allows",
+            Stopped::Unreachable => "more instances were unreachable than --max-unreachable allows",
             Stopped::Asked => "interrupted",
         })
     }
 }
 
-/// How far a run has come.
+/// State of a run: what has started, and what may start next.
 #[derive(Debug)]
 pub struct Progress<'a> {
     plan: &'a Plan,
@@ -202,16 +248,17 @@ pub struct Progress<'a> {
     next: usize,
     in_flight: usize,
     failures: usize,
+    unreachable: usize,
     stopped: Option<Stopped>,
 }
 
 impl<'a> Progress<'a> {
-    /// At the beginning of `plan`.
+    /// Returns the state before the first start.
     pub fn new(plan: &'a Plan) -> Progress<'a> {
-        Progress { plan, batch: 0, next: 0, in_flight: 0, failures: 0, stopped: None }
+        Progress { plan, batch: 0, next: 0, in_flight: 0, failures: 0, unreachable: 0, stopped: None }
     }
 
-    /// The next target to start, and its batch when it is the first of it; `None`: nothing may be started now.
+    /// Returns the next target to start, with its batch if it is the first of it; `None` when nothing may start now.
     pub fn next_start(&mut self) -> Option<(usize, Option<usize>)> {
         if self.stopped.is_some() || self.in_flight >= self.plan.parallel {
             return None;
@@ -229,36 +276,49 @@ impl<'a> Progress<'a> {
         Some((target, first))
     }
 
-    /// A target that was started is done. True if this exceeded the budget.
-    pub fn finished(&mut self, succeeded: bool) -> bool {
+    /// Records the end of a target that was started. Returns the budget that this exceeded, if it stopped the run.
+    pub fn finished(&mut self, outcome: Outcome) -> Option<Stopped> {
         debug_assert!(self.in_flight > 0, "only what was started can finish");
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.failures += usize::from(!succeeded);
-        let exceeded = self.stopped.is_none() && self.failures > self.plan.budget;
-        if exceeded {
-            self.stopped = Some(Stopped::Budget);
+        match outcome {
+            Outcome::Succeeded => {}
+            Outcome::Failed => self.failures += 1,
+            Outcome::Unreachable => self.unreachable += 1,
         }
-        exceeded
+        if self.stopped.is_some() {
+            return None;
+        }
+        if self.failures > self.plan.max_failures {
+            self.stopped = Some(Stopped::Failures);
+        } else if self.unreachable > self.plan.max_unreachable {
+            self.stopped = Some(Stopped::Unreachable);
+        }
+        self.stopped
     }
 
-    /// Nothing more is to be started.
+    /// Starts nothing more.
     pub fn stop(&mut self) {
         self.stopped.get_or_insert(Stopped::Asked);
     }
 
-    /// Why nothing more is started.
+    /// Returns why nothing more starts.
     pub fn stopped(&self) -> Option<Stopped> {
         self.stopped
     }
 
-    /// How many are in flight.
+    /// Number of targets in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// How many have failed.
+    /// Number of targets that failed.
     pub fn failures(&self) -> usize {
         self.failures
+    }
+
+    /// Number of targets that were unreachable.
+    pub fn unreachable(&self) -> usize {
+        self.unreachable
     }
 }
 

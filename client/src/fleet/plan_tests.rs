@@ -54,18 +54,99 @@ fn strategies() -> impl Strategy<Value = Way> {
     let grouping =
         prop_oneof![Just(Grouping::Serial), Just(Grouping::Zone), Just(Grouping::Region), Just(Grouping::All)];
     let amount = || prop_oneof![(0usize..8).prop_map(Amount::Count), (0u32..=100).prop_map(Amount::Percent)];
-    (grouping, prop::option::of(amount()), 0usize..4, amount(), 0usize..6).prop_map(
-        |(grouping, batch, canary, max_failures, parallel)| Way { grouping, batch, canary, max_failures, parallel },
+    (grouping, prop::option::of(amount()), 0usize..4, amount(), amount(), 0usize..6).prop_map(
+        |(grouping, batch, canary, max_failures, max_unreachable, parallel)| Way {
+            grouping,
+            batch,
+            canary,
+            max_failures,
+            max_unreachable,
+            parallel,
+        },
     )
 }
 
+fn outcomes() -> impl Strategy<Value = Outcome> {
+    prop_oneof![6 => Just(Outcome::Succeeded), 1 => Just(Outcome::Failed), 1 => Just(Outcome::Unreachable)]
+}
+
+/// Runs `plan` to its end; `outcome` says how each target ends. Returns the targets that started, and why it stopped.
+fn simulate(plan: &Plan, outcome: impl Fn(usize) -> Outcome) -> (Vec<usize>, Option<Stopped>) {
+    let mut progress = Progress::new(plan);
+    let (mut started, mut flying) = (Vec::new(), std::collections::VecDeque::new());
+    loop {
+        while let Some((target, _)) = progress.next_start() {
+            started.push(target);
+            flying.push_back(target);
+        }
+        let Some(target) = flying.pop_front() else { return (started, progress.stopped()) };
+        progress.finished(outcome(target));
+    }
+}
+
+#[test]
+fn each_budget_stops_a_run_and_neither_spends_the_other() {
+    use Outcome::{Failed, Succeeded, Unreachable};
+    for (max_failures, max_unreachable, outcomes, starts, stopped) in [
+        (0, 0, [Unreachable, Succeeded, Succeeded], 1, Some(Stopped::Unreachable)),
+        (0, 0, [Failed, Succeeded, Succeeded], 1, Some(Stopped::Failures)),
+        (0, 1, [Unreachable, Succeeded, Succeeded], 3, None),
+        (0, 3, [Unreachable, Unreachable, Unreachable], 3, None),
+        (0, 3, [Unreachable, Failed, Succeeded], 2, Some(Stopped::Failures)),
+        (3, 0, [Failed, Unreachable, Succeeded], 2, Some(Stopped::Unreachable)),
+        (1, 1, [Failed, Unreachable, Failed], 3, Some(Stopped::Failures)),
+        (1, 1, [Unreachable, Unreachable, Failed], 2, Some(Stopped::Unreachable)),
+    ] {
+        let strategy = Way {
+            max_failures: Amount::Count(max_failures),
+            max_unreachable: Amount::Count(max_unreachable),
+            ..Way::default()
+        };
+        let (started, why) = simulate(&plan(&[1, 1, 1], &strategy), |target| outcomes[target]);
+        assert_eq!((started.len(), why), (starts, stopped), "{max_failures} {max_unreachable} {outcomes:?}");
+    }
+}
+
 proptest! {
-    /// A simulated run: at each step a random one of those in flight ends, well or not; it may be told to stop.
+    /// With a budget of all targets, unreachable instances change nothing: the same targets start as if each of them had
+    /// succeeded.
+    #[test]
+    fn unreachable_instances_within_their_budget_change_nothing(
+        zones in prop::collection::vec(0usize..6, 0..40),
+        mut strategy in strategies(),
+        outcomes in prop::collection::vec(outcomes(), 40),
+    ) {
+        strategy.max_unreachable = Amount::Percent(100);
+        let plan = plan(&zones, &strategy);
+        let ignored = simulate(&plan, |target| match outcomes[target] {
+            Outcome::Unreachable => Outcome::Succeeded,
+            other => other,
+        });
+        prop_assert_eq!(simulate(&plan, |target| outcomes[target]), ignored);
+    }
+
+    /// The same for failures.
+    #[test]
+    fn failures_within_their_budget_change_nothing(
+        zones in prop::collection::vec(0usize..6, 0..40),
+        mut strategy in strategies(),
+        outcomes in prop::collection::vec(outcomes(), 40),
+    ) {
+        strategy.max_failures = Amount::Percent(100);
+        let plan = plan(&zones, &strategy);
+        let ignored = simulate(&plan, |target| match outcomes[target] {
+            Outcome::Failed => Outcome::Succeeded,
+            other => other,
+        });
+        prop_assert_eq!(simulate(&plan, |target| outcomes[target]), ignored);
+    }
+
+    /// Simulates a run: at each step a random target in flight ends in some way; the caller may ask to stop.
     #[test]
     fn the_promises_hold(
         zones in prop::collection::vec(0usize..6, 0..40),
         strategy in strategies(),
-        steps in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.8)), 40),
+        steps in prop::collection::vec((any::<prop::sample::Index>(), outcomes()), 40),
         stop_at in prop::option::of(0usize..40),
     ) {
         let plan = plan(&zones, &strategy);
@@ -75,16 +156,17 @@ proptest! {
 
         let batch_of = |target: usize| plan.batches().iter().position(|b| b.targets.contains(&target)).unwrap();
         let mut progress = Progress::new(&plan);
-        let (mut flying, mut done, mut failures) = (Vec::new(), BTreeSet::new(), 0);
+        let (mut flying, mut done, mut failures, mut unreachable) = (Vec::new(), BTreeSet::new(), 0, 0);
         let mut asked = false;
-        for (step, (choice, success)) in steps.into_iter().enumerate() {
+        for (step, (choice, outcome)) in steps.into_iter().enumerate() {
             if stop_at == Some(step) {
                 progress.stop();
                 asked = true;
             }
             while let Some((target, first)) = progress.next_start() {
                 prop_assert!(!asked, "started after a stop");
-                prop_assert!(failures <= plan.budget(), "started after the budget was exceeded");
+                prop_assert!(failures <= plan.max_failures(), "started after too many failures");
+                prop_assert!(unreachable <= plan.max_unreachable(), "started after too many were unreachable");
                 prop_assert!(done.len() + flying.len() < zones.len());
                 prop_assert!(!done.contains(&target) && !flying.contains(&target), "started twice");
                 prop_assert!(flying.iter().all(|other| batch_of(*other) == batch_of(target)), "batches overlap");
@@ -100,15 +182,24 @@ proptest! {
                 break;
             }
             done.insert(flying.swap_remove(choice.index(flying.len())));
-            failures += usize::from(!success);
-            let exceeded = progress.finished(success);
-            prop_assert!(!exceeded || failures == plan.budget() + 1);
+            failures += usize::from(outcome == Outcome::Failed);
+            unreachable += usize::from(outcome == Outcome::Unreachable);
+            match progress.finished(outcome) {
+                Some(Stopped::Failures) => prop_assert_eq!(failures, plan.max_failures() + 1),
+                Some(Stopped::Unreachable) => prop_assert_eq!(unreachable, plan.max_unreachable() + 1),
+                stopped => prop_assert_eq!(stopped, None),
+            }
+            prop_assert_eq!((progress.failures(), progress.unreachable()), (failures, unreachable));
         }
         prop_assert!(flying.is_empty(), "forty targets end in forty steps");
-        // Nobody is left behind unless somebody said why.
+        // No target is left out without a reason.
         prop_assert!(done.len() == zones.len() || progress.stopped().is_some());
-        if progress.stopped() == Some(Stopped::Budget) {
-            prop_assert!(failures > plan.budget());
+        match progress.stopped() {
+            Some(Stopped::Failures) => prop_assert!(failures > plan.max_failures()),
+            Some(Stopped::Unreachable) => prop_assert!(unreachable > plan.max_unreachable()),
+            Some(Stopped::Asked) | None => {
+                prop_assert!(failures <= plan.max_failures() && unreachable <= plan.max_unreachable() || asked);
+            }
         }
     }
 }

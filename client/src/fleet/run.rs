@@ -1,14 +1,14 @@
-//! A run, carried out: starts what the plan allows, and waits for what was started.
+//! Carries out a run: starts what the plan allows, and waits for what was started.
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::plan::Progress;
+use super::plan::{Progress, Stopped};
 use super::start::start;
 use super::{Ending, Event, Report, Run};
 use crate::tls::Identity;
 
-/// Asks a run to start nothing more. Clones ask the same run.
+/// Handle that stops further starts of a run. Clones refer to the same run.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Sender<bool>);
 
@@ -19,20 +19,20 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Start nothing more; what was started goes on.
+    /// Stops further starts; executions that were started go on.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
-/// Carries out `run` and tells `observe` what happens. Dropping the future leaves what was started running.
+/// Carries out `run` and calls `observe` for each event. Dropping the future leaves started executions running.
 pub async fn run(run: &Run, identity: &Identity, stop: &Stop, mut observe: impl FnMut(Event)) -> Report {
     let mut progress = Progress::new(&run.plan);
     let mut endings: Vec<Option<Ending>> = run.targets.iter().map(|_| None).collect();
     let mut asked = stop.0.subscribe();
     let mut flights = JoinSet::new();
     let mut targets_of = std::collections::HashMap::new();
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut events) = mpsc::unbounded_channel();
     loop {
         if *asked.borrow_and_update() && progress.stopped().is_none() {
             progress.stop();
@@ -52,7 +52,7 @@ pub async fn run(run: &Run, identity: &Identity, stop: &Stop, mut observe: impl 
                 run.id.clone(),
                 create,
                 run.request.output_limit,
-                tell.clone(),
+                sender.clone(),
             );
             let handle = flights.spawn(flight);
             targets_of.insert(handle.id(), target);
@@ -61,11 +61,11 @@ pub async fn run(run: &Run, identity: &Identity, stop: &Stop, mut observe: impl 
             break;
         }
         tokio::select! {
-            Some(event) = told.recv() => observe(event),
+            Some(event) = events.recv() => observe(event),
             Ok(()) = asked.changed() => {}
             Some(joined) = flights.join_next_with_id() => {
-                // What it told before it ended comes first.
-                while let Ok(event) = told.try_recv() {
+                // Events that it sent before its end come first.
+                while let Ok(event) = events.try_recv() {
                     observe(event);
                 }
                 let (task, ending) = match joined {
@@ -73,12 +73,16 @@ pub async fn run(run: &Run, identity: &Identity, stop: &Stop, mut observe: impl 
                     Err(failed) => (failed.id(), None),
                 };
                 let Some(target) = targets_of.remove(&task) else { continue };
-                let ending = ending.unwrap_or_else(|| lost_track(run, target));
-                let succeeded = ending.succeeded();
-                observe(Event::Ended { target, state: ending.state(), succeeded });
+                let ending = ending.unwrap_or_else(|| panicked(run, target));
+                let outcome = ending.outcome();
+                observe(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
                 endings[target] = Some(ending);
-                if progress.finished(succeeded) {
-                    observe(Event::BudgetExceeded { failures: progress.failures(), budget: run.plan.budget() });
+                if let Some(stopped) = progress.finished(outcome) {
+                    let (count, budget) = match stopped {
+                        Stopped::Unreachable => (progress.unreachable(), run.plan.max_unreachable()),
+                        Stopped::Failures | Stopped::Asked => (progress.failures(), run.plan.max_failures()),
+                    };
+                    observe(Event::BudgetExceeded { stopped, count, budget });
                 }
             }
         }
@@ -87,8 +91,8 @@ pub async fn run(run: &Run, identity: &Identity, stop: &Stop, mut observe: impl 
     Report { endings, stopped: progress.stopped() }
 }
 
-/// The task panicked: a fault of ours, and still a named ending.
-fn lost_track(run: &Run, target: usize) -> Ending {
+/// Returns the ending of a task that panicked: a fault of this program, and still a named ending.
+fn panicked(run: &Run, target: usize) -> Ending {
     let instance = &run.targets[target];
     let error = crate::error::Error {
         instance: instance.id().clone(),

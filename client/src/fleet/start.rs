@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use packs_schema::agent::execution::StreamTotals;
 use packs_schema::agent::execution::output::Stream;
-use packs_schema::agent::rest::{CreateExecution, Execution};
+use packs_schema::agent::rest::{Code, CreateExecution, Execution};
 use packs_schema::base::name::{ExecutionId, RunId};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -14,16 +14,16 @@ use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
 
-/// How often a start is sent before the instance counts as unreachable.
+/// Number of attempts to start before the instance counts as unreachable.
 const START_ATTEMPTS: u32 = 3;
-/// How often in a row waiting may fail before contact counts as lost: about half a minute with its pauses.
+/// Number of failed waits in a row before contact counts as lost: about half a minute with the pauses between.
 const WAIT_ATTEMPTS: u32 = 10;
-/// How long the start waits for the end: most actions need one request, and the id of a long one is known soon.
+/// Time that the start waits for the end: short actions need one request, and the id of a long one is known soon.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
-/// How long each further request waits for the end.
+/// Time that each further request waits for the end.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Runs `create` on `instance` to its end. Always `Some`; a panic is the caller's to see.
+/// Runs `create` on `instance` to its end. Always `Some`; the caller handles a panic.
 pub(super) async fn start(
     target: usize,
     instance: Instance,
@@ -31,20 +31,20 @@ pub(super) async fn start(
     run: RunId,
     create: CreateExecution,
     output_limit: usize,
-    tell: UnboundedSender<Event>,
+    events: UnboundedSender<Event>,
 ) -> Option<Ending> {
     let agent = Agent::new(&instance, &identity);
-    let tell = |event| {
-        // A caller that no longer listens has dropped the run; what was started goes on.
-        let _ = tell.send(event);
+    let report = |event| {
+        // Without a receiver, the caller has dropped the run; executions that were started go on.
+        let _ = events.send(event);
     };
-    let execution = match accept(target, &agent, &run, &create, &tell).await {
+    let execution = match accept(target, &agent, &run, &create, &report).await {
         Ok(execution) => execution,
         Err(ending) => return Some(ending),
     };
-    tell(Event::Accepted { target, execution: execution.id.clone() });
+    report(Event::Accepted { target, execution: execution.id.clone() });
     let id = execution.id.clone();
-    Some(match wait(target, &agent, execution, &tell).await {
+    Some(match wait(target, &agent, execution, &report).await {
         Ok(ended) => {
             let output = fetch(&agent, &ended, output_limit).await;
             Ending::Ended(Box::new(ended), output)
@@ -53,13 +53,13 @@ pub(super) async fn start(
     })
 }
 
-/// Sends the start until it is answered. The key makes all attempts one start.
+/// Sends the start until it is answered. All attempts have the same idempotency key, and so are one start.
 async fn accept(
     target: usize,
     agent: &Agent,
     run: &RunId,
     create: &CreateExecution,
-    tell: &impl Fn(Event),
+    report: &impl Fn(Event),
 ) -> Result<Execution, Ending> {
     let key = start_key(run, agent.instance().id());
     let mut may_run = false;
@@ -70,9 +70,9 @@ async fn accept(
         };
         match &error.kind {
             kind if kind.is_refusal() && !(kind.is_transient() && attempt < WAIT_ATTEMPTS) => {
-                return Err(Ending::Refused(error));
+                return Err(Ending::Refused(explain_old_agent(error, create)));
             }
-            // Nothing was sent, or nothing was accepted, when there was no connection.
+            // Without a connection nothing was sent.
             Kind::TimedOut(NO_CONNECTION) => {}
             Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) | Kind::WrongAnswer(_) => may_run = true,
             _ => {}
@@ -80,18 +80,30 @@ async fn accept(
         if attempt >= attempts(&error.kind, may_run) {
             return Err(Ending::Unreachable { error, execution: None, may_run });
         }
-        tell(Event::Retrying { target, problem: error.kind.to_string() });
+        report(Event::Retrying { target, problem: error.kind.to_string() });
         tokio::time::sleep(pause(attempt)).await;
     }
     unreachable!("the loop ends by returning")
 }
 
-/// How often a start is sent that fails like this. A host that does not answer at all is asked once: five
-/// seconds each add up over a fleet. One that may have accepted, and is gone now, may be restarting.
+/// An agent that does not know the field `version` refuses the whole request, so that nothing starts unchecked.
+fn explain_old_agent(mut error: Error, create: &CreateExecution) -> Error {
+    if let (Kind::Problem(problem), Some(version)) = (&mut error.kind, &create.version)
+        && problem.code == Code::InvalidBody
+    {
+        problem.detail = format!(
+            "this agent cannot be asked for version {version}: nothing was started; upgrade the agent, or run without @{version}"
+        );
+    }
+    error
+}
+
+/// Returns how often a start is attempted that fails with `kind`. A host that does not answer at all is tried once: five
+/// seconds each add up over a fleet. An agent that may have accepted the start, and is gone now, may be restarting.
 fn attempts(kind: &Kind, may_run: bool) -> u32 {
     match kind {
         Kind::ConnectionRefused | Kind::Connect(_) | Kind::TimedOut(NO_CONNECTION) if may_run => WAIT_ATTEMPTS,
-        // It restarts: whatever it took before, the key finds again.
+        // The agent restarts; the key finds the execution that it accepted before.
         Kind::Problem(_) => WAIT_ATTEMPTS,
         Kind::TimedOut(NO_CONNECTION) => 1,
         Kind::Broken(_) | Kind::TimedOut(_) => START_ATTEMPTS,
@@ -104,7 +116,7 @@ async fn wait(
     target: usize,
     agent: &Agent,
     mut execution: Execution,
-    tell: &impl Fn(Event),
+    report: &impl Fn(Event),
 ) -> Result<Execution, Error> {
     let mut failed = 0;
     while !execution.state.is_terminal() {
@@ -119,7 +131,7 @@ async fn wait(
                 if failed > WAIT_ATTEMPTS || !(error.kind.is_transient() || unavailable) {
                     return Err(error);
                 }
-                tell(Event::Retrying { target, problem: error.kind.to_string() });
+                report(Event::Retrying { target, problem: error.kind.to_string() });
                 tokio::time::sleep(pause(failed)).await;
             }
         }
@@ -127,7 +139,8 @@ async fn wait(
     Ok(execution)
 }
 
-/// Both streams; of one that is longer than `limit`, the beginning and the end. What cannot be fetched is said, and does not change how it ended.
+/// Fetches both streams; of one that is longer than `limit`, the beginning and the end. An error is reported and does not change
+/// how the execution ended.
 async fn fetch(agent: &Agent, execution: &Execution, limit: usize) -> Output {
     let mut output = Output::default();
     if limit == 0 {
@@ -173,12 +186,12 @@ async fn read(
     tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Whole lines of the beginning and the end, with a line of our own between.
+/// Joins whole lines of the beginning and the end, with a line between that marks the gap.
 fn joined(head: &[u8], tail: &[u8]) -> Vec<u8> {
     let head = &head[..head.iter().rposition(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1)];
     let tail = &tail[tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)..];
     let before: &[u8] = if head.ends_with(b"\n") { b"" } else { b"\n" };
-    [head, before, b"[bolt: what is between was not fetched]\n", tail].concat()
+    [head, before, b"[bolt: the middle was not fetched]\n", tail].concat()
 }
 
 #[cfg(test)]
@@ -188,7 +201,7 @@ mod tests {
     #[test]
     fn both_ends_meet_at_whole_lines() {
         let text = |head: &str, tail: &str| String::from_utf8(joined(head.as_bytes(), tail.as_bytes())).unwrap();
-        let mark = "[bolt: what is between was not fetched]\n";
+        let mark = "[bolt: the middle was not fetched]\n";
         assert_eq!(text("a\nb\nc", "x\ny\nz\n"), format!("a\nb\n{mark}y\nz\n"));
         assert_eq!(text("aaa", "zzz"), format!("aaa\n{mark}zzz"));
     }

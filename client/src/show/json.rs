@@ -1,28 +1,28 @@
-//! JSON for programs that a terminal may see all the same: every character that acts is escaped.
+//! JSON for programs. It may reach a terminal, so every character that acts there is escaped.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::is_active;
 
-/// `value` as JSON on several lines.
+/// Returns `value` as JSON on several lines.
 pub fn json(value: &impl Serialize) -> String {
     escape(serde_json::to_string_pretty(value).expect("what we print has string keys"))
 }
 
-/// `value` as JSON on one line.
+/// Returns `value` as JSON on one line.
 pub fn json_line(value: &impl Serialize) -> String {
     escape(serde_json::to_string(value).expect("what we print has string keys"))
 }
 
-/// `value` as JSON, in which what fits on a line of `width` characters stands on one.
+/// Returns `value` as JSON in lines of at most `width` characters where possible: a value that fits on one line is not broken.
 pub fn json_fitted(value: &Value, width: usize) -> String {
     let mut text = String::new();
     fit(value, 0, 0, width, &mut text);
     text
 }
 
-/// Appends `value`, which begins after `indent` spaces and shares its line with `taken` more characters.
+/// Appends `value`, which begins after `indent` spaces and shares its line with `taken` other characters.
 fn fit(value: &Value, indent: usize, taken: usize, width: usize, text: &mut String) {
     let line = json_line(value);
     let parts: Vec<(String, &Value)> = match value {
@@ -52,7 +52,7 @@ fn fit(value: &Value, indent: usize, taken: usize, width: usize, text: &mut Stri
     text.push(close);
 }
 
-/// Outside strings JSON has no such characters but line breaks, and inside them `serde_json` escapes those.
+/// Escapes characters that act on a terminal. Line breaks are left: `serde_json` escapes those inside strings.
 fn escape(text: String) -> String {
     if !text.chars().any(|c| c != '\n' && is_active(c)) {
         return text;
@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_back_and_nothing_acts(text in any::<String>()) {
+        fn text_reads_back_and_has_no_active_characters(text in any::<String>()) {
             let line = json_line(&text);
             prop_assert!(!line.chars().any(is_active), "{line:?}");
             prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_stands_on_one_line() {
+    fn a_value_that_fits_is_on_one_line() {
         let value = serde_json::json!({"a": [{"b": 1, "c": "x"}, {"b": 2, "c": "y"}], "d": {}, "e": "\u{1b}"});
         assert_eq!(json_fitted(&value, 200), json_line(&value));
         let narrow = "{\n  \"a\": [\n    {\"b\":1,\"c\":\"x\"},\n    {\"b\":2,\"c\":\"y\"}\n  ],\n  \"d\": {},\n  \"e\": \"\\u001b\"\n}";
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_is_escaped() {
+    fn hidden_characters_are_escaped() {
         assert_eq!(json_line(&"\u{202e}\u{9b}\u{7f}\u{e0001}"), r#""\u202e\u009b\u007f\udb40\udc01""#);
     }
 }

@@ -1,15 +1,15 @@
-//! The one way to standard output and standard error: text on a terminal is shown and never obeyed.
+//! The only way to standard output and standard error. Escapes control characters, so that text of others does not act on a terminal.
 //!
-//! [`outln`], [`out`], [`errln`] and [`err`] take what `println` and its kin take. Whatever a value holds (the name of a
-//! file in an archive, an error of a library, an instance's words), only line breaks and tabs of it act; the lints
-//! `print_stdout` and `print_stderr` forbid the standard macros elsewhere. A value that must stay on one line goes
-//! through [`super::visible`] or [`super::path`] before.
+//! [`outln`], [`out`], [`errln`] and [`err`] take the arguments of `println`. Whatever a value contains (a file name from an
+//! archive, an error of a library, text of an instance), only its line breaks and tabs take effect. The lints
+//! `print_stdout` and `print_stderr` forbid the standard macros elsewhere. Pass a value that must stay on one line through
+//! [`super::visible`] or [`super::path`] first.
 
 use std::fmt::{self, Write as _};
 
 use super::clean;
 
-/// Displays its arguments with every character escaped that would act on a terminal, but line breaks and tabs.
+/// Displays its arguments with all characters escaped that act on a terminal, except line breaks and tabs.
 pub struct Escaped<'a>(pub fmt::Arguments<'a>);
 
 struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
@@ -27,19 +27,19 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Prints to standard output, escaped.
-#[expect(clippy::print_stdout, reason = "the one place that prints")]
+#[expect(clippy::print_stdout, reason = "the only module that prints")]
 pub fn stdout(text: fmt::Arguments<'_>) {
     print!("{}", Escaped(text));
 }
 
 /// Prints to standard error, escaped.
-#[expect(clippy::print_stderr, reason = "the one place that prints")]
+#[expect(clippy::print_stderr, reason = "the only module that prints")]
 pub fn stderr(text: fmt::Arguments<'_>) {
     eprint!("{}", Escaped(text));
 }
 
-/// Prints a sequence of the terminal's own, such as a colour, to standard output.
-#[expect(clippy::print_stdout, reason = "the one place that prints")]
+/// Prints an escape sequence, such as a colour, to standard output.
+#[expect(clippy::print_stdout, reason = "the only module that prints")]
 pub fn style(sequence: &'static str) {
     print!("{sequence}");
 }

@@ -1,15 +1,15 @@
-//! Output that comes in pieces, made visible: a character may be cut in two by the edge of a piece.
+//! Escapes output that comes in pieces: a character may be cut by the edge of a piece.
 
 use super::visible_bytes;
 
-/// Makes the pieces of one stream visible, in order.
+/// Escapes the pieces of one stream, in order.
 #[derive(Debug, Default)]
 pub struct Visible {
     held: Vec<u8>,
 }
 
 impl Visible {
-    /// What can be shown now that `piece` has come.
+    /// Returns what can be shown now that `piece` has come.
     pub fn push(&mut self, piece: &[u8]) -> String {
         self.held.extend_from_slice(piece);
         let ready = self.held.len() - incomplete(&self.held);
@@ -18,7 +18,7 @@ impl Visible {
         shown
     }
 
-    /// What is left at the end, or before a gap.
+    /// Returns the rest, at the end or before a gap.
     pub fn finish(&mut self) -> String {
         let shown = visible_bytes(&self.held);
         self.held.clear();
@@ -26,7 +26,7 @@ impl Visible {
     }
 }
 
-/// How many bytes at the end may be the beginning of something: a character, or a line break of two.
+/// Returns how many bytes at the end may be the beginning of a character or of a CR LF.
 fn incomplete(bytes: &[u8]) -> usize {
     if bytes.last() == Some(&b'\r') {
         return 1;

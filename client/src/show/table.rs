@@ -1,7 +1,6 @@
-//! Columns for people.
+//! Tables and lists for people.
 
-/// Lines of `rows` under `heads`, columns two spaces apart; the last column takes what is left of `width`.
-/// Cells must be visible text already.
+/// Returns `rows` under `heads`, with columns two spaces apart. Lines longer than `width` are cut. Cells must be escaped.
 pub fn table(heads: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
     let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
     for row in rows {
@@ -35,7 +34,7 @@ fn line(row: &[String], widths: &[usize], width: Option<usize>) -> String {
     }
 }
 
-/// `names` joined by commas, the first `most` of them: `i-1, i-2 and 3 more`.
+/// Returns the first `most` of `names`, joined by commas: `i-1, i-2 and 3 more`.
 pub fn listed<T: std::fmt::Display>(names: &[T], most: usize) -> String {
     let first: Vec<String> = names.iter().take(most).map(ToString::to_string).collect();
     match names.len() - first.len() {
@@ -44,7 +43,7 @@ pub fn listed<T: std::fmt::Display>(names: &[T], most: usize) -> String {
     }
 }
 
-/// `1 instance`, `2 instances`.
+/// Returns a count with its noun: `1 instance`, `2 instances`.
 pub fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

@@ -1,7 +1,7 @@
-//! Text in lines that fit.
+//! Text broken into lines.
 
-/// `text` with its words in lines of at most `width` characters, each after `indent` spaces. A word that is longer
-/// has a line of its own; line breaks of the text stay. Must be visible text already.
+/// Returns `text` in lines of at most `width` characters, each after `indent` spaces. A longer word has a line of its own;
+/// line breaks of the text are kept. The text must be escaped.
 pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     let mut lines = Vec::new();
     for paragraph in text.lines() {
@@ -23,12 +23,12 @@ pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     lines.join("\n")
 }
 
-/// At most `most` of `lines`: the first third and the last two, with the number of those between in brackets.
-pub fn excerpt(lines: &[String], most: usize) -> Vec<String> {
+/// Returns at most `most` of `lines`: the first `head` and the last ones, with the number of lines left out in brackets.
+pub fn excerpt(lines: &[String], most: usize, head: usize) -> Vec<String> {
     if lines.len() <= most {
         return lines.to_vec();
     }
-    let first = most / 3;
+    let first = head.min(most);
     let last = most - first;
     let mut shown = lines[..first].to_vec();
     shown.push(format!("[{} lines are left out here]", lines.len() - most));
@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn both_ends_are_shown() {
         let lines: Vec<String> = (0..10).map(|n| n.to_string()).collect();
-        assert_eq!(excerpt(&lines, 10), lines);
-        assert_eq!(excerpt(&lines, 3), ["0", "[7 lines are left out here]", "8", "9"]);
+        assert_eq!(excerpt(&lines, 10, 3), lines);
+        assert_eq!(excerpt(&lines, 3, 1), ["0", "[7 lines are left out here]", "8", "9"]);
+        assert_eq!(excerpt(&lines, 1, 1), ["0", "[9 lines are left out here]"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use bolt_client::fleet::plan::Stopped;
 use bolt_client::fleet::{self, Amount, Ending, Event, Grouping, Plan, Request, Run, Stop, Strategy};
 use bolt_client::inventory::Instance;
 use bytes::Bytes;
@@ -118,8 +119,70 @@ async fn every_instance_ends_in_a_named_state() {
 
     let serial = fleet::run(&run(targets, Strategy::default()), &world.identity(), &Stop::default(), |_| {}).await;
     assert_eq!(states(&serial), ["succeeded", "unauthorized", "not_started", "not_started"]);
-    assert_eq!(serial.stopped, Some(fleet::plan::Stopped::Budget));
+    assert_eq!(serial.stopped, Some(Stopped::Failures));
     assert_eq!((one.starts(), three.starts()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_unreachable_instance_spends_its_own_budget() {
+    let world = World::new();
+    let agent = Agent::new("i-1");
+    let shared = agent.clone();
+    let server = world.server("i-1", move |request| well(&shared, request)).await;
+    let targets = vec![nobody_there("i-8"), nobody_there("i-9"), server.instance.clone()];
+    let with = |max_unreachable| Strategy { max_unreachable, ..Strategy::default() };
+    let within = run(targets.clone(), with(Amount::Count(2)));
+    let report = fleet::run(&within, &world.identity(), &Stop::default(), |_| {}).await;
+    assert_eq!((states(&report), report.stopped), (vec!["unreachable", "unreachable", "succeeded"], None));
+
+    let beyond = run(targets, with(Amount::Count(1)));
+    let mut exceeded = Vec::new();
+    let report = fleet::run(&beyond, &world.identity(), &Stop::default(), |event| {
+        if let Event::BudgetExceeded { stopped, count, budget } = event {
+            exceeded.push((stopped, count, budget));
+        }
+    })
+    .await;
+    assert_eq!(states(&report), ["unreachable", "unreachable", "not_started"]);
+    assert_eq!((report.stopped, exceeded), (Some(Stopped::Unreachable), vec![(Stopped::Unreachable, 2, 1)]));
+    assert_eq!(agent.starts(), 1);
+}
+
+#[tokio::test]
+async fn contact_that_is_lost_after_the_start_is_a_failure() {
+    let world = World::new();
+    let server = world.server("i-1", |_| broken_after("{")).await;
+    let strategy = Strategy { max_unreachable: Amount::Percent(100), ..Strategy::default() };
+    let run = run(vec![server.instance.clone(), nobody_there("i-2")], strategy);
+    let report = fleet::run(&run, &world.identity(), &Stop::default(), |_| {}).await;
+    assert_eq!((states(&report), report.stopped), (vec!["unreachable", "not_started"], Some(Stopped::Failures)));
+}
+
+#[tokio::test]
+async fn a_version_is_asked_for_and_an_agent_that_cannot_check_it_starts_nothing() {
+    let world = World::new();
+    let agent = Agent::new("i-1");
+    let shared = agent.clone();
+    let asked =
+        |request: &hyper::Request<Bytes>| serde_json::from_slice::<CreateExecution>(request.body()).unwrap().version;
+    let current = world
+        .server("i-1", move |request| match asked(request) {
+            Some(version) if version.to_string() != "1.0.0" => problem(Code::VersionMismatch, "1.0.0 is active"),
+            _ => well(&shared, request),
+        })
+        .await;
+    let old = world.server("i-2", |_| problem(Code::InvalidBody, "unknown field `version`")).await;
+    // An agent that would ignore the field starts another version.
+    let ignoring = Agent::new("i-3");
+    let third = world.server("i-3", move |request| well(&ignoring, request)).await;
+    let strategy = Strategy { grouping: Grouping::All, max_failures: Amount::Percent(100), ..Strategy::default() };
+    let mut run = run(vec![current.instance.clone(), old.instance.clone(), third.instance.clone()], strategy);
+    run.request.version = Some(PackVersion::new("1.1.0").unwrap());
+    let report = fleet::run(&run, &world.identity(), &Stop::default(), |_| {}).await;
+    assert_eq!(states(&report), ["version_mismatch", "refused", "wrong_instance"]);
+    let Ending::Refused(error) = &report.endings[1] else { panic!() };
+    assert!(error.to_string().contains("cannot be asked for version 1.1.0: nothing was started"), "{error}");
+    assert_eq!(agent.starts(), 0);
 }
 
 #[tokio::test]
@@ -238,7 +301,7 @@ async fn after_a_stop_nothing_is_started_and_what_runs_is_waited_for() {
     })
     .await;
     assert_eq!(states(&report), ["succeeded", "succeeded", "not_started"]);
-    assert_eq!(report.stopped, Some(fleet::plan::Stopped::Asked));
+    assert_eq!(report.stopped, Some(Stopped::Asked));
     assert_eq!(agents[2].starts(), 0);
 }
 

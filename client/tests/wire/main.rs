@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
 mod consent;
+mod dead;
 mod escapes;
 mod fleet;
 mod hostile;

@@ -33,10 +33,10 @@ fn what_is_the_same_is_shown_once() {
         .action("own", "bolt: {class: diagnostic}", "#!/bin/sh\necho $BOLT_INSTANCE_ID\n");
     world.publish(&pack);
     let (_one, _two, bolt) = pair(&world);
-    let same = bolt.run(["run", "probe.same", "--all"]);
-    let group = "-- 2 instances succeeded: i-1, i-2\nsame\nresult: {\"a\":[2],\"b\":1}\n-- 2 instances in ";
+    let same = bolt.run(["run", "probe.same", "--everywhere", "--at-once"]);
+    let group = "-- 2 instances succeeded: i-1, i-2\nsame\n-- 2 instances in ";
     assert!(same.answer().starts_with(group), "{same:?}");
-    let own = bolt.run(["run", "probe.own", "--all"]);
+    let own = bolt.run(["run", "probe.own", "--everywhere", "--at-once"]);
     assert!(own.answer().contains("-- 1 instance succeeded: i-1\ni-1\n-- 1 instance succeeded: i-2\ni-2\n"), "{own:?}");
 }
 
@@ -44,13 +44,68 @@ fn what_is_the_same_is_shown_once() {
 fn a_change_of_several_instances_wants_consent() {
     let world = World::with_probe();
     let (_one, _two, bolt) = pair(&world);
-    let refused = bolt.run(["run", "probe.repair", "--by", "zone"]);
+    let refused = bolt.run(["run", "probe.repair", "--everywhere", "--by", "zone"]);
     ended(&refused, 2, &["1. (zone a) i-1", "2. (zone b) i-2", "changes 2 instances", "--yes"]);
     assert_eq!(refused.stdout, "");
     assert_eq!(bolt.json(["ps"]).1["executions"], serde_json::json!([]), "nothing ran");
-    ended(&bolt.run(["run", "probe.repair", "--by", "zone", "--yes"]), 0, &["stops after the first failure"]);
-    // A single named instance needs no confirmation.
+    let by_zone = ["run", "probe.repair", "--everywhere", "--by", "zone", "--yes"];
+    ended(&bolt.run(by_zone), 0, &["stops after the first failure or unreachable instance"]);
+    // One instance that was named needs no confirmation in a script.
     ended(&bolt.run(["run", "probe.repair", "--on", "i-1"]), 0, &[]);
+}
+
+#[test]
+fn a_run_wants_to_know_which_instances() {
+    let world = World::with_probe();
+    let (_one, _two, bolt) = pair(&world);
+    let hint = "--everywhere for all instances";
+    ended(&bolt.run(["run", "probe.hello"]), 2, &["needs to know which instances", "2 instances", "--on", hint]);
+    for at_once in ["--at-once", "--all"] {
+        ended(&bolt.run(["run", "probe.hello", at_once]), 2, &[hint, "sets the order, not the instances"]);
+    }
+    let (code, refused) = bolt.json(["run", "probe.hello", "--by", "zone"]);
+    assert_eq!((code, &refused["error"]["exit"]), (2, &2.into()), "{refused}");
+    ended(&bolt.run(["run", "probe.hello", "--everywhere", "--on", "i-1"]), 2, &["cannot be used with"]);
+    ended(&bolt.run(["run", "probe.hello", "--on", "i-1,x*"]), 2, &["no instance that matches x*"]);
+    assert_eq!(bolt.json(["ps"]).1["executions"], serde_json::json!([]), "nothing ran");
+
+    for (arguments, count) in
+        [(&["--on", "i-*"][..], 2), (&["--on", "*-2"], 1), (&["--everywhere"], 2), (&["--zone", "a"], 1)]
+    {
+        let (code, run) = bolt.json(["run", "probe.hello"].iter().chain(arguments));
+        assert_eq!((code, states(&run)), (0, vec!["succeeded"; count]), "{arguments:?}: {run}");
+    }
+}
+
+#[test]
+fn an_unreachable_instance_stops_a_repair_and_no_diagnostic() {
+    let world = World::with_probe();
+    let (one, _two, _) = pair(&world);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let path = world.path().join("dead.json");
+    let entry = |id: &str, address: &dyn std::fmt::Display| format!("{{\"id\": \"{id}\", \"address\": \"{address}\"}}");
+    let entries = [entry("i-dead", &closed), entry("i-1", &one.address())].join(", ");
+    std::fs::write(&path, format!("{{\"instances\": [{entries}]}}")).unwrap();
+    let bolt = world.bolt(&[&one]);
+    let inventory = path.display().to_string();
+    for (arguments, wanted, stopped) in [
+        (&["probe.hello"][..], ["unreachable", "succeeded"], None),
+        (&["probe.hello", "--max-unreachable", "0"], ["unreachable", "not_started"], Some("max_unreachable")),
+        (&["probe.repair", "--yes"], ["unreachable", "not_started"], Some("max_unreachable")),
+        (&["probe.repair", "--yes", "--max-failures", "1"], ["unreachable", "not_started"], Some("max_unreachable")),
+        (&["probe.repair", "--yes", "--max-unreachable", "50%"], ["unreachable", "succeeded"], None),
+    ] {
+        let (code, run) = bolt.json(["--inventory", &inventory, "run", "--everywhere"].iter().chain(arguments));
+        assert_eq!(
+            (code, states(&run)),
+            (if stopped.is_some() { 3 } else { 1 }, wanted.to_vec()),
+            "{arguments:?}: {run}"
+        );
+        assert_eq!(run["stopped"].as_str(), stopped, "{arguments:?}: {run}");
+    }
+    let said = bolt.run(["--inventory", &inventory, "run", "probe.repair", "--yes", "--everywhere"]);
+    ended(&said, 3, &["1 unreachable and at most 0 may be (--max-unreachable): no further instance starts"]);
+    assert!(said.stdout.contains("stopped: more instances were unreachable than --max-unreachable allows"), "{said:?}");
 }
 
 #[test]
@@ -63,15 +118,17 @@ fn after_too_many_failures_nothing_more_is_started() {
         (&["--batch", "1"], ["failed", "not_started"], true),
         (&["--by", "zone", "--max-failures", "1"], ["failed", "failed"], false),
         (&["--max-failures", "50%"], ["failed", "failed"], false),
+        (&["--at-once"], ["failed", "failed"], false),
+        // The option's earlier name.
         (&["--all"], ["failed", "failed"], false),
-        (&["--all", "--canary", "1"], ["failed", "not_started"], true),
+        (&["--at-once", "--canary", "1"], ["failed", "not_started"], true),
     ] {
-        let (code, run) = bolt.json(["run", "probe.fail"].iter().chain(arguments));
+        let (code, run) = bolt.json(["run", "probe.fail", "--everywhere"].iter().chain(arguments));
         assert_eq!((code, states(&run)), (1, wanted.to_vec()), "{arguments:?}: {run}");
         assert_eq!(run["stopped"] == "max_failures", stopped, "{arguments:?}: {run}");
     }
-    let said = bolt.run(["run", "probe.fail", "--by", "zone"]);
-    ended(&said, 1, &["1 failed and at most 0 may: nothing more is started"]);
+    let said = bolt.run(["run", "probe.fail", "--everywhere", "--by", "zone"]);
+    ended(&said, 1, &["1 failed and at most 0 may (--max-failures): no further instance starts"]);
     assert!(said.stdout.contains("-- 1 instance not_started: i-2"), "{said:?}");
 }
 
@@ -90,7 +147,7 @@ fn who_does_not_answer_is_named_and_holds_nobody_up() {
     };
     let some = [entry("i-1", &one.address()), entry("i-gone", &closed), entry("i-hung", &hung.local_addr().unwrap())];
     let mixed = inventory("mixed.json", &some);
-    let (code, run) = bolt.json(["--inventory", &mixed, "run", "probe.hello", "--all"]);
+    let (code, run) = bolt.json(["--inventory", &mixed, "run", "probe.hello", "--everywhere", "--at-once"]);
     assert_eq!((code, states(&run)), (1, vec!["succeeded", "unreachable", "unreachable"]), "{run}");
     for (at, why) in [(1, "connection_refused"), (2, "timed_out")] {
         let there = &run["instances"][at];
@@ -104,7 +161,7 @@ fn who_does_not_answer_is_named_and_holds_nobody_up() {
     assert!(check.stdout.contains("ready") && check.stdout.contains("connection refused"), "{check:?}");
 
     let nobody = inventory("nobody.json", &[some[1].clone(), entry("i-lost", &"no-such-host.invalid:1")]);
-    let none = bolt.run(["--inventory", &nobody, "run", "probe.hello", "--all"]);
+    let none = bolt.run(["--inventory", &nobody, "run", "probe.hello", "--everywhere", "--at-once"]);
     ended(&none, 3, &["none of 2 instances answered", "i-gone", "i-lost", "the host name is not known", "hint"]);
 
     // Another instance at the address: nothing is sent to it.

@@ -1,4 +1,4 @@
-//! Ctrl-C: once, nothing more is started and what runs is waited for; twice, it is left.
+//! Ctrl-C: the first stops further starts and waits for what runs; the second detaches from it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Output, Stdio};
@@ -30,7 +30,7 @@ impl Gated {
     /// Starts a serial run, and waits until its first execution runs: gives it and that execution's id.
     fn run(&self) -> (Child, String) {
         let gate = format!("gate={}", self.gate().display());
-        let mut command = self.bolt.command(["run", "probe.gated", &gate, "--json"]);
+        let mut command = self.bolt.command(["run", "probe.gated", &gate, "--everywhere", "--json"]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         (child, self.running())
     }
@@ -67,7 +67,7 @@ fn an_interrupt_starts_nothing_more_and_waits() {
     let gated = Gated::new();
     let (mut child, _) = gated.run();
     interrupt(&child);
-    until_said(&mut child, "nothing more is started; 1 instance still at it");
+    until_said(&mut child, "no further instance starts; waiting for executions on 1 instance");
     std::fs::write(gated.gate(), "").unwrap();
     let Output { status, stdout, .. } = child.wait_with_output().unwrap();
     let run: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
@@ -83,7 +83,7 @@ fn a_second_interrupt_leaves_it_running() {
     let gated = Gated::new();
     let (mut child, id) = gated.run();
     interrupt(&child);
-    until_said(&mut child, "nothing more is started");
+    until_said(&mut child, "no further instance starts");
     interrupt(&child);
     let Output { status, .. } = child.wait_with_output().unwrap();
     assert_eq!(status.code(), Some(130));

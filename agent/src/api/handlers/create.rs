@@ -23,7 +23,7 @@ use super::{Call, json, wait_for_end};
 use crate::access::Permit;
 use crate::api::body::{self, Body};
 use crate::api::problem::ApiError;
-use crate::exec::Order;
+use crate::exec::{Order, check_version};
 use crate::history::Key;
 use crate::registry::ActiveAction;
 
@@ -55,15 +55,21 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         return Err(ApiError::ActionDisabled(asked.action));
     }
     let mut errors = refuse_options(&asked, &active);
+    // The parameters of another version may differ: its version is the reason. `exec` checks it for the rest, after replays.
+    let refuse = |errors| {
+        let checked = check_version(asked.version.as_ref(), &active);
+        Err(checked.map_or_else(ApiError::from, |()| ApiError::InvalidParameters(errors)))
+    };
     let bound = match bind(&action.parameters, &asked.parameters) {
         Ok(bound) if errors.is_empty() => bound,
-        Ok(_) => return Err(ApiError::InvalidParameters(errors)),
+        Ok(_) => return refuse(errors),
         Err(more) => {
             errors.extend(more);
-            return Err(ApiError::InvalidParameters(errors));
+            return refuse(errors);
         }
     };
     let order = Order {
+        version: asked.version,
         bound,
         noop: asked.noop,
         timeout_ms: asked.timeout_ms,
@@ -205,6 +211,7 @@ mod tests {
         for (text, said) in [
             (r#"{"action":"linux.a","action":"linux.b"}"#, "\"action\""),
             (r#"{"action":"linux.a","parameters":{"x":1,"x":2}}"#, "\"x\""),
+            // An agent of an earlier version refuses `version` in the same way, rather than run another one.
             (r#"{"action":"linux.a","colour":1}"#, "colour"),
             (r#"{"action":"nodots"}"#, "action"),
             ("{}", "action"),

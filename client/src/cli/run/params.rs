@@ -1,4 +1,4 @@
-//! The parameters of a command line: typed by the action's schema; secrets never in an argument.
+//! Parameters of a command line, typed by the action's schema. Secrets are never taken from an argument.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::files;
 use crate::parameters;
 pub(super) use crate::parameters::Given;
 
-/// All that was given, each name once, and what of it could not be read as its type.
+/// Returns all parameters, each name once, and errors for those that cannot be read as their type.
 pub(super) fn collect(
     given: &[Given],
     file: Option<&Path>,
@@ -55,7 +55,7 @@ fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     }
 }
 
-/// Asks for the secrets that must be given and were not, when there is somebody to ask.
+/// Asks for required secrets that were not given, if there is a terminal.
 pub(super) async fn ask_for_secrets(parameters: &Parameters, values: &mut Map<String, Value>) -> Result<(), Failure> {
     for (name, schema) in parameters {
         let wanted = schema.secret && schema.is_required() && schema.default.is_none() && !schema.immutable;

@@ -1,5 +1,8 @@
-//! What goes on during a run, on standard error: a bar on a terminal, plain lines otherwise.
+//! Progress of a run, on standard error: a bar on a terminal, plain lines otherwise.
+//!
+//! At most [`LINES`] lines for each state, however many instances there are: the report groups and counts them all.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
@@ -8,21 +11,29 @@ use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::{Value, json};
 
 use crate::errln;
+use crate::fleet::plan::Stopped;
 use crate::fleet::{Event, Run, start_key};
 use crate::show;
 
+/// Maximum number of lines about instances that end in the same state.
+const LINES: usize = 20;
+
 pub(super) struct Progress<'a> {
     run: &'a Run,
+    quiet: bool,
     bar: Option<ProgressBar>,
     in_flight: BTreeMap<usize, Option<ExecutionId>>,
     problems: BTreeMap<usize, String>,
+    /// Number of lines printed for each state.
+    printed: BTreeMap<&'static str, usize>,
     ended: usize,
     failed: usize,
 }
 
 impl Progress<'_> {
-    pub(super) fn new(run: &Run) -> Progress<'_> {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    /// With `quiet`, prints only what the user must answer or know to go on: interrupts and what was detached.
+    pub(super) fn new(run: &Run, quiet: bool) -> Progress<'_> {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(run.targets.len() as u64), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
                 bar.set_style(style);
@@ -30,7 +41,16 @@ impl Progress<'_> {
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
             bar
         });
-        Progress { run, bar, in_flight: BTreeMap::new(), problems: BTreeMap::new(), ended: 0, failed: 0 }
+        Progress {
+            run,
+            quiet,
+            bar,
+            in_flight: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            printed: BTreeMap::new(),
+            ended: 0,
+            failed: 0,
+        }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -43,10 +63,10 @@ impl Progress<'_> {
                 self.in_flight.insert(*target, Some(execution.clone()));
             }
             Event::Retrying { target, problem } => {
-                // Once for each instance and problem, however often it is tried.
+                // Once for each instance and problem, however many attempts there are.
                 if self.problems.insert(*target, problem.clone()).as_ref() != Some(problem) {
-                    let line = format!("{}: {} (trying again)", self.id(*target), show::visible(problem));
-                    self.line(&line);
+                    let line = format!("{}: {} (retrying)", self.id(*target), show::visible(problem));
+                    self.bounded("retried", &line);
                 }
             }
             Event::Ended { target, state, succeeded } => {
@@ -58,11 +78,18 @@ impl Progress<'_> {
                 }
                 if self.bar.is_none() || !succeeded {
                     let line = format!("{}: {state}", self.id(*target));
-                    self.line(&line);
+                    self.bounded(state, &line);
                 }
             }
-            Event::BudgetExceeded { failures, budget } if self.is_more_to_start() => {
-                self.line(&format!("{failures} failed and at most {budget} may: nothing more is started"));
+            Event::BudgetExceeded { stopped, count, budget } if self.is_more_to_start() => {
+                self.line(&match stopped {
+                    Stopped::Unreachable => format!(
+                        "{count} unreachable and at most {budget} may be (--max-unreachable): no further instance starts"
+                    ),
+                    Stopped::Failures | Stopped::Asked => {
+                        format!("{count} failed and at most {budget} may (--max-failures): no further instance starts")
+                    }
+                });
             }
             Event::BudgetExceeded { .. } => {}
             Event::Stopping { in_flight } => self.stopping(*in_flight),
@@ -70,12 +97,12 @@ impl Progress<'_> {
         self.message();
     }
 
-    /// Instances that were asked to start and have not answered.
+    /// Returns the instances that were asked to start and have not answered.
     pub(super) fn unanswered(&self) -> Vec<usize> {
         self.in_flight.iter().filter(|(_, execution)| execution.is_none()).map(|(target, _)| *target).collect()
     }
 
-    /// Notes an execution that was looked up.
+    /// Records an execution that was looked up.
     pub(super) fn found(&mut self, instance: &InstanceId, execution: ExecutionId) {
         let target = self.run.targets.iter().position(|target| target.id() == instance);
         if let Some(known) = target.and_then(|target| self.in_flight.get_mut(&target)) {
@@ -83,17 +110,17 @@ impl Progress<'_> {
         }
     }
 
-    /// The user leaves; what was started goes on.
+    /// Prints the executions that go on when the user detaches.
     pub(super) fn detach(&mut self) {
         self.clear();
         let still = show::counted(self.in_flight.len(), "instance");
-        errln!("left; it goes on on {still}:");
+        errln!("detached; executions go on on {still}:");
         for (target, execution) in self.in_flight.iter().take(20) {
             let id = self.run.targets[*target].id();
             match execution {
                 Some(execution) => errln!("  {id}: {execution}"),
                 None => errln!(
-                    "  {id}: has not answered; if it starts, it is the execution with the idempotency key {}",
+                    "  {id}: has not answered; if it starts, its execution has the idempotency key {}",
                     start_key(&self.run.id, id)
                 ),
             }
@@ -101,10 +128,10 @@ impl Progress<'_> {
         if self.in_flight.len() > 20 {
             errln!("  and {} more", self.in_flight.len() - 20);
         }
-        errln!("look with: bolt ps --run {}; stop one with: bolt kill ID", self.run.id);
+        errln!("list them with: bolt ps --run {}; stop one with: bolt kill ID", self.run.id);
     }
 
-    /// The same for programs.
+    /// Returns the same for programs.
     pub(super) fn left_json(&self) -> Value {
         let left = self.in_flight.iter().map(|(target, execution)| {
             let instance = self.run.targets[*target].id();
@@ -125,20 +152,24 @@ impl Progress<'_> {
         }
     }
 
-    fn batch(&self, batch: usize) {
+    fn batch(&mut self, batch: usize) {
         let batches = self.run.plan.batches();
-        if batches.len() > 1 && (batches[batch].targets.len() > 1 || !batches[batch].name.is_empty()) {
+        if !self.quiet && batches.len() > 1 && (batches[batch].targets.len() > 1 || !batches[batch].name.is_empty()) {
             let name = show::visible(&batches[batch].name);
             let colon = if name.is_empty() { "" } else { ": " };
             let count = show::counted(batches[batch].targets.len(), "instance");
-            self.line(&format!("batch {} of {}{colon}{name}, {count}", batch + 1, batches.len()));
+            let line = format!("batch {} of {}{colon}{name}, {count}", batch + 1, batches.len());
+            self.bounded("batches", &line);
         }
     }
 
     fn stopping(&self, in_flight: usize) {
         let still = show::counted(in_flight, "instance");
-        self.line(&format!("interrupted: nothing more is started; {still} still at it, waiting for the end"));
-        self.line(&format!("interrupt again to leave it running; look with: bolt ps --run {}", self.run.id));
+        self.line(&format!("interrupted: no further instance starts; waiting for executions on {still} to end"));
+        self.line(&format!(
+            "interrupt again to detach and leave them running; list them with: bolt ps --run {}",
+            self.run.id
+        ));
     }
 
     fn message(&self) {
@@ -160,6 +191,22 @@ impl Progress<'_> {
 
     fn id(&self, target: usize) -> &str {
         self.run.targets[target].id().as_str()
+    }
+
+    /// Prints `line`, unless there have been many of its `kind`.
+    fn bounded(&mut self, kind: &'static str, line: &str) {
+        if self.quiet {
+            return;
+        }
+        let printed = self.printed.entry(kind).or_default();
+        *printed += 1;
+        match (*printed).cmp(&(LINES + 1)) {
+            Ordering::Less => self.line(line),
+            Ordering::Equal => {
+                self.line(&format!("further lines ({kind}) are left out; the report at the end counts all"))
+            }
+            Ordering::Greater => {}
+        }
     }
 
     fn line(&self, line: &str) {

@@ -16,6 +16,9 @@ use crate::delivery::pushed::PushInfo;
 pub struct CreateExecution {
     /// What to run.
     pub action: ActionRef,
+    /// Pack version that must be active; another one answers 409 (`version_mismatch`). Absent: whichever is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<PackVersion>,
     /// With what, by name.
     #[serde(default, deserialize_with = "strict::object")]
     pub parameters: Map<String, Value>,

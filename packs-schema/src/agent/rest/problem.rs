@@ -95,6 +95,8 @@ codes! {
     ActionDisabled = "action_disabled", 409, "the action is disabled";
     /// The group is busy and does not queue.
     Busy = "busy", 409, "the action's group is busy";
+    /// Another version of the pack is active than the request names.
+    VersionMismatch = "version_mismatch", 409, "another version of the pack is active";
     /// The execution has ended.
     AlreadyEnded = "already_ended", 409, "the execution has ended";
     /// The output was removed, to keep the history within its budget.

@@ -1,0 +1,188 @@
+//! The arguments of `bolt run`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use packs_schema::base::name::{ActionRef, PackVersion};
+use packs_schema::base::quantity::parse_duration;
+
+use super::params;
+use super::path::ResultPath;
+use crate::cli::numbers::whole;
+use crate::cli::select::ExplicitSelectArgs;
+use crate::fleet::plan::{AmountError, DEFAULT_PARALLEL};
+use crate::fleet::{Amount, Grouping, Strategy};
+
+const EXAMPLES: &str = "\
+Examples:
+  bolt run linux.disk_usage --on i-0abc path=/var
+  bolt run linux.memory_pressure --everywhere --at-once
+  bolt run linux.top_processes --where 'app == \"cassandra\"' --batch 10 --select .processes[0].name
+  bolt run cassandra.clear_snapshots older_than_days=7 --on 'i-0a*' --noop
+  bolt run cassandra.clear_snapshots older_than_days=7 --everywhere --by zone --canary 1 --max-failures 1
+  bolt run cassandra.clear_snapshots@1.2.0 --region us-east-1 --note 'disk alarm' --yes
+
+A run starts one instance after the other and stops after the first failure, unless options say otherwise.
+Secret parameters come from files (token=@FILE) or are asked for; their values are masked in what is printed,
+except values shorter than 4 characters. Exit codes: `bolt --help`.";
+
+/// Run an action on instances, one at a time unless told otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::cli) struct RunCommand {
+    /// Action to run, such as linux.disk_usage. With @VERSION (linux.disk_usage@1.2.0), only where this version of the pack
+    /// is active: other instances do not start it and end as version_mismatch.
+    #[arg(value_name = "ACTION[@VERSION]")]
+    pub(super) action: Wanted,
+    /// Parameters: NAME=VALUE, or NAME=@FILE to read the value from a file (@@ for a literal @).
+    #[arg(value_name = "NAME=VALUE")]
+    pub(super) parameters: Vec<params::Given>,
+    /// Read parameters from a file with one JSON object; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(super) params_file: Option<PathBuf>,
+    /// Dry run: report what would change, for actions that support it.
+    #[arg(long)]
+    pub(super) noop: bool,
+    /// Reason for the run, kept in each instance's history.
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    pub(super) note: Option<String>,
+    /// Time-out of each execution, if shorter than the action's own.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Change instances without asking for confirmation.
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) select: ExplicitSelectArgs,
+    #[command(flatten)]
+    pub(super) how: How,
+    #[command(flatten)]
+    pub(super) view: View,
+}
+
+/// An action, and the version of its pack if one was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) action: ActionRef,
+    pub(super) version: Option<PackVersion>,
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Wanted, String> {
+        let (action, version) = match text.split_once('@') {
+            Some((action, version)) => (action, Some(version)),
+            None => (text, None),
+        };
+        let action = ActionRef::new(action).map_err(|e| e.to_string())?;
+        let version = version.map(PackVersion::new).transpose().map_err(|e| e.to_string())?;
+        Ok(Wanted { action, version })
+    }
+}
+
+/// Order of the instances, and when to stop.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Order and limits")]
+pub(super) struct How {
+    /// Run on all chosen instances at once, up to --parallel. Which instances are chosen is another matter: see "Which
+    /// instances".
+    #[arg(long, alias = "all", conflicts_with = "by")]
+    pub(super) at_once: bool,
+    /// Run on one zone or region after the other, all of its instances at once.
+    #[arg(long, value_enum)]
+    by: Option<By>,
+    /// Batch size: a count, or a percentage of all chosen instances.
+    #[arg(long, value_name = "N|P%", value_parser = batch)]
+    batch: Option<Amount>,
+    /// Run on this number of instances first, as a batch of their own.
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, allow_negative_numbers = true,
+        value_parser = whole::<usize>(0..=u64::MAX))]
+    canary: usize,
+    /// Number or percentage of instances that may fail, over the whole run; when more have failed, no further instance starts.
+    #[arg(long, value_name = "N|P%", default_value = "0")]
+    max_failures: Amount,
+    /// Number or percentage of instances that may be unreachable, counted apart from failures [default: 100% for diagnostics
+    /// and dry runs, otherwise 0].
+    #[arg(long, value_name = "N|P%")]
+    max_unreachable: Option<Amount>,
+    /// Maximum number of instances in flight at once, whatever the batch size.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLEL, allow_negative_numbers = true, value_parser = whole::<usize>(1..=10_000))]
+    parallel: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Zone,
+    Region,
+}
+
+/// What is printed of each instance.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct View {
+    /// Print the structured results, as JSON, instead of the output.
+    #[arg(long, conflicts_with_all = ["select_path", "json"])]
+    pub(super) result: bool,
+    /// Print one value of each instance's result, one row per instance, such as .disks[0].used; may be repeated. A path is
+    /// made of .name, ["any name"], [0] and [-1]; . is the whole result.
+    #[arg(long = "select", id = "select_path", value_name = "PATH", conflicts_with = "json")]
+    pub(super) select: Vec<ResultPath>,
+    /// Print no progress, and no output of instances that succeeded. Results that --result or --select ask for are printed.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Maximum number of lines of each instance, or of each group of instances with the same output; `all` for no limit
+    /// [default: 60 for one group, otherwise 20].
+    #[arg(long, value_name = "N", value_parser = lines, conflicts_with = "json")]
+    pub(super) lines: Option<usize>,
+}
+
+fn note(text: &str) -> Result<String, String> {
+    if text.chars().count() <= 500 { Ok(text.to_owned()) } else { Err("a note has at most 500 characters".to_owned()) }
+}
+
+fn lines(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(usize::MAX),
+        _ => whole::<usize>(1..=1_000_000)(text).map_err(|problem| format!("{problem}, or all")),
+    }
+}
+
+fn batch(text: &str) -> Result<Amount, String> {
+    match text.parse().map_err(|e: AmountError| e.to_string())? {
+        Amount::Count(0) | Amount::Percent(0) => Err("a batch has at least one instance".to_owned()),
+        amount => Ok(amount),
+    }
+}
+
+impl How {
+    /// Returns the strategy of a run that changes instances, or of one that only reads.
+    pub(super) fn strategy(&self, changes: bool) -> Strategy {
+        let grouping = match (self.at_once, self.by) {
+            (true, _) => Grouping::All,
+            (false, Some(By::Zone)) => Grouping::Zone,
+            (false, Some(By::Region)) => Grouping::Region,
+            (false, None) => Grouping::Serial,
+        };
+        // An instance that is down is no reason to stop looking at others. Before changing more of them it may be one: its
+        // group may have lost redundancy.
+        let max_unreachable =
+            self.max_unreachable.unwrap_or(if changes { Amount::Count(0) } else { Amount::Percent(100) });
+        Strategy {
+            grouping,
+            batch: self.batch,
+            canary: self.canary,
+            max_failures: self.max_failures,
+            max_unreachable,
+            parallel: self.parallel.min(descriptors()),
+        }
+    }
+}
+
+/// Returns how many connections this process may hold, with some descriptors left for itself.
+fn descriptors() -> usize {
+    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((256, 256));
+    usize::try_from(soft.saturating_sub(64)).unwrap_or(usize::MAX).max(1)
+}

@@ -1,0 +1,263 @@
+//! Masks secret values in what an instance sends back: output, results and reasons.
+//!
+//! Only the client that gave a value knows it, so it masks for its own output; the agent stores what an action prints as
+//! it is. Values shorter than [`SHORTEST`] bytes are not masked: they would match everywhere. A value is found as it was
+//! given and as JSON writes it; of a value with several lines each long enough line is found as well. An encoding of a
+//! value, such as base64, is not found.
+
+use std::collections::BTreeSet;
+
+use packs_schema::pack::param::Parameters;
+use packs_schema::pack::param::bind::bind;
+use serde_json::{Map, Value};
+
+/// Text shown in place of a secret value.
+pub const MASKED: &str = "********";
+/// Minimum length in bytes of a value that is masked.
+pub const SHORTEST: usize = 4;
+/// Minimum length in bytes of a line of a value that is masked by itself.
+const SHORTEST_LINE: usize = 8;
+
+/// Secret values, in every form in which they are looked for. Has no `Debug`.
+#[derive(Clone, Default)]
+pub struct Mask {
+    /// Longest first, so that a value is masked whole where a shorter one is part of it.
+    forms: Vec<Vec<u8>>,
+}
+
+impl Mask {
+    /// Returns a mask of the secret values in `given`, and of secret defaults, as `parameters` mark them.
+    pub fn of_parameters(parameters: &Parameters, given: &Map<String, Value>) -> Mask {
+        let mut secrets = Vec::new();
+        if let Ok(bound) = bind(parameters, given) {
+            let (values, public) = (bound.values().clone(), bound.public().clone());
+            differing(&Value::Object(values), &Value::Object(public), &mut secrets);
+        }
+        Mask::new(secrets.iter().map(String::as_str))
+    }
+
+    /// Returns a mask of these values.
+    pub fn new<'a>(secrets: impl Iterator<Item = &'a str>) -> Mask {
+        let mut forms = BTreeSet::new();
+        for secret in secrets {
+            let mut add = |form: &str, shortest: usize| {
+                if form.len() >= shortest {
+                    forms.insert(form.as_bytes().to_vec());
+                    let json = Value::from(form).to_string();
+                    forms.insert(json.as_bytes()[1..json.len() - 1].to_vec());
+                }
+            };
+            add(secret, SHORTEST);
+            add(secret.trim(), SHORTEST);
+            // Not the first and last line of a PEM file, which are the same in every one.
+            for line in secret.lines().map(str::trim).filter(|line| !line.starts_with("-----")) {
+                add(line, if secret.trim() == line { SHORTEST } else { SHORTEST_LINE });
+            }
+        }
+        let mut forms: Vec<Vec<u8>> = forms.into_iter().collect();
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        Mask { forms }
+    }
+
+    /// True if there is nothing to mask.
+    pub fn is_empty(&self) -> bool {
+        self.forms.is_empty()
+    }
+
+    /// Returns `bytes` with each value masked.
+    pub fn bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.stream();
+        let mut masked = stream.push(bytes);
+        masked.extend(stream.finish());
+        masked
+    }
+
+    /// Returns `text` with each value masked.
+    pub fn text(&self, text: &str) -> String {
+        if self.is_empty() {
+            return text.to_owned();
+        }
+        String::from_utf8_lossy(&self.bytes(text.as_bytes())).into_owned()
+    }
+
+    /// Masks each value in the strings, numbers and keys of `value`.
+    pub fn value(&self, value: &Value) -> Value {
+        match value {
+            _ if self.is_empty() => value.clone(),
+            Value::String(text) => Value::String(self.text(text)),
+            Value::Number(number) => {
+                let text = number.to_string();
+                let masked = self.text(&text);
+                if masked == text { value.clone() } else { Value::String(masked) }
+            }
+            Value::Array(items) => Value::Array(items.iter().map(|item| self.value(item)).collect()),
+            Value::Object(map) => Value::Object(self.object(map)),
+            Value::Null | Value::Bool(_) => value.clone(),
+        }
+    }
+
+    /// Masks each value in the strings, numbers and keys of `map`.
+    pub fn object(&self, map: &Map<String, Value>) -> Map<String, Value> {
+        map.iter().map(|(name, value)| (self.text(name), self.value(value))).collect()
+    }
+
+    /// Returns a masker for one stream that comes in pieces.
+    pub fn stream(&self) -> MaskStream<'_> {
+        MaskStream { mask: self, held: Vec::new() }
+    }
+
+    /// Returns the longest form that `bytes` begins with.
+    fn at(&self, bytes: &[u8]) -> Option<usize> {
+        self.forms.iter().find(|form| bytes.starts_with(form)).map(Vec::len)
+    }
+
+    /// True if `bytes`, the end of a piece, may be the beginning of a form.
+    fn may_begin(&self, bytes: &[u8]) -> bool {
+        self.forms.iter().any(|form| form.len() > bytes.len() && form.starts_with(bytes))
+    }
+}
+
+/// Masks one stream that comes in pieces: a value that is cut by the edge of a piece is masked as well.
+pub struct MaskStream<'a> {
+    mask: &'a Mask,
+    /// End of the last piece, as far as a value may begin in it.
+    held: Vec<u8>,
+}
+
+impl MaskStream<'_> {
+    /// Returns what can be shown now that `piece` has come.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+        self.held.extend_from_slice(piece);
+        self.take(false)
+    }
+
+    /// Returns the rest, at the end of the stream or before a gap.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.take(true)
+    }
+
+    fn take(&mut self, is_end: bool) -> Vec<u8> {
+        let mask = self.mask;
+        if mask.is_empty() {
+            return std::mem::take(&mut self.held);
+        }
+        let longest = mask.forms[0].len();
+        let mut shown = Vec::with_capacity(self.held.len());
+        let mut at = 0;
+        while at < self.held.len() {
+            let rest = &self.held[at..];
+            if !is_end && rest.len() < longest && mask.may_begin(rest) {
+                break;
+            }
+            match mask.at(rest) {
+                Some(length) => {
+                    shown.extend_from_slice(MASKED.as_bytes());
+                    at += length;
+                }
+                None => {
+                    shown.push(rest[0]);
+                    at += 1;
+                }
+            }
+        }
+        self.held.drain(..at);
+        shown
+    }
+}
+
+/// Collects the scalars of `values` that `public` replaces.
+fn differing(values: &Value, public: &Value, found: &mut Vec<String>) {
+    match (values, public) {
+        (values, public) if values == public => {}
+        (Value::Object(values), Value::Object(public)) => {
+            for (name, value) in values {
+                differing(value, public.get(name).unwrap_or(&Value::Null), found);
+            }
+        }
+        (Value::Array(values), Value::Array(public)) => {
+            for (at, value) in values.iter().enumerate() {
+                differing(value, public.get(at).unwrap_or(&Value::Null), found);
+            }
+        }
+        (values, _) => scalars(values, found),
+    }
+}
+
+fn scalars(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Number(number) => found.push(number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| scalars(item, found)),
+        Value::Object(map) => map.values().for_each(|item| scalars(item, found)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn mask(secrets: &[&str]) -> Mask {
+        Mask::new(secrets.iter().copied())
+    }
+
+    #[test]
+    fn a_value_is_masked_wherever_it_comes_back() {
+        let mask = mask(&["hunter2", "a\"b\nc-d-e-f-g", "abc"]);
+        assert_eq!(mask.text("token=hunter2; hunter2hunter2"), "token=********; ****************");
+        assert_eq!(mask.text(r#"{"x": "a\"b\nc-d-e-f-g"}"#), r#"{"x": "********"}"#);
+        assert_eq!(mask.text("the second line alone: c-d-e-f-g"), "the second line alone: ********");
+        assert_eq!(mask.text("abc is too short, a\"b as well"), "abc is too short, a\"b as well");
+        let result = json!({"hunter2": ["x hunter2", 1, true, null], "n": {"y": "hunter"}});
+        assert_eq!(mask.value(&result), json!({"********": ["x ********", 1, true, null], "n": {"y": "hunter"}}));
+        assert_eq!(mask.bytes(b"\xffhunter2\xfe"), b"\xff********\xfe");
+    }
+
+    #[test]
+    fn the_longest_value_is_masked_whole() {
+        assert_eq!(mask(&["pass", "password"]).text("password pass passwor"), "******** ******** ********wor");
+    }
+
+    #[test]
+    fn the_lines_of_a_key_are_masked_and_its_frame_is_not() {
+        let mask = mask(&["-----BEGIN KEY-----\nMIGHAgEAMBMG\nzz\n-----END KEY-----\n"]);
+        assert_eq!(
+            mask.text("-----BEGIN KEY-----\nMIGHAgEAMBMG\nzz\n"),
+            format!("-----BEGIN KEY-----\n{MASKED}\nzz\n")
+        );
+    }
+
+    #[test]
+    fn secrets_are_those_that_the_schema_marks_however_deep() {
+        let schema = r#"{"name": {"type": "string"}, "pin": {"type": "integer", "secret": true},
+            "user": {"type": "object", "properties": {"id": {"type": "string"}, "key": {"type": "string", "secret": true}}}}"#;
+        let parameters: Parameters = serde_json::from_str(schema).unwrap();
+        let given = json!({"name": "Open", "pin": 12345, "user": {"id": "ident", "key": "s3cret"}});
+        let mask = Mask::of_parameters(&parameters, given.as_object().unwrap());
+        assert_eq!(mask.text("Open 12345 ident s3cret"), "Open ******** ident ********");
+        assert_eq!(mask.value(&json!({"pin": 12345, "other": 1})), json!({"pin": MASKED, "other": 1}));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_masked_like_the_whole(
+            secrets in prop::collection::vec("[ab]{4,6}", 1..4),
+            text in "[abc]{0,60}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mask = Mask::new(secrets.iter().map(String::as_str));
+            let bytes = text.as_bytes();
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            at.extend([0, bytes.len()]);
+            at.sort_unstable();
+            let mut stream = mask.stream();
+            let mut shown: Vec<u8> = at.windows(2).flat_map(|pair| stream.push(&bytes[pair[0]..pair[1]])).collect();
+            shown.extend(stream.finish());
+            let whole = String::from_utf8(mask.bytes(bytes)).unwrap();
+            prop_assert!(secrets.iter().all(|secret| !whole.contains(secret)), "{whole}");
+            prop_assert_eq!(String::from_utf8(shown).unwrap(), whole);
+        }
+    }
+}
