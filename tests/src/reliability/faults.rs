@@ -11,6 +11,7 @@
 
 mod check;
 mod control;
+mod handle;
 mod host;
 mod plan;
 mod work;
@@ -147,8 +148,8 @@ async fn one(
         (0..2 + random.below(ORDERS - 1)).map(|number| Order::choose(random, cycle, number)).collect();
     let mut placing = JoinSet::new();
     for order in orders {
-        let line = host.line();
-        placing.spawn(async move { order.place(&line).await.map(|id| (order, id)) });
+        let api = host.handle();
+        placing.spawn(async move { order.place(&api).await.map(|id| (order, id)) });
     }
     let happened = harm(host, fault, random).await.map_err(|e| e.to_string())?;
     let mut placed: Vec<(Order, ExecutionId)> = Vec::new();

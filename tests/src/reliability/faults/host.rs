@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use packs_schema::agent::rest::Health;
 
 use super::control::Control;
+use super::handle::{ApiHandle, read_address};
 use super::plan::Victim;
 use super::work;
 use crate::http::{Answer, Call, send};
@@ -78,8 +79,8 @@ impl Host {
     }
 
     /// Returns an owned handle to send requests.
-    pub(super) fn line(&self) -> Line {
-        Line { address: self.agent.state().join("api.address"), operator: self.operator.clone() }
+    pub(super) fn handle(&self) -> ApiHandle {
+        ApiHandle { address: self.agent.state().join("api.address"), operator: self.operator.clone() }
     }
 
     /// Returns the lines of the actions' ledger.
@@ -171,25 +172,6 @@ impl Host {
             fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(b"api"))
         })
     }
-}
-
-/// Owned handle to the api.
-#[derive(Clone)]
-pub(super) struct Line {
-    address: PathBuf,
-    operator: Caller,
-}
-
-impl Line {
-    /// Sends a request to the current api.
-    pub(super) async fn ask(&self, call: Call) -> Result<Answer, String> {
-        send(read_address(&self.address)?, Some(&self.operator), call).await
-    }
-}
-
-fn read_address(path: &Path) -> Result<SocketAddr, String> {
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    text.trim().parse().map_err(|_| "no address".to_owned())
 }
 
 fn compile(into: &Path) -> io::Result<PathBuf> {

@@ -10,7 +10,7 @@ use packs_schema::agent::rest::{Code, Execution, Problem};
 use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
-use super::host::Line;
+use super::handle::ApiHandle;
 use crate::http::Call;
 use crate::{PackSource, Random};
 
@@ -60,7 +60,7 @@ impl Order {
     }
 
     /// Submits the order until it is accepted, then asks for its kill if its kind is killed.
-    pub(super) async fn place(&self, line: &Line) -> Result<ExecutionId, String> {
+    pub(super) async fn place(&self, api: &ApiHandle) -> Result<ExecutionId, String> {
         let action = match self.kind {
             Kind::Lines => "lines",
             Kind::Flood => "flood",
@@ -76,12 +76,12 @@ impl Order {
             body["timeout_ms"] = json!(200);
         }
         let post = Call::post("/v1/executions", body.to_string()).header("idempotency-key", &self.key);
-        let accepted: Execution = persist(line, post).await?.ok_or("there is no such action")?;
+        let accepted: Execution = persist(api, post).await?.ok_or("there is no such action")?;
         if self.kind == Kind::Killed {
             tokio::time::sleep(self.kill_after).await;
             let kill = Call::post(&format!("/v1/executions/{}/kill", accepted.id), "");
             // The execution may have ended otherwise by now.
-            let _: Option<Execution> = persist(line, kill).await?;
+            let _: Option<Execution> = persist(api, kill).await?;
         }
         Ok(accepted.id)
     }
@@ -139,9 +139,9 @@ impl Order {
 }
 
 /// Retries while the agent does not answer or is busy; `None` when there is nothing left to do.
-async fn persist(line: &Line, call: Call) -> Result<Option<Execution>, String> {
+async fn persist(api: &ApiHandle, call: Call) -> Result<Option<Execution>, String> {
     for _ in 0..TRIES {
-        match line.ask(call.clone()).await {
+        match api.ask(call.clone()).await {
             Ok(answer) if answer.status.is_success() => return Ok(Some(answer.json())),
             Ok(answer) if matches!(answer.status.as_u16(), 503 | 507) => {}
             Ok(answer) => {
