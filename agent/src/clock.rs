@@ -23,6 +23,6 @@ pub fn boot_id() -> String {
 }
 
 /// The same, to be reckoned with: what was before this boot has a negative time.
-pub fn boot_ms() -> i64 {
+pub fn signed_boottime_ms() -> i64 {
     i64::try_from(boottime_ms()).unwrap_or(i64::MAX)
 }

@@ -1,26 +1,36 @@
-//! The history of executions, in SQLite: the index of what the execution directories say.
+//! History of executions, in SQLite: the index of the execution directories.
 //!
 //! ```text
-//!  exec ──Write──▶ bounded channel ──▶ writer thread ──one commit for all that wait──▶ history.db
-//!  api  ──closure─▶ bounded channel ──▶ reader thread ◀───────────────────────────────────┘
+//!  exec ──Write──▶ bounded channel ──▶ writer thread ──one commit for a batch──▶ history.db
+//!  api  ──closure─▶ bounded channel ──▶ reader thread ◀─────────────────────────────┘
 //! ```
 //!
-//! It calls nobody and decides nothing: which state an execution has, and what goes when, is `exec`'s to say. A row
-//! that has ended is never changed again, but for where its output is. Secrets never come here: callers hand in masked
-//! parameters. How old something is comes from the life clock (`life`), not from the wall clock. A damaged file
-//! (`damage`) is set aside at a start, and a new one begun.
+//! Imports nothing of the agent but its clocks, and decides nothing: the states of executions and what to remove are decided by
+//! `exec`. The row of an ended execution never changes again, except for the location of its output. Secrets are never stored:
+//! callers pass masked parameters.
+//!
+//! - **Ages** come from the history's own clock (`clock`), not from the wall clock.
+//! - **Outputs** are archived a day after the end: up to 8 KiB into the database, larger ones into a file (`retention` here
+//!   and in `exec`).
+//! - **Damage** (`damage`): the file is quarantined at a start, and a new one is made with what can be salvaged.
+//! - **Events** are kept as long as their rows, and at most 200,000 of them.
+//! - **Cursors** of events and pages name the history file by its epoch, a random number made with the file, and made again when
+//!   the end of its write-ahead log was lost, because event numbers are then used again. A cursor of another epoch, beyond the
+//!   newest event or before the oldest is `cursor_gone` (410), with the cursor to begin again from. A cursor without an
+//!   epoch, as earlier versions gave, is only compared with the newest event.
 
 mod change;
+mod clock;
 mod compact;
 mod damage;
 mod error;
-mod keep;
-mod life;
-mod log;
 mod query;
+mod retention;
 mod row;
 mod salvage;
 mod schema;
+mod types;
+mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -34,110 +44,69 @@ use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceI
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use clock::{ClockReading, ReadClocks};
 pub use error::HistoryError;
-pub use keep::{Place, Stored, Tally};
-pub use life::{Clock, Reading};
-pub use query::{Cursor, Wanted};
+pub use query::{Cursor, Filter};
+pub use retention::{OutputLocation, Stored, Tally};
+pub use types::{Accepted, BootTime, CursorCheck, Key, WriteOutcome};
 
-use damage::Alarm;
-use keep::{Keep, Kept};
-use life::Life;
+use clock::HistoryClock;
+use damage::DamageReporter;
+use retention::{RetentionJob, RetentionResult};
 use writer::{Write, Writer};
 
-/// What waits for either thread at most; beyond, askers wait.
-const WAITING: usize = 256;
-/// Both threads work with small frames.
+/// Capacity of the queue of each thread; when it is full, callers wait.
+const QUEUE: usize = 256;
+/// Stack size of each thread in bytes; their frames are small.
 const STACK: usize = 512 << 10;
-
-/// A caller's key, with the keyed hash of the body that came with it.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// The key.
-    pub key: IdempotencyKey,
-    /// The hash, in hexadecimal.
-    pub fingerprint: String,
-}
-
-/// When an execution was accepted by the clock of the boot (`CLOCK_BOOTTIME`), which nobody sets; kept for those whose
-/// action has a rate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Born {
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
-    /// Milliseconds since the host started.
-    pub boottime_ms: u64,
-}
-
-/// When an execution was accepted, by both clocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
-    /// Milliseconds since 1970.
-    pub at_ms: u64,
-    /// The other clock, where it was kept.
-    pub born: Option<Born>,
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Inserted {
-    /// It is written.
-    New,
-    /// The caller's key stands for this execution already, made with a body of this fingerprint.
-    Existing(Box<Execution>, String),
-    /// The execution is unknown or has ended: nothing was changed.
-    Unchanged,
-}
-
-/// Whether the events after a cursor can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FollowUp {
-    /// They can.
-    There,
-    /// The cursor is of another history file.
-    OtherHistory,
-    /// The newest event has this lower number.
-    Beyond(u64),
-    /// Some of them are no longer kept.
-    Forgotten,
-}
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The handle; its threads end when [`History::close`] is called.
+/// Handle of the history; its threads end when [`History::close`] is called.
 pub struct History {
+    /// Id of this instance; rows do not repeat it.
     instance: InstanceId,
+    /// Path of the database.
     path: PathBuf,
-    /// Names this file in cursors.
+    /// Name of this file in cursors.
     epoch: String,
+    /// Queue of the writer thread; `None` once closed.
     writes: Mutex<Option<mpsc::Sender<Write>>>,
+    /// Queue of the reader thread; `None` once closed.
     reads: Mutex<Option<mpsc::Sender<Job>>>,
+    /// Threads to join on close.
     threads: Mutex<Vec<JoinHandle<()>>>,
-    checking: Mutex<Option<InterruptHandle>>,
+    /// Interrupts the integrity check of a large file on close.
+    check: Mutex<Option<InterruptHandle>>,
+    /// Number of the newest event; set by the writer thread.
     newest: watch::Receiver<u64>,
+    /// Becomes true when damage is found.
     damaged: watch::Receiver<bool>,
-    alarm: Alarm,
-    fresh: bool,
+    /// Reports damage that a statement meets.
+    reporter: DamageReporter,
+    /// True if rows may be missing.
+    needs_import: bool,
 }
 
 impl History {
-    /// Opens `path`. A damaged file is set aside as `history.db.corrupt-<ms>`, loudly, and a new one begun.
+    /// Opens `path`. A damaged file is quarantined as `history.db.corrupt-<ms>`, which is logged, and a new one is made.
     pub fn open(path: &Path, instance: &InstanceId) -> Result<History, HistoryError> {
-        History::open_with(path, instance, life::host())
+        History::open_with(path, instance, clock::host())
     }
 
-    /// [`History::open`] with clocks of the caller's.
-    pub fn open_with(path: &Path, instance: &InstanceId, clock: Clock) -> Result<History, HistoryError> {
-        let opened = schema::open_or_begin(path, instance)?;
+    /// As [`History::open`], with the caller's clocks.
+    pub fn open_with(path: &Path, instance: &InstanceId, clock: ReadClocks) -> Result<History, HistoryError> {
+        let opened = schema::open_or_recreate(path, instance)?;
         let reader = schema::open_reader(path)?;
         let mut threads = Vec::new();
-        let (alarm, damaged) = Alarm::new(path);
+        let (reporter, damaged) = DamageReporter::new(path);
         let last = writer::last_event(&opened.connection)?;
         let epoch = schema::epoch(&opened.connection)?;
-        let life = Life::resume(&opened.connection, &clock())?;
+        let history_clock = HistoryClock::resume(&opened.connection, &clock())?;
         let (newest, seen) = watch::channel(last);
-        let (writes, to_write) = mpsc::channel(WAITING);
-        let (reads, mut to_read) = mpsc::channel::<Job>(WAITING);
-        let writer = Writer { connection: opened.connection, life, clock, newest, alarm: alarm.clone() };
+        let (writes, to_write) = mpsc::channel(QUEUE);
+        let (reads, mut to_read) = mpsc::channel::<Job>(QUEUE);
+        let writer = Writer { connection: opened.connection, history_clock, clock, newest, reporter: reporter.clone() };
         threads.push(spawn("history-write", move || writer.run(to_write))?);
         let read = move || {
             while let Some(job) = to_read.blocking_recv() {
@@ -145,12 +114,12 @@ impl History {
             }
         };
         threads.push(spawn("history-read", read)?);
-        let mut checking = None;
+        let mut check = None;
         if !opened.checked {
-            // Reads what may be gigabytes: beside the others, and not for longer than the agent runs.
-            let (connection, alarm) = (schema::open_reader(path)?, alarm.clone());
-            checking = Some(connection.get_interrupt_handle());
-            threads.push(spawn("history-check", move || alarm.hear(&damage::check(&connection)))?);
+            // Reads what may be gigabytes: in a thread of its own, interrupted when the history is closed.
+            let (connection, reporter) = (schema::open_reader(path)?, reporter.clone());
+            check = Some(connection.get_interrupt_handle());
+            threads.push(spawn("history-check", move || reporter.check(&damage::check(&connection)))?);
         }
         Ok(History {
             instance: instance.clone(),
@@ -159,115 +128,115 @@ impl History {
             writes: Mutex::new(Some(writes)),
             reads: Mutex::new(Some(reads)),
             threads: Mutex::new(threads),
-            checking: Mutex::new(checking),
+            check: Mutex::new(check),
             newest: seen,
             damaged,
-            alarm,
-            fresh: opened.fresh,
+            reporter,
+            needs_import: opened.needs_import,
         })
     }
 
-    /// True if rows may be missing, as when the file was made by this open: what the execution directories hold is to
-    /// be read in.
-    pub fn is_fresh(&self) -> bool {
-        self.fresh
+    /// True if rows may be missing, as when the file was made by this open: the execution directories are to be imported.
+    pub fn needs_import(&self) -> bool {
+        self.needs_import
     }
 
-    /// Remembers a new execution, on disk when this returns.
+    /// Inserts a new execution; on disk when this returns.
     pub async fn insert(
         &self,
         record: Execution,
         key: Option<Key>,
-        born: Option<Born>,
-    ) -> Result<Inserted, HistoryError> {
-        self.write(|reply| Write::Insert { record: Box::new(record), key, born, reply }).await
+        boot_time: Option<BootTime>,
+    ) -> Result<WriteOutcome, HistoryError> {
+        self.write(|reply| Write::Insert { record: Box::new(record), key, boot_time, reply }).await
     }
 
-    /// Remembers what became of an execution; `changes` are the states it went through, with their times.
-    pub async fn update(&self, record: Execution, changes: Vec<(State, u64)>) -> Result<Inserted, HistoryError> {
+    /// Updates an execution; `changes` are the states it went through, with their times.
+    pub async fn update(&self, record: Execution, changes: Vec<(State, u64)>) -> Result<WriteOutcome, HistoryError> {
         self.write(|reply| Write::Update { record: Box::new(record), changes, reply }).await
     }
 
-    /// Saves the life clock, and says how old and how large the history is.
+    /// Saves the history's clock, and returns how old and how large the history is.
     pub async fn tally(&self, keep: Duration) -> Result<Tally, HistoryError> {
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        match self.keep(Keep::Tally { keep_ms }).await? {
-            Kept::Tally(tally) => Ok(tally),
-            Kept::Rows(_) => Err(HistoryError::Closed),
+        match self.run_retention(RetentionJob::Tally { keep_ms }).await? {
+            RetentionResult::Tally(tally) => Ok(tally),
+            RetentionResult::Rows(_) => Err(HistoryError::Closed),
         }
     }
 
-    /// These outputs have been put elsewhere; on disk when this returns.
-    pub async fn archive(&self, outputs: Vec<(ExecutionId, Place)>) -> Result<usize, HistoryError> {
-        self.keep_rows(Keep::Archive(outputs)).await
+    /// Records where outputs have been archived; on disk when this returns.
+    pub async fn archive(&self, outputs: Vec<(ExecutionId, OutputLocation)>) -> Result<usize, HistoryError> {
+        self.run_retention_rows(RetentionJob::Archive(outputs)).await
     }
 
-    /// The outputs of these rows go, from the database and (after this returns) from wherever else; the rows say so.
-    pub async fn drop_outputs(&self, rows: Vec<i64>) -> Result<usize, HistoryError> {
-        self.keep_rows(Keep::Drop(rows)).await
+    /// Evicts the outputs of these rows: removes them from the database and marks the rows. Files are to be removed by the caller
+    /// afterwards.
+    pub async fn evict_outputs(&self, rows: Vec<i64>) -> Result<usize, HistoryError> {
+        self.run_retention_rows(RetentionJob::Evict(rows)).await
     }
 
-    /// Forgets these rows, but for those that have not ended.
-    pub async fn forget(&self, rows: Vec<i64>) -> Result<usize, HistoryError> {
-        self.keep_rows(Keep::Forget(rows)).await
+    /// Prunes these rows, except those that have not ended.
+    pub async fn prune(&self, rows: Vec<i64>) -> Result<usize, HistoryError> {
+        self.run_retention_rows(RetentionJob::Prune(rows)).await
     }
 
-    /// Gives some of the free room in the file back to the file system.
+    /// Returns some of the free pages in the file to the file system.
     pub async fn shrink(&self) -> Result<(), HistoryError> {
-        self.keep_rows(Keep::Shrink).await.map(drop)
+        self.run_retention_rows(RetentionJob::Shrink).await.map(drop)
     }
 
-    /// Where the output of an execution is; `None` when the execution is not known.
-    pub async fn place(&self, id: &ExecutionId) -> Result<Option<Place>, HistoryError> {
+    /// Returns where the output of an execution is; `None` when the execution is unknown.
+    pub async fn output_location(&self, id: &ExecutionId) -> Result<Option<OutputLocation>, HistoryError> {
         let id = id.clone();
-        self.read(move |connection| keep::place(connection, &id)).await
+        self.read(move |connection| retention::output_location(connection, &id)).await
     }
 
-    /// Where an output is that is not in its directory's segments, without reading it: [`Place::Nothing`] also for one in
-    /// the database.
-    pub async fn lies_elsewhere(&self, id: &ExecutionId) -> Result<Option<Place>, HistoryError> {
+    /// Returns where an output is that is no longer in segments, without reading it: [`OutputLocation::Empty`] also for one in the
+    /// database. `None`: it is in segments, or the execution is unknown.
+    pub async fn archived_location(&self, id: &ExecutionId) -> Result<Option<OutputLocation>, HistoryError> {
         let id = id.clone();
-        self.read(move |connection| keep::lies_elsewhere(connection, &id)).await
+        self.read(move |connection| retention::archived_location(connection, &id)).await
     }
 
-    /// Executions that ended at `until_ms` of the history's life or before, and whose outputs lie as they were written;
-    /// in the order of their ends.
+    /// Lists executions that ended at `until_ms` of the history's clock or before and whose outputs are in segments, in the order of
+    /// their ends.
     pub async fn to_archive(&self, until_ms: Option<u64>, limit: u32) -> Result<Vec<Stored>, HistoryError> {
-        self.read(move |connection| keep::to_archive(connection, until_ms, limit)).await
+        self.read(move |connection| retention::to_archive(connection, until_ms, limit)).await
     }
 
-    /// The oldest executions that have an archived output; `files`: one in a file.
+    /// Lists the oldest executions that have an archived output; with `files`, only those with one in a file.
     pub async fn oldest_outputs(&self, files: bool, limit: u32) -> Result<Vec<Stored>, HistoryError> {
-        self.read(move |connection| keep::oldest_outputs(connection, files, limit)).await
+        self.read(move |connection| retention::oldest_outputs(connection, files, limit)).await
     }
 
-    /// The oldest executions that have ended, up to a row.
+    /// Lists the oldest executions that have ended, up to row `until`.
     pub async fn oldest(&self, until: Option<i64>, limit: u32) -> Result<Vec<Stored>, HistoryError> {
-        self.read(move |connection| keep::oldest(connection, until, limit)).await
+        self.read(move |connection| retention::oldest(connection, until, limit)).await
     }
 
-    /// How many executions are remembered.
+    /// Counts the executions in the history.
     pub async fn count(&self) -> Result<u64, HistoryError> {
-        self.read(keep::count).await
+        self.read(retention::count).await
     }
 
-    /// Turns true when the file is found to be damaged: the process is to end, and its next start begins anew.
+    /// Becomes true when the file is found to be damaged: the process should end, and its next start quarantines the file.
     pub fn damaged(&self) -> watch::Receiver<bool> {
         self.damaged.clone()
     }
 
-    /// Damaged histories that were set aside and are still there.
-    pub fn set_aside(&self) -> Vec<PathBuf> {
-        damage::aside_of(&self.path)
+    /// Lists the quarantined histories, oldest first.
+    pub fn quarantined(&self) -> Vec<PathBuf> {
+        damage::quarantined_files(&self.path)
     }
 
-    /// One execution.
+    /// Returns an execution.
     pub async fn get(&self, id: &ExecutionId) -> Result<Option<Execution>, HistoryError> {
         let (id, instance) = (id.clone(), self.instance.clone());
         self.read(move |connection| query::get(connection, &instance, &id)).await
     }
 
-    /// The execution that a caller made with a key, and the fingerprint of its body.
+    /// Returns the execution that a caller started with a key, and the fingerprint of its body.
     pub async fn by_key(
         &self,
         principal: &Principal,
@@ -277,41 +246,42 @@ impl History {
         self.read(move |connection| query::by_key(connection, &instance, &principal, &key)).await
     }
 
-    /// A page of executions of actions that are `visible`, newest first, and the place of the next page.
+    /// Returns a page of executions of actions that are `visible`, newest first, and the cursor of the next page.
     pub async fn list(
         &self,
-        wanted: Wanted,
+        wanted: Filter,
         visible: impl Fn(&ActionRef) -> bool + Send + 'static,
     ) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
         let (instance, epoch) = (self.instance.clone(), self.epoch.clone());
         let page = self.read(move |connection| query::list(connection, &instance, &wanted, &visible)).await?;
-        Ok((page.0, page.1.map(|place| Cursor { epoch: Some(epoch), ..place })))
+        Ok((page.0, page.1.map(|cursor| Cursor { epoch: Some(epoch), ..cursor })))
     }
 
-    /// Every execution that has not ended, oldest first.
+    /// Lists the executions that have not ended, oldest first.
     pub async fn unfinished(&self) -> Result<Vec<Execution>, HistoryError> {
         let instance = self.instance.clone();
         self.read(move |connection| query::unfinished(connection, &instance)).await
     }
 
-    /// True if the execution is remembered.
+    /// True if the execution is in the history.
     pub async fn knows(&self, id: &ExecutionId) -> Result<bool, HistoryError> {
         let id = id.clone();
         self.read(move |connection| query::knows(connection, &id)).await
     }
 
-    /// When an action's executions were accepted: since `since_ms` by the wall clock, or since `since` by that of the boot.
+    /// Returns when executions of an action were accepted: since `since_ms` by the wall clock, or since `since` by the clock of the
+    /// boot.
     pub async fn accepted_since(
         &self,
         action: &ActionRef,
         since_ms: u64,
-        since: Born,
+        since: BootTime,
     ) -> Result<Vec<Accepted>, HistoryError> {
         let action = action.clone();
         self.read(move |connection| query::accepted_since(connection, &action, since_ms, &since)).await
     }
 
-    /// At most `limit` state changes after the event `after`, each with its cursor.
+    /// Returns at most `limit` state changes after the event `after`, each with its cursor.
     pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<StateChange>, HistoryError> {
         let mut changes = self.read(move |connection| query::events(connection, after, limit)).await?;
         for change in &mut changes {
@@ -320,15 +290,15 @@ impl History {
         Ok(changes)
     }
 
-    /// The cursor of an event of this file.
+    /// Returns the cursor of an event of this file.
     pub fn event_cursor(&self, event: u64) -> EventCursor {
         EventCursor { epoch: Some(self.epoch.clone()), event }
     }
 
-    /// Checks that what follows a cursor is there: all of it, and under the numbers that the cursor means.
-    pub async fn follow_up(&self, cursor: &EventCursor) -> Result<FollowUp, HistoryError> {
+    /// Checks that all events after a cursor are available, under the numbers that the cursor means.
+    pub async fn check_cursor(&self, cursor: &EventCursor) -> Result<CursorCheck, HistoryError> {
         if cursor.epoch.as_ref().is_some_and(|epoch| *epoch != self.epoch) {
-            return Ok(FollowUp::OtherHistory);
+            return Ok(CursorCheck::OtherHistory);
         }
         let mut newest = *self.newest.borrow();
         if cursor.event > newest {
@@ -336,45 +306,45 @@ impl History {
             newest = self.read(|connection| Ok(writer::last_event(connection)?)).await?;
         }
         Ok(match cursor.event {
-            event if event > newest => FollowUp::Beyond(newest),
+            event if event > newest => CursorCheck::Beyond(newest),
             // 0 asks for all that are kept.
-            event if event > 0 && event.saturating_add(keep::MAX_EVENTS) < newest => FollowUp::Forgotten,
-            _ => FollowUp::There,
+            event if event > 0 && event.saturating_add(retention::MAX_EVENTS) < newest => CursorCheck::Pruned,
+            _ => CursorCheck::Valid,
         })
     }
 
-    /// True if a cursor of a listing comes from this file, or names none.
-    pub fn gave(&self, cursor: &Cursor) -> bool {
+    /// True if a page cursor belongs to this file, or names no file.
+    pub fn owns_cursor(&self, cursor: &Cursor) -> bool {
         cursor.epoch.as_ref().is_none_or(|epoch| *epoch == self.epoch)
     }
 
-    /// The number of the newest event, as it rises.
+    /// Number of the newest event.
     pub fn newest_event(&self) -> watch::Receiver<u64> {
         self.newest.clone()
     }
 
-    /// Ends the threads after what was asked before; those who asked go on being answered meanwhile.
+    /// Closes the history: completes the requests that were made before, then ends the threads.
     pub async fn close(&self) {
         drop(lock(&self.writes).take());
         drop(lock(&self.reads).take());
-        if let Some(checking) = lock(&self.checking).take() {
-            checking.interrupt();
+        if let Some(check) = lock(&self.check).take() {
+            check.interrupt();
         }
         let threads = std::mem::take(&mut *lock(&self.threads));
-        let joined = tokio::task::spawn_blocking(|| threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));
+        let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok()));
         if !joined.await.unwrap_or(false) {
             tracing::error!("a thread of the history panicked");
         }
     }
 
-    async fn keep(&self, job: Keep) -> Result<Kept, HistoryError> {
-        self.write(|reply| Write::Keep { job, reply }).await
+    async fn run_retention(&self, job: RetentionJob) -> Result<RetentionResult, HistoryError> {
+        self.write(|reply| Write::Retention { job, reply }).await
     }
 
-    async fn keep_rows(&self, job: Keep) -> Result<usize, HistoryError> {
-        match self.keep(job).await? {
-            Kept::Rows(rows) => Ok(rows),
-            Kept::Tally(_) => Ok(0),
+    async fn run_retention_rows(&self, job: RetentionJob) -> Result<usize, HistoryError> {
+        match self.run_retention(job).await? {
+            RetentionResult::Rows(rows) => Ok(rows),
+            RetentionResult::Tally(_) => Ok(0),
         }
     }
 
@@ -395,11 +365,11 @@ impl History {
     ) -> Result<T, HistoryError> {
         let sender = lock(&self.reads).clone().ok_or(HistoryError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let alarm = self.alarm.clone();
+        let reporter = self.reporter.clone();
         let job: Job = Box::new(move |connection| {
             let result = ask(connection);
-            alarm.hear(&result);
-            // The asker may have gone.
+            reporter.check(&result);
+            // The caller may have been cancelled.
             let _ = reply.send(result);
         });
         sender.send(job).await.map_err(|_| HistoryError::Closed)?;

@@ -13,7 +13,7 @@ use packs_schema::pack::param::bind::ParamError;
 
 use super::body::Body;
 use crate::exec::output::OutputError;
-use crate::exec::{KillError, LauncherError, Shortage, SubmitError};
+use crate::exec::{HostFault, KillError, LauncherError, SegmentError, SubmitError};
 use crate::history::HistoryError;
 use crate::log::chain;
 use crate::registry::RegistryError;
@@ -90,11 +90,11 @@ fn retry_after(after: Duration) -> (HeaderName, String) {
 }
 
 /// What the host lacks, as a code.
-fn lacking(shortage: Option<Shortage>) -> (Code, bool) {
+fn lacking(shortage: Option<HostFault>) -> (Code, bool) {
     match shortage {
-        Some(Shortage::Storage) => (Code::InsufficientStorage, true),
-        Some(Shortage::Resources) => (Code::OutOfResources, true),
-        Some(Shortage::Device) => (Code::StorageFailed, true),
+        Some(HostFault::Storage) => (Code::InsufficientStorage, true),
+        Some(HostFault::Resources) => (Code::OutOfResources, true),
+        Some(HostFault::Device) => (Code::StorageFailed, true),
         None => (Code::Internal, false),
     }
 }
@@ -103,12 +103,12 @@ fn of_history(error: &HistoryError) -> (Code, bool) {
     match error {
         // Damaged: the agent is about to end, and to begin a new one.
         HistoryError::Closed | HistoryError::Damaged(_) => (Code::Unavailable, true),
-        HistoryError::DiskFull | HistoryError::ReadOnly => lacking(Some(Shortage::Storage)),
-        HistoryError::OutOfResources(_) => lacking(Some(Shortage::Resources)),
-        HistoryError::Device(_) => lacking(Some(Shortage::Device)),
+        HistoryError::DiskFull | HistoryError::ReadOnly => lacking(Some(HostFault::Storage)),
+        HistoryError::OutOfResources(_) => lacking(Some(HostFault::Resources)),
+        HistoryError::Device(_) => lacking(Some(HostFault::Device)),
         HistoryError::OldSqlite(_)
         | HistoryError::Open { .. }
-        | HistoryError::SetAside { .. }
+        | HistoryError::Quarantine { .. }
         | HistoryError::Sqlite(_) => lacking(None),
     }
 }
@@ -144,7 +144,7 @@ impl ApiError {
             ApiError::Submit(SubmitError::TooOften { .. }) => (Code::RateExceeded, true),
             ApiError::Submit(SubmitError::KeyMismatch(_)) => (Code::IdempotencyMismatch, true),
             ApiError::Submit(SubmitError::DiskFull) => (Code::InsufficientStorage, true),
-            ApiError::Submit(SubmitError::Directory(error)) => lacking(Shortage::of(error)),
+            ApiError::Submit(SubmitError::Directory(error)) => lacking(HostFault::classify(error)),
             ApiError::Submit(SubmitError::History(error)) => of_history(error),
             ApiError::Submit(SubmitError::Task) => (Code::Internal, false),
             ApiError::Kill(KillError::Unknown(_)) => (Code::UnknownExecution, true),
@@ -153,16 +153,18 @@ impl ApiError {
             // Told why, and to ask again: most of the time the host has no room or descriptor for it at the moment.
             ApiError::Kill(KillError::Refused(..)) => (Code::Unavailable, true),
             ApiError::Kill(KillError::Launcher(_)) => (Code::Unavailable, true),
-            ApiError::Kill(KillError::Unwritten(_, error)) => lacking(Shortage::of(error)),
+            ApiError::Kill(KillError::Unwritten(_, error)) => lacking(HostFault::classify(error)),
             ApiError::Kill(KillError::History(error)) => of_history(error),
             ApiError::Launcher(_) => (Code::Unavailable, true),
             ApiError::History(error) => of_history(error),
-            ApiError::Registry(RegistryError::Read { source, .. }) => lacking(Shortage::of(source)),
+            ApiError::Registry(RegistryError::Read { source, .. }) => lacking(HostFault::classify(source)),
             ApiError::Registry(RegistryError::Damaged { .. }) => lacking(None),
             ApiError::Output(OutputError::Gone) => (Code::OutputGone, true),
             ApiError::Output(OutputError::History(error)) => of_history(error),
-            ApiError::Output(OutputError::Read(_, error)) => lacking(Shortage::of(error)),
-            ApiError::Output(OutputError::Damaged(..) | OutputError::Archive(_) | OutputError::Task) => lacking(None),
+            ApiError::Output(OutputError::Segment(SegmentError::Read(_, error))) => lacking(HostFault::classify(error)),
+            ApiError::Output(
+                OutputError::Segment(SegmentError::Damaged(..)) | OutputError::Archive(_) | OutputError::Task,
+            ) => lacking(None),
         }
     }
 

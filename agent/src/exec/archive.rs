@@ -1,31 +1,30 @@
-//! Outputs, folded: a day after an execution's end, or earlier when the budget says so, its output becomes one blob.
+//! Archives of outputs: a day after an execution's end, or earlier when the budget demands it, its output becomes one blob.
 //!
 //! ```text
 //!  header   MAGIC, then seven u64, little endian: bytes of each member; of each stream, bytes kept; of each, dropped
-//!  frames   gzip: what was written when, both streams in one order; see `frames`
-//!  stdout   gzip: the data alone, so that it can be handed out as it is
+//!  frames   gzip: length and time of each piece, both streams in one order; see `frames`
+//!  stdout   gzip: the data alone, so that it can be sent as it is
 //!  stderr   the same
 //! ```
 //!
-//! A member without data has length 0. A blob of up to [`SMALL`] bytes goes into the database, and the whole directory
-//! goes; a larger one is the file `archive` in the directory, beside `spec` and `exit`, from which a lost database is
-//! begun anew: four inodes, of which the 50,000 of the default budget are 12,500 outputs of more than 8 KiB compressed.
-//! Small ones, which are nearly all, take none.
+//! A member without data has length 0. A blob of up to [`MAX_INLINE`] bytes goes into the database, and the whole directory is
+//! removed. A larger one is the file `archive` in the directory, beside `spec` and `exit`, from which a lost database is
+//! rebuilt: four inodes, so that the default budget of 50,000 allows for 12,500 outputs of more than 8 KiB compressed. Small
+//! ones, which are nearly all, take none; they are lost with a database that cannot be salvaged.
 //!
 //! ```text
-//!  write archive.new ─▶ fsync ─▶ rename ─▶ fsync the directory ─▶ row (on disk) ─▶ the rest of the directory goes
+//!  write archive.new ─▶ fsync ─▶ rename ─▶ fsync the directory ─▶ row (on disk) ─▶ remove the rest of the directory
 //! ```
 //!
-//! Wherever that ends early it is done again and comes out the same. A directory whose lock is held is never touched,
-//! and the segments of one that is read stay until the reader has gone.
+//! The steps are idempotent: after a crash they are repeated with the same result. A directory whose lock is held is never
+//! touched, and segments that are being read stay until the reader is done.
 
-mod fold;
 mod frames;
 mod read;
-mod readers;
 mod spill;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -37,41 +36,38 @@ use nix::fcntl::OFlag;
 use packs_schema::agent::execution::file;
 use packs_schema::agent::execution::output::Stream;
 
-pub(super) use fold::{Folded, fold, tidy};
-pub(super) use read::Archived;
-pub(super) use readers::Readers;
-pub(super) use readers::Reading;
+use super::segments::index;
+pub(super) use read::ArchiveReader;
+pub(super) use write::{ArchiveOutputError, ArchivedOutput, archive_output, remove_segments};
 
-use super::output::index;
-
-/// The largest blob that goes into the database, in bytes.
-pub(super) const SMALL: usize = 8 << 10;
+/// Maximum size of a blob in the database, in bytes.
+pub(super) const MAX_INLINE: usize = 8 << 10;
 
 const MAGIC: [u8; 8] = *b"BOLTARC1";
 const HEADER: usize = 64;
 
-/// Why an archive cannot be read or written.
+/// Error returned when an archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It does not begin as one, or is shorter than it says.
-    #[error("its header is not one")]
+    /// The header is wrong, or the blob has another length than it says.
+    #[error("the archive has no valid header")]
     Header,
-    /// What stands in it makes no sense.
-    #[error("its frames do not fit its data")]
+    /// Frames and data do not match.
+    #[error("the frames of the archive do not match its data")]
     Frames,
-    /// The system's words, also for damaged gzip.
-    #[error("cannot read or write it")]
+    /// I/O error, also for damaged gzip.
+    #[error("cannot read or write the archive")]
     Io(#[from] io::Error),
 }
 
-/// What stands in the header.
+/// Header of an archive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Header {
-    /// Bytes of frames, stdout and stderr, compressed.
+    /// Compressed bytes of frames, stdout and stderr.
     members: [u64; 3],
-    /// Bytes of each stream that are there.
+    /// Bytes of each stream that were kept.
     kept: [u64; 2],
-    /// Bytes of each stream that are not.
+    /// Bytes of each stream that were dropped.
     dropped: [u64; 2],
 }
 
@@ -86,7 +82,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header of a blob of `length` bytes.
+    /// Decodes the header of a blob of `length` bytes.
     fn decode(bytes: &[u8; HEADER], length: u64) -> Result<Header, ArchiveError> {
         let number = |i: usize| u64::from_le_bytes(bytes[8 + i * 8..16 + i * 8].try_into().expect("eight bytes"));
         let header = Header {
@@ -99,7 +95,7 @@ impl Header {
     }
 }
 
-/// An archive that was found.
+/// Opened archive.
 #[derive(Debug, Clone)]
 pub struct Archive {
     blob: Blob,
@@ -113,14 +109,14 @@ enum Blob {
 }
 
 impl Archive {
-    /// Out of the database.
+    /// Opens a blob from the database.
     pub(super) fn from_bytes(bytes: Arc<[u8]>) -> Result<Archive, ArchiveError> {
         let header = bytes.first_chunk().ok_or(ArchiveError::Header)?;
         let header = Header::decode(header, bytes.len() as u64)?;
         Ok(Archive { blob: Blob::Memory(bytes), header })
     }
 
-    /// From an execution's directory, if there is one.
+    /// Opens the archive in an execution's directory, if there is one.
     pub(super) fn open(directory: &Path) -> Result<Option<Archive>, ArchiveError> {
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(directory.join(file::ARCHIVE)) {
@@ -134,17 +130,17 @@ impl Archive {
         Ok(Some(Archive { blob: Blob::File(Arc::new(file)), header }))
     }
 
-    /// Reads it: each stream from its offset on, or not at all.
-    pub(super) fn read(&self, from: [Option<u64>; 2]) -> Archived {
-        Archived::new(self, from)
+    /// Returns a reader: each stream from its offset, or not at all.
+    pub(super) fn read(&self, from: [Option<u64>; 2]) -> ArchiveReader {
+        ArchiveReader::new(self, from)
     }
 
-    /// Bytes of a stream that are there, and that are not.
+    /// Numbers of bytes of a stream that were kept and that were dropped.
     pub fn totals(&self, stream: Stream) -> (u64, u64) {
         (self.header.kept[index(stream)], self.header.dropped[index(stream)])
     }
 
-    /// The data of a stream as they are stored, compressed with gzip, and how many bytes that is.
+    /// Returns the data of a stream as stored, compressed with gzip, and its length in bytes.
     pub fn stored(&self, stream: Stream) -> (Section, u64) {
         let member = 1 + index(stream);
         (self.section(member), self.header.members[member])
@@ -156,7 +152,7 @@ impl Archive {
     }
 }
 
-/// A stretch of a blob.
+/// Range of bytes of a blob.
 #[derive(Debug, Clone)]
 pub struct Section {
     blob: Blob,

@@ -1,4 +1,4 @@
-//! An execution's directory as the api sees it: made here, written by the shim, read here again.
+//! The directory of one execution as the api uses it: created here, written by launcher and shim, read here again.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,67 +12,67 @@ use nix::sys::statvfs::statvfs;
 use packs_schema::agent::execution::{Exit, Spec, Started, file, reserve};
 use serde::de::DeserializeOwned;
 
-use super::Shortage;
+use super::HostFault;
 
-/// The largest record that is read: a result at its limit, and what stands around it.
+/// Maximum size of a record: the largest result, and the fields around it.
 const MAX_RECORD: u64 = 1 << 20;
 
-/// When a directory is looked at again that could not be for want of descriptors or memory.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Pause before a directory is read again after a lack of descriptors or memory.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The shim's lock.
+/// State of the shim's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
-    /// No shim has come yet.
+    /// The execution has not been started.
     Absent,
-    /// A shim lives.
+    /// A shim is alive.
     Held,
-    /// A shim was there.
+    /// A shim existed and is gone.
     Free,
 }
 
-/// A record that may stand in the directory.
+/// Content of a record in the directory.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Found<T> {
-    /// It does not.
+pub(super) enum RecordFile<T> {
+    /// The file does not exist.
     Absent,
-    /// It does.
-    Good(T),
-    /// It does, but cannot be read.
+    /// The record.
+    Valid(T),
+    /// The file exists but cannot be read, for this reason.
     Damaged(String),
 }
 
-impl<T> Found<T> {
-    /// The record, if it can be read.
-    pub(super) fn good(self) -> Option<T> {
+impl<T> RecordFile<T> {
+    /// Returns the record if it is valid.
+    pub(super) fn valid(self) -> Option<T> {
         match self {
-            Found::Good(record) => Some(record),
-            Found::Absent | Found::Damaged(_) => None,
+            RecordFile::Valid(record) => Some(record),
+            RecordFile::Absent | RecordFile::Damaged(_) => None,
         }
     }
 
-    /// True if the file is there, whatever is in it.
-    pub(super) fn is_there(&self) -> bool {
-        !matches!(self, Found::Absent)
+    /// True if the file exists, whatever its content.
+    pub(super) fn exists(&self) -> bool {
+        !matches!(self, RecordFile::Absent)
     }
 }
 
-/// Everything that a directory says about how its execution stands.
+/// Everything a directory says about the state of its execution.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Evidence {
-    /// What was to be run.
-    pub(super) spec: Found<Spec>,
-    /// Whether a shim lives.
+    /// Request as it was accepted.
+    pub(super) spec: RecordFile<Spec>,
+    /// State of the shim's lock.
     pub(super) lock: Lock,
-    /// Whether it came to start the action.
-    pub(super) started: Found<Started>,
-    /// How it ended.
-    pub(super) exit: Found<Exit>,
-    /// Whether someone has asked for its end.
+    /// Record of the start, written by the shim before the action.
+    pub(super) started: RecordFile<Started>,
+    /// Exit record.
+    pub(super) exit: RecordFile<Exit>,
+    /// True if a kill was requested.
     pub(super) kill: bool,
 }
 
-/// Makes the directory with its `spec`. What is half made is removed again.
+/// Creates the directory with its `spec`; removes it again if that fails half-way.
 pub(super) fn create(directory: &Path, spec: &Spec) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(directory)?;
     let write = || {
@@ -84,7 +84,7 @@ pub(super) fn create(directory: &Path, spec: &Spec) -> io::Result<()> {
     write().inspect_err(|_| remove(directory))
 }
 
-/// Removes a directory and what is in it; what cannot be removed is logged.
+/// Removes a directory with its files; logs a failure.
 pub(super) fn remove(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory)
         && error.kind() != io::ErrorKind::NotFound
@@ -93,50 +93,49 @@ pub(super) fn remove(directory: &Path) {
     }
 }
 
-/// Reads what the directory says. The lock first: a shim that has let go of it has written `exit` before. An error means
-/// that the host lacks the means to look, which says nothing about the execution.
-pub(super) fn evidence(directory: &Path) -> io::Result<Evidence> {
-    let lock = lock(directory)?;
+/// Reads the directory. The lock comes first: a shim writes `exit` before it releases the lock. An error means that the host
+/// lacks descriptors or memory, from which nothing can be concluded about the execution.
+pub(super) fn read_evidence(directory: &Path) -> io::Result<Evidence> {
+    let lock = probe_lock(directory)?;
     Ok(Evidence {
         lock,
-        started: record(&directory.join(file::STARTED))?,
-        exit: record(&directory.join(file::EXIT))?,
-        spec: record(&directory.join(file::SPEC))?,
+        started: read_record(&directory.join(file::STARTED))?,
+        exit: read_record(&directory.join(file::EXIT))?,
+        spec: read_record(&directory.join(file::SPEC))?,
         kill: directory.join(file::KILL).symlink_metadata().is_ok(),
     })
 }
 
-/// The same, for those who have nothing to do until they can look.
-pub(super) async fn evidence_in_time(directory: &Path) -> Evidence {
+/// As [`read_evidence`], retrying until the host has the resources.
+pub(super) async fn read_evidence_retrying(directory: &Path) -> Evidence {
     loop {
-        match evidence(directory) {
+        match read_evidence(directory) {
             Ok(evidence) => return evidence,
-            Err(error) => tracing::warn!(path = %directory.display(), %error, "cannot look; trying again"),
+            Err(error) => tracing::warn!(path = %directory.display(), %error, "cannot read a directory; retrying"),
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(RETRY_AFTER).await;
     }
 }
 
-/// Asks for the end, for whoever has the execution now or takes it later. Done when it has been asked before.
-pub(super) fn ask_to_end(directory: &Path) -> io::Result<()> {
+/// Writes the kill request for the shim that runs the execution now or starts it later. Idempotent.
+pub(super) fn request_end(directory: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join(file::KILL)) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => Ok(()),
     }
 }
 
-/// True if the end has been asked for, or has come.
-pub(super) fn is_asked_to_end(directory: &Path) -> bool {
+/// True if the directory has a kill request or an exit record.
+pub(super) fn is_end_requested(directory: &Path) -> bool {
     [file::KILL, file::EXIT].iter().any(|name| directory.join(name).symlink_metadata().is_ok())
 }
 
-/// Writes how an execution without a shim ended, so that the directory says it too. Nothing is written where there is no
-/// directory any more.
+/// Writes the exit record of an execution without a shim. Does nothing if the directory does not exist.
 pub(super) fn write_exit(directory: &Path, exit: &Exit) -> io::Result<()> {
     let temporary = directory.join(file::EXIT_NEW);
     let write = || {
         let bytes = serde_json::to_vec(exit)?;
-        // A shim that died has left the room for its own, a file of root's: in our directory we may remove it.
+        // A shim that died has left its preallocated file, owned by root; in our own directory we may remove it.
         match std::fs::remove_file(&temporary) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -154,8 +153,8 @@ pub(super) fn write_exit(directory: &Path, exit: &Exit) -> io::Result<()> {
     }
 }
 
-/// True when the disk of `directory` has only its reserve left.
-pub(super) fn is_short(directory: &Path) -> bool {
+/// True if the file system of `directory` has less free than the threshold for accepting executions.
+pub(super) fn is_low_on_space(directory: &Path) -> bool {
     let Ok(stat) = statvfs(directory) else { return false };
     let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
     let bytes = (bytes(stat.blocks()), bytes(stat.blocks_available()));
@@ -167,13 +166,13 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(path)
 }
 
-/// Whether a shim has the execution; an error for want of descriptors or memory.
-pub(super) fn lock(directory: &Path) -> io::Result<Lock> {
+/// Tests whether a shim holds the lock. An error means a lack of descriptors or memory.
+pub(super) fn probe_lock(directory: &Path) -> io::Result<Lock> {
     let opened = match open(&directory.join(file::LOCK)) {
         Ok(opened) => opened,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lock::Absent),
-        Err(e) if Shortage::of(&e) == Some(Shortage::Resources) => return Err(e),
-        // Not ours to read: held, until the directory says otherwise.
+        Err(e) if HostFault::classify(&e) == Some(HostFault::Resources) => return Err(e),
+        // Not readable: treated as held until the directory says otherwise.
         Err(_) => return Ok(Lock::Held),
     };
     match Flock::lock(opened, FlockArg::LockSharedNonblock) {
@@ -183,16 +182,16 @@ pub(super) fn lock(directory: &Path) -> io::Result<Lock> {
     }
 }
 
-fn record<T: DeserializeOwned>(path: &Path) -> io::Result<Found<T>> {
+fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<RecordFile<T>> {
     let mut bytes = Vec::new();
     match open(path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut bytes)) {
         Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
-        Err(e) if Shortage::of(&e) == Some(Shortage::Resources) => return Err(e),
-        Err(e) => return Ok(Found::Damaged(e.to_string())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(RecordFile::Absent),
+        Err(e) if HostFault::classify(&e) == Some(HostFault::Resources) => return Err(e),
+        Err(e) => return Ok(RecordFile::Damaged(e.to_string())),
     }
     Ok(match packs_schema::agent::execution::read_record(&bytes) {
-        Ok(record) => Found::Good(record),
-        Err(e) => Found::Damaged(e.to_string()),
+        Ok(record) => RecordFile::Valid(record),
+        Err(e) => RecordFile::Damaged(e.to_string()),
     })
 }

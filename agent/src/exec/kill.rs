@@ -1,4 +1,8 @@
-//! Stopping an execution because a caller asked.
+//! Stopping an execution at a caller's request.
+//!
+//! The request is the file `kill` in the execution's directory, written before the answer, so that it also takes effect when
+//! api or launcher crash: a shim checks for it before the action starts and while it runs. Where the disk takes no file, the
+//! launcher puts it into its runtime directory, which only a shim that exists already can learn of.
 
 use std::io;
 use std::sync::Arc;
@@ -11,24 +15,24 @@ use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::ExecutionId;
 
 use super::directory::Lock;
-use super::state::{KILLED_BEFORE, Kill, Told, kill, told};
+use super::state::{KILLED_BEFORE_START, KillOutcome, KillStep, decide_kill, interpret_kill};
 use super::{Exec, LauncherError, directory};
 use crate::access::Permit;
 use crate::history::HistoryError;
 
-/// How long a kill that could not be written into the directory waits for the end to be in the history instead.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// Maximum wait for the end to reach the history, when the kill could not be written into the directory.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why an execution is not stopped.
+/// Error returned when an execution was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum KillError {
-    /// It is not known.
+    /// The id is unknown.
     #[error("execution {0} is not known")]
     Unknown(ExecutionId),
-    /// It has ended.
-    #[error("execution {0} has ended: there is nothing to stop")]
+    /// The execution has ended.
+    #[error("execution {0} has already ended")]
     Ended(ExecutionId),
-    /// The permit is for something else.
+    /// The permit is for another verb or action.
     #[error("the permit does not cover this")]
     NotPermitted,
     /// The launcher refused.
@@ -37,8 +41,8 @@ pub enum KillError {
     /// The launcher did not answer.
     #[error("the launcher did not answer")]
     Launcher(#[source] LauncherError),
-    /// It would not outlast a crash of the agent.
-    #[error("that execution {0} is to end cannot be written into its directory: it may go on; ask again")]
+    /// The request could not be recorded, and would not survive a crash of the agent.
+    #[error("cannot record the kill of execution {0} in its directory: it may keep running; try again")]
     Unwritten(ExecutionId, #[source] io::Error),
     /// The history failed.
     #[error("cannot read the execution")]
@@ -46,7 +50,7 @@ pub enum KillError {
 }
 
 impl Exec {
-    /// Stops an execution: one that waits ends at once, one that runs when its shim has ended it.
+    /// Stops an execution: a queued one ends at once, a running one when its shim has stopped it.
     pub async fn kill(
         self: &Arc<Self>,
         permit: &Permit,
@@ -57,47 +61,58 @@ impl Exec {
         if permit.verb() != Verb::Kill || *permit.action() != found.action {
             return Err(KillError::NotPermitted);
         }
-        let (what, record) = {
-            let mut core = self.lock();
-            let live = core.live.get_mut(id);
-            let what = kill(live.as_ref().map(|live| live.standing()));
-            let live = live.filter(|_| what != Kill::Ended).ok_or_else(|| KillError::Ended(id.clone()))?;
+        let (step, record) = {
+            let mut tables = self.lock();
+            let live = tables.live.get_mut(id);
+            let step = decide_kill(live.as_ref().map(|live| live.ownership()));
+            let live = live.filter(|_| step != KillStep::AlreadyEnded).ok_or_else(|| KillError::Ended(id.clone()))?;
             if live.record.killed_by.is_none() {
                 live.record.killed_by = Some(permit.principal().clone());
                 live.record.kill_note = note.map(str::to_owned);
             }
-            (what, live.record.clone())
+            (step, live.record.clone())
         };
         tracing::info!(execution = %id, principal = %permit.principal(), note = note.map(|n| n.escape_debug().to_string()), "kill");
-        let directory = self.directory(id);
-        if what == Kill::AtOnce && self.take_back(id, |standing| kill(standing) == Kill::AtOnce) {
-            // Written before the answer: a crash in between does not bring it back.
-            let asked = directory::ask_to_end(&directory);
-            self.abort(id, State::Killed, KILLED_BEFORE.to_owned());
-            if let Err(error) = asked {
-                self.wait(id, WRITTEN_WITHIN).await.map_err(KillError::History)?;
-                if self.progress(id).is_some() {
-                    return Err(KillError::Unwritten(id.clone(), error));
-                }
-            }
+        if step == KillStep::EndNow && self.claim_start(id, |ownership| decide_kill(ownership) == KillStep::EndNow) {
+            self.kill_waiting(id).await?;
         } else {
-            self.remember(&record, &[]).await;
-            // In its directory, where its shim looks also when launcher or api go now; the launcher sees to what has no shim.
-            let asked = directory::ask_to_end(&directory);
-            // A shim that is there is told by the launcher even where the disk takes no file; one that comes later is not.
-            let has_shim = asked.is_err() && matches!(directory::lock(&directory), Ok(Lock::Held));
-            let answer = self.launcher.ask(Operation::Kill { execution: id.clone() }).await;
-            let has_been_told = has_shim && matches!(answer, Ok(Outcome::Done));
-            match told(has_been_told || asked.is_ok() || directory::is_asked_to_end(&directory), answer) {
-                Told::Yes => {}
-                Told::Refused(message) => return Err(KillError::Refused(id.clone(), message)),
-                Told::No(error) => return Err(KillError::Launcher(error)),
-                Told::Unwritten => {
-                    let error = asked.err().unwrap_or_else(|| io::ErrorKind::Other.into());
-                    return Err(KillError::Unwritten(id.clone(), error));
-                }
-            }
+            self.persist(&record, &[]).await;
+            self.kill_started(id).await?;
         }
         self.view(id).await.map_err(KillError::History)?.ok_or_else(|| KillError::Unknown(id.clone()))
+    }
+
+    /// Ends an execution that this process has claimed before its start.
+    async fn kill_waiting(self: &Arc<Self>, id: &ExecutionId) -> Result<(), KillError> {
+        // Written before the answer: a crash in between does not queue it again.
+        let written = directory::request_end(&self.directory(id));
+        self.abort(id, State::Killed, KILLED_BEFORE_START.to_owned());
+        if let Err(error) = written {
+            self.wait(id, END_TIMEOUT).await.map_err(KillError::History)?;
+            if self.progress(id).is_some() {
+                return Err(KillError::Unwritten(id.clone(), error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests the end of an execution that the launcher has been asked to start.
+    async fn kill_started(&self, id: &ExecutionId) -> Result<(), KillError> {
+        let directory = self.directory(id);
+        // The shim reads the file even if launcher or api exit now; the launcher handles an execution without a shim.
+        let written = directory::request_end(&directory);
+        // The launcher notifies an existing shim also where the disk takes no file; a shim that starts later would not know.
+        let has_shim = written.is_err() && matches!(directory::probe_lock(&directory), Ok(Lock::Held));
+        let answer = self.launcher.ask(Operation::Kill { execution: id.clone() }).await;
+        let shim_notified = has_shim && matches!(answer, Ok(Outcome::Done));
+        match interpret_kill(shim_notified || written.is_ok() || directory::is_end_requested(&directory), answer) {
+            KillOutcome::Recorded => Ok(()),
+            KillOutcome::Refused(message) => Err(KillError::Refused(id.clone(), message)),
+            KillOutcome::Unreachable(error) => Err(KillError::Launcher(error)),
+            KillOutcome::NotRecorded => {
+                let error = written.err().unwrap_or_else(|| io::ErrorKind::Other.into());
+                Err(KillError::Unwritten(id.clone(), error))
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The line to the launcher: framed JSON over the inherited socket, replies matched by number.
+//! Connection to the launcher: framed JSON over the inherited socket, replies matched by sequence number.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,13 +13,13 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Why the launcher did not answer.
+/// Error returned when the launcher did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LauncherError {
-    /// It has closed its end.
-    #[error("the launcher is gone")]
+    /// The launcher has closed its end.
+    #[error("the launcher has exited")]
     Gone,
-    /// The request cannot be put into a frame.
+    /// The request does not fit into a frame.
     #[error("a request of {0} bytes is too large for the launcher")]
     TooLarge(usize),
     /// The socket cannot be used.
@@ -29,17 +29,22 @@ pub enum LauncherError {
 
 type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Outcome>>>>>;
 
-/// The handle. When the launcher goes, every question is answered with [`LauncherError::Gone`].
+/// Connection to the launcher. When the launcher exits, every request fails with [`LauncherError::Gone`].
 pub struct Launcher {
+    /// Sequence number of the next request.
     seq: AtomicU64,
+    /// Requests without a reply; `None` once the launcher has exited.
     pending: Pending,
+    /// Write half; locked for a whole frame.
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// Becomes true when the launcher has exited.
     gone: watch::Receiver<bool>,
+    /// Task that reads replies; aborted on drop.
     reader: JoinHandle<()>,
 }
 
 impl Launcher {
-    /// Takes the socket; within a runtime.
+    /// Takes over the socket. Must be called within a runtime.
     pub fn connect(socket: OwnedFd) -> Result<Launcher, LauncherError> {
         let wrong = |e: io::Error| LauncherError::Socket(e.to_string());
         let stream = std::os::unix::net::UnixStream::from(socket);
@@ -54,14 +59,14 @@ impl Launcher {
             {
                 tracing::error!(%error, "the launcher's socket failed");
             }
-            // Dropping the senders answers everyone who waits.
+            // Dropping the senders fails all pending requests.
             lock(&waiting).take();
             tell.send_replace(true);
         });
         Ok(Launcher { seq: AtomicU64::new(1), pending, writer: tokio::sync::Mutex::new(writer), gone, reader })
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the reply.
     pub async fn ask(&self, ask: Operation) -> Result<Outcome, LauncherError> {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
@@ -72,7 +77,7 @@ impl Launcher {
         frame.extend_from_slice(&length.to_le_bytes());
         frame.extend_from_slice(&body);
         lock(&self.pending).as_mut().ok_or(LauncherError::Gone)?.insert(seq, reply);
-        // A frame is written whole, or the line is of no use any more.
+        // After a partial frame the connection cannot be used any more.
         let sent = self.writer.lock().await.write_all(&frame).await;
         if sent.is_err() {
             if let Some(pending) = lock(&self.pending).as_mut() {
@@ -109,7 +114,7 @@ async fn replies(mut read: OwnedReadHalf, pending: &Pending) -> io::Result<()> {
         let reply: Reply = serde_json::from_slice(&body).map_err(|e| invalid(e.to_string()))?;
         let waiting = lock(pending).as_mut().and_then(|pending| pending.remove(&reply.seq));
         if let Some(waiting) = waiting {
-            // The asker may have gone.
+            // The requester may have been cancelled.
             let _ = waiting.send(reply.outcome);
         }
     }
@@ -129,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replies_find_their_questions_in_any_order() {
+    async fn replies_match_their_requests_in_any_order() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let launcher = Launcher::connect(ours.into()).unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -153,11 +158,11 @@ mod tests {
             theirs
         };
         let (one, two, theirs) = tokio::join!(launcher.ask(kill()), launcher.ask(kill()), answer);
-        let said = |o| match o {
+        let message = |o| match o {
             Ok(Outcome::Refused { message, .. }) => message,
             other => panic!("{other:?}"),
         };
-        assert_eq!((said(one).as_str(), said(two).as_str()), ("1", "2"));
+        assert_eq!((message(one).as_str(), message(two).as_str()), ("1", "2"));
         let waiting = launcher.ask(kill());
         drop(theirs);
         assert!(matches!(waiting.await, Err(LauncherError::Gone)));

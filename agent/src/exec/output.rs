@@ -1,133 +1,92 @@
-//! Reading an execution's output, wherever it lies: as its shim wrote it, or archived. Both read alike.
+//! Reading an execution's output, as its shim wrote it or archived; both read alike.
 //!
 //! ```text
-//!  live ────▶ segments in its directory ─┐
-//!  ended ───▶ those, until archived ─────┼─▶ Piece::Data | Piece::Dropped, in blocking threads
-//!             the archive ───────────────┘
+//!  live ─────▶ segments in its directory ─┐
+//!  ended ────▶ those, until archived ─────┼─▶ Piece::Data | Piece::Dropped
+//!  archived ─▶ the archive ───────────────┘
 //! ```
 //!
-//! Files are read in blocking threads, a batch at a time: no reader holds up the runtime's one thread, or another reader.
-//! Whoever reads segments holds a `Reading`, and the archiver leaves them there for so long.
+//! Files are read in blocking threads, a batch at a time, so that no reader blocks the runtime's one thread or another reader.
+//! A reader of segments holds a [`ReadGuard`], and retention leaves the segments in place until it is dropped.
 
-mod live;
-
-use std::io;
 use std::path::{Path, PathBuf};
 
-use packs_schema::agent::execution::output::{DamagedFrame, Stream};
+use packs_schema::agent::execution::output::Stream;
 use packs_schema::base::name::ExecutionId;
 
-pub(super) use live::Live;
-
 use super::Exec;
-use super::archive::{Archive, ArchiveError, Archived, Reading};
-use crate::history::{HistoryError, Place};
+use super::archive::{Archive, ArchiveError, ArchiveReader};
+use super::segments::{Piece, ReadGuard, SegmentError, SegmentReader};
+use crate::history::{HistoryError, OutputLocation};
 
-/// Pieces that are read at once, at most.
+/// Maximum number of pieces in a batch.
 const BATCH_PIECES: usize = 256;
-/// Bytes after which a batch is full.
+/// Number of bytes after which a batch is full.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Why output cannot be read.
+/// Error returned when output cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// A segment cannot be read.
-    #[error("cannot read {0:?}")]
-    Read(PathBuf, #[source] io::Error),
-    /// A segment is damaged.
-    #[error("{0:?}: {1}")]
-    Damaged(PathBuf, #[source] DamagedFrame),
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// An archive is damaged.
     #[error("the archived output is damaged: {0}")]
     Archive(#[from] ArchiveError),
-    /// It was there once.
+    /// The output was removed.
     #[error("the output was removed to keep the history within its budget ([history] of agent.toml)")]
     Gone,
-    /// Where it is cannot be asked.
+    /// The history cannot tell where the output is.
     #[error(transparent)]
     History(#[from] HistoryError),
-    /// The thread that reads has ended early.
+    /// The reading task panicked.
     #[error("reading the output failed")]
     Task,
 }
 
-/// Some output, or the mark of some that was not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// Bytes.
-    Data {
-        /// Of which stream.
-        stream: Stream,
-        /// Bytes of the stream before it.
-        offset: u64,
-        /// When it was read from the action, in microseconds since 1970.
-        at_us: u64,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Bytes that were not kept.
-    Dropped {
-        /// Of which stream.
-        stream: Stream,
-        /// Bytes of the stream before them.
-        offset: u64,
-        /// When the next ones that were kept were read, in microseconds since 1970.
-        at_us: u64,
-        /// How many.
-        bytes: u64,
-    },
-}
-
-/// Reads one execution's output from given offsets on.
+/// Reader of one execution's output.
 pub struct Output {
     source: Source,
-    _reading: Option<Reading>,
+    _guard: Option<ReadGuard>,
 }
 
 enum Source {
-    Live(Box<Live>),
-    Archived(Box<Archived>),
-    Nothing,
-}
-
-pub(super) fn index(stream: Stream) -> usize {
-    match stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
-    }
+    Segments(Box<SegmentReader>),
+    Archive(Box<ArchiveReader>),
+    Empty,
 }
 
 impl Output {
-    /// Reads segments in `directory`: each stream from its offset on, or not at all.
-    pub(super) fn live(directory: &Path, from: [Option<u64>; 2], reading: Option<Reading>) -> Output {
-        Output { source: Source::Live(Box::new(Live::open(directory, from[0], from[1]))), _reading: reading }
+    /// Reads segments in `directory`: each stream from its offset, or not at all.
+    pub(super) fn from_segments(directory: &Path, from: [Option<u64>; 2], guard: Option<ReadGuard>) -> Output {
+        Output { source: Source::Segments(Box::new(SegmentReader::open(directory, from[0], from[1]))), _guard: guard }
     }
 
-    /// The same of an archive.
-    pub(super) fn archived(archive: &Archive, from: [Option<u64>; 2]) -> Output {
-        Output { source: Source::Archived(Box::new(archive.read(from))), _reading: None }
+    /// Reads an archive: each stream from its offset, or not at all.
+    pub(super) fn from_archive(archive: &Archive, from: [Option<u64>; 2]) -> Output {
+        Output { source: Source::Archive(Box::new(archive.read(from))), _guard: None }
     }
 
-    /// The next piece; `None` when there is none at this moment.
+    /// Returns the next piece; `None` when there is none at this moment.
     pub fn read(&mut self) -> Result<Option<Piece>, OutputError> {
         match &mut self.source {
-            Source::Live(live) => live.read(),
-            Source::Archived(archived) => Ok(archived.read()?),
-            Source::Nothing => Ok(None),
+            Source::Segments(reader) => Ok(reader.read()?),
+            Source::Archive(reader) => Ok(reader.read()?),
+            Source::Empty => Ok(None),
         }
     }
 
-    /// What is missing at the end, when the shim says how much was written.
+    /// Returns a mark for bytes missing at the end of a stream of which the shim wrote `written_bytes`.
     pub fn missing(&mut self, stream: Stream, written_bytes: u64) -> Option<Piece> {
         match &mut self.source {
-            Source::Live(live) => live.missing(stream, written_bytes),
-            // The archive says it itself.
-            Source::Archived(_) | Source::Nothing => None,
+            Source::Segments(reader) => reader.missing(stream, written_bytes),
+            // An archive contains these marks.
+            Source::Archive(_) | Source::Empty => None,
         }
     }
 
-    /// The next pieces, in a blocking thread; empty when there are none at this moment.
-    pub(super) async fn batch(mut self) -> Result<(Output, Vec<Piece>), OutputError> {
+    /// Reads the next pieces in a blocking thread; none when there are none at this moment.
+    pub(super) async fn read_batch(mut self) -> Result<(Output, Vec<Piece>), OutputError> {
         let read = tokio::task::spawn_blocking(move || {
             let (mut pieces, mut bytes) = (Vec::new(), 0);
             while pieces.len() < BATCH_PIECES && bytes < BATCH_BYTES {
@@ -143,49 +102,49 @@ impl Output {
     }
 }
 
-/// Where the output of an execution lies at this moment.
-pub enum Lying {
-    /// In segments below this directory, which stay while the token is held.
-    Live(PathBuf, Reading),
-    /// In an archive.
+/// Output of an execution where it is stored at this moment.
+pub enum StoredOutput {
+    /// Segments in this directory, which stay while the guard is held.
+    Segments(PathBuf, ReadGuard),
+    /// An archive.
     Archived(Archive),
-    /// It wrote none.
-    Nothing,
+    /// The execution wrote none.
+    Empty,
 }
 
-impl Lying {
-    /// Reads it: each stream from its offset on, or not at all.
+impl StoredOutput {
+    /// Opens a reader: each stream from its offset, or not at all.
     pub fn open(&self, from: [Option<u64>; 2]) -> Output {
         match self {
-            Lying::Live(directory, reading) => Output::live(directory, from, Some(reading.clone())),
-            Lying::Archived(archive) => Output::archived(archive, from),
-            Lying::Nothing => Output { source: Source::Nothing, _reading: None },
+            StoredOutput::Segments(directory, guard) => Output::from_segments(directory, from, Some(guard.clone())),
+            StoredOutput::Archived(archive) => Output::from_archive(archive, from),
+            StoredOutput::Empty => Output { source: Source::Empty, _guard: None },
         }
     }
 }
 
 impl Exec {
     /// Finds the output of an execution.
-    pub async fn output(&self, id: &ExecutionId) -> Result<Lying, OutputError> {
-        // Before asking where it lies: what is there then is not taken away.
-        let reading = Reading::begin(&self.readers, id);
+    pub async fn output(&self, id: &ExecutionId) -> Result<StoredOutput, OutputError> {
+        // Acquired before the location is read: what is there then is not removed.
+        let guard = ReadGuard::acquire(&self.readers, id);
         let directory = self.directory(id);
         if self.lock().live.contains_key(id) {
-            return Ok(Lying::Live(directory, reading));
+            return Ok(StoredOutput::Segments(directory, guard));
         }
-        match self.history.place(id).await? {
-            Some(Place::Table(bytes)) => Ok(Lying::Archived(Archive::from_bytes(bytes)?)),
-            Some(Place::Nothing) => Ok(Lying::Nothing),
-            Some(Place::Gone) | None => Err(OutputError::Gone),
-            // The file may be there before its row says so, and go after its row does.
-            Some(place @ (Place::File | Place::Directory)) => {
+        match self.history.output_location(id).await? {
+            Some(OutputLocation::Database(bytes)) => Ok(StoredOutput::Archived(Archive::from_bytes(bytes)?)),
+            Some(OutputLocation::Empty) => Ok(StoredOutput::Empty),
+            Some(OutputLocation::Removed) | None => Err(OutputError::Gone),
+            // The archive file is written before the row says so, and removed after the row does.
+            Some(location @ (OutputLocation::File | OutputLocation::Directory)) => {
                 let opened = tokio::task::spawn_blocking({
                     let directory = directory.clone();
                     move || Archive::open(&directory)
                 });
                 match opened.await.map_err(|_| OutputError::Task)?? {
-                    Some(archive) => Ok(Lying::Archived(archive)),
-                    None if place == Place::Directory => Ok(Lying::Live(directory, reading)),
+                    Some(archive) => Ok(StoredOutput::Archived(archive)),
+                    None if location == OutputLocation::Directory => Ok(StoredOutput::Segments(directory, guard)),
                     None => Err(OutputError::Gone),
                 }
             }

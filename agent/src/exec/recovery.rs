@@ -1,50 +1,55 @@
-//! What becomes of the executions of before a restart. Done before the api listens; doing it twice changes nothing.
-//! What is decided stands in `state::at_start`; here the directories are read and the launcher is asked.
+//! Recovery of executions from before a restart: each is ended, watched again, or queued again.
 //!
-//! A row without a directory ends as `interrupted` when the host has started since, else as `error`. A directory
-//! without a row was never promised to anyone and goes, unless the database is new: then it is read in.
+//! Runs before the api listens, and running it twice changes nothing. The decision per execution is
+//! [`decide_recovery`](super::state::decide_recovery); the directories are read and the launcher is asked here.
+//!
+//! A row without a directory ends as `interrupted` if the host has booted since, else as `error`. A directory without a row
+//! was never promised to a caller and is removed, unless something happened in it or the history needs an import: then it
+//! becomes a row. So a lost or damaged history is rebuilt without starting anything twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use packs_schema::agent::execution::Spec;
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::ExecutionId;
 
-use super::directory::{self, Found, Lock, evidence_in_time};
-use super::state::{Change, Present, Verdict, at_start, lost};
-use super::{Exec, RecoverError};
+use super::directory::{self, Lock, RecordFile, read_evidence_retrying};
+use super::state::{Change, HostTime, RecoveryAction, advance, decide_recovery, end_lost};
+use super::{Exec, Order, RecoverError};
 use crate::clock;
-use crate::history::Born;
+use crate::history::{BootTime, HistoryError, Key};
 
-/// Brings every execution of before into an honest state.
+/// Health code: the history is being rebuilt from the execution directories.
+pub const RECOVERING: &str = "recovering";
+/// Number of rows written to the history concurrently, so that they share its commits.
+const BATCH: usize = 64;
+
+/// Recovers all executions from before the restart.
 pub(super) async fn recover(exec: &Arc<Exec>) -> Result<(), RecoverError> {
-    let present = present(exec);
-    adopt_directories(exec).await?;
+    let host_time = read_host_time(exec);
+    import_directories(exec).await?;
     let unfinished = exec.history.unfinished().await?;
     let (mut counts, mut ends) = (Counts::default(), Vec::new());
     for record in unfinished {
-        match one(exec, record, &present).await? {
+        match recover_one(exec, record, &host_time).await? {
             Recovered::Running => counts.running += 1,
             Recovered::Waiting => counts.waiting += 1,
-            Recovered::Ended(record, change) => ends.push(exec.conclude(*record, change)),
+            Recovered::Ended(record, change) => ends.push(exec.record_end(*record, change)),
         }
-        counts.ended += conclude(&mut ends, AT_ONCE).await?;
+        counts.ended += write_ends(&mut ends, BATCH).await?;
     }
-    counts.ended += conclude(&mut ends, 1).await?;
+    counts.ended += write_ends(&mut ends, 1).await?;
     let Counts { running, waiting, ended } = counts;
     if running + waiting + ended > 0 {
         tracing::info!(running, waiting, ended, "recovered the executions from before the restart");
     }
-    exec.pump();
+    exec.start_ready();
     Ok(())
 }
 
-/// The code of health while the history is read in again.
-pub const RECOVERING: &str = "recovering";
-/// Rows that are written to the history together, so that they share its commits.
-const AT_ONCE: usize = 64;
-
-/// How many executions were recovered, by what became of them.
+/// Number of recovered executions, by outcome.
 #[derive(Default)]
 struct Counts {
     running: usize,
@@ -52,26 +57,26 @@ struct Counts {
     ended: usize,
 }
 
-/// What becomes of an execution.
+/// Outcome of recovering one execution.
 enum Recovered {
     Running,
     Waiting,
     Ended(Box<Execution>, Change),
 }
 
-/// Writes the ends that have gathered, once they are `least`; answers how many.
-async fn conclude(
+/// Writes the collected ends, once there are at least `min`; returns how many were written.
+async fn write_ends(
     ends: &mut Vec<impl Future<Output = Result<(), RecoverError>>>,
-    least: usize,
+    min: usize,
 ) -> Result<usize, RecoverError> {
-    if ends.len() < least {
+    if ends.len() < min {
         return Ok(0);
     }
     Ok(try_join_all(ends.drain(..)).await?.len())
 }
 
-fn present(exec: &Exec) -> Present {
-    Present {
+fn read_host_time(exec: &Exec) -> HostTime {
+    HostTime {
         boot_id: exec.settings.boot_id.clone(),
         booted_at_ms: booted_at_ms(),
         now_ms: clock::now_ms(),
@@ -79,70 +84,122 @@ fn present(exec: &Exec) -> Present {
     }
 }
 
-async fn one(exec: &Arc<Exec>, record: Execution, present: &Present) -> Result<Recovered, RecoverError> {
+async fn recover_one(exec: &Arc<Exec>, record: Execution, host_time: &HostTime) -> Result<Recovered, RecoverError> {
     let id = record.id.clone();
-    let change = match at_start(evidence_in_time(&exec.directory(&id)).await, record.created_at_ms, present) {
-        Verdict::Import(exit) => Change::Ended(exit),
-        Verdict::Running => {
-            exec.adopt_running(record);
+    let evidence = read_evidence_retrying(&exec.directory(&id)).await;
+    let change = match decide_recovery(evidence, record.created_at_ms, host_time) {
+        RecoveryAction::Import(exit) => Change::Ended(exit),
+        RecoveryAction::Resume => {
+            exec.resume_running(record);
             return Ok(Recovered::Running);
         }
-        Verdict::Queue(spec) => {
-            exec.adopt_waiting(record, *spec, present);
+        RecoveryAction::Requeue(spec) => {
+            exec.requeue(record, *spec, host_time);
             return Ok(Recovered::Waiting);
         }
-        Verdict::End(state, reason) => Change::Aborted { state, reason, at_ms: clock::now_ms() },
-        Verdict::CleanUp => {
-            let cleaned = exec.clean_up(&id).await;
-            let evidence = evidence_in_time(&exec.directory(&id)).await;
-            lost(evidence, cleaned, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
+        RecoveryAction::End(state, reason) => Change::Aborted { state, reason, at_ms: clock::now_ms() },
+        RecoveryAction::CleanUp => {
+            let outcome = exec.request_clean_up(&id).await;
+            let evidence = read_evidence_retrying(&exec.directory(&id)).await;
+            end_lost(evidence, outcome, clock::now_ms()).ok_or(RecoverError::LauncherGone)?
         }
     };
     Ok(Recovered::Ended(Box::new(record), change))
 }
 
-/// Directories without a row: read in when the database is new or something happened there, else removed.
-async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
+impl Exec {
+    /// Writes the end of an execution that has no waiters.
+    async fn record_end(self: &Arc<Self>, mut record: Execution, change: Change) -> Result<(), RecoverError> {
+        let id = record.id.clone();
+        let by_api = matches!(change, Change::Aborted { .. });
+        match advance(&mut record, change) {
+            Ok(changes) => {
+                if by_api {
+                    self.write_exit_record(&record);
+                }
+                tracing::debug!(execution = %id, state = %record.state, "recovered");
+                if !self.persist(&record, &changes).await {
+                    return Err(RecoverError::History(HistoryError::Closed));
+                }
+                for (state, _) in changes {
+                    self.metrics.execution(&record.action, state);
+                }
+                self.metrics.finished(&record);
+            }
+            Err(error) => tracing::error!(execution = %id, %error, "ignoring a change of state"),
+        }
+        Ok(())
+    }
+
+    /// Watches an execution that has a shim.
+    fn resume_running(self: &Arc<Self>, record: Execution) {
+        let id = record.id.clone();
+        let rules = self.admission_rules(&record);
+        // Its running time is known from the wall clock only; it is at most the time since the boot.
+        let ran_ms = record.started_at_ms.map_or(0, |at| clock::now_ms().saturating_sub(at));
+        let since_ms = clock::signed_boottime_ms().saturating_sub(i64::try_from(ran_ms).unwrap_or(i64::MAX)).max(0);
+        self.lock().slots.resume_running(&id, rules, since_ms);
+        self.track(record, None);
+        // It may have ended between the decision and the watch.
+        self.reconcile(&id);
+    }
+
+    /// Queues an execution again that has not been started.
+    fn requeue(self: &Arc<Self>, record: Execution, spec: Spec, host_time: &HostTime) {
+        let id = record.id.clone();
+        let rules = self.admission_rules(&record);
+        let remaining = Duration::from_millis(host_time.remaining_ms(&spec));
+        self.track(record, Some(Box::new(Order::start_request(spec))));
+        self.register_queued(&id);
+        self.lock().slots.requeue(&id, rules);
+        self.expire_after(&id, remaining);
+    }
+}
+
+/// Handles directories without a row: imports them if the history needs it or something happened in them, else removes them.
+async fn import_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
     let path = &exec.settings.executions;
     let entries = std::fs::read_dir(path).map_err(|e| RecoverError::Directory(path.clone(), e))?;
     let mut ids: Vec<ExecutionId> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str().and_then(|name| ExecutionId::new(name).ok()))
         .collect();
     ids.sort();
-    let (mut inserts, mut read_in, mut removed) = (Vec::new(), 0, 0);
+    let (mut inserts, mut imported, mut removed) = (Vec::new(), 0, 0);
     let count = ids.len();
     for (n, id) in ids.into_iter().enumerate() {
-        if exec.history.is_fresh() && n % AT_ONCE == 0 {
-            let message = format!("the history is read in again from the executions' directories: {n} of {count}");
+        if exec.history.needs_import() && n % BATCH == 0 {
+            let message = format!("the history is being rebuilt from the execution directories: {n} of {count}");
             exec.health.set(RECOVERING, message);
         }
         if exec.history.knows(&id).await? {
             continue;
         }
         let directory = exec.directory(&id);
-        let evidence = evidence_in_time(&directory).await;
-        let happened = evidence.lock != Lock::Absent || evidence.started.is_there() || evidence.exit.is_there();
+        let evidence = read_evidence_retrying(&directory).await;
+        let happened = evidence.lock != Lock::Absent || evidence.started.exists() || evidence.exit.exists();
         match evidence.spec {
-            Found::Good(spec) if (happened || exec.history.is_fresh()) && spec.id == id => {
-                tracing::debug!(execution = %id, "read in from its directory");
-                read_in += 1;
-                let record = exec.record_of(&spec);
+            RecordFile::Valid(spec) if (happened || exec.history.needs_import()) && spec.id == id => {
+                tracing::debug!(execution = %id, "imported from its directory");
+                imported += 1;
+                let record = exec.new_record(&spec);
                 let key = spec.idempotency_key.zip(spec.fingerprint);
-                let key = key.map(|(key, fingerprint)| crate::history::Key { key, fingerprint });
+                let key = key.map(|(key, fingerprint)| Key { key, fingerprint });
                 let created = spec.created_boottime_ms;
-                let born = created.map(|boottime_ms| Born { boot_id: spec.boot_id.clone(), boottime_ms });
-                // In order: an older one has a lower row.
-                inserts.push(exec.history.insert(record, key, born));
-                if inserts.len() >= AT_ONCE {
+                let boot_time = created.map(|boottime_ms| BootTime { boot_id: spec.boot_id.clone(), boottime_ms });
+                // In order: an older execution has a lower row number.
+                inserts.push(exec.history.insert(record, key, boot_time));
+                if inserts.len() >= BATCH {
                     try_join_all(inserts.drain(..)).await?;
                 }
             }
-            Found::Damaged(why) if happened || exec.history.is_fresh() => {
-                tracing::error!(execution = %id, why, "its spec cannot be read, so it is not known whose it is; left as it is");
+            RecordFile::Damaged(why) if happened || exec.history.needs_import() => {
+                tracing::error!(execution = %id, why, "cannot read its spec, so its caller is unknown; leaving the directory");
             }
-            _ if happened => tracing::error!(execution = %id, "its directory has no spec of its own; left as it is"),
+            _ if happened => {
+                tracing::error!(execution = %id, "its directory has no spec with its id; leaving the directory");
+            }
             _ => {
-                tracing::debug!(execution = %id, "never accepted; its directory is removed");
+                tracing::debug!(execution = %id, "removing the directory of an execution that was never accepted");
                 removed += 1;
                 directory::remove(&directory);
             }
@@ -150,16 +207,16 @@ async fn adopt_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
     }
     try_join_all(inserts).await?;
     exec.health.clear(RECOVERING);
-    if read_in > 0 {
-        tracing::warn!(read_in, "executions without a row in the history were read in from their directories");
+    if imported > 0 {
+        tracing::warn!(imported, "imported executions without a row in the history from their directories");
     }
     if removed > 0 {
-        tracing::info!(removed, "directories of executions that were never accepted are removed");
+        tracing::info!(removed, "removed directories of executions that were never accepted");
     }
     Ok(())
 }
 
-/// When the host started, from `/proc/stat` (proc(5), `btime`); 0 when it does not say.
+/// Returns when the host booted, in milliseconds since 1970, from `/proc/stat` (proc(5), `btime`); 0 if it is not known.
 fn booted_at_ms() -> u64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<u64>().ok());

@@ -1,5 +1,5 @@
-//! The state machine of an execution: what may follow what, and every decision of the api that moves one on. Pure
-//! functions; those who call them read the directory, write the history and ask the launcher.
+//! State machine of an execution: the transitions, and every decision of the api that causes one. Pure functions; their callers
+//! read the directory, write the history and ask the launcher.
 //!
 //! ```text
 //!            Started                     Ended: what the exit record says
@@ -9,27 +9,28 @@
 //!     └─Aborted─▶ killed | expired | error | interrupted | lost
 //! ```
 //!
-//! | on this occasion | this decides | and this acts |
+//! | occasion | decided by | carried out by |
 //! |---|---|---|
-//! | the agent starts | [`at_start`] | `recovery` |
-//! | something new is in the directory | [`look`] | `settle` |
-//! | a shim has gone without a word | [`burial`], [`cleaned`], then [`lost`] | `settle`, `recovery` |
-//! | the launcher answers a start | [`answered`] | `Exec::launch` |
-//! | a caller asks for the end | [`kill`], then [`told`] | `kill` |
-//! | a start deadline passes | [`expires`] | `Exec::expire_in` |
+//! | the agent starts | [`decide_recovery`] | `recovery` |
+//! | the directory has changed | [`inspect`] | `reconcile` |
+//! | a shim died without an exit record | [`recheck_lost`], [`interpret_clean_up`], then [`end_lost`] | `reconcile`, `recovery` |
+//! | the launcher answers a start | [`interpret_start`] | `start` |
+//! | a caller kills | [`decide_kill`], then [`interpret_kill`] | `kill` |
+//! | a start deadline passes | [`may_expire`] | `expiry` |
 //!
-//! What makes it hold together:
+//! Invariants:
 //!
-//! - **At most one start.** Only the launcher starts, and only when it made `lock` (`O_EXCL`). What has a `lock` is never
-//!   queued again, held or free; and what was accepted in another boot is never started, whatever of its files survived.
-//! - **One end.** An end by the api is decided only for what no shim has or can get any more: for what waits here and was
-//!   never handed to the launcher, for what the launcher refused, and for what has a `lock` that nobody holds, after the
-//!   launcher has stopped what was left and the directory still says nothing.
-//! - **Nobody there is no answer.** A launcher that went says nothing about an execution: it stays as it is, this process
-//!   ends, and its successor decides by the directory.
-//! - **A kill that was answered holds.** It stands in the directory before the answer, so that a crash does not undo it.
+//! - **At most one start.** Only the launcher starts executions, and only when it created `lock` (`O_EXCL`). An execution whose
+//!   directory has a `lock`, held or free, is never queued again; one that was accepted in another boot is never started,
+//!   whatever files of it survived.
+//! - **One end.** The api ends an execution only when no shim has it or can still get it: when it waits here and was never handed
+//!   to the launcher, when the launcher refused it, or when its `lock` is free, the launcher has stopped what was left, and
+//!   the directory still has no exit record.
+//! - **A missing launcher is not an answer.** When the launcher exits, nothing follows for an execution: it stays as it is, this
+//!   process ends, and its successor decides by the directory.
+//! - **An answered kill is permanent.** It is in the directory before the answer, so that a crash does not undo it.
 //!
-//! `model` (tests only) explores every interleaving of all this with crashes, over these very functions.
+//! `model` (tests only) explores every interleaving of these with crashes and power cuts, calling these very functions.
 
 mod advance;
 mod decide;
@@ -38,10 +39,11 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub(super) use advance::{Change, advance, exit_of};
+pub(super) use advance::{Change, advance, to_exit_record};
 #[cfg(test)]
-use decide::Look;
+use decide::Inspection;
 pub(super) use decide::{
-    Answered, Burial, Cleaned, EXPIRED, KILLED_BEFORE, Kill, Present, Standing, Told, Verdict, answered, at_start,
-    burial, cleaned, expires, kill, look, lost, told,
+    CleanUpOutcome, EXPIRED_REASON, HostTime, KILLED_BEFORE_START, KillOutcome, KillStep, LostCheck, Ownership,
+    RecoveryAction, StartOutcome, decide_kill, decide_recovery, end_lost, inspect, interpret_clean_up, interpret_kill,
+    interpret_start, may_expire, recheck_lost,
 };

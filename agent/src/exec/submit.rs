@@ -1,4 +1,5 @@
-//! Taking an execution: its place, its directory, its row on disk, and then its start.
+//! Accepting an execution: admission, then its directory with `spec`, then its row (`synchronous = FULL`), then the start. The
+//! answer 202 is sent once the row is on disk; from then on the execution reaches a terminal state whatever happens.
 
 use std::io;
 use std::sync::Arc;
@@ -12,52 +13,52 @@ use packs_schema::base::name::{ActionRef, ExecutionId, PackVersion, RunId};
 use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
 
-use super::admission::{Claim, Now, Refused, on_this_boot};
-use super::room::{DISK_FAILED, DISK_FULL};
-use super::{Exec, Shortage, directory};
+use super::admission::{AdmissionRules, Now, Rejection, on_this_boot};
+use super::disk_reserve::{DISK_FAILED, DISK_FULL};
+use super::{Exec, HostFault, directory};
 use crate::access::Permit;
 use crate::clock;
-use crate::history::{Born, HistoryError, Inserted, Key};
+use crate::history::{BootTime, HistoryError, Key, WriteOutcome};
 use crate::registry::ActiveAction;
 
-/// What is to be run. Has no `Debug`: parameters may be secret.
+/// Request to run an action. Has no `Debug`: parameters may be secret.
 pub struct Order {
-    /// The action.
+    /// Action.
     pub action: Arc<ActiveAction>,
     /// Pack version that must be active, when the caller named one.
     pub version: Option<PackVersion>,
-    /// Its parameters, checked.
+    /// Checked parameters.
     pub bound: BoundParams,
-    /// Only say what it would do.
+    /// True for a dry run.
     pub noop: bool,
-    /// A shorter time-out, in milliseconds.
+    /// Shorter time-out than the action's, in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// Why.
+    /// Reason given by the caller.
     pub note: Option<String>,
-    /// The fan-out.
+    /// Fan-out that it is part of.
     pub run: Option<RunId>,
-    /// The caller's key.
+    /// Idempotency key of the caller.
     pub key: Option<Key>,
-    /// W3C Trace Context.
+    /// `traceparent` of W3C Trace Context.
     pub traceparent: Option<String>,
 }
 
-/// An execution that was taken.
+/// Accepted execution.
 #[derive(Debug)]
 pub struct Accepted {
-    /// As it stands.
+    /// The execution in its present state.
     pub execution: Execution,
-    /// It was taken before, with the same key.
+    /// True if it was accepted before, with the same key.
     pub replayed: bool,
 }
 
-/// Why an execution is not taken.
+/// Error returned when an execution is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// The agent is starting or stopping.
-    #[error("the agent is starting or stopping: ask again in a moment")]
+    #[error("the agent is starting or stopping: try again in a moment")]
     NotReady,
-    /// The permit is for something else.
+    /// The permit is for another verb or action.
     #[error("the permit does not cover this")]
     NotPermitted,
     /// Another version of the pack is active than the caller named.
@@ -70,51 +71,53 @@ pub enum SubmitError {
         /// Version that is active.
         active: PackVersion,
     },
-    /// Too many wait.
-    #[error("{max} executions wait already: ask again in {after:?}, when one may have been started")]
+    /// The queue is full.
+    #[error("the queue is full: {max} executions are waiting; try again in {after:?}, when one may have been started")]
     QueueFull {
-        /// The most that may wait.
+        /// Maximum length of the queue.
         max: u32,
-        /// When a place may have come free.
+        /// Estimated time until a slot is free.
         after: Duration,
     },
-    /// The group is busy.
+    /// The concurrency group is busy, and the action does not queue.
     #[error(
-        "the group {group} has as many executions running as it may, and its action says not to wait: \
-         one may have ended in {after:?}"
+        "the concurrency group {group} is busy and its action does not queue; try again in {after:?}, \
+         when a running execution may have ended"
     )]
     Busy {
-        /// The group.
+        /// Concurrency group.
         group: String,
-        /// When a place in it may have come free.
+        /// Estimated time until the group has a slot.
         after: Duration,
     },
-    /// Too many were accepted.
-    #[error("{action} may be started {max} times in {per:?}; it may be again in {after:?}")]
+    /// The rate of the action is exceeded.
+    #[error("{action} may be started {max} times in {per:?}; try again in {after:?}")]
     TooOften {
-        /// Which action.
+        /// Action.
         action: ActionRef,
-        /// The most …
+        /// Maximum number of acceptances.
         max: u32,
-        /// … within.
+        /// Period that the maximum applies to.
         per: Duration,
-        /// When one may be started again.
+        /// Time until it may be started again.
         after: Duration,
     },
-    /// The key was used with another body.
-    #[error("the idempotency key stands for execution {0}, which was made with another body: use a new key")]
+    /// The idempotency key was used with another body.
+    #[error("the idempotency key belongs to execution {0}, which was started with another body: use a new key")]
     KeyMismatch(ExecutionId),
-    /// No space.
-    #[error("the disk of the state directory is full, or nearly so: nothing was accepted; make room and ask again")]
+    /// The disk is full.
+    #[error(
+        "the disk of the state directory is full, or nearly so: nothing was accepted; free some space and try again"
+    )]
     DiskFull,
-    /// The directory cannot be made.
-    #[error("cannot make the execution's directory")]
+    /// The directory cannot be created.
+    #[error("cannot create the execution's directory")]
     Directory(#[source] io::Error),
     /// The history failed.
-    #[error("cannot remember the execution")]
+    #[error("cannot write the execution to the history")]
     History(#[source] HistoryError),
-    /// The task that took it ended early.
-    #[error("the agent failed while it took the execution")]
+    /// The accepting task panicked.
+    #[error("the agent failed while accepting the execution")]
     Task,
 }
 
@@ -130,8 +133,8 @@ pub fn check_version(wanted: Option<&PackVersion>, active: &ActiveAction) -> Res
 }
 
 impl Order {
-    /// What the launcher is asked for a spec.
-    pub(super) fn start_of(spec: Spec) -> Start {
+    /// Makes the start request for a spec.
+    pub(super) fn start_request(spec: Spec) -> Start {
         Start {
             execution: spec.id,
             pack: spec.action.pack(),
@@ -151,8 +154,8 @@ impl Order {
         parameters.iter().any(|(name, schema)| schema.holds_secret() && self.bound.given().contains_key(name.as_str()))
     }
 
-    /// What the caller gave, secrets masked.
-    fn shown(&self) -> Map<String, Value> {
+    /// Returns the parameters that the caller gave, secrets masked.
+    fn masked_parameters(&self) -> Map<String, Value> {
         let public = self.bound.public().iter();
         public
             .filter(|(name, _)| self.bound.given().contains_key(*name))
@@ -162,13 +165,13 @@ impl Order {
 }
 
 impl Exec {
-    /// Takes an execution. Goes on to its end even when the asker has gone.
+    /// Accepts an execution. Completes also when the caller has disconnected.
     pub async fn submit(self: &Arc<Self>, permit: Permit, order: Order) -> Result<Accepted, SubmitError> {
         let exec = self.clone();
-        tokio::spawn(async move { exec.take(permit, order).await }).await.unwrap_or(Err(SubmitError::Task))
+        tokio::spawn(async move { exec.accept(permit, order).await }).await.unwrap_or(Err(SubmitError::Task))
     }
 
-    async fn take(self: Arc<Self>, permit: Permit, order: Order) -> Result<Accepted, SubmitError> {
+    async fn accept(self: Arc<Self>, permit: Permit, order: Order) -> Result<Accepted, SubmitError> {
         if !self.health.takes_executions() {
             return Err(SubmitError::NotReady);
         }
@@ -183,22 +186,22 @@ impl Exec {
             return self.replay(found.0, &found.1, key).await;
         }
         check_version(order.version.as_ref(), &order.action)?;
-        if !self.has_room() {
+        if !self.has_disk_space() {
             return Err(SubmitError::DiskFull);
         }
-        let claim = Claim::of(&order.action.action);
-        self.tell_past(&claim).await?;
+        let rules = AdmissionRules::of(&order.action.action);
+        self.load_past_acceptances(&rules).await?;
         let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).expect("a UUID is an execution id");
         let (now_ms, boottime_ms) = (clock::now_ms(), clock::boottime_ms());
-        let placed = self.lock().board.admit(&id, claim.clone(), i64::try_from(boottime_ms).unwrap_or(i64::MAX));
-        placed.map_err(|refused| self.refusal(refused, &claim))?;
-        let taken = self.write_down(&id, &permit, &order, (now_ms, boottime_ms)).await;
-        match taken {
+        let placed = self.lock().slots.admit(&id, rules.clone(), i64::try_from(boottime_ms).unwrap_or(i64::MAX));
+        placed.map_err(|rejection| self.submit_error(rejection, &rules))?;
+        let created = self.create(&id, &permit, &order, (now_ms, boottime_ms)).await;
+        match created {
             Ok(None) => {}
             other => {
-                self.lock().board.release(&id);
+                self.lock().slots.release(&id);
                 directory::remove(&self.directory(&id));
-                self.pump();
+                self.start_ready();
                 let Some((existing, fingerprint)) = other? else { return Err(SubmitError::Task) };
                 let Some(key) = &order.key else { return Err(SubmitError::Task) };
                 return self.replay(existing, &fingerprint, key).await;
@@ -210,18 +213,18 @@ impl Exec {
             self.metrics.dev_execution(State::Queued);
         }
         tracing::info!(execution = %id, action = %action, principal = %permit.principal(), dev = order.action.dev.is_some(), "accepted");
-        // Asked only now: a place may have come free while it was written down.
-        if self.lock().board.is_running(&id) {
+        // Checked only now: a slot may have become free meanwhile.
+        if self.lock().slots.is_running(&id) {
             self.launch(&id);
         } else {
-            self.record_waiting(&id);
-            self.expire_in(&id, order.action.action.start_within.0);
+            self.register_queued(&id);
+            self.expire_after(&id, order.action.action.start_within.0);
         }
         Ok(Accepted { execution, replayed: false })
     }
 
-    /// Directory, then row. `Some`: the caller's key stands for another execution already.
-    async fn write_down(
+    /// Creates the directory, then the row. `Some`: the caller's key belongs to another execution, with this fingerprint.
+    async fn create(
         self: &Arc<Self>,
         id: &ExecutionId,
         permit: &Permit,
@@ -237,7 +240,7 @@ impl Exec {
             version: active.version.clone(),
             digest: active.digest.clone(),
             dev: active.dev.clone(),
-            parameters: order.shown(),
+            parameters: order.masked_parameters(),
             has_secrets: order.has_secrets(),
             noop: order.noop,
             timeout_ms: order.timeout_ms,
@@ -252,50 +255,50 @@ impl Exec {
             start_within_ms,
             boot_id: self.settings.boot_id.clone(),
         };
-        directory::create(&self.directory(id), &spec).map_err(|e| self.cannot_make(e))?;
-        let mut record = self.record_of(&spec);
+        directory::create(&self.directory(id), &spec).map_err(|e| self.directory_error(e))?;
+        let mut record = self.new_record(&spec);
         record.parameters = order.bound.public().clone();
-        let born = active.action.rate.is_some();
-        let born = born.then(|| Born { boot_id: self.settings.boot_id.clone(), boottime_ms });
-        let inserted = self.history.insert(record.clone(), order.key.clone(), born).await;
+        let has_rate = active.action.rate.is_some();
+        let boot_time = has_rate.then(|| BootTime { boot_id: self.settings.boot_id.clone(), boottime_ms });
+        let inserted = self.history.insert(record.clone(), order.key.clone(), boot_time).await;
         match inserted {
-            Ok(Inserted::Existing(existing, fingerprint)) => return Ok(Some((*existing, fingerprint))),
-            Ok(Inserted::New | Inserted::Unchanged) => {}
-            Err(error) => return Err(self.cannot_remember(error)),
+            Ok(WriteOutcome::KeyExists(existing, fingerprint)) => return Ok(Some((*existing, fingerprint))),
+            Ok(WriteOutcome::Written | WriteOutcome::Unchanged) => {}
+            Err(error) => return Err(self.history_error(error)),
         }
-        let start = Order::start_of(Spec { parameters: order.bound.given().clone(), ..spec });
-        // On disk from here on: it must end in a state, whatever happens.
+        let start = Order::start_request(Spec { parameters: order.bound.given().clone(), ..spec });
+        // The row is on disk: from here on the execution must reach a terminal state.
         self.track(record, Some(Box::new(start)));
         Ok(None)
     }
 
-    fn cannot_make(self: &Arc<Self>, error: io::Error) -> SubmitError {
-        match Shortage::of(&error) {
-            Some(Shortage::Storage) => {
-                self.mend(DISK_FULL, format!("an execution's directory cannot be made: {error}"));
+    fn directory_error(self: &Arc<Self>, error: io::Error) -> SubmitError {
+        match HostFault::classify(&error) {
+            Some(HostFault::Storage) => {
+                self.report_disk_problem(DISK_FULL, format!("cannot create an execution's directory: {error}"));
                 SubmitError::DiskFull
             }
-            Some(Shortage::Device) => {
-                self.mend(DISK_FAILED, format!("an execution's directory cannot be made: {error}"));
+            Some(HostFault::Device) => {
+                self.report_disk_problem(DISK_FAILED, format!("cannot create an execution's directory: {error}"));
                 SubmitError::Directory(error)
             }
-            Some(Shortage::Resources) | None => SubmitError::Directory(error),
+            Some(HostFault::Resources) | None => SubmitError::Directory(error),
         }
     }
 
-    fn cannot_remember(self: &Arc<Self>, error: HistoryError) -> SubmitError {
+    fn history_error(self: &Arc<Self>, error: HistoryError) -> SubmitError {
         match &error {
             HistoryError::DiskFull | HistoryError::ReadOnly => {
-                self.mend(DISK_FULL, error.to_string());
+                self.report_disk_problem(DISK_FULL, error.to_string());
                 SubmitError::DiskFull
             }
-            // Not every way in which a disk can be full has a number of its own.
-            HistoryError::Device(_) if directory::is_short(&self.settings.executions) => {
-                self.mend(DISK_FULL, error.to_string());
+            // SQLite reports some kinds of a full disk as I/O errors.
+            HistoryError::Device(_) if directory::is_low_on_space(&self.settings.executions) => {
+                self.report_disk_problem(DISK_FULL, error.to_string());
                 SubmitError::DiskFull
             }
             HistoryError::Device(_) => {
-                self.mend(DISK_FAILED, error.to_string());
+                self.report_disk_problem(DISK_FAILED, error.to_string());
                 SubmitError::History(error)
             }
             _ => SubmitError::History(error),
@@ -310,29 +313,29 @@ impl Exec {
         Ok(Accepted { execution: now.unwrap_or(found), replayed: true })
     }
 
-    async fn tell_past(&self, claim: &Claim) -> Result<(), SubmitError> {
-        let Some((_, per)) = claim.rate else { return Ok(()) };
-        if self.lock().board.needs_past(&claim.action) {
+    async fn load_past_acceptances(&self, rules: &AdmissionRules) -> Result<(), SubmitError> {
+        let Some((_, per)) = rules.rate else { return Ok(()) };
+        if self.lock().slots.lacks_past_acceptances(&rules.action) {
             let per_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX);
             let now = Now { wall_ms: clock::now_ms(), boottime_ms: clock::boottime_ms() };
             let boot_id = &self.settings.boot_id;
-            let since = Born { boot_id: boot_id.clone(), boottime_ms: now.boottime_ms.saturating_sub(per_ms) };
+            let since = BootTime { boot_id: boot_id.clone(), boottime_ms: now.boottime_ms.saturating_sub(per_ms) };
             let since_ms = now.wall_ms.saturating_sub(per_ms);
-            let past = self.history.accepted_since(&claim.action, since_ms, since).await;
+            let past = self.history.accepted_since(&rules.action, since_ms, since).await;
             let past = past.map_err(SubmitError::History)?;
             let past = past.iter().map(|accepted| on_this_boot(accepted, boot_id, now)).collect();
-            self.lock().board.tell_past(&claim.action, past);
+            self.lock().slots.set_past_acceptances(&rules.action, past);
         }
         Ok(())
     }
 
-    fn refusal(&self, refused: Refused, claim: &Claim) -> SubmitError {
-        match refused {
-            Refused::QueueFull(after) => SubmitError::QueueFull { max: self.settings.max_queued, after },
-            Refused::Busy(after) => SubmitError::Busy { group: claim.group.clone(), after },
-            Refused::TooOften(after) => {
-                let (max, per) = claim.rate.unwrap_or_default();
-                SubmitError::TooOften { action: claim.action.clone(), max, per, after }
+    fn submit_error(&self, rejection: Rejection, rules: &AdmissionRules) -> SubmitError {
+        match rejection {
+            Rejection::QueueFull(after) => SubmitError::QueueFull { max: self.settings.max_queued, after },
+            Rejection::Busy(after) => SubmitError::Busy { group: rules.group.clone(), after },
+            Rejection::RateExceeded(after) => {
+                let (max, per) = rules.rate.unwrap_or_default();
+                SubmitError::TooOften { action: rules.action.clone(), max, per, after }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Output to its end: as far as it has been written, or on and on until the execution has ended.
+//! Reading output to its end: as far as it has been written, or following until the execution has ended.
 
 use std::sync::Arc;
 
@@ -6,31 +6,32 @@ use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::rest::Execution;
 
 use super::Follow;
-use super::output::{Output, OutputError, Piece};
+use super::output::{Output, OutputError};
+use super::segments::Piece;
 
-/// Hands out pieces; waits for more only while it follows.
+/// Stream of pieces; waits for more only while it follows.
 pub struct Tail {
-    /// Taken while it is read; not put back after an error.
+    /// Taken while it is read, and not put back after an error.
     output: Option<Output>,
     follow: Option<Follow>,
     ended: Option<Arc<Execution>>,
 }
 
 impl Tail {
-    /// Of an execution that has `ended`, or that is followed, or (neither) as far as it is now.
+    /// Reads the output of an execution that has `ended`, that is followed, or (neither) as far as it is written now.
     pub fn new(output: Output, follow: Option<Follow>, ended: Option<Arc<Execution>>) -> Tail {
         Tail { output: Some(output), follow, ended }
     }
 
-    /// The next pieces, at least one; `None` at the end.
+    /// Returns the next pieces, at least one; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<Piece>>, OutputError> {
         loop {
-            // Looked at before reading: what has ended writes no more.
+            // Checked before reading: an execution that has ended writes no more.
             if let Some(follow) = &mut self.follow {
                 self.ended = follow.progress.borrow_and_update().ended.clone();
             }
             let Some(output) = self.output.take() else { return Ok(None) };
-            let (output, pieces) = output.batch().await?;
+            let (output, pieces) = output.read_batch().await?;
             let output = self.output.insert(output);
             if !pieces.is_empty() {
                 return Ok(Some(pieces));

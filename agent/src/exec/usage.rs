@@ -1,8 +1,8 @@
-//! What a running execution uses, read from its cgroup when someone asks. Where the groups are stands in `enforcement.json`,
-//! which the launcher writes; they are for anybody to read.
+//! Resource usage of a running execution, read from its cgroup on request. `enforcement.json`, written by the launcher, has the
+//! paths; cgroup files are readable by every user.
 //!
-//! Nothing is kept, and nothing is an error: an execution that has just ended has no group any more, and one on a host
-//! without cgroups never had one.
+//! Nothing is cached, and a missing group is not an error: an execution that has just ended has none any more, and on a host
+//! without cgroups there never was one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use packs_schema::base::name::{ActionRef, ExecutionId};
 use super::Exec;
 
 impl Exec {
-    /// The executions that run, and their actions.
+    /// Running executions and their actions.
     pub fn running(&self) -> Vec<(ExecutionId, ActionRef)> {
         let core = self.lock();
         let running = core.live.values().filter(|live| live.record.state == State::Running && !live.ending);
@@ -22,7 +22,7 @@ impl Exec {
     }
 }
 
-/// What an execution has used up to now; `None` when nobody counts.
+/// Returns what an execution has used so far; `None` without accounting.
 pub fn of(enforcement: &Enforcement, id: &ExecutionId) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut found = false;
@@ -34,14 +34,14 @@ pub fn of(enforcement: &Enforcement, id: &ExecutionId) -> Option<Usage> {
     found.then_some(usage)
 }
 
-/// In the group of all executions or, where an older launcher made it, beside that.
+/// Finds the execution's cgroup: in the group of all executions or, when an older launcher created it, beside that.
 fn group(place: &CgroupDirectory, id: &ExecutionId) -> Option<PathBuf> {
     let name = format!("bolt-{id}");
     let beside = place.path.parent().map(|above| above.join(&name));
     [Some(place.path.join(&name)), beside].into_iter().flatten().find(|dir| dir.is_dir())
 }
 
-/// Adds what one hierarchy counts; false when that is nothing.
+/// Adds the figures of one hierarchy; false if it has none.
 fn read(place: &CgroupDirectory, group: &Path, usage: &mut Usage) -> bool {
     let us = |file| Some(number(group, file)? / 1000);
     let (memory, peak, cpu, io) = match (place.version, place.controller.as_deref()) {
@@ -80,18 +80,18 @@ fn number(group: &Path, file: &str) -> Option<u64> {
     text(group, file)?.trim().parse().ok()
 }
 
-/// The number behind `key` in a file of `key number` lines.
+/// Returns the number after `key` in a file of `key number` lines.
 fn keyed(group: &Path, file: &str, key: &str) -> Option<u64> {
     text(group, file)?.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// The sum of all devices of `8:0 rbytes=1 wbytes=2 …`.
+/// Sums up all devices of `8:0 rbytes=1 wbytes=2 …`.
 fn sum(text: &str, key: &str) -> u64 {
     let numbers = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
     numbers.fold(0, u64::saturating_add)
 }
 
-/// The sum of all devices of `8:0 Read 1`.
+/// Sums up all devices of `8:0 Read 1`.
 fn column(text: &str, what: &str) -> u64 {
     let of = |line: &str| line.split_once(' ')?.1.strip_prefix(what)?.trim().parse::<u64>().ok();
     text.lines().filter_map(of).fold(0, u64::saturating_add)
@@ -107,8 +107,8 @@ mod tests {
         ExecutionId::new(ID).unwrap()
     }
 
-    /// A hierarchy with the files of one group at `at`.
-    fn place(
+    /// Creates a hierarchy with the files of one group at `at`.
+    fn hierarchy(
         version: u8,
         controller: Option<&str>,
         at: &str,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_are_read() {
+    fn cgroups_of_both_versions_are_read() {
         let wanted = Usage {
             user_us: 7,
             system_us: 5,
@@ -145,24 +145,24 @@ mod tests {
             ("cpu.stat", "usage_usec 12\nuser_usec 7\nsystem_usec 5\n"),
             ("io.stat", "8:0 rbytes=1 wbytes=4 rios=1\n8:16 rbytes=2 wbytes=0\n"),
         ];
-        let (_top, v2) = place(2, None, "bolt-actions", &v2);
+        let (_top, v2) = hierarchy(2, None, "bolt-actions", &v2);
         assert_eq!(usage(&[&v2]), Some(wanted));
         let memory = [("memory.usage_in_bytes", "4096\n"), ("memory.max_usage_in_bytes", "8192\n")];
-        let (_a, memory) = place(1, Some("memory"), "bolt-actions", &memory);
+        let (_a, memory) = hierarchy(1, Some("memory"), "bolt-actions", &memory);
         let cpu = [("cpuacct.usage_user", "7999\n"), ("cpuacct.usage_sys", "5000\n")];
-        let (_b, cpu) = place(1, Some("cpuacct"), "bolt-actions", &cpu);
+        let (_b, cpu) = hierarchy(1, Some("cpuacct"), "bolt-actions", &cpu);
         let io = [("blkio.throttle.io_service_bytes_recursive", "8:0 Read 3\n8:0 Write 4\n8:0 Total 7\nTotal 7\n")];
-        let (_c, io) = place(1, Some("blkio"), "bolt-actions", &io);
+        let (_c, io) = hierarchy(1, Some("blkio"), "bolt-actions", &io);
         assert_eq!(usage(&[&memory, &cpu, &io]), Some(wanted));
     }
 
     #[test]
-    fn what_is_not_there_is_not_told() {
-        let (top, gone) = place(2, None, "bolt-actions", &[("memory.current", "4096\n")]);
+    fn missing_groups_are_not_reported() {
+        let (top, gone) = hierarchy(2, None, "bolt-actions", &[("memory.current", "4096\n")]);
         drop(top);
         assert_eq!(usage(&[&gone]), None);
         assert_eq!(usage(&[]), None);
-        let (_top, older) = place(2, None, "", &[("memory.current", "4096\n")]);
-        assert_eq!(usage(&[&older]).unwrap().memory_bytes, Some(4096), "made by an older launcher");
+        let (_top, older) = hierarchy(2, None, "", &[("memory.current", "4096\n")]);
+        assert_eq!(usage(&[&older]).unwrap().memory_bytes, Some(4096), "created by an older launcher");
     }
 }

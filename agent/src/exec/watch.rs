@@ -1,9 +1,10 @@
-//! One inotify descriptor on the directories of all executions that have not ended.
+//! One inotify descriptor for the directories of all executions that have not ended.
 //!
 //! ```text
-//!  exit renamed in, started written, lock closed ──▶ Exec::reconcile, which reads the directory
-//!  output grew (only while someone follows) ───────▶ Exec::stir, which wakes followers
-//!  events were lost ───────────────────────────────▶ both, for every execution
+//!  exit renamed in, started written ──▶ Exec::reconcile, which reads the directory
+//!  lock closed ───────────────────────▶ Exec::reconcile_released, which waits for its release
+//!  output grew (only with followers) ─▶ Exec::notify_followers
+//!  events were lost ──────────────────▶ both, for every execution
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,54 +18,55 @@ use packs_schema::base::name::ExecutionId;
 
 use super::Exec;
 
-/// Room for some hundred events.
+/// Size of the read buffer: some hundred events.
 const BUFFER: usize = 8 << 10;
 
-/// What is watched.
+/// Adds and removes watches.
 pub(super) struct Watcher {
-    /// `None`: the kernel has no instance for us.
+    /// `None`: the kernel has no inotify instance left for this user.
     watches: Mutex<Option<Watches>>,
+    /// Execution of each watch.
     ids: Mutex<HashMap<WatchDescriptor, ExecutionId>>,
 }
 
-/// How closely a directory is watched.
+/// Events to watch in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Care {
+pub(super) enum WatchLevel {
     /// Starts and ends.
     States,
-    /// Each write of output as well.
+    /// Every write of output as well.
     Output,
 }
 
 impl Watcher {
-    /// The descriptor and its bookkeeping.
+    /// Creates the inotify descriptor and the watcher that belongs to it.
     pub(super) fn new() -> io::Result<(Option<Inotify>, Watcher)> {
         let inotify = Inotify::init()?;
         let watches = Mutex::new(Some(inotify.watches()));
         Ok((Some(inotify), Watcher { watches, ids: Mutex::new(HashMap::new()) }))
     }
 
-    /// One that watches nothing.
-    pub(super) fn none() -> Watcher {
+    /// Creates a watcher that cannot watch anything.
+    pub(super) fn unavailable() -> Watcher {
         Watcher { watches: Mutex::new(None), ids: Mutex::new(HashMap::new()) }
     }
 
-    /// Watches nothing from here on.
-    pub(super) fn lose(&self) {
+    /// Makes the watcher unavailable.
+    pub(super) fn disable(&self) {
         lock(&self.watches).take();
     }
 
-    /// True if it can watch at all.
-    pub(super) fn works(&self) -> bool {
+    /// True if the watcher has an inotify descriptor.
+    pub(super) fn is_available(&self) -> bool {
         lock(&self.watches).is_some()
     }
 
-    /// Watches a directory, or changes how closely.
-    pub(super) fn watch(&self, directory: &Path, id: &ExecutionId, care: Care) -> io::Result<WatchDescriptor> {
+    /// Watches a directory, or changes the level of its watch.
+    pub(super) fn watch(&self, directory: &Path, id: &ExecutionId, level: WatchLevel) -> io::Result<WatchDescriptor> {
         let states = WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::ONLYDIR | WatchMask::DONT_FOLLOW;
-        let mask = match care {
-            Care::States => states,
-            Care::Output => states | WatchMask::MODIFY | WatchMask::CREATE,
+        let mask = match level {
+            WatchLevel::States => states,
+            WatchLevel::Output => states | WatchMask::MODIFY | WatchMask::CREATE,
         };
         let mut watches = lock(&self.watches);
         let watches = watches.as_mut().ok_or(io::ErrorKind::Unsupported)?;
@@ -73,73 +75,73 @@ impl Watcher {
         Ok(descriptor)
     }
 
-    /// Stops watching.
+    /// Removes a watch.
     pub(super) fn forget(&self, descriptor: WatchDescriptor) {
         lock(&self.ids).remove(&descriptor);
-        // The directory may have gone, and its watch with it.
+        // Fails if the directory was removed, and its watch with it.
         if let Some(watches) = lock(&self.watches).as_mut() {
             let _ = watches.remove(descriptor);
         }
     }
 }
 
-/// What was seen of one execution in one read.
+/// Events of one execution in one read.
 #[derive(Debug, Default, Clone, Copy)]
-struct Seen {
+struct Changes {
     state: bool,
     output: bool,
     /// The lock was closed for the last time.
     lock_closed: bool,
 }
 
-/// Runs until the descriptor fails, which it does not.
+/// Dispatches events until reading the descriptor fails.
 pub(super) async fn run(inotify: Inotify, exec: Arc<Exec>) -> io::Result<()> {
     let mut descriptor = crate::sys::register(inotify)?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let mut ready = descriptor.readable_mut().await?;
         let read = ready.try_io(|inner| collect(inner.get_mut(), &mut buffer, &exec.watcher));
-        let seen = match read {
-            Ok(seen) => seen?,
+        let changes = match read {
+            Ok(changes) => changes?,
             Err(_would_block) => continue,
         };
-        let Some(seen) = seen else {
-            tracing::warn!("events of execution directories were lost; looking at all of them");
+        let Some(changes) = changes else {
+            tracing::warn!("inotify events were lost; reconciling all executions");
             for id in exec.live_ids() {
-                exec.stir(&id);
+                exec.notify_followers(&id);
                 exec.reconcile(&id);
             }
             continue;
         };
-        for (id, what) in seen {
-            if what.output {
-                exec.stir(&id);
+        for (id, change) in changes {
+            if change.output {
+                exec.notify_followers(&id);
             }
-            if what.lock_closed {
+            if change.lock_closed {
                 exec.reconcile_released(&id);
-            } else if what.state {
+            } else if change.state {
                 exec.reconcile(&id);
             }
         }
     }
 }
 
-/// The executions that something happened to; `None` when events were lost.
+/// Reads events, grouped by execution; `None` when events were lost.
 fn collect(
     inotify: &mut Inotify,
     buffer: &mut [u8],
     watcher: &Watcher,
-) -> io::Result<Option<BTreeMap<ExecutionId, Seen>>> {
-    let mut seen: BTreeMap<ExecutionId, Seen> = BTreeMap::new();
-    let mut lost = false;
+) -> io::Result<Option<BTreeMap<ExecutionId, Changes>>> {
+    let mut changes: BTreeMap<ExecutionId, Changes> = BTreeMap::new();
+    let mut overflow = false;
     for event in inotify.read_events(buffer)? {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            lost = true;
+            overflow = true;
             continue;
         }
         let Some(id) = lock(&watcher.ids).get(&event.wd).cloned() else { continue };
         let Some(name) = event.name.and_then(|name| name.to_str()) else { continue };
-        let entry = seen.entry(id).or_default();
+        let entry = changes.entry(id).or_default();
         match name {
             file::EXIT => entry.state |= event.mask.contains(EventMask::MOVED_TO),
             file::STARTED => entry.state |= event.mask.intersects(EventMask::MOVED_TO | EventMask::CLOSE_WRITE),
@@ -149,7 +151,7 @@ fn collect(
             _ => {}
         }
     }
-    Ok((!lost).then_some(seen))
+    Ok((!overflow).then_some(changes))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! The two writes that executions are made of: a new row, and what became of it.
+//! The two writes of executions: insert a new row, and update one that has not ended.
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
@@ -6,19 +6,19 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::compact::{Compact, fingerprint, key_hash};
 use super::row::{id_bytes, state_number, to_json, usage_text};
-use super::{Born, HistoryError, Inserted, Key, query};
+use super::{BootTime, HistoryError, Key, WriteOutcome, query};
 
-/// Remembers a new execution, unless the caller's key stands for one already.
+/// Inserts a new execution, unless the caller's key belongs to one already.
 pub(super) fn insert(
     connection: &Connection,
     record: &Execution,
     key: Option<&Key>,
-    born: Option<&Born>,
-) -> Result<Inserted, HistoryError> {
+    boot_time: Option<&BootTime>,
+) -> Result<WriteOutcome, HistoryError> {
     if let Some(key) = key
         && let Some(existing) = query::by_key(connection, &record.instance, &record.principal, &key.key)?
     {
-        return Ok(Inserted::Existing(Box::new(existing.0), existing.1));
+        return Ok(WriteOutcome::KeyExists(Box::new(existing.0), existing.1));
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO executions (id, action, version, digest, principal, state, reason, parameters, noop, note, run,
@@ -40,21 +40,27 @@ pub(super) fn insert(
         record.created_at_ms,
         key.map(|k| key_hash(record.principal.as_str(), k.key.as_str())),
         key.map(|k| fingerprint(&k.fingerprint)),
-        born.map(|born| intern(connection, "names", &born.boot_id)).transpose()?,
-        born.map(|born| born.boottime_ms),
+        boot_time.map(|boot_time| intern(connection, "names", &boot_time.boot_id)).transpose()?,
+        boot_time.map(|boot_time| boot_time.boottime_ms),
         record.dev.as_ref().map(to_json),
     ])?;
-    event(connection, connection.last_insert_rowid(), record.state, record.created_at_ms, Some(record.created_at_ms))?;
-    Ok(Inserted::New)
+    add_event(
+        connection,
+        connection.last_insert_rowid(),
+        record.state,
+        record.created_at_ms,
+        Some(record.created_at_ms),
+    )?;
+    Ok(WriteOutcome::Written)
 }
 
-/// Remembers what became of an execution that has not ended.
+/// Updates an execution that has not ended.
 pub(super) fn update(
     connection: &Connection,
     life_ms: u64,
     record: &Execution,
     changes: &[(State, u64)],
-) -> Result<Inserted, HistoryError> {
+) -> Result<WriteOutcome, HistoryError> {
     let killed_by = record.killed_by.as_ref().map(|k| intern(connection, "names", k.as_str())).transpose()?;
     let mut statement = connection.prepare_cached(
         "UPDATE executions SET state = ?2, reason = ?3, killed_by = ?4, started_after_ms = ?5 - created_at_ms,
@@ -92,17 +98,17 @@ pub(super) fn update(
             |row| row.get(0),
         )
         .optional()?;
-    // No row: it is unknown or has ended, and what has ended never changes again.
-    let Some(seq) = seq else { return Ok(Inserted::Unchanged) };
+    // No row: it is unknown or has ended, and an ended execution never changes again.
+    let Some(seq) = seq else { return Ok(WriteOutcome::Unchanged) };
     for (state, at_ms) in changes {
         let row_ms = if state.is_terminal() { record.ended_at_ms } else { record.started_at_ms };
-        event(connection, seq, *state, *at_ms, row_ms)?;
+        add_event(connection, seq, *state, *at_ms, row_ms)?;
     }
-    Ok(Inserted::New)
+    Ok(WriteOutcome::Written)
 }
 
-/// When it was is what the row says of the state: nothing of its own unless that differs.
-fn event(connection: &Connection, seq: i64, state: State, at_ms: u64, row_ms: Option<u64>) -> rusqlite::Result<()> {
+/// Adds an event. Stores a time only if it differs from the one in the row.
+fn add_event(connection: &Connection, seq: i64, state: State, at_ms: u64, row_ms: Option<u64>) -> rusqlite::Result<()> {
     let own = Some(at_ms).filter(|at_ms| Some(*at_ms) != row_ms).unwrap_or(0);
     connection
         .prepare_cached("INSERT INTO events (at_ms, seq, state) VALUES (?1, ?2, ?3)")?
@@ -110,7 +116,7 @@ fn event(connection: &Connection, seq: i64, state: State, at_ms: u64, row_ms: Op
         .map(|_| ())
 }
 
-/// The number that stands for a text that many rows have.
+/// Returns the number that replaces a text which many rows have.
 fn intern(connection: &Connection, table: &'static str, text: &str) -> rusqlite::Result<i64> {
     let mut find = connection.prepare_cached(&format!("SELECT id FROM {table} WHERE name = ?1"))?;
     if let Some(id) = find.query_row([text], |row| row.get(0)).optional()? {

@@ -1,40 +1,40 @@
-//! What makes rows small: texts that mostly are numbers as the bytes of these (a run's id, a fingerprint), and a hash in
-//! place of a caller's key.
+//! Compact forms of columns: a text that is a number (a run id with a UUID, a fingerprint) is stored as its bytes, and a hash is
+//! stored instead of a caller's idempotency key.
 //!
-//! One text has one stored form, so that it is looked up by it. What is no such number is stored as it is.
+//! Each text has exactly one stored form, so that it can be looked up by it. Other texts are stored as they are.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// What the client puts before the UUID of a run.
+/// Prefix that the client puts before the UUID of a run.
 const RUN: &str = "r-";
 
 const HEX: u8 = 1;
 const UUID: u8 = 2;
 const RUN_UUID: u8 = 3;
 
-/// Bytes of a key's hash: of a million keys two have the same one in 2^56 histories.
+/// Bytes of a key's hash: with a million keys, a collision occurs in one of 2^56 histories.
 const KEY_HASH: usize = 12;
 /// Hexadecimal digits of a fingerprint that are kept, 128 bits.
 const FINGERPRINT: usize = 32;
 
-/// What stands for a caller's key in the rows: SHA-256 over the caller and the key, cut.
+/// Hashes a caller's key: truncated SHA-256 of principal and key.
 pub(super) fn key_hash(principal: &str, key: &str) -> Vec<u8> {
     let mut hash = Sha256::new();
-    // No principal has a NUL in it.
+    // A principal contains no NUL.
     hash.update(principal);
     hash.update([0]);
     hash.update(key);
     hash.finalize()[..KEY_HASH].to_vec()
 }
 
-/// A fingerprint in its stored form; those of before were longer.
+/// Returns the stored form of a fingerprint; those of earlier versions were longer.
 pub(super) fn fingerprint(text: &str) -> Compact {
     Compact(text.get(..FINGERPRINT).unwrap_or(text).to_owned())
 }
 
-/// A text in its stored form.
+/// Text in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Compact(pub(super) String);
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_text_reads_back() {
+    fn every_text_reads_back_as_it_was() {
         for (text, stored) in [
             ("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", Some(17)),
             ("r-01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", Some(17)),

@@ -1,13 +1,15 @@
-//! A damaged history: noticed, marked, set aside. The agent never refuses to run for it.
+//! Damaged histories: detected, marked, quarantined. Damage never keeps the agent from running.
 //!
 //! ```text
-//!  at a start       quick_check of a small file, or the mark of the last run ──▶ set aside, begin anew
+//!  at a start       quick_check of a small file, or the mark of the last run ──▶ quarantine, make a new file
 //!  after a start    quick_check of a large file, in a thread of its own ──┐
-//!  any statement    SQLITE_CORRUPT, SQLITE_NOTADB ────────────────────────┴──▶ mark, tell the process, which ends
+//!  any statement    SQLITE_CORRUPT, SQLITE_NOTADB ────────────────────────┴──▶ mark, notify the process, which ends
 //! ```
 //!
-//! The file is not exchanged while it is used: executions under way go on without the agent, and its next start begins
-//! anew from their directories. What was set aside is kept for those who want to look, [`MAX_ASIDE`] of them.
+//! The file is not replaced while it is in use: running executions continue without the agent, and its next start makes a new
+//! file. That start salvages rows for at most ten seconds and imports the execution directories; while this takes more than
+//! two seconds, the agent answers health requests (`recovering`) and 503 to everything else. Quarantined files are kept for
+//! inspection, [`MAX_QUARANTINED`] of them.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,44 +21,44 @@ use tokio::sync::watch;
 use super::HistoryError;
 use crate::clock;
 
-/// What is set aside is kept so often; older ones go.
-const MAX_ASIDE: usize = 2;
-/// The largest file that is checked before the agent listens.
+/// Maximum number of quarantined files; older ones are removed.
+const MAX_QUARANTINED: usize = 2;
+/// Maximum size of a file that is checked before the agent listens.
 pub(super) const CHECKED_AT_START_BYTES: u64 = 64 << 20;
 
-/// Tells, once and durably, that the file is damaged.
+/// Reports, once and durably, that the file is damaged.
 #[derive(Clone)]
-pub(super) struct Alarm {
+pub(super) struct DamageReporter {
     path: PathBuf,
-    told: watch::Sender<bool>,
+    damaged: watch::Sender<bool>,
 }
 
-impl Alarm {
-    pub(super) fn new(path: &Path) -> (Alarm, watch::Receiver<bool>) {
-        let (told, heard) = watch::channel(false);
-        (Alarm { path: path.to_owned(), told }, heard)
+impl DamageReporter {
+    pub(super) fn new(path: &Path) -> (DamageReporter, watch::Receiver<bool>) {
+        let (damaged, receiver) = watch::channel(false);
+        (DamageReporter { path: path.to_owned(), damaged }, receiver)
     }
 
-    /// Looks at what came of a statement.
-    pub(super) fn hear<T>(&self, result: &Result<T, HistoryError>) {
+    /// Checks the result of a statement.
+    pub(super) fn check<T>(&self, result: &Result<T, HistoryError>) {
         if let Err(HistoryError::Damaged(why)) = result {
-            self.raise(why);
+            self.report(why);
         }
     }
 
-    /// The file is damaged.
-    pub(super) fn raise(&self, why: &str) {
-        if self.told.send_replace(true) {
+    /// Marks the file as damaged and notifies the process.
+    pub(super) fn report(&self, why: &str) {
+        if self.damaged.send_replace(true) {
             return;
         }
-        tracing::error!(path = %self.path.display(), why, "the history is damaged; ending, so that the next start sets it aside");
+        tracing::error!(path = %self.path.display(), why, "the history is damaged; the agent ends, and its next start quarantines the file");
         let write = || {
-            let mut file = File::create(mark(&self.path))?;
+            let mut file = File::create(mark_path(&self.path))?;
             file.write_all(why.as_bytes())?;
             file.sync_all()
         };
         if let Err(error) = write() {
-            tracing::error!(%error, "the damage could not be marked");
+            tracing::error!(%error, "cannot mark the history as damaged");
         }
     }
 }
@@ -67,50 +69,50 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn mark(path: &Path) -> PathBuf {
+fn mark_path(path: &Path) -> PathBuf {
     beside(path, ".damaged")
 }
 
-/// Why the last run took the file for damaged, if it did.
-pub(super) fn marked(path: &Path) -> Option<String> {
-    let text = std::fs::read(mark(path)).ok()?;
-    Some(format!("noticed while it was used: {}", String::from_utf8_lossy(&text)))
+/// Returns why the last run marked the file as damaged, if it did.
+pub(super) fn read_mark(path: &Path) -> Option<String> {
+    let text = std::fs::read(mark_path(path)).ok()?;
+    Some(format!("found while it was in use: {}", String::from_utf8_lossy(&text)))
 }
 
-/// What is wrong with the file, if anything is: its structure, not the sense of its rows.
+/// Checks the structure of the file, not the content of its rows.
 pub(super) fn check(connection: &Connection) -> Result<(), HistoryError> {
-    let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if said == "ok" { Ok(()) } else { Err(HistoryError::Damaged(said)) }
+    let answer: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if answer == "ok" { Ok(()) } else { Err(HistoryError::Damaged(answer)) }
 }
 
-/// Moves the file and its log aside; answers where it is now. Nothing is moved when there is no file.
-pub(super) fn set_aside(path: &Path, why: &str) -> Result<PathBuf, HistoryError> {
-    let failed = |e: io::Error| HistoryError::SetAside { path: path.to_owned(), message: e.to_string() };
+/// Moves the file and its write-ahead log to a name beside it, which is returned. Moves nothing when there is no file.
+pub(super) fn quarantine(path: &Path, why: &str) -> Result<PathBuf, HistoryError> {
+    let failed = |e: io::Error| HistoryError::Quarantine { path: path.to_owned(), message: e.to_string() };
     let mut stamp = clock::now_ms();
     while beside(path, &format!(".corrupt-{stamp}")).exists() {
         stamp += 1;
     }
     let aside = beside(path, &format!(".corrupt-{stamp}"));
-    // The log first: a database without it is one of before, a log without its database is nothing.
+    // The log first: a database without its log has an earlier state, while a log without its database is useless.
     for suffix in ["-wal", "-shm", ""] {
         match std::fs::rename(beside(path, suffix), beside(&aside, suffix)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
         }
     }
-    match std::fs::remove_file(mark(path)) {
+    match std::fs::remove_file(mark_path(path)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
         _ => {}
     }
-    tracing::error!(path = %path.display(), aside = %aside.display(), why, "the history is damaged: set aside beside it, beginning a new one from the execution directories");
-    let mut all = aside_of(path);
+    tracing::error!(path = %path.display(), aside = %aside.display(), why, "the history is damaged: quarantined beside it; making a new one from the execution directories");
+    let mut all = quarantined_files(path);
     all.retain(|other| *other != aside);
-    while all.len() >= MAX_ASIDE {
+    while all.len() >= MAX_QUARANTINED {
         let oldest = all.remove(0);
         for suffix in ["-wal", "-shm", ""] {
             match std::fs::remove_file(beside(&oldest, suffix)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %oldest.display(), error = %e, "an older damaged history cannot be removed");
+                    tracing::warn!(path = %oldest.display(), error = %e, "cannot remove an older quarantined history");
                 }
                 _ => {}
             }
@@ -119,8 +121,8 @@ pub(super) fn set_aside(path: &Path, why: &str) -> Result<PathBuf, HistoryError>
     Ok(aside)
 }
 
-/// Histories that were set aside and are still there, oldest first.
-pub(super) fn aside_of(path: &Path) -> Vec<PathBuf> {
+/// Lists the quarantined files, oldest first.
+pub(super) fn quarantined_files(path: &Path) -> Vec<PathBuf> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
     };

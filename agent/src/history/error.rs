@@ -1,59 +1,59 @@
-//! Why the history could not be read or written.
+//! Errors of the history, and how SQLite's codes map to them.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
-/// Why the history could not be read or written.
+/// Error returned when the history cannot be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HistoryError {
-    /// The bundled library is too old.
+    /// The SQLite library is too old.
     #[error("SQLite {0} is too old: 3.51.3 or newer is needed")]
     OldSqlite(&'static str),
     /// The file cannot be opened.
     #[error("cannot open the history {path:?}: {message}")]
     Open {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// SQLite's words.
+        /// Message of SQLite.
         message: String,
-        /// The file is damaged.
+        /// True if the file is damaged.
         damaged: bool,
     },
-    /// A damaged file cannot be set aside.
-    #[error("cannot set aside the damaged history {path:?}: {message}")]
-    SetAside {
-        /// Which file.
+    /// A damaged file cannot be quarantined.
+    #[error("cannot move the damaged history {path:?} aside: {message}")]
+    Quarantine {
+        /// Path of the file.
         path: PathBuf,
-        /// The system's words.
+        /// Message of the system.
         message: String,
     },
-    /// The file turned out to be damaged while it was used.
+    /// The file was found to be damaged while in use.
     #[error("the history is damaged: {0}")]
     Damaged(String),
-    /// No space left.
+    /// The disk is full.
     #[error("the disk that holds the history is full")]
     DiskFull,
-    /// The file system takes no writes.
+    /// The file system is read-only.
     #[error("the file system that holds the history is read-only")]
     ReadOnly,
-    /// No memory, or no descriptor.
-    #[error("the host lacks memory or descriptors for the history: {0}")]
+    /// Memory or descriptors are exhausted.
+    #[error("out of memory or descriptors for the history: {0}")]
     OutOfResources(String),
-    /// The disk does not do what it is told.
-    #[error("the disk that holds the history fails: {0}")]
+    /// The disk returns I/O errors.
+    #[error("I/O error of the disk that holds the history: {0}")]
     Device(String),
     /// Anything else.
     #[error("the history failed: {0}")]
     Sqlite(String),
-    /// The threads have gone.
+    /// The history was closed.
     #[error("the history is closed")]
     Closed,
 }
 
 impl HistoryError {
     pub(super) fn open(path: &Path, error: rusqlite::Error) -> HistoryError {
-        // Our own statements fail as such only on tables that are not as we made them.
+        // `Unknown` is a generic SQL error: our statements are correct, so the tables are not as we made them.
         let damaged = matches!(
             error.sqlite_error_code(),
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown)
@@ -70,7 +70,7 @@ impl From<rusqlite::Error> for HistoryError {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => HistoryError::Damaged(error.to_string()),
             Some(ErrorCode::ReadOnly) => HistoryError::ReadOnly,
             Some(ErrorCode::OutOfMemory | ErrorCode::CannotOpen) => HistoryError::OutOfResources(error.to_string()),
-            // The index of the log could not grow.
+            // The index of the write-ahead log could not grow.
             Some(ErrorCode::SystemIoFailure) if extended == ffi::SQLITE_IOERR_SHMSIZE => HistoryError::DiskFull,
             Some(ErrorCode::SystemIoFailure) if extended == ffi::SQLITE_IOERR_NOMEM => {
                 HistoryError::OutOfResources(error.to_string())

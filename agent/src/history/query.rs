@@ -1,4 +1,4 @@
-//! What is asked of the history. Every listing goes along an index, newest first.
+//! Queries. Every listing uses an index, newest first.
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Execution, StateChange, is_epoch};
@@ -8,42 +8,42 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::compact::{Compact, key_hash};
 use super::row::{self, SELECT, id_bytes, id_from, named, state_at, state_number};
-use super::{Accepted, Born, HistoryError};
+use super::{Accepted, BootTime, HistoryError};
 
-/// The most acceptances that a rate is counted from.
-const MOST_ACCEPTED: u32 = 10_000;
+/// Maximum number of acceptances that a rate is counted from.
+const MAX_ACCEPTED: u32 = 10_000;
 
-/// Which executions a listing wants.
+/// Filter of a listing; absent fields match everything.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Of this action.
+pub struct Filter {
+    /// Action.
     pub action: Option<ActionRef>,
-    /// In this state.
+    /// State.
     pub state: Option<State>,
-    /// Only those that have ended.
+    /// True to list ended executions only.
     pub ended: bool,
-    /// Of this caller.
+    /// Caller.
     pub principal: Option<Principal>,
-    /// Of this fan-out.
+    /// Fan-out.
     pub run: Option<RunId>,
-    /// Accepted at or after.
+    /// Accepted at or after this time, in milliseconds since 1970.
     pub since_ms: Option<u64>,
-    /// Accepted before.
+    /// Accepted before this time, in milliseconds since 1970.
     pub until_ms: Option<u64>,
-    /// At most so many.
+    /// Maximum number of executions.
     pub limit: u32,
-    /// After this place.
+    /// Position to continue after.
     pub after: Option<Cursor>,
 }
 
-/// A place in a listing: that of one execution.
+/// Position in a listing: that of one execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The history file that gave it; absent in cursors of earlier versions.
+    /// Epoch of the history file; absent in cursors of earlier versions.
     pub epoch: Option<String>,
-    /// Its time of acceptance.
+    /// Time of acceptance, in milliseconds since 1970.
     pub created_at_ms: u64,
-    /// Its row.
+    /// Row number.
     pub seq: i64,
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Display for Cursor {
 impl std::str::FromStr for Cursor {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Cursor, &'static str> {
-        const WRONG: &str = "it is not a cursor that this instance gave; start without one";
+        const WRONG: &str = "not a cursor of this instance; start again without one";
         let (rest, seq) = text.rsplit_once('.').ok_or(WRONG)?;
         let (epoch, created) = rest.rsplit_once('.').map_or((None, rest), |(epoch, created)| (Some(epoch), created));
         if epoch.is_some_and(|epoch| !is_epoch(epoch)) {
@@ -70,24 +70,24 @@ impl std::str::FromStr for Cursor {
     }
 }
 
-/// The actions that stand in the history.
+/// Lists the actions that occur in the history.
 pub(super) fn actions(connection: &Connection) -> Result<Vec<(i64, ActionRef)>, HistoryError> {
     let mut statement = connection.prepare_cached("SELECT id, name FROM actions")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, named(row, 1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A listing as SQL.
+/// SQL of a listing.
 pub(super) struct Query {
     pub(super) sql: String,
     pub(super) values: Vec<Value>,
 }
 
-/// A page of executions whose actions are `visible`, and the place of the next page.
+/// Returns a page of executions whose actions are `visible`, and the cursor of the next page.
 pub(super) fn list(
     connection: &Connection,
     instance: &InstanceId,
-    wanted: &Wanted,
+    wanted: &Filter,
     visible: &dyn Fn(&ActionRef) -> bool,
 ) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
     let Some(query) = build(connection, wanted, visible)? else { return Ok((Vec::new(), None)) };
@@ -104,17 +104,17 @@ pub(super) fn list(
         match row::read(row, instance) {
             Ok(execution) => found.push(execution),
             Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
-            // One row that makes no sense does not hide the others.
-            Err(error) => tracing::error!(?last, %error, "an execution's row is damaged and is not listed"),
+            // A damaged row does not hide the others.
+            Err(error) => tracing::error!(?last, %error, "an execution's row is damaged and not listed"),
         }
     }
     Ok((found, last.filter(|_| count > limit)))
 }
 
-/// The listing that is wanted; `None` when nothing fits.
+/// Builds a listing; `None` when nothing can match.
 pub(super) fn build(
     connection: &Connection,
-    wanted: &Wanted,
+    wanted: &Filter,
     visible: &dyn Fn(&ActionRef) -> bool,
 ) -> Result<Option<Query>, HistoryError> {
     let mut clauses: Vec<String> = Vec::new();
@@ -129,14 +129,14 @@ pub(super) fn build(
         None if hidden.is_empty() => {}
         None => {
             let ids: Vec<String> = shown.iter().map(|(id, _)| id.to_string()).collect();
-            // The plus keeps the listing on the index of its order.
+            // The unary plus keeps SQLite on the index of the order.
             clauses.push(format!("+e.action IN ({})", ids.join(",")));
         }
     }
     if let Some(state) = wanted.state {
         clauses.push(format!("e.state = {}", state_number(state)));
         if state != State::Succeeded {
-            // What the index of states leaves out, so that it can be used.
+            // The condition of the partial index on states, so that it can be used.
             clauses.push("e.state <> 2".to_owned());
         }
     }
@@ -182,7 +182,7 @@ fn name_id(connection: &Connection, text: &str) -> Result<Option<i64>, HistoryEr
     Ok(statement.query_row([text], |row| row.get(0)).optional()?)
 }
 
-/// One execution.
+/// Returns an execution.
 pub(super) fn get(
     connection: &Connection,
     instance: &InstanceId,
@@ -192,7 +192,7 @@ pub(super) fn get(
     Ok(statement.query_row([id_bytes(id)], |row| row::read(row, instance)).optional()?)
 }
 
-/// The execution that a caller made with a key, and the fingerprint of its body.
+/// Returns the execution that a caller started with a key, and the fingerprint of its body.
 pub(super) fn by_key(
     connection: &Connection,
     instance: &InstanceId,
@@ -208,7 +208,7 @@ pub(super) fn by_key(
     Ok(found.optional()?)
 }
 
-/// Every execution that has not ended, oldest first.
+/// Lists the executions that have not ended, oldest first.
 pub(super) fn unfinished(connection: &Connection, instance: &InstanceId) -> Result<Vec<Execution>, HistoryError> {
     let mut statement =
         connection.prepare(&format!("{SELECT} WHERE e.state IN (0, 1) AND e.state <> 2 ORDER BY e.seq"))?;
@@ -216,21 +216,21 @@ pub(super) fn unfinished(connection: &Connection, instance: &InstanceId) -> Resu
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// True if the execution is remembered.
+/// True if the execution is in the history.
 pub(super) fn knows(connection: &Connection, id: &ExecutionId) -> Result<bool, HistoryError> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM executions WHERE id = ?1")?;
     Ok(statement.exists([id_bytes(id)])?)
 }
 
-/// When an action's executions were accepted, since `since_ms` by the wall clock or since `since` by that of the boot; the
-/// newest [`MOST_ACCEPTED`].
+/// Returns when executions of an action were accepted, since `since_ms` by the wall clock or since `since` by the clock of the
+/// boot; at most the newest [`MAX_ACCEPTED`].
 pub(super) fn accepted_since(
     connection: &Connection,
     action: &ActionRef,
     since_ms: u64,
-    since: &Born,
+    since: &BootTime,
 ) -> Result<Vec<Accepted>, HistoryError> {
-    // Two indexes, hence two halves; a row that is in both counts once.
+    // Two subqueries, to use two indexes; a row in both counts once.
     let mut statement = connection.prepare_cached(
         "SELECT e.created_at_ms, b.name, e.created_boottime_ms
          FROM executions e LEFT JOIN names b ON b.id = e.boot
@@ -243,19 +243,19 @@ pub(super) fn accepted_since(
                 AND created_boottime_ms IS NOT NULL AND created_boottime_ms >= ?4)
          ORDER BY e.seq DESC LIMIT ?5",
     )?;
-    let values = params![action.as_str(), since_ms, since.boot_id, since.boottime_ms, MOST_ACCEPTED];
+    let values = params![action.as_str(), since_ms, since.boot_id, since.boottime_ms, MAX_ACCEPTED];
     let rows = statement.query_map(values, |row| {
         let (boot_id, boottime_ms): (Option<String>, Option<u64>) = (row.get(1)?, row.get(2)?);
-        let born = boot_id.zip(boottime_ms).map(|(boot_id, boottime_ms)| Born { boot_id, boottime_ms });
-        Ok(Accepted { at_ms: row.get(0)?, born })
+        let boot_time = boot_id.zip(boottime_ms).map(|(boot_id, boottime_ms)| BootTime { boot_id, boottime_ms });
+        Ok(Accepted { at_ms: row.get(0)?, boot_time })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// At most `limit` state changes after the event `after`, of whatever action, in order.
+/// Returns at most `limit` state changes of all actions after the event `after`, in order.
 pub(super) fn events(connection: &Connection, after: u64, limit: u32) -> Result<Vec<StateChange>, HistoryError> {
     let mut statement = connection.prepare_cached(
-        // An event without a time of its own has that of its row: 0 queued, 1 running, else an end.
+        // An event without its own time has that of its row: 0 queued, 1 running, else an end.
         "SELECT v.event, CASE WHEN v.at_ms <> 0 THEN v.at_ms ELSE e.created_at_ms + CASE v.state
                 WHEN 0 THEN 0 WHEN 1 THEN coalesce(e.started_after_ms, 0) ELSE coalesce(e.ended_after_ms, 0) END END,
             e.id, a.name, v.state, e.dev IS NOT NULL

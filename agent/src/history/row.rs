@@ -1,4 +1,4 @@
-//! One execution as a row, and back.
+//! Conversion between an execution and its row.
 
 use packs_schema::agent::execution::{State, StreamTotals, Usage};
 use packs_schema::agent::rest::Execution;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::compact::Compact;
 
-/// What [`read`] expects, in its order.
+/// Columns that [`read`] expects, in its order.
 pub(super) const SELECT: &str = "
 SELECT e.id, a.name, v.name, d.name, p.name, k.name, e.state, e.reason, e.parameters, e.noop, e.note, e.run,
     e.created_at_ms, e.created_at_ms + e.started_after_ms, e.created_at_ms + e.ended_after_ms, e.duration_ms, e.exit_status, e.signal, e.usage,
@@ -26,40 +26,39 @@ JOIN names p ON p.id = e.principal
 LEFT JOIN names k ON k.id = e.killed_by
 ";
 
-/// The column of `created_at_ms` in [`SELECT`].
+/// Position of `created_at_ms` in [`SELECT`].
 pub(super) const CREATED: usize = 12;
-/// The column of `seq` in [`SELECT`].
+/// Position of `seq` in [`SELECT`].
 pub(super) const SEQ: usize = 27;
-/// The column of the fingerprint in [`SELECT`].
+/// Position of the fingerprint in [`SELECT`].
 pub(super) const FINGERPRINT: usize = 28;
-
-/// The column of who pushed the version, in [`SELECT`].
+/// Position of `dev`, the push of the version, in [`SELECT`].
 const DEV: usize = 29;
-/// The column of the note of a kill, in [`SELECT`].
+/// Position of the note of a kill in [`SELECT`].
 const KILL_NOTE: usize = 30;
 
-/// An id as it is stored: 16 bytes.
+/// Converts an id to its stored form, 16 bytes.
 pub(super) fn id_bytes(id: &ExecutionId) -> [u8; 16] {
     *Uuid::parse_str(id.as_str()).expect("an execution id is a UUID").as_bytes()
 }
 
-/// The id of 16 stored bytes.
+/// Converts 16 stored bytes to an id.
 pub(super) fn id_from(bytes: [u8; 16]) -> ExecutionId {
     ExecutionId::new(Uuid::from_bytes(bytes).hyphenated().to_string()).expect("a UUID is an execution id")
 }
 
-/// A state as it is stored.
+/// Converts a state to its stored form.
 pub(super) fn state_number(state: State) -> i64 {
     State::ALL.iter().position(|s| *s == state).map_or(-1, |at| at as i64)
 }
 
-/// A stored state.
+/// Reads a state.
 pub(super) fn state_at(row: &Row<'_>, column: usize) -> rusqlite::Result<State> {
     let number: usize = row.get(column)?;
     State::ALL.get(number).copied().ok_or_else(|| wrong(column, format!("{number} is not a state")))
 }
 
-/// A name in its type.
+/// Reads a name into its type.
 pub(super) fn named<T: TryFrom<String>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T::Error: std::fmt::Display,
@@ -80,10 +79,10 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<O
     text.map(|t| serde_json::from_str(&t).map_err(|e| wrong(column, e.to_string()))).transpose()
 }
 
-/// The fields of [`Usage`] in the order in which a row has them.
+/// Fields of [`Usage`] in stored order.
 const USAGE: [&str; 5] = ["user_us", "system_us", "peak_memory_bytes", "read_bytes", "written_bytes"];
 
-/// A usage as it is stored: `12000,8000,9000000`, what is absent left out; as JSON when there is more to it.
+/// Converts a usage to its stored form: `12000,8000,9000000`, absent fields empty; JSON if it has other fields.
 pub(super) fn usage_text(usage: &Usage) -> String {
     let value = serde_json::to_value(usage).expect("our own records serialise");
     let fields = value.as_object().map(|fields| fields.iter().filter(|(_, value)| !value.is_null()));
@@ -110,7 +109,7 @@ fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Usage>> {
     serde_json::from_value(Value::Object(fields)).map(Some).map_err(|e| wrong(e.to_string()))
 }
 
-/// A value as it is stored.
+/// Converts a value to JSON.
 pub(super) fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our own records serialise")
 }

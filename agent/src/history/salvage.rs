@@ -1,7 +1,7 @@
-//! What can be read of a damaged history, copied into a new one. Within bounds: the agent starts either way.
+//! Salvages a damaged history: copies what can be read into a new one, within a time limit; the agent starts either way.
 //!
-//! Rows are read in small stretches from the newest down, so that a damaged page costs its stretch and no more; each
-//! must make sense as an execution. What has a directory is found there anyway: this is for what was archived.
+//! Rows are read one by one from the newest down, so that a damaged page costs only its rows; each must be a valid execution.
+//! Executions with a directory are imported from there anyway: salvaging is for archived ones.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use super::row::{self, SELECT, id_from};
 use super::writer::last_event;
 use super::{HistoryError, change};
 
-/// How long the copying may take.
-const WITHIN: Duration = Duration::from_secs(10);
-/// Rows of a stretch.
-const STRETCH: i64 = 64;
+/// Maximum duration of the copy.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of rows between two checks of the time limit.
+const BATCH: i64 = 64;
 
-/// Copies what can be read of the database `aside`. What cannot is in the log.
-pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
+/// Copies what can be read of the quarantined database; logs how much could not be read.
+pub(super) fn salvage(into: &Connection, quarantined: &Path, instance: &InstanceId) {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let copied = Connection::open_with_flags(aside, flags).and_then(|from| {
+    let copied = Connection::open_with_flags(quarantined, flags).and_then(|from| {
         let last: i64 = from.query_row("SELECT max(seq) FROM executions", [], |row| row.get(0))?;
         // Files of earlier versions lack these columns.
         let mut select = SELECT.to_owned();
@@ -35,12 +35,12 @@ pub(super) fn salvage(into: &Connection, aside: &Path, instance: &InstanceId) {
         copy(into, &from, &format!("{select} WHERE e.seq = ?1"), last, instance)
     });
     match copied {
-        Ok((rows, lost)) => tracing::warn!(rows, lost, "executions were copied from the damaged history"),
-        Err(error) => tracing::warn!(%error, "nothing can be read of the damaged history"),
+        Ok((rows, lost)) => tracing::warn!(rows, lost, "copied executions from the damaged history"),
+        Err(error) => tracing::warn!(%error, "cannot read the damaged history"),
     }
 }
 
-/// From the newest row down; answers how many came along, and how many stretches did not.
+/// Copies rows from the newest down; returns how many were copied and how many could not be read.
 fn copy(
     into: &Connection,
     from: &Connection,
@@ -48,16 +48,16 @@ fn copy(
     last: i64,
     instance: &InstanceId,
 ) -> rusqlite::Result<(u64, u64)> {
-    let until = Instant::now() + WITHIN;
+    let until = Instant::now() + TIMEOUT;
     let (mut rows, mut lost, mut high) = (0, 0, last);
     let transaction = Transaction::new_unchecked(into, TransactionBehavior::Immediate)?;
-    // Each keeps its number, so that the oldest stays the oldest; new ones come after.
+    // Rows keep their numbers, so that the oldest stays the oldest; new ones come after.
     transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'executions'", [])?;
     transaction.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('executions', ?1)", [last])?;
     while high > 0 && Instant::now() < until {
-        let low = high.saturating_sub(STRETCH);
+        let low = high.saturating_sub(BATCH);
         for seq in (low + 1..=high).rev() {
-            match one(&transaction, from, select, seq, instance) {
+            match copy_row(&transaction, from, select, seq, instance) {
                 Ok(true) => rows += 1,
                 Ok(false) => {}
                 Err(_) => lost += 1,
@@ -69,7 +69,8 @@ fn copy(
     Ok((rows, lost))
 }
 
-fn one(
+/// Copies a row; false if there is none, or if it has not ended.
+fn copy_row(
     into: &Connection,
     from: &Connection,
     select: &str,
@@ -80,7 +81,7 @@ fn one(
     let found = statement.query_row([seq], |row| row::read(row, instance));
     let Some(record) = found.optional()? else { return Ok(false) };
     if !record.state.is_terminal() {
-        // Its directory says how it stands.
+        // Its directory has its state.
         return Ok(false);
     }
     let event = last_event(into)?;
@@ -94,7 +95,7 @@ fn one(
          WHERE e.seq = ?1",
     )?;
     let rest = statement.query_row([seq], |row| Ok::<Rest, _>((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-    // Without its output it is still an execution.
+    // If its output cannot be read, the execution is copied without it.
     let (number, archive, key_hash, fingerprint) = rest.unwrap_or((4, None, None, None));
     let number = if number == 1 && archive.is_none() { 4 } else { number };
     into.prepare_cached("UPDATE executions SET seq = ?2, output = ?3, key_hash = ?4, fingerprint = ?5 WHERE id = ?1")?
@@ -106,8 +107,8 @@ fn one(
     Ok(true)
 }
 
-/// Removes rows of executions that have not ended and make no sense, so that they are read in from their directories.
-/// True if there were some.
+/// Removes damaged rows of executions that have not ended, so that they are imported from their directories. Returns true if there
+/// were some.
 pub(super) fn drop_unreadable(connection: &Connection, instance: &InstanceId) -> Result<bool, HistoryError> {
     let mut statement = connection.prepare("SELECT seq, id FROM executions WHERE state IN (0, 1) AND state <> 2")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
@@ -119,12 +120,12 @@ pub(super) fn drop_unreadable(connection: &Connection, instance: &InstanceId) ->
             .optional();
         let why = match readable {
             Ok(Some(_)) => continue,
-            Ok(None) => "a name that it speaks of is missing".to_owned(),
+            Ok(None) => "a name that it refers to is missing".to_owned(),
             Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
             Err(error) => error.to_string(),
         };
         let id = <[u8; 16]>::try_from(id).map(id_from).ok();
-        tracing::error!(seq, ?id, why, "an execution's row is damaged: read in from its directory");
+        tracing::error!(seq, ?id, why, "an execution's row is damaged: importing it from its directory");
         connection.execute("DELETE FROM executions WHERE seq = ?1", [seq])?;
         dropped = true;
     }

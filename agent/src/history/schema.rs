@@ -1,7 +1,7 @@
-//! The database's tables: how they came about, one migration after the other, and how the file is opened.
+//! Schema of the database, as a list of migrations, and opening the file.
 //!
-//! `user_version` counts the migrations that a file has been through. [`MIGRATIONS`] is only ever
-//! appended to. States are stored as their place in `State::ALL`, which is only ever appended to as well.
+//! `user_version` is the number of migrations applied to a file. [`MIGRATIONS`] is append-only. States are stored as their
+//! position in `State::ALL`, which is append-only as well.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use packs_schema::base::name::InstanceId;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::compact::{Compact, fingerprint, key_hash};
-use super::{HistoryError, damage, log, salvage};
+use super::{HistoryError, damage, salvage, wal};
 
-/// The oldest SQLite that is safe: earlier ones could corrupt a WAL with several connections.
-const OLDEST_SQLITE: i32 = 3_051_003;
+/// Minimum version of SQLite: earlier ones can corrupt a WAL with several connections.
+const MIN_SQLITE: i32 = 3_051_003;
 
-/// The log is cut to this when it is written back.
+/// Size to which the write-ahead log is truncated after a checkpoint.
 const LOG_BYTES: u64 = 4 << 20;
-/// All of our statements, prepared once.
+/// Capacity of the cache of prepared statements: all of ours.
 const STATEMENTS: usize = 48;
-/// Pages are multiples of this.
+/// Minimum page size; the file size is a multiple of it.
 const SECTOR: u64 = 512;
-/// The largest file that is rewritten at a start so that it can shrink.
+/// Maximum size of a file that is rewritten at a start to enable incremental vacuum.
 const REWRITE_BYTES: u64 = 64 << 20;
 
-/// How one version of the file becomes the next.
+/// Migration from one version of the file to the next.
 struct Migration {
     sql: &'static str,
-    /// What SQL alone cannot do, after it.
+    /// Step after the SQL, for what SQL alone cannot do.
     then: fn(&Connection) -> rusqlite::Result<()>,
 }
 
@@ -89,8 +89,8 @@ CREATE TABLE events (
 ) STRICT;
 ";
 
-/// Outputs, the life clock, and rows that take less room: texts that are numbers as such, no index for the state that
-/// nearly all have. Numbers of rows are never used again, because marks and events speak of them.
+/// Archived outputs, the history's clock, and smaller rows: texts that are numbers stored as numbers, no index entry for the state
+/// `succeeded`, which nearly all rows have. Row numbers are never used again, because marks and events refer to them.
 const ARCHIVES: &str = "
 CREATE TABLE compact_executions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -157,33 +157,33 @@ CREATE TABLE life (
 CREATE TABLE marks (life_ms INTEGER PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
 ";
 
-/// When an execution of an action with a rate was accepted, by the clock of the boot.
+/// Time of acceptance by the clock of the boot, for actions with a rate.
 const BOOT_CLOCK: &str = "
 ALTER TABLE executions ADD COLUMN boot INTEGER REFERENCES names (id);
 ALTER TABLE executions ADD COLUMN created_boottime_ms INTEGER;
 CREATE INDEX executions_boot ON executions (action, boot, created_boottime_ms) WHERE created_boottime_ms IS NOT NULL;
 ";
 
-/// Who pushed the version, and until when, where it was pushed and not signed.
+/// Push of the version (by whom, until when), for pushed versions.
 const DEV: &str = "ALTER TABLE executions ADD COLUMN dev TEXT;";
 
-/// Which file this is: cursors of one that it replaced lead nowhere in it.
+/// Epoch of the file: cursors of a file that it replaced are not valid in it.
 const EPOCH: &str = "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL) STRICT;";
 
-/// Why an execution was stopped, in the caller's words.
+/// Reason of a kill, given by the caller.
 const KILL_NOTE: &str = "ALTER TABLE executions ADD COLUMN kill_note TEXT;";
 
-/// Gives the file another epoch: from here on its events may have numbers that meant other events before.
+/// Gives the file a new epoch: from here on event numbers may be used that referred to other events before.
 fn renew_epoch(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("INSERT OR REPLACE INTO epoch VALUES (1, lower(hex(randomblob(8))));")
 }
 
-/// The file's epoch.
+/// Returns the file's epoch.
 pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("SELECT epoch FROM epoch", [], |row| row.get(0))
 }
 
-/// Texts as numbers and keys as hashes, in rows of before.
+/// Compacts texts and hashes keys in existing rows.
 fn compact(connection: &Connection) -> rusqlite::Result<()> {
     let mut rows = connection.prepare(
         "SELECT e.seq, e.run, p.name, e.idempotency_key, e.fingerprint FROM old_executions e
@@ -205,41 +205,41 @@ fn compact(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("DROP TABLE old_executions;")
 }
 
-/// A database that was opened.
+/// Opened database.
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    /// Rows may be missing.
-    pub(super) fresh: bool,
-    /// Its structure has been looked at.
+    /// True if rows may be missing.
+    pub(super) needs_import: bool,
+    /// True if its structure has been checked.
     pub(super) checked: bool,
 }
 
-/// Opens the database; a damaged one is set aside, and a new one begun with what can be read of it.
-pub(super) fn open_or_begin(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError> {
-    if let Some(why) = damage::marked(path) {
-        return begin_anew(path, instance, &why);
+/// Opens the database; quarantines a damaged one and salvages what can be read of it into a new one.
+pub(super) fn open_or_recreate(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError> {
+    if let Some(why) = damage::read_mark(path) {
+        return quarantine_and_recreate(path, instance, &why);
     }
-    match open_sound(path, instance) {
-        Err(HistoryError::Open { damaged: true, message, .. }) => begin_anew(path, instance, &message),
+    match open_or_create(path, instance) {
+        Err(HistoryError::Open { damaged: true, message, .. }) => quarantine_and_recreate(path, instance, &message),
         other => other,
     }
 }
 
-fn begin_anew(path: &Path, instance: &InstanceId, why: &str) -> Result<Opened, HistoryError> {
-    let aside = damage::set_aside(path, why)?;
-    let opened = open_sound(path, instance)?;
-    salvage::salvage(&opened.connection, &aside, instance);
-    Ok(Opened { fresh: true, ..opened })
+fn quarantine_and_recreate(path: &Path, instance: &InstanceId, why: &str) -> Result<Opened, HistoryError> {
+    let quarantined = damage::quarantine(path, why)?;
+    let opened = open_or_create(path, instance)?;
+    salvage::salvage(&opened.connection, &quarantined, instance);
+    Ok(Opened { needs_import: true, ..opened })
 }
 
-fn open_sound(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError> {
+fn open_or_create(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError> {
     let bytes = path.metadata().map_or(0, |meta| meta.len());
-    if !bytes.is_multiple_of(SECTOR) && !log::is_there(path) {
-        let message = format!("it has {bytes} bytes, which are no whole pages");
+    if !bytes.is_multiple_of(SECTOR) && !wal::exists(path) {
+        let message = format!("its size of {bytes} bytes is not a multiple of the page size");
         return Err(HistoryError::Open { path: path.to_owned(), message, damaged: true });
     }
-    let torn = log::is_torn(path);
-    let (connection, fresh) = open_writer(path)?;
+    let torn = wal::is_torn(path);
+    let (connection, created) = open_writer(path)?;
     let checked = bytes <= damage::CHECKED_AT_START_BYTES;
     let damaged = |e: HistoryError| match e {
         HistoryError::Damaged(message) => HistoryError::Open { path: path.to_owned(), message, damaged: true },
@@ -249,24 +249,24 @@ fn open_sound(path: &Path, instance: &InstanceId) -> Result<Opened, HistoryError
         damage::check(&connection).map_err(damaged)?;
     }
     if torn {
-        // Its last events are lost, and their numbers will be given again.
+        // Its last events are lost, and their numbers will be used again.
         renew_epoch(&connection).map_err(|e| damaged(e.into()))?;
     }
     let repaired = salvage::drop_unreadable(&connection, instance).map_err(damaged)?;
-    Ok(Opened { connection, fresh: fresh || torn || repaired, checked })
+    Ok(Opened { connection, needs_import: created || torn || repaired, checked })
 }
 
-/// Opens the database for writing and brings it to the newest schema. True: the file is new.
+/// Opens the database for writing and migrates it to the newest schema. Returns true if the file was created.
 pub(super) fn open_writer(path: &Path) -> Result<(Connection, bool), HistoryError> {
-    if rusqlite::version_number() < OLDEST_SQLITE {
+    if rusqlite::version_number() < MIN_SQLITE {
         return Err(HistoryError::OldSqlite(rusqlite::version()));
     }
     let mut connection = Connection::open(path).map_err(|e| HistoryError::open(path, e))?;
-    let fresh = prepare(&mut connection).map_err(|e| HistoryError::open(path, e))?;
-    Ok((connection, fresh))
+    let created = prepare(&mut connection).map_err(|e| HistoryError::open(path, e))?;
+    Ok((connection, created))
 }
 
-/// Opens it for reading only.
+/// Opens the database read-only.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, HistoryError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| HistoryError::open(path, e))?;
@@ -274,7 +274,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, HistoryError> {
     Ok(connection)
 }
 
-/// A small footprint: pages are in the system's cache already.
+/// Keeps SQLite's memory small: pages are in the page cache of the system already.
 fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -285,10 +285,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
     tune(connection)?;
     let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
-        // Counts only before the first table.
+        // Takes effect only before the first table.
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")?;
     } else {
-        make_shrinkable(connection)?;
+        enable_incremental_vacuum(connection)?;
     }
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.execute_batch(&format!("PRAGMA journal_size_limit = {LOG_BYTES}; PRAGMA synchronous = FULL;"))?;
@@ -304,8 +304,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
     Ok(version == 0)
 }
 
-/// Has a file of before give room back when rows go. A large one is left as it is: its free pages are used again.
-fn make_shrinkable(connection: &Connection) -> rusqlite::Result<()> {
+/// Enables incremental vacuum in a file of an earlier version. Leaves a large one as it is: its free pages are reused.
+fn enable_incremental_vacuum(connection: &Connection) -> rusqlite::Result<()> {
     let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, u64>(0));
     if number("auto_vacuum")? != 0 || number("page_count")? * number("page_size")? > REWRITE_BYTES {
         return Ok(());
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_file_is_brought_to_the_newest_schema_once() {
+    fn a_new_file_is_migrated_to_the_newest_schema_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.db");
         let (connection, fresh) = open_writer(&path).unwrap();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_before_keeps_its_rows_and_learns_to_shrink() {
+    fn a_file_of_an_earlier_version_keeps_its_rows_and_gets_incremental_vacuum() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.db");
         let run = "r-01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa";

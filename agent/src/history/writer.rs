@@ -1,83 +1,82 @@
-//! The writer thread: everything that waits is committed at once, so that many callers share one fsync.
+//! The writer thread: commits all waiting writes together, so that many callers share one fsync.
 //!
-//! New executions, ends and archives are committed with `synchronous = FULL`: the 202 says that the one is on
-//! disk, an end that was told is never told otherwise (the shim does not wait for the disk with its record), and
-//! the directory of an archived one goes. What lies between is committed without waiting: a power cut interrupts
-//! it anyway.
+//! New executions, ends and archives are committed with `synchronous = FULL`: the answer 202 promises that the execution is on disk,
+//! an end that was shown must not change (the shim does not fsync its exit record), and the segments of an archived output are
+//! removed. Everything else is committed without waiting for the disk: a power cut interrupts those executions anyway.
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::damage::Alarm;
-use super::keep::{self, Keep, Kept};
-use super::life::{Clock, Life};
-use super::{Born, HistoryError, Inserted, Key, change};
+use super::clock::{HistoryClock, ReadClocks};
+use super::damage::DamageReporter;
+use super::retention::{self, RetentionJob, RetentionResult};
+use super::{BootTime, HistoryError, Key, WriteOutcome, change};
 
-/// The most that one commit takes along.
+/// Maximum number of writes in one commit.
 const BATCH: usize = 128;
 
 type Reply<T> = oneshot::Sender<Result<T, HistoryError>>;
 
-/// What the thread is asked to do.
+/// Request to the writer thread.
 pub(super) enum Write {
-    /// Remember a new execution.
-    Insert { record: Box<Execution>, key: Option<Key>, born: Option<Born>, reply: Reply<Inserted> },
-    /// Remember what became of one.
-    Update { record: Box<Execution>, changes: Vec<(State, u64)>, reply: Reply<Inserted> },
-    /// Something for the keeping of outputs and rows.
-    Keep { job: Keep, reply: Reply<Kept> },
+    /// Insert a new execution.
+    Insert { record: Box<Execution>, key: Option<Key>, boot_time: Option<BootTime>, reply: Reply<WriteOutcome> },
+    /// Update an execution.
+    Update { record: Box<Execution>, changes: Vec<(State, u64)>, reply: Reply<WriteOutcome> },
+    /// Do retention work.
+    Retention { job: RetentionJob, reply: Reply<RetentionResult> },
 }
 
-/// What came of it.
-enum Done {
-    Inserted(Inserted),
-    Kept(Kept),
+/// Result of a request.
+enum Completed {
+    Write(WriteOutcome),
+    Retention(RetentionResult),
 }
 
 impl Write {
-    // The asker may have gone; what is written stays written.
-    fn answer(self, result: Result<Done, HistoryError>) {
+    // The caller may have been cancelled; its write is kept.
+    fn answer(self, result: Result<Completed, HistoryError>) {
         match (self, result) {
-            (Write::Insert { reply, .. } | Write::Update { reply, .. }, Ok(Done::Inserted(done))) => {
+            (Write::Insert { reply, .. } | Write::Update { reply, .. }, Ok(Completed::Write(done))) => {
                 let _ = reply.send(Ok(done));
             }
-            (Write::Keep { reply, .. }, Ok(Done::Kept(done))) => {
+            (Write::Retention { reply, .. }, Ok(Completed::Retention(done))) => {
                 let _ = reply.send(Ok(done));
             }
             (Write::Insert { reply, .. } | Write::Update { reply, .. }, Err(error)) => {
                 let _ = reply.send(Err(error));
             }
-            (Write::Keep { reply, .. }, Err(error)) => {
+            (Write::Retention { reply, .. }, Err(error)) => {
                 let _ = reply.send(Err(error));
             }
-            // Dropped replies read as a closed history; `apply` gives each write its own kind.
-            (Write::Insert { .. } | Write::Update { .. }, Ok(Done::Kept(_)))
-            | (Write::Keep { .. }, Ok(Done::Inserted(_))) => {}
+            // Unreachable: `apply` returns the kind that belongs to the request. Dropping the reply reads as a closed history.
+            (Write::Insert { .. } | Write::Update { .. }, Ok(Completed::Retention(_)))
+            | (Write::Retention { .. }, Ok(Completed::Write(_))) => {}
         }
     }
 
-    fn must_last(&self) -> bool {
+    fn must_be_durable(&self) -> bool {
         match self {
             Write::Insert { .. } => true,
             Write::Update { changes, .. } => changes.iter().any(|(state, _)| state.is_terminal()),
-            Write::Keep { job, .. } => job.must_last(),
+            Write::Retention { job, .. } => job.must_be_durable(),
         }
     }
 }
 
-/// What the thread works with.
+/// State of the writer thread.
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) life: Life,
-    pub(super) clock: Clock,
+    pub(super) history_clock: HistoryClock,
+    pub(super) clock: ReadClocks,
     pub(super) newest: watch::Sender<u64>,
-    pub(super) alarm: Alarm,
+    pub(super) reporter: DamageReporter,
 }
 
 impl Writer {
-    /// Runs until every sender is gone.
+    /// Runs until every sender is dropped.
     pub(super) fn run(mut self, mut writes: mpsc::Receiver<Write>) {
         let mut full = true;
         while let Some(first) = writes.blocking_recv() {
@@ -87,28 +86,29 @@ impl Writer {
             {
                 batch.push(next);
             }
-            let must_last = batch.iter().any(Write::must_last);
-            if must_last != full {
-                let level = if must_last { "FULL" } else { "NORMAL" };
-                full = self.connection.execute_batch(&format!("PRAGMA synchronous = {level}")).is_ok() == must_last;
+            let must_be_durable = batch.iter().any(Write::must_be_durable);
+            if must_be_durable != full {
+                let level = if must_be_durable { "FULL" } else { "NORMAL" };
+                full =
+                    self.connection.execute_batch(&format!("PRAGMA synchronous = {level}")).is_ok() == must_be_durable;
             }
             self.commit(batch);
         }
-        if let Err(error) = self.life.save(&self.connection, u64::MAX) {
-            tracing::warn!(%error, "the age of the history is not saved");
+        if let Err(error) = self.history_clock.save(&self.connection, u64::MAX) {
+            tracing::warn!(%error, "cannot save the age of the history");
         }
     }
 
     fn commit(&mut self, batch: Vec<Write>) {
         let mut results = Vec::with_capacity(batch.len());
-        self.life.advance(&(self.clock)());
-        let life = &self.life;
+        self.history_clock.advance(&(self.clock)());
+        let history_clock = &self.history_clock;
         let connection = &mut self.connection;
         let outcome = (|| {
             let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for write in &batch {
                 let savepoint = transaction.savepoint()?;
-                let result = apply(&savepoint, life, write);
+                let result = apply(&savepoint, history_clock, write);
                 match &result {
                     Ok(_) => savepoint.commit()?,
                     Err(_) => drop(savepoint),
@@ -123,13 +123,13 @@ impl Writer {
             Ok(last) => {
                 self.newest.send_if_modified(|seen| std::mem::replace(seen, last) != last);
                 for (write, result) in batch.into_iter().zip(results) {
-                    self.alarm.hear(&result);
+                    self.reporter.check(&result);
                     write.answer(result);
                 }
             }
             Err(error) => {
                 let failure = HistoryError::from(error);
-                self.alarm.hear::<()>(&Err(failure.clone()));
+                self.reporter.check::<()>(&Err(failure.clone()));
                 for write in batch {
                     write.answer(Err(failure.clone()));
                 }
@@ -138,20 +138,20 @@ impl Writer {
     }
 }
 
-/// The number of the newest event; 0 when there was none yet.
+/// Returns the number of the newest event; 0 when there was none yet.
 pub(super) fn last_event(connection: &Connection) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?;
     Ok(statement.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-fn apply(connection: &Connection, life: &Life, write: &Write) -> Result<Done, HistoryError> {
+fn apply(connection: &Connection, history_clock: &HistoryClock, write: &Write) -> Result<Completed, HistoryError> {
     match write {
-        Write::Insert { record, key, born, .. } => {
-            change::insert(connection, record, key.as_ref(), born.as_ref()).map(Done::Inserted)
+        Write::Insert { record, key, boot_time, .. } => {
+            change::insert(connection, record, key.as_ref(), boot_time.as_ref()).map(Completed::Write)
         }
         Write::Update { record, changes, .. } => {
-            change::update(connection, life.now_ms(), record, changes).map(Done::Inserted)
+            change::update(connection, history_clock.now_ms(), record, changes).map(Completed::Write)
         }
-        Write::Keep { job, .. } => keep::apply(connection, life, job).map(Done::Kept),
+        Write::Retention { job, .. } => retention::apply(connection, history_clock, job).map(Completed::Retention),
     }
 }

@@ -12,7 +12,7 @@ use super::{Call, class_of, covers, execution_id, hidden, json, visible, wait_fo
 use crate::api::body::{self, Body};
 use crate::api::problem::ApiError;
 use crate::exec::usage;
-use crate::history::Wanted;
+use crate::history::Filter;
 use crate::registry::read_json;
 
 pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -21,7 +21,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(ApiError::BadRequest(format!("query parameter limit: it is from 1 to {MAX_PAGE}")));
     }
-    let wanted = Wanted {
+    let wanted = Filter {
         action: query.get("action")?,
         state: query.get("state")?,
         ended: query.flag("ended")?,
@@ -32,7 +32,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
         limit,
         after: query.get("cursor")?,
     };
-    if let Some(cursor) = wanted.after.as_ref().filter(|cursor| !call.app.history.gave(cursor)) {
+    if let Some(cursor) = wanted.after.as_ref().filter(|cursor| !call.app.history.owns_cursor(cursor)) {
         let message = format!("the cursor {cursor} is of a history that was replaced: list again without a cursor");
         return Err(ApiError::CursorGone { message, begin: None });
     }

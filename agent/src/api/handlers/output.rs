@@ -20,9 +20,9 @@ use crate::api::body::{Body, until_stop};
 use crate::api::encoding;
 use crate::api::problem::ApiError;
 use crate::api::range::{self, Wanted};
-use crate::exec::Archive;
-use crate::exec::output::{Lying, Output, OutputError, Piece};
+use crate::exec::output::{Output, OutputError, StoredOutput};
 use crate::exec::tail::Tail;
+use crate::exec::{Archive, Piece};
 
 const LINES: &str = "application/x-ndjson";
 const BYTES: &str = "application/octet-stream";
@@ -63,9 +63,9 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
     if offset.is_some() {
         return Err(ApiError::BadRequest("offset goes with follow=true; else use the header Range".to_owned()));
     }
-    let lying = call.app.exec.output(&record.id).await?;
-    let mut response = match &lying {
-        Lying::Archived(archive)
+    let stored_output = call.app.exec.output(&record.id).await?;
+    let mut response = match &stored_output {
+        StoredOutput::Archived(archive)
             if range.is_none() && archive.totals(stream).1 == 0 && encoding::takes_gzip(&call.headers) =>
         {
             stored(archive, stream)
@@ -75,7 +75,7 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
                 Stream::Stdout => record.stdout,
                 Stream::Stderr => record.stderr,
             };
-            whole_or_part(lying, stream, written.map(|totals| totals.written_bytes), range).await?
+            whole_or_part(stored_output, stream, written.map(|totals| totals.written_bytes), range).await?
         }
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
@@ -84,19 +84,21 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
 
 /// What is there now, or a range of it, with its length.
 async fn whole_or_part(
-    lying: Lying,
+    stored_output: StoredOutput,
     stream: Stream,
     written: Option<u64>,
     range: Option<&str>,
 ) -> Result<Response<Body>, ApiError> {
-    let measured = tokio::task::spawn_blocking(move || measure(&lying, stream, written).map(|found| (found, lying)));
-    let ((length, dropped), lying) = measured.await.map_err(|_| OutputError::Task)??;
+    let measured = tokio::task::spawn_blocking(move || {
+        measure(&stored_output, stream, written).map(|found| (found, stored_output))
+    });
+    let ((length, dropped), stored_output) = measured.await.map_err(|_| OutputError::Task)??;
     let (from, to, status) = match range.map_or(Wanted::Whole, |value| range::parse(value, length)) {
         Wanted::Whole => (0, length, 200),
         Wanted::Part(from, to) => (from, to, 206),
         Wanted::NotThere => return Err(ApiError::RangeNotSatisfiable(length)),
     };
-    let part = Part { output: lying.open(only(stream, 0)), stream, written, skip: from, left: to - from };
+    let part = Part { output: stored_output.open(only(stream, 0)), stream, written, skip: from, left: to - from };
     let parts = stream::try_unfold(part, |mut part| async move {
         let read = tokio::task::spawn_blocking(move || part.next().map(|bytes| bytes.map(|bytes| (bytes, part))));
         read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
@@ -176,9 +178,9 @@ fn next_shown(output: &mut Output, stream: Stream, written: Option<u64>) -> Resu
 }
 
 /// The length of the representation, and how many bytes were dropped.
-fn measure(lying: &Lying, stream: Stream, written: Option<u64>) -> Result<(u64, u64), OutputError> {
+fn measure(stored_output: &StoredOutput, stream: Stream, written: Option<u64>) -> Result<(u64, u64), OutputError> {
     let (mut length, mut dropped) = (0, 0);
-    if let Lying::Archived(archive) = lying {
+    if let StoredOutput::Archived(archive) = stored_output {
         let kept;
         (kept, dropped) = archive.totals(stream);
         length += kept;
@@ -191,7 +193,7 @@ fn measure(lying: &Lying, stream: Stream, written: Option<u64>) -> Result<(u64, 
         }
         return Ok((length, dropped));
     }
-    let mut output = lying.open(only(stream, 0));
+    let mut output = stored_output.open(only(stream, 0));
     loop {
         let piece = match output.read()? {
             Some(piece) => Some(piece),

@@ -16,7 +16,7 @@ use crate::api::App;
 use crate::api::body::{Body, until_stop};
 use crate::api::problem::ApiError;
 use crate::api::standing::Standing;
-use crate::history::{FollowUp, History, HistoryError};
+use crate::history::{CursorCheck, History, HistoryError};
 
 /// Events that are read at once.
 const BATCH: u32 = 200;
@@ -55,11 +55,11 @@ pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiErr
 
 /// Refuses a cursor after which events would be missing or would be others than it means.
 async fn check(history: &History, cursor: &EventCursor) -> Result<(), ApiError> {
-    let why = match history.follow_up(cursor).await? {
-        FollowUp::There => return Ok(()),
-        FollowUp::OtherHistory => "it is of a history that was replaced".to_owned(),
-        FollowUp::Beyond(newest) => format!("the newest event is {newest}, so the history was replaced"),
-        FollowUp::Forgotten => "events after it are no longer kept".to_owned(),
+    let why = match history.check_cursor(cursor).await? {
+        CursorCheck::Valid => return Ok(()),
+        CursorCheck::OtherHistory => "it is of a history that was replaced".to_owned(),
+        CursorCheck::Beyond(newest) => format!("the newest event is {newest}, so the history was replaced"),
+        CursorCheck::Pruned => "events after it are no longer kept".to_owned(),
     };
     let message = format!("no events follow the cursor {cursor}: {why}; begin again with the oldest that is kept");
     Err(ApiError::CursorGone { message, begin: Some(history.event_cursor(0).to_string()) })

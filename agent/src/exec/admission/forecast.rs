@@ -1,26 +1,26 @@
-//! When a place may come free: from the time-outs of what runs, and from how long its actions took lately. An estimate for
-//! callers who ask again, never a promise.
+//! Forecast of when a slot becomes free, from time-outs and from recent durations of each action. An estimate for `Retry-After`,
+//! not a promise.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use packs_schema::base::name::ActionRef;
 
-/// Actions whose typical time is remembered; of further ones only the time-out is known.
+/// Maximum number of actions whose typical duration is kept; for others the time-out is used.
 const MAX_ACTIONS: usize = 1000;
-/// Nobody is asked to come back sooner.
-const LEAST: Duration = Duration::from_secs(1);
-/// Nobody is asked to stay away longer.
-const MOST: Duration = Duration::from_secs(600);
+/// Shortest time that callers are told to wait.
+const MIN: Duration = Duration::from_secs(1);
+/// Longest time that callers are told to wait.
+const MAX: Duration = Duration::from_secs(600);
 
-/// How long actions take.
+/// Typical durations of actions.
 #[derive(Debug, Default)]
 pub(super) struct Forecast {
     typical: HashMap<ActionRef, Duration>,
 }
 
 impl Forecast {
-    /// One more end: the typical time moves a quarter of the way towards it.
+    /// Records a duration: the typical one moves a quarter of the way towards it.
     pub(super) fn learn(&mut self, action: &ActionRef, took: Duration) {
         if let Some(typical) = self.typical.get_mut(action) {
             *typical = (*typical * 3 + took) / 4;
@@ -29,15 +29,16 @@ impl Forecast {
         }
     }
 
-    /// What is left of one that ran so long: what it typically still takes, or to its time-out when it took longer already.
-    pub(super) fn left(&self, action: &ActionRef, timeout: Option<Duration>, ran: Duration) -> Duration {
-        let to_timeout = timeout.map_or(MOST, |timeout| timeout.saturating_sub(ran));
+    /// Estimates the remaining time of an execution that has run for `ran`: up to its typical duration, or up to its time-out once
+    /// it has exceeded that.
+    pub(super) fn remaining(&self, action: &ActionRef, timeout: Option<Duration>, ran: Duration) -> Duration {
+        let to_timeout = timeout.map_or(MAX, |timeout| timeout.saturating_sub(ran));
         let typical = self.typical.get(action).and_then(|typical| typical.checked_sub(ran));
         typical.map_or(to_timeout, |left| left.min(to_timeout))
     }
 }
 
-/// Within what a caller is told; the least when nothing is known.
-pub(super) fn bounded(left: Option<Duration>) -> Duration {
-    left.unwrap_or(LEAST).clamp(LEAST, MOST)
+/// Limits an estimate to the range that callers are told; the minimum when nothing is known.
+pub(super) fn clamp(remaining: Option<Duration>) -> Duration {
+    remaining.unwrap_or(MIN).clamp(MIN, MAX)
 }

@@ -1,17 +1,17 @@
-//! What was written when: a record for each piece, both streams in one order.
+//! Index of an archive: length and time of each piece, both streams in one order.
 //!
 //! ```text
 //!  record   varint   length << 2 | dropped << 1 | stream     stream: 0 stdout, 1 stderr
-//!           varint   zigzag of the microseconds since the record before
+//!           varint   zigzag of the microseconds since the previous record
 //! ```
 //!
-//! Varints are LEB128. Where a piece begins is where the one before it of the same stream ended.
+//! Varints are LEB128. A piece begins where the previous one of its stream ended.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use packs_schema::agent::execution::output::Stream;
 
-use super::super::output::index;
+use super::super::segments::index;
 use super::ArchiveError;
 
 /// A piece without its data.
@@ -23,7 +23,7 @@ pub(super) struct Record {
     pub(super) at_us: u64,
 }
 
-/// The longest piece that can be written down.
+/// Maximum length of a piece that fits the encoding.
 const MAX_BYTES: u64 = u64::MAX >> 2;
 
 /// Writes records.
@@ -39,7 +39,7 @@ impl<W: Write> Writer<W> {
 
     pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
         if record.bytes > MAX_BYTES {
-            return Err(io::Error::new(ErrorKind::InvalidData, "a piece is impossibly long"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "a piece is too long for an archive"));
         }
         let since = record.at_us.wrapping_sub(self.last_us) as i64;
         self.last_us = record.at_us;
@@ -64,7 +64,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Reads them again.
+/// Reads records.
 pub(super) struct Reader<R> {
     from: R,
     last_us: u64,
@@ -75,7 +75,7 @@ impl<R: Read> Reader<R> {
         Reader { from, last_us: 0 }
     }
 
-    /// The next record; `None` at the end.
+    /// Returns the next record; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Record>, ArchiveError> {
         let Some(head) = self.varint()? else { return Ok(None) };
         let since = self.varint()?.ok_or(ArchiveError::Frames)?;
@@ -89,7 +89,7 @@ impl<R: Read> Reader<R> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let mut byte = [0];
-            // Not `read_exact`: a member that was cut short is no end.
+            // Not `read_exact`: a member that was cut short must not pass for a clean end.
             match self.from.read(&mut byte)? {
                 0 if shift == 0 => return Ok(None),
                 0 => return Err(ArchiveError::Frames),

@@ -1,18 +1,18 @@
-//! An archive, read as if it were still being written: the same pieces at the same offsets with the same times.
+//! Reads an archive with the same result as reading the segments: the same pieces, offsets and times.
 
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 use packs_schema::agent::execution::output::{MAX_CHUNK, Stream};
 
-use super::super::output::{Piece, index};
+use super::super::segments::{Piece, index};
 use super::frames::{Reader, Record};
 use super::{Archive, ArchiveError, Header, Section};
 
-/// What each decoder reads ahead.
+/// Size of the buffer before each decoder.
 const AHEAD: usize = 8 << 10;
 
-/// Decompresses a member; one of length 0 has nothing in it.
+/// Decompressor of a member; `None` for one of length 0.
 struct Member(Option<GzDecoder<BufReader<Section>>>);
 
 impl Member {
@@ -29,29 +29,29 @@ impl Read for Member {
     }
 }
 
-/// Reads an archive from given offsets on.
-pub(in crate::exec) struct Archived {
+/// Reader of an archive, from given offsets.
+pub(in crate::exec) struct ArchiveReader {
     frames: Reader<BufReader<Member>>,
     data: [Member; 2],
-    /// Where each stream stands.
+    /// Current offset of each stream.
     reached: [u64; 2],
-    /// Where each ends.
+    /// Length of each stream.
     ends: [u64; 2],
-    /// From where on each stream is wanted; `None`: it is not.
+    /// First offset to return of each stream; `None`: the stream is not read.
     from: [Option<u64>; 2],
 }
 
-impl Archived {
-    pub(super) fn new(archive: &Archive, from: [Option<u64>; 2]) -> Archived {
+impl ArchiveReader {
+    pub(super) fn new(archive: &Archive, from: [Option<u64>; 2]) -> ArchiveReader {
         let member = |number: usize| Member::new(archive, number);
         let wanted = |i: usize| if from[i].is_some() { member(1 + i) } else { Member(None) };
         let frames = Reader::new(BufReader::with_capacity(AHEAD, member(0)));
         let Header { kept, dropped, .. } = archive.header;
         let ends = [kept[0].saturating_add(dropped[0]), kept[1].saturating_add(dropped[1])];
-        Archived { frames, data: [wanted(0), wanted(1)], reached: [0; 2], ends, from }
+        ArchiveReader { frames, data: [wanted(0), wanted(1)], reached: [0; 2], ends, from }
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     pub(in crate::exec) fn read(&mut self) -> Result<Option<Piece>, ArchiveError> {
         while let Some(record) = self.frames.next()? {
             let i = index(record.stream);
@@ -77,7 +77,7 @@ impl Archived {
                 return Ok(Some(Piece::Data { stream, offset: at + skip, at_us, bytes }));
             }
         }
-        // The checksums are looked at where the members end.
+        // Gzip verifies a member's checksum at its end.
         for data in &mut self.data {
             if data.read(&mut [0])? != 0 {
                 return Err(ArchiveError::Frames);
@@ -92,7 +92,7 @@ fn dropped(record: &Record, offset: u64, bytes: u64) -> Piece {
 }
 
 impl Archive {
-    /// The lengths of a stream's pieces in order, without reading its data; `true`: of bytes that are not there.
+    /// Calls `each` with the length of every piece of a stream, without reading its data; `true` for dropped bytes.
     pub fn lengths(&self, stream: Stream, mut each: impl FnMut(bool, u64)) -> Result<(), ArchiveError> {
         let mut frames = Reader::new(BufReader::with_capacity(AHEAD, Member::new(self, 0)));
         while let Some(record) = frames.next()? {

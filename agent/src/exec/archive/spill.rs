@@ -1,4 +1,4 @@
-//! A blob as it grows: in memory while it is small, then in a file that is not yet called by its name.
+//! Blob under construction: in memory while it is small, then in a temporary file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use packs_schema::agent::execution::file;
 
-use super::{HEADER, Header, SMALL};
+use super::{HEADER, Header, MAX_INLINE};
 
-/// The blob while it is written.
+/// Name of the temporary file.
 pub(super) const NEW: &str = "archive.new";
 
+/// Writer that spills to a file when the blob no longer fits the database.
 pub(super) struct Spill {
     directory: PathBuf,
     memory: Vec<u8>,
@@ -21,18 +22,18 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    /// Begins with room for the header.
+    /// Starts a blob with space for the header.
     pub(super) fn new(directory: &Path) -> Spill {
         let (memory, written) = (vec![0; HEADER], HEADER as u64);
         Spill { directory: directory.to_owned(), memory, file: None, written }
     }
 
-    /// Bytes so far.
+    /// Number of bytes written so far.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Puts the header in its place. Small: the bytes; else they are in the directory by their name when this returns.
+    /// Writes the header and completes the blob: returns a small one; a larger one is durably renamed into place.
     pub(super) fn finish(mut self, header: &Header) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.file else {
             self.memory[..HEADER].copy_from_slice(&header.encode());
@@ -61,7 +62,7 @@ impl Spill {
 
 impl Write for Spill {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.file.is_none() && self.memory.len() + bytes.len() <= SMALL {
+        if self.file.is_none() && self.memory.len() + bytes.len() <= MAX_INLINE {
             self.memory.extend_from_slice(bytes);
         } else {
             if self.file.is_none() {

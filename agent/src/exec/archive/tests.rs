@@ -1,4 +1,4 @@
-//! An archive reads as what it was made of, whatever that was.
+//! An archive reads exactly like the segments it was made from.
 
 use std::fs;
 use std::io::Write;
@@ -7,11 +7,11 @@ use std::path::Path;
 use packs_schema::agent::execution::output::{Frame, MAGIC as SEGMENT, Stream, tail_name};
 use proptest::prelude::*;
 
-use super::super::output::{Live, Piece};
+use super::super::segments::{Piece, SegmentReader};
 use super::spill::NEW;
 use super::*;
 
-/// A chunk that was kept, or not.
+/// Chunk of output, kept or dropped.
 #[derive(Debug, Clone)]
 struct Chunk {
     stream: Stream,
@@ -36,7 +36,7 @@ fn chunk() -> impl Strategy<Value = Chunk> {
     })
 }
 
-/// Writes segments as a shim does; answers what each stream wrote.
+/// Writes segments as a shim does; returns how many bytes each stream wrote.
 fn write(directory: &Path, chunks: &[Chunk]) -> [u64; 2] {
     let (mut written, mut at_us, mut tails) = ([0_u64; 2], 1_000_000_u64, [false; 2]);
     let mut numbers = [0_u64; 2];
@@ -69,10 +69,10 @@ fn write(directory: &Path, chunks: &[Chunk]) -> [u64; 2] {
     written
 }
 
-fn live(directory: &Path, from: [Option<u64>; 2], written: [u64; 2]) -> Vec<Piece> {
-    let mut live = Live::open(directory, from[0], from[1]);
-    let mut pieces: Vec<Piece> = std::iter::from_fn(|| live.read().unwrap()).collect();
-    pieces.extend(Stream::ALL.into_iter().filter_map(|stream| live.missing(stream, written[index(stream)])));
+fn segments(directory: &Path, from: [Option<u64>; 2], written: [u64; 2]) -> Vec<Piece> {
+    let mut reader = SegmentReader::open(directory, from[0], from[1]);
+    let mut pieces: Vec<Piece> = std::iter::from_fn(|| reader.read().unwrap()).collect();
+    pieces.extend(Stream::ALL.into_iter().filter_map(|stream| reader.missing(stream, written[index(stream)])));
     pieces
 }
 
@@ -81,15 +81,15 @@ fn archived(archive: &Archive, from: [Option<u64>; 2]) -> Vec<Piece> {
     std::iter::from_fn(|| archived.read().unwrap()).collect()
 }
 
-/// Folds what is there, and gives the archive.
+/// Archives a directory and returns the archive.
 fn archive_of(directory: &Path, written: [u64; 2]) -> Option<Archive> {
-    match fold(directory, written.map(Some)).unwrap() {
-        Folded::Nothing => None,
-        Folded::Small(bytes) => {
-            assert!(bytes.len() <= SMALL && !directory.join(file::ARCHIVE).exists());
+    match archive_output(directory, written.map(Some)).unwrap() {
+        ArchivedOutput::Empty => None,
+        ArchivedOutput::Inline(bytes) => {
+            assert!(bytes.len() <= MAX_INLINE && !directory.join(file::ARCHIVE).exists());
             Some(Archive::from_bytes(bytes.into()).unwrap())
         }
-        Folded::File => Some(Archive::open(directory).unwrap().expect("it is there")),
+        ArchivedOutput::File => Some(Archive::open(directory).unwrap().expect("the archive exists")),
     }
 }
 
@@ -111,13 +111,13 @@ proptest! {
             [Some(cut(0)), Some(cut(1))],
             [None, Some(cut(1))],
         ] {
-            prop_assert_eq!(archived(&archive, from), live(dir.path(), from, written), "{:?}", from);
+            prop_assert_eq!(archived(&archive, from), segments(dir.path(), from, written), "{:?}", from);
         }
         for stream in Stream::ALL {
             let mut from = [None, None];
             from[index(stream)] = Some(0);
             let (mut data, mut dropped, mut lengths) = (Vec::new(), 0, Vec::new());
-            for piece in live(dir.path(), from, written) {
+            for piece in segments(dir.path(), from, written) {
                 match piece {
                     Piece::Data { bytes, .. } => {
                         lengths.push((false, bytes.len() as u64));
@@ -130,10 +130,10 @@ proptest! {
                 }
             }
             prop_assert_eq!(archive.totals(stream), (data.len() as u64, dropped));
-            let mut told = Vec::new();
-            archive.lengths(stream, |dropped, bytes| told.push((dropped, bytes))).unwrap();
-            prop_assert_eq!(told, lengths);
-            // What is handed out as it is stored.
+            let mut reported = Vec::new();
+            archive.lengths(stream, |dropped, bytes| reported.push((dropped, bytes))).unwrap();
+            prop_assert_eq!(reported, lengths);
+            // Data as it is sent to callers: still compressed.
             let (section, length) = archive.stored(stream);
             let mut plain = Vec::new();
             if length > 0 {
@@ -156,23 +156,23 @@ fn chunks(count: usize, bytes: usize) -> Vec<Chunk> {
 }
 
 #[test]
-fn folding_again_after_a_crash_comes_out_the_same() {
+fn archiving_again_after_a_crash_gives_the_same_archive() {
     let dir = tempfile::tempdir().unwrap();
     for name in [file::SPEC, file::EXIT, file::LOCK, file::STARTED] {
         fs::write(dir.path().join(name), "{}").unwrap();
     }
     let written = write(dir.path(), &chunks(20, 2_000));
-    let before = live(dir.path(), [Some(0), Some(0)], written);
-    // A crash in the middle leaves this.
+    let before = segments(dir.path(), [Some(0), Some(0)], written);
+    // Left by a crash while writing.
     fs::write(dir.path().join(NEW), b"half of it").unwrap();
-    assert_eq!(fold(dir.path(), written.map(Some)).unwrap(), Folded::File);
+    assert_eq!(archive_output(dir.path(), written.map(Some)).unwrap(), ArchivedOutput::File);
     let bytes = fs::read(dir.path().join(file::ARCHIVE)).unwrap();
-    // … one before the row, and one in the middle of the tidying: the segments are not needed any more.
+    // A crash before the row, and one while segments are removed: the segments are no longer needed.
     fs::remove_file(dir.path().join(file::OUTPUT)).unwrap();
-    assert_eq!(fold(dir.path(), written.map(Some)).unwrap(), Folded::File);
-    tidy(dir.path()).unwrap();
-    tidy(dir.path()).unwrap();
-    assert_eq!(fold(dir.path(), written.map(Some)).unwrap(), Folded::File);
+    assert_eq!(archive_output(dir.path(), written.map(Some)).unwrap(), ArchivedOutput::File);
+    remove_segments(dir.path()).unwrap();
+    remove_segments(dir.path()).unwrap();
+    assert_eq!(archive_output(dir.path(), written.map(Some)).unwrap(), ArchivedOutput::File);
     assert_eq!(fs::read(dir.path().join(file::ARCHIVE)).unwrap(), bytes);
     let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
@@ -182,10 +182,10 @@ fn folding_again_after_a_crash_comes_out_the_same() {
 }
 
 #[test]
-fn a_file_that_is_no_archive_gives_way_to_the_segments() {
+fn an_invalid_archive_file_is_replaced_from_the_segments() {
     let dir = tempfile::tempdir().unwrap();
     let written = write(dir.path(), &chunks(20, 2_000));
-    let before = live(dir.path(), [Some(0), Some(0)], written);
+    let before = segments(dir.path(), [Some(0), Some(0)], written);
     fs::write(dir.path().join(file::ARCHIVE), vec![7; 200]).unwrap();
     assert!(matches!(Archive::open(dir.path()), Err(ArchiveError::Header)));
     let archive = archive_of(dir.path(), written).unwrap();
@@ -193,7 +193,7 @@ fn a_file_that_is_no_archive_gives_way_to_the_segments() {
 }
 
 #[test]
-fn what_is_damaged_counts_as_not_kept() {
+fn output_after_damage_counts_as_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let written = write(dir.path(), &chunks(10, 50));
     let path = dir.path().join(file::OUTPUT);
@@ -208,13 +208,15 @@ fn what_is_damaged_counts_as_not_kept() {
 }
 
 #[test]
-fn damage_in_an_archive_is_an_error_and_never_other_bytes() {
+fn a_damaged_archive_is_an_error_and_never_other_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut input = chunks(6, 400);
     input[3].kept = false;
     input[4].stream = Stream::Stderr;
     let written = write(dir.path(), &input);
-    let Folded::Small(good) = fold(dir.path(), written.map(Some)).unwrap() else { panic!("it is small") };
+    let ArchivedOutput::Inline(good) = archive_output(dir.path(), written.map(Some)).unwrap() else {
+        panic!("it is small")
+    };
     let whole = archived(&Archive::from_bytes(good.clone().into()).unwrap(), [Some(0), Some(0)]);
     for length in 0..good.len() {
         assert!(Archive::from_bytes(good[..length].into()).is_err(), "{length}");
@@ -238,12 +240,12 @@ fn damage_in_an_archive_is_an_error_and_never_other_bytes() {
             same += 1;
         }
     }
-    // Names, times and flags in the headers of gzip, and totals that only lengths are told by.
+    // Harmless positions: names, times and flags in gzip headers, and totals that only lengths depend on.
     assert!(same < 90, "{same}");
 }
 
 #[test]
-fn tiny_frames_take_little_room_and_read_back() {
+fn tiny_frames_compress_well_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let count = 200_000;
     let mut segment = SEGMENT.to_vec();
@@ -253,7 +255,9 @@ fn tiny_frames_take_little_room_and_read_back() {
         segment.push(n as u8);
     }
     fs::write(dir.path().join(file::OUTPUT), &segment).unwrap();
-    let Folded::Small(bytes) = fold(dir.path(), [Some(count), Some(0)]).unwrap() else { panic!("it is small") };
+    let ArchivedOutput::Inline(bytes) = archive_output(dir.path(), [Some(count), Some(0)]).unwrap() else {
+        panic!("it is small")
+    };
     assert!(bytes.len() * 500 < segment.len(), "{} of {}", bytes.len(), segment.len());
     let archive = Archive::from_bytes(bytes.into()).unwrap();
     assert_eq!(archive.totals(Stream::Stdout), (count, 0));

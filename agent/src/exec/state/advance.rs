@@ -1,21 +1,21 @@
-//! Applying a change to an execution. The only place that changes `Execution::state`; what may follow what is
-//! [`State::may_become`]'s to say.
+//! Applying a change to an execution's record. The only place that changes `Execution::state`; [`State::may_become`] defines the
+//! allowed transitions.
 
 use packs_schema::agent::execution::{Exit, FORMAT, Started, State, StreamTotals, Usage};
 use packs_schema::agent::rest::Execution;
 
-/// What happened.
+/// Change of an execution.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::exec) enum Change {
     /// A shim has it.
     Started(Started),
-    /// A shim wrote how it ended.
+    /// There is an exit record.
     Ended(Box<Exit>),
-    /// It ends without an exit record.
+    /// It ends without an exit record of a shim.
     Aborted { state: State, reason: String, at_ms: u64 },
 }
 
-/// A change that the state does not allow.
+/// Error returned when the state does not allow a change.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an execution that is {from} cannot become {to}")]
 pub(in crate::exec) struct NotAllowed {
@@ -23,7 +23,7 @@ pub(in crate::exec) struct NotAllowed {
     to: State,
 }
 
-/// Applies a change; answers the states that the execution went through, with their times.
+/// Applies a change; returns the states that the execution went through, with their times.
 pub(in crate::exec) fn advance(record: &mut Execution, change: Change) -> Result<Vec<(State, u64)>, NotAllowed> {
     let mut through = Vec::new();
     match change {
@@ -42,7 +42,7 @@ pub(in crate::exec) fn advance(record: &mut Execution, change: Change) -> Result
             }
             step(record, exit.state, exit.ended_at_ms, &mut through)?;
             record.reason = exit.reason;
-            // Without a process there is neither a status nor a time that it ran.
+            // Without a process there is neither an exit status nor a duration.
             let began = exit.exit_status.is_some() || exit.signal.is_some() || exit.duration_ms > 0;
             record.started_at_ms = began.then_some(exit.started_at_ms);
             record.ended_at_ms = Some(exit.ended_at_ms);
@@ -66,8 +66,8 @@ pub(in crate::exec) fn advance(record: &mut Execution, change: Change) -> Result
     Ok(through)
 }
 
-/// What the exit record says of an execution that ended without one.
-pub(in crate::exec) fn exit_of(record: &Execution) -> Exit {
+/// Makes the exit record of an execution that ended without a shim.
+pub(in crate::exec) fn to_exit_record(record: &Execution) -> Exit {
     let ended_at_ms = record.ended_at_ms.unwrap_or(record.created_at_ms);
     let started_at_ms = record.started_at_ms.unwrap_or(ended_at_ms);
     Exit {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_comes_before_the_start_was_seen_goes_through_running() {
+    fn an_end_before_the_start_was_seen_passes_through_running() {
         let mut seen = record();
         let through = advance(&mut seen, exit(State::Succeeded)).unwrap();
         assert_eq!(through, [(State::Running, 5), (State::Succeeded, 9)]);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_never_changes_again() {
+    fn a_terminal_state_never_changes() {
         let mut seen = record();
         advance(&mut seen, exit(State::Failed)).unwrap();
         let before = seen.clone();
@@ -143,19 +143,19 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_that_never_began_has_no_start() {
+    fn an_execution_that_never_started_has_no_start_time() {
         let mut seen = record();
         let aborted = Change::Aborted { state: State::Error, reason: String::new(), at_ms: 7 };
         advance(&mut seen, aborted).unwrap();
         assert_eq!((seen.started_at_ms, seen.ended_at_ms), (None, Some(7)));
-        // Its directory says no more when the history is lost.
+        // The same when the history is lost and it is imported from its directory.
         let mut again = record();
-        advance(&mut again, Change::Ended(Box::new(exit_of(&seen)))).unwrap();
+        advance(&mut again, Change::Ended(Box::new(to_exit_record(&seen)))).unwrap();
         assert_eq!((again.started_at_ms, again.duration_ms, again.ended_at_ms), (None, None, Some(7)));
     }
 
     #[test]
-    fn an_exit_record_that_is_not_an_end_is_refused() {
+    fn an_exit_record_without_a_terminal_state_is_refused() {
         let mut seen = record();
         assert!(advance(&mut seen, exit(State::Running)).is_err());
         assert_eq!(seen, record());

@@ -1,44 +1,49 @@
-//! The decisions themselves. What comes in is what is known, by value; what goes out says what is to be done. No files,
-//! no clock, no waiting.
+//! The decisions. Arguments are facts, by value; results say what to do. No files, no clock, no waiting.
 
 use packs_schema::agent::execution::{Exit, Spec, State};
 use packs_schema::agent::launch::{Outcome, Refusal};
 
 use super::Change;
 use crate::exec::LauncherError;
-use crate::exec::directory::{Evidence, Found, Lock};
+use crate::exec::directory::{Evidence, Lock, RecordFile};
 
-/// What is to be done with an execution of before a restart.
+/// Reason of an execution that waited too long.
+pub(in crate::exec) const EXPIRED_REASON: &str = "it waited past its start deadline";
+/// Reason of an execution that was killed while it waited.
+pub(in crate::exec) const KILLED_BEFORE_START: &str = "it was killed before its start";
+
+/// Action to take for an execution from before a restart.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::exec) enum Verdict {
-    /// Take over how it ended.
+pub(in crate::exec) enum RecoveryAction {
+    /// Take over this exit record.
     Import(Box<Exit>),
-    /// A shim has it.
-    Running,
+    /// Watch it: a shim has it.
+    Resume,
     /// End it in this state, for this reason.
     End(State, String),
-    /// Have the launcher stop what is left of it, then see [`lost`].
+    /// Have the launcher stop what is left of it, then apply [`end_lost`].
     CleanUp,
-    /// Queue it.
-    Queue(Box<Spec>),
+    /// Queue it again.
+    Requeue(Box<Spec>),
 }
 
-/// Where and when the agent is.
+/// Boot and time of the host at the moment of a decision.
 #[derive(Debug, Clone)]
-pub(in crate::exec) struct Present {
-    /// The boot id.
+pub(in crate::exec) struct HostTime {
+    /// Id of this boot.
     pub(in crate::exec) boot_id: String,
-    /// When the host started, in milliseconds since 1970.
+    /// Time of the boot, in milliseconds since 1970.
     pub(in crate::exec) booted_at_ms: u64,
-    /// Now, in milliseconds since 1970.
+    /// Wall clock, in milliseconds since 1970.
     pub(in crate::exec) now_ms: u64,
-    /// Now, in milliseconds since the host started.
+    /// `CLOCK_BOOTTIME`, in milliseconds since the boot.
     pub(in crate::exec) boottime_ms: u64,
 }
 
-impl Present {
-    /// How long what `spec` says may still wait for its start; by the clock that nobody sets, where the spec has it.
-    pub(in crate::exec) fn left_ms(&self, spec: &Spec) -> u64 {
+impl HostTime {
+    /// Returns how long an execution may still wait for its start. Uses `CLOCK_BOOTTIME` where the spec has it, else (across
+    /// boots, and for specs of an older api) the wall clock.
+    pub(in crate::exec) fn remaining_ms(&self, spec: &Spec) -> u64 {
         let waited_ms = match spec.created_boottime_ms {
             Some(created) if spec.boot_id == self.boot_id => self.boottime_ms.saturating_sub(created),
             _ => self.now_ms.saturating_sub(spec.created_at_ms),
@@ -47,228 +52,228 @@ impl Present {
     }
 }
 
-/// An execution of before a restart that has not ended by its row.
+/// Decides what becomes of an execution from before a restart that has not ended according to its row.
 ///
 /// ```text
-///  exit there ──────────▶ import         lock held ────▶ running
-///  boot id differs ─────▶ interrupted    lock free, or started there ──▶ clean up, lost
-///  spec unreadable ─────▶ error          kill there ───▶ killed
-///  past its deadline ───▶ expired        had secrets ──▶ error          else ──▶ queued again
+///  exit exists ─────────▶ import         lock held ────▶ resume
+///  boot id differs ─────▶ interrupted    lock free, or started exists ─▶ clean up, lost
+///  spec unreadable ─────▶ error          kill exists ──▶ killed
+///  past its deadline ───▶ expired        had secrets ──▶ error          else ──▶ queue again
 /// ```
-pub(in crate::exec) fn at_start(evidence: Evidence, created_at_ms: u64, present: &Present) -> Verdict {
-    let ended = evidence.exit.is_there();
-    if let Found::Good(exit) = evidence.exit {
-        return Verdict::Import(Box::new(exit));
+pub(in crate::exec) fn decide_recovery(evidence: Evidence, created_at_ms: u64, host: &HostTime) -> RecoveryAction {
+    let has_exit_file = evidence.exit.exists();
+    if let RecordFile::Valid(exit) = evidence.exit {
+        return RecoveryAction::Import(Box::new(exit));
     }
     if evidence.lock == Lock::Held {
-        return Verdict::Running;
+        return RecoveryAction::Resume;
     }
     let rebooted = match (&evidence.spec, &evidence.started) {
-        (_, Found::Good(started)) => started.boot_id != present.boot_id,
-        (Found::Good(spec), _) => spec.boot_id != present.boot_id,
-        _ => created_at_ms < present.booted_at_ms,
+        (_, RecordFile::Valid(started)) => started.boot_id != host.boot_id,
+        (RecordFile::Valid(spec), _) => spec.boot_id != host.boot_id,
+        _ => created_at_ms < host.booted_at_ms,
     };
     if rebooted {
-        return Verdict::End(State::Interrupted, "the host went down".to_owned());
+        return RecoveryAction::End(State::Interrupted, "the host went down".to_owned());
     }
-    if ended || evidence.started.is_there() || evidence.lock == Lock::Free {
-        return Verdict::CleanUp;
+    if has_exit_file || evidence.started.exists() || evidence.lock == Lock::Free {
+        return RecoveryAction::CleanUp;
     }
     let spec = match evidence.spec {
-        Found::Good(spec) => spec,
-        Found::Damaged(why) => {
-            return Verdict::End(State::Error, format!("its spec cannot be read: it was not started: {why}"));
+        RecordFile::Valid(spec) => spec,
+        RecordFile::Damaged(why) => {
+            return RecoveryAction::End(State::Error, format!("not started: its spec cannot be read: {why}"));
         }
-        Found::Absent => {
-            return Verdict::End(State::Error, "its directory is missing: it was not started".to_owned());
+        RecordFile::Absent => {
+            return RecoveryAction::End(State::Error, "not started: its directory is missing".to_owned());
         }
     };
     if evidence.kill {
-        return Verdict::End(State::Killed, KILLED_BEFORE.to_owned());
+        return RecoveryAction::End(State::Killed, KILLED_BEFORE_START.to_owned());
     }
-    if present.left_ms(&spec) == 0 {
-        return Verdict::End(State::Expired, EXPIRED.to_owned());
+    if host.remaining_ms(&spec) == 0 {
+        return RecoveryAction::End(State::Expired, EXPIRED_REASON.to_owned());
     }
     if spec.has_secrets {
         let reason = "the agent was restarted before its start, and its secret parameters are kept in memory only";
-        return Verdict::End(State::Error, reason.to_owned());
+        return RecoveryAction::End(State::Error, reason.to_owned());
     }
-    Verdict::Queue(Box::new(spec))
+    RecoveryAction::Requeue(Box::new(spec))
 }
 
-/// The reason of an execution that waited too long.
-pub(in crate::exec) const EXPIRED: &str = "it waited past its start deadline";
-/// The reason of an execution that was killed while it waited.
-pub(in crate::exec) const KILLED_BEFORE: &str = "it was killed before its start";
-
-/// What the directory of a live execution says.
+/// Conclusion from the directory of a live execution.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::exec) struct Look {
-    /// Take this over.
+pub(in crate::exec) struct Inspection {
+    /// Change to apply.
     pub(in crate::exec) change: Option<Change>,
-    /// Its shim has gone without a word: see to what is left.
-    pub(in crate::exec) bury: bool,
+    /// True if the shim seems to have died without an exit record; see [`recheck_lost`].
+    pub(in crate::exec) shim_lost: bool,
 }
 
-/// The directory of an execution in `state` has something new. While the launcher has not answered its start, a lock that
-/// nobody holds says nothing: the launcher makes it first, and holds it then.
-pub(in crate::exec) fn look(evidence: Evidence, state: State, standing: Standing) -> Look {
-    if let Found::Good(exit) = evidence.exit {
-        return Look { change: Some(Change::Ended(Box::new(exit))), bury: false };
+/// Inspects the directory of an execution in `state` after a change. While the launcher has not answered the start, a free lock
+/// means nothing: the launcher creates the file first, and locks it then.
+pub(in crate::exec) fn inspect(evidence: Evidence, state: State, ownership: Ownership) -> Inspection {
+    if let RecordFile::Valid(exit) = evidence.exit {
+        return Inspection { change: Some(Change::Ended(Box::new(exit))), shim_lost: false };
     }
-    let started = if state == State::Queued { evidence.started.good() } else { None };
-    Look { change: started.map(Change::Started), bury: evidence.lock == Lock::Free && standing == Standing::Handed }
+    let started = if state == State::Queued { evidence.started.valid() } else { None };
+    Inspection {
+        change: started.map(Change::Started),
+        shim_lost: evidence.lock == Lock::Free && ownership == Ownership::HandedOver,
+    }
 }
 
-/// What to do about a shim that seems to have gone.
+/// Result of the second check of an execution whose shim seems to have died.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::exec) enum Burial {
-    /// It did leave a word.
-    Take(Box<Exit>),
-    /// It lives, or is only about to come: to ask for the end would end it.
+pub(in crate::exec) enum LostCheck {
+    /// There is an exit record after all.
+    TakeOver(Box<Exit>),
+    /// The shim is alive, or has not started yet: a clean-up would stop it.
     Leave,
     /// Have the launcher stop what is left.
     CleanUp,
 }
 
-/// A second look, before anything is stopped: a lock that was free a moment ago may be one that was just being taken, or
-/// that the launcher has taken back.
-pub(in crate::exec) fn burial(evidence: Evidence) -> Burial {
+/// Checks a second time before anything is stopped: a lock that was free a moment ago may have been in the middle of being taken
+/// by the launcher, or of being removed again.
+pub(in crate::exec) fn recheck_lost(evidence: Evidence) -> LostCheck {
     match (evidence.exit, evidence.lock) {
-        (Found::Good(exit), _) => Burial::Take(Box::new(exit)),
-        (_, Lock::Free) => Burial::CleanUp,
-        (_, Lock::Absent | Lock::Held) => Burial::Leave,
+        (RecordFile::Valid(exit), _) => LostCheck::TakeOver(Box::new(exit)),
+        (_, Lock::Free) => LostCheck::CleanUp,
+        (_, Lock::Absent | Lock::Held) => LostCheck::Leave,
     }
 }
 
-/// What became of a cleaning up.
+/// Outcome of a clean-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::exec) enum Cleaned {
-    /// Nothing is left.
+pub(in crate::exec) enum CleanUpOutcome {
+    /// Nothing of the execution is left.
     Done,
-    /// Something may be left, for this reason.
+    /// Processes may be left, for this reason.
     Failed(String),
-    /// Nobody was there to do it: it is left to our successor.
-    Nobody,
+    /// The launcher has exited: the successor of this process cleans up.
+    LauncherGone,
 }
 
-/// The launcher's answer to a cleaning up; `None`: it did not come in time.
-pub(in crate::exec) fn cleaned(answer: Option<Result<Outcome, LauncherError>>) -> Cleaned {
+/// Interprets the launcher's answer to a clean-up; `None`: there was none in time.
+pub(in crate::exec) fn interpret_clean_up(answer: Option<Result<Outcome, LauncherError>>) -> CleanUpOutcome {
     match answer {
-        Some(Ok(Outcome::Done)) => Cleaned::Done,
+        Some(Ok(Outcome::Done)) => CleanUpOutcome::Done,
         Some(Ok(Outcome::Refused { message, .. })) => {
-            Cleaned::Failed(format!("the launcher did not clean up after it: {message}"))
+            CleanUpOutcome::Failed(format!("the launcher did not clean up after it: {message}"))
         }
-        Some(Err(LauncherError::Gone)) => Cleaned::Nobody,
+        Some(Err(LauncherError::Gone)) => CleanUpOutcome::LauncherGone,
         Some(Err(error @ (LauncherError::TooLarge(_) | LauncherError::Socket(_)))) => {
-            Cleaned::Failed(format!("nobody cleaned up after it: {error}"))
+            CleanUpOutcome::Failed(format!("the launcher could not be asked to clean up after it: {error}"))
         }
-        None => Cleaned::Failed("the launcher did not clean up after it in time".to_owned()),
+        None => CleanUpOutcome::Failed("the launcher did not clean up after it in time".to_owned()),
     }
 }
 
-/// How an execution without a shim ended, once what was left of it is gone. Its exit record is looked for once more: the
-/// shim may have been about to end by itself. `None`: not for us to say, or it lives after all.
-pub(in crate::exec) fn lost(evidence: Evidence, cleaned: Cleaned, at_ms: u64) -> Option<Change> {
+/// Decides the end of an execution without a shim, after the clean-up. Checks for an exit record once more: the shim may have
+/// been about to write it. `None`: this process must not decide, or the shim is alive after all.
+pub(in crate::exec) fn end_lost(evidence: Evidence, outcome: CleanUpOutcome, at_ms: u64) -> Option<Change> {
     let reason = match evidence.exit {
-        Found::Good(exit) => return Some(Change::Ended(Box::new(exit))),
-        Found::Damaged(why) => format!("its exit record cannot be read: {why}"),
-        Found::Absent => "its shim was killed".to_owned(),
+        RecordFile::Valid(exit) => return Some(Change::Ended(Box::new(exit))),
+        RecordFile::Damaged(why) => format!("its exit record cannot be read: {why}"),
+        RecordFile::Absent => "its shim was killed".to_owned(),
     };
     if evidence.lock == Lock::Held {
         return None;
     }
-    let left = match cleaned {
-        Cleaned::Done => String::new(),
-        Cleaned::Failed(why) => format!("; {why}"),
-        Cleaned::Nobody => return None,
+    let suffix = match outcome {
+        CleanUpOutcome::Done => String::new(),
+        CleanUpOutcome::Failed(why) => format!("; {why}"),
+        CleanUpOutcome::LauncherGone => return None,
     };
-    Some(Change::Aborted { state: State::Lost, reason: reason + &left, at_ms })
+    Some(Change::Aborted { state: State::Lost, reason: reason + &suffix, at_ms })
 }
 
-/// What a launcher's answer to a start means.
+/// Outcome of a start request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::exec) enum Answered {
-    /// A shim has it; its directory tells the rest.
-    HasShim,
-    /// It has been started before: its directory says how it stands.
-    LookAgain,
-    /// It was not started and never will be.
+pub(in crate::exec) enum StartOutcome {
+    /// A shim has it; its directory has the rest.
+    Started,
+    /// It was started before; its directory has its state.
+    AlreadyStarted,
+    /// It was not started, and never will be.
     Refused(String),
-    /// Not known: it may have been started or not. Our successor finds out.
-    Nobody,
+    /// Not known whether it was started: the launcher has exited, and the successor of this process finds out.
+    Unknown,
 }
 
-/// The launcher's answer to a start.
-pub(in crate::exec) fn answered(answer: Result<Outcome, LauncherError>) -> Answered {
+/// Interprets the launcher's answer to a start request.
+pub(in crate::exec) fn interpret_start(answer: Result<Outcome, LauncherError>) -> StartOutcome {
     match answer {
-        Ok(Outcome::Done) => Answered::HasShim,
-        Ok(Outcome::Refused { code: Refusal::AlreadyStarted, .. }) => Answered::LookAgain,
-        Ok(Outcome::Refused { message, .. }) => Answered::Refused(message),
-        Err(LauncherError::Gone) => Answered::Nobody,
-        Err(error @ (LauncherError::TooLarge(_) | LauncherError::Socket(_))) => Answered::Refused(error.to_string()),
+        Ok(Outcome::Done) => StartOutcome::Started,
+        Ok(Outcome::Refused { code: Refusal::AlreadyStarted, .. }) => StartOutcome::AlreadyStarted,
+        Ok(Outcome::Refused { message, .. }) => StartOutcome::Refused(message),
+        Err(LauncherError::Gone) => StartOutcome::Unknown,
+        Err(error @ (LauncherError::TooLarge(_) | LauncherError::Socket(_))) => {
+            StartOutcome::Refused(error.to_string())
+        }
     }
 }
 
-/// How a live execution stands with this process.
+/// Process that may decide about a live execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::exec) enum Standing {
-    /// It waits for its start here, and nobody else has heard of it.
-    Waits,
-    /// The launcher was asked to start it, and has not answered.
-    Asked,
-    /// The launcher has answered us, or had started it for our predecessor: a shim has it, or had it.
-    Handed,
-    /// Its end is on the way to the history.
+pub(in crate::exec) enum Ownership {
+    /// It waits for its start here; the launcher has not been asked to start it.
+    Ours,
+    /// The launcher was asked to start it and has not answered.
+    StartRequested,
+    /// The launcher has answered, or had started it for our predecessor: a shim has it, or had it.
+    HandedOver,
+    /// Its end is being written to the history.
     Ending,
 }
 
-/// What a caller's kill does.
+/// Step to take for a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::exec) enum Kill {
-    /// It ends here and now.
-    AtOnce,
-    /// Whoever has it is told.
-    Tell,
-    /// There is nothing to stop; `None` of [`Standing`] means the same.
-    Ended,
+pub(in crate::exec) enum KillStep {
+    /// End it here.
+    EndNow,
+    /// Record the request in its directory and ask the launcher.
+    Forward,
+    /// Nothing: it has ended.
+    AlreadyEnded,
 }
 
-/// A caller asks for the end.
-pub(in crate::exec) fn kill(standing: Option<Standing>) -> Kill {
-    match standing {
-        Some(Standing::Waits) => Kill::AtOnce,
-        Some(Standing::Asked | Standing::Handed) => Kill::Tell,
-        Some(Standing::Ending) | None => Kill::Ended,
+/// Decides what a kill does; `None`: the execution is not live.
+pub(in crate::exec) fn decide_kill(ownership: Option<Ownership>) -> KillStep {
+    match ownership {
+        Some(Ownership::Ours) => KillStep::EndNow,
+        Some(Ownership::StartRequested | Ownership::HandedOver) => KillStep::Forward,
+        Some(Ownership::Ending) | None => KillStep::AlreadyEnded,
     }
 }
 
-/// Whether a kill may be answered with yes.
+/// Outcome of a forwarded kill.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::exec) enum Told {
-    /// It holds from here on.
-    Yes,
+pub(in crate::exec) enum KillOutcome {
+    /// It is recorded and survives a crash.
+    Recorded,
     /// The launcher refused.
     Refused(String),
-    /// Nobody can be told.
-    No(LauncherError),
-    /// The launcher knows of no shim, and a later one would not learn of it.
-    Unwritten,
+    /// The launcher could not be asked.
+    Unreachable(LauncherError),
+    /// The launcher knows of no shim, and a shim that starts later would not learn of the kill.
+    NotRecorded,
 }
 
-/// The end was asked for: `in_directory` when the directory says so now, or that it has ended.
-pub(in crate::exec) fn told(in_directory: bool, answer: Result<Outcome, LauncherError>) -> Told {
+/// Interprets the launcher's answer to a kill; `is_recorded`: the directory has the request, or an exit record.
+pub(in crate::exec) fn interpret_kill(is_recorded: bool, answer: Result<Outcome, LauncherError>) -> KillOutcome {
     match answer {
-        Ok(Outcome::Done) if in_directory => Told::Yes,
-        Ok(Outcome::Done) => Told::Unwritten,
-        // Something may be left of it, and the caller is to know.
-        Ok(Outcome::Refused { message, .. }) => Told::Refused(message),
-        Err(LauncherError::Gone) if in_directory => Told::Yes,
-        Err(error) => Told::No(error),
+        Ok(Outcome::Done) if is_recorded => KillOutcome::Recorded,
+        Ok(Outcome::Done) => KillOutcome::NotRecorded,
+        // Processes may be left, and the caller must know.
+        Ok(Outcome::Refused { message, .. }) => KillOutcome::Refused(message),
+        Err(LauncherError::Gone) if is_recorded => KillOutcome::Recorded,
+        Err(error) => KillOutcome::Unreachable(error),
     }
 }
 
-/// Whether an execution ends as expired when its start deadline passes.
-pub(in crate::exec) fn expires(standing: Option<Standing>) -> bool {
-    standing == Some(Standing::Waits)
+/// True if an execution ends as expired when its start deadline passes.
+pub(in crate::exec) fn may_expire(ownership: Option<Ownership>) -> bool {
+    ownership == Some(Ownership::Ours)
 }

@@ -1,4 +1,4 @@
-//! Damage of every kind: the history opens, and says when rows may be missing.
+//! Every kind of damage: the history opens, and tells when rows may be missing.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::*;
 
 const ROWS: u64 = 150;
 
-/// A history with rows whose outputs are in it, closed.
+/// Creates a history with rows and archived outputs, and closes it.
 async fn populated(path: &Path) -> Vec<Execution> {
     let history = History::open(path, &instance()).unwrap();
     let mut all = Vec::new();
@@ -20,7 +20,8 @@ async fn populated(path: &Path) -> Vec<Execution> {
         history.update(end.clone(), vec![(State::Running, 2_000), (State::Succeeded, 2_010)]).await.unwrap();
         all.push(end);
     }
-    let outputs = all.iter().map(|e| (e.id.clone(), Place::Table(format!("blob of {}", e.id).into_bytes().into())));
+    let outputs =
+        all.iter().map(|e| (e.id.clone(), OutputLocation::Database(format!("blob of {}", e.id).into_bytes().into())));
     history.archive(outputs.collect()).await.unwrap();
     history.close().await;
     all
@@ -32,37 +33,37 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-/// New executions can be written, and what is there can be listed.
-async fn works(history: &History) {
+/// Asserts that executions can be written and listed.
+async fn assert_works(history: &History) {
     let new = record(9_999, "linux.new", "spiffe://x/ann");
-    assert_eq!(history.insert(new.clone(), None, None).await.unwrap(), Inserted::New);
+    assert_eq!(history.insert(new.clone(), None, None).await.unwrap(), WriteOutcome::Written);
     history.update(ended(new.clone()), vec![(State::Succeeded, 1)]).await.unwrap();
     assert_eq!(history.get(&new.id).await.unwrap().unwrap().state, State::Succeeded);
-    history.list(Wanted { limit: 500, ..Wanted::default() }, |_| true).await.unwrap();
+    history.list(Filter { limit: 500, ..Filter::default() }, |_| true).await.unwrap();
     history.tally(Duration::from_secs(1)).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_file_that_is_none_is_set_aside_and_a_new_one_begun() {
+async fn a_file_that_is_not_a_database_is_quarantined_and_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     for _ in 0..4 {
-        // With its log, which may be left behind and alone would be enough to read everything.
+        // With its log, which alone would be enough to read everything.
         for suffix in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(dir.path().join(format!("history.db{suffix}")));
         }
         std::fs::write(&path, vec![b'x'; 8192]).unwrap();
         let history = History::open(&path, &instance()).unwrap();
-        assert!(history.is_fresh());
-        works(&history).await;
+        assert!(history.needs_import());
+        assert_works(&history).await;
         history.close().await;
     }
-    let aside = History::open(&path, &instance()).unwrap().set_aside();
-    assert_eq!(aside.len(), 2, "the newest two are kept: {aside:?}");
+    let quarantined = History::open(&path, &instance()).unwrap().quarantined();
+    assert_eq!(quarantined.len(), 2, "the newest two are kept: {quarantined:?}");
 }
 
 #[tokio::test]
-async fn pages_that_were_overwritten_are_found_at_the_start_and_the_rest_is_saved() {
+async fn overwritten_pages_are_found_at_the_start_and_the_rest_is_salvaged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let all = populated(&path).await;
@@ -77,8 +78,8 @@ async fn pages_that_were_overwritten_are_found_at_the_start_and_the_rest_is_save
         }
         overwrite(&path, page * 4096 + 5, &[0xa5; 1_500]);
         let history = History::open(&path, &instance()).unwrap();
-        works(&history).await;
-        if history.is_fresh() {
+        assert_works(&history).await;
+        if history.needs_import() {
             let mut saved = 0;
             for execution in &all {
                 if let Some(found) = history.get(&execution.id).await.unwrap() {
@@ -95,31 +96,31 @@ async fn pages_that_were_overwritten_are_found_at_the_start_and_the_rest_is_save
 }
 
 #[tokio::test]
-async fn what_is_salvaged_is_whole() {
+async fn salvaged_rows_are_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let all = populated(&path).await;
-    // The mark of a run that met damage somewhere; all rows are good.
+    // The mark of a run that found damage; all rows are intact.
     std::fs::write(dir.path().join("history.db.damaged"), "a test").unwrap();
     let history = History::open(&path, &instance()).unwrap();
-    assert!(history.is_fresh() && !dir.path().join("history.db.damaged").exists());
+    assert!(history.needs_import() && !dir.path().join("history.db.damaged").exists());
     for (n, execution) in all.iter().enumerate() {
         assert_eq!(history.get(&execution.id).await.unwrap().as_ref(), Some(execution));
         let key = IdempotencyKey::new(format!("key-{n}")).unwrap();
         let found = history.by_key(&execution.principal, &key).await.unwrap().unwrap();
         assert_eq!((found.0.id, found.1), (execution.id.clone(), format!("{n:032x}")));
         let blob = format!("blob of {}", execution.id).into_bytes();
-        assert_eq!(history.place(&execution.id).await.unwrap(), Some(Place::Table(blob.into())));
+        assert_eq!(history.output_location(&execution.id).await.unwrap(), Some(OutputLocation::Database(blob.into())));
     }
     let oldest = history.oldest(None, 1).await.unwrap();
     assert_eq!(oldest[0].id, all[0].id, "the oldest is still the oldest");
-    works(&history).await;
+    assert_works(&history).await;
     assert_eq!(history.oldest(None, 1000).await.unwrap().last().unwrap().seq, i64::try_from(ROWS).unwrap() * 2 + 1);
     history.close().await;
 }
 
 #[tokio::test]
-async fn a_damaged_history_of_before_is_salvaged_as_well() {
+async fn a_damaged_history_of_an_earlier_version_is_salvaged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let all = populated(&path).await;
@@ -131,7 +132,7 @@ async fn a_damaged_history_of_before_is_salvaged_as_well() {
     drop(connection);
     std::fs::write(dir.path().join("history.db.damaged"), "a test").unwrap();
     let history = History::open(&path, &instance()).unwrap();
-    assert!(history.is_fresh());
+    assert!(history.needs_import());
     for execution in &all {
         assert_eq!(history.get(&execution.id).await.unwrap().as_ref(), Some(execution));
     }
@@ -139,7 +140,7 @@ async fn a_damaged_history_of_before_is_salvaged_as_well() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_cut_short_is_found() {
+async fn a_truncated_file_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     populated(&path).await;
@@ -150,21 +151,21 @@ async fn a_file_that_was_cut_short_is_found() {
             let _ = std::fs::remove_file(dir.path().join(format!("history.db{suffix}")));
         }
         let history = History::open(&path, &instance()).unwrap();
-        assert!(history.is_fresh(), "cut to {length} of {}", whole.len());
-        works(&history).await;
+        assert!(history.needs_import(), "cut to {length} of {}", whole.len());
+        assert_works(&history).await;
         history.close().await;
     }
 }
 
 #[tokio::test]
-async fn a_log_that_was_overwritten_means_that_rows_may_be_missing() {
+async fn an_overwritten_log_means_that_rows_may_be_missing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let history = History::open(&path, &instance()).unwrap();
     for n in 0..40 {
         history.insert(record(n, "linux.a", "spiffe://x/ann"), None, None).await.unwrap();
     }
-    // As a crash leaves them: the log is not written back.
+    // As after a crash: without a checkpoint of the log.
     let log = std::fs::read(dir.path().join("history.db-wal")).unwrap();
     let database = std::fs::read(&path).unwrap();
     history.close().await;
@@ -176,21 +177,21 @@ async fn a_log_that_was_overwritten_means_that_rows_may_be_missing() {
         bad[at..until].fill(0x5a);
         std::fs::write(dir.path().join("history.db-wal"), bad).unwrap();
         let history = History::open(&path, &instance()).unwrap();
-        assert!(history.is_fresh(), "{at} {length}");
-        works(&history).await;
+        assert!(history.needs_import(), "{at} {length}");
+        assert_works(&history).await;
         history.close().await;
     }
     let _ = std::fs::remove_file(dir.path().join("history.db-shm"));
     std::fs::write(&path, &database).unwrap();
     std::fs::write(dir.path().join("history.db-wal"), &log).unwrap();
     let history = History::open(&path, &instance()).unwrap();
-    assert!(!history.is_fresh(), "a log as a crash leaves it is none that is damaged");
+    assert!(!history.needs_import(), "a log as a crash leaves it is not damaged");
     assert_eq!(history.unfinished().await.unwrap().len(), 40);
     history.close().await;
 }
 
 #[tokio::test]
-async fn damage_that_is_met_while_running_is_told_and_the_next_start_begins_anew() {
+async fn damage_found_while_running_is_reported_and_the_next_start_replaces_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let all = populated(&path).await;
@@ -209,13 +210,13 @@ async fn damage_that_is_met_while_running_is_told_and_the_next_start_begins_anew
     assert!(dir.path().join("history.db.damaged").exists());
     history.close().await;
     let again = History::open(&path, &instance()).unwrap();
-    assert!(again.is_fresh());
-    works(&again).await;
+    assert!(again.needs_import());
+    assert_works(&again).await;
     again.close().await;
 }
 
 #[tokio::test]
-async fn a_row_that_makes_no_sense_and_has_not_ended_is_read_in_again() {
+async fn a_damaged_row_that_has_not_ended_is_imported_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("history.db");
     let history = History::open(&path, &instance()).unwrap();
@@ -227,7 +228,7 @@ async fn a_row_that_makes_no_sense_and_has_not_ended_is_read_in_again() {
     connection.execute_batch("UPDATE executions SET parameters = '{\"da\u{1}' WHERE seq = 2").unwrap();
     drop(connection);
     let history = History::open(&path, &instance()).unwrap();
-    assert!(history.is_fresh());
+    assert!(history.needs_import());
     assert_eq!(history.unfinished().await.unwrap(), [good]);
     assert!(!history.knows(&bad.id).await.unwrap());
     history.close().await;

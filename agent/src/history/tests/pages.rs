@@ -1,11 +1,12 @@
-//! Filters and pages: along an index each, and stable whatever comes, goes, or has its clock set back.
+//! Filters and pages: each uses an index, and pages are stable while rows are added, pruned, or the clock is set back.
 
 use super::*;
+use crate::history::retention::{IN_FILES, IN_TABLE, OLDEST, TO_ARCHIVE};
 
 const ALL: fn(&ActionRef) -> bool = |_| true;
 
 #[tokio::test]
-async fn every_filter_goes_along_an_index() {
+async fn every_filter_uses_an_index() {
     let (_dir, history) = open();
     for n in 0..200 {
         let (action, who) = if n % 3 == 0 { ("linux.b", "spiffe://x/bob") } else { ("linux.a", "spiffe://x/ann") };
@@ -17,24 +18,24 @@ async fn every_filter_goes_along_an_index() {
     let run = Some(packs_schema::base::name::RunId::new("run-1").unwrap());
     let (action, principal) =
         (Some(ActionRef::new("linux.a").unwrap()), Some(Principal::new("spiffe://x/ann").unwrap()));
-    let none = Wanted { limit: 50, ..Wanted::default() };
+    let none = Filter { limit: 50, ..Filter::default() };
     let each = [
         none.clone(),
-        Wanted { action: action.clone(), ..none.clone() },
-        Wanted { principal: principal.clone(), ..none.clone() },
-        Wanted { run: run.clone(), ..none.clone() },
-        Wanted { since_ms: Some(1_010), until_ms: Some(1_050), ..none.clone() },
-        Wanted { ended: true, ..none.clone() },
-        Wanted { action, principal, run, ..none.clone() },
+        Filter { action: action.clone(), ..none.clone() },
+        Filter { principal: principal.clone(), ..none.clone() },
+        Filter { run: run.clone(), ..none.clone() },
+        Filter { since_ms: Some(1_010), until_ms: Some(1_050), ..none.clone() },
+        Filter { ended: true, ..none.clone() },
+        Filter { action, principal, run, ..none.clone() },
     ];
     let states = [None, Some(State::Succeeded), Some(State::Failed), Some(State::Queued)];
     for wanted in each {
         for state in states {
             for after in [None, after.clone()] {
-                let wanted = Wanted { state, after, ..wanted.clone() };
+                let wanted = Filter { state, after, ..wanted.clone() };
                 let plan = history
                     .read(move |connection| {
-                        let query = query::build(connection, &wanted, &ALL)?.expect("something fits");
+                        let query = query::build(connection, &wanted, &ALL)?.expect("some executions match");
                         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql))?;
                         let rows = statement
                             .query_map(rusqlite::params_from_iter(query.values), |row| row.get::<_, String>(3))?;
@@ -45,15 +46,15 @@ async fn every_filter_goes_along_an_index() {
                 let text = plan.join("\n");
                 assert!(!text.contains("TEMP B-TREE"), "{wanted:?}\n{text}");
                 for line in &plan {
-                    // Along an index of the order, from its newest end, is no full scan of the table.
+                    // Reading an index in order, from its newest end, is not a full table scan.
                     let good = line.contains("USING INDEX executions_") || line.contains("USING INTEGER PRIMARY KEY");
                     assert!(good, "{wanted:?}\n{text}");
                 }
             }
         }
     }
-    let sweep = [keep::TO_ARCHIVE, keep::IN_FILES, keep::IN_TABLE, keep::OLDEST];
-    for sql in sweep {
+    let queries = [TO_ARCHIVE, IN_FILES, IN_TABLE, OLDEST];
+    for sql in queries {
         let plan = history.read(move |connection| {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
             let rows = statement.query_map([1, 1], |row| row.get::<_, String>(3))?;
@@ -88,16 +89,16 @@ async fn pages_are_stable_while_rows_come_and_go_and_the_clock_leaps() {
         wanted_ids.push(new.id);
     }
     let mut seen = Vec::new();
-    let mut wanted = Wanted { limit: 7, ..Wanted::default() };
+    let mut wanted = Filter { limit: 7, ..Filter::default() };
     for page in 0.. {
-        assert!(page < 40, "it goes round and round");
+        assert!(page < 40, "paging does not end");
         let (items, next) = history.list(wanted.clone(), |_| true).await.unwrap();
         seen.extend(items.into_iter().map(|execution| execution.id));
-        // Between the pages: a new one, and one that was shown goes.
+        // Between the pages one is added, and one that was listed is pruned.
         history.insert(at(100 + page), None, None).await.unwrap();
         if let Some(shown) = seen.first() {
             let row = wanted_ids.iter().position(|id| id == shown).unwrap();
-            history.forget(vec![i64::try_from(row).unwrap() + 1]).await.unwrap();
+            history.prune(vec![i64::try_from(row).unwrap() + 1]).await.unwrap();
         }
         let Some(next) = next else { break };
         wanted.after = Some(next.to_string().parse().unwrap());
@@ -105,9 +106,9 @@ async fn pages_are_stable_while_rows_come_and_go_and_the_clock_leaps() {
     let mut once = seen.clone();
     once.sort();
     once.dedup();
-    assert_eq!(once.len(), seen.len(), "nothing is shown twice");
+    assert_eq!(once.len(), seen.len(), "none is listed twice");
     for id in &wanted_ids {
-        assert!(seen.contains(id), "{id} was passed over");
+        assert!(seen.contains(id), "{id} was not listed");
     }
     history.close().await;
 }

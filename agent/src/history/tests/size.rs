@@ -1,16 +1,16 @@
-//! How much room an execution takes, with records as they are.
+//! Size of an execution in the database, with realistic records.
 
 use super::*;
 
 const ROWS: u64 = 20_000;
-/// The same where only the difference counts.
+/// Number of rows where less precision is enough.
 const FEW: u64 = 4_000;
-/// Bytes of the database for an execution on average, indexes included.
-const MOST: u64 = 300;
+/// Maximum average size of an execution in bytes, indexes included.
+const MAX: u64 = 300;
 
-/// Every other one is of a fan-out as the command line starts it, with a run, a key and a fingerprint.
+/// Creates a record; with `fan_out` as the command line starts it, with a run, a key and a fingerprint.
 fn realistic(n: u64, fan_out: bool) -> (Execution, Option<Key>) {
-    // Distinct and spread like a hash.
+    // Distinct, and distributed like a hash.
     let hash = |salt: u64| -> String {
         (0..4).map(|i| format!("{:016x}", (n * 4 + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (salt << 7)))).collect()
     };
@@ -25,7 +25,7 @@ fn realistic(n: u64, fan_out: bool) -> (Execution, Option<Key>) {
     (new, key)
 }
 
-fn over(mut record: Execution, n: u64) -> Execution {
+fn end(mut record: Execution, n: u64) -> Execution {
     record.state = if n.is_multiple_of(20) { State::Failed } else { State::Succeeded };
     let started = record.created_at_ms + 3;
     record.started_at_ms = Some(started);
@@ -43,19 +43,24 @@ fn over(mut record: Execution, n: u64) -> Execution {
     record
 }
 
-/// Bytes of the tables and indexes for an execution; events, of which a bounded number is kept, apart.
+/// Returns the bytes of tables and indexes per execution, and separately those of its events, of which a limited number is kept.
 fn measure(rows: u64, fan_outs: impl Fn(u64) -> bool) -> (u64, u64) {
     let dir = tempfile::tempdir().unwrap();
     let (connection, _) = schema::open_writer(&dir.path().join("history.db")).unwrap();
-    let life = Life::resume(&connection, &life::host()()).unwrap();
+    let history_clock = HistoryClock::resume(&connection, &clock::host()()).unwrap();
     connection.execute_batch("PRAGMA synchronous = OFF; BEGIN").unwrap();
     for n in 0..rows {
         let (new, key) = realistic(n, fan_outs(n));
         change::insert(&connection, &new, key.as_ref(), None).unwrap();
-        let end = over(new, n);
+        let end = end(new, n);
         let changes = [(State::Running, end.started_at_ms.unwrap()), (end.state, end.ended_at_ms.unwrap())];
         change::update(&connection, n * 1_000, &end, &changes).unwrap();
-        keep::apply(&connection, &life, &Keep::Archive(vec![(end.id, Place::Nothing)])).unwrap();
+        crate::history::retention::apply(
+            &connection,
+            &history_clock,
+            &RetentionJob::Archive(vec![(end.id, OutputLocation::Empty)]),
+        )
+        .unwrap();
     }
     connection.execute_batch("COMMIT").unwrap();
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
@@ -73,5 +78,5 @@ fn an_execution_takes_at_most_three_hundred_bytes_on_average() {
         "bytes of the database for an execution: {fan_out} of a fan-out, {alone} alone, {both} for one of each; \
          its events take {events} more while they are among those that are kept"
     );
-    assert!(both <= MOST && fan_out <= MOST + 50 && events <= 45, "{both} {fan_out} {events}");
+    assert!(both <= MAX && fan_out <= MAX + 50 && events <= 45, "{both} {fan_out} {events}");
 }

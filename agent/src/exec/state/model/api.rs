@@ -1,5 +1,5 @@
-//! The steps of the api and of its clients, after `agent/src/exec/*.rs`: what happens between two points of waiting is one
-//! step. Decides nothing: the decisions, `advance` and the `Board` are the real ones.
+//! Steps of the api and its clients, modelled after `agent/src/exec/*.rs`: everything between two `.await` points is one step.
+//! Decides nothing itself: the decisions, `advance` and `Slots` are the real ones.
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::{Outcome, Refusal};
@@ -7,15 +7,15 @@ use packs_schema::agent::launch::{Outcome, Refusal};
 use super::explore::{By, Step};
 use super::host::end_api;
 use super::world::{
-    Api, Ask, Bury, Client, Dir, Ending, ExitFile, Killer, Line, Live, Phase, Reply, Request, Row, Taking, Who, World,
-    boot_id, claim, execution, id,
+    Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, Ending, ExitFile, Killer, Live, Phase, Reply, Request, Row,
+    Who, World, boot_id, execution, id, rules,
 };
-use super::{Answered, Burial, Change, Decisions, Kill, Present, Told, Verdict};
+use super::{Change, Decisions, HostTime, KillOutcome, KillStep, LostCheck, RecoveryAction, StartOutcome};
 use crate::exec::LauncherError;
-use crate::exec::admission::Board;
+use crate::exec::admission::Slots;
 use crate::exec::state::advance;
 
-/// How long an execution of the model has waited: not long, or past its start deadline.
+/// Times that an execution may have waited at a restart: within and past its start deadline.
 const WAITED_MS: [u64; 2] = [1_000, 6_000];
 
 pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
@@ -26,30 +26,32 @@ pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
         out.push(Step { by, what, at, to });
     };
     match api.phase {
-        Phase::Recovering(at, ask) => recovering(world, d, (at, ask), &mut step),
+        Phase::Recovering(at, ask) => recover(world, d, (at, ask), &mut step),
         Phase::Serving => {
             for at in 0..2 {
                 let again = world.clients[at] == Client::Lost && world.keyed;
                 let slot = world.keyed || (world.dirs[at].is_none() && world.rows[at].is_none());
-                if (world.clients[at] == Client::Idle || again) && slot && api.taking[at] == Taking::None {
-                    step(By::Choice, "a client asks; it gets a place and a directory", at, &|w| place(w, at));
+                if (world.clients[at] == Client::Idle || again) && slot && api.acceptance[at] == Acceptance::None {
+                    step(By::Choice, "a client submits; the execution is admitted and gets a directory", at, &|w| {
+                        admit(w, at)
+                    });
                 }
                 if world.killers[at] == Killer::Idle && world.rows[at].is_some() {
-                    asks_to_kill(world, d, at, &mut step);
+                    begin_kill(world, d, at, &mut step);
                 }
             }
         }
     }
     for at in 0..2 {
-        match api.taking[at] {
-            Taking::None => {}
-            Taking::Placed => step(By::Itself, "the row is committed", at, &|w| commit_row(w, at)),
-            Taking::Written => step(By::Itself, "it is looked after, and the 202 is sent", at, &|w| accept(w, at)),
+        match api.acceptance[at] {
+            Acceptance::None => {}
+            Acceptance::Admitted => step(By::Itself, "the row is committed", at, &|w| commit_row(w, at)),
+            Acceptance::Written => step(By::Itself, "it is tracked, and the 202 is sent", at, &|w| accept(w, at)),
         }
-        killing(world, d, at, &mut step);
-        asked(api, d, at, &mut step);
+        continue_kill(world, d, at, &mut step);
+        handle_answers(api, d, at, &mut step);
         if let Some(live) = api.live[at] {
-            living(world, d, at, live, &mut step);
+            change_live(world, d, at, live, &mut step);
         }
     }
 }
@@ -62,15 +64,15 @@ fn api(w: &mut World) -> &mut Api {
 
 // Recovery.
 
-fn recovering(world: &World, d: &Decisions, (at, ask): (usize, Ask), step: &mut Add<'_>) {
+fn recover(world: &World, d: &Decisions, (at, ask): (usize, Ask), step: &mut Add<'_>) {
     if at == 2 {
         return step(By::Itself, "recovery is done", 0, &|w| {
             api(w).phase = Phase::Serving;
-            pump(w);
+            start_ready(w);
         });
     }
     let Some(row) = world.rows[at].filter(|row| !row.state.is_terminal()) else {
-        return step(By::Itself, "recovery passes over", at, &|w| api(w).phase = Phase::Recovering(at + 1, Ask::None));
+        return step(By::Itself, "recovery skips it", at, &|w| api(w).phase = Phase::Recovering(at + 1, Ask::None));
     };
     match ask {
         Ask::None => {
@@ -78,41 +80,42 @@ fn recovering(world: &World, d: &Decisions, (at, ask): (usize, Ask), step: &mut 
                 let booted_at_ms = u64::from(world.boot) * 10_000;
                 let created_at_ms = u64::from(row.boot) * 10_000 + 1;
                 let boot_id = boot_id(world.boot);
-                let present = Present { boot_id, booted_at_ms, now_ms: booted_at_ms + boottime_ms, boottime_ms };
-                let verdict = (d.at_start)(world.evidence(at), created_at_ms, &present);
-                step(By::Itself, "recovery decides", at, &|w| carry_out(w, at, verdict.clone()));
+                let host_time = HostTime { boot_id, booted_at_ms, now_ms: booted_at_ms + boottime_ms, boottime_ms };
+                let action = (d.decide_recovery)(world.evidence(at), created_at_ms, &host_time);
+                step(By::Itself, "recovery decides", at, &|w| carry_out(w, at, action.clone()));
             }
         }
-        Ask::Answered(reply) => step(By::Itself, "recovery hears that it is cleaned up", at, &|w| match (d.lost)(
-            w.evidence(at),
-            (d.cleaned)(Some(outcome(reply))),
-            9,
-        ) {
-            Some(change) => conclude(w, at, change),
-            None => end_api(w),
-        }),
+        Ask::Answered(reply) => step(
+            By::Itself,
+            "recovery gets the answer to a clean-up",
+            at,
+            &|w| match (d.end_lost)(w.evidence(at), (d.interpret_clean_up)(Some(outcome(reply))), 9) {
+                Some(change) => record_end(w, at, change),
+                None => end_api(w),
+            },
+        ),
         Ask::Unsent | Ask::Pending => {}
     }
 }
 
-fn carry_out(w: &mut World, at: usize, verdict: Verdict) {
-    match verdict {
-        Verdict::Import(exit) => conclude(w, at, Change::Ended(exit)),
-        Verdict::End(state, reason) => conclude(w, at, Change::Aborted { state, reason, at_ms: 9 }),
-        Verdict::CleanUp => {
+fn carry_out(w: &mut World, at: usize, action: RecoveryAction) {
+    match action {
+        RecoveryAction::Import(exit) => record_end(w, at, Change::Ended(exit)),
+        RecoveryAction::End(state, reason) => record_end(w, at, Change::Aborted { state, reason, at_ms: 9 }),
+        RecoveryAction::CleanUp => {
             let ask = send(w, Request::Kill(at, Who::Recovery));
             api(w).phase = Phase::Recovering(at, ask);
         }
-        Verdict::Running | Verdict::Queue(_) => {
-            let start = verdict != Verdict::Running;
+        RecoveryAction::Resume | RecoveryAction::Requeue(_) => {
+            let start = action != RecoveryAction::Resume;
             let state = w.rows[at].map_or(State::Queued, |row| row.state);
             let api = api(w);
             api.live[at] = Some(Live { state, start, asked: false, ending: None });
-            on_board(api, |board| {
+            with_slots(api, |slots| {
                 if start {
-                    board.adopt_waiting(&id(at), claim());
+                    slots.requeue(&id(at), rules());
                 } else {
-                    board.adopt_running(&id(at), claim(), 0);
+                    slots.resume_running(&id(at), rules(), 0);
                 }
             });
             if start {
@@ -123,13 +126,13 @@ fn carry_out(w: &mut World, at: usize, verdict: Verdict) {
     }
 }
 
-/// `Exec::conclude`.
-fn conclude(w: &mut World, at: usize, change: Change) {
+/// Models `Exec::record_end`.
+fn record_end(w: &mut World, at: usize, change: Change) {
     let by_us = matches!(change, Change::Aborted { .. });
     let mut record = execution(w.rows[at].map_or(State::Queued, |row| row.state));
     if advance(&mut record, change).is_ok() {
         if by_us {
-            leave_exit(w, at, record.state);
+            write_exit_record(w, at, record.state);
         }
         write_row(w, at, record.state);
     }
@@ -138,13 +141,13 @@ fn conclude(w: &mut World, at: usize, change: Change) {
 
 // Acceptance.
 
-fn place(w: &mut World, at: usize) {
+fn admit(w: &mut World, at: usize) {
     let known = w.rows.iter().position(Option::is_some).filter(|_| w.keyed);
     if let Some(known) = known {
         w.clients[at] = Client::Accepted(known);
         return;
     }
-    let waits = on_board(api(w), |board| board.admit(&id(at), claim(), 0).map(|_| !board.is_running(&id(at))));
+    let waits = with_slots(api(w), |slots| slots.admit(&id(at), rules(), 0).map(|_| !slots.is_running(&id(at))));
     let Ok(waits) = waits else {
         w.clients[at] = Client::Refused;
         return;
@@ -152,7 +155,7 @@ fn place(w: &mut World, at: usize) {
     if waits {
         api(w).queue.push(at);
     }
-    api(w).taking[at] = Taking::Placed;
+    api(w).acceptance[at] = Acceptance::Admitted;
     w.dirs[at] = Some(Dir { boot: w.boot, lock: false, started: None, kill: false, exit: ExitFile::Absent });
     w.clients[at] = Client::Asked;
 }
@@ -163,12 +166,12 @@ fn commit_row(w: &mut World, at: usize) {
         Some(known) => {
             w.dirs[at] = None;
             w.clients[at] = Client::Accepted(known);
-            api(w).taking[at] = Taking::None;
+            api(w).acceptance[at] = Acceptance::None;
             release(w, at);
         }
         None => {
             w.rows[at] = Some(Row { state: State::Queued, boot: w.boot });
-            api(w).taking[at] = Taking::Written;
+            api(w).acceptance[at] = Acceptance::Written;
         }
     }
 }
@@ -176,35 +179,37 @@ fn commit_row(w: &mut World, at: usize) {
 fn accept(w: &mut World, at: usize) {
     w.clients[at] = Client::Accepted(at);
     let api = api(w);
-    api.taking[at] = Taking::None;
+    api.acceptance[at] = Acceptance::None;
     api.live[at] = Some(Live { state: State::Queued, start: true, asked: false, ending: None });
     if api.running[at] {
         launch(w, at);
     }
 }
 
-// A kill.
+// Kills.
 
-fn asks_to_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
-    let standing = world.api.as_ref().and_then(|api| api.live[at]).map(|live| live.standing());
-    match (d.kill)(standing) {
-        Kill::Ended => step(By::Choice, "a kill finds it ended", at, &|w| w.killers[at] = Killer::No),
-        Kill::Tell => step(By::Choice, "a kill is taken note of", at, &|w| w.killers[at] = Killer::Marked),
-        Kill::AtOnce => {
+fn begin_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
+    let ownership = world.api.as_ref().and_then(|api| api.live[at]).map(|live| live.ownership());
+    match (d.decide_kill)(ownership) {
+        KillStep::AlreadyEnded => {
+            step(By::Choice, "a kill finds that it has ended", at, &|w| w.killers[at] = Killer::No)
+        }
+        KillStep::Forward => step(By::Choice, "a kill is accepted", at, &|w| w.killers[at] = Killer::Marked),
+        KillStep::EndNow => {
             let end = |w: &mut World| {
                 if let Some(live) = &mut api(w).live[at] {
                     live.start = false;
                 }
-                settle(w, at, Change::Aborted { state: State::Killed, reason: String::new(), at_ms: 9 });
+                apply_change(w, at, Change::Aborted { state: State::Killed, reason: String::new(), at_ms: 9 });
             };
-            step(By::Choice, "a kill ends what waits, and is answered", at, &|w| {
+            step(By::Choice, "a kill ends a waiting execution, and is answered", at, &|w| {
                 w.killers[at] = Killer::Marked;
                 write_kill(w, at);
                 end(w);
                 answer_kill(w, at);
             });
             if world.faults.disk > 0 {
-                step(By::Fault, "a kill ends what waits, BUT CANNOT BE WRITTEN", at, &|w| {
+                step(By::Fault, "a kill ends a waiting execution, BUT CANNOT BE WRITTEN", at, &|w| {
                     w.faults.disk -= 1;
                     w.killers[at] = Killer::Waits;
                     end(w);
@@ -214,14 +219,14 @@ fn asks_to_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
     }
 }
 
-fn killing(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
+fn continue_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
     let ask = |w: &mut World, written: bool| {
         let answer = send(w, Request::Kill(at, Who::Killer));
         w.killers[at] = Killer::Asked { written, answer };
     };
     match world.killers[at] {
         Killer::Marked => {
-            step(By::Itself, "`kill` is written and the launcher asked", at, &|w| {
+            step(By::Itself, "`kill` is written and the launcher is asked", at, &|w| {
                 write_kill(w, at);
                 ask(w, true);
             });
@@ -234,14 +239,16 @@ fn killing(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
         }
         Killer::Asked { written, answer: Ask::Answered(reply) } => {
             let there = world.dirs[at].is_some_and(|dir| dir.kill || dir.exit != ExitFile::Absent);
-            let told = (d.told)(written || there, outcome(reply));
-            step(By::Itself, "the kill is answered", at, &|w| match told {
-                Told::Yes => answer_kill(w, at),
-                Told::Refused(_) | Told::No(_) | Told::Unwritten => w.killers[at] = Killer::No,
+            let kill = (d.interpret_kill)(written || there, outcome(reply));
+            step(By::Itself, "the kill is answered", at, &|w| match kill {
+                KillOutcome::Recorded => answer_kill(w, at),
+                KillOutcome::Refused(_) | KillOutcome::Unreachable(_) | KillOutcome::NotRecorded => {
+                    w.killers[at] = Killer::No
+                }
             });
         }
         Killer::Waits if world.api.as_ref().is_some_and(|api| api.live[at].is_none()) => {
-            step(By::Itself, "the kill is answered, as its end is written", at, &|w| answer_kill(w, at));
+            step(By::Itself, "the kill is answered once the end is written", at, &|w| answer_kill(w, at));
         }
         Killer::Idle | Killer::Asked { .. } | Killer::Waits | Killer::Yes | Killer::No => {}
     }
@@ -260,55 +267,55 @@ fn answer_kill(w: &mut World, at: usize) {
     }
 }
 
-// What is on its way.
+// Answers of the launcher.
 
-fn asked(api_now: &Api, d: &Decisions, at: usize, step: &mut Add<'_>) {
+fn handle_answers(api_now: &Api, d: &Decisions, at: usize, step: &mut Add<'_>) {
     match api_now.launch[at] {
         Ask::None | Ask::Pending => {}
         Ask::Unsent => step(By::Itself, "the launcher is asked to start it", at, &|w| {
             api(w).launch[at] = send(w, Request::Start(at));
         }),
-        Ask::Answered(reply) => step(By::Itself, "the launcher's answer is heard", at, &|w| {
+        Ask::Answered(reply) => step(By::Itself, "the launcher's answer arrives", at, &|w| {
             api(w).launch[at] = Ask::None;
-            let answer = (d.answered)(outcome(reply));
+            let answer = (d.interpret_start)(outcome(reply));
             if let Some(live) = &mut api(w).live[at] {
-                live.asked = answer == Answered::Nobody;
+                live.asked = answer == StartOutcome::Unknown;
             }
-            if let Answered::Refused(reason) = answer {
-                settle(w, at, Change::Aborted { state: State::Error, reason, at_ms: 9 });
+            if let StartOutcome::Refused(reason) = answer {
+                apply_change(w, at, Change::Aborted { state: State::Error, reason, at_ms: 9 });
             }
         }),
     }
-    match api_now.bury[at] {
-        Bury::None | Bury::LeftAlone | Bury::Asked(Ask::None | Ask::Unsent | Ask::Pending) => {}
-        Bury::Look => step(By::Itself, "a second look at a shim that has gone", at, &|w| {
-            api(w).bury[at] = Bury::None;
-            match (d.burial)(w.evidence(at)) {
-                Burial::Leave => {}
-                Burial::Take(exit) => settle(w, at, Change::Ended(exit)),
-                Burial::CleanUp => {
-                    let ask = send(w, Request::Kill(at, Who::Bury));
-                    api(w).bury[at] = Bury::Asked(ask);
+    match api_now.clean_up[at] {
+        CleanUp::None | CleanUp::LeftAlone | CleanUp::Asked(Ask::None | Ask::Unsent | Ask::Pending) => {}
+        CleanUp::Recheck => step(By::Itself, "a lost shim is checked again", at, &|w| {
+            api(w).clean_up[at] = CleanUp::None;
+            match (d.recheck_lost)(w.evidence(at)) {
+                LostCheck::Leave => {}
+                LostCheck::TakeOver(exit) => apply_change(w, at, Change::Ended(exit)),
+                LostCheck::CleanUp => {
+                    let ask = send(w, Request::Kill(at, Who::CleanUp));
+                    api(w).clean_up[at] = CleanUp::Asked(ask);
                 }
             }
         }),
-        Bury::Asked(Ask::Answered(reply)) => step(By::Itself, "what was left is cleaned up", at, &|w| {
-            api(w).bury[at] = Bury::None;
-            match (d.lost)(w.evidence(at), (d.cleaned)(Some(outcome(reply))), 9) {
-                Some(change) => settle(w, at, change),
-                None => api(w).bury[at] = Bury::LeftAlone,
+        CleanUp::Asked(Ask::Answered(reply)) => step(By::Itself, "the launcher has cleaned up", at, &|w| {
+            api(w).clean_up[at] = CleanUp::None;
+            match (d.end_lost)(w.evidence(at), (d.interpret_clean_up)(Some(outcome(reply))), 9) {
+                Some(change) => apply_change(w, at, change),
+                None => api(w).clean_up[at] = CleanUp::LeftAlone,
             }
         }),
     }
 }
 
-fn living(world: &World, d: &Decisions, at: usize, live: Live, step: &mut Add<'_>) {
+fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut Add<'_>) {
     if let Some(ending) = live.ending {
-        return step(By::Itself, "an end of it is written", at, &|w| {
-            if ending.leave_exit {
-                leave_exit(w, at, ending.state);
+        return step(By::Itself, "its end is written", at, &|w| {
+            if ending.write_exit_record {
+                write_exit_record(w, at, ending.state);
                 if let Some(live) = &mut api(w).live[at] {
-                    live.ending = Some(Ending { leave_exit: false, ..ending });
+                    live.ending = Some(Ending { write_exit_record: false, ..ending });
                 }
             } else {
                 write_row(w, at, ending.state);
@@ -317,30 +324,30 @@ fn living(world: &World, d: &Decisions, at: usize, live: Live, step: &mut Add<'_
             }
         });
     }
-    if (d.expires)(Some(live.standing())) {
+    if (d.may_expire)(Some(live.ownership())) {
         step(By::Choice, "its start deadline passes", at, &|w| {
             if let Some(live) = &mut api(w).live[at] {
                 live.start = false;
             }
-            settle(w, at, Change::Aborted { state: State::Expired, reason: String::new(), at_ms: 9 });
+            apply_change(w, at, Change::Aborted { state: State::Expired, reason: String::new(), at_ms: 9 });
         });
     }
-    let seen = (d.look)(world.evidence(at), live.state, live.standing());
-    let bury = seen.bury && world.api.as_ref().is_some_and(|api| api.bury[at] == Bury::None);
-    if seen.change.is_some() || bury {
-        step(By::Itself, "its directory is looked at", at, &|w| {
+    let seen = (d.inspect)(world.evidence(at), live.state, live.ownership());
+    let clean_up = seen.shim_lost && world.api.as_ref().is_some_and(|api| api.clean_up[at] == CleanUp::None);
+    if seen.change.is_some() || clean_up {
+        step(By::Itself, "its directory is inspected", at, &|w| {
             if let Some(change) = seen.change.clone() {
-                settle(w, at, change);
+                apply_change(w, at, change);
             }
-            if bury {
-                api(w).bury[at] = Bury::Look;
+            if clean_up {
+                api(w).clean_up[at] = CleanUp::Recheck;
             }
         });
     }
 }
 
-/// `Exec::settle`, up to where the history is written.
-fn settle(w: &mut World, at: usize, change: Change) {
+/// Models `Exec::apply_change`, up to the write to the history.
+fn apply_change(w: &mut World, at: usize, change: Change) {
     let by_us = matches!(change, Change::Aborted { .. });
     let Some(live) = &mut api(w).live[at] else { return };
     if live.ending.is_some() {
@@ -351,14 +358,14 @@ fn settle(w: &mut World, at: usize, change: Change) {
         return;
     }
     if record.state.is_terminal() {
-        live.ending = Some(Ending { state: record.state, leave_exit: by_us });
+        live.ending = Some(Ending { state: record.state, write_exit_record: by_us });
     } else {
         live.state = record.state;
         write_row(w, at, record.state);
     }
 }
 
-/// What the history does: a row that has ended stays as it is.
+/// Models the history: a terminal row never changes.
 fn write_row(w: &mut World, at: usize, state: State) {
     match &mut w.rows[at] {
         Some(row) if !row.state.is_terminal() => row.state = state,
@@ -367,42 +374,42 @@ fn write_row(w: &mut World, at: usize, state: State) {
     }
 }
 
-fn leave_exit(w: &mut World, at: usize, state: State) {
+fn write_exit_record(w: &mut World, at: usize, state: State) {
     let Some(dir) = &mut w.dirs[at] else { return };
     if let ExitFile::Good(_) = dir.exit {
-        w.wrong = Some("an exit record was written over");
+        w.wrong = Some("an exit record was overwritten");
     }
     dir.exit = ExitFile::Good(state);
 }
 
-// Places, and the line to the launcher.
+// Slots, and the connection to the launcher.
 
-/// Does something with the real board: one may run, two may wait.
-fn on_board<T>(api: &mut Api, work: impl FnOnce(&mut Board) -> T) -> T {
-    let mut board = Board::new(1, 2);
+/// Calls `work` with real `Slots`: one may run, two may wait.
+fn with_slots<T>(api: &mut Api, work: impl FnOnce(&mut Slots) -> T) -> T {
+    let mut slots = Slots::new(1, 2);
     for at in 0..2 {
         if api.running[at] {
-            board.adopt_running(&id(at), claim(), 0);
+            slots.resume_running(&id(at), rules(), 0);
         }
     }
     for at in &api.queue {
-        board.adopt_waiting(&id(*at), claim());
+        slots.requeue(&id(*at), rules());
     }
-    let done = work(&mut board);
-    api.running = [board.is_running(&id(0)), board.is_running(&id(1))];
+    let done = work(&mut slots);
+    api.running = [slots.is_running(&id(0)), slots.is_running(&id(1))];
     done
 }
 
 fn release(w: &mut World, at: usize) {
     let api = api(w);
-    on_board(api, |board| board.release(&id(at)));
+    with_slots(api, |slots| slots.release(&id(at)));
     api.queue.retain(|waiting| *waiting != at);
-    pump(w);
+    start_ready(w);
 }
 
-fn pump(w: &mut World) {
+fn start_ready(w: &mut World) {
     let api = api(w);
-    let next = on_board(api, |board| board.next(0));
+    let next = with_slots(api, |slots| slots.take_ready(0));
     for at in 0..2 {
         if next.contains(&id(at)) {
             api.queue.retain(|waiting| *waiting != at);
@@ -418,7 +425,7 @@ fn pump(w: &mut World) {
 fn launch(w: &mut World, at: usize) {
     let api = api(w);
     if let Some(live) = &mut api.live[at]
-        && live.standing() == super::Standing::Waits
+        && live.ownership() == super::Ownership::Ours
     {
         live.start = false;
         live.asked = true;
@@ -428,7 +435,9 @@ fn launch(w: &mut World, at: usize) {
 
 fn send(w: &mut World, request: Request) -> Ask {
     match &mut w.launcher {
-        Some(launcher) if launcher.line == Line::Open && w.api.as_ref().is_some_and(|api| api.line) => {
+        Some(launcher)
+            if launcher.connection == Connection::Open && w.api.as_ref().is_some_and(|api| api.connection) =>
+        {
             launcher.requests.push(request);
             Ask::Pending
         }

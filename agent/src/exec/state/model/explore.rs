@@ -1,4 +1,4 @@
-//! Breadth first through all worlds, each once; the way to the first that is wrong; and whether all comes to rest.
+//! Breadth-first search over all worlds: finds the shortest path to a wrong one, and checks that all paths end at rest.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,21 +6,21 @@ use std::fmt;
 use super::world::World;
 use super::{Decisions, api, host};
 
-/// The most worlds; a bound that grows past it is to be made smaller.
-const MOST: usize = 2_000_000;
+/// Maximum number of worlds; a scenario that exceeds it must be made smaller.
+const MAX: usize = 2_000_000;
 
-/// Who takes a step.
+/// Cause of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// It comes by itself, sooner or later.
+    /// It happens by itself, sooner or later.
     Itself,
-    /// It may come, or never: a client, a deadline.
+    /// It may happen or not: a client, a deadline.
     Choice,
     /// A fault.
     Fault,
 }
 
-/// A step: by whom, what, for which execution, and the world after it.
+/// Step: cause, description, execution, and the world after it.
 pub(super) struct Step {
     pub(super) by: By,
     pub(super) what: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct Step {
     pub(super) to: World,
 }
 
-/// How much was looked at.
+/// Statistics of a search.
 pub(super) struct Seen {
     worlds: usize,
     steps: usize,
@@ -41,30 +41,30 @@ impl fmt::Display for Seen {
     }
 }
 
-/// What is wrong, and the shortest way there.
+/// Violation, and the shortest path to it.
 pub(super) struct Wrong {
     what: String,
-    way: Vec<String>,
+    path: Vec<String>,
     world: World,
 }
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.what)?;
-        for (n, step) in self.way.iter().enumerate() {
+        for (n, step) in self.path.iter().enumerate() {
             writeln!(f, "  {:2}. {step}", n + 1)?;
         }
         write!(f, "  then: {:?}", self.world)
     }
 }
 
-/// All worlds that can come of `begin`.
+/// Explores all worlds that can follow from `begin`.
 pub(super) fn explore(begin: World, decisions: &Decisions) -> Result<Seen, Box<Wrong>> {
     let mut found: HashMap<World, u32> = HashMap::from([(begin.clone(), 0)]);
     let mut worlds = vec![begin];
     let mut from: Vec<(u32, &'static str, usize)> = vec![(0, "", 0)];
-    // Of the steps that are no faults: how many lead on from a world, and from where they come.
-    let mut ways_on = vec![0_u32];
+    // For steps that are not faults: their number per world, and the edges (target, source).
+    let mut out_degrees = vec![0_u32];
     let mut edges: Vec<(u32, u32)> = Vec::new();
     let mut seen = Seen { worlds: 0, steps: 0, at_rest: 0 };
     let mut next = 0;
@@ -88,51 +88,51 @@ pub(super) fn explore(begin: World, decisions: &Decisions) -> Result<Seen, Box<W
                     found.insert(to.clone(), new);
                     worlds.push(to);
                     from.push((number(next), what, at));
-                    ways_on.push(0);
+                    out_degrees.push(0);
                     new
                 }
             };
             checked.map_err(|what| wrong(what, &worlds, &from, target as usize))?;
             if by != By::Fault {
-                ways_on[next] += 1;
+                out_degrees[next] += 1;
                 edges.push((target, number(next)));
             }
         }
-        assert!(worlds.len() <= MOST, "more than {MOST} worlds: {seen}");
+        assert!(worlds.len() <= MAX, "more than {MAX} worlds: {seen}");
         next += 1;
     }
     seen.worlds = worlds.len();
-    if let Some(circling) = circle(&mut edges, &mut ways_on) {
-        return Err(wrong("it may go round in circles and never come to rest", &worlds, &from, circling));
+    if let Some(on_cycle) = find_cycle(&mut edges, &mut out_degrees) {
+        return Err(wrong("it may cycle and never come to rest", &worlds, &from, on_cycle));
     }
     Ok(seen)
 }
 
-/// A world from which steps lead round in a circle: worlds without a way on are taken away until none is left.
-fn circle(edges: &mut [(u32, u32)], ways_on: &mut [u32]) -> Option<usize> {
+/// Finds a world on a cycle: repeatedly removes worlds without outgoing edges.
+fn find_cycle(edges: &mut [(u32, u32)], out_degrees: &mut [u32]) -> Option<usize> {
     edges.sort_unstable();
-    let mut ready: Vec<u32> = (0..).zip(ways_on.iter()).filter(|(_, ways)| **ways == 0).map(|(n, _)| n).collect();
+    let mut ready: Vec<u32> = (0..).zip(out_degrees.iter()).filter(|(_, ways)| **ways == 0).map(|(n, _)| n).collect();
     while let Some(target) = ready.pop() {
         let first = edges.partition_point(|(to, _)| *to < target);
         for (_, source) in edges[first..].iter().take_while(|(to, _)| *to == target) {
-            let ways = &mut ways_on[*source as usize];
+            let ways = &mut out_degrees[*source as usize];
             *ways -= 1;
             if *ways == 0 {
                 ready.push(*source);
             }
         }
     }
-    ways_on.iter().position(|ways| *ways > 0)
+    out_degrees.iter().position(|ways| *ways > 0)
 }
 
 fn wrong(what: &str, worlds: &[World], from: &[(u32, &'static str, usize)], at: usize) -> Box<Wrong> {
-    let mut way = Vec::new();
+    let mut path = Vec::new();
     let mut here = at;
     while here != 0 {
         let (before, step, execution) = from[here];
-        way.push(format!("{step} ({execution})"));
+        path.push(format!("{step} ({execution})"));
         here = before as usize;
     }
-    way.reverse();
-    Box::new(Wrong { what: what.to_owned(), way, world: worlds[at].clone() })
+    path.reverse();
+    Box::new(Wrong { what: what.to_owned(), path, world: worlds[at].clone() })
 }

@@ -1,12 +1,12 @@
-//! The steps of everything but the api: launcher, shims, the supervisor that starts what is down, and the faults. Written
-//! after `agent/launcher/src/{start,kill,shim}.rs` and `serve/`; what a call to the system does at once is one step.
+//! Steps of everything but the api: launcher, shims, the supervisor that restarts processes, and faults. Modelled after
+//! `agent/launcher/src/{start,kill,shim}.rs` and `serve/`; each system call is one step.
 
 use packs_schema::agent::execution::State;
 
 use super::explore::{By, Step};
 use super::world::{
-    Api, Ask, Bury, Client, Dir, ExitFile, Killer, Launcher, Line, Phase, Reply, Request, Shim, Stage, Taking, Who,
-    World,
+    Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, ExitFile, Killer, Launcher, Phase, Reply, Request, Shim,
+    Stage, Who, World,
 };
 
 pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
@@ -17,20 +17,20 @@ pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
     };
     match &world.launcher {
         None => step(By::Itself, "the launcher starts", 0, &|w| {
-            w.launcher = Some(Launcher { line: Line::None, requests: Vec::new(), stage: Stage::Idle });
+            w.launcher = Some(Launcher { connection: Connection::None, requests: Vec::new(), stage: Stage::Idle });
         }),
         Some(launcher) => {
-            if launcher.line == Line::Dead && launcher.stage == Stage::Idle {
-                step(By::Itself, "the launcher sees that the api has gone", 0, &|w| hang_up(w));
+            if launcher.connection == Connection::Dead && launcher.stage == Stage::Idle {
+                step(By::Itself, "the launcher sees that the api has exited", 0, &|w| hang_up(w));
             }
-            if launcher.line == Line::None && world.api.is_none() {
+            if launcher.connection == Connection::None && world.api.is_none() {
                 step(By::Itself, "the launcher starts the api", 0, &|w| start_api(w));
             }
             serve(world, launcher, &mut step);
         }
     }
-    if world.api.as_ref().is_some_and(|api| !api.line) {
-        step(By::Itself, "the api ends without a launcher", 0, &|w| end_api(w));
+    if world.api.as_ref().is_some_and(|api| !api.connection) {
+        step(By::Itself, "the api exits without a launcher", 0, &|w| end_api(w));
     }
     for at in 0..2 {
         shim(world, at, &mut step);
@@ -38,30 +38,30 @@ pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
     faults(world, &mut step);
 }
 
-/// One step: who takes it, what it is, for which execution, and what it changes.
+/// Adds a step: cause, description, execution, and change of the world.
 type Add<'a> = dyn FnMut(By, &'static str, usize, &dyn Fn(&mut World)) + 'a;
 
 fn hang_up(w: &mut World) {
     if let Some(launcher) = &mut w.launcher {
         launcher.requests.clear();
-        launcher.line = Line::None;
+        launcher.connection = Connection::None;
     }
 }
 
-/// It starts, and looks first for directories that no row knows.
+/// Starts the api, which first removes directories without a row.
 fn start_api(w: &mut World) {
     if let Some(launcher) = &mut w.launcher {
-        launcher.line = Line::Open;
+        launcher.connection = Connection::Open;
     }
     w.api = Some(Api {
-        line: true,
+        connection: true,
         phase: Phase::Recovering(0, Ask::None),
         live: [None; 2],
-        taking: [Taking::None; 2],
+        acceptance: [Acceptance::None; 2],
         running: [false; 2],
         queue: Vec::new(),
         launch: [Ask::None; 2],
-        bury: [Bury::None; 2],
+        clean_up: [CleanUp::None; 2],
     });
     for at in 0..2 {
         if w.rows[at].is_none() && w.dirs[at].is_some() {
@@ -70,13 +70,13 @@ fn start_api(w: &mut World) {
     }
 }
 
-/// However it ended, what was only in its memory is gone.
+/// Ends the api; the content of its memory is lost.
 pub(super) fn end_api(w: &mut World) {
     w.api = None;
     if let Some(launcher) = &mut w.launcher
-        && launcher.line == Line::Open
+        && launcher.connection == Connection::Open
     {
-        launcher.line = Line::Dead;
+        launcher.connection = Connection::Dead;
     }
     for client in w.clients.iter_mut().filter(|client| **client == Client::Asked) {
         *client = Client::Lost;
@@ -91,15 +91,15 @@ pub(super) fn end_api(w: &mut World) {
 fn end_launcher(w: &mut World) {
     w.launcher = None;
     let Some(api) = &mut w.api else { return };
-    api.line = false;
+    api.connection = false;
     let gone = |ask: &mut Ask| {
         if *ask == Ask::Pending {
             *ask = Ask::Answered(Reply::Gone);
         }
     };
     api.launch.iter_mut().for_each(gone);
-    for bury in &mut api.bury {
-        if let Bury::Asked(ask) = bury {
+    for clean_up in &mut api.clean_up {
+        if let CleanUp::Asked(ask) = clean_up {
             gone(ask);
         }
     }
@@ -116,7 +116,7 @@ fn end_launcher(w: &mut World) {
 fn reply(w: &mut World, request: Request, reply: Reply) {
     if let Some(launcher) = &mut w.launcher {
         launcher.stage = Stage::Idle;
-        if launcher.line != Line::Open {
+        if launcher.connection != Connection::Open {
             return;
         }
     }
@@ -124,7 +124,7 @@ fn reply(w: &mut World, request: Request, reply: Reply) {
     let answer = Ask::Answered(reply);
     match request {
         Request::Start(at) => api.launch[at] = answer,
-        Request::Kill(at, Who::Bury) => api.bury[at] = Bury::Asked(answer),
+        Request::Kill(at, Who::CleanUp) => api.clean_up[at] = CleanUp::Asked(answer),
         Request::Kill(at, Who::Recovery) => api.phase = Phase::Recovering(at, answer),
         Request::Kill(at, Who::Killer) => {
             if let Killer::Asked { answer: asked, .. } = &mut w.killers[at] {
@@ -166,12 +166,12 @@ fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
         Stage::Claimed(at) => step(By::Itself, "the launcher holds the lock", at, &|w| set(w, Stage::Locked(at))),
         Stage::Locked(at) => {
             step(By::Itself, "the launcher forks a shim", at, &|w| {
-                w.shims[at] = Some(Shim::Born);
+                w.shims[at] = Some(Shim::Forked);
                 reply(w, Request::Start(at), Reply::Done);
             });
-            if world.faults.room > 0 {
-                step(By::Fault, "the launcher has no room and takes its claim back", at, &|w| {
-                    w.faults.room -= 1;
+            if world.faults.resources > 0 {
+                step(By::Fault, "the launcher lacks resources and removes the lock again", at, &|w| {
+                    w.faults.resources -= 1;
                     if let Some(dir) = &mut w.dirs[at] {
                         dir.lock = false;
                     }
@@ -179,7 +179,7 @@ fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
                 });
             }
         }
-        Stage::Looking(at, who) => step(By::Itself, "the launcher sees to a kill", at, &|w| {
+        Stage::Looking(at, who) => step(By::Itself, "the launcher carries out a kill", at, &|w| {
             let held = w.holds_lock(at);
             if let Some(dir) = &mut w.dirs[at] {
                 match (dir.lock, held) {
@@ -203,14 +203,14 @@ fn shim(world: &World, at: usize, step: &mut Add<'_>) {
     let Some(shim) = world.shims[at] else { return };
     let kill = world.dirs[at].is_some_and(|dir| dir.kill);
     match shim {
-        Shim::Born => step(By::Itself, "the shim writes `started`", at, &|w| {
+        Shim::Forked => step(By::Itself, "the shim writes `started`", at, &|w| {
             w.shims[at] = Some(Shim::Started);
             let boot = w.boot;
             if let Some(dir) = &mut w.dirs[at] {
                 dir.started = Some(boot);
             }
         }),
-        Shim::Started => step(By::Itself, "the shim looks for `kill`", at, &|w| {
+        Shim::Started => step(By::Itself, "the shim checks for `kill`", at, &|w| {
             w.shims[at] = Some(if kill { Shim::Ending(State::Killed) } else { Shim::Checked });
         }),
         Shim::Checked => step(By::Itself, "the shim starts the action", at, &|w| {
@@ -265,16 +265,16 @@ fn faults(world: &World, step: &mut Add<'_>) {
     if world.faults.reboot > 0 {
         for first in after_power_cut(world, 0) {
             for second in after_power_cut(world, 1) {
-                for forgetful in [false, true] {
-                    step(By::Fault, "THE POWER GOES", 0, &|w| reboot(w, [first, second], forgetful));
+                for commits_lost in [false, true] {
+                    step(By::Fault, "POWER CUT", 0, &|w| reboot(w, [first, second], commits_lost));
                 }
             }
         }
     }
 }
 
-/// Processes are gone, what was not synced may be; so may what the history committed without waiting.
-fn reboot(w: &mut World, dirs: [Option<Dir>; 2], forgetful: bool) {
+/// Reboots: processes are gone; files that were not synced, and commits of the history without fsync, may be lost.
+fn reboot(w: &mut World, dirs: [Option<Dir>; 2], commits_lost: bool) {
     w.faults.reboot -= 1;
     w.boot += 1;
     end_launcher(w);
@@ -285,17 +285,17 @@ fn reboot(w: &mut World, dirs: [Option<Dir>; 2], forgetful: bool) {
         action.alive = false;
     }
     for row in w.rows.iter_mut().flatten() {
-        if forgetful && row.state == State::Running {
+        if commits_lost && row.state == State::Running {
             row.state = State::Queued;
         }
     }
 }
 
-/// What may be left of a directory.
+/// Lists what may be left of a directory.
 fn after_power_cut(world: &World, at: usize) -> Vec<Option<Dir>> {
     let Some(dir) = world.dirs[at] else { return vec![None] };
     if world.rows[at].is_none_or(|row| row.state.is_terminal()) {
-        // Nobody looks into it any more.
+        // It is not read again.
         return vec![Some(dir)];
     }
     let mut left = vec![None];

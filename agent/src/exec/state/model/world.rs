@@ -1,16 +1,16 @@
-//! A world: everything that matters at one moment, small enough to be compared and counted. Two places for executions:
-//! client 0 asks for execution 0, client 1 for execution 1. What must hold in every world is here as well.
+//! World: everything that matters at one moment, small enough to be hashed and compared. There are two executions: client 0
+//! submits execution 0, client 1 execution 1. The invariants of every world are checked here as well.
 
 use packs_schema::agent::execution::{Exit, FORMAT, Spec, Started, State};
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ActionRef, ExecutionId};
 use serde_json::json;
 
-use super::Standing;
-use crate::exec::admission::Claim;
-use crate::exec::directory::{Evidence, Found, Lock};
+use super::Ownership;
+use crate::exec::admission::AdmissionRules;
+use crate::exec::directory::{Evidence, Lock, RecordFile};
 
-/// How often each fault may still come.
+/// Number of times each fault may still occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Faults {
     pub(super) api: u8,
@@ -19,39 +19,39 @@ pub(super) struct Faults {
     pub(super) reboot: u8,
     /// The api cannot write a `kill` file.
     pub(super) disk: u8,
-    /// The launcher can make no cgroup or process.
-    pub(super) room: u8,
+    /// The launcher cannot create a cgroup or process.
+    pub(super) resources: u8,
 }
 
-/// A client that submits.
+/// Client that submits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Client {
     Idle,
     Asked,
-    /// The connection broke; with a key it asks again.
+    /// The connection broke; with a key it submits again.
     Lost,
     /// 202, for this execution.
     Accepted(usize),
     Refused,
 }
 
-/// A client that kills, one for each execution.
+/// Client that kills; one per execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Killer {
     Idle,
-    /// Taken note of; the history is being told.
+    /// The kill is accepted and being written to the history.
     Marked,
     Asked {
         written: bool,
         answer: Ask,
     },
-    /// Not written: waits for the end in the history.
+    /// `kill` could not be written: waits for the end in the history.
     Waits,
     Yes,
     No,
 }
 
-/// A question to the launcher.
+/// Request to the launcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Ask {
     None,
@@ -75,7 +75,7 @@ pub(super) enum ExitFile {
     Damaged,
 }
 
-/// An execution's directory; without `spec` after a power cut that took all of it.
+/// Directory of an execution; `None` in the world after a power cut that lost all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Dir {
     pub(super) boot: u8,
@@ -91,7 +91,7 @@ pub(super) struct Row {
     pub(super) boot: u8,
 }
 
-/// What the api holds of an execution that has not ended.
+/// Live execution in the memory of the api.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Live {
     pub(super) state: State,
@@ -100,67 +100,67 @@ pub(super) struct Live {
     pub(super) ending: Option<Ending>,
 }
 
-/// An end on its way: by us, an exit record is left first.
+/// End being written; one decided by the api writes an exit record first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Ending {
     pub(super) state: State,
-    pub(super) leave_exit: bool,
+    pub(super) write_exit_record: bool,
 }
 
 impl Live {
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn ownership(&self) -> Ownership {
         match (self.ending, self.start, self.asked) {
-            (Some(_), ..) => Standing::Ending,
-            (None, true, _) => Standing::Waits,
-            (None, false, true) => Standing::Asked,
-            (None, false, false) => Standing::Handed,
+            (Some(_), ..) => Ownership::Ending,
+            (None, true, _) => Ownership::Ours,
+            (None, false, true) => Ownership::StartRequested,
+            (None, false, false) => Ownership::HandedOver,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Taking {
+pub(super) enum Acceptance {
     None,
-    /// It has a place and a directory.
-    Placed,
+    /// It has a slot or is queued, and has a directory.
+    Admitted,
     /// Its row is on disk.
     Written,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Bury {
+pub(super) enum CleanUp {
     None,
-    Look,
+    Recheck,
     Asked(Ask),
-    /// Nobody was there.
+    /// The launcher had exited.
     LeftAlone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
-    /// At this execution, having asked for its cleaning up or not.
+    /// At this execution; a clean-up may have been requested.
     Recovering(usize, Ask),
     Serving,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Api {
-    /// False: its launcher has gone.
-    pub(super) line: bool,
+    /// False once its launcher has exited.
+    pub(super) connection: bool,
     pub(super) phase: Phase,
     pub(super) live: [Option<Live>; 2],
-    pub(super) taking: [Taking; 2],
+    pub(super) acceptance: [Acceptance; 2],
     pub(super) running: [bool; 2],
     pub(super) queue: Vec<usize>,
     pub(super) launch: [Ask; 2],
-    pub(super) bury: [Bury; 2],
+    pub(super) clean_up: [CleanUp; 2],
 }
 
-/// Who asked the launcher for an end.
+/// Requester of a kill from the launcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Who {
     Killer,
-    Bury,
+    CleanUp,
     Recovery,
 }
 
@@ -170,37 +170,37 @@ pub(super) enum Request {
     Kill(usize, Who),
 }
 
-/// What the launcher is in the middle of.
+/// Request that the launcher is processing, and how far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     Idle,
-    /// `lock` is made, not yet held.
+    /// `lock` is created, not yet held.
     Claimed(usize),
     Locked(usize),
-    /// No exit record was there; the lock comes next.
+    /// There was no exit record; the lock is checked next.
     Looking(usize, Who),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Line {
+pub(super) enum Connection {
     None,
     Open,
-    /// The api has died, and the launcher has not seen it yet: what it asked before is still done.
+    /// The api has died, which the launcher has not noticed yet: earlier requests are still carried out.
     Dead,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Launcher {
-    pub(super) line: Line,
+    pub(super) connection: Connection,
     pub(super) requests: Vec<Request>,
     pub(super) stage: Stage,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Shim {
-    Born,
+    Forked,
     Started,
-    /// No `kill` was there.
+    /// There was no `kill`.
     Checked,
     Watching,
     Ending(State),
@@ -211,7 +211,7 @@ pub(super) enum Shim {
 pub(super) struct Action {
     pub(super) starts: u8,
     pub(super) alive: bool,
-    /// A kill was answered before the start.
+    /// True if a kill was answered before the start.
     pub(super) forbidden: bool,
 }
 
@@ -228,12 +228,12 @@ pub(super) struct World {
     pub(super) launcher: Option<Launcher>,
     pub(super) shims: [Option<Shim>; 2],
     pub(super) actions: [Action; 2],
-    /// What is wrong, when a step saw something that no look at the world would.
+    /// Violation found by a step that cannot be seen from the world afterwards.
     pub(super) wrong: Option<&'static str>,
 }
 
 impl World {
-    /// A host that has just started; with a key, both clients mean the same.
+    /// Returns a host that has just booted; with a key, both clients submit the same execution.
     pub(super) fn new(keyed: bool, faults: Faults) -> World {
         World {
             keyed,
@@ -255,10 +255,10 @@ impl World {
         self.shims[at].is_some() || self.launcher.as_ref().is_some_and(|l| l.stage == Stage::Locked(at))
     }
 
-    /// What the api sees in the directory.
+    /// Returns what the api reads from the directory.
     pub(super) fn evidence(&self, at: usize) -> Evidence {
         let Some(dir) = self.dirs[at] else {
-            let (spec, started, exit) = (Found::Absent, Found::Absent, Found::Absent);
+            let (spec, started, exit) = (RecordFile::Absent, RecordFile::Absent, RecordFile::Absent);
             return Evidence { spec, lock: Lock::Absent, started, exit, kill: false };
         };
         let lock = match (dir.lock, self.holds_lock(at)) {
@@ -267,12 +267,12 @@ impl World {
             (true, false) => Lock::Free,
         };
         let exit = match dir.exit {
-            ExitFile::Absent => Found::Absent,
-            ExitFile::Damaged => Found::Damaged("it is empty".to_owned()),
-            ExitFile::Good(state) => Found::Good(exit(at, state)),
+            ExitFile::Absent => RecordFile::Absent,
+            ExitFile::Damaged => RecordFile::Damaged("it is empty".to_owned()),
+            ExitFile::Good(state) => RecordFile::Valid(exit(at, state)),
         };
-        let started = dir.started.map_or(Found::Absent, |boot| Found::Good(started(boot)));
-        Evidence { spec: Found::Good(self.spec(at, dir.boot)), lock, started, exit, kill: dir.kill }
+        let started = dir.started.map_or(RecordFile::Absent, |boot| RecordFile::Valid(started(boot)));
+        Evidence { spec: RecordFile::Valid(self.spec(at, dir.boot)), lock, started, exit, kill: dir.kill }
     }
 
     fn spec(&self, at: usize, boot: u8) -> Spec {
@@ -284,7 +284,7 @@ impl World {
         spec
     }
 
-    /// What is wrong with this world, whatever comes next. `before` is the one it came from.
+    /// Checks the invariants of every world; `before` is the preceding one.
     pub(super) fn check(&self, before: &World) -> Result<(), &'static str> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
@@ -299,14 +299,14 @@ impl World {
                 return Err("an action was started after a kill that had been answered before its start");
             }
             if ended && action.alive {
-                return Err("an action lives on although its execution has ended");
+                return Err("an action is alive although its execution has ended");
             }
             if before.rows[at].is_some_and(|row| row.state.is_terminal()) && row != before.rows[at] {
                 return Err("a terminal row was changed");
             }
             let killed = row.is_some_and(|row| row.state == State::Killed);
             if killed && self.killers[at] == Killer::Idle {
-                return Err("an execution was killed without being asked to");
+                return Err("an execution was killed without a request");
             }
         }
         let accepted = self.clients.map(|client| if let Client::Accepted(at) = client { Some(at) } else { None });
@@ -316,41 +316,41 @@ impl World {
         if let (true, [Some(one), Some(other)]) = (self.keyed, accepted)
             && one != other
         {
-            return Err("one key stands for two executions");
+            return Err("one key belongs to two executions");
         }
         Ok(())
     }
 
-    /// What is wrong with a world in which nothing goes on by itself.
+    /// Checks the invariants of a world in which nothing happens by itself any more.
     pub(super) fn check_at_rest(&self) -> Result<(), &'static str> {
         let Some(api) = &self.api else { return Err("at rest without an api") };
         if self.rows.iter().flatten().any(|row| !row.state.is_terminal()) {
             return Err("at rest, and an execution has not ended");
         }
         if api.live.iter().any(Option::is_some) || api.running.contains(&true) || !api.queue.is_empty() {
-            return Err("at rest, and a place is taken");
+            return Err("at rest, and a slot is taken");
         }
         if api.phase != Phase::Serving || (0..2).any(|at| self.holds_lock(at)) {
             return Err("at rest, and a lock is held");
         }
         if self.actions.iter().any(|action| action.alive) {
-            return Err("at rest, and an action lives on");
+            return Err("at rest, and an action is alive");
         }
         if self.clients.contains(&Client::Asked) {
             return Err("at rest, and a client waits");
         }
         if self.dirs.iter().zip(self.rows).any(|(dir, row)| dir.is_some() && row.is_none()) {
-            return Err("at rest, and a directory belongs to nobody");
+            return Err("at rest, and a directory has no row");
         }
         Ok(())
     }
 }
 
-// Made once: worlds are many.
+// Created once: there are many worlds.
 thread_local! {
     static IDS: [ExecutionId; 2] =
         [0, 1].map(|at| ExecutionId::new(format!("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2a{at}")).unwrap());
-    static CLAIM: Claim = Claim::bare(&ActionRef::new("linux.a").unwrap());
+    static RULES: AdmissionRules = AdmissionRules::unrestricted(&ActionRef::new("linux.a").unwrap());
     static SPEC: Spec = serde_json::from_value(json!({
         "format": FORMAT, "id": id(0), "action": "linux.a", "version": "1.0.0", "digest": "a".repeat(64),
         "parameters": {}, "has_secrets": false, "noop": false, "principal": "spiffe://x/ann", "created_at_ms": 0,
@@ -374,15 +374,15 @@ pub(super) fn id(at: usize) -> ExecutionId {
     IDS.with(|ids| ids[at].clone())
 }
 
-pub(super) fn claim() -> Claim {
-    CLAIM.with(Clone::clone)
+pub(super) fn rules() -> AdmissionRules {
+    RULES.with(Clone::clone)
 }
 
 pub(super) fn boot_id(boot: u8) -> String {
     format!("boot {boot}")
 }
 
-/// A record in this state, for the real `advance`.
+/// Returns a record in this state, for the real `advance`.
 pub(super) fn execution(state: State) -> Execution {
     let mut execution = EXECUTION.with(Clone::clone);
     execution.state = state;

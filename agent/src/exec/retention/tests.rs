@@ -1,4 +1,4 @@
-//! The sweep on an agent without a launcher: what has ended stands in its directory and its row.
+//! Retention on an agent without a launcher; ended executions have a directory and a row.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -10,12 +10,12 @@ use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::json;
 
-use super::super::output::{Lying, OutputError, Piece};
-use super::super::{Launcher, Settings};
+use super::super::output::{OutputError, StoredOutput};
+use super::super::{Launcher, Piece, SegmentError, Settings};
 use super::*;
 use crate::access::Access;
 use crate::health::Health;
-use crate::history::{History, Place};
+use crate::history::{History, OutputLocation};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
@@ -26,14 +26,14 @@ struct Site {
 }
 
 impl Site {
-    /// An agent that sweeps when the test says so.
+    /// An agent whose retention runs when the test says so.
     async fn new(budget: Budget) -> Site {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("exec")).unwrap();
-        Site::over(dir, budget).await
+        Site::in_directory(dir, budget).await
     }
 
-    async fn over(dir: tempfile::TempDir, budget: Budget) -> Site {
+    async fn in_directory(dir: tempfile::TempDir, budget: Budget) -> Site {
         let instance = InstanceId::new("i-1").unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let settings = Settings {
@@ -60,8 +60,8 @@ impl Site {
         Site { exec: exec.await.unwrap(), dir, _launcher: theirs }
     }
 
-    /// The same directory under a new agent, its database lost or not.
-    async fn again(self, budget: Budget, lose: bool) -> Site {
+    /// Restarts the agent on the same directory, with or without its database.
+    async fn restart(self, budget: Budget, lose: bool) -> Site {
         self.exec.history.close().await;
         let Site { dir, exec, _launcher } = self;
         drop(exec);
@@ -70,11 +70,11 @@ impl Site {
                 let _ = fs::remove_file(dir.path().join(format!("history.db{suffix}")));
             }
         }
-        Site::over(dir, budget).await
+        Site::in_directory(dir, budget).await
     }
 
-    /// An execution that has ended after it wrote so much to standard output.
-    async fn ended(&self, n: u64, bytes: &[u8]) -> ExecutionId {
+    /// Creates an execution that has ended after writing `bytes` to standard output.
+    async fn add_ended(&self, n: u64, bytes: &[u8]) -> ExecutionId {
         let mut record: Execution = serde_json::from_value(json!({
             "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"), "instance": "i-1", "action": "linux.a",
             "version": "1.0.0", "digest": "a".repeat(64), "state": "queued", "parameters": {}, "noop": false,
@@ -106,11 +106,11 @@ impl Site {
         record.ended_at_ms = Some(2_000);
         record.stdout = Some(StreamTotals { written_bytes: bytes.len() as u64, dropped_bytes: 0 });
         record.stderr = Some(StreamTotals::default());
-        let exit = super::super::state::exit_of(&record);
+        let exit = super::super::state::to_exit_record(&record);
         let exit = packs_schema::agent::execution::Exit { stdout: record.stdout.unwrap(), ..exit };
         fs::write(directory.join(file::EXIT), serde_json::to_vec(&exit).unwrap()).unwrap();
         self.exec.history.update(record.clone(), vec![(State::Succeeded, 2_000)]).await.unwrap();
-        self.exec.meter.ended(&record.id);
+        self.exec.meter.record_end(&record.id);
         record.id
     }
 
@@ -141,7 +141,7 @@ impl Site {
 
 const AMPLE: Budget = Budget { max_bytes: 1 << 30, max_files: 100_000 };
 
-/// Bytes that do not compress.
+/// Returns bytes that do not compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -152,49 +152,50 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn small_ones_go_into_the_database_large_ones_into_a_file_and_nothing_nowhere() {
+async fn small_outputs_are_archived_in_the_database_and_large_ones_in_files() {
     let site = Site::new(AMPLE).await;
     let (small, large) = (b"hello\n".repeat(500), noise(7, 100_000));
-    let (one, two, three) = (site.ended(1, &small).await, site.ended(2, &large).await, site.ended(3, b"").await);
+    let (one, two, three) =
+        (site.add_ended(1, &small).await, site.add_ended(2, &large).await, site.add_ended(3, b"").await);
     site.archive_all().await;
     assert!(!site.exec.directory(&one).exists() && !site.exec.directory(&three).exists());
     assert_eq!(site.names(&two), [file::ARCHIVE, file::EXIT, file::SPEC]);
     assert_eq!(site.stdout(&one).await.unwrap(), small);
     assert_eq!(site.stdout(&two).await.unwrap(), large);
     assert_eq!(site.stdout(&three).await.unwrap(), b"");
-    // A restart, also one that has lost the database, finds what is in directories.
-    let site = site.again(AMPLE, false).await;
+    // A restart finds the archives; one without the database finds those in directories.
+    let site = site.restart(AMPLE, false).await;
     assert_eq!(site.stdout(&one).await.unwrap(), small);
     assert_eq!(site.stdout(&two).await.unwrap(), large);
-    let site = site.again(AMPLE, true).await;
-    let back = site.exec.history.get(&two).await.unwrap().expect("it is read in from its directory");
+    let site = site.restart(AMPLE, true).await;
+    let back = site.exec.history.get(&two).await.unwrap().expect("imported from its directory");
     assert_eq!((back.state, back.stdout.unwrap().written_bytes), (State::Succeeded, 100_000));
     assert_eq!(site.stdout(&two).await.unwrap(), large);
     site.archive_all().await;
-    assert_eq!(site.exec.history.place(&two).await.unwrap(), Some(Place::File));
+    assert_eq!(site.exec.history.output_location(&two).await.unwrap(), Some(OutputLocation::File));
     assert_eq!(site.stdout(&two).await.unwrap(), large);
     site.exec.history.close().await;
 }
 
 #[tokio::test]
-async fn what_is_held_or_read_is_left_alone() {
+async fn outputs_that_are_locked_or_read_are_not_removed() {
     let site = Site::new(AMPLE).await;
     let bytes = noise(3, 50_000);
-    let (held, read) = (site.ended(1, &bytes).await, site.ended(2, &bytes).await);
+    let (held, read) = (site.add_ended(1, &bytes).await, site.add_ended(2, &bytes).await);
     let tail = site.exec.directory(&read).join(tail_name(Stream::Stdout, 0));
     fs::write(&tail, MAGIC).unwrap();
     let lock = fs::File::open(site.exec.directory(&held).join(file::LOCK)).unwrap();
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
     let before = site.names(&held);
-    let lying = site.exec.output(&read).await.unwrap();
-    let mut output = lying.open([Some(0), None]);
-    drop(lying);
+    let stored = site.exec.output(&read).await.unwrap();
+    let mut output = stored.open([Some(0), None]);
+    drop(stored);
     site.archive_all().await;
     assert_eq!(site.names(&held), before);
-    assert_eq!(site.exec.history.place(&held).await.unwrap(), Some(Place::Directory));
+    assert_eq!(site.exec.history.output_location(&held).await.unwrap(), Some(OutputLocation::Directory));
     assert!(site.names(&read).contains(&file::OUTPUT.to_owned()) && tail.exists());
-    // Whoever comes now gets the archive; the one who reads goes on.
-    assert!(matches!(site.exec.output(&read).await.unwrap(), Lying::Archived(_)));
+    // A new reader gets the archive; the one that reads continues.
+    assert!(matches!(site.exec.output(&read).await.unwrap(), StoredOutput::Archived(_)));
     assert!(output.read().unwrap().is_some());
     drop(output);
     drop(lock);
@@ -208,47 +209,53 @@ async fn what_is_held_or_read_is_left_alone() {
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_read_does_not_stop_the_others_and_is_said() {
+async fn an_unreadable_output_is_reported_and_does_not_stop_the_others() {
     let site = Site::new(Budget { max_bytes: 1 << 30, max_files: 10 }).await;
-    let (bad, good) = (site.ended(1, b"x").await, site.ended(2, b"good").await);
+    let (bad, good) = (site.add_ended(1, b"x").await, site.add_ended(2, b"good").await);
     let log = site.exec.directory(&bad).join(file::OUTPUT);
     fs::remove_file(&log).unwrap();
     fs::create_dir(&log).unwrap();
     site.exec.measure_ended().await.unwrap();
-    let error = site.exec.relieve().await.unwrap_err();
-    assert!(matches!(error, SweepError::Archive(OutputError::Read(..))), "{error:?}");
-    assert_eq!(site.exec.history.place(&bad).await.unwrap(), Some(Place::Directory));
+    let error = site.exec.enforce_budget().await.unwrap_err();
+    let RetentionError::Archive(ArchiveOutputError::Segment(SegmentError::Read(..))) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(site.exec.history.output_location(&bad).await.unwrap(), Some(OutputLocation::Directory));
     assert!(site.exec.directory(&bad).exists() && !site.exec.directory(&good).exists());
     assert_eq!(site.stdout(&good).await.unwrap(), b"good");
     site.exec.history.close().await;
 }
 
 #[tokio::test]
-async fn files_over_the_budget_are_archived_early_then_dropped_oldest_first() {
-    // Eight files each as written, four as an archive, none in the database.
+async fn files_over_the_budget_are_archived_early_then_evicted_oldest_first() {
+    // Inodes per output: eight as written, four as an archive file, none in the database.
     let site = Site::new(Budget { max_bytes: 1 << 30, max_files: 60 }).await;
     let mut ids = Vec::new();
     for n in 0..12 {
-        ids.push(site.ended(n, &noise(n + 1, 20_000)).await);
+        ids.push(site.add_ended(n, &noise(n + 1, 20_000)).await);
     }
     let running = ExecutionId::new("01932c07-1f4e-7c61-b4b0-00000000ffff").unwrap();
     fs::create_dir(site.exec.directory(&running)).unwrap();
     site.exec.measure_ended().await.unwrap();
-    site.exec.relieve().await.unwrap();
+    site.exec.enforce_budget().await.unwrap();
     let used = site.exec.meter.used();
     assert!(used.files <= 57 && used.files > 40, "{used}");
     for (n, id) in ids.iter().enumerate() {
-        assert_eq!(site.stdout(id).await.unwrap(), noise(n as u64 + 1, 20_000), "archived early, nothing lost");
+        assert_eq!(site.stdout(id).await.unwrap(), noise(n as u64 + 1, 20_000), "archived early, nothing is lost");
     }
     for n in 12..24 {
-        ids.push(site.ended(n, &noise(n + 1, 20_000)).await);
+        ids.push(site.add_ended(n, &noise(n + 1, 20_000)).await);
     }
     site.exec.measure_ended().await.unwrap();
-    site.exec.relieve().await.unwrap();
+    site.exec.enforce_budget().await.unwrap();
     let counted = site.exec.meter.used();
     assert!(counted.files <= 60, "{counted}");
     site.exec.recount().await.unwrap();
-    assert_eq!(site.exec.meter.used().files, counted.files + 1, "counted as it went, but for the one nobody told of");
+    assert_eq!(
+        site.exec.meter.used().files,
+        counted.files + 1,
+        "counted correctly, except for the one that was not recorded as ended"
+    );
     let mut kept = false;
     for (n, id) in ids.iter().enumerate() {
         match site.stdout(id).await {
@@ -265,16 +272,16 @@ async fn files_over_the_budget_are_archived_early_then_dropped_oldest_first() {
         assert!(site.exec.history.get(id).await.unwrap().is_some(), "the rows stay");
     }
     assert!(kept && site.exec.directory(&running).exists());
-    assert!(!site.exec.health.has(OVER));
+    assert!(!site.exec.health.has(OVER_BUDGET));
     site.exec.history.close().await;
 }
 
 #[tokio::test]
-async fn bytes_over_the_budget_take_outputs_then_rows_and_nothing_that_has_not_ended() {
+async fn bytes_over_the_budget_evict_outputs_then_rows_of_ended_executions() {
     let site = Site::new(AMPLE).await;
     let mut ids = Vec::new();
     for n in 0..60 {
-        ids.push(site.ended(n, &noise(n + 1, 6_000)).await);
+        ids.push(site.add_ended(n, &noise(n + 1, 6_000)).await);
     }
     let mut live: Execution = site.exec.history.get(&ids[0]).await.unwrap().unwrap();
     live.id = ExecutionId::new("01932c07-1f4e-7c61-b4b0-00000000ffff").unwrap();
@@ -288,18 +295,18 @@ async fn bytes_over_the_budget_take_outputs_then_rows_and_nothing_that_has_not_e
     let tally = site.exec.tally().await.unwrap();
     site.exec.recount().await.unwrap();
     let squeezed = |max_bytes: u64| Budget { max_bytes, ..AMPLE };
-    let site = site.again(squeezed(tally.used_bytes - 100_000), false).await;
+    let site = site.restart(squeezed(tally.used_bytes - 100_000), false).await;
     site.exec.recount().await.unwrap();
     site.exec.tally().await.unwrap();
-    site.exec.relieve().await.unwrap();
+    site.exec.enforce_budget().await.unwrap();
     assert!(matches!(site.stdout(&ids[0]).await, Err(OutputError::Gone)));
-    assert_eq!(site.exec.history.count().await.unwrap(), 61, "outputs go before rows");
-    // Nothing but the one that has not ended is left, and that is still too much: it is said.
-    let site = site.again(squeezed(300_000), false).await;
+    assert_eq!(site.exec.history.count().await.unwrap(), 61, "outputs are evicted before rows");
+    // Only the execution that has not ended is left, which is still too much: health reports it.
+    let site = site.restart(squeezed(300_000), false).await;
     site.exec.recount().await.unwrap();
     site.exec.tally().await.unwrap();
-    site.exec.relieve().await.unwrap();
-    assert!(site.exec.health.has(OVER));
+    site.exec.enforce_budget().await.unwrap();
+    assert!(site.exec.health.has(OVER_BUDGET));
     assert_eq!(site.exec.history.count().await.unwrap(), 1);
     assert!(site.exec.history.knows(&live.id).await.unwrap());
     site.exec.history.close().await;

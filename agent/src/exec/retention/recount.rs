@@ -1,4 +1,4 @@
-//! Counting what the directories take, and removing what an earlier sweep came not to: a crash, or somebody who read.
+//! Measuring all directories, and removing what an earlier round left because of a crash or a reader.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use packs_schema::base::name::ExecutionId;
 
 use super::budget::Used;
 use super::meter::measure;
-use super::{Exec, SweepError};
-use crate::history::Place;
+use super::{Exec, RetentionError};
+use crate::history::OutputLocation;
 
-/// Directories that are measured in one step.
+/// Number of directories measured in one step.
 const STEP: usize = 256;
 
 impl Exec {
-    /// Measures every directory, and cleans those whose archive stands.
-    pub(super) async fn recount(self: &Arc<Self>) -> Result<(), SweepError> {
-        // Those who end from here on are measured again: rather too much than too little until the next round.
+    /// Measures every directory, and removes segments that an archive has replaced.
+    pub(super) async fn recount(self: &Arc<Self>) -> Result<(), RetentionError> {
+        // Executions that end from here on are counted twice until the next round, which is better than not at all.
         drop(self.meter.take_ended());
         let path = self.settings.executions.clone();
         let ids = tokio::task::spawn_blocking(move || {
@@ -27,9 +27,9 @@ impl Exec {
                 .collect();
             Ok(ids)
         });
-        let ids = ids.await.map_err(|_| SweepError::Task)?.map_err(SweepError::Directory)?;
+        let ids = ids.await.map_err(|_| RetentionError::Task)?.map_err(RetentionError::Directory)?;
         let mut total = Used::default();
-        let mut left = Vec::new();
+        let mut replaced = Vec::new();
         for step in ids.chunks(STEP) {
             let directories: Vec<(ExecutionId, PathBuf)> =
                 step.iter().map(|id| (id.clone(), self.directory(id))).collect();
@@ -40,33 +40,33 @@ impl Exec {
                 });
                 measured.collect::<Vec<_>>()
             });
-            for (id, used, has_archive) in measured.await.map_err(|_| SweepError::Task)? {
+            for (id, used, has_archive) in measured.await.map_err(|_| RetentionError::Task)? {
                 total.bytes += used.bytes;
                 total.files += used.files;
-                match self.history.lies_elsewhere(&id).await? {
-                    Some(Place::Nothing | Place::Gone) => left.push((id, false)),
-                    // `spec`, `exit`, `archive` and the directory.
-                    Some(Place::File) if has_archive && used.files > 4 => left.push((id, true)),
+                match self.history.archived_location(&id).await? {
+                    Some(OutputLocation::Empty | OutputLocation::Removed) => replaced.push((id, false)),
+                    // `spec`, `exit`, `archive` and the directory itself.
+                    Some(OutputLocation::File) if has_archive && used.files > 4 => replaced.push((id, true)),
                     _ => {}
                 }
             }
         }
         self.meter.set_directories(total);
-        self.clean(left).await
+        self.remove_replaced(replaced).await
     }
 
-    /// Adds what the executions that ended take.
-    pub(super) async fn measure_ended(self: &Arc<Self>) -> Result<(), SweepError> {
+    /// Measures the executions that have ended since the last call.
+    pub(super) async fn measure_ended(self: &Arc<Self>) -> Result<(), RetentionError> {
         let ended = self.meter.take_ended();
-        if ended.too_many {
+        if ended.overflowed {
             return self.recount().await;
         }
         let exec = self.clone();
         let measured = tokio::task::spawn_blocking(move || {
             for id in ended.ids {
-                exec.meter.changed(Used::default(), measure(&exec.directory(&id)));
+                exec.meter.update(Used::default(), measure(&exec.directory(&id)));
             }
         });
-        measured.await.map_err(|_| SweepError::Task)
+        measured.await.map_err(|_| RetentionError::Task)
     }
 }

@@ -1,9 +1,9 @@
-//! Whether the write-ahead log has a hole: SQLite takes what follows a frame that does not fit for never written, and
-//! says nothing. Rows may then be missing, and the execution directories are read in.
+//! Detection of a damaged write-ahead log. SQLite silently treats everything after an invalid frame as never written; rows may
+//! then be missing, and the execution directories are imported.
 //!
 //! The format is SQLite's (<https://www.sqlite.org/walformat.html>): a header of 32 bytes, then frames, each a header of
-//! 24 bytes and a page. Frames carry the salts of the log's header and a checksum over all before them; those of an
-//! earlier round have other salts.
+//! 24 bytes and a page. Frames have the salts of the log's header and a checksum over all previous ones; frames of an
+//! earlier cycle of the log have other salts.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
-/// The most of a log that is looked at.
-const MOST_BYTES: u64 = 64 << 20;
+/// Maximum number of bytes of a log that are checked.
+const MAX_BYTES: u64 = 64 << 20;
 
 fn log_of(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
@@ -20,19 +20,19 @@ fn log_of(path: &Path) -> PathBuf {
     log.into()
 }
 
-/// True if the database `path` has a log with something in it, which may hold pages that the file has not.
-pub(super) fn is_there(path: &Path) -> bool {
+/// True if the database `path` has a log that is not empty, which may have pages that the file lacks.
+pub(super) fn exists(path: &Path) -> bool {
     log_of(path).metadata().is_ok_and(|meta| meta.len() > 0)
 }
 
-/// True if the log of the database `path` was written further than it can be read.
+/// True if the log of the database `path` has valid frames beyond an invalid one, or no valid header.
 pub(super) fn is_torn(path: &Path) -> bool {
     let log = log_of(path);
     match File::open(&log) {
         Ok(file) => {
-            let torn = look(BufReader::new(file.take(MOST_BYTES))).unwrap_or(true);
+            let torn = scan(BufReader::new(file.take(MAX_BYTES))).unwrap_or(true);
             if torn {
-                tracing::error!(log = %log.display(), "the log of the history is damaged: what it held is looked for in the execution directories");
+                tracing::error!(log = %log.display(), "the write-ahead log of the history is damaged: importing the execution directories");
             }
             torn
         }
@@ -40,7 +40,7 @@ pub(super) fn is_torn(path: &Path) -> bool {
     }
 }
 
-fn look(mut log: impl Read) -> io::Result<bool> {
+fn scan(mut log: impl Read) -> io::Result<bool> {
     let mut header = [0; HEADER];
     let read = read_up_to(&mut log, &mut header)?;
     if read == 0 {
@@ -75,7 +75,7 @@ fn look(mut log: impl Read) -> io::Result<bool> {
     Ok(false)
 }
 
-/// SQLite's own sum, over words of the given order.
+/// Computes SQLite's checksum over words of the given byte order.
 fn checksum(big: bool, start: (u32, u32), bytes: &[u8]) -> (u32, u32) {
     let words = bytes.chunks_exact(8).map(|pair| {
         let (one, two): ([u8; 4], [u8; 4]) =
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hole_is_seen_and_a_log_as_sqlite_leaves_it_is_not_one() {
+    fn a_damaged_log_is_detected_and_one_as_sqlite_leaves_it_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
         assert!(!is_torn(&path));
@@ -121,13 +121,13 @@ mod tests {
             db.execute_batch("INSERT INTO t VALUES (randomblob(900))").unwrap();
         }
         assert!(!is_torn(&path));
-        // A second round leaves frames of the first behind it.
+        // A second cycle leaves frames of the first after its own.
         let whole = std::fs::read(&log).unwrap();
         db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
         db.execute_batch("INSERT INTO t VALUES (1)").unwrap();
         assert_eq!(std::fs::read(&log).unwrap().len(), whole.len());
         assert!(!is_torn(&path));
-        // A transaction that was cut short at the end is no hole.
+        // A transaction that was cut short at the end is not damage.
         std::fs::write(&log, &whole[..whole.len() - 5_000]).unwrap();
         assert!(!is_torn(&path));
         for at in [0, 9, 20, HEADER + 9, HEADER + FRAME + 100, whole.len() / 2] {

@@ -1,11 +1,11 @@
-//! Where outputs are, what is old, and what goes: what the sweep in `exec` asks of the database.
+//! Database side of retention: locations of outputs, ages of rows, and their removal on request of `exec::retention`.
 //!
 //! ```text
-//!  in its directory ──archive──▶ in the table, in a file, or nothing ──budget──▶ gone ──keep──▶ no row
+//!  segments in its directory ──archive──▶ database, file or empty ──evict──▶ removed ──prune──▶ no row
 //! ```
 //!
-//! Nothing here touches an execution that has not ended. Files are the caller's: a row says where an output is once
-//! it is safely there, and that it is gone before it goes.
+//! Never touches an execution that has not ended. Files are handled by the caller: a row says where an output is once it is
+//! durable there, and that it is removed before it is.
 
 use std::sync::Arc;
 
@@ -13,131 +13,135 @@ use packs_schema::base::name::ExecutionId;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::HistoryError;
-use super::life::Life;
+use super::clock::HistoryClock;
 use super::row::{id_bytes, id_from};
 
-/// Events that are remembered at most, the newest of them.
+/// Maximum number of events; the oldest ones are pruned.
 pub(super) const MAX_EVENTS: u64 = 200_000;
-/// Events that one step forgets at most.
+/// Maximum number of events pruned in one step.
 const EVENTS_A_STEP: u64 = 8_192;
-/// Pages that one step gives back to the file system at most: a MiB of them.
+/// Maximum number of pages returned to the file system in one step: 1 MiB of them.
 const PAGES_A_STEP: u64 = 256;
 
-/// Where the output of an execution is.
+/// Location of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In its directory, as its shim wrote it.
+pub enum OutputLocation {
+    /// Segments in the execution's directory.
     Directory,
-    /// In the database: these bytes.
-    Table(Arc<[u8]>),
-    /// In its directory, folded into one file.
+    /// Archive in the database.
+    Database(Arc<[u8]>),
+    /// Archive file in the execution's directory.
     File,
-    /// It wrote none.
-    Nothing,
-    /// It was removed, to keep to the budget.
-    Gone,
+    /// The execution wrote no output.
+    Empty,
+    /// Evicted to keep the history within its budget.
+    Removed,
 }
 
-/// Where an output was put; numbers are only ever added.
+/// Stored form of a location, in column `output`; numbers are only ever added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Number {
+enum LocationCode {
     Directory = 0,
-    Table = 1,
+    Database = 1,
     File = 2,
-    Nothing = 3,
-    Gone = 4,
+    Empty = 3,
+    Removed = 4,
 }
 
-/// What stands in the database, and when.
+/// Age and size of the history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Milliseconds that the history has lived.
-    pub life_ms: u64,
-    /// The highest row that is old enough to go.
+    /// Age of the history in milliseconds, by its own clock.
+    pub age_ms: u64,
+    /// Highest row that is old enough to be pruned.
     pub horizon: Option<i64>,
-    /// Bytes of the database that are in use.
+    /// Bytes of the database in use.
     pub used_bytes: u64,
-    /// Bytes of it that can be given back.
+    /// Bytes of the database that can be returned to the file system.
     pub free_bytes: u64,
 }
 
-/// An execution as the sweep sees it.
+/// Stored execution, as retention needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its row.
+    /// Row number.
     pub seq: i64,
-    /// Its id.
+    /// Execution id.
     pub id: ExecutionId,
-    /// It has a directory.
+    /// True if it has a directory.
     pub on_disk: bool,
 }
 
-/// What the writer is asked for.
+/// Request to the writer thread.
 #[derive(Debug, Clone)]
-pub(super) enum Keep {
-    /// Save the life clock, and count.
+pub(super) enum RetentionJob {
+    /// Save the history's clock, and return age and size.
     Tally { keep_ms: u64 },
-    /// These outputs are there now.
-    Archive(Vec<(ExecutionId, Place)>),
-    /// The outputs of these rows go.
-    Drop(Vec<i64>),
-    /// These rows go.
-    Forget(Vec<i64>),
-    /// Give free pages back.
+    /// Record where these outputs have been archived.
+    Archive(Vec<(ExecutionId, OutputLocation)>),
+    /// Evict the outputs of these rows.
+    Evict(Vec<i64>),
+    /// Prune these rows.
+    Prune(Vec<i64>),
+    /// Return free pages to the file system.
     Shrink,
 }
 
-impl Keep {
-    pub(super) fn must_last(&self) -> bool {
-        matches!(self, Keep::Archive(_) | Keep::Drop(_))
+impl RetentionJob {
+    pub(super) fn must_be_durable(&self) -> bool {
+        matches!(self, RetentionJob::Archive(_) | RetentionJob::Evict(_))
     }
 }
 
-/// What came of it.
+/// Answer of the writer thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum RetentionResult {
     Tally(Tally),
     Rows(usize),
 }
 
-pub(super) fn apply(connection: &Connection, life: &Life, job: &Keep) -> Result<Kept, HistoryError> {
+pub(super) fn apply(
+    connection: &Connection,
+    history_clock: &HistoryClock,
+    job: &RetentionJob,
+) -> Result<RetentionResult, HistoryError> {
     Ok(match job {
-        Keep::Tally { keep_ms } => Kept::Tally(tally(connection, life, *keep_ms)?),
-        Keep::Archive(outputs) => Kept::Rows(archive(connection, outputs)?),
-        Keep::Drop(rows) => Kept::Rows(drop_outputs(connection, rows)?),
-        Keep::Forget(rows) => Kept::Rows(forget(connection, rows)?),
-        Keep::Shrink => {
+        RetentionJob::Tally { keep_ms } => RetentionResult::Tally(tally(connection, history_clock, *keep_ms)?),
+        RetentionJob::Archive(outputs) => RetentionResult::Rows(archive(connection, outputs)?),
+        RetentionJob::Evict(rows) => RetentionResult::Rows(evict_outputs(connection, rows)?),
+        RetentionJob::Prune(rows) => RetentionResult::Rows(prune(connection, rows)?),
+        RetentionJob::Shrink => {
             let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES_A_STEP})"))?;
             let mut rows = statement.query([])?;
-            // Each step gives one page back.
+            // Each row of the result is a page returned.
             while rows.next()?.is_some() {}
-            Kept::Rows(0)
+            RetentionResult::Rows(0)
         }
     })
 }
 
-fn tally(connection: &Connection, life: &Life, keep_ms: u64) -> rusqlite::Result<Tally> {
-    life.save(connection, keep_ms)?;
-    forget_events(connection)?;
+fn tally(connection: &Connection, history_clock: &HistoryClock, keep_ms: u64) -> rusqlite::Result<Tally> {
+    history_clock.save(connection, keep_ms)?;
+    prune_events(connection)?;
     let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, u64>(0));
     let (pages, free, size) = (number("page_count")?, number("freelist_count")?, number("page_size")?);
     Ok(Tally {
-        life_ms: life.now_ms(),
-        horizon: life.horizon(connection, keep_ms)?,
+        age_ms: history_clock.now_ms(),
+        horizon: history_clock.horizon(connection, keep_ms)?,
         used_bytes: pages.saturating_sub(free) * size,
         free_bytes: free * size,
     })
 }
 
-fn archive(connection: &Connection, outputs: &[(ExecutionId, Place)]) -> rusqlite::Result<usize> {
+fn archive(connection: &Connection, outputs: &[(ExecutionId, OutputLocation)]) -> rusqlite::Result<usize> {
     let mut done = 0;
     for (id, place) in outputs {
         let number = match place {
-            Place::Directory => Number::Directory,
-            Place::Table(_) => Number::Table,
-            Place::File => Number::File,
-            Place::Nothing => Number::Nothing,
-            Place::Gone => Number::Gone,
+            OutputLocation::Directory => LocationCode::Directory,
+            OutputLocation::Database(_) => LocationCode::Database,
+            OutputLocation::File => LocationCode::File,
+            OutputLocation::Empty => LocationCode::Empty,
+            OutputLocation::Removed => LocationCode::Removed,
         };
         let seq: Option<i64> = connection
             .prepare_cached(
@@ -147,7 +151,7 @@ fn archive(connection: &Connection, outputs: &[(ExecutionId, Place)]) -> rusqlit
             .optional()?;
         let Some(seq) = seq else { continue };
         done += 1;
-        if let Place::Table(bytes) = place {
+        if let OutputLocation::Database(bytes) = place {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO outputs (seq, archive) VALUES (?1, ?2)")?
                 .execute(params![seq, &bytes[..]])?;
@@ -156,7 +160,7 @@ fn archive(connection: &Connection, outputs: &[(ExecutionId, Place)]) -> rusqlit
     Ok(done)
 }
 
-fn drop_outputs(connection: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
+fn evict_outputs(connection: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
     let mut mark = connection
         .prepare_cached("UPDATE executions SET output = 4 WHERE seq = ?1 AND output IN (0, 1, 2) AND state > 1")?;
     let mut remove = connection.prepare_cached("DELETE FROM outputs WHERE seq = ?1")?;
@@ -168,7 +172,7 @@ fn drop_outputs(connection: &Connection, rows: &[i64]) -> rusqlite::Result<usize
     Ok(done)
 }
 
-fn forget(connection: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
+fn prune(connection: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
     let mut done = 0;
     for seq in rows {
         let gone = connection.prepare_cached("DELETE FROM executions WHERE seq = ?1 AND state > 1")?.execute([seq])?;
@@ -177,13 +181,13 @@ fn forget(connection: &Connection, rows: &[i64]) -> rusqlite::Result<usize> {
         }
         done += gone;
     }
-    forget_events(connection)?;
+    prune_events(connection)?;
     Ok(done)
 }
 
-/// Events without a row, and those beyond the most that are remembered, oldest first. The newest event's number stays
-/// known: it is in `sqlite_sequence`.
-fn forget_events(connection: &Connection) -> rusqlite::Result<()> {
+/// Prunes events without a row and those beyond the maximum, oldest first. The number of the newest event stays known in
+/// `sqlite_sequence`.
+fn prune_events(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "DELETE FROM events WHERE event IN (SELECT event FROM events ORDER BY event LIMIT ?1)
@@ -194,30 +198,36 @@ fn forget_events(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Where the output of an execution is; `None` when it is not known.
-pub(super) fn place(connection: &Connection, id: &ExecutionId) -> Result<Option<Place>, HistoryError> {
+/// Returns where the output of an execution is; `None` when the execution is unknown.
+pub(super) fn output_location(
+    connection: &Connection,
+    id: &ExecutionId,
+) -> Result<Option<OutputLocation>, HistoryError> {
     let mut statement = connection.prepare_cached(
         "SELECT e.output, o.archive FROM executions e LEFT JOIN outputs o ON o.seq = e.seq WHERE e.id = ?1",
     )?;
     let found: Option<(i64, Option<Vec<u8>>)> =
         statement.query_row([id_bytes(id)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     Ok(found.map(|(number, bytes)| match (number, bytes) {
-        (0, _) => Place::Directory,
-        (1, Some(bytes)) => Place::Table(bytes.into()),
-        (2, _) => Place::File,
-        (3, _) => Place::Nothing,
-        _ => Place::Gone,
+        (0, _) => OutputLocation::Directory,
+        (1, Some(bytes)) => OutputLocation::Database(bytes.into()),
+        (2, _) => OutputLocation::File,
+        (3, _) => OutputLocation::Empty,
+        _ => OutputLocation::Removed,
     }))
 }
 
-/// Where an output is that is not in segments; the bytes of one in the database are not read.
-pub(super) fn lies_elsewhere(connection: &Connection, id: &ExecutionId) -> Result<Option<Place>, HistoryError> {
+/// Returns where an output is that is not in segments, without reading the bytes of one in the database.
+pub(super) fn archived_location(
+    connection: &Connection,
+    id: &ExecutionId,
+) -> Result<Option<OutputLocation>, HistoryError> {
     let mut statement = connection.prepare_cached("SELECT output FROM executions WHERE id = ?1 AND output > 0")?;
     let number: Option<i64> = statement.query_row([id_bytes(id)], |row| row.get(0)).optional()?;
     Ok(number.map(|number| match number {
-        2 => Place::File,
-        4 => Place::Gone,
-        _ => Place::Nothing,
+        2 => OutputLocation::File,
+        4 => OutputLocation::Removed,
+        _ => OutputLocation::Empty,
     }))
 }
 
@@ -231,7 +241,7 @@ fn stored(connection: &Connection, sql: &str, first: Option<u64>, limit: u32) ->
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Executions that ended at `until_ms` of the history's life or before and are not archived, in the order of their ends.
+/// Lists executions that ended at `until_ms` of the history's clock or before and are not archived, in the order of their ends.
 pub(super) fn to_archive(
     connection: &Connection,
     until_ms: Option<u64>,
@@ -240,7 +250,7 @@ pub(super) fn to_archive(
     stored(connection, TO_ARCHIVE, until_ms, limit)
 }
 
-/// The oldest executions that have an output; `files`: in a file only.
+/// Lists the oldest executions that have an archived output; with `files`, only those with one in a file.
 pub(super) fn oldest_outputs(connection: &Connection, files: bool, limit: u32) -> Result<Vec<Stored>, HistoryError> {
     let mut found = stored(connection, IN_FILES, None, limit)?;
     if !files {
@@ -251,12 +261,12 @@ pub(super) fn oldest_outputs(connection: &Connection, files: bool, limit: u32) -
     Ok(found)
 }
 
-/// The oldest executions that have ended, up to the row `until`.
+/// Lists the oldest executions that have ended, up to row `until`.
 pub(super) fn oldest(connection: &Connection, until: Option<i64>, limit: u32) -> Result<Vec<Stored>, HistoryError> {
     stored(connection, OLDEST, until.and_then(|until| u64::try_from(until).ok()), limit)
 }
 
-/// How many rows there are.
+/// Counts the rows.
 pub(super) fn count(connection: &Connection) -> Result<u64, HistoryError> {
     Ok(connection.query_row("SELECT count(*) FROM executions", [], |row| row.get(0))?)
 }

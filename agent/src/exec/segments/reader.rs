@@ -1,13 +1,7 @@
-//! Reading output where its shim writes it: three sources, merged by time, gaps named.
+//! Reads segments: merges the three sources by time and marks gaps.
 //!
-//! ```text
-//!  output.log (both streams) ─┐
-//!  tail.1.<n>, in order ──────┼─▶ oldest first ─▶ offsets compared ─▶ Piece::Data | Piece::Dropped
-//!  tail.2.<n>, in order ──────┘
-//! ```
-//!
-//! Segments are appended to while they are read: the end of a source is the end for now, until a later
-//! segment of its stream exists. A frame that is cut short at the end is not there yet.
+//! Segments grow while they are read. The end of a source is final only once a later segment of its stream exists, and a frame
+//! that is cut short at the end is not complete yet.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -18,31 +12,31 @@ use nix::fcntl::OFlag;
 use packs_schema::agent::execution::file;
 use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name, tail_name};
 
-use super::{OutputError, Piece, index};
+use super::{Piece, SegmentError, index};
 
 /// Reads one execution's output from given offsets on.
-pub(in crate::exec) struct Live {
+pub(in crate::exec) struct SegmentReader {
     sources: Vec<Source>,
-    /// The offset that comes next, of each stream; `None`: the stream is not wanted.
+    /// Next offset of each stream; `None`: the stream is not read.
     next: [Option<u64>; 2],
-    /// Data for after a gap that was named first.
-    held: Option<Piece>,
+    /// Data to return after the gap before it.
+    pending: Option<Piece>,
 }
 
-impl Live {
-    /// Reads the output in `directory`: each stream from its offset on, or not at all.
-    pub(in crate::exec) fn open(directory: &Path, stdout_from: Option<u64>, stderr_from: Option<u64>) -> Live {
+impl SegmentReader {
+    /// Opens the output in `directory`: each stream from its offset, or not at all.
+    pub(in crate::exec) fn open(directory: &Path, stdout_from: Option<u64>, stderr_from: Option<u64>) -> SegmentReader {
         let next = [stdout_from, stderr_from];
         let mut sources = vec![Source::new(directory, None)];
         let wanted = Stream::ALL.into_iter().filter(|stream| next[index(*stream)].is_some());
         sources.extend(wanted.map(|stream| Source::new(directory, Some(stream))));
-        Live { sources, next, held: None }
+        SegmentReader { sources, next, pending: None }
     }
 
-    /// The next piece; `None` when there is none at this moment.
-    pub(in crate::exec) fn read(&mut self) -> Result<Option<Piece>, OutputError> {
-        if let Some(held) = self.held.take() {
-            return Ok(Some(held));
+    /// Returns the next piece; `None` when there is none at this moment.
+    pub(in crate::exec) fn read(&mut self) -> Result<Option<Piece>, SegmentError> {
+        if let Some(pending) = self.pending.take() {
+            return Ok(Some(pending));
         }
         loop {
             let mut oldest: Option<(u64, usize)> = None;
@@ -62,7 +56,7 @@ impl Live {
         }
     }
 
-    /// What is missing at the end, when the shim says how much was written.
+    /// Returns a mark for bytes missing at the end of a stream of which the shim wrote `written_bytes`.
     pub(in crate::exec) fn missing(&mut self, stream: Stream, written_bytes: u64) -> Option<Piece> {
         let next = self.next[index(stream)].as_mut()?;
         let bytes = written_bytes.checked_sub(*next).filter(|bytes| *bytes > 0)?;
@@ -70,7 +64,7 @@ impl Live {
         Some(Piece::Dropped { stream, offset, at_us: 0, bytes })
     }
 
-    /// The piece that a frame gives, with what was seen before cut off.
+    /// Turns a frame into a piece, without bytes that were returned before.
     fn place(&mut self, frame: Frame, mut bytes: Vec<u8>) -> Option<Piece> {
         let next = self.next[index(frame.stream)].as_mut()?;
         let (stream, at_us) = (frame.stream, frame.at_us);
@@ -86,12 +80,12 @@ impl Live {
         if gap == 0 {
             return Some(data);
         }
-        self.held = Some(data);
+        self.pending = Some(data);
         Some(Piece::Dropped { stream, offset: from, at_us, bytes: gap })
     }
 }
 
-/// `output.log`, or the tail segments of one stream one after the other.
+/// `output.log`, or the tail segments of one stream in order.
 struct Source {
     directory: PathBuf,
     tail: Option<Stream>,
@@ -103,7 +97,7 @@ struct Source {
 struct Segment {
     path: PathBuf,
     file: BufReader<File>,
-    /// Where the next header stands.
+    /// Offset of the next header.
     at: u64,
 }
 
@@ -112,8 +106,8 @@ impl Source {
         Source { directory: directory.to_owned(), tail, segment: None, number: 0, peeked: None }
     }
 
-    /// The next whole frame, left where it is.
-    fn peek(&mut self) -> Result<Option<Frame>, OutputError> {
+    /// Returns the header of the next complete frame without consuming it.
+    fn peek(&mut self) -> Result<Option<Frame>, SegmentError> {
         loop {
             if self.peeked.is_some() {
                 return Ok(self.peeked);
@@ -121,7 +115,7 @@ impl Source {
             if self.segment.is_none() && !self.open_next(0)? {
                 return Ok(None);
             }
-            // Looked for before reading: when a later segment is there, the end of this one is final.
+            // Checked before reading: if a later segment exists, the end of this one is final.
             let later = self.later()?;
             let Some(segment) = self.segment.as_mut() else { return Ok(None) };
             self.peeked = segment.peek()?;
@@ -134,26 +128,26 @@ impl Source {
         }
     }
 
-    fn take(&mut self) -> Result<Option<(Frame, Vec<u8>)>, OutputError> {
+    fn take(&mut self) -> Result<Option<(Frame, Vec<u8>)>, SegmentError> {
         let (Some(frame), Some(segment)) = (self.peeked.take(), self.segment.as_mut()) else { return Ok(None) };
         Ok(Some((frame, segment.take(&frame)?)))
     }
 
-    /// The smallest number above the one that is read.
-    fn later(&self) -> Result<Option<u64>, OutputError> {
+    /// Returns the smallest segment number above the present one.
+    fn later(&self) -> Result<Option<u64>, SegmentError> {
         let Some(stream) = self.tail else { return Ok(None) };
         let least = if self.segment.is_some() { self.number + 1 } else { 0 };
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(OutputError::Read(self.directory.clone(), e)),
+            Err(e) => return Err(SegmentError::Read(self.directory.clone(), e)),
         };
         let numbers = entries.filter_map(|entry| parse_tail_name(entry.ok()?.file_name().to_str()?));
         Ok(numbers.filter(|(of, n)| *of == stream && *n >= least).map(|(_, n)| n).min())
     }
 
-    /// Opens `output.log`, or the first tail segment from `number` on; false when it is not there yet.
-    fn open_next(&mut self, number: u64) -> Result<bool, OutputError> {
+    /// Opens `output.log`, or the first tail segment from `number` on; false when it does not exist yet.
+    fn open_next(&mut self, number: u64) -> Result<bool, SegmentError> {
         let (name, number) = match self.tail {
             None => (file::OUTPUT.to_owned(), 0),
             Some(stream) => match self.later()? {
@@ -170,20 +164,20 @@ impl Source {
                 self.number = number;
                 Ok(true)
             }
-            // The oldest tails go while the action writes.
+            // The shim removes the oldest tails while the action writes.
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(OutputError::Read(path, e)),
+            Err(e) => Err(SegmentError::Read(path, e)),
         }
     }
 }
 
 impl Segment {
-    fn peek(&mut self) -> Result<Option<Frame>, OutputError> {
+    fn peek(&mut self) -> Result<Option<Frame>, SegmentError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |e: io::Error| OutputError::Read(path, e)
+            move |e: io::Error| SegmentError::Read(path, e)
         };
-        let damaged = |path: &Path, e| OutputError::Damaged(path.to_owned(), e);
+        let damaged = |path: &Path, e| SegmentError::Damaged(path.to_owned(), e);
         let length = self.file.get_ref().metadata().map_err(failed(&self.path))?.len();
         if self.at == 0 {
             let mut magic = [0; MAGIC.len()];
@@ -193,8 +187,8 @@ impl Segment {
             self.seek(0)?;
             self.file.read_exact(&mut magic).map_err(failed(&self.path))?;
             if magic != MAGIC {
-                let error = io::Error::new(ErrorKind::InvalidData, "it is not an output log");
-                return Err(OutputError::Read(self.path.clone(), error));
+                let error = io::Error::new(ErrorKind::InvalidData, "the file is not an output log");
+                return Err(SegmentError::Read(self.path.clone(), error));
             }
             self.at = MAGIC.len() as u64;
         }
@@ -208,22 +202,22 @@ impl Segment {
         Ok((length >= self.at + HEADER as u64 + u64::from(frame.length)).then_some(frame))
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<Vec<u8>, OutputError> {
+    fn take(&mut self, frame: &Frame) -> Result<Vec<u8>, SegmentError> {
         let mut bytes = vec![0; frame.length as usize];
         self.seek(self.at + HEADER as u64)?;
-        self.file.read_exact(&mut bytes).map_err(|e| OutputError::Read(self.path.clone(), e))?;
+        self.file.read_exact(&mut bytes).map_err(|e| SegmentError::Read(self.path.clone(), e))?;
         self.at += HEADER as u64 + u64::from(frame.length);
         Ok(bytes)
     }
 
-    /// Goes to a place; within what is buffered without a system call.
-    fn seek(&mut self, to: u64) -> Result<(), OutputError> {
-        let failed = |e: io::Error| OutputError::Read(self.path.clone(), e);
+    /// Seeks; without a system call if the target is in the buffer.
+    fn seek(&mut self, to: u64) -> Result<(), SegmentError> {
+        let failed = |e: io::Error| SegmentError::Read(self.path.clone(), e);
         let now = self.file.stream_position().map_err(failed)?;
         let by = i64::try_from(to).ok().zip(i64::try_from(now).ok()).map(|(to, now)| to - now);
         match by {
-            Some(by) => self.file.seek_relative(by).map_err(|e| OutputError::Read(self.path.clone(), e)),
-            None => self.file.seek(SeekFrom::Start(to)).map(drop).map_err(|e| OutputError::Read(self.path.clone(), e)),
+            Some(by) => self.file.seek_relative(by).map_err(|e| SegmentError::Read(self.path.clone(), e)),
+            None => self.file.seek(SeekFrom::Start(to)).map(drop).map_err(|e| SegmentError::Read(self.path.clone(), e)),
         }
     }
 }
@@ -248,7 +242,7 @@ mod tests {
         file.write_all(bytes).unwrap();
     }
 
-    fn all(output: &mut Live) -> Vec<String> {
+    fn read_all(output: &mut SegmentReader) -> Vec<String> {
         let mut pieces = Vec::new();
         while let Some(piece) = output.read().unwrap() {
             pieces.push(match piece {
@@ -262,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn three_sources_are_merged_by_time_and_gaps_are_named() {
+    fn sources_are_merged_by_time_and_gaps_are_marked() {
         let dir = tempfile::tempdir().unwrap();
         let (out, err) = (Stream::Stdout, Stream::Stderr);
         append(dir.path(), file::OUTPUT, &frame(out, 1, 0, "head "));
@@ -270,7 +264,7 @@ mod tests {
         append(dir.path(), &tail_name(out, 3), &frame(out, 4, 105, "late "));
         append(dir.path(), &tail_name(out, 4), &frame(out, 6, 110, "end"));
         append(dir.path(), &tail_name(err, 0), &frame(err, 5, 5, "again"));
-        let mut output = Live::open(dir.path(), Some(0), Some(0));
+        let mut output = SegmentReader::open(dir.path(), Some(0), Some(0));
         let want = [
             "Stdout@0 head ",
             "Stderr@0 oops ",
@@ -279,40 +273,40 @@ mod tests {
             "Stderr@5 again",
             "Stdout@110 end",
         ];
-        assert_eq!(all(&mut output), want);
+        assert_eq!(read_all(&mut output), want);
         assert_eq!(output.missing(err, 10), None);
         assert!(matches!(output.missing(out, 115), Some(Piece::Dropped { offset: 113, bytes: 2, .. })));
-        let mut from = Live::open(dir.path(), Some(107), None);
-        assert_eq!(all(&mut from), ["Stdout@107 te ", "Stdout@110 end"]);
+        let mut from = SegmentReader::open(dir.path(), Some(107), None);
+        assert_eq!(read_all(&mut from), ["Stdout@107 te ", "Stdout@110 end"]);
     }
 
     #[test]
-    fn what_is_still_being_written_comes_when_it_is_whole() {
+    fn a_frame_is_returned_once_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
-        let mut output = Live::open(dir.path(), Some(0), Some(0));
-        assert!(all(&mut output).is_empty());
+        let mut output = SegmentReader::open(dir.path(), Some(0), Some(0));
+        assert!(read_all(&mut output).is_empty());
         let bytes = frame(Stream::Stdout, 1, 0, "abc");
         for cut in [0, 3, HEADER, HEADER + 2] {
             let _ = std::fs::remove_file(dir.path().join(file::OUTPUT));
             append(dir.path(), file::OUTPUT, &bytes[..cut]);
-            let mut output = Live::open(dir.path(), Some(0), Some(0));
-            assert!(all(&mut output).is_empty());
+            let mut output = SegmentReader::open(dir.path(), Some(0), Some(0));
+            assert!(read_all(&mut output).is_empty());
             append(dir.path(), file::OUTPUT, &bytes[cut..]);
-            assert_eq!(all(&mut output), ["Stdout@0 abc"]);
+            assert_eq!(read_all(&mut output), ["Stdout@0 abc"]);
         }
-        assert_eq!(all(&mut output), ["Stdout@0 abc"]);
+        assert_eq!(read_all(&mut output), ["Stdout@0 abc"]);
         append(dir.path(), file::OUTPUT, &frame(Stream::Stdout, 2, 3, "def"));
-        assert_eq!(all(&mut output), ["Stdout@3 def"]);
+        assert_eq!(read_all(&mut output), ["Stdout@3 def"]);
         append(dir.path(), &tail_name(Stream::Stdout, 0), &frame(Stream::Stdout, 3, 6, "g"));
-        assert_eq!(all(&mut output), ["Stdout@6 g"]);
+        assert_eq!(read_all(&mut output), ["Stdout@6 g"]);
         append(dir.path(), &tail_name(Stream::Stdout, 1), &frame(Stream::Stdout, 4, 7, "h"));
-        assert_eq!(all(&mut output), ["Stdout@7 h"]);
+        assert_eq!(read_all(&mut output), ["Stdout@7 h"]);
     }
 
     #[test]
-    fn damage_is_an_error() {
+    fn a_damaged_segment_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         append(dir.path(), file::OUTPUT, &[9; HEADER]);
-        assert!(Live::open(dir.path(), Some(0), None).read().is_err());
+        assert!(SegmentReader::open(dir.path(), Some(0), None).read().is_err());
     }
 }

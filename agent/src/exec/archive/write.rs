@@ -1,5 +1,5 @@
-//! Folding one output, in a blocking thread: three passes over its segments, each a stream from disk to disk, so that
-//! memory stays flat whatever its size and whatever the size of its frames.
+//! Writes an archive from segments, in a blocking thread: three passes, each streaming from disk to disk, so that memory stays
+//! constant whatever the size of the output and of its frames.
 
 use std::fs::DirEntry;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -10,40 +10,54 @@ use flate2::write::GzEncoder;
 use packs_schema::agent::execution::file;
 use packs_schema::agent::execution::output::Stream;
 
-use super::super::output::{Live, OutputError, Piece, index};
+use super::super::segments::{Piece, SegmentError, SegmentReader, index};
 use super::frames::{Record, Writer};
 use super::spill::Spill;
 use super::{Archive, ArchiveError, Header};
 
-/// Where a folded output is.
+/// Error returned when an output cannot be archived.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::exec) enum ArchiveOutputError {
+    /// A segment cannot be read.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The archive cannot be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+}
+
+/// Result of archiving an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::exec) enum Folded {
-    /// There was none.
-    Nothing,
-    /// Here.
-    Small(Vec<u8>),
-    /// In the directory, durably.
+pub(in crate::exec) enum ArchivedOutput {
+    /// The execution wrote no output.
+    Empty,
+    /// Archive of at most `MAX_INLINE` bytes, for the database.
+    Inline(Vec<u8>),
+    /// The archive is a file in the directory, durably.
     File,
 }
 
-/// Collects small writes for the compressor, and small outputs of it.
+/// Size of the buffer before the compressor.
 const BUFFER: usize = 8 << 10;
 
 type Gzip = BufWriter<GzEncoder<Spill>>;
 
-/// Folds the segments in `directory` of an execution that has ended; `written`: what each stream wrote, if it is known.
-/// One that is folded already stays as it is.
-pub(in crate::exec) fn fold(directory: &Path, written: [Option<u64>; 2]) -> Result<Folded, OutputError> {
+/// Archives the segments in `directory` of an execution that has ended. `written` is the number of bytes that each stream wrote,
+/// if known. An output that is archived already stays as it is.
+pub(in crate::exec) fn archive_output(
+    directory: &Path,
+    written: [Option<u64>; 2],
+) -> Result<ArchivedOutput, ArchiveOutputError> {
     match Archive::open(directory) {
-        Ok(Some(_)) => return Ok(Folded::File),
+        Ok(Some(_)) => return Ok(ArchivedOutput::File),
         Ok(None) => {}
-        // Renamed into place after fsync, so not ours: the segments say what it should have been.
+        // Ours are renamed into place after fsync, so this file is not one of them: make it from the segments.
         Err(ArchiveError::Header) => remove(&directory.join(file::ARCHIVE)).map_err(ArchiveError::Io)?,
         Err(error) => return Err(error.into()),
     }
     let mut header = Header::default();
     let mut frames = Writer::new(gzip(Spill::new(directory)));
-    each(directory, [Some(0), Some(0)], written, |piece| {
+    for_each_piece(directory, [Some(0), Some(0)], written, |piece| {
         let record = match &piece {
             Piece::Data { stream, at_us, bytes, .. } => {
                 Record { stream: *stream, dropped: false, bytes: bytes.len() as u64, at_us: *at_us }
@@ -57,7 +71,7 @@ pub(in crate::exec) fn fold(directory: &Path, written: [Option<u64>; 2]) -> Resu
         frames.write(&record)
     })?;
     if header.kept == [0, 0] && header.dropped == [0, 0] {
-        return Ok(Folded::Nothing);
+        return Ok(ArchivedOutput::Empty);
     }
     let mut spill = end(frames.into_inner())?;
     header.members[0] = spill.written() - super::HEADER as u64;
@@ -70,7 +84,7 @@ pub(in crate::exec) fn fold(directory: &Path, written: [Option<u64>; 2]) -> Resu
         let mut from = [None, None];
         from[i] = Some(0);
         let (mut data, mut kept) = (gzip(spill), 0);
-        each(directory, from, [None, None], |piece| match piece {
+        for_each_piece(directory, from, [None, None], |piece| match piece {
             Piece::Data { bytes, .. } => {
                 kept += bytes.len() as u64;
                 data.write_all(&bytes)
@@ -83,34 +97,34 @@ pub(in crate::exec) fn fold(directory: &Path, written: [Option<u64>; 2]) -> Resu
         spill = end(data)?;
         header.members[1 + i] = spill.written() - before;
     }
-    Ok(spill.finish(&header).map_err(ArchiveError::Io)?.map_or(Folded::File, Folded::Small))
+    Ok(spill.finish(&header).map_err(ArchiveError::Io)?.map_or(ArchivedOutput::File, ArchivedOutput::Inline))
 }
 
-/// Hands out what can be read. What is damaged is read up to the damage: the rest counts as not kept.
-fn each(
+/// Calls `take` for each piece that can be read. A damaged output is read up to the damage; the rest counts as dropped.
+fn for_each_piece(
     directory: &Path,
     from: [Option<u64>; 2],
     written: [Option<u64>; 2],
     mut take: impl FnMut(Piece) -> io::Result<()>,
-) -> Result<(), OutputError> {
-    let mut live = Live::open(directory, from[0], from[1]);
+) -> Result<(), ArchiveOutputError> {
+    let mut reader = SegmentReader::open(directory, from[0], from[1]);
     loop {
-        match live.read() {
+        match reader.read() {
             Ok(Some(piece)) => take(piece).map_err(ArchiveError::Io)?,
             Ok(None) => break,
-            Err(OutputError::Damaged(path, error)) => {
-                tracing::error!(path = %path.display(), %error, "archived up to the damage");
+            Err(SegmentError::Damaged(path, error)) => {
+                tracing::error!(path = %path.display(), %error, "the output is damaged; archiving what comes before the damage");
                 break;
             }
-            Err(OutputError::Read(path, error)) if error.kind() == ErrorKind::InvalidData => {
-                tracing::error!(path = %path.display(), %error, "archived up to the damage");
+            Err(SegmentError::Read(path, error)) if error.kind() == ErrorKind::InvalidData => {
+                tracing::error!(path = %path.display(), %error, "the output is damaged; archiving what comes before the damage");
                 break;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     for stream in Stream::ALL {
-        if let Some(piece) = written[index(stream)].and_then(|written| live.missing(stream, written)) {
+        if let Some(piece) = written[index(stream)].and_then(|written| reader.missing(stream, written)) {
             take(piece).map_err(ArchiveError::Io)?;
         }
     }
@@ -121,7 +135,7 @@ fn gzip(spill: Spill) -> Gzip {
     BufWriter::with_capacity(BUFFER, GzEncoder::new(spill, Compression::default()))
 }
 
-fn end(gzip: Gzip) -> Result<Spill, OutputError> {
+fn end(gzip: Gzip) -> Result<Spill, ArchiveOutputError> {
     let encoder = gzip.into_inner().map_err(|e| ArchiveError::Io(e.into_error()))?;
     Ok(encoder.finish().map_err(ArchiveError::Io)?)
 }
@@ -133,11 +147,11 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes from a directory what its archive stands for.
-pub(in crate::exec) fn tidy(directory: &Path) -> io::Result<()> {
-    let stays = |entry: &DirEntry| {
+/// Removes everything from a directory that its archive replaces.
+pub(in crate::exec) fn remove_segments(directory: &Path) -> io::Result<()> {
+    let is_kept = |entry: &DirEntry| {
         let name = entry.file_name();
-        [file::SPEC, file::EXIT, file::ARCHIVE].iter().any(|stays| name == *stays)
+        [file::SPEC, file::EXIT, file::ARCHIVE].iter().any(|kept| name == *kept)
     };
     let entries = match std::fs::read_dir(directory) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -145,7 +159,7 @@ pub(in crate::exec) fn tidy(directory: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if !stays(&entry) {
+        if !is_kept(&entry) {
             remove(&entry.path())?;
         }
     }

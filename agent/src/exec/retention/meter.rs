@@ -1,4 +1,4 @@
-//! What the history uses, counted as executions end and outputs go; anew at a start and every hour.
+//! Disk use of the history, updated as executions end and outputs are removed, and measured again at a start and every hour.
 
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 
 use super::budget::{Budget, Used};
 
-/// Executions that ended and are not measured yet, at most; beyond, all directories are counted anew.
+/// Maximum number of ended executions waiting to be measured; beyond, all directories are measured.
 const MAX_ENDED: usize = 10_000;
-/// Bytes of a block of `st_blocks` (stat(2)).
+/// Size of a block of `st_blocks` in bytes (stat(2)).
 const BLOCK: u64 = 512;
 
-/// The counters.
+/// Counters of disk use and rows.
 #[derive(Debug, Default)]
 pub(in crate::exec) struct Meter {
     bytes: AtomicU64,
@@ -25,46 +25,46 @@ pub(in crate::exec) struct Meter {
     rows: AtomicU64,
     archived: AtomicU64,
     ended: Mutex<Ended>,
-    told: Notify,
+    notify: Notify,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     pub(super) ids: Vec<ExecutionId>,
-    /// Some were left out.
-    pub(super) too_many: bool,
+    /// True if the list is incomplete.
+    pub(super) overflowed: bool,
 }
 
 impl Meter {
-    /// An execution has ended: its directory is to be measured.
-    pub(in crate::exec) fn ended(&self, id: &ExecutionId) {
+    /// Notes that an execution has ended and its directory is to be measured.
+    pub(in crate::exec) fn record_end(&self, id: &ExecutionId) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.ids.len() < MAX_ENDED {
             ended.ids.push(id.clone());
         } else {
-            ended.too_many = true;
+            ended.overflowed = true;
         }
         drop(ended);
         self.rows.fetch_add(1, Ordering::Relaxed);
-        self.told.notify_one();
+        self.notify.notify_one();
     }
 
     /// Waits until executions have ended.
-    pub(super) async fn told(&self) {
-        self.told.notified().await;
+    pub(super) async fn wait_for_ends(&self) {
+        self.notify.notified().await;
     }
 
     pub(super) fn take_ended(&self) -> Ended {
         std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A directory went from one size to another.
-    pub(super) fn changed(&self, before: Used, after: Used) {
+    /// Updates the size of a directory.
+    pub(super) fn update(&self, before: Used, after: Used) {
         add(&self.bytes, after.bytes, before.bytes);
         add(&self.files, after.files, before.files);
     }
 
-    /// All directories were measured.
+    /// Sets the size of all directories.
     pub(super) fn set_directories(&self, used: Used) {
         self.bytes.store(used.bytes, Ordering::Relaxed);
         self.files.store(used.files, Ordering::Relaxed);
@@ -78,38 +78,38 @@ impl Meter {
         self.rows.store(rows, Ordering::Relaxed);
     }
 
-    pub(super) fn forgot(&self, rows: usize) {
+    pub(super) fn subtract_rows(&self, rows: usize) {
         add(&self.rows, 0, rows as u64);
     }
 
-    pub(super) fn archived(&self, outputs: usize) {
+    pub(super) fn add_archived(&self, outputs: usize) {
         self.archived.fetch_add(outputs as u64, Ordering::Relaxed);
     }
 
-    /// Outputs and database together.
+    /// Disk use of outputs and database together.
     pub(super) fn used(&self) -> Used {
         let bytes = self.bytes.load(Ordering::Relaxed).saturating_add(self.database.load(Ordering::Relaxed));
         Used { bytes, files: self.files.load(Ordering::Relaxed) }
     }
 
-    /// True if forgetting rows helps: the database takes more than half of the budget, so that what is too much is not
-    /// just something that cannot go.
-    pub(super) fn database_takes_most(&self, budget: &Budget) -> bool {
+    /// True if the database takes more than half of the budget. Only then does pruning rows help: otherwise the excess is
+    /// something that cannot be removed.
+    pub(super) fn is_mostly_database(&self, budget: &Budget) -> bool {
         self.database.load(Ordering::Relaxed) > budget.max_bytes / 2
     }
 
-    /// For Prometheus.
+    /// Returns the counters in the text format of Prometheus.
     pub(in crate::exec) fn text(&self) -> String {
         let used = self.used();
         let mut text = String::new();
         for (name, kind, help, value) in [
-            ("bolt_history_executions", "gauge", "Executions that are remembered.", self.rows.load(Ordering::Relaxed)),
-            ("bolt_history_bytes", "gauge", "Bytes of outputs and database.", used.bytes),
-            ("bolt_history_files", "gauge", "Files and directories of outputs.", used.files),
+            ("bolt_history_executions", "gauge", "Executions in the history.", self.rows.load(Ordering::Relaxed)),
+            ("bolt_history_bytes", "gauge", "Disk use of outputs and database in bytes.", used.bytes),
+            ("bolt_history_files", "gauge", "Number of files and directories of outputs.", used.files),
             (
                 "bolt_history_archived_total",
                 "counter",
-                "Outputs that were archived.",
+                "Outputs archived since the start.",
                 self.archived.load(Ordering::Relaxed),
             ),
         ] {
@@ -124,7 +124,7 @@ fn add(counter: &AtomicU64, more: u64, less: u64) {
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_add(more).saturating_sub(less)));
 }
 
-/// What a directory and the files in it take; nothing when it is not there.
+/// Measures a directory and the files in it; zero if it does not exist.
 pub(super) fn measure(directory: &Path) -> Used {
     let size = |meta: &std::fs::Metadata| meta.blocks() * BLOCK;
     let Ok(meta) = directory.symlink_metadata() else { return Used::default() };

@@ -1,0 +1,146 @@
+//! Applying a state change: into the history first, then to waiters and followers. Writing an end is retried until it succeeds.
+//!
+//! Changes come from `reconcile` (what the directory says) or from a decision of the api ([`Exec::abort`]). A change that is
+//! not in the history is never shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::ExecutionId;
+
+use super::disk_reserve::{DISK_FULL, DISK_FULL_MESSAGE};
+use super::state::{Change, advance, to_exit_record};
+use super::{Exec, directory};
+use crate::clock;
+use crate::history::HistoryError;
+
+/// Pause between two attempts to write an end to the history.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Health code: the history cannot be written.
+const HISTORY_FAILED: &str = "history_failed";
+
+impl Exec {
+    /// Ends an execution without an exit record of a shim.
+    pub(super) fn abort(self: &Arc<Self>, id: &ExecutionId, state: State, reason: String) {
+        self.apply_change(id, Change::Aborted { state, reason, at_ms: clock::now_ms() });
+    }
+
+    /// Applies a change to a live execution: writes it to the history, then shows it.
+    pub(super) fn apply_change(self: &Arc<Self>, id: &ExecutionId, change: Change) {
+        let by_api = matches!(change, Change::Aborted { .. });
+        let (record, changes) = {
+            let mut tables = self.lock();
+            let Some(live) = tables.live.get_mut(id).filter(|live| !live.ending) else { return };
+            let mut record = live.record.clone();
+            let changes = match advance(&mut record, change) {
+                Ok(changes) => changes,
+                Err(error) => return tracing::error!(execution = %id, %error, "ignoring a change of state"),
+            };
+            if record.state.is_terminal() {
+                live.ending = true;
+            } else {
+                live.record = record.clone();
+            }
+            (record, changes)
+        };
+        let exec = self.clone();
+        tokio::spawn(async move {
+            let ended = record.state.is_terminal();
+            if by_api {
+                exec.write_exit_record(&record);
+            }
+            if !exec.persist(&record, &changes).await {
+                // Not shown either: the next start reads it from the directory.
+                return;
+            }
+            for (state, _) in &changes {
+                exec.metrics.execution(&record.action, *state);
+                if record.dev.is_some() {
+                    exec.metrics.dev_execution(*state);
+                }
+            }
+            if ended {
+                exec.metrics.finished(&record);
+                exec.finish(record);
+            }
+        });
+    }
+
+    /// Writes the exit record of an execution that ended without a shim, so that it is not started again if the history is lost.
+    pub(super) fn write_exit_record(&self, record: &Execution) {
+        if let Err(error) = directory::write_exit(&self.directory(&record.id), &to_exit_record(record)) {
+            tracing::error!(execution = %record.id, %error, "cannot write its exit record: its end is in the history only");
+        }
+    }
+
+    /// Writes a change to the history; an end is retried until it is written. Returns false if it cannot be written by this
+    /// process any more.
+    pub(super) async fn persist(self: &Arc<Self>, record: &Execution, changes: &[(State, u64)]) -> bool {
+        loop {
+            match self.history.update(record.clone(), changes.to_vec()).await {
+                Ok(_) => {
+                    self.health.clear(HISTORY_FAILED);
+                    return true;
+                }
+                Err(error @ (HistoryError::Closed | HistoryError::OldSqlite(_))) => {
+                    tracing::error!(execution = %record.id, %error, "not written to the history");
+                    return false;
+                }
+                // Releasing the reserve makes space for this end; nothing new is accepted until it is allocated again.
+                Err(HistoryError::DiskFull) if record.state.is_terminal() && self.disk_reserve.release() => {
+                    tracing::warn!(execution = %record.id, "the disk is full: releasing the reserve to write this end");
+                    self.report_disk_problem(DISK_FULL, DISK_FULL_MESSAGE.to_owned());
+                    continue;
+                }
+                Err(
+                    error @ (HistoryError::DiskFull
+                    | HistoryError::ReadOnly
+                    | HistoryError::OutOfResources(_)
+                    | HistoryError::Device(_)
+                    | HistoryError::Sqlite(_)
+                    | HistoryError::Damaged(_)
+                    | HistoryError::Open { .. }
+                    | HistoryError::Quarantine { .. }),
+                ) => {
+                    tracing::error!(execution = %record.id, %error, "not written to the history");
+                    self.health.set(HISTORY_FAILED, error.to_string());
+                    if !record.state.is_terminal() {
+                        // The directory has it as well, and the write of its end repeats it.
+                        return true;
+                    }
+                }
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Removes an execution whose end is in the history from the table, notifies waiters, and gives its slot to the next.
+    fn finish(self: &Arc<Self>, record: Execution) {
+        let id = record.id.clone();
+        let live = {
+            let mut tables = self.lock();
+            tables.slots.release(&record.id);
+            if let (State::Succeeded, Some(took_ms)) = (record.state, record.duration_ms) {
+                tables.slots.learn(&record.action, Duration::from_millis(took_ms));
+            }
+            tables.live.remove(&record.id)
+        };
+        tracing::info!(execution = %record.id, action = %record.action, state = %record.state, "ended");
+        if let Some(live) = live {
+            if let Some(watch) = live.watch {
+                self.watcher.forget(watch);
+            }
+            if let Some(expiry) = live.expiry {
+                expiry.abort();
+            }
+            live.progress.send_modify(|progress| {
+                progress.generation += 1;
+                progress.ended = Some(Arc::new(record));
+            });
+        }
+        self.meter.record_end(&id);
+        self.start_ready();
+    }
+}

@@ -1,0 +1,132 @@
+//! Starting executions that have a slot, through the launcher.
+//!
+//! The grants in force are checked again before each start request. A queued execution is also registered with the launcher
+//! (`Accept`), because the launcher starts only the active version of a pack and what was registered while a version was
+//! active: an execution whose version is replaced while it waits may still start, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::launch::{Operation, Outcome, Refusal, Start};
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::{ExecutionId, Principal};
+
+use super::live::LiveExecution;
+use super::state::{Ownership, StartOutcome, interpret_start, may_expire};
+use super::{Exec, LauncherError};
+use crate::clock;
+
+/// Number of attempts to start while the launcher is at its limit of running executions.
+const START_ATTEMPTS: u32 = 120;
+/// Pause between two attempts.
+const START_PAUSE: Duration = Duration::from_millis(500);
+
+/// Beginning of the reason of an execution whose caller lost the grant before the start.
+const REVOKED: &str = "not started: the grant was revoked while it waited";
+
+impl Exec {
+    /// Starts the queued executions that can have a slot now.
+    pub(super) fn start_ready(self: &Arc<Self>) {
+        let next = self.lock().slots.take_ready(clock::signed_boottime_ms());
+        for id in next {
+            self.launch(&id);
+        }
+    }
+
+    /// Asks the launcher to start an execution that has a slot, if its caller still has the grant.
+    pub(super) fn launch(self: &Arc<Self>, id: &ExecutionId) {
+        if let Some(principal) = self.revoked_caller(id) {
+            if self.claim_start(id, may_expire) {
+                tracing::warn!(execution = %id, %principal, "{REVOKED}");
+                self.abort(id, State::Error, format!("{REVOKED}: no grant lets {principal} run it any more"));
+            }
+            return;
+        }
+        let start = {
+            let mut tables = self.lock();
+            let Some(live) = tables.live.get_mut(id) else { return };
+            if let Some(expiry) = live.expiry.take() {
+                expiry.abort();
+            }
+            let start = if live.ownership() == Ownership::Ours { live.start.take() } else { None };
+            live.start_requested |= start.is_some();
+            start
+        };
+        let Some(start) = start else { return };
+        let (exec, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            let outcome = interpret_start(exec.request_start(&id, start).await);
+            if let Some(live) = exec.lock().live.get_mut(&id) {
+                live.start_requested = outcome == StartOutcome::Unknown;
+            }
+            match outcome {
+                StartOutcome::Unknown => {}
+                // The shim may have ended before the answer came.
+                StartOutcome::Started | StartOutcome::AlreadyStarted => exec.reconcile(&id),
+                StartOutcome::Refused(reason) => {
+                    tracing::warn!(execution = %id, reason, "the launcher refused to start it");
+                    let expired = exec.is_of_expired_push(&id);
+                    let reason = if expired { format!("the pushed version has expired: {reason}") } else { reason };
+                    exec.abort(&id, State::Error, reason);
+                }
+            }
+        });
+    }
+
+    /// Registers a queued execution with the launcher, so that it may start although its version is replaced meanwhile. A
+    /// refusal is only logged: the start request will be refused as well, and that decides.
+    pub(super) fn register_queued(self: &Arc<Self>, id: &ExecutionId) {
+        let start = self.lock().live.get(id).and_then(|live| live.start.clone());
+        let Some(start) = start else { return };
+        let (exec, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            if let Ok(Outcome::Refused { code, message }) = exec.launcher.ask(Operation::Accept(start)).await {
+                tracing::warn!(execution = %id, ?code, message, "the launcher refused to register a queued execution");
+            }
+        });
+    }
+
+    /// Returns the caller of a waiting execution, if the grants in force no longer let it run the action.
+    fn revoked_caller(&self, id: &ExecutionId) -> Option<Principal> {
+        let waiting = |live: &LiveExecution| (live.ownership() == Ownership::Ours).then(|| live.record.clone());
+        let record = self.lock().live.get(id).and_then(waiting)?;
+        self.revoked_caller_of(record)
+    }
+
+    fn revoked_caller_of(&self, record: Execution) -> Option<Principal> {
+        let Execution { action, version, digest, principal, .. } = record;
+        let class = self.registry.action_in(&action, &version, &digest).map(|active| active.action.class);
+        let lets_run =
+            self.access.lets_run(&principal, &action, class) || self.access.lets_run(&principal, &action, None);
+        (!lets_run).then_some(principal)
+    }
+
+    /// Requests a start, and retries while the launcher is at its limit: it may count executions that the api does not, such as
+    /// what a dead shim left behind, until they are cleaned up. A kill meanwhile takes effect when the shim starts.
+    async fn request_start(&self, id: &ExecutionId, start: Box<Start>) -> Result<Outcome, LauncherError> {
+        for _ in 0..START_ATTEMPTS {
+            match self.launcher.ask(Operation::Start(start.clone())).await {
+                Ok(Outcome::Refused { code: Refusal::TooManyRunning, message }) => {
+                    tracing::warn!(execution = %id, message, "its start has to wait; retrying");
+                    tokio::time::sleep(START_PAUSE).await;
+                    let record = self.live_record(id);
+                    if let Some(principal) = record.and_then(|record| self.revoked_caller_of(record)) {
+                        tracing::warn!(execution = %id, %principal, "{REVOKED}");
+                        return Ok(Outcome::Refused { code: Refusal::Other, message: REVOKED.to_owned() });
+                    }
+                }
+                answer => return answer,
+            }
+        }
+        self.launcher.ask(Operation::Start(start)).await
+    }
+
+    /// True if an execution belongs to a pushed version that expired before the start.
+    fn is_of_expired_push(&self, id: &ExecutionId) -> bool {
+        self.live_record(id).is_some_and(|record| {
+            let Execution { action, version, digest, dev, .. } = &record;
+            dev.is_some() && self.registry.action_in(action, version, digest).is_none()
+        })
+    }
+}
