@@ -1,4 +1,4 @@
-//! Executions from acceptance to their terminal state. Contains no HTTP types.
+//! Executions, from acceptance to their terminal state. Contains no HTTP types.
 //!
 //! ```text
 //!  submit ──▶ admission ──▶ exec/<id>/spec ──▶ history (on disk) ──▶ 202

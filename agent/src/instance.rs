@@ -1,7 +1,8 @@
-//! Who this instance is: what the configuration says, and what the sync was told by the metadata service, read from the store
-//! whenever it is asked for.
+//! Identity and facts of this instance: from the configuration, and from what the sync got from the metadata service, read from
+//! the store on each request.
 //!
-//! The identity is fixed once it is known. Nothing is asked here: the api must not depend on a service that may be away.
+//! The id is fixed once it is known. The metadata service is never asked from here: the api must not depend on a service that
+//! may be unavailable.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,68 +16,72 @@ use packs_schema::delivery::facts::{Facts, StoredFacts};
 use crate::exec::Launcher;
 use crate::registry::{RegistryError, read_json};
 
-/// How often the store is looked at while nobody knows who this is.
-const LOOK: Duration = Duration::from_millis(200);
-/// After how many looks the sync is asked to try again; twice as many each time …
-const LOOKS: u32 = 25;
-/// … up to this.
-const MOST_LOOKS: u32 = 300;
+/// Interval of reads of the store while the id is unknown.
+const READ_INTERVAL: Duration = Duration::from_millis(200);
+/// Number of reads before the sync is asked to try again; doubled each time.
+const MIN_READS: u32 = 25;
+/// Maximum number of reads before the sync is asked again.
+const MAX_READS: u32 = 300;
 
-/// The instance that this process is the agent of.
+/// Instance that this process is the agent of.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    known: Known,
+    source: FactSource,
     id: InstanceId,
 }
 
 impl Instance {
-    /// As soon as it is known who this is: at once where the configuration says it, else when the sync has learnt it.
+    /// Waits until the id is known: at once if the configuration has it, else when the sync has got it.
     pub(crate) async fn learn(config: &Config, boot_id: &str, launcher: &Launcher) -> Instance {
-        let known = Known::new(&config.instance, &config.paths.packs, boot_id);
-        let mut looks = LOOKS;
+        let source = FactSource::new(&config.instance, &config.paths.packs, boot_id);
+        let mut reads = MIN_READS;
         loop {
-            for _ in 0..looks {
-                if let Ok(Some(Facts { id, .. })) = known.facts() {
-                    return Instance { known, id };
+            for _ in 0..reads {
+                if let Ok(Some(Facts { id, .. })) = source.facts() {
+                    return Instance { source, id };
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(READ_INTERVAL).await;
             }
-            let damage = known.facts().err().map(|error| crate::log::chain(&error));
-            tracing::warn!(damage, "not known yet who this instance is: the sync asks its metadata service again");
-            // A launcher that is gone ends the process by other means.
+            let damage = source.facts().err().map(|error| crate::log::chain(&error));
+            tracing::warn!(
+                damage,
+                "the instance id is not known yet; asking the sync to query the metadata service again"
+            );
+            // The process ends by other means if the launcher has exited.
             let _ = launcher.ask(Operation::Sync).await;
-            looks = (looks * 2).min(MOST_LOOKS);
+            reads = (reads * 2).min(MAX_READS);
         }
     }
 
-    /// Its identity.
+    /// Returns the instance id.
     pub(crate) fn id(&self) -> &InstanceId {
         &self.id
     }
 
-    /// All that is known of it now.
+    /// Returns all facts that are known now.
     pub(crate) fn facts(&self) -> Facts {
-        let now = self.known.facts().unwrap_or_else(|error| {
-            tracing::warn!(error = crate::log::chain(&error), "what the sync knows of this instance cannot be read");
+        let now = self.source.facts().unwrap_or_else(|error| {
+            tracing::warn!(error = crate::log::chain(&error), "cannot read the facts that the sync stored");
             None
         });
         Facts { id: self.id.clone(), ..now.unwrap_or_else(|| Facts::of(self.id.clone())) }
     }
 }
 
+/// Configuration and store, from which facts are read.
 #[derive(Debug)]
-struct Known {
+struct FactSource {
     config: InstanceConfig,
     stored: PathBuf,
     boot_id: String,
 }
 
-impl Known {
-    fn new(config: &InstanceConfig, packs: &Path, boot_id: &str) -> Known {
-        Known { config: config.clone(), stored: packs.join(store::FACTS), boot_id: boot_id.to_owned() }
+impl FactSource {
+    fn new(config: &InstanceConfig, packs: &Path, boot_id: &str) -> FactSource {
+        FactSource { config: config.clone(), stored: packs.join(store::FACTS), boot_id: boot_id.to_owned() }
     }
 
-    /// `None` while nobody has said who this is. A damaged record counts only where it would decide that.
+    /// Returns the facts; `None` while the id is unknown. A damaged record is an error only if the id depends on it.
     fn facts(&self) -> Result<Option<Facts>, RegistryError> {
         if !self.config.metadata {
             return Ok(self.config.facts(None));
@@ -97,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_another_boot_left_does_not_count() {
+    fn facts_of_another_boot_are_ignored() {
         let store = tempfile::tempdir().unwrap();
         let config = InstanceConfig { metadata: true, zone: "written".into(), ..InstanceConfig::default() };
-        let known = Known::new(&config, store.path(), "this");
+        let source = FactSource::new(&config, store.path(), "this");
         let write = |text: &str| std::fs::write(store.path().join(store::FACTS), text).unwrap();
-        assert_eq!(known.facts().unwrap(), None);
+        assert_eq!(source.facts().unwrap(), None);
         let text = r#"{"format":1,"boot":"this","id":"i-1","region":"r","zone":"z","tags":{"app":"web"}}"#;
         for other in [
             text.replace("this", "other"),
@@ -111,16 +116,16 @@ mod tests {
             text[..20].to_owned(),
         ] {
             write(&other);
-            assert!(!matches!(known.facts(), Ok(Some(_))), "{other}");
+            assert!(!matches!(source.facts(), Ok(Some(_))), "{other}");
         }
         write(text);
-        let facts = known.facts().unwrap().unwrap();
+        let facts = source.facts().unwrap().unwrap();
         assert_eq!(
             (facts.id.as_str(), facts.region.as_str(), facts.zone.as_str(), facts.app.as_str()),
             ("i-1", "r", "written", "web")
         );
-        // One that was there when the identity was taken, and is gone.
-        let instance = Instance { id: facts.id, known };
+        // The record existed when the id was learned, and is empty now.
+        let instance = Instance { id: facts.id, source };
         write("");
         assert_eq!((instance.facts().id.as_str(), instance.facts().region.as_str()), ("i-1", ""));
     }

@@ -1,8 +1,8 @@
-//! The unprivileged half of the agent: what reads the network, and nothing that is root.
+//! The unprivileged half of the agent: everything that reads the network. Nothing here runs as root.
 //!
 //! ```text
-//!  api ──▶ exec ──▶ history        access, health, instance, metrics, registry: what is asked
-//!              └──▶ registry       sync: a process of its own, shares nothing but the store
+//!  api ──▶ exec ──▶ history        access, health, instance, metrics: state that the api and exec read and update
+//!              └──▶ registry       sync: a separate process that shares only the store of packs
 //! ```
 
 pub mod access;
@@ -20,5 +20,5 @@ pub mod sync;
 pub mod sys;
 mod trust;
 
-/// The agent's version.
+/// Version of the agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

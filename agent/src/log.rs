@@ -1,7 +1,7 @@
-//! The log: key=value lines on standard error, for journald or a file. Never parameters, bodies or output.
+//! Logging: key=value lines on standard error, for journald or a file. Never contains parameters, bodies or output.
 //!
-//! Values come from archives, indexes, repositories and peers as well. Whatever they hold, an event stays one line, and no
-//! value passes for a field: every line goes through `OneLine`, and values that could be mistaken are quoted.
+//! Values may come from pack archives, repositories and peers. Whatever they contain, an event stays one line and a value cannot
+//! be mistaken for a field: every line is written by `LineWriter`, and ambiguous values are quoted.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-/// Starts logging at the level that `BOLT_LOG` names (`error`, `warn`, `info`, `debug`), by default `info`.
+/// Starts logging at the level in `BOLT_LOG` (`error`, `warn`, `info`, `debug`; default `info`).
 pub fn start() {
     let wanted = std::env::var("BOLT_LOG").unwrap_or_default();
     let level = match wanted.as_str() {
@@ -25,13 +25,13 @@ pub fn start() {
         _ => Level::INFO,
     };
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(|| OneLine(io::stderr()))
+        .with_writer(|| LineWriter(io::stderr()))
         .fmt_fields(debug_fn(write_field).delimited(" "))
         .with_ansi(false)
         .with_target(false)
         .with_max_level(LevelFilter::from_level(level))
         .finish()
-        .with(ours(level));
+        .with(own_targets(level));
     if tracing::subscriber::set_global_default(subscriber).is_ok()
         && !matches!(wanted.as_str(), "" | "error" | "warn" | "info" | "debug")
     {
@@ -39,13 +39,13 @@ pub fn start() {
     }
 }
 
-/// The AWS libraries quote lines of credentials files that they do not understand; what matters of theirs comes back as
-/// an error.
-fn ours(level: Level) -> Targets {
+/// Returns a filter that silences the AWS libraries: they quote invalid lines of credentials files, and report what matters as
+/// errors.
+fn own_targets(level: Level) -> Targets {
     Targets::new().with_default(level).with_target("aws_", LevelFilter::OFF)
 }
 
-/// An error and its sources in one line.
+/// Formats an error and its sources as one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -57,7 +57,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Writes a field: the message as it is, other values quoted where they could pass for more than one field.
+/// Writes a field: the message as it is, other values quoted if they could be mistaken for several fields.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let text = format!("{value:?}");
     let text = log_line::truncate_value(&text);
@@ -79,14 +79,14 @@ fn is_quoted(text: &str) -> bool {
     }) && !escaped
 }
 
-/// Passes each event on as one line of bounded length. The subscriber writes an event at once.
-struct OneLine<W>(W);
+/// Writes each event as one line of bounded length. The subscriber passes an event in a single write.
+struct LineWriter<W>(W);
 
-impl<W: Write> Write for OneLine<W> {
+impl<W: Write> Write for LineWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let line = log_line::escape_line(text.strip_suffix('\n').unwrap_or(&text));
-        // In one write: other processes write to the same pipe.
+        // One write: other processes write to the same pipe.
         self.0.write_all(format!("{line}\n").as_bytes())?;
         Ok(bytes.len())
     }
@@ -115,19 +115,19 @@ mod tests {
     }
 
     #[test]
-    fn the_aws_libraries_write_no_line() {
-        let ours = ours(Level::INFO);
-        assert!(ours.would_enable("bolt_agent::sync", &Level::INFO));
-        assert!(!ours.would_enable("aws_runtime::env_config::normalize", &Level::ERROR));
-        assert!(!ours.would_enable("aws_config::profile::credentials", &Level::WARN));
+    fn the_aws_libraries_are_silenced() {
+        let own = own_targets(Level::INFO);
+        assert!(own.would_enable("bolt_agent::sync", &Level::INFO));
+        assert!(!own.would_enable("aws_runtime::env_config::normalize", &Level::ERROR));
+        assert!(!own.would_enable("aws_config::profile::credentials", &Level::WARN));
     }
 
     #[test]
-    fn an_event_is_one_line_and_no_value_passes_for_a_field() {
+    fn an_event_is_one_line_and_values_cannot_be_mistaken_for_fields() {
         let kept = Kept::default();
         let writer = kept.clone();
         let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || OneLine(writer.clone()))
+            .with_writer(move || LineWriter(writer.clone()))
             .with_ansi(false)
             .fmt_fields(debug_fn(write_field).delimited(" "))
             .finish();

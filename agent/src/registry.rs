@@ -1,7 +1,7 @@
-//! The activated packs and their actions, read from the store that the sync writes.
+//! Registry of activated packs and their actions, read from the store that the sync writes.
 //!
-//! Nothing is watched and little is kept: the `current` link says which version applies, each time
-//! someone asks, and a handful of definitions that were used last are held parsed. Never writes.
+//! Nothing is watched and little is cached: the `current` link tells the active version on each request, and the action
+//! definitions used last are kept parsed. Never writes.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,85 +14,87 @@ use packs_schema::pack::Pack;
 use packs_schema::pack::action::Action;
 use serde::de::DeserializeOwned;
 
-/// Definitions held parsed.
-const HELD: usize = 16;
-/// The largest file of the store that is read.
+/// Maximum number of cached definitions.
+const CACHED: usize = 16;
+/// Maximum size of a file that is read from the store.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Why the store could not be read.
+/// Error returned when the store cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A file or directory cannot be read.
     #[error("cannot read {path:?} in the store of packs")]
     Read {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         #[source]
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has invalid content.
     #[error("{path:?} in the store of packs is damaged: {message}")]
     Damaged {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// How.
+        /// Description of the damage.
         message: String,
     },
 }
 
-/// An activated pack.
+/// Activated pack.
 #[derive(Debug, Clone)]
 pub struct ActivePack {
-    /// Its description.
+    /// Description from `pack.yaml`.
     pub pack: Pack,
-    /// Its digest.
+    /// Digest of the pack archive.
     pub digest: Digest,
-    /// Set when it was pushed and is not signed.
+    /// Push, if the version was pushed and is not signed.
     pub dev: Option<PushInfo>,
     directory: PathBuf,
 }
 
 impl ActivePack {
-    /// Its version.
+    /// Version of the pack.
     pub fn version(&self) -> &PackVersion {
         &self.pack.version
     }
 }
 
-/// An action of an activated pack.
+/// Action of an activated pack.
 #[derive(Debug)]
 pub struct ActiveAction {
-    /// Its definition.
+    /// Definition of the action.
     pub action: Action,
-    /// The version of its pack.
+    /// Version of its pack.
     pub version: PackVersion,
-    /// The digest of its pack.
+    /// Digest of its pack archive.
     pub digest: Digest,
-    /// Set when the version was pushed and is not signed.
+    /// Push, if the version was pushed and is not signed.
     pub dev: Option<PushInfo>,
 }
 
-/// The store, for reading.
+/// Read access to the store.
 pub struct Registry {
     root: PathBuf,
+    /// File in which the launcher reports the end of each sync.
     sync_end: Option<PathBuf>,
-    held: Mutex<Vec<(PathBuf, Arc<ActiveAction>)>>,
+    /// Cached definitions, by version directory and action, oldest first.
+    cache: Mutex<Vec<(PathBuf, Arc<ActiveAction>)>>,
 }
 
 impl Registry {
-    /// The store at `root`; it need not exist yet.
+    /// Opens the store at `root`, which need not exist yet.
     pub fn new(root: PathBuf) -> Registry {
-        Registry { root, sync_end: None, held: Mutex::new(Vec::new()) }
+        Registry { root, sync_end: None, cache: Mutex::new(Vec::new()) }
     }
 
-    /// With what the launcher reports in its runtime directory of the end of each sync.
+    /// Adds the report of the launcher about the end of each sync, from its run-time directory.
     #[must_use]
     pub fn with_runtime(self, directory: &Path) -> Registry {
         Registry { sync_end: Some(directory.join(store::SYNC_END)), ..self }
     }
 
-    /// The names of packs that the store knows, sorted.
+    /// Lists the packs in the store, sorted by name.
     pub fn packs(&self) -> Result<Vec<PackName>, RegistryError> {
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -106,7 +108,7 @@ impl Registry {
         Ok(names)
     }
 
-    /// The active version of a pack; `None` when there is none.
+    /// Returns the active version of a pack; `None` when there is none.
     pub fn pack(&self, name: &PackName) -> Result<Option<ActivePack>, RegistryError> {
         let home = self.root.join(name.as_str());
         let target = match std::fs::read_link(home.join(store::CURRENT)) {
@@ -126,13 +128,13 @@ impl Registry {
         Ok(Some(ActivePack { pack: stored.pack, digest: stored.digest, dev: stored.dev, directory }))
     }
 
-    /// The signed version that is active again when a pushed one has gone.
-    pub fn over(&self, pack: &ActivePack) -> Option<PackVersion> {
+    /// Returns the signed version that becomes active again when a pushed one ends.
+    pub fn signed_version_under(&self, pack: &ActivePack) -> Option<PackVersion> {
         let shadow: PushOverlay = read_json(&pack.directory.with_file_name(store::PUSH_OVERLAY)).ok().flatten()?;
         store::version_of(&shadow.signed.filter(|_| pack.dev.is_some())?)
     }
 
-    /// The packs whose active version was pushed and is not signed.
+    /// Lists the packs whose active version was pushed and is not signed.
     pub fn pushed(&self) -> Result<Vec<(ActivePack, PushInfo)>, RegistryError> {
         let mut pushed = Vec::new();
         for name in self.packs()? {
@@ -145,10 +147,10 @@ impl Registry {
         Ok(pushed)
     }
 
-    /// How long pushed versions still have, the shortest; `None` when there are none. Their time is that of the boot, which
-    /// no setting of a clock changes.
+    /// Returns the shortest remaining time of the pushed versions; `None` when there are none. Uses the clock of the boot, which no
+    /// clock setting changes.
     pub fn push_left_ms(&self, boot: &str, boot_ms: u64) -> Result<Option<u64>, RegistryError> {
-        let mut least = None;
+        let mut shortest = None;
         for (pack, dev) in self.pushed()? {
             let shadow: Option<PushOverlay> = read_json(&pack.directory.with_file_name(store::PUSH_OVERLAY))?;
             let left = match shadow.and_then(|shadow| shadow.active) {
@@ -156,12 +158,12 @@ impl Registry {
                 Some(_) => 0,
                 None => dev.until_ms.saturating_sub(dev.pushed_at_ms),
             };
-            least = Some(least.map_or(left, |least: u64| least.min(left)));
+            shortest = Some(shortest.map_or(left, |shortest: u64| shortest.min(left)));
         }
-        Ok(least)
+        Ok(shortest)
     }
 
-    /// The actions of an active pack, sorted by name.
+    /// Lists the actions of an active pack, sorted by name.
     pub fn actions(&self, pack: &ActivePack) -> Result<Vec<ActionName>, RegistryError> {
         let path = pack.directory.join(store::META).join(store::ACTIONS);
         let entries = std::fs::read_dir(&path).map_err(|e| read_error(&path, e))?;
@@ -175,42 +177,42 @@ impl Registry {
         Ok(names)
     }
 
-    /// One action of an active pack, read afresh.
+    /// Reads an action of an active pack, without the cache.
     pub fn action_of(&self, pack: &ActivePack, name: &ActionName) -> Result<Option<ActiveAction>, RegistryError> {
         let action = load(&pack.directory, name, pack.pack.version.clone(), pack.digest.clone())?;
         Ok(action.map(|action| ActiveAction { dev: pack.dev.clone(), ..action }))
     }
 
-    /// An action of the active version of its pack.
+    /// Returns an action of the active version of its pack.
     pub fn action(&self, reference: &ActionRef) -> Result<Option<Arc<ActiveAction>>, RegistryError> {
         let home = self.root.join(reference.pack().as_str());
         let Ok(target) = std::fs::read_link(home.join(store::CURRENT)) else { return Ok(None) };
         let key = home.join(target).join(reference.action().as_str());
-        if let Some((_, held)) = self.lock().iter().find(|(path, _)| *path == key) {
-            return Ok(Some(held.clone()));
+        if let Some((_, cached)) = self.lock().iter().find(|(path, _)| *path == key) {
+            return Ok(Some(cached.clone()));
         }
         let Some(pack) = self.pack(&reference.pack())? else { return Ok(None) };
         let Some(action) = self.action_of(&pack, &reference.action())? else { return Ok(None) };
         let action = Arc::new(action);
         if pack.dev.is_some() {
-            // It may be pushed again for longer, or become a signed one.
+            // Not cached: it may be pushed again for longer, or become a signed one.
             return Ok(Some(action));
         }
-        let mut held = self.lock();
-        if held.len() >= HELD {
-            held.remove(0);
+        let mut cache = self.lock();
+        if cache.len() >= CACHED {
+            cache.remove(0);
         }
-        held.push((pack.directory.join(reference.action().as_str()), action.clone()));
+        cache.push((pack.directory.join(reference.action().as_str()), action.clone()));
         Ok(Some(action))
     }
 
-    /// An action of a version that need not be active any more: what an execution of before a restart was made of.
+    /// Returns an action of a version that need not be active any more, for executions that were accepted earlier.
     pub fn action_in(&self, reference: &ActionRef, version: &PackVersion, digest: &Digest) -> Option<ActiveAction> {
         let directory = self.root.join(reference.pack().as_str()).join(store::version_directory(version, digest));
         load(&directory, &reference.action(), version.clone(), digest.clone()).ok().flatten()
     }
 
-    /// What the sync said last, brought up to the last run that the launcher saw end; `None` when it has not run yet.
+    /// Returns the last status of the sync, updated with the end of its last run; `None` when it has not run yet.
     pub fn status(&self) -> Result<Option<SyncStatus>, RegistryError> {
         let status: Option<SyncStatus> = read_json(&self.root.join(store::STATUS))?;
         let end: Option<SyncEnd> = match &self.sync_end {
@@ -218,18 +220,18 @@ impl Registry {
             None => None,
         };
         Ok(match end {
-            Some(end) => brought_up_to(status, &end),
+            Some(end) => merge_sync_end(status, &end),
             None => status,
         })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(PathBuf, Arc<ActiveAction>)>> {
-        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// A sync that found nothing new wrote nothing, and one that crashed could not: its end says so.
-fn brought_up_to(status: Option<SyncStatus>, end: &SyncEnd) -> Option<SyncStatus> {
+/// Updates a status with the end of a sync: one that found nothing new wrote no status, and one that crashed could not.
+fn merge_sync_end(status: Option<SyncStatus>, end: &SyncEnd) -> Option<SyncStatus> {
     if status.as_ref().is_some_and(|status| is_newer(status, end)) {
         return status;
     }
@@ -245,12 +247,12 @@ fn brought_up_to(status: Option<SyncStatus>, end: &SyncEnd) -> Option<SyncStatus
     Some(SyncStatus { polled_at_ms, failure: Some(failure), expired: false, ..status.unwrap_or_default() })
 }
 
-/// True if the status was written by the sync that ended, or by a later one. The wall clock decides only where there is no
-/// other: it may have been set back in between.
+/// True if the status was written by the sync that ended, or by a later one. The wall clock decides only without another clock: it
+/// may have been set back in between.
 fn is_newer(status: &SyncStatus, end: &SyncEnd) -> bool {
     match (&status.began, &end.began) {
         (Some(status), Some(end)) if status.boot == end.boot => status.ms >= end.ms,
-        // Of another boot, and so of an earlier one: the runtime directory holds what ended in this one.
+        // The status is of an earlier boot: the end, in the run-time directory, is of this one.
         (Some(_), Some(_)) => false,
         _ => status.polled_at_ms >= end.began_at_ms,
     }
@@ -295,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_brought_up_to_the_last_sync_that_ended() {
+    fn a_status_is_updated_with_the_end_of_the_last_sync() {
         let root = tempfile::tempdir().unwrap();
         let registry = Registry::new(root.path().to_owned()).with_runtime(root.path());
         let end = |began_at_ms, status: Option<i32>, signal| {
@@ -306,9 +308,9 @@ mod tests {
         assert_eq!(registry.status().unwrap(), None);
         let crashed = end(50, None, Some(9)).unwrap().failure.unwrap();
         assert!(crashed.contains("signal 9"), "{crashed}");
-        let said = SyncStatus { polled_at_ms: 100, succeeded_at_ms: Some(100), polls: 3, ..SyncStatus::default() };
-        std::fs::write(root.path().join(store::STATUS), serde_json::to_vec(&said).unwrap()).unwrap();
-        assert_eq!(end(90, Some(1), None).unwrap(), said, "its own report is newer");
+        let written = SyncStatus { polled_at_ms: 100, succeeded_at_ms: Some(100), polls: 3, ..SyncStatus::default() };
+        std::fs::write(root.path().join(store::STATUS), serde_json::to_vec(&written).unwrap()).unwrap();
+        assert_eq!(end(90, Some(1), None).unwrap(), written, "its own report is newer");
         let idle = end(200, Some(0), None).unwrap();
         assert_eq!((idle.polled_at_ms, idle.succeeded_at_ms, idle.failure), (200, Some(200), None));
         let failed = end(300, Some(1), None).unwrap();
@@ -321,9 +323,9 @@ mod tests {
         let moment = |boot: &str, ms| Some(BootMoment { boot: boot.to_owned(), ms });
         let status = |boot, ms| SyncStatus { polled_at_ms: 9000, began: moment(boot, ms), ..SyncStatus::default() };
         let crashed = |boot, ms| SyncEnd { began_at_ms: 100, status: None, signal: Some(9), began: moment(boot, ms) };
-        let told = |status: SyncStatus, end: SyncEnd| brought_up_to(Some(status), &end).unwrap().failure.is_some();
-        assert!(told(status("a", 50), crashed("a", 60)), "later in this boot, earlier by the wall clock");
-        assert!(!told(status("a", 60), crashed("a", 60)) && !told(status("a", 61), crashed("a", 60)));
-        assert!(told(status("a", 5000), crashed("b", 60)), "the status is of an earlier boot");
+        let reported = |status: SyncStatus, end: SyncEnd| merge_sync_end(Some(status), &end).unwrap().failure.is_some();
+        assert!(reported(status("a", 50), crashed("a", 60)), "later in this boot, earlier by the wall clock");
+        assert!(!reported(status("a", 60), crashed("a", 60)) && !reported(status("a", 61), crashed("a", 60)));
+        assert!(reported(status("a", 5000), crashed("b", 60)), "the status is of an earlier boot");
     }
 }

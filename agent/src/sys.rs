@@ -1,6 +1,6 @@
-//! What safe wrappers do not offer: taking over an inherited descriptor, waiting for inotify, and giving freed memory back.
+//! Calls without a safe wrapper: taking over an inherited descriptor, waiting for inotify, and returning freed memory.
 
-#![expect(unsafe_code, reason = "a few calls, each with its argument why it is sound")]
+#![expect(unsafe_code, reason = "a few calls, each with a SAFETY comment")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -10,27 +10,27 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{SFlag, fstat};
 use tokio::io::unix::AsyncFd;
 
-/// Why a descriptor could not be taken over.
+/// Error returned when a descriptor cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    /// It is one of the standard streams.
+    /// The descriptor is a standard stream.
     #[error("descriptor {0} is a standard stream, not the launcher's socket")]
     Standard(RawFd),
-    /// It is not open.
+    /// The descriptor is not open.
     #[error("descriptor {0} is not open: bolt-agent api is started by bolt-launch, which passes its socket there")]
     Closed(RawFd, #[source] nix::Error),
-    /// It is something else.
+    /// The descriptor is not a socket.
     #[error("descriptor {0} is not a socket: bolt-agent api is started by bolt-launch, which passes its socket there")]
     NotASocket(RawFd),
-    /// Not a number.
+    /// The environment variable is not a number.
     #[error("environment variable {0} is invalid: it is not the number of a descriptor")]
     NotANumber(&'static str),
-    /// It is a socket that does not listen.
+    /// The socket is not listening.
     #[error("descriptor {0} is not a listening socket")]
     NotListening(RawFd),
 }
 
-/// Takes over an inherited socket. To be called once, before anything else opens a descriptor.
+/// Takes over an inherited socket. Must be called once, before this process opens any descriptor.
 pub fn adopt_socket(fd: RawFd) -> Result<OwnedFd, AdoptError> {
     if fd <= 2 {
         return Err(AdoptError::Standard(fd));
@@ -41,11 +41,12 @@ pub fn adopt_socket(fd: RawFd) -> Result<OwnedFd, AdoptError> {
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFSOCK {
         return Err(AdoptError::NotASocket(fd));
     }
-    // SAFETY: the descriptor is open (fstat said so) and inherited: called before this process opened any, nobody owns it.
+    // SAFETY: fstat succeeded, so the descriptor is open; it is inherited, and this process has not opened any yet, so it has no
+    // other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes over an inherited listening socket. To be called once for each, before anything else opens a descriptor.
+/// Takes over an inherited listening socket. Must be called once for each, before this process opens any descriptor.
 pub fn adopt_listener(fd: RawFd) -> Result<std::net::TcpListener, AdoptError> {
     let socket = adopt_socket(fd)?;
     match getsockopt(&socket, sockopt::AcceptConn) {
@@ -54,13 +55,13 @@ pub fn adopt_listener(fd: RawFd) -> Result<std::net::TcpListener, AdoptError> {
     }
 }
 
-/// Has the runtime say when inotify events can be read.
+/// Registers inotify with the runtime, to wait until events can be read.
 pub fn register(inotify: Inotify) -> io::Result<AsyncFd<Inotify>> {
-    // SAFETY: an `Inotify` owns its descriptor, always the same, and closes it when it is dropped: not before the `AsyncFd`.
+    // SAFETY: an `Inotify` owns one descriptor and closes it when it is dropped, which is not before the `AsyncFd`.
     Ok(unsafe { AsyncFd::register(inotify) }?)
 }
 
-/// Gives the heap's free pages back to the system, where the C library can.
+/// Returns free pages of the heap to the system, with C libraries that can.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     {

@@ -1,4 +1,4 @@
-//! Owners and modes of files that decide what is trusted, checked for the api and the sync by the rule of
+//! Checks owners and modes of files that decide what is trusted, for the api and the sync, by the rule of
 //! [`packs_schema::base::trust`].
 
 use std::io;
@@ -10,17 +10,17 @@ use packs_schema::base::trust::{self, PathMetadata, Purpose, ReaderIds, TrustErr
 
 /// Checks the file at `path`, and every directory and link on the way to it.
 pub(crate) fn check(path: &Path, purpose: Purpose) -> Result<(), TrustError<io::Error>> {
-    trust::check(path, purpose, reader(), look)
+    trust::check(path, purpose, reader(), read_metadata)
 }
 
-fn look(path: &Path) -> io::Result<PathMetadata> {
+fn read_metadata(path: &Path) -> io::Result<PathMetadata> {
     let meta = path.symlink_metadata()?;
     let link = if meta.is_symlink() { Some(path.read_link()?) } else { None };
     Ok(PathMetadata { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })
 }
 
-/// This process. It is separated from its launcher unless the parent runs as the same user; a parent that cannot be
-/// examined counts as another user.
+/// Returns the ids of this process. It is separated from its launcher unless the parent runs as the same user; a parent that
+/// cannot be examined counts as another user.
 fn reader() -> &'static ReaderIds {
     static READER: OnceLock<ReaderIds> = OnceLock::new();
     READER.get_or_init(|| {

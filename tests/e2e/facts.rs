@@ -141,7 +141,7 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     stored.boot = "another".to_owned();
     fs::write(&facts, serde_json::to_vec(&stored).unwrap()).unwrap();
     agent.launch().unwrap();
-    let waits = "not known yet who this instance is";
+    let waits = "the instance id is not known yet";
     until("the api to wait", async || log(&agent).contains(waits)).await;
     assert!(!agent.state().join("api.address").exists());
     // Nor does a stop while it waits.

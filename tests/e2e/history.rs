@@ -73,7 +73,7 @@ async fn stdout_as(operator: &Operator, execution: &Execution, accepts: &str) ->
 async fn an_archived_output_reads_as_before_and_is_handed_out_as_it_is_stored() {
     let world = World::empty();
     world.publish(&pack());
-    // Archived as soon as the budget is looked at; nothing needs to go, because nothing is left but large ones.
+    // Archived as soon as the budget is checked; nothing is evicted, because only large outputs are left.
     let agent = world.start(&spec("i-1").set("history", "max_files", 20));
     let operator = world.operator(&agent);
     let mut executions = Vec::new();

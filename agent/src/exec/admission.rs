@@ -83,7 +83,7 @@ pub(super) enum Rejection {
     RateExceeded(Duration),
 }
 
-/// Place given to an accepted execution.
+/// Slot or queue, given to an accepted execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admitted {
     /// A slot: start it.
@@ -306,7 +306,7 @@ impl Slots {
         }
         let max = max as usize;
         if times.len() >= max {
-            // One is accepted again when fewer than `max` are within the period.
+            // Another is accepted when fewer than `max` are within the period.
             let frees_ms = times
                 .len()
                 .checked_sub(max)

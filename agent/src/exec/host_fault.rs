@@ -1,4 +1,4 @@
-//! Classification of failed system calls: no space, no resources, or a failing device. The one place that maps errno values.
+//! Classification of failed system calls: no space, no resources, or a failing device. The only code that maps errno values.
 
 use std::io;
 

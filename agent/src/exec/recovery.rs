@@ -140,7 +140,7 @@ impl Exec {
         let since_ms = clock::signed_boottime_ms().saturating_sub(i64::try_from(ran_ms).unwrap_or(i64::MAX)).max(0);
         self.lock().slots.resume_running(&id, rules, since_ms);
         self.track(record, None);
-        // It may have ended between the decision and the watch.
+        // Reconcile once: it may have ended between the decision and the watch.
         self.reconcile(&id);
     }
 

@@ -1,4 +1,4 @@
-//! One inotify descriptor for the directories of all executions that have not ended.
+//! Watching the directories of all live executions with one inotify descriptor.
 //!
 //! ```text
 //!  exit renamed in, started written ──▶ Exec::reconcile, which reads the directory

@@ -140,7 +140,7 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
         version: Some(active.version().clone()),
         digest: Some(active.digest.clone()),
         dev: active.dev.clone(),
-        signed: call.app.registry.over(&active),
+        signed: call.app.registry.signed_version_under(&active),
         actions: u32::try_from(actions).unwrap_or(u32::MAX),
         failed,
     }))

@@ -11,7 +11,7 @@ pub(in crate::exec) enum Change {
     Started(Started),
     /// There is an exit record.
     Ended(Box<Exit>),
-    /// It ends without an exit record of a shim.
+    /// The api ends it, without an exit record of a shim.
     Aborted { state: State, reason: String, at_ms: u64 },
 }
 

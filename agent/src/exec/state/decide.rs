@@ -194,9 +194,9 @@ pub(in crate::exec) fn end_lost(evidence: Evidence, outcome: CleanUpOutcome, at_
 pub(in crate::exec) enum StartOutcome {
     /// A shim has it; its directory has the rest.
     Started,
-    /// It was started before; its directory has its state.
+    /// Started before; its directory has its state.
     AlreadyStarted,
-    /// It was not started, and never will be.
+    /// Not started, and never will be.
     Refused(String),
     /// Not known whether it was started: the launcher has exited, and the successor of this process finds out.
     Unknown,
@@ -218,7 +218,7 @@ pub(in crate::exec) fn interpret_start(answer: Result<Outcome, LauncherError>) -
 /// Process that may decide about a live execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::exec) enum Ownership {
-    /// It waits for its start here; the launcher has not been asked to start it.
+    /// This process: the execution waits here, and the launcher has not been asked to start it.
     Ours,
     /// The launcher was asked to start it and has not answered.
     StartRequested,
@@ -251,7 +251,7 @@ pub(in crate::exec) fn decide_kill(ownership: Option<Ownership>) -> KillStep {
 /// Outcome of a forwarded kill.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::exec) enum KillOutcome {
-    /// It is recorded and survives a crash.
+    /// The kill is recorded and survives a crash.
     Recorded,
     /// The launcher refused.
     Refused(String),

@@ -18,6 +18,7 @@
 mod api;
 mod explore;
 mod host;
+mod step;
 mod world;
 
 use super::{

@@ -70,7 +70,7 @@ async fn every_filter_uses_an_index() {
 #[tokio::test]
 async fn pages_are_stable_while_rows_come_and_go_and_the_clock_leaps() {
     let (_dir, history) = open();
-    // The clock is set back by years in the middle, and stands still for a while.
+    // The clock is set back by years in the middle, and stops for a while.
     let created = |n: u64| match n {
         0..20 => 1_000_000 + n,
         20..40 => 10,

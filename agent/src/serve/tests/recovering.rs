@@ -14,7 +14,7 @@ async fn a_long_start_answers_health_and_asks_to_come_back() {
     let (dir, issuer, root) = prepare();
     let config = config(dir.path());
     let health = Arc::new(Health::default());
-    health.set("recovering", "the history is read in again: 7 of 9 executions".to_owned());
+    health.set("recovering", "the history is being rebuilt from the execution directories: 7 of 9".to_owned());
     let tls = Arc::new(Tls::load(&config.tls, health.clone()).unwrap());
     let (api, probes) = (bound().await, bound().await);
     let (address, plain) = (api.local_addr().unwrap(), probes.local_addr().unwrap());
@@ -62,7 +62,7 @@ async fn a_history_that_is_read_in_again_is_one_line_of_the_log() {
     let log = take_log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("WARN") || line.contains("recovered")).collect();
     assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines[0].contains(&format!("read_in={MANY}")), "{lines:?}");
+    assert!(lines[0].contains(&format!("imported={MANY}")), "{lines:?}");
     assert!(lines[1].contains(&format!("ended={MANY}")), "{lines:?}");
     // In the order in which they were made.
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});

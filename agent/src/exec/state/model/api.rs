@@ -4,8 +4,8 @@
 use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::{Outcome, Refusal};
 
-use super::explore::{By, Step};
 use super::host::end_api;
+use super::step::{AddStep, Cause, Step};
 use super::world::{
     Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, Ending, ExitFile, Killer, Live, Phase, Reply, Request, Row,
     Who, World, boot_id, execution, id, rules,
@@ -20,10 +20,10 @@ const WAITED_MS: [u64; 2] = [1_000, 6_000];
 
 pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
     let Some(api) = &world.api else { return };
-    let mut step = |by: By, what: &'static str, at: usize, change: &dyn Fn(&mut World)| {
+    let mut step = |cause: Cause, what: &'static str, at: usize, change: &dyn Fn(&mut World)| {
         let mut to = world.clone();
         change(&mut to);
-        out.push(Step { by, what, at, to });
+        out.push(Step { cause, what, at, to });
     };
     match api.phase {
         Phase::Recovering(at, ask) => recover(world, d, (at, ask), &mut step),
@@ -32,7 +32,7 @@ pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
                 let again = world.clients[at] == Client::Lost && world.keyed;
                 let slot = world.keyed || (world.dirs[at].is_none() && world.rows[at].is_none());
                 if (world.clients[at] == Client::Idle || again) && slot && api.acceptance[at] == Acceptance::None {
-                    step(By::Choice, "a client submits; the execution is admitted and gets a directory", at, &|w| {
+                    step(Cause::Choice, "a client submits; the execution is admitted and gets a directory", at, &|w| {
                         admit(w, at)
                     });
                 }
@@ -45,8 +45,8 @@ pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
     for at in 0..2 {
         match api.acceptance[at] {
             Acceptance::None => {}
-            Acceptance::Admitted => step(By::Itself, "the row is committed", at, &|w| commit_row(w, at)),
-            Acceptance::Written => step(By::Itself, "it is tracked, and the 202 is sent", at, &|w| accept(w, at)),
+            Acceptance::Admitted => step(Cause::Itself, "the row is committed", at, &|w| commit_row(w, at)),
+            Acceptance::Written => step(Cause::Itself, "it is tracked, and the 202 is sent", at, &|w| accept(w, at)),
         }
         continue_kill(world, d, at, &mut step);
         handle_answers(api, d, at, &mut step);
@@ -56,23 +56,21 @@ pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
     }
 }
 
-type Add<'a> = dyn FnMut(By, &'static str, usize, &dyn Fn(&mut World)) + 'a;
-
 fn api(w: &mut World) -> &mut Api {
     w.api.as_mut().expect("a step of the api")
 }
 
 // Recovery.
 
-fn recover(world: &World, d: &Decisions, (at, ask): (usize, Ask), step: &mut Add<'_>) {
+fn recover(world: &World, d: &Decisions, (at, ask): (usize, Ask), step: &mut AddStep<'_>) {
     if at == 2 {
-        return step(By::Itself, "recovery is done", 0, &|w| {
+        return step(Cause::Itself, "recovery is done", 0, &|w| {
             api(w).phase = Phase::Serving;
             start_ready(w);
         });
     }
     let Some(row) = world.rows[at].filter(|row| !row.state.is_terminal()) else {
-        return step(By::Itself, "recovery skips it", at, &|w| api(w).phase = Phase::Recovering(at + 1, Ask::None));
+        return step(Cause::Itself, "recovery skips it", at, &|w| api(w).phase = Phase::Recovering(at + 1, Ask::None));
     };
     match ask {
         Ask::None => {
@@ -82,18 +80,18 @@ fn recover(world: &World, d: &Decisions, (at, ask): (usize, Ask), step: &mut Add
                 let boot_id = boot_id(world.boot);
                 let host_time = HostTime { boot_id, booted_at_ms, now_ms: booted_at_ms + boottime_ms, boottime_ms };
                 let action = (d.decide_recovery)(world.evidence(at), created_at_ms, &host_time);
-                step(By::Itself, "recovery decides", at, &|w| carry_out(w, at, action.clone()));
+                step(Cause::Itself, "recovery decides", at, &|w| carry_out(w, at, action.clone()));
             }
         }
-        Ask::Answered(reply) => step(
-            By::Itself,
-            "recovery gets the answer to a clean-up",
-            at,
-            &|w| match (d.end_lost)(w.evidence(at), (d.interpret_clean_up)(Some(outcome(reply))), 9) {
-                Some(change) => record_end(w, at, change),
-                None => end_api(w),
-            },
-        ),
+        Ask::Answered(reply) => step(Cause::Itself, "recovery gets the answer to a clean-up", at, &|w| match (d
+            .end_lost)(
+            w.evidence(at),
+            (d.interpret_clean_up)(Some(outcome(reply))),
+            9,
+        ) {
+            Some(change) => record_end(w, at, change),
+            None => end_api(w),
+        }),
         Ask::Unsent | Ask::Pending => {}
     }
 }
@@ -188,13 +186,13 @@ fn accept(w: &mut World, at: usize) {
 
 // Kills.
 
-fn begin_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
+fn begin_kill(world: &World, d: &Decisions, at: usize, step: &mut AddStep<'_>) {
     let ownership = world.api.as_ref().and_then(|api| api.live[at]).map(|live| live.ownership());
     match (d.decide_kill)(ownership) {
         KillStep::AlreadyEnded => {
-            step(By::Choice, "a kill finds that it has ended", at, &|w| w.killers[at] = Killer::No)
+            step(Cause::Choice, "a kill finds that it has ended", at, &|w| w.killers[at] = Killer::No)
         }
-        KillStep::Forward => step(By::Choice, "a kill is accepted", at, &|w| w.killers[at] = Killer::Marked),
+        KillStep::Forward => step(Cause::Choice, "a kill is accepted", at, &|w| w.killers[at] = Killer::Marked),
         KillStep::EndNow => {
             let end = |w: &mut World| {
                 if let Some(live) = &mut api(w).live[at] {
@@ -202,14 +200,14 @@ fn begin_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
                 }
                 apply_change(w, at, Change::Aborted { state: State::Killed, reason: String::new(), at_ms: 9 });
             };
-            step(By::Choice, "a kill ends a waiting execution, and is answered", at, &|w| {
+            step(Cause::Choice, "a kill ends a waiting execution, and is answered", at, &|w| {
                 w.killers[at] = Killer::Marked;
                 write_kill(w, at);
                 end(w);
                 answer_kill(w, at);
             });
             if world.faults.disk > 0 {
-                step(By::Fault, "a kill ends a waiting execution, BUT CANNOT BE WRITTEN", at, &|w| {
+                step(Cause::Fault, "a kill ends a waiting execution, BUT CANNOT BE WRITTEN", at, &|w| {
                     w.faults.disk -= 1;
                     w.killers[at] = Killer::Waits;
                     end(w);
@@ -219,19 +217,19 @@ fn begin_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
     }
 }
 
-fn continue_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
+fn continue_kill(world: &World, d: &Decisions, at: usize, step: &mut AddStep<'_>) {
     let ask = |w: &mut World, written: bool| {
         let answer = send(w, Request::Kill(at, Who::Killer));
         w.killers[at] = Killer::Asked { written, answer };
     };
     match world.killers[at] {
         Killer::Marked => {
-            step(By::Itself, "`kill` is written and the launcher is asked", at, &|w| {
+            step(Cause::Itself, "`kill` is written and the launcher is asked", at, &|w| {
                 write_kill(w, at);
                 ask(w, true);
             });
             if world.faults.disk > 0 {
-                step(By::Fault, "`kill` CANNOT BE WRITTEN; the launcher is asked", at, &|w| {
+                step(Cause::Fault, "`kill` CANNOT BE WRITTEN; the launcher is asked", at, &|w| {
                     w.faults.disk -= 1;
                     ask(w, false);
                 });
@@ -240,7 +238,7 @@ fn continue_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
         Killer::Asked { written, answer: Ask::Answered(reply) } => {
             let there = world.dirs[at].is_some_and(|dir| dir.kill || dir.exit != ExitFile::Absent);
             let kill = (d.interpret_kill)(written || there, outcome(reply));
-            step(By::Itself, "the kill is answered", at, &|w| match kill {
+            step(Cause::Itself, "the kill is answered", at, &|w| match kill {
                 KillOutcome::Recorded => answer_kill(w, at),
                 KillOutcome::Refused(_) | KillOutcome::Unreachable(_) | KillOutcome::NotRecorded => {
                     w.killers[at] = Killer::No
@@ -248,7 +246,7 @@ fn continue_kill(world: &World, d: &Decisions, at: usize, step: &mut Add<'_>) {
             });
         }
         Killer::Waits if world.api.as_ref().is_some_and(|api| api.live[at].is_none()) => {
-            step(By::Itself, "the kill is answered once the end is written", at, &|w| answer_kill(w, at));
+            step(Cause::Itself, "the kill is answered once the end is written", at, &|w| answer_kill(w, at));
         }
         Killer::Idle | Killer::Asked { .. } | Killer::Waits | Killer::Yes | Killer::No => {}
     }
@@ -269,13 +267,13 @@ fn answer_kill(w: &mut World, at: usize) {
 
 // Answers of the launcher.
 
-fn handle_answers(api_now: &Api, d: &Decisions, at: usize, step: &mut Add<'_>) {
+fn handle_answers(api_now: &Api, d: &Decisions, at: usize, step: &mut AddStep<'_>) {
     match api_now.launch[at] {
         Ask::None | Ask::Pending => {}
-        Ask::Unsent => step(By::Itself, "the launcher is asked to start it", at, &|w| {
+        Ask::Unsent => step(Cause::Itself, "the launcher is asked to start it", at, &|w| {
             api(w).launch[at] = send(w, Request::Start(at));
         }),
-        Ask::Answered(reply) => step(By::Itself, "the launcher's answer arrives", at, &|w| {
+        Ask::Answered(reply) => step(Cause::Itself, "the launcher's answer arrives", at, &|w| {
             api(w).launch[at] = Ask::None;
             let answer = (d.interpret_start)(outcome(reply));
             if let Some(live) = &mut api(w).live[at] {
@@ -288,7 +286,7 @@ fn handle_answers(api_now: &Api, d: &Decisions, at: usize, step: &mut Add<'_>) {
     }
     match api_now.clean_up[at] {
         CleanUp::None | CleanUp::LeftAlone | CleanUp::Asked(Ask::None | Ask::Unsent | Ask::Pending) => {}
-        CleanUp::Recheck => step(By::Itself, "a lost shim is checked again", at, &|w| {
+        CleanUp::Recheck => step(Cause::Itself, "a lost shim is checked again", at, &|w| {
             api(w).clean_up[at] = CleanUp::None;
             match (d.recheck_lost)(w.evidence(at)) {
                 LostCheck::Leave => {}
@@ -299,7 +297,7 @@ fn handle_answers(api_now: &Api, d: &Decisions, at: usize, step: &mut Add<'_>) {
                 }
             }
         }),
-        CleanUp::Asked(Ask::Answered(reply)) => step(By::Itself, "the launcher has cleaned up", at, &|w| {
+        CleanUp::Asked(Ask::Answered(reply)) => step(Cause::Itself, "the launcher has cleaned up", at, &|w| {
             api(w).clean_up[at] = CleanUp::None;
             match (d.end_lost)(w.evidence(at), (d.interpret_clean_up)(Some(outcome(reply))), 9) {
                 Some(change) => apply_change(w, at, change),
@@ -309,9 +307,9 @@ fn handle_answers(api_now: &Api, d: &Decisions, at: usize, step: &mut Add<'_>) {
     }
 }
 
-fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut Add<'_>) {
+fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut AddStep<'_>) {
     if let Some(ending) = live.ending {
-        return step(By::Itself, "its end is written", at, &|w| {
+        return step(Cause::Itself, "its end is written", at, &|w| {
             if ending.write_exit_record {
                 write_exit_record(w, at, ending.state);
                 if let Some(live) = &mut api(w).live[at] {
@@ -325,7 +323,7 @@ fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut A
         });
     }
     if (d.may_expire)(Some(live.ownership())) {
-        step(By::Choice, "its start deadline passes", at, &|w| {
+        step(Cause::Choice, "its start deadline passes", at, &|w| {
             if let Some(live) = &mut api(w).live[at] {
                 live.start = false;
             }
@@ -335,7 +333,7 @@ fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut A
     let seen = (d.inspect)(world.evidence(at), live.state, live.ownership());
     let clean_up = seen.shim_lost && world.api.as_ref().is_some_and(|api| api.clean_up[at] == CleanUp::None);
     if seen.change.is_some() || clean_up {
-        step(By::Itself, "its directory is inspected", at, &|w| {
+        step(Cause::Itself, "its directory is inspected", at, &|w| {
             if let Some(change) = seen.change.clone() {
                 apply_change(w, at, change);
             }

@@ -3,30 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use super::step::{Cause, Step};
 use super::world::World;
 use super::{Decisions, api, host};
 
 /// Maximum number of worlds; a scenario that exceeds it must be made smaller.
 const MAX: usize = 2_000_000;
-
-/// Cause of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    /// It happens by itself, sooner or later.
-    Itself,
-    /// It may happen or not: a client, a deadline.
-    Choice,
-    /// A fault.
-    Fault,
-}
-
-/// Step: cause, description, execution, and the world after it.
-pub(super) struct Step {
-    pub(super) by: By,
-    pub(super) what: &'static str,
-    pub(super) at: usize,
-    pub(super) to: World,
-}
 
 /// Statistics of a search.
 pub(super) struct Seen {
@@ -74,11 +56,11 @@ pub(super) fn explore(begin: World, decisions: &Decisions) -> Result<Seen, Box<W
         api::steps(&world, decisions, &mut steps);
         host::steps(&world, &mut steps);
         let number = |n: usize| u32::try_from(n).expect("fewer worlds than that");
-        if !steps.iter().any(|step| step.by == By::Itself) {
+        if !steps.iter().any(|step| step.cause == Cause::Itself) {
             seen.at_rest += 1;
             world.check_at_rest().map_err(|what| wrong(what, &worlds, &from, next))?;
         }
-        for Step { by, what, at, to } in steps {
+        for Step { cause, what, at, to } in steps {
             seen.steps += 1;
             let checked = to.check(&world);
             let target = match found.get(&to) {
@@ -93,7 +75,7 @@ pub(super) fn explore(begin: World, decisions: &Decisions) -> Result<Seen, Box<W
                 }
             };
             checked.map_err(|what| wrong(what, &worlds, &from, target as usize))?;
-            if by != By::Fault {
+            if cause != Cause::Fault {
                 out_degrees[next] += 1;
                 edges.push((target, number(next)));
             }

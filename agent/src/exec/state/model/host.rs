@@ -3,43 +3,40 @@
 
 use packs_schema::agent::execution::State;
 
-use super::explore::{By, Step};
+use super::step::{AddStep, Cause, Step};
 use super::world::{
     Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, ExitFile, Killer, Launcher, Phase, Reply, Request, Shim,
     Stage, Who, World,
 };
 
 pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
-    let mut step = |by: By, what: &'static str, at: usize, change: &dyn Fn(&mut World)| {
+    let mut step = |cause: Cause, what: &'static str, at: usize, change: &dyn Fn(&mut World)| {
         let mut to = world.clone();
         change(&mut to);
-        out.push(Step { by, what, at, to });
+        out.push(Step { cause, what, at, to });
     };
     match &world.launcher {
-        None => step(By::Itself, "the launcher starts", 0, &|w| {
+        None => step(Cause::Itself, "the launcher starts", 0, &|w| {
             w.launcher = Some(Launcher { connection: Connection::None, requests: Vec::new(), stage: Stage::Idle });
         }),
         Some(launcher) => {
             if launcher.connection == Connection::Dead && launcher.stage == Stage::Idle {
-                step(By::Itself, "the launcher sees that the api has exited", 0, &|w| hang_up(w));
+                step(Cause::Itself, "the launcher sees that the api has exited", 0, &|w| hang_up(w));
             }
             if launcher.connection == Connection::None && world.api.is_none() {
-                step(By::Itself, "the launcher starts the api", 0, &|w| start_api(w));
+                step(Cause::Itself, "the launcher starts the api", 0, &|w| start_api(w));
             }
             serve(world, launcher, &mut step);
         }
     }
     if world.api.as_ref().is_some_and(|api| !api.connection) {
-        step(By::Itself, "the api exits without a launcher", 0, &|w| end_api(w));
+        step(Cause::Itself, "the api exits without a launcher", 0, &|w| end_api(w));
     }
     for at in 0..2 {
         shim(world, at, &mut step);
     }
     faults(world, &mut step);
 }
-
-/// Adds a step: cause, description, execution, and change of the world.
-type Add<'a> = dyn FnMut(By, &'static str, usize, &dyn Fn(&mut World)) + 'a;
 
 fn hang_up(w: &mut World) {
     if let Some(launcher) = &mut w.launcher {
@@ -134,7 +131,7 @@ fn reply(w: &mut World, request: Request, reply: Reply) {
     }
 }
 
-fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
+fn serve(world: &World, launcher: &Launcher, step: &mut AddStep<'_>) {
     let set = |w: &mut World, stage: Stage| {
         if let Some(launcher) = &mut w.launcher {
             launcher.stage = stage;
@@ -143,7 +140,7 @@ fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
     match launcher.stage {
         Stage::Idle => match launcher.requests.first().copied() {
             None => {}
-            Some(request @ Request::Start(at)) => step(By::Itself, "the launcher takes a start", at, &|w| {
+            Some(request @ Request::Start(at)) => step(Cause::Itself, "the launcher takes a start", at, &|w| {
                 next(w);
                 match &mut w.dirs[at] {
                     None => reply(w, request, Reply::Refused),
@@ -154,7 +151,7 @@ fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
                     }
                 }
             }),
-            Some(request @ Request::Kill(at, who)) => step(By::Itself, "the launcher takes a kill", at, &|w| {
+            Some(request @ Request::Kill(at, who)) => step(Cause::Itself, "the launcher takes a kill", at, &|w| {
                 next(w);
                 match &w.dirs[at] {
                     None => reply(w, request, Reply::Refused),
@@ -163,14 +160,14 @@ fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
                 }
             }),
         },
-        Stage::Claimed(at) => step(By::Itself, "the launcher holds the lock", at, &|w| set(w, Stage::Locked(at))),
+        Stage::Claimed(at) => step(Cause::Itself, "the launcher holds the lock", at, &|w| set(w, Stage::Locked(at))),
         Stage::Locked(at) => {
-            step(By::Itself, "the launcher forks a shim", at, &|w| {
+            step(Cause::Itself, "the launcher forks a shim", at, &|w| {
                 w.shims[at] = Some(Shim::Forked);
                 reply(w, Request::Start(at), Reply::Done);
             });
             if world.faults.resources > 0 {
-                step(By::Fault, "the launcher lacks resources and removes the lock again", at, &|w| {
+                step(Cause::Fault, "the launcher lacks resources and removes the lock again", at, &|w| {
                     w.faults.resources -= 1;
                     if let Some(dir) = &mut w.dirs[at] {
                         dir.lock = false;
@@ -179,7 +176,7 @@ fn serve(world: &World, launcher: &Launcher, step: &mut Add<'_>) {
                 });
             }
         }
-        Stage::Looking(at, who) => step(By::Itself, "the launcher carries out a kill", at, &|w| {
+        Stage::Looking(at, who) => step(Cause::Itself, "the launcher carries out a kill", at, &|w| {
             let held = w.holds_lock(at);
             if let Some(dir) = &mut w.dirs[at] {
                 match (dir.lock, held) {
@@ -199,21 +196,21 @@ fn next(w: &mut World) {
     }
 }
 
-fn shim(world: &World, at: usize, step: &mut Add<'_>) {
+fn shim(world: &World, at: usize, step: &mut AddStep<'_>) {
     let Some(shim) = world.shims[at] else { return };
     let kill = world.dirs[at].is_some_and(|dir| dir.kill);
     match shim {
-        Shim::Forked => step(By::Itself, "the shim writes `started`", at, &|w| {
+        Shim::Forked => step(Cause::Itself, "the shim writes `started`", at, &|w| {
             w.shims[at] = Some(Shim::Started);
             let boot = w.boot;
             if let Some(dir) = &mut w.dirs[at] {
                 dir.started = Some(boot);
             }
         }),
-        Shim::Started => step(By::Itself, "the shim checks for `kill`", at, &|w| {
+        Shim::Started => step(Cause::Itself, "the shim checks for `kill`", at, &|w| {
             w.shims[at] = Some(if kill { Shim::Ending(State::Killed) } else { Shim::Checked });
         }),
-        Shim::Checked => step(By::Itself, "the shim starts the action", at, &|w| {
+        Shim::Checked => step(Cause::Itself, "the shim starts the action", at, &|w| {
             w.shims[at] = Some(Shim::Watching);
             w.actions[at].starts += 1;
             w.actions[at].alive = true;
@@ -225,38 +222,38 @@ fn shim(world: &World, at: usize, step: &mut Add<'_>) {
                     w.shims[at] = Some(Shim::Ending(state));
                 }
             };
-            step(By::Itself, "the action ends", at, &ended(State::Succeeded));
-            step(By::Choice, "the action is timed out", at, &ended(State::TimedOut));
+            step(Cause::Itself, "the action ends", at, &ended(State::Succeeded));
+            step(Cause::Choice, "the action is timed out", at, &ended(State::TimedOut));
             if kill {
-                step(By::Itself, "the shim sees `kill` and stops the action", at, &ended(State::Killed));
+                step(Cause::Itself, "the shim sees `kill` and stops the action", at, &ended(State::Killed));
             }
         }
-        Shim::Ending(state) => step(By::Itself, "the shim writes `exit`", at, &|w| {
+        Shim::Ending(state) => step(Cause::Itself, "the shim writes `exit`", at, &|w| {
             w.shims[at] = Some(Shim::Wrote);
             if let Some(dir) = &mut w.dirs[at] {
                 dir.exit = ExitFile::Good(state);
             }
         }),
-        Shim::Wrote => step(By::Itself, "the shim ends", at, &|w| w.shims[at] = None),
+        Shim::Wrote => step(Cause::Itself, "the shim ends", at, &|w| w.shims[at] = None),
     }
 }
 
-fn faults(world: &World, step: &mut Add<'_>) {
+fn faults(world: &World, step: &mut AddStep<'_>) {
     if world.faults.api > 0 && world.api.is_some() {
-        step(By::Fault, "THE API CRASHES", 0, &|w| {
+        step(Cause::Fault, "THE API CRASHES", 0, &|w| {
             w.faults.api -= 1;
             end_api(w);
         });
     }
     if world.faults.launcher > 0 && world.launcher.is_some() {
-        step(By::Fault, "THE LAUNCHER CRASHES", 0, &|w| {
+        step(Cause::Fault, "THE LAUNCHER CRASHES", 0, &|w| {
             w.faults.launcher -= 1;
             end_launcher(w);
         });
     }
     for at in 0..2 {
         if world.faults.shim > 0 && world.shims[at].is_some() {
-            step(By::Fault, "THE SHIM CRASHES", at, &|w| {
+            step(Cause::Fault, "THE SHIM CRASHES", at, &|w| {
                 w.faults.shim -= 1;
                 w.shims[at] = None;
             });
@@ -266,7 +263,7 @@ fn faults(world: &World, step: &mut Add<'_>) {
         for first in after_power_cut(world, 0) {
             for second in after_power_cut(world, 1) {
                 for commits_lost in [false, true] {
-                    step(By::Fault, "POWER CUT", 0, &|w| reboot(w, [first, second], commits_lost));
+                    step(Cause::Fault, "POWER CUT", 0, &|w| reboot(w, [first, second], commits_lost));
                 }
             }
         }
@@ -295,7 +292,7 @@ fn reboot(w: &mut World, dirs: [Option<Dir>; 2], commits_lost: bool) {
 fn after_power_cut(world: &World, at: usize) -> Vec<Option<Dir>> {
     let Some(dir) = world.dirs[at] else { return vec![None] };
     if world.rows[at].is_none_or(|row| row.state.is_terminal()) {
-        // It is not read again.
+        // The directory is not read again.
         return vec![Some(dir)];
     }
     let mut left = vec![None];

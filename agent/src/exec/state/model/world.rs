@@ -121,9 +121,9 @@ impl Live {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Acceptance {
     None,
-    /// It has a slot or is queued, and has a directory.
+    /// The execution has a slot or is queued, and has a directory.
     Admitted,
-    /// Its row is on disk.
+    /// The row is on disk.
     Written,
 }
 
