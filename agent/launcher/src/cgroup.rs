@@ -1,4 +1,4 @@
-//! One cgroup per execution, in all cgroup hierarchies of the host (v1, v2 or hybrid).
+//! Cgroups: one per execution, in all cgroup hierarchies of the host (v1, v2 or hybrid).
 //!
 //! ```text
 //!  <parent>                 execution.cgroup, or the launcher's own group

@@ -158,7 +158,7 @@ fn stdin_with_config(parameters: &Map<String, Value>, resolved: &store::Resolved
     stdin
 }
 
-/// What an execution needs outside its own directory.
+/// Resources of an execution outside its own directory.
 struct Prepared {
     group: Group,
     unenforced: Vec<Unenforced>,

@@ -1,6 +1,6 @@
-//! The system calls that need `unsafe`, each behind a function that cannot be misused.
+//! System calls that need `unsafe`, each in a safe function.
 //!
-//! The process is single-threaded from start to end, which is what makes `fork` without `exec` sound.
+//! The process is always single-threaded, so that `fork` without `exec` is sound.
 #![expect(
     unsafe_code,
     reason = "fork, close_range, signal dispositions, pidfds and System V objects have no safe wrapper"
@@ -15,48 +15,48 @@ use nix::unistd::{ForkResult, Pid};
 
 /// Forks; `None` in the child.
 pub(crate) fn fork() -> nix::Result<Option<Pid>> {
-    // SAFETY: this program never makes a second thread, so the child may go on as any process may.
+    // SAFETY: this program never creates a second thread, so the child may run any code.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
 }
 
-/// Forks into a v2 cgroup, given as its open directory; `None` in the child. Unlike joining afterwards this does not wait for
-/// every processor to have passed a quiet moment, which takes the kernel ten milliseconds.
+/// Forks into a v2 cgroup, given as its open directory; `None` in the child. Unlike joining the group afterwards, this does not
+/// wait for an RCU grace period, which takes the kernel ten milliseconds.
 pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> nix::Result<Option<Pid>> {
     const CLONE_INTO_CGROUP: u64 = 1 << 33;
-    // SAFETY: all fields of this structure are numbers, for which zero is valid and means nothing asked for.
+    // SAFETY: all fields of this structure are numbers, for which zero is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = CLONE_INTO_CGROUP;
     args.exit_signal = Signal::SIGCHLD as u64;
     args.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("a descriptor is not negative");
-    // SAFETY: without CLONE_VM and without a stack this is a fork; the kernel reads the structure within its size. The
-    // process has one thread, and the child only makes system calls until it is another program.
+    // SAFETY: without CLONE_VM and without a stack this is a fork; the kernel reads only the size given. The
+    // process has one thread, and the child only makes system calls until it calls exec.
     let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) })?;
     Ok((pid != 0).then(|| Pid::from_raw(i32::try_from(pid).expect("a process id is an int"))))
 }
 
-/// Ends the process without running anything that the parent registered.
+/// Ends the process without running exit handlers.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: _exit takes any status and does not return.
     unsafe { libc::_exit(status) }
 }
 
 fn close_range(first: RawFd, last: u32, flags: u32) -> nix::Result<()> {
-    // SAFETY: close_range takes numbers only. Callers never use the descriptors of the range again: they exec or
-    // have listed those that they go on using.
+    // SAFETY: close_range takes numbers only. Callers never use the descriptors of the range again: they call exec, or the range
+    // excludes the descriptors that they still use.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first.cast_unsigned(), last, flags) };
     Errno::result(result).map(drop)
 }
 
-/// Every descriptor above standard error is closed by the coming `exec`.
+/// Marks every descriptor above standard error as closed on `exec`.
 pub(crate) fn close_rest_on_exec() -> nix::Result<()> {
     close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes every descriptor above standard error but `keep`. For a forked child that never returns to code
-/// that owns one of the others.
+/// Closes every descriptor above standard error except `keep`. Only for a forked child that never returns to code that owns one of
+/// the others.
 pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
     let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd > 2).collect();
     keep.sort_unstable();
@@ -70,9 +70,9 @@ pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
     close_range(first, u32::MAX, 0)
 }
 
-/// Puts a copy of `fd` at the number `target`, open across `exec`.
+/// Duplicates `fd` to the number `target`, open across `exec`.
 pub(crate) fn copy_to(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
-    // SAFETY: only forked children that are about to exec call this; nobody owns `target` in them.
+    // SAFETY: only called by forked children before exec, in which no value owns `target`.
     let result = if fd.as_raw_fd() == target {
         unsafe { libc::fcntl(target, libc::F_SETFD, 0) }
     } else {
@@ -81,13 +81,13 @@ pub(crate) fn copy_to(fd: BorrowedFd<'_>, target: RawFd) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Takes over an inherited descriptor that is a listening stream socket, and keeps it from children. To be called once for
-/// each, before anything else opens a descriptor.
+/// Takes ownership of an inherited descriptor, which must be a listening socket, and marks it as closed on `exec`. Must be called
+/// once per descriptor, before any other descriptor is opened.
 pub(crate) fn adopt_listener(fd: RawFd) -> nix::Result<OwnedFd> {
     let mut listening: libc::c_int = 0;
     let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("an int is short");
-    // SAFETY: getsockopt writes at most `length` bytes into an int that outlives the call; it refuses what is not open or no
-    // socket.
+    // SAFETY: getsockopt writes at most `length` bytes into an int that outlives the call; it fails for a descriptor that is
+    // not open or not a socket.
     Errno::result(unsafe {
         libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, (&raw mut listening).cast(), &raw mut length)
     })?;
@@ -96,14 +96,14 @@ pub(crate) fn adopt_listener(fd: RawFd) -> nix::Result<OwnedFd> {
     }
     // SAFETY: fcntl takes numbers only here.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: the descriptor is open and inherited: called before this process opened any, nobody owns it.
+    // SAFETY: the descriptor is open and was inherited: no value of this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A copy of `fd` at the number `lowest` or above, closed by the next `exec`.
+/// Duplicates `fd` to a number of at least `lowest`, closed on `exec`.
 pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> nix::Result<OwnedFd> {
     let copy = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
-    // SAFETY: the kernel has just made it, and nobody else owns it.
+    // SAFETY: the kernel has just created it: no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
@@ -112,14 +112,14 @@ pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> nix::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).map(drop)
 }
 
-/// Gives every signal its default disposition (Rust ignores SIGPIPE, and ignoring is inherited).
+/// Sets the default disposition of every signal. Rust ignores SIGPIPE, and ignored signals are inherited.
 pub(crate) fn default_signals() {
-    // The kernel's own structure in zeros: SIG_DFL, no flags, no mask. Not through libc, which keeps two signals to
-    // itself and would leave them ignored where our parent ignored them.
+    // The kernel's structure in zeros: SIG_DFL, no flags, no mask. Not through libc, which reserves two signals and would leave
+    // them ignored if the parent ignored them.
     let default = [0_u64; 4];
     for number in 1..=64 {
-        // SAFETY: the kernel reads at most the 32 bytes given, writes nothing, and SIG_DFL runs no code of ours. It refuses
-        // for SIGKILL and SIGSTOP, as it may.
+        // SAFETY: the kernel reads at most the 32 bytes given, writes nothing, and SIG_DFL runs no code. It fails for
+        // SIGKILL and SIGSTOP, which is ignored.
         unsafe {
             let old = std::ptr::null_mut::<u64>();
             libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, size_of::<u64>());
@@ -129,22 +129,22 @@ pub(crate) fn default_signals() {
 
 /// Adds `by` to the nice value.
 pub(crate) fn renice(by: i32) {
-    // SAFETY: nice takes any number; lowering one's own priority cannot fail.
+    // SAFETY: nice takes any number; lowering the own priority cannot fail.
     unsafe { libc::nice(by) };
 }
 
-/// A child that has ended.
+/// A reaped child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ExitedChild {
     pub(crate) pid: Pid,
-    /// The exit status, when it exited.
+    /// Exit status, if it exited.
     pub(crate) status: Option<i32>,
-    /// The signal that ended it, when one did.
+    /// Signal that ended it, if one did.
     pub(crate) signal: Option<i32>,
 }
 
-/// Takes the next child that has ended, of all children; `None` when all of them live, `ECHILD` when there is none.
-/// (`nix` reads no status of a process that a real-time signal ended, and takes it nevertheless.)
+/// Reaps one child; `None` when all children are alive, `ECHILD` when there is none. Not through `nix`, which fails for a child that
+/// was ended by a real-time signal, after it has reaped it.
 pub(crate) fn reap() -> nix::Result<Option<ExitedChild>> {
     let mut raw = 0;
     // SAFETY: waitpid writes one int, which outlives the call.
@@ -195,16 +195,16 @@ pub(crate) fn remove_ipc(kind: IpcKind, id: i32) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// A descriptor that stands for the process `pid` of this moment.
+/// Opens a pidfd, which refers to the current process with this pid even after the pid is reused.
 pub(crate) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes numbers only; what it returns is a new descriptor that nobody else owns.
+    // SAFETY: pidfd_open takes numbers only, and returns a new descriptor, which no other value owns.
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
         Ok(OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor is an int")))
     }
 }
 
-/// Sends `signal` to the process that `pidfd` stands for, never to one that took over its number.
+/// Sends `signal` to the process of a pidfd, never to a process that reuses its pid.
 pub(crate) fn pidfd_signal(pidfd: impl AsFd, signal: Signal) -> nix::Result<()> {
     // SAFETY: no siginfo is passed; the kernel makes one.
     let result = unsafe {

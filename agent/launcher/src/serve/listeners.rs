@@ -27,7 +27,7 @@ const FIRST_FD: i32 = 3;
 /// Names of sockets in a socket unit (`FileDescriptorName=`).
 const NAMES: [&str; 2] = ["api", "health"];
 
-/// One listening socket, or the address to bind.
+/// A listening socket, or the address to bind.
 #[derive(Debug)]
 struct Listener {
     address: Option<SocketAddr>,

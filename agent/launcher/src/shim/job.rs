@@ -15,7 +15,7 @@ use crate::dir::Dir;
 use crate::exit_file::ExitFile;
 use crate::uids::Lease;
 
-/// One execution to supervise.
+/// An execution to supervise.
 pub(crate) struct Job<'a> {
     pub(crate) execution: ExecutionId,
     /// The process that forked the shim.
@@ -32,7 +32,7 @@ pub(crate) struct Job<'a> {
     pub(crate) boot_id: String,
     /// The execution's directory.
     pub(crate) directory: Dir,
-    /// The locked lock file; the lock is released when the shim ends.
+    /// Lock file, locked until the shim ends.
     pub(crate) lock: File,
     pub(crate) exit_file: ExitFile,
     pub(crate) group: Group,

@@ -27,7 +27,7 @@ const MAX_CONFIG: u64 = 64 << 10;
 const MAX_FACTS: u64 = 256 << 10;
 const MAX_PUSH_OVERLAY: u64 = 1 << 20;
 
-/// The action that a request names, with everything of the store that its execution needs. All of it was checked.
+/// Action of a request, with everything of the store that its execution needs. All of it was checked.
 pub(super) struct ResolvedAction {
     pub(super) action: Action,
     /// The directory of the version.

@@ -1,4 +1,4 @@
-//! Accounts of executions: what one of them can learn of, or do to, another that runs at the same time.
+//! Accounts of executions: isolation of concurrent executions from each other.
 
 use std::fs;
 
@@ -10,11 +10,11 @@ use crate::driver::{Execution, Host, is_root, skipped, wait_for};
 
 const SHARED: &str = "require_limits = false\ndefault_run_as = \"64100\"";
 
-/// Runs until the gate is there, with a secret that it has not read yet.
+/// Runs until the gate file exists, with a secret on standard input that it has not read.
 const VICTIM: &str = "#!/bin/sh\necho '{\"of\":\"victim\"}' >\"$BOLT_RESULT\"\n\
     echo \"$$ $BOLT_RESULT $(id -u) ready\"\nwhile [ ! -e \"$1\" ]; do sleep 0.01; done\n";
 
-/// Says which of its attempts on the process `$1` with the result file `$2` succeeded.
+/// Prints which of its attacks on the process `$1` with the result file `$2` succeeded.
 const ATTACKER: &str = "#!/bin/sh
 tr '\\0' '\\n' 2>/dev/null </proc/$1/environ | grep -q BOLT_EXECUTION_ID && echo LEAK environ
 timeout 2 head -c 1 2>/dev/null </proc/$1/fd/0 | grep -q . && echo LEAK opened stdin
@@ -27,13 +27,13 @@ kill -0 $1 2>/dev/null && echo LEAK signal
 id -u
 ";
 
-/// Takes a copy of the descriptor 0 of a process, as a debugger may, and reads from it (pidfd_open, pidfd_getfd).
+/// Duplicates descriptor 0 of a process, like a debugger, and reads from it (pidfd_open, pidfd_getfd).
 const STEAL: &str = "import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 os.write(1, os.read(libc.syscall(438, libc.syscall(434, int(sys.argv[1]), 0), 0, 0), 4096))
 ";
 
-/// Runs both at once; what the attacker says, and how the victim ends.
+/// Runs both at once; returns the output of the attacker and the exit record of the victim.
 fn attack(host: &mut Host) -> (Vec<String>, packs_schema::agent::execution::Exit) {
     let gate = host.path("gate");
     let position = |at| json!({"type": "string", "position": at});
@@ -46,7 +46,7 @@ fn attack(host: &mut Host) -> (Vec<String>, packs_schema::agent::execution::Exit
     host.action("attacker", &attacker, json!({"parameters": {"pid": position(0), "result": position(1)}}));
     let victim = host.request("victim", json!({"gate": gate, "token": "canary"}));
     let victim = host.started(&victim);
-    let said = victim.says("ready");
+    let said = victim.wait_for_stdout("ready");
     let mut words = said.split_whitespace();
     let (pid, result) = (words.next().unwrap(), words.next().unwrap());
     let attacker = host.request("attacker", json!({"pid": pid, "result": result}));
@@ -58,11 +58,11 @@ fn attack(host: &mut Host) -> (Vec<String>, packs_schema::agent::execution::Exit
 }
 
 #[test]
-fn executions_of_actions_that_name_no_account_cannot_reach_each_other() {
+fn executions_with_accounts_of_their_own_are_isolated_from_each_other() {
     if !is_root() {
-        return skipped("executions_of_actions_that_name_no_account_cannot_reach_each_other", "only root has accounts");
+        return skipped("executions_with_accounts_of_their_own_are_isolated_from_each_other", "only root has accounts");
     }
-    // In one account all of it succeeds, so that the attempts are worth something.
+    // With a shared account all attacks succeed, which shows that they work.
     let (said, _) = attack(&mut Host::with(SHARED, ""));
     let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").is_ok_and(|scope| scope.trim() != "0");
     let stolen = (!yama).then_some("stolen stdin");
@@ -82,7 +82,7 @@ fn running(host: &mut Host) -> (Execution, u32) {
     host.action("it", "#!/bin/sh\necho \"$(id -u) $(id -g) $(id -G) $USER ready\"\nsleep 600\n", json!({}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
-    let said = running.says("ready");
+    let said = running.wait_for_stdout("ready");
     let ids: Vec<u32> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert!(ids.len() == 4 && ids.iter().all(|id| *id == ids[0]), "{said}");
     (running, ids[0])
@@ -96,11 +96,11 @@ fn records(host: &Host) -> Vec<String> {
     names
 }
 
-/// A launcher that knows nothing of the shims of the one before it does not hand out what these hold, nor what they held.
+/// A restarted launcher leases neither the ids that the shims of the previous one hold nor those that they have released.
 #[test]
-fn an_account_is_handed_out_again_last_of_all() {
+fn a_user_id_is_reused_last() {
     if !is_root() {
-        return skipped("an_account_is_handed_out_again_last_of_all", "only root has accounts");
+        return skipped("a_user_id_is_reused_last", "only root has accounts");
     }
     let mut host = Host::with("require_limits = false\nuid_range = \"1990001000-1990001015\"", "");
     let mut held: Vec<(Execution, u32)> = (0..3).map(|_| running(&mut host)).collect();
@@ -108,7 +108,7 @@ fn an_account_is_handed_out_again_last_of_all() {
     assert_eq!(host.ask(Operation::Kill { execution: ended.id.clone() }), Outcome::Done);
     ended.finished();
     host.kill_launcher();
-    host.launch_again();
+    host.restart_launcher();
     let before: Vec<u32> = held.iter().map(|(_, uid)| *uid).collect();
     assert_eq!(records(&host).len(), 2);
     let mut seen = before.clone();
@@ -130,9 +130,9 @@ fn an_account_is_handed_out_again_last_of_all() {
 }
 
 #[test]
-fn an_account_of_executions_cannot_be_named() {
+fn run_as_cannot_name_an_account_of_the_range() {
     if !is_root() {
-        return skipped("an_account_of_executions_cannot_be_named", "only root has accounts");
+        return skipped("run_as_cannot_name_an_account_of_the_range", "only root has accounts");
     }
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\n", json!({"run_as": "2105540700"}));
@@ -142,9 +142,9 @@ fn an_account_of_executions_cannot_be_named() {
 }
 
 #[test]
-fn what_an_account_left_in_memory_goes_with_it() {
+fn ipc_objects_are_removed_with_the_execution() {
     if !is_root() {
-        return skipped("what_an_account_left_in_memory_goes_with_it", "only root has accounts");
+        return skipped("ipc_objects_are_removed_with_the_execution", "only root has accounts");
     }
     let mut host = Host::new();
     let script = "#!/bin/sh\nid -u\nipcmk -M 4096 >/dev/null && ipcmk -Q >/dev/null && ipcmk -S 1 >/dev/null || exit 9\n\
@@ -162,7 +162,7 @@ fn what_an_account_left_in_memory_goes_with_it() {
     assert!(!fs::exists(format!("/dev/shm/of-{}", ended.exit.id)).unwrap());
 }
 
-/// The ways in which scripts write a result, and one that starts a program which inherits no descriptor.
+/// Ways in which scripts write a result, including a program that inherits no descriptor.
 #[test]
 fn a_result_is_written_like_any_file() {
     let mut host = Host::new();
@@ -192,7 +192,7 @@ fn a_result_is_written_like_any_file() {
     }
 }
 
-/// The result is in the action's own memory, and nothing that it was given lets it write elsewhere.
+/// The result is charged to the memory of the action, and its descriptors do not let it write elsewhere.
 #[test]
 fn an_action_cannot_fill_the_runtime_directory() {
     let mut host = Host::new();

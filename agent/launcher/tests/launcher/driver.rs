@@ -1,4 +1,4 @@
-//! A launcher of its own for each test, a store to put actions into, and what executions leave behind.
+//! Test driver: one launcher per test, a store for actions, and the records of executions.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
@@ -20,14 +20,14 @@ use packs_schema::agent::rest::Enforcement;
 use packs_schema::base::name::{ActionName, Digest, ExecutionId, PackName, PackVersion};
 use serde_json::{Map, Value, json};
 
-/// How long anything may take; nothing waits for this when all is well.
+/// Deadline of every wait. Only reached when a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 const PACK: &str = "demo";
 const VERSION: &str = "1.0.0";
 
-/// A script that is open for writing in any process cannot be executed (ETXTBSY), and a fork copies what is open: files
-/// are written and launchers started one after the other.
+/// Serialises writes of files and starts of launchers: a script that is open for writing in any process cannot be executed
+/// (ETXTBSY), and a fork copies open descriptors.
 static WRITING: Mutex<()> = Mutex::new(());
 
 pub(crate) fn writing() -> MutexGuard<'static, ()> {
@@ -38,9 +38,9 @@ pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Says that a test cannot run here, so that nobody takes its silence for a success.
+/// Reports that a test cannot run on this host.
 pub(crate) fn skipped(test: &str, why: &str) {
-    // Not by eprintln, which the test harness keeps to itself when a test succeeds.
+    // Not by eprintln, which the test harness captures when a test succeeds.
     std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes()).unwrap();
 }
 
@@ -52,15 +52,15 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// A launcher that runs what it cannot cap.
+    /// Starts a launcher that does not require limits.
     pub(crate) fn new() -> Host {
         Host::with("require_limits = false", "")
     }
 
-    /// A launcher with these lines under `[execution]` and `[users]`.
+    /// Starts a launcher with these lines under `[execution]` and `[users]`.
     pub(crate) fn with(execution: &str, users: &str) -> Host {
         let dir = base();
-        // Where tests are themselves in a group of version 2, their launchers cannot have groups below it.
+        // When the tests run in a v2 group themselves, their launchers cannot create groups in it.
         let own = std::env::var("BOLT_TEST_CGROUP").ok().filter(|_| !execution.contains("cgroup ="));
         let own = own.map(|parent| format!("\ncgroup = \"{parent}/{}\"", new_id())).unwrap_or_default();
         let config = write_config(dir.path(), &format!("{execution}{own}"), users, "");
@@ -68,7 +68,7 @@ impl Host {
         Host::begun(dir, launch(launcher(&config), theirs), ours)
     }
 
-    /// A launcher that writes its log to `launcher.log`, in a directory that `prepare` was given first.
+    /// Starts a launcher that logs to `launcher.log`; `prepare` prepares its directory before.
     pub(crate) fn logged(prepare: impl FnOnce(&Path)) -> Host {
         let dir = base();
         let config = write_config(dir.path(), "require_limits = false", "", "");
@@ -79,8 +79,8 @@ impl Host {
         Host::begun(dir, launch(command, theirs), ours)
     }
 
-    /// A launcher whose configuration leaves it to the instance's metadata who this is.
-    pub(crate) fn nameless() -> Host {
+    /// Starts a launcher whose instance id comes from the metadata service.
+    pub(crate) fn without_instance_id() -> Host {
         let dir = base();
         let config = write_config(dir.path(), "require_limits = false", "", "");
         let text = fs::read_to_string(&config).unwrap();
@@ -90,7 +90,7 @@ impl Host {
         Host::begun(dir, launch(launcher(&config), theirs), ours)
     }
 
-    /// A launcher that sees no v2 hierarchy; `None` where there is one hierarchy only, or no mount namespace can be made.
+    /// Starts a launcher that sees no v2 hierarchy; `None` on a host with only one hierarchy or without mount namespaces.
     pub(crate) fn without_v2() -> Option<Host> {
         let v2 = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let v2 = v2.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?.to_owned();
@@ -125,12 +125,12 @@ impl Host {
         serde_json::from_slice(&fs::read(self.path("run/enforcement.json")).unwrap()).unwrap()
     }
 
-    /// The directory of the pack's version.
+    /// Returns the directory of the pack's version.
     pub(crate) fn version(&self) -> PathBuf {
         self.path(&format!("packs/{PACK}/{VERSION}-{}", digest().short()))
     }
 
-    /// Puts an action into the store: `script` as its entry point, `changes` over the plain definition.
+    /// Adds an action to the store, with `script` as its entry point and `changes` applied to the default definition.
     pub(crate) fn action(&self, name: &str, script: &str, changes: Value) {
         let _guard = writing();
         let (version, file) = (self.version(), format!("{name}.sh"));
@@ -155,7 +155,7 @@ impl Host {
         put(&version.join(format!("actions/{file}")), script.as_bytes(), 0o755);
     }
 
-    /// The request for an action, with a new execution's directory made for it.
+    /// Creates the directory of a new execution and returns the request that starts it.
     pub(crate) fn request(&self, action: &str, parameters: Value) -> Start {
         let execution = new_id();
         DirBuilder::new().mode(0o700).create(self.path(&format!("state/exec/{execution}"))).unwrap();
@@ -183,7 +183,7 @@ impl Host {
         reply.outcome
     }
 
-    /// Sends a frame. That the launcher hangs up meanwhile shows at the next `receive`.
+    /// Sends a frame. If the launcher disconnects meanwhile, the next `receive` returns `None`.
     pub(crate) fn send_frame(&mut self, json: &[u8]) {
         let socket = self.socket.as_mut().unwrap();
         socket.write_all(&u32::try_from(json.len()).unwrap().to_le_bytes()).unwrap();
@@ -207,7 +207,7 @@ impl Host {
         self.ask(Operation::Start(Box::new(start.clone())))
     }
 
-    /// Starts an action that must start.
+    /// Starts an action; panics if it is refused.
     pub(crate) fn started(&mut self, start: &Start) -> Execution {
         assert_eq!(self.start(start), Outcome::Done);
         self.execution(&start.execution)
@@ -217,14 +217,14 @@ impl Host {
         Execution { id: id.clone(), dir: self.path(&format!("state/exec/{id}")) }
     }
 
-    /// Runs a script as an action without parameters, to its end.
+    /// Runs a script as an action without parameters and waits for its end.
     pub(crate) fn run(&mut self, script: &str, changes: Value) -> Finished {
         self.action("it", script, changes);
         let request = self.request("it", json!({}));
         self.started(&request).finished()
     }
 
-    /// Asks for an action that must be refused.
+    /// Requests an action that must be refused; returns code and message.
     pub(crate) fn refused(&mut self, start: &Start) -> (Refusal, String) {
         match self.start(start) {
             Outcome::Refused { code, message } => (code, message),
@@ -232,8 +232,8 @@ impl Host {
         }
     }
 
-    /// Closes the socket; how the launcher ends then.
-    pub(crate) fn hang_up(&mut self) -> std::process::ExitStatus {
+    /// Closes the socket and waits for the launcher to end.
+    pub(crate) fn disconnect(&mut self) -> std::process::ExitStatus {
         self.socket = None;
         self.launcher.wait().unwrap()
     }
@@ -243,8 +243,8 @@ impl Host {
         self.launcher.wait().unwrap();
     }
 
-    /// A new launcher in the place of one that was killed.
-    pub(crate) fn launch_again(&mut self) {
+    /// Starts a new launcher after the previous one was killed.
+    pub(crate) fn restart_launcher(&mut self) {
         fs::remove_file(self.path("run/enforcement.json")).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         self.launcher = launch(launcher(&self.path("agent.toml")), theirs);
@@ -261,7 +261,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.socket = None;
         let _ = self.launcher.wait();
-        // An execution that a failed test left behind.
+        // An execution left by a failed test.
         for entry in fs::read_dir(self.path("state/exec")).into_iter().flatten().flatten() {
             let (lock, exit) = (entry.path().join("lock"), entry.path().join("exit"));
             if lock.exists() && !exit.exists() {
@@ -281,7 +281,7 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// Waits for the end.
+    /// Waits for the exit record.
     pub(crate) fn finished(self) -> Finished {
         let exit = wait_for("exit", || fs::read(self.dir.join("exit")).ok());
         let exit: Exit = serde_json::from_slice(&exit).unwrap();
@@ -289,8 +289,8 @@ impl Execution {
         Finished { exit, started, output: Output::read(&self.dir), dir: self.dir }
     }
 
-    /// Waits until standard output holds `text`.
-    pub(crate) fn says(&self, text: &str) -> String {
+    /// Waits until standard output contains `text`.
+    pub(crate) fn wait_for_stdout(&self, text: &str) -> String {
         wait_for(text, || {
             let said = String::from_utf8_lossy(&Output::read(&self.dir).text(Stream::Stdout)).into_owned();
             said.contains(text).then_some(said)
@@ -315,7 +315,7 @@ impl Finished {
     }
 }
 
-/// All frames of all segments, by stream and offset.
+/// Frames of all segments, by stream and offset.
 pub(crate) struct Output {
     pub(crate) frames: BTreeMap<(Stream, u64), Vec<u8>>,
 }
@@ -342,20 +342,20 @@ impl Output {
     }
 }
 
-/// Tries until there is something.
+/// Retries until `probe` returns a value; panics at the deadline.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "waited in vain for {what}");
+        assert!(Instant::now() < until, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(3));
     }
 }
 
-/// True if a process with this id lives.
-pub(crate) fn lives(pid: &str) -> bool {
+/// Returns true if a process with this id is alive.
+pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
@@ -376,7 +376,7 @@ pub(crate) fn put(path: &Path, content: &[u8], mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A directory that other accounts can look into.
+/// Creates a temporary directory that other accounts can read.
 pub(crate) fn base() -> tempfile::TempDir {
     let dir = tempfile::Builder::new().prefix("bolt-launch-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! What an action must not have: our environment, our descriptors, our account, our privileges.
+//! Isolation of actions: no environment, descriptors, account or privileges of the launcher.
 
 use nix::unistd::{Gid, Uid, chown};
 use packs_schema::agent::execution::State;
@@ -38,10 +38,10 @@ fn the_environment_starts_empty() {
     assert!(said.contains("BOLT_INSTANCE_ID=i-test\0BOLT_REGION=us-east-1\0BOLT_ZONE=us-east-1a"), "{said}");
 }
 
-/// What the sync was told of the instance is believed if it is of this boot, and if nobody but the sync wrote it.
+/// Stored facts are used if they are of this boot and only the sync can have written them.
 #[test]
-fn who_the_instance_is_comes_from_the_sync_alone() {
-    let mut host = Host::nameless();
+fn the_instance_id_comes_only_from_the_sync() {
+    let mut host = Host::without_instance_id();
     let (facts, script) =
         (host.path("packs/.facts.json"), "#!/bin/sh\necho $BOLT_INSTANCE_ID $BOLT_REGION $BOLT_ZONE\n");
     host.action("it", script, json!({}));
@@ -83,14 +83,14 @@ fn no_descriptor_is_inherited() {
     let ended = host.run("#!/bin/sh\nexec ls -l /proc/self/fd\n", json!({}));
     let said = ended.stdout();
     let open: Vec<&str> = said.lines().filter_map(|l| l.split_once(" -> ")?.0.rsplit(' ').next()).collect();
-    // The fourth is the directory that ls reads, the last the result.
+    // The fourth is the directory that ls reads, the last one the result.
     assert_eq!(open, ["0", "1", "2", "3", "59"], "{said}");
     assert!(said.lines().any(|l| l.contains("3 -> /proc/")), "{said}");
     assert!(said.lines().any(|l| l.contains("59 -> /memfd:bolt-result-")), "{said}");
 }
 
 #[test]
-fn it_is_nice_and_secretive_and_gains_nothing() {
+fn nice_value_umask_and_no_new_privileges_are_set() {
     let mut host = Host::new();
     let script = "#!/bin/sh\ncat /proc/self/oom_score_adj; umask; ulimit -n; ulimit -c; pwd\n\
         awk '{print \"nice\", $19}' /proc/self/stat; grep -E 'NoNewPrivs|SigIgn|SigBlk' /proc/self/status\n";
@@ -107,9 +107,9 @@ fn it_is_nice_and_secretive_and_gains_nothing() {
 }
 
 #[test]
-fn run_as_changes_every_id() {
+fn run_as_changes_all_user_and_group_ids() {
     if !is_root() {
-        return skipped("run_as_changes_every_id", "only root can change accounts");
+        return skipped("run_as_changes_all_user_and_group_ids", "only root can change accounts");
     }
     const RUN_AS: u32 = 64100;
     let execution = format!("require_limits = false\ndefault_run_as = \"{RUN_AS}\"");
@@ -127,9 +127,9 @@ fn run_as_changes_every_id() {
 }
 
 #[test]
-fn without_root_run_as_is_said_to_be_missing() {
+fn without_root_run_as_is_reported_as_not_enforced() {
     if is_root() {
-        return skipped("without_root_run_as_is_said_to_be_missing", "it is enforced for root");
+        return skipped("without_root_run_as_is_reported_as_not_enforced", "it is enforced for root");
     }
     let mut host = Host::new();
     let ended = host.run("#!/bin/sh\n", json!({"run_as": "cassandra"}));

@@ -1,5 +1,5 @@
-//! Memory, processor, processes, open files and weights, of one execution and of all together; and what is said where they
-//! cannot be capped.
+//! Limits on memory, processor time, processes, open files and I/O weight, of one execution and of all together; and reports of
+//! limits that cannot be enforced.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,31 +8,31 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::{Operation, Outcome, Refusal};
 use serde_json::{Value, json};
 
-use crate::driver::{Host, lives, skipped, wait_for};
+use crate::driver::{Host, is_alive, skipped, wait_for};
 
-/// The limits of an action, with one changed.
+/// Returns the limits of an action with one of them changed.
 fn limits(key: &str, value: Value) -> Value {
     let mut limits = json!({"memory": "64MiB", "cpu": "100%", "pids": 64, "open_files": 256});
     limits[key] = value;
     json!({"limits": limits, "timeout": "20s"})
 }
 
-/// Takes as much memory as it is told to, in a process that the shell waits for.
+/// Allocates memory in a child of the shell.
 const HUNGRY: &str = "#!/bin/sh\nhead -c 200000000 /dev/zero | tail -c 150000000 >/dev/null\nexit 3\n";
 
-/// The directories of the groups that executions of this launcher are in, by controller; `v2` for the other.
+/// Returns the directories that contain the groups of executions, by controller, or `v2`.
 fn groups(host: &Host) -> Vec<(String, PathBuf)> {
     let places = host.enforcement().groups.into_iter();
     places.map(|place| (place.controller.unwrap_or_else(|| "v2".to_owned()), place.path)).collect()
 }
 
 #[test]
-fn memory_is_capped() {
+fn memory_is_limited() {
     let mut host = Host::new();
     if !host.enforcement().memory {
-        return skipped("memory_is_capped", "no memory controller that we may use");
+        return skipped("memory_is_limited", "no memory controller that we may use");
     }
-    // The shell, which is not the process that the kernel takes, goes on and ends by itself.
+    // The kernel kills the child; the shell continues and exits by itself.
     let hungry = host.run(HUNGRY, limits("memory", json!("16MiB")));
     assert_eq!(hungry.exit.state, State::OutOfMemory, "{:?}", hungry.exit);
     assert_eq!(hungry.exit.reason.as_deref(), Some("reached its memory limit of 16MiB"));
@@ -45,10 +45,10 @@ fn memory_is_capped() {
 }
 
 #[test]
-fn the_memory_of_all_together_is_capped() {
+fn total_memory_is_limited() {
     let mut host = Host::with("require_limits = false\ntotal = {memory = \"32MiB\"}", "");
     if host.enforcement().total.memory_bytes != Some(32 << 20) {
-        return skipped("the_memory_of_all_together_is_capped", "no memory controller that we may use");
+        return skipped("total_memory_is_limited", "no memory controller that we may use");
     }
     let hungry = host.run(HUNGRY, limits("memory", json!("256MiB")));
     assert_eq!(hungry.exit.state, State::OutOfMemory, "{:?}", hungry.exit);
@@ -62,10 +62,10 @@ fn the_memory_of_all_together_is_capped() {
 }
 
 #[test]
-fn processes_are_capped() {
+fn processes_are_limited() {
     let mut host = Host::new();
     if !host.enforcement().pids {
-        return skipped("processes_are_capped", "no pids controller that we may use");
+        return skipped("processes_are_limited", "no pids controller that we may use");
     }
     let bomb = "#!/bin/sh\nfor i in $(seq 40); do sleep 600 & done 2>/dev/null\necho unreached\n";
     let ended = host.run(bomb, limits("pids", json!(8)));
@@ -82,7 +82,7 @@ fn a_fork_bomb_stays_within_its_limit_and_ends() {
     let pids = groups(&host).into_iter().find(|(name, dir)| name == "pids" || dir.join("pids.max").exists()).unwrap().1;
     host.action(
         "it",
-        // The action's own process forks once: where no fork is allowed any more, a shell ends.
+        // The action's own process forks once: a shell that cannot fork exits.
         "#!/bin/sh\nf() { f | f & }\necho begun\n(while :; do f; sleep 0.01; done) 2>/dev/null &\nexec sleep 600\n",
         json!({"limits": limits("pids", json!(30))["limits"], "grace": "100ms"}),
     );
@@ -104,10 +104,10 @@ fn a_fork_bomb_stays_within_its_limit_and_ends() {
 }
 
 #[test]
-fn the_processes_of_all_together_are_capped() {
+fn total_processes_are_limited() {
     let mut host = Host::with("require_limits = false\ntotal = {pids = 12}", "");
     if host.enforcement().total.pids != Some(12) {
-        return skipped("the_processes_of_all_together_are_capped", "no pids controller that we may use");
+        return skipped("total_processes_are_limited", "no pids controller that we may use");
     }
     let bomb = "#!/bin/sh\nfor i in $(seq 40); do sleep 600 & done 2>/dev/null\necho unreached\n";
     let ended = host.run(bomb, limits("pids", json!(1000)));
@@ -115,12 +115,12 @@ fn the_processes_of_all_together_are_capped() {
 }
 
 #[test]
-fn processor_time_is_capped() {
-    // So much of one processor is all that each of the three gets: by itself, by what all have, and by the smaller of both.
+fn processor_time_is_limited() {
+    // Each of the three cases limits the action to the same share: its own limit, the total, and the lower of both.
     for (total, own) in [("100%", "20%"), ("10%", "400%"), ("100%", "2%")] {
         let mut host = Host::with(&format!("require_limits = false\ntotal = {{cpu = \"{total}\"}}"), "");
         if !host.enforcement().cpu {
-            return skipped("processor_time_is_capped", "no cpu controller that we may use");
+            return skipped("processor_time_is_limited", "no cpu controller that we may use");
         }
         let script = "#!/bin/sh\n(while :; do :; done) & (while :; do :; done) & wait\n";
         let mut changes = limits("cpu", json!(own));
@@ -130,7 +130,7 @@ fn processor_time_is_capped() {
         let used_ms = (ended.exit.usage.user_us + ended.exit.usage.system_us) / 1000;
         let share: u64 = own.trim_end_matches('%').parse().unwrap();
         let of_all = host.enforcement().total.cpu.unwrap().0 / 10;
-        // Half as much again, for a period that was begun and for what counts in ticks.
+        // A tolerance of one half, for a started period and for accounting in ticks.
         let most = ended.exit.duration_ms * share.min(u64::from(of_all)) / 100;
         assert!(used_ms <= most * 3 / 2 + 100, "{used_ms} ms of {most} ms with {own} of {total}");
         assert!(used_ms > 0);
@@ -138,17 +138,17 @@ fn processor_time_is_capped() {
 }
 
 #[test]
-fn open_files_are_capped() {
+fn open_files_are_limited() {
     let mut host = Host::new();
     let script = "#!/bin/sh\nulimit -n; ulimit -Hn\nexec perl -e 'my @f; while (open(my $f, \"<\", \"/dev/null\")) { push @f, $f } print scalar(@f), \"\\n\"'\n";
     let said = host.run(script, limits("open_files", json!(40))).stdout();
     let numbers: Vec<u32> = said.lines().filter_map(|line| line.parse().ok()).collect();
-    // Three are the standard streams.
+    // Including the three standard streams.
     assert_eq!(numbers, [40, 40, 37], "{said}");
 }
 
 #[test]
-fn a_weight_is_set_where_the_host_has_weights() {
+fn an_io_weight_is_set_if_the_host_supports_it() {
     let mut host = Host::new();
     let has = host.enforcement().io_weight;
     let places: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
@@ -162,7 +162,7 @@ fn a_weight_is_set_where_the_host_has_weights() {
         host.action("it", "#!/bin/sh\necho here; exec sleep 600\n", limits("io_weight", asked));
         let request = host.request("it", json!({}));
         let running = host.started(&request);
-        running.says("here");
+        running.wait_for_stdout("here");
         if has {
             let found = weight(request.execution.as_str()).unwrap();
             assert!(found == v2 || found == v1, "{found}");
@@ -171,12 +171,12 @@ fn a_weight_is_set_where_the_host_has_weights() {
         running.finished();
     }
     if !has {
-        skipped("a_weight_is_set_where_the_host_has_weights (what is set)", "no io controller with weights");
+        skipped("an_io_weight_is_set_if_the_host_supports_it (what is set)", "no io controller with weights");
     }
 }
 
 #[test]
-fn a_weight_that_cannot_be_set_is_told_and_refuses_nothing() {
+fn an_io_weight_that_cannot_be_set_is_reported_and_not_refused() {
     let mut host = Host::with("require_limits = false\ncgroup = \"cgroup.procs/below-a-file\"", "");
     assert!(!host.enforcement().io_weight);
     let unenforced = |ended: crate::driver::Finished| ended.exit.unenforced;
@@ -191,9 +191,9 @@ fn a_weight_that_cannot_be_set_is_told_and_refuses_nothing() {
 }
 
 #[test]
-fn transfers_and_processor_time_are_counted() {
+fn io_bytes_and_processor_time_are_counted() {
     let mut host = Host::new();
-    // A child that nobody waits for: it ends as the shim's, or as whoever's.
+    // An orphaned child, which is reparented.
     let script =
         "#!/bin/sh\nsetsid sh -c 'i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo spun' &\nwait; echo ended\n";
     let usage = host.run(script, json!({})).exit.usage;
@@ -212,35 +212,35 @@ fn groups_are_removed_at_the_end() {
     assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
     assert!(!host.path(&format!("run/{id}")).exists());
     assert!(above.iter().all(|dir| dir.is_dir()));
-    assert!(host.hang_up().success());
+    assert!(host.disconnect().success());
     assert!(!above.iter().any(|dir| dir.exists()), "the group of all goes with its launcher");
 }
 
 #[test]
-fn the_group_of_all_goes_with_the_last_execution_of_a_launcher_that_was_killed() {
+fn the_last_execution_of_a_killed_launcher_removes_the_total_group() {
     let mut host = Host::new();
     let above: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
     host.action("it", "#!/bin/sh\necho $$; exec sleep 600\n", json!({}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
-    let pid = running.says("\n");
+    let pid = running.wait_for_stdout("\n");
     host.kill_launcher();
-    assert!(lives(&pid) && above.iter().all(|dir| dir.is_dir()));
+    assert!(is_alive(&pid) && above.iter().all(|dir| dir.is_dir()));
     fs::write(running.dir.join("kill"), "").unwrap();
     assert_eq!(running.finished().exit.state, State::Killed);
     assert!(!above.iter().any(|dir| dir.exists()));
 }
 
 #[test]
-fn what_an_older_launcher_made_beside_the_group_of_all_is_found() {
+fn groups_of_an_older_launcher_are_found() {
     let mut host = Host::new();
     let places = groups(&host);
     if places.is_empty() {
-        return skipped("what_an_older_launcher_made_beside_the_group_of_all_is_found", "no cgroups");
+        return skipped("groups_of_an_older_launcher_are_found", "no cgroups");
     }
     host.action("it", "#!/bin/sh\n", json!({}));
     let request = host.request("it", json!({}));
-    // An execution whose shim has died, in groups where they were in that version.
+    // An execution whose shim has died, in groups at the place that earlier releases used.
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     fs::write(host.execution(&request.execution).dir.join("lock"), "").unwrap();
     let old = |dir: &PathBuf| dir.parent().unwrap().join(format!("bolt-{}", request.execution));
@@ -249,7 +249,7 @@ fn what_an_older_launcher_made_beside_the_group_of_all_is_found() {
         fs::create_dir(dir).unwrap();
         fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
     }
-    // The launcher waits until the groups are empty: its end has to be taken in meanwhile.
+    // The launcher waits until the groups are empty, so the process must be reaped meanwhile.
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait().unwrap()));
     assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
@@ -259,8 +259,8 @@ fn what_an_older_launcher_made_beside_the_group_of_all_is_found() {
 }
 
 #[test]
-fn what_cannot_be_capped_is_refused_when_limits_are_required() {
-    // A parent group that cannot be made: the same to the launcher as a host without cgroups.
+fn unenforceable_limits_are_refused_when_required() {
+    // A parent group that cannot be created: for the launcher like a host without cgroups.
     let nowhere = "cgroup = \"cgroup.procs/below-a-file\"";
     let mut host = Host::with(&format!("require_limits = true\n{nowhere}"), "");
     assert_eq!(host.enforcement().cgroups, "none");
@@ -283,11 +283,11 @@ fn what_cannot_be_capped_is_refused_when_limits_are_required() {
     assert!(ended.exit.leftovers.clone().unwrap().after_cgroup_kill > 0, "only the subreaper found it");
 }
 
-/// The host has the controllers, and an ordinary user may not use them: that is the reason, and not that there are none.
+/// The reason is the missing permission of an ordinary user, not that the host has no controllers.
 #[test]
-fn an_ordinary_user_is_told_that_permission_is_missing() {
+fn missing_permission_is_reported_to_an_ordinary_user() {
     use std::os::unix::process::CommandExt;
-    const TEST: &str = "an_ordinary_user_is_told_that_permission_is_missing";
+    const TEST: &str = "missing_permission_is_reported_to_an_ordinary_user";
     const USER: u32 = 64_105;
     if !crate::driver::is_root() || !Host::new().enforcement().memory {
         return skipped(TEST, "needs root and a memory controller");

@@ -1,5 +1,5 @@
-//! The launcher's log when the api and the sync were taken over: whatever they send and whatever lies in their directories,
-//! each line is one that the launcher wrote.
+//! The launcher's log when api and sync are compromised: neither their requests nor the content of their directories can forge a
+//! line.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::driver::{Host, put, wait_for};
 
-/// A line that passes for the launcher's, a screen that is cleared, and text that is reversed.
+/// A forged log line, a terminal escape that clears the screen, and reversed text.
 const FORGED: &str =
     "x\u{1b}[2J\r\nlevel=error program=bolt-launch event=\"forged\" pid=1\n\u{202e}\u{2028}\u{9b}31m\u{feff}";
 
-/// As [`FORGED`], behind so much that a reader which splits long lines would begin one with it.
+/// Returns [`FORGED`] after so much text that a reader that splits long lines would begin a line with it.
 fn long() -> String {
     ["x".repeat(4080), "\nlevel=error program=bolt-launch event=\"forged\"\n".repeat(500)].concat()
 }
@@ -29,7 +29,7 @@ fn check(line: &str) {
     }
     let levels = ["info", "warn", "error"].map(|level| format!("level={level} program=bolt-launch event=\""));
     assert!(levels.iter().any(|start| line.starts_with(start)) && !line.contains(" event=\"forged\""), "{line:?}");
-    // Outside of quotes there is no character but those of plain words.
+    // Outside of quotes there are only plain words.
     let (mut quoted, mut escaped) = (false, false);
     for c in line.chars() {
         assert!(quoted || c.is_ascii_graphic() || c == ' ', "{line:?}");
@@ -51,7 +51,7 @@ fn hostile_names(dir: &Path) {
 }
 
 #[test]
-fn nothing_that_was_taken_over_writes_a_line_of_the_launcher_s_log() {
+fn compromised_processes_cannot_forge_log_lines() {
     let mut host = Host::logged(hostile_names);
     let mut refusals = 0;
     for text in [FORGED.to_owned(), long()] {
@@ -94,7 +94,7 @@ fn nothing_that_was_taken_over_writes_a_line_of_the_launcher_s_log() {
                 None => fs::remove_file(&path).unwrap(),
             }
         }
-        // Execution directories of the api's: a link in the place of what the launcher makes.
+        // Execution directories of the api: symbolic links at the paths that the launcher creates.
         let start = host.request("it", json!({}));
         let dir = host.path(&format!("state/exec/{}", start.execution));
         std::os::unix::fs::symlink(OsStr::from_bytes(FORGED.as_bytes()), dir.join("lock")).unwrap();
@@ -107,7 +107,7 @@ fn nothing_that_was_taken_over_writes_a_line_of_the_launcher_s_log() {
     wait_for("the last refusal", || (log().lines().count() >= refusals).then_some(()));
     let last: Value = json!({ FORGED: [FORGED, long()] });
     host.send_frame(last.to_string().as_bytes());
-    assert!(!host.hang_up().success());
+    assert!(!host.disconnect().success());
 
     let log = fs::read_to_string(host.path("launcher.log")).unwrap();
     assert!(log.ends_with('\n'), "{log}");

@@ -1,10 +1,10 @@
 //! Drives the real `bolt-launch` over a socket, with real packs, processes, cgroups and accounts.
-#![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test at its line")]
 
 mod accounts;
 mod driver;
 mod isolation;
-mod keeping;
+mod leftovers;
 mod limits;
 mod log;
 mod output;

@@ -1,4 +1,4 @@
-//! The caps on output.
+//! Limits on output.
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
@@ -9,7 +9,7 @@ use crate::driver::Host;
 const NUMBERS: &str = "#!/bin/sh\necho err >&2; seq 1 400000; echo end >&2\n";
 
 #[test]
-fn the_first_and_the_last_half_are_kept() {
+fn the_first_and_the_last_half_of_output_are_kept() {
     let mut host = Host::new();
     let ended = host.run(NUMBERS, json!({"output_max": "1MiB"}));
     assert_eq!(ended.exit.state, State::Succeeded);
@@ -35,7 +35,7 @@ fn the_first_and_the_last_half_are_kept() {
 }
 
 #[test]
-fn output_below_its_cap_is_whole() {
+fn output_below_the_limit_is_complete() {
     let mut host = Host::new();
     let ended = host.run(NUMBERS, json!({"output_max": "16MiB"}));
     let whole: String = (1..=400_000).map(|n| format!("{n}\n")).collect();
@@ -44,7 +44,7 @@ fn output_below_its_cap_is_whole() {
 }
 
 #[test]
-fn frames_are_stamped_in_their_order() {
+fn frames_have_ascending_timestamps() {
     let mut host = Host::new();
     let ended = host.run("#!/bin/sh\necho 1; sleep 0.05; echo 2\n", json!({}));
     let log = std::fs::read(ended.dir.join("output.log")).unwrap();
@@ -55,11 +55,11 @@ fn frames_are_stamped_in_their_order() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_harms_nobody() {
+fn an_action_succeeds_when_its_output_cannot_be_written() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\nseq 1 50000\n", json!({}));
     let request = host.request("it", json!({}));
-    // A directory in the place of the log: nothing can ever be written to it.
+    // A directory at the path of the log, so that it cannot be written.
     std::fs::create_dir(host.execution(&request.execution).dir.join("output.log")).unwrap();
     assert_eq!(host.start(&request), packs_schema::agent::launch::Outcome::Done);
     let dir = host.execution(&request.execution).dir;

@@ -1,4 +1,4 @@
-//! Versions that were pushed: the launcher holds them to their time by itself.
+//! Pushed versions: the launcher enforces their expiry.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::driver::{Host, digest, put};
 
-/// Milliseconds since the start of the boot.
+/// Returns the time since boot, in milliseconds.
 fn boot_ms() -> u64 {
     let uptime = fs::read_to_string("/proc/uptime").unwrap();
     (uptime.split(' ').next().unwrap().parse::<f64>().unwrap() * 1000.0) as u64
@@ -19,7 +19,7 @@ fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap()
 }
 
-/// A host whose pack was pushed.
+/// Returns a host with a pushed pack.
 fn ready() -> Host {
     let host = Host::new();
     host.action("it", "#!/bin/sh\nsleep 600\n", json!({"grace": "100ms"}));
@@ -42,9 +42,9 @@ fn this_boot() -> String {
 }
 
 #[test]
-fn what_runs_in_a_pushed_version_ends_with_its_time() {
+fn an_execution_ends_when_its_pushed_version_expires() {
     let mut host = ready();
-    // By the clock of the boot, and by that of the wall.
+    // By the clock of the boot, and by the wall clock.
     for (boot, wall) in [(1500, 3_600_000), (3_600_000, 1500)] {
         until(&host, &this_boot(), boot_ms() + boot, wall_ms() + wall);
         let request = host.request("it", json!({}));
@@ -54,7 +54,7 @@ fn what_runs_in_a_pushed_version_ends_with_its_time() {
         assert!(reason.contains("when the pushed version expired"), "{reason}");
         assert!(ended.started.unwrap().timeout_ms <= 1500);
     }
-    // The action's own time-out comes first.
+    // The action's own time-out is earlier.
     until(&host, &this_boot(), boot_ms() + 3_600_000, wall_ms() + 3_600_000);
     let mut request = host.request("it", json!({}));
     request.timeout_ms = Some(300);
@@ -63,7 +63,7 @@ fn what_runs_in_a_pushed_version_ends_with_its_time() {
 }
 
 #[test]
-fn nothing_is_started_in_a_pushed_version_that_is_over() {
+fn an_expired_pushed_version_is_refused() {
     let mut host = ready();
     let request = host.request("it", json!({}));
     let refused = |host: &mut Host, why: &str| {

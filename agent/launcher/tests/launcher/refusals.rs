@@ -1,4 +1,4 @@
-//! Every way to be refused, with a fixture for each.
+//! Refusals of requests, with a fixture for each.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use crate::driver::{Host, is_root, put, skipped};
 
 const SCRIPT: &str = "#!/bin/sh\necho must not run\n";
 
-/// A host with one action, a request for it, and the action's entry point.
+/// Returns a host with one action, a request for it, and the action's entry point.
 fn ready() -> (Host, Start, std::path::PathBuf) {
     let host = Host::new();
     host.action("it", SCRIPT, json!({}));
@@ -35,7 +35,7 @@ fn refused(host: &mut Host, request: &Start, code: Refusal) -> String {
 }
 
 #[test]
-fn packs_that_are_not_there() {
+fn unknown_packs() {
     let (mut host, request, _) = ready();
     let other = Start { pack: PackName::new("other").unwrap(), ..request.clone() };
     refused(&mut host, &other, Refusal::UnknownPack);
@@ -43,14 +43,14 @@ fn packs_that_are_not_there() {
     refused(&mut host, &other, Refusal::UnknownPack);
     let other = Start { digest: Digest::new("cd".repeat(32)).unwrap(), ..request.clone() };
     refused(&mut host, &other, Refusal::UnknownPack);
-    // The same first twelve digits.
+    // A digest with the same first twelve digits.
     let other = Start { digest: Digest::new("ab".repeat(31) + "cd").unwrap(), ..request };
     let message = refused(&mut host, &other, Refusal::UnknownPack);
     assert!(message.contains("another"), "{message}");
 }
 
 #[test]
-fn actions_that_are_not_there_or_disabled() {
+fn unknown_and_disabled_actions() {
     let (mut host, _, _) = ready();
     let request = Start { action: "other".parse().unwrap(), ..host.request("it", json!({})) };
     refused(&mut host, &request, Refusal::UnknownAction);
@@ -63,7 +63,7 @@ fn actions_that_are_not_there_or_disabled() {
 }
 
 #[test]
-fn parameters_that_do_not_fit() {
+fn invalid_parameters() {
     let (mut host, _, _) = ready();
     let parameters = json!({"n": {"type": "integer", "minimum": 1}, "cmd": {"type": "string", "default": "ls", "immutable": true},
         "need": {"type": "string", "required": true}, "pin": {"type": "string", "secret": true, "pattern": "^[0-9]+$"}});
@@ -79,7 +79,7 @@ fn parameters_that_do_not_fit() {
 }
 
 #[test]
-fn entry_points_that_may_not_be_run() {
+fn untrusted_entry_points() {
     let (mut host, request, entry) = ready();
     mode(&entry, 0o644);
     refused(&mut host, &request, Refusal::EntryPointNotExecutable);
@@ -102,7 +102,7 @@ fn entry_points_that_may_not_be_run() {
 }
 
 #[test]
-fn an_entry_point_behind_a_link_is_outside() {
+fn an_entry_point_behind_a_symbolic_link() {
     let (mut host, _, entry) = ready();
     host.action("it", SCRIPT, json!({"entry_point": "lib/it.sh"}));
     let elsewhere = host.path("elsewhere");
@@ -114,7 +114,7 @@ fn an_entry_point_behind_a_link_is_outside() {
 }
 
 #[test]
-fn a_store_that_others_may_change() {
+fn a_store_writable_by_others() {
     let (mut host, request, _) = ready();
     let version = host.version();
     let (pack, packs) = (version.parent().unwrap().to_owned(), host.path("packs"));
@@ -137,16 +137,16 @@ fn a_store_that_others_may_change() {
     put(&pack.join("config.json"), b"[]", 0o644);
     refused(&mut host, &request, Refusal::StoreUntrusted);
     fs::remove_file(pack.join("config.json")).unwrap();
-    // A link in the place of the version's directory.
+    // A symbolic link at the path of the version's directory.
     fs::rename(&version, pack.join("moved")).unwrap();
     symlink(pack.join("moved"), &version).unwrap();
     refused(&mut host, &request, Refusal::StoreUntrusted);
 }
 
 #[test]
-fn a_store_of_another_account() {
+fn a_store_owned_by_another_account() {
     if !is_root() {
-        return skipped("a_store_of_another_account", "only root can give files away");
+        return skipped("a_store_owned_by_another_account", "only root can give files away");
     }
     let (mut host, request, entry) = ready();
     let (stranger, root) = (Some(Uid::from_raw(64199)), Some(Uid::from_raw(0)));
@@ -162,9 +162,9 @@ fn a_store_of_another_account() {
 }
 
 #[test]
-fn accounts_that_do_not_exist() {
+fn unknown_accounts() {
     if !is_root() {
-        return skipped("accounts_that_do_not_exist", "without root the current account is taken");
+        return skipped("unknown_accounts", "without root the current account is taken");
     }
     let (mut host, _, _) = ready();
     host.action("it", SCRIPT, json!({"run_as": "no-such-account"}));
@@ -174,7 +174,7 @@ fn accounts_that_do_not_exist() {
 }
 
 #[test]
-fn execution_directories_that_are_not_ours() {
+fn execution_directories_not_owned_by_the_api() {
     let (mut host, request, _) = ready();
     let dir = host.execution(&request.execution).dir;
     mode(&dir, 0o770);
@@ -188,10 +188,9 @@ fn execution_directories_that_are_not_ours() {
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
-/// An api that is no longer itself sends what the types would not let it send: the launcher speaks to it no more, and
-/// nothing has been started.
+/// A compromised api sends frames that the types do not allow: the launcher disconnects, and nothing is started.
 #[test]
-fn forged_requests_end_the_conversation() {
+fn forged_requests_end_the_connection() {
     let long = "x".repeat(packs_schema::agent::launch::MAX_FRAME);
     for (field, forged) in [
         ("execution", "../../packs/demo"),
@@ -220,7 +219,7 @@ fn forged_requests_end_the_conversation() {
 }
 
 #[test]
-fn deep_and_doubled_json_ends_the_conversation() {
+fn deep_json_and_duplicate_keys_end_the_connection() {
     let (_, request, _) = ready();
     let text = json!({"seq": 1, "ask": {"start": serde_json::to_value(&request).unwrap()}}).to_string();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -234,9 +233,9 @@ fn deep_and_doubled_json_ends_the_conversation() {
 }
 
 #[test]
-fn what_the_host_has_no_room_for_leaves_nothing_and_is_not_used_up() {
+fn a_start_that_fails_can_be_retried() {
     let (mut host, request, _) = ready();
-    // Something stands in the way of its runtime directory.
+    // A file at the path of its run-time directory.
     let way = host.path(&format!("run/{}", request.execution));
     fs::write(&way, "").unwrap();
     let message = refused(&mut host, &request, Refusal::Resources);

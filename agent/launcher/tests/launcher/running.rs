@@ -1,13 +1,13 @@
-//! What an action is given, and what becomes of how it ends.
+//! Input of an action and the record of its end.
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::{Operation, Outcome, Refusal};
 use serde_json::json;
 
-use crate::driver::{Host, lives, object, wait_for};
+use crate::driver::{Host, is_alive, object, wait_for};
 
 #[test]
-fn both_streams_come_out_as_they_went_in() {
+fn both_streams_are_recorded_unchanged() {
     let mut host = Host::new();
     let ended = host.run("#!/bin/sh\nprintf 'one\\0two\\377\\n'; printf 'err' >&2; printf tail\n", json!({}));
     assert_eq!(ended.exit.state, State::Succeeded, "{:?}", ended.exit);
@@ -20,11 +20,11 @@ fn both_streams_come_out_as_they_went_in() {
 }
 
 #[test]
-fn parameters_come_three_ways_and_secrets_one() {
+fn secrets_are_only_on_standard_input() {
     let mut host = Host::new();
     let parameters = json!({"first": {"type": "string", "position": 0}, "n": {"type": "integer", "default": 7},
         "on": {"type": "boolean"}, "token": {"type": "string", "secret": true}});
-    // What is looked at are the arguments, environments and files of the action and of its shim.
+    // Searches the arguments, environments and files of the action and of its shim.
     let script = "#!/bin/sh\necho \"args=$*\"; env | grep BOLT_PARAM | sort; cat\n\
         tr '\\0' ' ' </proc/$$/cmdline; cat /proc/$$/environ /proc/$PPID/cmdline | tr '\\0' '\\n' | grep -c canary\n";
     host.action("it", script, json!({"parameters": parameters}));
@@ -44,7 +44,7 @@ fn parameters_come_three_ways_and_secrets_one() {
 }
 
 #[test]
-fn an_action_may_do_without_arguments() {
+fn arguments_can_be_turned_off() {
     let mut host = Host::new();
     let parameters = json!({"first": {"type": "string", "position": 0}, "on": {"type": "boolean"}});
     let script = "#!/bin/sh\necho \"$# $BOLT_PARAM_FIRST\"; cat; tr '\\0' ' ' </proc/$$/cmdline\n";
@@ -65,7 +65,7 @@ fn an_action_need_not_read_its_parameters() {
 }
 
 #[test]
-fn how_it_ends_is_told() {
+fn exit_status_and_signal_are_recorded() {
     let mut host = Host::new();
     let failed = host.run("#!/bin/sh\nexit 42\n", json!({})).exit;
     assert_eq!((failed.state, failed.exit_status, failed.signal), (State::Failed, Some(42), None));
@@ -76,12 +76,12 @@ fn how_it_ends_is_told() {
 }
 
 #[test]
-fn what_cannot_be_executed_says_why() {
+fn the_reason_of_a_failed_exec_is_recorded() {
     let mut host = Host::new();
     let lost = host.run("#!/nonexistent/interpreter\n", json!({})).exit;
     assert_eq!(lost.state, State::Error);
     assert!(lost.reason.unwrap().contains("the interpreter \"/nonexistent/interpreter\" of its first line"));
-    // Saved on Windows: the kernel looks for a program whose name ends in a carriage return.
+    // Saved with CRLF: the kernel searches a program whose name ends in a carriage return.
     let windows = host.run("#!/bin/sh\r\necho hello\r\n", json!({})).exit;
     let reason = windows.reason.unwrap();
     assert_eq!(windows.state, State::Error);
@@ -92,7 +92,7 @@ fn what_cannot_be_executed_says_why() {
 }
 
 #[test]
-fn a_result_is_taken_when_it_fits() {
+fn a_result_that_matches_its_schema_is_recorded() {
     let mut host = Host::new();
     let schema = json!({"output_schema": {"type": "object", "properties": {"bytes": {"type": "integer"}}}});
     let good = host.run("#!/bin/sh\necho '{\"bytes\": 17}' > \"$BOLT_RESULT\"\n", schema.clone()).exit;
@@ -111,7 +111,7 @@ fn a_result_is_taken_when_it_fits() {
 }
 
 #[test]
-fn noop_goes_to_those_that_understand_it() {
+fn noop_is_passed_to_actions_that_support_it() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\necho \"noop=$BOLT_NOOP\"\n", json!({"noop": true}));
     let mut request = host.request("it", json!({}));
@@ -148,7 +148,7 @@ fn an_execution_outlives_its_launcher() {
     );
     let request = host.request("it", json!({"gate": gate}));
     let running = host.started(&request);
-    running.says("here");
+    running.wait_for_stdout("here");
     host.kill_launcher();
     std::fs::write(&gate, "").unwrap();
     let ended = running.finished();
@@ -156,17 +156,17 @@ fn an_execution_outlives_its_launcher() {
 }
 
 #[test]
-fn the_end_of_the_client_is_the_end_of_the_launcher_alone() {
+fn the_launcher_ends_with_its_client_and_executions_continue() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\necho $$; sleep 600\n", json!({}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
-    let pid = running.says("\n");
-    assert!(host.hang_up().success());
-    assert!(lives(&pid));
+    let pid = running.wait_for_stdout("\n");
+    assert!(host.disconnect().success());
+    assert!(is_alive(&pid));
     std::fs::write(running.dir.join("kill"), "").unwrap();
     assert_eq!(running.finished().exit.state, State::Killed);
-    wait_for("its end", || (!lives(&pid)).then_some(()));
+    wait_for("its end", || (!is_alive(&pid)).then_some(()));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_site_configures_a_pack() {
     assert!(said.starts_with("/data 1,2 none\n{") && said.contains("\"deep\":{\"a\":1}"), "{said}");
 }
 
-/// The pack's own files are those of the version that is active, and an execution may be of the one before.
+/// The copy in the pack's directory belongs to the active version, but an execution may run in the previous one.
 #[test]
 fn a_version_runs_with_its_own_configuration() {
     let mut host = Host::new();
@@ -196,7 +196,7 @@ fn a_version_runs_with_its_own_configuration() {
 }
 
 #[test]
-fn what_is_secret_in_a_configuration_comes_on_standard_input_only() {
+fn secret_configuration_is_only_on_standard_input() {
     let mut host = Host::new();
     crate::driver::put(&host.path("packs/demo/config.json"), br#"{"dir":"/data","pin":"canary-old"}"#, 0o644);
     crate::driver::put(&host.path("packs/demo/config.secret.json"), br#"{"pin":"canary"}"#, 0o600);
@@ -208,28 +208,28 @@ fn what_is_secret_in_a_configuration_comes_on_standard_input_only() {
 }
 
 #[test]
-fn a_shim_whose_directory_was_removed_ends_with_its_action() {
+fn a_shim_ends_when_its_directory_was_removed() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\necho ready\nsleep 0.5\n", json!({}));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
-    running.says("ready");
+    running.wait_for_stdout("ready");
     std::fs::remove_dir_all(&running.dir).unwrap();
     let launcher = host.launcher_pid();
     let children = || std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
     wait_for("the shim's end", || children().trim().is_empty().then_some(()));
 }
 
-/// Whatever the api counts: also what an older launcher started, and what a shim that died left behind.
+/// Counts executions that an older launcher started and those of a dead shim, whatever the api counts.
 #[test]
-fn the_launcher_lets_so_many_run_and_no_more() {
+fn executions_beyond_max_shims_are_refused() {
     let mut host = Host::with("require_limits = false\nmax_running = 2\nmax_shims = 2", "");
     host.action("it", "#!/bin/sh\necho ready; sleep 600\n", json!({}));
     let running: Vec<_> = (0..2)
         .map(|_| {
             let request = host.request("it", json!({}));
             let running = host.started(&request);
-            running.says("ready");
+            running.wait_for_stdout("ready");
             running
         })
         .collect();
@@ -240,13 +240,13 @@ fn the_launcher_lets_so_many_run_and_no_more() {
     };
     refused(&mut host);
     host.kill_launcher();
-    host.launch_again();
+    host.restart_launcher();
     refused(&mut host);
     std::fs::write(running[0].dir.join("kill"), "").unwrap();
     let mut running = running.into_iter();
     running.next().unwrap().finished();
     let more = host.started(&more);
-    more.says("ready");
+    more.wait_for_stdout("ready");
     for execution in running.chain([more]) {
         assert_eq!(host.ask(Operation::Kill { execution: execution.id.clone() }), Outcome::Done);
         execution.finished();

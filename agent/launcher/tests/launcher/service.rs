@@ -1,4 +1,4 @@
-//! The launcher as a program: its arguments, its configuration, what it refuses to begin with, and the life of the api.
+//! The launcher as a service: arguments, configuration, conditions of its start, and supervision of api and sync.
 
 use std::fs;
 use std::io::Read;
@@ -12,7 +12,7 @@ use packs_schema::agent::launch::{Outcome, Refusal};
 use packs_schema::agent::rest::ApiState;
 use serde_json::json;
 
-use crate::driver::{Host, base, is_root, launcher, lives, put, skipped, wait_for, write_config, writing};
+use crate::driver::{Host, base, is_alive, is_root, launcher, put, skipped, wait_for, write_config, writing};
 
 fn fails(command: &mut Command) -> String {
     let _guard = writing();
@@ -22,7 +22,7 @@ fn fails(command: &mut Command) -> String {
 }
 
 #[test]
-fn it_says_what_it_is() {
+fn help_and_version_are_printed() {
     let run = |arg| Command::new(env!("CARGO_BIN_EXE_bolt-launch")).arg(arg).output().unwrap();
     let version = run("--version");
     assert_eq!(String::from_utf8_lossy(&version.stdout), concat!("bolt-launch ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -31,7 +31,7 @@ fn it_says_what_it_is() {
 }
 
 #[test]
-fn configurations_that_are_wrong() {
+fn invalid_configurations() {
     let dir = base();
     let config = write_config(dir.path(), "max_runing = 3", "", "");
     let said = fails(launcher(&config).arg("--attach").stdin(Stdio::null()));
@@ -48,7 +48,7 @@ fn configurations_that_are_wrong() {
         assert!(said.contains("agent.toml may be changed by others"), "{said}");
     }
     set(&config, 0o644);
-    // Whoever may write the directory may replace the file.
+    // Write access to the directory allows replacing the file.
     set(dir.path(), 0o777);
     let said = attached_fails(&config);
     assert!(said.contains("may be changed by others (mode 0777)"), "{said}");
@@ -64,14 +64,14 @@ fn attached_fails(config: &Path) -> String {
 }
 
 #[test]
-fn two_launchers_do_not_share_a_runtime_directory() {
+fn two_launchers_cannot_share_a_runtime_directory() {
     let host = Host::new();
     let said = attached_fails(&host.path("agent.toml"));
     assert!(said.contains("in use by another launcher"), "{said}");
 }
 
 #[test]
-fn a_runtime_directory_that_others_may_write() {
+fn a_runtime_directory_writable_by_others() {
     let dir = base();
     let config = write_config(dir.path(), "", "", "");
     fs::create_dir(dir.path().join("run")).unwrap();
@@ -81,7 +81,7 @@ fn a_runtime_directory_that_others_may_write() {
 }
 
 #[test]
-fn a_frame_that_is_none_ends_the_attached_launcher() {
+fn an_invalid_frame_ends_the_attached_launcher() {
     for frame in [&b"not json"[..], br#"{"seq":1,"ask":{"shell":"id"}}"#, b""] {
         let mut host = Host::new();
         host.send_frame(frame);
@@ -90,9 +90,9 @@ fn a_frame_that_is_none_ends_the_attached_launcher() {
     }
 }
 
-/// An api that was upgraded under this launcher: what it asks beyond is refused, and the rest goes on.
+/// An api that is newer than this launcher: requests of a later format are refused, others are served.
 #[test]
-fn a_request_of_a_later_format_is_refused_and_nothing_more() {
+fn a_request_of_a_later_format_is_refused() {
     let mut host = Host::new();
     let newer = json!({"seq": 9, "format": packs_schema::agent::launch::FORMAT + 1, "ask": {"freeze": {"execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa"}}});
     host.send_frame(newer.to_string().as_bytes());
@@ -108,7 +108,7 @@ fn a_request_of_a_later_format_is_refused_and_nothing_more() {
 }
 
 #[test]
-fn many_executions_leave_no_descriptor_behind() {
+fn many_executions_leak_no_descriptor() {
     let mut host = Host::new();
     host.run("#!/bin/sh\n", json!({}));
     let open = |host: &Host| fs::read_dir(format!("/proc/{}/fd", host.launcher_pid())).unwrap().count();
@@ -119,13 +119,13 @@ fn many_executions_leave_no_descriptor_behind() {
     assert_eq!(open(&host), before);
 }
 
-/// A launcher with a script in the places of `bolt-agent` and `bolt-sync`.
+/// A launcher with stand-ins for `bolt-agent` and `bolt-sync`.
 struct Service {
     dir: tempfile::TempDir,
     launcher: Child,
 }
 
-/// Says who it is and what it was given; the sync ends, the api reads its socket until it is told to die.
+/// Prints its account, arguments and environment; the sync exits, the api reads its socket until it is told to exit.
 const AGENT: &str = "#!/bin/sh
 [ \"$1\" = api ] || set -- sync \"$@\"
 at=$(dirname \"$3\")/said
@@ -163,8 +163,8 @@ impl Service {
         command
     }
 
-    /// The number of lines, and the last, that a role has said.
-    fn said(&self, role: &str) -> Vec<String> {
+    /// Returns the lines that a role has printed.
+    fn printed(&self, role: &str) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path().join("said").join(role)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
@@ -183,8 +183,8 @@ impl Drop for Service {
     }
 }
 
-/// The interpreter of a script is handed `/dev/fd/N`, which is gone by then: the stand-in must be a program.
-fn stand_in(bin: &Path, text: &str) -> bool {
+/// Builds a stand-in. It must be a program: the interpreter of a script would be given `/dev/fd/N`, which is closed by then.
+fn build_stand_in(bin: &Path, text: &str) -> bool {
     let source = bin.join("agent.c");
     let script = bin.join("agent.sh");
     put(&script, text.as_bytes(), 0o755);
@@ -199,17 +199,17 @@ fn stand_in(bin: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn the_api_is_kept_running_and_the_sync_is_run() {
+fn the_api_is_restarted_and_the_sync_runs() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
-    if !stand_in(&dir.path().join("bin"), AGENT) {
-        return skipped("the_api_is_kept_running_and_the_sync_is_run", "no C compiler for a stand-in of bolt-agent");
+    if !build_stand_in(&dir.path().join("bin"), AGENT) {
+        return skipped("the_api_is_restarted_and_the_sync_runs", "no C compiler for a stand-in of bolt-agent");
     }
     let launcher = Service::command(dir.path(), &config).spawn().unwrap();
     drop(guard);
     let mut service = Service { dir, launcher };
-    let api = wait_for("the api", || service.said("api").first().cloned());
-    let sync = wait_for("the sync", || service.said("sync").first().cloned());
+    let api = wait_for("the api", || service.printed("api").first().cloned());
+    let sync = wait_for("the sync", || service.printed("sync").first().cloned());
     if is_root() {
         assert!(api.starts_with("api 64101 64101 64101 api --config "), "{api}");
         assert!(sync.starts_with("sync 64102 64102 64102 sync --config "), "{sync}");
@@ -231,12 +231,12 @@ fn the_api_is_kept_running_and_the_sync_is_run() {
     assert!(fds.contains("3 -> socket:"), "{fds}");
 
     fs::write(service.dir.path().join("said/die"), "").unwrap();
-    wait_for("a second api", || (service.said("api").len() >= 2).then_some(()));
+    wait_for("a second api", || (service.printed("api").len() >= 2).then_some(()));
     assert!(service.stop().success());
 }
 
 #[test]
-fn accounts_and_binaries_that_are_refused() {
+fn untrusted_accounts_and_programs() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
     drop(guard);
@@ -259,7 +259,7 @@ fn accounts_and_binaries_that_are_refused() {
         put(&dir.path().join("bin").join(program), b"", 0o755);
     }
     if !is_root() {
-        return skipped("accounts_and_binaries_that_are_refused (accounts)", "without root there is one account");
+        return skipped("untrusted_accounts_and_programs (accounts)", "without root there is one account");
     }
     let config = write_config(dir.path(), "", "api = \"root\"\nsync = \"64102\"", "");
     let said = run(&config);
@@ -279,22 +279,22 @@ fn accounts_and_binaries_that_are_refused() {
 fn a_stopped_launcher_leaves_no_api() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
-    if !stand_in(&dir.path().join("bin"), AGENT) {
+    if !build_stand_in(&dir.path().join("bin"), AGENT) {
         return skipped("a_stopped_launcher_leaves_no_api", "no C compiler for a stand-in of bolt-agent");
     }
     let mut child = Service::command(dir.path(), &config).stderr(Stdio::piped()).spawn().unwrap();
     drop(guard);
     let mut stderr = child.stderr.take().unwrap();
     let mut service = Service { dir, launcher: child };
-    wait_for("the api", || service.said("api").first().cloned());
+    wait_for("the api", || service.printed("api").first().cloned());
     assert!(service.stop().success());
     let mut log = String::new();
     stderr.read_to_string(&mut log).unwrap();
     let pid = log.split("api started\" pid=").nth(1).unwrap().split_whitespace().next().unwrap();
-    assert!(!lives(pid), "{log}");
+    assert!(!is_alive(pid), "{log}");
 }
 
-/// Dies at once, until it is let live.
+/// Exits at once until a file allows it to run.
 const FRAIL: &str = "#!/bin/sh
 at=$(dirname \"$3\")/said
 [ \"$1\" = sync ] && exit 0
@@ -307,10 +307,10 @@ while :; do sleep 0.05; done
 fn an_api_that_cannot_be_kept_running_is_reported() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
-    if !stand_in(&dir.path().join("bin"), FRAIL) {
+    if !build_stand_in(&dir.path().join("bin"), FRAIL) {
         return skipped("an_api_that_cannot_be_kept_running_is_reported", "no C compiler for a stand-in of bolt-agent");
     }
-    // What systemd would be, at an abstract address.
+    // A stand-in for systemd at an abstract address.
     let name = format!("bolt-launch-test-{}", std::process::id());
     let address =
         <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
@@ -318,7 +318,7 @@ fn an_api_that_cannot_be_kept_running_is_reported() {
     systemd.set_read_timeout(Some(crate::driver::DEADLINE)).unwrap();
     let told = || {
         let mut buffer = [0; 500];
-        // With a time-out the kernel does not itself go on after an interruption.
+        // With a time-out, the kernel does not restart an interrupted call.
         let length = loop {
             match systemd.recv(&mut buffer) {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -359,14 +359,15 @@ fn an_api_that_cannot_be_kept_running_is_reported() {
     assert!(errors[0].contains("failures=3 status=41") && errors[0].contains("journalctl -u bolt-launch"), "{log}");
 }
 
-/// The inodes of a process's sockets.
+/// Returns the inodes of a process's sockets.
 fn sockets_of(pid: u32) -> Vec<String> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let links = fds.filter_map(|fd| fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned));
     links.filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect()
 }
 
-/// The inodes of all network sockets of the host, but those that only listen (state 0A): the launcher holds these for the api.
+/// Returns the inodes of all connected network sockets of the host. Listening sockets (state 0A) are excluded: the launcher holds
+/// them for the api.
 fn network() -> Vec<String> {
     let tables = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"];
     let text: String =
@@ -382,7 +383,7 @@ fn network() -> Vec<String> {
 fn api_and_sync_have_groups_of_their_own() {
     let guard = writing();
     let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
-    if !stand_in(&dir.path().join("bin"), AGENT) {
+    if !build_stand_in(&dir.path().join("bin"), AGENT) {
         return skipped("api_and_sync_have_groups_of_their_own", "no C compiler for a stand-in of bolt-agent");
     }
     let text = fs::read_to_string(&config).unwrap().replace("[api]\n", "[api]\nmemory = \"48MiB\"\n");
@@ -390,7 +391,7 @@ fn api_and_sync_have_groups_of_their_own() {
     let launcher = Service::command(dir.path(), &config).spawn().unwrap();
     drop(guard);
     let mut service = Service { dir, launcher };
-    wait_for("the api", || service.said("api").first().cloned());
+    wait_for("the api", || service.printed("api").first().cloned());
     let json = fs::read(service.dir.path().join("run/enforcement.json")).unwrap();
     let found: packs_schema::agent::rest::Enforcement = serde_json::from_slice(&json).unwrap();
     if !found.memory {
@@ -412,11 +413,11 @@ fn api_and_sync_have_groups_of_their_own() {
     assert!(["bolt-api", "bolt-sync", "bolt-actions"].iter().all(|of| !group(of).exists()));
 }
 
-/// A range of user ids that anybody else uses is refused at the start, and not when an action runs.
+/// A range of user ids that overlaps others is refused at the start, not when an action runs.
 #[test]
-fn a_range_of_user_ids_that_is_in_use() {
+fn a_uid_range_that_is_in_use() {
     if !is_root() {
-        return skipped("a_range_of_user_ids_that_is_in_use", "only root has accounts");
+        return skipped("a_uid_range_that_is_in_use", "only root has accounts");
     }
     let dir = base();
     let subordinate = fs::read_to_string("/etc/subuid").unwrap_or_default();
@@ -435,9 +436,9 @@ fn a_range_of_user_ids_that_is_in_use() {
 }
 
 #[test]
-fn a_default_account_is_looked_up_at_the_start() {
+fn a_default_account_is_checked_at_the_start() {
     if !is_root() {
-        return skipped("a_default_account_is_looked_up_at_the_start", "only root changes accounts");
+        return skipped("a_default_account_is_checked_at_the_start", "only root changes accounts");
     }
     for (account, shared, warning) in [
         ("no-such-account", true, "there is no account no-such-account"),

@@ -1,4 +1,4 @@
-//! An api that was taken over, and versions that are in the store and not active any more.
+//! Superseded and withdrawn versions: starts that a compromised api requests.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::driver::{Host, object};
 
-/// A host with an action that says its parameter.
+/// Returns a host with an action that prints its parameter.
 fn ready() -> Host {
     let host = Host::new();
     let parameters = json!({"word": {"type": "string"}, "token": {"type": "string", "secret": true}});
@@ -20,7 +20,7 @@ fn accept(host: &mut Host, request: &Start) -> Outcome {
     host.ask(Operation::Accept(Box::new(request.clone())))
 }
 
-/// Another version becomes active.
+/// Activates another version.
 fn supersede(host: &Host) {
     let current = host.path("packs/demo/current");
     fs::remove_file(&current).unwrap();
@@ -33,7 +33,7 @@ fn not_active(host: &mut Host, request: &Start) {
 }
 
 #[test]
-fn what_was_accepted_while_its_version_was_active_is_started_once_and_as_it_was_asked() {
+fn an_accepted_execution_of_a_superseded_version_starts_once_and_unchanged() {
     let mut host = ready();
     let queued = host.request("it", json!({"word": "queued", "token": "t"}));
     assert_eq!(accept(&mut host, &queued), Outcome::Done);
@@ -46,28 +46,28 @@ fn what_was_accepted_while_its_version_was_active_is_started_once_and_as_it_was_
     not_active(&mut host, &fresh);
     assert!(matches!(accept(&mut host, &fresh), Outcome::Refused { code: Refusal::NotActive, .. }));
     not_active(&mut host, &fresh);
-    // Another request under the name of the one that waits.
+    // Another request with the id of the queued one.
     for parameters in [json!({"word": "another", "token": "t"}), json!({"word": "queued", "token": "u"})] {
         not_active(&mut host, &Start { parameters: object(parameters), ..queued.clone() });
     }
     not_active(&mut host, &Start { timeout_ms: Some(1), ..queued.clone() });
     let ended = host.started(&queued).finished();
     assert_eq!((ended.exit.state, ended.stdout().as_str()), (State::Succeeded, "said queued\n"));
-    // Its directory is the api's: whatever says there that it was started can be removed.
+    // Its directory belongs to the api, which can remove the lock file.
     for file in ["lock", "started", "exit", "output.log"] {
         fs::remove_file(ended.dir.join(file)).unwrap();
     }
     not_active(&mut host, &queued);
 
-    // The record is the launcher's, and outlives it.
+    // The record survives the launcher.
     host.kill_launcher();
-    host.launch_again();
+    host.restart_launcher();
     not_active(&mut host, &fresh);
     assert_eq!(host.started(&survivor).finished().stdout(), "said survivor\n");
 }
 
 #[test]
-fn a_kill_takes_the_record_away() {
+fn a_kill_removes_the_record() {
     let mut host = ready();
     let queued = host.request("it", json!({}));
     assert_eq!(accept(&mut host, &queued), Outcome::Done);
@@ -77,7 +77,7 @@ fn a_kill_takes_the_record_away() {
 }
 
 #[test]
-fn nothing_is_started_in_a_version_that_was_withdrawn() {
+fn a_withdrawn_version_is_refused() {
     let mut host = ready();
     let queued = host.request("it", json!({}));
     assert_eq!(accept(&mut host, &queued), Outcome::Done);
@@ -92,7 +92,7 @@ fn nothing_is_started_in_a_version_that_was_withdrawn() {
 }
 
 #[test]
-fn without_an_active_version_nothing_fresh_is_started() {
+fn without_an_active_version_new_requests_are_refused() {
     let mut host = ready();
     let request = host.request("it", json!({}));
     fs::remove_file(host.path("packs/demo/current")).unwrap();

@@ -1,4 +1,4 @@
-//! Actions in a virtual environment, and every way in which its interpreter is not one to run.
+//! Actions in a virtual environment, and interpreters that are refused.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,7 +15,7 @@ const SCRIPT: &str = "#!/nonexistent/python\nimport os, sys, greet\n\
     print(sys.prefix, sys.argv[1:], os.environ['VIRTUAL_ENV'], os.environ['PATH'].split(':')[0], sys.dont_write_bytecode)\n\
     greet.main()\n";
 
-/// A host with a Python action whose version has an environment, as the sync makes one; and the environment.
+/// Returns a host with a Python action whose version has a virtual environment like those of the sync, and the environment.
 fn ready(test: &str) -> Option<(Host, PathBuf)> {
     let Ok(interpreter) = fs::canonicalize(PYTHON) else {
         skipped(test, "there is no /usr/bin/python3");
@@ -50,7 +50,7 @@ fn ready(test: &str) -> Option<(Host, PathBuf)> {
     Some((host, venv))
 }
 
-/// What the version refers to.
+/// Writes the reference of the version to an environment.
 fn link(host: &Host, venv: &str) {
     put(&host.version().join(".bolt/venv.json"), json!({"format": 1, "venv": venv}).to_string().as_bytes(), 0o644);
 }
@@ -64,7 +64,7 @@ fn point(venv: &Path, target: impl AsRef<Path>) {
     symlink(target, venv.join("bin/python")).unwrap();
 }
 
-/// Must be refused, and have started nothing.
+/// Checks that a request is refused and nothing is started.
 fn refused(host: &mut Host, start: &Start, code: Refusal, words: &str) {
     let (found, message) = host.refused(start);
     assert_eq!(found, code, "{message}");
@@ -81,15 +81,15 @@ fn a_python_action_runs_in_the_environment_of_its_version() {
     let at = venv.display();
     assert_eq!(finished.exit.exit_status, Some(0), "{}", finished.stderr());
     assert_eq!(finished.stdout(), format!("{at} ['--n=3'] {at} {at}/bin True\ngreetings\n"));
-    // A shell script of the same pack has nothing to do with it.
+    // A shell script of the same pack does not use it.
     host.action("sh", "#!/bin/sh\necho \"${VIRTUAL_ENV-none}\"\n", json!({}));
     let request = host.request("sh", json!({}));
     assert_eq!(host.started(&request).finished().stdout(), "none\n");
 }
 
 #[test]
-fn an_environment_that_is_not_the_syncs() {
-    let Some((mut host, venv)) = ready("an_environment_that_is_not_the_syncs") else { return };
+fn an_untrusted_environment() {
+    let Some((mut host, venv)) = ready("an_untrusted_environment") else { return };
     let request = host.request("it", json!({}));
     for dir in [host.path("packs/.venvs"), venv.clone(), venv.join("bin")] {
         mode(&dir, 0o775);
@@ -101,7 +101,7 @@ fn an_environment_that_is_not_the_syncs() {
             chown(&dir, Some(Uid::from_raw(0)), None).unwrap();
         }
     }
-    // Not finished, not there, elsewhere, of no shape.
+    // Incomplete, missing, elsewhere, malformed.
     fs::remove_file(venv.join(".bolt/venv.json")).unwrap();
     refused(&mut host, &request, Refusal::StoreUntrusted, "the next poll builds it again");
     put(&venv.join(".bolt/venv.json"), b"{}", 0o644);
@@ -120,8 +120,8 @@ fn an_environment_that_is_not_the_syncs() {
 }
 
 #[test]
-fn an_interpreter_that_is_not_roots() {
-    let Some((mut host, venv)) = ready("an_interpreter_that_is_not_roots") else { return };
+fn an_untrusted_interpreter() {
+    let Some((mut host, venv)) = ready("an_untrusted_interpreter") else { return };
     let request = host.request("it", json!({}));
     point(&venv, "/usr/bin/python-that-is-gone");
     refused(&mut host, &request, Refusal::EntryPointMissing, "python-that-is-gone no longer exists");
@@ -129,7 +129,7 @@ fn an_interpreter_that_is_not_roots() {
         point(&venv, target);
         refused(&mut host, &request, Refusal::EntryPointOutside, "interpreter");
     }
-    // One link and no more.
+    // More than one symbolic link.
     let real = fs::canonicalize(PYTHON).unwrap();
     let other = host.path("python");
     symlink(&real, &other).unwrap();
@@ -138,18 +138,18 @@ fn an_interpreter_that_is_not_roots() {
     assert!(matches!(code, Refusal::EntryPointOutside | Refusal::EntryPointWritable), "{message}");
     point(&venv, "/dev/null");
     refused(&mut host, &request, Refusal::EntryPointNotExecutable, "is not an executable file");
-    // In a directory where anybody may put another in its place.
+    // In a directory in which any account can replace it.
     fs::remove_file(&other).unwrap();
     fs::copy(&real, &other).unwrap();
     mode(&other, 0o755);
     point(&venv, &other);
     refused(&mut host, &request, Refusal::EntryPointWritable, "/tmp belongs to an interpreter");
-    // No link at all.
+    // Not a symbolic link.
     fs::remove_file(venv.join("bin/python")).unwrap();
     fs::copy(&real, venv.join("bin/python")).unwrap();
     refused(&mut host, &request, Refusal::StoreUntrusted, "is not a symbolic link as made by the sync");
     if !is_root() {
-        return skipped("an_interpreter_that_is_not_roots", "only root can give files away; the rest of it ran");
+        return skipped("an_untrusted_interpreter", "only root can give files away; the rest of it ran");
     }
     let home = tempfile::Builder::new().prefix("bolt-python-").tempdir_in("/opt").unwrap();
     mode(home.path(), 0o755);

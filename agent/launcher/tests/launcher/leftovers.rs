@@ -1,4 +1,4 @@
-//! Processes that an action leaves behind: stopped and named, or kept where its file says so.
+//! Leftover processes of an action: stopped and listed, or kept when the action file says so.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use packs_schema::agent::execution::{Leftovers, State};
 use packs_schema::base::name::ExecutionId;
 use serde_json::json;
 
-use crate::driver::{Host, is_root, lives, skipped, wait_for};
+use crate::driver::{Host, is_alive, is_root, skipped, wait_for};
 
-/// Starts a service as SysV scripts do, tells its id, and ends with the given status.
-fn starts_a_service(status: &str) -> String {
+/// Starts a service like a SysV script, prints its pid, and exits with the given status.
+fn start_service_script(status: &str) -> String {
     format!(
         "#!/bin/sh
 nohup setsid sh -c 'echo $$ >\"$0\"; exec sleep 600' \"$BOLT_PARAM_PID\" </dev/null >/dev/null 2>&1 &
@@ -37,8 +37,8 @@ fn run(host: &mut Host, script: &str, changes: serde_json::Value) -> Ended {
     Ended { pid: finished.stdout().trim().to_owned(), exit: finished.exit }
 }
 
-/// The directories of what was kept, in every hierarchy.
-fn kept(host: &Host, id: &ExecutionId) -> Vec<PathBuf> {
+/// Returns the leftover group of an execution, in every hierarchy.
+fn leftover_groups(host: &Host, id: &ExecutionId) -> Vec<PathBuf> {
     let places = host.enforcement().groups.into_iter().map(|place| place.path);
     let mut dirs: Vec<PathBuf> = places.map(|path| path.parent().unwrap().join(format!("bolt-kept-{id}"))).collect();
     dirs.sort_unstable();
@@ -46,20 +46,20 @@ fn kept(host: &Host, id: &ExecutionId) -> Vec<PathBuf> {
     dirs
 }
 
-/// Ends a service that a test has started.
+/// Ends the service of a test.
 struct Service(String);
 
 impl Service {
     fn end(&self) {
         let pid = nix::unistd::Pid::from_raw(self.0.parse().unwrap());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        wait_for("the end of the service", || (!lives(&self.0)).then_some(()));
+        wait_for("the end of the service", || (!is_alive(&self.0)).then_some(()));
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if lives(&self.0) {
+        if is_alive(&self.0) {
             let pid = nix::unistd::Pid::from_raw(self.0.parse().unwrap());
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
@@ -67,9 +67,9 @@ impl Drop for Service {
 }
 
 #[test]
-fn a_service_that_an_action_leaves_is_stopped_and_named() {
+fn a_leftover_service_is_stopped_and_listed() {
     let mut host = Host::new();
-    let Ended { exit, pid } = run(&mut host, &starts_a_service("exit 0"), json!({}));
+    let Ended { exit, pid } = run(&mut host, &start_service_script("exit 0"), json!({}));
     assert_eq!(exit.state, State::Succeeded);
     let left = exit.leftovers.unwrap();
     assert_eq!(
@@ -77,21 +77,21 @@ fn a_service_that_an_action_leaves_is_stopped_and_named() {
         (1, 0, 0, &["sleep".to_owned()][..])
     );
     assert_eq!(left.describe(exit.state).unwrap(), "1 process (sleep) still running at the exit was stopped");
-    assert!(!lives(&pid));
+    assert!(!is_alive(&pid));
 }
 
 #[test]
-fn a_service_is_kept_without_the_limits_of_the_execution_when_the_action_says_so() {
+fn a_service_is_kept_without_the_limits_of_the_execution() {
     let mut host = Host::new();
-    let Ended { exit, pid } = run(&mut host, &starts_a_service("exit 0"), json!({"leftovers": "keep"}));
+    let Ended { exit, pid } = run(&mut host, &start_service_script("exit 0"), json!({"leftovers": "keep"}));
     let service = Service(pid.clone());
     assert_eq!((exit.state, &exit.reason), (State::Succeeded, &None));
     let left = exit.leftovers.unwrap();
     assert_eq!(left, Leftovers { kept: 1, programs: vec!["sleep".to_owned()], ..Leftovers::default() });
     assert_eq!(left.describe(exit.state).unwrap(), "1 process (sleep) kept running after the exit");
-    assert!(lives(&pid));
+    assert!(is_alive(&pid));
 
-    let groups = kept(&host, &exit.id);
+    let groups = leftover_groups(&host, &exit.id);
     let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(!membership.contains(&format!("bolt-{}", exit.id)), "{membership}");
     for group in &groups {
@@ -101,9 +101,9 @@ fn a_service_is_kept_without_the_limits_of_the_execution_when_the_action_says_so
             assert!(limit.is_err() || limit.unwrap().trim() == none, "{}/{file}", group.display());
         }
     }
-    // The next launcher on this host, and the next look of this one, leave it alone while it lives and remove the empty group.
+    // This launcher and the next one keep the group while the service is alive, and prune it when it is empty.
     let next = Host::new();
-    assert!(lives(&pid) && groups.iter().all(|group| group.is_dir()));
+    assert!(is_alive(&pid) && groups.iter().all(|group| group.is_dir()));
     drop(next);
     service.end();
     host.kill_launcher();
@@ -124,29 +124,29 @@ fn nothing_is_kept_after_a_failure_a_time_out_or_a_kill() {
         ("sleep 600", json!({"timeout": "1s", "grace": "100ms"}), State::TimedOut),
     ] {
         let mut host = Host::new();
-        let Ended { exit, pid } = run(&mut host, &starts_a_service(status), keep(changes));
+        let Ended { exit, pid } = run(&mut host, &start_service_script(status), keep(changes));
         assert_eq!(exit.state, state);
-        assert!(!lives(&pid), "{status}");
+        assert!(!is_alive(&pid), "{status}");
         let left = exit.leftovers.unwrap();
         assert_eq!((left.kept, left.after_subreaper), (0, 0), "{status}");
-        assert!(kept(&host, &exit.id).iter().all(|group| !group.exists()));
+        assert!(leftover_groups(&host, &exit.id).iter().all(|group| !group.exists()));
     }
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\nsetsid sleep 600 &\necho ready; exec sleep 600\n", keep(json!({"grace": "100ms"})));
     let request = host.request("it", json!({}));
     let running = host.started(&request);
-    running.says("ready");
+    running.wait_for_stdout("ready");
     host.ask(packs_schema::agent::launch::Operation::Kill { execution: running.id.clone() });
     let exit = running.finished().exit;
     assert_eq!((exit.state, exit.leftovers.unwrap().kept), (State::Killed, 0));
 }
 
-/// The moment between the move and the exit record: what no record names is not kept.
+/// The shim dies between the move and the exit record: without a record, nothing is kept.
 #[test]
-fn what_was_kept_without_a_record_ends_with_the_execution() {
+fn leftovers_without_an_exit_record_are_killed() {
     let mut host = Host::new();
-    if !is_root() || kept(&host, &"00000000-0000-7000-8000-000000000000".parse().unwrap()).is_empty() {
-        return skipped("what_was_kept_without_a_record_ends_with_the_execution", "needs cgroups");
+    if !is_root() || leftover_groups(&host, &"00000000-0000-7000-8000-000000000000".parse().unwrap()).is_empty() {
+        return skipped("leftovers_without_an_exit_record_are_killed", "needs cgroups");
     }
     host.action(
         "it",
@@ -155,19 +155,19 @@ fn what_was_kept_without_a_record_ends_with_the_execution() {
     );
     let request = host.request("it", json!({}));
     let running = host.started(&request);
-    let said = running.says("ready");
+    let said = running.wait_for_stdout("ready");
     let ids: Vec<String> = said.split_whitespace().filter(|w| w.parse::<i32>().is_ok()).map(str::to_owned).collect();
     let (shim, main, service) = (&ids[0], Service(ids[1].clone()), Service(ids[2].clone()));
-    let groups = kept(&host, &running.id);
+    let groups = leftover_groups(&host, &running.id);
     for group in &groups {
         std::fs::create_dir(group).unwrap();
         std::fs::write(group.join("cgroup.procs"), &service.0).unwrap();
     }
     let pid = nix::unistd::Pid::from_raw(shim.parse().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    wait_for("the end of the shim", || (!lives(shim)).then_some(()));
-    // As the shim leaves it: before it writes the record, it removes the execution's group, its runtime directory, and the record
-    // of its account, so that none of these finds what lives.
+    wait_for("the end of the shim", || (!is_alive(shim)).then_some(()));
+    // The state before the exit record is written: the execution's group, its run-time directory and the record of its user id are
+    // removed, so that none of them leads to the living processes.
     main.end();
     std::fs::remove_dir_all(host.path(&format!("run/{}", running.id))).unwrap();
     for account in std::fs::read_dir(host.path("run/accounts")).unwrap().flatten() {
@@ -178,15 +178,15 @@ fn what_was_kept_without_a_record_ends_with_the_execution() {
     for place in host.enforcement().groups {
         std::fs::remove_dir(place.path.join(format!("bolt-{}", running.id))).unwrap();
     }
-    assert!(lives(&service.0));
+    assert!(is_alive(&service.0));
     let outcome = host.ask(packs_schema::agent::launch::Operation::Kill { execution: running.id.clone() });
     assert_eq!(outcome, packs_schema::agent::launch::Outcome::Done);
-    wait_for("the end of the service", || (!lives(&service.0)).then_some(()));
+    wait_for("the end of the service", || (!is_alive(&service.0)).then_some(()));
     assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
 }
 
 #[test]
-fn an_interpreter_that_is_not_there_is_named() {
+fn a_missing_interpreter_is_named() {
     let mut host = Host::new();
     for (script, says) in [
         (
