@@ -301,7 +301,7 @@ async fn what_is_wrong_with_credentials_and_addresses_is_said() {
     assert!(said.contains("no AWS credentials were found") && !said.contains("Attempted"), "{said}");
     let no_bucket = world.start(&follow(spec("i-4"), "s3://others/bolt", &bucket.endpoint()));
     let said = cannot(&world, &no_bucket).await;
-    assert!(said.contains("s3://others/bolt") && said.contains("there is no such bucket"), "{said}");
+    assert!(said.contains("s3://others/bolt") && said.contains("the bucket does not exist"), "{said}");
     let no_prefix = world.start(&bucket.follow(spec("i-5"), "other"));
     let said = cannot(&world, &no_prefix).await;
     assert!(said.contains("there is no repository at s3://packs/other"), "{said}");

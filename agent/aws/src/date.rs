@@ -1,4 +1,4 @@
-//! The bucket's clock: the `Date` of its last answer. It is a hint from a peer and proves nothing by itself.
+//! The bucket's clock: the `Date` header of its last answer, an unauthenticated hint.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,12 +10,12 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 
-/// Remembers the `Date` of the last answer, whatever its status. Clones share it.
+/// Records the `Date` of the last answer, whatever its status. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastDate(Arc<Mutex<Option<u64>>>);
 
 impl LastDate {
-    /// In milliseconds since 1970.
+    /// Returns the recorded time, in milliseconds since 1970.
     pub(crate) fn ms(&self) -> Option<u64> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_read_and_nonsense_is_not() {
+    fn only_valid_dates_are_parsed() {
         assert_eq!(parse("Thu, 01 Jan 1970 00:00:02 GMT"), Some(2000));
         assert_eq!(["", "yesterday", "Wed, 31 Dec 1969 23:59:59 GMT"].map(parse), [None; 3]);
     }

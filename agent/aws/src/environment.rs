@@ -1,16 +1,15 @@
-//! Checks the environment variables that reach a bucket, before anything uses them.
+//! Check of all environment variables that affect access to AWS, before any of them is used.
 //!
-//! The SDK logs a value that it cannot parse and goes on without it, and the proxy matcher drops it. Requests would then go
-//! elsewhere than the site meant, or as somebody else. So each variable that this process or the SDK reads is checked
-//! first. One that is set and not understood is an error that names the variable and never its value, which may hold a
-//! password.
+//! The SDK ignores a value that it cannot parse, and so does the proxy matcher. Requests would then go to another address, or with
+//! other credentials, than intended. An invalid value is therefore an error that names the variable, never its value, which may
+//! contain a password.
 //!
-//! `checked` is the only way to the SDK: [`sdk_config`](crate::sdk_config), [`Bucket::open`](crate::Bucket::open) and
-//! [`describe`](crate::describe) all begin with it.
+//! The type `Checked` enforces the check: [`sdk_config`](crate::sdk_config), [`Bucket::open`](crate::Bucket::open) and
+//! [`fetch_instance_metadata`](crate::fetch_instance_metadata) begin with it.
 //!
-//! Not here, because neither the SDK nor Bolt reads them: `AWS_METADATA_SERVICE_TIMEOUT` and
-//! `AWS_METADATA_SERVICE_NUM_ATTEMPTS`, which are boto's. `AWS_MAX_ATTEMPTS`, `AWS_RETRY_MODE` and the two about checksums
-//! are checked although Bolt's own settings replace them: other tools would stumble over the same value.
+//! Not checked, because neither the SDK nor Bolt reads them: `AWS_METADATA_SERVICE_TIMEOUT` and
+//! `AWS_METADATA_SERVICE_NUM_ATTEMPTS` (boto). `AWS_MAX_ATTEMPTS`, `AWS_RETRY_MODE` and the checksum variables are checked although
+//! Bolt's settings override them, because the same value would fail in other tools.
 
 mod authorities;
 mod kind;
@@ -24,20 +23,20 @@ use kind::Kind;
 
 pub(crate) use authorities::named as named_authorities;
 
-/// Looks a variable up.
+/// Function that returns the value of a variable.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Error returned when a variable is set and not understood. It never holds the value.
+/// Error returned when a variable is invalid. Never contains the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("environment variable {name} is invalid: {why}")]
 pub struct EnvironmentError {
-    /// The variable.
+    /// Name of the variable.
     pub name: &'static str,
-    /// Describes the problem and the expected form; never holds the value.
+    /// Description of the problem and of the expected format, without the value.
     pub why: String,
 }
 
-/// Variables that the SDK reads, and what each takes.
+/// Variables that the SDK reads, with the format of each.
 const AWS: [(&str, Kind); 41] = [
     ("AWS_ACCESS_KEY_ID", Kind::Credential),
     ("AWS_SECRET_ACCESS_KEY", Kind::Credential),
@@ -67,12 +66,12 @@ const AWS: [(&str, Kind); 41] = [
     ("AWS_ENDPOINT_URL_SSO", Kind::Url),
     ("AWS_ENDPOINT_URL_SSO_OIDC", Kind::Url),
     ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", Kind::Boolean),
-    ("AWS_MAX_ATTEMPTS", Kind::Number { least: 1 }),
+    ("AWS_MAX_ATTEMPTS", Kind::Number { min: 1 }),
     ("AWS_RETRY_MODE", Kind::OneOf(&["standard", "adaptive", "legacy"])),
     ("AWS_NEW_RETRIES_2026", Kind::Boolean),
     ("AWS_REQUEST_CHECKSUM_CALCULATION", Kind::OneOf(&["when_supported", "when_required"])),
     ("AWS_RESPONSE_CHECKSUM_VALIDATION", Kind::OneOf(&["when_supported", "when_required"])),
-    ("AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES", Kind::Number { least: 0 }),
+    ("AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES", Kind::Number { min: 0 }),
     ("AWS_DISABLE_REQUEST_COMPRESSION", Kind::Boolean),
     ("AWS_DISABLE_CLOCK_SKEW_CORRECTION", Kind::Boolean),
     ("AWS_S3_DISABLE_EXPRESS_SESSION_AUTH", Kind::Boolean),
@@ -82,7 +81,7 @@ const AWS: [(&str, Kind); 41] = [
     ("AWS_SDK_UA_APP_ID", Kind::Token),
 ];
 
-/// Variables that only count together: with the first and without the second, the SDK would go on as somebody else.
+/// Pairs of variables: if the first is set without the second, the SDK would use other credentials.
 const PAIRS: [(&str, &str); 4] = [
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
@@ -90,26 +89,26 @@ const PAIRS: [(&str, &str); 4] = [
     ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"),
 ];
 
-/// Variables that name proxies; the matcher reads them.
+/// Variables with proxies, which the proxy matcher reads.
 const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-/// Variables that say what is reached without a proxy.
+/// Variables with hosts that are reached without a proxy.
 const NO_PROXIES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// Proof that the environment was checked. Whatever reaches the network takes one.
+/// Proof that the environment was checked; required for access to the network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Checked(());
 
-/// Checks every variable of this process; the error names the first that is not understood.
+/// Checks all variables of this process; the error names the first invalid one.
 pub fn check() -> Result<(), EnvironmentError> {
     checked().map(drop)
 }
 
-/// As [`check`], with the proof.
+/// Checks all variables like [`check`], and returns the proof.
 pub(crate) fn checked() -> Result<Checked, EnvironmentError> {
-    all(&|name| std::env::var_os(name)).map(Checked)
+    check_all(&|name| std::env::var_os(name)).map(Checked)
 }
 
-fn all(lookup: Lookup<'_>) -> Result<(), EnvironmentError> {
+fn check_all(lookup: Lookup<'_>) -> Result<(), EnvironmentError> {
     let proxies = PROXIES.iter().map(|name| (*name, Kind::Proxy));
     let no_proxies = NO_PROXIES.iter().map(|name| (*name, Kind::NoProxy));
     for (name, kind) in AWS.into_iter().chain(proxies).chain(no_proxies) {
@@ -118,23 +117,20 @@ fn all(lookup: Lookup<'_>) -> Result<(), EnvironmentError> {
     }
     for (name, other) in PAIRS {
         if is_set(lookup, name) && !is_set(lookup, other) {
-            return Err(EnvironmentError {
-                name,
-                why: format!("it counts only together with {other}, which is not set"),
-            });
+            return Err(EnvironmentError { name, why: format!("requires {other}, which is not set") });
         }
     }
     authorities::check(lookup)
 }
 
-/// True if the variable has a value. An empty one counts as not set.
+/// Returns true if the variable is set to a non-empty value.
 fn is_set(lookup: Lookup<'_>, name: &str) -> bool {
     lookup(name).is_some_and(|value| !value.is_empty())
 }
 
-/// An error of an entry of a list, which is named by its place.
-fn at(place: usize, why: impl fmt::Display) -> String {
-    format!("entry {}: {why}", place + 1)
+/// Returns the message for an entry of a list, with its number.
+fn entry_error(index: usize, why: impl fmt::Display) -> String {
+    format!("entry {}: {why}", index + 1)
 }
 
 #[cfg(test)]

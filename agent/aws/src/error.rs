@@ -1,4 +1,4 @@
-//! Why a bucket did not do what was asked, in one line that says what to do about it.
+//! Errors of requests to a bucket: one line each, with the remedy.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,31 +7,31 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// The longest text of a bucket's that is passed on, in characters.
+/// Maximum length of a text from the bucket, in characters.
 const MAX_TEXT: usize = 200;
 
-/// What was not done with which object, and why.
+/// Error returned when an operation on an object fails.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {object}: {problem}")]
+#[error("cannot {operation} {object}: {problem}")]
 pub struct BucketError {
-    /// `read`, `write` or `list`.
-    pub what: &'static str,
+    /// `read`, `write`, `list` or `remove`.
+    pub operation: &'static str,
     /// The object, or the prefix, as `s3://…`.
     pub object: String,
-    /// Why not.
+    /// Reason of the failure.
     pub problem: Problem,
 }
 
-/// Why.
+/// Reason of a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// There is no such object.
-    #[error("it is not there")]
+    /// The object does not exist.
+    #[error("it does not exist")]
     Missing,
-    /// There is no such bucket.
-    #[error("there is no such bucket")]
+    /// The bucket does not exist.
+    #[error("the bucket does not exist")]
     NoBucket,
-    /// The bucket is elsewhere.
+    /// The bucket is in another region.
     #[error("the bucket is in {}: set the region", .0.as_deref().unwrap_or("another region"))]
     Region(Option<String>),
     /// No credentials were found.
@@ -39,66 +39,47 @@ pub enum Problem {
         "no AWS credentials were found ({0}): give the instance a profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile"
     )]
     NoCredentials(String),
-    /// Not with these credentials.
-    #[error("access is denied ({0}): look at the credentials, the bucket's policy and the clock")]
+    /// The credentials do not allow the operation.
+    #[error("access is denied ({0}): check the credentials, the bucket's policy and the clock")]
     Denied(String),
-    /// A condition of a write does not hold any more: somebody else was first.
-    #[error("somebody else has written it meanwhile")]
-    Raced,
-    /// The bucket answered with another error, the last time it was asked.
+    /// The condition of a write is not met: another writer was first.
+    #[error("another writer has changed it meanwhile")]
+    Conflict,
+    /// The bucket returned another error at the last attempt.
     #[error("the bucket answered {0}")]
-    Answered(String),
-    /// There was no answer, the last time it was asked.
+    ErrorResponse(String),
+    /// The bucket did not answer the last attempt.
     #[error("{0}")]
     Unreachable(String),
-    /// It took too long.
-    #[error("nothing came for {0:?}")]
-    Silent(Duration),
-    /// It came, but too slowly.
-    #[error("only {received} bytes came in {after:?}")]
-    Slow {
-        /// So many …
+    /// No data was received for this time.
+    #[error("no data received for {0:?}")]
+    NoData(Duration),
+    /// The transfer was slower than the minimum speed.
+    #[error("only {received} bytes received in {after:?}")]
+    TooSlow {
+        /// Number of bytes received.
         received: u64,
-        /// … in this time.
+        /// Duration of the transfer.
         after: Duration,
     },
-    /// It ended before its end.
-    #[error("it was cut off after {received} bytes: {why}")]
-    Cut {
-        /// So many came.
+    /// The body ended early.
+    #[error("truncated after {received} bytes: {why}")]
+    Truncated {
+        /// Number of bytes received.
         received: u64,
-        /// What broke.
+        /// Reason.
         why: String,
     },
-    /// It does not end.
-    #[error("it has more than the {0} bytes that are taken")]
+    /// The object is larger than the maximum.
+    #[error("larger than the maximum of {0} bytes")]
     TooLarge(u64),
-    /// The SDK cannot make such a request.
-    #[error("the request cannot be made: {0}")]
+    /// The SDK cannot build the request.
+    #[error("invalid request: {0}")]
     Request(String),
 }
 
 impl Problem {
-    /// True when the same request may go well a little later.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Problem::Answered(_)
-            | Problem::Unreachable(_)
-            | Problem::Silent(_)
-            | Problem::Slow { .. }
-            | Problem::Cut { .. }
-            | Problem::Raced => true,
-            Problem::Missing
-            | Problem::NoBucket
-            | Problem::Region(_)
-            | Problem::NoCredentials(_)
-            | Problem::Denied(_)
-            | Problem::TooLarge(_)
-            | Problem::Request(_) => false,
-        }
-    }
-
-    /// What an error of the SDK comes to.
+    /// Classifies an error of the SDK.
     pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Problem
     where
         E: Error + ProvideErrorMetadata + Send + Sync + 'static,
@@ -107,46 +88,47 @@ impl Problem {
         let status = response.status().as_u16();
         let region = response.headers().get("x-amz-bucket-region").map(shorten);
         let (code, message) = (error.code().map(shorten), error.message().map(shorten));
-        let said = match (&code, message) {
+        let text = match (&code, message) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.clone(),
-            (None, _) => "without saying why".to_owned(),
+            (None, _) => "without a reason".to_owned(),
         };
         match (status, code.as_deref()) {
             (_, Some("NoSuchBucket")) => Problem::NoBucket,
             (404, _) => Problem::Missing,
             (301 | 307, _) | (400, Some("AuthorizationHeaderMalformed")) => Problem::Region(region),
-            (412, _) | (409, Some("ConditionalRequestConflict")) => Problem::Raced,
-            (401 | 403, _) => Problem::Denied(said),
-            (200..=299, _) => Problem::Answered(format!("nonsense ({})", deepest(&error))),
-            _ => Problem::Answered(format!("{status} {said}")),
+            (412, _) | (409, Some("ConditionalRequestConflict")) => Problem::Conflict,
+            (401 | 403, _) => Problem::Denied(text),
+            (200..=299, _) => Problem::ErrorResponse(format!("an invalid success ({})", deepest(&error))),
+            _ => Problem::ErrorResponse(format!("{status} {text}")),
         }
     }
 }
 
+/// Classifies an error without an answer of the bucket.
 fn without_answer<E>(error: &SdkError<E, HttpResponse>) -> Problem
 where
     E: Error + Send + Sync + 'static,
 {
-    let said = deepest(error);
+    let text = deepest(error);
     match error {
-        SdkError::TimeoutError(_) => Problem::Unreachable("there was no answer in time".to_owned()),
-        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Problem::Unreachable(said),
-        // What it then lists is the whole chain.
-        _ if about_credentials(error) => {
-            Problem::NoCredentials(said.split(". Attempted:").next().unwrap_or_default().to_owned())
+        SdkError::TimeoutError(_) => Problem::Unreachable("no answer within the time-out".to_owned()),
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => Problem::Unreachable(text),
+        // Without the list of the whole chain that follows.
+        _ if is_about_credentials(error) => {
+            Problem::NoCredentials(text.split(". Attempted:").next().unwrap_or_default().to_owned())
         }
-        SdkError::DispatchFailure(_) => Problem::Unreachable(said),
-        _ => Problem::Request(said),
+        SdkError::DispatchFailure(_) => Problem::Unreachable(text),
+        _ => Problem::Request(text),
     }
 }
 
-/// The SDK has a type for it in a crate of its own; its name is all that is needed here.
-fn about_credentials(error: &(dyn Error + 'static)) -> bool {
+/// Returns true for an error about credentials, recognised by its text: the SDK's type is in a crate that is not a dependency.
+fn is_about_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let said = error.to_string();
-        if said.contains("credential") || said.contains("identity") {
+        let text = error.to_string();
+        if text.contains("credential") || text.contains("identity") {
             return true;
         }
         next = error.source();
@@ -154,7 +136,7 @@ fn about_credentials(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// What lies behind an error: its last two layers, since the layers above repeat each other.
+/// Returns the messages of the two innermost sources of an error, because the outer layers repeat each other.
 pub(crate) fn deepest(error: &(dyn Error + 'static)) -> String {
     let mut layers = vec![error.to_string()];
     let mut next = error.source();
@@ -163,11 +145,11 @@ pub(crate) fn deepest(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     layers.dedup();
-    let said = layers[layers.len().saturating_sub(2)..].join(": ");
-    shorten(&said)
+    let text = layers[layers.len().saturating_sub(2)..].join(": ");
+    shorten(&text)
 }
 
-/// One line of bounded length, without control characters.
+/// Truncates a text and replaces control characters by blanks.
 fn shorten(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,13 +1,14 @@
-//! HTTP/1.1 for the SDK, over hyper and rustls as the rest of Bolt has them.
+//! HTTP/1.1 client for the SDK, based on hyper and rustls like the rest of Bolt. The SDK's own client depends on HTTP/2 and a second
+//! set of connectors.
 //!
 //! ```text
-//!  SDK: signed request ──▶ idle connection, or dial (straight, or by a proxy) ──▶ answer ──▶ SDK
+//!  SDK: signed request ──▶ idle connection, or dial (directly or through a proxy) ──▶ response ──▶ SDK
 //! ```
 //!
-//! The SDK's own client needs HTTP/2 and a second set of connectors; this one is what a bucket needs. What answers is
-//! hostile: an answer that is no object is cut after [`MAX_ANSWER`], since the SDK collects those in memory.
+//! The server is untrusted: the SDK collects responses other than objects in memory, so they are limited to
+//! [`MAX_RESPONSE`] bytes.
 //!
-//! Must never: follow a redirect, or print a header (they hold signatures and tokens).
+//! Must never: follow a redirect, or print a header, which may contain signatures and tokens.
 
 mod dial;
 mod tls;
@@ -33,17 +34,17 @@ use rustls::ClientConfig;
 use crate::environment::Checked;
 use dial::Connection;
 
-/// The longest answer that is no object, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
-/// The most connections that are kept for a next request.
+/// Maximum size of a response that is not an object, in bytes.
+const MAX_RESPONSE: usize = 1 << 20;
+/// Maximum number of idle connections.
 const MAX_IDLE: usize = 8;
-/// How long an idle connection may take to show that it can take another request.
-const READY_WITHIN: Duration = Duration::from_millis(20);
+/// Maximum time for an idle connection to become ready.
+const READY_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Why there was no answer.
+/// Error returned when a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    #[error("{0} is not an address that can be connected to")]
+    #[error("cannot connect to {0}: not a valid address")]
     Address(String),
     #[error("cannot connect to {to}")]
     Connect {
@@ -51,27 +52,27 @@ pub(crate) enum HttpError {
         #[source]
         source: io::Error,
     },
-    #[error("the proxy cannot be used: {0}")]
+    #[error("cannot use the proxy: {0}")]
     Proxy(String),
-    #[error("this host trusts no authorities ({0}): install ca-certificates, or set SSL_CERT_FILE")]
+    #[error("this host has no trusted certificate authorities ({0}): install ca-certificates, or set SSL_CERT_FILE")]
     NoAuthorities(String),
-    #[error("TLS cannot be set up")]
+    #[error("cannot configure TLS")]
     Tls(#[source] rustls::Error),
-    #[error("the connection broke")]
+    #[error("the connection failed")]
     Http(#[source] hyper::Error),
     #[error("no connection within {0:?}")]
-    ConnectTime(Duration),
-    #[error("no answer within {0:?}")]
-    AnswerTime(Duration),
-    #[error("the request cannot be sent: {0}")]
+    ConnectTimeout(Duration),
+    #[error("no response within {0:?}")]
+    ResponseTimeout(Duration),
+    #[error("cannot send the request: {0}")]
     Request(String),
 }
 
 impl From<HttpError> for ConnectorError {
     fn from(error: HttpError) -> ConnectorError {
         match error {
-            HttpError::ConnectTime(_) => ConnectorError::timeout(error.into()).never_connected(),
-            HttpError::AnswerTime(_) => ConnectorError::timeout(error.into()),
+            HttpError::ConnectTimeout(_) => ConnectorError::timeout(error.into()).never_connected(),
+            HttpError::ResponseTimeout(_) => ConnectorError::timeout(error.into()),
             HttpError::Connect { .. } => ConnectorError::io(error.into()).never_connected(),
             HttpError::Http(_) => ConnectorError::io(error.into()),
             HttpError::Address(_)
@@ -83,12 +84,12 @@ impl From<HttpError> for ConnectorError {
     }
 }
 
-/// The client that the SDK is given. Cheap to clone; clones share their connections.
+/// HTTP client of the SDK. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     shared: Arc<Shared>,
-    /// No answer is an object.
-    bounded: bool,
+    /// True if all responses are limited, because none is an object.
+    limited: bool,
 }
 
 #[derive(Debug)]
@@ -99,52 +100,53 @@ struct Shared {
 }
 
 impl Http {
-    /// With the proxies that the environment names; the matcher reads the variables again by itself.
+    /// Returns a client with the proxies of the environment, which the proxy matcher reads again.
     pub(crate) fn new(_: Checked) -> Http {
         Http::with(Matcher::from_env(), false)
     }
 
-    /// For a service of this host, which has no objects: every answer is cut after [`MAX_ANSWER`], and no proxy is asked.
-    pub(crate) fn of_this_host() -> Http {
+    /// Returns a client for services of this host: without a proxy, and with all responses limited to [`MAX_RESPONSE`].
+    pub(crate) fn for_this_host() -> Http {
         Http::with(Matcher::builder().build(), true)
     }
 
-    fn with(proxies: Matcher, bounded: bool) -> Http {
+    fn with(proxies: Matcher, limited: bool) -> Http {
         let shared = Shared { proxies, tls: Mutex::new(None), idle: Mutex::new(Vec::new()) };
-        Http { shared: Arc::new(shared), bounded }
+        Http { shared: Arc::new(shared), limited }
     }
 }
 
 impl HttpClient for Http {
     fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        let (connect, answer) = (settings.connect_timeout(), settings.read_timeout());
-        let (shared, bounded) = (Arc::clone(&self.shared), self.bounded);
-        SharedHttpConnector::new(Connector { shared, bounded, connect, answer })
+        let (connect_timeout, response_timeout) = (settings.connect_timeout(), settings.read_timeout());
+        let (shared, limited) = (Arc::clone(&self.shared), self.limited);
+        SharedHttpConnector::new(Connector { shared, limited, connect_timeout, response_timeout })
     }
 }
 
 #[derive(Debug)]
 struct Connector {
     shared: Arc<Shared>,
-    bounded: bool,
-    connect: Option<Duration>,
-    answer: Option<Duration>,
+    limited: bool,
+    connect_timeout: Option<Duration>,
+    response_timeout: Option<Duration>,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (shared, connect, answer) = (Arc::clone(&self.shared), self.connect, self.answer);
-        let has_objects = !self.bounded;
+        let shared = Arc::clone(&self.shared);
+        let (connect_timeout, response_timeout) = (self.connect_timeout, self.response_timeout);
+        let has_objects = !self.limited;
         HttpConnectorFuture::new(async move {
             let request = request.try_into_http1x().map_err(|e| HttpError::Request(e.to_string()))?;
             let is_get = request.method() == Method::GET;
-            let response = shared.send(request, connect, answer).await?;
+            let response = shared.send(request, connect_timeout, response_timeout).await?;
             let is_object = has_objects && is_get && response.status().is_success();
             let response = response.map(|body| {
                 if is_object {
                     SdkBody::from_body_1_x(body)
                 } else {
-                    SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))
+                    SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE))
                 }
             });
             Ok(HttpResponse::try_from(response).map_err(|e| HttpError::Request(e.to_string()))?)
@@ -156,23 +158,23 @@ impl Shared {
     async fn send(
         &self,
         request: Request<SdkBody>,
-        connect: Option<Duration>,
-        answer: Option<Duration>,
+        connect_timeout: Option<Duration>,
+        response_timeout: Option<Duration>,
     ) -> Result<Response<Incoming>, HttpError> {
         let uri = request.uri().clone();
-        let key = key(&uri);
+        let key = connection_key(&uri);
         let mut connection = match self.take_idle(&key).await {
             Some(connection) => connection,
             None => {
                 let tls = if uri.scheme_str() == Some("https") { Some(self.tls()?) } else { None };
-                let late = HttpError::ConnectTime(connect.unwrap_or_default());
-                within(connect, late, dial::dial(&uri, &self.proxies, tls)).await?
+                let late = HttpError::ConnectTimeout(connect_timeout.unwrap_or_default());
+                within(connect_timeout, late, dial::dial(&uri, &self.proxies, tls)).await?
             }
         };
-        let request = addressed(request, &uri, &connection)?;
-        let late = HttpError::AnswerTime(answer.unwrap_or_default());
+        let request = set_target(request, &uri, &connection)?;
+        let late = HttpError::ResponseTimeout(response_timeout.unwrap_or_default());
         let sent = connection.sender.send_request(request);
-        let response = within(answer, late, async { sent.await.map_err(HttpError::Http) }).await?;
+        let response = within(response_timeout, late, async { sent.await.map_err(HttpError::Http) }).await?;
         self.keep(key, connection);
         Ok(response)
     }
@@ -187,7 +189,7 @@ impl Shared {
         Ok(config)
     }
 
-    /// A connection that can take a request now. One whose answer is still being read is left alone.
+    /// Takes an idle connection that is ready for a request. A connection whose response is still being read stays in the list.
     async fn take_idle(&self, key: &str) -> Option<Connection> {
         let mut connection = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +197,7 @@ impl Shared {
             let index = idle.iter().rposition(|(other, _)| other == key)?;
             idle.swap_remove(index).1
         };
-        match tokio::time::timeout(READY_WITHIN, connection.sender.ready()).await {
+        match tokio::time::timeout(READY_TIMEOUT, connection.sender.ready()).await {
             Ok(Ok(())) => Some(connection),
             Ok(Err(_)) => None,
             Err(_) => {
@@ -213,9 +215,9 @@ impl Shared {
     }
 }
 
-/// Which idle connections are as good as a new one: those to the same server that this thread opened. What carries one is a
-/// task of the runtime that it was opened on, which may stand still while another thread's runs.
-fn key(uri: &Uri) -> String {
+/// Returns the key of reusable connections: those to the same server that this thread opened. A connection is driven by a task of the
+/// runtime that opened it, which may be blocked while the runtime of another thread is running.
+fn connection_key(uri: &Uri) -> String {
     let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
     format!("{:?} {scheme}://{authority}", std::thread::current().id())
 }
@@ -231,8 +233,12 @@ async fn within<T>(
     }
 }
 
-/// The request as it goes over the connection: with its host, and the path only, unless a proxy has to know it all.
-fn addressed(mut request: Request<SdkBody>, uri: &Uri, connection: &Connection) -> Result<Request<SdkBody>, HttpError> {
+/// Sets the `Host` header and the request target: only the path, or the whole address for a forwarding proxy.
+fn set_target(
+    mut request: Request<SdkBody>,
+    uri: &Uri,
+    connection: &Connection,
+) -> Result<Request<SdkBody>, HttpError> {
     if !request.headers().contains_key(HOST) {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let host = HeaderValue::from_str(authority).map_err(|e| HttpError::Request(e.to_string()))?;

@@ -1,21 +1,19 @@
-//! A repository of packs in an S3 bucket: read by the sync, written by publishers, hostile to both.
+//! AWS access: repositories of packs in S3 buckets, credentials, and the instance metadata service (IMDS).
 //!
 //! ```text
 //!  agent.toml or the command line ─▶ Bucket ─▶ transport ─▶ tough: verifies
-//!                                      ├─▶ get: the one conditional request of a poll with nothing new
-//!                                      └─▶ create, create_from, replace: only where nobody else was first
+//!                                      ├─▶ get: the single conditional request of a poll without changes
+//!                                      └─▶ create, create_from, replace: conditional writes
 //! ```
 //!
-//! - Credentials come by the SDK's usual chain: environment, profile, web identity, container, instance (IMDSv2).
-//! - What fails for a moment is asked again, after pauses that double and are drawn at random below that, until
-//!   [`MAX_ATTEMPTS`] or four times the patience are used up. A body that breaks goes on where it broke.
-//! - Everything is bounded: the time to an answer, the silence between two pieces, the least speed, the bytes.
+//! - Credentials: the SDK's default chain of environment, profile, web identity, container, instance (IMDSv2).
+//! - Transient failures are retried with exponential backoff and full jitter, up to [`MAX_ATTEMPTS`] times or four times the
+//!   time-out. A body that breaks off is resumed at the same byte.
+//! - Limits: time to an answer, time without data, minimum speed, bytes.
+//! - Instance metadata: [`fetch_instance_metadata`].
 //!
-//! Beside it: [`describe`], what the instance's metadata service says of the instance.
-//!
-//! Nothing is believed for having come from the bucket: an `ETag` saves a transfer, and never stands for a content.
-//! Must never: print credentials, follow a redirect, or read an endpoint from anywhere but its caller and the SDK's own
-//! configuration.
+//! The bucket is untrusted: an `ETag` saves a transfer but never proves a content. Must never: print credentials, follow a
+//! redirect, or take an endpoint from other sources than its caller and the SDK's configuration.
 
 mod date;
 pub mod environment;
@@ -40,39 +38,39 @@ use packs_schema::base::bucket_url::BucketUrl;
 
 pub use environment::EnvironmentError;
 pub use error::{BucketError, Problem};
-pub use instance::{Described, InstanceError, describe};
-pub use list::Listed;
-pub use read::{Etag, Got, Object};
+pub use instance::{InstanceError, InstanceMetadata, fetch_instance_metadata};
+pub use list::ListedObject;
+pub use read::{Etag, Fetched, Object};
 pub use transport::BucketTransport;
 pub use upload::Upload;
 
-/// How often one request is sent before it has failed.
+/// Maximum number of attempts of one request.
 pub const MAX_ATTEMPTS: u32 = 5;
-/// The pauses between attempts are drawn below this, doubled each time …
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// … up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The longest time for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Upper bound of the first backoff, doubled for each further attempt.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
+/// Maximum upper bound of a backoff.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Maximum time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a bucket is reached.
+/// Options of the access to a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Its region; absent: what the environment, the profile or the instance says.
+    /// Region of the bucket; by default that of the environment, the profile or the instance.
     pub region: Option<String>,
-    /// The address of a store that is not Amazon's.
+    /// Address of an S3-compatible store.
     pub endpoint: Option<String>,
-    /// The bucket's name stands in the path, and not before the host.
+    /// True to put the bucket's name into the path instead of the host name.
     pub path_style: bool,
-    /// A profile of the shared AWS configuration.
+    /// Profile of the shared AWS configuration.
     pub profile: Option<String>,
-    /// How long the bucket may be silent before it is asked again.
-    pub patience: Duration,
+    /// Maximum time without data before a request is retried.
+    pub timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { region: None, endpoint: None, path_style: false, profile: None, patience: Duration::from_secs(30) }
+        Options { region: None, endpoint: None, path_style: false, profile: None, timeout: Duration::from_secs(30) }
     }
 }
 
@@ -82,20 +80,20 @@ pub struct Bucket {
     client: aws_sdk_s3::Client,
     url: BucketUrl,
     profile: Option<String>,
-    patience: Duration,
+    timeout: Duration,
     date: date::LastDate,
 }
 
 impl Bucket {
-    /// Prepares to reach `url`. Nothing is sent to the bucket; the region may be asked of the instance.
-    /// Fails only when the environment holds a variable that is not understood.
+    /// Opens the repository at `url`. Sends nothing to the bucket; the region may be fetched from the instance metadata service.
+    /// Fails only when an environment variable is invalid.
     pub async fn open(url: BucketUrl, options: &Options) -> Result<Bucket, EnvironmentError> {
         let config = sdk_config(options).await?;
         let date = date::LastDate::default();
         let config = aws_sdk_s3::config::Builder::from(&config)
             .interceptor(date.clone())
             .force_path_style(options.path_style)
-            // Signed metadata say what each byte must be: a checksum by the bucket would add bytes and no certainty.
+            // Signed metadata authenticate every byte: checksums of the bucket would add nothing.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
@@ -103,27 +101,27 @@ impl Bucket {
             client: aws_sdk_s3::Client::from_conf(config),
             url,
             profile: options.profile.clone(),
-            patience: options.patience,
+            timeout: options.timeout,
             date,
         })
     }
 
-    /// The time by the bucket's clock when it answered last, in milliseconds since 1970.
+    /// Returns the bucket's clock at its last answer, in milliseconds since 1970.
     pub fn date_ms(&self) -> Option<u64> {
         self.date.ms()
     }
 
-    /// Where it is.
+    /// Returns the address.
     pub fn url(&self) -> &BucketUrl {
         &self.url
     }
 
-    /// What tough reads this repository with; never more than so many bytes of metadata and of targets.
+    /// Returns the transport for tough, with the maximum sizes of metadata and target files in bytes.
     pub fn transport(&self, max_metadata: u64, max_target: u64) -> BucketTransport {
         BucketTransport::new(self.clone(), max_metadata, max_target)
     }
 
-    fn failed(&self, what: &'static str, name: &str, problem: Problem) -> BucketError {
+    fn failed(&self, operation: &'static str, name: &str, problem: Problem) -> BucketError {
         let problem = match (problem, &self.profile) {
             (Problem::NoCredentials(why), Some(profile)) => {
                 Problem::NoCredentials(format!("profile {profile:?}: {why}"))
@@ -131,28 +129,29 @@ impl Bucket {
             (problem, _) => problem,
         };
         let object = if name.is_empty() { self.url.to_string() } else { format!("{}/{name}", self.url) };
-        BucketError { what, object, problem }
+        BucketError { operation, object, problem }
     }
 }
 
-/// What a client of any service of AWS is made from: the usual credentials, our HTTP, our patience.
+/// Returns the SDK configuration for any AWS service: default credentials chain, HTTP client of this crate, time-outs, retries.
 pub async fn sdk_config(options: &Options) -> Result<SdkConfig, EnvironmentError> {
     let checked = environment::checked()?;
-    let Options { region, endpoint, profile, patience, .. } = options;
+    let Options { region, endpoint, profile, timeout, .. } = options;
     let retry = RetryConfig::standard()
         .with_max_attempts(MAX_ATTEMPTS)
-        .with_initial_backoff(FIRST_PAUSE)
-        .with_max_backoff(LONGEST_PAUSE);
+        .with_initial_backoff(INITIAL_BACKOFF)
+        .with_max_backoff(MAX_BACKOFF);
     let http = http::Http::new(checked);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .retry_config(retry)
-        .timeout_config(times(*patience, *patience))
+        .timeout_config(timeout_config(*timeout, *timeout))
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(profile) = profile {
-        // The usual chain would take the keys in the environment first, whatever profile was named.
-        let reach = ProviderConfig::without_region().with_http_client(http);
-        let provider = ProfileFileCredentialsProvider::builder().configure(&reach).profile_name(profile).build();
+        // The default chain would prefer keys in the environment to the named profile.
+        let provider_config = ProviderConfig::without_region().with_http_client(http);
+        let provider =
+            ProfileFileCredentialsProvider::builder().configure(&provider_config).profile_name(profile).build();
         loader = loader.profile_name(profile).credentials_provider(provider);
     }
     if let Some(endpoint) = endpoint {
@@ -163,18 +162,18 @@ pub async fn sdk_config(options: &Options) -> Result<SdkConfig, EnvironmentError
     }
     let mut config = loader.load().await;
     if config.region().is_none() {
-        // Stores that are not Amazon's have no regions, and take the first that there was for any.
+        // S3-compatible stores have no regions and accept the default one.
         config = config.into_builder().region(Region::from_static("us-east-1")).build();
     }
     Ok(config)
 }
 
-/// For requests that may take `attempt` each.
-fn times(patience: Duration, attempt: Duration) -> TimeoutConfig {
+/// Returns the time-outs of requests whose attempts may take `attempt` each.
+fn timeout_config(timeout: Duration, attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(patience.min(CONNECT))
+        .connect_timeout(timeout.min(CONNECT_TIMEOUT))
         .read_timeout(attempt)
-        .operation_attempt_timeout(attempt.saturating_add(patience))
+        .operation_attempt_timeout(attempt.saturating_add(timeout))
         .operation_timeout(attempt.saturating_mul(4))
         .build()
 }

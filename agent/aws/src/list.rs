@@ -1,21 +1,21 @@
-//! What lies below the prefix, and its removal: for who cleans a repository up. Agents need leave for neither.
+//! Listing and removal of objects, for pruning of a repository. Agents need neither permission.
 
 use crate::{Bucket, BucketError, Problem};
 
-/// An object below the prefix.
+/// An object of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Its key without the prefix: `metadata/timestamp.json`.
+pub struct ListedObject {
+    /// Key without the prefix of the repository, such as `metadata/timestamp.json`.
     pub name: String,
-    /// Its length, in bytes.
+    /// Length, in bytes.
     pub bytes: u64,
-    /// When it was written, in milliseconds since 1970 by the bucket's clock.
+    /// Time of the last write by the bucket's clock, in milliseconds since 1970.
     pub modified_ms: u64,
 }
 
 impl Bucket {
-    /// Lists every object below the prefix, page by page.
-    pub async fn list(&self) -> Result<Vec<Listed>, BucketError> {
+    /// Lists all objects of the repository.
+    pub async fn list(&self) -> Result<Vec<ListedObject>, BucketError> {
         let prefix = self.url.key("");
         let mut listed = Vec::new();
         let mut token = None;
@@ -26,7 +26,7 @@ impl Bucket {
             for object in page.contents() {
                 let Some(name) = object.key().and_then(|key| key.strip_prefix(&prefix)) else { continue };
                 let modified = object.last_modified().and_then(|at| at.to_millis().ok());
-                listed.push(Listed {
+                listed.push(ListedObject {
                     name: name.to_owned(),
                     bytes: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                     modified_ms: modified.and_then(|at| u64::try_from(at).ok()).unwrap_or(0),
@@ -39,7 +39,7 @@ impl Bucket {
         }
     }
 
-    /// Removes an object; one that is not there is as good as removed.
+    /// Removes an object. Idempotent.
     pub async fn remove(&self, name: &str) -> Result<(), BucketError> {
         let request = self.client.delete_object().bucket(self.url.bucket()).key(self.url.key(name));
         match request.send().await.map_err(Problem::of) {

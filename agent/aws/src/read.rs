@@ -1,4 +1,4 @@
-//! One object, read: asked for on a condition, and then piece by piece within bounds.
+//! Reads of objects: conditional requests, chunk by chunk within limits, with resumption of broken bodies.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -12,38 +12,38 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::deepest;
-use crate::{Bucket, BucketError, FIRST_PAUSE, Problem};
+use crate::{Bucket, BucketError, INITIAL_BACKOFF, Problem};
 
-/// The longest `ETag` that is kept, in bytes.
+/// Maximum length of an `ETag`, in bytes.
 const MAX_ETAG: usize = 256;
-/// How often a body that breaks goes on where it broke.
+/// Maximum number of resumptions of one body.
 const MAX_RESUMES: u32 = 3;
-/// After the patience is over, what has come must have come at least at this speed, in bytes per second.
-const LEAST_SPEED: u64 = 32 << 10;
+/// Minimum average speed once the time-out has passed, in bytes per second.
+const MIN_SPEED: u64 = 32 << 10;
 
-/// What a bucket calls one state of an object. It says that nothing changed, and nothing of what the content is.
+/// Identifier of the state of an object, chosen by the bucket. Equality means "unchanged", but proves nothing about the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Etag(String);
 
 impl Etag {
-    /// As it stood in an answer; `None` when it is not one that can be sent back.
+    /// Parses the header of an answer; `None` when it cannot be sent in a request.
     pub fn new(text: &str) -> Option<Etag> {
-        let fits = !text.is_empty() && text.len() <= MAX_ETAG && text.bytes().all(|b| b.is_ascii_graphic());
-        fits.then(|| Etag(text.to_owned()))
+        let valid = !text.is_empty() && text.len() <= MAX_ETAG && text.bytes().all(|b| b.is_ascii_graphic());
+        valid.then(|| Etag(text.to_owned()))
     }
 
-    /// As it is sent.
+    /// Returns the value of the header.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The answer to a conditional request.
+/// Result of a conditional request.
 #[derive(Debug)]
-pub enum Got {
-    /// It is as it was: nothing was transferred.
+pub enum Fetched {
+    /// The object is unchanged; nothing was transferred.
     Unchanged,
-    /// It is this.
+    /// The object has changed.
     Object(Box<Object>),
 }
 
@@ -54,29 +54,29 @@ pub struct Object {
     name: String,
     etag: Option<Etag>,
     body: ByteStream,
-    /// What the bucket says that it has; not believed, but less is a body that was cut off.
+    /// Length according to the bucket: a shorter body was truncated.
     length: Option<u64>,
     received: u64,
     max: u64,
-    began: Instant,
+    started: Instant,
     resumes: u32,
 }
 
 impl Bucket {
-    /// Asks for what is called `name` below the prefix, unless it is still `unless`; at most `max` bytes of it.
-    pub async fn get(&self, name: &str, unless: Option<&Etag>, max: u64) -> Result<Got, BucketError> {
+    /// Fetches the object `name` of the repository, at most `max` bytes, unless its state is still `unless`.
+    pub async fn get(&self, name: &str, unless: Option<&Etag>, max: u64) -> Result<Fetched, BucketError> {
         let request = self.client.get_object().bucket(self.url.bucket()).key(self.url.key(name));
         let request = request.set_if_none_match(unless.map(|etag| etag.0.clone()));
         let output = match request.send().await {
             Ok(output) => output,
-            Err(error) if is_unchanged(&error) && unless.is_some() => return Ok(Got::Unchanged),
+            Err(error) if is_unchanged(&error) && unless.is_some() => return Ok(Fetched::Unchanged),
             Err(error) => return Err(self.failed("read", name, Problem::of(error))),
         };
         let length = output.content_length.and_then(|length| u64::try_from(length).ok());
         if length.is_some_and(|length| length > max) {
             return Err(self.failed("read", name, Problem::TooLarge(max)));
         }
-        Ok(Got::Object(Box::new(Object {
+        Ok(Fetched::Object(Box::new(Object {
             bucket: self.clone(),
             name: name.to_owned(),
             etag: output.e_tag.as_deref().and_then(Etag::new),
@@ -84,26 +84,26 @@ impl Bucket {
             length,
             received: 0,
             max,
-            began: Instant::now(),
+            started: Instant::now(),
             resumes: 0,
         })))
     }
 
-    /// The whole of an object of at most `max` bytes; `None` when there is none.
+    /// Reads an object of at most `max` bytes; `None` when it does not exist.
     pub async fn read(&self, name: &str, max: u64) -> Result<Option<(Vec<u8>, Option<Etag>)>, BucketError> {
         let mut object = match self.get(name, None, max).await {
-            Ok(Got::Object(object)) => object,
-            Ok(Got::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => return Ok(None),
+            Ok(Fetched::Object(object)) => object,
+            Ok(Fetched::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut bytes = Vec::new();
-        while let Some(piece) = object.next().await? {
-            bytes.extend_from_slice(&piece);
+        while let Some(chunk) = object.next().await? {
+            bytes.extend_from_slice(&chunk);
         }
         Ok(Some((bytes, object.etag)))
     }
 
-    /// True if there is nothing below the prefix.
+    /// Returns true if the repository contains no object.
     pub async fn is_empty(&self) -> Result<bool, BucketError> {
         let prefix = self.url.key("");
         let request = self.client.list_objects_v2().bucket(self.url.bucket()).prefix(prefix).max_keys(1);
@@ -113,58 +113,58 @@ impl Bucket {
 }
 
 impl Object {
-    /// What the bucket calls the state that is read.
+    /// Returns the `ETag` of the state that is being read.
     pub fn etag(&self) -> Option<&Etag> {
         self.etag.as_ref()
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next chunk; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BucketError> {
         loop {
-            match self.piece().await {
-                Ok(piece) => return Ok(piece),
+            match self.next_chunk().await {
+                Ok(chunk) => return Ok(chunk),
                 Err(problem) => self.resume(problem).await?,
             }
         }
     }
 
-    async fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
-        let patience = self.bucket.patience;
-        let piece = match tokio::time::timeout(patience, self.body.next()).await {
-            Err(_) => return Err(Problem::Silent(patience)),
-            Ok(Some(Err(error))) => return Err(Problem::Cut { received: self.received, why: deepest(&error) }),
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Problem> {
+        let timeout = self.bucket.timeout;
+        let chunk = match tokio::time::timeout(timeout, self.body.next()).await {
+            Err(_) => return Err(Problem::NoData(timeout)),
+            Ok(Some(Err(error))) => return Err(Problem::Truncated { received: self.received, why: deepest(&error) }),
             Ok(None) if self.length.is_some_and(|length| self.received < length) => {
-                return Err(Problem::Cut { received: self.received, why: "the connection ended".to_owned() });
+                return Err(Problem::Truncated { received: self.received, why: "the connection ended".to_owned() });
             }
             Ok(None) => return Ok(None),
-            Ok(Some(Ok(piece))) => piece,
+            Ok(Some(Ok(chunk))) => chunk,
         };
-        self.received = self.received.saturating_add(piece.len() as u64);
+        self.received = self.received.saturating_add(chunk.len() as u64);
         if self.received > self.max {
             return Err(Problem::TooLarge(self.max));
         }
-        let after = self.began.elapsed();
-        let late = after.saturating_sub(patience);
-        if !late.is_zero() && self.received < late.as_secs().saturating_mul(LEAST_SPEED).max(1) {
-            return Err(Problem::Slow { received: self.received, after: Duration::from_secs(after.as_secs()) });
+        let elapsed = self.started.elapsed();
+        let measured = elapsed.saturating_sub(timeout);
+        if !measured.is_zero() && self.received < measured.as_secs().saturating_mul(MIN_SPEED).max(1) {
+            return Err(Problem::TooSlow { received: self.received, after: Duration::from_secs(elapsed.as_secs()) });
         }
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 
-    /// Goes on where the body broke: the same object, from the byte after the last that came.
+    /// Resumes a broken body: requests the same state of the object from the first byte that is missing.
     async fn resume(&mut self, problem: Problem) -> Result<(), BucketError> {
         let failed = |problem| self.bucket.failed("read", &self.name, problem);
-        let broke = matches!(problem, Problem::Cut { .. } | Problem::Silent(_));
-        let (true, Some(etag), true) = (broke, &self.etag, self.resumes < MAX_RESUMES) else {
+        let is_broken = matches!(problem, Problem::Truncated { .. } | Problem::NoData(_));
+        let (true, Some(etag), true) = (is_broken, &self.etag, self.resumes < MAX_RESUMES) else {
             return Err(failed(problem));
         };
-        tokio::time::sleep(pause(self.resumes)).await;
+        tokio::time::sleep(backoff(self.resumes)).await;
         self.resumes += 1;
-        tracing::debug!(object = %self.name, received = self.received, %problem, "goes on where it broke");
+        tracing::debug!(object = %self.name, received = self.received, %problem, "resuming a broken body");
         let (bucket, key) = (self.bucket.url.bucket(), self.bucket.url.key(&self.name));
         let request = self.bucket.client.get_object().bucket(bucket).key(key).if_match(&etag.0);
         let output = request.range(format!("bytes={}-", self.received)).send().await;
-        // What first went wrong says more than that it could not be mended.
+        // The first problem is more useful than the failed resumption.
         let Ok(output) = output else { return Err(failed(problem)) };
         let from = output.content_range.as_deref().and_then(first_byte);
         if from != Some(self.received) {
@@ -175,19 +175,19 @@ impl Object {
     }
 }
 
-/// A pause drawn at random, so that many instances that broke off together do not come back together.
-fn pause(attempt: u32) -> Duration {
-    let most = FIRST_PAUSE.saturating_mul(1 << attempt.min(8));
-    let drawn = RandomState::new().hash_one(attempt) % 1001;
-    most.saturating_mul(u32::try_from(drawn).unwrap_or(1000)) / 1000
+/// Returns a random backoff (full jitter), so that instances that failed at the same time do not retry at the same time.
+fn backoff(attempt: u32) -> Duration {
+    let max = INITIAL_BACKOFF.saturating_mul(1 << attempt.min(8));
+    let per_mille = RandomState::new().hash_one(attempt) % 1001;
+    max.saturating_mul(u32::try_from(per_mille).unwrap_or(1000)) / 1000
 }
 
-/// From where a part is: `bytes 100-199/200`.
+/// Parses the first byte of a `Content-Range` header such as `bytes 100-199/200`.
 fn first_byte(range: &str) -> Option<u64> {
     range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }
 
-/// The SDK takes 304 for an error.
+/// Returns true for the status 304, which the SDK reports as an error.
 fn is_unchanged(error: &SdkError<GetObjectError, HttpResponse>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 304)
 }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_etag_is_what_can_be_sent_back() {
+    fn an_etag_that_cannot_be_sent_is_refused() {
         assert_eq!(Etag::new("\"abc-3\"").unwrap().as_str(), "\"abc-3\"");
         for wrong in ["", "a b", "a\r\nb", &"x".repeat(MAX_ETAG + 1)] {
             assert_eq!(Etag::new(wrong), None, "{wrong:?}");
@@ -205,16 +205,16 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_and_are_drawn_below_that() {
+    fn backoffs_are_random_below_a_doubling_bound() {
         for attempt in 0..40 {
-            assert!(pause(attempt) <= FIRST_PAUSE * (1 << attempt.min(8)), "{attempt}");
+            assert!(backoff(attempt) <= INITIAL_BACKOFF * (1 << attempt.min(8)), "{attempt}");
         }
-        let drawn: std::collections::HashSet<Duration> = (0..50).map(|_| pause(3)).collect();
+        let drawn: std::collections::HashSet<Duration> = (0..50).map(|_| backoff(3)).collect();
         assert!(drawn.len() > 10, "{drawn:?}");
     }
 
     #[test]
-    fn a_part_says_where_it_begins() {
+    fn the_first_byte_of_a_range_is_parsed() {
         assert_eq!(first_byte("bytes 100-199/200"), Some(100));
         assert_eq!([first_byte("bytes */200"), first_byte(""), first_byte("bytes x-1/2")], [None; 3]);
     }

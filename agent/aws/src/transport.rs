@@ -1,4 +1,4 @@
-//! What tough reads a repository in a bucket with.
+//! Transport through which tough reads a repository in a bucket.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
-use crate::{Bucket, BucketError, Got, Object, Problem};
+use crate::{Bucket, BucketError, Fetched, Object, Problem};
 
-/// The most pieces that wait to be taken, of some 64 KiB each.
-const MAX_WAITING: usize = 2;
+/// Maximum number of chunks that are read ahead, of about 64 KiB each.
+const MAX_READ_AHEAD: usize = 2;
 
 /// Reads `s3://bucket/prefix/…` for tough.
 #[derive(Debug, Clone)]
@@ -29,16 +29,16 @@ struct Inner {
 
 impl BucketTransport {
     pub(crate) fn new(bucket: Bucket, max_metadata: u64, max_target: u64) -> BucketTransport {
-        let base = Url::parse(&format!("{}/", bucket.url())).expect("a checked address is one");
+        let base = Url::parse(&format!("{}/", bucket.url())).expect("a checked address is valid");
         BucketTransport { inner: Arc::new(Inner { bucket, base, max_metadata, max_target }) }
     }
 
-    /// What it reads from.
+    /// Returns the bucket.
     pub fn bucket(&self) -> &Bucket {
         &self.inner.bucket
     }
 
-    /// The addresses of metadata and of targets.
+    /// Returns the base addresses of metadata and of targets.
     pub fn addresses(&self) -> (Url, Url) {
         let join = |part: &str| self.inner.base.join(part).expect("a fixed path joins");
         (join("metadata/"), join("targets/"))
@@ -51,8 +51,8 @@ impl BucketTransport {
         let name = percent_decoded(name).ok_or_else(unsupported)?;
         let max = if name.starts_with("targets/") { *max_target } else { *max_metadata };
         match bucket.get(&name, None, max).await {
-            Ok(Got::Object(object)) => Ok(object),
-            Ok(Got::Unchanged) => Err(TransportError::new(TransportErrorKind::Other, url.as_str())),
+            Ok(Fetched::Object(object)) => Ok(object),
+            Ok(Fetched::Unchanged) => Err(TransportError::new(TransportErrorKind::Other, url.as_str())),
             Err(error) => Err(to_tough(url, error)),
         }
     }
@@ -62,9 +62,9 @@ impl BucketTransport {
 impl Transport for BucketTransport {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         let mut object = self.open(&url).await?;
-        // tough wants a stream that threads may share, which the SDK's bodies and futures are not: a task reads ahead, by so
-        // many pieces. It ends when the stream is dropped.
-        let (sender, receiver) = mpsc::channel::<Result<Bytes, TransportError>>(MAX_WAITING);
+        // tough requires a `Sync` stream, which the SDK's bodies and futures are not: a task reads the chunks and ends when the
+        // stream is dropped.
+        let (sender, receiver) = mpsc::channel::<Result<Bytes, TransportError>>(MAX_READ_AHEAD);
         tokio::spawn(async move {
             loop {
                 let next = tokio::select! {
@@ -72,7 +72,7 @@ impl Transport for BucketTransport {
                     () = sender.closed() => return,
                 };
                 let (sent, last) = match next {
-                    Ok(Some(piece)) => (Ok(piece), false),
+                    Ok(Some(chunk)) => (Ok(chunk), false),
                     Ok(None) => return,
                     Err(error) => (Err(to_tough(&url, error)), true),
                 };
@@ -82,7 +82,7 @@ impl Transport for BucketTransport {
             }
         });
         Ok(Box::pin(futures_util::stream::unfold(receiver, async |mut receiver| {
-            receiver.recv().await.map(|piece| (piece, receiver))
+            receiver.recv().await.map(|chunk| (chunk, receiver))
         })))
     }
 }
@@ -90,15 +90,15 @@ impl Transport for BucketTransport {
 fn to_tough(url: &Url, error: BucketError) -> TransportError {
     let kind = match &error.problem {
         Problem::Missing => TransportErrorKind::FileNotFound,
-        // Without leave to list the bucket S3 says this of what is not there. That there is no newer root is all that tough
-        // concludes from it, and what may withhold a root may do so anyway.
+        // Without permission to list the bucket, S3 denies access to objects that do not exist. tough concludes only that there is no
+        // newer root, and a bucket that withholds a root could answer 404 as well.
         Problem::Denied(_) if url.path().ends_with(".root.json") => TransportErrorKind::FileNotFound,
         _ => TransportErrorKind::Other,
     };
     TransportError::new_with_cause(kind, url.as_str(), error)
 }
 
-/// tough encodes the names of targets for an address; the key is what they were.
+/// Decodes the name of a target, which tough percent-encodes in the address.
 fn percent_decoded(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_what_the_target_was_called() {
+    fn a_key_is_the_decoded_name_of_the_target() {
         assert_eq!(
             percent_decoded("targets/packs/a%2Bb/1.0.0.tar.gz").as_deref(),
             Some("targets/packs/a+b/1.0.0.tar.gz")

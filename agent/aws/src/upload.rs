@@ -1,4 +1,4 @@
-//! A file as the body of an upload: read in pieces while it is sent, and from its start again for every attempt.
+//! A file as the body of an upload: read in chunks while it is sent, and again from its start for every attempt.
 
 use std::fs::File;
 use std::io;
@@ -16,10 +16,10 @@ use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// The size of a piece, in bytes.
-const PIECE: usize = 64 << 10;
+/// Size of a chunk, in bytes.
+const CHUNK: usize = 64 << 10;
 
-/// A file to upload, which nobody changes meanwhile. Cheap to clone.
+/// A file to upload, which must not change meanwhile. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Upload {
     file: Arc<File>,
@@ -28,8 +28,8 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// The first `length` bytes of `file`, with their SHA-256 in lower-case hexadecimal digits: requests are signed with it, so that
-    /// the bucket refuses any other content.
+    /// Describes the first `length` bytes of `file` with their SHA-256 in lower-case hexadecimal digits. Requests are signed with the
+    /// digest, so that the bucket refuses any other content.
     pub fn new(file: Arc<File>, length: u64, sha256: impl Into<String>) -> Upload {
         Upload { file, length, sha256: sha256.into() }
     }
@@ -38,29 +38,29 @@ impl Upload {
         self.length
     }
 
-    /// The body of a request, which can be sent again.
+    /// Returns the body of a request, which can be retried.
     pub(crate) fn body(&self) -> SdkBody {
         let upload = self.clone();
         SdkBody::retryable(move || SdkBody::from_body_1_x(FileBody { upload: upload.clone(), position: 0 }))
     }
 
-    /// Signs requests with the known digest: by itself the SDK does not sign a body that is not in memory.
-    pub(crate) fn signed(&self) -> SignedAs {
-        SignedAs(self.sha256.clone())
+    /// Returns an interceptor that signs requests with the known digest: the SDK alone does not sign a body that is not in memory.
+    pub(crate) fn signing(&self) -> PayloadDigest {
+        PayloadDigest(self.sha256.clone())
     }
 
-    /// True if `piece` is at `position` of the file.
-    pub(crate) fn holds(&self, position: u64, piece: &[u8]) -> io::Result<bool> {
-        if position.saturating_add(piece.len() as u64) > self.length {
+    /// Returns true if the file has `chunk` at `position`.
+    pub(crate) fn has_chunk(&self, position: u64, chunk: &[u8]) -> io::Result<bool> {
+        if position.saturating_add(chunk.len() as u64) > self.length {
             return Ok(false);
         }
-        let mut own = vec![0; piece.len()];
+        let mut own = vec![0; chunk.len()];
         self.file.read_exact_at(&mut own, position)?;
-        Ok(own == piece)
+        Ok(own == chunk)
     }
 }
 
-/// The file as a body.
+/// The file as an HTTP body.
 #[derive(Debug)]
 struct FileBody {
     upload: Upload,
@@ -76,10 +76,10 @@ impl Body for FileBody {
         if left == 0 {
             return Poll::Ready(None);
         }
-        let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
-        Poll::Ready(Some(self.upload.file.read_exact_at(&mut piece, self.position).map(|()| {
-            self.position += piece.len() as u64;
-            Frame::data(piece.into())
+        let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
+        Poll::Ready(Some(self.upload.file.read_exact_at(&mut chunk, self.position).map(|()| {
+            self.position += chunk.len() as u64;
+            Frame::data(chunk.into())
         })))
     }
 
@@ -92,13 +92,13 @@ impl Body for FileBody {
     }
 }
 
-/// Has a request signed as one whose body has this SHA-256.
+/// Signs requests with this SHA-256 of the body.
 #[derive(Debug)]
-pub(crate) struct SignedAs(String);
+pub(crate) struct PayloadDigest(String);
 
-impl Intercept for SignedAs {
+impl Intercept for PayloadDigest {
     fn name(&self) -> &'static str {
-        "SignedAs"
+        "PayloadDigest"
     }
 
     fn read_before_execution(

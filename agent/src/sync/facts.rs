@@ -25,7 +25,7 @@ async fn ask(store: &Store) -> Result<StoredFacts, SyncError> {
     let path = store.facts();
     let bytes = disk::read_if_there(&path, MAX_FILE).ok().flatten();
     let before = bytes.and_then(|bytes| serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(&boot));
-    let found = match (bolt_aws::describe().await, before.clone()) {
+    let found = match (bolt_aws::fetch_instance_metadata().await, before.clone()) {
         (Ok(found), _) => found,
         (Err(error), Some(before)) => {
             tracing::warn!(%error, "what was known of this instance goes on to count");
@@ -33,7 +33,7 @@ async fn ask(store: &Store) -> Result<StoredFacts, SyncError> {
         }
         (Err(error), None) => return Err(error.into()),
     };
-    let bolt_aws::Described { id, region, zone, tags } = found;
+    let bolt_aws::InstanceMetadata { id, region, zone, tags } = found;
     let tags = tags.unwrap_or_else(|error| {
         tracing::warn!(%error, "the tags of this instance cannot be had; those that were known go on to count");
         before.as_ref().map(|before| before.tags.clone()).unwrap_or_default()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use bolt_aws::{Bucket, BucketTransport, Etag, Got, Options, Problem};
+use bolt_aws::{Bucket, BucketTransport, Etag, Fetched, Options, Problem};
 use futures_util::StreamExt;
 use packs_schema::agent::config::RepositoryConfig;
 use sha2::{Digest as _, Sha256};
@@ -54,7 +54,7 @@ impl Source {
             endpoint: config.endpoint.clone(),
             path_style: config.path_style,
             profile: config.profile.clone(),
-            patience: config.timeout.0,
+            timeout: config.timeout.0,
         };
         let bucket = Bucket::open(url, &options).await?;
         let transport = bucket.transport(MAX_METADATA, config.max_pack.0);
@@ -109,8 +109,8 @@ impl Source {
                 let bucket = cached.inner().bucket();
                 let name = format!("metadata/{TIMESTAMP}");
                 let mut object = match bucket.get(&name, unless, MAX_TIMESTAMP).await {
-                    Ok(Got::Object(object)) => object,
-                    Ok(Got::Unchanged) => return Ok(Timestamp::Unchanged),
+                    Ok(Fetched::Object(object)) => object,
+                    Ok(Fetched::Unchanged) => return Ok(Timestamp::Unchanged),
                     Err(error) if matches!(error.problem, Problem::Missing) => {
                         return Err(SyncError::NoRepository(bucket.url().to_string()));
                     }

@@ -1,7 +1,7 @@
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR`: the authorities that are trusted instead of the host's.
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR`: certificate authorities that replace those of the host.
 //!
-//! The library that reads them leaves out what it cannot read, and the host's own authorities do not come back in its
-//! place: a misspelt directory beside a good file would go unnoticed.
+//! The library that reads them ignores unreadable files, without a fallback to the host's authorities: a misspelt directory beside a
+//! valid file would go unnoticed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths};
 use rustls_pki_types::CertificateDer;
 
-use super::{EnvironmentError, Lookup, at};
+use super::{EnvironmentError, Lookup, entry_error};
 
 const FILE: &str = "SSL_CERT_FILE";
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
-/// The certificates that both variables name; `None` where neither is set.
+/// Returns the certificates of both variables; `None` when neither is set.
 pub(crate) fn named() -> Result<Option<Vec<CertificateDer<'static>>>, EnvironmentError> {
     load(&|name| std::env::var_os(name))
 }
@@ -26,7 +26,7 @@ pub(super) fn check(lookup: Lookup<'_>) -> Result<(), EnvironmentError> {
 
 pub(super) fn load(lookup: Lookup<'_>) -> Result<Option<Vec<CertificateDer<'static>>>, EnvironmentError> {
     let (file, directories) = (lookup(FILE), lookup(DIRECTORIES));
-    // As the library has it: an empty list of directories counts as not set, and an empty file does not.
+    // As in the library: an empty list of directories means not set, but an empty file name does not.
     let directories = directories.filter(|directories| !directories.is_empty());
     if file.is_none() && directories.is_none() {
         return Ok(None);
@@ -43,40 +43,40 @@ pub(super) fn load(lookup: Lookup<'_>) -> Result<Option<Vec<CertificateDer<'stat
 
 fn of_file(path: OsString) -> Result<Vec<CertificateDer<'static>>, String> {
     if path.is_empty() {
-        return Err("it is empty; give it a value or unset it".to_owned());
+        return Err("empty value; set or unset the variable".to_owned());
     }
     let path = PathBuf::from(path);
     match path.metadata() {
         Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err("it does not name a regular file".to_owned()),
-        Err(error) => return Err(format!("the file that it names cannot be read ({})", error.kind())),
+        Ok(_) => return Err("not a regular file".to_owned()),
+        Err(error) => return Err(format!("cannot read the file ({})", error.kind())),
     }
     let CertificateResult { certs, errors, .. } = load_certs_from_paths(Some(&path), None);
     if !errors.is_empty() {
-        return Err("the file that it names cannot be read, or a certificate in it is damaged".to_owned());
+        return Err("cannot read the file, or a certificate in it is damaged".to_owned());
     }
     if certs.is_empty() {
-        return Err("the file that it names holds no certificate (PEM)".to_owned());
+        return Err("the file contains no certificate (PEM)".to_owned());
     }
     Ok(certs)
 }
 
 fn of_directories(list: &OsString) -> Result<Vec<CertificateDer<'static>>, String> {
     let mut found = Vec::new();
-    for (place, directory) in std::env::split_paths(list).enumerate() {
+    for (index, directory) in std::env::split_paths(list).enumerate() {
         if directory.as_os_str().is_empty() {
             continue;
         }
-        found.extend(of_directory(&directory).map_err(|why| at(place, why))?);
+        found.extend(of_directory(&directory).map_err(|why| entry_error(index, why))?);
     }
     if found.is_empty() {
-        return Err("no directory that it names holds a certificate (PEM)".to_owned());
+        return Err("no directory contains a certificate (PEM)".to_owned());
     }
     Ok(found)
 }
 
 fn of_directory(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    // Errors of single files are left to the library: directories of hosts hold links that lead nowhere.
-    std::fs::read_dir(path).map_err(|error| format!("the directory cannot be read ({})", error.kind()))?;
+    // Errors of single files are ignored: certificate directories often contain dangling links.
+    std::fs::read_dir(path).map_err(|error| format!("cannot read the directory ({})", error.kind()))?;
     Ok(load_certs_from_paths(None, Some(path)).certs)
 }

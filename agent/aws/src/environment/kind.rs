@@ -1,4 +1,4 @@
-//! The forms of values, and what is wrong with one.
+//! Formats of values.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,63 +8,63 @@ use url::Url;
 
 use super::{no_proxy, proxy};
 
-/// The form of a variable's value.
+/// Format of a variable's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Any text that is not empty.
+    /// Non-empty text.
     Text,
-    /// Printable ASCII without blanks, or empty, which counts as not set.
+    /// Printable ASCII, or empty, which means not set.
     Credential,
-    /// `true` or `false`, in any case, or empty, which counts as not set.
+    /// `true` or `false`, case-insensitive, or empty, which means not set.
     Boolean,
-    /// A whole number that fits 32 bits.
+    /// Integer of at most 32 bits.
     Number {
-        /// The least of them.
-        least: u32,
+        /// Minimum.
+        min: u32,
     },
-    /// One of some words, in any case.
+    /// One of several words, case-insensitive.
     OneOf(&'static [&'static str]),
-    /// Words with commas between them.
+    /// Words separated by commas.
     List,
-    /// The characters that a product name in a header may have, or empty, which counts as not set.
+    /// Token of an HTTP header, or empty, which means not set.
     Token,
-    /// The name of a region.
+    /// Name of a region.
     Region,
-    /// An `http` or `https` address.
+    /// Address with the scheme `http` or `https`.
     Url,
-    /// The path of an address, from `/` on.
+    /// Path of an address, beginning with `/`.
     Path,
-    /// A file that can be read.
+    /// Readable file.
     File,
-    /// A proxy.
+    /// Address of a proxy.
     Proxy,
-    /// Hosts and networks to reach without a proxy.
+    /// Hosts and networks that are reached without a proxy.
     NoProxy,
 }
 
 impl Kind {
-    /// Checks a value; the error says what is wrong without the value.
+    /// Checks a value. The error never contains the value.
     pub(super) fn check(self, value: &OsStr) -> Result<(), String> {
         if self == Kind::File {
-            return file(value);
+            return check_file(value);
         }
-        let text = value.to_str().ok_or("it is not UTF-8")?;
+        let text = value.to_str().ok_or("not UTF-8")?;
         let checked = match self {
             Kind::Credential | Kind::Boolean | Kind::Token if text.is_empty() => Ok(()),
             Kind::Proxy => proxy::check(text),
             Kind::NoProxy => return no_proxy::check(text),
-            _ if text.is_empty() => Err("it is empty; give it a value or unset it"),
-            _ if text.trim() != text => Err("it begins or ends with a blank"),
-            _ if text.contains(char::is_control) => Err("it holds a control character"),
-            Kind::OneOf(words) => return one_of(text, words),
-            Kind::Number { least } => return number(text, least),
+            _ if text.is_empty() => Err("empty value; set or unset the variable"),
+            _ if text.trim() != text => Err("begins or ends with a blank"),
+            _ if text.contains(char::is_control) => Err("contains a control character"),
+            Kind::OneOf(words) => return check_one_of(text, words),
+            Kind::Number { min } => return check_number(text, min),
             _ => self.check_text(text),
         };
         checked.map_err(str::to_owned)
     }
 
     fn check_text(self, text: &str) -> Result<(), &'static str> {
-        let fits = match self {
+        let valid = match self {
             Kind::Credential => text.bytes().all(|b| b.is_ascii_graphic() || b == b' '),
             Kind::Boolean => ["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word)),
             Kind::List => text.split(',').all(|entry| !entry.trim().is_empty()),
@@ -74,54 +74,54 @@ impl Kind {
             Kind::Path => text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()),
             _ => true,
         };
-        if fits {
+        if valid {
             return Ok(());
         }
         Err(match self {
-            Kind::Credential => "it holds a character that is not printable ASCII",
-            Kind::Boolean => "it is neither true nor false",
-            Kind::List => "one of its entries is empty",
-            Kind::Token => "it holds a character other than letters, digits and !#$%&'*+-.^_`|~",
-            Kind::Region => "it is not the name of a region, such as eu-west-1",
-            Kind::Url => "it is not an address such as https://host:port",
-            _ => "it is not a path that begins with / and holds no blank",
+            Kind::Credential => "contains a character that is not printable ASCII",
+            Kind::Boolean => "must be true or false",
+            Kind::List => "contains an empty entry",
+            Kind::Token => "contains a character other than letters, digits and !#$%&'*+-.^_`|~",
+            Kind::Region => "not the name of a region, such as eu-west-1",
+            Kind::Url => "not an address such as https://host:port",
+            _ => "must begin with / and contain no blank",
         })
     }
 }
 
-fn one_of(text: &str, words: &[&str]) -> Result<(), String> {
+fn check_one_of(text: &str, words: &[&str]) -> Result<(), String> {
     if words.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return Ok(());
     }
-    Err(format!("it is none of {}", words.join(", ")))
+    Err(format!("must be one of {}", words.join(", ")))
 }
 
-fn number(text: &str, least: u32) -> Result<(), String> {
-    // A sign would be taken, too.
+fn check_number(text: &str, min: u32) -> Result<(), String> {
+    // `parse` also accepts a sign.
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     match text.parse::<u32>() {
-        Ok(number) if digits && number >= least => Ok(()),
-        _ => Err(format!("it is not a whole number from {least} to {}", u32::MAX)),
+        Ok(number) if digits && number >= min => Ok(()),
+        _ => Err(format!("must be an integer from {min} to {}", u32::MAX)),
     }
 }
 
 fn is_address(text: &str) -> bool {
-    // The parser of the standard mends blanks and backslashes; the SDK's does not.
+    // `Url` accepts blanks and backslashes, the SDK does not.
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     plain
         && text.parse::<hyper::Uri>().is_ok()
         && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-fn file(path: &OsStr) -> Result<(), String> {
+fn check_file(path: &OsStr) -> Result<(), String> {
     if path.is_empty() {
-        return Err("it is empty; give it a value or unset it".to_owned());
+        return Err("empty value; set or unset the variable".to_owned());
     }
-    let cannot = |error: std::io::Error| format!("the file that it names cannot be read ({})", error.kind());
-    // Opened only if it is no pipe, which would be waited for.
+    let cannot = |error: std::io::Error| format!("cannot read the file ({})", error.kind());
+    // Opened only if it is a regular file: opening a pipe would block.
     let metadata = Path::new(path).metadata().map_err(cannot)?;
     if metadata.is_dir() {
-        return Err("it names a directory and not a file".to_owned());
+        return Err("a directory, not a file".to_owned());
     }
     if metadata.is_file() { File::open(path).map(drop).map_err(cannot) } else { Ok(()) }
 }

@@ -1,35 +1,35 @@
-//! The value of a proxy variable.
+//! Values of proxy variables.
 //!
-//! The matcher drops a value that it cannot parse, and the request would go out directly, past the proxy that the site
-//! meant. Its `user:password` stands in the value, so no message repeats any of it.
+//! The proxy matcher ignores a value that it cannot parse, and the request would bypass the proxy. The value may contain
+//! `user:password`, so no message repeats any part of it.
 
 use hyper::http::uri::Authority;
 
-/// Checks the value of a variable. An empty one counts as not set.
+/// Checks a value. An empty value means not set.
 pub(super) fn check(value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         return Ok(());
     }
     if value.trim() != value {
-        return Err("it begins or ends with a blank; write http://host:port");
+        return Err("begins or ends with a blank; write http://host:port");
     }
     let rest = match value.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-        Some(_) => return Err("only proxies that speak http:// are supported"),
+        Some(_) => return Err("only http:// proxies are supported"),
         None => value,
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    // A reader that ends the host there would take the user name for the host.
+    // A parser that ends the authority there would use the user name as the host.
     if rest.contains(['/', '?', '#']) {
-        return Err("there is a '/', '?' or '#' behind the host; in a user name or password write %2F, %3F or %23");
+        return Err("contains '/', '?' or '#' after the host; in a user name or password write %2F, %3F or %23");
     }
     let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
     if !user.is_none_or(is_encoded) {
-        return Err("the user name or password holds a character that must be percent-encoded");
+        return Err("the user name or password contains a character that must be percent-encoded");
     }
     let authority: Authority = host.parse().map_err(|_| "the host or port is not valid")?;
     if authority.host().is_empty() || authority.host().contains(['%', '"', '\'']) {
-        return Err("there is no valid host");
+        return Err("the host is not valid");
     }
     let port = &host[authority.host().len()..];
     let is_port =
@@ -40,7 +40,7 @@ pub(super) fn check(value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// True if the text is what RFC 3986 lets stand in front of the host.
+/// Returns true for a valid `userinfo` part (RFC 3986, section 3.2.1).
 fn is_encoded(user: &str) -> bool {
     let mut bytes = user.bytes();
     while let Some(byte) = bytes.next() {
@@ -62,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_that_is_not_understood_is_an_error_and_never_dropped() {
+    fn an_invalid_proxy_is_an_error_and_not_ignored() {
         let wrong = [
             (" http://user:pw@127.0.0.1:9", "blank"),
             ("http://127.0.0.1:9\n", "blank"),
-            ("\"http://127.0.0.1:9\"", "only proxies that speak http://"),
-            ("https://127.0.0.1:9", "only proxies that speak http://"),
-            ("socks5://127.0.0.1:9", "only proxies that speak http://"),
+            ("\"http://127.0.0.1:9\"", "only http:// proxies"),
+            ("https://127.0.0.1:9", "only http:// proxies"),
+            ("socks5://127.0.0.1:9", "only http:// proxies"),
             ("http://user:p^w@127.0.0.1:9", "percent-encoded"),
             ("http://user:päw@127.0.0.1:9", "percent-encoded"),
             ("http://DOM\\user:pw@127.0.0.1:9", "percent-encoded"),
@@ -87,8 +87,8 @@ mod tests {
             ("http://a b:9", "host"),
         ];
         for (value, why) in wrong {
-            let said = check(value).expect_err(value);
-            assert!(said.contains(why), "{value}: {said}");
+            let message = check(value).expect_err(value);
+            assert!(message.contains(why), "{value}: {message}");
         }
         let right = [
             "",
@@ -101,7 +101,7 @@ mod tests {
         ];
         for value in right {
             check(value).unwrap_or_else(|why| panic!("{value}: {why}"));
-            // What passes is used, with the host and port that it names.
+            // A valid value is used by the matcher, with its host and port.
             let matcher = Matcher::builder().https(value).build();
             let used = matcher.intercept(&"https://bucket.example/".parse().unwrap());
             assert_eq!(used.is_some(), !value.is_empty(), "{value}");

@@ -6,13 +6,13 @@ use super::*;
 
 const CANARY: &str = "canary5d1e";
 
-/// Values that are not understood, by form. The canary stands in most of them, as a password might.
-fn wrong(kind: Kind) -> Vec<String> {
+/// Returns invalid values of a format. Most of them contain the canary, like a password.
+fn invalid_values(kind: Kind) -> Vec<String> {
     let values: &[&str] = match kind {
         Kind::Text => &["", " canary5d1e", "canary5d1e\n", "canary\u{1b}5d1e"],
         Kind::Credential => &[" canary5d1e", "canary5d1e\n", "canary5d1e\u{7f}", "canary5d1eä"],
         Kind::Boolean => &["canary5d1e", "1", "yes", " true", "true\n"],
-        Kind::Number { least: 0 } => &["", "canary5d1e", "-1", "+3", "1.5", "1e3", "4294967296", " 3", "0x10"],
+        Kind::Number { min: 0 } => &["", "canary5d1e", "-1", "+3", "1.5", "1e3", "4294967296", " 3", "0x10"],
         Kind::Number { .. } => &["", "0", "canary5d1e", "-1", "+3", "1.5", "4294967296", "3 "],
         Kind::OneOf(_) => &["", "canary5d1e", " standard"],
         Kind::List => &["", "canary5d1e,,x", ",canary5d1e", "canary5d1e,"],
@@ -57,7 +57,8 @@ fn wrong(kind: Kind) -> Vec<String> {
     values.iter().map(|value| (*value).to_owned()).collect()
 }
 
-fn right(kind: Kind) -> Vec<String> {
+/// Returns valid values of a format.
+fn valid_values(kind: Kind) -> Vec<String> {
     let values: &[&str] = match kind {
         Kind::Text => &["some text"],
         Kind::Credential => &["", "AKID/+=x", "Basic dXNlcg=="],
@@ -87,7 +88,7 @@ fn variables() -> Vec<(&'static str, Kind)> {
     AWS.into_iter().chain(proxies).chain(no_proxies).collect()
 }
 
-/// An environment in which `name` has this value, with what it counts together with.
+/// Returns an environment in which `name` has this value, with the variables that it requires.
 fn environment(name: &str, value: OsString) -> BTreeMap<String, OsString> {
     let mut all = BTreeMap::new();
     if !value.is_empty() {
@@ -104,20 +105,20 @@ fn environment(name: &str, value: OsString) -> BTreeMap<String, OsString> {
 }
 
 fn check_of(variables: &BTreeMap<String, OsString>) -> Result<(), EnvironmentError> {
-    all(&|name| variables.get(name).cloned())
+    check_all(&|name| variables.get(name).cloned())
 }
 
 #[test]
-fn a_variable_that_is_not_understood_is_named_and_its_value_is_not_shown() {
+fn an_invalid_variable_is_named_and_its_value_is_not_printed() {
     for (name, kind) in variables() {
         let not_utf8 = OsString::from_vec(b"canary5d1e\xff".to_vec());
-        for value in wrong(kind).into_iter().map(OsString::from).chain([not_utf8]) {
+        for value in invalid_values(kind).into_iter().map(OsString::from).chain([not_utf8]) {
             let error = check_of(&environment(name, value.clone())).expect_err(&format!("{name}={}", value.display()));
             assert_eq!(error.name, name, "{}", value.display());
             let said = format!("{error} {error:?}");
             assert!(said.contains(name) && !said.contains(CANARY) && !said.contains('\n'), "{said}");
         }
-        for value in right(kind) {
+        for value in valid_values(kind) {
             let checked = check_of(&environment(name, value.clone().into()));
             assert_eq!(checked, Ok(()), "{name}={value}");
         }
@@ -125,7 +126,7 @@ fn a_variable_that_is_not_understood_is_named_and_its_value_is_not_shown() {
 }
 
 #[test]
-fn half_of_a_pair_would_be_another_identity_and_is_refused() {
+fn half_of_a_pair_is_refused() {
     for (name, other) in PAIRS {
         let kind = AWS.iter().find(|(known, _)| *known == name).unwrap().1;
         let value = if kind == Kind::File { "/dev/null" } else { CANARY };
@@ -134,19 +135,19 @@ fn half_of_a_pair_would_be_another_identity_and_is_refused() {
             only.remove(other);
             only.extend(missing.filter(|_| kind != Kind::File).map(|empty| (other.to_owned(), empty.into())));
             let error = check_of(&only).unwrap_err().to_string();
-            assert!(error.contains("only together with") && !error.contains(CANARY), "{error}");
+            assert!(error.contains("requires ") && !error.contains(CANARY), "{error}");
         }
     }
 }
 
 #[test]
-fn no_variable_stands_twice() {
+fn no_variable_is_listed_twice() {
     let names: BTreeSet<&str> = variables().iter().map(|(name, _)| *name).collect();
     assert_eq!(names.len(), variables().len());
 }
 
 #[test]
-fn authorities_that_cannot_be_used_are_told_and_not_left_out() {
+fn unusable_authorities_are_errors_and_not_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);
     let pem = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap().cert.pem();
@@ -175,7 +176,7 @@ fn authorities_that_cannot_be_used_are_told_and_not_left_out() {
         let error = check_of(&variables).expect_err(&value.display().to_string());
         assert_eq!(error.name, name);
         assert!(!format!("{error:?}").contains(CANARY), "{error}");
-        // The other variable is no excuse.
+        // Also if the other variable is valid.
         let (other, good) =
             if name == "SSL_CERT_DIR" { ("SSL_CERT_FILE", "good.pem") } else { ("SSL_CERT_DIR", "good") };
         variables.insert(other.to_owned(), at(good));

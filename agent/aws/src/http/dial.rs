@@ -1,7 +1,7 @@
-//! A connection: straight to the server, or through a proxy as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+//! New connections: directly to the server, or through a proxy according to `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 //!
-//! The addresses at which a host or container asks for its own credentials are link-local or loopback: those are never
-//! asked for through a proxy, which would hand it the credentials of its own instance, or ours.
+//! Services that issue credentials to a host or container have link-local or loopback addresses. They are never reached through a
+//! proxy, which would receive this host's credentials or return its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,31 +24,31 @@ use tokio_rustls::TlsConnector;
 
 use super::HttpError;
 
-/// The most that is read ahead of whoever takes it, in bytes.
-const READ_AHEAD: usize = 64 << 10;
+/// Size of the read buffer of a connection, in bytes.
+const READ_BUFFER: usize = 64 << 10;
 
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<SdkBody>,
-    /// What each request must carry to be forwarded, when a proxy forwards them one by one.
+    /// Present when a proxy forwards each request.
     pub(super) forwarded: Option<Forwarded>,
 }
 
-/// For plain `http` through a proxy: requests name the whole address.
+/// Forwarding of plain `http` by a proxy: requests contain the whole address.
 #[derive(Debug, Clone)]
 pub(super) struct Forwarded {
     pub(super) authorization: Option<HeaderValue>,
 }
 
-/// Connects for `uri`.
+/// Opens a connection for `uri`.
 pub(super) async fn dial(
     uri: &Uri,
     proxies: &Matcher,
     tls: Option<Arc<ClientConfig>>,
 ) -> Result<Connection, HttpError> {
     let (host, port) = target(uri)?;
-    let proxy = if is_own(&host) { None } else { proxies.intercept(uri) };
+    let proxy = if is_local(&host) { None } else { proxies.intercept(uri) };
     let Some(proxy) = proxy else {
         let tcp = connect(&host, port).await?;
         return finish(tcp, &host, tls, None).await;
@@ -96,13 +96,13 @@ async fn handshake<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: T,
 ) -> Result<SendRequest<SdkBody>, HttpError> {
     let (sender, connection) =
-        http1::Builder::new().max_buf_size(READ_AHEAD).handshake(TokioIo::new(io)).await.map_err(HttpError::Http)?;
-    // Each failure reaches the request that it failed. The task ends with the last half of the connection.
+        http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(io)).await.map_err(HttpError::Http)?;
+    // Errors are reported to the request. The task ends when the sender is dropped.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
-/// Asks the proxy for a way through to `host`.
+/// Opens a tunnel to `host` through the proxy (CONNECT).
 async fn tunnel(
     tcp: TcpStream,
     host: &str,
@@ -132,15 +132,15 @@ fn authorization(proxy: &Intercept) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))).ok()
 }
 
-/// Host and port of an address.
+/// Returns host and port of an address.
 pub(super) fn target(uri: &Uri) -> Result<(String, u16), HttpError> {
     let host = uri.host().ok_or_else(|| HttpError::Address(without_password(uri)))?;
-    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(usual)))
+    let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Ok((host.to_owned(), uri.port_u16().unwrap_or(default_port)))
 }
 
-/// Addresses that are this host's own.
-fn is_own(host: &str) -> bool {
+/// Returns true for loopback and link-local addresses and the metadata services.
+fn is_local(host: &str) -> bool {
     match host.trim_start_matches('[').trim_end_matches(']').parse() {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
         // fd00:ec2::254 and fd00:ec2::23: the metadata services over IPv6.
@@ -159,17 +159,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hands_out_credentials_is_never_asked_through_a_proxy() {
-        for own in ["169.254.169.254", "169.254.170.2", "127.0.0.1", "localhost", "[::1]", "[fd00:ec2::254]"] {
-            assert!(is_own(own), "{own}");
+    fn services_that_issue_credentials_are_not_reached_through_a_proxy() {
+        for local in ["169.254.169.254", "169.254.170.2", "127.0.0.1", "localhost", "[::1]", "[fd00:ec2::254]"] {
+            assert!(is_local(local), "{local}");
         }
         for other in ["s3.eu-west-1.amazonaws.com", "10.0.0.1", "[2600::1]"] {
-            assert!(!is_own(other), "{other}");
+            assert!(!is_local(other), "{other}");
         }
     }
 
     #[test]
-    fn an_address_is_shown_without_its_password() {
+    fn an_address_is_printed_without_its_password() {
         let uri: Uri = "http://user:secret@proxy.example:3128/x".parse().unwrap();
         assert_eq!(without_password(&uri), "http://proxy.example:3128");
     }

@@ -1,4 +1,4 @@
-//! The way to a server through a proxy, with TLS from end to end.
+//! Connections through a proxy, with TLS from end to end.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A certificate for `bucket.test`, and who trusts it.
+/// Creates a certificate for `bucket.test` and a client configuration that trusts it.
 fn identity() -> (ServerConfig, ClientConfig) {
     let made = rcgen::generate_simple_self_signed(["bucket.test".to_owned()]).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -31,7 +31,7 @@ fn identity() -> (ServerConfig, ClientConfig) {
     (server, client.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A server that says the path that it was asked for, and its host.
+/// Starts a server that returns the requested path and host.
 async fn server(config: ServerConfig) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -41,7 +41,7 @@ async fn server(config: ServerConfig) -> std::net::SocketAddr {
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             let answer = service_fn(|request: Request<Incoming>| async move {
                 let host = request.headers()[HOST].to_str().unwrap().to_owned();
-                assert!(!request.headers().contains_key(PROXY_AUTHORIZATION), "it is for the proxy only");
+                assert!(!request.headers().contains_key(PROXY_AUTHORIZATION), "the credentials are only for the proxy");
                 Ok::<_, std::io::Error>(Response::new(Full::new(bytes::Bytes::from(format!(
                     "{host} {}",
                     request.uri()
@@ -54,7 +54,7 @@ async fn server(config: ServerConfig) -> std::net::SocketAddr {
     address
 }
 
-/// A proxy that leads every CONNECT with the right password to `server`.
+/// Starts a proxy that tunnels every CONNECT with the right password to `server`.
 async fn proxy(server: std::net::SocketAddr) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -94,7 +94,7 @@ fn get(uri: &str) -> Request<SdkBody> {
 }
 
 #[tokio::test]
-async fn https_goes_through_a_proxy_and_a_connection_is_used_again() {
+async fn https_uses_a_proxy_and_reuses_connections() {
     let (theirs, ours) = identity();
     let proxy = proxy(server(theirs).await).await;
     let shared = shared(&format!("http://user:secret@{proxy}"), ours);
@@ -109,7 +109,7 @@ async fn https_goes_through_a_proxy_and_a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_and_a_server_that_is_another_are_named() {
+async fn a_refusing_proxy_and_a_wrong_server_are_reported() {
     let (theirs, ours) = identity();
     let proxy = proxy(server(theirs).await).await;
     let time = Some(Duration::from_secs(20));
@@ -126,7 +126,7 @@ async fn a_proxy_that_refuses_and_a_server_that_is_another_are_named() {
 }
 
 #[test]
-fn a_connection_of_a_runtime_that_stands_still_is_not_used() {
+fn a_connection_of_a_blocked_runtime_is_not_reused() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (servers, stands_still) = (runtime(), runtime());
     let (theirs, ours) = identity();
@@ -142,7 +142,7 @@ fn a_connection_of_a_runtime_that_stands_still_is_not_used() {
     };
     stands_still.block_on(async {
         ask().await;
-        // As a function does that blocks within an asynchronous one.
+        // Like a blocking call in an async function.
         std::thread::scope(|scope| scope.spawn(|| runtime().block_on(async { drop(ask().await) })).join().unwrap());
     });
     stop.notify_one();

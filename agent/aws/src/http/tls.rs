@@ -1,4 +1,4 @@
-//! TLS to the bucket: 1.3, with the authorities that this host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+//! TLS 1.3 with the certificate authorities of the host, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use rustls::{ClientConfig, RootCertStore};
 use super::HttpError;
 use crate::environment;
 
-/// Reads the host's authorities; that takes some milliseconds, so it is done for the first `https` address only.
+/// Reads the authorities and returns the TLS configuration. Takes some milliseconds, so it is done at the first `https` request.
 pub(super) fn config() -> Result<Arc<ClientConfig>, HttpError> {
     let mut roots = RootCertStore::empty();
     let named = environment::named_authorities().map_err(|error| HttpError::NoAuthorities(error.to_string()))?;
     let (certificates, why) = match named {
-        Some(named) => (named, "SSL_CERT_FILE and SSL_CERT_DIR name no certificate of an authority".to_owned()),
+        Some(named) => (named, "SSL_CERT_FILE and SSL_CERT_DIR contain no certificate of an authority".to_owned()),
         None => {
             let found = rustls_native_certs::load_native_certs();
-            tracing::debug!(errors = found.errors.len(), "authorities of this host");
-            (found.certs, found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string))
+            tracing::debug!(errors = found.errors.len(), "read the certificate authorities of this host");
+            (found.certs, found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string))
         }
     };
     let (added, ignored) = roots.add_parsable_certificates(certificates);
-    tracing::debug!(added, ignored, "authorities");
+    tracing::debug!(added, ignored, "loaded certificate authorities");
     if roots.is_empty() {
         return Err(HttpError::NoAuthorities(why));
     }

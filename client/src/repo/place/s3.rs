@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use bolt_aws::{Bucket, BucketError, Etag, Got, Listed, Options, Problem, Upload};
+use bolt_aws::{Bucket, BucketError, Etag, Fetched, ListedObject, Options, Problem, Upload};
 use packs_schema::base::bucket_url::{BucketUrl, check_endpoint};
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
@@ -104,7 +104,7 @@ impl InBucket {
 
     fn failed(&self, error: BucketError) -> RepoError {
         match error.problem {
-            Problem::Raced => RepoError::Raced(self.name()),
+            Problem::Conflict => RepoError::Raced(self.name()),
             _ => RepoError::Bucket(error.into()),
         }
     }
@@ -157,8 +157,10 @@ impl InBucket {
         let name = format!("targets/{digest}.{name}");
         self.with(async |bucket| {
             let mut object = match bucket.get(&name, None, max).await {
-                Ok(Got::Object(object)) => object,
-                Ok(Got::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => return Ok(Found::Missing),
+                Ok(Fetched::Object(object)) => object,
+                Ok(Fetched::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => {
+                    return Ok(Found::Missing);
+                }
                 Err(BucketError { problem: Problem::TooLarge(_), .. }) => return Ok(Found::Longer),
                 Err(error) => return Err(error),
             };
@@ -188,8 +190,8 @@ impl InBucket {
 
     pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
         let listed = self.with(async |bucket| bucket.list().await)?;
-        let stored = |object: Listed| {
-            let Listed { name, bytes, modified_ms } = object;
+        let stored = |object: ListedObject| {
+            let ListedObject { name, bytes, modified_ms } = object;
             Stored { name, bytes, modified_ms }
         };
         Ok(listed.into_iter().map(stored).collect())
