@@ -181,7 +181,8 @@ impl Access {
     }
 }
 
-fn read(path: &Path) -> Result<Grants, AccessError> {
+/// Reads the file, as a start does.
+pub(crate) fn read(path: &Path) -> Result<Grants, AccessError> {
     trust::check(path, Purpose::Anchor)?;
     let text = std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
     Grants::parse(&text).map_err(|e| AccessError::Parse {

@@ -7,7 +7,9 @@
 
 pub mod access;
 mod api;
+pub mod check_config;
 pub mod clock;
+pub mod config_file;
 pub mod exec;
 pub mod health;
 pub mod history;

@@ -22,9 +22,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use packs_schema::agent::config::{Config, ConfigError};
+use packs_schema::agent::config::Config;
 use packs_schema::agent::rest::Enforcement;
-use packs_schema::base::trust::{Purpose, TrustError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -36,6 +35,7 @@ use crate::api::pushes::{self, Pushes};
 use crate::api::starting::{self, Starting};
 use crate::api::tls::{Tls, TlsError};
 use crate::clock;
+use crate::config_file::{self, ConfigFileError};
 use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
 use crate::health::Health;
 use crate::history::{History, HistoryError};
@@ -43,7 +43,6 @@ use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, read_json};
 use crate::sys;
-use crate::trust;
 use listeners::{Listeners, Passed};
 use state::{State, StateError};
 
@@ -54,14 +53,10 @@ enum StartError {
         "the api reads the network and must not run as root: start bolt-launch, which runs it as the account `users.api` of agent.toml"
     )]
     Root,
-    #[error("the configuration cannot be used")]
-    Trust(#[from] TrustError<std::io::Error>),
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
     #[error(transparent)]
     Adopt(#[from] sys::AdoptError),
-    #[error("cannot read the configuration {0:?}")]
-    ReadConfig(PathBuf, #[source] std::io::Error),
-    #[error("the configuration {0:?} is wrong")]
-    Config(PathBuf, #[source] ConfigError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -127,11 +122,7 @@ fn start(
         return Err(StartError::Root);
     }
     let (socket, passed) = (socket?, passed?);
-    let path = std::path::absolute(path).map_err(|e| StartError::ReadConfig(path.to_owned(), e))?;
-    trust::check(&path, Purpose::Anchor)?;
-    let text = std::fs::read_to_string(&path).map_err(|e| StartError::ReadConfig(path.clone(), e))?;
-    let config = Config::parse(&text).map_err(|e| StartError::Config(path.clone(), e))?;
-    drop(text);
+    let (path, config) = config_file::read(path)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING)

@@ -30,6 +30,7 @@ mod prune;
 mod push;
 mod pushed;
 mod retry;
+pub(crate) mod root;
 mod seen;
 mod shadow;
 mod site_config;
@@ -50,8 +51,6 @@ use packs_schema::base::trust::Purpose;
 pub use error::SyncError;
 pub use poll::{Occasion, poll};
 
-/// The largest `agent.toml`, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
 /// How long a poll waits for another one.
 const IN_TURN: Duration = Duration::from_secs(60);
 
@@ -84,11 +83,8 @@ fn run(config_path: &Path, work: Work) -> Result<(), SyncError> {
     }
     // Api and launcher run as others and read what is written here.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    let config_path = &std::path::absolute(config_path).map_err(SyncError::file("find", config_path))?;
-    trusted(config_path)?;
-    let text = disk::read_text(config_path, MAX_CONFIG).map_err(SyncError::file("read", config_path))?;
-    let config = Config::parse(&text)
-        .map_err(|source| SyncError::Config { path: config_path.to_owned(), source: Box::new(source) })?;
+    let (config_path, config) = crate::config_file::read(config_path)?;
+    let config_path = &config_path;
     process::bound();
     match work {
         Work::Poll(occasion) => poll_in_turn(&config, config_path, occasion),

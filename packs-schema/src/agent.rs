@@ -1,5 +1,6 @@
 //! Agent layer: configuration, and the records and messages that launcher, api, sync and client exchange.
 //!
+//! - [`accounts`]: accounts of a host, from `/etc/passwd` and `/etc/group`.
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
 //! - [`launch`]: requests of the unprivileged api to the privileged launcher.
 //! - [`execution`]: files of an execution's directory, its states and its output log.
@@ -8,6 +9,7 @@
 //! - [`python`]: virtual environments of packs.
 //! - [`rest`]: messages of the REST interface.
 
+pub mod accounts;
 pub mod config;
 pub mod execution;
 pub mod grants;

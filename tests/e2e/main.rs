@@ -9,6 +9,7 @@ mod architecture;
 mod authoring;
 mod callers_refused;
 mod channels;
+mod check_config;
 mod command_line;
 mod configuration_refused;
 mod demo;

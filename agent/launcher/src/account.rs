@@ -4,6 +4,7 @@
 use std::io;
 
 use nix::unistd::{Gid, Uid};
+use packs_schema::agent::accounts;
 use packs_schema::agent::config::UidRange;
 use packs_schema::base::name::UserName;
 
@@ -51,46 +52,16 @@ pub(crate) fn ids_in(range: UidRange) -> Vec<u32> {
 }
 
 fn lookup(passwd: &str, name: &UserName) -> Option<Account> {
-    if let Some(named) = entries(passwd).find(|account| account.name == name.as_str()) {
-        return Some(named);
-    }
-    let number: u32 = name.as_str().parse().ok().filter(|n| *n != u32::MAX)?;
-    let numbered = entries(passwd).find(|account| account.uid.as_raw() == number);
-    Some(numbered.unwrap_or_else(|| Account {
-        name: number.to_string(),
-        uid: Uid::from_raw(number),
-        gid: Gid::from_raw(number),
-        home: "/".to_owned(),
-    }))
+    accounts::find(passwd, name).map(Account::from)
 }
 
 fn entries(passwd: &str) -> impl Iterator<Item = Account> {
-    passwd.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, gid, _, home, _] = fields[..] else { return None };
-        let home = if home.starts_with('/') { home } else { "/" };
-        Some(Account {
-            name: name.to_owned(),
-            uid: Uid::from_raw(uid.parse().ok()?),
-            gid: Gid::from_raw(gid.parse().ok()?),
-            home: home.to_owned(),
-        })
-    })
+    accounts::entries(passwd).map(Account::from)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accounts_are_found_by_name_and_by_number() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\ncassandra:x:117:120::/var/lib/cassandra:/bin/false\n";
-        let find = |name| lookup(passwd, &UserName::new(name).unwrap());
-        let cassandra = find("cassandra").unwrap();
-        assert_eq!((cassandra.uid.as_raw(), cassandra.gid.as_raw()), (117, 120));
-        assert_eq!(find("117").unwrap(), cassandra);
-        assert_eq!(find("64100").unwrap().gid.as_raw(), 64100);
-        assert_eq!(find("broken"), None);
-        assert!(UserName::new("4294967295").is_err(), "the id -1 means no change in setresuid(2)");
+impl From<accounts::Account> for Account {
+    fn from(account: accounts::Account) -> Account {
+        let accounts::Account { name, uid, gid, home } = account;
+        Account { name, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), home }
     }
 }

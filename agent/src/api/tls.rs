@@ -8,10 +8,12 @@ mod callers;
 mod files;
 mod own;
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use packs_schema::agent::config::TlsConfig;
+use packs_schema::base::certificate::CertificateInfo;
 use packs_schema::base::name::InstanceId;
 use packs_schema::base::trust::Purpose;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -135,6 +137,72 @@ impl Tls {
     fn lock(&self) -> std::sync::MutexGuard<'_, InForce> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Problem of one of the files, as [`check`] finds it.
+pub(crate) struct FileProblem {
+    pub(crate) path: PathBuf,
+    pub(crate) message: String,
+    /// True if the start is refused, or if no caller accepts the agent.
+    pub(crate) prevents_service: bool,
+}
+
+impl FileProblem {
+    fn error(path: &Path, message: String) -> FileProblem {
+        FileProblem { path: path.to_owned(), message, prevents_service: true }
+    }
+}
+
+/// Checks the files as a start does, and returns everything that is wrong, for `check-config`. Without an
+/// `instance`, which only the metadata service may know, the name in the certificate is not compared.
+pub(crate) fn check(files: &TlsConfig, instance: Option<&InstanceId>, now_s: i64) -> Vec<FileProblem> {
+    let provider = Arc::new(provider());
+    let mut found = Vec::new();
+    let mut failed = |path: &Path, error: TlsError| {
+        let mut message = crate::log::chain(&error);
+        // The report names the file already.
+        for prefix in [format!("the certificate {path:?} "), format!("{path:?} "), format!("{}: ", path.display())] {
+            message = message.strip_prefix(&prefix).map(str::to_owned).unwrap_or(message);
+        }
+        found.push(FileProblem::error(path, message));
+    };
+    let chain = files::certificates(&files.certificate).map_err(|e| failed(&files.certificate, e)).ok();
+    let key = files::private_key(&files.key).map_err(|e| failed(&files.key, e)).ok();
+    let own = match key.and(chain.as_ref()) {
+        Some(_) => files::own(files, &provider).map_err(|e| failed(&files.certificate, e)).ok(),
+        None => None,
+    };
+    let authorities = files::authorities(&files.client_ca).map_err(|e| failed(&files.client_ca, e)).ok();
+    if authorities.is_some()
+        && let Err(error) = callers(files, &provider)
+    {
+        failed(&files.client_ca, error);
+    }
+    match own.as_ref().map(|own| own::OwnCertificate::of(&own.cert)) {
+        Some(None) => found.push(FileProblem::error(&files.certificate, "it is damaged".to_owned())),
+        Some(Some(own)) => {
+            for (_, problem, stops) in own.problems(instance, now_s) {
+                let path = files.certificate.clone();
+                found.extend(problem.map(|message| FileProblem { path, message, prevents_service: stops }));
+            }
+        }
+        None => {}
+    }
+    let others = chain.iter().flatten().skip(1).map(|certificate| (&files.certificate, certificate, true));
+    let authorities = authorities.iter().flatten();
+    // The TLS library accepts callers of an authority that has ended.
+    let authorities = authorities.map(|certificate| (&files.client_ca, certificate, false));
+    for (path, certificate, prevents_service) in others.chain(authorities) {
+        let Some(info) = CertificateInfo::parse(certificate) else { continue };
+        if let Some(problem) = own::validity_problem(&info, now_s) {
+            let message = format!("an authority in it {problem}");
+            found.push(FileProblem { path: path.clone(), message, prevents_service });
+        } else if let Some(problem) = own::expiry_warning(&info, now_s) {
+            let message = format!("an authority in it {problem}");
+            found.push(FileProblem { path: path.clone(), message, prevents_service: false });
+        }
+    }
+    found
 }
 
 /// Seconds since 1970.

@@ -3,24 +3,32 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bolt_agent::{VERSION, serve};
+use bolt_agent::{VERSION, check_config, serve};
 
 const HELP: &str = "\
 bolt-agent: the unprivileged half of the Bolt agent; bolt-launch starts it
 
 usage: bolt-agent api --config <agent.toml> [--launcher-fd <n>]
+       bolt-agent check-config [--config <agent.toml>] [--json]
        bolt-agent --version | --help
 
-  api    the REST interface, the executions and their history
+  api            run the REST interface, the executions and their history
+    --launcher-fd <n>   inherited socket to bolt-launch (default 3)
 
-  --launcher-fd <n>   the inherited socket to bolt-launch (default 3)
+  check-config   check agent.toml, grants.toml, certificates, keys, authorities, root.json, accounts, and the owners
+                 and modes of all of them and of the directories, without starting anything and without the network.
+                 Run it as root: it takes the permissions of the accounts that read the files.
+    --config <path>     configuration to check (default /etc/bolt/agent.toml)
+    --json              report as JSON
+    exit status: 0 valid (warnings included), 1 problems found, 2 usage
 
 environment: BOLT_LOG = error | warn | info | debug (default info)
 ";
 
-/// What the command line says.
+/// Parsed command line.
 enum Asked {
     Api { config: PathBuf, launcher: i32 },
+    CheckConfig { config: PathBuf, json: bool },
     Version,
     Help,
 }
@@ -28,6 +36,11 @@ enum Asked {
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
         Ok(Asked::Api { config, launcher }) => serve::main(&config, launcher),
+        Ok(Asked::CheckConfig { config, json }) => {
+            let report = check_config::check(&config);
+            print!("{}", if json { report.to_json(&config) } else { report.to_text(&config) });
+            if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Ok(Asked::Version) => {
             println!("bolt-agent {VERSION}");
             ExitCode::SUCCESS
@@ -49,6 +62,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
         "--version" | "-V" => return Ok(Asked::Version),
         "--help" | "-h" | "help" => return Ok(Asked::Help),
         "api" => {}
+        "check-config" => return parse_check(args),
         "sync" => return Err("the sync is a program of its own: bolt-sync".to_owned()),
         other => return Err(format!("unknown command {other:?}")),
     }
@@ -67,4 +81,17 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     let config = config.ok_or("--config <agent.toml> is missing")?;
     Ok(Asked::Api { config, launcher })
+}
+
+fn parse_check(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let (mut config, mut json) = (PathBuf::from(check_config::DEFAULT), false);
+    while let Some(option) = args.next() {
+        match option.as_str() {
+            "--config" => config = PathBuf::from(args.next().ok_or("--config needs a value")?),
+            "--json" => json = true,
+            "--help" | "-h" => return Ok(Asked::Help),
+            other => return Err(format!("unknown option {other:?}")),
+        }
+    }
+    Ok(Asked::CheckConfig { config, json })
 }

@@ -15,6 +15,7 @@ use packs_schema::base::trust::Purpose;
 use crate::access::Stamp;
 use crate::api::App;
 use crate::api::tls::now_s;
+use crate::config_file;
 use crate::log::chain;
 use crate::registry::read_json;
 use crate::trust;
@@ -73,9 +74,9 @@ fn look_at_config(app: &App, path: &Path, seen: &mut Option<(Option<Stamp>, Opti
 }
 
 fn parse_problem(path: &Path) -> Option<String> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match config_file::read_text(path) {
         Ok(text) => text,
-        Err(error) => return Some(format!("cannot read {}: {error}", path.display())),
+        Err(error) => return Some(chain(&error)),
     };
     let error = Config::parse(&text).err()?;
     Some(format!("the configuration {} is wrong: {}", path.display(), chain(&error)))

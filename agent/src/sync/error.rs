@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use packs_schema::agent::config::ConfigError;
 use packs_schema::base::finding::Finding;
+
+use crate::config_file::ConfigFileError;
 
 /// Why a poll failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -14,14 +15,8 @@ pub enum SyncError {
     #[error("nothing that reads the network runs as root: start it as the account of `users.sync`")]
     Root,
     /// `agent.toml`.
-    #[error("{} cannot be used", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: Box<ConfigError>,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
     /// A file or directory of the store or the configuration.
     #[error("cannot {what} {}", path.display())]
     File {

@@ -17,10 +17,7 @@ use super::floor::{Floor, PUBLISHER_SLACK_MS};
 use super::lookup::{Lookup, roles};
 use super::marks;
 use super::source::{Source, SourceTransport};
-use super::{SyncError, disk};
-
-/// The largest root, in bytes.
-const MAX_ROOT: u64 = 1 << 20;
+use super::{SyncError, disk, root};
 
 /// Metadata that were verified in full.
 #[derive(Debug)]
@@ -56,8 +53,7 @@ impl Metadata {
         // The library notes the time of an unchecked clock: once far ahead, it would never accept the right time again.
         let library_clock = tuf.join("latest_known_time.json");
         disk::remove_if_there(&library_clock).map_err(SyncError::file("remove", &library_clock))?;
-        super::trusted(&config.root)?;
-        let root = disk::read_text(&config.root, MAX_ROOT).map_err(SyncError::file("read", &config.root))?;
+        let root = root::read_text(&config.root)?;
         let marks_file = marks::path(tuf);
         let seen = marks::read(&marks_file)?;
         let transport = source.transport();

@@ -265,7 +265,22 @@ impl Default for DevConfig {
 impl Config {
     /// Parses the text of `agent.toml`.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let config: Config = crate::base::document::toml::parse(text)?;
+        let config = Config::parse_unchecked(text)?;
+        match config.problems().into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(config),
+        }
+    }
+
+    /// Parses the text, whatever [`Config::problems`] says of the values: for reports of everything that is wrong.
+    pub fn parse_unchecked(text: &str) -> Result<Config, ConfigError> {
+        Ok(crate::base::document::toml::parse(text)?)
+    }
+
+    /// Returns everything that is wrong with the values.
+    pub fn problems(&self) -> Vec<ConfigError> {
+        let config = self;
+        let mut problems = Vec::new();
         let paths: [(&'static str, &Path); 9] = [
             ("tls.certificate", &config.tls.certificate),
             ("tls.key", &config.tls.key),
@@ -279,10 +294,9 @@ impl Config {
         ];
         for (key, path) in paths {
             if pem::is_pem_content(path) {
-                return Err(ConfigError::Content(key));
-            }
-            if !path.is_absolute() {
-                return Err(ConfigError::Relative { key, path: path.to_owned() });
+                problems.push(ConfigError::Content(key));
+            } else if !path.is_absolute() {
+                problems.push(ConfigError::Relative { key, path: path.to_owned() });
             }
         }
         for (key, zero) in [
@@ -297,7 +311,7 @@ impl Config {
             ("dev.max_bytes", config.dev.max_bytes.0 == 0),
         ] {
             if zero {
-                return Err(ConfigError::Zero(key));
+                problems.push(ConfigError::Zero(key));
             }
         }
         for (key, span) in [
@@ -308,7 +322,7 @@ impl Config {
             ("dev.max_ttl", config.dev.max_ttl),
         ] {
             if span.0.is_zero() {
-                return Err(ConfigError::NoTime(key));
+                problems.push(ConfigError::NoTime(key));
             }
         }
         for (key, bytes, least) in [
@@ -316,17 +330,17 @@ impl Config {
             ("execution.total.memory", config.execution.total.memory.bytes(u64::MAX), 16 << 20),
         ] {
             if bytes < least {
-                return Err(ConfigError::TooSmall(key, least));
+                problems.push(ConfigError::TooSmall(key, least));
             }
         }
-        config.instance.check()?;
-        config.execution.check()?;
-        config.python.check()?;
+        problems.extend(config.instance.check().err());
+        problems.extend(config.execution.check().err());
+        problems.extend(config.python.check().err());
         if let Some(cgroup) = config.execution.cgroup.as_ref().filter(|c| !is_below(c)) {
-            return Err(ConfigError::Cgroup(cgroup.clone()));
+            problems.push(ConfigError::Cgroup(cgroup.clone()));
         }
-        config.repository.check()?;
-        Ok(config)
+        problems.extend(config.repository.check().err());
+        problems
     }
 }
 

@@ -225,6 +225,11 @@ impl Grants {
         Some(GrantPlace { number: number + 1, line: self.grants[number].line })
     }
 
+    /// True if there is no grant at all.
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty()
+    }
+
     /// True if some grant names `who`, whatever it gives.
     pub fn knows(&self, who: &Principal) -> bool {
         self.grants.iter().any(|grant| grant.principal.covers(who))

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use packs_schema::agent::accounts::{id_in_range, named_in_range, subordinate_in_range};
 use packs_schema::agent::config::{Config, UidRange};
 
 use crate::search_path::SEARCH_PATH;
@@ -37,11 +38,11 @@ pub(super) fn check(config: &Config) -> Result<(), UidRangeInUse> {
             return Err(UidRangeInUse::Unmapped { range, map });
         }
     }
-    let user = named_in_configuration(config)
-        .or_else(|| find("/etc/passwd", |text| account_in(range, text, "account")))
-        .or_else(|| find("/etc/group", |text| account_in(range, text, "group")))
-        .or_else(|| find("/etc/subuid", |text| subordinate_in(range, text)))
-        .or_else(|| find("/etc/subgid", |text| subordinate_in(range, text)))
+    let user = named_in_range(config)
+        .or_else(|| find("/etc/passwd", |text| id_in_range(range, text, "account")))
+        .or_else(|| find("/etc/group", |text| id_in_range(range, text, "group")))
+        .or_else(|| find("/etc/subuid", |text| subordinate_in_range(range, text)))
+        .or_else(|| find("/etc/subgid", |text| subordinate_in_range(range, text)))
         .or_else(|| in_name_service(range, "passwd", "account"))
         .or_else(|| in_name_service(range, "group", "group"));
     user.map_or(Ok(()), |user| Err(UidRangeInUse::InUse { range, user }))
@@ -50,37 +51,6 @@ pub(super) fn check(config: &Config) -> Result<(), UidRangeInUse> {
 /// Searches a file of the host.
 fn find(path: &str, search: impl Fn(&str) -> Option<String>) -> Option<String> {
     search(&proc::read_text(path, MAX_BYTES)).map(|user| format!("{user} ({path})"))
-}
-
-/// Returns the first account that the configuration names by a number of the range.
-fn named_in_configuration(config: &Config) -> Option<String> {
-    let users = &config.users;
-    let names = [("users.api", &users.api), ("users.sync", &users.sync)].into_iter();
-    let mapped = users.map.values().map(|name| ("users.map", name));
-    let pushed = config.dev.run_as.iter().map(|name| ("dev.run_as", name));
-    let all: Vec<(&str, u32)> =
-        names.chain(mapped).chain(pushed).filter_map(|(key, name)| Some((key, name.as_str().parse().ok()?))).collect();
-    let (key, uid) = all.into_iter().find(|(_, uid)| config.execution.uid_range.contains(*uid))?;
-    Some(format!("{key} names the account {uid}"))
-}
-
-/// Returns the first entry of `passwd` or `group` whose id, the third field of both, is in the range.
-fn account_in(range: UidRange, text: &str, what: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, id) = (fields.next()?, fields.nth(1)?.parse().ok()?);
-        range.contains(id).then(|| format!("{what} {name:?} has the id {id}"))
-    })
-}
-
-/// Returns the first line `owner:first:count` of `subuid` or `subgid` that overlaps the range.
-fn subordinate_in(range: UidRange, text: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let owner = fields.next()?;
-        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
-        range.overlaps(first, count).then(|| format!("{owner:?} has {count} subordinate ids from {first}"))
-    })
 }
 
 /// Returns true if every id of the range is mapped by one line of `uid_map` or `gid_map` (user_namespaces(7)).
@@ -113,7 +83,7 @@ fn in_name_service(range: UidRange, database: &str, what: &str) -> Option<String
     let text = child.stdout.take().map(|out| read_until(out, NAME_SERVICE_TIMEOUT)).unwrap_or_default();
     let _ = child.kill();
     let _ = child.wait();
-    account_in(range, &text, what).map(|user| format!("{user} (getent {database})"))
+    id_in_range(range, &text, what).map(|user| format!("{user} (getent {database})"))
 }
 
 /// Reads until the end, the maximum size, or `timeout`.
@@ -145,20 +115,6 @@ mod tests {
 
     fn range() -> UidRange {
         UidRange::parse("70000-70009").unwrap()
-    }
-
-    #[test]
-    fn an_account_or_group_in_the_range_is_found() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nsvc:x:70009:5::/:/bin/false\n";
-        assert_eq!(account_in(range(), passwd, "account").unwrap(), "account \"svc\" has the id 70009");
-        assert_eq!(account_in(range(), "svc:x:70010:70001::/:/bin/false\n", "account"), None);
-        assert_eq!(account_in(range(), "staff:x:70000:\n", "group").unwrap(), "group \"staff\" has the id 70000");
-    }
-
-    #[test]
-    fn subordinate_ids_that_overlap_are_found() {
-        assert!(subordinate_in(range(), "user:65536:65536\n").unwrap().contains("\"user\" has 65536"));
-        assert_eq!(subordinate_in(range(), "user:100000:65536\nbroken:line\n"), None);
     }
 
     #[test]

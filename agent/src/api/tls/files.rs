@@ -80,7 +80,8 @@ pub(super) fn own(files: &TlsConfig, provider: &CryptoProvider) -> Result<Arc<Ce
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+/// The key, after a check of its owner and mode.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     trust::check(path, Purpose::Secret)?;
     let bytes = read(path)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| PemError::diagnose(path, Expected::Key, &bytes).into())

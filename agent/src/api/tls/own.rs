@@ -35,55 +35,68 @@ impl OwnCertificate {
     }
 
     /// Why no caller that wants `instance` accepts it, whatever the time.
-    fn wrong(&self, instance: &InstanceId) -> Option<String> {
+    fn wrong(&self, instance: Option<&InstanceId>) -> Option<String> {
         if !self.info.has_usage(SERVER_AUTH) {
             return Some("is not one for servers: its extended key usage lacks serverAuth".to_owned());
         }
+        let here = instance.map_or_else(String::new, |instance| format!(", and this is {instance}"));
         match &self.instances[..] {
-            [one] if one == instance.as_str() => None,
-            [] => Some(format!("names no instance, and this is {instance}: issue one with `bolt pki issue instance`")),
+            [one] if instance.is_none_or(|instance| one == instance.as_str()) => None,
+            [] => Some(format!("names no instance{here}: issue one with `bolt pki issue instance`")),
             names => {
                 let names: Vec<String> = names.iter().take(4).map(|name| format!("{name:?}")).collect();
                 let names = names.join(" and ");
-                Some(format!("names {names}, and this is {instance}: issue one with `bolt pki issue instance`"))
+                Some(format!("names {names}{here}: issue one with `bolt pki issue instance`"))
             }
         }
     }
 
-    fn ended(&self, now_s: i64) -> Option<String> {
-        let CertificateInfo { not_before_s, not_after_s, .. } = self.info;
-        if now_s > not_after_s {
-            return Some(format!("expired at {}", time(not_after_s)));
-        }
-        (now_s < not_before_s).then(|| format!("is not valid before {}: check the clock", time(not_before_s)))
-    }
-
     /// Why a new certificate must not take the place of `current`: it could not be used, and that one can.
     pub(super) fn is_worse_than(&self, current: &OwnCertificate, instance: &InstanceId, now_s: i64) -> Option<String> {
-        let problem = |of: &OwnCertificate| of.wrong(instance).or_else(|| of.ended(now_s));
+        let problem = |of: &OwnCertificate| of.wrong(Some(instance)).or_else(|| validity_problem(&of.info, now_s));
         problem(self).filter(|_| problem(current).is_none())
+    }
+
+    /// Returns the state of each health code: its problem, and whether no caller accepts the certificate with it.
+    pub(super) fn problems(
+        &self,
+        instance: Option<&InstanceId>,
+        now_s: i64,
+    ) -> [(&'static str, Option<String>, bool); 3] {
+        let ended = validity_problem(&self.info, now_s);
+        let expiring = expiry_warning(&self.info, now_s);
+        [(WRONG, self.wrong(instance), true), (EXPIRED, ended, true), (EXPIRING, expiring, false)]
     }
 
     /// Tells health, and the log when something changes.
     pub(super) fn report(&self, health: &Health, path: &Path, instance: &InstanceId, now_s: i64) {
-        let whole_s = self.info.not_after_s.saturating_sub(self.info.not_before_s);
-        let soon_s = SOON_S.min(whole_s / 10);
-        let ended = self.ended(now_s);
-        let left_s = self.info.not_after_s.saturating_sub(now_s);
-        let soon = (ended.is_none() && left_s < soon_s)
-            .then(|| format!("expires at {}: issue a new one", time(self.info.not_after_s)));
-        for (code, problem, stops) in
-            [(WRONG, self.wrong(instance), true), (EXPIRED, ended, true), (EXPIRING, soon, false)]
-        {
+        for (code, problem, stops) in self.problems(Some(instance), now_s) {
             let message = problem.map(|problem| format!("the certificate {} {problem}", path.display()));
             health.update(code, message, stops);
         }
     }
 }
 
-/// In RFC 3339.
-fn time(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s since 1970"), |time| time.to_string())
+/// Describes why a certificate is not valid now; `None` when it is.
+pub(super) fn validity_problem(info: &CertificateInfo, now_s: i64) -> Option<String> {
+    let CertificateInfo { not_before_s, not_after_s, .. } = *info;
+    if now_s > not_after_s {
+        return Some(format!("expired at {}: issue a new one", rfc3339(not_after_s)));
+    }
+    (now_s < not_before_s).then(|| format!("is not valid before {}: check the clock", rfc3339(not_before_s)))
+}
+
+/// Describes the end of a certificate that is valid and ends soon.
+pub(super) fn expiry_warning(info: &CertificateInfo, now_s: i64) -> Option<String> {
+    let whole_s = info.not_after_s.saturating_sub(info.not_before_s);
+    let left_s = info.not_after_s.saturating_sub(now_s);
+    let ends_soon = validity_problem(info, now_s).is_none() && left_s < SOON_S.min(whole_s / 10);
+    ends_soon.then(|| format!("expires at {}: issue a new one", rfc3339(info.not_after_s)))
+}
+
+/// Formats a time for people.
+fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 #[cfg(test)]

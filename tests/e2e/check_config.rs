@@ -1,0 +1,266 @@
+//! `bolt-agent check-config`: every fault of a configuration is reported before a start, with its file and what to do.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bolt_client::local::{LocalAgent, binary};
+use bolt_client::pki::{Authority, Validity};
+use bolt_tests::{World, is_root, skip, spec};
+use packs_schema::base::name::InstanceId;
+
+/// Runs the check; returns its exit status and its output.
+fn check(agent: &LocalAgent, more: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary("bolt-agent").unwrap());
+    let output = command.arg("check-config").arg("--config").arg(agent.config()).args(more).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn prepared(world: &World) -> LocalAgent {
+    LocalAgent::prepare(&world.site, &spec("i-1")).unwrap()
+}
+
+fn file(agent: &LocalAgent, name: &str) -> PathBuf {
+    agent.directory().join("etc").join(name)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Replaces the text of a file, which keeps its owner and mode.
+fn edit(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from}: {text}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// Writes a certificate of `authority` for `instance`, and its key if `with_key`, over those of the agent.
+fn reissue(agent: &LocalAgent, authority: &Authority, instance: &str, validity: Validity, with_key: bool) {
+    let issued = authority.issue_instance(&InstanceId::new(instance).unwrap(), validity).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = issued.write(dir.path(), "agent").unwrap();
+    fs::copy(certificate, file(agent, "tls/agent.pem")).unwrap();
+    if with_key {
+        // `write` instead of `copy`: owner and mode stay.
+        fs::write(file(agent, "tls/agent.key"), fs::read(key).unwrap()).unwrap();
+    }
+}
+
+fn expired() -> Validity {
+    let mut validity = Validity::days(1);
+    validity.not_before -= std::time::Duration::from_secs(2 * 86_400);
+    validity.not_after -= std::time::Duration::from_secs(2 * 86_400);
+    validity
+}
+
+/// Fault: its name, the change that makes it, and what the report must say of it.
+type Fault = (&'static str, fn(&LocalAgent, &World), &'static [&'static str]);
+
+const FAULTS: &[Fault] = &[
+    (
+        "a missing agent.toml",
+        |a, _| fs::remove_file(a.config()).unwrap(),
+        &["agent.toml: error: cannot read it: No such"],
+    ),
+    ("an unknown key", |a, _| edit(&a.config(), "[api]\n", "[api]\nlisen = 1\n"), &[": error: line ", "lisen"]),
+    (
+        "a value of 0",
+        |a, _| edit(&a.config(), "[api]\n", "[api]\nmax_connections = 0\n"),
+        &["api.max_connections must"],
+    ),
+    (
+        "an unknown verb in grants.toml",
+        |a, _| edit(&file(a, "grants.toml"), "\"run\"", "\"fly\""),
+        &["grants.toml:3: error: ", "must be one of read, run", "\"fly\""],
+    ),
+    ("missing grants", |a, _| fs::remove_file(file(a, "grants.toml")).unwrap(), &["grants.toml: error: "]),
+    ("grants that others may write", |a, _| set_mode(&file(a, "grants.toml"), 0o664), &["grants.toml", "chmod go-w"]),
+    (
+        "a key that others can read",
+        |a, _| set_mode(&file(a, "tls/agent.key"), 0o644),
+        &["agent.key", "0644", "chmod 0600"],
+    ),
+    (
+        "a certificate file without a certificate",
+        |a, _| fs::write(file(a, "tls/agent.pem"), "nothing\n").unwrap(),
+        &["agent.pem: error: "],
+    ),
+    (
+        "a key of another certificate",
+        |a, w| reissue(a, w.site.authority(), "i-1", Validity::days(30), false),
+        &["agent.pem: error: ", "does not belong to the first certificate"],
+    ),
+    (
+        "a certificate of another instance",
+        |a, w| reissue(a, w.site.authority(), "i-2", Validity::days(30), true),
+        &["agent.pem: error: names \"i-2\", and this is i-1: issue one with `bolt pki issue instance`"],
+    ),
+    (
+        "an expired certificate",
+        |a, w| reissue(a, w.site.authority(), "i-1", expired(), true),
+        &["agent.pem: error: expired at 20", "Z: issue a new one"],
+    ),
+    ("missing authorities", |a, _| fs::remove_file(file(a, "tls/ca.pem")).unwrap(), &["ca.pem: error: "]),
+    ("authorities that others may write", |a, _| set_mode(&file(a, "tls/ca.pem"), 0o666), &["ca.pem", "chmod go-w"]),
+    (
+        "a damaged root",
+        |a, _| fs::write(file(a, "root.json"), "{}").unwrap(),
+        &["root.json: error: ", "no root of a repository"],
+    ),
+    (
+        "a root with a changed signature",
+        |a, _| edit(&file(a, "root.json"), "\"consistent_snapshot\":true", "\"consistent_snapshot\":false"),
+        &["root.json: error: ", "no root of a repository"],
+    ),
+    ("a root that others may write", |a, _| set_mode(&file(a, "root.json"), 0o666), &["root.json", "chmod go-w"]),
+    (
+        "a state directory that others may write",
+        |a, w| {
+            fs::create_dir(a.state()).unwrap();
+            if let Some(accounts) = w.site.accounts() {
+                chown(a.state(), Some(accounts.api), Some(accounts.api)).unwrap();
+            }
+            set_mode(&a.state(), 0o777);
+        },
+        &["paths.state may be written by others (mode 0777)"],
+    ),
+];
+
+/// Faults that only root can make, or that only matter to an agent that root starts.
+const FAULTS_OF_ROOT: &[Fault] = &[
+    ("a lax agent.toml", |a, _| set_mode(&a.config(), 0o666), &["agent.toml: error: ", "chmod go-w"]),
+    (
+        "a state directory of another account",
+        |a, _| {
+            fs::create_dir(a.state()).unwrap();
+            chown(a.state(), Some(65_000), None).unwrap();
+        },
+        &["paths.state belongs to user 65000, not to 64100"],
+    ),
+    (
+        "a store of packs of another account",
+        |a, _| {
+            fs::create_dir(a.directory().join("packs")).unwrap();
+            chown(a.directory().join("packs"), Some(65_000), None).unwrap();
+        },
+        &["paths.packs belongs to user 65000, not to 64101"],
+    ),
+    (
+        "a key that the api's account cannot read",
+        |a, _| chown(file(a, "tls/agent.key"), Some(0), Some(0)).unwrap(),
+        &["agent.key: error: ", "Permission denied"],
+    ),
+    (
+        "grants that the api's account owns",
+        |a, w| chown(file(a, "grants.toml"), Some(w.site.accounts().unwrap().api), None).unwrap(),
+        &["grants.toml: error: ", "chown root"],
+    ),
+    (
+        "site configuration that the sync's account cannot read",
+        |a, _| {
+            fs::write(file(a, "packs/probe.yaml"), "x: 1\n").unwrap();
+            set_mode(&file(a, "packs/probe.yaml"), 0o600);
+        },
+        &["probe.yaml: error: the sync cannot read it"],
+    ),
+    (
+        "an account that does not exist",
+        |a, _| edit(&a.config(), "[users.map]\n", "[users.map]\nkafka = \"no-such-account\"\n"),
+        &["users.map.kafka = no-such-account: there is no such account", "create it"],
+    ),
+    (
+        "an api that is root",
+        |a, _| edit(&a.config(), "api = \"64100\"", "api = \"root\""),
+        &["users.api = root", "must not be root"],
+    ),
+    (
+        "a range of user ids that is in use",
+        |a, _| edit(&a.config(), "[users]\n", "[execution]\nuid_range = \"64000-65000\"\n\n[users]\n"),
+        &["execution.uid_range = \"64000-65000\" is in use: users.api names the account 64100"],
+    ),
+];
+
+fn reports(faults: &[Fault]) {
+    for (name, make, said) in faults {
+        let world = World::with_probe();
+        let agent = prepared(&world);
+        assert_eq!(check(&agent, &[]).0, Some(0), "{name}: {}", check(&agent, &[]).1);
+        make(&agent, &world);
+        let (code, report) = check(&agent, &[]);
+        assert_eq!(code, Some(1), "{name}: {report}");
+        for part in *said {
+            assert!(report.contains(part), "{name}: {part:?} is not in\n{report}");
+        }
+        assert!(!agent.state().join("api.address").exists() && !agent.directory().join("run").exists(), "{name}");
+    }
+}
+
+#[test]
+fn each_fault_is_reported_with_its_file_and_what_to_do() {
+    reports(FAULTS);
+}
+
+#[test]
+fn each_fault_of_accounts_and_owners_is_reported() {
+    if !is_root() {
+        return skip("each_fault_of_accounts_and_owners_is_reported", "giving files away needs root");
+    }
+    reports(FAULTS_OF_ROOT);
+}
+
+#[test]
+fn a_valid_configuration_passes_and_starts_nothing() {
+    let world = World::with_probe();
+    let agent = prepared(&world);
+    let (code, report) = check(&agent, &[]);
+    assert_eq!((code, report), (Some(0), format!("{}: the configuration is valid\n", agent.config().display())));
+    for name in ["state", "packs", "run"] {
+        assert!(!agent.directory().join(name).exists(), "{name} was made");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once_and_as_json() {
+    let world = World::with_probe();
+    let agent = prepared(&world);
+    edit(&file(&agent, "grants.toml"), "\"run\"", "\"fly\"");
+    set_mode(&file(&agent, "tls/agent.key"), 0o644);
+    fs::write(file(&agent, "root.json"), "{}").unwrap();
+    let soon = Validity::days(30);
+    reissue(&agent, world.site.authority(), "i-1", soon, true);
+    let (code, text) = check(&agent, &[]);
+    for name in ["grants.toml:3: error: ", "agent.key: error: ", "root.json: error: "] {
+        assert!(text.contains(name), "{text}");
+    }
+    assert!(code == Some(1) && text.ends_with("3 errors, 0 warnings\n"), "{text}");
+    let (code, json) = check(&agent, &["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &report["ok"], &report["errors"]), (Some(1), &false.into(), &3.into()), "{json}");
+    let grants = report["findings"].as_array().unwrap().iter().find(|finding| finding["line"] == 3).unwrap();
+    assert_eq!(grants["severity"], "error", "{json}");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_a_warning() {
+    let world = World::with_probe();
+    let agent = prepared(&world);
+    let mut validity = Validity::days(30);
+    validity.not_before -= std::time::Duration::from_secs(28 * 86_400);
+    validity.not_after -= std::time::Duration::from_secs(28 * 86_400);
+    reissue(&agent, world.site.authority(), "i-1", validity, true);
+    let (code, report) = check(&agent, &[]);
+    assert!(code == Some(0) && report.contains("agent.pem: warning: expires at 20"), "{report}");
+    assert!(report.ends_with("the configuration is valid, with 1 warning\n"), "{report}");
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    for arguments in [&["check-config", "--colour"][..], &["check-config", "--config"]] {
+        let output = Command::new(binary("bolt-agent").unwrap()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("see bolt-agent --help"));
+    }
+}
