@@ -1,13 +1,13 @@
-//! One agent: a method for each route, over a connection that is made when it is needed.
+//! Client of one agent: a method for each route, over a connection that is opened on first use.
 //!
 //! ```text
-//!  Agent ──call──▶ wire (TCP, TLS to this instance, HTTP/1.1) ──▶ JSON, bounded ──▶ answer: of this peer, as asked
+//!  Agent ──call──▶ wire (TCP, TLS to this instance, HTTP/1.1) ──▶ JSON, bounded ──▶ checked against peer and request
 //!                                                              └─▶ stream of NDJSON lines or bytes, bounded
 //! ```
 //!
-//! A kept connection that broke while idle is replaced once, and only for requests that may be repeated.
-//! A stream has a connection of its own. Everything an agent sends is bounded here, and checked in one place to be
-//! about this instance and about what was asked; what it says is text that only [`crate::show`] may put on a terminal.
+//! An idle connection that turns out to be closed is replaced once, and only for requests that may be repeated. A stream
+//! uses its own connection. Everything an agent sends is bounded in this module and checked, in one place, to be about this
+//! instance and about the request; its text reaches a terminal only through [`crate::show`].
 
 mod answer;
 mod call;
@@ -37,18 +37,18 @@ pub use push::Push;
 pub use routes::{ExecutionQuery, OutputFrom};
 pub use stream::{ByteStream, Lines};
 
-/// The largest JSON answer, in bytes.
+/// Maximum size of a JSON answer in bytes.
 pub const MAX_JSON: usize = 8 << 20;
-/// The longest line of an NDJSON stream, in bytes.
+/// Maximum length of a line of an NDJSON stream in bytes.
 pub const MAX_LINE: usize = 1 << 20;
-/// How long a connection and its handshake may take.
+/// Time limit for connecting, TLS handshake included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a time-out says when not even a connection was made: nothing was sent.
+/// Message of a time-out before a connection was made: nothing was sent.
 pub(crate) const NO_CONNECTION: &str = "no connection within 5s";
-/// How long an answer may take, beyond what it was asked to wait.
+/// Time limit for an answer, in addition to the time that the request asked it to wait.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client of one instance's agent.
+/// Client of the agent on one instance.
 #[derive(Debug)]
 pub struct Agent {
     instance: Instance,
@@ -57,12 +57,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// A client that connects when it is first asked something.
+    /// Returns a client that connects with its first request.
     pub fn new(instance: &Instance, identity: &Identity) -> Agent {
         Agent { instance: instance.clone(), identity: identity.clone(), idle: Mutex::new(None) }
     }
 
-    /// A client that is connected, to the instance that was meant.
+    /// Connects, and checks that the server is this instance.
     pub async fn connect(instance: &Instance, identity: &Identity) -> Result<Agent, Error> {
         let agent = Agent::new(instance, identity);
         let wire = wire::dial(instance, identity).await.map_err(|kind| agent.error(kind))?;
@@ -70,7 +70,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Which instance.
+    /// Returns the instance.
     pub fn instance(&self) -> &Instance {
         &self.instance
     }

@@ -1,4 +1,4 @@
-//! Why an instance did not give what was asked of it: one kind for each cause, so that nobody has to guess.
+//! Errors of requests to an instance: one kind for each cause.
 
 use std::io;
 
@@ -10,78 +10,78 @@ use crate::connection::Mismatch;
 use crate::show::visible;
 use crate::tls::{NotForServers, WrongInstance};
 
-/// What to do about a missing grant; a command puts the verbs that it needs in its place.
+/// Hint for a missing grant; a command replaces it by one that names the verbs it needs.
 pub const GRANT_HINT: &str = "ask for a grant for this verb and action in the agent's grants.toml";
 
-/// An instance, and what went wrong with it.
+/// Error of a request to one instance.
 #[derive(Debug, thiserror::Error)]
 #[error("{instance} ({address}): {kind}")]
 pub struct Error {
-    /// Which instance was meant.
+    /// Instance that the request was for.
     pub instance: InstanceId,
-    /// Where it was looked for.
+    /// Address at which it was contacted.
     pub address: String,
-    /// What went wrong.
+    /// Cause.
     pub kind: Kind,
 }
 
-/// What went wrong.
+/// Cause of an error.
 #[derive(Debug, thiserror::Error)]
 pub enum Kind {
-    /// The host name has no address.
-    #[error("the host name is not known: {0}")]
+    /// The host name cannot be resolved.
+    #[error("the host name cannot be resolved: {0}")]
     Unresolved(io::Error),
     /// The address cannot be used on this host.
     #[error("its address cannot be used: {0}")]
     Address(String),
-    /// Nothing listens there.
-    #[error("connection refused: nothing listens there")]
+    /// Nothing listens at the address.
+    #[error("connection refused: nothing listens at this address")]
     ConnectionRefused,
-    /// No answer in time.
+    /// No answer within the time limit.
     #[error("timed out: {0}")]
     TimedOut(&'static str),
-    /// The connection could not be made, for another reason.
+    /// The connection failed for another reason.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// The server's certificate comes from an authority that we do not trust.
-    #[error("its certificate comes from an authority that is not in the configured CA file")]
+    /// The server's certificate was signed by an authority that is not in the CA file.
+    #[error("its certificate was signed by an authority that is not in the configured CA file")]
     UnknownAuthority,
-    /// The server's certificate has ended.
+    /// The server's certificate has expired.
     #[error("its certificate has expired")]
     Expired,
-    /// The server's certificate has not begun.
+    /// The server's certificate is not valid yet.
     #[error("its certificate is not valid yet")]
     NotYetValid,
-    /// Another instance answered.
+    /// The server is another instance.
     #[error("reached {reached}, not {wanted}")]
     WrongInstance {
-        /// What its certificate names.
+        /// Name in the server's certificate.
         reached: String,
-        /// The instance that was meant.
+        /// Instance that the request was for.
         wanted: InstanceId,
     },
-    /// The server did not accept our certificate.
+    /// The server rejected the client certificate.
     #[error("it refused our certificate: {0}")]
     CertificateRefused(&'static str),
     /// TLS failed for another reason.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The agent refused the request and said why.
+    /// The agent refused the request with a problem document.
     #[error("{}", problem_line(.0))]
     Problem(Box<Problem>),
-    /// The answer speaks for another instance, or about something that was not asked for.
-    #[error("{0}; nothing of the answer is used")]
+    /// The answer names another instance, or is about something that was not asked for.
+    #[error("{0}; the answer is discarded")]
     WrongAnswer(#[from] Mismatch),
-    /// The answer is not what the interface promises.
+    /// The answer does not conform to the REST interface.
     #[error("protocol error: {0}")]
     Protocol(String),
 }
 
 impl Kind {
-    /// A stable name for programs.
+    /// Returns a stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Kind::Unresolved(_) => "unresolved",
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// How an instance ends whose request failed like this: one word of a closed list, for counts and programs.
+    /// Returns the outcome of an instance whose request failed like this: one word of a closed list, for counts and programs.
     pub fn outcome(&self) -> &'static str {
         match self {
             Kind::Unresolved(_)
@@ -133,33 +133,35 @@ impl Kind {
         }
     }
 
-    /// What to do about it, when there is something to do.
+    /// Returns what to do about it, if anything.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Kind::Unresolved(_) | Kind::Address(_) => "check its address in the inventory",
-            Kind::ConnectionRefused => "check that the agent runs there, and its port in the inventory",
-            Kind::TimedOut(_) | Kind::Connect(_) => "check that the host is up and that no firewall is between",
+            Kind::ConnectionRefused => "check that the agent is running on the host, and its port in the inventory",
+            Kind::TimedOut(_) | Kind::Connect(_) => "check that the host is up and that no firewall blocks the port",
             Kind::UnknownAuthority => "give the authority that signed the agents' certificates with --ca",
-            Kind::Expired | Kind::NotYetValid => "issue a new certificate for it, and check both clocks",
-            Kind::WrongInstance { .. } => "its address may have gone to another instance: correct the inventory",
+            Kind::Expired | Kind::NotYetValid => {
+                "issue a new certificate for the instance, and check the clocks of both hosts"
+            }
+            Kind::WrongInstance { .. } => "its address may now belong to another instance: correct the inventory",
             Kind::CertificateRefused(_) => {
                 "give a client certificate that is valid now and signed by the authority that the agent trusts, with --cert and --key"
             }
-            Kind::WrongAnswer(_) => "treat what this instance says as untrustworthy, and look into what runs there",
+            Kind::WrongAnswer(_) => "do not trust this instance until it is clear what runs there",
             Kind::Problem(problem) => return problem_hint(problem.code),
             Kind::Broken(_) | Kind::Tls(_) | Kind::Protocol(_) => return None,
         })
     }
 
-    /// True if the agent itself answered, and refused.
+    /// Returns true if the agent answered and refused the request.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Kind::Problem(_))
     }
 
-    /// True if the same request may succeed a moment later: nothing was said about it.
+    /// Returns true if the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
-            // It is starting or stopping.
+            // The agent is starting or stopping.
             Kind::Problem(problem) => problem.code == Code::Unavailable,
             _ => matches!(
                 self,
@@ -168,25 +170,25 @@ impl Kind {
         }
     }
 
-    /// What an I/O error of an established or new connection means.
+    /// Returns the cause of an I/O error of a connection.
     pub(crate) fn from_io(error: io::Error) -> Kind {
         Kind::from_io_ref(&error)
     }
 
-    /// The same of one that belongs to somebody else.
+    /// Returns the cause of an I/O error that the caller keeps.
     pub(crate) fn from_io_ref(error: &io::Error) -> Kind {
         if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Kind::from_tls(tls);
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
-            io::ErrorKind::TimedOut => Kind::TimedOut("the network gave up"),
+            io::ErrorKind::TimedOut => Kind::TimedOut("the operating system reported a time-out"),
             io::ErrorKind::UnexpectedEof => Kind::Broken("it closed the connection".to_owned()),
             _ => Kind::Broken(error.to_string()),
         }
     }
 
-    /// What an error of rustls means.
+    /// Returns the cause of an error of rustls.
     pub(crate) fn from_tls(error: &rustls::Error) -> Kind {
         match error {
             rustls::Error::InvalidCertificate(problem) => from_certificate(problem),
@@ -204,7 +206,10 @@ fn from_certificate(problem: &CertificateError) -> Kind {
         CertificateError::Other(other) => {
             if let Some(wrong) = other.0.downcast_ref::<WrongInstance>() {
                 return Kind::WrongInstance {
-                    reached: wrong.reached.clone().unwrap_or_else(|| "a server that names no instance".to_owned()),
+                    reached: wrong
+                        .reached
+                        .clone()
+                        .unwrap_or_else(|| "a server whose certificate names no instance".to_owned()),
                     wanted: wrong.wanted.clone(),
                 };
             }
@@ -220,18 +225,18 @@ fn from_certificate(problem: &CertificateError) -> Kind {
 fn from_alert(alert: AlertDescription) -> Kind {
     match alert {
         AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
-            Kind::CertificateRefused("it wants one and got none")
+            Kind::CertificateRefused("the server requires one and got none")
         }
-        AlertDescription::UnknownCA => Kind::CertificateRefused("it does not trust its authority"),
+        AlertDescription::UnknownCA => Kind::CertificateRefused("the server does not trust its authority"),
         AlertDescription::CertificateExpired => Kind::CertificateRefused("it has expired, or is not valid yet"),
         AlertDescription::CertificateRevoked => Kind::CertificateRefused("it was revoked"),
         AlertDescription::UnsupportedCertificate => {
-            Kind::CertificateRefused("it is not one for clients: its extended key usage must include clientAuth")
+            Kind::CertificateRefused("its extended key usage must include clientAuth")
         }
         AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::DecryptError
-        | AlertDescription::AccessDenied => Kind::CertificateRefused("it is not acceptable there"),
+        | AlertDescription::AccessDenied => Kind::CertificateRefused("the server does not accept it"),
         other => Kind::Tls(format!("the server ended the connection with the alert {other:?}")),
     }
 }
@@ -255,17 +260,17 @@ fn problem_hint(code: Code) -> Option<&'static str> {
             "publish the pack instead: `bolt repo publish`, for a channel that the instance follows"
         }
         Code::NotPushed => "`bolt packs` shows which versions were pushed",
-        Code::TooManyPushed => "`bolt packs` shows which packs were pushed, `bolt pack unpush` takes one back",
+        Code::TooManyPushed => "`bolt packs` shows which packs were pushed, `bolt pack unpush` removes one",
         Code::VersionMismatch => {
             "`bolt packs` lists the active versions; wait for the rollout, or run without @VERSION"
         }
-        Code::InvalidPack => "`bolt pack lint` says what is wrong with a pack",
-        Code::Busy => "another execution of its group runs: `bolt ps` shows it",
+        Code::InvalidPack => "`bolt pack lint` reports what is wrong with a pack",
+        Code::Busy => "another execution of its concurrency group is running: `bolt ps` shows it",
         Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",
         Code::InvalidParameters => "`bolt actions <action>` shows what it takes",
-        Code::OutputGone => "raise history.max_bytes or history.max_files of the agent to keep outputs for longer",
+        Code::OutputGone => "raise history.max_bytes or history.max_files of the agent to keep outputs longer",
         Code::InsufficientStorage => "free space on the instance's disk",
-        Code::WrongInstance => "its address may have gone to another instance: correct the inventory",
+        Code::WrongInstance => "its address may now belong to another instance: correct the inventory",
         _ => return None,
     })
 }

@@ -1,9 +1,9 @@
-//! The one check that an answer is about the peer and about what was asked.
+//! Checks that an answer is about the peer and about the request.
 //!
 //! The certificate proves which instance is at the other end. An answer names instances, executions, actions and
-//! packs as well, and a hostile instance writes what it likes there. Only a type with [`Answer`] can be read from the
-//! wire, and its check runs before anybody sees the value: a field that names the peer equals the peer, and a field
-//! that repeats the request equals the request. What an instance says about itself is left to it.
+//! packs as well, and a hostile instance can write anything there. Only a type that implements [`Answer`] can be read
+//! from the wire, and its check runs before the value is returned: a field that names the peer must equal the peer, and a
+//! field that repeats the request must equal the request. Other statements of an instance about itself are not checked.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,42 +17,42 @@ use packs_schema::base::name::{ActionRef, Digest, ExecutionId, InstanceId, PackN
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A value that an instance sends, with the check that attributes it to the instance and to the request.
+/// Value that an instance sends, with a check that it belongs to the instance and to the request.
 pub trait Answer: DeserializeOwned {
-    /// What the request named and the answer must repeat.
+    /// Part of the request that the answer must repeat.
     type Asked<'a>: Copy;
 
-    /// Fails if the answer speaks for another instance than `peer`, or about something else than what was asked.
+    /// Fails if the answer names another instance than `peer`, or is about something other than `asked`.
     fn check(&self, peer: &InstanceId, asked: Self::Asked<'_>) -> Result<(), Mismatch>;
 }
 
-/// An answer that speaks for another instance, or about something that was not asked for.
+/// Error returned when an answer names another instance, or is about something that was not asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// It names another instance than the certificate does.
+    /// The answer names another instance than the certificate.
     #[error("its certificate is that of {peer}, but it answers as {claimed}")]
     Instance {
-        /// The instance that the certificate names.
+        /// Instance in the certificate.
         peer: InstanceId,
-        /// The instance that the answer names.
+        /// Instance in the answer.
         claimed: InstanceId,
     },
-    /// It is about something else.
+    /// The answer is about something else.
     #[error("it was asked about {what} {asked} and answers about {given}")]
     Subject {
-        /// What kind of thing: `execution`, `action`.
+        /// Kind of thing: `execution`, `action`.
         what: &'static str,
-        /// What was asked about.
+        /// Name in the request.
         asked: String,
-        /// What the answer is about.
+        /// Name in the answer.
         given: String,
     },
-    /// It lists the same thing twice.
+    /// The answer lists the same thing twice.
     #[error("it lists {what} {name} twice")]
     Twice {
-        /// What kind of thing.
+        /// Kind of thing.
         what: &'static str,
-        /// Its name.
+        /// Name that is listed twice.
         name: String,
     },
 }
@@ -71,7 +71,7 @@ fn same<T: PartialEq + fmt::Display>(what: &'static str, asked: &T, given: &T) -
     }
 }
 
-/// Fails at the first name that comes twice: one instance must not count as several.
+/// Fails at the first duplicate name: one instance must not count as several.
 pub(super) fn unique<T: fmt::Display>(what: &'static str, names: impl Iterator<Item = T>) -> Result<(), Mismatch> {
     let mut seen = HashSet::new();
     for name in names {
@@ -84,12 +84,12 @@ pub(super) fn unique<T: fmt::Display>(what: &'static str, names: impl Iterator<I
     Ok(())
 }
 
-/// How the one execution of an answer was asked for.
+/// Request to which an answer with one execution belongs.
 #[derive(Clone, Copy)]
 pub enum AskedExecution<'a> {
-    /// By its id.
+    /// Request for an execution by id.
     Id(&'a ExecutionId),
-    /// By this request, which creates it.
+    /// Request that creates the execution.
     Create(&'a CreateExecution),
 }
 
@@ -181,7 +181,7 @@ impl Answer for AccessReview {
     }
 }
 
-/// A version of a pack, named by its digest.
+/// Pack version with its digest.
 pub(super) type AskedVersion<'a> = (&'a PackName, &'a PackVersion, &'a Digest);
 
 impl Answer for Pushed {
@@ -202,7 +202,7 @@ impl Answer for Unpushed {
     }
 }
 
-/// A line of the output of the execution that the path names; it names nothing itself.
+/// A line of output. The path names the execution; the line itself names nothing that could be checked.
 impl Answer for OutputChunk {
     type Asked<'a> = ();
 
@@ -211,7 +211,7 @@ impl Answer for OutputChunk {
     }
 }
 
-/// An event of the peer; its executions and actions are the peer's own.
+/// An event. Its executions and actions belong to the peer, so there is nothing to compare with the request.
 impl Answer for StateChange {
     type Asked<'a> = ();
 
@@ -220,7 +220,7 @@ impl Answer for StateChange {
     }
 }
 
-/// The OpenAPI document, which names nothing of the instance.
+/// The OpenAPI document, which names no instance.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub(super) struct OpenApi(pub(super) Value);

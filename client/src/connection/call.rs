@@ -1,4 +1,4 @@
-//! One request and its answer.
+//! Sends one request and reads its answer.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::{ANSWER_TIMEOUT, Agent, MAX_JSON, wire};
 use crate::error::{Error, Kind};
 use crate::show::visible;
 
-/// A request before it is sent.
+/// Request that has not been sent.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
     body: Bytes,
-    /// How long the answer is asked to wait.
+    /// Time that the request asks the agent to wait before it answers.
     patience: Duration,
-    /// Sending it twice does what sending it once does.
+    /// True if the request is idempotent, so that it may be sent again.
     repeatable: bool,
-    /// An answer of any status is the answer, unless it is a problem.
+    /// True if an answer of any status is accepted, unless it is a problem document.
     any_status: bool,
 }
 
@@ -44,7 +44,7 @@ impl Call {
         call
     }
 
-    /// A POST of something that is not JSON, whose answer may take `patience`.
+    /// Returns a POST with a body that is not JSON; its answer may take `patience`.
     pub(super) fn upload(path: impl Into<String>, kind: &str, body: Bytes, patience: Duration) -> Call {
         let call = Call { method: Method::POST, body, patience, ..Call::get(path) };
         call.header("content-type", kind)
@@ -102,7 +102,7 @@ impl Call {
 }
 
 impl Agent {
-    /// Sends `call` and reads a JSON answer, which must be about this instance and about what was `asked`.
+    /// Sends `call` and reads a JSON answer, which must be about this instance and about `asked`.
     pub(super) async fn json<T: Answer>(&self, call: Call, asked: T::Asked<'_>) -> Result<T, Error> {
         let bytes = self.body(call).await?;
         let answer: T = parse(&bytes).map_err(|kind| self.error(kind))?;
@@ -110,7 +110,7 @@ impl Agent {
         Ok(answer)
     }
 
-    /// Sends `call` and reads a whole answer of at most [`MAX_JSON`] bytes.
+    /// Sends `call` and reads the whole answer, at most [`MAX_JSON`] bytes.
     pub(super) async fn body(&self, call: Call) -> Result<Bytes, Error> {
         let (wire, response) = self.exchange(call).await?;
         let result = tokio::time::timeout(ANSWER_TIMEOUT, collect(response.into_body())).await;
@@ -125,7 +125,7 @@ impl Agent {
         Ok(bytes)
     }
 
-    /// Sends `call`; the answer's head says that it succeeded, and its body is still to be read.
+    /// Sends `call` and returns a successful answer whose body has not been read yet.
     pub(super) async fn exchange(&self, call: Call) -> Result<(wire::Wire, Response<Incoming>), Error> {
         let (wire, response) = self.send(&call).await.map_err(|kind| self.error(kind))?;
         if response.status().is_success() || (call.any_status && !is_problem(&response)) {
@@ -144,7 +144,7 @@ impl Agent {
     async fn send(&self, call: &Call) -> Result<(wire::Wire, Response<Incoming>), Kind> {
         if let Some(idle) = self.take_idle().filter(wire::Wire::is_open) {
             match self.send_over(idle, call).await {
-                // It may have been closed while it was idle; a new one will tell.
+                // The agent may have closed the connection while it was idle: try a new one.
                 Err(Kind::Broken(_)) if call.repeatable => {}
                 other => return other,
             }
@@ -177,7 +177,7 @@ async fn collect(body: Incoming) -> Result<Bytes, Kind> {
     }
 }
 
-/// What an answer that is no success means.
+/// Returns the error for an unsuccessful answer.
 async fn refusal(response: Response<Incoming>) -> Kind {
     let status: StatusCode = response.status();
     let is_problem = is_problem(&response);
@@ -186,9 +186,9 @@ async fn refusal(response: Response<Incoming>) -> Kind {
         Err(kind) => return kind,
     };
     match serde_json::from_slice::<Problem>(&body) {
-        // The status is the one that was sent, whatever the body says.
+        // The status of the response line counts, not the copy in the body.
         Ok(problem) if is_problem => Kind::Problem(Box::new(Problem { status: status.as_u16(), ..problem })),
-        _ => Kind::Protocol(format!("it answered {} without saying why", status.as_u16())),
+        _ => Kind::Protocol(format!("it answered with status {} and no problem document", status.as_u16())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Events that are followed across broken connections, restarts and a replaced history.
+//! Follows events across broken connections, restarts of the agent and a replaced history.
 
 use packs_schema::agent::rest::{Code, EVENT_CURSOR, EventCursor, StateChange};
 
@@ -8,29 +8,30 @@ use super::follow::{MAX_RECONNECTS, pause};
 use super::stream::Lines;
 use crate::error::{Error, Kind};
 
-/// What a follower is given.
+/// Item of a followed event stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Followed {
     /// The next state change.
     Change(StateChange),
-    /// The events after the last cursor are lost: the history was replaced, or the follower was away for too long. Following
-    /// begins again with the oldest event that is kept, so that changes may come twice, and some may never come.
+    /// The events after the last cursor are lost: the history was replaced, or the cursor is older than the oldest event.
+    /// Following restarts with the oldest event that is kept, so that changes may be repeated and some are missing.
     Restarted(String),
 }
 
-/// The state changes of an instance, from a cursor on and without end.
+/// Endless stream of an instance's state changes, starting after a cursor.
 #[derive(Debug)]
 pub struct FollowEvents<'a> {
     agent: &'a Agent,
-    /// Where to go on; `None` until the agent has said where "now" is.
+    /// Cursor to continue after; `None` until the agent has returned the current one.
     after: Option<EventCursor>,
     lines: Option<Lines<StateChange>>,
     broken: u32,
 }
 
 impl Agent {
-    /// `GET /v1/events`: state changes after `after`, the oldest first; with `follow` it goes on. Without `after` it begins
-    /// with the oldest, or when following with the next. The cursor is that after which the answer begins.
+    /// Requests `GET /v1/events`: state changes after `after`, the oldest first; with `follow` the stream does not end.
+    /// Without `after` it starts with the oldest event, or when following with the next one. Returns the cursor after
+    /// which the answer starts.
     pub async fn events(
         &self,
         after: Option<&EventCursor>,
@@ -48,32 +49,32 @@ impl Agent {
         Ok((begin, Lines::new(super::ByteStream::new(response.into_body(), wire, self, 0))))
     }
 
-    /// Follows the state changes after `after`; without it, from now on.
+    /// Follows the state changes after `after`, or without it those from now on.
     pub fn follow_events(&self, after: Option<EventCursor>) -> FollowEvents<'_> {
         FollowEvents { agent: self, after, lines: None, broken: 0 }
     }
 }
 
 impl FollowEvents<'_> {
-    /// Where following goes on after what was given: for a later [`Agent::follow_events`].
+    /// Returns the cursor after the last item: pass it to a later [`Agent::follow_events`].
     pub fn cursor(&self) -> Option<&EventCursor> {
         self.after.as_ref()
     }
 
-    /// The next change. After an error the next call tries again.
+    /// Returns the next change. After an error the next call reconnects.
     pub async fn next(&mut self) -> Result<Followed, Error> {
         loop {
             let failed = match &mut self.lines {
                 Some(lines) => match lines.next().await {
                     Some(Ok(change)) => {
                         self.broken = 0;
-                        // An agent of an earlier version gives numbers only.
+                        // Agents of earlier versions send event numbers without a cursor.
                         let cursor = change.cursor.as_ref().and_then(|cursor| cursor.parse().ok());
                         self.after = Some(cursor.unwrap_or(EventCursor { epoch: None, event: change.event }));
                         return Ok(Followed::Change(change));
                     }
                     Some(Err(error)) => error,
-                    None => self.agent.error(Kind::Broken("it ended the stream".to_owned())),
+                    None => self.agent.error(Kind::Broken("the agent ended the stream".to_owned())),
                 },
                 None => match self.agent.events(self.after.as_ref(), true).await {
                     Ok((begin, lines)) => {
@@ -90,7 +91,7 @@ impl FollowEvents<'_> {
             {
                 let oldest = EventCursor { epoch: None, event: 0 };
                 let begin = problem.begin.as_ref().and_then(|begin| begin.parse().ok()).unwrap_or(oldest);
-                // An agent that takes back its own beginning is asked no further.
+                // An agent that rejects the cursor that it just returned is not asked again.
                 if self.after.as_ref() != Some(&begin) {
                     self.after = Some(begin);
                     return Ok(Followed::Restarted(crate::show::visible(&problem.detail)));

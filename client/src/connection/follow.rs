@@ -1,4 +1,4 @@
-//! An output that is followed to its end, also across broken connections.
+//! Follows an output to its end across broken connections.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::routes::OutputFrom;
 use super::stream::Lines;
 use crate::error::Error;
 
-/// How often in a row a broken connection is replaced before following gives up.
+/// Maximum number of consecutive reconnects before following fails.
 pub const MAX_RECONNECTS: u32 = 8;
 
-/// The chunks of an execution's output, each byte once. After a broken connection it goes on where it was.
+/// Stream of an execution's output chunks, each byte once. After a broken connection it resumes at the same offset.
 #[derive(Debug)]
 pub struct FollowOutput<'a> {
     agent: &'a Agent,
@@ -26,7 +26,7 @@ pub struct FollowOutput<'a> {
 }
 
 impl Agent {
-    /// The output of `id` from the beginning; with `follow`, until the execution ends.
+    /// Returns the output of `id` from the beginning; with `follow`, until the execution ends.
     pub fn follow_output(&self, id: &ExecutionId, follow: bool) -> FollowOutput<'_> {
         let from = OutputFrom::default();
         FollowOutput { agent: self, id: id.clone(), follow, from, lines: None, broken: 0 }
@@ -34,7 +34,7 @@ impl Agent {
 }
 
 impl FollowOutput<'_> {
-    /// The next chunk; `None` at the end.
+    /// Returns the next chunk; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<OutputChunk, Error>> {
         loop {
             let failed = match &mut self.lines {
@@ -74,7 +74,7 @@ impl FollowOutput<'_> {
     }
 }
 
-/// The bytes of `chunk`, `None` when it holds something else than it should.
+/// Returns the bytes of `chunk`; `None` if it has neither text nor valid base64.
 pub fn chunk_bytes(chunk: &OutputChunk) -> Option<Vec<u8>> {
     match (&chunk.text, &chunk.base64) {
         (Some(text), _) => Some(text.clone().into_bytes()),
@@ -87,7 +87,7 @@ fn length(chunk: &OutputChunk) -> u64 {
     chunk_bytes(chunk).map_or(0, |data| data.len() as u64)
 }
 
-/// How long to wait before the nth attempt: 100 ms, doubling, at most 5 s.
+/// Returns the backoff before the nth attempt: 100 ms, doubled each time, at most 5 s.
 pub(crate) fn pause(attempt: u32) -> Duration {
     Duration::from_millis(100 << attempt.saturating_sub(1).min(6)).min(Duration::from_secs(5))
 }

@@ -1,4 +1,4 @@
-//! Executions over as many pages as it takes, and no more.
+//! Lists executions over all pages, within bounds.
 
 use std::collections::HashSet;
 
@@ -8,22 +8,22 @@ use packs_schema::base::name::ExecutionId;
 use super::{Agent, ExecutionQuery, Mismatch};
 use crate::error::{Error, Kind};
 
-/// Maximum number of executions that are looked at beyond those that were asked for.
+/// Maximum number of executions that are read beyond those that were asked for.
 const MOST_PASSED_OVER: usize = 100_000;
 
-/// The newest executions that match, over all pages.
+/// Newest matching executions, over all pages.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// The executions, newest first.
+    /// Executions, newest first.
     pub executions: Vec<Execution>,
-    /// There are more.
+    /// True if there are more.
     pub more: bool,
-    /// The history was replaced between two pages, and the list was begun again.
+    /// True if the history was replaced between two pages and the list was restarted.
     pub restarted: bool,
 }
 
 impl Agent {
-    /// An agent's newest executions that match, at most `most`. An agent whose pages do not end is an error.
+    /// Returns the newest matching executions of an agent, at most `most`. Fails if the agent's pages do not end.
     pub async fn newest(&self, query: &ExecutionQuery, most: usize) -> Result<Newest, Error> {
         let only_ended = query.ended;
         let mut query = query.clone();
@@ -37,7 +37,7 @@ impl Agent {
                         (found, seen) = (Newest { restarted: true, ..Newest::default() }, HashSet::new());
                         continue;
                     }
-                    // An agent of an earlier version does not know the filter: its answers are filtered here.
+                    // Agents of earlier versions do not know this filter: filter their answers here.
                     Kind::Problem(p) if p.code == Code::BadRequest && query.ended => {
                         query.ended = false;
                         continue;
@@ -59,7 +59,7 @@ impl Agent {
     }
 }
 
-/// Fails where a page does not lead on: a list that goes round, or on without end, would be read for ever.
+/// Fails if a page makes no progress: a list that repeats itself or does not end must not be read for ever.
 fn check(
     page: &Page<Execution>,
     query: &ExecutionQuery,
@@ -75,11 +75,9 @@ fn check(
         return Err(Kind::Protocol(format!("its list of executions does not end: {} were read", seen.len())));
     }
     match &page.next {
-        Some(_) if page.items.is_empty() => {
-            Err(Kind::Protocol("a page without executions says that another one follows".to_owned()))
-        }
+        Some(_) if page.items.is_empty() => Err(Kind::Protocol("an empty page announces another one".to_owned())),
         Some(next) if query.cursor.as_ref() == Some(next) => {
-            Err(Kind::Protocol("a page says that it follows itself".to_owned()))
+            Err(Kind::Protocol("a page announces itself as the next one".to_owned()))
         }
         _ => Ok(()),
     }

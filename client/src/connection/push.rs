@@ -1,4 +1,4 @@
-//! Pushing a pack onto an instance, and taking it back.
+//! Pushes a pack to an instance, and removes a pushed one.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::call::Call;
 use crate::error::Error;
 use crate::pack::{BuiltPack, PackError};
 
-/// How long the archive may take to get there.
+/// Time limit for the upload of the archive.
 const ON_THE_WAY: Duration = Duration::from_secs(300);
-/// How long the agent waits until it knows what became of it.
+/// Time for which the agent waits for the installation before it answers.
 const INSTALLING: Duration = Duration::from_secs(MAX_WAIT_S);
 
-/// A pack that is to be pushed; cheap to clone.
+/// Pack to push; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Push {
     archive: Bytes,
@@ -29,7 +29,7 @@ pub struct Push {
 }
 
 impl Push {
-    /// Of a pack that was built, whose archive is read into memory. Without a time to live the instance's own applies.
+    /// Prepares a built pack and reads its archive into memory. Without `ttl` the instance's own time to live applies.
     pub fn new(built: BuiltPack, ttl: Option<Duration>) -> Result<Push, PackError> {
         let BuiltPack { archive, digest, pack: Pack { name: pack, version, .. }, .. } = built;
         let mut path = format!("/v1/packs/push?pack={pack}&version={version}&digest={digest}");
@@ -42,14 +42,15 @@ impl Push {
 }
 
 impl Agent {
-    /// `POST /v1/packs/push`: installs the pack there without a signature, for a while. The same archive again only lasts longer.
+    /// Requests `POST /v1/packs/push`: installs the unsigned pack until its time to live ends. Pushing the same archive again
+    /// extends that time.
     pub async fn push(&self, push: &Push) -> Result<Pushed, Error> {
         let patience = ON_THE_WAY + INSTALLING;
         let call = Call::upload(&push.path, ARCHIVE_TYPE, push.archive.clone(), patience).repeatable();
         self.json(call, (&push.pack, &push.version, &push.digest)).await
     }
 
-    /// `POST /v1/packs/{pack}/unpush`: takes a pushed version back before its time is over.
+    /// Requests `POST /v1/packs/{pack}/unpush`: removes a pushed version before its time to live ends.
     pub async fn unpush(&self, pack: &PackName) -> Result<Unpushed, Error> {
         let path = format!("/v1/packs/{pack}/unpush");
         self.json(Call::upload(path, ARCHIVE_TYPE, Bytes::new(), INSTALLING), pack).await

@@ -1,7 +1,6 @@
-//! Several addresses of one host: attempts that begin one after the other and go on side by side (RFC 8305, section 5).
+//! Connects to a host with several addresses: staggered concurrent attempts (Happy Eyeballs, RFC 8305, section 5).
 //!
-//! An address that does not answer costs the others a quarter of a second, not the whole time: all attempts share one
-//! budget, which is the caller's.
+//! An address that does not answer delays the others by 250 ms only. All attempts share the time limit of the caller.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,13 +10,13 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::error::Kind;
 
-/// How long an attempt has before the next one begins beside it ("Connection Attempt Delay").
+/// Delay before the next attempt starts in parallel ("Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
-/// The most addresses of a name that are tried.
+/// Maximum number of addresses that are tried.
 const MOST: usize = 16;
 
-/// The order in which addresses are tried: as the resolver sorted them, the two families by turns, so that a family that
-/// leads nowhere is left after one attempt.
+/// Returns the order in which addresses are tried: that of the resolver, with IPv4 and IPv6 alternating, so that a
+/// family without a route delays the other by one attempt only.
 pub(super) fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (mut first, mut second): (Vec<SocketAddr>, Vec<SocketAddr>) =
@@ -36,7 +35,8 @@ pub(super) fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// What the first attempt that succeeds gives; the others are dropped. If all fail, the error that says most.
+/// Returns the result of the first attempt that succeeds and drops the others. If all fail, returns the most specific
+/// error.
 pub(super) async fn first<T, A>(addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> A) -> Result<T, Kind>
 where
     A: Future<Output = Result<T, Kind>>,
@@ -50,7 +50,7 @@ where
         if let Some(address) = next {
             running.push(attempt(address));
         }
-        // One that fails lets the next begin at once.
+        // After a failure the next attempt starts at once.
         let stagger = tokio::time::sleep(STAGGER);
         tokio::select! {
             biased;
@@ -71,7 +71,7 @@ where
     }
 }
 
-/// How much an error says: a server that was reached and is the wrong one more than one that was not.
+/// Ranks errors: an answer of a wrong server is more specific than no answer.
 fn weight(kind: &Kind) -> u8 {
     match kind {
         Kind::TimedOut(_) | Kind::Connect(_) | Kind::Unresolved(_) => 0,
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_in_the_order_of_the_resolver() {
+    fn address_families_alternate_in_resolver_order() {
         let given = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
         let order = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
         assert_eq!(by_turns(given), order);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_address_hides_no_good_one() {
+    async fn an_unresponsive_address_does_not_block_a_good_one() {
         let good = address("127.0.0.1:3");
         let tried = Mutex::new(Vec::new());
         let attempt = |address: SocketAddr| async move {
@@ -117,12 +117,12 @@ mod tests {
             attempt(address)
         };
         let made = tokio::time::timeout(Duration::from_secs(30), first(all.clone(), noted)).await;
-        assert_eq!(made.expect("the good one is tried").unwrap(), good);
+        assert_eq!(made.expect("the good address is tried").unwrap(), good);
         assert_eq!(*tried.lock().unwrap(), all);
     }
 
     #[tokio::test]
-    async fn the_error_that_says_most_is_told() {
+    async fn the_most_specific_error_is_returned() {
         let attempt = |address: SocketAddr| async move {
             Err::<(), Kind>(match address.port() {
                 1 => Kind::Expired,

@@ -1,4 +1,4 @@
-//! The routes of the REST interface, one method each.
+//! Methods for the routes of the REST interface, one each.
 
 use std::time::Duration;
 
@@ -18,68 +18,68 @@ use super::call::Call;
 use super::stream::{ByteStream, Lines};
 use crate::error::{Error, Kind};
 
-/// The most pages of a list that are read to its end.
+/// Maximum number of pages of a list that is read completely.
 const MOST_PAGES: usize = 100;
 
-/// Which executions are wanted; without any condition all that the caller may see.
+/// Filter for executions; the default matches all that the caller may see.
 #[derive(Debug, Clone, Default)]
 pub struct ExecutionQuery {
-    /// Of this action.
+    /// Executions of this action.
     pub action: Option<ActionRef>,
-    /// In this state.
+    /// Executions in this state.
     pub state: Option<State>,
-    /// Only those that have ended.
+    /// Executions that have ended only.
     pub ended: bool,
-    /// Asked for by this principal.
+    /// Executions that this principal started.
     pub principal: Option<Principal>,
-    /// Of this fan-out.
+    /// Executions of this run.
     pub run: Option<RunId>,
-    /// Accepted at this time or later, in milliseconds since 1970.
+    /// Executions accepted at this time or later, in milliseconds since 1970.
     pub since_ms: Option<u64>,
-    /// Accepted before this time, in milliseconds since 1970.
+    /// Executions accepted before this time, in milliseconds since 1970.
     pub until_ms: Option<u64>,
-    /// The most items of a page.
+    /// Maximum number of items of a page.
     pub limit: Option<u32>,
-    /// Where the page before ended.
+    /// Cursor that the previous page returned.
     pub cursor: Option<String>,
 }
 
-/// From where on an output is wanted.
+/// Offsets at which an output starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputFrom {
-    /// Bytes of standard output that are known already.
+    /// Number of bytes of standard output to skip.
     pub stdout: u64,
-    /// Bytes of standard error that are known already.
+    /// Number of bytes of standard error to skip.
     pub stderr: u64,
 }
 
 impl Agent {
-    /// `GET /v1/health`. An agent that is not ready answers as well.
+    /// Requests `GET /v1/health`. An agent that is not ready answers as well.
     pub async fn health(&self) -> Result<Health, Error> {
         self.json(Call::get("/v1/health").any_status(), ()).await
     }
 
-    /// `GET /v1/info`
+    /// Requests `GET /v1/info`.
     pub async fn info(&self) -> Result<Info, Error> {
         self.json(Call::get("/v1/info"), ()).await
     }
 
-    /// `GET /v1/packs`
+    /// Requests `GET /v1/packs`.
     pub async fn packs(&self) -> Result<PackList, Error> {
         self.json(Call::get("/v1/packs"), ()).await
     }
 
-    /// `GET /v1/packs/{pack}`
+    /// Requests `GET /v1/packs/{pack}`.
     pub async fn pack(&self, name: &PackName) -> Result<PackView, Error> {
         self.json(Call::get(format!("/v1/packs/{name}")), name).await
     }
 
-    /// `POST /v1/packs/sync`: poll the repository now.
+    /// Requests `POST /v1/packs/sync`: the agent polls its repository now.
     pub async fn sync(&self) -> Result<(), Error> {
         self.body(Call::post("/v1/packs/sync", Vec::new()).repeatable()).await.map(|_| ())
     }
 
-    /// `GET /v1/actions`
+    /// Requests `GET /v1/actions`, all pages.
     pub async fn actions(&self) -> Result<Vec<ActionView>, Error> {
         let mut actions: Vec<ActionView> = Vec::new();
         let mut call = Call::get("/v1/actions");
@@ -98,7 +98,7 @@ impl Agent {
         Err(self.error(Kind::Protocol(format!("its actions have more than {MOST_PAGES} pages"))))
     }
 
-    /// `GET /v1/actions/{pack}.{action}`
+    /// Requests `GET /v1/actions/{pack}.{action}`.
     pub async fn action(&self, action: &ActionRef) -> Result<ActionView, Error> {
         self.json(Call::get(format!("/v1/actions/{action}")), action).await
     }
@@ -112,8 +112,8 @@ impl Agent {
         self.json(call, (verb, target)).await
     }
 
-    /// `POST /v1/executions`. The same key with the same body gives the same execution, so that a request
-    /// that broke may be sent again.
+    /// Requests `POST /v1/executions`. The same key with the same body returns the same execution, so that a request
+    /// whose connection broke may be sent again.
     pub async fn create(
         &self,
         create: &CreateExecution,
@@ -129,7 +129,7 @@ impl Agent {
         self.json(call, AskedExecution::Create(create)).await
     }
 
-    /// `GET /v1/executions`: one page, newest first.
+    /// Requests `GET /v1/executions`: one page, newest first.
     pub async fn executions(&self, query: &ExecutionQuery) -> Result<Page<Execution>, Error> {
         let mut call = Call::get("/v1/executions");
         for (name, value) in [
@@ -150,12 +150,12 @@ impl Agent {
         self.json(call, ()).await
     }
 
-    /// `GET /v1/executions/{id}`; with `wait`, answers when it has ended or the time is over.
+    /// Requests `GET /v1/executions/{id}`; with `wait`, answers when the execution has ended or the time is over.
     pub async fn execution(&self, id: &ExecutionId, wait: Option<Duration>) -> Result<Execution, Error> {
         self.json(Call::get(format!("/v1/executions/{id}")).wait(wait), AskedExecution::Id(id)).await
     }
 
-    /// `GET /v1/executions/{id}/output`: both streams as they came.
+    /// Requests `GET /v1/executions/{id}/output`: both streams in the order in which they were written.
     pub async fn output(&self, id: &ExecutionId, from: OutputFrom, follow: bool) -> Result<Lines<OutputChunk>, Error> {
         let mut call = Call::get(format!("/v1/executions/{id}/output"));
         if follow {
@@ -189,30 +189,30 @@ impl Agent {
         self.bytes(call).await
     }
 
-    /// The same, only the last `count` bytes.
+    /// Requests the last `count` bytes of a stream.
     pub async fn last(&self, id: &ExecutionId, stream: Stream, count: u64) -> Result<ByteStream, Error> {
         self.bytes(Call::get(stream_path(id, stream)).header("range", format!("bytes=-{count}"))).await
     }
 
-    /// The same, only bytes `first` to `last`, both included.
+    /// Requests bytes `first` to `last` of a stream, both included.
     pub async fn range(&self, id: &ExecutionId, stream: Stream, first: u64, last: u64) -> Result<ByteStream, Error> {
         self.bytes(Call::get(stream_path(id, stream)).header("range", format!("bytes={first}-{last}"))).await
     }
 
-    /// `POST /v1/executions/{id}/kill`: TERM, grace, then all of it.
+    /// Requests `POST /v1/executions/{id}/kill`: TERM, grace period, then KILL for all processes.
     pub async fn kill(&self, id: &ExecutionId, note: Option<&str>) -> Result<Execution, Error> {
         let request = KillRequest { note: note.map(str::to_owned) };
         let body = serde_json::to_vec(&request).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
         self.json(Call::post(format!("/v1/executions/{id}/kill"), body), AskedExecution::Id(id)).await
     }
 
-    /// `GET /v1/metrics`: the Prometheus text.
+    /// Requests `GET /v1/metrics` in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String, Error> {
         let bytes = self.body(Call::get("/v1/metrics")).await?;
         String::from_utf8(bytes.to_vec()).map_err(|_| self.error(Kind::Protocol("the answer is not UTF-8".to_owned())))
     }
 
-    /// `GET /v1/openapi.json`
+    /// Requests `GET /v1/openapi.json`.
     pub async fn openapi(&self) -> Result<Value, Error> {
         self.json(Call::get("/v1/openapi.json"), ()).await.map(|OpenApi(document)| document)
     }

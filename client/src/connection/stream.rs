@@ -1,4 +1,4 @@
-//! Answers that come bit by bit: NDJSON lines, or bytes.
+//! Streamed answers: bytes, or lines of NDJSON.
 
 use std::marker::PhantomData;
 
@@ -11,27 +11,28 @@ use super::{Agent, MAX_LINE, wire};
 use crate::error::{Error, Kind};
 use crate::show::visible;
 
-/// Bytes as they come. Dropping it closes the connection.
+/// Stream of bytes. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct ByteStream {
     body: Incoming,
     wire: wire::Wire,
-    blame: Agent,
+    /// Names the instance in errors.
+    agent: Agent,
     dropped_bytes: u64,
 }
 
 impl ByteStream {
     pub(super) fn new(body: Incoming, wire: wire::Wire, agent: &Agent, dropped_bytes: u64) -> ByteStream {
-        let blame = Agent::new(&agent.instance, &agent.identity);
-        ByteStream { body, wire, blame, dropped_bytes }
+        let agent = Agent::new(&agent.instance, &agent.identity);
+        ByteStream { body, wire, agent, dropped_bytes }
     }
 
-    /// How many bytes of the stream were not kept, as known when the answer began.
+    /// Returns the number of bytes that were not kept, as known when the answer started.
     pub fn dropped_bytes(&self) -> u64 {
         self.dropped_bytes
     }
 
-    /// The next bytes; `None` at the end.
+    /// Returns the next bytes; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
         loop {
             match self.body.frame().await? {
@@ -45,14 +46,14 @@ impl ByteStream {
         }
     }
 
-    /// Everything that is left, up to `limit` bytes; true when there was more.
+    /// Returns the remaining bytes, at most `limit`, and true if there were more.
     pub async fn collect(mut self, limit: usize) -> Result<(Vec<u8>, bool), Error> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
-            let room = limit - bytes.len();
-            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if chunk.len() > room {
+            let left = limit - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(left)]);
+            if chunk.len() > left {
                 return Ok((bytes, true));
             }
         }
@@ -60,11 +61,11 @@ impl ByteStream {
     }
 
     fn error(&self, kind: Kind) -> Error {
-        self.blame.error(kind)
+        self.agent.error(kind)
     }
 }
 
-/// The lines of an NDJSON answer, each of at most [`MAX_LINE`] bytes. Dropping it closes the connection.
+/// Stream of the lines of an NDJSON answer, each at most [`MAX_LINE`] bytes. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Lines<T> {
     bytes: ByteStream,
@@ -74,7 +75,7 @@ pub struct Lines<T> {
     item: PhantomData<fn() -> T>,
 }
 
-// The lines name neither instance nor execution, so that there is nothing to hold them against but the peer.
+// The lines name neither instance nor execution: only the peer can be checked.
 impl<T> Lines<T>
 where
     T: for<'a> Answer<Asked<'a> = ()>,
@@ -83,7 +84,7 @@ where
         Lines { bytes, buffer: BytesMut::new(), scanned: 0, ended: false, item: PhantomData }
     }
 
-    /// The next item; `None` at the end. After an error there is nothing more.
+    /// Returns the next item; `None` at the end and after an error.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         loop {
             if self.ended {
@@ -117,9 +118,10 @@ where
     }
 
     fn parse(&self, line: &[u8]) -> Result<T, Kind> {
-        let item: T = serde_json::from_slice(line)
-            .map_err(|e| Kind::Protocol(format!("a line is not what was expected: {}", visible(&e.to_string()))))?;
-        item.check(self.bytes.blame.instance.id(), ())?;
+        let item: T = serde_json::from_slice(line).map_err(|e| {
+            Kind::Protocol(format!("a line does not have the expected form: {}", visible(&e.to_string())))
+        })?;
+        item.check(self.bytes.agent.instance.id(), ())?;
         Ok(item)
     }
 

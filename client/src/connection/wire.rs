@@ -1,4 +1,4 @@
-//! A connection: TCP without delay, TLS to the instance that was meant, HTTP/1.1.
+//! Connection to an instance: TCP with `TCP_NODELAY`, TLS that verifies the instance, HTTP/1.1.
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
@@ -24,10 +24,10 @@ use crate::error::Kind;
 use crate::inventory::{Address, Instance};
 use crate::tls::Identity;
 
-/// The most that is read ahead on a connection, in bytes.
+/// Maximum number of bytes that are read ahead on a connection.
 const MAX_BUFFER: usize = 64 << 10;
 
-/// A connection that takes one request at a time. Dropping it closes it.
+/// Connection that carries one request at a time. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Wire {
     sender: SendRequest<Full<Bytes>>,
@@ -49,12 +49,12 @@ impl Wire {
         self.sender.send_request(request).await.map_err(|e| self.broken(&e))
     }
 
-    /// True while the connection may take another request.
+    /// Returns true while the connection can carry another request.
     pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed() && !self.driver.is_finished()
     }
 
-    /// What a failed request means. The server's alert, when it sent one, says more than hyper can.
+    /// Returns the cause of a failed request. A TLS alert of the server is more specific than hyper's error.
     pub(super) fn broken(&self, error: &hyper::Error) -> Kind {
         if let Some(kind) = self.alert.take() {
             return kind;
@@ -63,7 +63,7 @@ impl Wire {
     }
 }
 
-/// What an error of hyper means.
+/// Returns the cause of an error of hyper.
 pub(super) fn explain(error: &hyper::Error) -> Kind {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
@@ -78,7 +78,7 @@ pub(super) fn explain(error: &hyper::Error) -> Kind {
     Kind::Broken("it closed the connection".to_owned())
 }
 
-/// Connects to `instance`, or says why that is not possible.
+/// Connects to `instance` within [`CONNECT_TIMEOUT`].
 pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
     match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(instance, identity)).await {
         Ok(result) => result,
@@ -89,32 +89,31 @@ pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wir
 async fn dial_now(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
     let connector = TlsConnector::from(identity.config_for(instance.id()));
     let addresses = race::by_turns(resolve(&instance.address).await?);
-    // The handshake belongs to the attempt: an address that takes connections and says nothing is no better than one
-    // that is silent.
+    // The handshake is part of the attempt: an address that accepts connections and sends nothing counts as unresponsive.
     let tls = race::first(addresses, |address| shake_hands(&connector, address)).await?;
     let alert = AlertSlot::default();
     let io = TokioIo::new(Watched { inner: tls, alert: alert.clone() });
     let (sender, connection) =
         http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await.map_err(|e| explain(&e))?;
     let driver = tokio::spawn(async move {
-        // Each failure reaches the request that it failed; an idle connection's end is no news.
+        // A failure is reported by the request that it fails; the end of an idle connection needs no report.
         let _ = connection.await;
     });
     Ok(Wire { sender, driver, alert })
 }
 
-/// Connects to one address, up to the end of the handshake.
+/// Connects to one address and completes the TLS handshake.
 async fn shake_hands(connector: &TlsConnector, address: SocketAddr) -> Result<TlsStream<TcpStream>, Kind> {
     let tcp = TcpStream::connect(address).await.map_err(|e| match e.kind() {
         io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
         _ => Kind::Connect(e),
     })?;
     let _ = tcp.set_nodelay(true);
-    // The verifier goes by the instance id; the name is only what the interface of rustls demands.
+    // The verifier checks the instance id; rustls demands a name as well, which is not used.
     connector.connect(ServerName::IpAddress(address.ip().into()), tcp).await.map_err(Kind::from_io)
 }
 
-/// The addresses of the host, as its resolver sorts them.
+/// Returns the addresses of the host in resolver order.
 async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Kind> {
     let port = address.port();
     if let Some((ip, zone)) = address.zoned() {
@@ -130,7 +129,7 @@ async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Kind> {
     }
 }
 
-/// The number of a network interface, which a zone gives by name or number (RFC 4007, section 11).
+/// Returns the index of the network interface that a zone names, by name or number (RFC 4007, section 11).
 fn interface(zone: &str) -> Result<u32, Kind> {
     if let Ok(number) = zone.parse() {
         return Ok(number);
@@ -139,7 +138,7 @@ fn interface(zone: &str) -> Result<u32, Kind> {
         .map_err(|_| Kind::Address(format!("this host has no network interface {zone}, which its zone names")))
 }
 
-/// The alert by which the server ended the connection, when it did.
+/// TLS alert with which the server closed the connection, if it did.
 #[derive(Debug, Clone, Default)]
 struct AlertSlot(Arc<Mutex<Option<Kind>>>);
 
@@ -155,8 +154,8 @@ impl AlertSlot {
     }
 }
 
-/// In TLS 1.3 a server judges our certificate after the client's side of the handshake is done: its alert
-/// comes in place of the first answer, and may come after a write has already failed.
+/// TLS stream that remembers the server's alert. In TLS 1.3 a server verifies the client certificate after the client has
+/// completed its handshake: the alert arrives in place of the first answer, and possibly after a write has failed.
 struct Watched {
     inner: TlsStream<TcpStream>,
     alert: AlertSlot,

@@ -162,7 +162,7 @@ fn who_does_not_answer_is_named_and_holds_nobody_up() {
 
     let nobody = inventory("nobody.json", &[some[1].clone(), entry("i-lost", &"no-such-host.invalid:1")]);
     let none = bolt.run(["--inventory", &nobody, "run", "probe.hello", "--everywhere", "--at-once"]);
-    ended(&none, 3, &["none of 2 instances answered", "i-gone", "i-lost", "the host name is not known", "hint"]);
+    ended(&none, 3, &["none of 2 instances answered", "i-gone", "i-lost", "the host name cannot be resolved", "hint"]);
 
     // Another instance at the address: nothing is sent to it.
     let wrong = inventory("wrong.json", &[entry("i-2", &one.address())]);
