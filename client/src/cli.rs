@@ -19,7 +19,9 @@ mod instances;
 mod kill;
 mod logs;
 mod man;
+mod moment;
 mod numbers;
+mod of_run;
 pub mod pack;
 mod packs;
 mod pki;
@@ -29,6 +31,7 @@ mod run;
 mod select;
 mod show;
 mod terminal;
+mod wait;
 
 use std::path::{Path, PathBuf};
 
@@ -126,11 +129,13 @@ enum Command {
     Ps(ps::PsCommand),
     /// List executions that have ended, across instances.
     History(ps::HistoryCommand),
-    /// Show one execution.
+    /// Show one execution, or a run with its executions.
     Show(show::ShowCommand),
-    /// Print an execution's output.
+    /// Print the output of an execution, or of all of a run.
     Logs(logs::LogsCommand),
-    /// Stop an execution: TERM, a grace time, then all of its processes.
+    /// Wait until an execution, or all of a run, have ended.
+    Wait(wait::WaitCommand),
+    /// Kill executions: TERM, a grace period, then KILL for all of their processes.
     Kill(kill::KillCommand),
     /// List what can be run, or show one action with its parameters.
     Actions(actions::ActionsCommand),
@@ -246,6 +251,7 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
         Command::History(command) => block_on(ps::history(command, context(global)?)),
         Command::Show(command) => block_on(show::run(command, context(global)?)),
         Command::Logs(command) => block_on(logs::run(command, context(global)?)),
+        Command::Wait(command) => block_on(wait::run(command, context(global)?)),
         Command::Kill(command) => block_on(kill::run(command, context(global)?)),
         Command::Actions(command) => block_on(actions::run(command, context(global)?)),
         Command::Instances(command) => block_on(instances::run(command, context(global)?)),
@@ -267,6 +273,7 @@ impl Command {
             Command::Ps(_) => ("ps", "the verb \"read\""),
             Command::History(_) => ("history", "the verb \"read\""),
             Command::Show(_) => ("show", "the verb \"read\" on the action"),
+            Command::Wait(_) => ("wait", "the verb \"read\" on the action"),
             Command::Logs(_) => ("logs", "the verb \"read\" on the action"),
             Command::Actions(_) => ("actions", "the verb \"read\""),
             Command::Packs(_) => ("packs", "the verb \"read\""),

@@ -51,7 +51,7 @@ fn each_kind_of_failure_has_its_exit_code() {
     ended(&bolt.run(["run", "probe.hello", "--on", "i-9"]), 2, &["no instance i-9"]);
     ended(&Bolt::new(&world.path().join("gone.toml")).run(["ps"]), 2, &["gone.toml"]);
 
-    ended(&bolt.run(["run", "probe.helo"]), 4, &["no action probe.helo", "did you mean probe.hello?"]);
+    ended(&bolt.run(["run", "probe.helo"]), 4, &["no instance has an action probe.helo", "did you mean probe.hello?"]);
     ended(&bolt.run(["run", "probe.nothing-like-it"]), 4, &["pack probe has", "probe.typed"]);
     ended(&bolt.run(["show", "abcdef"]), 4, &["none has an execution that ends in abcdef"]);
     let guest = caller(&world, "guest");
@@ -228,7 +228,7 @@ fn a_list_says_that_there_is_more_and_filters_do_not_hide() {
     assert_eq!(history["executions"][0]["action"], "probe.hello", "{history}");
     ended(&bolt.run(["kill", &id[24..]]), 0, &[]);
     assert_eq!(running.wait().unwrap().code(), Some(1));
-    ended(&bolt.run(["ps", "--action", "probe.repair"]), 0, &["no executions that match"]);
+    ended(&bolt.run(["ps", "--action", "probe.repair"]), 0, &["no executions match"]);
 }
 
 #[test]

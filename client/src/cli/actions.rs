@@ -1,4 +1,4 @@
-//! `bolt actions`: what can be run, and how.
+//! `bolt actions`: lists actions, or shows one with its parameters.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +18,21 @@ use super::terminal;
 use crate::show::{self, visible, visible_lines, when};
 use crate::{errln, outln};
 
-/// How wide text is when there is no terminal to ask.
+/// Width of text without a terminal.
 const WIDTH: usize = 100;
 
-/// List what can be run, or show one action with its parameters.
+const EXAMPLES: &str = "\
+Examples:
+  bolt actions                          all actions that you may see
+  bolt actions linux                    those of one pack
+  bolt actions linux.disk_usage         one action with its parameters and limits
+  bolt actions --on i-0abc --json       as JSON, of one instance";
+
+/// List actions, or show one with its parameters.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ActionsCommand {
-    /// An action (linux.disk_usage) to show, or a pack (linux) whose actions to list.
+    /// Action to show (linux.disk_usage), or pack whose actions to list (linux).
     #[arg(value_name = "ACTION|PACK")]
     name: Option<String>,
     #[command(flatten)]
@@ -65,7 +73,7 @@ pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exi
     Ok(exit)
 }
 
-/// An action that no instance has, with the names near it.
+/// Returns the failure for an action that no instance has, with similar names as a hint.
 pub(super) fn unknown<'a>(wanted: &ActionRef, known: impl Iterator<Item = &'a ActionRef>) -> Failure {
     let known: Vec<&ActionRef> = known.collect();
     let wrong_letters = (wanted.as_str().len() / 4).clamp(1, 4);
@@ -77,14 +85,14 @@ pub(super) fn unknown<'a>(wanted: &ActionRef, known: impl Iterator<Item = &'a Ac
     near.sort();
     let near: Vec<&ActionRef> = near.into_iter().take(3).map(|(_, action)| action).collect();
     let siblings: Vec<&ActionRef> = known.into_iter().filter(|action| action.pack() == wanted.pack()).collect();
-    let failure = Failure::new(Exit::Refused, format!("there is no action {wanted} there, or no grant to see it"));
+    let failure = Failure::new(Exit::Refused, format!("no instance has an action {wanted} that you may see"));
     if !near.is_empty() {
         let names: Vec<&str> = near.iter().map(|action| action.as_str()).collect();
         failure.hint(format!("did you mean {}?", names.join(" or ")))
     } else if !siblings.is_empty() {
         failure.hint(format!("pack {} has {}", wanted.pack(), show::listed(&siblings, 20)))
     } else {
-        failure.hint("`bolt actions` lists what can be run")
+        failure.hint("`bolt actions` lists the actions")
     }
 }
 
@@ -101,7 +109,7 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
         errln!("no actions: the agents have no packs yet, or you have no grant to see them");
         return;
     }
-    // Which instances and which version is said where it is not the same everywhere.
+    // Versions and numbers of instances are columns only where they differ.
     let version = |views: &[(String, ActionView)]| {
         let first = &views[0].1.version;
         if views.iter().any(|(_, view)| view.version != *first) { "mixed".to_owned() } else { first.to_string() }
@@ -128,7 +136,7 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
     errln!("{actions} on {on}; `bolt actions NAME` shows one with its parameters");
 }
 
-/// The first sentence of a description.
+/// Returns the first sentence of a description.
 fn first_sentence(text: &str) -> &str {
     let line = text.trim().lines().next().unwrap_or_default();
     line.split_once(". ").map_or(line, |(first, _)| first).trim_end_matches('.')
@@ -159,14 +167,14 @@ fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: 
     }
     outln!("{:<12} {} of {asked}", "instances", views.len());
     for (instance, dev) in views.iter().filter_map(|(instance, view)| Some((instance, view.dev.as_ref()?))) {
-        errln!("{instance}: a dev pack, pushed by {} until {}", visible(dev.by.as_str()), when::at(dev.until_ms));
+        errln!("{instance}: a pushed version (dev, not signed), by {}, until {}", visible(dev.by.as_str()), when::at(dev.until_ms));
     }
     if views.iter().any(|(_, other)| other.digest != view.digest) {
-        errln!("this is the version on {first}; other instances have others");
+        errln!("this is the version on {first}; other instances have other versions");
     }
 }
 
-/// Each parameter on a line with what it takes, its description below.
+/// Describes each parameter: a line with its type and default, and its description below.
 fn parameters(action: &Action, width: usize) -> String {
     if action.parameters.is_empty() {
         return "It takes no parameters.".to_owned();
@@ -226,7 +234,7 @@ fn limits(action: &Action) -> Vec<(&'static str, String)> {
         ("time-out", format_duration(action.timeout())),
         ("limits", format!("{} memory, {} cpu, {} processes", format_bytes(limits.memory.0), limits.cpu, limits.pids)),
         ("output", format!("{} of each stream are kept", format_bytes(action.output_max.0))),
-        ("noop", if action.noop { "understood" } else { "not understood" }.to_owned()),
+        ("dry run", if action.noop { "--noop is supported" } else { "--noop is not supported" }.to_owned()),
     ];
     if let Some(concurrency) = &action.concurrency {
         lines.push(("at once", format!("{} in group {}", concurrency.max, action.group())));

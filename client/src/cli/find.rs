@@ -1,9 +1,9 @@
-//! Where an execution is: asks the instances, since there is no central list.
+//! Finds the instance that has an execution: asks all, since there is no central list.
 
 use std::str::FromStr;
 
 use packs_schema::agent::rest::{Code, Execution};
-use packs_schema::base::name::ExecutionId;
+use packs_schema::base::name::{ExecutionId, RunId};
 
 use super::context::{Answers, Context, grouped, none_answered};
 use super::failure::{Exit, Failure};
@@ -13,14 +13,14 @@ use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::show;
 
-/// How many characters of an id tables show.
+/// Number of characters of an id in tables.
 pub(super) const SHORT: usize = 12;
-/// The fewest characters that may stand for an id.
+/// Minimum number of characters of an abbreviated id.
 const SHORTEST: usize = 6;
-/// How many pages of an instance's history are searched for the end of an id.
+/// Number of pages of an instance's history that are searched for an abbreviated id.
 const PAGES: usize = 4;
 
-/// An execution id, or its last characters.
+/// Execution id, or its last characters.
 #[derive(Debug, Clone)]
 pub(super) struct IdArg(String);
 
@@ -37,23 +37,51 @@ impl FromStr for IdArg {
 }
 
 impl IdArg {
-    /// The id, if all of it was given.
+    /// Returns the id, if it is not abbreviated.
     pub(super) fn whole(&self) -> Option<ExecutionId> {
         ExecutionId::new(self.0.as_str()).ok()
     }
 }
 
-/// The end of an id: what tables show.
+/// What a command is about: one execution, or all of a run.
+#[derive(Debug, Clone)]
+pub(super) enum Which {
+    /// One execution.
+    Execution(IdArg),
+    /// All executions of a run.
+    Run(RunId),
+}
+
+impl FromStr for Which {
+    type Err = String;
+    /// Reads a run id as `bolt run` makes them, with `r-` before it, or an execution id.
+    fn from_str(text: &str) -> Result<Which, String> {
+        if text.starts_with("r-") {
+            return RunId::new(text).map(Which::Run).map_err(|e| e.to_string());
+        }
+        text.parse().map(Which::Execution)
+    }
+}
+
+impl Which {
+    /// Returns the positional argument, or what `--run` gives in its place: clap has seen to it that there is one.
+    pub(super) fn of(which: Option<&Which>, run: Option<&RunId>) -> Which {
+        let run = run.cloned().map(Which::Run);
+        which.cloned().or(run).expect("clap demands one of the two")
+    }
+}
+
+/// Returns the end of an id, as tables show it.
 pub(super) fn short(id: &ExecutionId) -> &str {
     let id = id.as_str();
     &id[id.len() - SHORT..]
 }
 
-/// An execution, and the instance that has it.
+/// Execution with its instance.
 pub(super) type Found = (Instance, Execution);
 
-/// Finds the execution that `id` means. Several instances may say that they have it: an id is unique, so all but one
-/// of them are wrong, but only the user can know which.
+/// Finds the execution with this id. Several instances may claim to have it: ids are unique, so all but one of them are
+/// wrong, but only the user can know which.
 pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<Vec<Found>, Failure> {
     let Answers { given, failed } = context.ask(select, async |agent| search(agent, id).await).await?;
     let asked = given.len() + failed.len();
@@ -87,7 +115,7 @@ pub(super) fn several(id: &ExecutionId, instances: &[&Instance]) -> String {
     format!("{count} claim to have execution {id}, and only one can have it: {}", show::listed(&ids, 20))
 }
 
-/// Different executions end in what was given. One instance must not push the others out of the list.
+/// Returns the failure for an abbreviated id of several executions. One instance must not push the others out of the list.
 fn ambiguous(id: &IdArg, found: &[Found]) -> Failure {
     let mut by_instance: Vec<(&Instance, &ExecutionId, usize)> = Vec::new();
     for (instance, execution) in found {
@@ -107,7 +135,7 @@ fn ambiguous(id: &IdArg, found: &[Found]) -> Failure {
         .hint("give more of the id, or the instance with --on")
 }
 
-/// Nobody has it, as far as is known.
+/// Returns the failure for an execution that no instance has, as far as is known.
 pub(super) fn nowhere(id: &IdArg, asked: usize, failed: &[Error]) -> Failure {
     if let Some(first) = failed.first() {
         if failed.len() == asked {
@@ -130,10 +158,10 @@ pub(super) fn nowhere(id: &IdArg, asked: usize, failed: &[Error]) -> Failure {
         );
         Failure::new(Exit::Refused, message)
     };
-    failure.hint("`bolt ps` lists what runs and what ran lately; a whole id is found however old it is")
+    failure.hint("`bolt ps` lists recent executions; with its whole id an execution is found however old it is")
 }
 
-/// The execution `id` of this agent, if it has it.
+/// Returns the execution `id` of this agent, if it has it.
 pub(super) async fn claimed(agent: &Agent, id: &ExecutionId) -> Result<Option<Execution>, Error> {
     match agent.execution(id, None).await {
         Ok(execution) => Ok(Some(execution)),

@@ -1,4 +1,4 @@
-//! `bolt instances`: the inventory, and with `--check` how its instances are.
+//! `bolt instances`: lists the inventory, with `--check` also the health of its agents.
 
 use clap::Args;
 use packs_schema::agent::rest::Health;
@@ -13,8 +13,15 @@ use crate::inventory::Instance;
 use crate::outln;
 use crate::show::{self, visible};
 
+const EXAMPLES: &str = "\
+Examples:
+  bolt instances                                  the inventory
+  bolt instances --check                          with the health of each agent
+  bolt instances --where \"app == 'cassandra'\"      which instances an expression chooses";
+
 /// List the instances of the inventory.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct InstancesCommand {
     /// Ask each agent for its health.
     #[arg(long)]

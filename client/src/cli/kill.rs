@@ -1,11 +1,13 @@
-//! `bolt kill`: stop an execution, and say what became of it.
+//! `bolt kill`: stops one execution, or all that match, and reports what became of them.
+
+mod many;
 
 use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::join_all;
-use packs_schema::agent::rest::{Code, Execution};
-use packs_schema::base::name::ExecutionId;
+use packs_schema::agent::rest::{Code, Execution, MAX_NOTE};
+use packs_schema::base::name::{ActionRef, ExecutionId, Principal, RunId};
 use serde_json::{Value, json};
 
 use super::context::{Answers, Context, error_json};
@@ -18,34 +20,71 @@ use crate::inventory::Instance;
 use crate::show;
 use crate::{errln, outln};
 
-/// How long the end is waited for.
+/// How long to wait for the execution to end after the kill.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Stop an execution: TERM, a grace time, then all of its processes.
+const EXAMPLES: &str = "\
+Examples:
+  bolt kill 6e1d4cf1b2aa --note \"wrong host\"      one execution
+  bolt kill --run r-0193…                         all of a run that have not ended
+  bolt kill --action cassandra.repair --where \"zone == 'us-east-1a'\"
+  bolt kill --caller spiffe://example.org/cron --yes   without being asked
+
+Killing several shows what would be killed and asks first. A `bolt run` that is still starting instances goes on:
+interrupt it as well.";
+
+/// Kill executions: TERM, a grace period, then KILL for all of their processes.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct KillCommand {
-    /// Its id, or at least the last six characters of it.
-    id: IdArg,
-    /// Why, for those who read the instance's log.
-    #[arg(long, value_name = "TEXT")]
+    /// The execution to kill: its id, or at least the last six characters of it.
+    #[arg(conflicts_with_all = ["run", "action", "caller"])]
+    id: Option<IdArg>,
+    /// Kill the executions of this run that have not ended.
+    #[arg(long, value_name = "RUN-ID")]
+    run: Option<RunId>,
+    /// Kill the executions of this action that have not ended.
+    #[arg(long)]
+    action: Option<ActionRef>,
+    /// Kill the executions that this caller started and that have not ended.
+    #[arg(long, value_name = "URI", alias = "principal")]
+    caller: Option<Principal>,
+    /// Why, for those who read the history.
+    #[arg(long, value_name = "TEXT", value_parser = note)]
     note: Option<String>,
+    /// Do not ask before several executions are killed.
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     select: SelectArgs,
 }
 
-/// What became of it on an instance that has it.
+fn note(text: &str) -> Result<String, String> {
+    let fits = text.chars().count() <= MAX_NOTE;
+    if fits { Ok(text.to_owned()) } else { Err(format!("a note has at most {MAX_NOTE} characters")) }
+}
+
+/// How a kill ended on an instance that has the execution.
 struct Stopped {
     instance: Instance,
     id: ExecutionId,
     end: Result<Execution, Error>,
 }
 
-/// Runs `bolt kill`. Each instance that says that it has the execution is asked to stop it: none of them can keep the
-/// others from being asked.
+/// Runs `bolt kill`.
 pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, Failure> {
-    let stopped = match command.id.whole() {
-        Some(id) => by_id(&command, &context, &id).await?,
-        None => by_end(&command, &context).await?,
+    match &command.id {
+        Some(id) => one(id, &command, &context).await,
+        None => many::run(&command, &context).await,
+    }
+}
+
+/// Kills one execution. Each instance that claims to have it is asked: none of them can keep the others from being
+/// asked.
+async fn one(id: &IdArg, command: &KillCommand, context: &Context) -> Result<Exit, Failure> {
+    let stopped = match id.whole() {
+        Some(whole) => by_id(id, command, context, &whole).await?,
+        None => by_end(id, command, context).await?,
     };
     if context.json {
         print_json(&stopped);
@@ -66,49 +105,66 @@ pub(super) async fn run(command: KillCommand, context: Context) -> Result<Exit, 
     Ok(if stopped.iter().all(ended) { Exit::Success } else { Exit::Failed })
 }
 
-/// Asks and stops on all instances at once, so that one that does not answer holds up none of the others.
-async fn by_id(command: &KillCommand, context: &Context, id: &ExecutionId) -> Result<Vec<Stopped>, Failure> {
-    let question = async |agent: &Agent| match claimed(agent, id).await? {
-        Some(_) => Ok(Some(stop(agent, id, command, context).await)),
+/// Searches and kills on all instances at once, so that one that does not answer delays none of the others.
+async fn by_id(
+    id: &IdArg,
+    command: &KillCommand,
+    context: &Context,
+    whole: &ExecutionId,
+) -> Result<Vec<Stopped>, Failure> {
+    let question = async |agent: &Agent| match claimed(agent, whole).await? {
+        Some(_) => Ok(Some(stop_and_report(agent, whole, command, context).await)),
         None => Ok(None),
     };
     let Answers { given, failed } = context.ask(&command.select, question).await?;
     let asked = given.len() + failed.len();
-    let stopped: Vec<Stopped> =
-        given.into_iter().filter_map(|(instance, end)| Some(Stopped { instance, id: id.clone(), end: end? })).collect();
-    if stopped.is_empty() { Err(nowhere(&command.id, asked, &failed)) } else { Ok(stopped) }
+    let stopped: Vec<Stopped> = given
+        .into_iter()
+        .filter_map(|(instance, end)| Some(Stopped { instance, id: whole.clone(), end: end? }))
+        .collect();
+    if stopped.is_empty() { Err(nowhere(id, asked, &failed)) } else { Ok(stopped) }
 }
 
-async fn by_end(command: &KillCommand, context: &Context) -> Result<Vec<Stopped>, Failure> {
-    let found = find(context, &command.select, &command.id).await?;
+async fn by_end(id: &IdArg, command: &KillCommand, context: &Context) -> Result<Vec<Stopped>, Failure> {
+    let found = find(context, &command.select, id).await?;
     let identity = context.identity()?;
     let stopping = found.into_iter().map(|(instance, execution)| {
         let agent = Agent::new(&instance, &identity);
         async move {
-            let end = stop(&agent, &execution.id, command, context).await;
+            let end = stop_and_report(&agent, &execution.id, command, context).await;
             Stopped { instance, id: execution.id, end }
         }
     });
     Ok(join_all(stopping).await)
 }
 
-/// Stops it on one instance, and prints how it ended there.
-async fn stop(agent: &Agent, id: &ExecutionId, command: &KillCommand, context: &Context) -> Result<Execution, Error> {
-    let (end, before) = match agent.kill(id, command.note.as_deref()).await {
-        Ok(now) if now.state.is_terminal() => (now, false),
-        Ok(_) => (agent.execution(id, Some(PATIENCE)).await?, false),
-        Err(error) if matches!(&error.kind, Kind::Problem(p) if p.code == Code::AlreadyEnded) => {
-            (agent.execution(id, None).await?, true)
-        }
-        Err(error) => return Err(error),
-    };
+/// Kills the execution on one instance, and prints how it ended there.
+async fn stop_and_report(
+    agent: &Agent,
+    id: &ExecutionId,
+    command: &KillCommand,
+    context: &Context,
+) -> Result<Execution, Error> {
+    let (end, had_ended) = stop(agent, id, command.note.as_deref()).await?;
     if !context.json {
-        if before {
+        if had_ended {
             errln!("it had ended already");
         }
         report(&end);
     }
     Ok(end)
+}
+
+/// Kills the execution on one instance and waits for its end. True if it had ended before.
+async fn stop(agent: &Agent, id: &ExecutionId, note: Option<&str>) -> Result<(Execution, bool), Error> {
+    match agent.kill(id, note).await {
+        Ok(now) if now.state.is_terminal() => Ok((now, false)),
+        Ok(_) => Ok((agent.execution(id, Some(PATIENCE)).await?, false)),
+        Err(error) if matches!(&error.kind, Kind::Problem(p) if p.code == Code::AlreadyEnded) => {
+            Ok((agent.execution(id, None).await?, true))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn print_json(stopped: &[Stopped]) {
@@ -124,14 +180,16 @@ fn print_json(stopped: &[Stopped]) {
 }
 
 fn report(execution: &Execution) {
-    let left = match &execution.leftovers {
-        Some(left) if left.after_subreaper == 1 => ", 1 process left".to_owned(),
-        Some(left) => format!(", {} processes left", left.after_subreaper),
-        None => String::new(),
-    };
+    let left = left_processes(execution).map_or_else(String::new, |count| format!(", {}", count));
     let state = super::ps::state(execution);
     outln!("{} on {}: {state}{left}", execution.id, execution.instance);
     if !execution.state.is_terminal() {
-        errln!("it is being stopped; `bolt show {}` tells how that ends", super::find::short(&execution.id));
+        errln!("it is being stopped; `bolt show {}` shows how that ends", super::find::short(&execution.id));
     }
+}
+
+/// Says how many processes the kill left, where that was counted.
+fn left_processes(execution: &Execution) -> Option<String> {
+    let count = execution.leftovers.as_ref()?.after_subreaper;
+    Some(if count == 1 { "1 process left".to_owned() } else { format!("{count} processes left") })
 }

@@ -1,4 +1,7 @@
-//! `bolt logs`: an execution's output, whole or as it comes.
+//! `bolt logs`: the output of an execution or of a run, whole or as it comes.
+
+mod lines;
+mod of_run;
 
 use std::io::{self, Write as _};
 use std::pin::pin;
@@ -6,30 +9,47 @@ use std::pin::pin;
 use clap::{Args, ValueEnum};
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::rest::OutputChunk;
+use packs_schema::base::name::RunId;
 use packs_schema::base::quantity::format_bytes;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::find::{IdArg, find_one};
+use super::find::{IdArg, Which, find_one};
+use super::numbers::whole;
 use super::select::SelectArgs;
 use crate::connection::{Agent, chunk_bytes};
 use crate::show::{self, Visible};
 use crate::{errln, outln};
 
-/// Print an execution's output.
+const EXAMPLES: &str = "\
+Examples:
+  bolt logs 6e1d4cf1b2aa             the whole output of one execution
+  bolt logs -f 6e1d4cf1b2aa          follow it until it has ended
+  bolt logs -f --run r-0193…         all of a run: `i-0abc | line`
+  bolt logs --run r-0193… --stream stderr --on i-0abc,i-0def";
+
+/// Print the output of an execution, or of all of a run.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct LogsCommand {
-    /// Its id, or at least the last six characters of it.
-    id: IdArg,
-    /// Go on until it has ended.
+    /// The execution: its id, or at least the last six characters of it; or a run (r-…).
+    #[arg(value_name = "ID|RUN-ID", required_unless_present = "run", conflicts_with = "run")]
+    which: Option<Which>,
+    /// Print whole lines of all executions of this run as they arrive, each after its instance.
+    #[arg(long, value_name = "RUN-ID")]
+    run: Option<RunId>,
+    /// Follow the output until the execution, or all of the run, have ended.
     #[arg(short, long)]
     follow: bool,
-    /// Only this stream. Without it, standard error goes to standard error.
+    /// Print this stream only. Without it, standard error goes to standard error.
     #[arg(long, value_enum)]
     stream: Option<StreamArg>,
-    /// The bytes as they are. They can do to a terminal what the action, or who owns it, wants.
+    /// Print the bytes as they are. They can do to a terminal what the action, or who controls it, wants.
     #[arg(long, conflicts_with = "json")]
     raw: bool,
+    /// With --run: read from at most this many executions at once; the others follow when these end.
+    #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true, value_parser = whole::<usize>(1..=10_000))]
+    parallel: usize,
     #[command(flatten)]
     select: SelectArgs,
 }
@@ -40,15 +60,31 @@ enum StreamArg {
     Stderr,
 }
 
+impl StreamArg {
+    fn stream(self) -> Stream {
+        match self {
+            StreamArg::Stdout => Stream::Stdout,
+            StreamArg::Stderr => Stream::Stderr,
+        }
+    }
+}
+
 /// Runs `bolt logs`. With `--json`, each chunk is one line.
 pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, Failure> {
-    let (instance, execution) = find_one(&context, &command.select, &command.id).await?;
+    match Which::of(command.which.as_ref(), command.run.as_ref()) {
+        Which::Execution(id) => one(&id, &command, &context).await,
+        Which::Run(run) => of_run::print(&run, &command, &context).await,
+    }
+}
+
+async fn one(id: &IdArg, command: &LogsCommand, context: &Context) -> Result<Exit, Failure> {
+    let (instance, execution) = find_one(context, &command.select, id).await?;
     let agent = Agent::new(&instance, &context.identity()?);
     let mut printer =
         Printer { raw: command.raw, json: context.json, only: command.stream, streams: Default::default() };
     let mut output = agent.follow_output(&execution.id, command.follow);
-    // Heard by ourselves, since a shell may have started us deaf to it. Once for all chunks: a signal that comes while one is
-    // printed must not be lost.
+    // A shell may have started this process with SIGINT ignored, so it is handled here. One listener for all chunks: a
+    // signal that comes while one is printed must not be lost.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let chunk = tokio::select! {
@@ -58,12 +94,17 @@ pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, 
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|e| Failure { exit: Exit::Failed, ..Failure::from_instance(&e) })?;
-        printer.print(&chunk).map_err(|e| Failure::new(Exit::Storage, format!("cannot print the output: {e}")))?;
+        printer.print(&chunk).map_err(|e| cannot_print(&e))?;
     }
-    printer.finish().map_err(|e| Failure::new(Exit::Storage, format!("cannot print the output: {e}")))?;
+    printer.finish().map_err(|e| cannot_print(&e))?;
     Ok(Exit::Success)
 }
 
+fn cannot_print(error: &io::Error) -> Failure {
+    Failure::new(Exit::Storage, format!("cannot print the output: {error}"))
+}
+
+/// Prints the chunks of one execution.
 struct Printer {
     raw: bool,
     json: bool,
@@ -73,15 +114,14 @@ struct Printer {
 
 impl Printer {
     fn print(&mut self, chunk: &OutputChunk) -> io::Result<()> {
-        let index = match (chunk.stream, self.only) {
-            (Stream::Stdout, None | Some(StreamArg::Stdout)) => 0,
-            (Stream::Stderr, None | Some(StreamArg::Stderr)) => 1,
-            _ => return Ok(()),
-        };
+        if self.only.is_some_and(|only| only.stream() != chunk.stream) {
+            return Ok(());
+        }
         if self.json {
             outln!("{}", show::json_line(chunk));
             return Ok(());
         }
+        let index = usize::from(chunk.stream == Stream::Stderr);
         if let Some(dropped) = chunk.dropped_bytes {
             let held = self.streams[index].finish();
             self.write(index, held.as_bytes())?;
@@ -104,17 +144,22 @@ impl Printer {
         Ok(())
     }
 
-    /// A stream that was asked for alone goes to standard output.
     fn write(&self, index: usize, bytes: &[u8]) -> io::Result<()> {
-        let written = if index == 1 && self.only.is_none() {
-            io::stderr().lock().write_all(bytes)
-        } else {
-            let mut out = io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush())
-        };
-        match written {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(super::terminal::BROKEN_PIPE),
-            other => other,
-        }
+        write(index == 1 && self.only.is_none(), bytes)
+    }
+}
+
+/// Writes to standard error, or to standard output: there goes also a stream that was asked for alone. Ends the process
+/// quietly when the reader has gone.
+fn write(to_stderr: bool, bytes: &[u8]) -> io::Result<()> {
+    let written = if to_stderr {
+        io::stderr().lock().write_all(bytes)
+    } else {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(super::terminal::BROKEN_PIPE),
+        other => other,
     }
 }

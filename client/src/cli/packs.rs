@@ -1,4 +1,4 @@
-//! `bolt packs` and `bolt sync`: what is active on instances, and having them look for more.
+//! `bolt packs` and `bolt sync`: lists active packs, and makes agents poll their repository.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,37 @@ use crate::inventory::Instance;
 use crate::show::{self, visible, when};
 use crate::{errln, outln};
 
+const PACKS_EXAMPLES: &str = "\
+Examples:
+  bolt packs                       which version of which pack is active where
+  bolt packs --on i-0abc --json    as JSON, of one instance";
+
+const SYNC_EXAMPLES: &str = "\
+Examples:
+  bolt sync                                after publishing: agents poll now
+  bolt sync --where \"zone == 'us-east-1a'\"
+  bolt packs                               what became active";
+
 /// List the packs that are active on instances.
 #[derive(Debug, Args)]
+#[command(after_help = PACKS_EXAMPLES)]
 pub(super) struct PacksCommand {
     #[command(flatten)]
     select: SelectArgs,
 }
 
-/// Have agents poll their repository now.
+/// Make agents poll their repository now.
 #[derive(Debug, Args)]
+#[command(after_help = SYNC_EXAMPLES)]
 pub(super) struct SyncCommand {
     #[command(flatten)]
     select: SelectArgs,
 }
 
-/// Name, version and digest of what is active, and whether it was pushed.
+/// Name, version and digest of an active pack, and true if it was pushed.
 type Active = (PackName, Option<PackVersion>, Option<Digest>, bool);
 
-/// Runs `bolt packs`. A pack that could not be activated somewhere is a finding: exit 1.
+/// Runs `bolt packs`. Exits with 1 if a pack could not be activated somewhere.
 pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit, Failure> {
     let answers = context.ask(&command.select, async |agent| agent.packs().await).await?;
     let mut exit = answers.report()?;
@@ -83,11 +96,14 @@ fn pushed(instance: &str, pack: &PackView) {
     if let Some(dev) = &pack.dev {
         let over = pack.signed.as_ref().map_or_else(|| "none".to_owned(), |version| format!("the signed {version}"));
         let (by, until) = (visible(dev.by.as_str()), when::at(dev.until_ms));
-        errln!("{instance}: {} is a dev pack, pushed by {by}; {over} is active again after {until}", pack.name);
+        errln!(
+            "{instance}: {} is a pushed version (dev, not signed), by {by}; {over} is active again after {until}",
+            pack.name
+        );
     }
 }
 
-/// Versions that could not be activated: each failure once, with the instances that have it.
+/// Prints the versions that could not be activated: each failure once, with its instances.
 fn failures(given: &[(Instance, PackList)]) {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for (instance, list) in given {
@@ -105,7 +121,7 @@ fn failures(given: &[(Instance, PackList)]) {
     }
 }
 
-/// Channels without packs: each once, with the instances that follow it.
+/// Prints the channels without packs: each once, with the instances that follow it.
 fn empty_channels(given: &[(Instance, PackList)]) {
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (instance, list) in given {
@@ -121,7 +137,7 @@ fn empty_channels(given: &[(Instance, PackList)]) {
 fn failure(pack: &PackView, failed: &FailedVersion) -> String {
     let version = failed.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
     let (step, message) = (visible(&failed.step), visible(&failed.message));
-    // Something of the active version failed, such as a changed configuration: its message says what remains in effect.
+    // The active version failed in part, such as by a changed configuration: the message says what remains in effect.
     let is_active = failed.version.is_some() && failed.version == pack.version;
     let what = match (is_active, failed.is_building()) {
         (true, _) => "is active",

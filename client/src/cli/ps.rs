@@ -1,5 +1,8 @@
 //! `bolt ps` and `bolt history`: executions across instances.
 
+mod order;
+mod rows;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -11,32 +14,51 @@ use serde_json::json;
 
 use super::context::{Answers, Context};
 use super::failure::{Exit, Failure};
-use super::find::short;
+use super::moment::{self, Moment};
 use super::numbers::whole;
 use super::select::SelectArgs;
-use super::terminal;
 use crate::connection::ExecutionQuery;
-use crate::show::{self, visible, when};
+use crate::show::{self, when};
 use crate::{errln, outln};
 
-const HEADS: [&str; 7] = ["ID", "INSTANCE", "ACTION", "STATE", "STARTED", "TOOK", "BY"];
-/// The most executions that one command lists.
-const MOST: u64 = 100_000;
+pub(super) use rows::{describe_parameters, state};
+
+/// Maximum number of executions that one command lists.
+const MAX_LISTED: u64 = 100_000;
+
+const PS_EXAMPLES: &str = "\
+Examples:
+  bolt ps                                        what runs and what ran lately
+  bolt ps --state running --sort duration        what runs, the longest first
+  bolt ps --running-for 10m --where \"app == 'cassandra'\"
+  bolt ps --since yesterday --until 14:00 --wide
+  bolt ps --run r-0193… --json                   one run, for scripts";
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  bolt history --state failed --since 2026-11-26
+  bolt history --action linux.disk_usage --since \"2026-11-26 14:00\" --until 2h
+  bolt history --caller spiffe://example.org/oncall --sort instance --wide";
 
 /// List executions across instances, the newest first.
 #[derive(Debug, Args)]
+#[command(after_help = PS_EXAMPLES)]
 pub(super) struct PsCommand {
-    /// Only those in this state.
+    /// List executions in this state.
     #[arg(long)]
     state: Option<State>,
+    /// List executions that have been running for longer than this, such as 10m.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "state")]
+    running_for: Option<Duration>,
     #[command(flatten)]
     list: ListArgs,
 }
 
 /// List executions that have ended, across instances.
 #[derive(Debug, Args)]
+#[command(after_help = HISTORY_EXAMPLES)]
 pub(super) struct HistoryCommand {
-    /// Only those that ended in this state.
+    /// List executions that ended in this state.
     #[arg(long, value_parser = terminal_state)]
     state: Option<State>,
     #[command(flatten)]
@@ -45,55 +67,91 @@ pub(super) struct HistoryCommand {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Only of this action.
+    /// List executions of this action.
     #[arg(long)]
     action: Option<ActionRef>,
-    /// Only of this fan-out.
+    /// List executions of this run.
     #[arg(long, value_name = "RUN-ID")]
     run: Option<RunId>,
-    /// Only those that this principal asked for.
-    #[arg(long, value_name = "URI")]
-    principal: Option<Principal>,
-    /// Only those accepted within this time, such as 1h or 7d.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    since: Option<Duration>,
-    /// The most to list, over all instances.
-    #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true, value_parser = whole::<u32>(1..=MOST))]
+    /// List executions that this caller started.
+    #[arg(long, value_name = "URI", alias = "principal")]
+    caller: Option<Principal>,
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = "List executions accepted at this time or later: 2h, yesterday, 14:00 (local time), 2026-11-26",
+        long_help = since_help()
+    )]
+    since: Option<Moment>,
+    /// List executions accepted before this time; same forms as --since.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
+    /// List at most this many executions, the newest, over all instances.
+    #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true, value_parser = whole::<u32>(1..=MAX_LISTED))]
     limit: u32,
+    /// Sort the listed executions: times with the newest first, durations with the longest first, names in order.
+    #[arg(long, value_enum, value_name = "KEY", default_value_t = order::Key::Accepted, hide_default_value = true)]
+    sort: order::Key,
+    /// Reverse the order.
+    #[arg(long)]
+    reverse: bool,
+    /// Print all columns uncut: whole ids, versions, times in UTC, runs, all parameters and notes.
+    #[arg(short, long)]
+    wide: bool,
     #[command(flatten)]
     select: SelectArgs,
 }
 
+fn since_help() -> String {
+    format!("List executions accepted at this time or later.\n\n{}", moment::FORMS)
+}
+
 fn terminal_state(text: &str) -> Result<State, String> {
     let state: State = text.parse()?;
-    if state.is_terminal() { Ok(state) } else { Err(format!("{state} is no state in which an execution ends")) }
+    if state.is_terminal() { Ok(state) } else { Err(format!("{state} is not a state in which an execution ends")) }
 }
 
 /// Runs `bolt ps`.
 pub(super) async fn run(command: PsCommand, context: Context) -> Result<Exit, Failure> {
-    list(&command.list, command.state, false, &context).await
+    let state = command.running_for.map(|_| State::Running).or(command.state);
+    list(&command.list, Wanted { state, ended: false, running_for: command.running_for }, &context).await
 }
 
 /// Runs `bolt history`.
 pub(super) async fn history(command: HistoryCommand, context: Context) -> Result<Exit, Failure> {
-    list(&command.list, command.state, true, &context).await
+    list(&command.list, Wanted { state: command.state, ended: true, running_for: None }, &context).await
 }
 
-async fn list(args: &ListArgs, state: Option<State>, ended: bool, context: &Context) -> Result<Exit, Failure> {
+/// What the two commands do not have in common.
+struct Wanted {
+    state: Option<State>,
+    ended: bool,
+    running_for: Option<Duration>,
+}
+
+async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit, Failure> {
     let now = when::now_ms();
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since >= until
+    {
+        let (since, until) = (when::at(since.ms()), when::at(until.ms()));
+        return Err(Failure::new(Exit::Usage, format!("--since {since} is not before --until {until}")));
+    }
+    let most = args.limit as usize;
+    // How long something runs is not a condition of the agents: all that run are asked for.
+    let asked_for = if wanted.running_for.is_some() { MAX_LISTED as usize } else { most };
     let query = ExecutionQuery {
         action: args.action.clone(),
-        state,
-        ended,
-        principal: args.principal.clone(),
+        state: wanted.state,
+        ended: wanted.ended,
+        principal: args.caller.clone(),
         run: args.run.clone(),
-        since_ms: args.since.map(|since| now.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))),
-        until_ms: None,
-        limit: Some(args.limit.min(MAX_PAGE)),
+        since_ms: args.since.map(Moment::ms),
+        until_ms: args.until.map(Moment::ms),
+        limit: Some(u32::try_from(asked_for).unwrap_or(MAX_PAGE).min(MAX_PAGE)),
         cursor: None,
     };
-    let most = args.limit as usize;
-    let answers = context.ask(&args.select, async |agent| agent.newest(&query, most).await).await?;
+    let answers = context.ask(&args.select, async |agent| agent.newest(&query, asked_for).await).await?;
     let exit = answers.report()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
@@ -102,54 +160,25 @@ async fn list(args: &ListArgs, state: Option<State>, ended: bool, context: &Cont
     }
     let mut more = given.iter().any(|(_, newest)| newest.more);
     let mut executions: Vec<Execution> = given.into_iter().flat_map(|(_, newest)| newest.executions).collect();
-    executions.sort_by(|a, b| (b.created_at_ms, &b.id).cmp(&(a.created_at_ms, &a.id)));
+    if let Some(longer_than) = wanted.running_for {
+        executions.retain(|e| order::duration(e, now).is_some_and(|ran| ran > longer_than));
+    }
+    order::sort(&mut executions, order::Key::Accepted, now);
     more |= executions.len() > most;
     executions.truncate(most);
+    order::sort(&mut executions, args.sort, now);
+    if args.reverse {
+        executions.reverse();
+    }
     if context.json {
         outln!("{}", show::json(&json!({ "executions": executions, "more": more, "failed": failed })));
     } else if executions.is_empty() {
-        errln!("no executions that match");
+        errln!("no executions match");
     } else {
-        let mut rows: Vec<Vec<String>> = executions.iter().map(|e| row(e, now)).collect();
-        let widest = show::table(&HEADS, &rows, None).lines().map(|line| line.chars().count()).max();
-        if terminal::width() < widest && terminal::width().is_some() {
-            rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|by| *by = end(by));
-        }
-        context.print_table(&HEADS, &rows);
+        rows::print(&executions, now, args.wide);
         if more {
             errln!("only the newest {} are listed: --limit lists more", executions.len());
         }
     }
     Ok(exit)
-}
-
-/// The last part of a principal, where the whole has no room.
-fn end(principal: &str) -> String {
-    principal.rsplit_once('/').map_or_else(|| principal.to_owned(), |(_, name)| name.to_owned())
-}
-
-fn row(execution: &Execution, now: u64) -> Vec<String> {
-    vec![
-        short(&execution.id).to_owned(),
-        execution.instance.to_string(),
-        match execution.dev {
-            Some(_) => format!("{} (dev)", execution.action),
-            None => execution.action.to_string(),
-        },
-        state(execution),
-        // One that has not started shows no start; the newest are first by when they were accepted.
-        execution.started_at_ms.map_or_else(|| "-".to_owned(), |at| when::ago(at, now)),
-        execution.duration_ms.map_or_else(|| "-".to_owned(), |ms| when::lasted(Duration::from_millis(ms))),
-        visible(execution.principal.as_str()),
-    ]
-}
-
-/// The state, with the exit status or signal where there is one and the state does not say it.
-pub(super) fn state(execution: &Execution) -> String {
-    match (execution.state, execution.exit_status, execution.signal) {
-        (state @ State::Succeeded, Some(0), _) => state.to_string(),
-        (state, Some(status), _) => format!("{state} (exit {status})"),
-        (state, None, Some(signal)) => format!("{state} (signal {signal})"),
-        (state, ..) => state.to_string(),
-    }
 }

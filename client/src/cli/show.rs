@@ -1,34 +1,55 @@
-//! `bolt show`: one execution, with everything that is known of it.
+//! `bolt show`: one execution with everything that is known of it, or a run.
+
+mod of_run;
 
 use std::time::Duration;
 
 use clap::Args;
 use packs_schema::agent::execution::StreamTotals;
 use packs_schema::agent::rest::{Execution, Waiting, WaitingReason};
+use packs_schema::base::name::RunId;
 use packs_schema::base::quantity::format_bytes;
 use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::find::{self, IdArg, find};
+use super::find::{self, IdArg, Which, find};
 use super::select::SelectArgs;
 use super::terminal;
 use crate::inventory::Instance;
 use crate::show::{self, visible, when};
 use crate::{errln, outln};
 
-/// Show one execution.
+const EXAMPLES: &str = "\
+Examples:
+  bolt show 6e1d4cf1b2aa             one execution, by the id that `bolt ps` lists
+  bolt show 6e1d4cf1b2aa --json      the same for scripts
+  bolt show r-0193…                  a run: versions, states, what did not succeed";
+
+/// Show one execution, or a run with its executions.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ShowCommand {
-    /// Its id, or at least the last six characters of it.
-    id: IdArg,
+    /// The execution: its id, or at least the last six characters of it; or a run (r-…).
+    #[arg(value_name = "ID|RUN-ID", required_unless_present = "run", conflicts_with = "run")]
+    which: Option<Which>,
+    /// Show this run, put together from its executions.
+    #[arg(long, value_name = "RUN-ID")]
+    run: Option<RunId>,
     #[command(flatten)]
     select: SelectArgs,
 }
 
 /// Runs `bolt show`.
 pub(super) async fn run(command: ShowCommand, context: Context) -> Result<Exit, Failure> {
-    let found = find(&context, &command.select, &command.id).await?;
+    match Which::of(command.which.as_ref(), command.run.as_ref()) {
+        Which::Execution(id) => one(&id, &command.select, &context).await,
+        Which::Run(run) => of_run::print(&run, &command.select, &context).await,
+    }
+}
+
+async fn one(id: &IdArg, select: &SelectArgs, context: &Context) -> Result<Exit, Failure> {
+    let found = find(context, select, id).await?;
     let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
     match executions[..] {
         [execution] if context.json => outln!("{}", show::json(execution)),
@@ -69,8 +90,8 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
     add("signal", e.signal.map(|signal| signal.to_string()));
     add("reason", e.reason.as_deref().map(visible));
     add("parameters", Some(show::json_fitted(&json!(e.parameters), width)));
-    add("noop", e.noop.then(|| "it only says what it would do".to_owned()));
-    add("asked by", Some(visible(e.principal.as_str())));
+    add("dry run", e.noop.then(|| "yes (--noop)".to_owned()));
+    add("started by", Some(visible(e.principal.as_str())));
     add("note", e.note.as_deref().map(visible));
     add("killed by", e.killed_by.as_ref().map(|by| visible(by.as_str())));
     add("kill note", e.kill_note.as_deref().map(visible));

@@ -194,6 +194,11 @@ fn joined(head: &[u8], tail: &[u8]) -> Vec<u8> {
     [head, before, b"[bolt: the middle was not fetched]\n", tail].concat()
 }
 
+/// Waits until an execution has ended, also across restarts of its agent.
+pub(crate) async fn wait_for_end(agent: &Agent, execution: Execution) -> Result<Execution, Error> {
+    wait(0, agent, execution, &|_| {}).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

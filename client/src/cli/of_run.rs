@@ -1,0 +1,74 @@
+//! The executions of a run: found by asking the instances, since there is no central list.
+
+mod follow;
+
+use std::collections::BTreeMap;
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::{Execution, MAX_PAGE};
+use packs_schema::base::name::RunId;
+
+use super::context::{Answers, Context, grouped};
+use super::failure::{Exit, Failure};
+use super::find::Found;
+use super::ps;
+use super::select::SelectArgs;
+use crate::connection::{Agent, ExecutionQuery};
+use crate::error::Error;
+use crate::show;
+
+pub(super) use follow::{Discovery, for_each};
+
+/// Maximum number of executions of one run on one instance; `bolt run` starts one.
+const MAX_OF_INSTANCE: usize = 1000;
+/// Number of instances that a line names before the rest is counted.
+const NAMED: usize = 12;
+
+/// Finds the executions of `run`, at least one; answers with the errors of the instances that did not answer.
+pub(super) async fn find(
+    context: &Context,
+    select: &SelectArgs,
+    run: &RunId,
+) -> Result<(Vec<Found>, Vec<Error>), Failure> {
+    let answers = context.ask(select, async |agent| search(agent, run).await).await?;
+    answers.report()?;
+    let Answers { given, failed } = answers;
+    let asked = given.len() + failed.len();
+    let found: Vec<Found> =
+        given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
+    if found.is_empty() { Err(nowhere(run, asked, &failed)) } else { Ok((found, failed)) }
+}
+
+async fn search(agent: &Agent, run: &RunId) -> Result<Vec<Execution>, Error> {
+    let query = ExecutionQuery { run: Some(run.clone()), limit: Some(MAX_PAGE), ..ExecutionQuery::default() };
+    Ok(agent.newest(&query, MAX_OF_INSTANCE).await?.executions)
+}
+
+fn nowhere(run: &RunId, asked: usize, failed: &[Error]) -> Failure {
+    let answered = show::counted(asked - failed.len(), "instance");
+    let mut message = format!("{answered} answered, and none has an execution of run {run} that you may see");
+    for line in grouped(failed).iter().take(20) {
+        message.push_str(&format!("\n  not reached: {line}"));
+    }
+    let exit = if failed.is_empty() { Exit::Refused } else { Exit::Failed };
+    Failure::new(exit, message).hint("`bolt ps` lists executions; `bolt ps --wide` shows their runs")
+}
+
+/// Returns a line for each state: how many executions are in it, and on which instances.
+pub(super) fn by_state(found: &[Found]) -> Vec<String> {
+    let mut groups: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
+    for (instance, execution) in found {
+        let place = State::ALL.iter().position(|state| *state == execution.state).unwrap_or(usize::MAX);
+        groups.entry((place, ps::state(execution))).or_default().push(instance.id().as_str());
+    }
+    let line = |((_, state), ids): (&(usize, String), &Vec<&str>)| {
+        format!("{} {state}: {}", ids.len(), show::listed(ids, NAMED))
+    };
+    groups.iter().map(line).collect()
+}
+
+/// Returns the exit code of `bolt run` for executions that were waited for.
+pub(super) fn exit(found: &[Found], failed: &[Error]) -> Exit {
+    let succeeded = found.iter().all(|(_, execution)| execution.state == State::Succeeded);
+    if succeeded && failed.is_empty() { Exit::Success } else { Exit::Failed }
+}

@@ -1,0 +1,83 @@
+//! `bolt show` of a run: put together from its executions on the instances.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::RunId;
+use serde_json::json;
+
+use crate::cli::context::{Context, error_json};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::find::{Found, short};
+use crate::cli::of_run::{by_state, find};
+use crate::cli::ps;
+use crate::cli::select::SelectArgs;
+use crate::show::{self, visible, when};
+use crate::{errln, outln};
+
+/// Maximum number of executions that are listed one by one: those that did not succeed.
+const MAX_LISTED: usize = 20;
+
+/// Prints what is known of a run. An instance that does not answer is reported, and the exit code is 1.
+pub(super) async fn print(run: &RunId, select: &SelectArgs, context: &Context) -> Result<Exit, Failure> {
+    let (mut found, failed) = find(context, select, run).await?;
+    found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
+    let exit = if failed.is_empty() { Exit::Success } else { Exit::Failed };
+    if context.json {
+        let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
+        let failed: serde_json::Value = failed.iter().map(error_json).collect();
+        outln!("{}", show::json(&json!({ "run": run, "executions": executions, "failed": failed })));
+        return Ok(exit);
+    }
+    for (name, value) in lines(run, &found) {
+        outln!("{name:<12} {value}");
+    }
+    let rest: Vec<&Execution> =
+        found.iter().map(|(_, execution)| execution).filter(|e| e.state != State::Succeeded).collect();
+    for execution in rest.iter().take(MAX_LISTED) {
+        let reason = execution.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", visible(reason)));
+        outln!("  {} {} {}{reason}", short(&execution.id), execution.instance, ps::state(execution));
+    }
+    if rest.len() > MAX_LISTED {
+        outln!("  and {} more", rest.len() - MAX_LISTED);
+    }
+    errln!("`bolt logs --run {run}` prints its output, `bolt ps --run {run}` lists its executions");
+    Ok(exit)
+}
+
+fn lines(run: &RunId, found: &[Found]) -> Vec<(&'static str, String)> {
+    let executions = || found.iter().map(|(_, execution)| execution);
+    let mut lines = vec![("run", run.to_string())];
+    // Each value once, with a count where there are several: all but the versions should agree.
+    let mut each = |name, text: &dyn Fn(&Execution) -> Option<String>| {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        executions().filter_map(text).for_each(|text| *counts.entry(text).or_default() += 1);
+        let all = counts.len() == 1;
+        let texts: Vec<String> =
+            counts.into_iter().map(|(text, n)| if all { text } else { format!("{text} ({n})") }).collect();
+        if !texts.is_empty() {
+            lines.push((name, show::listed(&texts, 5)));
+        }
+    };
+    each("action", &|e| Some(e.action.to_string()));
+    each("version", &|e| Some(e.version.to_string()));
+    each("parameters", &|e| (!e.parameters.is_empty()).then(|| ps::describe_parameters(&e.parameters)));
+    each("dry run", &|e| e.noop.then(|| "yes (--noop)".to_owned()));
+    each("started by", &|e| Some(visible(e.principal.as_str())));
+    each("note", &|e| e.note.as_deref().map(visible));
+    each("killed by", &|e| e.killed_by.as_ref().map(|by| visible(by.as_str())));
+    each("kill note", &|e| e.kill_note.as_deref().map(visible));
+    let first = executions().map(|e| e.created_at_ms).min();
+    lines.extend(first.map(|first| ("accepted", when::at(first))));
+    if executions().all(|e| e.state.is_terminal())
+        && let (Some(first), Some(last)) = (first, executions().filter_map(|e| e.ended_at_ms).max())
+    {
+        lines.push(("ended", when::at(last)));
+        lines.push(("took", when::lasted(Duration::from_millis(last.saturating_sub(first)))));
+    }
+    let states = by_state(found);
+    lines.extend(states.into_iter().enumerate().map(|(n, line)| (if n == 0 { "instances" } else { "" }, line)));
+    lines
+}
