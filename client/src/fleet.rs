@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 pub use across::across;
 pub use plan::{Amount, Batch, Grouping, Outcome, Plan, Strategy};
 pub use run::{Stop, run};
-pub(crate) use start::wait_for_end;
+pub(crate) use start::{accept_on, wait_for_end};
 
 use crate::error::Error;
 use crate::inventory::Instance;

@@ -167,7 +167,11 @@ fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: 
     }
     outln!("{:<12} {} of {asked}", "instances", views.len());
     for (instance, dev) in views.iter().filter_map(|(instance, view)| Some((instance, view.dev.as_ref()?))) {
-        errln!("{instance}: a pushed version (dev, not signed), by {}, until {}", visible(dev.by.as_str()), when::at(dev.until_ms));
+        errln!(
+            "{instance}: a pushed version (dev, not signed), by {}, until {}",
+            visible(dev.by.as_str()),
+            when::at(dev.until_ms)
+        );
     }
     if views.iter().any(|(_, other)| other.digest != view.digest) {
         errln!("this is the version on {first}; other instances have other versions");

@@ -7,6 +7,7 @@
 //! Until the plan is confirmed, nothing but reads is sent.
 
 mod args;
+mod detach;
 mod params;
 mod path;
 mod prepare;
@@ -31,8 +32,8 @@ use crate::show::{self, Mask};
 use crate::tls::Identity;
 use crate::{errln, outln};
 
-pub(super) use args::RunCommand;
 use args::View;
+pub(super) use args::{RunCommand, descriptors};
 
 /// Time that instances have to say what they started, when the user detaches.
 const LOOK_UP: Duration = Duration::from_secs(3);
@@ -61,6 +62,9 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     let mask = Mask::of_parameters(&action.parameters, &parameters);
     let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
     let plan = Plan::new(&facts, &command.how.strategy(prepare::changes(&command, &action)));
+    if command.how.detach {
+        detach::check(&plan)?;
+    }
     prepare::confirm(&command, &action, &plan, &targets).await?;
     let request = Request {
         action: command.action.action.clone(),
@@ -72,6 +76,9 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
         output_limit: if targets.len() > 1000 { OUTPUT_LIMIT_MANY } else { OUTPUT_LIMIT },
     };
     let run = Run { id: fleet::new_run_id(), request, targets, plan };
+    if command.how.detach {
+        return Ok(detach::start(&run, &identity, &context).await);
+    }
     carry_out(&run, &identity, &context, &command.view, &mask).await
 }
 

@@ -8,7 +8,7 @@ use packs_schema::agent::rest::{Code, CreateExecution, Execution};
 use packs_schema::base::name::{ExecutionId, RunId};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ending, Event, Output, start_key};
+use super::{Ending, Event, Output, Run, start_key};
 use crate::connection::{Agent, NO_CONNECTION, pause};
 use crate::error::{Error, Kind};
 use crate::inventory::Instance;
@@ -38,7 +38,7 @@ pub(super) async fn start(
         // Without a receiver, the caller has dropped the run; executions that were started go on.
         let _ = events.send(event);
     };
-    let execution = match accept(target, &agent, &run, &create, &report).await {
+    let execution = match accept(target, &agent, &run, &create, Some(FIRST_WAIT), &report).await {
         Ok(execution) => execution,
         Err(ending) => return Some(ending),
     };
@@ -59,12 +59,13 @@ async fn accept(
     agent: &Agent,
     run: &RunId,
     create: &CreateExecution,
+    wait: Option<Duration>,
     report: &impl Fn(Event),
 ) -> Result<Execution, Ending> {
     let key = start_key(run, agent.instance().id());
     let mut may_run = false;
     for attempt in 1.. {
-        let error = match agent.create(create, Some(&key), Some(FIRST_WAIT)).await {
+        let error = match agent.create(create, Some(&key), wait).await {
             Ok(execution) => return Ok(execution),
             Err(error) => error,
         };
@@ -192,6 +193,13 @@ fn joined(head: &[u8], tail: &[u8]) -> Vec<u8> {
     let tail = &tail[tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)..];
     let before: &[u8] = if head.ends_with(b"\n") { b"" } else { b"\n" };
     [head, before, b"[bolt: the middle was not fetched]\n", tail].concat()
+}
+
+/// Starts the execution of `run` on one of its instances, and returns when it is accepted.
+pub(crate) async fn accept_on(run: &Run, target: usize, identity: &Identity) -> Result<Execution, Ending> {
+    let instance = &run.targets[target];
+    let (agent, create) = (Agent::new(instance, identity), run.request.for_instance(&run.id, instance.id()));
+    accept(target, &agent, &run.id, &create, None, &|_| {}).await
 }
 
 /// Waits until an execution has ended, also across restarts of its agent.

@@ -194,3 +194,28 @@ fn a_list_shows_parameters_is_sorted_and_cut_by_time() {
     ended(&bolt.run(["ps", "--since", "2126-01-01"]), 2, &["in the future"]);
     ended(&bolt.run(["ps", "--since", "1h", "--until", "2h"]), 2, &["is not before --until"]);
 }
+
+#[test]
+fn a_detached_run_returns_when_all_have_accepted_it() {
+    let world = World::empty();
+    let (pack, gate) = gated(&world);
+    world.publish(&pack);
+    let (agents, bolt) = three(&world);
+    let steps = bolt.run(["run", "probe.gated", &gate, "--everywhere", "--detach"]);
+    ended(&steps, 2, &["this run has 3 steps", "--at-once"]);
+    assert_eq!(bolt.json(["ps"]).1["executions"], json!([]), "nothing was started");
+    // The action waits at its gate, so that a command that waited for its end would not return.
+    let said = bolt.run(["run", "probe.gated", &gate, "--everywhere", "--at-once", "--detach"]);
+    ended(&said, 0, &["bolt logs -f --run r-", "bolt wait --run r-"]);
+    assert!(said.stdout.ends_with(": accepted by 3 of 3 instances\n"), "{said:?}");
+    let run = said.stdout.strip_prefix("run ").and_then(|rest| rest.split(':').next()).unwrap().to_owned();
+    open(&gate);
+    ended(&bolt.run(["wait", &run, "--on", "i-1,i-2"]), 0, &[]);
+    let [_first, _second, third] = agents;
+    drop(third);
+    let (code, some) = bolt.json(["run", "probe.gated", &gate, "--everywhere", "--at-once", "--detach"]);
+    let counts = (some["executions"].as_array().unwrap().len(), some["failed"].as_array().unwrap().len());
+    assert_eq!((code, counts), (1, (2, 1)), "{some}");
+    let none = bolt.run(["run", "probe.gated", &gate, "--on", "i-3", "--detach"]);
+    ended(&none, 3, &["connection refused"]);
+}

@@ -42,7 +42,7 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, context: &Context)
     let (mut discovery, mut found) = Discovery::begin(context, &command.select, run).await?;
     found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
     let width = found.iter().map(|(instance, _)| instance.id().as_str().len()).max().unwrap_or(0);
-    let parallel = command.parallel.min(max_connections());
+    let parallel = command.parallel.min(crate::cli::run::descriptors());
     if found.len() > parallel {
         errln!("reading from {parallel} of {} executions at once; the others follow when these end", found.len());
     }
@@ -74,12 +74,6 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, context: &Context)
     }
     let all = broken.is_empty() && discovery.into_failed().is_empty();
     Ok(if all { Exit::Success } else { Exit::Failed })
-}
-
-/// Returns how many connections this process may hold, with some descriptors left for itself.
-fn max_connections() -> usize {
-    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((256, 256));
-    usize::try_from(soft.saturating_sub(64)).unwrap_or(usize::MAX).max(1)
 }
 
 /// Reads the output of one execution.

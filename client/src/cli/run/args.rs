@@ -22,6 +22,7 @@ Examples:
   bolt run linux.top_processes --where 'app == \"cassandra\"' --batch 10 --select .processes[0].name
   bolt run cassandra.clear_snapshots older_than_days=7 --on 'i-0a*' --noop
   bolt run cassandra.clear_snapshots older_than_days=7 --everywhere --by zone --canary 1 --max-failures 1
+  bolt run linux.disk_usage --everywhere --at-once --detach
   bolt run cassandra.clear_snapshots@1.2.0 --region us-east-1 --note 'disk alarm' --yes
 
 A run starts one instance after the other and stops after the first failure, unless options say otherwise.
@@ -91,6 +92,10 @@ pub(super) struct How {
     /// instances".
     #[arg(long, alias = "all", conflicts_with = "by")]
     pub(super) at_once: bool,
+    /// Start the run, print its id and return when all instances have accepted it; `bolt logs -f --run` and `bolt wait` follow
+    /// it. Needs a run that starts all instances at once.
+    #[arg(long, conflicts_with_all = ["by", "batch", "canary", "max_failures", "max_unreachable"])]
+    pub(super) detach: bool,
     /// Run on one zone or region after the other, all of its instances at once.
     #[arg(long, value_enum)]
     by: Option<By>,
@@ -182,7 +187,7 @@ impl How {
 }
 
 /// Returns how many connections this process may hold, with some descriptors left for itself.
-fn descriptors() -> usize {
+pub(in crate::cli) fn descriptors() -> usize {
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((256, 256));
     usize::try_from(soft.saturating_sub(64)).unwrap_or(usize::MAX).max(1)
 }
