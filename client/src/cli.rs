@@ -8,11 +8,16 @@
 //! value. Nothing that an instance said is printed but through [`crate::show`].
 
 mod actions;
+mod agent;
 mod bucket_args;
+mod can_i;
+mod complete;
 mod config;
 mod context;
 pub mod demo;
 mod environment;
+mod expiry;
+mod external;
 pub use crate::failure;
 mod find;
 mod instances;
@@ -41,6 +46,7 @@ use packs_schema::base::pem;
 use crate::config::{Config, Setting};
 use crate::{errln, outln};
 
+pub use complete::answer as answer_completion;
 pub use terminal::end_when_nothing_can_be_printed;
 
 use context::Context;
@@ -148,6 +154,11 @@ enum Command {
     /// A small certificate authority, for those who have none.
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Ask instances whether their grants allow you something.
+    CanI(can_i::CanICommand),
+    /// Check the agent of this host.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Show the configuration in effect: each value, and where it comes from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -159,9 +170,9 @@ enum Command {
     Pack(pack::PackCommand),
     /// A small signed fleet on loopback, end to end, with nothing to set up.
     Demo(demo::DemoCommand),
-    /// Print the completion script of a shell.
+    /// Print the script that completes commands, actions, parameters and instances in a shell.
     Completions(man::CompletionsCommand),
-    /// Print the manual, or write all its pages into a directory.
+    /// Show the manual page of a command, or write all pages into a directory.
     Man(man::ManCommand),
 }
 
@@ -175,6 +186,12 @@ pub fn main(cli: Cli) -> Exit {
         Ok(exit) => exit,
         Err(failure) => report(&failure, json),
     }
+}
+
+/// Runs `bolt-<name>` for a command that clap does not know, in place of this process. Returns `None` when there is no such
+/// program.
+pub fn run_external(error: &clap::Error) -> Option<Exit> {
+    external::run(error).map(|failure| report(&failure, environment::json().unwrap_or(false)))
 }
 
 fn report(failure: &Failure, json: bool) -> Exit {
@@ -238,10 +255,13 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
     let (name, verbs) = command.verbs();
     let result = match command {
         Command::Pki(command) => pki::run(command, json),
+        Command::CanI(command) => block_on(can_i::run(command, context(global)?)),
+        Command::Agent(command) => agent::run(command, json),
         Command::Config(command) => config::run(&command, &context(global)?),
         Command::Repo(command) => repo::run(command, &context(global)?),
         Command::Pack(pack::PackCommand::Push(command)) => block_on(pack::push::push(command, context(global)?)),
         Command::Pack(pack::PackCommand::Unpush(command)) => block_on(pack::push::unpush(command, context(global)?)),
+        Command::Pack(pack::PackCommand::Diff(command)) => pack::diff::run(&command, &context(global)?),
         Command::Pack(pack::PackCommand::Local(command)) => pack::run(command, json),
         Command::Demo(command) => demo::run(command, asks_for_json),
         Command::Completions(command) => man::completions(&command),
@@ -277,11 +297,13 @@ impl Command {
             Command::Logs(_) => ("logs", "the verb \"read\" on the action"),
             Command::Actions(_) => ("actions", "the verb \"read\""),
             Command::Packs(_) => ("packs", "the verb \"read\""),
+            Command::CanI(_) => ("can-i", "no verb"),
             Command::Instances(_) => ("instances", "no verb"),
             Command::Repo(_) => ("repo status --reached", "the verb \"read\""),
             Command::Pki(_)
             | Command::Pack(_)
             | Command::Config(_)
+            | Command::Agent(_)
             | Command::Demo(_)
             | Command::Completions(_)
             | Command::Man(_) => ("", "no verb"),

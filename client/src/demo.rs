@@ -3,8 +3,8 @@
 //! ```text
 //!  fleet     lays out a local site, publishes the packs, starts six agents
 //!  script    the story: what is shown, in which order, through the real command line
-//!  interrupt Ctrl-C becomes a flag that every wait looks at
-//!  keep      what `--keep` leaves behind, and `--stop` takes away
+//!  interrupt turns Ctrl-C into a flag that every wait checks
+//!  keep      leaves the fleet up for `--keep`, and stops it for `--stop`
 //! ```
 //!
 //! Each step runs the same `bolt` that the user has, as a process, and prints its command line before it.
@@ -21,12 +21,12 @@ use std::path::PathBuf;
 
 use crate::failure::{Exit, Failure};
 
-/// What `bolt demo` was asked.
+/// Options of `bolt demo`.
 #[derive(Debug, Clone, Default)]
 pub struct DemoOptions {
     /// Leave the fleet up.
     pub keep: bool,
-    /// Where to put it; a new temporary directory when absent.
+    /// Directory of the fleet; a new temporary one when absent.
     pub directory: Option<PathBuf>,
 }
 

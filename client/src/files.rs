@@ -1,61 +1,61 @@
-//! Small files of the user's: certificates, keys, configuration, inventory. Reads are bounded; a key that
-//! others can read is refused; nothing is overwritten.
+//! Small files of the user: certificates, keys, configuration, inventory. Reads are bounded; a key that others can read is
+//! refused; only [`replace`] and [`replace_private`] overwrite a file, atomically.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Why a file could not be used.
+/// Error returned when a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("cannot read {path}", path = crate::show::path(path))]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// It could not be written.
+    /// The file could not be written.
     #[error("cannot write {path}", path = crate::show::path(path))]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// It is there, and would be lost.
+    /// The file exists and would be overwritten.
     #[error("{path} exists already: remove it first, or choose another directory", path = crate::show::path(.0))]
     Exists(PathBuf),
-    /// A key that other people can read.
+    /// The file holds a key, and other accounts can read it.
     #[error("{path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`", path = crate::show::path(path))]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// More than such a file ever holds.
+    /// The file is larger than such a file can be.
     #[error("{path} is larger than {limit} bytes", path = crate::show::path(path))]
     TooLarge {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// The most it may have.
+        /// Maximum size in bytes.
         limit: u64,
     },
-    /// Not UTF-8.
+    /// The file is not UTF-8 text.
     #[error("{path} is not UTF-8 text", path = crate::show::path(.0))]
     NotText(PathBuf),
 }
 
-/// The text of a file of at most `limit` bytes.
+/// Reads a text file of at most `limit` bytes.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     let file = File::open(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     read_open(path, file, limit)
 }
 
-/// The same of a file that nobody but its owner may be able to read.
+/// Reads a text file that must be readable by its owner only.
 pub fn read_private_text(path: &Path, limit: u64) -> Result<String, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
@@ -75,13 +75,13 @@ fn read_open(path: &Path, file: File, limit: u64) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
 }
 
-/// Makes `dir` and what is missing above it, for its owner only.
+/// Makes `dir` and its missing parents, accessible to its owner only.
 pub fn create_dir(dir: &Path) -> Result<(), FileError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|source| FileError::Write { path: dir.to_owned(), source })
 }
 
-/// Refuses when one of `paths` exists, before any of them is written.
+/// Returns an error if one of `paths` exists.
 pub fn refuse_existing(paths: &[&Path]) -> Result<(), FileError> {
     match paths.iter().find(|path| path.symlink_metadata().is_ok()) {
         Some(path) => Err(FileError::Exists((*path).to_owned())),
@@ -89,7 +89,7 @@ pub fn refuse_existing(paths: &[&Path]) -> Result<(), FileError> {
     }
 }
 
-/// Writes a new file with permissions `mode`; refuses when there is one.
+/// Writes a new file with permissions `mode`; an existing file is an error.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => FileError::Exists(path.to_owned()),
@@ -97,6 +97,44 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> 
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+/// Replaces the file at `path` atomically: a temporary file beside it, synced, with the old file's owner and mode, is renamed
+/// over it. A file that does not exist yet gets mode 0644.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with(path, bytes, 0o644, 0o777)
+}
+
+/// Replaces a private file in the same way; other accounts lose access to it, and a group keeps only what it may read. A file
+/// that does not exist yet gets mode 0600.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with(path, bytes, 0o600, 0o640)
+}
+
+fn replace_with(path: &Path, bytes: &[u8], new_mode: u32, allowed: u32) -> Result<(), FileError> {
+    let failed = |source: io::Error| FileError::Write { path: path.to_owned(), source };
+    // A link stays a link: what it leads to is replaced.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let old = match fs::metadata(&target) {
+        Ok(meta) => Some(meta),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let mut temporary = tempfile::Builder::new().prefix(".bolt-").tempfile_in(directory).map_err(failed)?;
+    let write = |file: &mut File| -> io::Result<()> {
+        file.write_all(bytes)?;
+        let made = file.metadata()?;
+        if let Some(old) = old.as_ref().filter(|old| (old.uid(), old.gid()) != (made.uid(), made.gid())) {
+            std::os::unix::fs::fchown(&*file, Some(old.uid()), Some(old.gid()))?;
+        }
+        let mode = old.as_ref().map_or(new_mode, |old| old.mode() & allowed);
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()
+    };
+    write(temporary.as_file_mut()).map_err(failed)?;
+    temporary.persist(&target).map_err(|error| failed(error.error))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! A writer that computes the length and the SHA-256 of what passes through it, so that nothing has to be kept in memory.
+//! A writer that computes length and SHA-256 of the bytes that pass through it, so that they need not be kept in memory.
 
 use std::io::{self, Write};
 
 use sha2::{Digest as _, Sha256};
 
-/// Writes to `inner` and hashes what was written.
+/// Writer that passes bytes on to `inner` and hashes them.
 #[derive(Debug)]
 pub(crate) struct Hashing<W> {
     inner: W,
@@ -12,12 +12,12 @@ pub(crate) struct Hashing<W> {
     bytes: u64,
 }
 
-/// Length and digest of what was written.
+/// Length and digest of the written bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hashed {
-    /// How many bytes.
+    /// Number of bytes.
     pub(crate) bytes: u64,
-    /// Their SHA-256, in hexadecimal digits.
+    /// SHA-256, in hexadecimal digits.
     pub(crate) sha256: String,
 }
 
@@ -26,7 +26,7 @@ impl<W: Write> Hashing<W> {
         Hashing { inner, hash: Sha256::new(), bytes: 0 }
     }
 
-    /// The writer beneath, and what was written to it.
+    /// Returns the inner writer, and length and digest of the written bytes.
     pub(crate) fn finish(self) -> (W, Hashed) {
         let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         (self.inner, Hashed { bytes: self.bytes, sha256 })

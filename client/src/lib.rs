@@ -11,9 +11,9 @@
 // Text that others wrote goes to a terminal through `show` alone.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-mod beneath;
 pub mod cli;
 pub mod config;
+mod confined_dir;
 pub mod connection;
 pub mod demo;
 pub mod error;

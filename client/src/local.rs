@@ -8,7 +8,7 @@
 //!     client.toml  inventory.toml
 //! ```
 //!
-//! The demo shows it, the end-to-end tests stand on it. Everything is what production runs: the same binaries, TLS,
+//! The demo and the end-to-end tests use it. Everything is as in production: the same binaries, TLS,
 //! signatures and process split. As root the api and the sync run as accounts of their own
 //! ([`Accounts`]); as an ordinary user everything is that user.
 
@@ -23,17 +23,17 @@ pub(crate) use agent::end_executions;
 pub use agent::{AgentSpec, LocalAgent};
 pub use site::{Caller, OPERATOR, Site};
 
-/// What goes wrong while a fleet is laid out or started.
+/// Error returned when a fleet cannot be laid out or started.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// A file could not be made or read.
     #[error("cannot {what} {}", crate::show::path(path))]
     File {
-        /// What was tried: `write`, `create`.
+        /// The operation: `write`, `create`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -52,9 +52,9 @@ pub enum LocalError {
     /// An agent ended, or did not become ready in time.
     #[error("agent {id} {problem}; the end of its log:\n{log}")]
     Agent {
-        /// Which.
+        /// Its instance id.
         id: String,
-        /// What it did.
+        /// What happened.
         problem: String,
         /// The last lines of its log.
         log: String,
@@ -66,14 +66,14 @@ fn file_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::E
     move |source| LocalError::File { what, path, source }
 }
 
-/// The accounts of a fleet that root starts: numbers that belong to nobody, so that nothing has to be set up.
+/// Accounts of a fleet that root starts: unused user ids, so that nothing has to be set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accounts {
     /// The api's.
     pub api: u32,
     /// The sync's.
     pub sync: u32,
-    /// That of actions that name none, and of accounts that this host does not have.
+    /// Account of actions that name none, and in place of accounts that this host does not have.
     pub action: u32,
 }
 

@@ -5,13 +5,14 @@
 //!                           └────build──▶ archive, the same bytes for the same files ──▶ repo::publish
 //! ```
 //!
-//! [`check`] holds the packs of an instance against what was activated there.
+//! [`check`] compares the packs of an instance with their manifests; [`diff`](mod@diff) compares two builds.
 //!
-//! What is built passed the check that the agent makes before it activates; a pack with errors has no archive.
+//! An archive is built only of a pack that passes the check which agents make before activation.
 
 mod archive;
 mod build;
 pub mod check;
+pub mod diff;
 mod extract;
 mod lint;
 mod listing;
@@ -28,24 +29,24 @@ pub use scaffold::scaffold;
 
 use packs_schema::base::finding::Finding;
 
-/// Why a pack could not be made, read or built.
+/// Error returned when a pack could not be made, read or built.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// A file or directory.
+    /// A file or directory cannot be used.
     #[error("cannot {what} {}", crate::show::path(path))]
     File {
-        /// What was tried: `read`, `write`.
+        /// The operation: `read`, `write`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// Not a directory.
+    /// The path is not a directory.
     #[error("{} is not a directory; give the directory of the pack, the one with pack.yaml", crate::show::path(.0))]
     NotADirectory(PathBuf),
-    /// No store of activated packs.
+    /// There is no store of activated packs.
     #[error(
         "{} does not exist, so there are no activated packs to check: run this on an instance with bolt-agent, or give its \
          store with --packs DIR",
@@ -60,18 +61,18 @@ pub enum PackError {
         /// Everything that was found.
         findings: Vec<Finding>,
     },
-    /// There is something already.
+    /// The path exists already.
     #[error("{} exists already; choose another name or directory", crate::show::path(.0))]
     Exists(PathBuf),
-    /// An archive that was not made by `bolt pack build`.
+    /// The file is not an archive of `bolt pack build`.
     #[error("{} is not a pack's archive: {problem}; make one with `bolt pack build`", crate::show::path(path))]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// The temporary file that holds an archive.
+    /// The temporary file for an archive cannot be written.
     #[error(
         "cannot write the archive to a temporary file in {}; free space there, or set TMPDIR to another directory",
         crate::show::path(directory)
@@ -83,7 +84,7 @@ pub enum PackError {
         #[source]
         source: io::Error,
     },
-    /// A limit of what agents take.
+    /// The pack is larger than agents take.
     #[error("the pack is too large: {0}")]
     TooLarge(String),
 }

@@ -46,26 +46,26 @@ impl FromStr for Given {
     }
 }
 
-/// Why parameters cannot be taken.
+/// Error returned when parameters cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GivenError {
-    /// On the command line.
-    #[error("{0} is secret: on the command line everybody on this host could read it")]
+    /// A secret is given on the command line.
+    #[error("{0} is secret: on the command line every account of this host could read it")]
     Secret(String),
-    /// More than once.
+    /// A parameter is given twice.
     #[error("{0} is given twice")]
     Twice(String),
-    /// Its file.
+    /// The file of a value cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl GivenError {
-    /// What to do about it.
+    /// Returns how to fix it.
     pub fn hint(&self) -> Option<String> {
         match self {
             GivenError::Secret(name) => {
-                Some(format!("write {name}=@FILE; and change the secret, since it now stands in your shell's history"))
+                Some(format!("write {name}=@FILE; and change the secret, since it is now in your shell's history"))
             }
             GivenError::Twice(_) => Some("give it once".to_owned()),
             GivenError::File(_) => None,
@@ -73,7 +73,8 @@ impl GivenError {
     }
 }
 
-/// Adds what was given to `values`, each name once. What cannot be read as its type is added as text, and named in the list.
+/// Adds the given parameters to `values`, each name once. A value that cannot be read as its type is added as text, and is in
+/// the returned list.
 pub fn add(
     values: &mut Map<String, Value>,
     given: &[Given],
@@ -103,8 +104,8 @@ pub fn add(
     Ok(unread)
 }
 
-/// Everything that is wrong with `values`. What [`add`] could not read is told as it was given, which says more than the value
-/// that it did not become.
+/// Returns every error of `values`. A value that [`add`] could not read is reported as it was given, which is clearer than the
+/// text that it became.
 pub fn errors(parameters: &Parameters, values: &Map<String, Value>, unread: &[ParamError]) -> Vec<ParamError> {
     let told =
         |error: ParamError| unread.iter().find(|known| known.parameter == error.parameter).cloned().unwrap_or(error);

@@ -1,4 +1,4 @@
-//! Publishing: a TUF repository in a directory or a bucket, its keys, and what its channels say.
+//! Publishing: a TUF repository in a directory or a bucket, its keys and its channels.
 //!
 //! ```text
 //!  init       keys ──▶ a pinned root beside them, which agents are given out of band, and empty signed metadata
@@ -6,9 +6,9 @@
 //!  publish    pack ──build──▶ targets/…tar.gz, targets/channels/… ──sign──▶ targets, snapshot, timestamp (last)
 //!  channels   promote, widen, pause, resume, roll back: what a channel holds, and a line of the journal
 //!  team       a role of its own for a team's packs
-//!  prune      old versions and files that nobody needs removed
-//!  refresh    signatures renewed; rotate: another root
-//!  status     what stands in it, and when which role expires
+//!  unpublish  a version taken out of the signed metadata; prune: old versions and unneeded files removed
+//!  refresh    signatures renewed; rotate: the next root
+//!  status     its versions, channels and the expiry of its roles; fetch: verified archives
 //! ```
 //!
 //! A reader that comes at any moment sees the old state or the new one: what the timestamp names was there before the
@@ -19,6 +19,7 @@ mod change;
 mod channels;
 mod content;
 mod error;
+mod fetch;
 mod init;
 mod journal;
 mod keys;
@@ -38,14 +39,16 @@ mod state;
 mod status;
 mod team;
 mod trust;
+mod unpublish;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use change::Access;
 pub use channels::{Changed, Promotion, pause, promote, rollback, widen, withdraw};
-pub use error::RepoError;
+pub use error::{KeyError, ReleaseError, RepoError, TeamError, TrustError};
+pub use fetch::{Fetched, Wanted, fetch};
 pub use init::{InitOptions, Initialized, init};
-pub use journal::{Change, Entry};
+pub use journal::{Change, ChangeReason, ChangeReasonError, Entry};
 #[cfg(feature = "kms")]
 pub use kms::kms_key;
 pub use origin::{By, Source};
@@ -58,20 +61,21 @@ pub use status::{ChannelStatus, RoleStatus, Status, VersionStatus, log, status};
 pub use team::{Delegated, TeamKeys, delegate, team_key, undelegate};
 pub use tough::schema::RoleType;
 pub use trust::{TrustOptions, Trusted, View, trust};
+pub use unpublish::{Unpublished, unpublish};
 
 /// The version of TUF's specification that metadata name.
 const SPEC_VERSION: &str = "1.0.0";
 
-/// How long signatures are good for. Each publish renews all but the root's.
+/// Lifetimes of signatures. Each publication renews all but the root's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
-    /// Of the root: which keys are trusted.
+    /// Lifetime of the root, which lists the trusted keys.
     pub root: Duration,
-    /// Of the targets: which packs and channels there are.
+    /// Lifetime of the targets, which list packs and channels.
     pub targets: Duration,
-    /// Of the snapshot: which targets metadata belong together.
+    /// Lifetime of the snapshot, which lists the metadata that belong together.
     pub snapshot: Duration,
-    /// Of the timestamp: that this is the newest state.
+    /// Lifetime of the timestamp, which says that this is the newest state.
     pub timestamp: Duration,
 }
 
@@ -94,7 +98,7 @@ fn block_on<T: Send>(work: impl AsyncFnOnce() -> Result<T, RepoError> + Send) ->
     })
 }
 
-/// Milliseconds since 1970.
+/// Returns the time in milliseconds since 1970.
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

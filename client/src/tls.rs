@@ -1,14 +1,14 @@
-//! TLS 1.3 with certificates on both sides, and who is at the other end.
+//! TLS 1.3 with certificates on both sides, and the identity of the server.
 //!
 //! ```text
 //!  client.pem, client.key, ca.pem ──load──▶ Identity ──for an instance id──▶ rustls configuration
 //! ```
 //!
-//! A server is who it says only when its certificate chains to our authority, is valid now, is meant for
-//! servers, and names `bolt://instance/<id>` of the very instance that we meant: addresses get reused,
-//! ids do not. Sessions are never resumed, since a resumed one skips these checks.
+//! A server is accepted only if its certificate chains to the configured authority, is valid now, is meant for servers, and
+//! names `bolt://instance/<id>` of the instance that was asked for: addresses get reused, ids do not. Sessions are never
+//! resumed, since a resumed one skips these checks.
 //!
-//! Must never: accept a certificate for its DNS name or address, or print a key.
+//! Invariants: no certificate is accepted for its DNS name or address, and no key is printed.
 
 mod verify;
 
@@ -29,10 +29,10 @@ use crate::files::{self, FileError};
 
 pub(crate) use verify::{NotForServers, WrongInstance};
 
-/// The largest certificate or key file, in bytes.
+/// Maximum size of a certificate or key file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Why our own certificate, key or authority cannot be used.
+/// Error returned when the client's certificate, key or authority cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file could not be read, or others can read the key.
@@ -46,15 +46,15 @@ pub enum IdentityError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// Content that is expected.
         what: &'static str,
-        /// What is wrong with the certificate.
+        /// Problem of the certificate.
         problem: String,
     },
-    /// The content of a file where its path belongs. Not shown: it may be a private key.
+    /// The content of a file was given in place of its path. It is not shown: it may be a private key.
     #[error("the {0} is given as the content of a PEM file: write it to a file and give the path")]
     Inline(&'static str),
-    /// Certificate and key are of different issues.
+    /// Certificate and key do not belong together.
     #[error(
         "the key {key} does not belong to the first certificate in {certificate}: give both of the same issue, your own \
          certificate first",
@@ -68,9 +68,21 @@ pub enum IdentityError {
     },
 }
 
-/// Who we are, and whom we trust to name instances. Cheap to clone.
+/// End of validity of a certificate that an [`Identity`] rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// `the client certificate` or `the certificate authority`.
+    pub what: &'static str,
+    /// Its file.
+    pub path: PathBuf,
+    /// Last moment of validity.
+    pub at: Timestamp,
+}
+
+/// The client's certificate and key, and the authorities that it trusts to name instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
+    expiries: Arc<[Expiry]>,
     base: Arc<ClientConfig>,
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
@@ -95,7 +107,17 @@ impl Identity {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let own = own(certificate, key, &provider)?;
         let mut roots = RootCertStore::empty();
-        for root in certificates(ca)? {
+        let authorities = certificates(ca)?;
+        let own_end = end_of_validity(&own.cert[..1]);
+        // Of several authorities the last: the others are being replaced.
+        let expiries = [
+            ("the client certificate", certificate, own_end),
+            ("the certificate authority", ca, end_of_validity(&authorities)),
+        ];
+        let expiries =
+            expiries.into_iter().filter_map(|(what, path, at)| Some(Expiry { what, path: path.to_owned(), at: at? }));
+        let expiries: Arc<[Expiry]> = expiries.collect();
+        for root in authorities {
             roots.add(root).map_err(|e| content(ca, "certificate of an authority", e.to_string()))?;
         }
         let roots = Arc::new(roots);
@@ -104,10 +126,15 @@ impl Identity {
             .map_err(|e| content(certificate, "certificate", e.to_string()))?
             .with_root_certificates(roots.clone())
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
-        Ok(Identity { base: Arc::new(base), roots, provider })
+        Ok(Identity { expiries, base: Arc::new(base), roots, provider })
     }
 
-    /// The configuration of one connection: it ends in an error unless `instance` answers.
+    /// Returns when the client's certificate and the authority expire.
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
+    }
+
+    /// Returns the configuration of one connection: it ends in an error unless `instance` answers.
     pub(crate) fn config_for(&self, instance: &InstanceId) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.base);
         config.resumption = Resumption::disabled();
@@ -119,7 +146,7 @@ impl Identity {
     }
 }
 
-/// Our certificate with its key, which belong together. No error quotes either file.
+/// Loads the client's certificate with its key, and checks that they belong together. No error quotes either file.
 fn own(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, IdentityError> {
     let chain = certificates(certificate)?;
     let text = Zeroizing::new(files::read_private_text(key, MAX_FILE)?);
@@ -140,6 +167,17 @@ fn own(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<
         // Any other error might speak of the key.
         Err(_) => Err(PemError::new(certificate, Expected::Certificates, PemProblem::Unsupported).into()),
     }
+}
+
+/// Returns the latest end of validity of some certificates.
+fn end_of_validity(certificates: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let ends = certificates.iter().filter_map(|certificate| CertificateInfo::parse(certificate));
+    ends.map(|info| info.not_after_s).max().and_then(|seconds| Timestamp::from_second(seconds).ok())
+}
+
+/// Returns the error for a file with a certificate that cannot be parsed.
+pub(crate) fn damaged_certificate(path: &Path) -> PemError {
+    PemError::new(path, Expected::Certificates, PemProblem::Damaged)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

@@ -22,6 +22,7 @@ mod history;
 mod kms;
 mod leftovers;
 mod log_injection;
+mod operations;
 mod output;
 mod packs_refused;
 mod papers;

@@ -6,10 +6,11 @@ use bolt_client::cli::{self, Cli};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    cli::answer_completion();
     cli::end_when_nothing_can_be_printed();
     let exit = match Cli::try_parse() {
         Ok(cli) => cli::main(cli),
-        Err(error) => cli::explain(&error),
+        Err(error) => cli::run_external(&error).unwrap_or_else(|| cli::explain(&error)),
     };
     ExitCode::from(exit as u8)
 }

@@ -1,4 +1,4 @@
-//! How a repository in a bucket is reached, where the environment or the profile does not say it.
+//! Options for a repository in a bucket, where the environment and the profile do not give them.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub(super) struct BucketArgs {
 }
 
 impl BucketArgs {
-    /// `repository` with what was said of its bucket.
+    /// Returns `repository` with the options of its bucket.
     pub(super) fn location(&self, repository: PathBuf) -> Result<PathBuf, Failure> {
         let mut query = Serializer::new(String::new());
         let texts = [("region", &self.bucket_region), ("endpoint", &self.endpoint), ("profile", &self.profile)];

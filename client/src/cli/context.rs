@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 
 use super::failure::{Exit, Failure};
 use super::select::{ExplicitSelectArgs, SelectArgs};
-use super::{Color, terminal};
+use super::{Color, expiry, terminal};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{across, plan::DEFAULT_PARALLEL};
@@ -42,7 +42,9 @@ impl Context {
     }
 
     pub(super) fn identity(&self) -> Result<Identity, Failure> {
-        self.config.identity().map_err(|e| from_config(&e))
+        let identity = self.config.identity().map_err(|e| from_config(&e))?;
+        expiry::warn(&identity);
+        Ok(identity)
     }
 
     /// Returns the instances that the options choose: at least one.

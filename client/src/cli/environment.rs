@@ -59,5 +59,5 @@ fn set(name: &str) -> Option<OsString> {
 }
 
 fn not_understood(name: &str, takes: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("environment variable {name} is set and not understood: it takes {takes}"))
+    Failure::new(Exit::Usage, format!("environment variable {name} is invalid: it takes {takes}"))
 }

@@ -1,36 +1,59 @@
 //! `bolt completions` and `bolt man`, made from the same declarations as the command line.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 use clap_mangen::Man;
 
 use super::Cli;
+use super::complete::VARIABLE;
 use super::failure::{Exit, Failure};
-use crate::errln;
+use crate::{errln, out};
 
 /// Print the completion script of a shell.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The script runs bolt for each completion. Actions and their parameters come from an answer of an instance, which is kept for ten
+minutes in $XDG_CACHE_HOME/bolt; instances come from the inventory.
+
+Examples:
+  source <(bolt completions bash)                                in ~/.bashrc
+  source <(bolt completions zsh)                                 in ~/.zshrc
+  bolt completions fish > ~/.config/fish/completions/bolt.fish")]
 pub(super) struct CompletionsCommand {
-    /// Which shell.
+    /// The shell.
     shell: Shell,
 }
 
-/// Print the manual, or write all its pages.
+/// Show the manual page of a command.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt man run
+  bolt man repo promote
+  bolt man --out /usr/local/share/man/man1")]
 pub(super) struct ManCommand {
+    /// The command, such as `run` or `repo promote` [default: the page of bolt itself].
+    command: Vec<String>,
     /// Write a page for each command into this directory.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
     out: Option<PathBuf>,
 }
 
 /// Runs `bolt completions`.
 pub(super) fn completions(command: &CompletionsCommand) -> Result<Exit, Failure> {
+    let shells = Shells::builtins();
+    let name = command.shell.to_string();
     let mut script = Vec::new();
-    clap_complete::generate(command.shell, &mut Cli::command(), "bolt", &mut script);
+    let written = match shells.completer(&name) {
+        Some(completer) => completer.write_registration(VARIABLE, "bolt", "bolt", "bolt", &mut script),
+        None => Err(io::Error::other("no such shell")),
+    };
+    written.map_err(|e| Failure::new(Exit::Failed, format!("cannot make the script for {name}: {e}")))?;
     print(&script)
 }
 
@@ -38,21 +61,53 @@ pub(super) fn completions(command: &CompletionsCommand) -> Result<Exit, Failure>
 pub(super) fn man(command: &ManCommand) -> Result<Exit, Failure> {
     let mut whole = Cli::command();
     whole.build();
-    let Some(dir) = &command.out else {
-        return print(&page(whole, "bolt")?);
-    };
-    let failed = |e: io::Error| Failure::new(Exit::Storage, format!("cannot write to {}: {e}", crate::show::path(dir)));
-    fs::create_dir_all(dir).map_err(failed)?;
+    match &command.out {
+        Some(directory) => write_all(whole, directory),
+        None if command.command.is_empty() && !io::stdout().is_terminal() => print(&page(whole, "bolt")?),
+        None => show(whole, &command.command),
+    }
+}
+
+/// Shows the page of a command with `man`, or its help as text when there is no `man`.
+fn show(whole: Command, words: &[String]) -> Result<Exit, Failure> {
+    let (mut found, mut name) = (whole, "bolt".to_owned());
+    for word in words {
+        let Some(inner) = found.find_subcommand(word).cloned() else {
+            let problem = format!("{} has no command {}", name.replace('-', " "), crate::show::visible(word));
+            return Err(Failure::new(Exit::Usage, problem).hint("`bolt --help` lists the commands"));
+        };
+        name = format!("{name}-{}", inner.get_name());
+        found = inner;
+    }
+    let shown = show_with_man(&page(found.clone(), &name)?, &name);
+    if !shown {
+        out!("{}", found.render_long_help());
+    }
+    Ok(Exit::Success)
+}
+
+/// Runs `man` on a page; false when it cannot be run or fails.
+fn show_with_man(page: &[u8], name: &str) -> bool {
+    let Ok(directory) = tempfile::tempdir() else { return false };
+    let file = directory.path().join(format!("{name}.1"));
+    let shown = fs::write(&file, page).and_then(|()| std::process::Command::new("man").arg(&file).status());
+    shown.is_ok_and(|status| status.success())
+}
+
+fn write_all(whole: Command, directory: &std::path::Path) -> Result<Exit, Failure> {
+    let failed =
+        |e: io::Error| Failure::new(Exit::Storage, format!("cannot write to {}: {e}", crate::show::path(directory)));
+    fs::create_dir_all(directory).map_err(failed)?;
     let mut written = 0;
     let mut left = vec![("bolt".to_owned(), whole)];
     while let Some((name, command)) = left.pop() {
         for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
             left.push((format!("{name}-{}", sub.get_name()), sub.clone()));
         }
-        fs::write(dir.join(format!("{name}.1")), page(command, &name)?).map_err(failed)?;
+        fs::write(directory.join(format!("{name}.1")), page(command, &name)?).map_err(failed)?;
         written += 1;
     }
-    errln!("{written} pages in {}", crate::show::path(dir));
+    errln!("{written} pages in {}", crate::show::path(directory));
     Ok(Exit::Success)
 }
 
@@ -61,8 +116,9 @@ fn page(command: Command, name: &str) -> Result<Vec<u8>, Failure> {
     Man::new(command)
         .render(&mut text)
         .map_err(|e| Failure::new(Exit::Failed, format!("cannot make the page of {name}: {e}")))?;
-    // What clap calls extra are the exit codes and the files; a line is a line there.
-    let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH \"EXIT CODES AND FILES\"\n.nf\n");
+    // The section that clap calls extra has the exit codes and files, or the examples; its lines stay as they are.
+    let heading = if name == "bolt" { "EXIT CODES AND FILES" } else { "NOTES" };
+    let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", &format!(".SH \"{heading}\"\n.nf\n"));
     let text = text.replace("\n.SH VERSION\n", "\n.fi\n.SH VERSION\n");
     Ok(text.into_bytes())
 }

@@ -1,6 +1,7 @@
-//! `bolt pack`: author a pack, try it on an instance, and see that those of an instance are as they were activated.
+//! `bolt pack`: author a pack, try it on an instance, compare builds, and check the packs of an instance.
 
 mod check;
+pub(super) mod diff;
 pub(super) mod push;
 
 use std::fs;
@@ -28,24 +29,26 @@ use crate::{err, errln, out, outln};
 pub enum PackCommand {
     #[command(flatten)]
     Local(LocalCommand),
+    /// Show what changes between two versions, channels or directories.
+    Diff(diff::DiffCommand),
     /// Put a pack on instances without a signature, for a while, where their agent.toml allows it.
     Push(push::PushCommand),
-    /// Take a pushed version back before its time is over: the signed one is active again.
+    /// Remove a pushed version before it expires: the signed one is active again.
     Unpush(push::UnpushCommand),
 }
 
-/// What needs no instance.
+/// Commands that need no instance.
 #[derive(Debug, Subcommand)]
 pub enum LocalCommand {
     /// Make a pack with one action that passes lint and test.
     New {
         /// Its name, such as `cassandra`.
         name: PackName,
-        /// Where to make it [default: ./NAME].
+        /// Directory to make [default: ./NAME].
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Say what is wrong with a pack, and what will hurt. Exit code 1 on errors.
+    /// Report errors and warnings about a pack. Exit code 1 on errors.
     Lint {
         /// The pack's directory.
         dir: PathBuf,
@@ -59,7 +62,7 @@ pub enum LocalCommand {
         /// Parameters; NAME=@FILE takes the value from a file, as a secret must be.
         #[arg(value_name = "NAME=VALUE")]
         parameters: Vec<Given>,
-        /// Only say what it would do.
+        /// Dry run: the action only reports what it would do.
         #[arg(long)]
         noop: bool,
         /// Refuse when a limit cannot be enforced here.
@@ -85,15 +88,15 @@ pub enum LocalCommand {
     Build {
         /// The pack's directory.
         dir: PathBuf,
-        /// Where to write it [default: ./PACK-VERSION.tar.gz].
+        /// File to write [default: ./PACK-VERSION.tar.gz].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// On an instance: hold the files of its packs against what was activated. Exit code 1 when anything differs.
+    /// On an instance: compare the files of its packs with their manifests. Exit code 1 when anything differs.
     Check(check::CheckCommand),
 }
 
-/// Does what was asked.
+/// Runs a command of `bolt pack`.
 pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
     match command {
         LocalCommand::New { name, dir } => new(&name, dir, json),

@@ -44,6 +44,20 @@ fn what_people_write_is_understood() {
         "bolt repo status --repo r --reached --on i-1 --inventory i.toml",
         "bolt completions bash",
         "bolt man --out pages",
+        "bolt man repo promote",
+        "bolt config show --json",
+        "bolt can-i run cassandra.clear_snapshots --on i-1",
+        "bolt can-i push cassandra.* --region eu-west-1",
+        "bolt can-i sync",
+        "bolt agent check --config agent.toml",
+        "bolt pki csr instance i-1 --address 10.0.0.7 --out tls",
+        "bolt pki sign i-1.csr --ca ca --name bolt://instance/i-1 --address 10.0.0.7 --days 30",
+        "bolt pki renew i-1.pem --ca ca/ca.pem --new-key i-1.key",
+        "bolt pki show i-1.pem ca.pem",
+        "bolt repo unpublish cassandra 2.4.1 --reason because",
+        "bolt repo status",
+        "bolt pack diff cassandra prod test --stat",
+        "bolt pack diff cassandra 1.0.0 ./cassandra --repo r --root root.json",
     ] {
         parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
     }
@@ -74,6 +88,10 @@ fn what_is_wrong_is_refused_before_anything_is_read() {
         ("bolt ps --running-for 5m --state queued", "cannot be used with"),
         ("bolt pki issue instance ../x --out o", "instance id"),
         ("bolt pki issue client oncall --out o", "principal"),
+        ("bolt can-i fly", "read, run, kill"),
+        ("bolt can-i run cassandra", "<pack>.<action>"),
+        ("bolt pack diff cassandra prod Pro_D!", "a version such as"),
+        ("bolt pki sign x.csr --address 10.0.0.7", "--name"),
     ] {
         let error = parse(line).map(|_| ()).unwrap_err();
         assert!(error.contains(part), "{line}: {error}");

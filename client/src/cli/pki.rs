@@ -1,5 +1,9 @@
 //! `bolt pki`: a small certificate authority, for those who have none.
 
+mod renew;
+mod request;
+mod show;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,8 +13,8 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use super::numbers::whole;
 use crate::files::FileError;
-use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, Issued, PkiError, Validity, is_host_name};
-use crate::show;
+use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, PkiError, Subject, Validity, is_host_name};
+use crate::show as shown;
 use crate::{errln, outln};
 
 /// A small certificate authority.
@@ -18,52 +22,109 @@ use crate::{errln, outln};
 pub(super) enum PkiCommand {
     /// Make an authority: ca.pem, which agents and clients trust, and ca.key, which signs.
     Init(InitCommand),
-    /// Issue a certificate: for an instance's agent, or for a client.
+    /// Issue a certificate together with its key: for an instance's agent, or for a caller.
     Issue(IssueCommand),
+    /// Make a key and a request for a certificate, on the host that uses them: the key never leaves it.
+    Csr(request::CsrCommand),
+    /// Sign a request, after its names were confirmed.
+    Sign(request::SignCommand),
+    /// Make a new certificate for the names of an old one, before or after that expires.
+    Renew(renew::RenewCommand),
+    /// Show names, purpose and validity of certificates and requests.
+    Show(show::ShowCommand),
 }
 
 /// Make an authority.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bolt pki init /root/bolt-ca --name 'Example Bolt authority'")]
 pub(super) struct InitCommand {
-    /// Where its files go; made when it is missing.
+    /// Directory for its files; made when it is missing.
     dir: PathBuf,
-    /// What it is called.
+    /// Name of the authority.
     #[arg(long, default_value = "Bolt")]
     name: String,
-    /// How long it is valid.
+    /// Days until it expires.
     #[arg(long, default_value = "3650", allow_negative_numbers = true, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
 }
 
 /// Issue a certificate.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt pki issue --ca ca instance i-0abc --out certs
+  bolt pki issue --ca ca client spiffe://example.org/oncall --out ~/.config/bolt --days 30")]
 pub(super) struct IssueCommand {
-    /// The authority's directory.
-    #[arg(long, value_name = "DIR")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    authority: AuthorityArgs,
     #[command(subcommand)]
-    subject: Subject,
+    subject: IssueSubject,
 }
 
 #[derive(Debug, Subcommand)]
-enum Subject {
+enum IssueSubject {
     /// For the agent of an instance: it names bolt://instance/<ID>.
     Instance {
-        /// The instance id, as the inventory and the agent's configuration have it.
-        id: InstanceId,
-        /// A further host name or IP address for programs that check these; Bolt goes by the id alone.
-        #[arg(long, value_name = "HOST|IP", value_parser = address)]
-        address: Vec<String>,
+        #[command(flatten)]
+        instance: InstanceArgs,
         #[command(flatten)]
         target: Target,
     },
     /// For a caller: agents know it by its name, and grant it what grants.toml says.
     Client {
-        /// The name, a URI such as spiffe://example.org/oncall.
-        principal: Principal,
+        #[command(flatten)]
+        client: ClientArgs,
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// Name of an instance's certificate.
+#[derive(Debug, Args)]
+struct InstanceArgs {
+    /// The instance id, as in the inventory and the agent's configuration.
+    id: InstanceId,
+    /// A further host name or IP address, for programs that check these; Bolt checks the id alone. Repeatable.
+    #[arg(long, value_name = "HOST|IP", value_parser = address)]
+    address: Vec<String>,
+}
+
+/// Name of a caller's certificate.
+#[derive(Debug, Args)]
+struct ClientArgs {
+    /// The name, a URI such as spiffe://example.org/oncall.
+    principal: Principal,
+}
+
+impl InstanceArgs {
+    fn subject(self) -> Subject {
+        Subject::Instance { id: self.id, addresses: self.address }
+    }
+}
+
+impl ClientArgs {
+    fn subject(self) -> Subject {
+        Subject::Client(self.principal)
+    }
+}
+
+/// Authority that signs.
+#[derive(Debug, Args)]
+struct AuthorityArgs {
+    // Optional for clap, since a global option has this name, too.
+    /// The authority: its directory, or its certificate with the key beside it (ca.key for ca.pem).
+    #[arg(long, value_name = "DIR|FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl AuthorityArgs {
+    fn load(&self) -> Result<Authority, Failure> {
+        let Some(path) = &self.ca else {
+            return Err(Failure::new(Exit::Usage, "--ca is missing: the directory of the authority")
+                .hint("`bolt pki init <DIR>` makes one"));
+        };
+        Authority::load(path).map_err(|e| failure(&e))
+    }
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -73,14 +134,27 @@ fn address(text: &str) -> Result<String, String> {
     Err("write a host name such as web-1.example.org or an IP address, without a port".to_owned())
 }
 
+/// Directory and validity of what is issued.
 #[derive(Debug, Args)]
 struct Target {
-    /// Where the certificate and the key go; made when it is missing.
+    /// Directory for the certificate and the key; made when it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How long it is valid.
+    #[command(flatten)]
+    validity: ValidityArgs,
+}
+
+#[derive(Debug, Args)]
+struct ValidityArgs {
+    /// Days until it expires.
     #[arg(long, default_value = "365", allow_negative_numbers = true, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
+}
+
+impl ValidityArgs {
+    fn validity(&self) -> Validity {
+        Validity::days(self.days)
+    }
 }
 
 /// Runs `bolt pki`.
@@ -89,59 +163,64 @@ pub(super) fn run(command: PkiCommand, json: bool) -> Result<Exit, Failure> {
         PkiCommand::Init(init) => {
             let authority = Authority::create_with(&init.name, Validity::days(init.days)).map_err(|e| failure(&e))?;
             authority.write(&init.dir).map_err(|e| failure(&e))?;
-            say(json, &init.dir.join(CA_CERTIFICATE), &init.dir.join(CA_KEY));
+            print_pair(json, &init.dir.join(CA_CERTIFICATE), &init.dir.join(CA_KEY));
             if !json {
-                errln!("keep the key where only you can read it: who has it can name any instance and any principal");
+                errln!("keep the key where only you can read it: whoever has it can name any instance and any caller");
             }
+            Ok(Exit::Success)
         }
-        PkiCommand::Issue(issue) => {
-            let Some(dir) = &issue.ca else {
-                return Err(Failure::new(Exit::Usage, "--ca is missing: the directory of the authority")
-                    .hint("`bolt pki init <DIR>` makes one"));
-            };
-            let authority = Authority::load(dir).map_err(|e| failure(&e))?;
-            let (issued, stem, target) = sign(&authority, &issue.subject).map_err(|e| failure(&e))?;
-            let (certificate, key) = issued.write(&target.out, &stem).map_err(|e| failure(&e))?;
-            say(json, &certificate, &key);
-        }
+        PkiCommand::Issue(command) => issue(command, json),
+        PkiCommand::Csr(command) => request::csr(command, json),
+        PkiCommand::Sign(command) => request::sign(&command, json),
+        PkiCommand::Renew(command) => renew::run(&command, json),
+        PkiCommand::Show(command) => show::run(&command, json),
     }
+}
+
+fn issue(command: IssueCommand, json: bool) -> Result<Exit, Failure> {
+    let authority = command.authority.load()?;
+    let (subject, target) = match command.subject {
+        IssueSubject::Instance { instance, target } => (instance.subject(), target),
+        IssueSubject::Client { client, target } => (client.subject(), target),
+    };
+    let validity = target.validity.validity();
+    let issued = match &subject {
+        Subject::Instance { id, addresses } => authority.issue_instance_at(id, addresses, validity),
+        Subject::Client(principal) => authority.issue_client(principal, validity),
+    };
+    let issued = issued.map_err(|e| failure(&e))?;
+    let (certificate, key) = issued.write(&target.out, &file_stem(&subject)).map_err(|e| failure(&e))?;
+    print_pair(json, &certificate, &key);
     Ok(Exit::Success)
 }
 
-fn sign<'a>(authority: &Authority, subject: &'a Subject) -> Result<(Issued, String, &'a Target), PkiError> {
-    match subject {
-        Subject::Instance { id, address, target } => {
-            let issued = authority.issue_instance_at(id, address, Validity::days(target.days))?;
-            Ok((issued, file_stem(id.as_str()), target))
-        }
-        Subject::Client { principal, target } => {
-            let issued = authority.issue_client(principal, Validity::days(target.days))?;
-            let last = principal.as_str().rsplit('/').find(|part| !part.is_empty()).unwrap_or("client");
-            Ok((issued, file_stem(last), target))
-        }
-    }
-}
-
-/// A file name made of `name`: letters, digits, `.`, `_` and `-`.
-fn file_stem(name: &str) -> String {
+/// Makes a file name of a subject: letters, digits, `.`, `_` and `-`.
+fn file_stem(subject: &Subject) -> String {
+    let name = match subject {
+        Subject::Instance { id, .. } => id.as_str(),
+        Subject::Client(principal) => principal.as_str().rsplit('/').find(|part| !part.is_empty()).unwrap_or("client"),
+    };
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let stem: String = name.chars().take(100).map(plain).collect();
     if stem.starts_with('.') { format!("_{stem}") } else { stem }
 }
 
-fn say(json: bool, certificate: &Path, key: &Path) {
+fn print_pair(json: bool, certificate: &Path, key: &Path) {
     if json {
-        outln!("{}", show::json(&json!({ "certificate": certificate, "key": key })));
+        outln!("{}", shown::json(&json!({ "certificate": certificate, "key": key })));
     } else {
-        outln!("{}\n{}", show::path(certificate), show::path(key));
+        outln!("{}\n{}", shown::path(certificate), shown::path(key));
     }
 }
 
 fn failure(error: &PkiError) -> Failure {
     match error {
-        PkiError::Validity(..) | PkiError::Issue { .. } | PkiError::Outlives { .. } | PkiError::Load { .. } => {
-            Failure::from_error(Exit::Usage, error)
-        }
+        PkiError::Validity(..)
+        | PkiError::Issue { .. }
+        | PkiError::Outlives { .. }
+        | PkiError::Load { .. }
+        | PkiError::Request { .. }
+        | PkiError::Renew { .. } => Failure::from_error(Exit::Usage, error),
         PkiError::File(FileError::Exists(_)) => Failure::from_error(Exit::Usage, error),
         PkiError::File(_) | PkiError::Pem(_) => Failure::from_error(Exit::Storage, error),
     }

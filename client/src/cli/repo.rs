@@ -1,6 +1,6 @@
-//! `bolt repo`: sign packs and say which version applies where.
+//! `bolt repo`: sign packs, and give versions to channels.
 
-mod args;
+pub(in crate::cli) mod args;
 mod channel;
 mod keys;
 mod prune;
@@ -17,6 +17,7 @@ use super::failure::{Exit, Failure};
 use crate::outln;
 use crate::pack::PackError;
 use crate::repo::RepoError;
+use crate::repo::{KeyError, ReleaseError, TeamError, TrustError};
 
 /// Publish packs in a TUF repository.
 #[derive(Debug, Subcommand)]
@@ -24,43 +25,45 @@ pub(super) enum RepoCommand {
     /// Make a repository and its keys.
     ///
     /// The keys are files that only their owner can read, encrypted with a passphrase. Keep the root keys offline, and the
-    /// others where packs are published.
+    /// others on the host that publishes.
     Init(keys::InitCommand),
-    /// Pin the root of a repository that somebody else made, or show the pinned one and its fingerprint.
+    /// Pin the root of a repository that another publisher made, or show the pinned one and its fingerprint.
     Trust(trust::TrustCommand),
-    /// Build a pack, sign it, and make channels hold it. Publishing the same again renews the signatures.
+    /// Build a pack, sign it, and give it to channels. Publishing the same again renews the signatures.
     Publish(publish::PublishCommand),
+    /// Take a version that no channel holds out of the signed metadata, so that it cannot be promoted.
+    Unpublish(publish::UnpublishCommand),
     /// Give a channel a version, to all its instances or to some.
     Promote(channel::PromoteCommand),
     /// Give the newest version of a channel more instances.
     Widen(channel::WidenCommand),
-    /// Stop the rollout of a channel's newest version where it is.
+    /// Pause the rollout of a channel's newest version.
     Pause(channel::PauseCommand),
-    /// Have a rollout that was paused go on.
+    /// Resume a paused rollout.
     Resume(channel::PauseCommand),
-    /// Take a channel's newest version back: instances that run it go to the version before.
+    /// Roll a channel back: instances that run its newest version go to the version before.
     ///
     /// Every version that the channel held above the one that it goes back to is withdrawn. A channel's first version has none
     /// before it: with `--to nothing` it is withdrawn as well, and instances no longer have the pack. A higher version that is
     /// published later reaches them as usual.
     Rollback(channel::RollbackCommand),
-    /// Say what a repository holds, and when its signatures end. Exit code 1 when some have, or when an archive is missing,
+    /// Show versions, channels, and the expiry of signatures. Exit code 1 when some have expired, or when an archive is missing,
     /// damaged, or cannot be checked.
     Status(status::StatusCommand),
-    /// Print who changed what, when and from where.
+    /// Print the journal: every change with its time, author, source and reason.
     Log(status::LogCommand),
-    /// Renew signatures before they end. Exit code 1 when some end soon whose keys are not here.
+    /// Renew signatures before they expire. Exit code 1 when some expire soon whose keys are not here.
     Refresh(keys::RefreshCommand),
     /// Remove old versions, old metadata and orphaned files, and nothing that a channel, a rollback or an agent needs.
     Prune(prune::PruneCommand),
-    /// Sign the next root: other keys, another threshold, a later end.
+    /// Sign the next root: other keys, another threshold, a later expiry.
     RotateRoot(keys::RotateCommand),
-    /// Have a key in AWS KMS sign for a role: its file takes the place of one with a private key, also for `init`.
+    /// Use a key in AWS KMS for a role: its file replaces one with a private key, also for `init`.
     #[cfg(feature = "kms")]
     KmsKey(keys::KmsKeyCommand),
-    /// Make a team's key, and the file to give to who delegates.
+    /// Make a team's key, and the file for the publisher who delegates.
     TeamKey(team::TeamKeyCommand),
-    /// Give a team a pack, for which its own key signs from then on.
+    /// Delegate a pack to a team, whose own key signs for it from then on.
     Delegate(team::DelegateCommand),
     /// Take a pack, or all its packs, away from a team.
     Undelegate(team::UndelegateCommand),
@@ -72,6 +75,7 @@ pub(super) fn run(command: RepoCommand, context: &Context) -> Result<Exit, Failu
         RepoCommand::Init(command) => keys::init(command, context),
         RepoCommand::Trust(command) => trust::run(command, context),
         RepoCommand::Publish(command) => publish::run(command, context),
+        RepoCommand::Unpublish(command) => publish::unpublish(command, context),
         RepoCommand::Promote(command) => channel::promote(command, context),
         RepoCommand::Widen(command) => channel::widen(command, context),
         RepoCommand::Pause(command) => channel::pause(command, true, context),
@@ -90,7 +94,7 @@ pub(super) fn run(command: RepoCommand, context: &Context) -> Result<Exit, Failu
     }
 }
 
-/// Prints `value` for programs, or has `people` print it.
+/// Prints `value` as JSON, or as text with `people`.
 fn print<T: serde::Serialize>(json: bool, value: &T, people: impl FnOnce(&T)) {
     if json {
         outln!("{}", serde_json::to_value(value).unwrap_or_default());
@@ -99,83 +103,84 @@ fn print<T: serde::Serialize>(json: bool, value: &T, people: impl FnOnce(&T)) {
     }
 }
 
-fn failure(error: &RepoError) -> Failure {
+pub(in crate::cli) fn failure(error: &RepoError) -> Failure {
     let exit = match error {
         RepoError::Location(_)
         | RepoError::Address { .. }
         | RepoError::NoRepository(_)
         | RepoError::Exists(_)
-        | RepoError::Threshold { .. }
-        | RepoError::NotPinned { .. }
-        | RepoError::PinnedAlready { .. }
-        | RepoError::OtherFingerprint { .. }
-        | RepoError::NoChannel
+        | RepoError::Keys(KeyError::Threshold { .. })
+        | RepoError::Trust(TrustError::NotPinned { .. })
+        | RepoError::Trust(TrustError::PinnedAlready { .. })
+        | RepoError::Trust(TrustError::OtherFingerprint { .. })
+        | RepoError::Release(ReleaseError::NoChannel)
         | RepoError::Environment(_)
-        | RepoError::PassphraseText
-        | RepoError::Percent(_)
-        | RepoError::OtherKeys { .. }
-        | RepoError::TooFewKeys { .. }
-        | RepoError::NoSuchKey(_)
-        | RepoError::NoNewKeys
-        | RepoError::NotAnArn(_)
-        | RepoError::NoKeyService(_)
-        | RepoError::Locked(_)
-        | RepoError::WrongPassphrase(_)
-        | RepoError::WeakPassphrase(_)
-        | RepoError::NotDelegated { .. }
-        | RepoError::Taken { .. }
-        | RepoError::NoTeam(_)
-        | RepoError::NoTeamKey(_)
-        | RepoError::NotAPublicKey { .. }
-        | RepoError::TeamUsed(_)
-        | RepoError::NeedsTeamKey { .. }
-        | RepoError::TooManyPacks { .. }
-        | RepoError::NoVersion(_)
-        | RepoError::NotPublished { .. }
-        | RepoError::NotHeld { .. }
-        | RepoError::HoldsOther { .. }
-        | RepoError::Narrower { .. }
-        | RepoError::NotBack { .. }
-        | RepoError::NothingBefore { .. }
-        | RepoError::HoldsNothing { .. }
-        | RepoError::TooManyToWithdraw { .. }
-        | RepoError::Reserved { .. }
-        | RepoError::TakenBack { .. }
-        | RepoError::VersionTaken { .. }
-        | RepoError::Lower { .. } => Exit::Usage,
+        | RepoError::Keys(KeyError::PassphraseText)
+        | RepoError::Release(ReleaseError::Percent(_))
+        | RepoError::Keys(KeyError::OtherKeys { .. })
+        | RepoError::Keys(KeyError::TooFewKeys { .. })
+        | RepoError::Keys(KeyError::NoSuchKey(_))
+        | RepoError::Keys(KeyError::NoNewKeys)
+        | RepoError::Keys(KeyError::NotAnArn(_))
+        | RepoError::Keys(KeyError::NoKeyService(_))
+        | RepoError::Keys(KeyError::Locked(_))
+        | RepoError::Keys(KeyError::WrongPassphrase(_))
+        | RepoError::Keys(KeyError::WeakPassphrase(_))
+        | RepoError::Team(TeamError::NotDelegated { .. })
+        | RepoError::Team(TeamError::Taken { .. })
+        | RepoError::Team(TeamError::NoTeam(_))
+        | RepoError::Team(TeamError::NoTeamKey(_))
+        | RepoError::Team(TeamError::NotAPublicKey { .. })
+        | RepoError::Team(TeamError::TeamUsed(_))
+        | RepoError::Team(TeamError::NeedsTeamKey { .. })
+        | RepoError::Team(TeamError::TooManyPacks { .. })
+        | RepoError::Release(ReleaseError::NoVersion(_))
+        | RepoError::Release(ReleaseError::NotPublished { .. })
+        | RepoError::Release(ReleaseError::NotHeld { .. })
+        | RepoError::Release(ReleaseError::StillHeld { .. })
+        | RepoError::Release(ReleaseError::HoldsOther { .. })
+        | RepoError::Release(ReleaseError::Narrower { .. })
+        | RepoError::Release(ReleaseError::NotBack { .. })
+        | RepoError::Release(ReleaseError::NothingBefore { .. })
+        | RepoError::Release(ReleaseError::HoldsNothing { .. })
+        | RepoError::Release(ReleaseError::TooManyToWithdraw { .. })
+        | RepoError::Release(ReleaseError::Reserved { .. })
+        | RepoError::Release(ReleaseError::TakenBack { .. })
+        | RepoError::Release(ReleaseError::VersionTaken { .. })
+        | RepoError::Release(ReleaseError::Lower { .. }) => Exit::Usage,
         RepoError::Pack(PackError::File { .. }) => Exit::Storage,
         RepoError::Pack(PackError::NotADirectory(_)) => Exit::Usage,
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
         | RepoError::Bucket(_)
-        | RepoError::Older { .. }
-        | RepoError::BadTrustFile { .. }
-        | RepoError::LaxTrustFile { .. }
-        | RepoError::ForeignTrustFile { .. }
-        | RepoError::NoState { .. }
-        | RepoError::NotKept { .. }
+        | RepoError::Trust(TrustError::Older { .. })
+        | RepoError::Trust(TrustError::BadTrustFile { .. })
+        | RepoError::Trust(TrustError::LaxTrustFile { .. })
+        | RepoError::Trust(TrustError::ForeignTrustFile { .. })
+        | RepoError::Trust(TrustError::NoState { .. })
+        | RepoError::Trust(TrustError::NotKept { .. })
         | RepoError::Raced(_)
         | RepoError::HalfRotated { .. }
         | RepoError::Key(_)
         | RepoError::NotAKey(_)
-        | RepoError::NotAServiceKey(_)
-        | RepoError::Kms { .. }
-        | RepoError::Encrypt(_)
-        | RepoError::Generate(_)
+        | RepoError::Keys(KeyError::NotAServiceKey(_))
+        | RepoError::Keys(KeyError::Kms { .. })
+        | RepoError::Keys(KeyError::Encrypt(_))
+        | RepoError::Keys(KeyError::Generate(_))
         | RepoError::Busy(_)
         | RepoError::Hidden(_)
         | RepoError::RootExpired(_)
         | RepoError::Tuf { .. }
         | RepoError::Unreadable { .. }
-        | RepoError::BadArchive { .. }
+        | RepoError::Release(ReleaseError::BadArchive { .. })
         | RepoError::PrunedInUse(_)
         | RepoError::Runtime(_) => Exit::Storage,
     };
     let failure = Failure::from_error(exit, error);
     match error {
         RepoError::Tuf { .. } => failure.hint(
-            "nothing was changed, and instances keep what they have; if the bucket holds what its keys did not sign, somebody replaced \
-             it; a file that is missing or damaged comes back from a copy, or from the bucket's earlier versions; the trusted root \
+            "nothing was changed, and instances keep what they have; if the bucket holds what its keys did not sign, its content was replaced \
+             by others; a file that is missing or damaged comes back from a copy, or from the bucket's earlier versions; the trusted root \
              must be one of this repository",
         ),
         _ => failure,

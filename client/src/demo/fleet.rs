@@ -123,7 +123,7 @@ fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result
     let mut spec = AgentSpec::new(facts);
     spec.address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1).expect("six agents")));
     spec.pack_config = confined(&data, &logs);
-    // What an action would do as root, it does here as the account of all actions: the host is somebody's real one.
+    // Actions that would run as root run here as the account of all actions: this is a real host.
     if let Some(accounts) = site.accounts() {
         let account = toml::Value::from(accounts.action.to_string());
         let map = ["root", "cassandra"].map(|name| (name.to_owned(), account.clone()));

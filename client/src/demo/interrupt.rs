@@ -1,4 +1,4 @@
-//! Ctrl-C, TERM, HUP and a reader that went away (PIPE) as a flag, so that the demo ends in order wherever it stands.
+//! Turns Ctrl-C, TERM, HUP and a closed pipe (PIPE) into a flag, so that the demo shuts down in order at any step.
 
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;

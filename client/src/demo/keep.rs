@@ -10,16 +10,16 @@ use nix::unistd::Pid;
 use super::DemoOptions;
 use super::say::say;
 use super::script::TO_TRY;
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 use crate::failure::{Exit, Failure};
 
-/// The file that says that a directory is a demo's, and which launchers serve it.
+/// File that marks a directory as a demo's and lists its launchers.
 const MARK: &str = "demo.json";
 
-/// The largest such file, in bytes.
+/// Maximum size of such a file, in bytes.
 const MAX_MARK: u64 = 64 << 10;
 
-/// Where the fleet is.
+/// Directory of the fleet.
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
@@ -92,20 +92,20 @@ pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
     let directory = &directory.canonicalize().map_err(|e| storage("open", directory, &e).hint(hint))?;
     refuse_foreign(directory)?;
     let mark = directory.join(MARK);
-    let beneath = Beneath::open(directory).map_err(|e| storage("open", directory, &e))?;
-    let text = beneath.read(&mark, MAX_MARK).map_err(|e| storage("read", &mark, &e).hint(hint))?;
+    let confined = ConfinedDir::open(directory).map_err(|e| storage("open", directory, &e))?;
+    let text = confined.read(&mark, MAX_MARK).map_err(|e| storage("read", &mark, &e).hint(hint))?;
     let state: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| Failure::new(Exit::Storage, format!("{} is damaged: {e}", mark.display())))?;
     let pids = state["launchers"].as_array().cloned().unwrap_or_default();
     for pid in pids.iter().filter_map(|p| p.as_i64()).filter_map(|p| i32::try_from(p).ok()) {
-        // A number may belong to somebody else by now: only a launcher of this directory is ended.
+        // The process id may belong to another process by now: only a launcher of this directory is ended.
         if serves(pid, directory) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             wait_gone(pid, directory);
         }
     }
     let agents = directory.join("agents");
-    for agent in beneath.entries(&agents).map_err(|e| storage("read", &agents, &e))?.into_keys() {
+    for agent in confined.entries(&agents).map_err(|e| storage("read", &agents, &e))?.into_keys() {
         crate::local::end_executions(&agents.join(agent));
     }
     fs::remove_dir_all(directory).map_err(|e| storage("remove", directory, &e))?;
@@ -125,7 +125,7 @@ fn unlisted_directory() -> Option<PathBuf> {
 fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
     let me = nix::unistd::geteuid();
     for (above, path) in directory.ancestors().enumerate() {
-        // What an ordinary user's directories lie in is not theirs to judge: nothing is done there as root.
+        // For an ordinary user the parents need no check: nothing is done there as root.
         if above > 0 && !me.is_root() {
             break;
         }

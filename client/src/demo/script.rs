@@ -15,10 +15,10 @@ use crate::failure::{Exit, Failure};
 use crate::inventory::Inventory;
 use crate::tls::Identity;
 
-/// How long an execution may take to start.
+/// Time in which an execution must start.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
-/// What to do with a fleet that stays up.
+/// Commands to try on a fleet that stays up.
 pub(super) const TO_TRY: [&str; 7] = [
     "bolt actions",
     "bolt actions cassandra.clear_snapshots",

@@ -1,4 +1,4 @@
-//! One agent of a local fleet: its files, its launcher process, its orderly end.
+//! Agent of a local fleet: its files, its launcher process, its orderly shutdown.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,21 +18,21 @@ use packs_schema::delivery::facts::Facts;
 
 use super::site::{OPERATOR, Site, make_directory};
 use super::{LocalError, binary, file_error};
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 use crate::pki::Validity;
 
-/// How long an agent may take to listen and to sync.
+/// Time in which an agent must listen and sync.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How long an agent and its executions may take to end.
+/// Time in which an agent and its executions must end.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The largest status of a sync, in bytes.
 const MAX_STATUS: u64 = 16 << 20;
 
-/// What an agent is to be.
+/// Specification of an agent.
 #[derive(Debug, Clone)]
 pub struct AgentSpec {
-    /// What is known of the instance.
+    /// Facts of the instance.
     pub facts: Facts,
     /// Its loopback address.
     pub address: IpAddr,
@@ -44,7 +44,7 @@ pub struct AgentSpec {
     pub grants: Option<String>,
     /// Per-site configuration of packs: pack and YAML text.
     pub pack_config: Vec<(String, String)>,
-    /// Where `bolt-launch` and `bolt-agent` are; absent: beside the running executable.
+    /// Directory of `bolt-launch` and `bolt-agent`; absent: beside the running executable.
     pub binaries: Option<PathBuf>,
     /// Further variables of the launcher's environment.
     pub environment: Vec<(String, String)>,
@@ -120,7 +120,7 @@ impl LocalAgent {
         for (pack, text) in &spec.pack_config {
             let path = directory.join(format!("etc/packs/{pack}.yaml"));
             write(&path, text)?;
-            // It may hold secrets, so it is the sync's alone.
+            // It may hold secrets, so only the sync can read it.
             if let Some(accounts) = site.accounts() {
                 std::os::unix::fs::chown(&path, Some(accounts.sync), None).map_err(file_error("chown", &path))?;
             }
@@ -155,7 +155,7 @@ impl LocalAgent {
         let log = self.log();
         let log_file = fs::File::options().create(true).append(true).open(&log).map_err(file_error("write", &log))?;
         let address = self.state().join("api.address");
-        match Beneath::open(&self.directory).and_then(|beneath| beneath.remove_file(&address)) {
+        match ConfinedDir::open(&self.directory).and_then(|confined| confined.remove_file(&address)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(file_error("remove", address)(e)),
             _ => {}
         }
@@ -191,18 +191,18 @@ impl LocalAgent {
         self.launcher.as_mut()?.try_wait().ok().flatten()
     }
 
-    /// What the last poll of the repository said.
+    /// Returns the status of the last poll of the repository.
     pub fn sync_status(&self) -> Option<SyncStatus> {
-        let text = self.beneath(&self.directory.join("packs").join(store::STATUS), MAX_STATUS)?;
+        let text = self.read_confined(&self.directory.join("packs").join(store::STATUS), MAX_STATUS)?;
         serde_json::from_slice(&text).ok()
     }
 
-    /// What is known of the instance.
+    /// Facts of the instance.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// Where it listens; known when it is ready.
+    /// Returns the address that it listens on; known when it is ready.
     pub fn address(&self) -> SocketAddr {
         self.address.expect("the agent is ready")
     }
@@ -301,13 +301,13 @@ impl LocalAgent {
     }
 
     fn read_address(&self) -> Option<SocketAddr> {
-        let text = self.beneath(&self.state().join("api.address"), 100)?;
+        let text = self.read_confined(&self.state().join("api.address"), 100)?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
     /// Reads a file that the api's or the sync's account writes.
-    fn beneath(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
-        Beneath::open(&self.directory).ok()?.read(path, limit).ok()
+    fn read_confined(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
+        ConfinedDir::open(&self.directory).ok()?.read(path, limit).ok()
     }
 
     fn failed(&self, problem: String) -> LocalError {
@@ -351,24 +351,24 @@ pub(crate) fn end_executions(agent: &Path) {
 }
 
 fn end_executions_within(agent: &Path, patience: Duration) {
-    let Ok(beneath) = Beneath::open(agent) else { return };
+    let Ok(confined) = ConfinedDir::open(agent) else { return };
     let directory = Path::new("state/exec");
-    let Ok(entries) = beneath.entries(directory) else { return };
+    let Ok(entries) = confined.entries(directory) else { return };
     let executions = entries.into_iter().filter(|(_, meta)| meta.is_dir()).map(|(name, _)| directory.join(name));
-    let running: Vec<PathBuf> = executions.filter(|path| is_running(&beneath, path)).collect();
+    let running: Vec<PathBuf> = executions.filter(|path| is_running(&confined, path)).collect();
     for path in &running {
-        // One that is there already asks the same.
-        drop(beneath.create(&path.join(execution::file::KILL), b"{}", 0o644));
+        // An existing file asks for the same.
+        drop(confined.create(&path.join(execution::file::KILL), b"{}", 0o644));
     }
     let deadline = Instant::now() + patience;
-    while Instant::now() < deadline && running.iter().any(|path| is_running(&beneath, path)) {
+    while Instant::now() < deadline && running.iter().any(|path| is_running(&confined, path)) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// True while a shim holds the execution's lock.
-fn is_running(beneath: &Beneath, execution: &Path) -> bool {
-    let Ok(lock) = beneath.file(&execution.join(execution::file::LOCK)) else { return false };
+fn is_running(confined: &ConfinedDir, execution: &Path) -> bool {
+    let Ok(lock) = confined.file(&execution.join(execution::file::LOCK)) else { return false };
     Flock::lock(lock, FlockArg::LockSharedNonblock).is_err()
 }
 

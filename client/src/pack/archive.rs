@@ -1,4 +1,4 @@
-//! A pack's archive, the same bytes for the same files: sorted, without owners and times, run bits only.
+//! Writes a pack's archive, the same bytes for the same files: sorted, without owners and times, executable bits only.
 //!
 //! Files are read and the archive is written in pieces: neither is ever in memory as a whole.
 

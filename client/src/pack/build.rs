@@ -1,4 +1,4 @@
-//! From a directory to an archive with a digest, or from an archive that was built before.
+//! Builds an archive with a digest of a directory, or checks an archive that was built before.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -8,14 +8,14 @@ use packs_schema::pack::Pack;
 
 use super::{ArchiveFile, PackError, archive, extract, lint, listing};
 
-/// A pack that agents can take.
+/// Pack that agents can take.
 #[derive(Debug, Clone)]
 pub struct BuiltPack {
     /// The archive: gzip over tar.
     pub archive: ArchiveFile,
     /// SHA-256 of the archive.
     pub digest: Digest,
-    /// What the pack says of itself.
+    /// Metadata of the pack.
     pub pack: Pack,
 }
 
@@ -44,7 +44,7 @@ pub fn load(path: &Path) -> Result<BuiltPack, PackError> {
     if meta.is_dir() {
         return build(path);
     }
-    // A copy: what was checked is what is published, whatever becomes of the file meanwhile.
+    // A copy, so that the published bytes are the checked ones even if the file changes meanwhile.
     let file = File::open(path).map_err(PackError::file("read", path))?;
     let archive = ArchiveFile::copy_of(file, PackError::file("read", path))?;
     let unpacked = tempfile::tempdir().map_err(PackError::file("create", std::env::temp_dir()))?;

@@ -26,12 +26,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::PackError;
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 
 /// The largest record that is read, in bytes.
 const MAX_RECORD: u64 = 16 << 20;
 
-/// What a check came to.
+/// Result of a check.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
     /// The versions that were looked at.
@@ -42,7 +42,7 @@ pub struct CheckReport {
     pub held_against_signed: bool,
 }
 
-/// One version of a pack.
+/// Version of a pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckedVersion {
     /// The pack.
@@ -51,24 +51,24 @@ pub struct CheckedVersion {
     pub directory: String,
     /// `current` points to it.
     pub active: bool,
-    /// It was pushed and is not signed.
+    /// True if it was pushed and is not signed.
     pub dev: bool,
     /// Files that were compared.
     pub files: usize,
 }
 
-/// One thing that is not as it should be.
+/// Deviation from the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreProblem {
-    /// Which file.
+    /// The file.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
 /// Checks the store in `packs`, or one pack of it.
 pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackError> {
-    let store = Beneath::open(packs).map_err(|error| match error.kind() {
+    let store = ConfinedDir::open(packs).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => PackError::NoStore(packs.to_owned()),
         io::ErrorKind::NotADirectory => PackError::NotADirectory(packs.to_owned()),
         _ => PackError::file("read", packs)(error),
@@ -91,7 +91,7 @@ pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackE
     for name in look.store.entries(packs).map_err(PackError::file("read", packs))?.into_keys() {
         match PackName::new(name.as_str()) {
             Ok(pack) => names.push(pack),
-            // What begins with a dot is the sync's own.
+            // Names with a leading dot belong to the sync.
             Err(_) if name.starts_with('.') => {}
             Err(_) => look.problem(&packs.join(&name), "is not a pack, and not of the sync's"),
         }
@@ -113,13 +113,13 @@ pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackE
 /// A check under way.
 struct Look {
     /// The store. Whoever owns it may change it under us: nothing in it is opened by its path alone.
-    store: Beneath,
-    /// Who owns the store; root may own anything in it as well.
+    store: ConfinedDir,
+    /// Owner of the store; root may own anything in it as well.
     owner: u32,
     report: CheckReport,
     /// The targets that the sync verified last, as they were signed.
     signed: Option<Value>,
-    /// What the sync's last whole verification left active.
+    /// Digests that the sync's last complete verification left active.
     verified: Option<Value>,
     /// The virtual environments that were come upon, and the versions that run in them.
     venvs: BTreeMap<Digest, Vec<PathBuf>>,
@@ -130,7 +130,7 @@ impl Look {
         self.report.problems.push(StoreProblem { file: file.to_owned(), problem: problem.into() });
     }
 
-    /// What holds of everything: whose it is, and that nobody else may write it. True if it does.
+    /// Checks owner and mode of a file: no other account may write it. Returns true if both are right.
     fn owner(&mut self, path: &Path, meta: &Metadata) -> bool {
         if meta.uid() != 0 && meta.uid() != self.owner {
             self.problem(
@@ -209,7 +209,7 @@ impl Look {
         Ok(())
     }
 
-    /// What `current` names, held against every record of what should be active.
+    /// Checks the version that `current` names against every record of the active one.
     fn current(&mut self, home: &Path, pack: &PackName, shadow: &PushOverlay) -> io::Result<Option<String>> {
         let path = home.join(CURRENT);
         let meta = match self.store.metadata(&path) {
@@ -259,7 +259,7 @@ fn kind(meta: &Metadata) -> &'static str {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(store: &Beneath, path: &Path) -> io::Result<Option<T>> {
+fn read_json<T: serde::de::DeserializeOwned>(store: &ConfinedDir, path: &Path) -> io::Result<Option<T>> {
     let mut bytes = Vec::new();
     match store.file(path) {
         Ok(file) => file.take(MAX_RECORD).read_to_end(&mut bytes)?,

@@ -1,5 +1,4 @@
-//! Unpacks an archive that `bolt pack build` made, to check it and to run it. Anything that such an archive
-//! does not hold is refused.
+//! Unpacks an archive of `bolt pack build`, to check it and to run it. Entries that such an archive never has are refused.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};

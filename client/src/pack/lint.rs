@@ -1,4 +1,4 @@
-//! What is wrong with a pack's directory, and what will hurt.
+//! Errors and warnings about a pack's directory.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,9 +8,9 @@ use packs_schema::pack::contents::{self, CheckedPack, EntryKind, FileReader, MAX
 
 use super::PackError;
 use super::listing::{self, Listing};
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 
-/// What [`lint`] has to say.
+/// Result of [`lint`].
 #[derive(Debug)]
 pub struct LintReport {
     /// The pack, when nothing is wrong with it.
@@ -51,7 +51,7 @@ pub(super) fn report(listing: &Listing) -> LintReport {
 
 /// Reads the files below a directory.
 pub(super) struct Files<'a> {
-    pub(super) tree: &'a Beneath,
+    pub(super) tree: &'a ConfinedDir,
     pub(super) root: &'a Path,
 }
 

@@ -1,5 +1,5 @@
-//! A pack's directory as the files that belong to the pack. What may not be in a pack is a finding; what
-//! editors and version control leave behind is passed over.
+//! Lists the files of a pack's directory that belong to the pack. Files that may not be in a pack are findings; files that
+//! editors and version control leave behind are skipped.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,14 +10,14 @@ use packs_schema::base::finding::Finding;
 use packs_schema::pack::contents::{EntryKind, HEAD_BYTES, MAX_FILES, PackEntry, check_path};
 
 use super::PackError;
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 
 /// Files and directories of a pack, sorted by path.
 pub(super) struct Listing {
-    /// As it was given, for messages.
+    /// The path as it was given, for messages.
     pub(super) root: PathBuf,
     /// The directory, opened once: what is listed is what is read, whoever else may write there.
-    pub(super) tree: Beneath,
+    pub(super) tree: ConfinedDir,
     pub(super) files: Vec<PackEntry>,
     pub(super) findings: Vec<Finding>,
 }
@@ -29,7 +29,7 @@ pub(super) fn list(root: &Path) -> Result<Listing, PackError> {
     if !real.is_dir() {
         return Err(PackError::NotADirectory(root.to_owned()));
     }
-    let tree = Beneath::open(&real).map_err(PackError::file("read", root))?;
+    let tree = ConfinedDir::open(&real).map_err(PackError::file("read", root))?;
     let mut listing = Listing { root: root.to_owned(), tree, files: Vec::new(), findings: Vec::new() };
     walk("", &mut listing)?;
     listing.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -74,7 +74,7 @@ fn walk(prefix: &str, listing: &mut Listing) -> Result<(), PackError> {
     Ok(())
 }
 
-/// What tools leave behind and nobody means to publish.
+/// True for files that tools leave behind and that are not meant to be published.
 fn is_left_behind(name: &str) -> bool {
     const NAMES: [&str; 9] = [
         ".git",

@@ -30,7 +30,7 @@ use crate::files::FileError;
 use crate::parameters::{self, Given, GivenError};
 use launcher::{Launcher, Stop};
 
-/// What [`run()`] is to do.
+/// Arguments of [`run()`].
 #[derive(Debug, Clone, Default)]
 pub struct TestOptions {
     /// The pack's directory.
@@ -47,22 +47,22 @@ pub struct TestOptions {
     pub run_as_me: bool,
     /// The per-site configuration, as an agent has it in `/etc/bolt/packs/<pack>.yaml`.
     pub site_config: Option<PathBuf>,
-    /// What the pack's virtual environment is made with and from, as `[python]` of an agent says.
+    /// Interpreter and sources of the pack's virtual environment, as in `[python]` of an agent.
     pub python: PythonConfig,
 }
 
-/// What a caller would see of the execution.
+/// Result of the execution, as a caller sees it.
 #[derive(Debug, Clone)]
 pub struct TestOutcome {
-    /// How it ended.
+    /// Exit record.
     pub exit: execution::Exit,
-    /// What it wrote, in the order in which it was read.
+    /// Output, in the order in which it was read.
     pub output: Vec<Piece>,
     /// The user stopped it.
     pub interrupted: bool,
 }
 
-/// Why an action could not be tested.
+/// Error returned when an action could not be tested.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
     /// The pack.
@@ -71,9 +71,9 @@ pub enum TestError {
     /// No such action.
     #[error("the pack has no action {given:?}; {}", known_actions(known))]
     UnknownAction {
-        /// What was asked for.
+        /// The given name.
         given: String,
-        /// What there is.
+        /// Actions of the pack.
         known: Vec<String>,
     },
     /// A parameter that is not taken.
@@ -90,7 +90,7 @@ pub enum TestError {
     SiteConfig {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// The file of the per-site configuration.
@@ -111,17 +111,17 @@ pub enum TestError {
     /// The launcher failed.
     #[error("the launcher failed: {problem}{}", log_lines(log))]
     Launcher {
-        /// What it did.
+        /// What happened.
         problem: String,
-        /// What it logged.
+        /// Its log.
         log: String,
     },
     /// A temporary file or a process.
     #[error("cannot {what}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// Why not.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },

@@ -1,6 +1,6 @@
-//! Archives of published versions, compared with what is signed of them: missing, of another length, or of other bytes.
+//! Checks archives of published versions against their signed metadata: missing, wrong length, or wrong bytes.
 //!
-//! One listing of the repository shows presence and length of every archive. Those that a channel holds are read as well where
+//! A listing of the repository gives presence and length of every archive. Archives that a channel holds are read as well where
 //! that is cheap, in a directory, or when the reader asked for it. A change that gives instances a version reads its archive
 //! first, so that none is promoted that they could not take.
 
@@ -12,17 +12,18 @@ use tough::schema::Target;
 use super::place::{Found, Place};
 use super::state::State;
 use super::{RepoError, hex};
+use crate::repo::ReleaseError;
 
-/// What a look at the archives found.
+/// Result of checking the archives.
 #[derive(Debug, Default)]
 pub(super) struct Archives {
-    /// What is wrong, by target name.
+    /// Problems, by target name.
     pub(super) problems: BTreeMap<String, String>,
-    /// Why they could not be listed, so that nothing is known about them.
+    /// Error that kept them from being listed: then nothing is known about them.
     pub(super) not_checked: Option<String>,
 }
 
-/// Compares every archive with what is signed of it; reads those that are `held` by a channel, in a bucket only if `read`.
+/// Compares every archive with its signed metadata. Reads those that are `held` by a channel, in a bucket only if `read`.
 pub(super) fn look<T>(
     state: &State<T>,
     place: &Place,
@@ -50,7 +51,7 @@ pub(super) fn look<T>(
     Ok(archives)
 }
 
-/// An error and what caused it, in one line.
+/// Formats an error and its causes in one line.
 fn chain(error: &RepoError) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
@@ -62,15 +63,17 @@ fn wrong_length(bytes: u64, target: &Target) -> String {
     format!("it has {bytes} bytes instead of the {} that are signed", target.length)
 }
 
-/// Refuses an archive that instances could not take.
+/// Returns an error if instances could not take the archive.
 pub(super) fn require(place: &Place, name: &str, target: &Target) -> Result<(), RepoError> {
     match (problem(place, name, target)?, parse_pack_target(name)) {
-        (Some(problem), Some((pack, version))) => Err(RepoError::BadArchive { pack, version, problem }),
+        (Some(problem), Some((pack, version))) => {
+            Err(RepoError::Release(ReleaseError::BadArchive { pack, version, problem }))
+        }
         _ => Ok(()),
     }
 }
 
-/// Reads an archive in pieces, and says what is wrong with it.
+/// Reads an archive in pieces and returns its problem.
 fn problem(place: &Place, name: &str, target: &Target) -> Result<Option<String>, RepoError> {
     let digest = hex(&target.hashes.sha256);
     Ok(match place.digest_of_target(name, &digest, target.length)? {

@@ -1,10 +1,10 @@
-//! How a change is made: from what stands in the repository, verified, to what all readers see next; and once more from there
-//! when another publisher was first.
+//! Changes: load and verify the newest state, edit, sign and write; again from the start when another publisher was faster.
 
 use std::path::PathBuf;
 
 use packs_schema::base::name::TeamName;
 
+use super::journal::ChangeReason;
 use super::keys::KeyRing;
 use super::passphrase::Unlock;
 use super::place::Place;
@@ -12,27 +12,29 @@ use super::state::{State, Viewed};
 use super::trust::{Pinned, View};
 use super::{Expiry, RepoError, block_on};
 
-/// Which repository is changed, with which keys.
+/// Repository to change, and the keys to sign with.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
-    /// How encrypted keys are opened.
+    /// Source of the passphrase of encrypted keys.
     pub unlock: Unlock,
-    /// Where the pinned root and the versions seen are kept; absent: in the keys' directory.
+    /// Directory of the pinned root and the versions seen; absent: the keys' directory.
     pub state: Option<PathBuf>,
     /// A trusted root to use instead of the pinned one.
     pub root: Option<PathBuf>,
-    /// The team that signs. A pack that is delegated is signed for by its team also when none is given; this only makes sure.
+    /// Team that must sign. Without it, a delegated pack is signed by its team as well; this refuses any other signer.
     pub team: Option<TeamName>,
-    /// How long signatures are good for.
+    /// Lifetimes of signatures.
     pub expiry: Expiry,
+    /// Reason of the change, for the journal.
+    pub reason: Option<ChangeReason>,
 }
 
 impl Access {
-    /// With plain keys and the usual expiry.
+    /// Returns access with plain keys and the default lifetimes.
     pub fn new(repository: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> Access {
         let (repository, keys) = (repository.into(), keys.into());
         Access {
@@ -43,6 +45,7 @@ impl Access {
             root: None,
             team: None,
             expiry: Expiry::default(),
+            reason: None,
         }
     }
 
@@ -51,8 +54,8 @@ impl Access {
     }
 }
 
-/// Applies `edit` to the newest state and signs what it changed; gives what `edit` gave, and the version of the new
-/// timestamp, or none when nothing was changed. `edit` is called again when another publisher was first.
+/// Applies `edit` to the newest state and signs the changes. Returns the result of `edit` and the version of the new timestamp,
+/// which is absent when nothing changed. `edit` is called again when another publisher was faster.
 pub(super) fn change<T: Send>(
     access: &Access,
     edit: impl AsyncFn(&mut State, &mut KeyRing) -> Result<T, RepoError> + Sync,
@@ -60,7 +63,7 @@ pub(super) fn change<T: Send>(
     change_with(access, &mut access.ring(), edit)
 }
 
-/// The same with keys that may have been opened before.
+/// Does the same with a key ring whose keys may be open already.
 pub(super) fn change_with<T: Send>(
     access: &Access,
     ring: &mut KeyRing,
@@ -72,6 +75,7 @@ pub(super) fn change_with<T: Send>(
     place.attempt(|| {
         block_on(async || {
             let mut state = State::load(&place, &pinned).await?;
+            state.reason.clone_from(&access.reason);
             let given = edit(&mut state, &mut *ring).await?;
             state.check_required(&place)?;
             let timestamp =
@@ -81,7 +85,7 @@ pub(super) fn change_with<T: Send>(
     })
 }
 
-/// Looks at the newest state.
+/// Reads the newest state.
 pub(super) fn look<T: Send>(
     view: &View,
     at: impl AsyncFnOnce(&State<Viewed>, &Place) -> Result<T, RepoError> + Send,

@@ -1,4 +1,4 @@
-//! What channels hold, changed: promote, widen, pause, resume, roll back. Each is one line of the journal.
+//! Changes of channels: promote, widen, pause, resume, roll back. Each adds a line to the journal.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,34 +16,35 @@ use super::owner::Owner;
 use super::retired::note_held;
 use super::state::State;
 use super::{RepoError, now_ms};
+use crate::repo::ReleaseError;
 
-/// What [`promote`] is to do.
+/// Arguments of [`promote`].
 #[derive(Debug, Clone)]
 pub struct Promotion {
     /// The pack.
     pub pack: PackName,
-    /// The version. It may be left out when `from` says it.
+    /// The version; absent: the newest that `from` holds.
     pub version: Option<PackVersion>,
-    /// The channel that holds it now.
+    /// Channel that must hold it now.
     pub from: Option<ChannelName>,
-    /// The channel that is to hold it.
+    /// Channel that gets it.
     pub to: ChannelName,
-    /// To how many of the instances, in percent.
+    /// Percentage of the instances that get it.
     pub percent: u8,
-    /// To which of them. Absent for a version that the channel holds already: as before.
+    /// Instances that get it; absent for a version that the channel holds already: unchanged.
     pub filter: Option<Filter>,
-    /// To all of them, also where the channel holds the version for some only.
+    /// Drops the filter of a version that the channel holds already.
     pub everywhere: bool,
-    /// Also a version that was taken back here.
+    /// Allows a version that was withdrawn in this channel.
     pub again: bool,
 }
 
-/// What a channel is to hold from now on, before what it holds.
+/// Rule that a channel gets in front of those that it has.
 pub(super) struct Offer {
     pub(super) rule: Rule,
-    /// A version that it holds already loses its expression.
+    /// Drops the filter of a version that it holds already.
     pub(super) everywhere: bool,
-    /// Also a version that was taken back.
+    /// Allows a version that was withdrawn.
     pub(super) again: bool,
 }
 
@@ -53,18 +54,18 @@ impl Offer {
     }
 }
 
-/// What a change of a channel came to.
+/// Result of a change of a channel.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Changed {
     /// The channel.
     pub channel: ChannelName,
     /// The pack.
     pub pack: PackName,
-    /// What it held.
+    /// Content before the change.
     pub before: Option<Channel>,
-    /// What it holds.
+    /// Content after the change.
     pub after: Channel,
-    /// False if it held that already: nothing was written.
+    /// False if it held that already, so that nothing was written.
     pub changed: bool,
 }
 
@@ -83,20 +84,26 @@ pub fn promote(access: &Access, promotion: &Promotion) -> Result<Changed, RepoEr
     change(access, edit).map(|(changed, _)| changed)
 }
 
-/// The version that is to be promoted: published, and held by the channel that it is to come from.
+/// Returns the version to promote, after checking that it is published and that `from` holds it.
 async fn wanted(state: &State, promotion: &Promotion) -> Result<PackVersion, RepoError> {
     let Promotion { pack, version, from, .. } = promotion;
     let version = match from {
-        None => version.clone().ok_or_else(|| RepoError::NoVersion(pack.clone()))?,
+        None => version.clone().ok_or_else(|| RepoError::Release(ReleaseError::NoVersion(pack.clone())))?,
         Some(from) => {
             let held = state.channel(from, pack).await?;
-            let held = held.ok_or_else(|| RepoError::NotHeld { channel: from.clone(), pack: pack.clone() })?;
+            let held = held.ok_or_else(|| {
+                RepoError::Release(ReleaseError::NotHeld { channel: from.clone(), pack: pack.clone() })
+            })?;
             refuse_nothing(&held, from)?;
             let newest = held.newest().version.clone();
             match version {
                 Some(version) if *version != newest => {
                     let (channel, pack) = (from.clone(), pack.clone());
-                    return Err(RepoError::HoldsOther { channel, pack, versions: Box::new((newest, version.clone())) });
+                    return Err(RepoError::Release(ReleaseError::HoldsOther {
+                        channel,
+                        pack,
+                        versions: Box::new((newest, version.clone())),
+                    }));
                 }
                 _ => newest,
             }
@@ -106,14 +113,14 @@ async fn wanted(state: &State, promotion: &Promotion) -> Result<PackVersion, Rep
     Ok(version)
 }
 
-fn published(state: &State, pack: &PackName, version: &PackVersion) -> Result<(), RepoError> {
+pub(super) fn published(state: &State, pack: &PackName, version: &PackVersion) -> Result<(), RepoError> {
     match state.find(&pack_target(pack, version)) {
         Some(_) => Ok(()),
-        None => Err(RepoError::NotPublished { pack: pack.clone(), version: version.clone() }),
+        None => Err(RepoError::Release(ReleaseError::NotPublished { pack: pack.clone(), version: version.clone() })),
     }
 }
 
-/// Has `channel` hold what is offered before what it holds.
+/// Puts the offered rule in front of those that `channel` has.
 pub(super) async fn offer(
     state: &mut State,
     ring: &mut KeyRing,
@@ -124,7 +131,7 @@ pub(super) async fn offer(
 ) -> Result<Changed, RepoError> {
     let Offer { rule, everywhere, again } = offer;
     if rule.percent > 100 {
-        return Err(RepoError::Percent(rule.percent));
+        return Err(RepoError::Release(ReleaseError::Percent(rule.percent)));
     }
     let pack = entry.pack.clone();
     let before = state.channel(channel, &pack).await?;
@@ -135,20 +142,24 @@ pub(super) async fn offer(
     };
     let newest = held.newest();
     if held.withdrawn.contains(&rule.version) && !again {
-        return Err(RepoError::TakenBack { channel: channel.clone(), pack, version: rule.version });
+        return Err(RepoError::Release(ReleaseError::TakenBack {
+            channel: channel.clone(),
+            pack,
+            version: rule.version,
+        }));
     }
     if rule.version < newest.version {
         let versions = Box::new((newest.version.clone(), rule.version));
-        return Err(RepoError::Lower { channel: channel.clone(), pack, versions });
+        return Err(RepoError::Release(ReleaseError::Lower { channel: channel.clone(), pack, versions }));
     }
     let mut rules: Vec<Rule> = held.rules.iter().filter(|rule| !rule.is_nothing()).cloned().collect();
     if rule.version == newest.version {
         if rule.percent < newest.percent {
-            return Err(RepoError::Narrower {
+            return Err(RepoError::Release(ReleaseError::Narrower {
                 channel: channel.clone(),
                 pack,
                 percents: (newest.percent, rule.percent),
-            });
+            }));
         }
         let filter = rule.filter.or_else(|| newest.filter.clone().filter(|_| !everywhere));
         rules[0] = Rule { filter, paused: newest.paused, ..rule };
@@ -172,7 +183,7 @@ pub fn widen(access: &Access, pack: &PackName, channel: &ChannelName, percent: u
     change(access, edit).map(|(changed, _)| changed)
 }
 
-/// Stops the rollout of the newest version where it is, or has it go on.
+/// Pauses or resumes the rollout of the newest version.
 pub fn pause(access: &Access, pack: &PackName, channel: &ChannelName, paused: bool) -> Result<Changed, RepoError> {
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(pack, access.team.as_ref())?;
@@ -191,9 +202,9 @@ pub fn pause(access: &Access, pack: &PackName, channel: &ChannelName, paused: bo
     change(access, edit).map(|(changed, _)| changed)
 }
 
-/// Takes the newest version of a channel back, in favour of `to`, or of what the channel held before it.
+/// Rolls a channel back to `to`, or to what it held before its newest version.
 ///
-/// Every version that the channel ever held above that is withdrawn: instances that run one go back.
+/// Every higher version that the channel ever held is withdrawn: instances that run one go back.
 pub fn rollback(
     access: &Access,
     pack: &PackName,
@@ -221,7 +232,7 @@ pub fn rollback(
     change(access, edit).map(|(changed, _)| changed)
 }
 
-/// Withdraws every version that a channel ever held, the first one included: instances that run one have the pack no longer.
+/// Withdraws every version that a channel ever held, the first one included: instances that run one lose the pack.
 pub fn withdraw(access: &Access, pack: &PackName, channel: &ChannelName) -> Result<Changed, RepoError> {
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(pack, access.team.as_ref())?;
@@ -230,7 +241,7 @@ pub fn withdraw(access: &Access, pack: &PackName, channel: &ChannelName) -> Resu
         versions.extend(held.withdrawn.iter().cloned());
         if versions.len() > MAX_WITHDRAWN {
             let (channel, pack, versions) = (channel.clone(), pack.clone(), versions.len());
-            return Err(RepoError::TooManyToWithdraw { channel, pack, versions });
+            return Err(RepoError::Release(ReleaseError::TooManyToWithdraw { channel, pack, versions }));
         }
         let (rules, withdrawn) = (vec![Rule::nothing()], versions.into_iter().collect());
         put(state, ring, &owner, channel, Some(held), rules, withdrawn, Entry::new(Change::Rollback, pack)).await
@@ -238,21 +249,21 @@ pub fn withdraw(access: &Access, pack: &PackName, channel: &ChannelName) -> Resu
     change(access, edit).map(|(changed, _)| changed)
 }
 
-/// What the journal says that a channel held of a pack, oldest first.
+/// Returns every state of a channel that the journal records for a pack, oldest first.
 async fn history(state: &State, channel: &ChannelName, pack: &PackName) -> Result<Vec<Channel>, RepoError> {
     let journal = journal::read(state).await?;
     let here = journal.iter().filter(|(_, e)| e.pack == *pack && e.channel.as_ref() == Some(channel));
     Ok(here.flat_map(|(_, e)| e.channels()).collect())
 }
 
-/// The versions that a channel holds or held.
+/// Returns the versions that a channel holds or held.
 fn ever_held(held: &Channel, then: &[Channel]) -> BTreeSet<PackVersion> {
     let rules = then.iter().chain([held]).flat_map(|file| &file.rules);
     rules.filter(|rule| !rule.is_nothing()).map(|rule| rule.version.clone()).collect()
 }
 
-/// The rules of a channel without its newest version: those that stand after it, or, where it went to all and none does, those
-/// that stood `then`, when the version to go back to was the newest.
+/// Returns the rules of a channel without its newest version: those after it, or, where it went to all instances and there are
+/// none, those of the time when the version to go back to was the newest.
 fn before_the_newest(
     held: &Channel,
     then: &[Channel],
@@ -265,7 +276,11 @@ fn before_the_newest(
     let target = match to {
         Some(to) if to >= newest => {
             let (channel, pack) = (channel.clone(), held.pack.clone());
-            return Err(RepoError::NotBack { channel, pack, versions: Box::new((newest.clone(), to.clone())) });
+            return Err(RepoError::Release(ReleaseError::NotBack {
+                channel,
+                pack,
+                versions: Box::new((newest.clone(), to.clone())),
+            }));
         }
         Some(to) => to,
         None if held.rules.len() > 1 => return Ok(held.rules[1..].to_vec()),
@@ -274,7 +289,9 @@ fn before_the_newest(
                 *version < newest && !held.withdrawn.contains(version) && is_published(version)
             };
             let before = ever.iter().rfind(fits);
-            before.ok_or_else(|| RepoError::NothingBefore { channel: channel.clone(), pack: held.pack.clone() })?
+            before.ok_or_else(|| {
+                RepoError::Release(ReleaseError::NothingBefore { channel: channel.clone(), pack: held.pack.clone() })
+            })?
         }
     };
     let rest = held.rules.iter().skip_while(|rule| rule.version != *target).cloned().collect::<Vec<_>>();
@@ -287,27 +304,30 @@ fn before_the_newest(
                 .cloned()
                 .collect());
         }
-        // To the instances that the channel is for.
+        // For the instances of the channel.
         let filter = held.rules.last().and_then(|rule| rule.filter.clone());
         return Ok(vec![Rule { filter, ..Rule::new(target.clone()) }]);
     }
     Ok(rest)
 }
 
-/// Refuses a channel that holds nothing: there is no rollout to change and no version to take.
+/// Returns an error for a channel that holds nothing: it has no rollout to change and no version to take.
 fn refuse_nothing(held: &Channel, channel: &ChannelName) -> Result<(), RepoError> {
     if held.holds_nothing() {
-        return Err(RepoError::HoldsNothing { channel: channel.clone(), pack: held.pack.clone() });
+        return Err(RepoError::Release(ReleaseError::HoldsNothing {
+            channel: channel.clone(),
+            pack: held.pack.clone(),
+        }));
     }
     Ok(())
 }
 
 async fn held(state: &State, channel: &ChannelName, pack: &PackName) -> Result<Channel, RepoError> {
     let held = state.channel(channel, pack).await?;
-    held.ok_or_else(|| RepoError::NotHeld { channel: channel.clone(), pack: pack.clone() })
+    held.ok_or_else(|| RepoError::Release(ReleaseError::NotHeld { channel: channel.clone(), pack: pack.clone() }))
 }
 
-/// Writes the channel file and the journal's line, unless the channel holds just that.
+/// Writes the channel file and the journal's line, unless nothing changes.
 #[expect(clippy::too_many_arguments, reason = "one place where a channel file is written")]
 async fn put(
     state: &mut State,
@@ -345,7 +365,7 @@ async fn put(
     Ok(Changed { channel: channel.clone(), pack, before, after, changed: true })
 }
 
-/// What agents hold their clocks against.
+/// Returns the time of publication, against which agents check their clocks.
 pub(super) fn published_now() -> HashMap<String, serde_json::Value> {
     HashMap::from([("published_at_ms".to_owned(), json!(now_ms()))])
 }

@@ -9,7 +9,7 @@ use tough::schema::decoded::{Decoded, Hex};
 use super::hex;
 use crate::pack::ArchiveFile;
 
-/// Bytes of what channels and the journal hold, or the archive of a pack, which is never in memory as a whole.
+/// Bytes of a channel or journal file, or the archive of a pack, which is never in memory as a whole.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Bytes(Vec<u8>),
@@ -24,7 +24,7 @@ impl Content {
         }
     }
 
-    /// SHA-256, in hexadecimal digits.
+    /// Returns the SHA-256 in hexadecimal digits.
     pub(super) fn sha256(&self) -> String {
         match self {
             Content::Bytes(bytes) => hex(&Sha256::digest(bytes)),
@@ -32,7 +32,7 @@ impl Content {
         }
     }
 
-    /// SHA-256, as metadata hold it.
+    /// Returns the SHA-256 as metadata hold it.
     pub(super) fn hash(&self) -> Decoded<Hex> {
         match self {
             Content::Bytes(bytes) => Sha256::digest(bytes).to_vec().into(),
@@ -40,7 +40,7 @@ impl Content {
         }
     }
 
-    /// The bytes, in memory.
+    /// Returns the bytes.
     pub(super) fn to_vec(&self) -> io::Result<Vec<u8>> {
         match self {
             Content::Bytes(bytes) => Ok(bytes.clone()),
@@ -48,7 +48,7 @@ impl Content {
         }
     }
 
-    /// Reads it from its start.
+    /// Returns a reader from the start.
     pub(super) fn reader(&self) -> Box<dyn io::Read + '_> {
         match self {
             Content::Bytes(bytes) => Box::new(bytes.as_slice()),

@@ -14,39 +14,40 @@ use super::sign::{no_targets, sign};
 use super::trust::{self, TrustFiles, fingerprint};
 use super::{Expiry, RepoError, SPEC_VERSION, block_on, keys};
 use crate::files;
+use crate::repo::KeyError;
 
-/// The roles that a root has keys for.
+/// Roles that a root has keys for.
 pub(super) const ROLES: [RoleType; 4] = [RoleType::Root, RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
 
-/// What [`init`] makes.
+/// Arguments of [`init`].
 #[derive(Debug, Clone)]
 pub struct InitOptions {
     /// The repository's directory: absent or empty.
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
-    /// How many root keys to make …
+    /// Number of root keys to make.
     pub root_keys: u8,
-    /// … of which so many must sign a new root.
+    /// Number of root keys that must sign a new root.
     pub root_threshold: u8,
-    /// How long signatures are good for.
+    /// Lifetimes of signatures.
     pub expiry: Expiry,
-    /// What to encrypt the keys with; `None` leaves them plain.
+    /// Passphrase that encrypts the keys; `None` leaves them plain.
     pub passphrase: Option<Passphrase>,
 }
 
 impl InitOptions {
-    /// One root key, the usual expiry, and plain keys.
+    /// Returns options for one root key, the default lifetimes, and plain keys.
     pub fn new(repository: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> InitOptions {
         let (repository, keys) = (repository.into(), keys.into());
         InitOptions { repository, keys, root_keys: 1, root_threshold: 1, expiry: Expiry::default(), passphrase: None }
     }
 }
 
-/// What [`init`] made.
+/// Result of [`init`].
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Initialized {
-    /// The first root, pinned beside the keys: what agents are given as `repository.root`.
+    /// The first root, pinned beside the keys; agents get it as `repository.root`.
     pub root: PathBuf,
     /// SHA-256 of its signed part, to compare when it is handed over.
     pub fingerprint: String,
@@ -58,17 +59,17 @@ pub struct Initialized {
 pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     let InitOptions { root_keys, root_threshold, .. } = *options;
     if !(1..=16).contains(&root_keys) || !(1..=root_keys).contains(&root_threshold) {
-        return Err(RepoError::Threshold { keys: root_keys, threshold: root_threshold });
+        return Err(RepoError::Keys(KeyError::Threshold { keys: root_keys, threshold: root_threshold }));
     }
     let place = Place::at(&options.repository)?;
     place.check_vacant()?;
     let files = key_files(&options.keys, root_keys);
-    // What is in a key service is not made here.
+    // Keys in a key service exist already.
     let paths: Vec<&Path> =
         files.iter().map(PathBuf::as_path).filter(|path| path.extension() != Some("kms".as_ref())).collect();
     let pin = TrustFiles::of(&options.keys, None).pin();
     files::refuse_existing(&paths.iter().copied().chain([pin.as_path()]).collect::<Vec<_>>())?;
-    // Before there are keys, so that nothing is left of a place that cannot be written.
+    // Before the keys, so that nothing is left behind when the repository cannot be written.
     place.create()?;
     files::create_dir(&options.keys)?;
     for path in &paths {
@@ -108,7 +109,7 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     let holder = KeyHolder::Root(root.clone());
     let allowed = |role: RoleType| root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()));
     let (_, bytes, _) = sign(root.clone(), &holder, &allowed(RoleType::Root)?, "root", ring).await?;
-    // The pin first: what was made in a place of somebody else's is trusted because it was made here.
+    // The pin first: the root is trusted because it was made here, not because the repository holds it.
     let signed = trust::pin_new(&options.keys, &bytes)?;
     place.write_root(1, &bytes)?;
 
@@ -128,7 +129,7 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     Ok(signed)
 }
 
-/// The time in `duration` from now.
+/// Returns the time in `duration` from now.
 pub(super) fn after(duration: Duration) -> jiff::Timestamp {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     let now = jiff::Timestamp::now().as_second();

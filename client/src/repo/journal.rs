@@ -1,15 +1,16 @@
-//! The journal: who changed what, when and from where, as signed targets beside what was changed.
+//! The journal: every change with its time, author, source and reason, as signed targets beside the changed ones.
 //!
 //! ```text
 //!  log/000001.ndjson, log/000002.ndjson …       changes signed by the targets role
 //!  log/team-dba/000001.ndjson …                 changes signed by a team
 //! ```
 //!
-//! One line per change, each with the SHA-256 of the line before, so that a line that was changed or left out later is seen
+//! Each change is a line with the SHA-256 of the line before, so that a line that was changed or left out later is detected,
 //! even when whoever did it may sign. Each change writes the last part again, so that one is small; when it is full it joins the
 //! part before it, until that is full as well and never changes again. Agents fetch none of it.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
 use packs_schema::delivery::channel::Channel;
@@ -22,16 +23,39 @@ use super::owner::Owner;
 use super::state::State;
 use super::{RepoError, hex, now_ms};
 
-/// The most bytes of the last part, which each change writes again.
+/// Maximum size of the last part, in bytes; each change writes it again.
 const MAX_OPEN: usize = 8 << 10;
-/// The most bytes of the other parts.
+/// Maximum size of the other parts, in bytes.
 const MAX_PART: usize = 64 << 10;
-/// The most bytes of a part that are read.
+/// Maximum size of a part that is read, in bytes.
 const MAX_READ: u64 = 1 << 20;
-/// The most parts of a log.
+/// Maximum number of parts of a log.
 const MAX_PARTS: u32 = 99_999;
 
-/// What was done.
+/// Reason of a change, as the journal keeps it: one line of at most 500 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeReason(String);
+
+/// Error returned for a text that is not a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write one line of 1 to {} characters, without control characters", ChangeReason::MAX)]
+pub struct ChangeReasonError;
+
+impl ChangeReason {
+    /// Maximum length, in characters.
+    pub const MAX: usize = 500;
+}
+
+impl FromStr for ChangeReason {
+    type Err = ChangeReasonError;
+    fn from_str(text: &str) -> Result<ChangeReason, ChangeReasonError> {
+        let text = text.trim();
+        let fits = (1..=ChangeReason::MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        if fits { Ok(ChangeReason(text.to_owned())) } else { Err(ChangeReasonError) }
+    }
+}
+
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
@@ -43,66 +67,71 @@ pub enum Change {
     Widen,
     /// A rollout was stopped where it was.
     Pause,
-    /// It went on.
+    /// A paused rollout was resumed.
     Resume,
     /// A version was taken back.
     Rollback,
     /// A team was given a pack.
     Delegate,
-    /// It was taken away.
+    /// A team lost a pack.
     Undelegate,
     /// Old versions, or the oldest part of the journal, were removed.
     Prune,
-    /// Something that this version does not know.
+    /// A version that no channel held was taken out of the signed metadata.
+    Unpublish,
+    /// A kind that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// One line of the journal.
+/// Line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, in milliseconds since 1970.
+    /// Time, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What was done …
+    /// Kind of the change.
     pub change: Change,
-    /// … to this pack …
+    /// The pack.
     pub pack: PackName,
-    /// … in this channel.
+    /// The channel, for a change of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelName>,
-    /// The version that it is about.
+    /// The version, for a change of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<PackVersion>,
-    /// The channel that the version was taken from.
+    /// Channel that a promotion took the version from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ChannelName>,
-    /// The team that it is about.
+    /// The team, for a change of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<TeamName>,
-    /// The channel file before; as it stood there, so that one of another format is readable too.
+    /// The channel file before the change, unparsed, so that one of another format is readable as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// The channel file after.
+    /// The channel file after the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
-    /// The work tree that the pack was built in.
+    /// Work tree that the pack was built in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// The versions that were removed.
+    /// Versions that were removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<PackVersion>,
-    /// The SHA-256 of the last line that was removed from this log.
+    /// SHA-256 of the last line that was removed from this log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<String>,
-    /// Who.
+    /// The reason that the publisher gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Author of the change.
     pub by: By,
-    /// The SHA-256 of the line before.
+    /// SHA-256 of the line before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
 }
 
 impl Entry {
-    /// A change of now, by nobody yet.
+    /// Returns an entry with the current time and without an author.
     pub(super) fn new(change: Change, pack: &PackName) -> Entry {
         Entry {
             at_ms: now_ms(),
@@ -117,12 +146,13 @@ impl Entry {
             source: None,
             versions: Vec::new(),
             dropped: None,
+            reason: None,
             by: By::default(),
             previous: None,
         }
     }
 
-    /// What the channel held before and after.
+    /// Records the content of a channel before and after the change.
     pub(super) fn changed(mut self, channel: &ChannelName, before: Option<&Channel>, after: &Channel) -> Entry {
         self.channel = Some(channel.clone());
         self.before = before.map(|channel| json!(channel));
@@ -130,7 +160,7 @@ impl Entry {
         self
     }
 
-    /// What the channel held, before and after.
+    /// Returns the content of the channel before and after the change.
     pub(super) fn channels(&self) -> Vec<Channel> {
         let files = self.before.iter().chain(&self.after);
         files.filter_map(|file| serde_json::from_value::<Channel>(file.clone()).ok()).collect()
@@ -144,7 +174,7 @@ fn part_name(owner: &Owner, number: u32) -> String {
     }
 }
 
-/// The owner of the log that a target is a part of, and its number.
+/// Returns the owner and the number of the part with this target name.
 fn parse_part_name(name: &str) -> Option<(Owner, u32)> {
     let (owner, file) = match name.strip_prefix("log/")?.split_once('/') {
         Some((role, file)) => (Owner::of_role(role)?, file),
@@ -154,7 +184,7 @@ fn parse_part_name(name: &str) -> Option<(Owner, u32)> {
     (number.len() == 6).then(|| number.parse().ok()).flatten().map(|number| (owner, number))
 }
 
-/// Adds `entry` to the log of `owner`, which signs it.
+/// Appends `entry` to the log of `owner`, which signs it.
 pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Result<(), RepoError> {
     let numbers = state.all().into_iter().filter_map(|(name, _, _)| parse_part_name(name));
     let last = numbers.filter(|(log, _)| log == owner).map(|(_, number)| number).max();
@@ -163,7 +193,8 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
         None => Vec::new(),
     };
     let previous = part.split(|b| *b == b'\n').rfind(|line| !line.is_empty()).map(|line| hex(&Sha256::digest(line)));
-    let mut line = serde_json::to_vec(&Entry { previous, ..entry }).expect("an entry serialises");
+    let reason = state.reason.as_ref().map(|reason| reason.0.clone());
+    let mut line = serde_json::to_vec(&Entry { previous, reason, ..entry }).expect("an entry serialises");
     line.push(b'\n');
     let mut number = last.unwrap_or(1);
     if !part.is_empty() && part.len() + line.len() > MAX_OPEN {
@@ -185,16 +216,16 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
     state.set(owner, &name, part, HashMap::new())
 }
 
-/// One part of a log.
+/// Part of a log.
 pub(super) struct Part {
-    /// Its target name.
+    /// Target name.
     pub(super) name: String,
     pub(super) entries: Vec<Entry>,
     /// SHA-256 of its last line.
     pub(super) last_line: String,
 }
 
-/// The parts of the log of `owner`, in order.
+/// Returns the parts of the log of `owner`, in order.
 pub(super) async fn parts(state: &State, owner: &Owner) -> Result<Vec<Part>, RepoError> {
     let all = state.all().into_iter();
     let mut names: Vec<(u32, String)> = all
@@ -216,7 +247,7 @@ pub(super) async fn parts(state: &State, owner: &Owner) -> Result<Vec<Part>, Rep
     Ok(parts)
 }
 
-/// Every line that is signed, the oldest first. The lines of each log are held against each other.
+/// Returns every signed line, oldest first, after checking the hashes that link the lines of each log.
 pub(super) async fn read<T>(state: &State<T>) -> Result<Vec<(Owner, Entry)>, RepoError> {
     let mut parts: Vec<((Owner, u32), String)> = Vec::new();
     for (name, _, _) in state.all() {

@@ -1,9 +1,9 @@
 //! The repository's private keys: Ed25519 in PKCS #8 PEM, in files that only their owner may read, encrypted with a
-//! passphrase (PBES2: scrypt and AES-256-CBC, which `openssl pkey` reads as well) unless somebody chose otherwise.
+//! passphrase (PBES2: scrypt and AES-256-CBC, which `openssl pkey` reads as well) unless the publisher chose plain files.
 //!
-//! A keys directory holds `<role>.pem`, `<role>-2.pem` and so on (or `.kms` files, of keys in a key service): `root`, `targets`, `snapshot`, `timestamp`, or a team's
-//! `team-<team>`. Whoever signs needs the files of the roles that change and no others. A key leaves this module as something
-//! that signs; neither it nor a passphrase is ever in an error, a log or an argument.
+//! A keys directory holds `<role>.pem`, `<role>-2.pem` and so on (or `.kms` files, of keys in a key service) for the roles `root`,
+//! `targets`, `snapshot`, `timestamp`, or a team's `team-<team>`. A publisher needs the files of the roles that change and no
+//! others. Keys leave this module as signers only; no key and no passphrase is ever in an error, a log or an argument.
 
 use std::error::Error;
 use std::fmt;
@@ -26,39 +26,40 @@ use tough::sign::Sign;
 use super::RepoError;
 use super::passphrase::{Passphrase, Unlock};
 use crate::files;
+use crate::repo::KeyError;
 
-/// The largest key file, in bytes.
+/// Maximum size of a key file, in bytes.
 const MAX_KEY_FILE: u64 = 16 << 10;
-/// The most keys of a role.
+/// Maximum number of keys of a role.
 pub(super) const MAX_KEYS: u8 = 16;
 
-/// The id of a key: a SHA-256 over its public half.
+/// Id of a key: a SHA-256 over its public half.
 pub(super) type KeyId = Decoded<Hex>;
 
-/// The file of a role's nth key, counted from 1.
+/// Returns the file of a role's nth key, counted from 1.
 pub(super) fn path(directory: &Path, role: &str, n: u8) -> PathBuf {
     directory.join(if n == 1 { format!("{role}.pem") } else { format!("{role}-{n}.pem") })
 }
 
-/// The file of one that is in a key service, in the place of that.
+/// Returns the file that names the same key in a key service.
 pub(super) fn service_path(directory: &Path, role: &str, n: u8) -> PathBuf {
     path(directory, role, n).with_extension("kms")
 }
 
-/// Which of the two a new key has: the second, when it is there already.
+/// Returns the file of a new key: that of a key service, when it exists already.
 pub(super) fn planned_path(directory: &Path, role: &str, n: u8) -> PathBuf {
     let service = service_path(directory, role, n);
     if service.exists() { service } else { path(directory, role, n) }
 }
 
-/// The name of a role's key files.
+/// Returns the name of a role's key files.
 pub(super) fn name(role: RoleType) -> String {
     role.to_string()
 }
 
-/// Makes a key and writes it, encrypted when there is a passphrase; refuses to write over one.
+/// Makes a key and writes it, encrypted when there is a passphrase; an existing file is an error.
 pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<Key, RepoError> {
-    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(RepoError::Generate)?;
+    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(KeyError::Generate)?;
     let not_a_key = || PemError::new(path, Expected::SigningKey, PemProblem::Unsupported);
     let made = PrivateKeyInfoRef::try_from(made.serialized_der()).map_err(|_| not_a_key())?;
     // Version 1, without the public half: OpenSSL before 3.2 reads no other.
@@ -67,7 +68,8 @@ pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<K
     let text = match passphrase {
         None => der.to_pem(PrivateKeyInfoRef::PEM_LABEL, LineEnding::LF),
         Some(passphrase) => {
-            let encrypted = plain.encrypt(passphrase.bytes()).map_err(|_| RepoError::Encrypt(path.to_owned()))?;
+            let encrypted =
+                plain.encrypt(passphrase.bytes()).map_err(|_| RepoError::Keys(KeyError::Encrypt(path.to_owned())))?;
             encrypted.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)
         }
     };
@@ -76,12 +78,12 @@ pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<K
     parse(path, der.as_bytes())
 }
 
-/// The keys in some directories, opened when they are needed.
+/// Keys in some directories, opened when they are needed.
 #[derive(Debug)]
 pub(super) struct KeyRing {
     directories: Vec<PathBuf>,
     unlock: Unlock,
-    /// What opened an encrypted key before; it is asked for once.
+    /// Passphrases that opened a key before: each is asked for once.
     passphrases: Vec<Passphrase>,
 }
 
@@ -90,18 +92,18 @@ impl KeyRing {
         KeyRing { directories: vec![directory.to_owned()], unlock: unlock.clone(), passphrases: Vec::new() }
     }
 
-    /// Looks in another directory as well, whose keys this passphrase opens.
+    /// Adds a directory, whose keys this passphrase opens.
     pub(super) fn also(&mut self, directory: &Path, passphrase: Option<&Passphrase>) {
         self.directories.push(directory.to_owned());
         self.passphrases.extend(passphrase.cloned());
     }
 
-    /// The directory that was given first.
+    /// Returns the first directory.
     pub(super) fn directory(&self) -> &Path {
         self.directories.first().expect("there is one")
     }
 
-    /// Every key of `role` that is here; none when there is no file.
+    /// Returns every key of `role` in the directories.
     pub(super) fn role(&mut self, role: &str) -> Result<Vec<Key>, RepoError> {
         let numbers = |directory| (1..=MAX_KEYS).map(move |n| (directory, n));
         let places = self.directories.iter().flat_map(numbers);
@@ -110,7 +112,7 @@ impl KeyRing {
         places.iter().map(|path| self.open(path)).collect()
     }
 
-    /// The key in a file.
+    /// Opens the key in a file.
     pub(super) fn open(&mut self, path: &Path) -> Result<Key, RepoError> {
         if path.extension().is_some_and(|extension| extension == "kms") {
             return service(path);
@@ -134,7 +136,7 @@ impl KeyRing {
             return parse(path, plain.as_bytes());
         }
         let passphrase = self.unlock.passphrase(path)?;
-        let plain = opened(&passphrase).ok_or_else(|| RepoError::WrongPassphrase(path.to_owned()))?;
+        let plain = opened(&passphrase).ok_or_else(|| RepoError::Keys(KeyError::WrongPassphrase(path.to_owned())))?;
         self.passphrases.push(passphrase);
         parse(path, plain.as_bytes())
     }
@@ -153,15 +155,15 @@ fn service(path: &Path) -> Result<Key, RepoError> {
 
 #[cfg(not(feature = "kms"))]
 fn service(path: &Path) -> Result<Key, RepoError> {
-    Err(RepoError::NoKeyService(path.to_owned()))
+    Err(RepoError::Keys(KeyError::NoKeyService(path.to_owned())))
 }
 
-/// What signs.
+/// Signing key.
 #[derive(Clone)]
 pub(super) enum Key {
-    /// A private key, out of a file.
+    /// A private key from a file.
     File(Arc<Ed25519KeyPair>),
-    /// A key that somebody else holds.
+    /// A key in a key service.
     #[cfg(feature = "kms")]
     Service(Arc<super::kms::ServiceKey>),
 }
@@ -180,7 +182,7 @@ impl Key {
     }
 }
 
-/// The id of a public key.
+/// Returns the id of a public key.
 pub(super) fn id(key: &PublicKey) -> Result<KeyId, RepoError> {
     key.key_id().map_err(|error| RepoError::Tuf { what: "name a key", error: error.to_string() })
 }
@@ -221,7 +223,7 @@ impl KeySource for Key {
     }
 }
 
-/// Keys as tough wants them.
+/// Converts keys to the type that tough takes.
 pub(super) fn sources(keys: &[Key]) -> Vec<Box<dyn KeySource>> {
     keys.iter().map(|key| Box::new(key.clone()) as Box<dyn KeySource>).collect()
 }

@@ -5,7 +5,7 @@
 //!  a change          ─Sign────────▶ KMS signs the digest ─▶ metadata
 //! ```
 //!
-//! A `.kms` file stands in a keys directory in the place of a `.pem` file. The key is an elliptic one (`ECC_NIST_P256`), for
+//! A `.kms` file is in a keys directory in place of a `.pem` file. The key is an elliptic one (`ECC_NIST_P256`), for
 //! signing and verifying. Who may sign is decided by KMS, which also says in its log who did.
 
 use std::collections::HashMap;
@@ -28,6 +28,7 @@ use tough::sign::Sign;
 use super::keys::{self, MAX_KEYS};
 use super::{RepoError, block_on};
 use crate::files;
+use crate::repo::KeyError;
 
 /// The version of the file that this code writes.
 const FORMAT: u32 = 1;
@@ -46,14 +47,14 @@ pub(super) struct ServiceKey {
 
 /// Writes the file for a key of `role` (`root`, `targets`, `snapshot`, `timestamp` or `team-<team>`) that is in KMS.
 pub fn kms_key(role: &str, arn: &str, directory: &Path) -> Result<PathBuf, RepoError> {
-    let region = region(arn).ok_or_else(|| RepoError::NotAnArn(arn.chars().take(200).collect()))?;
+    let region = region(arn).ok_or_else(|| RepoError::Keys(KeyError::NotAnArn(arn.chars().take(200).collect())))?;
     let free = (1..=MAX_KEYS).find(|n| {
         [keys::path(directory, role, *n), keys::service_path(directory, role, *n)].iter().all(|path| !path.exists())
     });
     let path = keys::service_path(directory, role, free.unwrap_or(MAX_KEYS));
     files::refuse_existing(&[&path])?;
     files::create_dir(directory)?;
-    let wrong = |problem: String| RepoError::Kms { key: arn.to_owned(), problem };
+    let wrong = |problem: String| RepoError::Keys(KeyError::Kms { key: arn.to_owned(), problem });
     let found = block_on(async || {
         let asked = client(region).await?.get_public_key().key_id(arn).send().await;
         asked.map_err(|error| wrong(DisplayErrorContext(error).to_string()))
@@ -85,7 +86,7 @@ pub(super) fn read(path: &Path) -> Result<ServiceKey, RepoError> {
     let text = files::read_text(path, MAX_FILE)?;
     let read = serde_json::from_str(&text).ok();
     let read = read.filter(|key: &ServiceKey| key.format == FORMAT && region(&key.key).is_some());
-    read.ok_or_else(|| RepoError::NotAServiceKey(path.to_owned()))
+    read.ok_or_else(|| RepoError::Keys(KeyError::NotAServiceKey(path.to_owned())))
 }
 
 /// The region of a key's ARN.
@@ -115,7 +116,7 @@ impl fmt::Debug for ServiceKey {
     }
 }
 
-/// Why KMS did not sign.
+/// Error returned when KMS did not sign.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} did not sign: {problem}")]
 struct NotSigned {

@@ -1,5 +1,5 @@
-//! Who makes a change and where a pack comes from, as far as can be found out. None of it is proof: the signature is. It
-//! travels beside the archive and never in it, so that a build stays the same to the byte.
+//! Author of a change and source of a pack, as far as they can be found out. They are no proof: the signature is. They are
+//! recorded beside the archive and never in it, so that a build stays the same to the byte.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,25 +8,25 @@ use nix::unistd::{Uid, User, gethostname};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// The longest answer of git's that is kept, in characters.
+/// Maximum length of an answer of git that is kept, in characters.
 const LONGEST: usize = 300;
 
-/// Who made a change.
+/// Author of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
-    /// The ids of the keys that signed it.
+    /// Ids of the keys that signed it.
     #[serde(default)]
     pub keys: Vec<String>,
-    /// The account and host: `alice@laptop`.
+    /// Account and host: `alice@laptop`.
     #[serde(default)]
     pub user: String,
-    /// What git knows the user as: `Alice <alice@example.org>`.
+    /// Name and address from git's configuration: `Alice <alice@example.org>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<String>,
 }
 
 impl By {
-    /// Who runs this process, with these keys.
+    /// Returns the user of this process, with these keys.
     pub(super) fn here(keys: Vec<String>) -> By {
         let uid = Uid::effective();
         let account = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
@@ -40,7 +40,7 @@ impl By {
     }
 }
 
-/// The work tree that a pack was built in.
+/// Work tree that a pack was built in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// `git describe --always --dirty --tags`.
@@ -48,13 +48,13 @@ pub struct Source {
     /// The commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// Where it was cloned from, without credentials.
+    /// Address that it was cloned from, without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
 }
 
 impl Source {
-    /// What git says of a directory; `None` without git or a work tree.
+    /// Asks git about a directory; `None` without git or a work tree.
     pub fn of(directory: &Path) -> Option<Source> {
         if !directory.is_dir() {
             return None;
@@ -66,12 +66,12 @@ impl Source {
     }
 }
 
-/// The first line of what git answers; `None` when it does not.
+/// Runs git and returns the first line of its output; `None` when it fails.
 fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(directory)
-        // A hook of the work tree's configuration must not run because somebody looks.
+        // Reading must not run a hook of the work tree's configuration.
         .args(["-c", "core.fsmonitor=false"])
         .args(arguments)
         .env("GIT_OPTIONAL_LOCKS", "0")
@@ -89,12 +89,12 @@ fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 
-/// The address without a user's name and password, and without a query, which may be a token.
+/// Removes the user name, the password and the query, which may be a token, from an address.
 fn without_credentials(remote: &str) -> String {
     match Url::parse(remote) {
         Ok(mut url) if url.has_host() => {
             if url.set_username("").and(url.set_password(None)).is_err() {
-                // It can have neither.
+                // Such an address has no user.
                 return url.into();
             }
             url.set_query(None);

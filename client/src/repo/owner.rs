@@ -1,11 +1,11 @@
-//! Who signs for a target: the targets role, or a team's own.
+//! Owners of targets: the targets role, or the role of a team.
 
 use std::collections::HashMap;
 
 use packs_schema::base::name::TeamName;
 use tough::schema::{DelegatedRole, Delegations};
 
-/// Whose signature a target stands under.
+/// Role that signs for a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Owner {
     /// The targets role.
@@ -15,7 +15,7 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// The name of the role, and of its key files.
+    /// Returns the name of the role and of its key files.
     pub(super) fn role(&self) -> String {
         match self {
             Owner::Top => "targets".to_owned(),
@@ -23,7 +23,7 @@ impl Owner {
         }
     }
 
-    /// The team of a role that `bolt repo delegate` made.
+    /// Returns the owner for a role that `bolt repo delegate` made.
     pub(super) fn of_role(role: &str) -> Option<Owner> {
         Some(Owner::Team(TeamName::new(role.strip_prefix("team-")?).ok()?))
     }
@@ -36,7 +36,7 @@ impl Owner {
     }
 }
 
-/// A role alone, to ask what it may list.
+/// Returns delegations with this role alone, to ask what it may list.
 pub(super) fn alone(role: &DelegatedRole) -> Delegations {
     let role = DelegatedRole { targets: None, ..role.clone() };
     Delegations { keys: HashMap::new(), roles: vec![role] }

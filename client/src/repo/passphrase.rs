@@ -1,4 +1,4 @@
-//! The passphrase that key files are encrypted with: where it comes from, and that it goes nowhere.
+//! The passphrase that key files are encrypted with: its sources, and the type that keeps it out of any output.
 
 use std::fmt;
 use std::io;
@@ -8,34 +8,39 @@ use zeroize::Zeroizing;
 
 use super::RepoError;
 use crate::files;
+use crate::repo::KeyError;
 
-/// The environment variable that may hold the passphrase.
+/// Environment variable that may hold the passphrase.
 pub const VARIABLE: &str = "BOLT_KEY_PASSPHRASE";
-/// The longest passphrase, in bytes.
+/// Maximum length of a passphrase, in bytes.
 const LONGEST: u64 = 1024;
-/// The shortest one that new keys are encrypted with, in characters.
+/// Minimum length of a passphrase for new keys, in characters.
 const SHORTEST: usize = 8;
 
-/// A passphrase. It is wiped when it is dropped, and cannot be printed.
+/// Passphrase that is wiped when it is dropped, and cannot be printed.
 #[derive(Clone)]
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {
-    /// Takes what somebody typed, without the end of its line.
+    /// Makes a passphrase of a typed line, without the line end.
     pub fn new(text: String) -> Passphrase {
         let text = Zeroizing::new(text);
         Passphrase(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
-    /// Reads the first line of a file that only its owner may read.
+    /// Reads the first line of a file that must be readable by its owner only.
     pub fn read(path: &Path) -> Result<Passphrase, RepoError> {
         let text = Zeroizing::new(files::read_private_text(path, LONGEST)?);
         Ok(Passphrase(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())))
     }
 
-    /// Refuses one that is too short to keep anybody out.
+    /// Returns an error if it is too short for new keys.
     pub fn checked(self) -> Result<Passphrase, RepoError> {
-        if self.0.chars().count() < SHORTEST { Err(RepoError::WeakPassphrase(SHORTEST)) } else { Ok(self) }
+        if self.0.chars().count() < SHORTEST {
+            Err(RepoError::Keys(KeyError::WeakPassphrase(SHORTEST)))
+        } else {
+            Ok(self)
+        }
     }
 
     /// True if both are the same.
@@ -54,22 +59,22 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// How encrypted keys are opened.
+/// Source of the passphrase of encrypted keys.
 #[derive(Debug, Clone, Default)]
 pub enum Unlock {
-    /// Not at all: an encrypted key is an error that says what to give.
+    /// None: an encrypted key is an error that says what to give.
     #[default]
     Never,
-    /// With this passphrase.
+    /// This passphrase.
     With(Passphrase),
-    /// By asking for the passphrase of the file when one is met.
+    /// A function that asks for the passphrase of a file when one is met.
     Ask(fn(&Path) -> io::Result<Passphrase>),
 }
 
 impl Unlock {
     pub(super) fn passphrase(&self, path: &Path) -> Result<Passphrase, RepoError> {
         match self {
-            Unlock::Never => Err(RepoError::Locked(path.to_owned())),
+            Unlock::Never => Err(RepoError::Keys(KeyError::Locked(path.to_owned()))),
             Unlock::With(passphrase) => Ok(passphrase.clone()),
             Unlock::Ask(ask) => ask(path).map_err(|source| RepoError::File {
                 what: "ask for the passphrase of",
@@ -79,14 +84,14 @@ impl Unlock {
         }
     }
 
-    /// From a file, from the environment, or by `ask`.
+    /// Finds the passphrase: in a file, else in the environment, else by `ask`.
     pub fn find(file: Option<&Path>, ask: Option<fn(&Path) -> io::Result<Passphrase>>) -> Result<Unlock, RepoError> {
         if let Some(file) = file {
             return Ok(Unlock::With(Passphrase::read(file)?));
         }
         match std::env::var(VARIABLE) {
             Ok(text) if !text.is_empty() => Ok(Unlock::With(Passphrase::new(text))),
-            Err(std::env::VarError::NotUnicode(_)) => Err(RepoError::PassphraseText),
+            Err(std::env::VarError::NotUnicode(_)) => Err(RepoError::Keys(KeyError::PassphraseText)),
             _ => Ok(ask.map_or(Unlock::Never, Unlock::Ask)),
         }
     }

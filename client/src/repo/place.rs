@@ -1,9 +1,9 @@
-//! Where a repository is: where things are in it, how it is read, and how a new state appears at once.
+//! Locations of repositories: the layout, reading, and atomic publication of a new state.
 //!
 //! ```text
 //!  Place ─┬─ Directory   one publisher at a time, by a lock; files are renamed into place
-//!         └─ Bucket      any number at a time: each object is written only where nobody else was first, and the timestamp
-//!                        only over the one that the change was made from; who comes second begins again
+//!         └─ Bucket      any number at a time: objects are only created, never overwritten, and the timestamp replaces
+//!                        only the one that the change was made from; the slower publisher begins again
 //! ```
 //!
 //! Readers see the old state or the new one: what the timestamp names is there before the timestamp is. To write a change:
@@ -25,14 +25,14 @@ use super::content::Content;
 use crate::hashing::Hashed;
 use directory::Directory;
 
-/// How often a change is begun again because somebody else was first.
+/// Maximum number of attempts at a change when other publishers are faster.
 const MAX_ATTEMPTS: u32 = 40;
-/// The pause before it is begun again is drawn below this, longer with each attempt …
+/// Upper bound of the random pause before the second attempt; it grows with each attempt.
 const PAUSE: Duration = Duration::from_millis(50);
-/// … up to this.
+/// Upper bound of the random pause before any attempt.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Where a repository is.
+/// Location of a repository.
 #[derive(Debug)]
 pub(super) enum Place {
     Directory(Directory),
@@ -40,36 +40,36 @@ pub(super) enum Place {
     Bucket(Box<s3::InBucket>),
 }
 
-/// A file or object of a repository.
+/// File or object of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// Its name in the repository: `metadata/timestamp.json`.
+    /// Name in the repository: `metadata/timestamp.json`.
     pub(super) name: String,
-    /// Its length.
+    /// Length in bytes.
     pub(super) bytes: u64,
-    /// When it was written, in milliseconds since 1970.
+    /// Time of the last write, in milliseconds since 1970.
     pub(super) modified_ms: u64,
 }
 
-/// What was read of a target's file.
+/// Result of reading a target's file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// It has more bytes than were to be read.
+    /// The file is longer than the limit.
     Longer,
-    /// This.
+    /// Length and digest of the file.
     File(Hashed),
 }
 
-/// Keeps other publishers out for as long as it is held, where that can be.
+/// Guard that keeps other publishers out of a directory while it is held.
 #[derive(Debug)]
 pub(super) struct Guard {
     _lock: Option<File>,
 }
 
 impl Place {
-    /// `location` is a directory, a `file:///` address of one, or `s3://bucket/prefix`, after a `?` with `region`,
+    /// Parses a location: a directory, a `file:///` address of one, or `s3://bucket/prefix`, after a `?` with `region`,
     /// `endpoint`, `path_style`, `profile` and `allow_http`, where they differ from what the environment says.
     pub(super) fn at(location: &Path) -> Result<Place, RepoError> {
         #[cfg(feature = "s3")]
@@ -79,7 +79,7 @@ impl Place {
         Ok(Place::Directory(Directory::at(location)?))
     }
 
-    /// The address of a root's file, to be shown.
+    /// Returns the address of a root's file, for messages.
     pub(super) fn root(&self, version: u64) -> PathBuf {
         match self {
             Place::Directory(directory) => directory.root(version),
@@ -88,7 +88,7 @@ impl Place {
         }
     }
 
-    /// The address of the repository, to be shown.
+    /// Returns the address of the repository, for messages.
     pub(super) fn name(&self) -> PathBuf {
         match self {
             Place::Directory(directory) => directory.name(),
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// The first root that the repository itself holds. Nobody vouches for it: only for a look that says that it verifies nothing.
+    /// Reads the first root that the repository itself holds. It proves nothing: only for views that warn that they verify nothing.
     pub(super) async fn first_root(&self) -> Result<Vec<u8>, RepoError> {
         match self {
             Place::Directory(directory) => directory.first_root(),
@@ -120,7 +120,7 @@ impl Place {
         }
     }
 
-    /// Refuses a place that holds something.
+    /// Returns an error if the location is not empty.
     pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
         match self {
             Place::Directory(directory) => directory.check_vacant(),
@@ -129,7 +129,7 @@ impl Place {
         }
     }
 
-    /// Makes what a repository stands in.
+    /// Makes the directory of a new repository.
     pub(super) fn create(&self) -> Result<(), RepoError> {
         match self {
             Place::Directory(directory) => directory.create(),
@@ -138,7 +138,7 @@ impl Place {
         }
     }
 
-    /// Refuses a place without a repository.
+    /// Returns an error if there is no repository.
     pub(super) fn check_repository(&self) -> Result<(), RepoError> {
         match self {
             Place::Directory(directory) => directory.check_repository(),
@@ -147,7 +147,7 @@ impl Place {
         }
     }
 
-    /// Keeps other publishers out of a directory. In a bucket nobody can be kept out; who is second is refused.
+    /// Keeps other publishers out of a directory. A bucket has no lock; there the slower publisher is refused.
     pub(super) fn lock(&self) -> Result<Guard, RepoError> {
         let lock = match self {
             Place::Directory(directory) => Some(directory.lock()?),
@@ -157,7 +157,7 @@ impl Place {
         Ok(Guard { _lock: lock })
     }
 
-    /// Makes a change: `work` loads, edits, signs and writes. It is called again when somebody else was first.
+    /// Makes a change: `work` loads, edits, signs and writes. It is called again when another publisher was faster.
     pub(super) fn attempt<T>(&self, mut work: impl FnMut() -> Result<T, RepoError>) -> Result<T, RepoError> {
         let _lock = self.lock()?;
         let mut last = None;
@@ -173,10 +173,10 @@ impl Place {
         Err(last.unwrap_or_else(|| RepoError::Raced(self.root(1))))
     }
 
-    /// Verifies what stands in the repository, from the trusted root on. Which root that is, is for `trust` to say: one that the
-    /// repository itself holds proves nothing. Expired metadata are read: to publish renews them.
-    /// In a bucket `newest` is the version of the last root that is looked at, when not all are; a directory is locked, so that
-    /// nobody can have written under another one.
+    /// Loads and verifies the repository from a trusted root, which `trust` chooses: one that the repository itself holds proves
+    /// nothing. Expired metadata are accepted, because publishing renews them. In a bucket, `newest` is the version of the last
+    /// root to follow, when not all are followed; a directory is locked, so that no other publisher can have written under
+    /// another root.
     #[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "for buckets"))]
     pub(super) async fn load(&self, root: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
         match self {
@@ -186,8 +186,8 @@ impl Place {
         }
     }
 
-    /// The version that comes after `version` of what was loaded: the next, or one further when a publisher that never came to
-    /// its end has left a file of the next.
+    /// Returns the version after the loaded `version`: the next, or a later one when a publisher that was interrupted has left a
+    /// file of the next.
     pub(super) fn next(&self, version: NonZeroU64) -> NonZeroU64 {
         let skipped = match self {
             Place::Directory(_) => 0,
@@ -197,7 +197,7 @@ impl Place {
         version.saturating_add(1 + skipped)
     }
 
-    /// Writes a new root. One that is there already is never replaced: agents may have taken it.
+    /// Writes a new root. An existing one is never replaced: agents may have taken it.
     pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {
         match self {
             Place::Directory(directory) => directory.write_root(version, bytes),
@@ -206,7 +206,7 @@ impl Place {
         }
     }
 
-    /// Puts a target's file where a client of consistent snapshots looks for it.
+    /// Writes a target's file under the name that consistent snapshots use.
     pub(super) fn write_target(&self, name: &str, content: &Content) -> Result<(), RepoError> {
         match self {
             Place::Directory(directory) => directory.write_target(name, content),
@@ -215,7 +215,7 @@ impl Place {
         }
     }
 
-    /// Every file or object of the repository.
+    /// Lists every file or object of the repository.
     pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
         match self {
             Place::Directory(directory) => directory.list(),
@@ -224,7 +224,7 @@ impl Place {
         }
     }
 
-    /// The bytes of a file or object that [`Place::list`] named, unverified; `None` when it is gone.
+    /// Reads a file or object that [`Place::list`] named, unverified; `None` when it is gone.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RepoError> {
         match self {
             Place::Directory(directory) => directory.read(name),
@@ -242,7 +242,7 @@ impl Place {
         }
     }
 
-    /// Writes new metadata in this order, the timestamp, which makes them count, as the last.
+    /// Writes new metadata in this order, and the timestamp, which activates them, last.
     pub(super) fn write_metadata(&self, files: &[(String, Vec<u8>)]) -> Result<(), RepoError> {
         let (timestamp, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == TIMESTAMP);
         for (name, bytes) in others.into_iter().chain(timestamp) {
@@ -256,7 +256,7 @@ impl Place {
     }
 }
 
-/// The file that makes a state count.
+/// File that activates a state.
 const TIMESTAMP: &str = "timestamp.json";
 
 fn pause(attempt: u32) -> Duration {

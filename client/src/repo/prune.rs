@@ -1,4 +1,4 @@
-//! `bolt repo prune`: removes what nobody needs any more.
+//! `bolt repo prune`: removes versions and files that are no longer needed.
 //!
 //! ```text
 //!  1. Choose and sign   old versions leave the signed metadata, old parts of the journal too; a line of the journal says so
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A version stays while a channel holds it, while a rollback could need it, while it is one of the newest of its pack, while
-//! it is young, and while an instance runs it, when instances were asked. Files go last, and only a grace period after the
+//! it is young, and while an instance runs it, when instances were asked. Files are removed last, and only a grace period after the
 //! metadata that named them were superseded twice, so that an agent in the middle of a poll still finds everything that its
 //! timestamp leads to. A sweep that is stopped leaves files that the next one removes. Roots are never removed.
 
@@ -25,20 +25,20 @@ use super::place::Place;
 use super::state::State;
 use super::{RepoError, now_ms};
 
-/// What [`prune`] may remove.
+/// Policy of [`prune`].
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// How many versions of each pack stay, the newest, and how many a channel can be rolled back to.
+    /// Number of newest versions of each pack to keep, and of versions that a channel can be rolled back to.
     pub keep_versions: usize,
-    /// Versions that were published or held by a channel within this time stay.
+    /// Age up to which versions stay, since they were published or held by a channel.
     pub older_than: Duration,
     /// Parts of the journal whose lines are all older than this are removed; `None` keeps all of it.
     pub journal_older_than: Option<Duration>,
-    /// How long files stay that nothing names any more.
+    /// Grace period: time for which files stay after no metadata names them.
     pub grace: Duration,
-    /// Versions that instances run; they stay.
+    /// Versions that instances run, which stay.
     pub running: BTreeSet<(PackName, PackVersion)>,
-    /// Only report what would be removed.
+    /// Dry run: only report what would be removed.
     pub dry_run: bool,
 }
 
@@ -56,28 +56,28 @@ impl Default for Policy {
     }
 }
 
-/// What [`prune`] removed, or would remove.
+/// Result of [`prune`]: removed, or what would be removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// Nothing was changed.
+    /// True for a dry run, which changes nothing.
     pub dry_run: bool,
-    /// Versions that are not published any more.
+    /// Versions that are no longer published.
     pub versions: Vec<PrunedVersion>,
-    /// Versions that are older than the policy keeps, and stay.
+    /// Versions that stay although they are older than the policy keeps.
     pub kept: Vec<KeptVersion>,
     /// Parts of the journal.
     pub journal: Vec<String>,
-    /// Roles whose keys are not here: nothing of theirs was chosen.
+    /// Roles whose keys are not here: none of their versions was chosen.
     pub unsigned: Vec<String>,
     /// Files that were removed.
     pub files: Vec<String>,
     /// Bytes of those files.
     pub bytes: u64,
-    /// Files that nothing names any more and that stay until the grace period is over.
+    /// Number of files that no metadata names and that stay until the grace period is over.
     pub waiting: usize,
 }
 
-/// A version that was removed.
+/// Version that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrunedVersion {
     /// The pack.
@@ -88,18 +88,18 @@ pub struct PrunedVersion {
     pub size_bytes: u64,
 }
 
-/// A version that stays although it is old.
+/// Version that stays although it is old.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptVersion {
     /// The pack.
     pub pack: PackName,
     /// The version.
     pub version: PackVersion,
-    /// Why.
+    /// Reason for keeping it.
     pub reason: Reason,
 }
 
-/// Why a version stays.
+/// Reason for keeping a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {

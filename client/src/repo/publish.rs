@@ -1,4 +1,4 @@
-//! `bolt repo publish`: a pack and what channels say of it, signed, in one step for readers.
+//! `bolt repo publish`: signs a pack and its channels, in one step for readers.
 
 use std::path::PathBuf;
 
@@ -11,15 +11,16 @@ use serde_json::json;
 
 use super::change::{Access, change_with};
 use super::channels::{Changed, Offer, offer, published_now};
-use super::journal::{self, Change, Entry};
+use super::journal::{self, Change, ChangeReason, Entry};
 use super::keys::KeyRing;
 use super::origin::{By, Source};
 use super::passphrase::Unlock;
 use super::state::State;
 use super::{Expiry, RepoError, hex};
 use crate::pack::{self, ArchiveFile, BuiltPack, PackError};
+use crate::repo::ReleaseError;
 
-/// What [`publish`] is to do.
+/// Arguments of [`publish`].
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
     /// A pack's directory, or an archive made by `bolt pack build`.
@@ -28,26 +29,28 @@ pub struct PublishOptions {
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
-    /// The channels that are to hold the version.
+    /// Channels that get the version.
     pub channels: Vec<ChannelName>,
-    /// To how many of the instances, in percent. Absent: to all, and a channel that holds the version already holds it as before.
+    /// Percentage of the instances that get it. Absent: all, and a channel that holds the version already is left as it is.
     pub percent: Option<u8>,
-    /// To which of them.
+    /// Instances that get it.
     pub filter: Option<Filter>,
-    /// Where the pinned root and the versions seen are kept; absent: in the keys' directory.
+    /// Directory of the pinned root and the versions seen; absent: the keys' directory.
     pub state: Option<PathBuf>,
     /// A trusted root to use instead of the pinned one.
     pub root: Option<PathBuf>,
-    /// How long signatures are good for.
+    /// Lifetimes of signatures.
     pub expiry: Expiry,
-    /// How encrypted keys are opened.
+    /// Source of the passphrase of encrypted keys.
     pub unlock: Unlock,
     /// The team that signs; see [`Access::team`].
     pub team: Option<TeamName>,
+    /// Reason of the publication, for the journal.
+    pub reason: Option<ChangeReason>,
 }
 
 impl PublishOptions {
-    /// To all instances of `channels`.
+    /// Returns options that give the version to all instances of `channels`.
     pub fn new(
         pack: impl Into<PathBuf>,
         repository: impl Into<PathBuf>,
@@ -55,7 +58,7 @@ impl PublishOptions {
         channels: Vec<ChannelName>,
     ) -> PublishOptions {
         let (pack, repository, keys) = (pack.into(), repository.into(), keys.into());
-        let Access { expiry, unlock, state, root, team, .. } = Access::new("", "");
+        let Access { expiry, unlock, state, root, team, reason, .. } = Access::new("", "");
         PublishOptions {
             pack,
             repository,
@@ -68,52 +71,53 @@ impl PublishOptions {
             expiry,
             unlock,
             team,
+            reason,
         }
     }
 
     fn access(&self) -> Access {
-        let PublishOptions { repository, keys, state, root, expiry, unlock, team, .. } = self.clone();
-        Access { repository, keys, unlock, state, root, team, expiry }
+        let PublishOptions { repository, keys, state, root, expiry, unlock, team, reason, .. } = self.clone();
+        Access { repository, keys, unlock, state, root, team, expiry, reason }
     }
 }
 
-/// What [`publish`] did.
+/// Result of [`publish`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// The pack …
+    /// The pack.
     pub pack: PackName,
-    /// … in this version …
+    /// The version.
     pub version: PackVersion,
-    /// … with this digest.
+    /// SHA-256 of its archive.
     pub digest: Digest,
-    /// Bytes of its archive.
+    /// Size of its archive, in bytes.
     pub size_bytes: u64,
     /// False if the same archive had been published before.
     pub new: bool,
-    /// The channels that hold it now.
+    /// Channels that hold it now.
     pub channels: Vec<ChannelName>,
-    /// What that changed in them; none for one that held the version already.
+    /// Changes of the channels; none for a channel that held the version already.
     #[serde(skip_deserializing)]
     pub changes: Vec<Changed>,
-    /// The version of the repository's timestamp.
+    /// Version of the repository's timestamp.
     pub timestamp_version: u64,
-    /// The work tree that the pack was built in.
+    /// Work tree that the pack was built in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 
-/// Builds the pack, signs it and what the channels say of it, and makes that the repository's newest state.
+/// Builds the pack, signs it and its channels, and makes that the repository's newest state.
 pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
     check(options)?;
     let access = options.access();
     let mut ring = access.ring();
-    // Building may take long: what would refuse any pack is found before. All of it is checked again when the change is made.
+    // Building may take long, so errors that would refuse any pack are found first. All is checked again with the change.
     change_with(&access, &mut ring, async |state, ring| state.check_online_keys(ring))?;
     let built = pack::load(&options.pack)?;
     write(&built, Source::of(&options.pack), options, &mut ring)
 }
 
-/// Publishes `archive`, as it is, as `described`; `options.pack` is not looked at. Agents check what they take, and refuse what
+/// Publishes `archive` unchanged as `described`; `options.pack` is not read. Agents check the archive, and refuse one that
 /// [`pack::build`] would not have made.
 pub fn publish_archive(archive: &[u8], described: Pack, options: &PublishOptions) -> Result<Published, RepoError> {
     check(options)?;
@@ -123,9 +127,12 @@ pub fn publish_archive(archive: &[u8], described: Pack, options: &PublishOptions
 
 fn check(options: &PublishOptions) -> Result<(), RepoError> {
     if options.channels.is_empty() {
-        return Err(RepoError::NoChannel);
+        return Err(RepoError::Release(ReleaseError::NoChannel));
     }
-    options.percent.filter(|percent| *percent > 100).map_or(Ok(()), |percent| Err(RepoError::Percent(percent)))
+    options
+        .percent
+        .filter(|percent| *percent > 100)
+        .map_or(Ok(()), |percent| Err(RepoError::Release(ReleaseError::Percent(percent))))
 }
 
 fn write(
@@ -136,7 +143,7 @@ fn write(
 ) -> Result<Published, RepoError> {
     let (name, version) = (&built.pack.name, &built.pack.version);
     if is_reserved(version) {
-        return Err(RepoError::Reserved { pack: name.clone(), version: version.clone() });
+        return Err(RepoError::Release(ReleaseError::Reserved { pack: name.clone(), version: version.clone() }));
     }
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(name, options.team.as_ref())?;
@@ -144,10 +151,14 @@ fn write(
         let published = state.find(&target).map(|(_, target)| hex(&target.hashes.sha256));
         let new = match published {
             Some(published) if published != built.digest.as_str() => {
-                return Err(RepoError::VersionTaken { pack: name.clone(), version: version.clone(), published });
+                return Err(RepoError::Release(ReleaseError::VersionTaken {
+                    pack: name.clone(),
+                    version: version.clone(),
+                    published,
+                }));
             }
             Some(_) => {
-                // Should the file have been lost, it is there again.
+                // Restores the file, should it have been lost.
                 state.supply(&target, built.archive.clone());
                 false
             }
@@ -175,7 +186,7 @@ fn write(
             changes.push(offer(state, ring, &owner, channel, Offer::new(rule), entry).await?);
         }
         changes.retain(|change| change.changed);
-        // To publish the same again renews the signatures.
+        // Publishing the same again renews the signatures.
         state.touch(&owner);
         Ok((new, changes))
     };

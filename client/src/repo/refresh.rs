@@ -1,4 +1,4 @@
-//! `bolt repo refresh`: signatures renewed before they end, for cron and CI. It says nothing of what is published.
+//! `bolt repo refresh`: renews signatures before they expire, for cron and CI. It changes nothing of what is published.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use super::init::after;
 use super::keys::KeyRing;
 use super::state::State;
 
-/// What [`refresh`] came to.
+/// Result of [`refresh`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Refreshed {
-    /// The roles that were signed anew.
+    /// Roles that were signed again.
     pub renewed: Vec<String>,
-    /// Those that end soon and whose keys are not here.
+    /// Roles that expire soon and whose keys are not here.
     pub pending: Vec<Ending>,
 }
 
-/// A role whose signatures end soon.
+/// Role whose signatures expire soon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ending {
     /// The role.
     pub role: String,
-    /// When, RFC 3339.
+    /// Time of expiry, RFC 3339.
     pub expires: String,
 }
 
-/// Signs snapshot and timestamp anew, and the targets and teams whose keys are here when they end within `within`.
+/// Signs snapshot and timestamp again, and the targets and teams that expire within `within` and whose keys are here.
 ///
-/// With `only_if_needed`, nothing is done while nothing ends within `within`: called as often as one likes, it writes only then.
+/// With `only_if_needed`, does nothing while nothing expires within `within`, so that it can run often.
 pub fn refresh(access: &Access, within: Duration, only_if_needed: bool) -> Result<Refreshed, RepoError> {
     if !access.keys.is_dir() {
         let source = std::io::ErrorKind::NotADirectory.into();

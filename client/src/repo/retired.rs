@@ -1,4 +1,4 @@
-//! Versions that no channel holds, kept out of what agents download.
+//! Retired versions: no channel holds them, and agents do not download their metadata.
 //!
 //! ```text
 //!  targets (or a team's role)          packs/demo/1.9.0.tar.gz, channels/prod/demo.json …    what agents need
@@ -23,26 +23,26 @@ use super::RepoError;
 use super::owner::Owner;
 use super::state::State;
 
-/// The version of index files that this code reads and writes.
+/// Version of index files that this code reads and writes.
 const FORMAT: u32 = 1;
-/// How many versions of an owner are listed although no channel holds them …
+/// Maximum number of listed versions of an owner that no channel holds.
 const MAX_LISTED: usize = 64;
-/// … and how many are still listed after the oldest of them were retired.
+/// Number of such versions that stay listed after the oldest were retired.
 const KEPT_LISTED: usize = 16;
-/// The most versions of one index file.
+/// Maximum number of versions in an index file.
 const MAX_ENTRIES: usize = 512;
-/// The most bytes of an index file that are read.
+/// Maximum size of an index file that is read, in bytes.
 const MAX_READ: u64 = 1 << 20;
-/// What a channel file's target says of the versions that it holds.
+/// Key in the metadata of a channel file's target with the versions that the channel holds.
 const HELD: &str = "versions";
 
-/// The retired versions of one owner: numbered index files, and in each the targets by name.
+/// Retired versions of an owner: numbered index files, and in each the targets by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Retired {
     parts: BTreeMap<u32, BTreeMap<String, Target>>,
 }
 
-/// An index file.
+/// Index file.
 #[derive(Serialize, Deserialize)]
 struct Index {
     format: u32,
@@ -54,7 +54,7 @@ impl Retired {
         self.parts.values().find_map(|part| part.get(name))
     }
 
-    /// Names and targets, in no particular order.
+    /// Returns names and targets, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Target)> {
         self.parts.values().flatten().map(|(name, target)| (name.as_str(), target))
     }
@@ -67,18 +67,18 @@ fn index_name(owner: &Owner, number: u32) -> String {
     }
 }
 
-/// True for the name of an index file, whosever it is.
+/// True for the name of an index file of any owner.
 pub(super) fn is_index(name: &str) -> bool {
     name.starts_with("log/") && name.rsplit('/').next().is_some_and(|file| file.starts_with("retired-"))
 }
 
-/// The number of an index file of `owner`.
+/// Returns the number of an index file of `owner`.
 fn parse_index_name(owner: &Owner, name: &str) -> Option<u32> {
     let number = name.strip_suffix(".json")?.rsplit_once("retired-")?.1.parse().ok()?;
     (index_name(owner, number) == name).then_some(number)
 }
 
-/// Records in a channel file's target which versions the channel holds, so that nobody has to read the file to find out.
+/// Records in a channel file's target which versions the channel holds, so that the file need not be read to find out.
 pub(super) fn note_held(custom: &mut HashMap<String, Value>, channel: &Channel) {
     let versions: Vec<&PackVersion> =
         channel.rules.iter().filter(|rule| !rule.is_nothing()).map(|rule| &rule.version).collect();
@@ -112,7 +112,7 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// Lists again what `owner` has retired and `which` chooses.
+    /// Lists retired versions of `owner` again, as `which` chooses.
     pub(super) fn restore(&mut self, owner: &Owner, which: impl Fn(&str) -> bool) -> Result<(), RepoError> {
         let restored = self.take_retired(owner, which)?;
         if restored.is_empty() {
@@ -126,7 +126,7 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// Removes from the index of `owner` what `which` chooses, and gives it.
+    /// Removes retired versions from the index of `owner`, as `which` chooses, and returns them.
     pub(super) fn take_retired(
         &mut self,
         owner: &Owner,
@@ -148,7 +148,7 @@ impl<T> State<T> {
         Ok(taken)
     }
 
-    /// Has the index file `number` of `owner` be what is in memory.
+    /// Writes the index file `number` of `owner` from memory.
     fn write_index(&mut self, owner: &Owner, number: u32) -> Result<(), RepoError> {
         let name = index_name(owner, number);
         let targets =
@@ -206,9 +206,9 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// The targets of the versions that some channel of `owner` holds.
+    /// Returns the targets of the versions that some channel of `owner` holds.
     ///
-    /// Channel files that an earlier version wrote are read once; from then on their targets say it.
+    /// Channel files that an earlier version wrote are read once; from then on their targets record it.
     pub(super) async fn held_by(&mut self, owner: &Owner) -> Result<BTreeSet<String>, RepoError> {
         let listed = self.listed(owner).into_iter().flat_map(|targets| &targets.targets);
         let channels: Vec<(TargetName, Option<Vec<PackVersion>>)> = listed

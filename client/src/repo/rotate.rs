@@ -1,8 +1,8 @@
-//! `bolt repo rotate-root`: a new root, which says who signs from now on.
+//! `bolt repo rotate-root`: a new root, which lists the keys that sign from now on.
 //!
-//! It is signed by a threshold of the old root's keys, since agents follow it from there, and by a threshold of its own. Keys
-//! of other roles may be replaced in it; those roles are then signed anew in the same step. An agent that has not looked for
-//! a long time follows the chain of roots one by one.
+//! The new root is signed by a threshold of the old root's keys, since agents follow it from there, and by a threshold of its own.
+//! Keys of other roles may be replaced in it; those roles are then signed again in the same step. An agent that has not polled
+//! for a long time follows the chain of roots one by one.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -25,34 +25,35 @@ use super::state::State;
 use super::trust::Pinned;
 use super::{RepoError, block_on, hex};
 use crate::files;
+use crate::repo::KeyError;
 
-/// What [`rotate_root`] is to do.
+/// Arguments of [`rotate_root`].
 #[derive(Debug, Clone)]
 pub struct Rotation {
     /// Roles that get new keys, as many as they have, made in `new_keys`.
     pub replace: Vec<RoleType>,
-    /// Where new keys are written.
+    /// Directory for new keys.
     pub new_keys: Option<PathBuf>,
-    /// What they are encrypted with; `None` leaves them plain.
+    /// Passphrase that encrypts them; `None` leaves them plain.
     pub passphrase: Option<Passphrase>,
     /// Files with private keys that become root keys as well.
     pub add: Vec<PathBuf>,
-    /// Ids, or their beginnings, of root keys that are none from now on.
+    /// Ids, or their prefixes, of root keys to remove.
     pub remove: Vec<String>,
-    /// How many root keys must sign from now on; absent: as before.
+    /// Number of root keys that must sign from now on; absent: unchanged.
     pub threshold: Option<u8>,
-    /// How long the new root is good for.
+    /// Lifetime of the new root.
     pub expires: Duration,
 }
 
-/// What [`rotate_root`] did.
+/// Result of [`rotate_root`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rotated {
     /// The version of the new root.
     pub version: u64,
-    /// How many root keys must sign the next …
+    /// Number of root keys that must sign the next root.
     pub threshold: u64,
-    /// … of these.
+    /// Ids of the root keys.
     pub root_keys: Vec<String>,
     /// Roles with other keys than before.
     pub replaced: Vec<String>,
@@ -67,7 +68,7 @@ const ADDED: &str = "x-bolt-added";
 /// A key that was made: for which role, and its file.
 type Made = (RoleType, PathBuf, Key);
 
-/// Writes the next root, and signs anew what other keys than before sign. It works under an expired root as well.
+/// Writes the next root, and signs again every role whose keys changed. It works under an expired root as well.
 ///
 /// Where other roles than the root get other keys, there are two new roots, so that what stands verifies at every moment,
 /// whatever stops the publisher: one with the old and the new keys, and, when all is signed with the new, one with these alone.
@@ -121,7 +122,7 @@ async fn begin(
         Ok(plan)
     };
     plan.await.inspect_err(|_| {
-        // Nobody knows of these keys.
+        // No root lists these keys.
         let files = made.iter().map(|(_, path, _)| path).filter(|path| !is_service(path));
         files.for_each(|path| drop(std::fs::remove_file(path)));
     })
@@ -157,14 +158,14 @@ impl Plan {
             place.write_root(self.rotated.version, &self.bytes)?;
             self.is_written = true;
         }
-        // Somebody may have published with the old keys between the two.
+        // Another publisher may have used the old keys between the two.
         if State::read(place, pinned).await.is_err() {
             self.sign(State::read_under(place, pinned, between).await?, place, ring, access).await?;
         }
         Ok(self.rotated.clone())
     }
 
-    /// Signs what stands with the keys of the new root.
+    /// Signs the newest state with the keys of the new root.
     async fn sign(
         &self,
         mut state: State,
@@ -212,7 +213,7 @@ fn is_service(path: &Path) -> bool {
 fn make(old: &Root, rotation: &Rotation, ring: &mut KeyRing) -> Result<Vec<Made>, RepoError> {
     let mut wanted = Vec::new();
     for role in &rotation.replace {
-        let directory = rotation.new_keys.as_ref().ok_or(RepoError::NoNewKeys)?;
+        let directory = rotation.new_keys.as_ref().ok_or(RepoError::Keys(KeyError::NoNewKeys))?;
         let added = old._extra.get(ADDED).and_then(|added| added.get(role.to_string())?.as_u64()).unwrap_or(0);
         let count = old.roles.get(role).map_or(1, |keys| keys.keyids.len());
         let count = count.saturating_sub(usize::try_from(added).unwrap_or(0)).max(1);
@@ -287,7 +288,7 @@ fn both(old: &Root, new: &Root) -> Root {
     root
 }
 
-/// What the new root says.
+/// Returns the content of the new root.
 fn describe(old: &Root, rotation: &Rotation, made: &[Made], added: &[Key]) -> Result<Root, RepoError> {
     let mut root = Root { version: next(old.version), expires: after(rotation.expires), ..old.clone() };
     root._extra.remove(ADDED);
@@ -312,7 +313,7 @@ fn describe(old: &Root, rotation: &Rotation, made: &[Made], added: &[Key]) -> Re
         let before = keys.keyids.len();
         keys.keyids.retain(|id| !hex(id).starts_with(removed.as_str()));
         if removed.len() < 8 || keys.keyids.len() + 1 != before {
-            return Err(RepoError::NoSuchKey(removed.clone()));
+            return Err(RepoError::Keys(KeyError::NoSuchKey(removed.clone())));
         }
     }
     let count = keys.keyids.len();
@@ -321,7 +322,7 @@ fn describe(old: &Root, rotation: &Rotation, made: &[Made], added: &[Key]) -> Re
         Some(threshold) => keys.threshold = threshold,
         None => {
             let small = |n: u64| u8::try_from(n).unwrap_or(u8::MAX);
-            return Err(RepoError::Threshold { keys: small(count as u64), threshold: small(wanted) });
+            return Err(RepoError::Keys(KeyError::Threshold { keys: small(count as u64), threshold: small(wanted) }));
         }
     }
     let used: Vec<_> = root.roles.values().flat_map(|keys| keys.keyids.clone()).collect();
@@ -343,7 +344,7 @@ async fn sign(old: &Root, root: &Root, signers: &[Key], access: &Access) -> Resu
         let threshold = allowed.threshold.get();
         if (good.len() as u64) < threshold {
             let (role, directory) = (format!("root (version {})", holder.version), access.keys.clone());
-            return Err(RepoError::TooFewKeys { role, good: good.len() as u64, threshold, directory });
+            return Err(RepoError::Keys(KeyError::TooFewKeys { role, good: good.len() as u64, threshold, directory }));
         }
         let failed = RepoError::tuf("sign the new root");
         let holder = KeyHolder::Root(holder.clone());

@@ -1,4 +1,4 @@
-//! One role, signed: by as many of its keys as must, or not at all.
+//! Signs a role: with a threshold of its keys, or not at all.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -11,8 +11,9 @@ use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Targets};
 
 use super::keys::{self, Key, KeyRing};
 use super::{RepoError, SPEC_VERSION};
+use crate::repo::KeyError;
 
-/// Signs one role with the keys of `name` in `ring`: the file, its content, and how a snapshot or timestamp names it.
+/// Signs a role with the keys of `name` in `ring`. Returns the file name, its content, and its entry for a snapshot or timestamp.
 pub(super) async fn sign<T: Role + serde::Serialize>(
     role: T,
     holder: &KeyHolder,
@@ -33,7 +34,7 @@ pub(super) async fn sign<T: Role + serde::Serialize>(
     Ok((file, bytes, meta))
 }
 
-/// The keys of `name` in `ring`, of which as many as must may sign.
+/// Returns the keys of `name` in `ring`, after checking that a threshold of them may sign.
 pub(super) fn keys_for(allowed: &RoleKeys, name: &str, ring: &mut KeyRing) -> Result<Vec<Key>, RepoError> {
     let keys = ring.role(name)?;
     let mut good = 0;
@@ -41,20 +42,20 @@ pub(super) fn keys_for(allowed: &RoleKeys, name: &str, ring: &mut KeyRing) -> Re
         good += u64::from(allowed.keyids.contains(&key.id()?));
     }
     if keys.is_empty() && !ring.directory().exists() {
-        // It says what is missing.
+        // The error names the missing file.
         ring.open(&keys::path(ring.directory(), name, 1))?;
     }
     let (threshold, directory) = (allowed.threshold.get(), ring.directory().to_owned());
     if good == 0 && !keys.is_empty() {
-        return Err(RepoError::OtherKeys { role: name.to_owned(), directory });
+        return Err(RepoError::Keys(KeyError::OtherKeys { role: name.to_owned(), directory }));
     }
     if good < threshold {
-        return Err(RepoError::TooFewKeys { role: name.to_owned(), good, threshold, directory });
+        return Err(RepoError::Keys(KeyError::TooFewKeys { role: name.to_owned(), good, threshold, directory }));
     }
     Ok(keys)
 }
 
-/// Targets that list nothing.
+/// Returns targets that list nothing.
 pub(super) fn no_targets(version: NonZeroU64, expires: Timestamp) -> Targets {
     Targets { delegations: None, ..Targets::new(SPEC_VERSION.to_owned(), version, expires) }
 }

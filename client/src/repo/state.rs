@@ -1,11 +1,11 @@
-//! One change of a repository: what stands in it, verified; what is to stand in it; and the signatures over that.
+//! State of a repository: loaded and verified, edited, and signed.
 //!
 //! ```text
 //!  load ──▶ State ──set, unset, delegate──▶ State ──commit──▶ targets' files, team roles, targets, snapshot, timestamp
 //! ```
 //!
-//! Only the roles that changed are signed anew, so a team needs its own key and those of snapshot and timestamp, and never
-//! that of the targets. Everything is signed before the first file is written: keys that may not sign leave nothing behind.
+//! Only the roles that changed are signed again, so a team needs its own key and those of snapshot and timestamp, and never
+//! that of the targets. Everything is signed before the first file is written, so that missing keys leave nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
@@ -25,6 +25,7 @@ use tough::{IntoVec, Repository, TargetName};
 use super::archives;
 use super::content::Content;
 use super::init::after;
+use super::journal::ChangeReason;
 use super::keys::KeyRing;
 use super::owner::{Owner, alone};
 use super::place::Place;
@@ -32,42 +33,45 @@ use super::retired::Retired;
 use super::sign::{keys_for, sign};
 use super::trust::{Pinned, Verified, View, top_keys};
 use super::{Expiry, RepoError, hex};
+use crate::repo::TeamError;
 
-/// A repository and what is to become of it.
+/// State of a repository with pending edits.
 ///
-/// `T` says what it was verified against. Only with a [`Verified`] it can be committed, and only [`Pinned`] makes one of those;
-/// what was merely looked at is a `State<Viewed>`.
+/// `T` records what it was verified against. Only a state with a [`Verified`] can be committed, and only [`Pinned`] makes one;
+/// a state for reading is a `State<Viewed>`.
 pub(super) struct State<T = Verified> {
     trust: T,
     repository: Repository,
     pub(super) root: Root,
     pub(super) targets: Targets,
-    /// The roles that are to be signed anew.
+    /// Roles to sign again.
     changed: BTreeSet<Owner>,
     /// Published versions that no channel holds and agents do not download the metadata of.
     pub(super) retired: BTreeMap<Owner, Retired>,
-    /// The files of new targets, by target name.
+    /// Files of new targets, by target name.
     files: BTreeMap<String, Content>,
-    /// The archives that must be in the repository as they are signed, by target name, for this change to be made.
+    /// Archives that must be intact in the repository for this change to be made, by target name.
     required: BTreeSet<String>,
-    /// Metadata that others signed: role, file name, content, and how the snapshot names it.
+    /// Metadata that others signed: role, file name, content, and the entry for the snapshot.
     adopted: Vec<(String, String, Vec<u8>, Metafile)>,
-    /// Snapshot and timestamp are to be signed anew, whatever else is.
+    /// True if snapshot and timestamp are signed again even when nothing else changed.
     renewed: bool,
+    /// Reason of the change, for each line that it adds to the journal.
+    pub(super) reason: Option<ChangeReason>,
 }
 
-/// Marks a state that was only looked at.
+/// Marks a state for reading only.
 pub(super) struct Viewed;
 
 impl State<Viewed> {
-    /// Reads what stands in `place`, to look at it.
+    /// Loads the newest state for reading.
     pub(super) async fn view(place: &Place, view: &View) -> Result<State<Viewed>, RepoError> {
         State::of(view.load(place).await?, Viewed).await
     }
 }
 
 impl State {
-    /// Reads and verifies what stands in `place`. Nothing can be changed under a root that has expired.
+    /// Loads and verifies the newest state. A root that has expired is an error.
     pub(super) async fn load(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
         let state = State::read(place, pinned).await?;
         if state.root.expires < Timestamp::now() {
@@ -76,12 +80,12 @@ impl State {
         Ok(state)
     }
 
-    /// The same, also under a root that has expired: the next root is made from it.
+    /// Does the same, also under a root that has expired: the next root is made from it.
     pub(super) async fn read(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
         State::verified(pinned.load(place, None).await?).await
     }
 
-    /// The same under the root of version `newest`, although there is a newer one.
+    /// Does the same under the root of version `newest`, although there is a newer one.
     pub(super) async fn read_under(place: &Place, pinned: &Pinned, newest: u64) -> Result<State, RepoError> {
         State::verified(pinned.load(place, Some(newest)).await?).await
     }
@@ -89,7 +93,7 @@ impl State {
     async fn verified((repository, verified): (Repository, Verified)) -> Result<State, RepoError> {
         let mut state = State::of(repository, verified).await?;
         if state.trust.is_older {
-            // Agents refuse versions below those that they have seen, so what is below is signed with higher ones.
+            // Agents refuse versions below those that they have seen, so such roles are signed with higher ones.
             let version = |state: &State, owner: &Owner| state.listed(owner).map_or(0, |listed| listed.version.get());
             let owners = state.owners().into_iter();
             let older: Vec<Owner> = owners.filter(|o| version(&state, o) < state.trust.seen(&o.role())).collect();
@@ -114,6 +118,7 @@ impl<T> State<T> {
             required: BTreeSet::new(),
             adopted: Vec::new(),
             renewed: false,
+            reason: None,
         };
         let hidden = state.roles().find(|role| role.targets.is_none()).map(|role| role.name.clone());
         if let Some(role) = hidden {
@@ -123,40 +128,42 @@ impl<T> State<T> {
         Ok(state)
     }
 
-    /// As it was verified.
+    /// Returns the repository as it was verified.
     pub(super) fn repository(&self) -> &Repository {
         &self.repository
     }
 
-    /// The delegated roles.
+    /// Returns the delegated roles.
     pub(super) fn roles(&self) -> impl Iterator<Item = &DelegatedRole> {
         self.targets.delegations.iter().flat_map(|delegations| &delegations.roles)
     }
 
-    /// Every owner.
+    /// Returns every owner.
     pub(super) fn owners(&self) -> Vec<Owner> {
         std::iter::once(Owner::Top).chain(self.roles().filter_map(|role| Owner::of_role(&role.name))).collect()
     }
 
-    /// Who signs for the packs, channels and log called `name`.
+    /// Returns the owner of a target name.
     fn owner_of(&self, name: &TargetName) -> Owner {
         let role = self.roles().find(|role| alone(role).target_is_delegated(name));
         role.and_then(|role| Owner::of_role(&role.name)).unwrap_or(Owner::Top)
     }
 
-    /// Who signs for `pack`; `team` is who says to be it.
+    /// Returns the owner of `pack`; an error if `team` is given and is not the owner.
     pub(super) fn owner(&self, pack: &PackName, team: Option<&TeamName>) -> Result<Owner, RepoError> {
         let any = PackVersion::new("0.0.0").expect("a version");
         let owner = self.owner_of(&target_name(&pack_target(pack, &any))?);
         match team {
-            Some(team) if owner.team() != Some(team) => {
-                Err(RepoError::NotDelegated { pack: pack.clone(), team: team.clone(), owner: owner.role() })
-            }
+            Some(team) if owner.team() != Some(team) => Err(RepoError::Team(TeamError::NotDelegated {
+                pack: pack.clone(),
+                team: team.clone(),
+                owner: owner.role(),
+            })),
             _ => Ok(owner),
         }
     }
 
-    /// What `owner` lists.
+    /// Returns the targets that `owner` lists.
     pub(super) fn listed(&self, owner: &Owner) -> Option<&Targets> {
         match owner {
             Owner::Top => Some(&self.targets),
@@ -175,7 +182,7 @@ impl<T> State<T> {
         }
     }
 
-    /// What is signed of a target, by who may sign for it.
+    /// Finds a target, listed or retired, with its owner.
     pub(super) fn find(&self, name: &str) -> Option<(Owner, &Target)> {
         let name = TargetName::new(name).ok()?;
         let owner = self.owner_of(&name);
@@ -184,7 +191,7 @@ impl<T> State<T> {
         Some((owner, target))
     }
 
-    /// Every target that somebody who may sign for it lists or has retired, with its owner, sorted by name.
+    /// Returns every target that its owner lists or has retired, sorted by name.
     pub(super) fn all(&self) -> Vec<(&str, Owner, &Target)> {
         let mut all = BTreeMap::new();
         for owner in self.owners() {
@@ -197,7 +204,7 @@ impl<T> State<T> {
         all.into_iter().map(|(name, (owner, target))| (name, owner, target)).collect()
     }
 
-    /// The bytes of a target, at most `limit` of them; `None` when there is none.
+    /// Reads a target of at most `limit` bytes; `None` when it does not exist.
     pub(super) async fn bytes(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
         if let Some(content) = self.files.get(name) {
             return content.to_vec().map(Some).map_err(RepoError::file("read", std::env::temp_dir()));
@@ -217,7 +224,7 @@ impl<T> State<T> {
         }
     }
 
-    /// What `channel` holds of `pack`.
+    /// Reads the content of a channel for a pack.
     pub(super) async fn channel(&self, channel: &ChannelName, pack: &PackName) -> Result<Option<Channel>, RepoError> {
         let name = channel_target(channel, pack);
         let Some(bytes) = self.bytes(&name, MAX_CHANNEL_FILE).await? else { return Ok(None) };
@@ -225,7 +232,7 @@ impl<T> State<T> {
         read.map(Some).map_err(|e| RepoError::Unreadable { name, problem: e.to_string() })
     }
 
-    /// Has `owner` list a target with this content.
+    /// Adds or replaces a target of `owner`.
     pub(super) fn set(
         &mut self,
         owner: &Owner,
@@ -242,7 +249,7 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// Has `owner` not list a target.
+    /// Removes a target of `owner`.
     pub(super) fn unset(&mut self, owner: &Owner, name: &str) -> Result<(), RepoError> {
         self.listed_mut(owner)?.targets.remove(&target_name(name)?);
         self.files.remove(name);
@@ -250,17 +257,17 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// Has the file of a target that is listed with this content be there.
+    /// Writes the file of a listed target again with the change.
     pub(super) fn supply(&mut self, name: &str, content: impl Into<Content>) {
         self.files.insert(name.to_owned(), content.into());
     }
 
-    /// Has the change refused when the archive of this version is missing or damaged, unless the change writes it.
+    /// Refuses the change if the archive of this version is missing or damaged, unless the change writes it.
     pub(super) fn require_archive(&mut self, pack: &PackName, version: &PackVersion) {
         self.required.insert(pack_target(pack, version));
     }
 
-    /// Moves what `from` lists, and `which` chooses, to `to`; says how many targets that were.
+    /// Moves the chosen targets from one owner to another. Returns their number.
     pub(super) fn hand_over(
         &mut self,
         from: &Owner,
@@ -280,7 +287,7 @@ impl<T> State<T> {
         Ok(count)
     }
 
-    /// Removes what `owner` lists, and `which` chooses.
+    /// Removes the chosen targets of `owner`.
     pub(super) fn drop_targets(&mut self, owner: &Owner, which: impl Fn(&TargetName) -> bool) -> Result<(), RepoError> {
         self.take_retired(owner, |name| TargetName::new(name).is_ok_and(|name| which(&name)))?;
         self.listed_mut(owner)?.targets.retain(|name, _| !which(name));
@@ -288,17 +295,17 @@ impl<T> State<T> {
         Ok(())
     }
 
-    /// Has `owner` sign anew.
+    /// Marks `owner` to be signed again.
     pub(super) fn touch(&mut self, owner: &Owner) {
         self.changed.insert(owner.clone());
     }
 
-    /// Nothing of a role that is gone is signed.
+    /// Removes the mark of a role that no longer exists.
     pub(super) fn forget(&mut self, owner: &Owner) {
         self.changed.remove(owner);
     }
 
-    /// Takes a role's metadata as its team signed them.
+    /// Takes over a role's metadata as its team signed them.
     pub(super) fn adopt(&mut self, role: &str, signed: &Signed<DelegatedTargets>) {
         let mut bytes = serde_json::to_vec_pretty(signed).expect("metadata serialise");
         bytes.push(b'\n');
@@ -308,22 +315,22 @@ impl<T> State<T> {
         self.adopted.push((role.to_owned(), signed.signed.filename(true), bytes, meta));
     }
 
-    /// The version that the snapshot lists of a role, also of one that is delegated no more.
+    /// Returns the version that the snapshot lists for a role, also for one that is no longer delegated.
     pub(super) fn version_of(&self, role: &str) -> Option<NonZeroU64> {
         self.repository.snapshot().signed.meta.get(&format!("{role}.json")).map(|meta| meta.version)
     }
 
-    /// True if somebody has to sign.
+    /// True if there is anything to sign.
     pub(super) fn is_changed(&self) -> bool {
         self.renewed || !self.changed.is_empty()
     }
 
-    /// Has snapshot and timestamp be signed anew.
+    /// Marks snapshot and timestamp to be signed again.
     pub(super) fn renew(&mut self) {
         self.renewed = true;
     }
 
-    /// Has what is signed be signed with the keys of `root`, which comes next.
+    /// Signs with the keys of `root`, the next one.
     pub(super) fn sign_under(&mut self, root: Root) {
         self.root = root;
     }
@@ -359,7 +366,7 @@ impl State {
         Ok(())
     }
 
-    /// Refuses when an archive that the change requires is missing or damaged.
+    /// Returns an error if an archive that the change requires is missing or damaged.
     pub(super) fn check_required(&self, place: &Place) -> Result<(), RepoError> {
         for name in self.required.iter().filter(|name| !self.files.contains_key(*name)) {
             if let Some((_, target)) = self.find(name) {
@@ -369,8 +376,8 @@ impl State {
         Ok(())
     }
 
-    /// Signs what changed, and the snapshot and the timestamp, and makes that the repository's newest state. Gives the version of
-    /// the timestamp.
+    /// Signs the changed roles, the snapshot and the timestamp, and makes that the repository's newest state. Returns the version
+    /// of the timestamp.
     pub(super) async fn commit(mut self, place: &Place, ring: &mut KeyRing, expiry: &Expiry) -> Result<u64, RepoError> {
         for owner in self.changed.clone() {
             self.retire(&owner).await?;
@@ -383,7 +390,7 @@ impl State {
             let listed_before = snapshot.meta.get(&format!("{role}.json")).map(|meta| meta.version);
             let floor = NonZeroU64::new(self.trust.seen(&role)).unwrap_or(NonZeroU64::MIN);
             let listed = self.listed_mut(&owner)?;
-            // A team that was there before goes on where it stopped.
+            // A team that existed before continues its versions.
             let version = listed_before.unwrap_or(listed.version).max(listed.version);
             listed.version = place.next(version.max(floor));
             listed.expires = after(expiry.targets);
@@ -412,13 +419,13 @@ impl State {
         for (name, content) in &self.files {
             place.write_target(name, content)?;
         }
-        // What readers see is the new state from the timestamp on.
+        // Readers see the new state once the timestamp is written.
         place.write_metadata(&written)?;
         self.trust.written(marks.into_iter().chain(online).collect())?;
         Ok(timestamp)
     }
 
-    /// The marks of the roles that a snapshot lists, with the keys that sign for them from now on.
+    /// Returns the high-water marks of the roles in a snapshot, with the keys that sign for them from now on.
     fn marks_of(&self, snapshot: &Snapshot) -> Vec<(String, Mark)> {
         let keys = |role: &str| match self.targets.delegated_role(role) {
             Ok(role) => role.keyids.iter().map(|id| hex(id)).collect(),
@@ -429,7 +436,7 @@ impl State {
         known.map(|(role, meta)| (role.to_owned(), Mark::new(meta.version.get(), keys(role)))).collect()
     }
 
-    /// Signs snapshot and timestamp; gives the version of the timestamp, and the marks of both.
+    /// Signs snapshot and timestamp. Returns the version of the timestamp, and the marks of both.
     async fn online(
         &self,
         place: &Place,

@@ -1,4 +1,4 @@
-//! `bolt repo status`: what stands in a repository, and when which role expires.
+//! `bolt repo status`: versions, channels, and expiry of roles.
 
 use jiff::Timestamp;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
@@ -15,10 +15,10 @@ use super::state::{State, Viewed};
 use super::trust::{View, fingerprint};
 use super::{RepoError, hex, team};
 
-/// What stands in a repository.
+/// Content of a repository.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// The repository was verified from a root that did not come from it.
+    /// True if it was verified from a root that did not come from it.
     pub verified: bool,
     /// SHA-256 of the signed part of its newest root.
     pub root_fingerprint: String,
@@ -26,34 +26,34 @@ pub struct Status {
     pub roles: Vec<RoleStatus>,
     /// Every published version.
     pub versions: Vec<VersionStatus>,
-    /// Why the archives could not be checked.
+    /// Error that kept the archives from being checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archives_not_checked: Option<String>,
-    /// What each channel holds.
+    /// Contents of the channels.
     pub channels: Vec<ChannelStatus>,
 }
 
-/// One role.
+/// Role of a repository.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RoleStatus {
     /// `root`, `targets`, `snapshot` or `timestamp`, or a team's `team-<team>`.
     pub role: String,
-    /// The version of its metadata.
+    /// Version of its metadata.
     pub version: u64,
-    /// When its signatures end, RFC 3339.
+    /// Expiry of its signatures, RFC 3339.
     pub expires: String,
-    /// They have ended: agents activate nothing new.
+    /// True if they have expired: agents activate nothing new.
     pub expired: bool,
-    /// So many keys must sign …
+    /// Number of keys that must sign.
     pub threshold: u64,
-    /// … of these.
+    /// Ids of its keys.
     pub keys: Vec<String>,
-    /// The packs that are delegated to it.
+    /// Packs that are delegated to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<PackName>,
 }
 
-/// One version of a pack.
+/// Version of a pack.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VersionStatus {
     /// The pack.
@@ -62,47 +62,47 @@ pub struct VersionStatus {
     pub version: PackVersion,
     /// SHA-256 of the archive.
     pub digest: String,
-    /// Bytes of the archive.
+    /// Size of the archive, in bytes.
     pub size_bytes: u64,
-    /// What is wrong with the archive, so that instances cannot take it.
+    /// Problem of the archive that keeps instances from taking it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// When it was published, in milliseconds since 1970, when that is known.
+    /// Time of publication, in milliseconds since 1970, when it is known.
     pub published_at_ms: Option<u64>,
-    /// The team that signed it.
+    /// Team that signed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team: Option<TeamName>,
-    /// The work tree that it was built in, when that is known.
+    /// Work tree that it was built in, when it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 
-/// What a channel holds of a pack.
+/// Content of a channel for a pack.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChannelStatus {
     /// The channel.
     pub channel: ChannelName,
     /// The pack.
     pub pack: PackName,
-    /// The newest version that it holds.
+    /// Newest version that it holds.
     pub version: PackVersion,
-    /// To how many of the instances that goes.
+    /// Percentage of the instances that get it.
     pub percent: u8,
-    /// To which of them.
+    /// Instances that get it.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// It goes to no further instance.
+    /// True if the rollout is paused.
     pub paused: bool,
-    /// Every version was withdrawn, so `version` and `rules` stand for nothing.
+    /// True if every version was withdrawn; then `version` and `rules` are placeholders.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds_nothing: bool,
-    /// All that it holds, highest version first: an instance takes the first that applies to it.
+    /// Its rules, highest version first: an instance takes the first that applies to it.
     pub rules: Vec<Rule>,
-    /// Versions that were taken back.
+    /// Versions that were withdrawn.
     pub withdrawn: Vec<PackVersion>,
-    /// How often it was changed.
+    /// Number of changes.
     pub serial: u64,
-    /// The team that signs for it.
+    /// Team that signs for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team: Option<TeamName>,
     /// The last change.
@@ -110,7 +110,7 @@ pub struct ChannelStatus {
     pub last_change: Option<Entry>,
 }
 
-/// Verifies the repository against `view` and lists what stands in it.
+/// Verifies the repository against `view` and describes it.
 pub fn status(view: &View) -> Result<Status, RepoError> {
     look(view, async |state, place| {
         let channels = channels(state).await?;
@@ -133,7 +133,7 @@ pub fn status(view: &View) -> Result<Status, RepoError> {
     })
 }
 
-/// The journal, verified, oldest first; of one pack and one channel when they are given.
+/// Returns the verified journal, oldest first; of one pack and one channel when they are given.
 pub fn log(view: &View, pack: Option<&PackName>, channel: Option<&ChannelName>) -> Result<Vec<Entry>, RepoError> {
     look(view, async |state, _| {
         let entries = journal::read(state).await?.into_iter().map(|(_, entry)| entry);

@@ -1,8 +1,8 @@
-//! Teams: a key of their own for their own packs and the channels of those, and nothing else.
+//! Teams: a delegated role signs for a team's own packs and their channels, and for nothing else.
 //!
-//! A delegation names exactly `packs/<pack>/*`, `channels/*/<pack>.json` and the team's part of the journal. What is published
-//! of a pack moves along: to the team when it is delegated, back to the targets role when that ends. The snapshot goes on
-//! naming a team's metadata when the team is gone, since agents take a snapshot that names fewer roles for an old one.
+//! A delegation names exactly `packs/<pack>/*`, `channels/*/<pack>.json` and the team's part of the journal. Published versions of
+//! a pack move with it: to the team when it is delegated, back to the targets role when that ends. The snapshot keeps the
+//! metadata of a removed team, since agents take a snapshot with fewer roles for an old one.
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -27,57 +27,58 @@ use super::state::State;
 use super::trust::Pinned;
 use super::{RepoError, block_on, hex, retired};
 use crate::files;
+use crate::repo::{KeyError, TeamError};
 
-/// The version of the files with a team's public key.
+/// Version of the files with a team's public key.
 const FORMAT: u32 = 1;
-/// The largest such file, in bytes.
+/// Maximum size of such a file, in bytes.
 const MAX_PUBLIC: u64 = 16 << 10;
-/// The most packs of a team.
+/// Maximum number of packs of a team.
 const MAX_PACKS: usize = 64;
 
-/// Where a team's keys come from.
+/// Source of a team's keys.
 #[derive(Debug, Clone)]
 pub enum TeamKeys {
-    /// The team has them already.
+    /// The team has keys already.
     AsBefore,
-    /// A new one is made in this directory, encrypted when there is a passphrase.
+    /// A new key in this directory, encrypted when there is a passphrase.
     New(PathBuf, Option<Passphrase>),
     /// The private keys `team-<team>.pem` in this directory.
     Private(PathBuf),
-    /// What [`team_key`] wrote, handed over by the team, which keeps its private keys.
+    /// Files that [`team_key`] wrote; the team keeps its private keys.
     Public(Vec<PathBuf>),
 }
 
-/// What a change of a delegation came to.
+/// Result of a change of a delegation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Delegated {
     /// The team.
     pub team: TeamName,
-    /// Its packs from now on.
+    /// Packs of the team after the change.
     pub packs: Vec<PackName>,
-    /// The ids of its keys.
+    /// Ids of its keys.
     pub keys: Vec<String>,
-    /// How many of them must sign.
+    /// Number of keys that must sign.
     pub threshold: u64,
-    /// Targets that moved to the team, or back from it.
+    /// Number of targets that moved to the team, or back from it.
     pub moved: usize,
-    /// The private key that was made.
+    /// Private key that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private: Option<PathBuf>,
 }
 
-/// A team's public key, and its signature that it wants to be a role.
+/// Team's public key, with its signature over an empty role.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PublicTeamKey {
     format: u32,
     team: TeamName,
     key: PublicKey,
-    /// Over a role that lists nothing, so that the role can be there before the team publishes first.
+    /// Signature over a role that lists nothing, so that the role can exist before the team publishes first.
     signature: Signature,
 }
 
-/// Makes a team's key in `directory`: the private key, and the file to give to who delegates.
+/// Makes a team's key in `directory`: the private key, and the file for the publisher who delegates.
 pub fn team_key(team: &TeamName, directory: &Path, passphrase: Option<&Passphrase>) -> Result<[PathBuf; 2], RepoError> {
     let role = Owner::Team(team.clone()).role();
     let (private, public) = (keys::path(directory, &role, 1), directory.join(format!("{role}.pub")));
@@ -98,7 +99,7 @@ pub fn team_key(team: &TeamName, directory: &Path, passphrase: Option<&Passphras
     Ok([private, public])
 }
 
-/// A role that lists nothing: the same bytes for every key of the team.
+/// Returns a role that lists nothing: the same bytes for every key of the team.
 fn beginning(role: &str) -> DelegatedTargets {
     // The first day of 9999: it lists nothing, so it may last.
     let expires = Timestamp::from_second(253_370_764_800).unwrap_or(Timestamp::MAX);
@@ -126,7 +127,9 @@ pub fn delegate(
     };
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         match state.owner(pack, None)? {
-            Owner::Team(other) if other != *team => return Err(RepoError::Taken { pack: pack.clone(), team: other }),
+            Owner::Team(other) if other != *team => {
+                return Err(RepoError::Team(TeamError::Taken { pack: pack.clone(), team: other }));
+            }
             _ => {}
         }
         let given = given(state, ring, &owner, keys)?;
@@ -136,7 +139,7 @@ pub fn delegate(
         let theirs = |name: &TargetName| paths.target_is_delegated(name);
         state.restore(&Owner::Top, |name| TargetName::new(name).is_ok_and(|name| theirs(&name)))?;
         if matches!(keys, TeamKeys::Public(_)) && state.targets.targets.keys().any(theirs) {
-            return Err(RepoError::NeedsTeamKey { team: team.clone(), pack: pack.clone() });
+            return Err(RepoError::Team(TeamError::NeedsTeamKey { team: team.clone(), pack: pack.clone() }));
         }
         let moved = state.hand_over(&Owner::Top, &owner, theirs)?;
         if !matches!(keys, TeamKeys::Public(_) | TeamKeys::AsBefore) {
@@ -147,7 +150,7 @@ pub fn delegate(
     };
     let done = change(access, edit);
     if let (Err(_), Some(path)) = (&done, &private) {
-        // Nobody knows of the key.
+        // No role lists the key.
         drop(std::fs::remove_file(path));
     }
     let (delegated, _) = done?;
@@ -157,7 +160,7 @@ pub fn delegate(
     Ok(Delegated { private, ..delegated })
 }
 
-/// The keys of a team from now on, and what they signed already.
+/// New keys of a team, and the role that they signed.
 struct Given {
     public: Vec<PublicKey>,
     beginning: Option<Signed<DelegatedTargets>>,
@@ -168,13 +171,15 @@ fn given(state: &State, ring: &mut KeyRing, owner: &Owner, keys: &TeamKeys) -> R
     let is_there = state.listed(owner).is_some();
     let given = match keys {
         TeamKeys::AsBefore if is_there => return Ok(None),
-        TeamKeys::AsBefore => return Err(RepoError::NoTeamKey(role)),
+        TeamKeys::AsBefore => return Err(RepoError::Team(TeamError::NoTeamKey(role))),
         TeamKeys::New(directory, _) | TeamKeys::Private(directory) => {
             let passphrase = if let TeamKeys::New(_, passphrase) = keys { passphrase.as_ref() } else { None };
             ring.also(directory, passphrase);
             Given { public: ring.role(&role)?.iter().map(keys::Key::public).collect(), beginning: None }
         }
-        TeamKeys::Public(_) if is_there || state.version_of(&role).is_some() => return Err(RepoError::TeamUsed(role)),
+        TeamKeys::Public(_) if is_there || state.version_of(&role).is_some() => {
+            return Err(RepoError::Team(TeamError::TeamUsed(role)));
+        }
         TeamKeys::Public(paths) => {
             let mut signed = Signed { signed: beginning(&role), signatures: Vec::new() };
             let mut public = Vec::new();
@@ -183,7 +188,9 @@ fn given(state: &State, ring: &mut KeyRing, owner: &Owner, keys: &TeamKeys) -> R
                 let read = serde_json::from_str(&text).ok();
                 let read =
                     read.filter(|read: &PublicTeamKey| read.format == FORMAT && Some(&read.team) == owner.team());
-                let read = read.ok_or_else(|| RepoError::NotAPublicKey { path: path.clone(), role: role.clone() })?;
+                let read = read.ok_or_else(|| {
+                    RepoError::Team(TeamError::NotAPublicKey { path: path.clone(), role: role.clone() })
+                })?;
                 signed.signatures.push(read.signature);
                 public.push(read.key);
             }
@@ -191,7 +198,7 @@ fn given(state: &State, ring: &mut KeyRing, owner: &Owner, keys: &TeamKeys) -> R
         }
     };
     if given.public.is_empty() || given.public.len() > usize::from(MAX_KEYS) {
-        return Err(RepoError::NoTeamKey(role));
+        return Err(RepoError::Team(TeamError::NoTeamKey(role)));
     }
     Ok(Some(given))
 }
@@ -211,7 +218,7 @@ fn set_role(
         packs.push(pack.clone());
     }
     if packs.len() > MAX_PACKS {
-        return Err(RepoError::TooManyPacks { role: name, most: MAX_PACKS });
+        return Err(RepoError::Team(TeamError::TooManyPacks { role: name, most: MAX_PACKS }));
     }
     let (public, beginning) = given.map_or((Vec::new(), None), |given| (given.public, given.beginning));
     let mut keyids = Vec::new();
@@ -225,7 +232,10 @@ fn set_role(
     let wanted = threshold.map_or(kept, u64::from);
     let Some(threshold) = NonZeroU64::new(wanted).filter(|wanted| wanted.get() <= keyids.len() as u64) else {
         let small = |n: u64| u8::try_from(n).unwrap_or(u8::MAX);
-        return Err(RepoError::Threshold { keys: small(keyids.len() as u64), threshold: small(wanted) });
+        return Err(RepoError::Keys(KeyError::Threshold {
+            keys: small(keyids.len() as u64),
+            threshold: small(wanted),
+        }));
     };
     let version = state.version_of(&name).unwrap_or(NonZeroU64::MIN);
     let unsigned = || Signed { signed: no_targets(version, Timestamp::now()), signatures: Vec::new() };
@@ -260,8 +270,8 @@ fn set_role(
     Ok(())
 }
 
-/// Takes `pack`, or all its packs, away from `team`. What was published of them stays published, now signed by the targets
-/// role, unless it is to be dropped; agents keep what they have either way.
+/// Takes `pack`, or all its packs, away from `team`. Published versions stay published, now signed by the targets role, unless
+/// they are dropped; agents keep what they have in both cases.
 pub fn undelegate(
     access: &Access,
     team: &TeamName,
@@ -271,11 +281,12 @@ pub fn undelegate(
     let owner = Owner::Team(team.clone());
     let name = owner.role();
     let edit = async |state: &mut State, ring: &mut KeyRing| {
-        let role = state.targets.delegated_role(&name).map_err(|_| RepoError::NoTeam(team.clone()))?.clone();
+        let role =
+            state.targets.delegated_role(&name).map_err(|_| RepoError::Team(TeamError::NoTeam(team.clone())))?.clone();
         let before = packs(&role);
         if let Some(pack) = pack.filter(|pack| !before.contains(pack)) {
             let (pack, team, owner) = (pack.clone(), team.clone(), state.owner(pack, None)?.role());
-            return Err(RepoError::NotDelegated { pack, team, owner });
+            return Err(RepoError::Team(TeamError::NotDelegated { pack, team, owner }));
         }
         let left: Vec<PackName> =
             before.iter().filter(|other| pack.is_some_and(|pack| pack != *other)).cloned().collect();
@@ -330,7 +341,7 @@ fn tidy(delegations: &mut Delegations) {
     delegations.keys.retain(|id, _| used.contains(id));
 }
 
-/// Exactly what a team may list.
+/// Returns the target paths that a team may list.
 fn paths(owner: &Owner, packs: &[PackName]) -> Result<PathSet, RepoError> {
     let of = |pack: &PackName| [format!("packs/{pack}/*"), format!("channels/*/{pack}.json")];
     let mut patterns = Vec::new();
@@ -340,7 +351,7 @@ fn paths(owner: &Owner, packs: &[PackName]) -> Result<PathSet, RepoError> {
     Ok(PathSet::Paths(patterns))
 }
 
-/// The packs that a delegation names.
+/// Returns the packs that a delegation names.
 pub(super) fn packs(role: &DelegatedRole) -> Vec<PackName> {
     let PathSet::Paths(patterns) = &role.paths else { return Vec::new() };
     let pack = |pattern: &PathPattern| PackName::new(pattern.value().strip_prefix("packs/")?.strip_suffix("/*")?).ok();

@@ -116,10 +116,10 @@ fn a_version_never_changes_and_a_channel_only_goes_forward() {
     let before = snapshot(&bench.at("repo"));
     fs::write(bench.at("demo/note.txt"), "changed").unwrap();
     let taken = publish(&bench.options("dev")).unwrap_err();
-    assert!(matches!(taken, RepoError::VersionTaken { .. }), "{taken}");
+    assert!(matches!(taken, RepoError::Release(ReleaseError::VersionTaken { .. })), "{taken}");
     bench.version("1.9.0");
     let lower = publish(&bench.options("dev")).unwrap_err();
-    assert!(matches!(lower, RepoError::Lower { .. }), "{lower}");
+    assert!(matches!(lower, RepoError::Release(ReleaseError::Lower { .. })), "{lower}");
     assert_eq!(snapshot(&bench.at("repo")), before);
     publish(&bench.options("test")).unwrap();
     bench.version("1.11.0");
@@ -161,7 +161,7 @@ fn keys_of_another_repository_cannot_sign() {
     assert!(matches!(error, RepoError::Tuf { .. }), "another root is pinned beside them: {error:?}");
     options.root = Some(bench.at("keys/root.json"));
     let error = publish(&options).unwrap_err();
-    assert!(matches!(error, RepoError::OtherKeys { .. }), "{error:?}");
+    assert!(matches!(error, RepoError::Keys(KeyError::OtherKeys { .. })), "{error:?}");
     assert!(!bench.at("keys2/marks.json").exists(), "they may be in use for another repository");
     let mut after = snapshot(&bench.at("repo"));
     after.retain(|(path, _)| !path.ends_with(".lock"));
@@ -201,7 +201,7 @@ fn a_root_may_need_several_keys() {
     assert_eq!((status.roles[0].threshold, status.roles[0].keys.len()), (2, 3));
     options.root_threshold = 4;
     options.repository = bench.at("repo3");
-    assert!(matches!(init(&options).unwrap_err(), RepoError::Threshold { .. }));
+    assert!(matches!(init(&options).unwrap_err(), RepoError::Keys(KeyError::Threshold { .. })));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The root that a publisher trusts, and the highest versions it has seen: both are files beside its keys, and never come
-//! from the repository itself, whose storage may belong to somebody else.
+//! A publisher's pinned root, and its high-water marks: the highest versions that it has seen. Both are files beside its keys, and
+//! never come from the repository itself, whose storage may belong to others.
 //!
 //! ```text
 //!  init, trust ──▶ root.json ──Pinned──load──▶ Verified ──▶ State, which can be changed and committed
@@ -27,32 +27,32 @@ use tough::schema::{Role, RoleType, Root, Signed};
 use super::change::Access;
 use super::place::Place;
 use super::{RepoError, hex};
+use crate::repo::TrustError;
 pub(super) use files::TrustFiles;
 pub use pin::{TrustOptions, Trusted, trust};
 
-/// The largest root, in bytes.
+/// Maximum size of a root, in bytes.
 pub(super) const MAX_ROOT: u64 = 1 << 20;
 
-/// The root that a change is verified from.
+/// Root that a change is verified from.
 #[derive(Debug, Clone)]
 pub(super) struct Pinned {
     files: TrustFiles,
-    /// A root that was given for this command. It is used instead of the pinned one, and does not become the pinned one.
+    /// A root that was given for this command only; it is used instead of the pinned one.
     given: Option<PathBuf>,
 }
 
-/// What a repository was verified against, and what is known of it from then on.
+/// Proof that a repository was verified, with the high-water marks afterwards.
 #[derive(Debug)]
 pub(super) struct Verified {
     pinned: Pinned,
     marks: Marks,
-    /// The state is older than one seen before, and was accepted all the same.
+    /// True if the state is older than one seen before, and was accepted with `--accept-older`.
     pub(super) is_older: bool,
 }
 
 impl Pinned {
-    /// The pinned root of whoever signs with the keys of `access`. Refuses when there is none, or when what was seen cannot be
-    /// kept.
+    /// Opens the pinned root of the publisher. It is an error if there is none, or if the versions seen cannot be kept.
     pub(super) fn open(access: &Access) -> Result<Pinned, RepoError> {
         let files = TrustFiles::of(&access.keys, access.state.as_deref());
         let pinned = Pinned { files, given: access.root.clone() };
@@ -61,17 +61,17 @@ impl Pinned {
         Ok(pinned)
     }
 
-    /// The bytes of the trusted root. Read again for each use: another process may have advanced it.
+    /// Reads the trusted root; again for each use, since another process may have advanced it.
     fn root(&self) -> Result<Vec<u8>, RepoError> {
         match &self.given {
             Some(path) => files::read_root(path),
-            None => {
-                self.files.root()?.ok_or_else(|| RepoError::NotPinned { directory: self.files.directory().to_owned() })
-            }
+            None => self.files.root()?.ok_or_else(|| {
+                RepoError::Trust(TrustError::NotPinned { directory: self.files.directory().to_owned() })
+            }),
         }
     }
 
-    /// Verifies what stands in the repository, under the root of version `newest` at most when that is given; keeps what was seen.
+    /// Loads and verifies the repository, under the root of version `newest` at most when that is given, and keeps the versions seen.
     pub(super) async fn load(&self, place: &Place, newest: Option<u64>) -> Result<(Repository, Verified), RepoError> {
         // Before the repository is read: another process of this publisher may write marks in between.
         let seen = self.files.marks()?;
@@ -84,17 +84,17 @@ impl Pinned {
             }
             Err(source) => {
                 let (place, directory) = (place.name(), self.files.directory().to_owned());
-                return Err(RepoError::Older { place, directory, source });
+                return Err(RepoError::Trust(TrustError::Older { place, directory, source }));
             }
         };
-        // With a root that was given, nothing says yet that this is the repository of these keys: that shows when they sign.
+        // With a root that was given it is not known yet whether this is the repository of these keys: signing will show.
         if self.given.is_none() {
             self.files.keep(Some(repository.root()), &marks)?;
         }
         Ok((repository, Verified { pinned: self.clone(), marks, is_older }))
     }
 
-    /// Pins the root of this publisher in another directory as well, in which keys were made, unless one is pinned there.
+    /// Pins the root in another directory with new keys, unless one is pinned there.
     pub(super) fn copy_to(&self, directory: &Path) -> Result<(), RepoError> {
         let root = self.root()?;
         files::pin_unless_there(directory, &root)
@@ -102,12 +102,12 @@ impl Pinned {
 }
 
 impl Verified {
-    /// The highest version of `role` that was ever seen.
+    /// Returns the highest version of `role` that was ever seen.
     pub(super) fn seen(&self, role: &str) -> u64 {
         self.marks.version(role)
     }
 
-    /// Keeps the versions of the roles that were just written.
+    /// Records the versions of the roles that were just written.
     pub(super) fn written(self, roles: Vec<(String, Mark)>) -> Result<(), RepoError> {
         let mut marks = self.marks;
         for (role, mark) in roles {
@@ -115,18 +115,18 @@ impl Verified {
         }
         let files = &self.pinned.files;
         let kept = files.keep(None, &marks).and_then(|()| if self.is_older { files.forget_accepted() } else { Ok(()) });
-        kept.map_err(|source| RepoError::NotKept { source: Box::new(source) })
+        kept.map_err(|source| RepoError::Trust(TrustError::NotKept { source: Box::new(source) }))
     }
 }
 
-/// What a look at a repository, which changes nothing, is verified against.
+/// Repository to read, and the root to verify it against.
 #[derive(Debug, Clone)]
 pub struct View {
     /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
     pub repository: PathBuf,
-    /// The directory of the publisher's keys, where its root is pinned.
+    /// Directory of the publisher's keys, where its root is pinned.
     pub keys: Option<PathBuf>,
-    /// The directory of pin and marks; absent: that of the keys.
+    /// Directory of pin and marks; absent: that of the keys.
     pub state: Option<PathBuf>,
     /// A trusted root to use instead of the pinned one.
     pub root: Option<PathBuf>,
@@ -135,12 +135,12 @@ pub struct View {
 }
 
 impl View {
-    /// Without anything to verify it against: the repository vouches for itself.
+    /// Returns a view that verifies nothing: the repository vouches for itself.
     pub fn unverified(repository: impl Into<PathBuf>) -> View {
         View { repository: repository.into(), keys: None, state: None, root: None, read_archives: false }
     }
 
-    /// From the root that is pinned beside these keys.
+    /// Returns a view that verifies from the root pinned beside these keys.
     pub fn pinned(repository: impl Into<PathBuf>, keys: impl Into<PathBuf>) -> View {
         View { keys: Some(keys.into()), ..View::unverified(repository) }
     }
@@ -150,7 +150,7 @@ impl View {
         self.keys.is_some() || self.state.is_some() || self.root.is_some()
     }
 
-    /// Loads the repository and keeps nothing.
+    /// Loads the repository; writes nothing.
     pub(super) async fn load(&self, place: &Place) -> Result<Repository, RepoError> {
         let files = match (&self.keys, &self.state) {
             (Some(keys), state) => Some(TrustFiles::of(keys, state.as_deref())),
@@ -161,7 +161,7 @@ impl View {
             (Some(path), _) => files::read_root(path)?,
             (None, Some(files)) => {
                 let directory = files.directory().to_owned();
-                files.root()?.ok_or(RepoError::NotPinned { directory })?
+                files.root()?.ok_or(RepoError::Trust(TrustError::NotPinned { directory }))?
             }
             // The caller says loudly that this verifies nothing.
             (None, None) => place.first_root().await?,
@@ -171,7 +171,7 @@ impl View {
         match files.marks()?.map(|seen| seen.advance(&marks(&repository))) {
             Some(Err(source)) if !files.is_accepted(&digest(&repository)?) => {
                 let (place, directory) = (place.name(), files.directory().to_owned());
-                Err(RepoError::Older { place, directory, source })
+                Err(RepoError::Trust(TrustError::Older { place, directory, source }))
             }
             _ => Ok(repository),
         }
@@ -184,7 +184,7 @@ pub(super) fn pin_new(keys: &Path, root: &[u8]) -> Result<Signed<Root>, RepoErro
     files::parse_root(&keys.join("root.json"), root)
 }
 
-/// The digest of a root's signed part: the same for the same root, however its file is laid out.
+/// Returns the digest of a root's signed part: the same for the same root, however its file is formatted.
 pub(super) fn fingerprint(root: &Signed<Root>) -> Result<String, RepoError> {
     digest_of(&root.signed)
 }
@@ -199,7 +199,7 @@ fn digest_of(role: &impl Role) -> Result<String, RepoError> {
     Ok(hex(&sha2::Sha256::digest(&canonical)))
 }
 
-/// The marks of a verified repository.
+/// Returns the high-water marks of a verified repository.
 fn marks(repository: &Repository) -> Marks {
     let root = &repository.root().signed;
     let top = |name, role: RoleType, version: u64| (name, Mark::new(version, top_keys(root, role)));
@@ -217,7 +217,7 @@ fn marks(repository: &Repository) -> Marks {
     Marks::of(top, delegated)
 }
 
-/// The ids of the keys that a root gives a role.
+/// Returns the ids of the keys that a root gives a role.
 pub(super) fn top_keys(root: &Root, role: RoleType) -> Vec<String> {
     root.roles.get(&role).map_or_else(Vec::new, |keys| keys.keyids.iter().map(|id| hex(id)).collect())
 }

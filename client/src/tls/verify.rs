@@ -1,4 +1,4 @@
-//! The check of a server's certificate: our authority, now, for servers, and this instance's name.
+//! Verifies a server's certificate: signed by the configured authority, valid now, for servers, and with this instance's name.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 
-/// The server proved to be another instance than the one that was meant, or none at all.
+/// Error returned when the server is another instance than the one that was asked for, or none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate names {}, not {wanted}", reached.as_deref().unwrap_or("no instance"))]
 pub(crate) struct WrongInstance {
@@ -24,10 +24,10 @@ pub(crate) struct WrongInstance {
 /// this one insists that the server's own certificate has it; the authorities between may leave the extension out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotForServers {
-    /// The server's own.
+    /// The server's own certificate.
     #[error("its certificate is not one for servers: its extended key usage lacks serverAuth")]
     Leaf,
-    /// That of an authority between it and ours.
+    /// The certificate of an authority between it and the configured one.
     #[error(
         "an intermediate authority of its certificate may not issue for servers: the authority's extended key usage is \
          there and lacks serverAuth"
@@ -49,7 +49,7 @@ impl InstanceVerifier {
 
     fn check_name(&self, certificate: &EndEntityCert<'_>) -> Result<(), rustls::Error> {
         let named: Vec<&str> = certificate.valid_uri_names().filter_map(|uri| uri.strip_prefix(INSTANCE_URI)).collect();
-        // More than one name would let one stolen key stand for several instances.
+        // With more than one name a stolen key would serve for several instances.
         if named == [self.wanted.as_str()] {
             return Ok(());
         }

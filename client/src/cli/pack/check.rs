@@ -1,4 +1,4 @@
-//! `bolt pack check`: the store of an instance held against what was activated in it.
+//! `bolt pack check`: compares the store of an instance with what was activated in it.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::pack::check;
 use crate::show::{self, counted, visible};
 use crate::{errln, outln};
 
-/// On an instance: hold the files of its packs against what was activated. Exit code 1 when anything differs.
+/// On an instance: compare the files of its packs with their manifests. Exit code 1 when anything differs.
 #[derive(Debug, Args)]
 pub struct CheckCommand {
     /// Only this pack.
@@ -38,7 +38,7 @@ pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
             errln!("{} {} was pushed and is not signed", version.pack, version.directory);
         }
         if !report.held_against_signed {
-            errln!("not held against what the repository signed: run it as root or as the sync's account");
+            errln!("not compared with what the repository signed: run it as root or as the sync's account");
         }
     }
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Failed })

@@ -1,4 +1,4 @@
-//! `bolt pack push` and `bolt pack unpush`: a pack in the making on a few instances, for a while.
+//! `bolt pack push` and `bolt pack unpush`: try an unsigned pack on a few instances, for a while.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,20 +23,20 @@ use crate::{errln, outln};
 pub struct PushCommand {
     /// The pack's directory, or an archive of `bolt pack build`.
     dir: PathBuf,
-    /// Onto these instances.
+    /// Instances to push to.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', required = true)]
     to: Vec<InstanceId>,
-    /// How long it stays, such as 30m [default: what the instance says].
+    /// Time after which it expires, such as 30m [default: that of the instance].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     ttl: Option<Duration>,
 }
 
-/// Take a pushed version back before its time is over: the signed one is active again.
+/// Remove a pushed version before it expires: the signed one is active again.
 #[derive(Debug, Args)]
 pub struct UnpushCommand {
     /// The pack.
     pack: PackName,
-    /// From these instances.
+    /// Instances to remove it from.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', required = true)]
     from: Vec<InstanceId>,
 }
@@ -44,7 +44,7 @@ pub struct UnpushCommand {
 /// Runs `bolt pack push`.
 pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Result<Exit, Failure> {
     let select = SelectArgs::these(command.to);
-    // Before anything is built or said: there may be no inventory, or no such instance.
+    // Before anything is built: there may be no inventory, or no such instance.
     context.select(&select)?;
     let built = pack::load(&command.dir).map_err(|e| failure(&e))?;
     let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.size_bytes());
@@ -84,7 +84,7 @@ fn report(instance: &str, pushed: &Pushed) {
     };
     let over = match signed {
         Some(signed) => format!("over the signed {signed}"),
-        None => "with no signed version beneath".to_owned(),
+        None => "and there is no signed version".to_owned(),
     };
     outln!("{instance}: {pack} {version} ({}) until {}, {over}", digest.short(), when::at(dev.until_ms));
     if let Some(warning) = warning {

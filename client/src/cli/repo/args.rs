@@ -14,7 +14,7 @@ use crate::cli::context::{Context, from_config};
 use crate::cli::failure::{Exit, Failure};
 use crate::config::{Config, Origin, Setting};
 use crate::errln;
-use crate::repo::{Access, Expiry, Passphrase, Unlock, VARIABLE, View};
+use crate::repo::{Access, ChangeReason, Expiry, Passphrase, Unlock, VARIABLE, View};
 
 /// Repository to use.
 #[derive(Debug, Clone, Args)]
@@ -73,7 +73,12 @@ impl AccessArgs {
         for_new_keys(&self.config(context), plain)
     }
 
-    pub(super) fn access(self, team: Option<TeamName>, context: &Context) -> Result<Access, Failure> {
+    pub(super) fn access(
+        self,
+        team: Option<TeamName>,
+        reason: ReasonArgs,
+        context: &Context,
+    ) -> Result<Access, Failure> {
         let config = self.config(context);
         let AccessArgs { repo, trust: TrustArgs { root, .. }, expiry, .. } = self;
         let repository = repo.location(&config)?;
@@ -81,8 +86,17 @@ impl AccessArgs {
         let state = config.value(Setting::RepositoryState).map(Path::to_owned);
         let expiry = expiry.with_root(Expiry::default().root);
         // A configured root is for readers: a publisher's pinned root advances with each rotation.
-        Ok(Access { repository, keys, unlock: unlock(&config)?, state, root, team, expiry })
+        let reason = reason.reason;
+        Ok(Access { repository, keys, unlock: unlock(&config)?, state, root, team, expiry, reason })
     }
+}
+
+/// Reason of a change.
+#[derive(Debug, Default, Args)]
+pub(super) struct ReasonArgs {
+    /// Reason of the change, kept in the signed journal and shown by `bolt repo log`.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<ChangeReason>,
 }
 
 /// Trusted root, and the directory that keeps the versions seen.
@@ -240,16 +254,16 @@ fn ask_twice(path: &Path) -> io::Result<Passphrase> {
     if first.is(&again) { Ok(first) } else { Err(io::Error::other("the two are not the same")) }
 }
 
-/// How long signatures are good for.
+/// Lifetimes of signatures.
 #[derive(Debug, Args)]
 pub(super) struct ExpiryArgs {
-    /// How long the list of packs and channels is good for.
+    /// Lifetime of the list of packs and channels.
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     targets_expires: Duration,
-    /// How long the snapshot is good for.
+    /// Lifetime of the snapshot.
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
     snapshot_expires: Duration,
-    /// How long the timestamp is good for: agents take nothing new after it.
+    /// Lifetime of the timestamp: agents take nothing new after it.
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
     timestamp_expires: Duration,
 }

@@ -1,11 +1,11 @@
-//! `bolt repo promote`, `widen`, `pause`, `resume` and `rollback`: what a channel holds.
+//! `bolt repo promote`, `widen`, `pause`, `resume` and `rollback`: changes of channels.
 
 use clap::Args;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
 use packs_schema::delivery::channel::Rule;
 use packs_schema::delivery::filter::Filter;
 
-use super::args::AccessArgs;
+use super::args::{AccessArgs, ReasonArgs};
 use super::{failure, print};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -15,29 +15,33 @@ use crate::repo::{self, Changed, Promotion, RepoError};
 
 /// Give a channel a version.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo promote cassandra --from test --to prod --percent 10 --reason 'passed the soak test'
+  bolt repo promote cassandra 2.4.1 --to prod --where 'region == \"eu-west-1\"'")]
 pub(crate) struct PromoteCommand {
     /// The pack.
     pack: PackName,
-    /// The version [default: what the channel of --from holds].
+    /// The version [default: the newest that the channel of --from holds].
     #[arg(id = "of", value_name = "VERSION")]
     version: Option<PackVersion>,
-    /// The channel that it comes from; it must hold the version.
+    /// Channel that must hold the version now.
     #[arg(long, value_name = "CHANNEL", required_unless_present = "of")]
     from: Option<ChannelName>,
-    /// The channel that is to hold it.
+    /// Channel that gets it.
     #[arg(long, value_name = "CHANNEL")]
     to: ChannelName,
-    /// To how many of the instances, by a stable hash of their ids. The others keep what the channel held before.
+    /// Percentage of the instances that get it, by a stable hash of their ids. The others keep the version before.
     #[arg(long, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = percent)]
     percent: u8,
-    /// To which of them: an expression such as 'app == "cassandra"'. Without it, a version that the channel holds already goes to
-    /// those it was for.
+    /// Instances that get it: an expression such as 'app == "cassandra"'. Without it, the expression of a version that the channel
+    /// holds already stays.
     #[arg(long = "where", value_name = "EXPRESSION")]
     filter: Option<Filter>,
-    /// To all of them, also where the channel holds the version for some only.
+    /// Give it to all instances, also where the channel holds the version for some only.
     #[arg(long, conflicts_with = "filter")]
     everywhere: bool,
-    /// Also a version that was taken back from the channel.
+    /// Allow a version that was withdrawn in the channel.
     #[arg(long)]
     again: bool,
     #[command(flatten)]
@@ -52,14 +56,14 @@ pub(crate) struct WidenCommand {
     /// The channel.
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelName,
-    /// To how many of the instances from now on.
+    /// Percentage of the instances that get it from now on.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = percent)]
     percent: u8,
     #[command(flatten)]
     team: TeamArgs,
 }
 
-/// Stop a rollout, or have it go on.
+/// Pause or resume a rollout.
 #[derive(Debug, Args)]
 pub(crate) struct PauseCommand {
     /// The pack.
@@ -71,8 +75,12 @@ pub(crate) struct PauseCommand {
     team: TeamArgs,
 }
 
-/// Take a version back.
+/// Roll a channel back.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo rollback cassandra --channel prod --reason 'clears too much'
+  bolt repo rollback cassandra --channel prod --to nothing")]
 pub(crate) struct RollbackCommand {
     /// The pack.
     pack: PackName,
@@ -87,18 +95,21 @@ pub(crate) struct RollbackCommand {
     team: TeamArgs,
 }
 
+/// Repository, keys, team and reason of a change.
 #[derive(Debug, Args)]
-struct TeamArgs {
+pub(super) struct TeamArgs {
     #[command(flatten)]
     access: AccessArgs,
-    /// The team that signs. A pack that is delegated is signed for by its team also without this.
+    /// Team that must sign. A delegated pack is signed by its team also without this.
     #[arg(long, value_name = "TEAM")]
     team: Option<TeamName>,
+    #[command(flatten)]
+    reason: ReasonArgs,
 }
 
 impl TeamArgs {
-    fn access(self, context: &Context) -> Result<repo::Access, Failure> {
-        self.access.access(self.team, context)
+    pub(super) fn access(self, context: &Context) -> Result<repo::Access, Failure> {
+        self.access.access(self.team, self.reason, context)
     }
 }
 
@@ -129,12 +140,12 @@ pub(super) fn rollback(command: RollbackCommand, context: &Context) -> Result<Ex
     done(changed, context)
 }
 
-/// Where a rollback leads.
+/// Target of a rollback.
 #[derive(Debug, Clone)]
 enum RollbackTo {
-    /// To this version.
+    /// This version.
     Version(PackVersion),
-    /// To nothing: every version is withdrawn.
+    /// Nothing: every version is withdrawn.
     Nothing,
 }
 
@@ -151,7 +162,7 @@ fn done(changed: Result<Changed, RepoError>, context: &Context) -> Result<Exit, 
     Ok(Exit::Success)
 }
 
-/// What a change came to.
+/// Describes a change.
 pub(super) fn line(changed: &Changed) -> String {
     let before = changed.before.as_ref().map_or_else(|| "nothing".to_owned(), |before| rules(&before.rules));
     let (channel, pack, after) = (&changed.channel, &changed.pack, rules(&changed.after.rules));
@@ -162,7 +173,7 @@ pub(super) fn line(changed: &Changed) -> String {
     }
 }
 
-/// What a channel holds, in one line.
+/// Describes the content of a channel in one line.
 pub(super) fn rules(rules: &[Rule]) -> String {
     rules.iter().map(rule).collect::<Vec<_>>().join(", then ")
 }

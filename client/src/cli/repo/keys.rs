@@ -1,11 +1,11 @@
-//! `bolt repo init`, `refresh` and `rotate-root`: keys, and how long what they signed is good for.
+//! `bolt repo init`, `refresh` and `rotate-root`: keys and lifetimes of signatures.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, duration};
+use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, ReasonArgs, duration};
 use super::{failure, print};
 use crate::cli::bucket_args::BucketArgs;
 use crate::cli::context::Context;
@@ -14,7 +14,7 @@ use crate::cli::numbers::whole;
 use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
 use crate::{errln, outln};
 
-/// How early `refresh` renews what it can.
+/// Time before expiry in which `refresh` renews signatures.
 const SOON: Duration = Duration::from_secs(7 * 86_400);
 
 /// Make a repository and its keys.
@@ -24,16 +24,16 @@ pub(crate) struct InitCommand {
     dir: PathBuf,
     #[command(flatten)]
     bucket: BucketArgs,
-    /// Where to write the keys.
+    /// Directory for the keys.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
-    /// How many root keys to make …
+    /// Number of root keys to make.
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u8>(1..=16))]
     root_keys: u8,
-    /// … of which so many must sign a new root.
+    /// Number of root keys that must sign a new root.
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u8>(1..=16))]
     root_threshold: u8,
-    /// How long the root is good for.
+    /// Lifetime of the root.
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     root_expires: Duration,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(crate) struct InitCommand {
 pub(crate) struct RefreshCommand {
     #[command(flatten)]
     access: AccessArgs,
-    /// Do nothing while nothing ends within this time: for a job that runs often.
+    /// Do nothing while nothing expires within this time: for a job that runs often.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     if_within: Option<Duration>,
 }
@@ -60,37 +60,37 @@ pub(crate) struct RefreshCommand {
 pub(crate) struct RotateCommand {
     #[command(flatten)]
     access: AccessArgs,
-    /// Give this role new keys, as many as it has; may be given several times.
+    /// Give this role new keys, as many as it has; repeatable.
     #[arg(long, value_name = "ROLE", requires = "new_keys")]
     replace: Vec<RoleName>,
-    /// Where to write new keys.
+    /// Directory for new keys.
     #[arg(long, value_name = "DIR", requires = "replace")]
     new_keys: Option<PathBuf>,
     /// Do not encrypt new keys.
     #[arg(long)]
     plain_keys: bool,
-    /// A file with a private key that becomes a root key as well; may be given several times.
+    /// A file with a private key that becomes a root key as well; repeatable.
     #[arg(long = "add-key", value_name = "FILE")]
     add: Vec<PathBuf>,
-    /// The id, or its beginning, of a root key that is none from now on; may be given several times.
+    /// The id, or its beginning, of a root key to remove; repeatable.
     #[arg(long = "remove-key", value_name = "ID")]
     remove: Vec<String>,
-    /// How many root keys must sign from now on [default: as before].
+    /// Number of root keys that must sign from now on [default: unchanged].
     #[arg(long, value_name = "N")]
     root_threshold: Option<u8>,
-    /// How long the new root is good for.
+    /// Lifetime of the new root.
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     root_expires: Duration,
 }
 
-/// Have a key in AWS KMS sign for a role.
+/// Use a key in AWS KMS for a role.
 #[cfg(feature = "kms")]
 #[derive(Debug, Args)]
 pub(crate) struct KmsKeyCommand {
     /// The role: root, targets, snapshot, timestamp, or team-<team>.
     #[arg(value_parser = role)]
     role: String,
-    /// The key's ARN. It is an ECC_NIST_P256 key for SIGN_VERIFY; who publishes may kms:Sign with it, and now
+    /// The key's ARN. It must be an ECC_NIST_P256 key for SIGN_VERIFY; publishers need kms:Sign on it, and this command
     /// kms:GetPublicKey.
     arn: String,
     /// The keys' directory.
@@ -152,7 +152,11 @@ pub(super) fn init(command: InitCommand, context: &Context) -> Result<Exit, Fail
 
 pub(super) fn refresh(command: RefreshCommand, context: &Context) -> Result<Exit, Failure> {
     let RefreshCommand { access, if_within } = command;
-    let done = repo::refresh(&access.access(None, context)?, if_within.unwrap_or(SOON), if_within.is_some());
+    let done = repo::refresh(
+        &access.access(None, ReasonArgs::default(), context)?,
+        if_within.unwrap_or(SOON),
+        if_within.is_some(),
+    );
     let done = done.map_err(|e| failure(&e))?;
     print(context.json, &done, |done: &Refreshed| {
         if !done.renewed.is_empty() {
@@ -163,7 +167,7 @@ pub(super) fn refresh(command: RefreshCommand, context: &Context) -> Result<Exit
                 "root" => "`bolt repo rotate-root` signs the next one",
                 _ => "its keys are not here",
             };
-            errln!("the signatures of {} end at {}: {why}", ending.role, ending.expires);
+            errln!("the signatures of {} expire at {}: {why}", ending.role, ending.expires);
         }
     });
     Ok(if done.pending.is_empty() { Exit::Success } else { Exit::Failed })
@@ -184,7 +188,7 @@ pub(super) fn rotate(command: RotateCommand, context: &Context) -> Result<Exit, 
     let replace = replace.into_iter().map(role).collect();
     let (threshold, expires) = (root_threshold, root_expires);
     let rotation = Rotation { replace, new_keys, passphrase, add, remove, threshold, expires };
-    let access = access.access(None, context)?;
+    let access = access.access(None, ReasonArgs::default(), context)?;
     let keys = access.keys.clone();
     let done = repo::rotate_root(&access, &rotation).map_err(|e| failure(&e))?;
     print(context.json, &done, |done: &Rotated| {
@@ -193,14 +197,14 @@ pub(super) fn rotate(command: RotateCommand, context: &Context) -> Result<Exit, 
             outln!("root key {id}");
         }
         if !done.replaced.is_empty() {
-            outln!("other keys than before: {}", done.replaced.join(", "));
+            outln!("keys changed: {}", done.replaced.join(", "));
         }
         for path in &done.made {
             outln!("{}", path.display());
         }
         if !done.made.is_empty() {
             errln!(
-                "Move the new keys into {}, over the old ones of the same names: those sign no more.",
+                "Move the new keys into {}, over the old ones of the same names, which are no longer valid.",
                 keys.display()
             );
         }

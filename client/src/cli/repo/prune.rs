@@ -7,7 +7,7 @@ use clap::Args;
 use packs_schema::base::name::{PackName, PackVersion};
 use packs_schema::base::quantity::{format_bytes, parse_duration};
 
-use super::args::{AccessArgs, duration};
+use super::args::{AccessArgs, ReasonArgs, duration};
 use super::{failure, print};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -16,7 +16,7 @@ use crate::cli::select::SelectArgs;
 use crate::outln;
 use crate::repo::{self, Policy, Pruned, Reason};
 
-/// The shortest grace period: no poll and no publication takes longer.
+/// Minimum grace period: no poll and no publication takes longer.
 const LEAST_GRACE: Duration = Duration::from_secs(3600);
 
 /// Remove old versions, old metadata and orphaned files.
@@ -24,22 +24,24 @@ const LEAST_GRACE: Duration = Duration::from_secs(3600);
 pub(crate) struct PruneCommand {
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    reason: ReasonArgs,
     /// Versions to keep: the newest of each pack, and those that each channel can be rolled back to.
     #[arg(long, value_name = "N", default_value = "5", allow_negative_numbers = true, value_parser = whole::<usize>(0..=u64::MAX))]
     keep_versions: usize,
     /// Keep versions that were published, or held by a channel, within this time.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = duration)]
     older_than: Duration,
-    /// Remove parts of the journal with nothing younger than this [default: keep the whole journal].
+    /// Remove parts of the journal that are older than this [default: keep the whole journal].
     #[arg(long, value_name = "TIME", value_parser = duration)]
     journal_older_than: Option<Duration>,
-    /// How long to keep files that the newest metadata do not name any more, for agents in the middle of a poll; at least 1h.
+    /// Grace period: time to keep files that the newest metadata no longer name, for agents in the middle of a poll; at least 1h.
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]
     grace: Duration,
     /// Dry run: report what would be removed.
     #[arg(long)]
     dry_run: bool,
-    /// Ask the instances of the inventory which versions they run, and keep those. Removes nothing unless all of them answer.
+    /// Ask the instances of the inventory for the versions that they run, and keep those. Removes nothing unless all answer.
     #[arg(long)]
     reached: bool,
     #[command(flatten)]
@@ -54,16 +56,16 @@ fn grace(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(command: PruneCommand, context: &Context) -> Result<Exit, Failure> {
-    let PruneCommand { access, keep_versions, older_than, journal_older_than, grace, dry_run, reached, select } =
+    let PruneCommand { access, reason, keep_versions, older_than, journal_older_than, grace, dry_run, reached, select } =
         command;
     let running = if reached { crate::cli::block_on(running(context, &select))? } else { BTreeSet::new() };
     let policy = Policy { keep_versions, older_than, journal_older_than, grace, running, dry_run };
-    let pruned = repo::prune(&access.access(None, context)?, &policy).map_err(|e| failure(&e))?;
+    let pruned = repo::prune(&access.access(None, reason, context)?, &policy).map_err(|e| failure(&e))?;
     print(context.json, &pruned, print_pruned);
     Ok(Exit::Success)
 }
 
-/// The versions that instances run.
+/// Returns the versions that instances run.
 async fn running(context: &Context, select: &SelectArgs) -> Result<BTreeSet<(PackName, PackVersion)>, Failure> {
     let answers = context.ask(select, async |agent| agent.packs().await).await?;
     if let Some(error) = answers.failed.first() {
@@ -102,7 +104,7 @@ fn print_pruned(pruned: &Pruned) {
         outln!("kept all versions of {role}: its key is not here");
     }
     outln!(
-        "{verb} {} files, {}; {} more stay for the grace period",
+        "{verb} {} files, {}; {} more stay until the grace period is over",
         pruned.files.len(),
         format_bytes(pruned.bytes),
         pruned.waiting

@@ -3,46 +3,85 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use packs_schema::base::name::{ChannelName, TeamName};
+use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
 use packs_schema::base::quantity::format_bytes;
 use packs_schema::delivery::filter::Filter;
 
-use super::args::AccessArgs;
-use super::channel::line;
+use super::args::{AccessArgs, ReasonArgs};
+use super::channel::{TeamArgs, line};
 use super::{failure, print};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::percent;
-use crate::outln;
-use crate::repo::{self, Access, PublishOptions, Published};
+use crate::repo::{self, Access, PublishOptions, Published, Unpublished};
+use crate::{errln, outln};
 
 /// Build a pack, sign it, and make channels hold it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo publish ./cassandra --channel dev --reason 'first version'
+  bolt repo publish cassandra-2.4.1.tar.gz --channel test --percent 10")]
 pub(crate) struct PublishCommand {
-    /// The pack's directory, or an archive made by `bolt pack build`.
+    /// The pack's directory, or an archive of `bolt pack build`.
     pack: PathBuf,
     #[command(flatten)]
     access: AccessArgs,
-    /// A channel that is to hold this version; may be given several times.
+    /// Channel that gets this version; repeatable.
     #[arg(long = "channel", value_name = "NAME", required = true)]
     channels: Vec<ChannelName>,
-    /// To how many of the instances, by a stable hash of their ids [default: all]. The others keep what the channel held before.
+    /// Percentage of the instances that get it, by a stable hash of their ids [default: all]. The others keep the version before.
     /// A channel that holds the version already is left as it is, unless this or --where is given.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = percent)]
     percent: Option<u8>,
-    /// To which of them: an expression such as 'app == "cassandra"'.
+    /// Instances that get it: an expression such as 'app == "cassandra"'.
     #[arg(long = "where", value_name = "EXPRESSION")]
     filter: Option<Filter>,
-    /// The team that signs. A pack that is delegated is signed for by its team also without this.
+    /// Team that must sign. A delegated pack is signed by its team also without this.
     #[arg(long, value_name = "TEAM")]
     team: Option<TeamName>,
+    #[command(flatten)]
+    reason: ReasonArgs,
+}
+
+/// Take a version out of the signed metadata.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A version that a channel holds stays: give the channel another version first. The archive goes with the next `bolt repo prune`.
+A version that was published is never published again with other content: raise the version in pack.yaml.
+
+Example:
+  bolt repo unpublish cassandra 2.4.1 --reason 'deletes live snapshots'")]
+pub(crate) struct UnpublishCommand {
+    /// The pack.
+    pack: PackName,
+    /// The version.
+    #[arg(id = "of", value_name = "VERSION")]
+    version: PackVersion,
+    #[command(flatten)]
+    team: TeamArgs,
+}
+
+/// Runs `bolt repo unpublish`.
+pub(super) fn unpublish(command: UnpublishCommand, context: &Context) -> Result<Exit, Failure> {
+    let UnpublishCommand { pack, version, team } = command;
+    let done = repo::unpublish(&team.access(context)?, &pack, &version).map_err(|e| failure(&e))?;
+    print(context.json, &done, |done: &Unpublished| {
+        outln!("{} {} is no longer published  sha256:{}", done.pack, done.version, done.digest);
+        errln!(
+            "instances that run it keep it; its archive ({}) goes with the next `bolt repo prune`",
+            show_bytes(done.size_bytes)
+        );
+    });
+    Ok(Exit::Success)
 }
 
 pub(super) fn run(command: PublishCommand, context: &Context) -> Result<Exit, Failure> {
-    let PublishCommand { pack, access, channels, percent, filter, team } = command;
-    let Access { repository, keys, unlock, state, root, team, expiry } = access.access(team, context)?;
+    let PublishCommand { pack, access, channels, percent, filter, team, reason } = command;
+    let Access { repository, keys, unlock, state, root, team, expiry, reason } =
+        access.access(team, reason, context)?;
     let options =
-        PublishOptions { pack, repository, keys, channels, percent, filter, state, root, expiry, unlock, team };
+        PublishOptions { pack, repository, keys, channels, percent, filter, state, root, expiry, unlock, team, reason };
     let published = repo::publish(&options).map_err(|e| failure(&e))?;
     print(context.json, &published, |published: &Published| {
         let channels: Vec<&str> = published.channels.iter().map(ChannelName::as_str).collect();

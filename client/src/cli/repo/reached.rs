@@ -1,4 +1,4 @@
-//! `bolt repo status --reached`: which instances have what their channel holds for them, as they say themselves.
+//! `bolt repo status --reached`: the instances that run the version which their channel gives them, by their own answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,32 +15,32 @@ use crate::outln;
 use crate::repo::Status;
 use crate::show;
 
-/// How far a channel's word on a pack has come.
+/// Progress of a channel's pack on its instances.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Reached {
     channel: Option<ChannelName>,
     pack: Option<PackName>,
-    /// Instances that have the version that applies to them.
+    /// Instances that run the version that applies to them.
     reached: Vec<InstanceId>,
-    /// Those that have another one, or none: which should be there, and which is.
+    /// Instances that run another version, or none.
     behind: Vec<Behind>,
-    /// Those that the channel says nothing for, or that keep what they have.
+    /// Instances that the channel has no version for, or that keep the one they have.
     outside: Vec<InstanceId>,
-    /// Active versions that the repository does not have, as after it was restored from an older copy; told once per channel.
+    /// Active versions that the repository does not have, as after it was restored from an older copy; reported once per channel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unpublished: Vec<Unpublished>,
-    /// Instances that did not answer; told once, with neither channel nor pack.
+    /// Instances that did not answer; reported once, with neither channel nor pack.
     unreachable: Vec<Unreachable>,
 }
 
 #[derive(Debug, Serialize)]
 struct Behind {
     instance: InstanceId,
-    /// Absent: none, since what it has was taken back.
+    /// Version that it should run; absent when its version was withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     wanted: Option<PackVersion>,
     active: Option<PackVersion>,
-    /// Why it could not be activated, in the agent's words.
+    /// Error of the agent that kept it from being activated.
     #[serde(skip_serializing_if = "Option::is_none")]
     failed: Option<String>,
 }
@@ -122,7 +122,7 @@ fn note(reached: &mut Reached, channel: &Channel, instance: &InstanceId, info: &
     reached.behind.push(Behind { instance: instance.clone(), wanted, active, failed });
 }
 
-/// For people.
+/// Prints the progress for people.
 pub(super) fn print(all: &[Reached]) {
     let names = |ids: &[InstanceId]| show::listed(&ids.iter().map(InstanceId::as_str).collect::<Vec<_>>(), 10);
     for reached in all {

@@ -16,17 +16,17 @@ use crate::repo::{self, Change, ChannelStatus, Entry, Status, View};
 use crate::show::visible;
 use crate::{errln, outln};
 
-/// Say what a repository holds.
+/// Show versions, channels and signatures of a repository.
 #[derive(Debug, Args)]
 pub(crate) struct StatusCommand {
     #[command(flatten)]
     view: ViewArgs,
-    /// Ask the instances of the inventory, and say which have what their channel holds for them. Exit code 1 when some have
-    /// not, or do not answer.
+    /// Ask the instances of the inventory, and list those that run the version which their channel gives them. Exit code 1 when
+    /// some do not, or do not answer.
     #[arg(long)]
     reached: bool,
-    /// Read the archives that channels hold, and compare their digests. In a directory this is always done; in a bucket only
-    /// presence and length are checked without it.
+    /// Read the archives that channels hold, and compare their digests. For a directory this is always done; for a bucket only
+    /// presence and length are checked without this option.
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
@@ -73,7 +73,7 @@ pub(super) fn run(command: &StatusCommand, context: &Context) -> Result<Exit, Fa
             } else {
                 "`bolt repo refresh` renews them"
             };
-            errln!("the signatures of {} have ended, so agents take nothing new: {what}", role.role);
+            errln!("the signatures of {} have expired, so agents take nothing new: {what}", role.role);
         }
         print_archives(&status);
     }
@@ -82,7 +82,7 @@ pub(super) fn run(command: &StatusCommand, context: &Context) -> Result<Exit, Fa
     Ok(if expired || damaged || !all { Exit::Failed } else { Exit::Success })
 }
 
-/// One line for each archive that instances cannot take.
+/// Prints a line for each archive that instances cannot take.
 fn print_archives(status: &Status) {
     if let Some(error) = &status.archives_not_checked {
         errln!("the archives could not be listed, so it is not known whether any is missing: {}", visible(error));
@@ -137,7 +137,8 @@ fn print_status(status: &Status) {
         let withdrawn =
             if withdrawn.is_empty() { String::new() } else { format!("  withdrawn: {}", withdrawn.join(", ")) };
         let last = channel.last_change.as_ref().map_or_else(String::new, |entry| {
-            format!("  ({} {} by {})", what(entry), at(entry.at_ms), visible(&entry.by.user))
+            let reason = entry.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", visible(reason)));
+            format!("  ({} {} by {}{reason})", what(entry), at(entry.at_ms), visible(&entry.by.user))
         });
         let filter = channel.filter.as_ref().map_or_else(String::new, |text| format!("  where {text}"));
         let paused = if channel.paused { "  PAUSED" } else { "" };
@@ -197,7 +198,11 @@ fn line(entry: &Entry) -> String {
     if let Some(git) = &entry.by.git {
         line += &format!(" ({git})");
     }
-    visible(&format!("{line}, key {}", keys.join(", ")))
+    line += &format!(", key {}", keys.join(", "));
+    if let Some(reason) = &entry.reason {
+        line += &format!("  reason: {reason}");
+    }
+    visible(&line)
 }
 
 fn what(entry: &Entry) -> &'static str {
@@ -211,11 +216,12 @@ fn what(entry: &Entry) -> &'static str {
         Change::Delegate => "delegate",
         Change::Undelegate => "undelegate",
         Change::Prune => "prune",
+        Change::Unpublish => "unpublish",
         Change::Unknown => "other",
     }
 }
 
-/// To the second.
+/// Converts to a time of whole seconds.
 fn at(ms: u64) -> Timestamp {
     i64::try_from(ms / 1000).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or(Timestamp::MAX)
 }

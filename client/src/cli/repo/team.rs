@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use packs_schema::base::name::{PackName, TeamName};
 
-use super::args::{AccessArgs, PassphraseArgs};
+use super::args::{AccessArgs, PassphraseArgs, ReasonArgs};
 use super::{failure, print};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -17,7 +17,7 @@ use crate::{errln, outln};
 pub(crate) struct TeamKeyCommand {
     /// The team.
     team: TeamName,
-    /// Where to write the key and the file with its public half.
+    /// Directory for the key and the file with its public half.
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(crate) struct TeamKeyCommand {
     plain_keys: bool,
 }
 
-/// Give a team a pack.
+/// Delegate a pack to a team.
 #[derive(Debug, Args)]
 pub(crate) struct DelegateCommand {
     /// The team.
@@ -36,20 +36,22 @@ pub(crate) struct DelegateCommand {
     pack: PackName,
     #[command(flatten)]
     access: AccessArgs,
-    /// The team's public key, as `bolt repo team-key` wrote it; may be given several times. For a pack of which nothing is published
-    /// yet: what is published moves to the team, which signs for it (--team-keys).
+    #[command(flatten)]
+    reason: ReasonArgs,
+    /// The team's public key, as `bolt repo team-key` wrote it; repeatable. Only for a pack that has no published version yet:
+    /// published versions move to the team, which signs for them (--team-keys).
     #[arg(long = "public-key", value_name = "FILE", conflicts_with_all = ["new_key", "team_keys"])]
     public: Vec<PathBuf>,
     /// Make a key for the team in this directory.
     #[arg(long, value_name = "DIR", conflicts_with = "team_keys")]
     new_key: Option<PathBuf>,
-    /// The directory with the team's private keys: what is published of the pack is then signed by the team.
+    /// The directory with the team's private keys, which sign the published versions of the pack.
     #[arg(long, value_name = "DIR")]
     team_keys: Option<PathBuf>,
     /// Do not encrypt a new key.
     #[arg(long)]
     plain_keys: bool,
-    /// How many of the team's keys must sign.
+    /// Number of the team's keys that must sign.
     #[arg(long, value_name = "N")]
     threshold: Option<u8>,
 }
@@ -59,11 +61,13 @@ pub(crate) struct DelegateCommand {
 pub(crate) struct UndelegateCommand {
     /// The team.
     team: TeamName,
-    /// The pack [default: all of the team's]. For one of several, the team's keys must lie in the directory of --keys.
+    /// The pack [default: all of the team's]. For one of several, the team's keys must be in the directory of --keys.
     pack: Option<PackName>,
     #[command(flatten)]
     access: AccessArgs,
-    /// Drop what the team published instead of signing for it with the targets key. Agents keep what they have.
+    #[command(flatten)]
+    reason: ReasonArgs,
+    /// Drop the team's published versions instead of signing them with the targets key. Agents keep what they have.
     #[arg(long = "drop")]
     drop_targets: bool,
 }
@@ -74,20 +78,20 @@ pub(super) fn key(command: TeamKeyCommand, context: &Context) -> Result<Exit, Fa
     let [private, public] = repo::team_key(&team, &keys, passphrase.as_ref()).map_err(|e| failure(&e))?;
     print(context.json, &serde_json::json!({ "private": private, "public": public }), |_| {
         outln!("{}\n{}", private.display(), public.display());
-        errln!("Give {} to whoever runs `bolt repo delegate {team} <pack> --public-key`.", public.display());
+        errln!("Give {} to the publisher who runs `bolt repo delegate {team} <pack> --public-key`.", public.display());
     });
     Ok(Exit::Success)
 }
 
 pub(super) fn delegate(command: DelegateCommand, context: &Context) -> Result<Exit, Failure> {
-    let DelegateCommand { team, pack, access, public, new_key, team_keys, plain_keys, threshold } = command;
+    let DelegateCommand { team, pack, access, reason, public, new_key, team_keys, plain_keys, threshold } = command;
     let keys = match (new_key, team_keys) {
         (Some(directory), _) => TeamKeys::New(directory, access.passphrase_for_new_keys(plain_keys, context)?),
         (None, Some(directory)) => TeamKeys::Private(directory),
         (None, None) if public.is_empty() => TeamKeys::AsBefore,
         (None, None) => TeamKeys::Public(public),
     };
-    let done = repo::delegate(&access.access(None, context)?, &team, &pack, &keys, threshold);
+    let done = repo::delegate(&access.access(None, reason, context)?, &team, &pack, &keys, threshold);
     print(context.json, &done.map_err(|e| failure(&e))?, |done: &Delegated| {
         outln!("{}", line(done));
         if let Some(private) = &done.private {
@@ -99,8 +103,8 @@ pub(super) fn delegate(command: DelegateCommand, context: &Context) -> Result<Ex
 }
 
 pub(super) fn undelegate(command: UndelegateCommand, context: &Context) -> Result<Exit, Failure> {
-    let UndelegateCommand { team, pack, access, drop_targets } = command;
-    let done = repo::undelegate(&access.access(None, context)?, &team, pack.as_ref(), drop_targets);
+    let UndelegateCommand { team, pack, access, reason, drop_targets } = command;
+    let done = repo::undelegate(&access.access(None, reason, context)?, &team, pack.as_ref(), drop_targets);
     print(context.json, &done.map_err(|e| failure(&e))?, |done: &Delegated| outln!("{}", line(done)));
     Ok(Exit::Success)
 }

@@ -15,8 +15,9 @@ struct Repo {
 }
 
 /// The commands that sign, each with arguments that change something.
-const SIGNING: [(&str, &str); 11] = [
+const SIGNING: [(&str, &str); 12] = [
     ("publish", "{demo} --channel prod"),
+    ("unpublish", "demo 0.8.0"),
     ("promote", "demo --from dev --to prod"),
     ("widen", "demo --channel dev --percent 50"),
     ("pause", "demo --channel dev"),

@@ -16,8 +16,8 @@ use crate::{errln, outln};
 pub(crate) struct TrustCommand {
     #[command(flatten)]
     places: PinArgs,
-    /// The root to pin: root.json from whoever ran `bolt repo init`, or the file of repository.root of an agent. Never take
-    /// it from the repository. Without it the pinned root is shown.
+    /// Root to pin: root.json from the publisher who ran `bolt repo init`, or the file of repository.root of an agent. Never
+    /// take it from the repository. Without it the pinned root is shown.
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
     /// Refuse a root with another fingerprint than this, which `init` and `trust` print for whoever made the repository.

@@ -290,7 +290,7 @@ fn neither_a_link_on_the_way_nor_a_pipe_is_read() {
     fs::rename(bench.version.join(META), &elsewhere).unwrap();
     symlink(&elsewhere, bench.version.join(META)).unwrap();
     let manifest = bench.version.join(META).join(MANIFEST);
-    let store = Beneath::open(&bench.packs()).unwrap();
+    let store = ConfinedDir::open(&bench.packs()).unwrap();
     assert!(store.file(&manifest).is_err(), "it is reached through a link");
     let problems = check(&bench.packs(), None).unwrap().problems;
     assert!(problems.iter().any(|p| p.file == manifest && p.problem.contains("cannot be read")), "{problems:?}");

@@ -16,7 +16,8 @@ impl Look {
         let root = packs.join(VENVS).join(venv.as_str());
         let Ok(meta) = self.store.metadata(&root) else {
             for version in versions {
-                let message = format!("names the environment {venv}, which is not there: the next poll makes it anew");
+                let message =
+                    format!("names the environment {venv}, which does not exist: the next poll makes it again");
                 self.problem(&version.join(META).join(VENV), message);
             }
             return Ok(());

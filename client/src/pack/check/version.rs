@@ -1,4 +1,4 @@
-//! One version: its files against its manifest, its definitions against its files, its digest against what was signed.
+//! Checks a version: its files against its manifest, its definitions against its files, its digest against the signed one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -14,13 +14,13 @@ use packs_schema::pack::contents::{self, EntryKind, HEAD_BYTES, PackEntry, check
 use sha2::{Digest as _, Sha256};
 
 use super::{CheckedVersion, Look, kind, read_json};
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 use crate::pack::lint::Files;
 
-/// Whether a link of this path may lead there.
+/// True if a link at this path may have this target.
 type MayLink<'a> = dyn Fn(&str, &Path) -> bool + 'a;
 
-/// What may be in a tree.
+/// Entries that may be in a tree.
 struct Listing<'l, 'a> {
     wanted: &'l BTreeMap<&'a str, &'a ManifestFile>,
     link: &'l MayLink<'l>,
@@ -82,7 +82,7 @@ impl Look {
         None
     }
 
-    /// That the version is what its directory says, and its archive the one that was signed.
+    /// Checks that the version is that of its directory, and its archive the signed one.
     fn identity(&mut self, pack: &PackName, name: &str, path: &Path, stored: &StoredPack) {
         let StoredPack { digest, pack: says, dev, .. } = stored;
         if says.name != *pack || version_directory(&says.version, digest) != name {
@@ -158,7 +158,7 @@ impl Look {
         }
     }
 
-    /// What lies in the directory of records, and the definitions as the files themselves come to them.
+    /// Checks the directory of records, and the definitions against those that the files give.
     fn definitions(&mut self, root: &Path, manifest: &Manifest, differs: bool) -> io::Result<()> {
         let meta = root.join(META);
         let directory = meta.join(ACTIONS);
@@ -190,7 +190,7 @@ impl Look {
             }
         }
         if differs {
-            // What the files say is not what was activated.
+            // The files give other definitions than those that were activated.
             return Ok(());
         }
         let (_, (checked, _)) =
@@ -219,7 +219,7 @@ impl Look {
 }
 
 /// The version's files as the check of packs wants them.
-fn listing(store: &Beneath, root: &Path, manifest: &Manifest) -> io::Result<Vec<PackEntry>> {
+fn listing(store: &ConfinedDir, root: &Path, manifest: &Manifest) -> io::Result<Vec<PackEntry>> {
     let mut files = Vec::new();
     for file in &manifest.files {
         let mut head = Vec::with_capacity(HEAD_BYTES);

@@ -18,12 +18,12 @@ use super::layout::Layout;
 
 /// Between two looks for the exit record.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// How long the launcher may take to answer.
+/// Time in which the launcher must answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The largest exit record: a result of 64 KiB and what stands around it.
+/// Maximum size of an exit record: a result of 64 KiB and the fields around it.
 const MAX_EXIT: u64 = 1 << 20;
 
-/// The signals by which a user stops the test: without us nobody would end the action before its time-out.
+/// Signals by which a user stops the test; without a handler the action would run until its time-out.
 pub(super) struct Stop {
     signals: [Signal; 3],
 }
@@ -165,7 +165,7 @@ fn program() -> Result<PathBuf, TestError> {
     }
 }
 
-/// Whether there is a launcher to test with.
+/// True if there is a launcher to test with.
 #[cfg(test)]
 pub(super) fn available() -> bool {
     program().is_ok()

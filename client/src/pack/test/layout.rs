@@ -72,7 +72,7 @@ impl Layout {
         &self.execution
     }
 
-    /// What is asked of the launcher.
+    /// Request to the launcher.
     pub(super) fn start(
         &self,
         built: &BuiltPack,
@@ -94,7 +94,7 @@ impl Layout {
         }))
     }
 
-    /// The same files as the agent's sync leaves.
+    /// Writes the same files as the agent's sync.
     fn store(&self, built: &BuiltPack, checked: &CheckedPack, config: &Map<String, Value>) -> io::Result<()> {
         let pack = self.packs().join(built.pack.name.as_str());
         let version = self.version(built);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use crate::beneath::Beneath;
+use crate::confined_dir::ConfinedDir;
 use packs_schema::agent::execution::file;
 use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name};
 
@@ -28,7 +28,7 @@ pub struct Piece {
 pub fn read(directory: &Path) -> io::Result<Vec<Piece>> {
     let mut frames = Vec::new();
     // In an agent's directory the api's account may have changed it.
-    let files = Beneath::open(directory)?;
+    let files = ConfinedDir::open(directory)?;
     match files.read(Path::new(file::OUTPUT), MAX_SEGMENT) {
         Ok(bytes) => segment(&bytes, &mut frames)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

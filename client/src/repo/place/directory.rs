@@ -19,7 +19,7 @@ use super::super::content::Content;
 use super::{Found, Stored};
 use crate::hashing::Hashing;
 
-/// How often a lock is tried that somebody holds, and the pause between.
+/// Number of attempts to take a lock that another process holds, and the pause between.
 const LOCK_ATTEMPTS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -83,7 +83,7 @@ impl Directory {
         Err(RepoError::Busy(self.directory.clone()))
     }
 
-    /// Verifies what stands in the repository, from the trusted root on. Expired metadata are read: to publish renews them.
+    /// Loads and verifies the repository from the trusted root. Expired metadata are accepted, because publishing renews them.
     pub(super) async fn load(&self, root: &[u8]) -> Result<Repository, RepoError> {
         self.check_repository()?;
         let url = |path: PathBuf| {

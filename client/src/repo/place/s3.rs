@@ -1,4 +1,4 @@
-//! A repository in a bucket: nobody can be locked out, so nothing is written where somebody else was first.
+//! A repository in a bucket: there is no lock, so objects are only created, never overwritten.
 //!
 //! Targets carry their digest in their names, so that one that is there already is the same. Metadata carry their version: one
 //! of another publisher under the next version means that this change begins again, a version further, since the other one may
@@ -36,12 +36,12 @@ pub(in crate::repo) struct InBucket {
     began: Mutex<Began>,
 }
 
-/// From what the change that is being made began.
+/// State that the current change began from.
 #[derive(Debug, Default)]
 struct Began {
     /// The state of the timestamp then; `None` where there was none.
     timestamp: Option<Etag>,
-    /// How many versions are left out, because their files are there already.
+    /// Number of versions to skip, because their files exist already.
     skipped: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Which versions and which parts of the journal go.
+//! Chooses the versions and the parts of the journal to remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -112,7 +112,7 @@ fn versions(state: &State) -> Vec<Version> {
     state.all().into_iter().filter_map(version).collect()
 }
 
-/// The versions that go, and those that stay although they are old.
+/// Versions to remove, and those that stay although they are old.
 struct Unneeded {
     versions: Vec<Version>,
     kept: Vec<KeptVersion>,
@@ -162,11 +162,11 @@ fn unneeded(
     unneeded
 }
 
-/// What each channel held, in the order of the journal.
+/// Contents of each channel, in the order of the journal.
 type Histories = BTreeMap<(ChannelName, PackName), Vec<Channel>>;
 
-/// The versions that a rollback of some channel may come to: the last `keep` before the newest (one at least), and what stood
-/// beside each of them when it was the newest.
+/// Returns the versions that a rollback of some channel may need: the last `keep` before the newest (one at least), and the
+/// rules beside each of them when it was the newest.
 async fn needed_by_rollbacks(
     state: &State,
     journal: &[(Owner, Entry)],
@@ -196,7 +196,7 @@ async fn needed_by_rollbacks(
     Ok(needed)
 }
 
-/// Parts of a log that may go: its beginning.
+/// Parts at the beginning of a log that may be removed.
 #[derive(Default)]
 struct OldParts {
     names: Vec<String>,
@@ -204,8 +204,8 @@ struct OldParts {
     last: Option<(PackName, String)>,
 }
 
-/// The parts at the beginning of a log whose lines are all older than `old_ms`. A part stays, and all after it, when only it
-/// says how a channel stood with a version that is still published: a rollback reads that.
+/// Returns the parts at the beginning of a log whose lines are all older than `old_ms`. A part stays, and all after it, when
+/// only it records the rules of a channel beside a version that is still published: a rollback reads them.
 async fn old_parts(
     state: &State,
     owner: &Owner,
@@ -218,7 +218,8 @@ async fn old_parts(
     let closed = parts.len().saturating_sub(2);
     for (index, part) in parts.iter().take(closed).enumerate() {
         let later: Vec<&Entry> = parts[index + 1..].iter().flat_map(|part| &part.entries).collect();
-        let is_needed = |entry: &Entry| entry.channels().iter().any(|file| !is_told(entry, file, &later, published));
+        let is_needed =
+            |entry: &Entry| entry.channels().iter().any(|file| !is_recorded_later(entry, file, &later, published));
         let is_old = part.entries.iter().all(|entry| entry.at_ms < old_ms);
         let Some(last) = part.entries.last().filter(|_| is_old && !part.entries.iter().any(is_needed)) else { break };
         old.names.push(part.name.clone());
@@ -227,9 +228,14 @@ async fn old_parts(
     Ok(old)
 }
 
-/// True if `later` lines say of every published version in `file` that the channel held it, and of the newest what stood
-/// beside it.
-fn is_told(entry: &Entry, file: &Channel, later: &[&Entry], published: &BTreeSet<(PackName, PackVersion)>) -> bool {
+/// True if `later` lines record for every published version in `file` that the channel held it, and for the newest also the
+/// rules beside it.
+fn is_recorded_later(
+    entry: &Entry,
+    file: &Channel,
+    later: &[&Entry],
+    published: &BTreeSet<(PackName, PackVersion)>,
+) -> bool {
     let same = later.iter().filter(|other| other.pack == entry.pack && other.channel == entry.channel);
     let later: Vec<Channel> = same.flat_map(|other| other.channels()).collect();
     let is_published = |version: &PackVersion| published.contains(&(entry.pack.clone(), version.clone()));

@@ -1,4 +1,4 @@
-//! Which files go: superseded metadata, and files that no metadata name that an agent may still be reading.
+//! Removes superseded metadata, and files that are named by no metadata which an agent may still be reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::super::state::State;
 use super::super::{RepoError, hex};
 use super::Policy;
 
-/// What a sweep removed, or would remove.
+/// Result of a sweep: removed, or what would be removed.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
     pub(super) files: BTreeSet<String>,
@@ -26,7 +26,7 @@ pub(super) fn sweep(state: &State, place: &Place, policy: &Policy, now_ms: u64) 
     let stored = place.list()?;
     let mut needed = needed(state);
     let superseded = superseded(state, &stored, old_ms);
-    // What an agent that is in the middle of a poll may still read: metadata that stay, and what they name.
+    // An agent in the middle of a poll may still read the metadata that stay, and the files that they name.
     for file in stored.iter().filter(|file| parse_metadata(&file.name).is_some()) {
         if superseded.contains(file.name.as_str()) || needed.contains(&file.name) {
             continue;
@@ -53,13 +53,13 @@ pub(super) fn sweep(state: &State, place: &Place, policy: &Policy, now_ms: u64) 
     Ok(swept)
 }
 
-/// The files that the newest state consists of, roots apart.
+/// Returns the files of the newest state, except roots.
 pub(super) fn needed(state: &State) -> BTreeSet<String> {
     let snapshot = &state.repository().snapshot().signed;
     let mut needed = BTreeSet::from([format!("metadata/{}.snapshot.json", snapshot.version)]);
     needed.extend(snapshot.meta.iter().map(|(file, meta)| format!("metadata/{}.{file}", meta.version)));
     needed.extend(state.all().into_iter().map(|(name, _, target)| target_file(name, target)));
-    // What a role lists outside its paths is of no use to agents, and not for this command to judge.
+    // Targets that a role lists outside its paths are of no use to agents; this command leaves them alone.
     for owner in state.owners() {
         let listed: Option<&Targets> = state.listed(&owner);
         needed
@@ -72,7 +72,7 @@ fn target_file(name: &str, target: &Target) -> String {
     format!("targets/{}.{name}", hex(&target.hashes.sha256))
 }
 
-/// The version of a role in the newest state; 0 for a role that it does not have.
+/// Returns the version of a role in the newest state; 0 for a role that it does not have.
 fn current(state: &State, role: &str) -> u64 {
     let snapshot = &state.repository().snapshot().signed;
     if role == "snapshot" {
@@ -81,8 +81,8 @@ fn current(state: &State, role: &str) -> u64 {
     snapshot.meta.get(&format!("{role}.json")).map_or(0, |meta| meta.version.get())
 }
 
-/// Metadata that nobody reads any more: of which two later versions were written, both longer ago than the grace period. One
-/// would not do: it may be of a publisher that died before its timestamp, so that the version before it was still the newest.
+/// Returns metadata that no agent reads any more: two later versions were written, both longer ago than the grace period. One
+/// is not enough: its publisher may have died before the timestamp, so that the version before it was still the newest.
 fn superseded<'a>(state: &State, stored: &'a [Stored], old_ms: u64) -> BTreeSet<&'a str> {
     let mut by_role: BTreeMap<&str, BTreeMap<u64, &Stored>> = BTreeMap::new();
     for file in stored {
@@ -103,14 +103,14 @@ fn superseded<'a>(state: &State, stored: &'a [Stored], old_ms: u64) -> BTreeSet<
     superseded
 }
 
-/// The version and the role of a metadata file that is neither a root nor the timestamp.
+/// Returns version and role of a metadata file that is neither a root nor the timestamp.
 fn parse_metadata(name: &str) -> Option<(u64, &str)> {
     let (version, role) = name.strip_prefix("metadata/")?.strip_suffix(".json")?.split_once('.')?;
     let version = version.parse().ok().filter(|_| version.bytes().all(|b| b.is_ascii_digit()))?;
     (role != "root" && !role.is_empty()).then_some((version, role))
 }
 
-/// True for a name that a publisher writes, and that may go: everything else is left alone.
+/// True for a name that a publisher writes and that may be removed: everything else is left alone.
 fn is_ours(name: &str) -> bool {
     if parse_metadata(name).is_some() {
         return true;
@@ -126,7 +126,7 @@ fn is_ours(name: &str) -> bool {
     })
 }
 
-/// The files that metadata name; none when these are not metadata.
+/// Returns the files that metadata name; none when these are not metadata.
 fn named_in(bytes: &[u8]) -> Vec<String> {
     let metadata: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let targets = metadata["signed"]["targets"].as_object();

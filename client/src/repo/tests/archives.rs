@@ -69,7 +69,7 @@ fn a_damaged_archive_is_seen_by_status_and_goes_to_no_further_instance() {
             pause(&access, &demo(), &name("test"), false),
         ] {
             let error = refused.unwrap_err();
-            assert!(matches!(error, RepoError::BadArchive { .. }), "{how}: {error}");
+            assert!(matches!(error, RepoError::Release(ReleaseError::BadArchive { .. })), "{how}: {error}");
             let error = error.to_string();
             assert!(
                 error.contains(said) || how == "longer" && error.contains("it has more than the"),
@@ -95,7 +95,7 @@ fn a_rollback_to_a_missing_archive_is_refused() {
     damage(&bench.archive("1.1.0"), "removed");
     assert_eq!(bench.problems(), [("1.1.0".to_owned(), "it is missing".to_owned())]);
     let error = rollback(&bench.access(), &demo(), &name("prod"), None).unwrap_err();
-    assert!(matches!(error, RepoError::BadArchive { .. }), "{error}");
+    assert!(matches!(error, RepoError::Release(ReleaseError::BadArchive { .. })), "{error}");
     let back = rollback(&bench.access(), &demo(), &name("prod"), Some(&PackVersion::new("1.0.0").unwrap())).unwrap();
     assert_eq!(back.after.newest().version.to_string(), "1.0.0");
 }
@@ -110,12 +110,15 @@ fn publish_checks_its_destination_before_it_builds() {
     assert!(matches!(refused(&good), RepoError::Pack(_)));
     let nowhere = PublishOptions { repository: bench.at("nowhere"), ..good.clone() };
     assert!(matches!(refused(&nowhere), RepoError::NoRepository(_)));
-    assert!(matches!(refused(&PublishOptions { percent: Some(101), ..good.clone() }), RepoError::Percent(101)));
+    assert!(matches!(
+        refused(&PublishOptions { percent: Some(101), ..good.clone() }),
+        RepoError::Release(ReleaseError::Percent(101))
+    ));
     fs::rename(bench.at("keys/snapshot.pem"), bench.at("snapshot.pem")).unwrap();
-    assert!(matches!(refused(&good), RepoError::TooFewKeys { .. }));
+    assert!(matches!(refused(&good), RepoError::Keys(KeyError::TooFewKeys { .. })));
     fs::rename(bench.at("snapshot.pem"), bench.at("keys/snapshot.pem")).unwrap();
     fs::rename(bench.at("keys/root.json"), bench.at("root.json")).unwrap();
-    assert!(matches!(refused(&good), RepoError::NotPinned { .. }));
+    assert!(matches!(refused(&good), RepoError::Trust(TrustError::NotPinned { .. })));
 }
 
 /// Whoever owns the storage puts a FIFO in the place of each file in turn: nothing waits for it.

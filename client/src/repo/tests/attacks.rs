@@ -35,6 +35,8 @@ pub(crate) fn take_over(bench: &Bench) {
 /// A repository with something of everything that commands change.
 pub(crate) fn in_use() -> Bench {
     let bench = Bench::new();
+    bench.version("0.8.0");
+    publish(&bench.options("dev")).unwrap();
     bench.version("0.9.0");
     publish(&bench.options("dev")).unwrap();
     bench.version("1.0.0");

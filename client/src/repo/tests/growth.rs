@@ -61,7 +61,7 @@ fn versions_that_no_channel_holds_are_retired_and_stay_published() {
     let mut options = bench.options("late");
     fs::write(bench.at("demo/note.txt"), "changed").unwrap();
     let taken = publish(&options).unwrap_err();
-    assert!(matches!(taken, RepoError::VersionTaken { .. }), "{taken}");
+    assert!(matches!(taken, RepoError::Release(ReleaseError::VersionTaken { .. })), "{taken}");
     fs::remove_file(bench.at("demo/note.txt")).unwrap();
     options.percent = Some(10);
     assert!(!publish(&options).unwrap().new);

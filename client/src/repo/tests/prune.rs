@@ -125,7 +125,7 @@ fn what_is_needed_is_not_removed() {
     let back = rollback(&bench.access(), &demo(), &name("prod"), None).unwrap();
     assert_eq!(back.after.newest().version, version("1.10.0"));
     let gone = rollback(&bench.access(), &demo(), &name("prod"), Some(&version("1.9.0"))).unwrap_err();
-    assert!(matches!(gone, RepoError::NotPublished { .. }), "{gone}");
+    assert!(matches!(gone, RepoError::Release(ReleaseError::NotPublished { .. })), "{gone}");
     bench.assert_whole();
 }
 

@@ -97,11 +97,11 @@ fn a_rollback_withdraws_all_that_the_channel_ever_held_above() {
     assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0 -1.2.0 -1.3.0");
     let before = snapshot(&bench.at("repo"));
     let nothing = rollback(&access, &demo(), &name("prod"), None).unwrap_err();
-    assert!(matches!(nothing, RepoError::NothingBefore { .. }), "{nothing}");
+    assert!(matches!(nothing, RepoError::Release(ReleaseError::NothingBefore { .. })), "{nothing}");
     let forward = rollback(&access, &demo(), &name("prod"), Some(&version("1.2.0"))).unwrap_err();
-    assert!(matches!(forward, RepoError::NotBack { .. }), "{forward}");
+    assert!(matches!(forward, RepoError::Release(ReleaseError::NotBack { .. })), "{forward}");
     let unknown = rollback(&access, &demo(), &name("prod"), Some(&version("0.1.0"))).unwrap_err();
-    assert!(matches!(unknown, RepoError::NotPublished { .. }), "{unknown}");
+    assert!(matches!(unknown, RepoError::Release(ReleaseError::NotPublished { .. })), "{unknown}");
     assert_eq!(snapshot(&bench.at("repo")), before);
 }
 
@@ -115,14 +115,17 @@ fn what_a_channel_does_not_hold_is_not_promoted_from_it() {
         let promotion = Promotion { version, from: from.map(name), ..promotion("prod") };
         promote(&bench.access(), &promotion)
     };
-    assert!(matches!(ask(Some("1.1.0"), Some("test")), Err(RepoError::HoldsOther { .. })));
-    assert!(matches!(ask(None, Some("other")), Err(RepoError::NotHeld { .. })));
-    assert!(matches!(ask(Some("9.0.0"), None), Err(RepoError::NotPublished { .. })));
-    assert!(matches!(ask(None, None), Err(RepoError::NoVersion(_))));
+    assert!(matches!(ask(Some("1.1.0"), Some("test")), Err(RepoError::Release(ReleaseError::HoldsOther { .. }))));
+    assert!(matches!(ask(None, Some("other")), Err(RepoError::Release(ReleaseError::NotHeld { .. }))));
+    assert!(matches!(ask(Some("9.0.0"), None), Err(RepoError::Release(ReleaseError::NotPublished { .. }))));
+    assert!(matches!(ask(None, None), Err(RepoError::Release(ReleaseError::NoVersion(_)))));
     assert_eq!(ask(Some("1.0.0"), Some("test")).unwrap().after.newest().version, version("1.0.0"));
     assert!(ask(Some("1.1.0"), None).unwrap().changed);
-    assert!(matches!(ask(Some("1.0.0"), None), Err(RepoError::Lower { .. })));
-    assert!(matches!(widen(&bench.access(), &demo(), &name("prod"), 50), Err(RepoError::Narrower { .. })));
+    assert!(matches!(ask(Some("1.0.0"), None), Err(RepoError::Release(ReleaseError::Lower { .. }))));
+    assert!(matches!(
+        widen(&bench.access(), &demo(), &name("prod"), 50),
+        Err(RepoError::Release(ReleaseError::Narrower { .. }))
+    ));
 }
 
 #[test]
@@ -232,7 +235,11 @@ fn what_was_taken_back_comes_again_only_when_it_is_meant() {
     let meant = Promotion { version: Some(version("1.1.0")), ..promotion("prod") };
     for refused in [publish(&bench.options("prod")).map(drop), promote(&bench.access(), &meant).map(drop)] {
         let error = refused.unwrap_err();
-        assert!(matches!(error, RepoError::TakenBack { .. }) && error.to_string().contains("--again"), "{error}");
+        assert!(
+            matches!(error, RepoError::Release(ReleaseError::TakenBack { .. }))
+                && error.to_string().contains("--again"),
+            "{error}"
+        );
     }
     assert_eq!(bench.holds("prod"), "1.0.0 -1.1.0");
     promote(&bench.access(), &Promotion { again: true, ..meant }).unwrap();
@@ -284,11 +291,11 @@ fn a_first_version_is_withdrawn_to_nothing_and_a_later_one_takes_its_place() {
         rollback(&access, &demo(), &name("prod"), Some(&version("1.0.0"))),
     ] {
         let error = refused.unwrap_err();
-        assert!(matches!(error, RepoError::HoldsNothing { .. }), "{error}");
+        assert!(matches!(error, RepoError::Release(ReleaseError::HoldsNothing { .. })), "{error}");
         assert!(error.to_string().contains("holds nothing of demo, since every version was withdrawn"), "{error}");
     }
     let again = publish(&bench.options("prod")).unwrap_err();
-    assert!(matches!(again, RepoError::TakenBack { .. }), "{again}");
+    assert!(matches!(again, RepoError::Release(ReleaseError::TakenBack { .. })), "{again}");
     assert_eq!(snapshot(&bench.at("repo")), before);
 
     // The next version for some of the instances; the others have none.
@@ -298,7 +305,7 @@ fn a_first_version_is_withdrawn_to_nothing_and_a_later_one_takes_its_place() {
     assert_eq!(bench.holds("prod"), "1.2.0@25 -1.0.0 -1.1.0");
     assert!(!bench.status().channels[0].holds_nothing);
     let nothing = rollback(&access, &demo(), &name("prod"), None).unwrap_err();
-    assert!(matches!(nothing, RepoError::NothingBefore { .. }), "{nothing}");
+    assert!(matches!(nothing, RepoError::Release(ReleaseError::NothingBefore { .. })), "{nothing}");
     assert!(nothing.to_string().contains("--to nothing"), "{nothing}");
     bench.publish("1.3.0", "prod");
     rollback(&access, &demo(), &name("prod"), None).unwrap();
@@ -316,7 +323,7 @@ fn nothing_is_neither_published_nor_needed_by_prune() {
     let bench = Bench::new();
     bench.version("0.0.0-0");
     let reserved = publish(&bench.options("prod")).unwrap_err();
-    assert!(matches!(reserved, RepoError::Reserved { .. }), "{reserved}");
+    assert!(matches!(reserved, RepoError::Release(ReleaseError::Reserved { .. })), "{reserved}");
     bench.publish("1.0.0", "prod");
     withdraw(&bench.access(), &demo(), &name("prod")).unwrap();
     let policy = Policy { keep_versions: 0, older_than: Duration::ZERO, ..Policy::default() };
@@ -334,7 +341,7 @@ fn a_channel_that_held_more_than_it_can_withdraw_says_so() {
     }
     let before = snapshot(&bench.at("repo"));
     let error = withdraw(&bench.access(), &demo(), &name("prod")).unwrap_err();
-    assert!(matches!(error, RepoError::TooManyToWithdraw { versions: 101, .. }), "{error}");
+    assert!(matches!(error, RepoError::Release(ReleaseError::TooManyToWithdraw { versions: 101, .. })), "{error}");
     assert_eq!(snapshot(&bench.at("repo")), before);
 }
 
@@ -349,4 +356,42 @@ fn a_rollback_to_a_version_that_was_taken_back_before() {
     bench.publish("1.2.0", "prod");
     rollback(&bench.access(), &demo(), &name("prod"), Some(&version("1.1.0"))).unwrap();
     assert_eq!(bench.holds("prod"), "1.1.0 -1.2.0");
+}
+
+#[test]
+fn a_version_that_no_channel_holds_is_unpublished_and_cannot_be_promoted() {
+    let bench = Bench::new();
+    for version in ["1.0.0", "1.1.0"] {
+        bench.version(version);
+        publish(&bench.options("dev")).unwrap();
+    }
+    let access = Access { reason: Some("it deletes too much".parse().unwrap()), ..bench.access() };
+    let (pack, old, new) = (demo(), version("1.0.0"), version("1.1.0"));
+    let held = unpublish(&access, &pack, &new).unwrap_err();
+    assert!(
+        matches!(&held, RepoError::Release(ReleaseError::StillHeld { channels, .. }) if channels.len() == 1),
+        "{held}"
+    );
+    assert!(held.to_string().contains("held by channel dev"), "{held}");
+    let before = bench.status().versions.len();
+    assert_eq!(unpublish(&access, &pack, &old).unwrap().version, old);
+    assert_eq!(bench.status().versions.len(), before - 1);
+    let promotion = Promotion { version: Some(old.clone()), ..promotion("prod") };
+    let refused = promote(&access, &promotion).unwrap_err();
+    assert!(matches!(refused, RepoError::Release(ReleaseError::NotPublished { .. })), "{refused}");
+    assert!(matches!(
+        unpublish(&access, &pack, &old).unwrap_err(),
+        RepoError::Release(ReleaseError::NotPublished { .. })
+    ));
+    let last = log(&bench.view(), None, None).unwrap().pop().unwrap();
+    assert_eq!((last.change, last.version), (Change::Unpublish, Some(old)));
+    assert_eq!(last.reason.as_deref(), Some("it deletes too much"));
+}
+
+#[test]
+fn a_reason_is_one_line_of_bounded_length() {
+    for wrong in ["", "  ", "two\nlines", "\u{1b}[2J", &"x".repeat(501)] {
+        assert!(wrong.parse::<ChangeReason>().is_err(), "{wrong:?}");
+    }
+    assert!("clears too much".parse::<ChangeReason>().is_ok());
 }

@@ -25,10 +25,13 @@ fn an_encrypted_key_signs_with_its_passphrase_only() {
     let mut options = bench.options("dev");
     (options.repository, options.keys) = (access.repository.clone(), access.keys.clone());
     let locked = publish(&options).unwrap_err();
-    assert!(matches!(&locked, RepoError::Locked(_)) && locked.to_string().contains("--passphrase-file"), "{locked}");
+    assert!(
+        matches!(&locked, RepoError::Keys(KeyError::Locked(_))) && locked.to_string().contains("--passphrase-file"),
+        "{locked}"
+    );
     options.unlock = Unlock::With(secret("wrong horse battery"));
     let wrong = publish(&options).unwrap_err();
-    assert!(matches!(wrong, RepoError::WrongPassphrase(_)), "{wrong}");
+    assert!(matches!(wrong, RepoError::Keys(KeyError::WrongPassphrase(_))), "{wrong}");
     options.unlock = Unlock::With(secret(SECRET));
     publish(&options).unwrap();
     for unlock in [&Unlock::With(secret(SECRET)), &options.unlock] {
@@ -124,7 +127,7 @@ fn a_root_follows_a_root_and_the_old_keys_sign_no_more() {
     assert_eq!(status.roles[0].keys, done.root_keys);
     assert_eq!(status.channels.len(), 1, "what was published is still there");
     let old = publish(&bench.options("dev")).unwrap_err();
-    assert!(matches!(old, RepoError::OtherKeys { .. }), "{old}");
+    assert!(matches!(old, RepoError::Keys(KeyError::OtherKeys { .. })), "{old}");
     let mut options = bench.options("dev");
     options.keys = bench.at("new");
     publish(&options).unwrap();
@@ -133,7 +136,7 @@ fn a_root_follows_a_root_and_the_old_keys_sign_no_more() {
     next.new_keys = Some(bench.at("newer"));
     let mut access = bench.access();
     let refused = rotate_root(&access, &next).unwrap_err();
-    assert!(matches!(refused, RepoError::TooFewKeys { .. }), "{refused}");
+    assert!(matches!(refused, RepoError::Keys(KeyError::TooFewKeys { .. })), "{refused}");
     assert!(!bench.at("newer/timestamp.pem").exists(), "nothing is left behind");
     access.keys = bench.at("new");
     assert_eq!(rotate_root(&access, &next).unwrap().version, 5);
@@ -184,15 +187,21 @@ fn root_keys_come_and_go_and_the_threshold_with_them() {
     assert_eq!(rotate_root(&access, &change).unwrap().root_keys.len(), 2);
     assert!(!roles()[0].keys.contains(&gone));
     change.remove = vec!["0123456789".to_owned()];
-    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::NoSuchKey(_)));
+    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::Keys(KeyError::NoSuchKey(_))));
     change.remove = vec![roles()[0].keys[0].clone()];
-    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::Threshold { .. }), "2 of 1 keys");
+    assert!(
+        matches!(rotate_root(&access, &change).unwrap_err(), RepoError::Keys(KeyError::Threshold { .. })),
+        "2 of 1 keys"
+    );
     (change.remove, change.add, change.threshold) = (Vec::new(), vec![bench.at("keys/root.pem")], Some(3));
     let done = rotate_root(&access, &change).unwrap();
     assert_eq!((done.threshold, done.root_keys.len(), done.version), (3, 3, 3));
     // Two of the three are no longer enough.
     (change.add, change.threshold) = (Vec::new(), None);
-    assert!(matches!(rotate_root(&access, &change).unwrap_err(), RepoError::TooFewKeys { good: 2, .. }));
+    assert!(matches!(
+        rotate_root(&access, &change).unwrap_err(),
+        RepoError::Keys(KeyError::TooFewKeys { good: 2, .. })
+    ));
 }
 
 #[test]
@@ -205,5 +214,8 @@ fn a_root_that_has_expired_is_replaced() {
     assert!(matches!(refresh(&access, Duration::ZERO, false).unwrap_err(), RepoError::RootExpired(_)));
     rotate_root(&access, &rotation(&bench, &[])).unwrap();
     refresh(&access, Duration::ZERO, false).unwrap();
-    assert!(matches!(pause(&access, &demo(), &name("dev"), true), Err(RepoError::NotHeld { .. })));
+    assert!(matches!(
+        pause(&access, &demo(), &name("dev"), true),
+        Err(RepoError::Release(ReleaseError::NotHeld { .. }))
+    ));
 }

@@ -56,7 +56,7 @@ fn a_team_publishes_promotes_and_rolls_back_without_the_targets_key() {
     // The targets' keys are of no use for it any more.
     bench.version("1.2.0");
     let wrong = publish(&bench.options("prod")).unwrap_err();
-    assert!(matches!(wrong, RepoError::TooFewKeys { .. }), "{wrong}");
+    assert!(matches!(wrong, RepoError::Keys(KeyError::TooFewKeys { .. })), "{wrong}");
 }
 
 #[test]
@@ -68,17 +68,17 @@ fn a_team_cannot_sign_for_others() {
     options.pack = bench.at("other");
     let before = snapshot(&bench.at("repo"));
     let error = publish(&options).unwrap_err();
-    assert!(matches!(&error, RepoError::NotDelegated { owner, .. } if owner == "targets"), "{error}");
+    assert!(matches!(&error, RepoError::Team(TeamError::NotDelegated { owner, .. }) if owner == "targets"), "{error}");
     options.team = None;
     let error = publish(&options).unwrap_err();
-    assert!(matches!(error, RepoError::TooFewKeys { .. }), "{error}");
+    assert!(matches!(error, RepoError::Keys(KeyError::TooFewKeys { .. })), "{error}");
     let mut after = snapshot(&bench.at("repo"));
     after.retain(|(path, _)| !path.ends_with(".lock"));
     assert_eq!(after.len(), before.iter().filter(|(path, _)| !path.ends_with(".lock")).count());
     // Nor does one pack have two teams.
     let keys = TeamKeys::New(bench.at("sre"), None);
     let taken = delegate(&bench.access(), &TeamName::new("sre").unwrap(), &demo(), &keys, None).unwrap_err();
-    assert!(matches!(taken, RepoError::Taken { .. }), "{taken}");
+    assert!(matches!(taken, RepoError::Team(TeamError::Taken { .. })), "{taken}");
     assert!(!bench.at("sre/team-sre.pem").exists());
 }
 
@@ -93,7 +93,7 @@ fn a_team_keeps_its_private_keys_to_itself() {
     let directory = bench.team_directory();
     fs::copy(bench.at("a/team-dba.pem"), directory.join("team-dba.pem")).unwrap();
     let error = publish(&bench.team()).unwrap_err();
-    assert!(matches!(error, RepoError::TooFewKeys { good: 1, threshold: 2, .. }), "{error}");
+    assert!(matches!(error, RepoError::Keys(KeyError::TooFewKeys { good: 1, threshold: 2, .. })), "{error}");
     fs::copy(bench.at("b/team-dba.pem"), directory.join("team-dba-2.pem")).unwrap();
     publish(&bench.team()).unwrap();
     assert_eq!(bench.owner_of_prod(), Some(dba()));
@@ -102,7 +102,7 @@ fn a_team_keeps_its_private_keys_to_itself() {
     let web = PackName::new("web").unwrap();
     let keys = TeamKeys::Public(vec![other.clone()]);
     let error = delegate(&bench.access(), &TeamName::new("ops").unwrap(), &web, &keys, None).unwrap_err();
-    assert!(matches!(error, RepoError::NotAPublicKey { .. }), "{error}");
+    assert!(matches!(error, RepoError::Team(TeamError::NotAPublicKey { .. })), "{error}");
     let text = fs::read_to_string(&other).unwrap().replace("\"sre\"", "\"ops\"");
     fs::write(&other, text).unwrap();
     let error = delegate(&bench.access(), &TeamName::new("ops").unwrap(), &web, &keys, None);
@@ -115,7 +115,7 @@ fn what_is_published_is_not_lost_when_only_the_public_key_is_there() {
     publish(&bench.options("prod")).unwrap();
     let [_, public] = team_key(&dba(), &bench.at("a"), None).unwrap();
     let error = delegate(&bench.access(), &dba(), &demo(), &TeamKeys::Public(vec![public]), None).unwrap_err();
-    assert!(matches!(error, RepoError::NeedsTeamKey { .. }), "{error}");
+    assert!(matches!(error, RepoError::Team(TeamError::NeedsTeamKey { .. })), "{error}");
     assert_eq!(bench.owner_of_prod(), None);
 }
 
@@ -133,7 +133,7 @@ fn a_delegation_ends_with_or_without_what_was_published() {
         assert_eq!(status.roles.len(), 4);
         assert_eq!(status.versions.len(), if dropped { 0 } else { 2 });
         let error = publish(&bench.team()).unwrap_err();
-        assert!(matches!(error, RepoError::NotDelegated { .. }), "{error}");
+        assert!(matches!(error, RepoError::Team(TeamError::NotDelegated { .. })), "{error}");
         publish(&bench.options("prod")).unwrap();
         assert!(log(&bench.view(), None, None).unwrap().len() >= 6, "the journal is kept");
         // And it may begin again: agents are never shown an older version of the role.

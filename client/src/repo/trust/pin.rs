@@ -1,4 +1,4 @@
-//! `bolt repo trust`: pins the root of a repository that somebody else made, and shows which root is pinned.
+//! `bolt repo trust`: pins the root of a repository that another publisher made, and shows the pinned one.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,20 @@ use tough::schema::{RoleType, Root, Signed};
 
 use super::files::{self, TrustFiles};
 use super::{RepoError, fingerprint, marks, top_keys};
+use crate::repo::TrustError;
 use crate::repo::block_on;
 use crate::repo::place::Place;
 
-/// What [`trust`] is to do.
+/// Arguments of [`trust`].
 #[derive(Debug, Clone)]
 pub struct TrustOptions {
     /// The repository: a directory, `file:///` or `s3://bucket/prefix`.
     pub repository: PathBuf,
     /// The keys' directory.
     pub keys: PathBuf,
-    /// Where pin and marks are kept; absent: in the keys' directory.
+    /// Directory of pin and marks; absent: the keys' directory.
     pub state: Option<PathBuf>,
-    /// The root to pin, from somebody who has it from `bolt repo init`; absent: the pinned one is shown.
+    /// Root to pin, from the publisher who ran `bolt repo init`; absent: the pinned one is shown.
     pub root: Option<PathBuf>,
     /// Its fingerprint, as that person read it out.
     pub fingerprint: Option<String>,
@@ -52,17 +53,23 @@ pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
     let (path, bytes) = match (&options.root, &pinned) {
         (Some(path), _) => (path.clone(), files::read_root(path)?),
         (None, Some(pinned)) => (trust.pin(), pinned.clone()),
-        (None, None) => return Err(RepoError::NotPinned { directory: trust.directory().to_owned() }),
+        (None, None) => {
+            return Err(RepoError::Trust(TrustError::NotPinned { directory: trust.directory().to_owned() }));
+        }
     };
     let given = files::parse_root(&path, &bytes)?;
     let found = fingerprint(&given)?;
     if let Some(wanted) = wanted.as_ref().filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
-        return Err(RepoError::OtherFingerprint { path, found, wanted: wanted.chars().take(80).collect() });
+        return Err(RepoError::Trust(TrustError::OtherFingerprint {
+            path,
+            found,
+            wanted: wanted.chars().take(80).collect(),
+        }));
     }
     if let (Some(_), Some(pinned)) = (&options.root, &pinned)
         && fingerprint(&files::parse_root(&trust.pin(), pinned)?)? != found
     {
-        return Err(RepoError::PinnedAlready { path: trust.pin() });
+        return Err(RepoError::Trust(TrustError::PinnedAlready { path: trust.pin() }));
     }
     trust.check_writable()?;
     let place = Place::at(repository)?;
@@ -75,7 +82,7 @@ pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
             Err(_) if options.accept_older => None,
             Err(source) => {
                 let (place, directory) = (place.name(), trust.directory().to_owned());
-                return Err(RepoError::Older { place, directory, source });
+                return Err(RepoError::Trust(TrustError::Older { place, directory, source }));
             }
         };
         match &marks {

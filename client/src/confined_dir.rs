@@ -1,7 +1,7 @@
 //! Files in directories that another account may write, as root meets them.
 //!
-//! A [`Beneath`] is an open directory that is trusted. Every path below it is walked component by component from its
-//! descriptor: a link is never followed, wherever it stands; an open never waits for the other end of a pipe; only
+//! A [`ConfinedDir`] is an open directory that is trusted. Every path below it is walked component by component from its
+//! descriptor: a link is never followed at any component; an open never waits for the other end of a pipe; only
 //! regular files are read and written, within a limit.
 
 use std::collections::BTreeMap;
@@ -17,18 +17,18 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// An open directory, and the files below it.
+/// Open directory that confines the paths below it (as `RESOLVE_BENEATH` of openat2(2), which older kernels lack).
 #[derive(Debug)]
-pub(crate) struct Beneath {
+pub(crate) struct ConfinedDir {
     root: PathBuf,
     directory: OwnedFd,
 }
 
-impl Beneath {
+impl ConfinedDir {
     /// Opens `root`, a path that is trusted: only its last component must not be a link.
-    pub(crate) fn open(root: &Path) -> io::Result<Beneath> {
+    pub(crate) fn open(root: &Path) -> io::Result<ConfinedDir> {
         let directory = nix::fcntl::open(root, directory_flags(), Mode::empty())?;
-        Ok(Beneath { root: root.to_owned(), directory })
+        Ok(ConfinedDir { root: root.to_owned(), directory })
     }
 
     /// The components of `path`, a path below the root or relative to it.
@@ -92,13 +92,13 @@ impl Beneath {
         File::from(self.at(path, OFlag::O_PATH, 0)?).metadata()
     }
 
-    /// Where a link leads.
+    /// Returns the target of a link.
     pub(crate) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
         let link = self.at(path, OFlag::O_PATH, 0)?;
         Ok(readlinkat(&link, "")?.into())
     }
 
-    /// What is in a directory, by name.
+    /// Returns the entries of a directory, by name.
     pub(crate) fn entries(&self, path: &Path) -> io::Result<BTreeMap<String, Metadata>> {
         let mut entries = BTreeMap::new();
         for entry in Dir::from_fd(self.at(path, directory_flags(), 0)?)?.iter() {
@@ -150,26 +150,26 @@ mod tests {
         symlink(outside.join("made"), inside.join("made")).unwrap();
         mkfifo(&inside.join("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
 
-        let beneath = Beneath::open(&inside).unwrap();
+        let confined = ConfinedDir::open(&inside).unwrap();
         let path = |name: &str| inside.join(name);
-        assert_eq!(beneath.read(&path("real/file"), 4).unwrap(), b"ours");
-        assert_eq!(beneath.read(Path::new("real/file"), 4).unwrap(), b"ours");
+        assert_eq!(confined.read(&path("real/file"), 4).unwrap(), b"ours");
+        assert_eq!(confined.read(Path::new("real/file"), 4).unwrap(), b"ours");
         for refused in ["file", "directory/file", "pipe", "real", "../outside/file"] {
-            assert!(beneath.read(&path(refused), 100).is_err(), "{refused}");
+            assert!(confined.read(&path(refused), 100).is_err(), "{refused}");
         }
-        assert!(beneath.read(&path("real/file"), 3).is_err(), "it is larger");
+        assert!(confined.read(&path("real/file"), 3).is_err(), "it is larger");
         for refused in ["made", "directory/made", "pipe", "real/file"] {
-            assert!(beneath.create(&path(refused), b"x", 0o644).is_err(), "{refused}");
+            assert!(confined.create(&path(refused), b"x", 0o644).is_err(), "{refused}");
         }
-        assert!(beneath.entries(&path("directory")).is_err());
-        assert!(beneath.remove_file(&path("directory/file")).is_err());
-        assert!(beneath.metadata(&path("file")).unwrap().is_symlink());
-        assert_eq!(beneath.read_link(&path("file")).unwrap(), outside.join("file"));
-        let names: Vec<String> = beneath.entries(&inside).unwrap().into_keys().collect();
+        assert!(confined.entries(&path("directory")).is_err());
+        assert!(confined.remove_file(&path("directory/file")).is_err());
+        assert!(confined.metadata(&path("file")).unwrap().is_symlink());
+        assert_eq!(confined.read_link(&path("file")).unwrap(), outside.join("file"));
+        let names: Vec<String> = confined.entries(&inside).unwrap().into_keys().collect();
         assert_eq!(names, ["directory", "file", "made", "pipe", "real"]);
-        beneath.remove_file(&path("file")).unwrap();
+        confined.remove_file(&path("file")).unwrap();
         assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "secret");
         assert!(!outside.join("made").exists());
-        assert!(Beneath::open(&inside.join("directory")).is_err());
+        assert!(ConfinedDir::open(&inside.join("directory")).is_err());
     }
 }

@@ -1,0 +1,102 @@
+//! `bolt can-i`: asks instances whether their grants allow something.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::{AccessReview, AccessTarget, Code};
+use packs_schema::base::name::InstanceId;
+use serde_json::{Value, json};
+
+use super::context::{Answers, Context};
+use super::failure::{Exit, Failure};
+use super::select::SelectArgs;
+use crate::error::{Error, Kind};
+use crate::outln;
+use crate::show;
+
+/// Maximum number of instance ids in a row of the table.
+const MAX_IDS: usize = 10;
+
+/// Ask instances whether you may do something.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Verbs: read, run, kill, sync, push, metrics. Exit code 0 when every instance allows it, 4 when one does not.
+
+Examples:
+  bolt can-i run cassandra.clear_snapshots --where 'app == \"cassandra\"'
+  bolt can-i push 'cassandra.*' --on i-0abc
+  bolt can-i sync")]
+pub(super) struct CanICommand {
+    /// What to do: read, run, kill, sync, push or metrics.
+    verb: Verb,
+    /// The action (cassandra.clear_snapshots) or all of a pack (cassandra.*) [default: anything].
+    #[arg(value_name = "ACTION|PACK.*")]
+    target: Option<AccessTarget>,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// Answer of an instance.
+enum Answer {
+    Review(Box<AccessReview>),
+    /// No grant names the caller at all.
+    Unknown,
+}
+
+impl Answer {
+    fn is_allowed(&self) -> bool {
+        matches!(self, Answer::Review(review) if review.allowed)
+    }
+
+    /// Returns the row of the table without the instances: the answer, the version, and the reason.
+    fn describe(&self) -> [String; 3] {
+        let Answer::Review(review) = self else {
+            return ["no", "-", "no grant in grants.toml names you"].map(str::to_owned);
+        };
+        let version = review.active.as_ref().map_or_else(
+            || "-".to_owned(),
+            |active| format!("{}{}", active.version, if active.enabled { "" } else { " (disabled)" }),
+        );
+        let answer = if review.allowed { "yes" } else { "no" };
+        [answer.to_owned(), version, show::cell(&review.reason)]
+    }
+
+    fn to_json(&self, instance: &InstanceId) -> Value {
+        match self {
+            Answer::Review(review) => json!(review),
+            Answer::Unknown => json!({ "instance": instance, "allowed": false, "reason": self.describe()[2] }),
+        }
+    }
+}
+
+/// Runs `bolt can-i`.
+pub(super) async fn run(command: CanICommand, context: Context) -> Result<Exit, Failure> {
+    let CanICommand { verb, target, select } = command;
+    let question = async |agent: &crate::connection::Agent| match agent.access(verb, target.as_ref()).await {
+        Ok(review) => Ok(Answer::Review(Box::new(review))),
+        Err(Error { kind: Kind::Problem(problem), .. }) if problem.code == Code::Forbidden => Ok(Answer::Unknown),
+        Err(error) => Err(error),
+    };
+    let answers = context.ask(&select, question).await?;
+    let exit = answers.report()?;
+    let failed = answers.failed_json();
+    let Answers { given, .. } = answers;
+    let all_allowed = given.iter().all(|(_, answer)| answer.is_allowed());
+    if context.json {
+        let list: Vec<Value> = given.iter().map(|(instance, answer)| answer.to_json(instance.id())).collect();
+        outln!("{}", show::json(&json!({ "allowed": all_allowed, "instances": list, "failed": failed })));
+    } else {
+        let mut groups: BTreeMap<[String; 3], Vec<&str>> = BTreeMap::new();
+        for (instance, answer) in &given {
+            groups.entry(answer.describe()).or_default().push(instance.id().as_str());
+        }
+        let row = |(group, ids): (&[String; 3], &Vec<&str>)| {
+            let [answer, version, reason] = group.clone();
+            vec![answer, ids.len().to_string(), version, show::listed(ids, MAX_IDS), reason]
+        };
+        let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
+        context.print_table(&["ALLOWED", "COUNT", "VERSION", "INSTANCES", "REASON"], &rows);
+    }
+    Ok(if all_allowed { exit } else { Exit::Refused })
+}

@@ -1,0 +1,140 @@
+//! Renewal: a new certificate for the names of an old one that the same authority signed, or of the authority itself.
+
+use std::path::Path;
+
+use rcgen::{KeyPair, SubjectPublicKeyInfo};
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::subject::{Subject, SubjectProblem};
+use super::{Authority, MAX_FILE, PkiError, Validity, fingerprint};
+use crate::files;
+use crate::tls;
+
+/// Error returned for a certificate that cannot be renewed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenewProblem {
+    /// Another authority signed it.
+    #[error(
+        "this authority did not sign it; give the authority that did, or issue a new certificate with `bolt pki issue`"
+    )]
+    OtherAuthority,
+    /// Its names or usages cannot be signed again.
+    #[error(transparent)]
+    Subject(#[from] SubjectProblem),
+    /// Its key is of an unsupported kind.
+    #[error("its key is of a kind that cannot be signed here; make a new one with --new-key")]
+    Key,
+    /// An authority that `bolt pki init` did not make.
+    #[error("it is an authority that `bolt pki init` did not make: renew it with the program that made it")]
+    ForeignAuthority,
+}
+
+/// Whose certificate was renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewed {
+    /// A certificate of an instance or a caller.
+    Leaf(Subject),
+    /// The authority's own, with the same name and key: certificates that it signed stay valid.
+    Authority,
+}
+
+/// A renewed certificate.
+#[derive(Clone)]
+pub struct Renewal {
+    /// Whose it is.
+    pub renewed: Renewed,
+    /// The new certificate, followed by those that followed the old one.
+    pub cert_pem: String,
+    /// The new private key, when one was asked for.
+    key_pem: Option<String>,
+    /// SHA-256 of the public key.
+    pub fingerprint: String,
+}
+
+impl std::fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Renewal").field("renewed", &self.renewed).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Makes a new certificate for the names of the one in the file at `path`, which this authority must have signed; also
+    /// after that has expired. The key stays the same, unless `new_key` asks for another.
+    pub fn renew(&self, path: &Path, validity: Validity, new_key: bool) -> Result<Renewal, PkiError> {
+        let text = files::read_text(path, MAX_FILE)?;
+        let chain = tls::parse_certificates(path, text.as_bytes())?;
+        let (first, rest) = chain.split_first().expect("at least one certificate");
+        let failed = |source| PkiError::Renew { path: path.to_owned(), source };
+        let mut renewal = self.renew_first(first, validity, new_key, &failed)?;
+        for certificate in rest {
+            renewal.cert_pem.push_str(&pem(certificate));
+        }
+        Ok(renewal)
+    }
+
+    fn renew_first(
+        &self,
+        old: &CertificateDer<'_>,
+        validity: Validity,
+        new_key: bool,
+        failed: &dyn Fn(RenewProblem) -> PkiError,
+    ) -> Result<Renewal, PkiError> {
+        let (_, certificate) = X509Certificate::from_der(old).map_err(|_| failed(RenewProblem::OtherAuthority))?;
+        let own = self.certificate();
+        let (_, authority) = X509Certificate::from_der(&own).map_err(|_| failed(RenewProblem::OtherAuthority))?;
+        if certificate.issuer() != authority.subject()
+            || certificate.verify_signature(Some(authority.public_key())).is_err()
+        {
+            return Err(failed(RenewProblem::OtherAuthority));
+        }
+        if certificate.is_ca() {
+            // Only its own: whatever else is an authority, `bolt pki` did not make.
+            let names: Vec<_> = certificate.subject().iter_attributes().collect();
+            let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+            let is_own = certificate.public_key().raw == authority.public_key().raw && names.len() == 1;
+            let (true, Some(name), false) = (is_own, name, new_key) else {
+                return Err(failed(RenewProblem::ForeignAuthority));
+            };
+            let cert_pem = self.renewed(name, validity)?;
+            let fingerprint = fingerprint(certificate.public_key().raw);
+            return Ok(Renewal { renewed: Renewed::Authority, cert_pem, key_pem: None, fingerprint });
+        }
+        let subject = Subject::of_certificate(old).map_err(|problem| failed(problem.into()))?;
+        let (cert_pem, key_pem, fingerprint) = if new_key {
+            let key = KeyPair::generate().map_err(|source| PkiError::Issue { subject: subject.uri(), source })?;
+            let fingerprint = fingerprint(&rcgen::PublicKeyData::subject_public_key_info(&key));
+            (self.sign(&subject, &key, validity)?, Some(key.serialize_pem()), fingerprint)
+        } else {
+            let raw = certificate.public_key().raw;
+            let key = SubjectPublicKeyInfo::from_der(raw).map_err(|_| failed(RenewProblem::Key))?;
+            (self.sign(&subject, &key, validity)?, None, fingerprint(raw))
+        };
+        Ok(Renewal { renewed: Renewed::Leaf(subject), cert_pem, key_pem, fingerprint })
+    }
+}
+
+impl Renewal {
+    /// Replaces the certificate, and the key when there is a new one, each atomically and with the owner and mode of the old
+    /// file. The key is replaced first: a program that reads the two in between finds that they do not belong together, and
+    /// an agent then keeps what it has until the second change.
+    pub fn replace(&self, certificate: &Path, key: Option<&Path>) -> Result<(), PkiError> {
+        if let (Some(pem), Some(path)) = (&self.key_pem, key) {
+            files::replace_private(path, pem.as_bytes())?;
+        }
+        Ok(files::replace(certificate, self.cert_pem.as_bytes())?)
+    }
+
+    /// Writes the certificate to a new file, when there is no new key.
+    pub fn write_new(&self, certificate: &Path) -> Result<(), PkiError> {
+        Ok(files::write_new(certificate, self.cert_pem.as_bytes(), 0o644)?)
+    }
+}
+
+/// Encodes a certificate in PEM.
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned());
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.collect::<Vec<_>>().join("\n"))
+}

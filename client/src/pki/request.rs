@@ -1,0 +1,97 @@
+//! Certificate signing requests (PKCS #10): a key that never leaves its host, and the names that it asks for.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateSigningRequestParams, KeyPair, PublicKey, PublicKeyData as _};
+
+use super::subject::{Subject, SubjectProblem};
+use super::{MAX_FILE, PkiError, fingerprint, params_of};
+use crate::files;
+
+/// Error returned for a file that is not a request which can be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestProblem {
+    /// Not a request in PEM form.
+    #[error("it is not a certificate signing request in PEM form; `bolt pki csr` makes one")]
+    NotARequest,
+    /// Its signature is not by the key that it names.
+    #[error("its signature does not verify: whoever made it does not have the key")]
+    Signature,
+    /// It asks for an extension that is not known.
+    #[error("it asks for an extension other than names and usages")]
+    Extension,
+    /// Its names or usages cannot be signed.
+    #[error(transparent)]
+    Subject(#[from] SubjectProblem),
+}
+
+/// A new key and the request for its certificate, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewRequest {
+    /// The request.
+    pub request_pem: String,
+    /// The private key.
+    key_pem: String,
+    /// SHA-256 of the public key, to compare when the request is handed over.
+    pub fingerprint: String,
+}
+
+impl std::fmt::Debug for NewRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewRequest").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
+
+impl NewRequest {
+    /// Makes a key and a request for `subject`.
+    pub fn create(subject: &Subject) -> Result<NewRequest, PkiError> {
+        let failed = |source| PkiError::Issue { subject: subject.uri(), source };
+        let mut params = params_of(subject).map_err(failed)?;
+        // The signer sets these; a request that names them is harder to read for other authorities.
+        params.is_ca = rcgen::IsCa::NoCa;
+        params.use_authority_key_identifier_extension = false;
+        let key = KeyPair::generate().map_err(failed)?;
+        let request_pem = params.serialize_request(&key).and_then(|request| request.pem()).map_err(failed)?;
+        let fingerprint = fingerprint(&key.subject_public_key_info());
+        Ok(NewRequest { request_pem, key_pem: key.serialize_pem(), fingerprint })
+    }
+
+    /// Writes `<stem>.key` (mode 0600) and `<stem>.csr` into `dir`, which is made when it is missing. Returns request and key.
+    pub fn write(&self, dir: &Path, stem: &str) -> Result<(PathBuf, PathBuf), PkiError> {
+        let (request, key) = (dir.join(format!("{stem}.csr")), dir.join(format!("{stem}.key")));
+        files::create_dir(dir)?;
+        files::refuse_existing(&[&request, &key])?;
+        files::write_new(&key, self.key_pem.as_bytes(), 0o600)?;
+        files::write_new(&request, self.request_pem.as_bytes(), 0o644)?;
+        Ok((request, key))
+    }
+}
+
+/// A request whose signature was verified: whoever made it has the key.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The names that it asks for.
+    pub subject: Subject,
+    /// SHA-256 of its public key.
+    pub fingerprint: String,
+    pub(super) key: PublicKey,
+}
+
+impl Request {
+    /// Reads and verifies the request in the file at `path`.
+    pub fn read(path: &Path) -> Result<Request, PkiError> {
+        let text = files::read_text(path, MAX_FILE)?;
+        Request::parse(&text).map_err(|source| PkiError::Request { path: path.to_owned(), source })
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Request, RequestProblem> {
+        let parsed = CertificateSigningRequestParams::from_pem(text).map_err(|error| match error {
+            rcgen::Error::InvalidCertificationRequestSignature => RequestProblem::Signature,
+            rcgen::Error::UnsupportedExtension => RequestProblem::Extension,
+            _ => RequestProblem::NotARequest,
+        })?;
+        let subject = Subject::of_request(&parsed.params)?;
+        let fingerprint = fingerprint(&parsed.public_key.subject_public_key_info());
+        Ok(Request { subject, fingerprint, key: parsed.public_key })
+    }
+}
