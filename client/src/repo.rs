@@ -45,7 +45,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use change::Access;
 pub use channels::{Changed, Promotion, pause, promote, rollback, widen, withdraw};
-pub use error::{KeyError, ReleaseError, RepoError, TeamError, TrustError};
+pub use error::{KeyError, PinError, ReleaseError, RepoError, TeamError};
 pub use fetch::{Fetched, Wanted, fetch};
 pub use init::{InitOptions, Initialized, init};
 pub use journal::{Change, ChangeReason, ChangeReasonError, Entry};

@@ -15,6 +15,8 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use packs_schema::base::certificate::CertificateInfo;
 use packs_schema::base::name::InstanceId;
 use packs_schema::base::pem::{self, Expected, PemError, PemProblem};
 use rustls::client::{ClientConfig, Resumption};

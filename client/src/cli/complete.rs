@@ -8,7 +8,7 @@
 mod known;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
@@ -52,7 +52,7 @@ fn completer(path: &str, argument: &Arg) -> Option<ArgValueCompleter> {
     let completer = match (path, argument.get_long().unwrap_or(argument.get_id().as_str())) {
         (_, "on") | ("pack push", "to") | ("pack unpush", "from") => ArgValueCompleter::new(instances),
         (_, "state") if !path.starts_with("repo") && !path.starts_with("pack") => ArgValueCompleter::new(states),
-        ("run", "action") | (_, "action") if path != "pack test" => ArgValueCompleter::new(actions),
+        (_, "action") if path != "pack test" => ArgValueCompleter::new(actions),
         ("actions", "name") | ("can-i", "target") => ArgValueCompleter::new(actions),
         ("run", "parameters") => ArgValueCompleter::new(parameters),
         (path, "channel") if path.starts_with("repo") => ArgValueCompleter::new(channels),
@@ -150,17 +150,16 @@ fn config() -> Option<Config> {
     let words = words();
     let option = |flag: &str| -> Option<PathBuf> {
         let at = words.iter().position(|word| word == flag || word.starts_with(&format!("{flag}=")))?;
-        match words[at].split_once('=') {
-            Some((_, value)) => Some(value.into()),
-            None => words
-                .get(at + 1)
-                .map(|value| if value == "=" { words.get(at + 2).unwrap_or(value) } else { value }.into()),
+        if let Some((_, value)) = words[at].split_once('=') {
+            return Some(value.into());
         }
+        // bash splits `--flag=value` into three words.
+        words.iter().skip(at + 1).find(|word| *word != "=").map(PathBuf::from)
     };
     let file = option("--config");
     let flags = [Setting::Certificate, Setting::Key, Setting::Ca, Setting::Inventory, Setting::Repository];
     let flags: Vec<_> = flags.into_iter().map(|setting| (setting, option(setting.flag()))).collect();
-    Config::find(file.as_deref().map(Path::new), &flags).ok()
+    Config::find(file.as_deref(), &flags).ok()
 }
 
 fn known() -> Known {

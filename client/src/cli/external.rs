@@ -42,9 +42,9 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 
 fn find_in(name: &str, directories: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
     // A relative entry, such as an empty one, would run a program of whatever directory this is.
-    let programs = directories.filter(|directory| directory.is_absolute()).map(|dir| dir.join(format!("bolt-{name}")));
+    let mut programs =
+        directories.filter(|directory| directory.is_absolute()).map(|dir| dir.join(format!("bolt-{name}")));
     programs
-        .into_iter()
         .find(|program| program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
 }
 

@@ -17,7 +17,7 @@ use super::failure::{Exit, Failure};
 use crate::outln;
 use crate::pack::PackError;
 use crate::repo::RepoError;
-use crate::repo::{KeyError, ReleaseError, TeamError, TrustError};
+use crate::repo::{KeyError, PinError, ReleaseError, TeamError};
 
 /// Publish packs in a TUF repository.
 #[derive(Debug, Subcommand)]
@@ -110,9 +110,9 @@ pub(in crate::cli) fn failure(error: &RepoError) -> Failure {
         | RepoError::NoRepository(_)
         | RepoError::Exists(_)
         | RepoError::Keys(KeyError::Threshold { .. })
-        | RepoError::Trust(TrustError::NotPinned { .. })
-        | RepoError::Trust(TrustError::PinnedAlready { .. })
-        | RepoError::Trust(TrustError::OtherFingerprint { .. })
+        | RepoError::Trust(PinError::NotPinned { .. })
+        | RepoError::Trust(PinError::PinnedAlready { .. })
+        | RepoError::Trust(PinError::OtherFingerprint { .. })
         | RepoError::Release(ReleaseError::NoChannel)
         | RepoError::Environment(_)
         | RepoError::Keys(KeyError::PassphraseText)
@@ -153,12 +153,12 @@ pub(in crate::cli) fn failure(error: &RepoError) -> Failure {
         RepoError::Pack(_) => Exit::Failed,
         RepoError::File { .. }
         | RepoError::Bucket(_)
-        | RepoError::Trust(TrustError::Older { .. })
-        | RepoError::Trust(TrustError::BadTrustFile { .. })
-        | RepoError::Trust(TrustError::LaxTrustFile { .. })
-        | RepoError::Trust(TrustError::ForeignTrustFile { .. })
-        | RepoError::Trust(TrustError::NoState { .. })
-        | RepoError::Trust(TrustError::NotKept { .. })
+        | RepoError::Trust(PinError::Older { .. })
+        | RepoError::Trust(PinError::BadTrustFile { .. })
+        | RepoError::Trust(PinError::LaxTrustFile { .. })
+        | RepoError::Trust(PinError::ForeignTrustFile { .. })
+        | RepoError::Trust(PinError::NoState { .. })
+        | RepoError::Trust(PinError::NotKept { .. })
         | RepoError::Raced(_)
         | RepoError::HalfRotated { .. }
         | RepoError::Key(_)

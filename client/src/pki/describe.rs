@@ -31,9 +31,12 @@ pub struct Description {
     /// Serial number in hexadecimal digits.
     pub serial: Option<String>,
     /// First moment of validity, RFC 3339.
-    pub not_before: Option<Timestamp>,
+    pub not_before: Option<String>,
     /// Last moment of validity, RFC 3339.
-    pub not_after: Option<Timestamp>,
+    pub not_after: Option<String>,
+    /// The same as a time.
+    #[serde(skip)]
+    pub expires: Option<Timestamp>,
     /// SHA-256 of the public key.
     pub key_sha256: String,
 }
@@ -58,6 +61,7 @@ pub fn describe(path: &Path) -> Result<Vec<Description>, PkiError> {
             serial: None,
             not_before: None,
             not_after: None,
+            expires: None,
             key_sha256: request.fingerprint,
         }]);
     }
@@ -81,8 +85,9 @@ fn of_certificate(der: &[u8]) -> Option<Description> {
         subject: Some(certificate.subject().to_string()),
         issuer: Some(certificate.issuer().to_string()),
         serial: Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect()),
-        not_before: time(info.not_before_s),
-        not_after: time(info.not_after_s),
+        not_before: time(info.not_before_s).map(|at| at.to_string()),
+        not_after: time(info.not_after_s).map(|at| at.to_string()),
+        expires: time(info.not_after_s),
         key_sha256: fingerprint(certificate.public_key().raw),
     })
 }

@@ -17,14 +17,14 @@ use crate::pack::PackError;
 pub use keys::KeyError;
 pub use release::ReleaseError;
 pub use team::TeamError;
-pub use trust::TrustError;
+pub use trust::PinError;
 
 /// Error returned when a repository could not be made, read or changed. Nothing was changed, unless the message says so.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
     /// A pinned root or high-water mark.
     #[error(transparent)]
-    Trust(#[from] TrustError),
+    Trust(#[from] PinError),
     /// A signing key or its passphrase.
     #[error(transparent)]
     Keys(#[from] KeyError),

@@ -27,7 +27,7 @@ use tough::schema::{Role, RoleType, Root, Signed};
 use super::change::Access;
 use super::place::Place;
 use super::{RepoError, hex};
-use crate::repo::TrustError;
+use crate::repo::PinError;
 pub(super) use files::TrustFiles;
 pub use pin::{TrustOptions, Trusted, trust};
 
@@ -65,9 +65,10 @@ impl Pinned {
     fn root(&self) -> Result<Vec<u8>, RepoError> {
         match &self.given {
             Some(path) => files::read_root(path),
-            None => self.files.root()?.ok_or_else(|| {
-                RepoError::Trust(TrustError::NotPinned { directory: self.files.directory().to_owned() })
-            }),
+            None => self
+                .files
+                .root()?
+                .ok_or_else(|| RepoError::Trust(PinError::NotPinned { directory: self.files.directory().to_owned() })),
         }
     }
 
@@ -84,7 +85,7 @@ impl Pinned {
             }
             Err(source) => {
                 let (place, directory) = (place.name(), self.files.directory().to_owned());
-                return Err(RepoError::Trust(TrustError::Older { place, directory, source }));
+                return Err(RepoError::Trust(PinError::Older { place, directory, source }));
             }
         };
         // With a root that was given it is not known yet whether this is the repository of these keys: signing will show.
@@ -115,7 +116,7 @@ impl Verified {
         }
         let files = &self.pinned.files;
         let kept = files.keep(None, &marks).and_then(|()| if self.is_older { files.forget_accepted() } else { Ok(()) });
-        kept.map_err(|source| RepoError::Trust(TrustError::NotKept { source: Box::new(source) }))
+        kept.map_err(|source| RepoError::Trust(PinError::NotKept { source: Box::new(source) }))
     }
 }
 
@@ -161,7 +162,7 @@ impl View {
             (Some(path), _) => files::read_root(path)?,
             (None, Some(files)) => {
                 let directory = files.directory().to_owned();
-                files.root()?.ok_or(RepoError::Trust(TrustError::NotPinned { directory }))?
+                files.root()?.ok_or(RepoError::Trust(PinError::NotPinned { directory }))?
             }
             // The caller says loudly that this verifies nothing.
             (None, None) => place.first_root().await?,
@@ -171,7 +172,7 @@ impl View {
         match files.marks()?.map(|seen| seen.advance(&marks(&repository))) {
             Some(Err(source)) if !files.is_accepted(&digest(&repository)?) => {
                 let (place, directory) = (place.name(), files.directory().to_owned());
-                Err(RepoError::Trust(TrustError::Older { place, directory, source }))
+                Err(RepoError::Trust(PinError::Older { place, directory, source }))
             }
             _ => Ok(repository),
         }

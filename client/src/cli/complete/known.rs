@@ -123,10 +123,11 @@ fn ask(config: &Config) -> Option<(Vec<ActionView>, Option<ChannelName>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let answer = runtime.block_on(async {
         let asked = instances.into_iter().map(|instance| Box::pin(ask_one(instance, &identity)));
-        tokio::time::timeout(PATIENCE, select_ok(asked)).await.ok()?.ok()
+        let (answer, _) = tokio::time::timeout(PATIENCE, select_ok(asked)).await.ok()?.ok()?;
+        Some(answer)
     });
     runtime.shutdown_background();
-    answer.map(|(answer, _)| answer)
+    answer
 }
 
 async fn ask_one(

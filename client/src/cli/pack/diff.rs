@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
-use packs_schema::base::quantity::show_bytes;
+use packs_schema::base::quantity::format_bytes;
 use serde_json::json;
 
 use super::failure;
@@ -29,7 +29,7 @@ Examples:
   bolt pack diff cassandra prod test              what a promotion from test to prod would change
   bolt pack diff cassandra 2.4.0 2.4.1 --stat
   bolt pack diff cassandra prod ./cassandra       what publishing the directory would change")]
-pub(in crate::cli) struct DiffCommand {
+pub struct DiffCommand {
     /// The pack.
     pack: PackName,
     /// The side to compare with.
@@ -147,8 +147,8 @@ fn word(change: Change) -> &'static str {
 /// Describes a changed file: `file actions/clean.sh changed  120 B -> 130 B`.
 fn line(file: &FileChange) -> String {
     let sizes = match (file.from_bytes, file.to_bytes) {
-        (Some(from), Some(to)) if from != to => format!("  {} -> {}", show_bytes(from), show_bytes(to)),
-        (_, Some(bytes)) | (Some(bytes), None) => format!("  {}", show_bytes(bytes)),
+        (Some(from), Some(to)) if from != to => format!("  {} -> {}", format_bytes(from), format_bytes(to)),
+        (_, Some(bytes)) | (Some(bytes), None) => format!("  {}", format_bytes(bytes)),
         (None, None) => String::new(),
     };
     let mode = match (file.change, file.executable) {

@@ -60,7 +60,7 @@ fn print(one: &Description) {
         (usages, false) => usages.join(", "),
     };
     line("for", &purpose);
-    if let (Some(from), Some(to)) = (one.not_before, one.not_after) {
+    if let (Some(from), Some(to)) = (&one.not_before, one.expires) {
         line("valid", &format!("{from} to {to}, {}", remaining(to)));
     }
     for (name, value) in [("subject", &one.subject), ("issuer", &one.issuer), ("serial", &one.serial)] {

@@ -70,7 +70,7 @@ pub(super) fn unpublish(command: UnpublishCommand, context: &Context) -> Result<
         outln!("{} {} is no longer published  sha256:{}", done.pack, done.version, done.digest);
         errln!(
             "instances that run it keep it; its archive ({}) goes with the next `bolt repo prune`",
-            show_bytes(done.size_bytes)
+            format_bytes(done.size_bytes)
         );
     });
     Ok(Exit::Success)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use packs_schema::base::name::ActionName;
 use packs_schema::pack::action::Action;
 use packs_schema::pack::param::Parameters;
 use serde::Serialize;
@@ -15,8 +16,8 @@ const MAX_VALUE: usize = 120;
 /// Compares the actions of two versions.
 pub(super) fn actions(old: &[Action], new: &[Action]) -> Vec<ActionChange> {
     let names: BTreeSet<_> = old.iter().chain(new).map(|action| &action.name).collect();
-    let change = |name| {
-        let find = |actions: &'_ [Action]| actions.iter().find(|action| action.name == *name).map(value);
+    let change = |name: &ActionName| {
+        let find = |actions: &[Action]| actions.iter().find(|action| action.name == *name).map(|action| value(action));
         let (change, changes) = match (find(old), find(new)) {
             (None, Some(new)) => (Change::Added, summary(&new)),
             (Some(_), None) => (Change::Removed, Vec::new()),

@@ -9,7 +9,7 @@ use super::RepoError;
 
 /// Error about the pinned root or the versions seen.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
+pub enum PinError {
     /// No trusted root is pinned.
     #[error(
         "no trusted root is pinned in {}: get root.json from whoever ran `bolt repo init`, or the file of repository.root from an \

@@ -118,7 +118,7 @@ fn publish_checks_its_destination_before_it_builds() {
     assert!(matches!(refused(&good), RepoError::Keys(KeyError::TooFewKeys { .. })));
     fs::rename(bench.at("snapshot.pem"), bench.at("keys/snapshot.pem")).unwrap();
     fs::rename(bench.at("keys/root.json"), bench.at("root.json")).unwrap();
-    assert!(matches!(refused(&good), RepoError::Trust(TrustError::NotPinned { .. })));
+    assert!(matches!(refused(&good), RepoError::Trust(PinError::NotPinned { .. })));
 }
 
 /// Whoever owns the storage puts a FIFO in the place of each file in turn: nothing waits for it.

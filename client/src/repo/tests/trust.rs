@@ -42,17 +42,17 @@ fn without_a_pinned_root_nothing_is_signed_and_the_error_says_how_to_get_one() {
     fs::rename(bench.at("keys/root.json"), bench.at("handed-over.json")).unwrap();
     let before = snapshot(&bench.at("repo"));
     let refused = publish(&bench.options("dev")).unwrap_err();
-    assert!(matches!(refused, RepoError::Trust(TrustError::NotPinned { .. })), "{refused}");
+    assert!(matches!(refused, RepoError::Trust(PinError::NotPinned { .. })), "{refused}");
     assert!(refused.to_string().contains("bolt repo trust --root FILE"), "{refused}");
     assert_eq!(snapshot(&bench.at("repo")), before);
-    assert!(matches!(status(&bench.view()).unwrap_err(), RepoError::Trust(TrustError::NotPinned { .. })));
+    assert!(matches!(status(&bench.view()).unwrap_err(), RepoError::Trust(PinError::NotPinned { .. })));
     // Given for once, it does not become the pinned one.
     let given = PublishOptions { root: Some(bench.at("handed-over.json")), ..bench.options("dev") };
     publish(&given).unwrap();
     assert!(!bench.at("keys/root.json").exists());
     let root = Some(bench.at("handed-over.json"));
     let wrong = TrustOptions { root: root.clone(), fingerprint: Some("ab".repeat(32)), ..options(&bench) };
-    assert!(matches!(trust(&wrong).unwrap_err(), RepoError::Trust(TrustError::OtherFingerprint { .. })));
+    assert!(matches!(trust(&wrong).unwrap_err(), RepoError::Trust(PinError::OtherFingerprint { .. })));
     let trusted = trust(&TrustOptions { root: root.clone(), ..options(&bench) }).unwrap();
     let again = TrustOptions { root, fingerprint: Some(trusted.fingerprint.to_uppercase()), ..options(&bench) };
     assert_eq!(trust(&again).unwrap(), trusted);
@@ -65,7 +65,7 @@ fn a_root_of_another_repository_is_not_pinned() {
     let bench = Bench::new();
     init(&InitOptions::new(bench.at("repo2"), bench.at("keys2"))).unwrap();
     let other = TrustOptions { root: Some(bench.at("keys2/root.json")), ..options(&bench) };
-    assert!(matches!(trust(&other).unwrap_err(), RepoError::Trust(TrustError::PinnedAlready { .. })));
+    assert!(matches!(trust(&other).unwrap_err(), RepoError::Trust(PinError::PinnedAlready { .. })));
     let state = TrustOptions { keys: bench.at("none"), state: Some(bench.at("state")), ..other };
     assert!(matches!(trust(&state).unwrap_err(), RepoError::Tuf { .. }));
     assert!(!bench.at("state/root.json").exists());
@@ -80,14 +80,14 @@ fn files_that_say_whom_to_trust_are_refused_when_others_can_write_them_or_when_d
         fs::set_permissions(&file, Permissions::from_mode(0o664)).unwrap();
         let lax = publish(&bench.options("dev")).unwrap_err();
         assert!(
-            matches!(&lax, RepoError::Trust(TrustError::LaxTrustFile { .. })) && lax.to_string().contains("chmod go-w"),
+            matches!(&lax, RepoError::Trust(PinError::LaxTrustFile { .. })) && lax.to_string().contains("chmod go-w"),
             "{lax}"
         );
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         let good = fs::read(&file).unwrap();
         fs::write(&file, &good[..good.len() / 2]).unwrap();
         let damaged = publish(&bench.options("dev")).unwrap_err();
-        assert!(matches!(damaged, RepoError::Trust(TrustError::BadTrustFile { .. })), "{damaged}");
+        assert!(matches!(damaged, RepoError::Trust(PinError::BadTrustFile { .. })), "{damaged}");
         fs::write(&file, &good).unwrap();
     }
     publish(&bench.options("dev")).unwrap();
@@ -102,8 +102,7 @@ fn what_leads_to_the_pin_must_be_the_publishers_own_too() {
         assert!(
             matches!(
                 error,
-                RepoError::Trust(TrustError::LaxTrustFile { .. })
-                    | RepoError::Trust(TrustError::ForeignTrustFile { .. })
+                RepoError::Trust(PinError::LaxTrustFile { .. }) | RepoError::Trust(PinError::ForeignTrustFile { .. })
             ),
             "{what}: {error}"
         );
@@ -158,8 +157,7 @@ fn an_older_state_of_the_repository_is_refused_until_it_is_accepted() {
     for refused in refused {
         let error = refused.unwrap_err();
         assert!(
-            matches!(&error, RepoError::Trust(TrustError::Older { .. }))
-                && error.to_string().contains("--accept-older"),
+            matches!(&error, RepoError::Trust(PinError::Older { .. })) && error.to_string().contains("--accept-older"),
             "{error}"
         );
     }
@@ -197,7 +195,7 @@ fn the_pin_follows_the_roots_and_does_not_go_back() {
     // With the first root given, the marks still tell.
     fs::write(bench.at("first.json"), &first).unwrap();
     let given = PublishOptions { root: Some(bench.at("first.json")), ..bench.options("dev") };
-    assert!(matches!(publish(&given).unwrap_err(), RepoError::Trust(TrustError::Older { .. })));
+    assert!(matches!(publish(&given).unwrap_err(), RepoError::Trust(PinError::Older { .. })));
 }
 
 #[test]
@@ -229,7 +227,7 @@ fn pin_and_marks_are_kept_elsewhere_when_asked() {
     publish(&options).unwrap();
     fs::remove_dir_all(bench.at("repo")).unwrap();
     copy_tree(&bench.at("copy"), &bench.at("repo"));
-    assert!(matches!(publish(&options).unwrap_err(), RepoError::Trust(TrustError::Older { .. })));
+    assert!(matches!(publish(&options).unwrap_err(), RepoError::Trust(PinError::Older { .. })));
     // A file where the directory would be: nothing is signed that could not be noted.
     fs::write(bench.at("file"), "").unwrap();
     let nowhere = PublishOptions { state: Some(bench.at("file")), ..bench.options("dev") };

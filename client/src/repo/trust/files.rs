@@ -15,7 +15,7 @@ use tough::schema::{Root, Signed};
 
 use super::{MAX_ROOT, RepoError};
 use crate::files;
-use crate::repo::TrustError;
+use crate::repo::PinError;
 
 /// The largest `accepted.json`, in bytes.
 const MAX_ACCEPTED: u64 = 4096;
@@ -74,7 +74,7 @@ impl TrustFiles {
     pub(in crate::repo) fn marks(&self) -> Result<Option<Marks>, RepoError> {
         let path = self.marks_file();
         let Some(bytes) = read_if_there(&path, MAX_FILE)? else { return Ok(None) };
-        Marks::read(&bytes).map(Some).map_err(|problem| RepoError::Trust(TrustError::BadTrustFile { path, problem }))
+        Marks::read(&bytes).map(Some).map_err(|problem| RepoError::Trust(PinError::BadTrustFile { path, problem }))
     }
 
     /// True if the state with this timestamp is older than what was seen, and accepted.
@@ -139,7 +139,7 @@ impl TrustFiles {
 
     fn lock(&self) -> Result<File, RepoError> {
         let path = self.directory.join(".trust.lock");
-        let failed = |source| RepoError::Trust(TrustError::NoState { directory: self.directory.clone(), source });
+        let failed = |source| RepoError::Trust(PinError::NoState { directory: self.directory.clone(), source });
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         file.lock().map_err(failed)?;
         Ok(file)
@@ -170,7 +170,7 @@ pub(in crate::repo) fn read_root(path: &Path) -> Result<Vec<u8>, RepoError> {
 /// Parses the file of a root.
 pub(in crate::repo) fn parse_root(path: &Path, bytes: &[u8]) -> Result<Signed<Root>, RepoError> {
     serde_json::from_slice(bytes).map_err(|e| {
-        RepoError::Trust(TrustError::BadTrustFile {
+        RepoError::Trust(PinError::BadTrustFile {
             path: path.to_owned(),
             problem: format!("it is not a TUF root: {e}"),
         })
@@ -192,7 +192,7 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RepoError> 
     io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes).map_err(RepoError::file("read", path))?;
     if bytes.len() as u64 > limit {
         let problem = format!("it is larger than {limit} bytes");
-        return Err(RepoError::Trust(TrustError::BadTrustFile { path: path.to_owned(), problem }));
+        return Err(RepoError::Trust(PinError::BadTrustFile { path: path.to_owned(), problem }));
     }
     Ok(Some(bytes))
 }
@@ -202,8 +202,8 @@ fn check_trust(path: &Path) -> Result<(), RepoError> {
     let path = std::path::absolute(path).map_err(RepoError::file("find", path))?;
     let reader = ReaderIds { user: nix::unistd::geteuid().as_raw(), groups: Vec::new(), separated: false };
     match trust::check(&path, Purpose::Anchor, &reader, look) {
-        Err(TrustError::Writable { path, mode }) => Err(RepoError::Trust(TrustError::LaxTrustFile { path, mode })),
-        Err(TrustError::Owner { path, owner }) => Err(RepoError::Trust(TrustError::ForeignTrustFile { path, owner })),
+        Err(TrustError::Writable { path, mode }) => Err(RepoError::Trust(PinError::LaxTrustFile { path, mode })),
+        Err(TrustError::Owner { path, owner }) => Err(RepoError::Trust(PinError::ForeignTrustFile { path, owner })),
         Err(TrustError::Links(path)) => Err(RepoError::file("follow", path)(io::Error::other("too many links"))),
         // A descriptor of this process (`--root <(…)`) has no path to examine.
         Err(TrustError::Metadata(..) | TrustError::Exposed { .. }) | Ok(()) => Ok(()),

@@ -7,7 +7,7 @@ use tough::schema::{RoleType, Root, Signed};
 
 use super::files::{self, TrustFiles};
 use super::{RepoError, fingerprint, marks, top_keys};
-use crate::repo::TrustError;
+use crate::repo::PinError;
 use crate::repo::block_on;
 use crate::repo::place::Place;
 
@@ -54,13 +54,13 @@ pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
         (Some(path), _) => (path.clone(), files::read_root(path)?),
         (None, Some(pinned)) => (trust.pin(), pinned.clone()),
         (None, None) => {
-            return Err(RepoError::Trust(TrustError::NotPinned { directory: trust.directory().to_owned() }));
+            return Err(RepoError::Trust(PinError::NotPinned { directory: trust.directory().to_owned() }));
         }
     };
     let given = files::parse_root(&path, &bytes)?;
     let found = fingerprint(&given)?;
     if let Some(wanted) = wanted.as_ref().filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
-        return Err(RepoError::Trust(TrustError::OtherFingerprint {
+        return Err(RepoError::Trust(PinError::OtherFingerprint {
             path,
             found,
             wanted: wanted.chars().take(80).collect(),
@@ -69,7 +69,7 @@ pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
     if let (Some(_), Some(pinned)) = (&options.root, &pinned)
         && fingerprint(&files::parse_root(&trust.pin(), pinned)?)? != found
     {
-        return Err(RepoError::Trust(TrustError::PinnedAlready { path: trust.pin() }));
+        return Err(RepoError::Trust(PinError::PinnedAlready { path: trust.pin() }));
     }
     trust.check_writable()?;
     let place = Place::at(repository)?;
@@ -82,7 +82,7 @@ pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
             Err(_) if options.accept_older => None,
             Err(source) => {
                 let (place, directory) = (place.name(), trust.directory().to_owned());
-                return Err(RepoError::Trust(TrustError::Older { place, directory, source }));
+                return Err(RepoError::Trust(PinError::Older { place, directory, source }));
             }
         };
         match &marks {
