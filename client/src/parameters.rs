@@ -107,9 +107,9 @@ pub fn add(
 /// Returns every error of `values`. A value that [`add`] could not read is reported as it was given, which is clearer than the
 /// text that it became.
 pub fn errors(parameters: &Parameters, values: &Map<String, Value>, unread: &[ParamError]) -> Vec<ParamError> {
-    let told =
+    let as_given =
         |error: ParamError| unread.iter().find(|known| known.parameter == error.parameter).cloned().unwrap_or(error);
-    bind(parameters, values).err().unwrap_or_default().into_iter().map(told).collect()
+    bind(parameters, values).err().unwrap_or_default().into_iter().map(as_given).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,11 @@ use crate::demo::{self, DemoOptions};
 
 /// A small signed fleet on loopback, end to end, with nothing to set up.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  bolt demo
+  bolt demo --keep
+  bolt demo --stop /tmp/bolt-demo-Ab12Cd")]
 pub struct DemoCommand {
     /// Leave the fleet up, and say how to use and stop it.
     #[arg(long, conflicts_with = "stop")]

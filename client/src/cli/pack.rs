@@ -41,6 +41,9 @@ pub enum PackCommand {
 #[derive(Debug, Subcommand)]
 pub enum LocalCommand {
     /// Make a pack with one action that passes lint and test.
+    #[command(after_help = "\
+Example:
+  bolt pack new cassandra")]
     New {
         /// Its name, such as `cassandra`.
         name: PackName,
@@ -49,11 +52,18 @@ pub enum LocalCommand {
         dir: Option<PathBuf>,
     },
     /// Report errors and warnings about a pack. Exit code 1 on errors.
+    #[command(after_help = "\
+Example:
+  bolt pack lint ./cassandra")]
     Lint {
         /// The pack's directory.
         dir: PathBuf,
     },
     /// Run an action here, as an agent would run it.
+    #[command(after_help = "\
+Examples:
+  bolt pack test ./cassandra clear_snapshots older_than_days=7 --noop
+  bolt pack test ./cassandra repair token=@token.txt --limits")]
     Test {
         /// The pack's directory.
         dir: PathBuf,
@@ -85,6 +95,9 @@ pub enum LocalCommand {
         index: Option<String>,
     },
     /// Build the archive: the same bytes for the same files.
+    #[command(after_help = "\
+Example:
+  bolt pack build ./cassandra -o cassandra.tar.gz")]
     Build {
         /// The pack's directory.
         dir: PathBuf,

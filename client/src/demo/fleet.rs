@@ -132,7 +132,7 @@ fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result
     Ok(spec)
 }
 
-/// The site configuration of the demo's packs: everything that an action may change lies in the demo's directory.
+/// The site configuration of the demo's packs: everything that an action may change is in the demo's directory.
 fn confined(data: &Path, logs: &Path) -> Vec<(String, String)> {
     let list = |path: &Path| format!("[{:?}]", path.display().to_string());
     vec![

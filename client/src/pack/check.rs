@@ -1,4 +1,4 @@
-//! On an instance: the store of activated packs held against what was activated, file by file.
+//! On an instance: compares the store of activated packs with what was activated, file by file.
 //!
 //! ```text
 //!  store ─▶ pack ─▶ `current`, records     owner and mode of everything; links: `current` and nothing else
@@ -34,11 +34,11 @@ const MAX_RECORD: u64 = 16 << 20;
 /// Result of a check.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
-    /// The versions that were looked at.
+    /// Versions that were checked.
     pub versions: Vec<CheckedVersion>,
     /// Everything that is not as it should be.
     pub problems: Vec<StoreProblem>,
-    /// The digests were held against what the repository signed; it takes root's or the sync's account to read that.
+    /// True if the digests were compared with the signed ones, which only root and the sync's account can read.
     pub held_against_signed: bool,
 }
 

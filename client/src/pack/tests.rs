@@ -181,7 +181,7 @@ fn what_a_script_does_wrong_is_named_by_file_and_line() {
         "{:?}",
         report.findings
     );
-    assert!(report.builds(), "advice stops nobody");
+    assert!(report.builds(), "advice is no error");
     let allowed =
         script.replace("cache/x", "cache/x # bolt-lint: allow diagnostic_writes only what this action put there");
     fs::write(directory.join("actions/uptime.sh"), allowed).unwrap();

@@ -198,7 +198,7 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
     line.push(b'\n');
     let mut number = last.unwrap_or(1);
     if !part.is_empty() && part.len() + line.len() > MAX_OPEN {
-        // The open part joins the one before it, unless that would become too large; either way another one is begun.
+        // The open part joins the one before it, unless that would become too large; in both cases a new one begins.
         let before = if number > 1 { state.bytes(&part_name(owner, number - 1), MAX_READ).await? } else { None };
         match before {
             Some(before) if before.len() + part.len() <= MAX_PART => {

@@ -102,7 +102,7 @@ fn without_credentials(remote: &str) -> String {
             url.into()
         }
         _ => match remote.rsplit_once('@') {
-            // host:path, as ssh has it.
+            // host:path, the form of ssh.
             Some((_, rest)) => rest.to_owned(),
             None => remote.to_owned(),
         },

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  1. Choose and sign   old versions leave the signed metadata, old parts of the journal too; a line of the journal says so
-//!  2. Sweep             metadata that were superseded a while ago, and files that no metadata names any more, are removed
+//!  2. Sweep             metadata that were superseded a while ago, and files that no metadata names, are removed
 //! ```
 //!
 //! A version stays while a channel holds it, while a rollback could need it, while it is one of the newest of its pack, while

@@ -55,7 +55,7 @@ pub struct Rotated {
     pub threshold: u64,
     /// Ids of the root keys.
     pub root_keys: Vec<String>,
-    /// Roles with other keys than before.
+    /// Roles whose keys changed.
     pub replaced: Vec<String>,
     /// Private keys that were made.
     pub made: Vec<PathBuf>,
@@ -65,14 +65,14 @@ pub struct Rotated {
 /// as many as there were before.
 const ADDED: &str = "x-bolt-added";
 
-/// A key that was made: for which role, and its file.
+/// Key that was made, with its role and its file.
 type Made = (RoleType, PathBuf, Key);
 
 /// Writes the next root, and signs again every role whose keys changed. It works under an expired root as well.
 ///
-/// Where other roles than the root get other keys, there are two new roots, so that what stands verifies at every moment,
-/// whatever stops the publisher: one with the old and the new keys, and, when all is signed with the new, one with these alone.
-/// Stopped in between, the old keys still count, and it can be done again.
+/// When roles other than the root get new keys, two roots are written, so that the repository verifies at every step: one with the
+/// old and the new keys, and, once everything is signed with the new, one with these alone. After an interruption in between the
+/// old keys are still valid, and the rotation can be repeated.
 pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, RepoError> {
     let place = Place::at(&access.repository)?;
     place.check_repository()?;
@@ -86,7 +86,7 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
                 plan = Some(begin(&place, &state, &mut ring, access, rotation).await?);
             }
             match &mut plan {
-                Some(plan) => plan.go_on(&place, &pinned, &mut ring, access).await,
+                Some(plan) => plan.resume(&place, &pinned, &mut ring, access).await,
                 None => unreachable!("it was just made"),
             }
         })
@@ -105,7 +105,7 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
     }
 }
 
-/// Makes the keys and signs the roots; writes the one with both keys, where there is one.
+/// Makes the keys and signs the roots; writes the one with old and new keys, where it is needed.
 async fn begin(
     place: &Place,
     state: &State,
@@ -128,21 +128,21 @@ async fn begin(
     })
 }
 
-/// The roots of a change, signed, and how far it has come.
+/// Signed roots of a rotation, and its progress.
 struct Plan {
     /// The root with the old keys and the new ones, and its version.
     between: Option<(u64, Vec<u8>)>,
     root: Root,
     bytes: Vec<u8>,
-    /// `root` stands.
+    /// True once `root` is written.
     is_written: bool,
     replaced: Vec<RoleType>,
     rotated: Rotated,
 }
 
 impl Plan {
-    /// From wherever it was. It is called again when another publisher was first, whose change is taken along.
-    async fn go_on(
+    /// Continues the rotation. It is called again when another publisher was faster, whose change is included.
+    async fn resume(
         &mut self,
         place: &Place,
         pinned: &Pinned,
@@ -182,7 +182,7 @@ impl Plan {
     }
 
     /// The other roles' signatures stay good, and their keys may be elsewhere; where they are here, a new timestamp has
-    /// instances look at the new root with their next poll.
+    /// instances take the new root with their next poll.
     async fn publish_alone(
         &mut self,
         place: &Place,
@@ -308,7 +308,7 @@ fn describe(old: &Root, rotation: &Rotation, made: &[Made], added: &[Key]) -> Re
             }
         }
     }
-    let keys = root.roles.get_mut(&RoleType::Root).expect("every role was just looked at");
+    let keys = root.roles.get_mut(&RoleType::Root).expect("every role was just inserted");
     for removed in &rotation.remove {
         let before = keys.keyids.len();
         keys.keyids.retain(|id| !hex(id).starts_with(removed.as_str()));

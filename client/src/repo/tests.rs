@@ -140,7 +140,7 @@ fn a_second_publisher_waits_outside() {
 }
 
 #[test]
-fn metadata_that_somebody_touched_are_not_built_upon() {
+fn metadata_that_were_changed_without_a_key_are_refused() {
     let bench = Bench::new();
     publish(&bench.options("dev")).unwrap();
     let file = bench.at("repo/metadata/timestamp.json");

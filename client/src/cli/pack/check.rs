@@ -14,6 +14,9 @@ use crate::{errln, outln};
 
 /// On an instance: compare the files of its packs with their manifests. Exit code 1 when anything differs.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  sudo bolt pack check cassandra")]
 pub struct CheckCommand {
     /// Only this pack.
     pack: Option<PackName>,

@@ -20,6 +20,9 @@ use crate::{errln, outln};
 
 /// Put a pack on instances without a signature, for a while, where their agent.toml allows it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bolt pack push ./cassandra --to i-0abc --ttl 30m")]
 pub struct PushCommand {
     /// The pack's directory, or an archive of `bolt pack build`.
     dir: PathBuf,
@@ -33,6 +36,9 @@ pub struct PushCommand {
 
 /// Remove a pushed version before it expires: the signed one is active again.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bolt pack unpush cassandra --from i-0abc")]
 pub struct UnpushCommand {
     /// The pack.
     pack: PackName,
@@ -53,11 +59,11 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
         errln!("{name} {version} ({}), {}: pushing", digest.short(), format_bytes(size));
     }
     let push = Push::new(built, command.ttl).map_err(|e| failure(&e))?;
-    let told = !context.json;
+    let is_text = !context.json;
     let answers = context
         .ask(&select, async |agent| {
             let answer = agent.push(&push).await;
-            if let (true, Ok(pushed)) = (told, &answer) {
+            if let (true, Ok(pushed)) = (is_text, &answer) {
                 report(agent.instance().id().as_str(), pushed);
             }
             answer

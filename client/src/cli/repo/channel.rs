@@ -50,6 +50,9 @@ pub(crate) struct PromoteCommand {
 
 /// Give the newest version of a channel more instances.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bolt repo widen cassandra --channel prod --percent 50 --reason 'no errors at 10 %'")]
 pub(crate) struct WidenCommand {
     /// The pack.
     pack: PackName,
@@ -65,6 +68,10 @@ pub(crate) struct WidenCommand {
 
 /// Pause or resume a rollout.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo pause cassandra --channel prod --reason 'errors in eu-west-1'
+  bolt repo resume cassandra --channel prod")]
 pub(crate) struct PauseCommand {
     /// The pack.
     pack: PackName,

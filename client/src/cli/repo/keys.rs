@@ -19,6 +19,10 @@ const SOON: Duration = Duration::from_secs(7 * 86_400);
 
 /// Make a repository and its keys.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo init ./repo --keys ./keys
+  bolt repo init s3://packs/prod --bucket-region eu-west-1 --keys ./keys --root-keys 3 --root-threshold 2")]
 pub(crate) struct InitCommand {
     /// The repository's directory or s3://bucket/prefix: absent or empty.
     dir: PathBuf,
@@ -47,6 +51,9 @@ pub(crate) struct InitCommand {
 
 /// Renew signatures.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bolt repo refresh --if-within 7d        from cron, every day")]
 pub(crate) struct RefreshCommand {
     #[command(flatten)]
     access: AccessArgs,
@@ -57,6 +64,10 @@ pub(crate) struct RefreshCommand {
 
 /// Sign the next root.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo rotate-root --root-expires 365d
+  bolt repo rotate-root --replace targets --new-keys ./new-keys")]
 pub(crate) struct RotateCommand {
     #[command(flatten)]
     access: AccessArgs,

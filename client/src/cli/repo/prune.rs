@@ -21,6 +21,10 @@ const LEAST_GRACE: Duration = Duration::from_secs(3600);
 
 /// Remove old versions, old metadata and orphaned files.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo prune --dry-run
+  bolt repo prune --keep-versions 10 --older-than 180d --reached")]
 pub(crate) struct PruneCommand {
     #[command(flatten)]
     access: AccessArgs,

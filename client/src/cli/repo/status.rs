@@ -18,6 +18,10 @@ use crate::{errln, outln};
 
 /// Show versions, channels and signatures of a repository.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo status
+  bolt repo status --reached --where 'app == \"cassandra\"'")]
 pub(crate) struct StatusCommand {
     #[command(flatten)]
     view: ViewArgs,
@@ -35,6 +39,10 @@ pub(crate) struct StatusCommand {
 
 /// Print the journal.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo log --pack cassandra --channel prod
+  bolt repo log --json | jq -r '.entries[] | select(.reason) | .reason'")]
 pub(crate) struct LogCommand {
     #[command(flatten)]
     view: ViewArgs,

@@ -14,6 +14,9 @@ use crate::{errln, outln};
 
 /// Make a team's key.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bolt repo team-key dba --keys ./dba-keys")]
 pub(crate) struct TeamKeyCommand {
     /// The team.
     team: TeamName,
@@ -29,6 +32,10 @@ pub(crate) struct TeamKeyCommand {
 
 /// Delegate a pack to a team.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo delegate dba cassandra --public-key team-dba.pub
+  bolt repo delegate dba cassandra --team-keys ./dba-keys      when versions are published already")]
 pub(crate) struct DelegateCommand {
     /// The team.
     team: TeamName,
@@ -58,6 +65,9 @@ pub(crate) struct DelegateCommand {
 
 /// Take a pack away from a team.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bolt repo undelegate dba cassandra")]
 pub(crate) struct UndelegateCommand {
     /// The team.
     team: TeamName,

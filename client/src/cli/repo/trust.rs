@@ -13,6 +13,10 @@ use crate::{errln, outln};
 
 /// Pin a root.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bolt repo trust                          shows the pinned root and its fingerprint
+  bolt repo trust --root root.json --fingerprint 5d41… --repo s3://packs/prod --keys ./keys")]
 pub(crate) struct TrustCommand {
     #[command(flatten)]
     places: PinArgs,

@@ -109,7 +109,7 @@ fn a_store_as_it_was_made_has_no_problem() {
     assert!(check(&bench.temp.path().join("none"), None).is_err());
 }
 
-/// What somebody does to a store.
+/// Changes to a store.
 type Tamper = fn(&Bench);
 
 /// `(what is done, the end of the file's path that is named, words of the problem)`
@@ -233,7 +233,7 @@ const TAMPERINGS: &[(Tamper, &str, &str)] = &[
     ),
     (
         |b| {
-            // What the repository signed, as the sync keeps it.
+            // The signed metadata, as the sync keeps them.
             fs::create_dir(b.packs().join(".tuf")).unwrap();
             let stored: StoredPack =
                 serde_json::from_slice(&fs::read(b.version.join(META).join(PACK)).unwrap()).unwrap();
@@ -282,7 +282,7 @@ fn each_tampering_is_named_with_its_file() {
     }
 }
 
-/// `.bolt` may be changed while it is read: what it leads to is not read, and a pipe holds nobody up.
+/// `.bolt` may be replaced while it is read: links are not followed, and a pipe does not block.
 #[test]
 fn neither_a_link_on_the_way_nor_a_pipe_is_read() {
     let bench = Bench::new();

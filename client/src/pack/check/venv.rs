@@ -49,7 +49,7 @@ impl Look {
     }
 }
 
-/// True for a link to what lies in the same directory.
+/// True for a link into the same directory.
 fn is_beside(target: &Path) -> bool {
     let mut parts = target.components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))

@@ -195,7 +195,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Writes a file at once and has it on the disk.
+    /// Writes a file atomically and durably.
     fn put(&self, path: &Path, mut content: impl Read) -> Result<(), RepoError> {
         let parent = path.parent().unwrap_or(&self.directory).to_owned();
         let mut file = tempfile::NamedTempFile::new_in(&parent).map_err(RepoError::file("write", &parent))?;

@@ -81,7 +81,7 @@ fn current(state: &State, role: &str) -> u64 {
     snapshot.meta.get(&format!("{role}.json")).map_or(0, |meta| meta.version.get())
 }
 
-/// Returns metadata that no agent reads any more: two later versions were written, both longer ago than the grace period. One
+/// Returns metadata that no agent still reads: two later versions were written, both longer ago than the grace period. One
 /// is not enough: its publisher may have died before the timestamp, so that the version before it was still the newest.
 fn superseded<'a>(state: &State, stored: &'a [Stored], old_ms: u64) -> BTreeSet<&'a str> {
     let mut by_role: BTreeMap<&str, BTreeMap<u64, &Stored>> = BTreeMap::new();

@@ -5,7 +5,7 @@ use packs_schema::base::name::PackVersion;
 use super::rollouts::{demo, name};
 use super::*;
 
-/// What may have happened to an archive.
+/// Damage of an archive.
 const DAMAGES: [(&str, &str); 4] = [
     ("removed", "it is missing"),
     ("cut", "instead of the"),
@@ -123,7 +123,7 @@ fn publish_checks_its_destination_before_it_builds() {
 
 /// Whoever owns the storage puts a FIFO in the place of each file in turn: nothing waits for it.
 #[test]
-fn a_fifo_in_the_repository_keeps_nobody_waiting() {
+fn a_fifo_in_the_repository_blocks_no_command() {
     let bench = Bench::new();
     publish(&bench.options("prod")).unwrap();
     let files: Vec<PathBuf> = snapshot(&bench.at("repo")).into_iter().map(|(path, _)| path).collect();

@@ -5,7 +5,7 @@ use packs_schema::base::name::TeamName;
 use super::rollouts::{demo, name};
 use super::*;
 
-/// So many versions that some are retired.
+/// Number of versions from which on some are retired.
 const MANY: u32 = 90;
 
 impl Bench {
@@ -56,7 +56,7 @@ fn versions_that_no_channel_holds_are_retired_and_stay_published() {
     let versions = bench.status().versions;
     assert_eq!(versions.len(), MANY as usize + 1);
     assert!(versions.iter().all(|version| version.published_at_ms.is_some()));
-    // It is still the version that it was.
+    // Its content is unchanged.
     bench.version("1.0.0");
     let mut options = bench.options("late");
     fs::write(bench.at("demo/note.txt"), "changed").unwrap();

@@ -103,7 +103,7 @@ fn old_versions_go_and_their_files_when_no_agent_can_be_reading_them() {
 #[test]
 fn what_is_needed_is_not_removed() {
     let bench = Bench::new();
-    // Held by a channel that nobody changes any more, and by one whose rollout is paused in the middle.
+    // Held by a channel that is no longer changed, and by one whose rollout is paused in the middle.
     bench.publish_versions("old", 0..1);
     bench.publish_versions("slow", 1..2);
     bench.version("1.2.0");
@@ -189,7 +189,7 @@ fn the_beginning_of_the_journal_goes_and_only_with_a_line_that_says_so() {
     assert!(left.len() < all && left.last().unwrap().dropped.is_some(), "{} of {all}", left.len());
     let back = rollback(&bench.access(), &demo(), &name("prod"), None).unwrap();
     assert_eq!(back.after.newest().version, version("1.198.0"));
-    // Somebody who may sign leaves out more, and says nothing.
+    // A publisher with a key leaves out more lines, without recording it.
     let edit = async |state: &mut super::super::state::State, _: &mut super::super::keys::KeyRing| {
         let owner = super::super::owner::Owner::Top;
         let first = super::super::journal::parts(state, &owner).await?.remove(0);
@@ -224,7 +224,7 @@ fn a_repository_that_is_pruned_answers_every_change_as_one_that_is_not() {
                 }
                 4 => widen(&bench.access(), &demo(), &name(to), 100).map(drop).map_err(|e| e.to_string()),
                 5 => pause(&bench.access(), &demo(), &name(to), percent > 50).map(drop).map_err(|e| e.to_string()),
-                // One prune keeps as many versions to go back to.
+                // A prune keeps that many versions for rollbacks.
                 6 if rollbacks[channel] < 3 => {
                     rollback(&bench.access(), &demo(), &name(to), None).map(drop).map_err(|e| e.to_string())
                 }

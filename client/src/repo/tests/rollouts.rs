@@ -1,4 +1,4 @@
-//! What channels hold: promoted, widened, paused, rolled back; and the journal of it.
+//! Channels: promote, widen, pause, roll back, unpublish; and their journal.
 
 use packs_schema::delivery::channel::Rule;
 
@@ -15,7 +15,7 @@ impl Bench {
     fn promote(&self, from: &str, to: &str, percent: u8) -> Result<Changed, RepoError> {
         promote(&self.access(), &Promotion { from: Some(name(from)), percent, ..promotion(to) })
     }
-    /// What a channel holds, in short: `1.1.0@10 1.0.0 -1.2.0`.
+    /// Returns the content of a channel in short form: `1.1.0@10 1.0.0 -1.2.0`.
     fn holds(&self, channel: &str) -> String {
         let status = self.status();
         let held = status.channels.iter().find(|c| c.channel.as_str() == channel).unwrap();
@@ -312,7 +312,7 @@ fn a_first_version_is_withdrawn_to_nothing_and_a_later_one_takes_its_place() {
     assert_eq!(bench.holds("prod"), "1.2.0@25 -1.0.0 -1.1.0 -1.3.0");
     withdraw(&access, &demo(), &name("prod")).unwrap();
     assert_eq!(bench.holds("prod"), "0.0.0-0@0 -1.0.0 -1.1.0 -1.2.0 -1.3.0");
-    // One that was withdrawn, when it is meant.
+    // A withdrawn version, with `--again`.
     let meant = Promotion { version: Some(version("1.1.0")), again: true, ..promotion("prod") };
     promote(&access, &meant).unwrap();
     assert_eq!(bench.holds("prod"), "1.1.0 -1.0.0 -1.2.0 -1.3.0");

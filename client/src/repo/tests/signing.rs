@@ -143,7 +143,7 @@ fn a_root_follows_a_root_and_the_old_keys_sign_no_more() {
     assert_eq!(bench.status().roles[0].version, 5);
 }
 
-/// Whatever stops the publisher, and wherever: what stands verifies, the old keys sign, and it can be done again.
+/// Interrupts a rotation at every step: the repository verifies, the old keys sign, and the rotation can be repeated.
 #[test]
 fn a_change_of_keys_that_stops_anywhere_leaves_a_good_repository() {
     let all = [RoleType::Root, RoleType::Targets, RoleType::Snapshot, RoleType::Timestamp];
@@ -156,7 +156,7 @@ fn a_change_of_keys_that_stops_anywhere_leaves_a_good_repository() {
         let error = rotate_root(&bench.access(), &rotation(&bench, &all)).unwrap_err();
         let is_half = stopped != "2.root.json";
         assert_eq!(matches!(error, RepoError::HalfRotated { version: 2, .. }), is_half, "{stopped}: {error}");
-        assert_eq!(bench.at("new/targets.pem").exists(), is_half, "{stopped}: keys that nobody knows of");
+        assert_eq!(bench.at("new/targets.pem").exists(), is_half, "{stopped}: keys that no root lists");
         fs::remove_dir(&in_the_way).unwrap();
 
         assert_eq!(bench.status().versions.len(), 1, "{stopped}");

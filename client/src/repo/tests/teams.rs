@@ -10,7 +10,7 @@ fn dba() -> TeamName {
 }
 
 impl Bench {
-    /// What a team is given: its own key, and those of snapshot and timestamp.
+    /// Copies the keys of a team: its own, and those of snapshot and timestamp.
     fn team_directory(&self) -> PathBuf {
         let directory = self.at("dba");
         fs::create_dir_all(&directory).unwrap();
@@ -97,7 +97,7 @@ fn a_team_keeps_its_private_keys_to_itself() {
     fs::copy(bench.at("b/team-dba.pem"), directory.join("team-dba-2.pem")).unwrap();
     publish(&bench.team()).unwrap();
     assert_eq!(bench.owner_of_prod(), Some(dba()));
-    // Another team's file, or one that somebody touched.
+    // Another team's file, or one that was changed.
     let [_, other] = team_key(&TeamName::new("sre").unwrap(), &bench.at("c"), None).unwrap();
     let web = PackName::new("web").unwrap();
     let keys = TeamKeys::Public(vec![other.clone()]);

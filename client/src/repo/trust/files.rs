@@ -1,6 +1,6 @@
 //! The files of a publisher's trust: `root.json`, `marks.json`, and `accepted.json` while an older state is accepted.
 //!
-//! They lie beside the keys, or in a directory of their own (`--state`) where the keys' directory cannot be written; the pin
+//! They are beside the keys, or in a directory of their own (`--state`) where the keys' directory cannot be written; the pin
 //! beside the keys then is where that directory begins. Each file is replaced atomically and durably, under a lock.
 
 use std::fs::{File, OpenOptions, Permissions};
