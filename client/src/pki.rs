@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use packs_schema::base::pem::PemError;
-use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose, SanType};
+use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose, SanType, SerialNumber};
 use time::OffsetDateTime;
 
 use crate::files::{self, FileError};
@@ -160,6 +160,8 @@ fn named(common_name: &str) -> CertificateParams {
     // A common name has at most 64 characters (RFC 5280, upper bounds); the URI is what counts.
     name.push(DnType::CommonName, common_name.chars().take(64).collect::<String>());
     params.distinguished_name = name;
+    // The library's default is a hash of the key: a renewed certificate would have the serial of the old one, and be revoked with it.
+    params.serial_number = Some(SerialNumber::from_slice(uuid::Uuid::now_v7().as_bytes()));
     params
 }
 

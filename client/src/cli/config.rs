@@ -73,7 +73,7 @@ pub(super) fn run(command: &ConfigCommand, context: &Context) -> Result<Exit, Fa
     }
     for setting in missing {
         errln!(
-            "missing: {}, which commands that talk to instances need; give {}, set {}, or write {} in client.toml",
+            "missing: {} (needed to talk to instances): give {}, set {}, or write {} in client.toml",
             setting.noun(),
             setting.flag(),
             setting.variable(),

@@ -63,10 +63,12 @@ pub(super) fn csr(command: CsrCommand, json: bool) -> Result<Exit, Failure> {
     } else {
         outln!("{}\n{}", show::path(&request), show::path(&key));
         errln!("SHA-256 of the public key: {}", new.fingerprint);
+        let addresses = subject.addresses().iter().map(|address| format!(" --address {}", show::visible(address)));
         errln!(
-            "next, where the authority is: bolt pki sign {} --ca <DIR> --name {}",
+            "next, where the authority is: bolt pki sign {} --ca <DIR> --name {}{}",
             show::path(&request),
-            show::visible(&subject.uri())
+            show::visible(&subject.uri()),
+            addresses.collect::<String>()
         );
     }
     Ok(Exit::Success)
