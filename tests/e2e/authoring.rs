@@ -165,7 +165,7 @@ fn what_is_wrong_with_a_repository_is_said() {
     fs::set_permissions(keys.join("targets.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     let lock = fs::File::create(repo.join(".lock")).unwrap();
     lock.lock().unwrap();
-    refused(&publish(&repo, &keys), 5, &["another publisher is at work"]);
+    refused(&publish(&repo, &keys), 5, &["another publisher is changing"]);
     drop(lock);
     refused(&publish(&repo, &keys), 0, &["in dev"]);
     let timestamp = repo.join("metadata/timestamp.json");
