@@ -4,6 +4,7 @@
 //! - [`action`]: action files.
 //! - [`param`]: the parameter language: schemas, checks, binding of a caller's values, and their delivery to a process.
 //! - [`contents`]: checks and lints of all files of a pack together.
+//! - [`site_config`]: a host's configuration of a pack.
 //! - [`schemas`]: JSON Schemas of the files, for editors.
 
 pub mod action;
@@ -12,5 +13,6 @@ mod metadata;
 pub mod param;
 #[cfg(feature = "schemas")]
 pub mod schemas;
+pub mod site_config;
 
 pub use metadata::{Pack, PackFile};

@@ -22,8 +22,7 @@ use nix::unistd::Pid;
 use packs_schema::agent::launch::{Refusal, Start};
 use packs_schema::pack::action::{LeftoverPolicy, Limits};
 use packs_schema::pack::param::bind::bind;
-use packs_schema::pack::param::deliver::{CONFIG_KEY, Delivery, deliver};
-use serde_json::{Map, Value};
+use packs_schema::pack::param::deliver::{Delivery, deliver};
 
 use crate::account::Account;
 use crate::cgroup::{self, Group, Unenforced};
@@ -60,19 +59,15 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         account::choose(host, action.run_as.as_ref(), &start.execution)?;
     let requested = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
     let timeout = resolved.push_expires_in.map_or(requested, |left| requested.min(left));
-    let mut delivery = deliver(&action.parameters, &bound);
+    let mut delivery = deliver(&action.parameters, &bound, &resolved.config);
     if !action.arguments {
         delivery.arguments.clear();
-    }
-    if !resolved.config_secrets.is_empty() {
-        delivery.stdin = stdin_with_config(bound.values(), &resolved);
     }
     let facts = store::instance_facts(host)?;
     let inputs = environment::Inputs {
         facts: &facts,
         start,
         account: &account,
-        config: &resolved.config,
         venv: resolved.venv.as_ref(),
         timeout,
     };
@@ -144,18 +139,6 @@ fn check_running(host: &Host) -> Result<(), Refused> {
         "{running} executions are running, and the launcher allows {max} at once (execution.max_shims); retry when one has ended"
     );
     refuse(Refusal::TooManyRunning, message)
-}
-
-/// Returns the standard input of an action whose pack has secrets in its configuration: the parameters and, beside them, the whole
-/// configuration.
-fn stdin_with_config(parameters: &Map<String, Value>, resolved: &store::ResolvedAction) -> Vec<u8> {
-    let whole: Map<String, Value> =
-        resolved.config.clone().into_iter().chain(resolved.config_secrets.clone()).collect();
-    let mut object = parameters.clone();
-    object.insert(CONFIG_KEY.to_owned(), Value::Object(whole));
-    let mut stdin = serde_json::to_vec(&object).expect("a JSON map serialises");
-    stdin.push(b'\n');
-    stdin
 }
 
 /// Resources of an execution outside its own directory.

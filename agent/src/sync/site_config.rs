@@ -20,11 +20,9 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use packs_schema::agent::config::Config;
 use packs_schema::agent::store::{self, META};
-use packs_schema::base::document::yaml;
 use packs_schema::base::name::PackName;
 use packs_schema::pack::contents::{CONFIG_SCHEMA_FILE, MAX_YAML, Requirement};
-use packs_schema::pack::param::deliver::part_secrets;
-use packs_schema::pack::param::{Parameters, bind};
+use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value};
 
 use super::check::Checked;
@@ -103,17 +101,17 @@ impl Files {
         let schema = check::config_schema(directory).map_err(|e| fail(format!("{CONFIG_SCHEMA_FILE}: {e}")))?;
         let path = path(config, pack);
         let given = given(&path).map_err(PackFailure::file(Step::Configure, "use", &path))?;
-        let values = match &given {
+        let site = match &given {
             None if schema.is_empty() => None,
             _ => {
-                let text = given.as_ref().map(|given| &given.bytes[..]);
-                Some(values(&schema, text).map_err(|e| fail(format!("{}: {e}", path.display())))?)
+                let text = given.as_ref().map_or(&[][..], |given| &given.bytes);
+                Some(SiteConfig::read(&schema, text).map_err(|e| fail(format!("{}: {e}", path.display())))?)
             }
         };
-        let (open, secret) = values.as_ref().map(|values| part_secrets(&schema, values)).unzip();
-        let secret = secret.filter(|secret| !secret.is_empty());
+        let public = site.as_ref().map(SiteConfig::public);
+        let secret = site.as_ref().map(SiteConfig::secrets).filter(|secrets| !secrets.is_empty());
         if given.is_some_and(|given| given.everybody_reads)
-            && secret.as_ref().is_some_and(|secret| !secret.values().all(Value::is_null))
+            && secret.is_some_and(|secret| !secret.values().all(Value::is_null))
         {
             let message = format!(
                 "{} holds what config.schema.yaml calls secret, and everybody can read it: give it to the sync's group, mode 640",
@@ -121,7 +119,7 @@ impl Files {
             );
             return Err(fail(message));
         }
-        let bytes = |part: Option<Map<String, Value>>| match part.map(|part| serde_json::to_vec(&part)).transpose() {
+        let bytes = |part: Option<&Map<String, Value>>| match part.map(serde_json::to_vec).transpose() {
             Ok(Some(bytes)) if bytes.len() > MAX_CONFIG => {
                 let length = bytes.len();
                 Err(fail(format!("{} comes to {length} bytes; at most {MAX_CONFIG} are taken", path.display())))
@@ -129,7 +127,7 @@ impl Files {
             Ok(bytes) => Ok(bytes),
             Err(error) => Err(fail(error.to_string())),
         };
-        Ok(Files { open: bytes(open)?, secret: bytes(secret)? })
+        Ok(Files { open: bytes(public)?, secret: bytes(secret)? })
     }
 
     /// Writes what differs. The open file goes first, so that a value that has become secret leaves it before anything else
@@ -190,26 +188,6 @@ fn given(path: &Path) -> io::Result<Option<Given>> {
         return Err(io::Error::other(format!("it is larger than {MAX_YAML} bytes")));
     }
     Ok(Some(Given { bytes, everybody_reads: mode & 0o004 != 0 }))
-}
-
-fn values(schema: &Parameters, given: Option<&[u8]>) -> Result<Map<String, Value>, String> {
-    let given = match given {
-        None => Map::new(),
-        Some(bytes) => {
-            let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-            match yaml::parse::<Value>(text).map_err(|e| e.without_values())? {
-                Value::Object(map) => map,
-                Value::Null => Map::new(),
-                _ => return Err("it must be a map of names to values".to_owned()),
-            }
-        }
-    };
-    let bound = bind::bind_config(schema, &given).map_err(|errors| {
-        // The messages say what would be right, never what was given: a configuration may hold secrets.
-        let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").replace('\n', " ");
-        said.replace("is not a parameter of this action: the action takes", "is not in config.schema.yaml, which has")
-    })?;
-    Ok(bound.values().clone())
 }
 
 fn write_if_changed(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {

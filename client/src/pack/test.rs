@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 
 use packs_schema::agent::config::PythonConfig;
 use packs_schema::agent::execution;
-use packs_schema::base::document::yaml;
 use packs_schema::base::name::ActionName;
 use packs_schema::pack::action::{Action, Runner};
 use packs_schema::pack::contents::CheckedPack;
-use packs_schema::pack::param::bind::{ParamError, bind_config};
+use packs_schema::pack::param::bind::ParamError;
+use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value};
 
 pub use output::{Piece, read as read_output};
@@ -193,30 +193,10 @@ fn parameters(action: &Action, given: &[Given]) -> Result<Map<String, Value>, Te
     if errors.is_empty() { Ok(typed) } else { Err(TestError::Parameters { errors }) }
 }
 
-/// An error of a configuration, which has no action.
-fn unknown_key(error: &ParamError) -> String {
-    let said = error.to_string();
-    said.replace("is not a parameter of this action: the action takes", "is not in config.schema.yaml, which has")
-}
-
-fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<Map<String, Value>, TestError> {
-    let shown = path.unwrap_or(Path::new("(none)")).to_owned();
-    let wrong = |problem: String| TestError::SiteConfig { path: shown.clone(), problem };
-    let given = match path {
-        None => Map::new(),
-        Some(path) => {
-            let text = crate::files::read_text(path, packs_schema::pack::contents::MAX_YAML)?;
-            match yaml::parse::<Value>(&text).map_err(|e| wrong(e.without_values()))? {
-                Value::Object(map) => map,
-                Value::Null => Map::new(),
-                _ => return Err(wrong("it must be a map of names to values".to_owned())),
-            }
-        }
-    };
-    let bound = bind_config(&checked.config, &given);
-    bound
-        .map(|bound| bound.values().clone())
-        .map_err(|errors| wrong(errors.iter().map(unknown_key).collect::<Vec<_>>().join("; ")))
+fn site_config(checked: &CheckedPack, path: Option<&Path>) -> Result<SiteConfig, TestError> {
+    let text = path.map(|path| crate::files::read_text(path, packs_schema::pack::contents::MAX_YAML)).transpose()?;
+    SiteConfig::read(&checked.config, text.unwrap_or_default().as_bytes())
+        .map_err(|problem| TestError::SiteConfig { path: path.unwrap_or(Path::new("(none)")).to_owned(), problem })
 }
 
 #[cfg(test)]

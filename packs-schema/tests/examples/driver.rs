@@ -11,7 +11,8 @@ use packs_schema::pack::contents::{self, CheckedPack, Contents, EntryKind, FileR
 use packs_schema::pack::param::bind::bind;
 use packs_schema::pack::param::check::check;
 use packs_schema::pack::param::deliver::deliver;
-use serde_json::{Value, json};
+use packs_schema::pack::site_config::SiteConfig;
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 /// The launcher's, fixed.
@@ -86,7 +87,7 @@ pub(crate) struct Run {
     action: Action,
     directory: PathBuf,
     parameters: Value,
-    config: Value,
+    config: Map<String, Value>,
     noop: bool,
     deadline: Option<u64>,
     path: String,
@@ -113,7 +114,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
         action,
         directory: directory(pack),
         parameters,
-        config: json!({}),
+        config: Map::new(),
         noop: false,
         deadline: None,
         path: PATH.into(),
@@ -125,7 +126,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
 impl Run {
     /// With this per-site configuration.
     pub(crate) fn config(mut self, config: Value) -> Run {
-        self.config = config;
+        self.config = config.as_object().unwrap().clone();
         self
     }
 
@@ -163,7 +164,7 @@ impl Run {
     /// Runs it to its end.
     pub(crate) fn go(self) -> Ended {
         let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
-        let given = deliver(&self.action.parameters, &bound);
+        let given = deliver(&self.action.parameters, &bound, &SiteConfig::new(self.config.clone(), Map::new()));
         let scratch = TempDir::new().unwrap();
         let result = scratch.path().join("result");
         std::fs::write(&result, b"").unwrap();
@@ -175,13 +176,6 @@ impl Run {
         command.envs(given.environment);
         if let Some(deadline) = self.deadline {
             command.env("BOLT_DEADLINE", deadline.to_string());
-        }
-        for (name, value) in self.config.as_object().unwrap() {
-            command.env("BOLT_CONFIG", self.config.to_string());
-            if let Value::Array(items) = value {
-                let list: Vec<&str> = items.iter().map(|i| i.as_str().unwrap()).collect();
-                command.env(format!("BOLT_CONFIG_{}", name.to_ascii_uppercase()), list.join(","));
-            }
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

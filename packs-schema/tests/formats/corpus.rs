@@ -10,6 +10,7 @@ use packs_schema::pack::PackFile;
 use packs_schema::pack::action::{ActionFile, Class, Runner};
 use packs_schema::pack::param::bind::bind;
 use packs_schema::pack::param::deliver::deliver;
+use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value, json};
 
 fn corpus() -> PathBuf {
@@ -242,7 +243,7 @@ fn the_scripts_see_what_stackstorm_shows_them() {
         let action = action(name).check(&linux(), name).0.unwrap();
         let given: Map<String, Value> = serde_json::from_value(given).unwrap();
         let bound = bind(&action.parameters, &given).unwrap();
-        assert_eq!(deliver(&action.parameters, &bound).arguments, arguments, "{name}");
+        assert_eq!(deliver(&action.parameters, &bound, &SiteConfig::default()).arguments, arguments, "{name}");
     }
     for (name, given, parameter) in [
         ("check_loadavg", json!({"period": 5}), "period"),

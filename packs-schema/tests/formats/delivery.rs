@@ -4,12 +4,17 @@
 use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::{bind, bind_config};
 use packs_schema::pack::param::deliver::{Delivery, deliver};
+use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value, json};
 
 fn delivered(schema: Value, given: Value) -> Delivery {
     let parameters: Parameters = serde_json::from_value(schema).unwrap();
     let given: Map<String, Value> = serde_json::from_value(given).unwrap();
-    deliver(&parameters, &bind(&parameters, &given).unwrap())
+    deliver(&parameters, &bind(&parameters, &given).unwrap(), &SiteConfig::default())
+}
+
+fn map(value: Value) -> Map<String, Value> {
+    serde_json::from_value(value).unwrap()
 }
 
 #[test]
@@ -94,6 +99,60 @@ fn environment_and_standard_input() {
     assert!(delivery.stdin.ends_with(b"}\n"));
     assert_eq!(serde_json::from_slice::<Value>(&delivery.stdin).unwrap(), given);
     assert!(!format!("{delivery:?}").contains("canary"));
+}
+
+#[test]
+fn public_configuration_is_in_the_environment_and_standard_input_has_parameters_only() {
+    let parameters: Parameters = serde_json::from_value(json!({"p": {}})).unwrap();
+    let bound = bind(&parameters, &map(json!({"p": 1}))).unwrap();
+    let public =
+        json!({"dir": "/data", "on": true, "none": null, "list": ["a", 1], "split": ["a,b"], "deep": {"k": []}});
+    let delivery = deliver(&parameters, &bound, &SiteConfig::new(map(public.clone()), Map::new()));
+    assert_eq!(delivery.stdin, b"{\"p\":1}\n");
+    let environment: Vec<(&str, &str)> = delivery.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let whole = public.to_string();
+    let wanted = [
+        ("BOLT_CONFIG", whole.as_str()),
+        ("BOLT_CONFIG_DIR", "/data"),
+        ("BOLT_CONFIG_LIST", "a,1"),
+        ("BOLT_CONFIG_NONE", ""),
+        ("BOLT_CONFIG_ON", "true"),
+        ("BOLT_PARAM_P", "1"),
+    ];
+    assert_eq!(environment, wanted);
+}
+
+#[test]
+fn configuration_with_a_secret_is_whole_on_standard_input_and_the_secret_is_nowhere_else() {
+    let parameters: Parameters = serde_json::from_value(json!({"p": {}})).unwrap();
+    let bound = bind(&parameters, &map(json!({"p": 1}))).unwrap();
+    // `pin` has become a secret, and the file of public values was not replaced yet.
+    let config = SiteConfig::new(map(json!({"dir": "/data", "pin": "canary"})), map(json!({"pin": "canary"})));
+    let delivery = deliver(&parameters, &bound, &config);
+    let stdin: Value = serde_json::from_slice(&delivery.stdin).unwrap();
+    assert_eq!(stdin, json!({"p": 1, "bolt_config": {"dir": "/data", "pin": "canary"}}));
+    assert!(!format!("{:?} {:?} {config:?}", delivery.environment, delivery.arguments).contains("canary"));
+}
+
+#[test]
+fn a_site_configuration_is_read_with_defaults_and_split_by_its_schema() {
+    let schema: Parameters = serde_json::from_value(json!({
+        "dir": {"default": "/data"}, "port": {"type": "integer"}, "auth": {"properties": {"pin": {"secret": true}}},
+    }))
+    .unwrap();
+    let config = SiteConfig::read(&schema, b"port: 9042\nauth: {pin: canary}\n").unwrap();
+    assert_eq!(Value::from(config.public().clone()), json!({"dir": "/data", "port": 9042}));
+    assert_eq!(Value::from(config.secrets().clone()), json!({"auth": {"pin": "canary"}}));
+    assert_eq!(SiteConfig::read(&schema, b"").unwrap().public().len(), 1);
+    for (text, wanted) in [
+        (&b"prot: 1\n"[..], "prot is not in config.schema.yaml, which has auth, dir, port"),
+        (b"port: canary\n", "port must be an integer"),
+        (b"- canary\n", "it must be a map of names to values"),
+        (b"\xff\n", "it is not UTF-8"),
+    ] {
+        let error = SiteConfig::read(&schema, text).unwrap_err();
+        assert!(error.starts_with(wanted) && !error.contains("canary"), "{error}");
+    }
 }
 
 /// A script takes a list apart at its commas: what it then has must be the items that were checked.

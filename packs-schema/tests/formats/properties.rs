@@ -5,6 +5,7 @@ use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::bind;
 use packs_schema::pack::param::cast::from_text;
 use packs_schema::pack::param::deliver::deliver;
+use packs_schema::pack::site_config::SiteConfig;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -91,7 +92,7 @@ proptest! {
         match bind(&parameters, &given) {
             Err(errors) => prop_assert!(!errors.is_empty()),
             Ok(bound) => {
-                let delivery = deliver(&parameters, &bound);
+                let delivery = deliver(&parameters, &bound, &SiteConfig::default());
                 let stdin: Value = serde_json::from_slice(&delivery.stdin).unwrap();
                 prop_assert_eq!(&stdin, &Value::Object(bound.values().clone()));
                 prop_assert!(delivery.arguments.iter().all(|a| !a.contains('\0')));
@@ -116,7 +117,7 @@ proptest! {
         let seen = match bind(&parameters, &given) {
             Err(errors) => format!("{errors:?} {}", serde_json::to_string(&errors).unwrap()),
             Ok(bound) => {
-                let delivery = deliver(&parameters, &bound);
+                let delivery = deliver(&parameters, &bound, &SiteConfig::default());
                 prop_assert_eq!(String::from_utf8_lossy(&delivery.stdin).contains(CANARY), holds);
                 format!("{bound:?} {:?} {delivery:?} {:?} {:?}", bound.public(), delivery.environment, delivery.arguments)
             }
@@ -141,7 +142,7 @@ proptest! {
             let given: Map<String, Value> = serde_json::from_value(json!({"p": value, "n": n})).unwrap();
             let seen = match bind(&parameters, &given) {
                 Err(errors) => format!("{errors:?}"),
-                Ok(bound) => format!("{bound:?} {:?} {:?}", bound.public(), deliver(&parameters, &bound)),
+                Ok(bound) => format!("{bound:?} {:?} {:?}", bound.public(), deliver(&parameters, &bound, &SiteConfig::default())),
             };
             prop_assert!(!seen.contains(CANARY), "{}", seen);
         }

@@ -4,10 +4,8 @@ use std::ffi::CString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use packs_schema::agent::launch::{Refusal, Start};
-use packs_schema::base::name::ParamName;
 use packs_schema::delivery::facts::Facts;
-use packs_schema::pack::param::deliver::{Delivery, ambiguous_item};
-use serde_json::{Map, Value};
+use packs_schema::pack::param::deliver::Delivery;
 
 use super::venv::Venv;
 use crate::account::Account;
@@ -22,8 +20,6 @@ pub(super) struct Inputs<'a> {
     pub(super) facts: &'a Facts,
     pub(super) start: &'a Start,
     pub(super) account: &'a Account,
-    /// The site configuration without secret values.
-    pub(super) config: &'a Map<String, Value>,
     /// The virtual environment of a Python action.
     pub(super) venv: Option<&'a Venv>,
     pub(super) timeout: Duration,
@@ -31,7 +27,7 @@ pub(super) struct Inputs<'a> {
 
 /// Returns all variables as `NAME=value`, except `BOLT_RESULT`, which names a descriptor of the action's process and is added there.
 pub(super) fn build(inputs: &Inputs<'_>, delivery: &Delivery) -> Result<Vec<CString>, Refused> {
-    let Inputs { facts, start, account, config, venv, timeout } = inputs;
+    let Inputs { facts, start, account, venv, timeout } = inputs;
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *timeout;
     let mut list: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: &str| list.push((name.to_owned(), value.to_owned()));
@@ -60,14 +56,6 @@ pub(super) fn build(inputs: &Inputs<'_>, delivery: &Delivery) -> Result<Vec<CStr
     if !trace.is_empty() && trace.len() <= MAX_TRACEPARENT && trace.bytes().all(|b| b.is_ascii_graphic()) {
         set("TRACEPARENT", trace);
     }
-    if !config.is_empty() {
-        set("BOLT_CONFIG", &Value::Object((*config).clone()).to_string());
-        for (name, value) in *config {
-            if let (Ok(name), Some(text)) = (ParamName::new(name.as_str()), to_plain_text(value)) {
-                set(&format!("BOLT_CONFIG_{}", name.as_str().to_ascii_uppercase()), &text);
-            }
-        }
-    }
     list.extend(delivery.environment.iter().cloned());
     list.into_iter()
         .map(|(name, value)| {
@@ -76,19 +64,4 @@ pub(super) fn build(inputs: &Inputs<'_>, delivery: &Delivery) -> Result<Vec<CStr
             })
         })
         .collect()
-}
-
-/// Returns a scalar as text and a list of scalars joined by commas. Nested values and lists with items that contain commas are in
-/// `BOLT_CONFIG` only.
-fn to_plain_text(value: &Value) -> Option<String> {
-    match value {
-        _ if ambiguous_item(value).is_some() => None,
-        Value::Null => Some(String::new()),
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
-            Some(items.iter().filter_map(to_plain_text).collect::<Vec<_>>().join(","))
-        }
-        Value::Array(_) | Value::Object(_) => None,
-    }
 }

@@ -12,6 +12,7 @@ use packs_schema::agent::store::{self, PushOverlay};
 use packs_schema::base::strict;
 use packs_schema::delivery::facts::{Facts, StoredFacts};
 use packs_schema::pack::action::Action;
+use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value};
 
 use super::store_file::{check_owner, read_json, trusted};
@@ -35,10 +36,8 @@ pub(super) struct ResolvedAction {
     pub(super) entry_path: PathBuf,
     /// The virtual environment of a Python action.
     pub(super) venv: Option<Venv>,
-    /// The site configuration without secret values; empty when there is none.
-    pub(super) config: Map<String, Value>,
-    /// The secret values of the site configuration.
-    pub(super) config_secrets: Map<String, Value>,
+    /// The site configuration; empty if there is none.
+    pub(super) config: SiteConfig,
     /// Time until a pushed version expires; absent for a signed version.
     pub(super) push_expires_in: Option<Duration>,
 }
@@ -103,12 +102,10 @@ pub(super) fn resolve(host: &Host, start: &Start) -> Result<ResolvedAction, Refu
     }
     let (action, is_pushed) = read_action(host, start, &directory)?;
     let push_expires_in = is_pushed.then(|| push_expires_in(host, start, &pack)).transpose()?;
-    let (mut config, config_secrets) = read_configs(host, start, &pack, &directory)?;
-    // The two files are not replaced at the same moment: a value that is secret in either is secret.
-    config.retain(|name, _| !config_secrets.contains_key(name));
+    let config = read_site_config(host, start, &pack, &directory)?;
     let entry_path = entry_point(host, &action, &directory)?;
     let venv = venv::find(host, &action, &packs, &directory)?;
-    Ok(ResolvedAction { action, directory, entry_path, venv, config, config_secrets, push_expires_in })
+    Ok(ResolvedAction { action, directory, entry_path, venv, config, push_expires_in })
 }
 
 /// Returns the facts of this instance: from the configuration, and from what the sync stored in this boot.
@@ -179,19 +176,17 @@ fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<(Action, b
     Ok((action, stored.dev.is_some()))
 }
 
-/// Values of a site configuration by name.
-type Values = Map<String, Value>;
-
-/// Reads the public and the secret values of the version's site configuration. A version activated by an earlier release of the
+/// Reads the site configuration of the version. A version activated by an earlier release of the
 /// sync has none; then the copy in the pack's directory applies.
-fn read_configs(host: &Host, start: &Start, pack: &Dir, version: &Dir) -> Result<(Values, Values), Refused> {
+fn read_site_config(host: &Host, start: &Start, pack: &Dir, version: &Dir) -> Result<SiteConfig, Refused> {
     let untrusted = |e: Errno| Refused {
         code: Refusal::StoreUntrusted,
         message: format!("configuration of pack {}: {e}", start.pack),
     };
     let meta = trusted(host, version.dir(store::META).map_err(untrusted)?)?;
     let home = if meta.has(store::CONFIG).map_err(untrusted)? { &meta } else { pack };
-    Ok((read_config(host, start, home, store::CONFIG)?, read_config(host, start, home, store::CONFIG_SECRETS)?))
+    let public = read_config(host, start, home, store::CONFIG)?;
+    Ok(SiteConfig::new(public, read_config(host, start, home, store::CONFIG_SECRETS)?))
 }
 
 fn read_config(host: &Host, start: &Start, home: &Dir, name: &str) -> Result<Map<String, Value>, Refused> {

@@ -12,7 +12,7 @@ use packs_schema::agent::store::{self, Manifest, StoredPack};
 use packs_schema::base::name::{ExecutionId, Principal};
 use packs_schema::pack::action::Action;
 use packs_schema::pack::contents::CheckedPack;
-use packs_schema::pack::param::deliver::part_secrets;
+use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ impl Layout {
     pub(super) fn make(
         built: &BuiltPack,
         checked: &CheckedPack,
-        config: &Map<String, Value>,
+        config: &SiteConfig,
         action: &Action,
         options: &TestOptions,
     ) -> Result<Layout, TestError> {
@@ -95,7 +95,7 @@ impl Layout {
     }
 
     /// Writes the same files as the agent's sync.
-    fn store(&self, built: &BuiltPack, checked: &CheckedPack, config: &Map<String, Value>) -> io::Result<()> {
+    fn store(&self, built: &BuiltPack, checked: &CheckedPack, config: &SiteConfig) -> io::Result<()> {
         let pack = self.packs().join(built.pack.name.as_str());
         let version = self.version(built);
         let actions = version.join(store::META).join(store::ACTIONS);
@@ -112,13 +112,12 @@ impl Layout {
             fs::write(actions.join(format!("{}.json", action.name)), serde_json::to_vec(action)?)?;
         }
         std::os::unix::fs::symlink(version.file_name().unwrap_or_default(), pack.join(store::CURRENT))?;
-        let (open, secret) = part_secrets(&checked.config, config);
-        fs::write(meta.join(store::CONFIG), serde_json::to_vec(&open)?)?;
+        fs::write(meta.join(store::CONFIG), serde_json::to_vec(config.public())?)?;
         protect(&self.packs())?;
-        if !secret.is_empty() {
+        if !config.secrets().is_empty() {
             let mut file =
                 File::options().write(true).create_new(true).mode(0o600).open(meta.join(store::CONFIG_SECRETS))?;
-            file.write_all(&serde_json::to_vec(&secret)?)?;
+            file.write_all(&serde_json::to_vec(config.secrets())?)?;
         }
         Ok(())
     }

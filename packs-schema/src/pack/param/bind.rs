@@ -72,13 +72,13 @@ impl fmt::Debug for BoundParams {
 /// As StackStorm means it: a default satisfies `required`, also inside objects and lists; `null` for a
 /// parameter that does not take it counts as not given; an `immutable` parameter always has its default.
 pub fn bind(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
-    bind_with(parameters, given, undeliverable)
+    bind_with(parameters, given, unknown_parameter, undeliverable)
 }
 
 /// Binds a site's configuration. Unlike parameters it reaches an action as JSON (`BOLT_CONFIG`) in any case, so that items of
 /// its lists may hold commas; such a list has no variable of its own.
 pub fn bind_config(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
-    bind_with(parameters, given, |name, schema, value| {
+    bind_with(parameters, given, unknown_config_key, |name, schema, value| {
         undeliverable(name, schema, value).filter(|error| error.code != AMBIGUOUS_ITEM)
     })
 }
@@ -88,10 +88,12 @@ const AMBIGUOUS_ITEM: &str = "ambiguous_item";
 fn bind_with(
     parameters: &Parameters,
     given: &Map<String, Value>,
+    unknown: impl Fn(&Parameters) -> String,
     undeliverable: impl Fn(&ParamName, &Schema, &Value) -> Option<ParamError>,
 ) -> Result<BoundParams, Vec<ParamError>> {
     let strangers = given.keys().filter(|name| !known(parameters, name)).take(MAX_ERRORS);
-    let mut errors: Vec<ParamError> = strangers.map(|name| unknown(parameters, name)).collect();
+    let mut errors: Vec<ParamError> =
+        strangers.map(|name| error(&shorten(name, 80), "unknown", unknown(parameters))).collect();
     let mut values = Map::new();
     for (name, schema) in parameters {
         match given.get(name.as_str()).filter(|value| !counts_as_absent(schema, value)) {
@@ -174,14 +176,17 @@ fn error(parameter: &str, code: &str, message: String) -> ParamError {
     ParamError { parameter: parameter.to_owned(), code: code.to_owned(), message }
 }
 
-fn unknown(parameters: &Parameters, name: &str) -> ParamError {
+fn unknown_parameter(parameters: &Parameters) -> String {
+    format!("is not a parameter of this action: the action takes {}", names(parameters))
+}
+
+fn unknown_config_key(schema: &Parameters) -> String {
+    format!("is not in config.schema.yaml, which has {}", names(schema))
+}
+
+fn names(parameters: &Parameters) -> String {
     let names: Vec<&str> = parameters.iter().filter(|(_, s)| !s.immutable).map(|(n, _)| n.as_str()).collect();
-    let known = if names.is_empty() {
-        "the action takes none".to_owned()
-    } else {
-        format!("the action takes {}", shorten(&names.join(", "), 1000))
-    };
-    error(&shorten(name, 80), "unknown", format!("is not a parameter of this action: {known}"))
+    if names.is_empty() { "none".to_owned() } else { shorten(&names.join(", "), 1000) }
 }
 
 fn missing(schema: &Schema) -> String {

@@ -2,18 +2,22 @@
 
 use serde_json::{Map, Value};
 
+use crate::base::name::ParamName;
+use crate::pack::site_config::SiteConfig;
+
 use super::Parameters;
 use super::bind::BoundParams;
 
-/// The key on standard input under which an action finds its pack's whole configuration, when some of it is secret.
+/// Key of the whole site configuration in the object on standard input, present if any of it is secret.
 pub const CONFIG_KEY: &str = "bolt_config";
 
-/// What an action's process is given of its parameters.
+/// Parameters and site configuration as an action's process receives them.
 #[derive(Clone, PartialEq)]
 pub struct Delivery {
-    /// One JSON object on standard input, secrets included.
+    /// One JSON object and a line feed on standard input: parameters, secrets included, and [`CONFIG_KEY`] if the site
+    /// configuration has secrets.
     pub stdin: Vec<u8>,
-    /// `BOLT_PARAM_<NAME>` and value.
+    /// Names and values without secrets: `BOLT_CONFIG`, `BOLT_CONFIG_<NAME>` and `BOLT_PARAM_<NAME>`.
     pub environment: Vec<(String, String)>,
     /// Positional by `position`, then `--name=value`.
     pub arguments: Vec<String>,
@@ -25,7 +29,7 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// The three forms of `bound`.
+/// Returns all that an action's process receives of `bound` and of its pack's site configuration.
 ///
 /// Arguments are StackStorm's (its documentation: "Converting Existing Scripts into Actions"): those with a
 /// `position` in its order, each always there and empty when there is no value; then `--name=value` of the
@@ -36,24 +40,50 @@ impl std::fmt::Debug for Delivery {
 /// objects by name are written as in a position, where StackStorm writes Python; a list that holds lists or
 /// objects is JSON. A list with an item that the commas would split is not bound at all ([`ambiguous_item`]), so that what a
 /// script reads is what was checked.
-pub fn deliver(parameters: &Parameters, bound: &BoundParams) -> Delivery {
-    let mut stdin = serde_json::to_vec(bound.values()).expect("a JSON map serialises");
-    stdin.push(b'\n');
+pub fn deliver(parameters: &Parameters, bound: &BoundParams, config: &SiteConfig) -> Delivery {
     let open: Map<String, Value> = parameters
         .iter()
         .filter(|(_, schema)| !schema.holds_secret())
         .filter_map(|(name, _)| bound.values().get_key_value(name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let environment =
-        open.iter().map(|(name, value)| (format!("BOLT_PARAM_{}", name.to_ascii_uppercase()), plain(value))).collect();
-    Delivery { stdin, environment, arguments: arguments(parameters, &open) }
+    let mut environment = config_environment(config.public());
+    environment
+        .extend(open.iter().map(|(name, value)| (format!("BOLT_PARAM_{}", name.to_ascii_uppercase()), plain(value))));
+    Delivery { stdin: standard_input(bound, config), environment, arguments: arguments(parameters, &open) }
 }
 
-/// Values bound to a schema, parted: what may be seen, and what is secret or holds a secret.
-pub fn part_secrets(schema: &Parameters, values: &Map<String, Value>) -> (Map<String, Value>, Map<String, Value>) {
-    let is_open = |name: &str| schema.iter().any(|(known, s)| known.as_str() == name && !s.holds_secret());
-    values.clone().into_iter().partition(|(name, _)| is_open(name))
+fn standard_input(bound: &BoundParams, config: &SiteConfig) -> Vec<u8> {
+    let mut object = bound.values().clone();
+    if !config.secrets().is_empty() {
+        object.insert(CONFIG_KEY.to_owned(), Value::Object(config.merged()));
+    }
+    let mut bytes = serde_json::to_vec(&object).expect("a JSON map serialises");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// `BOLT_CONFIG` with the whole object, and a variable for each value that has one.
+fn config_environment(public: &Map<String, Value>) -> Vec<(String, String)> {
+    if public.is_empty() {
+        return Vec::new();
+    }
+    let mut list = vec![("BOLT_CONFIG".to_owned(), Value::Object(public.clone()).to_string())];
+    list.extend(public.iter().filter_map(|(name, value)| {
+        let name = ParamName::new(name.as_str()).ok()?;
+        Some((format!("BOLT_CONFIG_{}", name.as_str().to_ascii_uppercase()), config_variable(value)?))
+    }));
+    list
+}
+
+/// A scalar as text, a list of scalars joined by commas. Other values, and lists with items that the commas would split, are
+/// in `BOLT_CONFIG` only.
+fn config_variable(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(_) => None,
+        Value::Array(items) if !joined_by_commas(items) || ambiguous_item(value).is_some() => None,
+        value => Some(plain(value)),
+    }
 }
 
 fn arguments(parameters: &Parameters, open: &Map<String, Value>) -> Vec<String> {
