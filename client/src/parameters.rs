@@ -133,12 +133,12 @@ mod tests {
     #[test]
     fn a_value_that_is_not_of_its_type_is_told_with_what_fits() {
         for (argument, says) in [
-            ("n=01", "n must be an integer, such as 10; \"01\" begins with 0"),
-            ("n=1e3", "n must be an integer, such as 10; \"1e3\" is none"),
-            ("n=1.5", "n must be an integer, such as 10; \"1.5\" is none"),
+            ("n=01", "n must be an integer, such as 10; \"01\" starts with 0"),
+            ("n=1e3", "n must be an integer, such as 10; \"1e3\" is not one"),
+            ("n=1.5", "n must be an integer, such as 10; \"1.5\" is not one"),
             ("n=99999999999999999999", "n must be an integer of 64 bits; \"99999999999999999999\" is too large"),
-            ("x=ten", "x must be a number, such as 1.5; \"ten\" is none"),
-            ("b=maybe", "b must be true, yes, on or 1, or false, no, off or 0; \"maybe\" is none"),
+            ("x=ten", "x must be a number, such as 1.5; \"ten\" is not one"),
+            ("b=maybe", "b must be true, yes, on or 1, or false, no, off or 0; \"maybe\" is not one"),
         ] {
             let (_, unread) = added(&[argument]).unwrap();
             assert_eq!(unread, [says], "{argument}");

@@ -1,7 +1,7 @@
-//! The packaged files in `systemd/`: that the configuration is one, allows nothing, and shows the true defaults; that
-//! systemd has no complaint about the units.
+//! Tests of the packaged files in `systemd/`: the configuration is valid, grants nothing and shows the defaults, and
+//! systemd accepts the units.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test should fail at the line of the error")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn text(name: &str) -> String {
     fs::read_to_string(packaged(name)).unwrap()
 }
 
-/// The text with its commented settings in force: `# key = value`, `# [[table]]`.
+/// Uncomments settings: `# key = value`, `# [[table]]`.
 fn uncommented(name: &str) -> String {
     let setting = |line: &str| {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -35,7 +35,7 @@ fn uncommented(name: &str) -> String {
 }
 
 #[test]
-fn the_configuration_is_one_and_cautious() {
+fn the_example_configuration_is_valid_and_restrictive() {
     let config = Config::parse(&text("agent.toml")).unwrap();
     assert!(config.execution.require_limits);
     assert!(config.api.listen.ip().is_loopback() && config.api.health_listen.is_none());
@@ -46,7 +46,7 @@ fn the_configuration_is_one_and_cautious() {
 }
 
 #[test]
-fn what_is_commented_out_shows_the_defaults() {
+fn commented_out_settings_show_the_defaults() {
     let (bare, shown) =
         (Config::parse(&text("agent.toml")).unwrap(), Config::parse(&uncommented("agent.toml")).unwrap());
     assert_eq!(shown.paths, Paths::default());
@@ -60,7 +60,7 @@ fn what_is_commented_out_shows_the_defaults() {
 }
 
 #[test]
-fn the_bucket_that_is_shown_is_one() {
+fn the_documented_bucket_url_is_valid() {
     let text = text("agent.toml").replace("url = \"file:///srv/bolt/repository\"\n", "").replace("\n#   ", "\n");
     let shown = Config::parse(&text).unwrap().repository;
     assert_eq!(shown.bucket().unwrap().to_string(), "s3://example-packs/bolt");
@@ -69,7 +69,7 @@ fn the_bucket_that_is_shown_is_one() {
 }
 
 #[test]
-fn the_grants_allow_nothing_until_somebody_writes_one() {
+fn the_example_grants_allow_nothing() {
     let who = |name: &str| Principal::new(format!("spiffe://example.com/{name}")).unwrap();
     let packaged = Grants::parse(&text("grants.toml")).unwrap();
     let example = Grants::parse(&uncommented("grants.toml")).unwrap();
@@ -109,12 +109,12 @@ fn systemd_has_no_complaint_about_the_units() {
     let top = TempDir::new().unwrap();
     let units = ["bolt.slice", "bolt-executions.service", "bolt-launch.service", "bolt-launch.socket"];
     for unit in units {
-        // The program is not installed where this is tested.
+        // The program is not installed on the test host.
         fs::write(top.path().join(unit), text(unit).replace("/usr/lib/bolt/bolt-launch", "/bin/true")).unwrap();
     }
     let paths = units.map(|unit| top.path().join(unit));
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&paths).output().unwrap();
-    // It speaks of every unit of the host that it comes across: only what names ours counts.
+    // The output covers all units of the host: only lines about our units count.
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let ours: Vec<&str> = said.lines().filter(|line| units.iter().any(|unit| line.contains(unit))).collect();
     assert!(ours.is_empty(), "{said}");
@@ -138,7 +138,7 @@ fn accounts_and_directories_are_made() {
         ("systemd-sysusers", vec![option.as_str()], "sysusers.d/bolt.conf"),
         ("systemd-tmpfiles", vec![option.as_str(), "--create"], "tmpfiles.d/bolt.conf"),
     ] {
-        // Its own kind of path, without "..": what is not absolute is looked for below the root.
+        // systemd's own notation, without "..": relative paths are resolved from the root.
         let file = packaged(file).canonicalize().unwrap();
         let output = Command::new(program).args(arguments).arg(file).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
@@ -162,7 +162,7 @@ fn accounts_and_directories_are_made() {
     }
 }
 
-/// True when the program is on this host; says loudly that the test is skipped when it is not.
+/// True if the program is installed; otherwise prints that the test is skipped.
 fn have(test: &str, program: &str) -> bool {
     let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|d| Path::new(d).join(program).exists());
     if !found {

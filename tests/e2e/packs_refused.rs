@@ -338,7 +338,7 @@ async fn an_entry_point_outside_the_pack() {
 #[tokio::test]
 async fn python_dependencies() {
     Case::with_file("requirements.txt", "--index-url https://elsewhere.example\n", 0o644)
-        .refused("is an option of pip's")
+        .refused("is an option of pip")
         .await;
 }
 

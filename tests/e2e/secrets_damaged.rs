@@ -23,7 +23,7 @@ fn damages(key: &str, certificate: &str) -> Vec<(&'static str, String, &'static 
         ("one line", key.replace('\n', ""), "joined to one"),
         ("indented", key.lines().map(|line| format!("    {line}\n")).collect(), "indented"),
         ("truncated", key.replace("-----END PRIVATE KEY-----", ""), "no matching -----END"),
-        ("no header", body.join("\n"), "no line that begins with -----BEGIN"),
+        ("no header", body.join("\n"), "no line that starts with -----BEGIN"),
         ("illegal", key.replace(body[0], &format!("{}!{}", &body[0][..20], &body[0][20..])), "damaged"),
         ("encrypted", key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), "openssl pkcs8 -topk8 -nocrypt"),
         ("no key", key.replace(body[0], &body[0][4..]), "not supported"),

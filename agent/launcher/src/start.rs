@@ -64,13 +64,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         delivery.arguments.clear();
     }
     let facts = store::instance_facts(host)?;
-    let inputs = environment::Inputs {
-        facts: &facts,
-        start,
-        account: &account,
-        venv: resolved.venv.as_ref(),
-        timeout,
-    };
+    let inputs = environment::Inputs { facts: &facts, start, account: &account, venv: resolved.venv.as_ref(), timeout };
     let environment = environment::build(&inputs, &delivery)?;
     let program = program(&resolved, &delivery, environment, account.clone(), host.root)?;
 

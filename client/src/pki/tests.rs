@@ -47,7 +47,7 @@ fn what_is_no_authority_signs_nothing() {
         ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "is encrypted"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "OpenSSH"),
         ("-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "openssl"),
-        ("AAAA", "no line that begins with -----BEGIN"),
+        ("AAAA", "no line that starts with -----BEGIN"),
     ] {
         let error = loaded(one.cert_pem(), pem).unwrap_err();
         assert!(error.contains(words) && !error.contains("AAAA"), "{error}");

@@ -1,4 +1,4 @@
-//! `agent.toml`, which launcher, api and sync all read. An unknown key is an error.
+//! `agent.toml`, read by launcher, api and sync. An unknown key is an error.
 
 mod error;
 mod instance;
@@ -29,31 +29,31 @@ use crate::base::quantity::{Bytes, Span};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Who this instance is.
+    /// Identity and facts of the instance.
     #[serde(default)]
     pub instance: InstanceConfig,
-    /// Where the REST interface listens.
+    /// REST interface.
     pub api: ApiConfig,
     /// Certificates of the REST interface.
     pub tls: TlsConfig,
-    /// Where things are.
+    /// Directories and files.
     #[serde(default)]
     pub paths: Paths,
-    /// Where packs come from.
+    /// Repository of packs.
     pub repository: RepositoryConfig,
-    /// How actions are run.
+    /// Execution of actions.
     #[serde(default)]
     pub execution: ExecutionConfig,
-    /// The accounts.
+    /// Accounts.
     #[serde(default)]
     pub users: Users,
-    /// What is remembered.
+    /// History.
     #[serde(default)]
     pub history: HistoryConfig,
     /// Virtual environments of packs.
     #[serde(default)]
     pub python: PythonConfig,
-    /// Packs that are pushed onto this instance, without a signature.
+    /// Pushed packs, which are not signed.
     #[serde(default)]
     pub dev: DevConfig,
 }
@@ -62,16 +62,18 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
-    /// Address and port of the REST interface; port 0 takes a free one, which is written to `api.address` in the state directory.
+    /// Address and port of the REST interface. Port 0 takes a free port, which is written to `api.address` in the state
+    /// directory.
     pub listen: SocketAddr,
     /// Address and port of a plain HTTP listener that answers `GET /v1/health` and nothing else, for load balancers.
     #[serde(default)]
     pub health_listen: Option<SocketAddr>,
-    /// Maximum number of connections at once. Up to 64 callers more wait for a place, for 30 s; handshakes are bounded apart.
+    /// Maximum number of concurrent connections. Up to 64 more callers wait up to 30 s; TLS handshakes have limits of
+    /// their own.
     #[serde(default = "max_connections")]
     pub max_connections: usize,
-    /// The most memory of the api's process, where the launcher has cgroups of its own for it; under systemd the unit's
-    /// `MemoryMax` holds for launcher, shims, api and sync together.
+    /// Maximum memory of the api process, if the launcher creates a cgroup for it; under systemd, `MemoryMax` of the
+    /// unit applies to launcher, shims, api and sync together.
     #[serde(default = "api_memory")]
     pub memory: Bytes,
 }
@@ -88,11 +90,11 @@ fn max_connections() -> usize {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The certificate chain of this instance, PEM; it names the instance id (`bolt://instance/<id>`).
+    /// Certificate chain of the instance, PEM; it contains the instance id (`bolt://instance/<id>`).
     pub certificate: PathBuf,
-    /// Its key, PEM (PKCS #8, SEC 1 or PKCS #1, not encrypted); no others may read it.
+    /// Private key, PEM (PKCS #8, SEC 1 or PKCS #1, not encrypted); not readable by others.
     pub key: PathBuf,
-    /// The authorities of callers, PEM.
+    /// Certificate authorities of callers, PEM.
     pub client_ca: PathBuf,
 }
 
@@ -100,15 +102,15 @@ pub struct TlsConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Paths {
-    /// Executions and history; owned by the api's account.
+    /// State directory: executions and history; owned by the api's account.
     pub state: PathBuf,
-    /// Activated packs; owned by the sync's account.
+    /// Store of activated packs; owned by the sync's account.
     pub packs: PathBuf,
-    /// What need not outlive a reboot; owned by the launcher.
+    /// Run-time directory, which need not survive a reboot; owned by the launcher's account.
     pub runtime: PathBuf,
-    /// Who may do what.
+    /// File of grants.
     pub grants: PathBuf,
-    /// Per-site configuration of packs, `<pack>.yaml`.
+    /// Directory of site configurations, `<pack>.yaml`.
     pub pack_config: PathBuf,
 }
 
@@ -125,12 +127,12 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// The directory in which the api leaves pushed packs for the sync.
+    /// Returns the directory in which the api leaves pushed packs for the sync.
     pub fn inbox(&self) -> PathBuf {
         self.packs.join(crate::agent::push::INBOX)
     }
 
-    /// The directory of executions that are not archived.
+    /// Returns the directory of executions.
     pub fn executions(&self) -> PathBuf {
         self.state.join("exec")
     }
@@ -140,22 +142,22 @@ impl Paths {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExecutionConfig {
-    /// Refuse to run what cannot be capped as its action says.
+    /// Refuse executions whose limits cannot be enforced on this host.
     pub require_limits: bool,
-    /// The most executions that run at once.
+    /// Maximum number of concurrent executions.
     pub max_running: u32,
-    /// The most that wait.
+    /// Maximum number of queued executions.
     pub max_queued: u32,
-    /// The most executions that the launcher lets run at once, whatever the api asks for; absent: twice `max_running`.
+    /// Maximum number of concurrent executions that the launcher allows, independent of the api; absent: twice
+    /// `max_running`.
     pub max_shims: Option<u32>,
-    /// The account of actions that name none, which all of them then share; absent: each execution gets one of its own
-    /// from `uid_range`.
+    /// Shared account of actions that name none; absent: each execution gets an account of its own from `uid_range`.
     pub default_run_as: Option<UserName>,
-    /// The user and group ids of executions that have an account of their own.
+    /// User and group ids for executions with an account of their own.
     pub uid_range: UidRange,
-    /// The cgroup below which executions are put, relative to each hierarchy's mount; absent: the launcher's own.
+    /// Parent cgroup of executions, relative to each hierarchy's mount point; absent: the launcher's own.
     pub cgroup: Option<String>,
-    /// What all executions together may take.
+    /// Limits of all executions together.
     pub total: TotalConfig,
 }
 
@@ -175,7 +177,7 @@ impl Default for ExecutionConfig {
 }
 
 impl ExecutionConfig {
-    /// The most executions that the launcher lets run at once.
+    /// Returns the maximum number of concurrent executions that the launcher allows.
     pub fn max_shims(&self) -> u32 {
         self.max_shims.unwrap_or_else(|| self.max_running.saturating_mul(2))
     }
@@ -192,15 +194,15 @@ impl ExecutionConfig {
     }
 }
 
-/// `[users]`. Without root all of them are the current user.
+/// `[users]`. Without root all accounts are the current user.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Users {
-    /// The account of the api; a name or a number, never root.
+    /// Account of the api; a name or a number, never root.
     pub api: UserName,
-    /// The account of the sync; a name or a number, never root.
+    /// Account of the sync; a name or a number, never root.
     pub sync: UserName,
-    /// What packs call an account, and what it is called here.
+    /// Maps names of accounts in packs to local accounts.
     pub map: BTreeMap<UserName, UserName>,
 }
 
@@ -215,11 +217,11 @@ impl Default for Users {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HistoryConfig {
-    /// How long executions are remembered.
+    /// Retention time of executions.
     pub keep: Span,
-    /// The most that outputs and the database may take, in bytes; never more than a tenth of the file system.
+    /// Maximum size of outputs and database, in bytes; never more than a tenth of the file system.
     pub max_bytes: Bytes,
-    /// The most files and directories (inodes) that outputs may take; never more than a tenth of the file system's.
+    /// Maximum number of files and directories (inodes) of outputs; never more than a tenth of the file system's.
     pub max_files: u64,
 }
 
@@ -229,22 +231,22 @@ impl Default for HistoryConfig {
     }
 }
 
-/// `[dev]`: packs that are pushed onto this instance. Not for instances that must only run what was signed: whoever may
-/// push, and whoever takes over the api, runs code of their own as the accounts that are allowed here.
+/// `[dev]`: pushed packs. Not for instances that must run signed code only: a caller who may push, or an attacker who
+/// controls the api, can run code as the accounts that are allowed here.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DevConfig {
-    /// Take pushed packs at all.
+    /// Allow pushed packs.
     pub push: bool,
-    /// How long a pushed pack stays when its caller does not say.
+    /// Default time to live of a pushed pack.
     pub ttl: Span,
-    /// How long it may stay.
+    /// Maximum time to live of a pushed pack.
     pub max_ttl: Span,
-    /// The most packs that are pushed at once.
+    /// Maximum number of pushed packs.
     pub max_packs: u32,
-    /// The most bytes that pushed packs have together, unpacked.
+    /// Maximum unpacked size of all pushed packs together, in bytes.
     pub max_bytes: Bytes,
-    /// The accounts that pushed actions may name; those that name none run as `execution.default_run_as`, or as an
+    /// Accounts that pushed actions may name; actions that name none run as `execution.default_run_as`, or as an
     /// account of their own.
     pub run_as: Vec<UserName>,
 }

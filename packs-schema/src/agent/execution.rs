@@ -1,15 +1,15 @@
-//! An execution on disk: the files in its directory, its states, and its output log.
+//! Executions on disk: the files of an execution's directory, its states and its output log.
 //!
 //! ```text
-//! /var/lib/bolt/exec/<id>/        made by the api, which owns it
-//!     spec                        by the api: what is to be run            (JSON, Spec)
-//!     lock                        by the shim: exclusive flock as long as it lives
+//! /var/lib/bolt/exec/<id>/        created and owned by the api
+//!     spec                        by the api: the request                  (JSON, Spec)
+//!     lock                        by the shim: exclusive flock while it lives
 //!     started                     by the shim, before the action exists    (JSON, Started)
 //!     output.log, tail.<s>.<n>    by the shim: framed output               (see output)
-//!     kill                        by the api or the launcher: end it       (its existence counts)
-//!     exit.new                    by the launcher: room for the end, before the action exists
-//!     exit                        by the shim: how it ended                (JSON, Exit; renamed into place)
-//!     archive                     by the api, a day after: the output, folded, in place of all but spec and exit
+//!     kill                        by the api or the launcher: kill request (an empty file)
+//!     exit.new                    by the launcher: space preallocated for the exit record
+//!     exit                        by the shim: exit record                 (JSON, Exit; renamed into place)
+//!     archive                     by the api, a day later: folded output, replaces all but spec and exit
 //! ```
 
 pub mod output;
@@ -22,27 +22,27 @@ pub use record::{
     Exit, FORMAT, Leftovers, MAX_PROGRAMS, OLDEST, RecordError, Spec, Started, StreamTotals, Usage, read_record,
 };
 
-/// The names of the files.
+/// File names.
 pub mod file {
-    /// What is to be run.
+    /// Request: action, parameters, caller.
     pub const SPEC: &str = "spec";
-    /// Locked by the shim while it lives.
+    /// Lock, held by the shim while it lives.
     pub const LOCK: &str = "lock";
-    /// The action is about to exist.
+    /// Start record, written before the action exists.
     pub const STARTED: &str = "started";
-    /// The first part of both streams, framed.
+    /// First part of both streams, in frames.
     pub const OUTPUT: &str = "output.log";
-    /// End it.
+    /// Kill request.
     pub const KILL: &str = "kill";
-    /// How it ended.
+    /// Exit record.
     pub const EXIT: &str = "exit";
-    /// What becomes [`EXIT`] when it is renamed: never an end by itself, whatever is in it.
+    /// Becomes [`EXIT`] by a rename. It is not an exit record itself, whatever it contains.
     pub const EXIT_NEW: &str = "exit.new";
-    /// Its output, when it has been archived and is too large for the database.
+    /// Archived output, if it is too large for the database.
     pub const ARCHIVE: &str = "archive";
 }
 
-/// Where an execution stands.
+/// State of an execution.
 ///
 /// ```text
 ///  queued ──▶ running ──▶ succeeded | failed | timed_out | killed | out_of_memory | error | interrupted | lost
@@ -52,9 +52,9 @@ pub mod file {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// On disk, not yet started.
+    /// Recorded, not yet started.
     Queued,
-    /// A shim has it.
+    /// Started: a shim runs it.
     Running,
     /// Exit status 0.
     Succeeded,
@@ -62,22 +62,22 @@ pub enum State {
     Failed,
     /// Stopped at its deadline.
     TimedOut,
-    /// Stopped because a caller asked.
+    /// Stopped by a caller.
     Killed,
-    /// The kernel stopped a process of it at its memory limit, and it did not succeed.
+    /// The kernel killed one of its processes at the memory limit, and it did not succeed.
     OutOfMemory,
-    /// It could not be started.
+    /// Could not be started.
     Error,
-    /// The host went down.
+    /// Interrupted by a shutdown or crash of the host.
     Interrupted,
-    /// Its shim was killed.
+    /// Lost its shim, so that its result is unknown.
     Lost,
-    /// It waited past its start deadline.
+    /// Not started before its start deadline.
     Expired,
 }
 
 impl State {
-    /// Every state.
+    /// All states.
     pub const ALL: [State; 11] = [
         State::Queued,
         State::Running,
@@ -97,7 +97,7 @@ impl State {
         !matches!(self, State::Queued | State::Running)
     }
 
-    /// Its name, as on the wire.
+    /// Returns the name of the state on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Queued => "queued",
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// Whether an execution in this state may go over to `next`. The only place that says so.
+    /// True if the transition to `next` is valid. The only place with this rule.
     pub fn may_become(self, next: State) -> bool {
         match self {
             State::Queued => matches!(
@@ -138,7 +138,7 @@ impl std::str::FromStr for State {
     fn from_str(text: &str) -> Result<State, String> {
         State::ALL.into_iter().find(|s| s.as_str() == text).ok_or_else(|| {
             let names: Vec<&str> = State::ALL.iter().map(|s| s.as_str()).collect();
-            format!("{text:?} is not a state; use one of {}", names.join(", "))
+            format!("{text:?} is not a state: use one of {}", names.join(", "))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! `grants.toml`: who may do what. What no grant allows is refused.
+//! `grants.toml`: grants of verbs on actions to principals. Everything else is refused.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::base::name::{ActionRef, PackName, Principal};
 use crate::pack::action::Class;
 
-/// What a caller may want to do.
+/// Verb of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
-    /// See actions, their packs, executions and output, and metrics.
+    /// Read actions, their packs, executions and output, and metrics.
     Read,
     /// Start an execution.
     Run,
     /// Stop an execution.
     Kill,
-    /// Ask for a poll of the repository.
+    /// Request a poll of the repository.
     Sync,
-    /// Install a pack directly, on instances that allow it.
+    /// Push a pack, on instances that allow it.
     Push,
-    /// See metrics, and nothing else: for scrapers.
+    /// Read metrics only, for scrapers.
     Metrics,
 }
 
@@ -60,12 +60,12 @@ impl std::fmt::Display for Verb {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
-    /// The grants; none: everything is refused.
+    /// Grants. Without any, every request is refused.
     #[serde(default, rename = "grant")]
     grants: Vec<Grant>,
 }
 
-/// One grant: these principals may do these verbs on these actions.
+/// Grant of verbs on actions to principals.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Grant {
@@ -101,7 +101,7 @@ impl std::fmt::Display for GrantPlace {
     }
 }
 
-/// A principal, or the beginning of one before a trailing `*`.
+/// Principal, or its prefix before a trailing `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 struct PrincipalPattern {
@@ -109,21 +109,21 @@ struct PrincipalPattern {
     prefix: bool,
 }
 
-/// `*`, `linux.*`, `linux.disk_*` or `linux.disk_usage`; `*` stands for any number of characters.
+/// Pattern such as `*`, `linux.*`, `linux.disk_*` or `linux.disk_usage`; `*` matches any number of characters.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 struct ActionPattern(String);
 
-/// Why `grants.toml` is not one.
+/// Error returned for an invalid `grants.toml`.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantsError {
-    /// Not TOML, an unknown key, or a wrong value; the text says where.
+    /// Not TOML, an unknown key or an invalid value; the message names the place.
     #[error(transparent)]
     Toml(#[from] crate::base::document::DocumentError),
 }
 
 impl GrantsError {
-    /// The line of the file at which it is wrong, from 1.
+    /// Returns the line of the error, counted from 1.
     pub fn line(&self) -> Option<usize> {
         let GrantsError::Toml(error) = self;
         error.line()
@@ -137,18 +137,18 @@ impl TryFrom<String> for PrincipalPattern {
             Some(head) => (head, true),
             None => (text.as_str(), false),
         };
-        // `spiffe://example*` would cover spiffe://example.of-somebody-else/ as well.
+        // `spiffe://example*` would also match spiffe://example.attacker.net/.
         let cut_name = |(_, rest): (&str, &str)| !rest.is_empty() && !rest.contains('/');
         if prefix && head.split_once("://").is_some_and(cut_name) {
             return Err(format!(
-                "principal {text:?} ends inside the name of an authority, and would cover longer names as well: \
+                "principal {text:?} ends inside the name of an authority and would match longer names too: \
                  put a '/' before the '*'"
             ));
         }
         let probe = if prefix { format!("{head}x") } else { head.to_owned() };
         if Principal::new(probe).is_err() {
             return Err(format!(
-                "principal {text:?} is not a URI such as spiffe://example/oncall, or the beginning of one followed by '*'"
+                "principal {text:?} is not a URI such as spiffe://example/oncall, or a prefix of one followed by '*'"
             ));
         }
         Ok(PrincipalPattern { text: head.to_owned(), prefix })
@@ -177,12 +177,12 @@ impl Grants {
         Ok(grants)
     }
 
-    /// True if `who` may do `verb` on the action `action` of class `class`.
+    /// True if `who` may do `verb` on `action`, which has class `class`.
     pub fn allows(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Class) -> bool {
         self.find(who, verb, action, Some(class)).is_some()
     }
 
-    /// True if `who` may do `verb` on an action that is no longer known here (its class is not known either).
+    /// True if `who` may do `verb` on an action that is no longer installed, so that its class is unknown.
     pub fn allows_unclassed(&self, who: &Principal, verb: Verb, action: &ActionRef) -> bool {
         self.find(who, verb, action, None).is_some()
     }
@@ -230,17 +230,17 @@ impl Grants {
         self.grants.is_empty()
     }
 
-    /// True if some grant names `who`, whatever it gives.
+    /// True if any grant matches `who`.
     pub fn knows(&self, who: &Principal) -> bool {
         self.grants.iter().any(|grant| grant.principal.covers(who))
     }
 
-    /// True if `who` may do `verb` on something: what has no action of its own (packs, metrics, sync).
+    /// True if `who` may do `verb` on any action; for resources that belong to no action (packs, metrics, sync).
     pub fn allows_any(&self, who: &Principal, verb: Verb) -> bool {
         self.find_any(who, verb).is_some()
     }
 
-    /// True if a grant of `verb` could cover some action of the pack, whether or not the pack has it.
+    /// True if a grant of `verb` could match an action of the pack, installed or not.
     pub fn allows_in_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
         self.of(who, verb).any(|grant| {
             grant.actions.iter().any(|pattern| match pattern.0.split_once('.') {
@@ -250,7 +250,7 @@ impl Grants {
         })
     }
 
-    /// True if `who` may do `verb` on every action that the pack could have, of whatever class: the rule for the pack itself.
+    /// True if `who` may do `verb` on every possible action of the pack, of any class: the rule for the pack itself.
     pub fn allows_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> bool {
         self.find_pack(who, verb, pack).is_some()
     }
@@ -272,7 +272,7 @@ impl PrincipalPattern {
     }
 }
 
-/// Matches `*` as any number of characters, in linear time for one star and without recursion for more.
+/// Matches `*` as any number of characters, without recursion and in linear time for one star.
 fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -305,7 +305,7 @@ mod tests {
     "#;
 
     #[test]
-    fn what_no_grant_allows_is_refused() {
+    fn requests_without_a_grant_are_refused() {
         let grants = Grants::parse(TEXT).unwrap();
         let allowed = |who: &str, verb, action: &str, class| {
             grants.allows(&Principal::new(who).unwrap(), verb, &ActionRef::new(action).unwrap(), class)
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grant_that_decides_is_named_by_number_and_line() {
+    fn a_matching_grant_is_reported_with_number_and_line() {
         let grants = Grants::parse(TEXT).unwrap();
         let who = Principal::new("spiffe://x/robot").unwrap();
         let action = ActionRef::new("linux.clear_x").unwrap();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_is_covered_by_what_covers_all_it_could_have() {
+    fn a_pack_is_granted_by_grants_of_all_its_possible_actions() {
         let covers = |pattern: &str, more: &str| {
             let text =
                 format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"push\"]\nactions = [\"{pattern}\"]\n{more}");
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_is_touched_by_what_could_cover_one_of_its_actions() {
+    fn a_grant_of_one_possible_action_applies_to_its_pack() {
         let could = |pattern: &str| {
             let text = format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"read\"]\nactions = [\"{pattern}\"]\n");
             let grants = Grants::parse(&text).unwrap();

@@ -1,25 +1,23 @@
-//! What the unprivileged agent may ask of the privileged launcher, over an inherited socket pair.
+//! Requests of the unprivileged api to the privileged launcher, over an inherited socket pair.
 //!
-//! A frame is a length (`u32`, little endian, at most [`MAX_FRAME`]) and that many bytes of JSON. The
-//! launcher answers each [`Request`] with one [`Reply`] that carries the same `seq`.
+//! A frame is a length (`u32`, little endian, at most [`MAX_FRAME`]) and that many bytes of JSON. The launcher answers
+//! each [`Request`] with one [`Reply`] of the same `seq`.
 //!
-//! The launcher also passes the api its listening sockets ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`]), so that a restart refuses no
-//! connection.
+//! The launcher also passes the listening sockets to the api ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`]), so that a restart
+//! refuses no connection.
 //!
-//! There are four requests. Each names things; none carries a path, a command or an account.
+//! There are four requests. They contain names and parameters; none contains a path, a command or an account.
 //!
 //! # Versions
 //!
-//! An upgrade replaces both binaries, but a launcher starts the api anew when it dies, so that an older launcher may meet a
-//! newer api, and after a downgrade the other way round. Neither may break the other:
+//! An upgrade replaces both binaries, but a running launcher restarts the api when it dies, so an older launcher may
+//! talk to a newer api, and the reverse after a downgrade. Both must work:
 //!
-//! - A field is added with `#[serde(default, skip_serializing_if = …)]`: it is sent only when it is used, and then under the
-//!   next number of [`Request::format`].
-//! - The launcher is strict: what it does not know it does not do. A request of a later format it refuses as
-//!   [`Refusal::Unsupported`] ([`read_request`]), and goes on; one that claims to be of its own and is not comes from an
-//!   api that is no longer itself, and ends the conversation.
-//! - The api is not: it passes over fields of an answer that it does not know, and takes a reason that it does not know for
-//!   [`Refusal::Other`].
+//! - A field is added with `#[serde(default, skip_serializing_if = …)]`: it is sent only if it is used, and then under
+//!   the next number of [`Request::format`].
+//! - The launcher is strict. It refuses a request of a later format as [`Refusal::Unsupported`] ([`read_request`]) and
+//!   continues; an invalid request of its own format comes from a compromised or broken api and ends the connection.
+//! - The api is lenient: it ignores unknown fields of a reply, and treats an unknown reason as [`Refusal::Other`].
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -27,34 +25,34 @@ use serde_json::{Map, Value};
 use crate::base::name::{ActionName, Digest, ExecutionId, PackName, PackVersion, RunId};
 use crate::base::strict;
 
-/// The largest frame, in bytes: a request body at its limit, and what stands around it.
+/// Maximum size of a frame, in bytes: the largest request body and its envelope.
 pub const MAX_FRAME: usize = 256 << 10;
 
-/// The latest format of requests that this code knows.
+/// Latest format of requests that this code supports.
 pub const FORMAT: u32 = 2;
 
-/// Variable of the api's environment with the descriptor of the socket that its interface listens on. Absent: the api binds
-/// `api.listen` itself, as with a launcher of an earlier version.
+/// Variable of the api's environment with the descriptor of its listening socket. If absent, the api binds `api.listen`
+/// itself, as with an earlier launcher.
 pub const LISTEN_FD: &str = "BOLT_LISTEN_FD";
-/// The same for the plain health listener, `api.health_listen`.
+/// Variable of the api's environment with the descriptor of the plain health listener, `api.health_listen`.
 pub const HEALTH_LISTEN_FD: &str = "BOLT_HEALTH_LISTEN_FD";
 
-/// One request of the api.
+/// Request of the api.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Chosen by the api, given back in the reply.
+    /// Sequence number, chosen by the api and returned in the reply.
     pub seq: u64,
-    /// The [`FORMAT`] that is needed to understand it.
+    /// [`FORMAT`] that is needed to understand the request.
     #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
     pub format: u32,
-    /// What is asked.
+    /// Operation.
     #[serde(rename = "ask")]
     pub operation: Operation,
 }
 
 impl Request {
-    /// A request, of the earliest format that has it: an older launcher understands what it can.
+    /// Creates a request in the earliest format that supports it, so that an older launcher understands it if it can.
     pub fn new(seq: u64, operation: Operation) -> Request {
         let format = match operation {
             Operation::Start(_) | Operation::Kill { .. } | Operation::Sync => first_format(),
@@ -73,48 +71,48 @@ fn is_first_format(format: &u32) -> bool {
     *format == first_format()
 }
 
-/// What the api may ask.
+/// Operation of a request.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
-    /// Start an execution, whose directory the api has made.
+    /// Start an execution whose directory the api has created.
     Start(Box<Start>),
-    /// Stop an execution: leave the `kill` file to its shim, or stop what is left of it when it has none.
+    /// Stop an execution: write the `kill` file for its shim, or kill what remains of it if it has no shim.
     Kill {
-        /// Which.
+        /// Execution id.
         execution: ExecutionId,
     },
-    /// Record that an execution was accepted and waits, while its version is the active one: this request, and no other, may
-    /// be started once when the version has been replaced. From format 2 on.
+    /// Record an accepted execution that waits while its version is active: exactly this request may then be started
+    /// once, even after the version was replaced. Requires format 2.
     Accept(Box<Start>),
-    /// Run the sync process now; more than one ask while it runs is one more run.
+    /// Run the sync process now. Requests during a run are combined into one more run.
     Sync,
 }
 
-/// An execution to be started. Has no `Debug`: parameters may be secret.
+/// Execution to start. Does not implement `Debug`: parameters may be secret.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// Its id, and the name of its directory.
+    /// Id, and name of its directory.
     pub execution: ExecutionId,
-    /// The pack …
+    /// Pack …
     pub pack: PackName,
     /// … in this version …
     pub version: PackVersion,
     /// … with this digest.
     pub digest: Digest,
-    /// The action of it.
+    /// Action of the pack.
     pub action: ActionName,
-    /// What the caller gave, before defaults.
+    /// Parameters of the caller, before defaults.
     #[serde(deserialize_with = "strict::object")]
     pub parameters: Map<String, Value>,
-    /// Whether it is only to say what it would do.
+    /// True for a dry run.
     pub noop: bool,
-    /// A shorter time-out than the action's, in milliseconds.
+    /// Time-out of the caller, in milliseconds, if shorter than the action's.
     pub timeout_ms: Option<u64>,
-    /// The fan-out that it belongs to.
+    /// Run that it belongs to.
     pub run: Option<RunId>,
-    /// W3C Trace Context of the caller. What is not one is passed over, as the recommendation has it.
+    /// W3C Trace Context of the caller. An invalid value is ignored, as the recommendation requires.
     #[serde(default, deserialize_with = "traceparent")]
     pub traceparent: Option<String>,
 }
@@ -123,7 +121,7 @@ fn traceparent<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::
     Ok(Option::<String>::deserialize(from)?.filter(|text| is_traceparent(text)))
 }
 
-/// True if `text` is a `traceparent` of version 00 (W3C Trace Context, 3.2): what may stand in an action's environment.
+/// True for a `traceparent` of version 00 (W3C Trace Context, section 3.2), which is safe in an action's environment.
 pub fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, length| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let some = |part: &str| part.bytes().any(|b| b != b'0');
@@ -135,22 +133,22 @@ pub fn is_traceparent(text: &str) -> bool {
     }
 }
 
-/// Why a request is not one.
+/// Error returned when a request cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestError {
-    /// It is one of a newer api: to be refused under its number.
+    /// Request of a newer api, to be refused under its sequence number.
     Unsupported {
-        /// Its number.
+        /// Sequence number.
         seq: u64,
     },
-    /// It is none: whoever sent it is not to be served.
+    /// Invalid request; the connection must be closed.
     Broken {
-        /// Where the reader stumbled. Not over what: that may be secret.
+        /// Column of the error. The text is not included, because it may be secret.
         column: usize,
     },
 }
 
-/// Reads a request.
+/// Parses a request.
 pub fn read_request(json: &[u8]) -> Result<Request, RequestError> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -166,69 +164,70 @@ pub fn read_request(json: &[u8]) -> Result<Request, RequestError> {
     serde_json::from_slice(json).map_err(|error| RequestError::Broken { column: error.column() })
 }
 
-/// The launcher's answer.
+/// Reply of the launcher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// That of the request.
+    /// Sequence number of the request.
     pub seq: u64,
-    /// What became of it.
+    /// Outcome.
     pub outcome: Outcome,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Start: a shim has it. Accept: it is on record. Kill: the shim has been told, or nothing is left. Sync: it runs, or will.
+    /// Start: a shim runs it. Accept: it is recorded. Kill: the shim is notified, or nothing remains. Sync: it runs, or
+    /// will.
     Done,
-    /// Nothing was started or stopped.
+    /// Refused: nothing was started or stopped.
     Refused {
-        /// A stable name.
+        /// Stable code.
         code: Refusal,
-        /// What was wrong and what to do about it; no secrets.
+        /// Problem and remedy; contains no secrets.
         message: String,
     },
 }
 
-/// Why the launcher refused.
+/// Reason for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// The execution has been started before.
+    /// The execution was started before.
     AlreadyStarted,
-    /// The execution has no directory, or not one of the api's.
+    /// The execution has no directory, or one that the api does not own.
     NoDirectory,
-    /// The pack in that version and digest is not in the store.
+    /// The pack is not in the store in that version and digest.
     UnknownPack,
-    /// The version is in the store and is not the active one, and the execution was not accepted while it was.
+    /// The version is not active, and the execution was not accepted while it was.
     NotActive,
     /// The pack has no such action.
     UnknownAction,
     /// The action is disabled.
     ActionDisabled,
-    /// The parameters do not fit.
+    /// The parameters do not fit the action.
     InvalidParameters,
-    /// The store, or something in it, is not owned or protected as it must be.
+    /// The store, or a file in it, has an unsafe owner or mode.
     StoreUntrusted,
-    /// The entry point is not there.
+    /// The entry point does not exist.
     EntryPointMissing,
-    /// The entry point may not be executed.
+    /// The entry point is not executable.
     EntryPointNotExecutable,
-    /// The entry point is outside the pack, or a link.
+    /// The entry point is outside the pack, or a symbolic link.
     EntryPointOutside,
-    /// The entry point, or a directory above it, may be written by others.
+    /// The entry point, or a directory above it, is writable by others.
     EntryPointWritable,
-    /// The account does not exist here.
+    /// The account does not exist on this host.
     UnknownUser,
-    /// Limits are required and cannot be set here.
+    /// Limits are required but cannot be set on this host.
     LimitsUnavailable,
-    /// The host had no process, memory, descriptor or disk space for it.
+    /// The host lacks processes, memory, descriptors or disk space.
     Resources,
-    /// As many executions run as may; it may be asked again when one has ended.
+    /// The maximum number of executions is running; the request may be repeated later.
     TooManyRunning,
-    /// The launcher is of another version and does not know what was asked.
+    /// The launcher's version does not support the operation.
     Unsupported,
-    /// A reason of a newer launcher; the message says which.
+    /// Reason of a newer launcher; the message explains it.
     #[serde(other)]
     Other,
 }
@@ -256,15 +255,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_api_asks_is_refused_and_not_half_done() {
+    fn a_request_of_a_later_format_is_refused_as_a_whole() {
         let mut newer = start();
         newer["ask"]["start"]["dry"] = json!(true);
         let freeze = json!({"seq": 7, "ask": {"freeze": {"execution": "x"}}});
         let outside = json!({"seq": 7, "ask": "sync", "urgent": true});
         let known = json!({"seq": 7, "ask": "sync"});
         for mut request in [newer, freeze, outside, known] {
-            let claims_to_be_ours = read(&request);
-            assert!(matches!(claims_to_be_ours, Err(RequestError::Broken { .. }) | Ok(7)), "{request}");
+            let in_this_format = read(&request);
+            assert!(matches!(in_this_format, Err(RequestError::Broken { .. }) | Ok(7)), "{request}");
             request["format"] = json!(FORMAT + 1);
             assert_eq!(read(&request), Err(RequestError::Unsupported { seq: 7 }), "{request}");
         }
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_an_older_launcher_does_not_know_has_a_later_format() {
+    fn each_operation_is_sent_in_its_earliest_format() {
         let Ok(Request { operation: Operation::Start(start), .. }) = read_request(start().to_string().as_bytes())
         else {
             panic!()

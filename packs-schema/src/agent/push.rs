@@ -1,16 +1,16 @@
-//! What api and sync say to each other about pushed packs, in files: the one may not write the store, the other takes
-//! no requests.
+//! Files through which api and sync exchange pushed packs: the api cannot write to the store, and the sync serves no
+//! requests.
 //!
 //! ```text
-//! <packs>/.inbox/           owned by the api, read by the sync; made by the launcher, and only where pushes are allowed
-//!     <id>.tar.gz           the archive
+//! <packs>/.inbox/           owned by the api, read by the sync; created by the launcher if pushes are allowed
+//!     <id>.tar.gz           the pack archive
 //!     <id>.json             PushRequest, written last
 //! <packs>/.pushes/
 //!     <id>.json             by the sync: PushOutcome
 //! ```
 //!
-//! The sync trusts none of it: it holds the archive against the digest, and the request against its own reading of
-//! `agent.toml` and `grants.toml`.
+//! The sync does not trust these files: it checks the archive against the digest, and the request against its own
+//! reading of `agent.toml` and `grants.toml`.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,93 +18,93 @@ use crate::agent::rest::{Code, Pushed};
 use crate::base::finding::Finding;
 use crate::base::name::{Digest, PackName, PackVersion, Principal, PushId};
 
-/// The version of the records that this code writes.
+/// Format of the records that this code writes.
 pub const FORMAT: u32 = 1;
-/// The directory of requests, in the store.
+/// Directory of requests, in the store.
 pub const INBOX: &str = ".inbox";
-/// The directory of outcomes, in the store.
+/// Directory of outcomes, in the store.
 pub const OUTCOMES: &str = ".pushes";
-/// The largest record of either, in bytes.
+/// Maximum size of a request or outcome, in bytes.
 pub const MAX_RECORD: u64 = 1 << 20;
-/// The most requests that lie in the inbox at once; the sync looks at no more.
+/// Maximum number of requests in the inbox; the sync ignores more.
 pub const MAX_WAITING: usize = 16;
 
-/// The name of a request's or an outcome's file.
+/// Returns the name of the file of a request or outcome.
 pub fn record_file(id: &PushId) -> String {
     format!("{id}.json")
 }
 
-/// The name of a request's archive.
+/// Returns the name of the archive of a request.
 pub fn archive_file(id: &PushId) -> String {
     format!("{id}.tar.gz")
 }
 
-/// What somebody asked for, as the api heard it.
+/// Request of a caller, as the api received it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushRequest {
     /// [`FORMAT`].
     pub format: u32,
-    /// Which request.
+    /// Push id.
     pub id: PushId,
-    /// Who asked.
+    /// Principal of the caller.
     pub by: Principal,
-    /// When, in milliseconds since 1970.
+    /// Time, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Of which pack.
+    /// Pack.
     pub pack: PackName,
-    /// What.
+    /// Operation.
     #[serde(rename = "ask")]
     pub operation: PushOperation,
 }
 
-/// What is asked of a pack.
+/// Operation on a pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PushOperation {
-    /// Put the archive beside the request in the place of what is active.
+    /// Activate the archive beside the request.
     Install {
-        /// The version that the archive must be.
+        /// Version that the archive must have.
         version: PackVersion,
-        /// SHA-256 of the archive.
+        /// Digest of the archive.
         digest: Digest,
-        /// Its length.
+        /// Size in bytes.
         size_bytes: u64,
-        /// How long it stays, in milliseconds.
+        /// Time to live, in milliseconds.
         ttl_ms: u64,
     },
-    /// Take the pushed version back.
+    /// Remove the pushed version.
     Remove,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushOutcome {
     /// [`FORMAT`].
     pub format: u32,
-    /// Which request.
+    /// Push id.
     pub id: PushId,
-    /// What.
+    /// Result.
     pub result: PushResult,
 }
 
-/// How a request ended.
+/// Result of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PushResult {
-    /// The pushed version is the active one.
+    /// The pushed version is active.
     Installed(Pushed),
-    /// The pushed version is gone.
+    /// The pushed version was removed.
     Removed {
-        /// The signed version that is active again.
+        /// Signed version that is active again.
         version: Option<PackVersion>,
     },
-    /// Nothing has changed.
+    /// Refused: nothing changed.
     Refused {
-        /// The kind of problem.
+        /// Kind of problem.
         code: Code,
-        /// What was wrong and what to do about it.
+        /// Problem and remedy.
         message: String,
-        /// What the check of the pack found.
+        /// Findings of the check of the pack.
         findings: Vec<Finding>,
     },
 }

@@ -1,10 +1,10 @@
-//! Virtual environments, as far as they can be spoken of without touching a disk: which one a pack needs, what is asked of
-//! the interpreter and of pip, and what of pip's words is worth repeating. The sync makes them on instances, `bolt pack
-//! test` for authors; both make the same one.
+//! Virtual environments of packs, without access to a disk: their names, the programs and arguments for the interpreter
+//! and pip, and summaries of pip's output. The sync builds environments on instances, `bolt pack test` for authors;
+//! both build the same.
 //!
-//! An environment is named by a digest over all that decides what is in it, and shared by everything that needs the same.
-//! pip is run out of a wheel that the interpreter brings along and is not installed: an environment holds what the pack
-//! asked for.
+//! The name of an environment is a digest of everything that determines its content, so all packs with equal needs
+//! share one. pip runs from a wheel of the interpreter and is not installed: an environment contains only what the pack
+//! requires.
 
 mod refusal;
 
@@ -16,52 +16,52 @@ use crate::agent::config::PythonConfig;
 
 pub use refusal::explain_refusal;
 
-/// A program that prints an [`Interpreter`]; for `python3 -I -c`.
+/// Program that prints an [`Interpreter`]; for `python3 -I -c`.
 pub const PROBE: &str = include_str!("python/probe.py");
-/// A program that makes an empty environment; for `python3 -I -c`, with [`venv_arguments`]. Others than its maker run in
-/// it, whatever the maker's umask.
+/// Program that creates an empty environment; for `python3 -I -c`, with [`venv_arguments`]. Other accounts run in it,
+/// whatever the creator's umask.
 pub const CREATE_VENV: &str = "import os, sys, venv; os.umask(0o022); sys.exit(venv.main(sys.argv[1:]))";
-/// A program that runs pip within bounds; for `<venv>/bin/python -I -c`, with [`install_arguments`].
+/// Program that runs pip with resource limits; for `<venv>/bin/python -I -c`, with [`install_arguments`].
 pub const RUN_PIP: &str = include_str!("python/install.py");
-/// The most memory of its own that pip may take, in bytes.
+/// Maximum private memory of pip, in bytes.
 pub const INSTALL_MEMORY: u64 = 1 << 30;
-/// The largest answer of [`PROBE`], in bytes.
+/// Maximum size of the output of [`PROBE`], in bytes.
 pub const MAX_PROBE: u64 = 16 << 10;
-/// The interpreter within an environment.
+/// Path of the interpreter within an environment.
 pub const VENV_PYTHON: &str = "bin/python";
 
-/// The longest account of a failed installation, in characters.
+/// Maximum length of the summary of a failed installation, in characters.
 const MAX_WORDS: usize = 700;
 
-/// What [`PROBE`] says of an interpreter.
+/// Interpreter as described by [`PROBE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interpreter {
-    /// The program itself, behind every link.
+    /// Path of the program, with symbolic links resolved.
     pub executable: PathBuf,
-    /// What compiled modules it takes: `cpython-311-x86_64-linux-gnu`.
+    /// ABI of compiled modules: `cpython-311-x86_64-linux-gnu`.
     pub abi: String,
-    /// What it runs on: `linux-x86_64`.
+    /// Platform: `linux-x86_64`.
     pub platform: String,
-    /// `3.11.2`. A later patch release runs the same environments, so it is no part of their name.
+    /// Version, such as `3.11.2`. A patch release runs existing environments, so the version is not part of their name.
     pub version: String,
-    /// It can make virtual environments.
+    /// True if it can create virtual environments.
     pub venv: bool,
-    /// The wheel of pip that came with it.
+    /// Wheel of pip that it includes.
     pub pip: Option<PathBuf>,
 }
 
 impl Interpreter {
-    /// The bytes whose SHA-256 names the environment for these requirements.
+    /// Returns the bytes whose SHA-256 names the environment for these requirements.
     ///
-    /// Where the packages come from is no part of it: an index that gives other bytes for one version is broken, and
-    /// requirements with hashes do not fall for it.
+    /// The package index is not part of it: an index that returns other files for one version is broken, and hashes in
+    /// the requirements detect that.
     pub fn venv_key(&self, requirements: &[u8]) -> Vec<u8> {
         let Interpreter { executable, abi, platform, .. } = self;
         let head = format!("bolt venv 1\n{}\n{abi}\n{platform}\n", executable.display());
         [head.as_bytes(), requirements].concat()
     }
 
-    /// Why it cannot make an environment, when it cannot.
+    /// Returns why it cannot create an environment, if it cannot.
     pub fn why_unusable(&self) -> Option<String> {
         let at = self.executable.display();
         match (self.venv, &self.pip) {
@@ -72,14 +72,14 @@ impl Interpreter {
     }
 }
 
-/// Arguments for [`CREATE_VENV`]: an environment at `venv` without anything in it.
+/// Returns arguments for [`CREATE_VENV`]: an empty environment at `venv`.
 pub fn venv_arguments(venv: &Path) -> Vec<String> {
     ["--without-pip", "--symlinks"].into_iter().map(str::to_owned).chain([show(venv)]).collect()
 }
 
-/// Arguments for [`RUN_PIP`]: what the site says of where things come from, and the file `requirements`.
+/// Returns arguments for [`RUN_PIP`]: the site's package sources, and the file `requirements`.
 ///
-/// Nothing of it is secret: credentials stand in `pip_config`, which [`install_environment`] names.
+/// They contain no secrets: credentials are in `pip_config`, which [`install_environment`] names.
 pub fn install_arguments(
     config: &PythonConfig,
     pip: &Path,
@@ -117,7 +117,8 @@ pub fn install_arguments(
     list
 }
 
-/// The whole environment of pip, but for proxies: its home and temporary files in `home`, and no configuration but the site's.
+/// Returns all environment variables of pip except proxies: home and temporary files in `home`, and no configuration
+/// except the site's.
 pub fn install_environment(config: &PythonConfig, home: &Path) -> Vec<(&'static str, String)> {
     let pip_config = config.pip_config.as_deref().unwrap_or(Path::new("/dev/null"));
     vec![
@@ -134,8 +135,8 @@ fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// What of pip's output says why it failed: its errors, or else its last lines. One line, bounded, without control
-/// characters and without what looks like a password in an address.
+/// Summarises why pip failed: its errors, or its last lines. The result is one line of bounded length, without control
+/// characters and without passwords in URLs.
 pub fn summarize_pip_output(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -149,7 +150,7 @@ pub fn summarize_pip_output(output: &[u8]) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut open = false;
     for line in &lines {
-        // What follows an error and is indented belongs to it.
+        // Indented lines after an error belong to it.
         if line.starts_with("ERROR: ") {
             open = true;
             said.push((*line).trim().to_owned());
@@ -163,7 +164,7 @@ pub fn summarize_pip_output(output: &[u8]) -> String {
         said = lines[lines.len().saturating_sub(3)..].iter().map(|line| line.trim().to_owned()).collect();
     }
     said.dedup();
-    // The last error is the one that ended it; those before it say more of the cause, when there is room.
+    // The last error ended pip; earlier ones explain the cause, if there is room.
     let mut words = String::new();
     for line in said.iter().rev() {
         let line = without_password(line.strip_prefix("ERROR: ").unwrap_or(line.as_str()));
@@ -175,8 +176,8 @@ pub fn summarize_pip_output(output: &[u8]) -> String {
     words.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_WORDS).collect()
 }
 
-/// The fault of a connection that pip gave up on. pip then goes on as if the index had nothing, and its errors speak of
-/// versions that are not there.
+/// Returns the error of a connection that pip gave up on. pip then continues as if the index were empty, and reports
+/// missing versions.
 fn network_fault(line: &str) -> Option<String> {
     if line.contains("There was a problem confirming the ssl certificate") {
         return Some(line.trim_start_matches("WARNING: ").trim_end_matches(" - skipping").to_owned());
@@ -184,13 +185,13 @@ fn network_fault(line: &str) -> Option<String> {
     // The warning before the last attempt.
     let (_, said) = line.split_once("Retry(total=0,")?.1.split_once("after connection broken by ")?;
     let (fault, path) = said.rsplit_once(": ").unwrap_or((said, ""));
-    // urllib3 names its objects by address in memory.
+    // urllib3 includes memory addresses of its objects.
     let fault = fault.rsplit_once(">: ").map_or(fault, |(_, fault)| fault);
     let fault = fault.trim_matches(['\'', '"', '(', ')']);
     Some(if path.is_empty() { fault.to_owned() } else { format!("{fault} ({path})") })
 }
 
-/// `https://user:secret@host/` as `https://****@host/`.
+/// Masks credentials in URLs: `https://user:secret@host/` becomes `https://****@host/`.
 fn without_password(line: &str) -> String {
     let mut shown = String::new();
     let mut rest = line;
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_is_named_by_what_decides_its_content() {
+    fn the_name_of_an_environment_depends_on_what_determines_its_content() {
         let (plain, patch) = (interpreter(), Interpreter { version: "3.11.9".to_owned(), ..interpreter() });
         assert_eq!(plain.venv_key(b"six\n"), patch.venv_key(b"six\n"));
         let others = [
@@ -238,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn an_interpreter_that_cannot_says_what_is_missing() {
+    fn an_unusable_interpreter_is_reported_with_the_missing_module() {
         assert_eq!(interpreter().why_unusable(), None);
         assert!(Interpreter { pip: None, ..interpreter() }.why_unusable().unwrap().contains("ensurepip"));
         assert!(Interpreter { venv: false, ..interpreter() }.why_unusable().unwrap().contains("module venv"));
     }
 
     #[test]
-    fn source_is_built_only_where_the_site_says_so_and_wheels_alone_need_no_network() {
+    fn source_is_built_only_if_allowed_and_local_wheels_need_no_network() {
         let say = |config: &PythonConfig, hashed| {
             install_arguments(config, Path::new("/pip.whl"), Path::new("/r.txt"), 60, hashed).join(" ")
         };
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pip_says_is_short_and_holds_no_password_and_no_control_character() {
+    fn a_summary_of_pip_is_short_and_without_passwords_or_control_characters() {
         let output = "Looking in indexes: https://me:canary@index.example/simple\nWARNING: x\n\
                       ERROR: Could not find a version \x1b[31mof nosuch (from https://me:canary@index.example/simple)\n\
                       ERROR: No matching distribution found for nosuch==1\n";

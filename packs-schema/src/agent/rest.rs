@@ -1,4 +1,4 @@
-//! The messages of the REST interface: what the agent sends and takes, and what the client reads.
+//! Messages of the REST interface, as the agent sends and accepts them and the client reads them.
 
 mod access;
 mod cursor;
@@ -19,23 +19,23 @@ pub use push::{ARCHIVE_TYPE, BYTES_TYPE, Pushed, Unpushed};
 
 pub use crate::delivery::pushed::PushInfo;
 
-/// The largest body of any request, in bytes.
+/// Maximum size of a request's body, in bytes.
 pub const MAX_BODY: usize = 64 << 10;
-/// The longest `?wait=`, in seconds.
+/// Maximum of `?wait=`, in seconds.
 pub const MAX_WAIT_S: u64 = 60;
-/// The most items of a page.
+/// Maximum number of items on a page.
 pub const MAX_PAGE: u32 = 500;
-/// The items of a page when the caller does not say.
+/// Default number of items on a page.
 pub const DEFAULT_PAGE: u32 = 50;
 
-/// The longest note, in characters.
+/// Maximum length of a note, in characters.
 pub const MAX_NOTE: usize = 500;
 
-/// Response header with the id of the request, which the agent's log repeats.
+/// Response header with the id of the request, which is also in the agent's log.
 pub const REQUEST_ID: &str = "bolt-request-id";
-/// Response header of `events`: the cursor after which the answer begins.
+/// Response header of `events`: cursor at which the response starts.
 pub const EVENT_CURSOR: &str = "bolt-event-cursor";
-/// Request header with the caller's key for repeating a request.
+/// Request header with the idempotency key of a request.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// Response header of `stdout` and `stderr`: bytes that were not kept.
+/// Response header of `stdout` and `stderr`: number of bytes that were not kept.
 pub const DROPPED_BYTES: &str = "bolt-dropped-bytes";

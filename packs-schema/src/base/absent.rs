@@ -1,22 +1,22 @@
-//! `null` under an optional key means that the key is absent: YAML writes an empty value (`description:`) so.
+//! Treats `null` under an optional key as an absent key: in YAML an empty value (`description:`) is `null`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-/// For `#[serde(default, deserialize_with)]`: `null` is the type's default.
+/// Reads `null` as the type's default; for `#[serde(default, deserialize_with)]`.
 pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     from: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
-/// The same for a flag that is on by default.
+/// Reads `null` as true, for a flag that is on by default.
 pub(crate) fn null_is_true<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(Option::<bool>::deserialize(from)?.unwrap_or(true))
 }
 
-/// The same for a map, and for each of its values.
+/// Reads `null` as an empty map, and `null` values in a map as their type's default.
 pub(crate) fn null_values<'de, D, K, V>(from: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,12 +1,12 @@
-//! Where a repository in a bucket is: `s3://bucket/prefix`, and the address of a store that is not Amazon's.
+//! Location of a repository in a bucket (`s3://bucket/prefix`), and the endpoint of an S3-compatible store.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// The longest prefix, in bytes: S3 allows 1024 for a whole key.
+/// Maximum length of a prefix, in bytes. S3 allows 1024 bytes for a whole key.
 const MAX_PREFIX: usize = 512;
 
-/// A bucket and a prefix in it.
+/// Bucket and prefix of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BucketUrl {
     bucket: String,
@@ -14,9 +14,9 @@ pub struct BucketUrl {
 }
 
 impl BucketUrl {
-    /// Reads `s3://bucket` or `s3://bucket/prefix`; the error says what is wrong with it.
+    /// Parses `s3://bucket` or `s3://bucket/prefix`; the error is a message for people.
     pub fn new(text: &str) -> Result<BucketUrl, &'static str> {
-        let rest = text.strip_prefix("s3://").ok_or("it does not begin with s3://")?;
+        let rest = text.strip_prefix("s3://").ok_or("it must start with s3://")?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.trim_end_matches('/');
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -26,7 +26,7 @@ impl BucketUrl {
         if !bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
             || !bucket.ends_with(|c: char| c.is_ascii_alphanumeric())
         {
-            return Err("the bucket's name must begin and end with a letter or digit");
+            return Err("the bucket's name must start and end with a letter or digit");
         }
         let part = |part: &str| {
             !matches!(part, "" | "." | "..")
@@ -35,22 +35,22 @@ impl BucketUrl {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=' | b'+' | b'@'))
         };
         if prefix.len() > MAX_PREFIX || !(prefix.is_empty() || prefix.split('/').all(part)) {
-            return Err("the prefix must be parts of letters, digits and '-_.=+@' between single slashes");
+            return Err("the prefix may hold letters, digits, '-_.=+@' and single slashes");
         }
         Ok(BucketUrl { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
     }
 
-    /// The bucket.
+    /// Returns the name of the bucket.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// The prefix, without slashes at its ends; may be empty.
+    /// Returns the prefix without leading and trailing slashes; may be empty.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The key of what is called `name` below the prefix.
+    /// Returns the key of the object `name` under the prefix.
     pub fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) }
     }
@@ -63,12 +63,12 @@ impl fmt::Display for BucketUrl {
     }
 }
 
-/// Holds the address of a store against the rules: `https`, or `http` when it is this host or that was allowed.
+/// Checks the URL of an S3-compatible store: `https`, or `http` if it is a loopback address or `allow_http` is set.
 pub fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<(), &'static str> {
     let (secure, rest) = match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
         (_, Some(rest)) => (false, rest),
-        _ => return Err("it must begin with https:// or http://"),
+        _ => return Err("it must start with https:// or http://"),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match authority.rsplit_once(':') {
@@ -77,10 +77,10 @@ pub fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<(), &'static s
     };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'[' | b']');
     if host.is_empty() || !host.bytes().all(plain) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-        return Err("it must be a scheme, a host and at most a port, such as https://minio.example:9000");
+        return Err("it must be a scheme, a host and an optional port, such as https://minio.example:9000");
     }
     if !secure && !allow_http && !is_loopback(host) {
-        return Err("http is allowed for this host only: use https, or say allow_http = true");
+        return Err("http is allowed for loopback addresses only: use https, or set allow_http = true");
     }
     Ok(())
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_and_a_prefix() {
+    fn a_url_is_split_into_bucket_and_prefix() {
         for (text, bucket, key) in [
             ("s3://packs", "packs", "metadata/1.root.json"),
             ("s3://packs/", "packs", "metadata/1.root.json"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_host() {
+    fn plain_http_is_allowed_for_loopback_only() {
         for good in [
             "https://minio.example:9000",
             "https://s3.example/",

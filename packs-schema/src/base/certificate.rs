@@ -1,14 +1,14 @@
-//! The parts of an X.509 certificate that the TLS library checks and does not tell: its validity and its extended key
-//! usages (RFC 5280, sections 4.1.2.5 and 4.2.1.12).
+//! Parts of an X.509 certificate that the TLS library checks but does not expose: validity and extended key usages (RFC
+//! 5280, sections 4.1.2.5 and 4.2.1.12).
 //!
-//! DER comes in, of a certificate that a library has parsed already. What is read here only ever leads to a refusal or a
-//! warning; nothing is trusted because of it.
+//! The input is DER that a library has parsed before. The values lead to refusals and warnings only; nothing is trusted
+//! because of them.
 
-/// What stands before an instance id in the URI name of its certificate.
+/// Prefix of the instance id in the URI name of its certificate.
 pub const INSTANCE_URI: &str = "bolt://instance/";
-/// `id-kp-serverAuth`: a certificate for servers.
+/// `id-kp-serverAuth`: server certificates.
 pub const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
-/// `id-kp-clientAuth`: a certificate for clients.
+/// `id-kp-clientAuth`: client certificates.
 pub const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
 const SEQUENCE: u8 = 0x30;
@@ -23,19 +23,19 @@ const OCTET_STRING: u8 = 0x04;
 /// `id-ce-extKeyUsage`.
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 
-/// What is read of a certificate.
+/// Validity and extended key usages of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateInfo {
-    /// The first second of its validity, since 1970.
+    /// Start of the validity, in seconds since 1970.
     pub not_before_s: i64,
-    /// The last second of its validity, since 1970.
+    /// Last second of the validity, in seconds since 1970.
     pub not_after_s: i64,
-    /// The object identifiers of its extended key usages; none when it has no such extension.
+    /// Object identifiers of the extended key usages; empty if the extension is absent.
     usages: Vec<Vec<u8>>,
 }
 
 impl CertificateInfo {
-    /// Reads a certificate in DER; `None` when it is not one.
+    /// Parses a certificate in DER; `None` if it is not one.
     pub fn parse(der: &[u8]) -> Option<CertificateInfo> {
         let (tag, certificate, _) = element(der)?;
         let (inner, tbs, _) = element(certificate)?;
@@ -69,7 +69,7 @@ impl CertificateInfo {
         Some(CertificateInfo { not_before_s, not_after_s, usages })
     }
 
-    /// True if the certificate names this extended key usage. `anyExtendedKeyUsage` does not count.
+    /// True if the certificate has this extended key usage. `anyExtendedKeyUsage` does not match.
     pub fn has_usage(&self, usage: &[u8]) -> bool {
         self.usages.iter().any(|found| found == usage)
     }
@@ -109,7 +109,7 @@ fn object_identifiers(value: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(found)
 }
 
-/// The first element of some DER: its tag, its content, and what follows it.
+/// Splits DER into tag and content of the first element, and the remaining bytes.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -127,7 +127,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, in seconds since 1970.
+/// Parses `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` to seconds since 1970.
 fn time(tag: u8, text: &[u8]) -> Option<i64> {
     let digits = text.strip_suffix(b"Z")?;
     if !digits.iter().all(u8::is_ascii_digit) {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_none() {
+    fn other_bytes_are_not_a_certificate() {
         for wrong in [&[][..], &[0x30], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0x30, 0x02, 0x30, 0x00], &[0xff; 40]] {
             assert_eq!(CertificateInfo::parse(wrong), None, "{wrong:?}");
         }

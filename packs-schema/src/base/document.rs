@@ -1,13 +1,13 @@
-//! Documents that people write: YAML (packs, site configuration) and TOML (`agent.toml`, `grants.toml`, `client.toml`).
+//! Documents written by people: YAML (packs, site configuration) and TOML (`agent.toml`, `grants.toml`, `client.toml`).
 //!
 //! ```text
 //!  text ─[yaml], [toml]─▶ Node, with line and column of every key and value ─[de]─▶ checked type
 //! ```
 //!
-//! There is one reader for each format and one deserializer for both, so that an error always names line, column and key, and
-//! says what that key takes in words of the format, never in those of Rust or serde. Nothing here does I/O.
+//! Each format has one reader, and both share one deserializer, so that every error names line, column and key and
+//! describes valid values in words of the format, not of Rust or serde. Nothing here does I/O.
 //!
-//! YAML that different readers take for different values is refused, with the advice to quote it: see [`yaml`].
+//! YAML that different parsers read as different values is an error that advises to quote it: see [`yaml`].
 
 mod de;
 mod scalar;
@@ -22,14 +22,14 @@ use serde_json::{Number, Value};
 
 use crate::base::strict::shorten;
 
-/// Line and column in the text, both from 1.
+/// Line and column in the text, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     line: usize,
     column: usize,
 }
 
-/// One value of a document, and where it begins. A value that came without a text has no place.
+/// Value of a document and its place. A value that was not read from text has no place.
 #[derive(Debug, Clone)]
 struct Node {
     content: Content,
@@ -42,7 +42,7 @@ enum Content {
     Bool(bool),
     Number(Number),
     Text(String),
-    /// A YAML scalar without quotes. Where text is wanted it is the text as written; elsewhere [`scalar::resolve`] decides.
+    /// Unquoted YAML scalar. If text is expected, it is the text as written; otherwise [`scalar::resolve`] decides.
     #[cfg_attr(not(feature = "yaml"), expect(dead_code, reason = "only YAML has unquoted scalars"))]
     Plain(String),
     List(Vec<Node>),
@@ -55,44 +55,44 @@ struct Key {
     place: Option<Place>,
 }
 
-/// What is wrong with a document: where, under which key, and what would be right.
+/// Error in a document: its place, its key and a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentError {
     place: Option<Place>,
     path: String,
-    said: String,
-    /// What to say instead of `said`, when that quotes the document.
-    discreet: Option<&'static str>,
+    message: String,
+    /// Message to use instead of `message` if that one quotes the document.
+    redacted: Option<&'static str>,
 }
 
 impl DocumentError {
-    /// An error whose text holds nothing of the document.
-    fn new(place: Option<Place>, said: impl Into<String>) -> DocumentError {
-        DocumentError { place, path: String::new(), said: said.into(), discreet: None }
+    /// Creates an error whose message does not quote the document.
+    fn new(place: Option<Place>, message: impl Into<String>) -> DocumentError {
+        DocumentError { place, path: String::new(), message: message.into(), redacted: None }
     }
 
-    /// An error whose text quotes the document.
-    fn quoting(place: Option<Place>, said: impl Into<String>, discreet: &'static str) -> DocumentError {
-        DocumentError { discreet: Some(discreet), ..DocumentError::new(place, said) }
+    /// Creates an error whose message quotes the document.
+    fn quoting(place: Option<Place>, message: impl Into<String>, redacted: &'static str) -> DocumentError {
+        DocumentError { redacted: Some(redacted), ..DocumentError::new(place, message) }
     }
 
-    /// The error without any word of the document but the names of keys: for documents that hold secrets.
+    /// Formats the error without quoting the document, except for names of keys; for documents that hold secrets.
     pub fn without_values(&self) -> String {
-        self.show(self.discreet.unwrap_or(&self.said))
+        self.format(self.redacted.unwrap_or(&self.message))
     }
 
-    /// The line, from 1, when the error has one.
+    /// Returns the line, counted from 1, if known.
     pub fn line(&self) -> Option<usize> {
         self.place.map(|place| place.line)
     }
 
-    fn show(&self, said: &str) -> String {
+    fn format(&self, message: &str) -> String {
         let place = self.place.map(|at| format!("line {}, column {}: ", at.line, at.column)).unwrap_or_default();
         let path = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
-        format!("{place}{path}{said}")
+        format!("{place}{path}{message}")
     }
 
-    /// The error, which began inside `part` (`key` or `[index]`) of a value.
+    /// Adds the outer key (`key` or `[index]`) to the error's path.
     fn within(mut self, part: &str, place: Option<Place>) -> DocumentError {
         self.place = self.place.or(place);
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
@@ -108,13 +108,13 @@ impl DocumentError {
 
 impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.show(&self.said))
+        f.write_str(&self.format(&self.message))
     }
 }
 
 impl std::error::Error for DocumentError {}
 
-/// Reads a value that has been parsed already; an error names the key, and has no line.
+/// Converts a parsed value; errors name the key and have no line.
 pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, DocumentError> {
     T::deserialize(&Node::from(value))
 }

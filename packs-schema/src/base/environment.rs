@@ -1,25 +1,25 @@
-//! The list of every environment variable called `BOLT_…`, and the nearest name to one that is misspelt.
+//! List of all environment variables whose names start with `BOLT_`, and the nearest name to a misspelt one.
 //!
-//! A misspelt name is a setting that has no effect and that nobody is told about. `bolt` and `bolt-launch` hold their
-//! environments against this list when they start; a test holds the source against it.
+//! A misspelt variable has no effect and would go unnoticed. `bolt` and `bolt-launch` check their environment against
+//! this list at startup; a test checks the source code against it.
 
-/// The program that reads, or sets, a variable.
+/// Program that reads or sets a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// The `bolt` command reads it.
+    /// Read by the `bolt` command.
     Client,
-    /// `bolt-launch`, `bolt-agent` or `bolt-sync` reads it.
+    /// Read by `bolt-launch`, `bolt-agent` or `bolt-sync`.
     Agent,
-    /// The launcher sets it for an action. An action that calls `bolt` hands it on.
+    /// Set by the launcher for an action, and inherited by a `bolt` command that the action runs.
     Execution,
-    /// Bolt's own tests and benchmarks read it.
+    /// Read by Bolt's tests and benchmarks.
     Tests,
 }
 
-/// The prefix of them all.
+/// Prefix of all names.
 pub const PREFIX: &str = "BOLT_";
 
-/// Every variable, by name.
+/// All variables; names that end with `_` are prefixes.
 pub const VARIABLES: [(&str, Owner); 39] = [
     ("BOLT_CLIENT_CONFIG", Owner::Client),
     ("BOLT_KEY_PASSPHRASE", Owner::Client),
@@ -57,31 +57,31 @@ pub const VARIABLES: [(&str, Owner); 39] = [
     ("BOLT_GROWTH_REQUESTS", Owner::Tests),
     ("BOLT_MOTO_SERVER", Owner::Tests),
     ("BOLT_OPENAPI_PYTHON_CLIENT", Owner::Tests),
-    // Beginnings of names.
+    // Prefixes.
     ("BOLT_PARAM_", Owner::Execution),
     ("BOLT_CONFIG_", Owner::Execution),
     ("BOLT_TEST_", Owner::Tests),
 ];
 
-/// The longest name that is repeated in a message, in characters.
+/// Maximum length of a name in a message, in characters.
 const MAX_SHOWN: usize = 64;
 
-/// A variable called `BOLT_…` that nothing of Bolt's reads.
+/// Variable whose name starts with `BOLT_` and that no program of Bolt reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
-    /// Its name, as far as it can be shown: other characters are `?`.
+    /// Its name, shortened; characters that cannot be shown are `?`.
     pub name: String,
-    /// The variable that was probably meant, and who reads it.
+    /// Variable that was probably meant, and its owner.
     pub meant: Option<(&'static str, Owner)>,
 }
 
-/// The owner of a variable; `None` when it is none of Bolt's.
+/// Returns the owner of a variable, or `None` if it is not in the list.
 pub fn owner(name: &str) -> Option<Owner> {
     let fits = |known: &str| if known.ends_with('_') { name.starts_with(known) } else { name == known };
     VARIABLES.iter().find(|(known, _)| fits(known)).map(|(_, owner)| *owner)
 }
 
-/// The unknown ones among the names of an environment, in order.
+/// Returns the unknown variables among the names of an environment, sorted.
 pub fn find_unknown<'a>(names: impl Iterator<Item = &'a str>) -> Vec<UnknownVariable> {
     let ours = names.filter(|name| name.starts_with(PREFIX) && owner(name).is_none());
     let mut unknown: Vec<UnknownVariable> =
@@ -90,7 +90,7 @@ pub fn find_unknown<'a>(names: impl Iterator<Item = &'a str>) -> Vec<UnknownVari
     unknown
 }
 
-/// The variable whose name differs in no more than two letters, or in one where it is short.
+/// Returns the variable whose name differs in at most two letters, or in one letter if it is short.
 fn nearest(name: &str) -> Option<(&'static str, Owner)> {
     if name.len() > MAX_SHOWN {
         return None;
@@ -107,7 +107,7 @@ fn shown(name: &str) -> String {
     name.chars().take(MAX_SHOWN).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
-/// The number of letters that must change to make one of the other (Levenshtein).
+/// Returns the edit distance of two names (Levenshtein).
 pub fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_acts_on_no_terminal() {
+    fn terminal_escapes_in_a_name_are_replaced() {
         let hostile = format!("BOLT_\u{1b}[2J\n{}", "x".repeat(10_000));
         let found = find_unknown([hostile.as_str()].into_iter());
         assert!(found[0].name.len() <= MAX_SHOWN && found[0].name.bytes().all(|b| b.is_ascii_graphic()), "{found:?}");

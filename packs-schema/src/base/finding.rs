@@ -1,47 +1,47 @@
-//! What a check of a pack has to say: named, placed, and with what to do about it.
+//! Findings: results of checking a pack, each with a stable code, a place and a remedy.
 
 use serde::{Deserialize, Serialize};
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Read, understood, and without effect in Bolt.
+    /// Valid, but has no effect in Bolt.
     Note,
-    /// Works, but will hurt somebody.
+    /// Works, but is likely to cause problems.
     Warning,
-    /// Bolt cannot or will not run this.
+    /// Prevents the pack from being used.
     Error,
 }
 
-/// One thing that a check found.
+/// Result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
-    /// How much it matters.
+    /// Severity.
     pub severity: Severity,
-    /// A stable name: `shell_template`.
+    /// Stable code: `shell_template`.
     pub code: String,
-    /// Where: `actions/rm.yaml: parameters.cmd`.
+    /// Place: `actions/rm.yaml: parameters.cmd`.
     pub at: String,
-    /// What is wrong and what would be right.
+    /// Problem and remedy.
     pub message: String,
 }
 
 impl Finding {
-    /// A finding that stops the action from being run.
+    /// Creates a finding that prevents the action from being run.
     pub fn error(code: &str, at: impl Into<String>, message: impl Into<String>) -> Finding {
         Finding { severity: Severity::Error, code: code.to_owned(), at: at.into(), message: message.into() }
     }
 
-    /// A finding that only warns.
+    /// Creates a warning.
     pub fn warning(code: &str, at: impl Into<String>, message: impl Into<String>) -> Finding {
         Finding { severity: Severity::Warning, ..Finding::error(code, at, message) }
     }
 
-    /// A finding that only informs.
+    /// Creates a note.
     pub fn note(code: &str, at: impl Into<String>, message: impl Into<String>) -> Finding {
         Finding { severity: Severity::Note, ..Finding::error(code, at, message) }
     }
@@ -58,7 +58,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// True if nothing stops what was checked from being run.
+/// True if no finding is an error.
 pub fn is_runnable(findings: &[Finding]) -> bool {
     findings.iter().all(|f| f.severity < Severity::Error)
 }

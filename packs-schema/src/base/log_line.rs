@@ -1,25 +1,25 @@
-//! Text in a line of a log: one line whatever it holds, and no longer than readers take in one piece.
+//! Text in a log line: always one line, and short enough to be read in one piece.
 //!
-//! Values come from archives, repositories, peers and names of files. A longer line would be split: pipes keep
-//! [`MAX_LINE`] bytes of a write together, and journald starts a new entry after 48 KiB. A peer could then choose where
-//! the next line begins, and write it.
+//! Values come from archives, repositories, peers and file names. A longer line would be split: pipes keep [`MAX_LINE`]
+//! bytes of a write together, and journald starts a new entry after 48 KiB. A peer could then choose where the next
+//! line starts, and write it.
 
 use std::borrow::Cow;
 
-/// The longest line with its end, in bytes: `PIPE_BUF` of Linux.
+/// Maximum length of a line with its line feed, in bytes: `PIPE_BUF` of Linux.
 pub const MAX_LINE: usize = 4096;
-/// The longest value in a line as it is written, in bytes.
+/// Maximum length of a value in a line, escapes included, in bytes.
 pub const MAX_VALUE: usize = 1536;
-/// Stands where something was cut off.
+/// Marks a place where text was cut off.
 const CUT: char = '…';
 
-/// True for characters that end a line, move a cursor, or change the order in which others are shown.
+/// True for characters that end a line, move the cursor or reorder text.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// As much of a value as may stand in a line, counted as it is written with its characters escaped.
+/// Shortens a value to [`MAX_VALUE`] bytes, counted with its characters escaped.
 pub fn truncate_value(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_VALUE / 10 {
         return Cow::Borrowed(text);
@@ -36,7 +36,8 @@ pub fn truncate_value(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// One line without its end: unsafe characters are escaped, and what is too long is cut off.
+/// Returns `text` as one line without line feed: unsafe characters are escaped, and the end is cut off if it is too
+/// long.
 pub fn escape_line(text: &str) -> Cow<'_, str> {
     if text.len() < MAX_LINE && !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_line_of_bounded_length_without_characters_that_act() {
+    fn a_line_is_bounded_and_unsafe_characters_are_escaped() {
         let hostile = "x\n\u{1b}[2J\u{202e}\u{2028}\r\0é";
         assert_eq!(escape_line(hostile), "x\\n\\u{1b}[2J\\u{202e}\\u{2028}\\r\\u{0}é");
         assert!(matches!(escape_line("plain é"), Cow::Borrowed("plain é")));
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_leaves_room_for_others() {
+    fn a_value_is_shortened_so_that_others_fit() {
         for part in ["x", "é", "\n", "\u{1b}", "😀", "\"", "\\"] {
             for times in [1, 100, MAX_VALUE, 100_000] {
                 let text = part.repeat(times);

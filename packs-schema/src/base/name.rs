@@ -1,14 +1,14 @@
-//! Identifiers: allow-listed when they are made, so that one that exists may stand in a path.
+//! Identifiers, validated against an allow-list when they are created, so that every value is safe as a part of a path.
 //!
-//! Each type has one constructor, which `serde` uses as well. None of them can hold a `/`, a `..`, a
-//! leading `-` or a control character.
+//! Each type has one constructor, which `serde` uses as well. No identifier can hold a `/`, a `..`, a leading `-` or a
+//! control character.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not the identifier it should be.
+/// Error returned when a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {given:?} is not valid: {rule}")]
 pub struct NameError {
@@ -19,7 +19,7 @@ pub struct NameError {
 
 impl NameError {
     fn new(what: &'static str, given: &str, rule: &'static str) -> NameError {
-        // A peer's text ends up in logs: at most 80 characters of it.
+        // The text may come from a peer and ends up in logs: keep at most 80 characters.
         let given = given.chars().take(80).collect();
         NameError { what, given, rule }
     }
@@ -35,7 +35,7 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
-            /// Checks `text` against the rule of this type.
+            /// Validates `text` against the rule of this type.
             pub fn new(text: impl Into<String>) -> Result<$name, NameError> {
                 let text = text.into();
                 let check: fn(&str) -> bool = $check;
@@ -46,7 +46,7 @@ macro_rules! name_type {
                 }
             }
 
-            /// The identifier as text.
+            /// Returns the identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -86,7 +86,7 @@ macro_rules! name_type {
     };
 }
 
-/// A lower-case word: first a letter or digit, then letters, digits, `_` and `-`.
+/// True for a lower-case word: a letter or digit, then letters, digits, `_` and `-`.
 fn is_word(text: &str, longest: usize) -> bool {
     let mut bytes = text.bytes();
     text.len() <= longest
@@ -94,7 +94,7 @@ fn is_word(text: &str, longest: usize) -> bool {
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
 }
 
-/// Printable ASCII without space, quote, backslash or slash, and no leading `-` or `.`.
+/// True for ASCII letters, digits and `_.:@+-`, without a leading `-` or `.`.
 fn is_token(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len())
         && !text.starts_with(['-', '.'])
@@ -102,53 +102,54 @@ fn is_token(text: &str, longest: usize) -> bool {
 }
 
 name_type!(
-    /// The `ref` of a pack: `cassandra`. At most 64 characters.
+    /// Name of a pack (StackStorm's `ref`): `cassandra`. At most 64 characters.
     PackName, "pack name",
-    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or digit",
     |t| is_word(t, 64)
 );
 name_type!(
-    /// The name of an action within its pack: `clear_snapshots`. At most 64 characters.
+    /// Name of an action within its pack: `clear_snapshots`. At most 64 characters.
     ActionName, "action name",
-    "use 1 to 64 letters, digits, '_' or '-', beginning with a letter or digit",
+    "use 1 to 64 letters, digits, '_' or '-', starting with a letter or digit",
     |t| is_word(&t.to_ascii_lowercase(), 64)
 );
 name_type!(
-    /// The name of a parameter. At most 64 characters, an identifier, so that it can be an environment variable.
+    /// Name of a parameter. At most 64 characters, an identifier, so that it can be part of an environment variable's
+    /// name.
     ParamName, "parameter name",
-    "use 1 to 64 letters, digits or '_', beginning with a letter",
+    "use 1 to 64 letters, digits or '_', starting with a letter",
     |t| (1..=64).contains(&t.len())
         && t.starts_with(|c: char| c.is_ascii_alphabetic())
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 );
 name_type!(
-    /// The name of a channel: `dev`, `test`, `prod`.
+    /// Name of a channel: `dev`, `test`, `prod`.
     ChannelName, "channel name",
-    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or digit",
     |t| is_word(t, 64)
 );
 name_type!(
-    /// The name of a team that has keys of its own for its packs: `dba`.
+    /// Name of a team that signs its packs with its own keys: `dba`.
     TeamName, "team name",
-    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or digit",
     |t| is_word(t, 64)
 );
 name_type!(
-    /// The name of a concurrency group: `cassandra-disk`.
+    /// Name of a concurrency group: `cassandra-disk`.
     GroupName, "group name",
-    "use 1 to 64 lower-case letters, digits, '_' or '-', beginning with a letter or digit",
+    "use 1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or digit",
     |t| is_word(t, 64)
 );
 name_type!(
-    /// The identity of an instance, such as `i-0abc123`: what its certificate names.
+    /// Identity of an instance, such as `i-0abc123`, which its certificate names.
     InstanceId, "instance id",
-    "use 1 to 128 letters, digits, '.', '_', ':', '@', '+' or '-', not beginning with '-' or '.'",
+    "use 1 to 128 letters, digits, '.', '_', ':', '@', '+' or '-', not starting with '-' or '.'",
     |t| is_token(t, 128)
 );
 name_type!(
-    /// The id of one execution, made by the agent: a UUID (version 7, RFC 9562) in its hyphenated lower-case form.
+    /// Id of an execution, created by the agent: a UUID (version 7, RFC 9562) in hyphenated lower-case form.
     ExecutionId, "execution id",
-    "it is a lower-case UUID such as 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa",
+    "use a lower-case UUID such as 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa",
     |t| t.len() == 36
         && t.bytes().enumerate().all(|(i, b)| match i {
             8 | 13 | 18 | 23 => b == b'-',
@@ -156,28 +157,27 @@ name_type!(
         })
 );
 name_type!(
-    /// The id of one push of a pack, made by the agent: a UUID like that of an execution, so that the ids stand in the order in
-    /// which they were made.
+    /// Id of a push, created by the agent: a UUID of version 7, so that ids sort by time of creation.
     PushId, "push id",
-    "it is a lower-case UUID such as 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa",
+    "use a lower-case UUID such as 01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa",
     |t| ExecutionId::new(t).is_ok()
 );
 name_type!(
-    /// The id of a fan-out, made by the client.
+    /// Id of a run (a fan-out over instances), created by the client.
     RunId, "run id",
-    "use 1 to 64 letters, digits, '.', '_', ':', '@', '+' or '-', not beginning with '-' or '.'",
+    "use 1 to 64 letters, digits, '.', '_', ':', '@', '+' or '-', not starting with '-' or '.'",
     |t| is_token(t, 64)
 );
 name_type!(
-    /// The key by which a caller may repeat a request: 1 to 128 printable ASCII characters without spaces.
+    /// Key that makes a repeated request idempotent: 1 to 128 printable ASCII characters without spaces.
     IdempotencyKey, "idempotency key",
     "use 1 to 128 printable ASCII characters without spaces",
     |t| (1..=128).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())
 );
 name_type!(
-    /// The name of a caller: a URI of its client certificate, `spiffe://example/team/dba`. At most 256 characters.
+    /// URI name of a caller in its client certificate: `spiffe://example/team/dba`. At most 256 characters.
     Principal, "principal",
-    "it is a URI of at most 256 printable ASCII characters such as spiffe://example/oncall, without '*'",
+    "use a URI of at most 256 printable ASCII characters such as spiffe://example/oncall, without '*'",
     |t| t.len() <= 256
         && t.split_once("://").is_some_and(|(scheme, rest)| {
             scheme.starts_with(|c: char| c.is_ascii_lowercase())
@@ -187,57 +187,57 @@ name_type!(
         && t.bytes().all(|b| b.is_ascii_graphic() && !b"*\"\\<>`".contains(&b))
 );
 name_type!(
-    /// A SHA-256 in 64 lower-case hexadecimal digits.
+    /// SHA-256 digest as 64 lower-case hexadecimal digits.
     Digest, "digest",
-    "it is a SHA-256 in 64 lower-case hexadecimal digits",
+    "use a SHA-256 digest of 64 lower-case hexadecimal digits",
     |t| t.len() == 64 && t.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 );
 name_type!(
-    /// The name of a local account, or a number: `cassandra`, `64100`.
+    /// Name or number of a local account: `cassandra`, `64100`.
     UserName, "user name",
-    "use 1 to 32 lower-case letters, digits, '_', '-' or '.', not beginning with '-' or '.'; a number is below 4294967295",
-    // To setuid(2), 4294967295 means "leave it as it is".
+    "use 1 to 32 lower-case letters, digits, '_', '-' or '.', not starting with '-' or '.'; or a number below 4294967295",
+    // setuid(2) takes 4294967295 as "leave unchanged".
     |t| (1..=32).contains(&t.len())
         && (!t.bytes().all(|b| b.is_ascii_digit()) || t.parse().is_ok_and(|uid: u32| uid < u32::MAX))
         && !t.starts_with(['-', '.'])
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b))
 );
 name_type!(
-    /// An action in full: `cassandra.clear_snapshots`.
+    /// Full name of an action: `cassandra.clear_snapshots`.
     ActionRef, "action",
     "write it as <pack>.<action>, such as linux.disk_usage",
     |t| t.split_once('.').is_some_and(|(p, a)| PackName::new(p).is_ok() && ActionName::new(a).is_ok())
 );
 
 impl ActionRef {
-    /// Joins a pack's and an action's name.
+    /// Joins the names of a pack and an action.
     pub fn join(pack: &PackName, action: &ActionName) -> ActionRef {
         ActionRef(format!("{pack}.{action}"))
     }
 
-    /// The pack's name.
+    /// Returns the pack's name.
     pub fn pack(&self) -> PackName {
-        PackName(self.halves().0.to_owned())
+        PackName(self.split().0.to_owned())
     }
 
-    /// The action's name within its pack.
+    /// Returns the action's name within its pack.
     pub fn action(&self) -> ActionName {
-        ActionName(self.halves().1.to_owned())
+        ActionName(self.split().1.to_owned())
     }
 
-    fn halves(&self) -> (&str, &str) {
-        self.0.split_once('.').expect("checked when it was made")
+    fn split(&self) -> (&str, &str) {
+        self.0.split_once('.').expect("the constructor checked for a dot")
     }
 }
 
 impl Digest {
-    /// The first twelve digits: what directories and people use.
+    /// Returns the first twelve digits, as in directory names and in output for people.
     pub fn short(&self) -> &str {
         &self.0[..12]
     }
 }
 
-/// A version of a pack: semantic versioning 2.0, at most 64 characters.
+/// Version of a pack: semantic versioning 2.0, at most 64 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
@@ -245,7 +245,7 @@ impl Digest {
 pub struct PackVersion(semver::Version);
 
 impl PackVersion {
-    /// Parses `text`; build metadata (`+…`) is refused, since it does not order versions.
+    /// Parses `text`. Build metadata (`+…`) is an error, because it does not order versions.
     pub fn new(text: &str) -> Result<PackVersion, NameError> {
         const RULE: &str = "use a semantic version such as 1.4.2, of at most 64 characters and without '+'";
         let wrong = || NameError::new("version", text, RULE);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_order_by_meaning() {
+    fn versions_sort_by_semantic_versioning() {
         let v = |t| PackVersion::new(t).unwrap();
         assert!(v("1.10.0") > v("1.9.0"));
         assert!(v("1.0.0-rc.1") < v("1.0.0"));

@@ -1,23 +1,23 @@
-//! Problems of PEM files that hold keys and certificates, found by looking at the text.
+//! Diagnoses PEM files of keys and certificates from their text.
 //!
-//! A parser's own error must never be shown for such a file: it may quote the file, and the file may hold a private key,
-//! also where a certificate was expected. The messages here are fixed texts; nothing of the content reaches them.
+//! A parser's own error must never be shown for such a file: it may quote the file, and the file may hold a private key
+//! even where a certificate is expected. The messages here are fixed texts without any of the content.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What a file is expected to hold.
+/// Expected content of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// A private key.
     Key,
     /// A private key that signs for a repository.
     SigningKey,
-    /// One or more certificates.
+    /// Certificates.
     Certificates,
 }
 
-/// Why a file does not hold what is expected.
+/// Reason why a file does not hold the expected content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PemProblem {
     /// Nothing but white space.
@@ -56,7 +56,7 @@ pub enum PemProblem {
     OtherSection,
 }
 
-/// A file with its problem.
+/// Error returned for a PEM file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PemError {
     path: PathBuf,
@@ -65,17 +65,17 @@ pub struct PemError {
 }
 
 impl PemError {
-    /// Finds out why `text`, the content of the file at `path`, could not be read as what is `expected`.
+    /// Diagnoses why `text`, the content of the file at `path`, does not hold `expected`.
     pub fn diagnose(path: &Path, expected: Expected, text: &[u8]) -> PemError {
         PemError::new(path, expected, diagnose(expected, text))
     }
 
-    /// A problem that is known already.
+    /// Creates the error for a known problem.
     pub fn new(path: &Path, expected: Expected, problem: PemProblem) -> PemError {
         PemError { path: path.to_owned(), expected, problem }
     }
 
-    /// The problem.
+    /// Returns the problem.
     pub fn problem(&self) -> PemProblem {
         self.problem
     }
@@ -85,7 +85,7 @@ impl std::error::Error for PemError {}
 
 impl fmt::Display for PemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = one_line(&self.path);
+        let path = escape_path(&self.path);
         let expected = match self.expected {
             Expected::Key | Expected::SigningKey => "private key",
             Expected::Certificates => "certificate",
@@ -102,7 +102,7 @@ impl fmt::Display for PemError {
                     write!(f, "it is not PEM; if it is DER, convert it with `openssl x509 -inform DER`")?;
                 }
             },
-            PemProblem::NotPem => write!(f, "it has no line that begins with -----BEGIN")?,
+            PemProblem::NotPem => write!(f, "it has no line that starts with -----BEGIN")?,
             PemProblem::EscapedLineEnds => write!(
                 f,
                 "its line ends are the two characters \\n; write real ones: \
@@ -110,7 +110,7 @@ impl fmt::Display for PemError {
             )?,
             PemProblem::JoinedLines => write!(
                 f,
-                "its lines are joined to one; copy it again with its line ends (the BEGIN and END lines stand alone)"
+                "its lines are joined to one; copy it again with its line ends (BEGIN and END are on lines of their own)"
             )?,
             PemProblem::Indented => {
                 write!(f, "its lines are indented; remove the blanks: `sed 's/^ *//' {path} > FILE`")?
@@ -155,14 +155,14 @@ impl fmt::Display for PemError {
     }
 }
 
-/// A path with its control characters escaped, so that it stays on one line.
-fn one_line(path: &Path) -> String {
+/// Escapes control characters of a path, so that it stays on one line.
+fn escape_path(path: &Path) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     path.to_string_lossy().chars().map(escape).collect()
 }
 
 impl PemProblem {
-    /// True if the reader needs to know which kinds of keys there are.
+    /// True if the message should list the supported kinds of keys.
     fn is_about_kinds(self) -> bool {
         matches!(
             self,
@@ -177,7 +177,7 @@ impl PemProblem {
     }
 }
 
-/// True if a text that should be the path of a file is the content of a PEM file.
+/// True if `path` is not a path but the content of a PEM file.
 pub fn is_pem_content(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().windows(BEGIN.len()).any(|part| part == BEGIN.as_bytes())
 }
@@ -194,7 +194,7 @@ fn diagnose(expected: Expected, bytes: &[u8]) -> PemProblem {
     }
     let text = String::from_utf8_lossy(bytes);
     if !text.contains(BEGIN) {
-        // A DER structure begins with a SEQUENCE.
+        // A DER structure starts with a SEQUENCE.
         return if bytes.first() == Some(&0x30) && std::str::from_utf8(bytes).is_err() {
             PemProblem::Der
         } else {
@@ -243,7 +243,7 @@ fn diagnose(expected: Expected, bytes: &[u8]) -> PemProblem {
     }
 }
 
-/// The label of a BEGIN line.
+/// Returns the label of a BEGIN line.
 fn label(line: &str) -> Option<&str> {
     line.trim().strip_prefix(BEGIN)?.strip_suffix("-----")
 }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_damage_is_recognised_and_nothing_of_the_file_is_shown() {
+    fn each_kind_of_damage_is_diagnosed_without_quoting_the_file() {
         use PemProblem as P;
         let key = section("PRIVATE KEY");
         let mut utf16 = vec![0xff, 0xfe];
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signing_key_may_be_encrypted_and_is_of_one_kind() {
+    fn only_ed25519_signing_keys_in_pkcs8_are_supported() {
         for (label, problem) in [
             ("PRIVATE KEY", PemProblem::Damaged),
             ("ENCRYPTED PRIVATE KEY", PemProblem::Damaged),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_key_is_told_how_to_convert() {
+    fn the_error_for_an_encrypted_key_tells_how_to_convert_it() {
         let text = section("ENCRYPTED PRIVATE KEY");
         let said = PemError::diagnose(Path::new("me.key"), Expected::Key, text.as_bytes()).to_string();
         for part in ["PKCS #8", "SEC 1", "PKCS #1", "openssl pkcs8 -topk8 -nocrypt -in me.key"] {

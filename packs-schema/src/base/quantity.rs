@@ -1,11 +1,12 @@
-//! Quantities as people write them: `256MiB`, `50%`, `10m`; in code a `u64` of bytes or per mille, and a `Duration`.
+//! Quantities as people write them: `256MiB`, `50%`, `10m`. In code they are a `u64` of bytes or per mille, and a
+//! `Duration`.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Why a text is not a quantity.
+/// Error returned when a text is not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not {what}: write it like {example}")]
 pub struct QuantityError {
@@ -14,7 +15,7 @@ pub struct QuantityError {
     example: &'static str,
 }
 
-/// The longest duration, a hundred years: what may be added to any clock without overflow.
+/// Maximum duration: a hundred years, which can be added to any clock without overflow.
 const MAX_DURATION: Duration = Duration::from_secs(36_525 * 86_400);
 
 fn wrong(given: &str, what: &'static str, example: &'static str) -> QuantityError {
@@ -26,7 +27,7 @@ fn split(text: &str) -> (Option<u64>, &str) {
     (text[..digits].parse().ok(), text[digits..].trim_start())
 }
 
-/// Parses a size in bytes: a number with `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `MB`, `GB` or nothing behind it.
+/// Parses a size in bytes: a number, optionally followed by `B`, `KiB`, `MiB`, `GiB`, `TiB`, `kB`, `MB` or `GB`.
 pub fn parse_bytes(text: &str) -> Result<u64, QuantityError> {
     let fail = || wrong(text, "a size", "256MiB");
     let (number, unit) = split(text);
@@ -44,7 +45,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, QuantityError> {
     number.and_then(|n| n.checked_mul(factor)).ok_or_else(fail)
 }
 
-/// Parses a duration: numbers with `ms`, `s`, `m`, `h` or `d`, largest unit first: `90s`, `1h30m`. At most a hundred years.
+/// Parses a duration: numbers with `ms`, `s`, `m`, `h` or `d`, largest unit first, such as `90s` or `1h30m`. At most a
+/// hundred years.
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     let fail = || wrong(text, "a duration", "90s, 10m or 1h30m");
     let (mut rest, mut total, mut below) = (text, Duration::ZERO, u64::MAX);
@@ -77,7 +79,7 @@ fn at_most_a_century(duration: Duration) -> Option<Duration> {
     (duration <= MAX_DURATION).then_some(duration)
 }
 
-/// Writes a duration the way [`parse_duration`] reads it; a part below a millisecond is dropped.
+/// Formats a duration so that [`parse_duration`] reads it back. Fractions of a millisecond are dropped.
 pub fn format_duration(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
@@ -90,7 +92,7 @@ pub fn format_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// Writes a size with the largest binary unit that leaves at most one decimal: `1.5GiB`, `17B`.
+/// Formats a size in the largest binary unit, with at most one decimal: `1.5GiB`, `17B`.
 pub fn format_bytes(bytes: u64) -> String {
     for (unit, name) in [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit {
@@ -105,20 +107,20 @@ pub fn format_bytes(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// A size in bytes, written `256MiB` or as a plain number.
+/// Size in bytes, written `256MiB` or as a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
-/// A duration, written `10m`, or as a plain number of seconds.
+/// Duration, written `10m` or as a plain number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A share of one processor in per mille, written `50%`, `1.5` or `2` (processors).
+/// Share of one processor in per mille, written `50%`, `1.5` or `2` (processors).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CpuShare(pub u32);
 
 impl CpuShare {
-    /// Parses `50%`, `150%`, `0.5` or `2`; from 1 % to 1024 processors.
+    /// Parses `50%`, `150%`, `0.5` or `2`. Valid from 1 % to 1024 processors.
     pub fn parse(text: &str) -> Result<CpuShare, QuantityError> {
         let fail = || wrong(text, "a share of a processor", "50% (or 150%, or 1.5)");
         let (number, scale) = match text.strip_suffix('%') {
@@ -141,8 +143,7 @@ impl fmt::Display for CpuShare {
     }
 }
 
-/// A text, or a number that stands for itself: how YAML people write quantities.
-/// A quantity as it may be written: as text, or as a number.
+/// Quantity as written: text or a number.
 pub(crate) enum TextOrNumber {
     Number(u64),
     Float(f64),
@@ -150,7 +151,7 @@ pub(crate) enum TextOrNumber {
 }
 
 impl TextOrNumber {
-    /// Reads either; `takes` is what the key takes, for errors.
+    /// Reads either; `takes` describes valid values in errors.
     pub(crate) fn read<'de, D: Deserializer<'de>>(from: D, takes: &'static str) -> Result<TextOrNumber, D::Error> {
         from.deserialize_any(TextOrNumberVisitor(takes))
     }
@@ -241,7 +242,7 @@ quantity_serde!(
     "^[0-9]+(\\.[0-9]+)? *%?$"
 );
 
-/// Unlike [`format_bytes`], loses nothing: stored definitions must read back as they were.
+/// Formats a size exactly, unlike [`format_bytes`], because stored definitions must read back unchanged.
 fn exact_bytes(bytes: u64) -> String {
     for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit && bytes.is_multiple_of(unit) {

@@ -1,13 +1,13 @@
-//! JSON in which a key may stand only once. `serde_json` keeps the last of two; a check that saw
-//! the first would then have checked something else.
+//! JSON without duplicate keys. `serde_json` keeps the last of two; a check that read the first one would have checked
+//! another value.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// How deep a value may nest. `serde_json` itself stops at 128.
+/// Maximum depth of nesting. `serde_json` itself stops at 128.
 pub const MAX_DEPTH: usize = 32;
 
-/// A JSON value without duplicate keys, nested at most [`MAX_DEPTH`] deep.
+/// JSON value without duplicate keys, nested at most [`MAX_DEPTH`] deep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StrictValue(pub Value);
 
@@ -17,12 +17,12 @@ impl<'de> Deserialize<'de> for StrictValue {
     }
 }
 
-/// Reads one JSON document strictly; the error says line, column and, for a duplicate, the key.
+/// Parses one JSON document; the error has line and column and, for a duplicate, the key.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<StrictValue>(bytes).map(|v| v.0)
 }
 
-/// For `#[serde(deserialize_with)]` on a field that holds an object.
+/// Reads an object; for `#[serde(deserialize_with)]`.
 pub fn object<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
     match StrictValue::deserialize(from)?.0 {
         Value::Object(map) => Ok(map),
@@ -30,7 +30,7 @@ pub fn object<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, 
     }
 }
 
-/// The JSON name of a value's type.
+/// Returns the JSON type of a value with its article.
 pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -43,7 +43,7 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// A peer's text for a message: at most `longest` characters of it, control characters replaced.
+/// Shortens untrusted text for a message: at most `longest` characters, with control characters replaced.
 pub(crate) fn shorten(text: &str, longest: usize) -> String {
     let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     let mut shown: String = text.chars().take(longest).map(clean).collect();
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_may_stand_once_at_every_depth() {
+    fn duplicate_keys_are_refused_at_every_depth() {
         assert!(parse(br#"{"a":1,"b":{"a":[1,2.5,null,"x",true]}}"#).is_ok());
         for twice in [r#"{"a":1,"a":2}"#, r#"[{"x":{"a":1,"b":2,"a":1}}]"#, "{\"a\":1,\"\\u0061\":2}"] {
             let said = parse(twice.as_bytes()).unwrap_err().to_string();

@@ -1,54 +1,55 @@
-//! The one rule about owners and modes of files that decide what is trusted (trust anchors) and of files with secrets.
+//! Rules for owners and modes of trust anchors (files that decide what is trusted) and of files with secrets.
 //!
-//! A file is only as safe as the directories above it: whoever may write one of them may replace the file. So the path is
-//! walked from `/`, links included, and each step is judged. Looking at the file system is the caller's part.
+//! A file is only as safe as the directories above it: a user who may write to one of them can replace the file. The
+//! path is therefore walked from `/`, symbolic links included, and each step is checked. Callers provide access to the
+//! file system.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// What a file is used for.
+/// Use of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// It decides what is trusted: authorities, grants, the repository's root, `agent.toml`.
+    /// Trust anchor: certificate authorities, grants, the repository's root, `agent.toml`.
     Anchor,
-    /// It holds a secret: a private key.
+    /// Secret: a private key.
     Secret,
 }
 
-/// A file or directory as `lstat` shows it.
+/// Metadata of a file or directory, as from lstat(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathMetadata {
-    /// The owner.
+    /// Owner.
     pub owner: u32,
-    /// The group.
+    /// Group.
     pub group: u32,
-    /// The permission bits, with set-id bits and sticky bit.
+    /// Permission bits, including set-id bits and the sticky bit.
     pub mode: u32,
-    /// The target, when it is a symbolic link.
+    /// Target, if it is a symbolic link.
     pub link: Option<PathBuf>,
 }
 
-/// The process that uses the file.
+/// Credentials of the process that uses the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderIds {
-    /// Its effective user.
+    /// Effective user id.
     pub user: u32,
-    /// Its groups.
+    /// Group ids.
     pub groups: Vec<u32>,
-    /// True if the launcher runs as another user, root. Then the reader's own account must not own a trust anchor:
-    /// whoever takes the process over would decide what it trusts.
+    /// True if the launcher runs as another user, root. Then the reader's own account must not own a trust anchor: an
+    /// attacker who takes over the process would decide what it trusts.
     pub separated: bool,
 }
 
-/// Why a file must not be used.
+/// Error returned when a file must not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError<E: std::error::Error + 'static> {
-    /// A part of the path cannot be examined.
+    /// Metadata of a part of the path cannot be read.
     #[error("cannot examine {}", .0.display())]
     Metadata(PathBuf, #[source] E),
-    /// More links than any sane path has.
-    #[error("{} leads through too many links", .0.display())]
+    /// The path has too many symbolic links.
+    #[error("{} has more than 40 symbolic links on its path", .0.display())]
     Links(PathBuf),
     /// Another user owns it.
     #[error(
@@ -61,7 +62,7 @@ pub enum TrustError<E: std::error::Error + 'static> {
         /// Its owner.
         owner: u32,
     },
-    /// Other users may write it.
+    /// Other users may write to it.
     #[error("{path} may be changed by others (mode {mode:04o}): run `chmod go-w {path}`", path = path.display())]
     Writable {
         /// The file, or a directory above it.
@@ -87,13 +88,13 @@ pub enum TrustError<E: std::error::Error + 'static> {
     },
 }
 
-/// Links that are followed, as the kernel does (path_resolution(7)).
+/// Maximum number of symbolic links to follow, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
-/// Group or others may write.
-const LAX: u32 = 0o022;
+/// Write permission for group or others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Checks the file at `path`, an absolute path, and every directory and link on the way to it.
+/// Checks the file at the absolute `path`, and every directory and symbolic link on the way to it.
 pub fn check<E: std::error::Error>(
     path: &Path,
     purpose: Purpose,
@@ -102,16 +103,16 @@ pub fn check<E: std::error::Error>(
 ) -> Result<(), TrustError<E>> {
     let owns = |owner: u32| owner == 0 || (owner == reader.user && (purpose == Purpose::Secret || !reader.separated));
     let seen = |path: &Path| read_metadata(path).map_err(|source| TrustError::Metadata(path.to_owned(), source));
-    let mut ahead: VecDeque<OsString> = names(path);
+    let mut ahead: VecDeque<OsString> = components(path);
     let mut at = PathBuf::from("/");
     let mut links = 0;
     let mut this = seen(&at)?;
     while let Some(name) = ahead.pop_front() {
-        // More follows: `at` is a directory.
+        // More components follow: `at` is a directory.
         if !owns(this.owner) {
             return Err(TrustError::Owner { path: at, owner: this.owner });
         }
-        if this.mode & LAX != 0 && this.mode & STICKY == 0 {
+        if this.mode & WRITABLE_BY_OTHERS != 0 && this.mode & STICKY == 0 {
             return Err(TrustError::Writable { path: at, mode: this.mode });
         }
         if name == ".." {
@@ -137,7 +138,7 @@ pub fn check<E: std::error::Error>(
             at = PathBuf::from("/");
             this = seen(&at)?;
         }
-        for name in names(target).into_iter().rev() {
+        for name in components(target).into_iter().rev() {
             ahead.push_front(name);
         }
     }
@@ -161,14 +162,14 @@ fn check_file<E: std::error::Error>(
     if !owns(owner) {
         return Err(TrustError::Owner { path, owner });
     }
-    if mode & LAX != 0 {
+    if mode & WRITABLE_BY_OTHERS != 0 {
         return Err(TrustError::Writable { path, mode });
     }
     Ok(())
 }
 
-/// The components of a path to walk.
-fn names(path: &Path) -> VecDeque<OsString> {
+/// Returns the components of a path to walk.
+fn components(path: &Path) -> VecDeque<OsString> {
     path.components()
         .filter_map(|component| match component {
             Component::Normal(name) => Some(name.to_owned()),
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_is_roots_and_nobody_elses_to_write() {
+    fn only_root_may_write_a_trust_anchor() {
         assert!(file(0, 0o644, Purpose::Anchor).is_ok());
         for (owner, mode) in [(API, 0o644), (1000, 0o644), (0, 0o664), (0, 0o646), (0, 0o666)] {
             let said = file(owner, mode, Purpose::Anchor).unwrap_err();
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_read_by_its_owner_or_by_our_group() {
+    fn a_secret_is_readable_by_its_owner_or_the_readers_group_only() {
         for (owner, mode) in [(API, 0o600), (0, 0o640), (0, 0o440), (API, 0o400)] {
             assert!(file(owner, mode, Purpose::Secret).is_ok(), "{owner} {mode:o}");
         }
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_directory_above_counts() {
+    fn every_parent_directory_is_checked() {
         for (path, owner, mode) in [
             ("/etc/bolt", API, 0o755),
             ("/etc/bolt", 0, 0o775),
@@ -277,7 +278,7 @@ mod tests {
         assert!(check("/etc/bolt/good").is_ok());
         assert!(check("/etc/bolt/bad").unwrap_err().contains("/lax "));
         assert!(check("/tmp/theirs").unwrap_err().contains("user 1000"));
-        assert!(check("/etc/bolt/loop").unwrap_err().contains("too many links"));
+        assert!(check("/etc/bolt/loop").unwrap_err().contains("more than 40 symbolic links"));
         assert!(check("/etc/bolt/none").unwrap_err().contains("cannot examine"));
     }
 }

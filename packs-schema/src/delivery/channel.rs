@@ -1,24 +1,25 @@
-//! Channels: which version of a pack applies where, and the names of targets in a repository.
+//! Channels: rules that decide which version of a pack an instance gets, and the names of targets in a repository.
 //!
 //! ```text
 //! targets/packs/<pack>/<version>.tar.gz       the pack, reproducibly built
 //! targets/channels/<channel>/<pack>.json      a Channel
-//! targets/log/<n>.ndjson                      who changed what; agents never fetch it
-//! targets/log/team-<team>/<n>.ndjson          the same, of a team's own changes
-//! targets/log/retired-<n>.json                versions that no channel holds; agents never fetch it
+//! targets/log/<n>.ndjson                      journal of changes; agents never fetch it
+//! targets/log/team-<team>/<n>.ndjson          journal of a team's changes
+//! targets/log/retired-<n>.json                versions without a channel; agents never fetch it
 //! ```
 //!
-//! A channel lists rules, the newest version first, and an instance takes the first that applies to it. So a rollout to
-//! a tenth of the instances leaves the rest with the version before, also those that are new:
+//! A channel lists rules, highest version first, and an instance follows the first rule that applies to it. A rollout
+//! to a tenth of the instances therefore leaves the previous version to all others, including new instances:
 //!
 //! ```json
 //! {"format": 1, "serial": 8, "pack": "cassandra",
 //!  "rules": [{"version": "2.4.1", "percent": 10, "where": "app == 'cassandra'"}, {"version": "2.4.0"}]}
 //! ```
 //!
-//! Nothing goes back by itself. A rollback says so: it names the versions that it takes back in `withdrawn`, and only an
-//! instance that runs one of those takes a lower one. A channel whose every version was withdrawn holds nothing: its one rule is
-//! [`Rule::nothing`], so that agents of every version read it, and instances have the pack no longer. `serial` rises with every change, so that an old file is known.
+//! Versions never go down by themselves. A rollback lists the versions that it takes back in `withdrawn`, and only an
+//! instance that runs one of them activates a lower version. A channel whose versions are all withdrawn is empty: its
+//! one rule is [`Rule::nothing`], which agents of every version can read, and instances remove the pack. `serial`
+//! increases with every change, so that an old file is detected.
 
 mod decide;
 
@@ -30,59 +31,59 @@ pub use decide::Decision;
 use crate::base::name::{ChannelName, PackName, PackVersion};
 use crate::delivery::filter::Filter;
 
-/// The version of channel files that this code reads and writes.
+/// Format of channel files that this code reads and writes.
 pub const FORMAT: u32 = 1;
-/// The largest channel file, in bytes.
+/// Maximum size of a channel file, in bytes.
 pub const MAX_CHANNEL_FILE: u64 = 64 << 10;
-/// The most rules of a channel.
+/// Maximum number of rules of a channel.
 pub const MAX_RULES: usize = 8;
-/// The most versions that a channel remembers as withdrawn. Beyond it the lowest are forgotten.
+/// Maximum number of withdrawn versions in a channel. Beyond it the lowest are dropped.
 pub const MAX_WITHDRAWN: usize = 100;
 
-/// The version in the rule of a channel that holds nothing: the lowest that there can be, and never published.
+/// Version in the rule of an empty channel: the lowest possible one, which is never published.
 const NOTHING: &str = "0.0.0-0";
 
-/// `channels/<channel>/<pack>.json`.
+/// A channel file, `channels/<channel>/<pack>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct Channel {
     format: u32,
-    /// One more with every change.
+    /// Serial number, which increases with every change.
     pub serial: u64,
-    /// The pack; it must be the one in the file's name.
+    /// The pack; it must match the file's name.
     pub pack: PackName,
-    /// Highest version first; an instance takes the first that applies to it.
+    /// Rules, highest version first; an instance follows the first one that applies to it.
     pub rules: Vec<Rule>,
-    /// Versions that were taken back here: an instance that runs one goes to what applies to it, also when that is lower, and
-    /// where nothing applies it has none any more.
+    /// Withdrawn versions: an instance that runs one of them switches to the rule that applies, even if its version is
+    /// lower, and removes the pack if no rule applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub withdrawn: Vec<PackVersion>,
 }
 
-/// One version, and where it applies.
+/// Version and the instances to which it applies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The version that applies.
+    /// Version.
     pub version: PackVersion,
-    /// To how many of the instances, in percent.
+    /// Percentage of instances (cohorts below this number).
     #[serde(default = "all", skip_serializing_if = "is_all", deserialize_with = "percent")]
     pub percent: u8,
-    /// To which of them.
+    /// Restricts the rule to matching instances.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// It goes to no instance that has not got it yet.
+    /// `true`: the rollout is paused; only instances that already have the version keep it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 }
 
 impl Rule {
-    /// To every instance.
+    /// Creates a rule for every instance.
     pub fn new(version: PackVersion) -> Rule {
         Rule { version, percent: 100, filter: None, paused: false }
     }
 
-    /// The rule of a channel that holds nothing: it applies to no instance.
+    /// Creates the rule of an empty channel, which applies to no instance.
     pub fn nothing() -> Rule {
         let version = PackVersion::new(NOTHING).expect("a valid version");
         Rule { percent: 0, ..Rule::new(version) }
@@ -93,47 +94,47 @@ impl Rule {
         is_reserved(&self.version)
     }
 
-    /// True if whatever `other` applies to, this one does.
+    /// True if this rule applies to every instance to which `other` applies.
     fn covers(&self, other: &Rule) -> bool {
         !self.paused && self.percent >= other.percent && (self.filter.is_none() || self.filter == other.filter)
     }
 }
 
-/// True for the version that stands for "nothing" in channels, so that no pack may have it.
+/// True for the version that marks an empty channel, which no pack may have.
 pub fn is_reserved(version: &PackVersion) -> bool {
     version.to_string() == NOTHING
 }
 
-/// Why rules make no channel.
+/// Error returned for an invalid channel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// A file of another time.
-    #[error("format {0} is not one that this version reads, which is {FORMAT}")]
+    /// Unsupported format.
+    #[error("format {0} is not supported; this version reads format {FORMAT}")]
     Format(u32),
-    /// None or too many.
+    /// No rules, or too many.
     #[error("a channel has 1 to {MAX_RULES} rules, not {0}")]
     Rules(usize),
-    /// Versions that do not go down.
-    #[error("{after} stands after {before}: the highest version comes first, and none twice")]
+    /// Versions are not in descending order.
+    #[error("{after} follows {before}: list versions in descending order, each once")]
     Order {
         /// The version.
         before: PackVersion,
-        /// The one after it.
+        /// The version after it.
         after: PackVersion,
     },
-    /// Taken back and given out.
-    #[error("{0} is withdrawn and has a rule all the same")]
+    /// A withdrawn version has a rule.
+    #[error("{0} is withdrawn but has a rule; remove one of the two")]
     Withdrawn(PackVersion),
-    /// Too many.
-    #[error("a channel remembers at most {MAX_WITHDRAWN} withdrawn versions, not {0}")]
+    /// Too many withdrawn versions.
+    #[error("a channel has at most {MAX_WITHDRAWN} withdrawn versions, not {0}")]
     TooManyWithdrawn(usize),
-    /// No change before the first.
+    /// Serial 0.
     #[error("serial starts at 1")]
     Serial,
 }
 
 impl Channel {
-    /// The change `serial` of a channel. Rules that never apply are left out.
+    /// Creates the channel with serial `serial`. Rules that can never apply are dropped.
     pub fn new(
         serial: u64,
         pack: PackName,
@@ -178,18 +179,18 @@ impl Channel {
         }
     }
 
-    /// True if every version of the channel was withdrawn.
+    /// True if all versions of the channel are withdrawn.
     pub fn holds_nothing(&self) -> bool {
         self.newest().is_nothing()
     }
 
-    /// The rule of the highest version.
+    /// Returns the rule of the highest version.
     pub fn newest(&self) -> &Rule {
         self.rules.first().expect("a channel has a rule")
     }
 }
 
-/// As it stands in the file.
+/// Content of the file, before it is checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -226,23 +227,23 @@ fn percent<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
     }
 }
 
-/// The target name of a pack's archive.
+/// Returns the target name of a pack archive.
 pub fn pack_target(pack: &PackName, version: &PackVersion) -> String {
     format!("packs/{pack}/{version}.tar.gz")
 }
 
-/// Reads a target name made by [`pack_target`].
+/// Parses a target name from [`pack_target`].
 pub fn parse_pack_target(target: &str) -> Option<(PackName, PackVersion)> {
     let (pack, file) = target.strip_prefix("packs/")?.split_once('/')?;
     Some((PackName::new(pack).ok()?, PackVersion::new(file.strip_suffix(".tar.gz")?).ok()?))
 }
 
-/// The target name of a channel file.
+/// Returns the target name of a channel file.
 pub fn channel_target(channel: &ChannelName, pack: &PackName) -> String {
     format!("channels/{channel}/{pack}.json")
 }
 
-/// Reads a target name made by [`channel_target`].
+/// Parses a target name from [`channel_target`].
 pub fn parse_channel_target(target: &str) -> Option<(ChannelName, PackName)> {
     let (channel, file) = target.strip_prefix("channels/")?.split_once('/')?;
     Some((ChannelName::new(channel).ok()?, PackName::new(file.strip_suffix(".json")?).ok()?))

@@ -1,4 +1,4 @@
-//! What is known of an instance.
+//! Facts of an instance: id, region, zone, application and tags.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::name::InstanceId;
 
-/// What is known of an instance: from its configuration, its inventory or its cloud.
+/// Facts of an instance, from its configuration, an inventory or its cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// Its identity, which its certificate names.
+    /// Identity, which its certificate names.
     pub id: InstanceId,
-    /// Region, such as `us-east-1`; empty when not known.
+    /// Region, such as `us-east-1`; empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// Availability zone, such as `us-east-1a`; empty when not known.
+    /// Availability zone, such as `us-east-1a`; empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub zone: String,
-    /// The application it serves.
+    /// Application that the instance serves.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub app: String,
-    /// The cluster within the application.
+    /// Cluster of the application.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster: String,
-    /// The scaling group.
+    /// Scaling group.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
-    /// Anything else.
+    /// Other facts by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
 }
 
 impl Facts {
-    /// Facts of an instance of which only the id is known.
+    /// Creates facts with the id only.
     pub fn of(id: InstanceId) -> Facts {
         Facts {
             id,
@@ -47,7 +47,7 @@ impl Facts {
         }
     }
 
-    /// The fact called `name` (`region`, `tags.team`); `None` when there is no such name.
+    /// Returns the fact `name` (`region`, `tags.team`), or `None` if that is not the name of a fact.
     pub fn get(&self, name: &str) -> Option<&str> {
         Some(match name {
             "id" => self.id.as_str(),
@@ -64,28 +64,28 @@ impl Facts {
 /// Version of [`StoredFacts`] that this code writes and reads.
 pub const FORMAT: u32 = 1;
 
-/// `.facts.json`: what the metadata service said of the instance.
+/// `.facts.json`: facts of the instance from its metadata service.
 ///
-/// Believed in the boot that it was written in only: an image that was made of an instance carries that instance's file.
+/// Valid only during the boot in which it was written: an image of an instance contains that instance's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFacts {
     /// [`FORMAT`].
     pub format: u32,
     /// `/proc/sys/kernel/random/boot_id` when it was written.
     pub boot: String,
-    /// The instance id.
+    /// Instance id.
     pub id: InstanceId,
-    /// Its region.
+    /// Region.
     pub region: String,
-    /// Its availability zone.
+    /// Availability zone.
     pub zone: String,
-    /// Its tags, when the service tells them.
+    /// Tags, if the service provides them.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
 
 impl StoredFacts {
-    /// These, if they were written in the boot `boot`, in a form that this code reads.
+    /// Returns the facts if they were written during the boot `boot` and in a supported format.
     pub fn of_boot(self, boot: &str) -> Option<StoredFacts> {
         (self.format == FORMAT && self.boot == boot.trim()).then_some(self)
     }

@@ -8,20 +8,20 @@
 //! fact  := id | region | zone | app | cluster | group | tags.<name>
 //! ```
 //!
-//! A fact that is not known equals the empty text. A name that is no fact is an error, so that a typing
-//! error never selects nothing, or everything.
+//! An unknown fact equals the empty text. A name that is not a fact is an error, so that a typing error never selects
+//! all instances, or none.
 
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::facts::Facts;
 use crate::pack::param::Pattern;
 
-/// The longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 const MAX_LENGTH: usize = 4096;
-/// The deepest nesting of parentheses and negations.
+/// Maximum nesting of parentheses and negations.
 const MAX_DEPTH: usize = 32;
 
-/// A checked expression.
+/// Parsed expression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Filter {
@@ -29,7 +29,7 @@ pub struct Filter {
     root: Node,
 }
 
-/// Why a text is not an expression.
+/// Error returned for an invalid expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read the expression at character {at}: {problem}\n  {text}\n  {marker}^", marker = " ".repeat(at.saturating_sub(1).min(200)))]
 pub struct FilterError {
@@ -62,7 +62,7 @@ impl Filter {
         Ok(Filter { text: text.to_owned(), root })
     }
 
-    /// True if `facts` fulfil the expression.
+    /// True if `facts` satisfy the expression.
     pub fn matches(&self, facts: &Facts) -> bool {
         self.root.matches(facts)
     }
@@ -149,7 +149,7 @@ impl Parser<'_> {
     fn not(&mut self) -> Result<Node, FilterError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(self.fail("nested too deep"));
+            return Err(self.fail("nested too deeply"));
         }
         let node = if self.eat("!") {
             Node::Not(Box::new(self.not()?))
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_says_where() {
+    fn an_invalid_expression_is_an_error_with_a_position() {
         for (text, at) in [
             ("", 1),
             ("ap == \"x\"", 1),

@@ -1,12 +1,12 @@
-//! High-water marks: the highest version of each role of a repository that was ever seen, and the highest serial of each
-//! channel file. Agents and publishers keep them durably and refuse anything older, so that whoever holds the storage cannot
-//! bring back an earlier state, however well it is signed.
+//! High-water marks: the highest version seen of each role of a repository, and the highest serial seen of each channel
+//! file. Agents and publishers store them durably and refuse lower ones, so that an attacker who controls the storage
+//! cannot bring back an earlier state, even if it is correctly signed.
 //!
 //! ```text
 //!  Marks seen before ──advance(Marks found now)──▶ Marks to keep from now on, or Older
 //! ```
 //!
-//! Lost marks (a removed file, or a disk restored from an old copy) protect from nothing until they are built up again.
+//! Lost marks (a removed file, or a disk restored from an old copy) do not protect until they are built up again.
 
 use std::collections::BTreeMap;
 
@@ -14,103 +14,103 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::name::{ChannelName, PackName};
 
-/// The version of the file that this code writes.
+/// Format of the file that this code writes.
 const FORMAT: u32 = 1;
-/// The largest file, in bytes.
+/// Maximum size of the file, in bytes.
 pub const MAX_FILE: u64 = 4 << 20;
-/// Maximum number of roles, and of channel files, that are remembered. A repository with more is refused.
+/// Maximum number of roles, and of channel files. A repository with more is refused.
 const MAX_MARKS: usize = 4096;
-/// The roles that a root has keys for.
+/// Roles for which the root has keys.
 const TOP: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 
-/// The highest version seen of a role, or the highest serial seen of a channel file.
+/// Highest version seen of a role, or highest serial seen of a channel file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
-    /// The highest version of its metadata, or the highest serial.
+    /// Highest version of the metadata, or highest serial.
     pub version: u64,
-    /// The ids of the keys that sign it, sorted.
+    /// Ids of the signing keys, sorted.
     pub keys: Vec<String>,
 }
 
 impl Mark {
-    /// A mark; the key ids are sorted here.
+    /// Creates a mark; sorts the key ids.
     pub fn new(version: u64, mut keys: Vec<String>) -> Mark {
         keys.sort();
         Mark { version, keys }
     }
 }
 
-/// The content of `marks.json`.
+/// Content of `marks.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Marks {
     format: u32,
     roles: BTreeMap<String, Mark>,
-    /// By `<channel>/<pack>`.
+    /// Marks by `<channel>/<pack>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     channels: BTreeMap<String, Mark>,
 }
 
-/// Error returned when a repository's roles do not fit the marks.
+/// Error returned when a repository is older than the marks, or has too many roles.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MarksError {
-    /// A role has a lower version than was seen before.
+    /// A role has a lower version than before.
     #[error("the metadata of {role} are at version {found}, but version {seen} was seen before")]
     Older {
         /// The role.
         role: String,
-        /// The version found.
+        /// Version found.
         found: u64,
-        /// The highest version seen.
+        /// Highest version seen.
         seen: u64,
     },
-    /// More delegated roles than are remembered.
+    /// Too many delegated roles.
     #[error("the repository has more than {0} delegated roles")]
     TooMany(usize),
 }
 
-/// Error returned when a channel file does not fit the marks.
+/// Error returned when a channel file is older than the marks, or there are too many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SerialError {
-    /// This higher serial was seen before.
+    /// A higher serial was seen before.
     Older(u64),
-    /// So many channel files are remembered already.
+    /// Too many channel files; the number is the maximum.
     TooMany(usize),
 }
 
 impl Marks {
-    /// The marks of a repository whose roles were verified: the four of `top`, and the delegated ones.
+    /// Creates the marks of a repository with verified roles: the four of `top`, and the delegated ones.
     ///
-    /// A delegated role cannot take the place of one of the four.
+    /// A delegated role cannot replace one of the four.
     pub fn of(top: [(&str, Mark); 4], delegated: impl IntoIterator<Item = (String, Mark)>) -> Marks {
         let delegated = delegated.into_iter().filter(|(name, _)| !TOP.contains(&name.as_str()));
         let roles = delegated.chain(top.map(|(role, mark)| (role.to_owned(), mark))).collect();
         Marks { format: FORMAT, roles, channels: BTreeMap::new() }
     }
 
-    /// Reads the content of the file. A damaged one is an error, never the same as none.
+    /// Parses the content of the file. A damaged file is an error and never counts as an absent one.
     pub fn read(bytes: &[u8]) -> Result<Marks, String> {
         let marks: Marks = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if marks.format == FORMAT { Ok(marks) } else { Err(format!("format {} is not {FORMAT}", marks.format)) }
     }
 
-    /// The content of the file.
+    /// Returns the content of the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("marks serialise")
     }
 
-    /// The highest version seen of `role`; 0 when it was never seen.
+    /// Returns the highest version seen of `role`, or 0.
     pub fn version(&self, role: &str) -> u64 {
         self.roles.get(role).map_or(0, |mark| mark.version)
     }
 
-    /// Replaces the mark of a role whose new version was just written.
+    /// Replaces the mark of a role whose new version was written.
     pub fn set(&mut self, role: &str, mark: Mark) {
         self.roles.insert(role.to_owned(), mark);
     }
 
-    /// The marks with the higher version of each role in either.
+    /// Returns marks with the higher version of each role.
     #[must_use]
     pub fn highest(mut self, other: &Marks) -> Marks {
         for (kept, more) in [(&mut self.roles, &other.roles), (&mut self.channels, &other.channels)] {
@@ -123,14 +123,16 @@ impl Marks {
         self
     }
 
-    /// Refuses a state that is older than `self`; otherwise the marks to keep from now on.
+    /// Checks that `found` is not older than `self`, and returns the marks to store.
     ///
-    /// When a newer root gives a role other keys, that role starts from any version: this is how a repository recovers from
-    /// somebody who raised its versions with a stolen key. The same holds for a delegated role to which newer targets
-    /// give other keys. A role that is no longer delegated is remembered all the same: it may come back.
+    /// If a newer root changes the keys of a role, that role may restart at any version: this is how a repository
+    /// recovers after an attacker raised its versions with a stolen key. The same holds for a delegated role whose keys
+    /// were changed by newer targets. The mark of a role that is no longer delegated is kept, because the role may
+    /// return.
     pub fn advance(&self, found: &Marks) -> Result<Marks, MarksError> {
         let newer_root = found.version("root") > self.version("root");
-        // The snapshot counts the targets: where the keys of one were replaced, the others' versions may fall too.
+        // The snapshot lists the version of the targets: if the keys of one online role were replaced, the versions of
+        // the others may fall too.
         let online = ["snapshot", "timestamp"];
         let rotated = |role: &str| match (self.roles.get(role), found.roles.get(role)) {
             (Some(old), Some(new)) => old.keys != new.keys,
@@ -140,9 +142,9 @@ impl Marks {
         let older = |role: &str, found: u64, seen: u64| Err(MarksError::Older { role: role.to_owned(), found, seen });
         for role in TOP {
             let (seen, now) = (self.version(role), found.version(role));
-            let starts_anew =
+            let may_restart =
                 role != "root" && newer_root && (rotated(role) || (online_rotated && online.contains(&role)));
-            if now < seen && !starts_anew {
+            if now < seen && !may_restart {
                 return older(role, now, seen);
             }
         }
@@ -163,9 +165,9 @@ impl Marks {
         Ok(advanced)
     }
 
-    /// Notes the serial of a channel file, signed by a role with these keys; true if it was higher than any before.
+    /// Records the serial of a channel file, signed by a role with these keys; true if it is higher than before.
     ///
-    /// Other keys count anew, as with roles. An error names the highest serial seen.
+    /// Other keys restart the count, as with roles. The error contains the highest serial seen.
     pub fn note_serial(&mut self, channel: &ChannelName, pack: &PackName, found: Mark) -> Result<bool, SerialError> {
         let key = format!("{channel}/{pack}");
         match self.channels.get(&key) {
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_older_passes_whichever_role_it_is() {
+    fn an_older_version_of_any_role_is_refused() {
         let seen = marks(&base());
         assert!(seen.advance(&seen).is_ok());
         for index in 0..5 {
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_newer_root_with_other_keys_lets_a_role_start_anew() {
+    fn only_a_newer_root_with_other_keys_restarts_a_role() {
         let seen = marks(&base());
         let mut found = base();
         (found[3].1, found[3].2) = (1, "other");
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_team_starts_anew_with_other_keys_and_newer_targets_only() {
+    fn only_newer_targets_with_other_keys_restart_a_team() {
         let seen = marks(&base());
         let mut found = base();
         (found[4].1, found[4].2) = (1, "other");
@@ -233,14 +235,14 @@ mod tests {
         assert!(seen.advance(&marks(&found)).is_ok());
         found[4].2 = "d";
         assert!(seen.advance(&marks(&found)).is_err(), "the keys are the same");
-        // Delegated no more, and then again.
+        // No longer delegated, and then delegated again.
         let without = seen.advance(&marks(&found[..4])).unwrap();
         found[1].1 = 7;
         assert!(without.advance(&marks(&found)).is_err());
     }
 
     #[test]
-    fn a_serial_only_rises_for_as_long_as_the_keys_are_the_same() {
+    fn a_serial_increases_only_while_the_keys_are_the_same() {
         let (channel, pack) = (ChannelName::new("prod").unwrap(), PackName::new("demo").unwrap());
         let mut marks = marks(&base());
         let mut note = |serial, key| marks.note_serial(&channel, &pack, mark(serial, key));
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_an_error_and_an_earlier_one_is_read() {
+    fn a_damaged_file_is_an_error_and_an_earlier_format_is_read() {
         assert_eq!(Marks::read(&marks(&base()).to_bytes()).unwrap(), marks(&base()));
         for damage in ["", "{", "{\"format\":2,\"roles\":{}}"] {
             assert!(Marks::read(damage.as_bytes()).is_err(), "{damage:?}");

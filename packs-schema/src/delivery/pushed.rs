@@ -8,10 +8,10 @@ use crate::base::name::Principal;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct PushInfo {
-    /// Who pushed it.
+    /// Principal that pushed it.
     pub by: Principal,
-    /// When.
+    /// Time of the push.
     pub pushed_at_ms: u64,
-    /// When its time to live is over.
+    /// Time of its expiry.
     pub until_ms: u64,
 }

@@ -1,5 +1,5 @@
-//! An action: its file as written ([`ActionFile`]), and its checked definition ([`Action`]), which is
-//! what sync stores, the agent lists and the launcher obeys.
+//! Actions: the file as written ([`ActionFile`]) and the checked definition ([`Action`]), which the sync stores, the
+//! api lists and the launcher runs.
 
 mod check;
 mod file;
@@ -16,16 +16,16 @@ use crate::base::name::{ActionName, ActionRef, GroupName, PackName, UserName};
 use crate::base::quantity::{Bytes, CpuShare, Span};
 use crate::pack::param::{Parameters, Schema};
 
-/// What an action does to its host.
+/// Effect of an action on its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Reads only.
     Diagnostic,
-    /// Repairs something that is wrong.
+    /// Repairs a fault.
     Remediation,
-    /// Changes something that is right.
+    /// Changes a healthy host.
     Maintenance,
 }
 
@@ -39,11 +39,11 @@ impl fmt::Display for Class {
     }
 }
 
-/// How the entry point is run.
+/// Runner of the entry point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub enum Runner {
-    /// In the pack's virtual environment when it has one, else by its shebang.
+    /// In the pack's virtual environment if it has one, otherwise by its shebang.
     #[serde(rename = "python-script")]
     PythonScript,
     /// By its shebang.
@@ -51,20 +51,20 @@ pub enum Runner {
     LocalShellScript,
 }
 
-/// A file of the pack, relative to its `actions` directory: no `..`, no leading `/`, no hidden part.
+/// Path of a file, relative to the pack's `actions` directory: no `..`, no leading `/`, no hidden part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 #[cfg_attr(feature = "schemas", schemars(with = "String"))]
 pub struct EntryPoint(String);
 
-/// Why a text is not an entry point.
+/// Error returned when a text is not a valid entry point.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("entry point {0:?} is not a file of the pack: give a path inside actions/, such as clear_snapshots.py")]
 pub struct EntryPointError(String);
 
 impl EntryPoint {
-    /// Checks `text`.
+    /// Validates `text`.
     pub fn new(text: impl Into<String>) -> Result<EntryPoint, EntryPointError> {
         let text = text.into();
         let good = |part: &str| {
@@ -79,12 +79,12 @@ impl EntryPoint {
         }
     }
 
-    /// The path, relative to `actions`.
+    /// Returns the path, relative to `actions`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its components, each a plain file name.
+    /// Returns the components of the path, each a plain file name.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
@@ -103,21 +103,21 @@ impl From<EntryPoint> for String {
     }
 }
 
-/// What an execution may use. All processes of it together.
+/// Resource limits of an execution, for all its processes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Memory, page cache included.
+    /// Memory, including page cache.
     pub memory: Bytes,
-    /// Share of the processors.
+    /// Processor time.
     pub cpu: CpuShare,
     /// Processes and threads.
     pub pids: u32,
     /// Open files of each process.
     pub open_files: u32,
-    /// Weight of its block I/O among that of its neighbours, 1 to 10000; absent: the kernel's default, which is 100. A
-    /// preference: where the host has no weights, the execution says so, and is run.
+    /// Weight of block I/O relative to other groups, 1 to 10000; absent: the kernel's default of 100. Not required: on
+    /// a host without weights the execution runs and reports the limit as unenforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_weight: Option<u32>,
 }
@@ -128,26 +128,26 @@ impl Default for Limits {
     }
 }
 
-/// What happens to a request that finds its group busy.
+/// Handling of a request while its group is busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WhenBusy {
-    /// It waits, first in, first out.
+    /// Queue it, first in, first out.
     Queue,
-    /// It is refused.
+    /// Reject it.
     Reject,
 }
 
-/// What happens to processes that are still there when the action has ended.
+/// Handling of processes that are still running when the action has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LeftoverPolicy {
-    /// They are stopped.
+    /// Stop them.
     #[default]
     Stop,
-    /// After exit status 0 they stay, in a cgroup without the execution's limits; otherwise they are stopped.
+    /// After exit status 0, move them to a cgroup without the execution's limits; otherwise stop them.
     Keep,
 }
 
@@ -157,31 +157,31 @@ impl LeftoverPolicy {
     }
 }
 
-/// How many executions of a group may run at once on an instance.
+/// Maximum number of concurrent executions of a group on an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Concurrency {
-    /// The most at once.
+    /// Maximum number of concurrent executions.
     pub max: u32,
-    /// The group that counts; actions of all packs may share one. Absent: the action by itself.
+    /// Concurrency group, which actions of all packs may share. Absent: the action is its own group.
     pub group: Option<GroupName>,
-    /// What happens beyond.
+    /// Handling of requests above the maximum.
     pub when_busy: WhenBusy,
 }
 
-/// How often an action may be started on an instance.
+/// Rate limit of an action on an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// The most starts …
+    /// Maximum number of starts …
     pub max: u32,
-    /// … within this time.
+    /// … within this period.
     pub per: Span,
 }
 
-/// An action that may be run: its checked definition.
+/// Checked definition of an action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -190,50 +190,50 @@ pub struct Action {
     pub pack: PackName,
     /// Its name within the pack.
     pub name: ActionName,
-    /// What it does, to a caller.
+    /// Description for callers.
     pub description: String,
-    /// How its entry point is run.
+    /// Runner of the entry point.
     pub runner_type: Runner,
-    /// The file that is run.
+    /// File to run.
     pub entry_point: EntryPoint,
-    /// `false`: it may not be run.
+    /// `false`: the action cannot be run.
     pub enabled: bool,
-    /// What callers may give it.
+    /// Parameters of callers.
     pub parameters: Parameters,
-    /// What its structured result must fit.
+    /// Schema of the structured result.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output_schema: Option<Schema>,
-    /// Words to find it by.
+    /// Tags to search for.
     pub tags: Vec<String>,
-    /// What it does to its host.
+    /// Effect on the host.
     pub class: Class,
-    /// The account it runs as; absent: one that each execution has to itself, or the agent's configured default.
+    /// Account to run as; absent: an account of its own for each execution, or the agent's configured default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub run_as: Option<UserName>,
-    /// When it is stopped.
+    /// Time-out, after which it is stopped.
     pub timeout: Span,
-    /// Between TERM and KILL.
+    /// Grace period between SIGTERM and SIGKILL.
     pub grace: Span,
-    /// How long it may wait for its start.
+    /// Maximum time in the queue.
     pub start_within: Span,
-    /// What it may use.
+    /// Resource limits.
     pub limits: Limits,
-    /// How many at once.
+    /// Maximum number of concurrent executions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concurrency: Option<Concurrency>,
-    /// How often.
+    /// Rate limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rate: Option<Rate>,
-    /// How much of each output stream is kept.
+    /// Maximum number of bytes kept of each output stream.
     pub output_max: Bytes,
-    /// It understands `BOLT_NOOP=1`.
+    /// True if the action supports dry runs (`BOLT_NOOP=1`).
     pub noop: bool,
-    /// It may gain privileges (`sudo`, set-user-id programs): `no_new_privs` is not set.
+    /// True if it may gain privileges (`sudo`, set-user-id programs): `no_new_privs` is not set.
     pub new_privileges: bool,
-    /// What becomes of processes that it leaves behind.
+    /// Handling of processes that it leaves behind.
     #[serde(default, skip_serializing_if = "LeftoverPolicy::is_default")]
     pub leftovers: LeftoverPolicy,
-    /// It gets its parameters as arguments too, which `/proc` shows to every account of the host.
+    /// True if parameters are passed as arguments too, which `/proc` shows to all accounts of the host.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub arguments: bool,
 }
@@ -248,12 +248,12 @@ fn is_yes(flag: &bool) -> bool {
 }
 
 impl Action {
-    /// Its reference: `<pack>.<action>`.
+    /// Returns the full name, `<pack>.<action>`.
     pub fn reference(&self) -> ActionRef {
         ActionRef::join(&self.pack, &self.name)
     }
 
-    /// The name under which its executions count for `concurrency`.
+    /// Returns the name of its concurrency group.
     pub fn group(&self) -> String {
         match self.concurrency.as_ref().and_then(|c| c.group.as_ref()) {
             Some(group) => group.to_string(),
@@ -261,7 +261,7 @@ impl Action {
         }
     }
 
-    /// When it is stopped.
+    /// Returns the time-out.
     pub fn timeout(&self) -> Duration {
         self.timeout.0
     }

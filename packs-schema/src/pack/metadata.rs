@@ -1,4 +1,4 @@
-//! `pack.yaml`: what a pack says of itself.
+//! Name, version and description of a pack, from `pack.yaml`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,64 +12,64 @@ use crate::base::name::{PackName, PackVersion};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct PackFile {
-    /// The name for people; `ref` is made from it when there is none.
+    /// Display name; also the default of `ref`, in lower case and with `_` in place of blanks.
     pub name: String,
-    /// The name in references: `cassandra` in `cassandra.clear_snapshots`.
+    /// Name in references: `cassandra` in `cassandra.clear_snapshots`.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// Semantic version.
+    /// Semantic version such as 1.4.2.
     pub version: String,
-    /// What the pack is for.
+    /// Description of the pack.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Who wrote it.
+    /// Author.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub author: String,
-    /// Where to write to them.
+    /// E-mail address of the author.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub email: String,
-    /// Words to find it by.
+    /// Keywords to search for.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub keywords: Vec<String>,
-    /// Other people who wrote it.
+    /// Other authors.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub contributors: Vec<String>,
-    /// StackStorm: the Python versions; Bolt goes by the shebang.
+    /// StackStorm: versions of Python. Ignored by Bolt, which uses the shebang or the pack's virtual environment.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub python_versions: Vec<String>,
-    /// StackStorm: the server versions it works with; no meaning in Bolt.
+    /// StackStorm: versions of the server. Ignored by Bolt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stackstorm_version: Option<String>,
-    /// StackStorm: packs it needs; no meaning in Bolt.
+    /// StackStorm: packs that this pack needs. Ignored by Bolt.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<String>,
-    /// Keys that Bolt does not know.
+    /// Unknown keys.
     #[serde(flatten)]
     #[cfg_attr(feature = "schemas", schemars(skip))]
     pub other: BTreeMap<String, Value>,
 }
 
-/// A pack's checked description, as it is stored beside its activated actions.
+/// Checked description of a pack, stored beside its activated actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pack {
-    /// The name in references.
+    /// Name in references.
     pub name: PackName,
-    /// The version.
+    /// Version.
     pub version: PackVersion,
-    /// What the pack is for.
+    /// Description of the pack.
     pub description: String,
-    /// Who wrote it.
+    /// Author.
     pub author: String,
-    /// Where to write to them.
+    /// E-mail address of the author.
     pub email: String,
-    /// Words to find it by.
+    /// Keywords to search for.
     pub keywords: Vec<String>,
 }
 
 impl PackFile {
-    /// Checks the file; `None` when something is wrong with what identifies the pack.
+    /// Checks the file; `None` if its name or version is invalid.
     pub fn check(&self, at: &str) -> (Option<Pack>, Vec<Finding>) {
         let mut found = Vec::new();
         for key in self.other.keys() {
@@ -91,7 +91,7 @@ impl PackFile {
             found.push(Finding::warning(
                 "dependencies",
                 format!("{at}: dependencies"),
-                "Bolt installs no packs for a pack; put what it needs into it",
+                "Bolt does not install other packs; include the needed files in this pack",
             ));
         }
         let pack = match (name, version) {

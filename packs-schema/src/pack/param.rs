@@ -1,4 +1,4 @@
-//! The parameter language: JSON Schema draft 4 as StackStorm uses it.
+//! Parameter language: JSON Schema draft 4 as StackStorm uses it.
 //!
 //! ```text
 //!  action file ──parse──▶ Schema ──┐
@@ -6,8 +6,8 @@
 //!  caller's JSON object ───────────┘              └──public──▶ history, listings (no secrets)
 //! ```
 //!
-//! Client, agent and launcher all [`bind`](bind::bind) with the same code. Only a [`BoundParams`](bind::BoundParams) can be
-//! delivered, and it exists only when every value fits.
+//! Client, agent and launcher [`bind`](bind::bind) with the same code. Only a [`BoundParams`](bind::BoundParams) can be
+//! delivered, and it exists only if every value fits.
 
 pub mod bind;
 pub mod cast;
@@ -31,10 +31,10 @@ pub use pattern::Pattern;
 use crate::base::absent::{null_is_default, null_values};
 use crate::base::name::ParamName;
 
-/// The parameters of an action, by name.
+/// Parameters of an action, by name.
 pub type Parameters = BTreeMap<ParamName, Schema>;
 
-/// A JSON type.
+/// JSON type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -55,7 +55,7 @@ pub enum Type {
     Null,
 }
 
-/// One type or several; a value must be of one of them.
+/// Types of a value: one, or several of which one must match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -67,7 +67,7 @@ pub enum Types {
 }
 
 impl Types {
-    /// The types as a slice.
+    /// Returns the types as a slice.
     pub fn as_slice(&self) -> &[Type] {
         match self {
             Types::One(one) => std::slice::from_ref(one),
@@ -76,141 +76,143 @@ impl Types {
     }
 }
 
-/// `required`: a boolean on a parameter or property (StackStorm), or the names of an object's required properties (draft 4).
+/// Keyword `required`: a boolean on a parameter or property (StackStorm), or the names of an object's required
+/// properties (draft 4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Required {
-    /// This value itself must be given.
+    /// This value must be given.
     This(bool),
-    /// These properties of it must be given.
+    /// These properties must be given.
     Properties(Vec<String>),
 }
 
-/// `additionalProperties` and `additionalItems`: allowed or not, or a schema for them.
+/// Keywords `additionalProperties` and `additionalItems`: allowed or not, or a schema for them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Additional {
-    /// Whether there may be any.
+    /// Allowed or not.
     Allowed(bool),
-    /// What each must be.
+    /// Schema of each.
     Schema(Box<Schema>),
 }
 
-/// `items`: one schema for all, or one for each place.
+/// Keyword `items`: one schema for all items, or one for each position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Items {
-    /// Each item must fit this.
+    /// Schema of all items.
     All(Box<Schema>),
-    /// The nth item must fit the nth schema.
+    /// Schemas by index.
     Each(Vec<Schema>),
 }
 
-/// What one value may be. A keyword that is absent demands nothing; a keyword that Bolt does not
-/// know lands in `other` and becomes a finding when the action is checked.
+/// Schema of a value. An absent keyword does not restrict values; unknown keywords are kept in `other` and become
+/// findings when the action is checked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Schema {
-    /// The JSON type or types; absent means any.
+    /// JSON type or types; absent: any type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub types: Option<Types>,
-    /// What it is for, to a caller.
+    /// Description for callers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The value when the caller gives none.
+    /// Value if the caller gives none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
-    /// Whether it must be given.
+    /// `true`: the value must be given. On an object: the names of its required properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required: Option<Required>,
-    /// The caller may not set it. `null` is an error here and for `secret`: whoever writes them wants something.
+    /// `true`: callers cannot set it, it always has its default. Unlike other keys, `immutable` and `secret` must not
+    /// be `null`.
     #[serde(skip_serializing_if = "is_false")]
     pub immutable: bool,
-    /// Delivered on standard input only, and never stored or shown.
+    /// `true`: passed on standard input only, and never stored or shown.
     #[serde(skip_serializing_if = "is_false")]
     pub secret: bool,
-    /// Its place among the positional arguments.
+    /// Position among the positional arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,
-    /// The values that are allowed.
+    /// Allowed values.
     #[serde(rename = "enum", skip_serializing_if = "Option::is_none")]
     pub enumeration: Option<Vec<Value>>,
-    /// A regular expression that a string must contain a match of (anchor it with `^` and `$`).
+    /// Regular expression that a string must contain a match of (anchor it with `^` and `$`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
-    /// The shortest string, in characters.
+    /// Minimum length of a string, in characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_length: Option<u64>,
-    /// The longest string, in characters.
+    /// Maximum length of a string, in characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u64>,
-    /// The smallest number.
+    /// Minimum of a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimum: Option<Number>,
-    /// The largest number.
+    /// Maximum of a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<Number>,
-    /// `minimum` itself is not allowed.
+    /// `true`: the number must be greater than `minimum`.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub exclusive_minimum: bool,
-    /// `maximum` itself is not allowed.
+    /// `true`: the number must be less than `maximum`.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub exclusive_maximum: bool,
     /// The number must be a multiple of this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiple_of: Option<Number>,
-    /// What the items of an array must be.
+    /// Schema of an array's items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Items>,
-    /// With one schema for each place: what further items must be.
+    /// Schema of further items, if `items` has one schema for each position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_items: Option<Additional>,
-    /// The fewest items.
+    /// Minimum number of items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_items: Option<u64>,
-    /// The most items.
+    /// Maximum number of items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
-    /// No two items may be equal.
+    /// `true`: no two items may be equal.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
     pub unique_items: bool,
-    /// What the named properties of an object must be.
+    /// Schemas of an object's properties, by name.
     #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, Schema>,
-    /// What properties with a matching name must be.
+    /// Schemas of properties whose name matches a pattern.
     #[serde(deserialize_with = "null_values", skip_serializing_if = "BTreeMap::is_empty")]
     pub pattern_properties: BTreeMap<Pattern, Schema>,
-    /// What all other properties must be.
+    /// Schema of all other properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_properties: Option<Additional>,
-    /// The fewest properties.
+    /// Minimum number of properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_properties: Option<u64>,
-    /// The most properties.
+    /// Maximum number of properties.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_properties: Option<u64>,
-    /// Keywords that Bolt does not know.
+    /// Unknown keywords.
     #[serde(flatten)]
     #[cfg_attr(feature = "schemas", schemars(skip))]
     pub other: BTreeMap<String, Value>,
 }
 
 impl Schema {
-    /// True if the value itself must be given (a `default` gives it).
+    /// True if the value must be given; a `default` satisfies this.
     pub fn is_required(&self) -> bool {
         matches!(self.required, Some(Required::This(true)))
     }
 
-    /// True if this value, or any value inside it, is secret.
+    /// True if this value or any value inside it is secret.
     pub fn holds_secret(&self) -> bool {
         self.secret || self.children().any(Schema::holds_secret)
     }
 
-    /// The schemas directly inside this one.
+    /// Returns the schemas directly inside this one.
     pub(crate) fn children(&self) -> impl Iterator<Item = &Schema> {
         let items: &[Schema] = match &self.items {
             Some(Items::All(one)) => std::slice::from_ref(one),
@@ -224,7 +226,7 @@ impl Schema {
         items.iter().chain(self.properties.values()).chain(self.pattern_properties.values()).chain(additional)
     }
 
-    /// What the item at `index` of an array must fit.
+    /// Returns the schema of the item at `index` of an array.
     pub(crate) fn for_item(&self, index: usize) -> Option<&Schema> {
         match &self.items {
             Some(Items::All(each)) => Some(each),
@@ -236,7 +238,7 @@ impl Schema {
         }
     }
 
-    /// What the property `name` of an object must fit: all of these.
+    /// Returns all schemas of the property `name` of an object.
     pub(crate) fn for_property(&self, name: &str) -> Vec<&Schema> {
         let matching = self.pattern_properties.iter().filter(|(pattern, _)| pattern.is_match(name));
         let mut schemas: Vec<&Schema> = self.properties.get(name).into_iter().collect();
@@ -247,7 +249,7 @@ impl Schema {
         schemas
     }
 
-    /// Everything wrong with the schema itself; `at` names its place.
+    /// Returns the findings about the schema itself; `at` names its place.
     pub fn findings(&self, at: &str) -> Vec<crate::base::finding::Finding> {
         parse::findings(self, at)
     }

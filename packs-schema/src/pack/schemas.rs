@@ -1,7 +1,7 @@
-//! JSON Schemas (draft 2020-12) of the files that people write, for their editors.
+//! JSON Schemas (draft 2020-12) of pack and action files, for editors.
 //!
-//! They lie in `packs-schema/schemas/`, and a test holds them equal to what is made here. The parser
-//! reads unknown keys, so that a check can name them; the schemas refuse them, so that an editor does.
+//! The files are in `packs-schema/schemas/`; a test compares them with the schemas generated here. The parser accepts
+//! unknown keys so that a check can report them; the schemas refuse them so that an editor does.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::pack::PackFile;
 use crate::pack::action::ActionFile;
 use crate::pack::param::ANNOTATIONS;
 
-/// The schema of `pack.yaml`.
+/// Returns the schema of `pack.yaml`.
 pub fn pack_file() -> schemars::Schema {
     let mut schema = optional_may_be_null(schemars::schema_for!(PackFile));
     close(&mut schema);
@@ -17,7 +17,7 @@ pub fn pack_file() -> schemars::Schema {
     schema
 }
 
-/// The schema of `actions/<name>.yaml`.
+/// Returns the schema of `actions/<name>.yaml`.
 pub fn action_file() -> schemars::Schema {
     let mut schema = optional_may_be_null(schemars::schema_for!(ActionFile));
     close(&mut schema);
@@ -31,38 +31,38 @@ pub fn action_file() -> schemars::Schema {
     schema
 }
 
-/// Flags of a parameter that are true or false, and never empty.
+/// Flags of a parameter that must not be `null`.
 const NEVER_NULL: [&str; 2] = ["secret", "immutable"];
 
-/// An optional key may be left empty: `null` means that it is absent.
+/// Allows `null` for optional keys, which means that they are absent.
 fn optional_may_be_null(schema: schemars::Schema) -> schemars::Schema {
     let mut value = schema.to_value();
-    take_null(&mut value);
+    allow_null(&mut value);
     schemars::Schema::try_from(value).expect("a schema with more types is a schema")
 }
 
-fn take_null(value: &mut Value) {
+fn allow_null(value: &mut Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(take_null),
+        Value::Array(items) => items.iter_mut().for_each(allow_null),
         Value::Object(schema) => {
             let required: Vec<Value> = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
             if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
                 let says = |name: &str| required.contains(&json!(name)) || NEVER_NULL.contains(&name);
                 let optional = properties.iter_mut().filter(|(name, _)| !says(name));
-                optional.filter_map(|(_, property)| property.as_object_mut()).for_each(or_null);
+                optional.filter_map(|(_, property)| property.as_object_mut()).for_each(add_null_type);
             }
-            // The values of a map of schemas, such as parameters.
+            // Values of a map of schemas, such as parameters.
             let values = schema.get_mut("additionalProperties").and_then(Value::as_object_mut);
             if let Some(values) = values.filter(|values| values.contains_key("$ref")) {
-                or_null(values);
+                add_null_type(values);
             }
-            schema.values_mut().for_each(take_null);
+            schema.values_mut().for_each(allow_null);
         }
         _ => {}
     }
 }
 
-fn or_null(schema: &mut Map<String, Value>) {
+fn add_null_type(schema: &mut Map<String, Value>) {
     match schema.get_mut("type") {
         Some(Value::Array(types)) if !types.contains(&json!("null")) => types.push(json!("null")),
         Some(Value::String(one)) if one != "null" => {
@@ -80,7 +80,7 @@ fn close(schema: &mut schemars::Schema) {
     schema.insert("additionalProperties".to_owned(), Value::Bool(false));
 }
 
-/// Every file in `packs-schema/schemas/`: its name and what stands in it.
+/// Returns names and content of all files in `packs-schema/schemas/`.
 pub fn files() -> [(&'static str, String); 2] {
     let text = |schema: schemars::Schema| {
         let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value serialises");

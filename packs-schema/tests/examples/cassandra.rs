@@ -1,4 +1,4 @@
-//! `cassandra.clear_snapshots` and `list_snapshots` on data directories made for the test.
+//! Tests of `cassandra.clear_snapshots` and `list_snapshots` on generated data directories.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -12,7 +12,7 @@ use crate::driver::{Ended, Run, action};
 
 const TABLE: &str = "events-0123456789abcdef0123456789abcdef";
 
-/// A data directory.
+/// Data directory.
 struct Data {
     top: TempDir,
 }
@@ -34,7 +34,7 @@ impl Data {
         path
     }
 
-    /// A snapshot with one file of its own and one that the live table shares.
+    /// Creates a snapshot with one file of its own and one that is shared with the live table.
     fn snapshot(&self, keyspace: &str, tag: &str, days: u64) -> PathBuf {
         let table = self.table(keyspace);
         let path = table.join("snapshots").join(tag);
@@ -64,7 +64,7 @@ fn totals(ended: &Ended) -> (u64, u64) {
     (ended.result["snapshots"].as_u64().unwrap(), ended.result["files"].as_u64().unwrap())
 }
 
-/// Every path below a directory, with inode, length and time of change.
+/// Returns all paths below a directory, with inode, length and modification time.
 fn picture(path: &Path) -> Vec<(PathBuf, u64, u64, i64)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(path).unwrap() {
@@ -80,25 +80,25 @@ fn picture(path: &Path) -> Vec<(PathBuf, u64, u64, i64)> {
 }
 
 #[test]
-fn a_noop_changes_nothing_and_foretells_what_is_done() {
+fn a_dry_run_changes_nothing_and_predicts_the_result() {
     let data = Data::new();
     data.snapshot("users", "old", 30);
     data.snapshot("users", "older", 40);
     data.snapshot("orders", "new", 1);
     let before = picture(&data.path());
-    let told = data.clear(json!({})).noop().go().well();
+    let planned = data.clear(json!({})).noop().go().well();
     assert_eq!(picture(&data.path()), before);
     let done = data.clear(json!({})).go().well();
-    assert_eq!(totals(&told), (2, 6));
+    assert_eq!(totals(&planned), (2, 6));
     for key in ["snapshots", "files", "bytes_reclaimed", "bytes_shared", "kept", "keyspaces"] {
-        assert_eq!(told.result[key], done.result[key], "{key}");
+        assert_eq!(planned.result[key], done.result[key], "{key}");
     }
-    assert_eq!((told.result["noop"].clone(), done.result["noop"].clone()), (json!(true), json!(false)));
-    assert!(told.stdout.starts_with("noop: would remove 2 snapshots"), "{}", told.stdout);
+    assert_eq!((planned.result["noop"].clone(), done.result["noop"].clone()), (json!(true), json!(false)));
+    assert!(planned.stdout.starts_with("noop: would remove 2 snapshots"), "{}", planned.stdout);
 }
 
 #[test]
-fn only_old_snapshots_go_and_live_files_stay() {
+fn only_old_snapshots_are_removed() {
     let data = Data::new();
     let old = data.snapshot("users", "old", 8);
     let new = data.snapshot("users", "new", 6);
@@ -116,22 +116,22 @@ fn only_old_snapshots_go_and_live_files_stay() {
 }
 
 #[test]
-fn the_last_of_several_names_brings_the_bytes_back() {
+fn removing_the_last_link_frees_the_bytes() {
     let data = Data::new();
     data.snapshot("users", "a", 9);
     data.snapshot("users", "b", 9);
-    // Compacted since: only the snapshots hold it, and only the second removal frees it.
+    // Compacted meanwhile: only the snapshots have the file, and only removing the second one frees it.
     fs::remove_file(data.table("users").join("nb-2-big-Data.db")).unwrap();
-    let told = data.clear(json!({})).noop().go().well();
+    let planned = data.clear(json!({})).noop().go().well();
     let done = data.clear(json!({})).go().well();
-    for ended in [told, done] {
+    for ended in [planned, done] {
         let reclaimed = ended.result["bytes_reclaimed"].as_u64().unwrap();
         assert!(reclaimed >= 2 * 12288 + 16384, "{}", ended.result);
     }
 }
 
 #[test]
-fn keyspace_and_tag_choose() {
+fn keyspace_and_tag_select_snapshots() {
     let data = Data::new();
     let users = data.snapshot("users", "nightly", 9);
     let orders = data.snapshot("orders", "nightly", 9);
@@ -156,7 +156,7 @@ fn links_are_never_followed() {
     for directory in [outside.clone(), outside.join(TABLE).join("snapshots/old")] {
         age(&directory, 99);
     }
-    // A link at each level: keyspace, table, snapshots, tag, and within a snapshot.
+    // A symbolic link at each level: keyspace, table, snapshots, tag, and inside a snapshot.
     symlink(&outside, data.path().join("keyspace_link")).unwrap();
     fs::create_dir(data.path().join("tables")).unwrap();
     symlink(outside.join(TABLE), data.path().join("tables").join("link-1")).unwrap();
@@ -204,7 +204,7 @@ fn the_snapshot_of_a_running_repair_is_left() {
 }
 
 #[test]
-fn a_passed_deadline_stops_it_and_is_said() {
+fn an_exceeded_deadline_stops_the_action_and_is_reported() {
     let data = Data::new();
     let old = data.snapshot("users", "old", 9);
     let ended = data.clear(json!({})).deadline(1).go();
@@ -221,17 +221,17 @@ fn names_cannot_forge_output() {
 }
 
 #[test]
-fn without_a_data_directory_it_says_what_to_configure() {
+fn a_missing_data_directory_is_an_error_that_names_the_setting() {
     let missing = json!({"data_directories": ["/nonexistent/cassandra"]});
     for name in ["cassandra.clear_snapshots", "cassandra.list_snapshots"] {
         let ended = action(name, json!({})).config(missing.clone()).go().refused(3, "/etc/bolt/packs/cassandra.yaml");
-        // A result that claims nothing was found would be a lie.
+        // A result without any snapshot would be wrong.
         assert_eq!(ended.result["snapshots"].as_u64().unwrap_or(0), 0);
     }
 }
 
 #[test]
-fn the_listing_says_age_and_size() {
+fn the_listing_shows_age_and_size() {
     let data = Data::new();
     data.snapshot("users", "old", 30);
     data.snapshot("orders", "old", 3);

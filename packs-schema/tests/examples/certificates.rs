@@ -1,4 +1,4 @@
-//! `linux.certificate_expiry`.
+//! Tests of `linux.certificate_expiry`.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn look(paths: &[&Path], more: &[(&str, Value)]) -> Ended {
     action("linux.certificate_expiry", parameters).go()
 }
 
-/// File name and status of each certificate, in the order of the answer.
+/// Returns file name and status of each certificate, in the order of the result.
 fn statuses(ended: &Ended) -> Vec<(String, String)> {
     let name = |c: &Value| c["file"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
     let list = ended.result["certificates"].as_array().unwrap();
@@ -70,7 +70,7 @@ fn fail_on_makes_it_a_check() {
 }
 
 #[test]
-fn a_chain_is_read_whole_and_keys_are_passed_over() {
+fn a_certificate_chain_is_read_and_keys_are_skipped() {
     let top = TempDir::new().unwrap();
     let chain = [pem(&certificate("leaf", -1, 50)), pem(&certificate("middle", -1, 500))].concat();
     fs::write(top.path().join("chain.pem"), chain).unwrap();
@@ -82,7 +82,7 @@ fn a_chain_is_read_whole_and_keys_are_passed_over() {
 }
 
 #[test]
-fn garbage_is_named_and_stops_nothing() {
+fn invalid_files_are_reported_and_skipped() {
     let top = TempDir::new().unwrap();
     let good = certificate("good", -1, 90);
     let files: Vec<(String, Vec<u8>)> = vec![
@@ -106,7 +106,7 @@ fn garbage_is_named_and_stops_nothing() {
     let ended = look(&[top.path()], &[]).well();
     let found = statuses(&ended);
     assert!(found.contains(&("good.der".into(), "ok".into())), "{found:?}");
-    // A certificate of which only the signature is cut off still tells when it ends.
+    // A certificate without its signature still has an expiry date.
     assert!(found.iter().all(|(name, _)| name.starts_with("cut-") || name == "good.der"), "{found:?}");
     let not_read = ended.result["not_read"].as_array().unwrap();
     let named = |name: &str| not_read.iter().any(|n| n["file"].as_str().unwrap().ends_with(name));
@@ -135,7 +135,7 @@ fn a_hostile_subject_cannot_forge_output() {
 }
 
 #[test]
-fn pipes_are_not_waited_for_and_nothing_there_is_said() {
+fn pipes_do_not_block_and_missing_paths_are_reported() {
     let top = TempDir::new().unwrap();
     let pipe = top.path().join("pipe.pem");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -170,7 +170,7 @@ fn openssl_agrees() {
     let certificate = &ended.result["certificates"][0];
     assert_eq!((&certificate["subject"], &certificate["days_left"]), (&json!("real.example.com"), &json!(10)));
     assert_eq!(certificate["names"], json!(["real.example.com", "10.0.0.1"]));
-    // -dateopt came with OpenSSL 3.0; an older one is not asked.
+    // -dateopt requires OpenSSL 3.0; skip the test with an older one.
     if said.status.success() {
         let said = String::from_utf8(said.stdout).unwrap().to_lowercase();
         let end = certificate["not_after"].as_str().unwrap().replace('T', " ").to_lowercase();

@@ -1,4 +1,4 @@
-//! `linux.disk_usage`.
+//! Tests of `linux.disk_usage`.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -60,11 +60,11 @@ fn only_the_largest_are_listed() {
 }
 
 #[test]
-fn a_deleted_file_that_is_held_open_is_found() {
+fn a_deleted_file_that_is_still_open_is_found() {
     let top = TempDir::new().unwrap();
     let path = top.path().join("old\n\u{1b}[31m.log");
     let mut file = File::create(&path).unwrap();
-    // Larger than what else may be held open on the host.
+    // Larger than other deleted files on the host.
     file.write_all(&vec![7; 3 << 20]).unwrap();
     fs::remove_file(&path).unwrap();
     let ended = look(top.path(), &[("deleted_files", json!(true)), ("top", json!(100))]);
@@ -89,7 +89,7 @@ fn a_tree_deeper_than_any_path_is_survived() {
 }
 
 #[test]
-fn a_passed_deadline_is_said() {
+fn an_exceeded_deadline_is_reported() {
     let top = TempDir::new().unwrap();
     let ended = action("linux.disk_usage", json!({"path": top.path()})).deadline(1).go().well();
     assert_eq!(ended.result["complete"], false);
@@ -97,14 +97,14 @@ fn a_passed_deadline_is_said() {
 }
 
 #[test]
-fn what_is_no_directory_is_refused() {
+fn a_path_that_is_not_a_directory_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     action("linux.disk_usage", json!({"path": file.path()})).go().refused(2, "is not a directory");
     action("linux.disk_usage", json!({"path": "/nonexistent/x"})).go().refused(3, "cannot be opened");
 }
 
 #[test]
-fn a_result_that_would_be_too_large_is_cut_and_says_so() {
+fn a_result_that_is_too_large_is_shortened_and_marked() {
     let top = TempDir::new().unwrap();
     for n in 0..99 {
         let long = format!("{n:0>200}");

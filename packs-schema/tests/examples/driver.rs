@@ -1,4 +1,4 @@
-//! Runs an action of an example pack as the launcher would, and holds every answer to what all actions promise.
+//! Runs an action of an example pack like the launcher, and checks every result against the rules for all actions.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-/// The launcher's, fixed.
+/// Fixed value of the launcher.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What the launcher takes of a result.
+/// Maximum size of a result, as in the launcher.
 const MAX_RESULT: usize = 64 << 10;
-/// Address space: what an action with 128 MiB of memory must do with.
+/// Limit of the address space, suitable for an action with 128 MiB of memory.
 const ADDRESS_SPACE: &str = "--as=134217728";
-/// A process namespace of its own, also for those who are not root.
+/// Command that creates a pid namespace, also without root.
 const ALONE: [&str; 5] = ["/usr/bin/unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"];
 
-/// Where an example pack is.
+/// Returns the directory of an example pack.
 pub(crate) fn directory(pack: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(pack)
 }
 
-/// Reads an example pack as an author's `lint` does.
+/// Reads an example pack like `bolt pack lint`.
 pub(crate) fn read(pack: &str) -> (Option<Contents>, Option<CheckedPack>, Vec<Finding>) {
     let mut files = Files { root: directory(pack) };
     let listed = files.list();
@@ -37,13 +37,13 @@ pub(crate) fn read(pack: &str) -> (Option<Contents>, Option<CheckedPack>, Vec<Fi
     (contents, checked, found)
 }
 
-/// The files of a pack.
+/// Files of a pack.
 pub(crate) struct Files {
     pub(crate) root: PathBuf,
 }
 
 impl Files {
-    /// All of them, with directories.
+    /// Returns all entries, including directories.
     pub(crate) fn list(&self) -> Vec<PackEntry> {
         use std::os::unix::fs::PermissionsExt as _;
         let mut found = Vec::new();
@@ -82,7 +82,7 @@ impl FileReader for Files {
     }
 }
 
-/// An action about to be run.
+/// Builder of a run of an action.
 pub(crate) struct Run {
     action: Action,
     directory: PathBuf,
@@ -95,16 +95,16 @@ pub(crate) struct Run {
     held: Option<PathBuf>,
 }
 
-/// What became of it.
+/// Result of a run.
 pub(crate) struct Ended {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// The structured result; `null` when there is none.
+    /// Structured result; `null` if there is none.
     pub(crate) result: Value,
 }
 
-/// `pack.action` with these parameters.
+/// Prepares a run of `pack.action` with these parameters.
 pub(crate) fn action(reference: &str, parameters: Value) -> Run {
     let (pack, name) = reference.split_once('.').unwrap();
     let (_, checked, found) = read(pack);
@@ -124,44 +124,44 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
 }
 
 impl Run {
-    /// With this per-site configuration.
+    /// Sets the site configuration.
     pub(crate) fn config(mut self, config: Value) -> Run {
         self.config = config.as_object().unwrap().clone();
         self
     }
 
-    /// Only to say what it would do.
+    /// Requests a dry run.
     pub(crate) fn noop(mut self) -> Run {
         assert!(self.action.noop, "the action does not know noop");
         self.noop = true;
         self
     }
 
-    /// With this as its deadline, in Unix time.
+    /// Sets the deadline, in Unix time.
     pub(crate) fn deadline(mut self, seconds: u64) -> Run {
         self.deadline = Some(seconds);
         self
     }
 
-    /// With programs of this directory before those of the host.
+    /// Puts the programs of this directory before those of the host.
     pub(crate) fn programs(mut self, directory: &Path) -> Run {
         self.path = format!("{}:{PATH}", directory.display());
         self
     }
 
-    /// In a process namespace of its own, where it sees every process that there is: itself.
+    /// Runs it in its own pid namespace, where it sees all processes: itself.
     pub(crate) fn alone(mut self) -> Run {
         self.alone = true;
         self
     }
 
-    /// In such a namespace together with a process that holds `path` open.
+    /// Runs it in such a namespace together with a process that has `path` open.
     pub(crate) fn beside_holder(mut self, path: &Path) -> Run {
         self.held = Some(path.to_owned());
         self.alone()
     }
 
-    /// Runs it to its end.
+    /// Runs the action to its end.
     pub(crate) fn go(self) -> Ended {
         let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
         let given = deliver(&self.action.parameters, &bound, &SiteConfig::new(self.config.clone(), Map::new()));
@@ -179,7 +179,7 @@ impl Run {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A script that reads no input may have ended before it is written.
+        // A script that reads no input may exit before it is written.
         let _ = child.stdin.take().unwrap().write_all(&given.stdin);
         let output = child.wait_with_output().unwrap();
         let ended = Ended {
@@ -209,7 +209,7 @@ impl Run {
     }
 }
 
-/// The script under a memory limit and a last resort against hanging, as far as the host has the tools.
+/// Wraps the script with a memory limit and a time-out, if the host has the tools.
 fn limited(script: &Path, alone: bool, held: Option<&Path>) -> Command {
     let mut words: Vec<&str> = Vec::new();
     if Path::new("/usr/bin/timeout").exists() {
@@ -235,14 +235,14 @@ fn limited(script: &Path, alone: bool, held: Option<&Path>) -> Command {
 }
 
 impl Ended {
-    /// The same, having succeeded.
+    /// Asserts success.
     pub(crate) fn well(self) -> Ended {
         assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
         assert_ne!(self.result, Value::Null, "it left no result");
         self
     }
 
-    /// The same, having ended with this status and this in its error text.
+    /// Asserts this exit status and this text on standard error.
     pub(crate) fn refused(self, status: i32, text: &str) -> Ended {
         assert_eq!(self.status, Some(status), "{}\n{}", self.stdout, self.stderr);
         assert!(self.stderr.contains(text), "{}", self.stderr);
@@ -250,7 +250,7 @@ impl Ended {
     }
 }
 
-/// True when the program is on this host; says loudly that the test is skipped when it is not.
+/// True if the program is installed; otherwise prints that the test is skipped.
 pub(crate) fn have(test: &str, program: &str) -> bool {
     let found = PATH.split(':').any(|d| Path::new(d).join(program).exists());
     if !found {
@@ -259,11 +259,11 @@ pub(crate) fn have(test: &str, program: &str) -> bool {
     found
 }
 
-/// True when an action can be run alone; says loudly that the test is skipped when it cannot.
+/// True if a pid namespace can be created; otherwise prints that the test is skipped.
 pub(crate) fn can_be_alone(test: &str) -> bool {
     let made = Command::new(ALONE[0]).args(&ALONE[1..]).arg("true").output().is_ok_and(|o| o.status.success());
     if !made {
-        eprintln!("SKIPPED {test}: this host lets us make no process namespace with unshare");
+        eprintln!("SKIPPED {test}: unshare cannot create a pid namespace on this host");
     }
     made
 }

@@ -1,4 +1,4 @@
-//! `linux.free_disk_space`.
+//! Tests of `linux.free_disk_space`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::driver::{Ended, Run, action, can_be_alone};
 
-/// A log directory that the site allows, beside one that it does not.
+/// Log directory that the site allows, beside one that it does not.
 struct Site {
     top: TempDir,
 }
@@ -27,7 +27,7 @@ impl Site {
         self.top.path().join("log")
     }
 
-    /// A file of `kib` KiB, last written to `days` ago.
+    /// Creates a file of `kib` KiB, last modified `days` ago.
     fn file(&self, path: &str, kib: usize, days: u64) -> PathBuf {
         let path = self.top.path().join(path);
         fs::write(&path, vec![b'x'; kib << 10]).unwrap();
@@ -49,13 +49,13 @@ fn length(path: &Path) -> Option<u64> {
     fs::symlink_metadata(path).ok().map(|m| m.len())
 }
 
-/// Removed, or emptied where the test's account cannot see which files every process holds.
+/// Returns "removed", or "truncated" if the test's account cannot read the open files of all processes.
 fn gone(path: &Path) -> bool {
     length(path).is_none_or(|l| l == 0)
 }
 
 #[test]
-fn old_logs_go_and_young_ones_and_others_stay() {
+fn only_old_logs_are_removed() {
     let site = Site::new();
     let old = site.file("log/app/x.log.1", 64, 30);
     let young = site.file("log/app/x.log", 64, 1);
@@ -67,20 +67,20 @@ fn old_logs_go_and_young_ones_and_others_stay() {
 }
 
 #[test]
-fn where_every_process_is_seen_files_are_removed() {
-    if !can_be_alone("where_every_process_is_seen_files_are_removed") {
+fn files_are_removed_if_all_processes_are_visible() {
+    if !can_be_alone("files_are_removed_if_all_processes_are_visible") {
         return;
     }
     let site = Site::new();
     let old = site.file("log/app/x.log.1", 64, 30);
     let second = site.file("log/second.log", 64, 30);
     fs::hard_link(&second, site.top.path().join("outside/second")).unwrap();
-    let told = site.free(json!({})).alone().noop().go().well();
+    let planned = site.free(json!({})).alone().noop().go().well();
     assert!(old.exists() && second.exists());
     let done = site.free(json!({})).alone().go().well();
     assert!(!old.exists() && !second.exists());
     assert_eq!(length(&site.top.path().join("outside/second")), Some(64 << 10));
-    for ended in [told, done] {
+    for ended in [planned, done] {
         assert_eq!(
             (ended.result["removed"].as_u64(), ended.result["processes_not_readable"].as_u64()),
             (Some(2), Some(0))
@@ -90,8 +90,8 @@ fn where_every_process_is_seen_files_are_removed() {
 }
 
 #[test]
-fn where_every_process_is_seen_an_open_file_is_told_from_others() {
-    if !can_be_alone("where_every_process_is_seen_an_open_file_is_told_from_others") {
+fn open_files_are_detected_if_all_processes_are_visible() {
+    if !can_be_alone("open_files_are_detected_if_all_processes_are_visible") {
         return;
     }
     let site = Site::new();
@@ -102,23 +102,23 @@ fn where_every_process_is_seen_an_open_file_is_told_from_others() {
 }
 
 #[test]
-fn a_noop_changes_nothing_and_foretells_what_is_done() {
+fn a_dry_run_changes_nothing_and_predicts_the_result() {
     let site = Site::new();
     let old = site.file("log/a.log", 64, 30);
     let held = site.file("log/b.log", 64, 30);
     let holder = File::open(&held).unwrap();
-    let told = site.free(json!({})).noop().go().well();
+    let planned = site.free(json!({})).noop().go().well();
     assert_eq!((length(&old), length(&held)), (Some(64 << 10), Some(64 << 10)));
     let done = site.free(json!({})).go().well();
     for key in ["candidates", "removed", "truncated_files", "bytes_reclaimed"] {
-        assert_eq!(told.result[key], done.result[key], "{key}");
+        assert_eq!(planned.result[key], done.result[key], "{key}");
     }
-    assert!(told.stdout.starts_with("noop: "), "{}", told.stdout);
+    assert!(planned.stdout.starts_with("noop: "), "{}", planned.stdout);
     drop(holder);
 }
 
 #[test]
-fn a_log_that_is_held_open_is_emptied_in_place() {
+fn an_open_log_is_truncated_in_place() {
     let site = Site::new();
     let path = site.file("log/app/server.log", 256, 30);
     let holder = File::open(&path).unwrap();
@@ -152,30 +152,30 @@ fn a_path_through_a_link_is_not_entered() {
 }
 
 #[test]
-fn a_file_with_a_second_name_is_never_emptied() {
+fn a_file_with_several_links_is_never_truncated() {
     let site = Site::new();
-    // As a user may prepare it who writes to a log directory: an open "log" that is somebody's file.
+    // A user who may write to a log directory could prepare this: an open "log" that is another user's file.
     let precious = site.file("outside/shadow", 64, 99);
     fs::hard_link(&precious, site.logs().join("trap.log")).unwrap();
     let holder = File::open(&precious).unwrap();
     let ended = site.free(json!({})).go().well();
     assert_eq!(length(&precious), Some(64 << 10));
-    assert!(ended.result["skipped"][0]["reason"].as_str().unwrap().contains("2 names"), "{}", ended.result);
+    assert!(ended.result["skipped"][0]["reason"].as_str().unwrap().contains("2 links"), "{}", ended.result);
     assert_eq!(reclaimed(&ended), 0);
     drop(holder);
 }
 
 #[test]
-fn only_directories_that_the_site_allows() {
+fn only_directories_in_log_directories_are_allowed() {
     let site = Site::new();
     let precious = site.file("outside/precious.log", 64, 99);
     let outside = site.top.path().join("outside");
     let dotted = format!("{}/../outside", site.logs().display());
     let beside = format!("{}-not", site.logs().display());
     for (path, why) in [
-        (outside.to_str().unwrap(), "is not below one that this site allows"),
+        (outside.to_str().unwrap(), "is not allowed on this site"),
         (dotted.as_str(), "without '..'"),
-        (beside.as_str(), "is not below one that this site allows"),
+        (beside.as_str(), "is not allowed on this site"),
     ] {
         site.free(json!({"directories": [path]})).go().refused(2, why);
     }
@@ -183,13 +183,13 @@ fn only_directories_that_the_site_allows() {
 }
 
 #[test]
-fn directories_that_the_site_keeps_are_not_entered() {
+fn excluded_directories_are_not_entered() {
     let site = Site::new();
     fs::create_dir(site.logs().join("journal")).unwrap();
     let journal = site.file("log/journal/system.log", 64, 99);
     site.free(json!({})).go().well();
     assert_eq!(length(&journal), Some(64 << 10));
-    site.free(json!({"directories": [site.logs().join("journal")]})).go().refused(2, "is kept on this site");
+    site.free(json!({"directories": [site.logs().join("journal")]})).go().refused(2, "is excluded on this site");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn it_stops_when_enough_is_reclaimed_oldest_first() {
 }
 
 #[test]
-fn a_large_active_log_is_emptied_only_when_asked() {
+fn a_large_active_log_is_truncated_only_on_request() {
     let site = Site::new();
     let active = site.file("log/active.log", 2048, 0);
     let holder = File::open(&active).unwrap();

@@ -1,4 +1,4 @@
-//! `linux.top_processes`, `sockets`, `memory_pressure` and `kernel_log`, on the host that the test runs on.
+//! Tests of `linux.top_processes`, `sockets`, `memory_pressure` and `kernel_log` on the host that runs the tests.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -10,21 +10,21 @@ use tempfile::TempDir;
 
 use crate::driver::{action, have};
 
-/// What a named process holds in memory, so that it is among the largest also on a busy host.
+/// Memory of a named process, enough to be among the largest on a busy host.
 const HELD: usize = 96 << 20;
 
-/// A process with a name of the test's choice, until it is dropped.
+/// Process with a chosen name, killed when dropped.
 struct Named(Child);
 
 impl Named {
     fn new(name: &str, directory: &Path) -> Named {
-        // The kernel names a process after the file that it executes; tail keeps what it may have to print.
+        // The kernel names a process after its executable file; tail keeps input that it may have to print.
         let program = directory.join(name);
         std::fs::copy("/usr/bin/tail", &program).unwrap();
         let bytes = HELD.to_string();
         let mut child =
             Command::new(&program).args(["-c", &bytes]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        // Once it has taken its input, all but what a pipe holds, it is no longer the fork of this test.
+        // Once it has read its input, except what fits into the pipe, it has executed tail.
         child.stdin.as_mut().unwrap().write_all(&vec![0; HELD]).unwrap();
         Named(child)
     }
@@ -95,15 +95,15 @@ fn the_kernel_log_is_read_or_its_absence_explained() {
     let ended = action("linux.kernel_log", json!({"lines": 5})).go();
     match ended.status {
         Some(0) => assert!(ended.result["excerpts"].as_array().unwrap().len() <= 5),
-        _ => drop(ended.refused(3, "the kernel log cannot be read here")),
+        _ => drop(ended.refused(3, "the kernel log cannot be read: ")),
     }
 }
 
 #[test]
-fn kernel_complaints_are_told_apart() {
-    // journalctl is asked only where /dev/kmsg does not answer.
+fn kernel_problems_are_classified() {
+    // journalctl is used only if /dev/kmsg cannot be read.
     if std::fs::File::open("/dev/kmsg").is_ok() {
-        eprintln!("SKIPPED kernel_complaints_are_told_apart: /dev/kmsg is readable, so no recorded log is read");
+        eprintln!("SKIPPED kernel_problems_are_classified: /dev/kmsg is readable, so no recorded log is read");
         return;
     }
     let log = [

@@ -1,8 +1,8 @@
-//! The example packs: that they are packs without a finding, and that their actions do what they say.
+//! Tests of the example packs: they have no findings, and their actions work as described.
 //!
-//! Actions run as real processes with the environment that the launcher gives, on fixture trees in temporary directories.
+//! Actions run as real processes in the environment of the launcher, on fixtures in temporary directories.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test should fail at the line of the error")]
 
 mod cassandra;
 mod certificates;

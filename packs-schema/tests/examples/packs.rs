@@ -1,4 +1,4 @@
-//! The packs as packs: nothing to complain of, for the agent or for an author.
+//! Static checks of the example packs: no findings for agents or authors.
 
 use std::process::Command;
 
@@ -26,7 +26,7 @@ const PACKS: [(&str, &[&str]); 2] = [
 ];
 
 #[test]
-fn nothing_is_found_wrong_with_the_packs() {
+fn the_example_packs_have_no_findings() {
     for (pack, actions) in PACKS {
         let (contents, checked, found) = read(pack);
         assert_eq!(found, [], "{pack}");
@@ -39,7 +39,7 @@ fn nothing_is_found_wrong_with_the_packs() {
 }
 
 #[test]
-fn what_stands_in_a_pack_may_stand_there() {
+fn every_path_of_an_example_pack_is_allowed() {
     for (pack, _) in PACKS {
         for file in (Files { root: directory(pack) }).list() {
             assert_eq!(contents::check_path(&file.path), Ok(()));
@@ -56,7 +56,7 @@ fn what_stands_in_a_pack_may_stand_there() {
 }
 
 #[test]
-fn actions_say_what_they_are_and_bound_what_they_use() {
+fn actions_are_described_and_limited() {
     for (pack, _) in PACKS {
         for action in read(pack).1.unwrap().actions {
             let name = action.reference();
@@ -85,7 +85,7 @@ fn actions_say_what_they_are_and_bound_what_they_use() {
 }
 
 #[test]
-fn the_copies_of_the_shared_module_are_one() {
+fn the_copies_of_the_shared_module_are_identical() {
     let copy = |pack| std::fs::read(directory(pack).join("actions/lib/bolt_action.py")).unwrap();
     assert!(copy("linux") == copy("cassandra"), "actions/lib/bolt_action.py differs between the packs; copy the newer");
 }

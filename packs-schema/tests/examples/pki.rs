@@ -1,15 +1,15 @@
-//! Certificates as DER, built by hand: whatever dates and names a test wants, without a key or a signature.
+//! Builds certificates as DER with any dates and names, without a key or a valid signature.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A certificate that is valid from `from` to `to` days from now.
+/// Builds a certificate that is valid from `from` to `to` days from now.
 pub(crate) fn certificate(name: &str, from: i64, to: i64) -> Vec<u8> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
     // Half an hour more, so that a slow test does not lose a day.
     with_times(name, &time(now + from * 86_400 + 1800), &time(now + to * 86_400 + 1800))
 }
 
-/// A certificate with these two times, already as DER.
+/// Builds a certificate with these two times, encoded as DER.
 pub(crate) fn with_times(name: &str, not_before: &[u8], not_after: &[u8]) -> Vec<u8> {
     let algorithm = tlv(0x30, &tlv(0x06, &[0x2b, 0x65, 0x70])); // Ed25519
     let subject = tlv(0x30, &tlv(0x31, &tlv(0x30, &[tlv(0x06, &[0x55, 4, 3]), tlv(0x0c, name.as_bytes())].concat())));
@@ -29,12 +29,12 @@ pub(crate) fn with_times(name: &str, not_before: &[u8], not_after: &[u8]) -> Vec
     tlv(0x30, &[tlv(0x30, &body), algorithm, tlv(0x03, &[0; 65])].concat())
 }
 
-/// The same as PEM.
+/// Encodes a certificate as PEM.
 pub(crate) fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", base64(der))
 }
 
-/// A tag, a length and a value.
+/// Encodes tag, length and value.
 pub(crate) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match value.len() {
@@ -48,10 +48,10 @@ pub(crate) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A Unix time as GeneralizedTime.
+/// Encodes a Unix time as GeneralizedTime.
 fn time(seconds: i64) -> Vec<u8> {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days to a date: H. Hinnant, "chrono-compatible low-level date algorithms", civil_from_days.
+    // Converts days to a date: H. Hinnant, "chrono-compatible low-level date algorithms", civil_from_days.
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let of_era = shifted.rem_euclid(146_097);

@@ -1,4 +1,4 @@
-//! `linux.restart_service` and `service_status`, against a systemd that is played by a script.
+//! Tests of `linux.restart_service` and `service_status` with scripts in place of systemctl.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::driver::{Ended, Run, action, have};
 
-/// A directory with these programs, each a bash script.
+/// Creates a directory with these bash scripts.
 pub(crate) fn programs(list: &[(&str, &str)]) -> TempDir {
     let directory = TempDir::new().unwrap();
     for (name, script) in list {
@@ -19,7 +19,7 @@ pub(crate) fn programs(list: &[(&str, &str)]) -> TempDir {
     directory
 }
 
-/// A systemd with one service: its state and main pid lie in files; `restart` does what the test says.
+/// Fake systemd with one service: its state and main pid are in files; `restart` runs the test's commands.
 struct Systemd {
     bin: TempDir,
 }
@@ -67,7 +67,7 @@ fn outcome(ended: &Ended) -> (&str, bool) {
 }
 
 #[test]
-fn a_restart_that_works_shows_before_and_after() {
+fn a_successful_restart_reports_both_states() {
     let systemd = Systemd::new("failed", "echo active >state; echo 200 >pid");
     let ended = systemd.restart("nginx").go().well();
     assert_eq!(outcome(&ended), ("restarted", true));
@@ -77,7 +77,7 @@ fn a_restart_that_works_shows_before_and_after() {
 }
 
 #[test]
-fn a_service_that_does_not_come_up_is_a_failure() {
+fn a_service_that_does_not_become_active_is_a_failure() {
     let failing = Systemd::new("active", "echo failed >state; echo 0 >pid; exit 1");
     assert_eq!(
         outcome(&failing.restart("nginx").go().refused(1, "is failed after the restart")),
@@ -87,7 +87,7 @@ fn a_service_that_does_not_come_up_is_a_failure() {
     assert_eq!(outcome(&slow.restart("nginx").go().refused(1, "is activating")), ("not_active", false));
     let same = Systemd::new("active", "true");
     assert_eq!(outcome(&same.restart("nginx").go().refused(1, "it was not restarted")), ("same_process", false));
-    // It looks active at first, but with another process at the second look.
+    // Active at first, but with another process at the second check.
     let looping = Systemd::new("active", "echo 200 >pid; printf 'echo $((RANDOM + 300))' >loop");
     fs::write(
         looping.bin.path().join("cat"),
@@ -95,7 +95,7 @@ fn a_service_that_does_not_come_up_is_a_failure() {
     )
     .unwrap();
     fs::set_permissions(looping.bin.path().join("cat"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(outcome(&looping.restart("nginx").go().refused(1, "does not stay up")), ("unstable", false));
+    assert_eq!(outcome(&looping.restart("nginx").go().refused(1, "keeps crashing")), ("unstable", false));
 }
 
 #[test]
@@ -107,26 +107,26 @@ fn a_noop_restarts_nothing() {
 }
 
 #[test]
-fn only_units_that_the_site_allows() {
+fn only_units_in_restart_allow_are_restarted() {
     let systemd = Systemd::new("active", "echo 200 >pid");
     for (unit, why) in [
         ("sshd", "may not be restarted on this host"),
         ("app-.socket", "may not be restarted"),
-        ("bolt-launch", "is never restarted"),
-        ("systemd-journald.service", "is never restarted"),
-        ("multi-user.target", "is never restarted"),
+        ("bolt-launch", "does not restart"),
+        ("systemd-journald.service", "does not restart"),
+        ("multi-user.target", "does not restart"),
     ] {
         systemd.restart(unit).go().refused(2, why);
     }
     let nothing = systemd.restart("nginx").config(json!({}));
     nothing.go().refused(2, "allowed now: nothing");
     let all = systemd.restart("nginx").config(json!({"restart_allow": ["[a-z]*"]}));
-    all.go().refused(2, "not a pattern of units");
+    all.go().refused(2, "contains an invalid pattern of units");
     assert!(!systemd.calls().contains("restart"), "{}", systemd.calls());
 }
 
 #[test]
-fn a_service_that_was_stopped_stays_stopped_unless_asked() {
+fn a_stopped_service_is_started_only_on_request() {
     let systemd = Systemd::new("inactive", "echo active >state; echo 200 >pid");
     assert_eq!(outcome(&systemd.restart("nginx").go().refused(2, "start_inactive=true")), ("refused_inactive", false));
     let parameters = json!({"service": "nginx", "settle": 0, "start_inactive": true});
@@ -142,7 +142,7 @@ fn an_unknown_unit_and_a_host_without_systemd_are_named() {
     let offline = programs(&[("systemctl", "echo offline; exit 1\n")]);
     let parameters = json!({"service": "nginx"});
     let run = action("linux.restart_service", parameters).programs(offline.path());
-    run.config(json!({"restart_allow": ["nginx.service"]})).go().refused(3, "systemd is not running here");
+    run.config(json!({"restart_allow": ["nginx.service"]})).go().refused(3, "systemd is not running on this host");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_status_comes_from_systemd_with_the_last_log_lines() {
     assert_eq!(status(json!({"service": "nginx"})).well().result["state"], "failed");
     assert_eq!(status(json!({"service": "nginx", "require_active": true})).status, Some(1));
     fs::write(systemd.bin.path().join("load"), "not-found").unwrap();
-    status(json!({"service": "nginx"})).refused(2, "is not known to systemd");
+    status(json!({"service": "nginx"})).refused(2, "has no unit");
 }
 
 #[test]
@@ -174,5 +174,5 @@ fn without_systemd_the_status_comes_from_the_processes() {
     drop(own.stdin.take());
     own.wait().unwrap();
     let unknown = action("linux.service_status", json!({"service": "no-such-service"})).programs(offline.path());
-    unknown.go().refused(3, "its state cannot be told");
+    unknown.go().refused(3, "the state is unknown");
 }

@@ -1,4 +1,4 @@
-//! `agent.toml` and `grants.toml`: what is wrong in them is refused, and the error names it.
+//! Tests of `agent.toml` and `grants.toml`: errors are found and name the key.
 
 use packs_schema::agent::config::Config;
 use packs_schema::agent::grants::{Grants, Verb};
@@ -54,7 +54,7 @@ fn a_total_is_of_the_host_or_a_size() {
     assert_eq!(total("memory = \"1%\"").memory.bytes(u64::MAX), u64::MAX / 100);
 }
 
-/// `(what stands in the good file, what in its place, the words of the error)`
+/// `(text in the valid file, its replacement, words of the error)`
 #[test]
 fn each_error_names_its_key() {
     for (good, wrong, says) in [
@@ -101,7 +101,7 @@ fn each_error_names_its_key() {
         ),
         ("keep = \"180d\"", "[python]\nwheels = \"wheels\"", "python.wheels"),
         ("keep = \"180d\"", "[python]\npip_config = \"pip.conf\"", "python.pip_config"),
-        ("keep = \"180d\"", "[python]\nindex = \"index.example\"", "python.index must be an address"),
+        ("keep = \"180d\"", "[python]\nindex = \"index.example\"", "python.index must be a URL"),
         ("keep = \"180d\"", "[python]\nindex = \"https://me:canary@index.example/simple\"", "without a password"),
         ("keep = \"180d\"", "[python]\nindexes = []", "indexes"),
         ("channel = \"prod\"", "channel = \"Prod\"", "channel name \"Prod\" is not valid"),
@@ -111,8 +111,8 @@ fn each_error_names_its_key() {
             "repository.url = \"https://example.org/repository\" is not supported",
         ),
         ("file:///srv/bolt", "file://srv/bolt", "repository.url"),
-        ("file:///srv/bolt", "s3://Bucket/prefix", "repository.url = \"s3://Bucket/prefix\" names no bucket"),
-        ("poll = \"2m\"", "region = \"eu-west-1\"", "repository.region is for a repository in a bucket"),
+        ("file:///srv/bolt", "s3://Bucket/prefix", "repository.url = \"s3://Bucket/prefix\" is invalid"),
+        ("poll = \"2m\"", "region = \"eu-west-1\"", "repository.region applies to a repository in a bucket"),
         ("poll = \"2m\"", "timeout = \"0s\"", "repository.timeout must be longer than 0s"),
         ("cgroup = \"bolt.slice/actions\"", "cgroup = \"../system.slice\"", "execution.cgroup"),
         ("cgroup = \"bolt.slice/actions\"", "cgroup = \"/system.slice\"", "execution.cgroup"),
@@ -121,8 +121,8 @@ fn each_error_names_its_key() {
         ("max_running = 8", "max_running = 8\nmax_running = 9", "max_running"),
         ("max_running = 8", "total = {memory = \"0%\"}", "from 1% to 100%"),
         ("max_running = 8", "total = {memory = \"1MiB\"}", "execution.total.memory must be at least 16MiB"),
-        ("max_running = 8", "total = {cpu = \"101%\"}", "\"101%\" is not a share of the host"),
-        ("max_running = 8", "total = {cpu = \"+5%\"}", "\"+5%\" is not a share of the host"),
+        ("max_running = 8", "total = {cpu = \"101%\"}", "\"101%\" is not a percentage of the host"),
+        ("max_running = 8", "total = {cpu = \"+5%\"}", "\"+5%\" is not a percentage of the host"),
         ("max_running = 8", "total = {pids = 0}", "execution.total.pids must be at least 1"),
         ("max_running = 8", "total = {processes = 5}", "processes"),
         (
@@ -154,7 +154,7 @@ fn a_repository_may_be_in_a_bucket() {
 }
 
 #[test]
-fn grants_allow_what_they_say_and_nothing_else() {
+fn grants_allow_nothing_beyond_their_patterns() {
     let text = r#"
         [[grant]]
         principal = "spiffe://x/*"

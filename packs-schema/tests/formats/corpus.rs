@@ -1,5 +1,5 @@
-//! StackStorm's own `linux` pack reads as StackStorm means it: what Bolt can run, with which parameters,
-//! and what it cannot as a finding with a name. No file is a parse error.
+//! StackStorm's own `linux` pack is read as in StackStorm: actions that Bolt can run, with their parameters, and
+//! findings for those that it cannot. No file is a parse error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn linux() -> PackName {
     PackName::new("linux").unwrap()
 }
 
-/// `severity code place`, the place without the file's name.
+/// Formats findings as `severity code place`, without the name of the file.
 fn codes(found: &[Finding], at: &str) -> Vec<String> {
     let severity = |s: Severity| match s {
         Severity::Error => "error",
@@ -42,7 +42,7 @@ fn codes(found: &[Finding], at: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_pack_is_one_of_bolts() {
+fn the_example_pack_is_valid() {
     let file: PackFile =
         packs_schema::base::document::yaml::parse(&std::fs::read_to_string(corpus().join("pack.yaml")).unwrap())
             .unwrap();
@@ -54,10 +54,10 @@ fn the_pack_is_one_of_bolts() {
     assert_eq!(file.python_versions, ["2", "3"]);
 }
 
-/// What can be run: `(file, runner, entry point, time-out in seconds, parameters as Bolt keeps them, findings)`.
-/// A parameter is `[type, default, required, position]`.
+/// Actions that can run: `(file, runner, entry point, time-out in seconds, parameters as Bolt keeps them, findings)`. A
+/// parameter is `[type, default, required, position]`.
 #[test]
-fn what_can_be_run() {
+fn actions_that_can_run_are_read() {
     let no_class = "warning no_class bolt.class";
     let remote = "warning remote_runner runner_type";
     let python = "warning python_class runner_type";
@@ -123,7 +123,7 @@ fn what_can_be_run() {
             vec!["note runner_parameter parameters.hosts", no_class, remote],
         ),
         (
-            // `port`, `username` and `password` are its own: the python runner has no such parameters.
+            // `port`, `username` and `password` belong to the action: the python runner has no such parameters.
             "wait_for_ssh",
             Runner::PythonScript,
             "wait_for_ssh.py",
@@ -165,9 +165,9 @@ fn what_can_be_run() {
     }
 }
 
-/// What cannot be run, and why: every finding of each file.
+/// Actions that cannot run, with all findings of each file.
 #[test]
-fn what_cannot_be_run_says_why() {
+fn actions_that_cannot_run_have_findings() {
     let no_class = "warning no_class bolt.class";
     let template = "error shell_template runner_type";
     let cmd = "note runner_parameter parameters.cmd";
@@ -193,9 +193,9 @@ fn what_cannot_be_run_says_why() {
     }
 }
 
-/// Also of what cannot be run, the parameters read as StackStorm means them.
+/// Parameters of actions that cannot run are read as in StackStorm, too.
 #[test]
-fn every_file_is_read_whole() {
+fn every_example_file_is_parsed() {
     let names = std::fs::read_dir(corpus().join("actions")).unwrap().map(|entry| entry.unwrap().path());
     let mut names: Vec<String> = names.map(|p| p.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort();
@@ -224,9 +224,9 @@ fn every_file_is_read_whole() {
     assert_eq!(of("rsync", "connect_timeout").default, Some(json!(30)));
 }
 
-/// `(action, what a caller gives, the arguments that the script sees)`
+/// `(action, parameters of a caller, arguments of the script)`
 #[test]
-fn the_scripts_see_what_stackstorm_shows_them() {
+fn scripts_receive_the_arguments_of_stackstorm() {
     for (name, given, arguments) in [
         ("check_loadavg", json!({}), vec!["all"]),
         ("check_loadavg", json!({"period": "5"}), vec!["5"]),

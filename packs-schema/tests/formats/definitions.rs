@@ -1,5 +1,5 @@
-//! A checked definition is stored as JSON by the sync and obeyed by the launcher: it must read back as it
-//! was, and judge as it did.
+//! A checked definition is stored as JSON by the sync and used by the launcher: it must read back unchanged, and
+//! validate as before.
 
 use packs_schema::base::finding::{Finding, Severity};
 use packs_schema::base::name::PackName;
@@ -72,7 +72,7 @@ proptest! {
         });
         let file: ActionFile = serde_json::from_value(file).unwrap();
         let (action, found) = file.check(&PackName::new("p").unwrap(), "a.yaml");
-        // A random schema may be one that no value fits, and a random default one that no script can read back.
+        // A random schema may allow no value, and a random default may be impossible to deliver.
         const IMPOSSIBLE: [&str; 4] = ["impossible", "default_does_not_fit", "default_not_deliverable", "template_default"];
         let impossible = |f: &Finding| f.severity == Severity::Error && IMPOSSIBLE.contains(&f.code.as_str());
         let Some(action) = action else {
@@ -87,9 +87,9 @@ proptest! {
         prop_assert_eq!(check(before, &default), check(after, &default));
     }
 
-    /// What YAML says and what JSON says are the same schema.
+    /// A schema written as YAML and as JSON is the same.
     #[test]
-    fn yaml_and_json_are_one(schema in draw::schema()) {
+    fn yaml_and_json_parse_to_equal_schemas(schema in draw::schema()) {
         let yaml = serde_saphyr::to_string(&schema).unwrap();
         let from_yaml: Schema = packs_schema::base::document::yaml::parse(&yaml).unwrap();
         let from_json: Schema = serde_json::from_value(schema).unwrap();
@@ -114,9 +114,9 @@ fn spellings_of_a_schema() {
     }
 }
 
-/// In YAML as in JSON, a key may stand once: a second `secret: false` would otherwise undo the first.
+/// Duplicate keys are errors in YAML as in JSON: otherwise a second `secret: false` would override the first.
 #[test]
-fn a_key_may_stand_once_in_yaml() {
+fn duplicate_keys_in_yaml_are_refused() {
     for twice in [
         "name: a\nrunner_type: python-script\nname: b\n",
         "name: a\nrunner_type: python-script\nparameters:\n  p: {secret: true}\n  p: {}\n",
@@ -130,7 +130,7 @@ fn a_key_may_stand_once_in_yaml() {
     }
 }
 
-/// `(what stands under bolt or beside it, the code of the finding, where)`
+/// `(keys under bolt or beside it, code of the finding, place)`
 #[test]
 fn each_fault_of_an_action_has_its_finding() {
     let deep = json!({"type": "object", "properties": {"list": {"items": {"defautl": 1}}}});

@@ -1,5 +1,5 @@
-//! What a script is given. The rules are StackStorm's: its documentation, "Converting Existing Scripts
-//! into Actions" (positional parameters serialization), and where Bolt differs, `param::deliver` says so.
+//! Tests of delivery to a script. The rules are StackStorm's (its documentation: "Converting Existing Scripts into
+//! Actions", positional parameters serialization); `param::deliver` lists the differences.
 
 use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::{bind, bind_config};
@@ -65,7 +65,7 @@ fn arguments_are_those_of_stackstorm() {
         ("a default counts as given", one(json!({"position": 0, "default": 30})), json!({}), vec!["30"]),
         ("named true is a flag", one(json!({})), json!({"p": true}), vec!["--p"]),
         ("named false is nothing", one(json!({})), json!({"p": false}), vec![]),
-        // Bolt's own: what StackStorm does here is of no use to a script, or is open to injection.
+        // Differences from StackStorm, whose forms here are useless to a script or allow injection.
         ("named array joined by commas", one(json!({})), json!({"p": ["a", "b"]}), vec!["--p=a,b"]),
         ("array that holds arrays as JSON", one(json!({"position": 0})), json!({"p": [["a"], 1]}), vec!["[[\"a\"],1]"]),
         ("positions first", json!({"a": {}, "z": {"position": 9}}), json!({"a": 1, "z": 2}), vec!["2", "--a=1"]),
@@ -123,10 +123,10 @@ fn public_configuration_is_in_the_environment_and_standard_input_has_parameters_
 }
 
 #[test]
-fn configuration_with_a_secret_is_whole_on_standard_input_and_the_secret_is_nowhere_else() {
+fn configuration_with_a_secret_is_delivered_on_standard_input_only() {
     let parameters: Parameters = serde_json::from_value(json!({"p": {}})).unwrap();
     let bound = bind(&parameters, &map(json!({"p": 1}))).unwrap();
-    // `pin` has become a secret, and the file of public values was not replaced yet.
+    // `pin` became a secret, and the file of public values was not replaced yet.
     let config = SiteConfig::new(map(json!({"dir": "/data", "pin": "canary"})), map(json!({"pin": "canary"})));
     let delivery = deliver(&parameters, &bound, &config);
     let stdin: Value = serde_json::from_slice(&delivery.stdin).unwrap();
@@ -155,9 +155,9 @@ fn a_site_configuration_is_read_with_defaults_and_split_by_its_schema() {
     }
 }
 
-/// A script takes a list apart at its commas: what it then has must be the items that were checked.
+/// A script splits a list at its commas: the result must be the items that were checked.
 #[test]
-fn a_list_is_delivered_as_the_items_that_were_checked_or_not_at_all() {
+fn a_list_with_ambiguous_items_does_not_bind() {
     let schema = json!({
         "paths": {"type": "array", "items": {"type": "string", "pattern": "^/data/[a-z0-9/,._\n-]*$|^$|^-"}, "position": 0},
         "named": {"type": "array"},
@@ -165,13 +165,13 @@ fn a_list_is_delivered_as_the_items_that_were_checked_or_not_at_all() {
     });
     let parameters: Parameters = serde_json::from_value(schema.clone()).unwrap();
     for (given, parameter, code, says) in [
-        (json!({"paths": ["/data/a,/etc"]}), "paths[0]", "ambiguous_item", "must not hold a comma"),
-        (json!({"paths": ["/data/a", "/data/b\n/etc"]}), "paths[1]", "ambiguous_item", "must not hold a line break"),
+        (json!({"paths": ["/data/a,/etc"]}), "paths[0]", "ambiguous_item", "must not contain a comma"),
+        (json!({"paths": ["/data/a", "/data/b\n/etc"]}), "paths[1]", "ambiguous_item", "must not contain a line break"),
         (json!({"paths": ["/data/a", ""]}), "paths[1]", "ambiguous_item", "must not be empty"),
         (json!({"paths": [""]}), "paths[0]", "ambiguous_item", "must not be empty"),
-        (json!({"paths": ["/data/a", "-rf"]}), "paths", "positional_dash", "must not begin with '-'"),
+        (json!({"paths": ["/data/a", "-rf"]}), "paths", "positional_dash", "must not start with '-'"),
         (json!({"named": ["a", null]}), "named[1]", "ambiguous_item", "must not be empty"),
-        (json!({"named": [1, "2,3"]}), "named[1]", "ambiguous_item", "must not hold a comma"),
+        (json!({"named": [1, "2,3"]}), "named[1]", "ambiguous_item", "must not contain a comma"),
         (json!({"named": ["a\u{0}b"]}), "named", "nul", "NUL"),
     ] {
         let given: Map<String, Value> = serde_json::from_value(given).unwrap();
@@ -179,18 +179,18 @@ fn a_list_is_delivered_as_the_items_that_were_checked_or_not_at_all() {
         let error = &errors[0];
         assert_eq!((error.parameter.as_str(), error.code.as_str(), errors.len()), (parameter, code, 1), "{given:?}");
         assert!(error.message.contains(says), "{error}");
-        // Every client may give it where the commas matter to nobody.
+        // Configuration may contain commas, because it is always available as JSON.
         let configured = bind_config(&parameters, &given);
         assert_eq!(configured.is_ok(), code == "ambiguous_item", "{given:?}");
     }
-    // Standard input alone, and JSON, keep every item apart.
+    // Standard input and JSON keep every item separate.
     let items = json!(["a,b", "", "c\nd"]);
     let got = delivered(schema, json!({"secret": items, "named": [["a,b"], {"k": ","}]}));
     assert_eq!(got.arguments, ["", "--named=[[\"a,b\"],{\"k\":\",\"}]"]);
     assert_eq!(serde_json::from_slice::<Value>(&got.stdin).unwrap()["secret"], items);
 }
 
-/// One value stays one, whatever it holds: no shell takes part.
+/// A value stays one argument, whatever it contains: no shell is involved.
 #[test]
 fn a_text_with_quotes_equals_signs_and_line_breaks_is_one_argument() {
     let text = "a=b 'c' \"d\"\n$(e),--f=g";

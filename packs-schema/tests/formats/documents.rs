@@ -1,7 +1,7 @@
-//! Properties of the readers of YAML and TOML, which see hostile bytes: packs, pushes, site configuration.
+//! Properties of the readers of YAML and TOML, which read untrusted bytes: packs, pushes, site configuration.
 //!
-//! Nothing panics; what is read is bounded, with aliases written out; what is accepted means what was written, numbers above
-//! all; an error is one short line.
+//! Nothing panics; results are bounded, with aliases expanded; accepted values, above all numbers, equal what was
+//! written; an error is one short line.
 
 use std::fmt::Write as _;
 
@@ -12,12 +12,12 @@ use serde_json::{Map, Number, Value, json};
 
 use crate::draw;
 
-/// The bound on values that the reader of YAML promises.
+/// Maximum number of values in a YAML document.
 const MAX_NODES: usize = 100_000;
-/// The bound on nesting.
+/// Maximum nesting.
 const MAX_DEPTH: usize = 64;
 
-/// The seed, unless `BOLT_TEST_SEED` gives another.
+/// Default seed; `BOLT_TEST_SEED` overrides it.
 const SEED: u64 = 0x5eed;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -49,7 +49,7 @@ fn is_one_short_line(error: &DocumentError) -> bool {
     [error.to_string(), error.without_values()].iter().all(|said| said.len() < 4000 && !said.contains('\n'))
 }
 
-/// The parts of which YAML is made, so that a random row of them is often nearly a document.
+/// Tokens of YAML, so that a random sequence is often nearly a document.
 fn tokens(tokens: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(tokens), 0..40).prop_map(|parts| parts.concat())
 }
@@ -164,7 +164,7 @@ const TOML: [&str; 44] = [
     "\t",
 ];
 
-/// Numbers and what is nearly one.
+/// Numbers and texts that look like numbers.
 fn numeral() -> impl Strategy<Value = String> {
     let part = prop::sample::select(vec![
         "0",
@@ -204,7 +204,7 @@ fn numeral() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The whole number that a text of digits names, in the notations that all readers share.
+/// Parses a whole number in the notations that all YAML parsers share.
 fn whole(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix(['-', '+']) {
         Some(digits) if text.starts_with('-') => (-1, digits),
@@ -223,7 +223,7 @@ fn is_whole(number: &Number, wanted: i128) -> bool {
     number.as_i64().map(i128::from).or(number.as_u64().map(i128::from)) == Some(wanted)
 }
 
-/// Which earlier anchor each one names, how often, and whether it merges it. Some are wide, and some are deep.
+/// For each anchor: the earlier anchor that it uses, how often, and whether it merges it. Some are wide, some deep.
 fn steps() -> impl Strategy<Value = Vec<(usize, usize, bool)>> {
     let wide = (0..20_usize, 0..12_usize, any::<bool>());
     let deep = (0..2_usize, 0..2_usize, any::<bool>());
@@ -235,7 +235,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, usize, bool)>> {
     ]
 }
 
-/// A value in block style, as people write it.
+/// Writes a value in block style.
 fn block(value: &Value, indent: usize, out: &mut String) {
     let pad = " ".repeat(indent);
     match value {
@@ -257,7 +257,7 @@ fn block(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-/// A value in flow style. Floats are written so that they are floats for every reader.
+/// Writes a value in flow style, with floats that all parsers read as floats.
 fn flow(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
@@ -266,7 +266,7 @@ fn flow(value: &Value) -> String {
             format!("{{{}}}", map.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
         Value::Number(number) if number.is_f64() => {
-            // Without an exponent, which not all readers take for a number.
+            // Without an exponent, which not all parsers accept in a number.
             let plain = format!("{:.17}", number.as_f64().unwrap());
             plain.trim_end_matches('0').to_owned() + if plain.trim_end_matches('0').ends_with('.') { "0" } else { "" }
         }
@@ -274,7 +274,7 @@ fn flow(value: &Value) -> String {
     }
 }
 
-/// Values whose floats are short enough to be written out.
+/// Values with floats that are short when written out.
 fn document() -> impl Strategy<Value = Value> {
     draw::value().prop_map(|value| tame(&value))
 }
@@ -291,7 +291,7 @@ fn tame(value: &Value) -> Value {
     }
 }
 
-/// Without what TOML does not have: nulls, and integers beyond 64 bits with a sign.
+/// Removes values that TOML does not support: nulls, and integers beyond signed 64 bits.
 fn for_toml(value: &Value) -> Value {
     match value {
         Value::Null => json!("null"),
@@ -321,7 +321,7 @@ proptest! {
         }
     }
 
-    /// An unquoted number is that number, a text that is written the same, or refused.
+    /// An unquoted number is read as that number, as text with the same spelling, or refused.
     #[test]
     fn a_number_is_never_turned_into_something_else(text in numeral()) {
         for (document, path) in [(format!("{text}\n"), ""), (format!("a: [x, {text}]\n"), "/a/1")] {
@@ -340,7 +340,7 @@ proptest! {
                     prop_assert_eq!(read, &text);
                     prop_assert!(wanted.is_none(), "{} became text", text);
                 }
-                // `1: 60` is a map and `-` a list; `---` and `...` begin and end a document.
+                // `1: 60` is a map and `-` a list; `---` and `...` start and end a document.
                 (other, _) => {
                     let is_structure = text.contains(':') || matches!(text.as_str(), "-" | "---" | "...");
                     prop_assert!(is_structure, "{} became {}", text, other);
@@ -357,16 +357,16 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_as_yaml_reads_back(value in document(), in_blocks: bool) {
+    fn values_written_as_yaml_read_back(value in document(), in_blocks: bool) {
         let mut text = String::new();
         if in_blocks { block(&value, 0, &mut text) } else { text = flow(&value) };
         let read = yaml::parse::<Value>(&text);
         prop_assert_eq!(read.as_ref().ok(), Some(&value), "{:?}: {}", read, text);
     }
 
-    /// Another writer's YAML, with its own ideas about quotes.
+    /// YAML of another writer, with other rules for quotes.
     #[test]
-    fn what_another_writes_as_yaml_reads_back_or_is_refused(value in document()) {
+    fn yaml_of_another_writer_reads_back_or_is_refused(value in document()) {
         let text = serde_saphyr::to_string(&value).unwrap();
         if let Ok(read) = yaml::parse::<Value>(&text) {
             prop_assert!(alike(&read, &value), "{} became {}: {}", value, read, text);
@@ -374,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_as_toml_reads_back(map in prop::collection::btree_map(draw::key(), document(), 0..6)) {
+    fn values_written_as_toml_read_back(map in prop::collection::btree_map(draw::key(), document(), 0..6)) {
         let value = for_toml(&json!(map));
         let text = toml::to_string(&value).unwrap();
         let read = toml_reader::parse::<Value>(&text);
@@ -385,7 +385,7 @@ proptest! {
 proptest! {
     #![proptest_config(config(150))]
 
-    /// Anchors that name each other, as wide and as deep as they come.
+    /// Anchors that refer to each other, arbitrarily wide and deep.
     #[test]
     fn aliases_are_written_out_within_bounds(steps in steps()) {
         let mut text = String::new();
@@ -407,7 +407,7 @@ proptest! {
     }
 }
 
-/// Equal, but for the sign of a zero.
+/// Equality except for the sign of zero.
 fn alike(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
@@ -420,10 +420,10 @@ fn alike(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Documents of the largest size that is read anywhere (1 MiB and more), of each shape that could cost more than it is long.
-/// A cost that grows with the square of the length would take hours here; there is no bound to tune.
+/// Documents of the maximum size read anywhere (1 MiB and more), in each shape that could be superlinear. A quadratic
+/// cost would take hours here, so no time limit is needed.
 #[test]
-fn a_large_document_costs_what_it_is_long() {
+fn the_cost_of_a_document_is_linear_in_its_length() {
     const N: usize = 60_000;
     let long = |part: &str| part.repeat(N);
     let many = |one: &dyn Fn(usize) -> String| (0..N).map(one).collect::<String>();

@@ -1,9 +1,9 @@
-//! What the property tests draw from: values and draft 4 schemas, close to the boundaries.
+//! Generators of the property tests: values and draft 4 schemas, close to limits.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// Values without parts. Equal ones stand together: `1` and `1.0`, the three zeros.
+/// Scalars. Equal ones are adjacent: `1` and `1.0`, the three zeros.
 pub(crate) fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => prop::sample::select(vec![
@@ -20,7 +20,7 @@ pub(crate) fn scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Texts of a few characters, also of several bytes each.
+/// Short texts, including multi-byte characters.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => prop::sample::select(vec!["", "a", "ab", "abc", "é", "日本語", "a1", "-a", "1", "A_b", "a\n", "😀", "e\u{301}", "٣", "\u{a0}"]),
@@ -29,7 +29,7 @@ pub(crate) fn text() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
-/// Names of properties; few, so that values and schemas meet.
+/// Names of properties; few, so that values and schemas overlap.
 pub(crate) fn key() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "ab", "é", "x1", ""]).prop_map(str::to_owned)
 }
@@ -40,7 +40,7 @@ pub(crate) fn value() -> BoxedStrategy<Value> {
         .prop_recursive(3, 24, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
-                // Longer lists, with repeats.
+                // Longer lists, with repeated items.
                 prop::collection::vec(
                     prop::sample::select(vec![
                         json!(1),
@@ -59,8 +59,7 @@ pub(crate) fn value() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// Patterns that mean the same to `regex-lite` and to ECMA 262: no `\s` or `\b`, and no class that
-/// counts letters beyond ASCII.
+/// Patterns with the same meaning in `regex-lite` and ECMA 262: no `\s` or `\b`, and no class with non-ASCII letters.
 pub(crate) fn pattern() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "a",
@@ -90,7 +89,7 @@ fn optional<S: Strategy<Value = Value> + 'static>(
     prop::option::weighted(chance, value.prop_map(move |v| (key.to_owned(), v))).boxed()
 }
 
-/// Draft 4 schemas of the keywords that Bolt knows.
+/// Draft 4 schemas with the keywords that Bolt supports.
 pub(crate) fn schema() -> BoxedStrategy<Value> {
     leaf().prop_recursive(3, 16, 4, node).boxed()
 }
@@ -129,7 +128,7 @@ fn keywords(parts: Vec<BoxedStrategy<Option<(String, Value)>>>) -> BoxedStrategy
     parts
         .prop_map(|given| {
             let mut map: Map<String, Value> = given.into_iter().flatten().collect();
-            // `exclusiveMinimum` stands beside its `minimum` only; here they come as one value.
+            // `exclusiveMinimum` is valid only with `minimum`; both are generated as one value.
             if let Some(Value::Object(limits)) = map.remove("limits") {
                 map.extend(limits);
             }
@@ -177,7 +176,7 @@ fn lengths() -> BoxedStrategy<Option<(String, Value)>> {
     optional(0.4, "limits", joined)
 }
 
-/// Draft 4 demands that no two values of an `enum` are equal.
+/// Draft 4 requires that values of an `enum` are unique.
 fn enumeration() -> BoxedStrategy<Option<(String, Value)>> {
     let distinct = vec![
         json!(1),

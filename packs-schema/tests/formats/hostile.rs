@@ -1,4 +1,4 @@
-//! Whatever bytes come in, nothing panics; what is read, reads back; what is unknown is refused.
+//! Arbitrary bytes never cause a panic; accepted values read back; unknown ones are refused.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Every reader of bytes or text that a peer or a file can fill.
+/// All parsers of bytes or text from a peer or a file.
 fn read_as_everything(bytes: &[u8]) {
     drop(strict::parse(bytes));
     drop(serde_json::from_slice::<Request>(bytes));
@@ -61,7 +61,7 @@ fn read_as_everything(bytes: &[u8]) {
     is_traceparent(text);
 }
 
-/// Words of the formats, so that random texts get past the first character.
+/// Tokens of the formats, so that random texts pass the first character.
 fn words() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "app",
@@ -126,7 +126,7 @@ fn start() -> Value {
     }}})
 }
 
-/// A message with one part replaced or one key added, anywhere in it.
+/// Replaces one part of a message or adds one key, anywhere.
 fn spoilt(message: Value) -> impl Strategy<Value = Value> {
     (Just(message), any::<prop::sample::Index>(), draw::value(), any::<bool>()).prop_map(
         |(mut message, at, new, add)| {
@@ -173,8 +173,8 @@ proptest! {
         read_as_everything(file.to_string().as_bytes());
     }
 
-    /// Of a launch message with one part changed, what reads, reads back; and a key more is refused,
-    /// except among the parameters, which are the action's.
+    /// A launch message with one changed part is refused or reads back; an extra key is refused, except among the
+    /// parameters of the action.
     #[test]
     fn a_spoilt_request_is_refused_or_reads_back(message in spoilt(start())) {
         let text = message.to_string();
@@ -189,7 +189,7 @@ proptest! {
         }
     }
 
-    /// Of a launcher's answer, too; a key or a reason of a newer launcher is passed over.
+    /// A reply of the launcher likewise; an unknown key or reason of a newer launcher is ignored.
     #[test]
     fn a_spoilt_reply_is_refused_or_reads_back(message in spoilt(json!({"seq": 1, "outcome": {"refused": {"code": "unknown_user", "message": "no"}}}))) {
         if let Ok(reply) = serde_json::from_value::<Reply>(message.clone()) {
@@ -219,7 +219,7 @@ proptest! {
         }
     }
 
-    /// A name that exists can stand in a path and in a log line, whatever it was made from.
+    /// A valid name is safe in a path and in a log line, whatever it was parsed from.
     #[test]
     fn names_are_harmless(text in "\\PC{0,12}|[a-z./-]{0,8}") {
         for name in [
@@ -319,7 +319,7 @@ fn bodies_are_strict() {
     assert_eq!(pack_target(&"a".parse().unwrap(), &"1.0.0-rc.1".parse().unwrap()), "packs/a/1.0.0-rc.1.tar.gz");
 }
 
-/// A client of this version understands the problem of a newer agent, as a problem of unknown kind.
+/// A client reads a problem of a newer agent as a problem of unknown kind.
 #[test]
 fn a_code_of_the_future_is_unknown() {
     let mut problem = serde_json::to_value(Problem::new(Code::Busy, "x", "r-1")).unwrap();

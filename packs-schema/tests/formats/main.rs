@@ -1,8 +1,8 @@
-//! The formats, from outside: one program, so that it is linked once.
+//! Tests of the formats through the public interface, in one program, so that it is linked once.
 //!
-//! `draw` makes the random schemas and values; each other module is one promise.
+//! `draw` generates random schemas and values; each other module tests one property.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails should fail where it stands, as a test does")]
+#![expect(clippy::unwrap_used, reason = "a helper should fail at the line of the error, like a test")]
 
 mod configuration;
 mod corpus;
@@ -18,7 +18,7 @@ mod records;
 mod schemas;
 mod validator;
 
-/// `cargo test --workspace` turns the feature on, because agent and client do.
+/// `cargo test --workspace` enables the feature, because agent and client do.
 #[cfg(not(feature = "schemas"))]
 #[test]
 fn schemas() {

@@ -1,4 +1,4 @@
-//! What `bind` refuses, by name, and what it makes of what it takes.
+//! Tests of `bind`: errors by code, and bound values.
 
 use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::{BoundParams, MAX_ERRORS, ParamError, SECRET_SHOWN, bind};
@@ -19,9 +19,9 @@ fn bound(schema: Value, given: Value) -> Result<BoundParams, Vec<ParamError>> {
     bind(&parameters(schema), &object(given))
 }
 
-/// `(parameters, what was given, where, code, words of the message)`
+/// `(parameters, given values, place, code, words of the message)`
 #[test]
-fn each_refusal_names_its_parameter() {
+fn each_error_names_its_parameter() {
     for (schema, given, place, code, says) in [
         (json!({"port": {}}), json!({"prot": 1}), "prot", "unknown", "the action takes port"),
         (json!({}), json!({"port": 1}), "port", "unknown", "the action takes none"),
@@ -98,7 +98,7 @@ fn each_refusal_names_its_parameter() {
             json!({"p": {"hsot": 1}}),
             "p.hsot",
             "invalid",
-            "is not a known property; known are: host",
+            "is not a known property; known properties: host",
         ),
         (json!({"p": {"required": ["host"]}}), json!({"p": {}}), "p.host", "invalid", "must be given"),
         (
@@ -122,13 +122,13 @@ fn each_refusal_names_its_parameter() {
             "invalid",
             "must be a string, not an integer",
         ),
-        (json!({"p": {"position": 0}}), json!({"p": "-rf"}), "p", "positional_dash", "must not begin with '-'"),
+        (json!({"p": {"position": 0}}), json!({"p": "-rf"}), "p", "positional_dash", "must not start with '-'"),
         (
             json!({"p": {"position": 0}}),
             json!({"p": ["--all", "x"]}),
             "p",
             "positional_dash",
-            "must not begin with '-'",
+            "must not start with '-'",
         ),
         (json!({"p": {}}), json!({"p": "a\0b"}), "p", "nul", "NUL"),
         (json!({"p": {}}), json!({"p": [{"k\0": 1}]}), "p", "nul", "NUL"),
@@ -163,7 +163,7 @@ fn a_hostile_body_gets_a_bounded_answer() {
     let size: usize = errors.iter().map(|e| e.parameter.len() + e.message.len()).sum();
     assert_eq!(errors.len(), MAX_ERRORS);
     assert!(size < 200_000, "{size}");
-    // A list with thousands of wrong items, each a long way down.
+    // A list with thousands of invalid items, each deeply nested.
     let wrong: Vec<Value> = (0..6000).map(|_| json!({"k".repeat(500): "x"})).collect();
     let schema = json!({"p": {"items": {"additionalProperties": {"type": "integer"}}}});
     let errors = bound(schema, json!({"p": wrong})).unwrap_err();
@@ -172,7 +172,7 @@ fn a_hostile_body_gets_a_bounded_answer() {
 }
 
 #[test]
-fn what_is_absent_has_its_default() {
+fn absent_parameters_have_their_default() {
     for (schema, given, values) in [
         (json!({"p": {"default": 1, "required": true}}), json!({}), json!({"p": 1})),
         (json!({"p": {"default": 1}}), json!({"p": null}), json!({"p": 1})),
@@ -204,7 +204,7 @@ fn what_is_absent_has_its_default() {
 }
 
 #[test]
-fn what_may_stand_in_a_position() {
+fn valid_values_of_a_position() {
     for (schema, value) in [
         (json!({"type": "integer", "position": 0}), json!(-5)),
         (json!({"enum": ["-v", "-q"], "position": 0}), json!("-q")),
@@ -252,9 +252,9 @@ fn secrets_are_masked_at_every_depth() {
     assert!(!format!("{bound:?}").contains("\"x\""), "{bound:?}");
 }
 
-/// What is wrong with a secret tells neither the value, nor its length, nor the names inside it.
+/// Errors of a secret contain neither its value, nor its length, nor names inside it.
 #[test]
-fn an_error_tells_nothing_of_a_secret() {
+fn errors_do_not_reveal_secrets() {
     for (schema, value) in [
         (json!({"secret": true, "enum": ["a", "b"]}), json!("canary")),
         (json!({"secret": true, "pattern": "^[0-9]$"}), json!("canary")),

@@ -1,4 +1,4 @@
-//! Properties of parameters: binding never panics, secrets never show, what is delivered reads back.
+//! Properties of parameters: binding never panics, secrets are never shown, delivered values read back.
 
 use packs_schema::base::strict;
 use packs_schema::pack::param::Parameters;
@@ -11,14 +11,14 @@ use serde_json::{Map, Value, json};
 
 use crate::draw;
 
-/// Stands in every secret; nothing else is drawn that holds it.
+/// Part of every secret; no other generated value contains it.
 const CANARY: &str = "canary-7f3a";
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Schemas with StackStorm's keywords on some of the parts: `secret`, `required: true`, `default`, `position`.
+/// Schemas with StackStorm's keywords on some of their parts: `secret`, `required: true`, `default`, `position`.
 fn parameter() -> BoxedStrategy<Value> {
     (draw::schema(), any::<u64>()).prop_map(|(schema, dice)| decorate(schema, dice)).boxed()
 }
@@ -75,7 +75,7 @@ fn given() -> impl Strategy<Value = Map<String, Value>> {
     prop::collection::btree_map(name, draw::value(), 0..5).prop_map(|map| map.into_iter().collect())
 }
 
-/// Puts the canary into every text, and into the name of every property, of what a secret schema takes.
+/// Puts the canary into every text and property name in values of a secret schema.
 fn poison(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(poison).collect(),
@@ -96,16 +96,16 @@ proptest! {
                 let stdin: Value = serde_json::from_slice(&delivery.stdin).unwrap();
                 prop_assert_eq!(&stdin, &Value::Object(bound.values().clone()));
                 prop_assert!(delivery.arguments.iter().all(|a| !a.contains('\0')));
-                // The launcher binds again what the api was given, and comes to the same.
+                // The launcher binds the values of the api again, with the same result.
                 let again = bind(&parameters, bound.given()).unwrap();
                 prop_assert_eq!(again.values(), bound.values());
             }
         }
     }
 
-    /// A parameter that is secret as a whole: its content shows nowhere but on standard input.
+    /// A secret parameter: its content is on standard input only.
     #[test]
-    fn a_secret_shows_nowhere(schema in parameter(), others in parameters(), value in draw::value(), given in given()) {
+    fn a_secret_is_never_shown(schema in parameter(), others in parameters(), value in draw::value(), given in given()) {
         let mut schema = schema;
         schema["secret"] = json!(true);
         let mut parameters = others;
@@ -125,9 +125,9 @@ proptest! {
         prop_assert!(!seen.contains(CANARY), "{}", seen);
     }
 
-    /// Secrets inside: a login with a password, wherever it stands.
+    /// Nested secrets: a login with a password, anywhere.
     #[test]
-    fn an_inner_secret_shows_nowhere(depth in 0..4_usize, kind in 0..3_usize, other in draw::value()) {
+    fn a_nested_secret_is_never_shown(depth in 0..4_usize, kind in 0..3_usize, other in draw::value()) {
         let mut schema = json!({"secret": true, "type": "string", "maxLength": 40});
         let mut value = json!(CANARY);
         for level in 0..depth {
@@ -148,7 +148,7 @@ proptest! {
         }
     }
 
-    /// `name=value` of a command line means the value that was written, when the type says how.
+    /// `name=value` of a command line converts to the written value if the type is known.
     #[test]
     fn plain_text_reads_as_its_type(value in draw::scalar(), list in prop::collection::vec(any::<i64>(), 1..5)) {
         let (kind, text) = match &value {
@@ -187,7 +187,7 @@ proptest! {
         prop_assert_eq!(strict, value);
     }
 
-    /// Where both take a text, they take it for the same; what only serde_json takes has a key twice.
+    /// A text that both parsers accept has the same value; text that only serde_json accepts has a duplicate key.
     #[test]
     fn strict_json_takes_nothing_more(text in r#"[\[\]{}",:ab01.e \\u-]{0,24}"#) {
         match (strict::parse(text.as_bytes()), serde_json::from_str::<Value>(&text)) {
@@ -198,8 +198,8 @@ proptest! {
     }
 }
 
-/// Nothing that fits into a request takes long to check; the bound is generous, for slow machines, and
-/// still far below what comparing each item with each would take.
+/// No value that fits into a request takes long to check. The bound is generous for slow machines, but far below the
+/// time of comparing all pairs of items.
 #[test]
 fn a_full_body_is_checked_quickly() {
     let small: Vec<Value> = (0..16_000).map(|i| json!(i)).collect();

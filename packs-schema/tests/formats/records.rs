@@ -1,4 +1,4 @@
-//! What stands in an execution's directory: records of format 1 still read, and the states keep their promise.
+//! Tests of execution records: format 1 remains readable, and states change only forward.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Reads the fixture, writes it again as it was, and reads what a newer writer adds to it.
+/// Reads a fixture, writes it back unchanged, and reads it with a field of a newer writer.
 fn reads_and_writes<T: Serialize + DeserializeOwned>(name: &str) -> T {
     let stored = fixture(name);
     let record: T = serde_json::from_value(stored.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -44,18 +44,18 @@ fn records_of_format_1_still_read() {
 }
 
 #[test]
-fn a_record_that_lacks_something_is_refused() {
+fn a_record_without_a_required_field_is_refused() {
     for key in fixture("exit.json").as_object().unwrap().keys() {
         let mut lacking = fixture("exit.json");
         lacking.as_object_mut().unwrap().remove(key);
-        // An absent option is a null one; everything else must be there.
+        // An absent option is null; all other fields are required.
         let optional =
             ["reason", "exit_status", "signal", "leftovers", "result", "result_error"].contains(&key.as_str());
         assert_eq!(serde_json::from_value::<Exit>(lacking).is_ok(), optional, "{key}");
     }
 }
 
-/// The whole table: row by row, what a state may become.
+/// All valid transitions of states.
 #[test]
 fn states_move_only_forward() {
     use State::*;
@@ -79,7 +79,7 @@ fn states_move_only_forward() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is asked of an execution, in whatever order, it ends at most once, after two moves at most.
+    /// Any sequence of transitions ends an execution at most once, after at most two transitions.
     #[test]
     fn no_sequence_of_moves_ends_twice(moves in prop::collection::vec(prop::sample::select(State::ALL.to_vec()), 0..40)) {
         let (mut state, mut made, mut ended) = (State::Queued, 0, 0);
@@ -96,7 +96,7 @@ proptest! {
     fn a_frame_reads_back_or_is_refused(bytes in any::<[u8; HEADER]>(), tidy: bool) {
         let mut bytes = bytes;
         if tidy {
-            // As a shim writes them; otherwise nearly all would be refused for their first bytes.
+            // First bytes as a shim writes them; otherwise nearly all would be refused at once.
             bytes[0] = 1 + bytes[0] % 2;
             bytes[1..4].fill(0);
             bytes[6..8].fill(0);
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn tail_names_read_back(n: u64, text in "tail\\.[0-9.+-]{0,6}|\\PC{0,12}") {
+    fn tail_names_of_output_parse_back(n: u64, text in "tail\\.[0-9.+-]{0,6}|\\PC{0,12}") {
         for stream in Stream::ALL {
             prop_assert_eq!(parse_tail_name(&tail_name(stream, n)), Some((stream, n)));
         }

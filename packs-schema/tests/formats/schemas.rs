@@ -1,5 +1,4 @@
-//! The JSON Schemas for editors are those of the types, accept what the parser accepts, and refuse what
-//! it refuses.
+//! The JSON Schemas for editors are up to date, accept what the parser accepts, and refuse what it refuses.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +30,7 @@ fn the_committed_schemas_are_current() {
             std::fs::write(&path, &wanted).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        // As values: the order of keys depends on the features of other crates in the build.
+        // Compared as values: the order of keys depends on features of other crates in the build.
         let value = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
         assert!(
             value(&committed) == value(&wanted),
@@ -40,7 +39,7 @@ fn the_committed_schemas_are_current() {
     }
 }
 
-/// Every pack below the corpus and the examples.
+/// Returns all packs of the corpus and the examples.
 fn packs() -> Vec<PathBuf> {
     let mut packs = Vec::new();
     for parent in ["tests/corpus", "examples"] {
@@ -57,7 +56,7 @@ fn yaml<T: serde::de::DeserializeOwned>(path: &Path) -> T {
 }
 
 #[test]
-fn what_the_parser_accepts_the_schemas_accept() {
+fn the_json_schemas_accept_what_the_parser_accepts() {
     let (pack_schema, action_schema) = validators();
     let fits = |schema: &Validator, path: &Path| {
         let errors: Vec<String> =
@@ -87,9 +86,9 @@ fn action(with: &Value) -> Value {
     action
 }
 
-/// `(a part of an action file, whether it is right)`: schema, parser and check are of one mind.
+/// `(part of an action file, valid)`: schema, parser and check agree.
 #[test]
-fn schema_and_parser_are_of_one_mind() {
+fn json_schema_and_parser_agree() {
     let (_, schema) = validators();
     for (part, right) in [
         (json!({}), true),
@@ -146,7 +145,7 @@ fn schema_and_parser_are_of_one_mind() {
     }
 }
 
-/// A stored definition fits the schema that openapi.json gives for it, flattened into its view as well.
+/// A stored definition fits its schema in openapi.json, also flattened into its view.
 #[test]
 fn views_fit_their_own_schemas() {
     let file: ActionFile =

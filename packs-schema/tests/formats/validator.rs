@@ -1,8 +1,7 @@
 //! Bolt's own validator agrees with the `jsonschema` crate on draft 4, for random schemas and values.
 //!
-//! Left out, because the two mean different things there (`param::check` says why): non-ASCII white
-//! space and word boundaries in patterns, `multipleOf` on floats that are written with an exponent, and
-//! integers beyond 64 bits.
+//! Excluded, because the two differ intentionally (see `param::check`): non-ASCII white space and word boundaries in
+//! patterns, `multipleOf` on floats with an exponent, and integers beyond 64 bits.
 
 use jsonschema::Validator;
 use packs_schema::pack::param::Schema;
@@ -27,7 +26,7 @@ fn any_number(value: &Value, test: &dyn Fn(f64) -> bool) -> bool {
     }
 }
 
-/// The crate rounds such floats to binary before it divides, and takes the larger ones for integers.
+/// The crate rounds such floats to binary before it divides, and accepts larger ones as integers.
 fn means_otherwise(schema: &Value, value: &Value) -> bool {
     let integer = schema.to_string().contains("\"integer\"");
     if integer && any_number(value, &|f| f.abs() >= 9_223_372_036_854_775_808.0) {
@@ -72,9 +71,9 @@ proptest! {
     }
 }
 
-/// Both the same, and what draft 4 says: the corners, by name.
+/// Edge cases, where both agree with draft 4.
 #[test]
-fn corners() {
+fn edge_cases_agree() {
     for (schema, value, fits) in [
         (json!({"type": "integer"}), json!(1.0), false),
         (json!({"type": "integer"}), json!(u64::MAX), true),
@@ -128,9 +127,9 @@ fn corners() {
     }
 }
 
-/// StackStorm's own: `required: true` on a property.
+/// StackStorm's extension: `required: true` on a property.
 #[test]
-fn a_property_may_say_that_it_is_required() {
+fn required_is_allowed_on_a_property() {
     let schema = json!({"properties": {"a": {"required": true}, "b": {"required": false}}});
     let own: Schema = serde_json::from_value(schema).unwrap();
     assert!(check(&own, &json!({"a": 1})).is_empty());

@@ -335,7 +335,7 @@ async fn a_refusal_is_logged_with_principal_verb_action_reason_and_request() {
         ),
         (&bob, get("/v1/metrics"), 403, "spiffe://x/bob", "read or metrics", "-", "the verb read or metrics"),
         (&ann, create("linux.canary"), 403, "spiffe://x/ann", "run", "linux.canary", "run linux.canary"),
-        (&ann, create("linux.canary\\n"), 400, "spiffe://x/ann", "run", "-", "the body cannot be read"),
+        (&ann, create("linux.canary\\n"), 400, "spiffe://x/ann", "run", "-", "invalid body"),
         (&ann, kill, 404, "spiffe://x/ann", "kill", "linux.canary", "no grant lets spiffe://x/ann kill linux.canary"),
         (
             &ann,
@@ -346,7 +346,7 @@ async fn a_refusal_is_logged_with_principal_verb_action_reason_and_request() {
             "linux.canary",
             "read linux.canary",
         ),
-        (&ann, post("/v1/packs/linux/unpush", ""), 403, "spiffe://x/ann", "push", "-", "takes no pushed packs"),
+        (&ann, post("/v1/packs/linux/unpush", ""), 403, "spiffe://x/ann", "push", "-", "does not allow pushed packs"),
         (&nameless, get("/v1/info"), 401, "-", "read", "-", "URI"),
     ] {
         take_log();

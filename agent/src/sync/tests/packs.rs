@@ -22,17 +22,17 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
     for (words, items) in [
         // A name or a key twice.
         (
-            "hello.yaml: line 8, column 3: parameters: the key \"a\" is here already in line 7",
+            "hello.yaml: line 8, column 3: parameters: duplicate key \"a\", first in line 7",
             yaml("parameters:\n  a: {type: string}\n  a: {type: integer}\n"),
         ),
         (
-            "hello.yaml: line 6, column 32: parameters.a: the key \"type\" is here already",
+            "hello.yaml: line 6, column 32: parameters.a: duplicate key \"type\"",
             yaml("parameters: {a: {type: string, type: integer}}\n"),
         ),
-        ("hello.yaml: line 6, column 1: the key \"name\" is here already in line 1", yaml("name: hello\n")),
+        ("hello.yaml: line 6, column 1: duplicate key \"name\", first in line 1", yaml("name: hello\n")),
         ("parameter_clash", yaml("parameters: {a: {type: string}, A: {type: string}}\n")),
         (
-            "pack.yaml: line 4, column 1: the key \"version\" is here already in line 2",
+            "pack.yaml: line 4, column 1: duplicate key \"version\", first in line 2",
             with(vec![file("pack.yaml", "name: demo\nversion: 1.1.0\ndescription: x\nversion: 9.0.0\n")]),
         ),
         (
@@ -73,7 +73,7 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
         ("too_large", with(vec![file("actions/hello.yaml", random(300 << 10))])),
         // What pip would be told.
         (
-            "requirements.txt: line 2: \"--index-url https://evil.example\" is an option of pip's",
+            "requirements.txt: line 2: \"--index-url https://evil.example\" is an option of pip",
             with(vec![file("requirements.txt", "six\n--index-url https://evil.example\n")]),
         ),
         // And a script that is none.

@@ -67,7 +67,7 @@ fn each_thing_that_does_not_fit_is_named_and_the_old_stays_in_force() {
         ("data: /srv\nnodes: [{prot: 1}]\n", "prot"),
         ("data: /srv\ntoken: [canary]\n", "token must be a string"),
         ("data: /srv\ndatum: canary\n", "datum is not in config.schema.yaml, which has"),
-        ("data: /srv\ndata: /srv\n", "line 2, column 1: the key \"data\" is here already in line 1"),
+        ("data: /srv\ndata: /srv\n", "line 2, column 1: duplicate key \"data\", first in line 1"),
         ("data: /srv\ncount: 012\n", "line 2, column 8: count: a number that begins with 0"),
         ("data: /srv\ntoken: !vault |\n  $ANSIBLE_VAULT;canary\n", "line 2, column 8: token: a tag"),
         // Passwords that YAML takes for something of its own.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Removes Cassandra's snapshots that are older than a number of days, and says what came back, by keyspace."""
+"""Removes Cassandra's snapshots older than a number of days, and reports the freed space by keyspace."""
 
 import fnmatch
 import os
@@ -27,7 +27,7 @@ def action():
 
 
 class Work:
-    """Goes through snapshots and remembers what became of them."""
+    """Removes snapshots and collects the results."""
 
     def __init__(self, given, deadline):
         self._before = time.time() - 86400.0 * given["older_than_days"]
@@ -41,7 +41,7 @@ class Work:
             self._problems.append({"path": clean(path, 300), "reason": clean(reason)})
 
     def skip(self, path, reason):
-        """What could not be looked into; unlike a problem, no failure: it may well be meant so."""
+        """Records a path that could not be read; unlike a problem it is not a failure, because it may be intended."""
         if len(self._skipped) < 1000:
             self._skipped.append({"path": clean(path, 300), "reason": clean(reason)})
 
@@ -87,11 +87,11 @@ class Work:
             entry["bytes_shared"] += self._removal.shared - before[2]
 
     def _keep_age(self, snapshot, fd):
-        """What is left of a snapshot is as old as it was, so that the next run finds it old enough."""
+        """Restores the age of a partly removed snapshot, so that the next run selects it again."""
         try:
             os.utime(fd, (snapshot.made, snapshot.made))
         except OSError as error:
-            self.problem(snapshot.where, "its age could not be restored: %s" % error.strerror)
+            self.problem(snapshot.where, "cannot restore its age: %s" % error.strerror)
 
     def result(self):
         total = lambda key: sum(entry[key] for entry in self._keyspaces.values())  # noqa: E731
@@ -112,7 +112,7 @@ class Work:
 
 def show(result):
     print(
-        "%s %d snapshots, %d files, %s reclaimed; %s are still in use by live tables; %d snapshots kept for their age"
+        "%s %d snapshots, %d files, %s freed; %s still used by live tables; %d newer snapshots kept"
         % (
             "noop: would remove" if result["noop"] else "removed",
             result["snapshots"],
@@ -129,13 +129,13 @@ def show(result):
     if rows:
         table(rows[:100], ("KEYSPACE", "SNAPSHOTS", "FILES", "RECLAIMED", "SHARED"), right=(1, 2, 3, 4))
     if result["ephemeral"]:
-        print("  %d snapshots belong to a running repair and were left to Cassandra" % result["ephemeral"])
+        print("  %d snapshots belong to a running repair and were not removed" % result["ephemeral"])
     for entry in result["skipped"]:
-        print("  not looked into: %s: %s" % (entry["path"], entry["reason"]))
+        print("  not read: %s: %s" % (entry["path"], entry["reason"]))
     for problem in result["problems"]:
         print("  PROBLEM: %s: %s" % (problem["path"], problem["reason"]))
     if not result["complete"]:
-        print("  INCOMPLETE: stopped before the end; run it again to go on")
+        print("  INCOMPLETE: stopped before the end; run it again to continue")
 
 
 main(action)

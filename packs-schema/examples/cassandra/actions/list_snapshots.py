@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lists Cassandra's snapshots by tag: how old, of how many tables, and what their removal would bring back."""
+"""Lists Cassandra's snapshots by tag: age, number of tables, and space that removing them would free."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def action():
             fd = snapshots.open_snapshot(snapshot)
             if fd is None:
                 continue
-            # Each by itself: what two snapshots share alone comes back only when both go.
+            # Measured one by one: space shared by two snapshots is freed only when both are removed.
             count = snapshots.Removal(False, deadline, problem)
             try:
                 count.empty(fd, snapshot.where, snapshot.device)
@@ -80,7 +80,7 @@ def add(groups, snapshot, count, ephemeral):
 
 
 def show(result):
-    print("%d snapshots; at least %s would come back without them" % (result["snapshots"], human(result["bytes_reclaimable"])))
+    print("%d snapshots; removing them would free at least %s" % (result["snapshots"], human(result["bytes_reclaimable"])))
     rows = [
         (g["keyspace"], g["age_days"], g["tables"], human(g["bytes_reclaimable"]), human(g["bytes_shared"]), g["tag"])
         for g in result["tags"]
@@ -88,9 +88,9 @@ def show(result):
     if rows:
         table(rows, ("KEYSPACE", "DAYS", "TABLES", "RECLAIMABLE", "SHARED", "TAG"), right=(1, 2, 3, 4))
     for problem in result["problems"]:
-        print("  not looked into: %s: %s" % (problem["path"], problem["reason"]))
+        print("  not read: %s: %s" % (problem["path"], problem["reason"]))
     if not result["complete"]:
-        print("  INCOMPLETE: too many, or time ran out")
+        print("  INCOMPLETE: too many, or the deadline was reached")
 
 
 main(action)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""When the X.509 certificates in files and directories end: expired, critical, soon or good."""
+"""Lists expiry dates of X.509 certificates in files and directories: expired, critical, warning or ok."""
 
 import os
 import stat
@@ -17,20 +17,20 @@ ORDER = ("expired", "not_yet_valid", "critical", "warning", "ok")
 
 def action():
     given = parameters()
-    look = Look(given, Deadline(100.0))
-    missing = [path for path in given["paths"] if not look.path(path)]
+    scan = Scan(given, Deadline(100.0))
+    missing = [path for path in given["paths"] if not scan.path(path)]
     if len(missing) == len(given["paths"]):
-        raise Stop(UNAVAILABLE, "none of the paths is there: %s" % ", ".join(clean(path) for path in missing))
-    look.found.sort(key=lambda c: (c["days_left"], c["file"]))
+        raise Stop(UNAVAILABLE, "none of the paths exists: %s" % ", ".join(clean(path) for path in missing))
+    scan.found.sort(key=lambda c: (c["days_left"], c["file"]))
     counts = {}
-    for certificate in look.found:
+    for certificate in scan.found:
         counts[certificate["status"]] = counts.get(certificate["status"], 0) + 1
     result = {
-        "complete": look.complete,
-        "files": look.files,
+        "complete": scan.complete,
+        "files": scan.files,
         "counts": counts,
-        "certificates": look.found[:200],
-        "not_read": look.not_read[:50],
+        "certificates": scan.found[:200],
+        "not_read": scan.not_read[:50],
         "missing": [clean(path) for path in missing],
     }
     show(result)
@@ -39,8 +39,8 @@ def action():
     return FAILED if any(counts.get(status) for status in bad) else None
 
 
-class Look:
-    """Reads what the paths name, within limits. Says of everything it could not read why."""
+class Scan:
+    """Reads the certificates of paths, within limits. Records why a file could not be read."""
 
     def __init__(self, given, deadline):
         self._warn, self._critical, self._deadline = given["warn_days"], given["critical_days"], deadline
@@ -51,7 +51,7 @@ class Look:
         self.found, self.not_read = [], []
 
     def path(self, path):
-        """Looks at a file, or at the certificate files below a directory. False when there is nothing by that name."""
+        """Scans a file, or the certificate files below a directory. False if it does not exist."""
         try:
             info = os.stat(path)
         except OSError:
@@ -83,7 +83,7 @@ class Look:
 
     def _file(self, path, named):
         try:
-            # Links are followed: live certificates are often links. Not blocking: a named pipe must not hold us.
+            # Symbolic links are followed: certificates in use often are links. O_NONBLOCK: do not wait for a named pipe.
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
             return self._problem(path, error.strerror)
@@ -99,9 +99,9 @@ class Look:
                 return self._problem(path, "larger than 1 MiB")
             text = file.read(MAX_FILE)
         found = x509.certificates(text)
-        # A directory may hold keys and requests under the same endings: no complaint about those.
+        # A directory may contain keys and requests with the same suffixes; ignore those.
         if not found and (named or b"PRIVATE KEY-----" not in text and b"-----BEGIN " not in text):
-            self._problem(path, "holds no certificate in PEM or DER")
+            self._problem(path, "contains no certificate in PEM or DER")
         for der in found[:MAX_CERTIFICATES]:
             self._certificate(path, der)
         return None
@@ -157,9 +157,9 @@ def show(result):
     for problem in result["not_read"]:
         print("  not read: %s: %s" % (problem["file"], problem["reason"]))
     for path in result["missing"]:
-        print("  not there: %s" % path)
+        print("  does not exist: %s" % path)
     if not result["complete"]:
-        print("  INCOMPLETE: too many files, or time ran out; give narrower paths")
+        print("  INCOMPLETE: too many files, or the deadline was reached; give narrower paths")
 
 
 main(action)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where a file system's space went: by directory, by file system, and to files that are deleted but still open."""
+"""Shows disk usage: by directory, by file system, and of files that are deleted but still open."""
 
 import heapq
 import os
@@ -12,8 +12,8 @@ from lib import proc  # noqa: E402
 from lib.bolt_action import UNAVAILABLE, WRONG, Deadline, Stop, clean, finish, human, main, parameters, read, table  # noqa: E402
 
 MAX_NESTING = 200  # One descriptor each.
-MAX_LINKS = 300000  # Inodes with several names that are remembered, so that each counts once.
-NETWORK = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre", "afs", "9p", "autofs")  # May block for ever.
+MAX_LINKS = 300000  # Remembered inodes with several links, so that each counts once.
+NETWORK = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre", "afs", "9p", "autofs")  # May block forever.
 VIRTUAL = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "pstore", "bpf")
 NOT_ON_DISK = (b"/memfd:", b"/SYSV", b"/dev/zero", b"/[aio]", b"/dev/shm/")
 
@@ -59,7 +59,7 @@ def open_root(path):
 
 
 class Walk:
-    """One pass over one file system, depth first, by descriptor, following no link."""
+    """Walks one file system, depth first, by descriptor, without following links."""
 
     def __init__(self, device, depth, top, deadline):
         self._device, self._depth, self._top, self._deadline = device, depth, top, deadline
@@ -122,7 +122,7 @@ class Walk:
             os.close(fd)
             return None
         try:
-            # Names are needed only as deep as directories are listed.
+            # Paths are needed only for directories that may be listed.
             return Frame(fd, os.path.join(frame.path, name) if nesting <= self._depth else "")
         except OSError:
             self.unreadable += 1
@@ -147,7 +147,7 @@ class Walk:
 
 
 class Frame:
-    """A directory that is being read. Owns its descriptor."""
+    """Directory that is being read. Owns its descriptor."""
 
     def __init__(self, fd, path):
         self.fd, self.path, self.bytes, self.files = fd, path, 0, 0
@@ -163,7 +163,7 @@ class Frame:
 
 
 def filesystems():
-    """Space and inodes of each local file system, and the mount points that could block and were not asked."""
+    """Returns space and inodes of each local file system, and mount points that were skipped because they could block."""
     rows, skipped, seen = [], [], set()
     for line in (read("/proc/self/mountinfo", 4 << 20) or b"").split(b"\n"):
         before, dash, after = line.partition(b" - ")
@@ -199,7 +199,7 @@ def filesystems():
 
 
 def unescape(text):
-    """The kernel writes space, tab, newline and backslash in mount points as octal."""
+    """Decodes space, tab, newline and backslash, which the kernel writes as octal in mount points."""
     return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8) & 0xFF]), text)
 
 
@@ -208,7 +208,7 @@ def percent(part, whole):
 
 
 def deleted_files(top, deadline):
-    """Files without a name that a process holds open, largest first, and how many processes could not be looked into."""
+    """Returns deleted files that a process has open, largest first, and the number of processes that could not be read."""
     found, unseen = {}, 0
     for pid in proc.pids():
         if deadline.passed():
@@ -243,18 +243,18 @@ def show_filesystems(rows, skipped):
     ]
     table(cells, ("MOUNT", "TYPE", "SIZE", "AVAILABLE", "USED", "INODES"), right=(2, 3, 4, 5))
     if skipped:
-        print("  not asked, because a dead server would block: %s" % ", ".join(skipped[:8]))
+        print("  skipped, because an unreachable server would block: %s" % ", ".join(skipped[:8]))
 
 
 def show_deleted(rows, unseen):
-    print("\nDeleted but still open (the space comes back when the process closes them or ends)")
+    print("\nDeleted but still open (the space is freed when the process closes them or exits)")
     for row in rows:
         holders = ", ".join("%s pid %d fd %d" % (h["name"], h["pid"], h["fd"]) for h in row["holders"])
-        print("  %10s  %s  held by %s" % (human(row["bytes"]), row["path"], holders))
+        print("  %10s  %s  opened by %s" % (human(row["bytes"]), row["path"], holders))
     if not rows:
-        print("  none seen")
+        print("  none")
     if unseen:
-        print("  %d processes of other users could not be looked into" % unseen)
+        print("  %d processes of other users could not be read" % unseen)
 
 
 def show_directories(walk, path):
@@ -264,7 +264,7 @@ def show_directories(walk, path):
     if walk.unreadable:
         print("  %d directories could not be read" % walk.unreadable)
     if not walk.complete:
-        print("  INCOMPLETE: time ran out after %d entries; give a narrower path or a longer time-out" % walk.entries)
+        print("  INCOMPLETE: deadline reached after %d entries; give a narrower path or a longer time-out" % walk.entries)
 
 
 main(action)

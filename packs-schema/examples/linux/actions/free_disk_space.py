@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Frees disk space below the log directories that the site allows: removes old logs, empties those that are held open.
+"""Frees disk space in the log directories that the site allows: removes old logs, and truncates those that are open.
 
-Runs as root in directories that other users write to. So: every step is by descriptor and O_NOFOLLOW, never by a path that
-somebody could exchange meanwhile; nothing leaves the file system it began on; a file with a second name is never emptied,
-because the second name could be anybody's.
+Runs as root in directories that other users can write to. Therefore every step uses descriptors with O_NOFOLLOW, never a
+path that a user could replace meanwhile; other file systems are not entered; and a file with several hard links is never
+truncated, because another link could be any user's file.
 """
 
 import fnmatch
@@ -17,7 +17,7 @@ from lib import proc  # noqa: E402
 from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, config, finish, human, main, noop, parameters  # noqa: E402
 
 MAX_DEPTH, MAX_CANDIDATES, MAX_ENTRIES = 16, 100000, 2000000
-# Records of logins: not logs that may go by age.
+# Login records, which must not be removed by age.
 KEPT_NAMES = ("wtmp", "btmp", "utmp", "lastlog", "faillog", "tallylog")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -37,7 +37,7 @@ def action():
 
 
 def plain_path(path):
-    """An absolute path without empty, `.` or `..` parts."""
+    """Checks and returns an absolute path without empty, `.` or `..` parts."""
     parts = path.rstrip("/").split("/")
     if not path.startswith("/") or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
         raise Stop(WRONG, "directory %s is not an absolute path without '..' (and not / itself)" % clean(path))
@@ -50,13 +50,13 @@ def permitted(path, allowed):
         return path
     raise Stop(
         WRONG,
-        "directory %s is not below one that this site allows (%s); the list is log_directories in /etc/bolt/packs/linux.yaml"
+        "directory %s is not allowed on this site (allowed: %s); see log_directories in /etc/bolt/packs/linux.yaml"
         % (clean(path), clean(", ".join(allowed), 400)),
     )
 
 
 def open_path(path):
-    """A descriptor of a directory, no part of whose path may be a link."""
+    """Opens a directory; no part of its path may be a symbolic link."""
     fd = os.open("/", DIRECTORY)
     for part in path.split("/")[1:]:
         try:
@@ -68,7 +68,7 @@ def open_path(path):
 
 
 class Candidate:
-    """A file that may go: where it is, what it was when it was seen, and what is to be done."""
+    """File to remove or truncate: its path, and its identity when it was found."""
 
     __slots__ = ("path", "device", "inode", "bytes", "links", "changed", "how")
 
@@ -78,7 +78,7 @@ class Candidate:
 
 
 class Work:
-    """Finds candidates, then removes or empties them, oldest first, until enough is reclaimed."""
+    """Finds candidates, then removes or truncates them, oldest first, until enough space is freed."""
 
     def __init__(self, given, kept, deadline):
         self._patterns, self._kept, self._deadline = given["patterns"], kept, deadline
@@ -109,16 +109,16 @@ class Work:
 
     def _top(self, path):
         if any(part in self._kept for part in path.split("/")):
-            raise Stop(WRONG, "directory %s is kept on this site (log_directories_kept)" % clean(path))
+            raise Stop(WRONG, "directory %s is excluded on this site (log_directories_kept)" % clean(path))
         try:
             fd = open_path(path)
         except OSError as error:
-            return self._skip(path, "cannot be opened without following a link: %s" % error.strerror)
+            return self._skip(path, "cannot be opened without following a symbolic link: %s" % error.strerror)
         self._walk(fd, path, os.fstat(fd).st_dev, 0)
         return None
 
     def _walk(self, fd, path, device, depth):
-        """Collects candidates in a directory and below it. Owns `fd`."""
+        """Collects candidates in a directory and its subdirectories. Owns `fd`."""
         below = []
         try:
             with os.scandir(fd) as entries:
@@ -163,12 +163,12 @@ class Work:
 
     def _free(self, candidate):
         held = (candidate.device, candidate.inode) in self._open
-        # Without sight of every process nobody can say that a file is not open: emptying is right either way.
+        # If some processes cannot be read, any file may be open: truncating is correct in both cases.
         empty = held or candidate.how == "active" or self._unseen > 0
         try:
             done = self._truncate(candidate) if empty else self._remove(candidate)
         except FileNotFoundError:
-            return  # Somebody else, such as logrotate, was faster.
+            return  # Removed by another program, such as logrotate.
         except OSError as error:
             if len(self._failed) < 1000:
                 self._failed.append({"file": clean(candidate.path, 300), "reason": clean(error.strerror)})
@@ -212,7 +212,7 @@ class Work:
             if not self._same(info, candidate):
                 return False
             if info.st_nlink != 1:
-                return self._skip(candidate.path, "it may be open and has %d names; emptying it would empty the others" % info.st_nlink)
+                return self._skip(candidate.path, "it may be open and has %d links; truncating it would truncate all of them" % info.st_nlink)
             if not self._noop:
                 os.ftruncate(fd, 0)
             return True
@@ -240,7 +240,7 @@ class Work:
 
 
 def open_files(deadline):
-    """Device and inode of every regular file that a process holds open, and how many processes could not be looked into."""
+    """Returns device and inode of every regular file that a process has open, and the number of processes that could not be read."""
     found, unseen = set(), 0
     for pid in proc.pids():
         if pid == os.getpid():
@@ -262,26 +262,26 @@ def open_files(deadline):
 
 
 def show(result, given):
-    would = "would have " if result["noop"] else ""
+    would = "would be " if result["noop"] else ""
     print(
-        "%s%s reclaimed: %d files %sremoved, %d %semptied because a process holds them open or they are in use"
+        "%s%s freed: %d files %sremoved, %d %struncated because a process has them open or they are in use"
         % ("noop: " if result["noop"] else "", human(result["bytes_reclaimed"]), result["removed"], would, result["truncated_files"], would)
     )
     for file in result["files"][:50]:
         print("  %10s  %-9s  %s" % (human(file["bytes"]), file["how"], file["file"]))
     if len(result["files"]) > 50 or result["removed"] + result["truncated_files"] > len(result["files"]):
-        print("  ... the largest are shown")
+        print("  ... only the largest are shown")
     if result["processes_not_readable"]:
         count = result["processes_not_readable"]
-        print("  the open files of %d processes cannot be seen, so old files are emptied, not removed" % count)
+        print("  the open files of %d processes cannot be read, so old files are truncated instead of removed" % count)
     for entry in result["skipped"]:
         print("  skipped: %s: %s" % (entry["file"], entry["reason"]))
     for entry in result["failed"]:
         print("  FAILED: %s: %s" % (entry["file"], entry["reason"]))
     if not result["complete"]:
-        print("  INCOMPLETE: too many files, or time ran out; run it again")
+        print("  INCOMPLETE: too many files, or the deadline was reached; run it again")
     if given.get("reclaim_mib") and result["bytes_reclaimed"] < given["reclaim_mib"] << 20:
-        print("  that is less than the %d MiB that were asked for" % given["reclaim_mib"])
+        print("  less than the requested %d MiB" % given["reclaim_mib"])
 
 
 main(action)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the kernel has complained of: OOM kills, I/O and file system errors, hung tasks, lockups, hardware, network."""
+"""Lists problems in the kernel log: OOM kills, I/O and file system errors, hung tasks, lockups, hardware, network."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from lib.bolt_action import UNAVAILABLE, Deadline, Stop, clean, finish, main, pa
 from lib.command import run  # noqa: E402
 
 MAX_RECORDS = 200000
-# In this order: the first kind that matches a line is its kind.
+# The first kind that matches a line is its kind.
 KINDS = (
     ("oom", rb"Out of memory|oom-kill:|invoked oom-killer|Memory cgroup out of memory|oom_reaper"),
     ("io", rb"I/O error|critical (medium|target|space allocation) error|blk_update_request|Buffer I/O|nvme.*(timeout|reset|abort)"
@@ -60,11 +60,11 @@ def action():
 
 
 def show(result, given):
-    within = "of the last %d minutes" % given["since_minutes"] if given["since_minutes"] else "that are still kept"
-    print("%d kernel messages read from %s; complaints %s:" % (result["lines_read"], result["source"], within))
+    within = "in the last %d minutes" % given["since_minutes"] if given["since_minutes"] else "in the whole log"
+    print("%d kernel messages read from %s; problems %s:" % (result["lines_read"], result["source"], within))
     print("  " + (", ".join("%d %s" % (n, k) for k, n in sorted(result["counts"].items())) or "none"))
     for killed in result["oom_killed"]:
-        print("  killed for memory: %s pid %d  %s" % (killed["name"], killed["pid"], killed["time"]))
+        print("  OOM killed: %s pid %d  %s" % (killed["name"], killed["pid"], killed["time"]))
     if result["excerpts"]:
         print("\nThe last %d" % len(result["excerpts"]))
     for line in result["excerpts"]:
@@ -72,15 +72,15 @@ def show(result, given):
 
 
 def first_source(deadline):
-    """The first of /dev/kmsg, journalctl and dmesg that answers, with its records: pairs of Unix time (or None) and text."""
+    """Returns the first readable source of /dev/kmsg, journalctl and dmesg, and its records: pairs of Unix time (or None) and text."""
     for name, reader in (("/dev/kmsg", from_kmsg), ("journalctl -k", from_journal), ("dmesg", from_dmesg)):
         records = reader(deadline)
         if records is not None:
             return name, records
     raise Stop(
         UNAVAILABLE,
-        "the kernel log cannot be read here: /dev/kmsg is missing or forbidden (in most containers it is), and neither "
-        "journalctl -k nor dmesg answers; look at the log of the host below",
+        "the kernel log cannot be read: /dev/kmsg is missing or not readable (as in most containers), and neither "
+        "journalctl -k nor dmesg works; read the log on the container's host",
     )
 
 
@@ -101,14 +101,14 @@ def from_kmsg(deadline):
             try:
                 record = os.read(fd, 16384)
             except OSError as error:
-                if error.errno == errno.EPIPE:  # The oldest were overwritten while we read: go on with the next.
+                if error.errno == errno.EPIPE:  # The oldest records were overwritten meanwhile: continue with the next.
                     continue
                 if error.errno == errno.EAGAIN:
                     return records
                 return records or None
             head, _, text = record.partition(b";")
             fields = head.split(b",")
-            # Facility 0 is the kernel; anybody with the right may write the others.
+            # Facility 0 is the kernel; privileged programs write the others.
             if not record or len(fields) < 3 or not fields[0].isdigit() or int(fields[0]) >> 3 != 0:
                 if not record:
                     return records or None
@@ -121,7 +121,7 @@ def from_kmsg(deadline):
 
 
 def unescape(text):
-    """The kernel writes bytes that are not printable as \\x0a."""
+    """Decodes unprintable bytes, which the kernel writes as \\x0a."""
     return re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m.group(1), 16)]), text)
 
 

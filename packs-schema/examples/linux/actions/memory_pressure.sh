@@ -1,17 +1,16 @@
 #!/bin/bash
-# Memory as the kernel sees it: what is free, swap, pressure stalls, OOM kills, and the control groups that are close to
-# their limit. Builtins and /proc only: it starts no process, so that it still works when none can be started.
+# Shows memory: free memory, swap, pressure stalls, OOM kills, and cgroups close to their limit. Uses builtins and /proc
+# only and starts no process, so that it works when none can be started.
 set -u
 LC_ALL=C
 
 near="${BOLT_PARAM_NEAR_PERCENT:-90}"
 top="${BOLT_PARAM_TOP:-20}"
 
-# Names of control groups are chosen by whoever made them: what is not plainly harmless is shown as '?', which also
-# makes them safe inside JSON.
+# Replaces unsafe characters in names of cgroups, which other programs choose, with '?'. The result is safe in JSON.
 plain() { REPLY="${1//[^A-Za-z0-9_.:@\/+=,-]/?}"; REPLY="${REPLY:0:160}"; }
 
-# The first whole number in a file, or nothing. Reads one line of at most 64 characters.
+# Reads the first whole number of a file, from one line of at most 64 characters.
 number() {
     local text=""
     REPLY=""
@@ -19,7 +18,7 @@ number() {
     [[ $text =~ ^[0-9]{1,18}$ ]] && REPLY="$text"
 }
 
-# The value of a key in a file of "key value" lines.
+# Reads the value of a key from a file of "key value" lines.
 value_of() {
     local key value rest
     REPLY=""
@@ -37,13 +36,13 @@ human() {
     done
 }
 
-meminfo() { # key -> bytes in REPLY, 0 when the kernel has no such line
+meminfo() { # key -> bytes in REPLY, 0 if the kernel has no such line
     value_of /proc/meminfo "$1:" || REPLY=0
     REPLY=$((REPLY * 1024))
 }
 
 if [[ ! -r /proc/meminfo ]]; then
-    echo "/proc/meminfo cannot be read here" >&2
+    echo "cannot read /proc/meminfo" >&2
     exit 3
 fi
 declare -A memory
@@ -64,7 +63,7 @@ echo "  $available_percent% of the memory is available"
 
 # /proc/pressure/memory: some avg10=0.00 avg60=0.00 avg300=0.00 total=0
 echo
-echo "Pressure: share of the last 10, 60 and 300 s in which some or all tasks waited for memory"
+echo "Pressure: percentage of the last 10, 60 and 300 s in which some or all tasks waited for memory"
 pressure=""
 if [[ -r /proc/pressure/memory ]]; then
     while read -r kind ten sixty three rest; do
@@ -78,7 +77,7 @@ if [[ -r /proc/pressure/memory ]]; then
         pressure+="${pressure:+, }\"$kind\": {\"avg10\": $ten, \"avg60\": $sixty, \"avg300\": $three}"
     done 2>/dev/null </proc/pressure/memory
 fi
-[[ -n $pressure ]] || echo "  this kernel does not measure it (CONFIG_PSI, psi=1)"
+[[ -n $pressure ]] || echo "  not measured by this kernel (CONFIG_PSI, psi=1)"
 
 oom_kills=null
 if value_of /proc/vmstat oom_kill; then oom_kills=$REPLY; fi
@@ -88,15 +87,15 @@ value_of /proc/vmstat pswpout && swapped_out=$REPLY
 echo
 echo "Since boot: OOM kills ${oom_kills/null/not counted by this kernel}, pages swapped in $swapped_in, out $swapped_out"
 
-# Control groups, version 2 or 1, two levels deep: those that had an OOM kill or stand near their limit.
-groups="" found=0 looked=0 complete=true
+# Cgroups, version 2 or 1, up to three levels deep, with OOM kills or near their limit.
+groups="" found=0 checked=0 complete=true
 shopt -s nullglob
-look_at() { # directory, file of the usage, file of the limit, file with the oom_kill counter
+check_group() { # directory, file of the usage, file of the limit, file with the oom_kill counter
     local used limit=0 kills=0 percent=0
     number "$1/$2" || return
     used=${REPLY:-0}
     number "$1/$3" && limit=${REPLY:-0}
-    # "No limit" is "max" in version 2 and a number beyond all memory in version 1.
+    # No limit is "max" in version 2 and a number above all memory in version 1.
     ((limit > memory[MemTotal])) && limit=0
     value_of "$1/$4" oom_kill && kills=$REPLY
     ((limit > 0)) && percent=$((used * 100 / limit))
@@ -112,21 +111,21 @@ look_at() { # directory, file of the usage, file of the limit, file with the oom
     printf '  %10s of %-10s %6s OOM kills  %s\n' "$shown_used" "$shown_limit" "$kills" "$name"
 }
 echo
-echo "Control groups with OOM kills, or above $near% of their limit"
+echo "Cgroups with OOM kills, or above $near% of their limit"
 for base in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/memory; do
     for directory in "$base" "$base"/* "$base"/*/* "$base"/*/*/*; do
         [[ -d $directory && ! -L $directory ]] || continue
-        looked=$((looked + 1))
-        if ((looked > 20000)); then complete=false; break; fi
+        checked=$((checked + 1))
+        if ((checked > 20000)); then complete=false; break; fi
         if [[ -e $directory/memory.current ]]; then
-            look_at "$directory" memory.current memory.max memory.events
+            check_group "$directory" memory.current memory.max memory.events
         elif [[ $base == */memory && -e $directory/memory.usage_in_bytes ]]; then
-            look_at "$directory" memory.usage_in_bytes memory.limit_in_bytes memory.oom_control
+            check_group "$directory" memory.usage_in_bytes memory.limit_in_bytes memory.oom_control
         fi
     done
 done
 ((found > 0)) || echo "  none"
-[[ $complete == true ]] || echo "  more of them are not shown"
+[[ $complete == true ]] || echo "  not all are shown"
 
 [[ -n ${BOLT_RESULT:-} ]] || exit 0
 cat_result() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A service's state, processes and last log lines: from systemd, else from its init script and its log file."""
+"""Shows state, processes and last log lines of a service, from systemd, or from its init script and log file."""
 
 import os
 import stat
@@ -40,13 +40,13 @@ def systemd_runs(deadline):
 def from_systemd(unit, lines, deadline):
     answer = run(["systemctl", "show", "--no-pager", "--property=" + PROPERTIES, "--", unit], min(15.0, deadline.left()))
     if answer is None or answer[0] != 0:
-        raise Stop(UNAVAILABLE, "systemctl show %s does not answer; systemd may be overloaded or out of memory" % unit)
+        raise Stop(UNAVAILABLE, "systemctl show %s does not respond; systemd may be overloaded or out of memory" % unit)
     found = {}
     for line in answer[1].splitlines():
         key, _, value = line.partition(b"=")
         found[key.decode("ascii", "replace")] = clean(value)
     if found.get("LoadState") == "not-found":
-        raise Stop(WRONG, "service %s is not known to systemd on this host; look at systemctl list-units" % unit)
+        raise Stop(WRONG, "systemd on this host has no unit %s; see systemctl list-units" % unit)
     log = run(["journalctl", "--unit=" + unit, "-n", str(lines), "--no-pager", "-q", "-o", "short-iso"], min(20.0, deadline.left()))
     readable = log is not None and log[0] == 0
     return {
@@ -63,7 +63,7 @@ def from_systemd(unit, lines, deadline):
         "memory_bytes": number(found.get("MemoryCurrent")),
         "tasks": number(found.get("TasksCurrent")),
         "cgroup": found.get("ControlGroup", ""),
-        "log_source": "journal" if readable else "none: journalctl does not answer",
+        "log_source": "journal" if readable else "none: journalctl does not respond",
         "log": [clean(line, 400) for line in log[1].splitlines()[-lines:]] if readable else [],
     }
 
@@ -73,27 +73,27 @@ def number(text):
 
 
 def without_systemd(service, lines, deadline):
-    """The init script's word where there is one, else whether processes of that name run."""
+    """Returns the status from the init script, if there is one, or from processes with that name."""
     name = service[: -len(".service")] if service.endswith(".service") else service
     script = "/etc/init.d/" + name
     pids = [pid for pid in proc.pids() if named(pid, name)]
     state, manager = ("active" if pids else "inactive"), "processes by name"
     if os.path.isfile(script) and os.access(script, os.X_OK):
-        # LSB: 0 running, 1 to 3 not running, 4 and above not known.
+        # LSB: 0 running, 1 to 3 not running, 4 and above unknown.
         answer = run([script, "status"], min(20.0, deadline.left()))
         if answer is not None and answer[0] <= 3:
             state, manager = ("active" if answer[0] == 0 else "inactive"), "init script"
     elif not pids:
         raise Stop(
             UNAVAILABLE,
-            "systemd does not run here, there is no %s, and no process is called %s: its state cannot be told" % (script, name),
+            "systemd is not running, %s does not exist, and no process has the name %s: the state is unknown" % (script, name),
         )
     source, log = log_tail(name, lines)
     return {
         "service": service,
         "manager": manager,
         "state": state,
-        "detail": "%d processes called %s" % (len(pids), name),
+        "detail": "%d processes with the name %s" % (len(pids), name),
         "result": "",
         "enabled": "",
         "since": "",
@@ -109,7 +109,7 @@ def without_systemd(service, lines, deadline):
 
 
 def named(pid, name):
-    # The kernel keeps 15 characters of a name.
+    # The kernel truncates names to 15 characters.
     if proc.name(pid) != name[:15]:
         return False
     process = proc.stat(pid)
@@ -130,15 +130,15 @@ def log_tail(name, lines):
         finally:
             os.close(fd)
         return clean(path), [clean(line, 400) for line in text.splitlines()[-lines:]]
-    return "none: no journal here, and no file of that name in /var/log", []
+    return "none: no journal, and no log file with that name in /var/log", []
 
 
 def show(result):
-    print("%s is %s (%s), says %s" % (result["service"], result["state"], result["detail"], result["manager"]))
+    print("%s is %s (%s), according to %s" % (result["service"], result["state"], result["detail"], result["manager"]))
     if result["since"]:
         print("  since %s, restarted %d times, last result %s" % (result["since"], result["restarts"], result["result"] or "-"))
     if result["main_pid"]:
-        memory = human(result["memory_bytes"]) if result["memory_bytes"] is not None else "not known"
+        memory = human(result["memory_bytes"]) if result["memory_bytes"] is not None else "unknown"
         print("  main pid %d, %s tasks, memory %s, cgroup %s" % (result["main_pid"], result["tasks"], memory, result["cgroup"]))
     print("\nLast %d log lines (%s)" % (len(result["log"]), result["log_source"]))
     for line in result["log"]:

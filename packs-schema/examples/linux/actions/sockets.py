@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sockets by protocol and state, by process and by peer, and who listens where; read from /proc alone."""
+"""Shows sockets by protocol and state, by process and by peer, and listeners; reads only /proc."""
 
 import ipaddress
 import struct
@@ -49,7 +49,7 @@ def action():
 
 
 def read_sockets(deadline):
-    """Every socket of this network namespace, and whether that is all of them."""
+    """Returns the sockets of this network namespace; the flag is False if the list is incomplete."""
     found, tables = [], 0
     for protocol in PROTOCOLS:
         try:
@@ -65,7 +65,7 @@ def read_sockets(deadline):
         except OSError:
             continue  # A kernel without IPv6 has no such table.
     if not tables:
-        raise Stop(UNAVAILABLE, "/proc/net/tcp cannot be read here")
+        raise Stop(UNAVAILABLE, "cannot read /proc/net/tcp")
     return found, True
 
 
@@ -92,7 +92,7 @@ def parse(protocol, line):
 
 
 def endpoint(text):
-    """`0100007F:1F90`: words of the address in the machine's byte order, and the port."""
+    """Parses `0100007F:1F90`: address in words of native byte order, and port."""
     words, port = text.split(b":")
     raw = b"".join(struct.pack("=I", int(words[i : i + 8], 16)) for i in range(0, len(words), 8))
     address = ipaddress.ip_address(raw)
@@ -101,7 +101,7 @@ def endpoint(text):
 
 
 def owners_of(inodes, deadline):
-    """The process of each socket (the first of several that share it), and how many processes could not be looked into."""
+    """Returns the process of each socket (the first one if shared), and the number of processes that could not be read."""
     owners, unseen = {}, 0
     for pid in proc.pids():
         if deadline.passed():
@@ -121,8 +121,8 @@ def owners_of(inodes, deadline):
 
 
 def count(processes, owner, socket):
-    # Sockets in TIME-WAIT have no owner any more; others without one belong to processes that could not be read.
-    pid, name = owner or (0, "(no process)" if not socket["inode"] else "(not seen)")
+    # Sockets in TIME-WAIT have no owner; others without one belong to processes that could not be read.
+    pid, name = owner or (0, "(no process)" if not socket["inode"] else "(unknown)")
     entry = processes.setdefault(
         (pid, name), {"pid": pid, "name": name, "sockets": 0, "states": {}, "receive_queue_bytes": 0, "send_queue_bytes": 0}
     )
@@ -134,7 +134,7 @@ def count(processes, owner, socket):
 
 
 def listener(socket, owner):
-    pid, name = owner or (0, "(not seen)")
+    pid, name = owner or (0, "(unknown)")
     entry = {"protocol": socket["protocol"], "address": socket["address"], "port": socket["port"], "pid": pid, "name": name}
     entry["waiting"] = socket["receive"] if socket["state"] == "listen" else 0
     return entry
@@ -145,7 +145,7 @@ def largest(processes, top):
 
 
 def show(result):
-    print("%d sockets of this network namespace%s" % (result["sockets"], "" if result["complete"] else " (INCOMPLETE: too many, or time ran out)"))
+    print("%d sockets of this network namespace%s" % (result["sockets"], "" if result["complete"] else " (INCOMPLETE: too many, or the deadline was reached)"))
     print("\nBy state")
     table([(n, s) for s, n in sorted(result["states"].items(), key=lambda s: -s[1])], ("SOCKETS", "STATE"), right=(0,))
     print("\nBy process")
@@ -154,13 +154,13 @@ def show(result):
         states = ", ".join("%d %s" % (n, s) for s, n in sorted(p["states"].items(), key=lambda s: -s[1]))
         rows.append((p["sockets"], p["pid"] or "-", p["receive_queue_bytes"], p["send_queue_bytes"], p["name"], states))
     table(rows, ("SOCKETS", "PID", "RECV-Q", "SEND-Q", "NAME", "STATES"), right=(0, 1, 2, 3))
-    print("\nListening (WAITING: connections that wait to be accepted)")
+    print("\nListening (WAITING: connections not yet accepted)")
     rows = [(l["protocol"], "%s %d" % (l["address"], l["port"]), l["waiting"], l["pid"] or "-", l["name"]) for l in result["listening"]]
     table(rows, ("PROTOCOL", "ADDRESS PORT", "WAITING", "PID", "NAME"), right=(2, 3))
     print("\nBy peer")
     table([(p["sockets"], p["address"]) for p in result["peers"]], ("SOCKETS", "PEER"), right=(0,))
     if result["processes_not_readable"]:
-        print("\n%d processes of other users could not be looked into" % result["processes_not_readable"])
+        print("\n%d processes of other users could not be read" % result["processes_not_readable"])
 
 
 main(action)

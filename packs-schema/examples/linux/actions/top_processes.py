@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The processes that use most processor time over a short sample, and most memory, each with its control group."""
+"""Shows the processes with most processor time in a short sample, and those with most memory, with their cgroups."""
 
 import os
 import sys
@@ -51,7 +51,7 @@ def sample():
 
 
 def ticks(before, after, pid):
-    """Processor time between the samples. A pid that has changed hands counts as new: all that its process has used."""
+    """Returns processor time between the samples. For a reused pid, all time of the new process counts."""
     old = before.get(pid)
     same = old is not None and old["started"] == after[pid]["started"]
     return max(after[pid]["ticks"] - (old["ticks"] if same else 0), 0)

@@ -1,39 +1,39 @@
-//! What is wrong with an `agent.toml`.
+//! Errors of `agent.toml`.
 
 use std::path::PathBuf;
 
-/// Why `agent.toml` is not one.
+/// Error returned for an invalid `agent.toml`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not TOML, an unknown key, or a wrong value; the text says where.
+    /// Not TOML, an unknown key or an invalid value; the message names the place.
     #[error(transparent)]
     Toml(#[from] crate::base::document::DocumentError),
-    /// A bound in which nothing can run.
+    /// A size that is too small to run anything.
     #[error("{0} must be at least {least}", least = crate::base::quantity::format_bytes(*.1))]
     TooSmall(&'static str, u64),
-    /// A path must not depend on where the agent was started.
+    /// A relative path, which would depend on the working directory.
     #[error("{key} = {path:?} must be an absolute path")]
     Relative {
-        /// The key of the path.
+        /// Key of the path.
         key: &'static str,
-        /// What was given.
+        /// Given value.
         path: PathBuf,
     },
-    /// The content of a file where its path belongs. Not shown: it may be a private key.
+    /// The content of a PEM file instead of its path. Not quoted: it may be a private key.
     #[error("{0} holds the content of a PEM file: write it to a file and give the absolute path")]
     Content(&'static str),
-    /// A bound that would stop everything.
+    /// A maximum of 0.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
-    /// A time that would never pass, or pass at once.
-    #[error("{0} must be longer than 0s: write it like 2m")]
+    /// A duration of 0.
+    #[error("{0} must be longer than 0s, such as 2m")]
     NoTime(&'static str),
-    /// The launcher would refuse what the api may start.
+    /// The launcher would refuse executions that the api may start.
     #[error("execution.max_shims = {max_shims} must be at least execution.max_running = {max_running}")]
     MaxShims {
-        /// What was given.
+        /// Given value.
         max_shims: u32,
-        /// What it must not be below.
+        /// Minimum.
         max_running: u32,
     },
     /// Executions would have to share accounts.
@@ -42,47 +42,45 @@ pub enum ConfigError {
         range.count()
     )]
     UidRangeTooSmall {
-        /// What was given.
+        /// Given value.
         range: super::UidRange,
-        /// How many ids are needed at least.
+        /// Required number of ids.
         needed: u32,
     },
-    /// A cgroup that would lie elsewhere.
-    #[error(
-        "execution.cgroup = {0:?} must be a path below the mount, such as bolt.slice, without '..' and leading '/'"
-    )]
+    /// A cgroup outside the mount point.
+    #[error("execution.cgroup = {0:?} must be a path relative to the mount point, such as bolt.slice, without '..'")]
     Cgroup(String),
-    /// The package index.
+    /// Invalid package index.
     #[error(
-        "python.index must be an address such as https://index.example/simple, without a password: credentials stand in a \
-         file of pip's that python.pip_config names"
+        "python.index must be a URL such as https://index.example/simple, without a password: put credentials into a \
+         configuration file of pip, and set python.pip_config to its path"
     )]
     Index,
-    /// The repository's address.
+    /// Unsupported URL of the repository.
     #[error("repository.url = {0:?} is not supported: use file:///absolute/path or s3://bucket/prefix")]
     Url(String),
-    /// The repository's bucket.
-    #[error("repository.url = {url:?} names no bucket: {problem}")]
+    /// Invalid bucket of the repository.
+    #[error("repository.url = {url:?} is invalid: {problem}")]
     Bucket {
-        /// What was given.
+        /// Given value.
         url: String,
-        /// What is wrong with it.
+        /// Problem.
         problem: &'static str,
     },
-    /// The address of the store.
+    /// Invalid endpoint.
     #[error("repository.endpoint = {endpoint:?} cannot be used: {problem}")]
     Endpoint {
-        /// What was given.
+        /// Given value.
         endpoint: String,
-        /// What is wrong with it.
+        /// Problem.
         problem: &'static str,
     },
-    /// Nobody to ask who this is.
+    /// No source of the instance id.
     #[error(
-        "instance.id is missing: write the identity that the certificate names, or metadata = true to ask the instance's metadata service"
+        "instance.id is missing: set it to the id in the certificate, or set metadata = true to query the metadata service"
     )]
     NoInstance,
-    /// A key that says nothing for a directory.
-    #[error("repository.{0} is for a repository in a bucket, and repository.url names a directory")]
+    /// A key that has no effect for a repository in a directory.
+    #[error("repository.{0} applies to a repository in a bucket, but repository.url is a directory: remove it")]
     ForBuckets(&'static str),
 }

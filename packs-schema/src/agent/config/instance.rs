@@ -1,4 +1,4 @@
-//! `[instance]`: who this instance is, and whether its cloud is asked for what is not written.
+//! `[instance]`: identity and facts of this instance, and whether missing ones come from its cloud.
 
 use std::collections::BTreeMap;
 
@@ -8,39 +8,39 @@ use super::ConfigError;
 use crate::base::name::InstanceId;
 use crate::delivery::facts::{Facts, StoredFacts};
 
-/// `[instance]`. What is written here counts before what the cloud says.
+/// `[instance]`. Values here take precedence over those of the cloud.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InstanceConfig {
-    /// Its identity, which its certificate names; with `metadata` it may be left out.
+    /// Identity, which the certificate contains; optional with `metadata`.
     pub id: Option<InstanceId>,
-    /// Region, such as `us-east-1`; empty when not written.
+    /// Region, such as `us-east-1`; empty if not set.
     pub region: String,
-    /// Availability zone, such as `us-east-1a`; empty when not written.
+    /// Availability zone, such as `us-east-1a`; empty if not set.
     pub zone: String,
-    /// The application it serves; empty when not written.
+    /// Application that the instance serves; empty if not set.
     pub app: String,
-    /// The cluster within the application; empty when not written.
+    /// Cluster of the application; empty if not set.
     pub cluster: String,
-    /// The scaling group; empty when not written.
+    /// Scaling group; empty if not set.
     pub group: String,
-    /// Anything else. The instance's own tags come beside these.
+    /// Other facts. The instance's own tags are added to these.
     pub tags: BTreeMap<String, String>,
-    /// The sync asks the instance's metadata service (IMDSv2) for id, region, zone and tags.
+    /// Query the instance's metadata service (IMDSv2) for id, region, zone and tags, in each poll.
     pub metadata: bool,
-    /// Which of the instance's tags say something that has a name here.
+    /// Tags of the instance that contain facts with names of their own.
     pub from_tags: FromTags,
 }
 
-/// `[instance.from_tags]`: the names of tags. An instance without such a tag has no such fact.
+/// `[instance.from_tags]`: names of tags. If the instance lacks the tag, the fact is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FromTags {
-    /// The tag with the application.
+    /// Tag with the application.
     pub app: String,
-    /// The tag with the cluster.
+    /// Tag with the cluster.
     pub cluster: String,
-    /// The tag with the scaling group.
+    /// Tag with the scaling group.
     pub group: String,
 }
 
@@ -51,7 +51,7 @@ impl Default for FromTags {
 }
 
 impl InstanceConfig {
-    /// All that is known, of which `found` is what the cloud said; `None` while nobody has said who this is.
+    /// Returns the facts, where `found` are those of the cloud; `None` while the id is unknown.
     pub fn facts(&self, found: Option<&StoredFacts>) -> Option<Facts> {
         let found = found.filter(|_| self.metadata);
         let id = self.id.clone().or_else(|| Some(found?.id.clone()))?;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_counts_before_what_the_cloud_says() {
+    fn configured_facts_take_precedence_over_those_of_the_cloud() {
         let cloud = config("metadata = true\nfrom_tags.cluster = \"Ring\"").facts(Some(&found())).unwrap();
         assert_eq!(
             (cloud.id.as_str(), cloud.region.as_str(), cloud.zone.as_str()),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_who_need_not_be() {
+    fn facts_of_the_cloud_are_used_only_with_metadata() {
         let alone = config("id = \"i-1\"\nzone = \"z\"").facts(Some(&found())).unwrap();
         assert_eq!(alone, Facts { zone: "z".into(), ..Facts::of(InstanceId::new("i-1").unwrap()) });
         assert_eq!(config("metadata = true").facts(None), None);

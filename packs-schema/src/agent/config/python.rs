@@ -8,23 +8,25 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::base::quantity::Span;
 
-/// `[python]`: how the sync makes the virtual environments of packs that have a `requirements.txt`.
+/// `[python]`: how the sync builds virtual environments of packs with a `requirements.txt`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PythonConfig {
-    /// The interpreter.
+    /// Path of the interpreter.
     pub interpreter: PathBuf,
-    /// The package index; absent: pip's own default. One with a password belongs into `pip_config`.
+    /// URL of the package index; absent: pip's default. Put a URL with a password into `pip_config`.
     pub index: Option<String>,
-    /// A directory of wheels. Without `index` nothing but these is installed and no network is used.
+    /// Directory of wheels. Without `index`, only these are installed and no network is used.
     pub wheels: Option<PathBuf>,
-    /// A configuration file of pip's: credentials, authorities, proxies. None but this one is read.
+    /// Configuration file of pip with credentials, certificate authorities and proxies. No other configuration of pip
+    /// is read.
     pub pip_config: Option<PathBuf>,
-    /// Build what the index has as source only. Such code runs on the instance before anybody has started an action.
+    /// Allow builds from source. Such code runs on the instance before any action was started.
     pub allow_source: bool,
-    /// Refuse packs whose requirements carry no hashes. Without it whoever owns the index decides what root actions run.
+    /// Refuse packs whose requirements have no hashes. Without this, the owner of the package index decides what root
+    /// actions run.
     pub require_hashes: bool,
-    /// The longest time that one environment may take.
+    /// Time-out of building one environment.
     pub timeout: Span,
 }
 
@@ -58,7 +60,7 @@ impl PythonConfig {
         match self.index.as_deref().map(|index| index.split_once("://")) {
             None => {}
             Some(Some(("https" | "http" | "file", rest))) if !rest.split('/').next().unwrap_or("").contains('@') => {}
-            // Not shown: it may hold a password.
+            // Not quoted: it may contain a password.
             Some(_) => return Err(ConfigError::Index),
         }
         if self.timeout.0.is_zero() { Err(ConfigError::NoTime("python.timeout")) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! `[repository]`: where packs come from.
+//! `[repository]`: the repository of packs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,34 +14,34 @@ use crate::base::quantity::{Bytes, Span};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
-    /// `file:///path` or `s3://bucket/prefix` of a TUF repository.
+    /// URL of a TUF repository: `file:///path` or `s3://bucket/prefix`.
     pub url: String,
-    /// The bucket's region; absent: what the environment, the profile or the instance says.
+    /// Region of the bucket; absent: from the environment, the profile or the instance.
     #[serde(default)]
     pub region: Option<String>,
-    /// The address of a store that is not Amazon's.
+    /// URL of an S3-compatible store other than Amazon's.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// Allow an `endpoint` without TLS that is not this host.
+    /// Allow an `endpoint` without TLS on another host.
     #[serde(default)]
     pub allow_http: bool,
-    /// Put the bucket's name into the path, and not before the host.
+    /// Put the name of the bucket into the path instead of the host name.
     #[serde(default)]
     pub path_style: bool,
-    /// A profile of the shared AWS configuration; absent: the usual chain of credentials.
+    /// Profile of the shared AWS configuration; absent: the default chain of credentials.
     #[serde(default)]
     pub profile: Option<String>,
-    /// How long the bucket may be silent before it is asked again.
+    /// Time without data after which a request to the bucket is repeated.
     #[serde(default = "thirty_seconds")]
     pub timeout: Span,
-    /// The trusted root of the repository.
+    /// Path of the trusted root of the repository.
     pub root: PathBuf,
-    /// The channel that this instance follows.
+    /// Channel that this instance follows.
     pub channel: ChannelName,
-    /// Time between polls.
+    /// Interval of polls.
     #[serde(default = "two_minutes")]
     pub poll: Span,
-    /// The largest pack, as an archive.
+    /// Maximum size of a pack archive.
     #[serde(default = "max_pack")]
     pub max_pack: Bytes,
 }
@@ -59,7 +59,7 @@ fn max_pack() -> Bytes {
 }
 
 impl RepositoryConfig {
-    /// The bucket, when the repository is in one.
+    /// Returns the bucket, if the repository is in one.
     pub fn bucket(&self) -> Option<BucketUrl> {
         BucketUrl::new(&self.url).ok()
     }

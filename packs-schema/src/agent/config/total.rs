@@ -1,32 +1,33 @@
-//! `[execution] total`: what all executions together may take of the host. Percentages are of what the host has, so that one
-//! file serves hosts of all sizes; the launcher turns them into numbers.
+//! `[execution] total`: limits of all executions together. Percentages refer to the host, so that one file serves hosts
+//! of all sizes; the launcher converts them.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::base::quantity::{Bytes, TextOrNumber};
 
-/// `[execution] total`. What an action may take by itself stands in its own file; the smaller of both counts.
+/// `[execution] total`. The limits of an action are in its own file; the lower limit applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TotalConfig {
-    /// Memory, page cache included: of the host's (`25%`), or a size.
+    /// Memory, including page cache: a percentage of the host's (`25%`), or a size.
     pub memory: Portion,
-    /// Processor time, of all processors.
+    /// Processor time, as a percentage of all processors.
     pub cpu: Percent,
     /// Processes and threads.
     pub pids: u32,
 }
 
 impl Default for TotalConfig {
-    /// For a host whose memory is a database's: a quarter is enough for several actions at the default limit, and the page
-    /// cache in it is given back first. Half of the processors, for which an action at nice 1 competes in any case.
+    /// Defaults for a host whose memory belongs to a database: a quarter of it is enough for several actions at the
+    /// default limit, and the page cache in it is reclaimed first. Half of the processors, for which an action at nice
+    /// 1 competes in any case.
     fn default() -> TotalConfig {
         TotalConfig { memory: Portion::Of(Percent(25)), cpu: Percent(50), pids: 2048 }
     }
 }
 
-/// From 1 % to 100 %.
+/// Percentage from 1 % to 100 %.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percent(u8);
 
@@ -38,7 +39,7 @@ impl Percent {
         number.parse().ok().filter(|n| digits && (1..=100).contains(n)).map(Percent)
     }
 
-    /// So much of `whole`.
+    /// Returns this percentage of `whole`.
     pub fn of(self, whole: u64) -> u64 {
         u64::try_from(u128::from(whole) * u128::from(self.0) / 100).unwrap_or(u64::MAX)
     }
@@ -47,22 +48,22 @@ impl Percent {
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Percent, D::Error> {
         let text = String::deserialize(from)?;
-        let wrong = || format!("{text:?} is not a share of the host: write it like 50%, from 1% to 100%");
+        let wrong = || format!("{text:?} is not a percentage of the host: use 1% to 100%, such as 50%");
         Percent::parse(&text).ok_or_else(|| D::Error::custom(wrong()))
     }
 }
 
-/// A part of what the host has, or an amount.
+/// Percentage of the host's resource, or a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Portion {
-    /// So much of it.
+    /// Percentage.
     Of(Percent),
-    /// So many bytes.
+    /// Size in bytes.
     Size(Bytes),
 }
 
 impl Portion {
-    /// In bytes, of `whole`.
+    /// Returns the size in bytes, given the host's `whole`.
     pub fn bytes(self, whole: u64) -> u64 {
         match self {
             Portion::Of(percent) => percent.of(whole),
@@ -73,17 +74,17 @@ impl Portion {
 
 impl<'de> Deserialize<'de> for Portion {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Portion, D::Error> {
-        match TextOrNumber::read(from, "a size such as 2GiB, or a share of the host's memory such as 50%")? {
+        match TextOrNumber::read(from, "a size such as 2GiB, or a percentage of the host's memory such as 50%")? {
             TextOrNumber::Number(bytes) => Ok(Portion::Size(Bytes(bytes))),
             TextOrNumber::Text(text) => {
                 match Percent::parse(&text) {
                     Some(percent) => Ok(Portion::Of(percent)),
                     None => crate::base::quantity::parse_bytes(&text).map(|bytes| Portion::Size(Bytes(bytes))).map_err(
-                        |e| D::Error::custom(format!("{e}; or, as a share of the host's memory, from 1% to 100%")),
+                        |e| D::Error::custom(format!("{e}; or use a percentage of the host's memory, from 1% to 100%")),
                     ),
                 }
             }
-            TextOrNumber::Float(_) => Err(D::Error::custom("must be whole bytes, or a share such as 50%")),
+            TextOrNumber::Float(_) => Err(D::Error::custom("must be whole bytes, or a percentage such as 50%")),
         }
     }
 }

@@ -1,37 +1,37 @@
-//! `[execution] uid_range`: the user ids that executions get accounts of their own from.
+//! `[execution] uid_range`: user ids for executions with an account of their own.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// A range of user ids, both ends included. The same numbers are used as group ids.
+/// Range of user ids, both ends included. The same numbers are used as group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UidRange {
     first: u32,
     last: u32,
 }
 
-/// Why a range of user ids cannot be used.
+/// Error returned for an invalid range of user ids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UidRangeError {
     /// Not two numbers.
     #[error("{0:?} is not a range of user ids: write it like \"2105540608-2106589183\"")]
     Syntax(String),
-    /// The end comes before the beginning.
-    #[error("the range {0}-{1} ends before it begins")]
+    /// The end is before the start.
+    #[error("the range {0}-{1} ends before it starts")]
     Reversed(u32, u32),
-    /// Ids below 1000 are those of the system.
-    #[error("the range begins at {0}: user ids below 1000 belong to the system")]
+    /// Ids below 1000, which are reserved for the system.
+    #[error("the range starts at {0}, but user ids below 1000 are reserved for the system")]
     System(u32),
-    /// Ids that mean something else.
+    /// Ids with a special meaning.
     #[error("the range {first}-{last} includes {special}, which is {meaning}")]
     Special {
         /// First id of the range.
         first: u32,
         /// Last id of the range.
         last: u32,
-        /// The id that is not an ordinary one.
+        /// Special id.
         special: u32,
-        /// What the kernel takes it for.
+        /// Its meaning.
         meaning: &'static str,
     },
 }
@@ -41,7 +41,7 @@ const SPECIAL: [(u32, &str); 3] =
     [(65_534, "the overflow user id (nobody)"), (65_535, "-1 in 16 bits"), (u32::MAX, "-1, which means no change")];
 
 impl UidRange {
-    /// A range from `first` to `last`, both included.
+    /// Creates a range from `first` to `last`, both included.
     pub fn new(first: u32, last: u32) -> Result<UidRange, UidRangeError> {
         if first > last {
             return Err(UidRangeError::Reversed(first, last));
@@ -63,17 +63,17 @@ impl UidRange {
         UidRange::new(number(first)?, number(last)?)
     }
 
-    /// The first id.
+    /// Returns the first id.
     pub fn first(self) -> u32 {
         self.first
     }
 
-    /// The last id.
+    /// Returns the last id.
     pub fn last(self) -> u32 {
         self.last
     }
 
-    /// Number of ids in the range.
+    /// Returns the number of ids in the range.
     pub fn count(self) -> u32 {
         self.last - self.first + 1
     }
@@ -83,16 +83,16 @@ impl UidRange {
         (self.first..=self.last).contains(&id)
     }
 
-    /// True if the ids from `first`, `count` of them, and this range have one in common.
+    /// True if the range contains one of `count` ids from `first` on.
     pub fn overlaps(self, first: u32, count: u64) -> bool {
         u64::from(self.first) < u64::from(first) + count && first <= self.last
     }
 }
 
 impl Default for UidRange {
-    /// 2^20 ids that nobody hands out: above those of the distributions (up to 65,535), of containers (systemd's up to
-    /// 1,879,048,191, subordinate ids of shadow up to 600,100,000) and of directories (SSSD's up to 2,000,200,000), and
-    /// below systemd's foreign ids (from 2,147,352,576) and those that a signed number cannot hold.
+    /// 2^20 ids that are not in use elsewhere: above those of distributions (up to 65,535), of containers (systemd up
+    /// to 1,879,048,191, subordinate ids of shadow up to 600,100,000) and of directory services (SSSD up to
+    /// 2,000,200,000), and below systemd's foreign ids (from 2,147,352,576) and the maximum of a signed 32-bit number.
     fn default() -> UidRange {
         UidRange { first: 2_105_540_608, last: 2_106_589_183 }
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_two_numbers_that_mean_nothing_else() {
+    fn a_range_is_two_numbers_without_special_ids() {
         let range = UidRange::parse("70000-70009").unwrap();
         assert_eq!((range.first(), range.last(), range.count()), (70_000, 70_009, 10));
         assert_eq!(range.to_string(), "70000-70009");
@@ -123,7 +123,7 @@ mod tests {
             ("70000", "is not a range"),
             ("a-b", "is not a range"),
             ("-1-5", "is not a range"),
-            ("70009-70000", "ends before it begins"),
+            ("70009-70000", "ends before it starts"),
             ("999-70000", "below 1000"),
             ("60000-70000", "65534"),
             ("65535-70000", "65535"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_range_is_outside_all_that_others_hand_out() {
+    fn the_default_range_is_outside_known_ranges() {
         let range = UidRange::default();
         assert_eq!(UidRange::new(range.first(), range.last()).unwrap(), range);
         for (first, last) in [(0, 65_535), (100_000, 600_100_000), (524_288, 1_879_048_191), (200_000, 2_000_200_000)] {

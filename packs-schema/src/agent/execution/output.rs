@@ -1,4 +1,4 @@
-//! The output log: framed, time-stamped chunks of both streams, written by the shim, read by the api.
+//! Output log: time-stamped frames of both streams, written by the shim and read by the api.
 //!
 //! A segment is a file: [`MAGIC`], then frames. A frame is a header of [`HEADER`] bytes and its data:
 //!
@@ -10,22 +10,21 @@
 //!       16   offset    u64   bytes of this stream before this chunk, dropped ones included
 //! ```
 //!
-//! All little endian. The first half of each stream's budget goes to `output.log`, both streams in the
-//! order in which they came. Beyond it a stream goes on in segments of its own, `tail.<stream>.<n>`, of
-//! which the oldest is removed when the others hold the second half of the budget: a gap in the
-//! offsets is what was dropped. Segments are only ever appended to, and a frame that is cut short at
-//! the end of a segment is one that is still being written.
+//! Numbers are little endian. The first half of each stream's budget goes to `output.log`, with both streams in the
+//! order of arrival. Beyond it a stream continues in segments of its own, `tail.<stream>.<n>`; the oldest is removed
+//! when the others hold the second half of the budget, so that a gap in the offsets means dropped output. Segments are
+//! append-only; an incomplete frame at the end of a segment is still being written.
 
 use serde::{Deserialize, Serialize};
 
-/// How every segment begins.
+/// First bytes of every segment.
 pub const MAGIC: [u8; 8] = *b"BOLTOUT1";
-/// Bytes of a frame's header.
+/// Size of a frame's header, in bytes.
 pub const HEADER: usize = 24;
-/// The most data in one frame, in bytes.
+/// Maximum size of the data in a frame, in bytes.
 pub const MAX_CHUNK: usize = 64 << 10;
 
-/// One of an action's two output streams.
+/// Output stream of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +36,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Both.
+    /// Both streams.
     pub const ALL: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
     fn number(self) -> u8 {
@@ -48,26 +47,26 @@ impl Stream {
     }
 }
 
-/// A frame without its data.
+/// Header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// Which stream.
+    /// Stream.
     pub stream: Stream,
-    /// Bytes of data, 1 to [`MAX_CHUNK`].
+    /// Size of the data in bytes, 1 to [`MAX_CHUNK`].
     pub length: u32,
-    /// When it was read from the action, in microseconds since 1970.
+    /// Time when it was read from the action, in microseconds since 1970.
     pub at_us: u64,
-    /// Bytes of this stream before it.
+    /// Offset in the stream, in bytes.
     pub offset: u64,
 }
 
-/// A header that no shim writes: the segment is damaged from here on.
+/// Error returned for an invalid header: the segment is damaged from there on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the output log is damaged: {0}")]
 pub struct DamagedFrame(&'static str);
 
 impl Frame {
-    /// The header's bytes.
+    /// Encodes the header.
     pub fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0] = self.stream.number();
@@ -77,7 +76,7 @@ impl Frame {
         bytes
     }
 
-    /// Reads a header.
+    /// Decodes a header.
     pub fn decode(bytes: &[u8; HEADER]) -> Result<Frame, DamagedFrame> {
         let u64_at = |i: usize| u64::from_le_bytes(bytes[i..i + 8].try_into().expect("eight bytes"));
         let stream = match bytes[..4] {
@@ -95,12 +94,12 @@ impl Frame {
     }
 }
 
-/// The name of a stream's nth tail segment.
+/// Returns the name of the nth tail segment of a stream.
 pub fn tail_name(stream: Stream, n: u64) -> String {
     format!("tail.{}.{n}", stream.number())
 }
 
-/// Reads a name made by [`tail_name`].
+/// Parses a name from [`tail_name`].
 pub fn parse_tail_name(name: &str) -> Option<(Stream, u64)> {
     let (stream, n) = name.strip_prefix("tail.")?.split_once('.')?;
     let stream = Stream::ALL.into_iter().find(|s| s.number().to_string() == stream)?;
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_seen() {
+    fn damage_is_detected() {
         let good = Frame { stream: Stream::Stdout, length: 1, at_us: 0, offset: 0 }.encode();
         for (at, byte) in [(0, 0), (0, 3), (1, 1), (4, 0), (7, 255), (6, 2)] {
             let mut bad = good;
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn tail_names_read_back() {
+    fn tail_names_parse_back() {
         assert_eq!(parse_tail_name(&tail_name(Stream::Stderr, 12)), Some((Stream::Stderr, 12)));
         for wrong in ["tail.3.1", "tail.1", "tail.1.x", "tail.1.01", "output.log", "tail.1.-1"] {
             assert_eq!(parse_tail_name(wrong), None, "{wrong}");

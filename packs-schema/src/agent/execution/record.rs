@@ -1,11 +1,11 @@
-//! The JSON records in an execution's directory, and the one place that reads them.
+//! JSON records of an execution's directory, and their only reader.
 //!
-//! Shims outlive the agent that started them, and a host may go back to an older agent: readers meet records of other
-//! versions. Each carries its format:
+//! Shims outlive the agent that started them, and a host may be downgraded to an older agent, so readers encounter
+//! records of other versions. Each record contains its format:
 //!
-//! - A field that readers may do without is added within a format, with `#[serde(default)]`; unknown fields are passed over.
-//! - Anything else is a new format. A newer agent goes on reading every older one ([`OLDEST`] on).
-//! - A format from the future is not guessed at: [`read_record`] says so by its number, and the execution ends honestly.
+//! - An optional field is added within a format, with `#[serde(default)]`; unknown fields are ignored.
+//! - Any other change is a new format. A newer agent reads all older ones ([`OLDEST`] and later).
+//! - A record of a later format is an error with its number ([`read_record`]), and the execution ends with that reason.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,23 +16,23 @@ use crate::delivery::pushed::PushInfo;
 
 use super::State;
 
-/// The version of the records that this code writes.
+/// Format of the records that this code writes.
 pub const FORMAT: u32 = 1;
-/// The oldest version that this code reads.
+/// Oldest format that this code reads.
 pub const OLDEST: u32 = 1;
 
-/// Why a record says nothing.
+/// Error returned when a record cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// It is of another version.
-    #[error("it is in format {0}, and this version reads {OLDEST} to {FORMAT}")]
+    /// Unsupported format.
+    #[error("it has format {0}, but this version reads formats {OLDEST} to {FORMAT}")]
     Format(u64),
-    /// It is damaged.
+    /// Damaged record.
     #[error("it is damaged: {0}")]
     Damaged(String),
 }
 
-/// Reads a record of any format that is known.
+/// Parses a record of a supported format.
 pub fn read_record<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordError> {
     #[derive(Deserialize)]
     struct Head {
@@ -46,106 +46,106 @@ pub fn read_record<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordError> {
     serde_json::from_slice(json).map_err(damaged)
 }
 
-/// `spec`: what is to be run, for whom. Holds no secrets.
+/// `spec`: the request. Contains no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// [`FORMAT`].
     pub format: u32,
-    /// Which execution.
+    /// Execution id.
     pub id: ExecutionId,
-    /// The action …
+    /// Action …
     pub action: ActionRef,
-    /// … of the pack in this version …
+    /// … in this version of its pack …
     pub version: PackVersion,
     /// … with this digest.
     pub digest: Digest,
-    /// Set when that version was pushed and is not signed.
+    /// Present if that version was pushed and is not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev: Option<PushInfo>,
-    /// What the caller gave, secrets masked.
+    /// Parameters of the caller, with secrets masked.
     pub parameters: Map<String, Value>,
-    /// A secret was given, so that the parameters above are not all there was.
+    /// True if a secret was given, so that the parameters above are not complete.
     pub has_secrets: bool,
-    /// Whether it is only to say what it would do.
+    /// True for a dry run.
     pub noop: bool,
-    /// A shorter time-out than the action's, in milliseconds.
+    /// Time-out of the caller, in milliseconds, if shorter than the action's.
     pub timeout_ms: Option<u64>,
-    /// Who asked.
+    /// Principal of the caller.
     pub principal: Principal,
-    /// Why, in the caller's words.
+    /// Note of the caller.
     pub note: Option<String>,
-    /// The fan-out that it belongs to.
+    /// Run that it belongs to.
     pub run: Option<RunId>,
-    /// The caller's key …
+    /// Idempotency key of the caller …
     pub idempotency_key: Option<IdempotencyKey>,
-    /// … and a keyed hash of the body that came with it.
+    /// … and a keyed hash of the request's body.
     pub fingerprint: Option<String>,
     /// W3C Trace Context of the caller.
     pub traceparent: Option<String>,
-    /// Accepted at, in milliseconds since 1970.
+    /// Time of acceptance, in milliseconds since 1970.
     pub created_at_ms: u64,
-    /// The same in milliseconds since the host started (`CLOCK_BOOTTIME`), which no clock setting changes.
+    /// Time of acceptance in milliseconds since the host started (`CLOCK_BOOTTIME`), which clock changes do not affect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_boottime_ms: Option<u64>,
-    /// How long it may wait for its start, in milliseconds from then.
+    /// Maximum time from acceptance to start, in milliseconds.
     pub start_within_ms: u64,
-    /// `/proc/sys/kernel/random/boot_id` when it was accepted.
+    /// `/proc/sys/kernel/random/boot_id` at acceptance.
     pub boot_id: String,
 }
 
-/// `started`: a shim has it; the action exists or is about to.
+/// `started`: the start record, written by the shim just before the action exists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Started {
     /// [`FORMAT`].
     pub format: u32,
     /// `/proc/sys/kernel/random/boot_id` at the start.
     pub boot_id: String,
-    /// Started at, in milliseconds since 1970.
+    /// Time of the start, in milliseconds since 1970.
     pub started_at_ms: u64,
-    /// The time-out in force, in milliseconds.
+    /// Effective time-out, in milliseconds.
     pub timeout_ms: u64,
-    /// What could not be enforced, such as `memory limit: no memory controller`.
+    /// Limits that could not be enforced, such as `memory limit: no memory controller`.
     pub unenforced: Vec<String>,
 }
 
-/// `exit`: how it ended.
+/// `exit`: the exit record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
     /// [`FORMAT`].
     pub format: u32,
-    /// Which execution.
+    /// Execution id.
     pub id: ExecutionId,
-    /// A terminal state.
+    /// Terminal state.
     pub state: State,
-    /// Why, in words, when the state alone does not say.
+    /// Reason, if the state alone does not explain it.
     pub reason: Option<String>,
-    /// The action's exit status, when it exited.
+    /// Exit status of the action, if it exited.
     pub exit_status: Option<i32>,
-    /// The signal that ended it, when one did.
+    /// Signal that ended it, if one did.
     pub signal: Option<i32>,
-    /// Started at, in milliseconds since 1970.
+    /// Time of the start, in milliseconds since 1970.
     pub started_at_ms: u64,
-    /// Ended at, in milliseconds since 1970: the start plus the duration.
+    /// Time of the end, in milliseconds since 1970: start plus duration.
     pub ended_at_ms: u64,
-    /// How long it took, in milliseconds of the monotonic clock.
+    /// Duration, in milliseconds of the monotonic clock.
     pub duration_ms: u64,
-    /// What it used.
+    /// Used resources.
     pub usage: Usage,
-    /// What it wrote to standard output.
+    /// Totals of standard output.
     pub stdout: StreamTotals,
-    /// What it wrote to standard error.
+    /// Totals of standard error.
     pub stderr: StreamTotals,
-    /// How many processes were left as it was stopped; absent when nothing had to be stopped.
+    /// Processes that were left when it was stopped; absent if none had to be stopped.
     pub leftovers: Option<Leftovers>,
-    /// What could not be enforced.
+    /// Limits that could not be enforced.
     pub unenforced: Vec<String>,
-    /// The structured result, when it wrote one that fits.
+    /// Structured result, if there is one that fits the schema.
     pub result: Option<Map<String, Value>>,
-    /// Why there is no structured result although it wrote something.
+    /// Reason why there is no structured result although something was written.
     pub result_error: Option<String>,
 }
 
-/// What an execution used, all its processes together.
+/// Resources used by all processes of an execution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Usage {
@@ -153,46 +153,46 @@ pub struct Usage {
     pub user_us: u64,
     /// Processor time in the kernel, in microseconds.
     pub system_us: u64,
-    /// Memory at the moment, in bytes, of one that runs; absent in records of ends.
+    /// Current memory of a running execution, in bytes; absent in exit records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// The most memory at once, in bytes; absent when the host does not count it.
+    /// Peak memory, in bytes; absent if the host does not measure it.
     pub peak_memory_bytes: Option<u64>,
-    /// Bytes read from disks; absent when the host does not count them.
+    /// Bytes read from disks; absent if the host does not measure it.
     pub read_bytes: Option<u64>,
-    /// Bytes written to disks; absent when the host does not count them.
+    /// Bytes written to disks; absent if the host does not measure it.
     pub written_bytes: Option<u64>,
 }
 
-/// One output stream in bytes.
+/// Totals of an output stream, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct StreamTotals {
-    /// Written by the action.
+    /// Bytes that the action wrote.
     pub written_bytes: u64,
-    /// Of these, not kept.
+    /// Bytes of these that were not kept.
     pub dropped_bytes: u64,
 }
 
-/// The processes of an execution that were alive when it ended or was stopped, and what became of them.
+/// Processes of an execution that were alive when it ended or was stopped, and what was done with them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Leftovers {
-    /// After TERM and the grace time.
+    /// Number that remained after SIGTERM and the grace period.
     pub after_term: u32,
-    /// After the cgroup was killed.
+    /// Number that remained after the cgroup was killed.
     pub after_cgroup_kill: u32,
-    /// After the subreaper's children were killed: 0, or the record is a confession.
+    /// Number that remained after the subreaper's children were killed; above 0, they could not be stopped.
     pub after_subreaper: u32,
-    /// Left running, because the action's file says `leftovers: keep` and it ended with exit status 0.
+    /// Number left running, because the action's file sets `leftovers: keep` and the exit status was 0.
     #[serde(default, skip_serializing_if = "is_none")]
     pub kept: u32,
-    /// Names of programs among them as the kernel has them (up to 15 characters), at most [`MAX_PROGRAMS`], each once.
+    /// Program names as the kernel has them (up to 15 characters), each once, at most [`MAX_PROGRAMS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<String>,
 }
 
-/// How many programs [`Leftovers`] names.
+/// Maximum number of programs in [`Leftovers`].
 pub const MAX_PROGRAMS: usize = 8;
 
 fn is_none(count: &u32) -> bool {
@@ -200,8 +200,8 @@ fn is_none(count: &u32) -> bool {
 }
 
 impl Leftovers {
-    /// What became of the processes that an execution left when it ended in `state`, in a sentence; `None` when it was stopped
-    /// and nothing is left, which its state says.
+    /// Describes in a sentence what was done with the processes that remained when an execution ended in `state`;
+    /// `None` if nothing remains and the state explains why.
     pub fn describe(&self, state: State) -> Option<String> {
         let counted = |count: u32| if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
         let named = match self.programs.join(", ") {
@@ -229,26 +229,26 @@ mod tests {
     const STARTED: &str = r#"{"format":1,"boot_id":"b","started_at_ms":5,"timeout_ms":9,"unenforced":[]}"#;
 
     #[test]
-    fn a_field_of_a_newer_writer_is_passed_over() {
+    fn an_unknown_field_is_ignored() {
         let newer = STARTED.replacen('{', r#"{"colour":"red","#, 1);
         assert_eq!(read_record::<Started>(newer.as_bytes()), read_record::<Started>(STARTED.as_bytes()));
         assert_eq!(read_record::<Started>(STARTED.as_bytes()).unwrap().timeout_ms, 9);
     }
 
     #[test]
-    fn a_format_from_the_future_is_named_and_not_guessed_at() {
+    fn a_later_format_is_an_error_with_its_number() {
         for format in [0, 2, u64::from(u32::MAX) + 2] {
             let other = STARTED.replacen('1', &format.to_string(), 1);
             let error = read_record::<Started>(other.as_bytes()).unwrap_err();
             assert_eq!(error, RecordError::Format(format));
             assert!(error.to_string().contains(&format!("format {format},")), "{error}");
         }
-        // Also when nothing else of it is as we know it.
+        // Even if no other field has the expected shape.
         assert_eq!(read_record::<Exit>(br#"{"format":7,"outcome":[]}"#), Err(RecordError::Format(7)));
     }
 
     #[test]
-    fn half_a_record_is_damaged() {
+    fn a_truncated_record_is_damaged() {
         for half in ["", "{", "{}", "null", &STARTED[..40], r#"{"format":1}"#] {
             assert!(matches!(read_record::<Started>(half.as_bytes()), Err(RecordError::Damaged(_))), "{half}");
         }

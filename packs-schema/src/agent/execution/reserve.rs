@@ -1,30 +1,32 @@
-//! What is kept free on the disk of executions, so that what runs can always write down how it ended. Three parties keep
-//! to it, each at its own level:
+//! Disk reserve of the file system with executions, so that every running execution can write its exit record. Three
+//! parties respect it, each at its own level:
 //!
 //! ```text
 //!  free space  ────────┬───────────────┬──────────────────┬──────────▶ 0
 //!                      │ OUTPUT_BYTES  │ ACCEPT_BYTES     │ nothing
 //!  the shims           │ drop output, and count it        │
-//!  the api             │ accepts       │ refuses what is new (507)
-//!  ends                │ are written   │ are written      │ into EXIT_ROOM, taken before the start
+//!  the api             │ accepts       │ refuses new executions (507)
+//!  exit records        │ are written   │ are written      │ into EXIT_PREALLOCATED bytes, allocated before the start
 //! ```
 //!
-//! Output stops first, because it is what grows: a flood of it must not keep new work out, least of all an action that
-//! makes room. The distance between the two also covers what several shims write between two looks at the disk.
+//! Output is dropped first, because it is what grows: a flood of output must not block new executions, least of all an
+//! action that frees space. The distance between the two levels also covers what several shims write between two checks
+//! of the disk.
 
-/// Free bytes below which the api accepts nothing new.
+/// Free bytes below which the api refuses new executions.
 pub const ACCEPT_BYTES: u64 = 4 << 20;
-/// The same in files (inodes): an execution has about six.
+/// Free files (inodes) below which the api refuses new executions: one has about six.
 pub const ACCEPT_FILES: u64 = 64;
-/// Free bytes below which output is dropped, but for the first of each execution, which stops at [`ACCEPT_BYTES`].
+/// Free bytes below which output is dropped, except for the first part of each execution's output, which is dropped
+/// below [`ACCEPT_BYTES`].
 pub const OUTPUT_BYTES: u64 = 16 << 20;
-/// The same in files: a long output has some twenty.
+/// Free files (inodes) below which output is dropped: a long output has about twenty.
 pub const OUTPUT_FILES: u64 = 128;
-/// What is allocated for an exit record before its action exists: the whole record, but for a long structured result.
+/// Bytes preallocated for an exit record before its action exists: the whole record, except a long structured result.
 pub const EXIT_PREALLOCATED: u64 = 8 << 10;
 
-/// True if a file system has no more free than this reserve of bytes and files. Both are given as how many there are and how
-/// many are free; those that are made as needed are not counted, and there are 0.
+/// True if the free bytes or files of a file system are below `reserve`. Both are pairs of total and free; a total of 0
+/// (files created on demand) is not checked.
 pub fn is_within(bytes: (u64, u64), files: (u64, u64), reserve: (u64, u64)) -> bool {
     let short = |(all, free): (u64, u64), kept: u64| all > 0 && free < kept;
     short(bytes, reserve.0) || short(files, reserve.1)
@@ -35,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_stops_before_acceptance() {
+    fn output_is_dropped_before_executions_are_refused() {
         const { assert!(OUTPUT_BYTES > ACCEPT_BYTES && OUTPUT_FILES > ACCEPT_FILES) };
         let accept = (ACCEPT_BYTES, ACCEPT_FILES);
         let many = (u64::MAX, u64::MAX);

@@ -1,7 +1,7 @@
-//! Tells apart why pip found nothing that satisfies a requirement.
+//! Explains why pip found no distribution that satisfies a requirement.
 //!
-//! pip prints the same two errors for a project that does not exist, a refused login, a wheel for another platform and a
-//! version that was published as source only. Its log file has the difference.
+//! pip prints the same two errors for a project that does not exist, a refused login, a wheel for another platform and
+//! a version that exists as source only. Its log file contains the difference.
 
 /// Longest list of versions in an explanation, in characters.
 const MAX_VERSIONS: usize = 200;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_of_no_matching_distribution_are_told_apart() {
+    fn causes_of_no_matching_distribution_are_distinguished() {
         let fetch = |page: &str, code: &str| {
             format!("Could not fetch URL http://me:canary@127.0.0.1/simple/{page}/: {code} Client Error: x - skipping")
         };

@@ -1,4 +1,4 @@
-//! `GET /v1/access` on the wire: whether the grants of an instance let the caller do something.
+//! Review of the caller's access (`GET /v1/access`): whether a grant allows a verb.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use crate::pack::action::Class;
 #[serde(try_from = "String", into = "String")]
 #[cfg_attr(feature = "schemas", schemars(with = "String"))]
 pub enum AccessTarget {
-    /// One action.
+    /// Single action.
     Action(ActionRef),
     /// Every action that the pack could have.
     Pack(PackName),
@@ -63,17 +63,17 @@ impl fmt::Display for AccessTarget {
     }
 }
 
-/// Answer of `GET /v1/access`. It is about the caller only, and names no action but the one in the question.
+/// Response of `GET /v1/access`. It concerns the caller only, and contains no action except that of the question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct AccessReview {
     /// Instance that answers.
     pub instance: InstanceId,
-    /// Caller, as its certificate names it.
+    /// Principal of the caller.
     pub principal: Principal,
     /// Verb in the question.
     pub verb: Verb,
-    /// Action or pack in the question; absent when it was about anything at all.
+    /// Action or pack in the question; absent if the question was about any action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<AccessTarget>,
     /// True if a grant allows it.
@@ -94,9 +94,9 @@ pub struct AccessReview {
 pub struct ReviewedAction {
     /// Active version of the pack.
     pub version: PackVersion,
-    /// Class of the action, which grants may be limited to.
+    /// Class of the action, to which grants may be limited.
     pub class: Class,
-    /// False if the pack disables the action: then it cannot be run.
+    /// False if the action is disabled, so that it cannot be run.
     pub enabled: bool,
 }
 

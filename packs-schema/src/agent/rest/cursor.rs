@@ -1,17 +1,17 @@
-//! Cursors into an instance's events.
+//! Cursors into the events of an instance.
 //!
-//! Event numbers rise by one within one history file. A file that replaces a damaged one numbers its events again, so a
-//! cursor names the file too, by its epoch.
+//! Event numbers increase by one within a history file. A file that replaces a damaged one starts its numbers again, so
+//! a cursor also contains the file's epoch.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in the events of one history file: `<epoch>.<event>`, or the number alone, which names no file.
+/// Position in the events of a history file: `<epoch>.<event>`, or the number alone for any file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCursor {
-    /// Names the history file: up to 32 letters and digits.
+    /// Epoch of the history file: up to 32 letters and digits.
     pub epoch: Option<String>,
-    /// Number of the last event that is known.
+    /// Number of the last known event.
     pub event: u64,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for EventCursor {
 impl FromStr for EventCursor {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<EventCursor, &'static str> {
-        const WRONG: &str = "it is not a cursor of an event, such as 5f1c0a9be3d27846.120";
+        const WRONG: &str = "it is not an event cursor such as 5f1c0a9be3d27846.120";
         let (epoch, event) = match text.rsplit_once('.') {
             Some((epoch, event)) => (Some(epoch), event),
             None => (None, text),
@@ -39,7 +39,7 @@ impl FromStr for EventCursor {
     }
 }
 
-/// True if `text` could be the epoch of a history file.
+/// True if `text` is a valid epoch.
 pub fn is_epoch(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_read_back() {
+    fn cursors_parse_back() {
         for text in ["5f1c.120", "0", "120", "a.0"] {
             assert_eq!(text.parse::<EventCursor>().unwrap().to_string(), text);
         }

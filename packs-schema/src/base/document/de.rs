@@ -1,4 +1,5 @@
-//! From a [`Node`] to a type. Errors name key and place, and say what the key takes: [`taken`] translates what serde expects.
+//! Deserializes a type from a [`Node`]. Errors name key and place, and describe valid values: [`expected_words`]
+//! translates serde's words.
 
 use std::fmt;
 
@@ -41,7 +42,7 @@ impl<'de> Deserializer<'de> for &Node {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Outcome<V::Value> {
         match &self.content {
-            // A name such as 2024, 1.10 or no is text where text is wanted, as it is written.
+            // If text is expected, values such as 2024, 1.10 or no are text as written.
             Content::Plain(text) if !self.is_null() => {
                 visitor.visit_str(text).map_err(|e: DocumentError| e.at(self.place))
             }
@@ -90,7 +91,7 @@ impl<'de> Deserializer<'de> for &Node {
         _: &'static [&'static str],
         visitor: V,
     ) -> Outcome<V::Value> {
-        // serde would take a list for the fields in their order.
+        // serde would accept a list as the fields in order.
         match &self.content {
             Content::List(_) => Err(DocumentError::new(self.place, "must be a map of keys, not a list")),
             _ => self.deserialize_any(visitor),
@@ -169,20 +170,20 @@ impl de::Error for DocumentError {
     }
 
     fn invalid_type(given: Unexpected<'_>, wanted: &dyn Expected) -> DocumentError {
-        DocumentError::new(None, format!("must be {}, not {}", taken(&wanted.to_string()), kind(given)))
+        DocumentError::new(None, format!("must be {}, not {}", expected_words(&wanted.to_string()), given_words(given)))
     }
 
     fn invalid_value(_: Unexpected<'_>, wanted: &dyn Expected) -> DocumentError {
-        DocumentError::new(None, format!("must be {}", taken(&wanted.to_string())))
+        DocumentError::new(None, format!("must be {}", expected_words(&wanted.to_string())))
     }
 
     fn invalid_length(length: usize, wanted: &dyn Expected) -> DocumentError {
-        DocumentError::new(None, format!("has {length} entries; it must be {}", taken(&wanted.to_string())))
+        DocumentError::new(None, format!("has {length} entries; it must be {}", expected_words(&wanted.to_string())))
     }
 
     fn unknown_variant(given: &str, variants: &'static [&'static str]) -> DocumentError {
         let said = format!("must be one of {}, not {:?}", variants.join(", "), shorten(given, 80));
-        DocumentError::quoting(None, said, "has a value that is not one of those it may have")
+        DocumentError::quoting(None, said, "has a value that is not allowed")
     }
 
     fn unknown_field(given: &str, known: &'static [&'static str]) -> DocumentError {
@@ -203,8 +204,8 @@ fn one_of(variants: &[&str]) -> String {
     format!("must be one of {}", variants.join(", "))
 }
 
-/// The format's name of what was given. Never the value: it may be a secret.
-fn kind(given: Unexpected<'_>) -> &'static str {
+/// Names the type of a value in words of the format. Never the value itself: it may be a secret.
+fn given_words(given: Unexpected<'_>) -> &'static str {
     match given {
         Unexpected::Bool(_) => "true or false",
         Unexpected::Unsigned(_) | Unexpected::Signed(_) => "a whole number",
@@ -217,8 +218,9 @@ fn kind(given: Unexpected<'_>) -> &'static str {
     }
 }
 
-/// What serde expects, in words of the format. Our own types describe themselves; theirs pass unchanged.
-fn taken(expected: &str) -> String {
+/// Translates serde's description of an expected type to words of the format. Descriptions of our own types pass
+/// unchanged.
+fn expected_words(expected: &str) -> String {
     let whole = |least: &str, most: &str| format!("a whole number from {least} to {most}");
     match expected {
         "u8" => whole("0", "255"),
@@ -233,7 +235,7 @@ fn taken(expected: &str) -> String {
         "any valid JSON value" | "a JSON value" => "a value".to_owned(),
         "unit" => "empty".to_owned(),
         _ if expected == "a map" || expected.starts_with("struct ") => "a map of keys".to_owned(),
-        _ if expected.contains("enum ") => "one of the values that this key takes".to_owned(),
+        _ if expected.contains("enum ") => "one of the allowed values of this key".to_owned(),
         _ => expected.to_owned(),
     }
 }

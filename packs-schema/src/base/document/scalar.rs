@@ -1,12 +1,12 @@
-//! YAML scalars without quotes: which value they are, or why that is unclear.
+//! Unquoted YAML scalars: decides their values, or why a value is ambiguous.
 //!
-//! Readers of YAML 1.1 (PyYAML, and so StackStorm) and of YAML 1.2 differ. What all of them read alike is read so; `yes`, `no`,
-//! `on` and `off` are booleans, as StackStorm has them; `y`, `n` and dates are text. A number that they read differently, or that
-//! would lose digits, is an error: no value is changed silently.
+//! Parsers of YAML 1.1 (PyYAML, and so StackStorm) and of YAML 1.2 differ. Values on which they agree are read that
+//! way. `yes`, `no`, `on` and `off` are booleans, as in StackStorm; `y`, `n` and dates are text. A number on which they
+//! disagree, or that would lose digits, is an error: no value is changed silently.
 
 use serde_json::Number;
 
-/// What an unquoted scalar is.
+/// Value of an unquoted scalar.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Resolved {
     Null,
@@ -32,7 +32,7 @@ pub(super) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// Decides what `text` is; the error says why that is unclear and what to write instead.
+/// Resolves `text`; the error says why it is ambiguous and what to write instead.
 pub(super) fn resolve(text: &str) -> Result<Resolved, &'static str> {
     if is_null(text) {
         return Ok(Resolved::Null);

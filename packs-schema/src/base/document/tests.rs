@@ -1,4 +1,4 @@
-//! What the readers take, what they refuse, and what they say.
+//! Tests of the readers: accepted documents, refused documents, and messages.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,7 @@ mod yaml_reader {
     }
 
     #[test]
-    fn a_value_that_readers_of_yaml_take_differently_is_refused() {
+    fn a_value_on_which_yaml_parsers_differ_is_refused() {
         for (text, says) in [
             ("0644", "begins with 0"),
             ("-007", "begins with 0"),
@@ -129,7 +129,7 @@ mod yaml_reader {
     }
 
     #[test]
-    fn a_value_that_all_readers_take_alike_is_that_value() {
+    fn a_value_on_which_all_parsers_agree_is_accepted() {
         for (text, value) in [
             ("", Value::Null),
             ("~", Value::Null),
@@ -206,10 +206,10 @@ mod yaml_reader {
     }
 
     #[test]
-    fn keys_are_text_and_stand_once() {
+    fn keys_are_text_and_unique() {
         assert_eq!(read("on: 1\n0644: 2\n~: 3\n"), Ok(json!({"on": 1, "0644": 2, "~": 3})));
         let said = read("a: 1\nb:\n  c: 2\n  d: 3\n  c: 4\n").unwrap_err();
-        assert_eq!(said, "line 5, column 3: b: the key \"c\" is here already in line 3; remove one of the two");
+        assert_eq!(said, "line 5, column 3: b: duplicate key \"c\", first in line 3; remove one of the two");
         for (wrong, says) in
             [("[a]: 1\n", "a key must be text"), (": 1\n", "no key before the colon"), ("{a: 1}: 2\n", "must be text")]
         {
@@ -225,9 +225,11 @@ mod yaml_reader {
         assert_eq!(read_["a"], json!({"x": 5, "y": 2}));
         assert_eq!(read_["b"], json!({"x": 1, "y": 2, "z": 4}));
         assert_eq!((&read_["c"], &read_["<<"]), (&json!({"x": 1, "y": 2}), &json!(1)));
-        for (wrong, says) in
-            [("a: *none\n", "not YAML"), ("a: &a [*a]\n", "inside what it names"), ("a: {<<: 3}\n", "<< takes a map")]
-        {
+        for (wrong, says) in [
+            ("a: *none\n", "not YAML"),
+            ("a: &a [*a]\n", "a value that contains it"),
+            ("a: {<<: 3}\n", "<< takes a map"),
+        ] {
             let said = read(wrong).unwrap_err();
             assert!(said.contains(says), "{wrong}: {said}");
         }
@@ -246,7 +248,7 @@ mod yaml_reader {
     }
 
     #[test]
-    fn a_file_is_one_document_however_its_lines_end() {
+    fn line_ends_of_any_kind_are_accepted() {
         assert_eq!(read("\u{feff}a: 1\r\nb: |\r\n  x\r\n  y\r\n"), Ok(json!({"a": 1, "b": "x\ny\n"})));
         assert_eq!(read("---\na: 1\n...\n"), Ok(json!({"a": 1})));
         assert_eq!(read("# nothing\n"), Ok(Value::Null));
@@ -268,7 +270,7 @@ mod yaml_reader {
     }
 
     #[test]
-    fn errors_speak_of_keys_and_of_what_they_take() {
+    fn errors_name_keys_and_valid_values() {
         for (text, says) in [
             ("name: a\ncount: many\n", "line 2, column 8: count: must be a whole number from 0 to 65535, not text"),
             ("name: a\ncount: -1\n", "count: must be a whole number from 0 to 65535"),

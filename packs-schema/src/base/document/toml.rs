@@ -1,4 +1,4 @@
-//! TOML, with line and column.
+//! TOML reader with lines and columns.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ use toml::de::{DeTable, DeValue};
 use super::{Content, DocumentError, Key, Node, Place};
 use crate::base::strict::shorten;
 
-/// Reads a TOML document.
+/// Parses a TOML document.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
     let lines = Lines::of(text);
     let table = DeTable::parse(text).map_err(|e| {
         let place = e.span().map(|span| lines.place(&span));
-        // The library's own rendering repeats the line of the document, which may hold anything.
+        // The library's own error quotes the line of the document, which may contain a secret.
         let said = match e.span().and_then(|span| text.get(span)) {
             Some(key) if e.message() == "duplicate key" => {
                 format!("the key {:?} is here already; remove one of the two", shorten(key, 80))
@@ -28,7 +28,8 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
     T::deserialize(&root)
 }
 
-/// Returns the lines, from 1, on which the items of the top-level list `key` begin; none when there is no such list.
+/// Returns the line numbers, counted from 1, at which the items of the top-level list `key` start; empty if there is no
+/// such list.
 pub fn lines_of_list(text: &str, key: &str) -> Vec<usize> {
     let lines = Lines::of(text);
     let Ok(table) = DeTable::parse(text) else { return Vec::new() };
@@ -38,14 +39,14 @@ pub fn lines_of_list(text: &str, key: &str) -> Vec<usize> {
     }
 }
 
-/// Distance between two places that are known, in bytes.
+/// Distance between two known places, in bytes.
 const STEP: usize = 256;
 
-/// Finds line and column of an offset, without a walk from the beginning for each: a document may have many values, and
+/// Converts offsets to lines and columns without a scan from the start for each: a document may have many values, and
 /// all of them in one line.
 struct Lines<'a> {
     text: &'a str,
-    /// The place of every [`STEP`]th byte.
+    /// Place of every [`STEP`]th byte.
     known: Vec<Place>,
 }
 
@@ -66,7 +67,7 @@ impl Lines<'_> {
     }
 }
 
-/// The place behind a byte that is at a place. Characters are counted by their first byte.
+/// Returns the place after a byte, given its place. Characters are counted by their first byte.
 fn after(at: Place, byte: &u8) -> Place {
     match byte {
         b'\n' => Place { line: at.line + 1, column: 1 },

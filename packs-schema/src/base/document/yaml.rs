@@ -1,10 +1,10 @@
-//! YAML as packs and site configuration may have it: one document, no key twice, no tag that would be ignored, few aliases.
+//! YAML subset of packs and site configuration: one document, no duplicate keys, no unknown tags, bounded aliases.
 //!
-//! - **Unquoted values** are what all readers of YAML take them for; where readers differ (`scalar`) the document
-//!   is refused: leading zeros, `0o` and `0b`, underscores, base 60, numbers that lose digits, `.inf`. `yes`, `no`, `on` and `off`
-//!   are booleans, as for StackStorm. Where a key takes text, an unquoted value is the text as written.
-//! - **Tags** other than `!!str`, `!!int`, `!!float`, `!!bool`, `!!null`, `!!seq` and `!!map` are errors: what `!vault` or `!env`
-//!   stands for is not what follows it.
+//! - **Unquoted values** are read as all YAML parsers read them. Where parsers differ (`scalar`), the document is
+//!   refused: leading zeros, `0o` and `0b`, underscores, base 60, numbers that lose digits, `.inf`. `yes`, `no`, `on`
+//!   and `off` are booleans, as in StackStorm. Where a key takes text, an unquoted value is the text as written.
+//! - **Tags** other than `!!str`, `!!int`, `!!float`, `!!bool`, `!!null`, `!!seq` and `!!map` are errors: without
+//!   support for `!vault` or `!env`, the value after it would be wrong.
 //! - **Aliases and merge keys** (`<<`) are expanded, within `MAX_NODES` and `MAX_TEXT`.
 
 use std::collections::BTreeMap;
@@ -16,16 +16,16 @@ use super::scalar::{self, Resolved};
 use super::{Content, DocumentError, Key, Node, Place};
 use crate::base::strict::shorten;
 
-/// How deep a document may nest.
+/// Maximum depth of nesting.
 const MAX_DEPTH: usize = 64;
-/// How many values it may have, aliases expanded.
+/// Maximum number of values, with aliases expanded.
 const MAX_NODES: usize = 100_000;
-/// How much text it may have, aliases expanded, in bytes.
+/// Maximum amount of text, with aliases expanded, in bytes.
 const MAX_TEXT: usize = 4 << 20;
 
 type Outcome<T> = Result<T, DocumentError>;
 
-/// Reads a YAML document. An empty one is `null`.
+/// Parses a YAML document. An empty one is `null`.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
     let node = Reader::document(text)?;
     T::deserialize(&node)
@@ -38,7 +38,7 @@ struct Reader<'a> {
     text: usize,
 }
 
-/// What an anchor names, and how much of the limits a copy takes. `None` while it is being read.
+/// Anchored node and the share of the limits that a copy takes; the node is `None` while it is being read.
 struct Anchored {
     node: Option<Node>,
     nodes: usize,
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         while let Some((event, span)) = reader.next()? {
             match event {
                 Event::DocumentStart(..) if root.is_some() => {
-                    let said = "a second document begins here; a file holds one";
+                    let said = "a second document starts here; a file must hold one";
                     return Err(DocumentError::new(place(&span), said));
                 }
                 Event::DocumentStart(..) => {
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         loop {
             match self.events.next_event() {
                 None => return Ok(None),
-                // Comments are events of their own where another crate of the build asks for them.
+                // Comments are events if another crate of the build enables that feature of the parser.
                 Some(Ok((event, span))) if event.is_node() || is_structure(&event) => return Ok(Some((event, span))),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
@@ -154,9 +154,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             if let Some(first) = known.insert(key.text.clone(), key.place) {
-                let first = first.map(|at| format!(" in line {}", at.line)).unwrap_or_default();
-                let said =
-                    format!("the key {:?} is here already{first}; remove one of the two", shorten(&key.text, 80));
+                let first = first.map(|at| format!(", first in line {}", at.line)).unwrap_or_default();
+                let said = format!("duplicate key {:?}{first}; remove one of the two", shorten(&key.text, 80));
                 return Err(DocumentError::new(key.place, said));
             }
             entries.push((key, value));
@@ -172,7 +171,7 @@ impl<'a> Reader<'a> {
         Ok(Content::Map(entries))
     }
 
-    /// A key, and whether it is the merge key `<<`.
+    /// Reads a key; true if it is the merge key `<<`.
     fn key(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Outcome<(Key, bool)> {
         let at = place(span);
         let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
@@ -193,7 +192,7 @@ impl<'a> Reader<'a> {
             return Err(too_deep(at));
         }
         let node = self.anchors.get(&id).and_then(|anchored| anchored.node.clone());
-        node.ok_or_else(|| DocumentError::new(at, "the alias stands inside what it names"))
+        node.ok_or_else(|| DocumentError::new(at, "the alias refers to a value that contains it"))
     }
 
     fn charge(&mut self, nodes: usize, text: usize, at: Option<Place>) -> Outcome<()> {
@@ -206,7 +205,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The entries of `<<: *one` or `<<: [*one, *two]`.
+/// Returns the entries of `<<: *one` or `<<: [*one, *two]`.
 fn merge_sources(key: &Key, value: Node) -> Outcome<Vec<(Key, Node)>> {
     let wrong = || DocumentError::new(key.place, "<< takes a map, or a list of maps");
     match value.content {
@@ -226,7 +225,7 @@ fn too_deep(at: Option<Place>) -> DocumentError {
     DocumentError::new(at, format!("nests more than {MAX_DEPTH} deep"))
 }
 
-/// How deep the values inside a node nest.
+/// Returns the depth of the values inside a node.
 fn height(node: &Node) -> usize {
     match &node.content {
         Content::List(items) => 1 + items.iter().map(height).max().unwrap_or(0),
@@ -243,7 +242,7 @@ fn place(span: &Span) -> Option<Place> {
     Some(Place { line: span.start.line(), column: span.start.col() + 1 })
 }
 
-/// Where the tag of a value begins, or the value itself when it has none.
+/// Returns the place of a value's tag, or of the value if it has none.
 fn tag_place(span: &Span) -> Option<Place> {
     let marker = span.tag_start.unwrap_or(span.start);
     Some(Place { line: marker.line(), column: marker.col() + 1 })
@@ -257,7 +256,7 @@ fn scalar_content(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Optio
     let Some(tag) = tag else {
         return Ok(if style == ScalarStyle::Plain { Content::Plain(text) } else { Content::Text(text) });
     };
-    // "!" alone means: text, whatever it looks like.
+    // The tag "!" alone marks text.
     let wanted = if tag.original() == "!" { "str" } else { tag.core_suffix().ok_or_else(|| unknown_tag(tag, at))? };
     let resolved = scalar::resolve(&text).map_err(|unclear| DocumentError::new(at, unclear));
     let content = match wanted {
@@ -285,11 +284,8 @@ fn collection_tag(tag: Option<&Tag>, fits: &str, at: Option<Place>) -> Outcome<(
 }
 
 fn unknown_tag(tag: &Tag, at: Option<Place>) -> DocumentError {
-    let said = format!(
-        "the tag {} is not supported, and the value means nothing without it: write the value itself",
-        shorten(&tag.original(), 80)
-    );
-    let discreet =
-        "a tag (a word that begins with '!') is not supported: write the value itself, in quotes if it begins with '!'";
-    DocumentError::quoting(at, said, discreet)
+    let said = format!("the tag {} is not supported: write the value itself", shorten(&tag.original(), 80));
+    let redacted =
+        "a tag (a word that starts with '!') is not supported: write the value itself, in quotes if it starts with '!'";
+    DocumentError::quoting(at, said, redacted)
 }

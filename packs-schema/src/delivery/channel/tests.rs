@@ -1,4 +1,4 @@
-//! Channels: what is refused, and what they come to on instances.
+//! Tests of channels: validation and decisions.
 
 use super::*;
 use crate::base::name::InstanceId;
@@ -20,7 +20,7 @@ fn web() -> Facts {
     Facts { app: "web".into(), ..Facts::of(InstanceId::new("i-1").unwrap()) }
 }
 
-/// What `channel` comes to on an instance in `cohort` that runs `active`.
+/// Formats the decision of `channel` for an instance in `cohort` that runs `active`.
 fn decided(channel: &Channel, cohort: u8, active: &str) -> String {
     let active = (!active.is_empty()).then(|| version(active));
     match channel.decide(&web(), cohort, active.as_ref()) {
@@ -34,7 +34,7 @@ fn decided(channel: &Channel, cohort: u8, active: &str) -> String {
 }
 
 #[test]
-fn a_rollout_leaves_the_others_the_version_before() {
+fn instances_outside_a_rollout_get_the_previous_version() {
     let channel = channel(vec![rule("1.1.0", 10), rule("1.0.0", 100)], &[]);
     for (cohort, active, wanted) in [
         (9, "1.0.0", "take 1.1.0"),
@@ -42,7 +42,7 @@ fn a_rollout_leaves_the_others_the_version_before() {
         (9, "", "take 1.1.0"),
         (10, "", "take 1.0.0"),
         (99, "0.9.0", "take 1.0.0"),
-        // It was narrowed: what came does not go.
+        // The rollout was narrowed: a version that was activated stays.
         (50, "1.1.0", "keep"),
         (50, "1.0.5", "keep"),
         (50, "1.2.0", "lower 1.0.0"),
@@ -53,7 +53,7 @@ fn a_rollout_leaves_the_others_the_version_before() {
 }
 
 #[test]
-fn a_paused_rollout_goes_no_further() {
+fn a_paused_rollout_adds_no_instances() {
     let paused = Rule { paused: true, ..rule("1.1.0", 50) };
     let channel = channel(vec![paused, rule("1.0.0", 100)], &[]);
     assert_eq!(decided(&channel, 10, "1.0.0"), "take 1.0.0");
@@ -63,7 +63,7 @@ fn a_paused_rollout_goes_no_further() {
 }
 
 #[test]
-fn only_what_was_withdrawn_goes_back() {
+fn only_a_withdrawn_version_is_rolled_back() {
     let channel = channel(vec![rule("1.0.0", 100)], &["1.1.0", "1.2.0"]);
     for (active, wanted) in [
         ("1.2.0", "back 1.0.0"),
@@ -79,14 +79,14 @@ fn only_what_was_withdrawn_goes_back() {
 }
 
 #[test]
-fn who_has_what_was_withdrawn_has_none_where_nothing_else_applies() {
+fn a_withdrawn_version_is_deactivated_if_no_rule_applies() {
     let channel = channel(vec![rule("1.0.0", 50)], &["1.1.0"]);
     assert_eq!([decided(&channel, 10, "1.1.0"), decided(&channel, 50, "1.1.0")], ["back 1.0.0", "withdraw"]);
     assert_eq!([decided(&channel, 50, "1.0.0"), decided(&channel, 50, "")], ["keep", "not here"]);
 }
 
 #[test]
-fn an_expression_leaves_instances_out() {
+fn an_expression_excludes_instances() {
     let only = |filter: &str, percent| Rule { filter: Some(Filter::new(filter).unwrap()), ..rule("1.1.0", percent) };
     assert_eq!(decided(&channel(vec![only("app == 'db'", 100)], &[]), 0, ""), "not here");
     assert_eq!(decided(&channel(vec![only("app == 'db'", 100)], &[]), 0, "1.0.0"), "keep");
@@ -96,7 +96,7 @@ fn an_expression_leaves_instances_out() {
 }
 
 #[test]
-fn rules_that_never_apply_are_left_out() {
+fn rules_that_never_apply_are_dropped() {
     let web = || Some(Filter::new("app == 'web'").unwrap());
     let versions = |rules| channel(rules, &[]).rules.iter().map(|r| r.version.to_string()).collect::<Vec<_>>();
     assert_eq!(versions(vec![rule("1.2.0", 100), rule("1.1.0", 10), rule("1.0.0", 100)]), ["1.2.0"]);
@@ -108,7 +108,7 @@ fn rules_that_never_apply_are_left_out() {
 }
 
 #[test]
-fn a_file_with_anything_unknown_or_contradictory_is_refused() {
+fn a_file_with_unknown_keys_or_contradictions_is_refused() {
     let good = r#"{"format":1,"serial":3,"pack":"a","rules":[{"version":"1.1.0","percent":10},{"version":"1.0.0"}]}"#;
     let read: Channel = serde_json::from_str(good).unwrap();
     assert_eq!(serde_json::to_string(&read).unwrap(), good);
@@ -133,7 +133,7 @@ fn a_file_with_anything_unknown_or_contradictory_is_refused() {
 }
 
 #[test]
-fn the_withdrawn_are_bounded_and_what_comes_again_is_not_among_them() {
+fn withdrawn_versions_are_bounded_and_exclude_those_with_a_rule() {
     let many: Vec<String> = (0..150).map(|n| format!("1.{n}.0")).collect();
     let channel = channel(vec![rule("1.149.0", 100)], &many.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(channel.withdrawn.len(), MAX_WITHDRAWN);
@@ -147,7 +147,7 @@ fn cohorts_are_stable_and_even() {
 
     let pack = PackName::new("linux").unwrap();
     let id = |n| InstanceId::new(format!("i-{n:08}")).unwrap();
-    // Another function here would send half-done rollouts to other instances.
+    // A changed function would include other instances in running rollouts.
     assert_eq!([1, 2, 3, 4].map(|n| cohort_of(&id(n), &pack)), [79, 60, 92, 59]);
     let other = PackName::new("cassandra").unwrap();
     assert!((0..100).any(|n| cohort_of(&id(n), &pack) != cohort_of(&id(n), &other)), "packs roll out independently");
@@ -157,7 +157,7 @@ fn cohorts_are_stable_and_even() {
 }
 
 #[test]
-fn names_of_targets_are_read_back() {
+fn target_names_parse_back() {
     let (pack, channel) = (PackName::new("a").unwrap(), ChannelName::new("prod").unwrap());
     assert_eq!(
         parse_pack_target(&pack_target(&pack, &version("1.0.0-rc.1"))),

@@ -1,4 +1,4 @@
-//! From an action file to an action: everything that is wrong with it, and what StackStorm meant where Bolt differs.
+//! Checks an action file: reports all its errors, and the differences from StackStorm.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use super::{
     Action, ActionFile, BoltSection, Class, Concurrency, EntryPoint, Limits, LimitsSection, Rate, WhenBusy, runner,
 };
 
-/// The longest time an action may take.
+/// Maximum time-out of an action.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// The most output of one stream that may be kept.
+/// Maximum size kept of one output stream.
 const MAX_OUTPUT: u64 = 1 << 30;
-/// The most parameters that an action may have.
+/// Maximum number of parameters of an action.
 const MAX_PARAMETERS: usize = 100;
 
-/// The most findings that are listed of one file.
+/// Maximum number of findings listed for one file.
 const MAX_FINDINGS: usize = 100;
 
 impl ActionFile {
-    /// Checks the file of pack `pack`; `at` names it in findings. `None` when anything found is an error.
+    /// Checks a file of `pack`; `at` names it in findings. `None` if any finding is an error.
     pub fn check(&self, pack: &PackName, at: &str) -> (Option<Action>, Vec<Finding>) {
         let (action, mut found) = self.check_all(pack, at);
         if found.len() > MAX_FINDINGS {
@@ -42,11 +42,15 @@ impl ActionFile {
     fn check_all(&self, pack: &PackName, at: &str) -> (Option<Action>, Vec<Finding>) {
         let mut found = Vec::new();
         for key in self.other.keys() {
-            let message = format!("{key:?} is not a key of an action file; Bolt's own keys stand under \"bolt\"");
+            let message = format!("{key:?} is not a key of an action file; put Bolt's own keys under \"bolt\"");
             found.push(Finding::error("unknown_key", format!("{at}: {key}"), message));
         }
         if self.pack.as_ref().is_some_and(|named| named != pack.as_str()) {
-            found.push(Finding::error("other_pack", format!("{at}: pack"), format!("the file is in pack {pack}")));
+            found.push(Finding::error(
+                "other_pack",
+                format!("{at}: pack"),
+                format!("the file is in pack {pack}; remove the key or name that pack"),
+            ));
         }
         if self.notify.is_some() {
             found.push(Finding::note(
@@ -64,8 +68,7 @@ impl ActionFile {
         let bolt = self.bolt.clone().unwrap_or_default();
         check_bounds(&bolt, at, &mut found);
         let class = bolt.class.unwrap_or_else(|| {
-            let message =
-                "say whether it is a diagnostic (reads only), remediation or maintenance; taken for remediation";
+            let message = "missing; set diagnostic (reads only), remediation or maintenance; remediation is assumed";
             found.push(Finding::warning("no_class", format!("{at}: bolt.class"), message));
             Class::Remediation
         });
@@ -114,12 +117,12 @@ impl ActionFile {
             .ok()
     }
 
-    /// The parameters, and the time-out when the file overrides that of StackStorm's runner.
+    /// Returns the parameters, and the time-out if the file overrides that of StackStorm's runner.
     fn parameters(&self, at: &str, found: &mut Vec<Finding>) -> (Parameters, Option<Duration>) {
         let mut parameters = Parameters::new();
         let mut timeout = None;
         if self.parameters.len() > MAX_PARAMETERS {
-            let message = format!("at most {MAX_PARAMETERS}, not {}", self.parameters.len());
+            let message = format!("an action has at most {MAX_PARAMETERS} parameters, not {}", self.parameters.len());
             found.push(Finding::error("too_many_parameters", format!("{at}: parameters"), message));
         }
         for (name, schema) in &self.parameters {
@@ -133,16 +136,17 @@ impl ActionFile {
                 continue;
             }
             if schema.immutable && schema.default.is_none() {
-                let message = "immutable without a default: it never has a value";
+                let message = "immutable without a default never has a value; add a default";
                 found.push(Finding::warning("immutable_without_default", place.clone(), message));
             }
             if schema.default.as_ref().is_some_and(holds_template) {
-                let message = "the default is a Jinja template; Bolt evaluates none, compute it in the script";
+                let message =
+                    "the default is a Jinja template, which Bolt does not evaluate; compute the value in the script";
                 found.push(Finding::error("template_default", place.clone(), message));
             }
             found.extend(check_secret(name, schema, &place));
             if schema.position.is_some() && self.bolt.as_ref().is_some_and(|bolt| bolt.arguments == Some(false)) {
-                let message = "bolt.arguments is false, so no script sees a position; read the value from standard input \
+                let message = "has no effect, because bolt.arguments is false; read the value from standard input \
                                or BOLT_PARAM_*";
                 found.push(Finding::warning("position_without_arguments", format!("{place}.position"), message));
             }
@@ -175,7 +179,7 @@ impl ActionFile {
     }
 }
 
-/// A default that could not be handed to the script as it is.
+/// Checks that the default can be passed to the script.
 fn check_default(name: &str, schema: &Schema, at: &str) -> Option<Finding> {
     let (name, default) = (ParamName::new(name).ok()?, schema.default.as_ref()?);
     let error = undeliverable(&name, schema, default)?;
@@ -188,10 +192,13 @@ fn check_secret(name: &str, schema: &Schema, at: &str) -> Option<Finding> {
         return finding("secret_position", "a secret is passed on standard input only; remove its position");
     }
     if schema.holds_secret() && schema.default.as_ref().is_some_and(|d| !d.is_null()) {
-        return finding("secret_default", "whoever can read the pack can read this default; let the caller give it");
+        return finding(
+            "secret_default",
+            "everyone who can read the pack can read this default; require the caller to give the secret",
+        );
     }
     if !schema.holds_secret() && ["password", "passphrase", "private_key"].contains(&name) {
-        return finding("secret_unmarked", "would be stored and shown; write secret: true if it is one");
+        return finding("secret_unmarked", "would be stored and shown; set secret: true if it is a secret");
     }
     None
 }
@@ -205,13 +212,13 @@ fn holds_template(value: &Value) -> bool {
     }
 }
 
-/// Two parameters that would be one environment variable, or stand at one position.
+/// Finds parameters that share an environment variable or a position.
 fn check_clashes(parameters: &Parameters, at: &str, found: &mut Vec<Finding>) {
     let mut upper: BTreeMap<String, &ParamName> = BTreeMap::new();
     let mut positions: BTreeMap<u32, &ParamName> = BTreeMap::new();
     for (name, schema) in parameters {
         if name.as_str() == CONFIG_KEY {
-            let message = "is the key of the pack's configuration on standard input; rename the parameter";
+            let message = "is the key of the site configuration on standard input; rename the parameter";
             found.push(Finding::error("parameter_reserved", format!("{at}: parameters.{name}"), message));
         }
         if let Some(other) = upper.insert(name.as_str().to_ascii_uppercase(), name) {
@@ -219,14 +226,14 @@ fn check_clashes(parameters: &Parameters, at: &str, found: &mut Vec<Finding>) {
             found.push(Finding::error("parameter_clash", format!("{at}: parameters.{name}"), message));
         }
         if let Some(other) = schema.position.and_then(|p| positions.insert(p, name)) {
-            let message = format!("{other} and {name} have the same position");
+            let message = format!("{other} and {name} have the same position; change one");
             found.push(Finding::error("position_clash", format!("{at}: parameters.{name}"), message));
         }
     }
     check_positions(&positions, at, found);
 }
 
-/// StackStorm refuses positions that are not contiguous, from whichever is the lowest on.
+/// Positions must be contiguous, starting from the lowest one, as in StackStorm.
 fn check_positions(positions: &BTreeMap<u32, &ParamName>, at: &str, found: &mut Vec<Finding>) {
     let lowest = positions.keys().next().copied().unwrap_or_default();
     for (wanted, (given, name)) in (lowest..).zip(positions) {
@@ -241,39 +248,39 @@ fn check_positions(positions: &BTreeMap<u32, &ParamName>, at: &str, found: &mut 
 }
 
 fn check_bounds(bolt: &BoltSection, at: &str, found: &mut Vec<Finding>) {
-    let mut demand = |fits: bool, key: &str, must: &str| {
+    let mut require = |fits: bool, key: &str, must: &str| {
         if !fits {
             found.push(Finding::error("out_of_bounds", format!("{at}: bolt.{key}"), format!("must be {must}")));
         }
     };
     let span =
         |s: Option<Span>, low: u64, high: Duration| s.is_none_or(|s| s.0 >= Duration::from_millis(low) && s.0 <= high);
-    demand(span(bolt.timeout, 100, MAX_TIMEOUT), "timeout", "between 100ms and 24h");
-    demand(span(bolt.grace, 0, Duration::from_secs(600)), "grace", "at most 10m");
-    demand(span(bolt.start_within, 1000, MAX_TIMEOUT), "start_within", "between 1s and 24h");
+    require(span(bolt.timeout, 100, MAX_TIMEOUT), "timeout", "between 100ms and 24h");
+    require(span(bolt.grace, 0, Duration::from_secs(600)), "grace", "at most 10m");
+    require(span(bolt.start_within, 1000, MAX_TIMEOUT), "start_within", "between 1s and 24h");
     if let Some(limits) = &bolt.limits {
-        demand(limits.memory.is_none_or(|m| m.0 >= 4 << 20), "limits.memory", "at least 4MiB");
-        demand(limits.pids.is_none_or(|p| (1..=100_000).contains(&p)), "limits.pids", "between 1 and 100000");
-        demand(
+        require(limits.memory.is_none_or(|m| m.0 >= 4 << 20), "limits.memory", "at least 4MiB");
+        require(limits.pids.is_none_or(|p| (1..=100_000).contains(&p)), "limits.pids", "between 1 and 100000");
+        require(
             limits.open_files.is_none_or(|f| (16..=1_000_000).contains(&f)),
             "limits.open_files",
             "between 16 and 1000000",
         );
         let weight = limits.io_weight.is_none_or(|w| (1..=10_000).contains(&w));
-        demand(weight, "limits.io_weight", "between 1 and 10000");
+        require(weight, "limits.io_weight", "between 1 and 10000");
     }
-    demand(
+    require(
         bolt.concurrency.as_ref().is_none_or(|c| (1..=1000).contains(&c.max)),
         "concurrency.max",
         "between 1 and 1000",
     );
-    demand(
+    require(
         bolt.rate.as_ref().is_none_or(|r| r.max >= 1 && !r.per.0.is_zero()),
         "rate",
         "at least 1 per a time above 0",
     );
     let output = |o: &super::OutputSection| (4096..=MAX_OUTPUT).contains(&o.max.0);
-    demand(bolt.output.as_ref().is_none_or(output), "output.max", "between 4KiB and 1GiB");
+    require(bolt.output.as_ref().is_none_or(output), "output.max", "between 4KiB and 1GiB");
 }
 
 fn limits(section: Option<&LimitsSection>) -> Limits {

@@ -1,4 +1,4 @@
-//! An action file as people write it: StackStorm's keys, and Bolt's own under `bolt`.
+//! Action files as written: StackStorm's keys, and Bolt's own keys under `bolt`.
 
 use std::collections::BTreeMap;
 
@@ -12,42 +12,42 @@ use crate::pack::param::Schema;
 
 use super::{Class, LeftoverPolicy, WhenBusy};
 
-/// The file `actions/<name>.yaml`.
+/// An action file, `actions/<name>.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct ActionFile {
-    /// The name within the pack.
+    /// Name of the action within the pack; the file must have the same name.
     pub name: String,
-    /// What it does, to a caller.
+    /// Description for callers.
     #[serde(default, deserialize_with = "null_is_default")]
     pub description: String,
-    /// `python-script` or `local-shell-script`; StackStorm's others are read and reported.
+    /// `python-script` or `local-shell-script`. StackStorm's other runners are reported as errors.
     pub runner_type: String,
-    /// The script, relative to `actions/`.
+    /// Path of the script, relative to `actions/`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub entry_point: String,
-    /// `false`: callers see it but may not run it.
+    /// `false`: callers can see the action but not run it.
     #[serde(default = "yes", deserialize_with = "null_is_true")]
     pub enabled: bool,
-    /// What callers may give it, by name.
+    /// Parameters of callers, by name.
     #[serde(default, deserialize_with = "null_values")]
     pub parameters: BTreeMap<String, Schema>,
-    /// What its structured result must fit: a schema, or StackStorm's map of properties.
+    /// Schema of the structured result: a JSON schema, or StackStorm's map of properties.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
-    /// Words to find it by.
+    /// Tags to search for.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Value>,
-    /// StackStorm: the pack; it must be the pack that the file is in.
+    /// StackStorm: name of the pack. If given, it must be the pack that contains the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<String>,
-    /// StackStorm: notifications; no meaning in Bolt.
+    /// StackStorm: notifications. Ignored by Bolt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Value>,
     /// Bolt's own keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bolt: Option<BoltSection>,
-    /// Keys that Bolt does not know.
+    /// Unknown keys.
     #[serde(flatten)]
     #[cfg_attr(feature = "schemas", schemars(skip))]
     pub other: BTreeMap<String, Value>,
@@ -57,120 +57,121 @@ fn yes() -> bool {
     true
 }
 
-/// The key `bolt` of an action file.
+/// Bolt's own keys of an action file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BoltSection {
-    /// `diagnostic` (reads only), `remediation` or `maintenance`.
+    /// Effect on the host: `diagnostic` (reads only), `remediation` (repairs a fault) or `maintenance` (changes a
+    /// healthy host).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
-    /// The account to run as; when absent, each execution gets one of its own, unless the site names one for all.
+    /// Account to run as. Default: each execution gets an account of its own, unless the site configures one for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_as: Option<UserName>,
-    /// When it is stopped; 5m when absent, at most 24h.
+    /// Time-out, after which the action is stopped. Default 5m, maximum 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// Between TERM and KILL; 10s when absent, at most 10m.
+    /// Grace period between SIGTERM and SIGKILL. Default 10s, maximum 10m.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace: Option<Span>,
-    /// How long it may wait in a queue for its start; 10m when absent.
+    /// Maximum time in the queue. Default 10m, maximum 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_within: Option<Span>,
-    /// What it may use.
+    /// Resource limits of an execution, for all its processes together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSection>,
-    /// How many at once on an instance.
+    /// Maximum number of concurrent executions on an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<ConcurrencySection>,
-    /// How often on an instance.
+    /// Rate limit on an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<RateSection>,
-    /// How much output is kept.
+    /// Limits of kept output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputSection>,
-    /// It understands `BOLT_NOOP=1`: it says what it would do and changes nothing.
+    /// The action supports dry runs: under `BOLT_NOOP=1` it reports what it would change, and changes nothing.
     #[serde(deserialize_with = "null_is_default")]
     pub noop: bool,
-    /// It may gain privileges through set-user-id programs.
+    /// The action may gain privileges through set-user-id programs such as `sudo`.
     #[serde(deserialize_with = "null_is_default")]
     pub new_privileges: bool,
-    /// `false`: parameters come on standard input and in the environment only, and not as arguments, which `/proc` shows to
-    /// every account of the host. `true` when absent. Secrets are never arguments.
+    /// `false`: pass parameters on standard input and in the environment only, not as arguments, which `/proc` shows to
+    /// all accounts of the host. Default `true`. Secrets are never arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<bool>,
-    /// Processes that are still there when the action has ended: `stop` (the default), or `keep`, so that a service that it
-    /// started stays. Only after exit status 0.
+    /// Handling of processes that are still running when the action has ended: `stop` (default) or `keep`, for actions
+    /// that start a service. They are kept after exit status 0 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leftovers: Option<LeftoverPolicy>,
-    /// What `bolt pack lint` is to let stand.
+    /// Findings of `bolt pack lint` to accept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lint: Option<LintSection>,
 }
 
-/// `lint` of an action file: for authors; agents pass it over.
+/// Key `lint` of an action file: for authors; agents ignore it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LintSection {
-    /// Codes of findings about this action, each with the reason why it may stand.
+    /// Codes of findings about this action to accept, each with a reason.
     #[serde(deserialize_with = "null_is_default")]
     pub allow: BTreeMap<String, String>,
 }
 
-/// `limits` of an action file. What is absent has its default.
+/// Key `limits` of an action file; missing keys have their default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSection {
-    /// Memory; 256MiB when absent.
+    /// Memory, including page cache. Default 256MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// Share of the processors; 100% (of one) when absent.
+    /// Processor time. Default 100% (one processor).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuShare>,
-    /// Processes and threads; 64 when absent.
+    /// Number of processes and threads. Default 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
-    /// Open files of each process; 1024 when absent.
+    /// Number of open files of each process. Default 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u32>,
-    /// Weight of its block I/O, 1 to 10000, where the host has weights; 100 when absent.
+    /// Weight of block I/O, 1 to 10000, on hosts that support weights. Default 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_weight: Option<u32>,
 }
 
-/// `concurrency` of an action file.
+/// Key `concurrency` of an action file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConcurrencySection {
-    /// The most at once.
+    /// Maximum number of concurrent executions.
     pub max: u32,
-    /// The group that counts; the action by itself when absent.
+    /// Concurrency group, which actions of all packs may share. Default: the action is its own group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<crate::base::name::GroupName>,
-    /// `queue` (the default) or `reject`.
+    /// Handling of requests above the maximum: `queue` (default) or `reject`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_busy: Option<WhenBusy>,
 }
 
-/// `rate` of an action file.
+/// Key `rate` of an action file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RateSection {
-    /// The most starts …
+    /// Maximum number of starts …
     pub max: u32,
-    /// … within this time.
+    /// … within this period.
     pub per: Span,
 }
 
-/// `output` of an action file.
+/// Key `output` of an action file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OutputSection {
-    /// What is kept of each stream, first and last half; 16MiB when absent.
+    /// Maximum size kept of each stream: its first and last half are kept. Default 16MiB.
     pub max: Bytes,
 }

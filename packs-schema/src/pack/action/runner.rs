@@ -1,8 +1,8 @@
-//! StackStorm's runners: which of them Bolt can be, and what their own parameters come to.
+//! StackStorm's runners: maps them to Bolt's, and reports their parameters.
 //!
-//! An action file may override the parameters of its runner by naming them among its own; they are
-//! then not the action's (StackStorm's documentation: "Overriding Runner Parameters"). Which names those are depends on
-//! the runner: `username` belongs to a remote one, and to the action itself under `python-script`.
+//! An action file may override parameters of its runner by listing them among its own; they are then not parameters of
+//! the action (StackStorm's documentation: "Overriding Runner Parameters"). The names depend on the runner: `username`
+//! belongs to remote runners, but to the action itself under `python-script`.
 
 use serde_json::Value;
 
@@ -43,13 +43,13 @@ pub(super) fn has_parameter(runner: &str, name: &str) -> bool {
     }
 }
 
-/// What an overridden runner parameter comes to in Bolt.
+/// Reports an overridden runner parameter and its equivalent in Bolt.
 pub(super) fn parameter(name: &str, schema: &Schema, at: String) -> Finding {
     let message = match (name, schema.default.as_ref()) {
-        ("timeout", _) => "overrides the time-out of StackStorm's runner; write it as bolt.timeout",
+        ("timeout", _) => "overrides the time-out of StackStorm's runner; use bolt.timeout instead",
         ("cmd", _) => "is the command of StackStorm's runner; Bolt runs the entry_point and nothing else",
         ("sudo", Some(Value::Bool(true))) => {
-            return Finding::warning("runner_parameter", at, "runs as root in StackStorm; write bolt.run_as: root");
+            return Finding::warning("runner_parameter", at, "runs as root in StackStorm; set bolt.run_as: root");
         }
         ("kwarg_op", Some(Value::String(given))) if given != "--" => {
             let message = format!("has named arguments written {given}name=value; Bolt writes --name=value");
@@ -60,28 +60,28 @@ pub(super) fn parameter(name: &str, schema: &Schema, at: String) -> Finding {
     Finding::note("runner_parameter", at, format!("{name} {message}"))
 }
 
-/// The runner of `file`; `None`, and an error among the findings, when Bolt has none like it.
+/// Returns the runner of `file`; `None`, with an error among the findings, if Bolt has no equivalent.
 pub(super) fn of(file: &ActionFile, at: &str, found: &mut Vec<Finding>) -> Option<Runner> {
     let at = format!("{at}: runner_type");
     match file.runner_type.as_str() {
         "python-script" | "run-python" => {
             if file.bolt.is_none() {
-                let message = "StackStorm calls run() of a class in the file; Bolt runs the file as a program: read the \
+                let message = "StackStorm calls run() of a class in the file; Bolt runs the file as a program: make it read the \
                                parameters from standard input in it";
                 found.push(Finding::warning("python_class", at, message));
             }
             Some(Runner::PythonScript)
         }
         "local-shell-script" | "run-local-script" => Some(Runner::LocalShellScript),
-        // Bolt already runs on the instance that the remote runner would have connected to.
+        // Bolt already runs on the instance that the remote runner would connect to.
         "remote-shell-script" | "run-remote-script" => {
             let message =
-                "Bolt runs it on the instance itself: hosts and credentials have no meaning; write local-shell-script";
+                "Bolt runs it on the instance itself: hosts and credentials have no effect; use local-shell-script";
             found.push(Finding::warning("remote_runner", at, message));
             Some(Runner::LocalShellScript)
         }
         "remote-shell-cmd" | "run-remote" | "local-shell-cmd" | "run-local" => {
-            let message = "its command is a shell template; Bolt never puts a parameter into a shell: write a script \
+            let message = "its command is a shell template; Bolt never passes a parameter through a shell: write a script \
                            with an entry_point and use local-shell-script";
             found.push(Finding::error("shell_template", at, message));
             None
@@ -94,7 +94,7 @@ pub(super) fn of(file: &ActionFile, at: &str, found: &mut Vec<Finding>) -> Optio
             None
         }
         other => {
-            let message = format!("{other:?} is not a runner; use python-script or local-shell-script");
+            let message = format!("unknown runner {other:?}; use python-script or local-shell-script");
             found.push(Finding::error("unknown_runner", at, message));
             None
         }

@@ -1,4 +1,4 @@
-//! What makes a pack one that can be run: names that agree, and entry points that are there.
+//! Checks that the files of a pack fit together: names match and entry points exist.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::{
     PackEntry,
 };
 
-/// UTF-8's, which editors of other systems write.
+/// Byte order mark of UTF-8, which editors of other systems write.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Holds the parsed files of a pack against each other and against the listing of its files.
+/// Checks the parsed files of a pack against each other and against the listing of its files.
 pub fn check(contents: &Contents, files: &[PackEntry]) -> CheckOutcome {
     let (pack, mut found) = contents.pack.check(PACK_FILE);
     let Some(pack) = pack else { return (None, found) };
@@ -37,7 +37,7 @@ pub fn check(contents: &Contents, files: &[PackEntry]) -> CheckOutcome {
             found.push(Finding::error(
                 "duplicate_action",
                 format!("{path}: name"),
-                format!("another file defines {name} as well"),
+                format!("another file also defines {name}; rename one"),
             ));
         }
     }
@@ -69,12 +69,12 @@ fn check_entry_point(path: &str, action: &Action, files: &BTreeMap<&str, &PackEn
         return stop("entry_point_not_a_file", format!("{script} is not a regular file"));
     }
     if !file.executable {
-        stop("entry_point_not_executable", format!("{script} may not be executed; chmod +x it"));
+        stop("entry_point_not_executable", format!("{script} is not executable; run chmod +x on it"));
     }
     let first_line = file.head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if file.head.starts_with(BOM) {
         let message = format!(
-            "{script} begins with a byte order mark, before which the kernel sees no #!; save it as UTF-8 without one"
+            "{script} starts with a byte order mark, which hides #! from the kernel; save it as UTF-8 without one"
         );
         stop("entry_point_bom", message);
     } else if file.head.starts_with(b"#!") && first_line.ends_with(b"\r") {
@@ -86,12 +86,12 @@ fn check_entry_point(path: &str, action: &Action, files: &BTreeMap<&str, &PackEn
         );
         stop("entry_point_crlf", message);
     } else if !file.head.starts_with(b"#!") {
-        let message = format!("{script} does not begin with a shebang such as #!/bin/sh, so nothing says what runs it");
+        let message = format!("{script} has no shebang; start its first line with the interpreter, such as #!/bin/sh");
         stop("entry_point_no_shebang", message);
     }
 }
 
-/// The types of the per-site configuration.
+/// Returns the schema of the site configuration.
 fn config(contents: &Contents, found: &mut Vec<Finding>) -> Parameters {
     let mut config = Parameters::new();
     for (name, schema) in &contents.config {

@@ -1,14 +1,14 @@
-//! What works, but will hurt somebody: for authors, not for the agent.
+//! Lints: warnings about packs that work but are likely to cause problems. For authors; the agent does not run them.
 //!
 //! ```text
 //!  action files ──────────────▶ rules of this file ─┐
-//!  entry points ─ shell ──────▶ shell_rules ────────┼─▶ findings, without what the author lets stand ([`allow`])
+//!  entry points ─ shell ──────▶ shell_rules ────────┼─▶ findings, without those that the author accepts ([`allow`])
 //!               ├ Python ─────▶ python_rules ───────┤
 //!               └ both ───────▶ leftover_rules ─────┘
 //! ```
 //!
-//! The rules read scripts and do not understand them. Each says what is wrong, why, and what to do instead; where a rule
-//! cannot tell right from wrong it keeps silent.
+//! The rules inspect scripts with simple parsers. Each names the problem, the reason and the remedy; in doubt a rule
+//! reports nothing.
 
 mod allow;
 mod leftover_rules;
@@ -31,12 +31,12 @@ use super::{ACTIONS_DIRECTORY, CheckedPack, Contents, PACK_FILE, REQUIREMENTS_FI
 use allow::Allowed;
 use text::Language;
 
-/// The most findings that one rule makes of one script.
+/// Maximum number of findings of one rule in one script.
 const MAX_PER_SCRIPT: usize = 20;
 
-/// Advice on a pack in which nothing is wrong. `script` gives the text of a file of the pack, when it is text.
+/// Returns warnings about a pack without errors. `script` returns a file of the pack if it is text.
 ///
-/// What every check warns of anyway (no class, a secret with a position) is not repeated here.
+/// Warnings of every check (no class, a secret with a position) are not repeated here.
 pub fn lint(
     contents: &Contents,
     checked: &CheckedPack,
@@ -44,10 +44,14 @@ pub fn lint(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     if checked.pack.description.is_empty() {
-        found.push(Finding::warning("no_description", PACK_FILE, "say in a sentence what the pack is for"));
+        found.push(Finding::warning(
+            "no_description",
+            PACK_FILE,
+            "missing; describe the purpose of the pack in a sentence",
+        ));
     }
     if checked.actions.is_empty() {
-        found.push(Finding::warning("no_actions", ACTIONS_DIRECTORY, "the pack has no action, so nothing can be run"));
+        found.push(Finding::warning("no_actions", ACTIONS_DIRECTORY, "the pack has no actions; add one"));
     }
     requirements(checked, &mut found);
     for action in &checked.actions {
@@ -64,18 +68,18 @@ pub fn lint(
     found
 }
 
-/// What an action's file says, and does not say.
+/// Checks the definition of an action.
 fn definition(path: &str, file: &ActionFile, action: &Action) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut warn = |code, key: &str, message: String| {
         found.push(Finding::warning(code, format!("{path}: {key}"), message));
     };
     if action.description.is_empty() {
-        warn("no_description", "description", "say in a sentence what it does to whom".to_owned());
+        warn("no_description", "description", "missing; describe in a sentence what the action does".to_owned());
     }
     let remediates = action.class != Class::Diagnostic && file.bolt.as_ref().is_some_and(|b| b.class.is_some());
     if remediates && file.bolt.as_ref().is_none_or(|b| b.timeout.is_none()) {
-        let message = format!("a {} has no timeout of its own; 5m is rarely right", action.class);
+        let message = format!("the default of 5m is rarely right for a {}; set a time-out", action.class);
         warn("no_timeout", "bolt.timeout", message);
     }
     for (name, schema) in action.parameters.iter().filter(|(_, schema)| !schema.holds_secret()) {
@@ -84,13 +88,16 @@ fn definition(path: &str, file: &ActionFile, action: &Action) -> Vec<Finding> {
         }
     }
     if remediates && !action.noop {
-        let message = format!("a {} should say what it would do under BOLT_NOOP=1, and `noop: true`", action.class);
+        let message = format!(
+            "a {} should support dry runs: report under BOLT_NOOP=1 what it would change, and set noop: true",
+            action.class
+        );
         warn("no_noop", "bolt.noop", message);
     }
     found
 }
 
-/// Items that the schema lets hold a comma, which no caller can give: lists are joined by commas.
+/// Warns if the schema allows items with a comma, which no caller can give because lists are joined by commas.
 fn comma_in_items(schema: &Schema) -> Option<String> {
     static COUNTED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{[0-9]*,[0-9]*\}").expect("a valid pattern"));
     let Some(Items::All(items)) = &schema.items else { return None };
@@ -103,7 +110,7 @@ fn comma_in_items(schema: &Schema) -> Option<String> {
     };
     allows.then(|| {
         format!(
-            "the {which} a comma, and an item with one is refused: lists reach a script joined by commas; take it out, or \
+            "the {which} a comma, but items with a comma are refused, because lists are passed to a script joined by commas; remove it, or \
              make the items objects, which are passed as JSON"
         )
     })
@@ -114,22 +121,24 @@ fn requirements(checked: &CheckedPack, found: &mut Vec<Finding>) {
     if let Some(first) = needed.first()
         && !checked.actions.iter().any(|action| action.runner_type == Runner::PythonScript)
     {
-        let message =
-            format!("{} and the rest are installed for nothing: no action has runner_type: python-script", first.name);
+        let message = format!(
+            "{} and the other requirements are installed but not used: no action has runner_type: python-script",
+            first.name
+        );
         found.push(Finding::warning("unused_requirements", REQUIREMENTS_FILE, message));
     }
     for bare in needed.iter().filter(|requirement| !requirement.pinned && !requirement.hashed).take(MAX_PER_SCRIPT) {
         let message = format!(
-            "{0} may be any of several versions, so instances will differ; name one, as {0}==1.2.3, better with --hash=sha256:\u{2026}",
+            "{0} is not pinned, so instances may install different versions; write {0}==1.2.3, preferably with --hash=sha256:\u{2026}",
             bare.name
         );
         found.push(Finding::warning("unpinned_requirement", format!("{REQUIREMENTS_FILE}:{}", bare.line), message));
     }
-    // One finding for all of them: they are generated together.
+    // A single finding for all of them, because hashes are generated together.
     let mut bare = needed.iter().filter(|requirement| !requirement.hashed);
     if let Some(first) = bare.next() {
         let message = format!(
-            "{} and {} more have no hash: agents refuse that (python.require_hashes), and where they do not, the package index \
+            "{} and {} more have no hash: agents refuse them (python.require_hashes), and where they do not, the package index \
              decides what code runs; write the file with `pip-compile --generate-hashes` or `uv pip compile --generate-hashes`",
             first.name,
             bare.count()
@@ -142,7 +151,7 @@ fn requirements(checked: &CheckedPack, found: &mut Vec<Finding>) {
     }
 }
 
-/// Where the rules of scripts put what they find.
+/// Collects the findings of script rules.
 struct Sink<'a> {
     path: &'a str,
     allowed: Vec<Allowed>,
@@ -160,7 +169,7 @@ impl Sink<'_> {
     }
 }
 
-/// What an entry point holds.
+/// Checks the source of an entry point.
 fn source(path: &str, action: &Action, entry_point: &str, text: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     let allowed = allow::in_script(entry_point, text, &mut found);
@@ -176,7 +185,7 @@ fn source(path: &str, action: &Action, entry_point: &str, text: &str) -> Vec<Fin
     }
     let mut found = sink.found;
     for name in unmentioned(action, text) {
-        let message = format!("{} never mentions it", action.entry_point.as_str());
+        let message = format!("{} never uses it", action.entry_point.as_str());
         found.push(Finding::warning("unused_parameter", format!("{path}: parameters.{name}"), message));
     }
     found
@@ -184,7 +193,7 @@ fn source(path: &str, action: &Action, entry_point: &str, text: &str) -> Vec<Fin
 
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| Regex::new("BOLT_PARAM_([A-Za-z0-9_]+)").expect("a valid pattern"));
 
-/// Variables of parameters that are never set.
+/// Finds uses of variables that are never set.
 fn variables(action: &Action, text: &str, sink: &mut Sink<'_>) {
     let known: BTreeMap<String, bool> = action
         .parameters
@@ -196,8 +205,9 @@ fn variables(action: &Action, text: &str, sink: &mut Sink<'_>) {
             match known.get(name) {
                 Some(false) => {}
                 Some(true) => {
-                    let message =
-                        format!("BOLT_PARAM_{name} is never set: a secret comes in the JSON on standard input only");
+                    let message = format!(
+                        "BOLT_PARAM_{name} is never set: a secret is passed in the JSON on standard input only"
+                    );
                     sink.warn("secret_variable", index + 1, message);
                 }
                 None => {
@@ -210,7 +220,7 @@ fn variables(action: &Action, text: &str, sink: &mut Sink<'_>) {
     }
 }
 
-/// Drops what the action's file lets stand.
+/// Removes findings that the action's file accepts.
 fn without_allowed(path: &str, file: &ActionFile, found: Vec<Finding>) -> Vec<Finding> {
     let Some(lint) = file.bolt.as_ref().and_then(|bolt| bolt.lint.as_ref()) else { return found };
     let place = |code: &str| format!("{path}: bolt.lint.allow.{code}");
@@ -218,17 +228,19 @@ fn without_allowed(path: &str, file: &ActionFile, found: Vec<Finding>) -> Vec<Fi
     let needless = given
         .iter()
         .filter(|(code, _)| !found.iter().any(|f| f.code == **code))
-        .map(|(code, _)| Finding::note("lint_needless", place(code), "nothing of this name was found; remove it"));
+        .map(|(code, _)| Finding::note("lint_needless", place(code), "no finding has this code; remove it"));
     let mut more: Vec<Finding> = needless.collect();
-    more.extend(none.iter().map(|(code, _)| Finding::warning("lint_reason", place(code), "say why it may stand")));
+    more.extend(
+        none.iter().map(|(code, _)| Finding::warning("lint_reason", place(code), "give a reason for accepting it")),
+    );
     let mut found: Vec<Finding> =
         found.into_iter().filter(|f| !given.iter().any(|(code, _)| **code == f.code)).collect();
     found.extend(more);
     found
 }
 
-/// Parameters whose name does not occur in the script, as it is or as `BOLT_PARAM_…`. Those with a position may
-/// be read by number, and a script that takes all its arguments or its whole input may pass them on.
+/// Returns parameters whose name does not occur in the script, either plain or as `BOLT_PARAM_…`. A parameter with a
+/// position may be read by number, and a script that uses all its arguments or its whole input may pass it on.
 fn unmentioned<'a>(action: &'a Action, text: &str) -> Vec<&'a str> {
     if text.contains("\"$@\"") || text.contains("json.load(sys.stdin)") && text.contains("**") {
         return Vec::new();

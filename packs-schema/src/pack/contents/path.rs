@@ -1,19 +1,19 @@
-//! Which paths may stand in a pack. Build refuses the others early, unpack refuses them again.
+//! Valid paths in a pack. Build refuses others early; unpacking refuses them again.
 
-/// The longest path within a pack, in bytes: what every archive format can hold.
+/// Maximum length of a path within a pack, in bytes, which every archive format supports.
 pub const MAX_PATH: usize = 200;
-/// The deepest path.
+/// Maximum depth of a path.
 const MAX_DEPTH: usize = 16;
 
-/// Why a path may not stand in a pack.
+/// Error returned for an invalid path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("path {path:?} may not stand in a pack: {why}")]
+#[error("path {path:?} is not allowed in a pack: {why}")]
 pub struct PathError {
     path: String,
     why: &'static str,
 }
 
-/// Checks a path relative to the pack's top directory, with `/` and without one at its end.
+/// Checks a path relative to the pack's top directory, with `/` between parts and not at the end.
 pub fn check_path(path: &str) -> Result<(), PathError> {
     let fail = |why| Err(PathError { path: path.chars().take(80).collect(), why });
     if path.is_empty() {
@@ -33,10 +33,10 @@ pub fn check_path(path: &str) -> Result<(), PathError> {
             return fail("it is hidden");
         }
         if part.starts_with('-') {
-            return fail("a part of it begins with '-'");
+            return fail("a part of it starts with '-'");
         }
         if !part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-@=,~".contains(&b)) {
-            return fail("use letters, digits and . _ + - @ = , ~ only");
+            return fail("it may contain letters, digits and . _ + - @ = , ~ only");
         }
     }
     Ok(())
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_relative_paths_may_stand_in_a_pack() {
+    fn only_plain_relative_paths_are_allowed() {
         for good in ["pack.yaml", "actions/lib/a_b-1.2+x.py", "etc/x@y", "__init__.py"] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }

@@ -1,4 +1,4 @@
-//! From a listing of files to a checked pack, through whatever reads files.
+//! Reads and checks a pack from a listing of its files and a [`FileReader`].
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,29 @@ use super::{
     PackEntry, REQUIREMENTS_FILE, Requirement, check, requirements,
 };
 
-/// The most lines of `requirements.txt` that findings list.
+/// Maximum number of findings about `requirements.txt`.
 const MAX_SHOWN: usize = 20;
 
-/// Gives [`read`] the files of a pack.
+/// Access to the text of a pack's files.
 pub trait FileReader {
-    /// The text of the file at `path`, which is a regular file of at most [`MAX_YAML`] bytes, or why it cannot be read.
+    /// Returns the text of the regular file at `path`, which has at most [`MAX_YAML`] bytes; the error says why it
+    /// cannot be read.
     fn text(&mut self, path: &str) -> Result<String, String>;
 }
 
-/// Reads the text of `config.schema.yaml`.
+/// Parses `config.schema.yaml`.
 pub fn config_schema(text: &str) -> Result<BTreeMap<String, Schema>, DocumentError> {
-    // An empty file, or an empty type, demands nothing.
+    // An empty file or an empty type does not restrict values.
     let types = yaml::parse::<Option<BTreeMap<String, Option<Schema>>>>(text)?.unwrap_or_default();
     Ok(types.into_iter().map(|(name, schema)| (name, schema.unwrap_or_default())).collect())
 }
 
-/// Reads and checks a pack. The contents are given back as well, for [`lint`](super::lint), when they could be parsed.
+/// Reads and checks a pack. Also returns its contents, for [`lint`](super::lint), if they could be parsed.
 pub fn read(files: &[PackEntry], reader: &mut dyn FileReader) -> (Option<Contents>, CheckOutcome) {
     let mut found = Vec::new();
     let Some(pack) = parse(files, PACK_FILE, reader, &mut found, yaml::parse) else {
         if found.is_empty() {
-            let message = "a pack has a pack.yaml in its top directory with name, version and description";
+            let message = "missing; create pack.yaml in the pack's top directory with name, version and description";
             found.push(Finding::error("no_pack_file", PACK_FILE, message));
         }
         return (None, (None, found));
@@ -52,7 +53,7 @@ pub fn read(files: &[PackEntry], reader: &mut dyn FileReader) -> (Option<Content
     (Some(contents), (checked.filter(|_| !unread), found))
 }
 
-/// What the pack needs of Python; every line that it may not have is a finding.
+/// Returns the Python requirements; each invalid line is a finding.
 fn parse_requirements(files: &[PackEntry], reader: &mut dyn FileReader, found: &mut Vec<Finding>) -> Vec<Requirement> {
     let mut wrong = Vec::new();
     let read = parse(files, REQUIREMENTS_FILE, reader, found, |text| {
@@ -66,14 +67,14 @@ fn parse_requirements(files: &[PackEntry], reader: &mut dyn FileReader, found: &
     read.unwrap_or_default()
 }
 
-/// `actions/<file>.yaml`, directly in the directory.
+/// True for `actions/<file>.yaml` or `.yml`, directly in the directory.
 fn is_action_file(path: &str) -> bool {
     path.strip_prefix(ACTIONS_DIRECTORY)
         .and_then(|rest| rest.strip_prefix('/'))
         .is_some_and(|file| !file.contains('/') && (file.ends_with(".yaml") || file.ends_with(".yml")))
 }
 
-/// The parsed file; `None` when there is none, or with a finding when it cannot be parsed.
+/// Returns the parsed file; `None` if it is absent, or cannot be parsed, which is a finding.
 fn parse<T>(
     files: &[PackEntry],
     path: &str,
@@ -90,7 +91,7 @@ fn parse<T>(
         return stop("not_a_file", "it is not a regular file".to_owned());
     }
     if file.size > MAX_YAML {
-        return stop("too_large", format!("it has {} bytes; at most {MAX_YAML} are read", file.size));
+        return stop("too_large", format!("it has {} bytes, more than the maximum of {MAX_YAML}", file.size));
     }
     match reader.text(path).and_then(|text| parser(&text).map_err(|e| e.to_string())) {
         Ok(parsed) => Some(parsed),

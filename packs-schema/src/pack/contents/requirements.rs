@@ -1,30 +1,30 @@
-//! `requirements.txt`: what a pack needs of Python, as far as a pack may say it.
+//! `requirements.txt`: Python distributions that a pack needs.
 //!
-//! A pack names distributions, versions and hashes. Where they come from, and whether code of theirs may run while they
-//! are installed, is the site's to say (`[python]` in `agent.toml`): so no option of pip's, no address, no path and no
-//! other file is taken here, although pip would take them. What passes is a plain list that pip reads as it is read here.
+//! A pack lists distributions, versions and hashes. Where they come from, and whether their code may run during
+//! installation, is configured by the site (`[python]` in `agent.toml`), so pip's options, URLs, paths and references
+//! to other files are errors here. The accepted subset is a plain list that pip parses in the same way.
 
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
-/// The most distributions that a pack may name.
+/// Maximum number of distributions.
 pub const MAX_REQUIREMENTS: usize = 500;
 
-/// One distribution that a pack needs.
+/// Required distribution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
-    /// The line on which it stands, from 1.
+    /// Line number, counted from 1.
     pub line: usize,
-    /// Its name as written.
+    /// Name as written.
     pub name: String,
-    /// Exactly one version fits.
+    /// True if exactly one version fits.
     pub pinned: bool,
-    /// It carries the hashes of what may be installed.
+    /// True if it has hashes of the files to install.
     pub hashed: bool,
 }
 
-/// A line that a pack may not have.
+/// Error returned for an invalid line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {text:?} {why}")]
 pub struct RequirementError {
@@ -36,10 +36,10 @@ pub struct RequirementError {
 const SHAPE: &str = r"^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[A-Za-z0-9._,\s-]*\])?\s*((?:(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*(?:,\s*)?)*)$";
 static REQUIREMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(SHAPE).expect("a valid pattern"));
 
-/// Reads the file; everything that is wrong with it at once.
+/// Parses the file; returns all its errors.
 pub fn requirements(text: &str) -> Result<Vec<Requirement>, Vec<RequirementError>> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    // Python ends a line at more characters than Rust does: what is a comment here could be an option there.
+    // Python recognises more line ends than Rust: a comment here could be an option there.
     let foreign = |c: char| (c.is_control() && !matches!(c, '\t' | '\n')) || matches!(c, '\u{2028}' | '\u{2029}');
     for (index, line) in text.lines().enumerate().filter(|(_, line)| line.contains(foreign)) {
         let text = line.escape_debug().take(80).collect();
@@ -52,7 +52,7 @@ pub fn requirements(text: &str) -> Result<Vec<Requirement>, Vec<RequirementError
         }
     }
     if good.len() > MAX_REQUIREMENTS {
-        let why = format!("is one of more than {MAX_REQUIREMENTS} requirements; a pack needs less");
+        let why = format!("exceeds the maximum of {MAX_REQUIREMENTS} requirements");
         bad.push(RequirementError {
             line: good[MAX_REQUIREMENTS].line,
             text: good[MAX_REQUIREMENTS].name.clone(),
@@ -62,14 +62,14 @@ pub fn requirements(text: &str) -> Result<Vec<Requirement>, Vec<RequirementError
     if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
-/// Lines without comments and joined at a final `\`, each with the number of its first, as pip has them.
+/// Returns lines without comments, joined at a final `\` as in pip, each with the number of its first line.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut open: Option<(usize, String)> = None;
     for (index, line) in text.lines().enumerate() {
         let is_comment = line.trim_start().starts_with('#');
         let (number, mut joined) = open.take().unwrap_or((index + 1, String::new()));
-        // pip ends a joined line at a comment; one that a comment interrupts is told apart by nothing else.
+        // pip ends a joined line at a comment, so a comment within a joined line ends it here too.
         if let Some(before) = line.strip_suffix('\\').filter(|_| !is_comment) {
             joined.push_str(before);
             open = Some((number, joined));
@@ -91,7 +91,8 @@ fn without_comment(line: &str) -> &str {
 fn one(line: usize, text: &str) -> Result<Requirement, String> {
     if text.starts_with('-') {
         return Err(
-            "is an option of pip's: index, wheels and options are the site's, [python] in agent.toml".to_owned()
+            "is an option of pip: index, wheels and options are configured by the site, [python] in agent.toml"
+                .to_owned(),
         );
     }
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -100,10 +101,10 @@ fn one(line: usize, text: &str) -> Result<Requirement, String> {
     let named = words[..options].join(" ");
     let (what, marker) = named.split_once(';').unwrap_or((&named, ""));
     if what.contains('@') || what.contains("://") || what.contains('/') || is_archive(what) {
-        return Err("is an address or a file; name a distribution and its version, such as requests==2.32.3".to_owned());
+        return Err("is a URL or a file; write a distribution and its version, such as requests==2.32.3".to_owned());
     }
     if !marker.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '\\' | '$' | '`') || c == ' ') {
-        return Err("has an environment marker with characters that none has".to_owned());
+        return Err("has an environment marker with invalid characters".to_owned());
     }
     let shape = REQUIREMENT.captures(what.trim()).ok_or("is not a requirement such as requests==2.32.3")?;
     let versions = shape.get(2).map_or("", |m| m.as_str()).trim();
@@ -115,7 +116,7 @@ fn one(line: usize, text: &str) -> Result<Requirement, String> {
     })
 }
 
-/// True if there are hashes, and nothing but hashes.
+/// True if there are hashes; other options are errors.
 fn hashes(words: &[&str]) -> Result<bool, String> {
     let mut words = words.iter();
     let mut any = false;
@@ -123,7 +124,7 @@ fn hashes(words: &[&str]) -> Result<bool, String> {
         let hash = match word.strip_prefix("--hash") {
             Some("") => words.next().copied(),
             Some(rest) => rest.strip_prefix('='),
-            None => return Err(format!("has the option {word:?}; only --hash=sha256:… may stand here")),
+            None => return Err(format!("has the option {word:?}; only --hash=sha256:… is allowed")),
         };
         let good = hash.and_then(|hash| hash.split_once(':')).is_some_and(|(algorithm, hex)| {
             matches!((algorithm, hex.len()), ("sha256", 64) | ("sha384", 96) | ("sha512", 128))
@@ -137,7 +138,7 @@ fn hashes(words: &[&str]) -> Result<bool, String> {
     Ok(any)
 }
 
-/// pip takes such a name for a file when there is one.
+/// True for names that pip would treat as a file, if that file exists.
 fn is_archive(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase();
     [".whl", ".zip", ".tar", ".gz", ".bz2", ".xz", ".tgz", ".tbz", ".txz", ".egg"].iter().any(|end| name.ends_with(end))
@@ -175,21 +176,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_sites_or_nobodys_to_say_is_refused_with_its_line() {
+    fn options_urls_and_files_are_refused_with_their_line() {
         for (text, words) in [
             ("six\n--index-url https://evil.example/simple", "line 2: \"--index-url"),
-            ("-r other.txt", "option of pip's"),
-            ("-e .", "option of pip's"),
-            ("--no-binary :all:", "option of pip's"),
+            ("-r other.txt", "option of pip"),
+            ("-e .", "option of pip"),
+            ("--no-binary :all:", "option of pip"),
             ("six --no-binary", "only --hash"),
             ("six --config-settings=x=y", "only --hash"),
             ("six --hash=md5:d41d8cd98f00b204e9800998ecf8427e", "not sha256"),
             ("six --hash=sha256:12", "not sha256"),
             ("six --hash", "not sha256"),
-            ("git+https://evil.example/x", "an address or a file"),
-            ("six @ https://evil.example/six.whl", "an address or a file"),
-            ("./vendor/six", "an address or a file"),
-            ("six.whl", "an address or a file"),
+            ("git+https://evil.example/x", "a URL or a file"),
+            ("six @ https://evil.example/six.whl", "a URL or a file"),
+            ("./vendor/six", "a URL or a file"),
+            ("six.whl", "a URL or a file"),
             ("six==1.0; python_version > `id`", "environment marker"),
             ("six==${HOME}", "not a requirement"),
             ("six=1.0", "not a requirement"),

@@ -106,7 +106,7 @@ fn two_files_may_not_define_one_action() {
 }
 
 #[test]
-fn the_linter_says_what_will_hurt() {
+fn the_linter_reports_likely_problems() {
     let (files, mut texts) = good();
     texts.0.insert("pack.yaml", "name: demo\nversion: 1.0.0\n".into());
     let action = ACTION
@@ -138,7 +138,7 @@ fn a_configuration_schema_is_checked_as_parameters_are() {
 }
 
 #[test]
-fn an_item_that_the_schema_lets_hold_a_comma_is_the_authors_to_know() {
+fn a_schema_that_allows_items_with_a_comma_is_a_warning() {
     for (items, warned) in [
         ("{type: string, pattern: '^/data/[a-z0-9/,._-]+$'}", true),
         ("{type: string, enum: [a, 'b,c']}", true),

@@ -1,4 +1,4 @@
-//! A caller's values bound to an action's parameters: all of them fit, or every error at once.
+//! Binds a caller's values to the parameters of an action: all values fit, or all errors are returned at once.
 
 use std::fmt;
 
@@ -13,19 +13,19 @@ use super::deliver::{ambiguous_item, plain};
 use super::redact::redact_parameters;
 use super::{Parameters, Schema, Type};
 
-/// What stands where a secret was given.
+/// Replaces secrets in output for people.
 pub const SECRET_SHOWN: &str = "[secret]";
 
-/// What is wrong with one parameter.
+/// Error in one parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ParamError {
-    /// The parameter, with its place inside: `servers[2].port`.
+    /// Parameter with the place inside it: `servers[2].port`.
     pub parameter: String,
-    /// A stable name: `unknown`, `missing`, `immutable`, `invalid`, `positional_dash`, `ambiguous_item` or `nul`.
+    /// Stable code: `unknown`, `missing`, `immutable`, `invalid`, `positional_dash`, `ambiguous_item` or `nul`.
     pub code: String,
-    /// What would be right.
+    /// Expected value.
     pub message: String,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for ParamError {
     }
 }
 
-/// Values that fit their parameters, with defaults filled in. Prints and serialises without secrets.
+/// Values that fit their parameters, with defaults filled in. `Debug` output contains no secrets.
 #[derive(Clone, PartialEq)]
 pub struct BoundParams {
     values: Map<String, Value>,
@@ -44,17 +44,17 @@ pub struct BoundParams {
 }
 
 impl BoundParams {
-    /// Everything, secrets included: for the action's standard input only.
+    /// Returns all values, including secrets: for the action's standard input only.
     pub fn values(&self) -> &Map<String, Value> {
         &self.values
     }
 
-    /// What the caller gave, secrets included: what the launcher binds again.
+    /// Returns the caller's values, including secrets, without defaults: the launcher binds them again.
     pub fn given(&self) -> &Map<String, Value> {
         &self.given
     }
 
-    /// Everything, with [`SECRET_SHOWN`] in place of each secret: for history, logs and listings.
+    /// Returns all values with [`SECRET_SHOWN`] in place of each secret: for history, logs and listings.
     pub fn public(&self) -> &Map<String, Value> {
         &self.public
     }
@@ -66,17 +66,16 @@ impl fmt::Debug for BoundParams {
     }
 }
 
-/// Binds what a caller gave to `parameters`, or says everything that is wrong with it (the first
-/// [`MAX_ERRORS`] things).
+/// Binds a caller's values to `parameters`, or returns all errors (the first [`MAX_ERRORS`]).
 ///
-/// As StackStorm means it: a default satisfies `required`, also inside objects and lists; `null` for a
-/// parameter that does not take it counts as not given; an `immutable` parameter always has its default.
+/// Follows StackStorm: a default satisfies `required`, also inside objects and lists; `null` for a parameter that does
+/// not accept it counts as not given; an `immutable` parameter always has its default.
 pub fn bind(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
     bind_with(parameters, given, unknown_parameter, undeliverable)
 }
 
-/// Binds a site's configuration. Unlike parameters it reaches an action as JSON (`BOLT_CONFIG`) in any case, so that items of
-/// its lists may hold commas; such a list has no variable of its own.
+/// Binds a site configuration. It always reaches an action as JSON too (`BOLT_CONFIG`), so items of its lists may
+/// contain commas; such a list has no variable of its own.
 pub fn bind_config(parameters: &Parameters, given: &Map<String, Value>) -> Result<BoundParams, Vec<ParamError>> {
     bind_with(parameters, given, unknown_config_key, |name, schema, value| {
         undeliverable(name, schema, value).filter(|error| error.code != AMBIGUOUS_ITEM)
@@ -91,16 +90,16 @@ fn bind_with(
     unknown: impl Fn(&Parameters) -> String,
     undeliverable: impl Fn(&ParamName, &Schema, &Value) -> Option<ParamError>,
 ) -> Result<BoundParams, Vec<ParamError>> {
-    let strangers = given.keys().filter(|name| !known(parameters, name)).take(MAX_ERRORS);
+    let unknown_names = given.keys().filter(|name| !known(parameters, name)).take(MAX_ERRORS);
     let mut errors: Vec<ParamError> =
-        strangers.map(|name| error(&shorten(name, 80), "unknown", unknown(parameters))).collect();
+        unknown_names.map(|name| error(&shorten(name, 80), "unknown", unknown(parameters))).collect();
     let mut values = Map::new();
     for (name, schema) in parameters {
         match given.get(name.as_str()).filter(|value| !counts_as_absent(schema, value)) {
             Some(_) if schema.immutable => errors.push(error(
                 name.as_str(),
                 "immutable",
-                "is immutable: its value belongs to the action, leave it out".to_owned(),
+                "is immutable: the action sets its value, leave it out".to_owned(),
             )),
             Some(value) => {
                 let value = with_defaults(schema, value.clone());
@@ -130,7 +129,7 @@ fn bind_with(
     Ok(BoundParams { values, given: given.clone(), public })
 }
 
-/// `value` with the defaults of properties that are absent, or `null` without taking it.
+/// Fills in defaults of properties that are absent, or `null` without accepting it.
 pub(super) fn with_defaults(schema: &Schema, value: Value) -> Value {
     match value {
         Value::Object(mut map) => {
@@ -158,9 +157,9 @@ pub(super) fn with_defaults(schema: &Schema, value: Value) -> Value {
     }
 }
 
-/// The most bytes of one value as an argument or an environment variable: Linux stops at 128 KiB (`MAX_ARG_STRLEN`).
+/// Maximum size of one value as an argument or environment variable, in bytes. Linux allows 128 KiB (`MAX_ARG_STRLEN`).
 const MAX_DELIVERED: usize = 96 << 10;
-/// The most errors that one answer lists.
+/// Maximum number of errors in one answer.
 pub const MAX_ERRORS: usize = 100;
 
 fn known(parameters: &Parameters, name: &str) -> bool {
@@ -196,16 +195,16 @@ fn missing(schema: &Schema) -> String {
     }
 }
 
-/// What cannot be handed to a process unchanged, or would be read as an option by it.
+/// Returns the error of a value that cannot be passed to a process unchanged, or that would be parsed as an option.
 ///
-/// A negative number may stand in a position, and so may what the action itself lists in its `enum`.
+/// A position may have a negative number, and any value of the parameter's `enum`.
 pub(crate) fn undeliverable(name: &ParamName, schema: &Schema, value: &Value) -> Option<ParamError> {
     if schema.holds_secret() {
         return None;
     }
     let error = |code, message: &str| Some(error(name.as_str(), code, message.to_owned()));
     if schema.position.is_some() && schema.enumeration.is_none() && has_dash(schema, value) {
-        return error("positional_dash", "must not begin with '-': it is passed as a positional argument");
+        return error("positional_dash", "must not start with '-': it is passed as a positional argument");
     }
     if has_nul(value) {
         return error("nul", "must not contain a NUL character");
@@ -220,7 +219,7 @@ pub(crate) fn undeliverable(name: &ParamName, schema: &Schema, value: &Value) ->
     None
 }
 
-/// True if the value, or an item of it that a script would take out of its list, would be read as an option.
+/// True if the value, or an item that a script would split off, would be parsed as an option.
 fn has_dash(schema: &Schema, value: &Value) -> bool {
     let begins = |value: &Value| value.as_str().is_some_and(|text| text.starts_with('-'));
     match value.as_array() {

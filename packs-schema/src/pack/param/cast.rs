@@ -1,18 +1,19 @@
-//! `name=value` of a command line as the JSON value that its parameter wants.
+//! Converts the text of `name=value` on a command line to the JSON value of a parameter.
 
 use serde_json::Value;
 
 use super::{Schema, Type};
 use crate::base::strict::shorten;
 
-/// Reads `text` as the type that `schema` names; what cannot be read stays a string, so that the check
-/// then says what would be right.
+/// Converts `text` to the type in `schema`. Text that does not convert stays a string, so that the check reports the
+/// expected type.
 pub fn from_text(schema: &Schema, text: &str) -> Value {
     let types = schema.types.as_ref().map_or(&[][..], |t| t.as_slice());
     types.iter().find_map(|wanted| as_type(*wanted, schema, text)).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Why `text` cannot be read as the type that `schema` names, and what fits; `None` when it can. Tells nothing of a secret.
+/// Explains why `text` does not convert to the type in `schema`, and which text would; `None` if it converts. Never
+/// quotes a secret.
 pub fn problem(schema: &Schema, text: &str) -> Option<String> {
     let [wanted] = schema.types.as_ref()?.as_slice() else { return None };
     if as_type(*wanted, schema, text).is_some() {
@@ -22,13 +23,13 @@ pub fn problem(schema: &Schema, text: &str) -> Option<String> {
     let is_whole = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let (must, why) = match wanted {
         Type::Integer if is_whole && !digits.starts_with('0') => ("an integer of 64 bits", "is too large"),
-        Type::Integer if is_whole => ("an integer, such as 10", "begins with 0"),
-        Type::Integer => ("an integer, such as 10", "is none"),
-        Type::Number if is_whole && digits.starts_with('0') => ("a number, such as 1.5", "begins with 0"),
-        Type::Number => ("a number, such as 1.5", "is none"),
-        Type::Boolean => ("true, yes, on or 1, or false, no, off or 0", "is none"),
-        Type::Object => ("a JSON object, such as {\"a\": 1}", "is none"),
-        Type::Null => ("null", "is none"),
+        Type::Integer if is_whole => ("an integer, such as 10", "starts with 0"),
+        Type::Integer => ("an integer, such as 10", "is not one"),
+        Type::Number if is_whole && digits.starts_with('0') => ("a number, such as 1.5", "starts with 0"),
+        Type::Number => ("a number, such as 1.5", "is not one"),
+        Type::Boolean => ("true, yes, on or 1, or false, no, off or 0", "is not one"),
+        Type::Object => ("a JSON object, such as {\"a\": 1}", "is not one"),
+        Type::Null => ("null", "is not one"),
         Type::String | Type::Array => return None,
     };
     Some(match schema.holds_secret() {
@@ -54,7 +55,7 @@ fn as_type(wanted: Type, schema: &Schema, text: &str) -> Option<Value> {
                 Some(super::Items::All(item)) => (**item).clone(),
                 _ => Schema::default(),
             };
-            // A blank after a comma is no part of the next item; an item with blanks around it is written in JSON.
+            // Blanks around an item are trimmed; write an item with leading or trailing blanks as JSON.
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Some(Value::Array(parts.map(|part| from_text(&item, part)).collect()))
         }),

@@ -1,20 +1,18 @@
-//! Whether a value fits a schema: every problem at once, each with its place and what would be right.
+//! Checks a value against a schema and reports every problem, each with its place and the expected value.
 //!
-//! Equal to draft 4 of JSON Schema on the keywords that Bolt knows, plus StackStorm's boolean
-//! `required` on properties; `tests/formats/validator.rs` holds it to the `jsonschema` crate. Where the two
-//! differ, and why:
+//! Equal to draft 4 of JSON Schema for the keywords that Bolt supports, plus StackStorm's boolean `required` on
+//! properties; `tests/formats/validator.rs` compares it with the `jsonschema` crate. Differences, and their reasons:
 //!
-//! - A pattern is a `regex-lite` one: `\d`, `\w`, `\s` and `\b` mean ASCII. ECMA 262 also counts
-//!   non-ASCII white space as `\s`; the crate also counts non-ASCII letters for `\b`.
-//! - A pattern with long counted repetitions is matched against 8 KiB of text and no more; what is
-//!   longer does not fit.
-//! - `multipleOf` reads both numbers as the decimals that they are written as. Beyond 2^53, and for
-//!   extreme exponents, the crate rounds to binary first and then says otherwise.
-//! - An integer is one of 64 bits: `1.0` is none (draft 4 and StackStorm go by how the number is
-//!   written), and neither is a larger one, which has been rounded to a float when it was read. The
-//!   crate takes such a float for an integer.
+//! - Patterns have the `regex-lite` dialect: `\d`, `\w`, `\s` and `\b` match ASCII only. In ECMA 262 `\s` includes
+//!   non-ASCII white space; in the crate `\b` includes non-ASCII letters.
+//! - A pattern with long counted repetitions is matched against at most 8 KiB of text; longer text does not fit.
+//! - `multipleOf` compares decimals as written. Beyond 2^53, and for extreme exponents, the crate rounds to binary
+//!   first and differs.
+//! - An integer has 64 bits and is written without a fraction: `1.0` is not one (draft 4 and StackStorm compare the
+//!   notation), and neither is a larger number, which was rounded to a float when it was parsed. The crate accepts such
+//!   a float.
 //!
-//! Of a secret, a problem tells neither its value, nor its length, nor the names of its properties.
+//! For secrets, problems contain neither the value, nor its length, nor names of properties.
 
 use serde_json::{Number, Value};
 
@@ -24,29 +22,29 @@ use super::bind::SECRET_SHOWN;
 use super::number::{compare, equal, is_multiple, repeated};
 use super::{Additional, Items, Required, Schema, Type};
 
-/// One way in which a value does not fit.
+/// Problem of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where inside the value: `""`, `[2]`, `.name`, `[0].port`.
+    /// Place inside the value: `""`, `[2]`, `.name`, `[0].port`.
     pub place: String,
-    /// What would be right: `must be an integer, not a string`. Never holds the value of a secret.
+    /// Expected value: `must be an integer, not a string`. Never contains the value of a secret.
     pub must: String,
 }
 
 impl Problem {
-    /// The problem as a sentence about `name`.
+    /// Formats the problem as a sentence about `name`.
     pub fn describe(&self, name: &str) -> String {
         format!("{name}{} {}", self.place, self.must)
     }
 }
 
-/// The most problems that are listed; a hostile array could have millions.
+/// Maximum number of reported problems; a hostile array could have millions.
 const MAX_PROBLEMS: usize = 64;
 
-/// The most text that heavy patterns are matched against in one value, in bytes: some 40 ms.
+/// Maximum amount of text matched against heavy patterns in one value, in bytes: about 40 ms.
 const MAX_HEAVY: usize = 8 << 10;
 
-/// Every way in which `value` does not fit `schema`, the first 64 of them.
+/// Returns the problems of `value`, at most 64.
 pub fn check(schema: &Schema, value: &Value) -> Vec<Problem> {
     let mut problems = Problems { found: Vec::new(), heavy_left: MAX_HEAVY };
     walk(schema, value, "", schema.secret, &mut problems);
@@ -159,7 +157,7 @@ fn check_array(schema: &Schema, items: &[Value], place: &str, secret: bool, prob
         if let Some(child) = schema.for_item(index) {
             walk(child, item, &at(), secret, problems);
         } else if index >= places {
-            problems.add(&at(), format!("must not be there: at most {places} items"));
+            problems.add(&at(), format!("must not be given: at most {places} items"));
         }
     }
 }
@@ -200,17 +198,17 @@ fn check_object(
         if children.is_empty() && schema.additional_properties == Some(Additional::Allowed(false)) {
             let names: Vec<&str> = schema.properties.keys().map(String::as_str).take(20).collect();
             let known = shorten(&names.join(", "), 1000);
-            problems.add(&at, format!("is not a known property; known are: {known}"));
+            problems.add(&at, format!("is not a known property; known properties: {known}"));
         }
     }
 }
 
-/// What the value has instead, unless that would tell something of a secret.
+/// Returns the actual number for a message, unless it would reveal something about a secret.
 fn not(count: u64, secret: bool) -> String {
     if secret { String::new() } else { format!(", not {count}") }
 }
 
-/// True if `value` is of the type `wanted`.
+/// True if `value` has the type `wanted`.
 pub(super) fn is_type(wanted: Type, value: &Value) -> bool {
     match (wanted, value) {
         (Type::String, Value::String(_))

@@ -1,4 +1,5 @@
-//! Bound values in the three forms in which a script receives them. Secrets are in the first only.
+//! Delivers bound values and the site configuration to a process, on standard input, in the environment and as
+//! arguments. Secrets are on standard input only.
 
 use serde_json::{Map, Value};
 
@@ -14,12 +15,12 @@ pub const CONFIG_KEY: &str = "bolt_config";
 /// Parameters and site configuration as an action's process receives them.
 #[derive(Clone, PartialEq)]
 pub struct Delivery {
-    /// One JSON object and a line feed on standard input: parameters, secrets included, and [`CONFIG_KEY`] if the site
-    /// configuration has secrets.
+    /// Standard input: a JSON object and a line feed. Contains the parameters, secrets included, and [`CONFIG_KEY`] if
+    /// the site configuration has secrets.
     pub stdin: Vec<u8>,
     /// Names and values without secrets: `BOLT_CONFIG`, `BOLT_CONFIG_<NAME>` and `BOLT_PARAM_<NAME>`.
     pub environment: Vec<(String, String)>,
-    /// Positional by `position`, then `--name=value`.
+    /// Positional ones by `position`, then `--name=value`.
     pub arguments: Vec<String>,
 }
 
@@ -31,15 +32,15 @@ impl std::fmt::Debug for Delivery {
 
 /// Returns all that an action's process receives of `bound` and of its pack's site configuration.
 ///
-/// Arguments are StackStorm's (its documentation: "Converting Existing Scripts into Actions"): those with a
-/// `position` in its order, each always there and empty when there is no value; then `--name=value` of the
-/// others that have one. In a position a boolean is `1` or `0`, a list is joined by commas, an object is
-/// JSON; by name a boolean is `--name` or nothing.
+/// Arguments follow StackStorm (its documentation: "Converting Existing Scripts into Actions"): parameters with a
+/// `position` in order, each always present and empty if it has no value; then `--name=value` of the others that have a
+/// value. In a position a boolean is `1` or `0`, a list is joined by commas and an object is JSON; by name a boolean is
+/// `--name` or absent.
 ///
-/// Not StackStorm's: positions come first, so that a script may read `$1` whatever else is given; lists and
-/// objects by name are written as in a position, where StackStorm writes Python; a list that holds lists or
-/// objects is JSON. A list with an item that the commas would split is not bound at all ([`ambiguous_item`]), so that what a
-/// script reads is what was checked.
+/// Unlike StackStorm, positional arguments come first, so that a script can read `$1` regardless of the others; lists
+/// and objects by name are written as in a position, where StackStorm writes Python; a list of lists or objects is
+/// JSON. A list with an item that the commas would split does not bind at all ([`ambiguous_item`]), so that a script
+/// reads the values that were checked.
 pub fn deliver(parameters: &Parameters, bound: &BoundParams, config: &SiteConfig) -> Delivery {
     let open: Map<String, Value> = parameters
         .iter()
@@ -113,19 +114,19 @@ fn in_position(value: &Value) -> String {
     }
 }
 
-/// The first item of a list that a script could not tell from several, or from none, once the list is joined by commas, and why.
+/// Returns the first item of a list that a script could not recover once the list is joined by commas, and the reason.
 ///
-/// A list that holds lists or objects is passed as JSON, from which every item can be read.
+/// A list of lists or objects is passed as JSON, from which every item can be read.
 pub fn ambiguous_item(value: &Value) -> Option<(usize, &'static str)> {
     let items = value.as_array().filter(|items| joined_by_commas(items))?;
     items.iter().enumerate().find_map(|(index, item)| {
         let text = plain(item);
         let why = if text.is_empty() {
-            "must not be empty: lists reach a script joined by commas, so it would be lost"
+            "must not be empty: lists are passed to a script joined by commas, so it would be lost"
         } else if text.contains(',') {
-            "must not hold a comma: lists reach a script joined by commas, so it would become several items"
+            "must not contain a comma: lists are passed to a script joined by commas, so it would become several items"
         } else if text.contains(['\n', '\r']) {
-            "must not hold a line break: lists reach a script as one line, joined by commas"
+            "must not contain a line break: lists are passed to a script as one line, joined by commas"
         } else {
             return None;
         };
@@ -137,7 +138,7 @@ fn joined_by_commas(items: &[Value]) -> bool {
     items.iter().all(|item| !item.is_array() && !item.is_object())
 }
 
-/// A value as text: scalars as they are, lists of scalars joined by commas, the rest as JSON.
+/// Formats a value as text: scalars as they are, lists of scalars joined by commas, other values as JSON.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -1,13 +1,13 @@
-//! Numbers and equality as JSON Schema means them: exact, so that 2^53 + 1 is not 2^53.
+//! Comparison of JSON numbers and values by the rules of JSON Schema: exact, so that 2^53 + 1 differs from 2^53.
 //!
-//! An integer is compared as an integer; a float by the value it has in binary, except for
-//! `multipleOf`, which reads it as the decimal that it is written as (`0.3` is three times `0.1`).
+//! Integers are compared as integers and floats by their binary value, except for `multipleOf`, which reads floats as
+//! the decimals that were written (`0.3` is three times `0.1`).
 
 use std::cmp::Ordering;
 
 use serde_json::{Map, Number, Value};
 
-/// An integer as itself.
+/// Returns the number if it is an integer.
 fn integer(number: &Number) -> Option<i128> {
     number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
 }
@@ -17,7 +17,7 @@ fn float(number: &Number) -> f64 {
     number.as_f64().unwrap_or(f64::MAX) + 0.0
 }
 
-/// Which of two numbers is larger.
+/// Compares two numbers.
 pub(super) fn compare(a: &Number, b: &Number) -> Ordering {
     match (integer(a), integer(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
@@ -27,7 +27,8 @@ pub(super) fn compare(a: &Number, b: &Number) -> Ordering {
     }
 }
 
-/// A float beyond the integers decides by its sign, any other by its floor and what is left.
+/// Compares an integer with a float: by sign if the float exceeds all integers, otherwise by its floor and the
+/// remainder.
 fn compare_mixed(integer: i128, float: f64) -> Ordering {
     if float.abs() >= 1e30 {
         return 0.0_f64.total_cmp(&float);
@@ -36,7 +37,7 @@ fn compare_mixed(integer: i128, float: f64) -> Ordering {
     integer.cmp(&(floor as i128)).then(if float > floor { Ordering::Less } else { Ordering::Equal })
 }
 
-/// True if `number` divided by `step` is whole, both read as decimals. Nothing is a multiple of 0.
+/// True if `number` is a multiple of `step`, both read as decimals. Nothing is a multiple of 0.
 pub(super) fn is_multiple(number: &Number, step: &Number) -> bool {
     let ((value, value_exponent), (step, step_exponent)) = (decimal(number), decimal(step));
     if step == 0 || value == 0 {
@@ -68,7 +69,7 @@ fn decimal(number: &Number) -> (u128, i32) {
     (digits, exponent)
 }
 
-/// Equality of JSON Schema: `1` and `1.0` are the same number.
+/// Equality by JSON Schema: `1` and `1.0` are equal.
 pub(super) fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => compare(a, b).is_eq(),
@@ -80,7 +81,7 @@ pub(super) fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// The first item that equals an earlier one. Sorts, because comparing each with each would take
+/// Returns the index of the first item that equals an earlier one. Sorts, because comparing all pairs would take
 /// seconds for a request body full of small numbers.
 pub(super) fn repeated(items: &[Value]) -> Option<usize> {
     let mut sorted: Vec<(usize, &Value)> = items.iter().enumerate().collect();
@@ -89,7 +90,7 @@ pub(super) fn repeated(items: &[Value]) -> Option<usize> {
     repeats.map(|pair| pair[1].0).min()
 }
 
-/// A total order in which exactly the equal values are [`equal`].
+/// Total order in which two values are equal exactly if [`equal`] says so.
 fn order(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => a.cmp(b),

@@ -8,10 +8,10 @@ use super::check::{check, is_type};
 use super::number::compare;
 use super::{Items, Required, Schema, Type};
 
-/// Annotations of JSON Schema that demand nothing.
+/// Annotations of JSON Schema, which do not restrict values.
 pub(crate) const ANNOTATIONS: [&str; 5] = ["title", "format", "examples", "$schema", "id"];
 
-/// Everything wrong with `schema`, in it and below it.
+/// Returns the findings about `schema` and the schemas inside it.
 pub(super) fn findings(schema: &Schema, at: &str) -> Vec<Finding> {
     let mut found = Vec::new();
     walk(schema, at, &mut found);
@@ -23,7 +23,9 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
         found.push(Finding::error(
             "unknown_keyword",
             format!("{at}.{keyword}"),
-            format!("{keyword:?} is not a keyword that Bolt knows, so it would check nothing; remove it or express it otherwise"),
+            format!(
+                "{keyword:?} is not a supported keyword and would have no effect; remove it or use a supported keyword"
+            ),
         ));
     }
     if let Some(default) = &schema.default
@@ -41,7 +43,7 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
         found.push(Finding::error(
             "empty_enum",
             format!("{at}.enum"),
-            "no value can be one of none; list at least one",
+            "an empty enum allows no value; list at least one",
         ));
     }
     let types = schema.types.as_ref().map_or(&[][..], |types| types.as_slice());
@@ -51,7 +53,9 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
         found.push(Finding::warning(
             "enum_does_not_fit",
             format!("{at}.enum"),
-            format!("{value} is not of the type that is demanded (YAML reads on, off, yes, no, y and n as booleans: quote them)"),
+            format!(
+                "{value} does not have the parameter's type (YAML reads on, off, yes and no as booleans: quote them)"
+            ),
         ));
     }
     if let Some(step) = schema.multiple_of.as_ref().filter(|step| step.as_f64().is_some_and(|step| step <= 0.0)) {
@@ -67,13 +71,13 @@ fn walk(schema: &Schema, at: &str, found: &mut Vec<Finding>) {
         (schema.min_properties, schema.max_properties, "minProperties and maxProperties"),
     ] {
         if low.zip(high).is_some_and(|(low, high)| low > high) {
-            found.push(Finding::error("impossible", at, format!("no value fits both {names}")));
+            found.push(Finding::error("impossible", at, format!("no value satisfies both {names}")));
         }
     }
     if let (Some(low), Some(high)) = (&schema.minimum, &schema.maximum)
         && compare(low, high).is_gt()
     {
-        found.push(Finding::error("impossible", at, "no value fits both minimum and maximum"));
+        found.push(Finding::error("impossible", at, "no value satisfies both minimum and maximum"));
     }
     let has = |t: Type| schema.types.as_ref().is_none_or(|types| types.as_slice().contains(&t));
     for (present, keyword, fits) in [

@@ -1,17 +1,19 @@
-//! A `pattern`: compiled once to see that it is one, matched in linear time.
+//! Regular expressions of `pattern`, compiled when parsed and matched in linear time.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest pattern, in bytes.
+/// Maximum length of a pattern, in bytes.
 const MAX_LENGTH: usize = 1024;
-/// The largest compiled pattern, in bytes.
+/// Maximum size of a compiled pattern, in bytes.
 const MAX_COMPILED: usize = 256 << 10;
-/// A larger one is heavy: with counted repetitions (`.{1,255}x`) it can take milliseconds per KiB of text.
+/// Maximum size of a light pattern, in bytes. A larger one is heavy: with counted repetitions (`.{1,255}x`) it can take
+/// milliseconds per KiB of text.
 const LIGHT_COMPILED: usize = 8 << 10;
 
-/// A regular expression of the `regex-lite` dialect: ECMA 262 without look-around and back-references, matched in linear time.
+/// Regular expression in the dialect of `regex-lite`: ECMA 262 without look-around and back-references, matched in
+/// linear time.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern {
@@ -29,7 +31,7 @@ impl schemars::JsonSchema for Pattern {
     }
 }
 
-/// Why a text is not a pattern.
+/// Error returned when a text is not a valid pattern.
 #[derive(Debug, thiserror::Error)]
 #[error("pattern {given:?} cannot be used: {why}; look-around and back-references are not supported")]
 pub struct PatternError {
@@ -61,7 +63,7 @@ impl Pattern {
         self.heavy
     }
 
-    /// The pattern as it was written.
+    /// Returns the pattern as written.
     pub fn as_str(&self) -> &str {
         self.regex.as_str()
     }

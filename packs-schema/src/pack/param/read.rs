@@ -1,4 +1,4 @@
-//! Keywords that take one of two shapes, read so that an error says which of them is wrong and how.
+//! Reads keywords that accept one of two shapes, with errors that describe both.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use crate::base::strict::shorten;
 
 use super::{Additional, Items, Required, Schema, Type, Types};
 
-/// Visits the shapes that `Two` takes; each of the others is an error that says what the keyword takes.
+/// Visitor of the two shapes; other shapes are errors that describe the valid ones.
 struct Shapes<Two>(PhantomData<Two>);
 
 fn one_type<E: Error>(given: &str) -> Result<Type, E> {
@@ -23,7 +23,7 @@ fn one_type<E: Error>(given: &str) -> Result<Type, E> {
 
 const TYPES: &str = "use string, integer, number, boolean, array, object or null, or leave type out";
 
-/// One name among several.
+/// Item of a list of types.
 struct OneType(Type);
 
 impl<'de> Deserialize<'de> for OneType {
@@ -44,7 +44,7 @@ impl<'de> Visitor<'de> for Shapes<Types> {
     fn visit_str<E: Error>(self, given: &str) -> Result<Types, E> {
         one_type(given).map(Types::One)
     }
-    // `type: null` without quotes: the type, as in a list of types.
+    // An unquoted `type: null` is the type, as in a list of types.
     fn visit_unit<E: Error>(self) -> Result<Types, E> {
         Ok(Types::One(Type::Null))
     }
@@ -119,7 +119,7 @@ mod tests {
     use crate::pack::param::Schema;
 
     #[test]
-    fn an_error_says_what_would_be_right() {
+    fn errors_describe_valid_values() {
         for (text, says) in [
             (r#"{"type":"any"}"#, "type: \"any\" is not a type"),
             (r#"{"type":["string","text"]}"#, "type[1]: \"text\" is not a type"),

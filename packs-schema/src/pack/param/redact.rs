@@ -1,4 +1,4 @@
-//! Secrets out of values: what history, logs and listings may hold.
+//! Replaces secrets in values for history, logs and listings.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use crate::base::name::ParamName;
 use super::bind::SECRET_SHOWN;
 use super::{Parameters, Schema};
 
-/// `values` with each secret, however deep, replaced by [`SECRET_SHOWN`].
+/// Returns `values` with each secret, at any depth, replaced by [`SECRET_SHOWN`].
 pub(super) fn redact_parameters(parameters: &Parameters, values: &Map<String, Value>) -> Map<String, Value> {
     let mut shown = Map::new();
     for (name, value) in values {
@@ -30,7 +30,7 @@ fn redact(schema: &Schema, value: &Value) -> Value {
             Value::Array(items.iter().enumerate().map(shown).collect())
         }
         Value::Object(map) => {
-            // Each schema of a property hides what it knows to be secret.
+            // Each schema of a property redacts the secrets that it declares.
             let shown = |name: &str, v: &Value| schema.for_property(name).iter().fold(v.clone(), |v, s| redact(s, &v));
             Value::Object(map.iter().map(|(name, v)| (name.clone(), shown(name, v))).collect())
         }

@@ -96,7 +96,7 @@ fn paths(cases: &mut Cases, canary: &str) {
         cases.with(&format!("dots {path}"), path, vec![file(path, "x")]);
     }
     for path in ["../", "actions/../../evil/", "./", "evil/../../x/", "evil//"] {
-        cases.with(&format!("dots of a directory {path}"), "may not stand in a pack", vec![directory(path)]);
+        cases.with(&format!("dots of a directory {path}"), "is not allowed in a pack", vec![directory(path)]);
     }
     // The path is the prefix, a slash and the name.
     cases.with("dot-dot in the prefix", "actions/../../evil", vec![file("evil", "x").prefix("actions/../..")]);
@@ -114,7 +114,7 @@ fn paths(cases: &mut Cases, canary: &str) {
     }
     cases.with("hidden directory", "it is hidden", vec![directory(".bolt/")]);
     for path in ["-rf", "actions/--checkpoint-action=exec"] {
-        cases.with(&format!("option {path}"), "begins with '-'", vec![file(path, "x")]);
+        cases.with(&format!("option {path}"), "starts with '-'", vec![file(path, "x")]);
     }
 }
 
@@ -316,7 +316,7 @@ fn extended(cases: &mut Cases, canary: &str) {
         }
         cases.with(
             &format!("{what} at the usual name"),
-            "may not stand in a pack",
+            "is not allowed in a pack",
             vec![raw("././@LongLink", kind, "x\0"), file("note", "x")],
         );
         cases.with(&format!("{what} alone"), &words, vec![raw("long", kind, "x\0")]);

@@ -1,10 +1,10 @@
-"""What the Python actions of a pack share: parameters in, readable text and one structured result out.
+"""Shared code of a pack's Python actions: parameters, readable output and the structured result.
 
-Standard library only, Python 3.7 or later. Text that other processes chose (names, log lines, paths) is hostile: it goes
-through clean() before it is printed or stored. Nothing here starts a process or follows a parameter into a shell.
+Standard library only, Python 3.7 or later. Text from other processes (names, log lines, paths) is untrusted and passes
+through clean() before it is printed or stored. Nothing here starts a process or passes a parameter to a shell.
 
-Exit statuses of the actions: 0 done, 1 the action's own "no" or an incomplete remediation, 2 a parameter or the site's
-configuration is wrong, 3 this host lacks what the action looks at.
+Exit statuses: 0 success, 1 failed check or incomplete remediation, 2 invalid parameter or site configuration, 3 the host
+lacks something that the action needs.
 """
 
 import calendar
@@ -16,8 +16,8 @@ import sys
 import time
 
 FAILED, WRONG, UNAVAILABLE = 1, 2, 3
-RESULT_LIMIT = 60 * 1024  # Bolt takes 64 KiB.
-DEADLINE_MARGIN = 3.0  # Seconds kept for writing the result, or a fifth of the time when that is less.
+RESULT_LIMIT = 60 * 1024  # Bolt accepts 64 KiB.
+DEADLINE_MARGIN = 3.0  # Seconds for writing the result, or a fifth of the time if that is less.
 
 
 class Stop(Exception):
@@ -29,7 +29,7 @@ class Stop(Exception):
 
 
 def parameters():
-    """The parameters, defaults filled in: the JSON object on standard input."""
+    """Returns the parameters with defaults, from the JSON object on standard input."""
     text = sys.stdin.read()
     try:
         given = json.loads(text) if text.strip() else {}
@@ -41,7 +41,7 @@ def parameters():
 
 
 def config():
-    """The per-site configuration of the pack; empty when there is none."""
+    """Returns the site configuration of the pack; empty if there is none."""
     try:
         found = json.loads(os.environ.get("BOLT_CONFIG") or "{}")
     except ValueError as error:
@@ -50,12 +50,12 @@ def config():
 
 
 def noop():
-    """True when the action must only say what it would do."""
+    """True for a dry run: report what would change, and change nothing."""
     return os.environ.get("BOLT_NOOP", "0") not in ("", "0")
 
 
 class Deadline:
-    """When to stop walking and report what was found: BOLT_DEADLINE less a margin, or `longest` seconds from now."""
+    """Time at which to stop and report: BOLT_DEADLINE minus a margin, or `longest` seconds from now."""
 
     def __init__(self, longest):
         now = time.time()
@@ -66,16 +66,16 @@ class Deadline:
         self._end = time.monotonic() + max(left, 0.0)
 
     def left(self):
-        """Seconds left, never below zero."""
+        """Returns the seconds left, at least zero."""
         return max(self._end - time.monotonic(), 0.0)
 
     def passed(self):
-        """True when it is time to stop."""
+        """True after the deadline."""
         return time.monotonic() >= self._end
 
 
 def _moment(text):
-    """Unix time from seconds, milliseconds or RFC 3339 in UTC; None when it is none of them."""
+    """Parses seconds, milliseconds or RFC 3339 in UTC to Unix time; None if it is none of them."""
     text = text.strip()
     if re.match(r"^[0-9]+(\.[0-9]+)?$", text):
         number = float(text)
@@ -87,7 +87,7 @@ def _moment(text):
 
 
 def clean(text, limit=200):
-    """`text` (bytes or str) on one line, with everything that is not printable shown as an escape, cut at `limit`."""
+    """Returns `text` (bytes or str) on one line, with unprintable characters escaped, cut off at `limit`."""
     if isinstance(text, bytes):
         text = text[: 4 * limit].decode("utf-8", "backslashreplace")
     shown = []
@@ -105,7 +105,7 @@ def clean(text, limit=200):
 
 
 def human(count):
-    """A size as people read it: 1.5GiB."""
+    """Formats a size, such as 1.5GiB."""
     for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= unit:
             return "%.1f%s" % (count / unit, name)
@@ -113,12 +113,12 @@ def human(count):
 
 
 def utc(moment):
-    """Unix time as RFC 3339 in UTC, to the second."""
+    """Formats Unix time as RFC 3339 in UTC, in seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def read(path, limit=1 << 20, dir_fd=None):
-    """At most `limit` bytes of a file of /proc or /sys; None when it is not there or may not be read."""
+    """Reads at most `limit` bytes of a file in /proc or /sys; None if it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, dir_fd=dir_fd)
     except OSError:
@@ -139,7 +139,7 @@ def read(path, limit=1 << 20, dir_fd=None):
 
 
 def table(rows, heads, right=()):
-    """Prints `rows` under `heads`, in columns; those whose index is in `right` are aligned right. The last is not padded."""
+    """Prints `rows` under `heads` in columns; those with an index in `right` are right-aligned. The last is not padded."""
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max([len(head)] + [len(row[i]) for row in rows]) for i, head in enumerate(heads)]
     for row in [list(heads)] + rows:
@@ -148,7 +148,7 @@ def table(rows, heads, right=()):
 
 
 def finish(result):
-    """Writes the structured result. When it would be too large its longest lists are halved and `truncated` is set."""
+    """Writes the structured result. If it is too large, halves its longest lists and sets `truncated`."""
     path = os.environ.get("BOLT_RESULT")
     if not path:
         return
@@ -156,7 +156,7 @@ def finish(result):
     while len(text) > RESULT_LIMIT:
         lists = [key for key, value in result.items() if isinstance(value, (list, dict)) and len(value) > 1]
         if not lists:
-            raise Stop(FAILED, "the result does not fit into %d bytes" % RESULT_LIMIT)
+            raise Stop(FAILED, "the result is larger than %d bytes" % RESULT_LIMIT)
         longest = max(lists, key=lambda key: len(json.dumps(result[key])))
         value = result[longest]
         half = len(value) // 2
@@ -169,7 +169,7 @@ def finish(result):
 
 
 def main(action):
-    """Runs `action`, which returns an exit status or None, and ends the process as the statuses above say."""
+    """Runs `action`, which returns an exit status or None, and exits with a status as listed above."""
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminated)
@@ -186,6 +186,6 @@ def main(action):
 
 
 def _terminated(_signal, _frame):
-    """TERM ends the action through its `finally` blocks, once."""
+    """Handles SIGTERM: ends the action through its `finally` blocks, once."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Stop(128 + signal.SIGTERM, "stopped by TERM before the end; what was done until then is listed above, if anything")
+    raise Stop(128 + signal.SIGTERM, "stopped by SIGTERM before the end; completed work is listed above")

@@ -1,13 +1,13 @@
-"""Cassandra's snapshots on disk: finding them, measuring them, removing them.
+"""Finds, measures and removes Cassandra's snapshots on disk.
 
     <data directory>/<keyspace>/<table>-<id>/snapshots/<tag>/...
 
-A snapshot is a directory of hard links to SSTables, which Cassandra never changes once written. To remove it is to remove
-those links: `nodetool clearsnapshot` does the same through JMX. Doing it here needs no JMX port, no credentials and no
-answer from a Cassandra that is in trouble because its disk is full.
+A snapshot is a directory of hard links to SSTables, which Cassandra never changes once written. Removing the links removes
+the snapshot: `nodetool clearsnapshot` does the same through JMX. Doing it here needs no JMX port, no credentials and no
+response from a Cassandra whose disk is full.
 
-Everything is by descriptor and O_NOFOLLOW: a link anywhere below a data directory is never followed, only, inside a snapshot,
-removed itself. Nothing outside `snapshots/<tag>` is touched, and nothing on another file system.
+All access is by descriptor with O_NOFOLLOW: symbolic links below a data directory are never followed; inside a snapshot
+they are removed. Nothing outside `snapshots/<tag>` or on another file system is changed.
 """
 
 import os
@@ -16,12 +16,12 @@ import stat
 from lib.bolt_action import UNAVAILABLE, Stop, clean
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-MAX_DEPTH = 8  # Secondary indexes lie one level below a snapshot.
+MAX_DEPTH = 8  # Secondary indexes are one level below a snapshot.
 MAX_SHARED = 200000
 
 
 class Snapshot:
-    """One tag of one table. Owns a descriptor of the `snapshots` directory that it is in while it is handed out."""
+    """Snapshot of one table with one tag. `parent`, the descriptor of its `snapshots` directory, is open while it is yielded."""
 
     def __init__(self, parent, where, keyspace, table, tag, info):
         self.parent, self.where, self.keyspace, self.table, self.tag = parent, where, keyspace, table, tag
@@ -29,7 +29,7 @@ class Snapshot:
 
 
 def data_directories(config):
-    """The configured data directories that are there, each once."""
+    """Returns the existing configured data directories, each once."""
     paths = config.get("data_directories") or ["/var/lib/cassandra/data"]
     found = {}
     for path in paths:
@@ -42,18 +42,18 @@ def data_directories(config):
     if not found:
         raise Stop(
             UNAVAILABLE,
-            "no data directory of Cassandra is there (looked for %s); give data_directories in /etc/bolt/packs/cassandra.yaml"
+            "no data directory of Cassandra exists (configured: %s); set data_directories in /etc/bolt/packs/cassandra.yaml"
             % ", ".join(clean(path) for path in paths),
         )
     return list(found.values())
 
 
 def find(data, keyspace, problem):
-    """Every snapshot below the data directory `data`, of one keyspace or (None) of all.
+    """Yields the snapshots in the data directory `data`, of one keyspace or (None) of all.
 
-    Calls `problem(path, reason)` for what could not be looked into.
+    Calls `problem(path, reason)` for paths that could not be read.
     """
-    # The configuration's own path may hold links: root wrote it. Nothing below may.
+    # The configured path may contain symbolic links, because root wrote it; paths below it may not.
     root = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         device = os.fstat(root).st_dev
@@ -127,7 +127,7 @@ def enter(parent, name, where, device, problem, missing_is_fine=False):
         except OSError:
             plain = False
         if not plain:
-            problem(where, "a link, which is not followed" if is_link(parent, name) else error.strerror)
+            problem(where, "a symbolic link, which is not followed" if is_link(parent, name) else error.strerror)
         return None
     if os.fstat(fd).st_dev != device:
         os.close(fd)
@@ -144,7 +144,7 @@ def is_link(parent, name):
 
 
 def open_snapshot(snapshot):
-    """A descriptor of the snapshot itself; None when it is gone or not the directory that was found."""
+    """Opens the snapshot; None if it was removed or replaced."""
     try:
         fd = os.open(snapshot.tag, DIRECTORY, dir_fd=snapshot.parent)
     except OSError:
@@ -157,7 +157,7 @@ def open_snapshot(snapshot):
 
 
 def is_ephemeral(fd):
-    """Cassandra's own snapshot of a running repair, which it removes itself."""
+    """True for a snapshot of a running repair, which Cassandra removes itself."""
     try:
         os.stat("ephemeral.snapshot", dir_fd=fd, follow_symlinks=False)
         return True
@@ -166,13 +166,13 @@ def is_ephemeral(fd):
 
 
 class Links:
-    """Which removal frees a file with several names: the one that takes the last of them."""
+    """Decides which removal frees a file with several hard links: that of the last link."""
 
     def __init__(self):
         self._taken = {}
 
     def frees(self, info):
-        """Bytes that come back when one more name of this file goes."""
+        """Returns the bytes that are freed when one more link of this file is removed."""
         if info.st_nlink == 1:
             return info.st_blocks * 512
         key = (info.st_dev, info.st_ino)
@@ -183,17 +183,17 @@ class Links:
 
 
 class Removal:
-    """Removes what is in a snapshot, or, in a noop, only counts it. Counts what it has done even when it is interrupted."""
+    """Removes the content of a snapshot, or counts it in a dry run. The counts are correct even after an interruption."""
 
     def __init__(self, really, deadline, problem):
         self._really, self._deadline, self._problem = really, deadline, problem
-        # Really removing lowers the count of names itself; counting alone has to remember.
+        # Removing a link lowers the link count; a dry run must remember it.
         self._links = Links()
         self.files = self.reclaimed = self.shared = 0
         self.complete = True
 
     def empty(self, fd, where, device, depth=0):
-        """Removes everything in the directory. True when nothing is left."""
+        """Removes everything in the directory. True if it is empty afterwards."""
         clear = True
         try:
             found = os.listdir(fd)

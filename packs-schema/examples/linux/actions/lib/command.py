@@ -1,4 +1,4 @@
-"""Asking a program of the host: no shell, bounded time and output, an empty environment."""
+"""Runs a program of the host: without a shell, with bounded time and output, in an empty environment."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ OUTPUT_LIMIT = 4 << 20
 
 
 def run(arguments, seconds):
-    """Exit status and the first OUTPUT_LIMIT bytes of standard output of a program; None when it is not there, does not
-    end in time or says more than that (it is stopped then)."""
+    """Returns exit status and standard output of a program; None if it does not exist, or was killed because it exceeded the
+    time or OUTPUT_LIMIT."""
     environment = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC", "SYSTEMD_COLORS": "0"}
     try:
         process = subprocess.Popen(

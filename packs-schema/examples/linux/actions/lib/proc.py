@@ -1,6 +1,6 @@
-"""Reading /proc: processes, their names, control groups and descriptors.
+"""Reads /proc: processes, their names, cgroups and descriptors.
 
-A process chooses its own name and arguments, and may end between two reads: every reader returns None then.
+A process chooses its own name and arguments, and may exit between two reads; the functions then return None.
 """
 
 import os
@@ -12,7 +12,7 @@ MAX_PROCESSES = 200000
 
 
 def pids():
-    """The processes that can be seen, by number."""
+    """Returns the pids of visible processes, sorted."""
     found = []
     with os.scandir("/proc") as entries:
         for entry in entries:
@@ -24,11 +24,11 @@ def pids():
 
 
 def stat(pid):
-    """State, CPU ticks, start time in ticks, and resident pages of a process, with its name."""
+    """Returns name, state, CPU ticks, start time in ticks, and resident pages of a process."""
     text = read("/proc/%d/stat" % pid, 4096)
     if not text:
         return None
-    # The name stands in parentheses and may itself hold parentheses, spaces and newlines: the last one closes it.
+    # The name is in parentheses and may contain parentheses, spaces and newlines: the last parenthesis closes it.
     head, close, tail = text.rpartition(b")")
     fields = tail.split()
     if not close or len(fields) < 22:
@@ -47,20 +47,20 @@ def stat(pid):
 
 
 def name(pid):
-    """The name of a process, made printable; `?` when it is gone."""
+    """Returns the printable name of a process; `?` if it has exited."""
     text = read("/proc/%d/comm" % pid, 64)
     return clean(text[:-1] if text.endswith(b"\n") else text, 32) if text else "?"
 
 
 def status_kib(pid, key):
-    """A value in kB of /proc/<pid>/status, as bytes; 0 when it is not there."""
+    """Returns a value in kB of /proc/<pid>/status, in bytes; 0 if it is absent."""
     # The name comes first in that file, with newlines escaped by the kernel, so a line of its own cannot be forged.
     match = re.search(rb"^" + key + rb":\s+([0-9]+) kB$", read("/proc/%d/status" % pid, 8192) or b"", re.MULTILINE)
     return int(match.group(1)) * 1024 if match else 0
 
 
 def cgroup(pid):
-    """The control group of a process: of the unified hierarchy when that is in use, else of the deepest of version 1."""
+    """Returns the cgroup of a process: of the unified hierarchy if in use, otherwise the deepest of version 1."""
     best = b""
     for line in (read("/proc/%d/cgroup" % pid, 1 << 16) or b"").split(b"\n"):
         parts = line.split(b":", 2)
@@ -73,7 +73,7 @@ def cgroup(pid):
 
 
 def descriptors(pid):
-    """Pairs of descriptor number and what it links to, as bytes. None when they may not be read."""
+    """Returns pairs of descriptor number and link target, as bytes; None if they cannot be read."""
     try:
         names = os.listdir("/proc/%d/fd" % pid)
         if names:

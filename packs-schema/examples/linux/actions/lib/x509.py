@@ -1,7 +1,7 @@
-"""The few fields of an X.509 certificate (RFC 5280) that tell when it ends and whose it is.
+"""Parses validity and names of an X.509 certificate (RFC 5280).
 
-A reader of DER that trusts no length: every value must lie inside the one that holds it. It checks no signature.
-Its own, so that the answer is the same on every host, whether openssl is installed or not.
+A DER parser that trusts no length: every value must lie inside its parent. It does not verify signatures. Independent of
+openssl, so that results are the same on every host.
 """
 
 import base64
@@ -19,11 +19,11 @@ MAX_NAMES = 20
 
 
 class NotACertificate(ValueError):
-    """The bytes are not a certificate; the text says why."""
+    """Error for bytes that are not a certificate; the text is the reason."""
 
 
 def certificates(text):
-    """Each certificate of a PEM or DER file as DER; an item may be a NotACertificate."""
+    """Returns the certificates of a PEM or DER file as DER; an item may be a NotACertificate."""
     blocks = PEM.findall(text)
     if not blocks:
         return [text] if text[:1] == b"\x30" else []
@@ -37,7 +37,7 @@ def certificates(text):
 
 
 def parse(der):
-    """Serial, subject, issuer, names, and the Unix times between which the certificate is valid."""
+    """Returns serial, subject, issuer, names, and the validity as Unix times."""
     certificate, _ = expect(der, 0, len(der), SEQUENCE)
     body, _ = expect(der, certificate[0], certificate[1], SEQUENCE)
     at, end = body
@@ -63,48 +63,48 @@ def parse(der):
 
 
 def element(der, at, end):
-    """Tag, extent of the content and end of the element at `at`, which must lie before `end`."""
+    """Returns tag, extent of the content and end of the element at `at`, which must end before `end`."""
     if at + 2 > end:
         raise NotACertificate("it ends too early")
     tag, length = der[at], der[at + 1]
     if tag & 0x1F == 0x1F:
-        raise NotACertificate("a tag of several bytes")
+        raise NotACertificate("it has a tag of several bytes")
     at += 2
     if length & 0x80:
         size = length & 0x7F
         if not 1 <= size <= 4 or at + size > end:
-            raise NotACertificate("a length that is not DER")
+            raise NotACertificate("it has a length that is not DER")
         length = int.from_bytes(der[at : at + size], "big")
         at += size
     if at + length > end:
-        raise NotACertificate("a length beyond its end")
+        raise NotACertificate("it has a length beyond its end")
     return tag, (at, at + length), at + length
 
 
 def expect(der, at, end, wanted):
     tag, extent, after = element(der, at, end)
     if tag != wanted:
-        raise NotACertificate("tag 0x%02x where 0x%02x should be" % (tag, wanted))
+        raise NotACertificate("it has tag 0x%02x instead of 0x%02x" % (tag, wanted))
     return extent, after
 
 
 def moment(der, at, end):
-    """RFC 5280, 4.1.2.5: UTCTime YYMMDDHHMMSSZ until 2049, GeneralizedTime YYYYMMDDHHMMSSZ after."""
+    """Parses UTCTime YYMMDDHHMMSSZ (until 2049) or GeneralizedTime YYYYMMDDHHMMSSZ (RFC 5280, 4.1.2.5)."""
     tag, (start, stop), after = element(der, at, end)
     text = der[start:stop]
     if tag == UTC_TIME and re.match(rb"^[0-9]{12}Z$", text):
         text = (b"19" if text[:2] >= b"50" else b"20") + text
     elif tag != GENERALIZED_TIME or not re.match(rb"^[0-9]{14}Z$", text):
-        raise NotACertificate("a validity that is not a time")
+        raise NotACertificate("its validity is not a time")
     try:
-        # calendar, not mktime: times before 1970 and after 2038 are as good as any.
+        # timegm supports times before 1970 and after 2038.
         return calendar.timegm(time.strptime(text.decode("ascii"), "%Y%m%d%H%M%SZ")), after
     except (ValueError, OverflowError):
-        raise NotACertificate("a validity that is not a time")
+        raise NotACertificate("its validity is not a time")
 
 
 def common_name(der, at, end):
-    """The last common name of a distinguished name, as text that is still to be cleaned; empty when there is none."""
+    """Returns the last common name of a distinguished name, not yet cleaned; empty if there is none."""
     name = ""
     while at < end:
         group, at = expect(der, at, end, SET)
@@ -119,7 +119,7 @@ def common_name(der, at, end):
 
 
 def alternative_names(der, at, end):
-    """DNS names, addresses and URIs of the extension that holds them; at most MAX_NAMES, as text still to be cleaned."""
+    """Returns DNS names, addresses and URIs of the subject alternative names, at most MAX_NAMES, not yet cleaned."""
     while at < end:
         tag, extent, at = element(der, at, end)
         if tag != 0xA3:

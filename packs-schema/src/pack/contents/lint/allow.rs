@@ -1,21 +1,21 @@
-//! What an author has looked at and lets stand, with a reason: `bolt: {lint: {allow: {CODE: REASON}}}` in the action's file,
-//! or `# bolt-lint: allow CODE REASON` in a script, on the line itself or on the one above it.
+//! Findings that the author accepts, with a reason: `bolt: {lint: {allow: {CODE: REASON}}}` in the action's file, or `#
+//! bolt-lint: allow CODE REASON` in a script, on the same line or on the line above.
 
 use crate::base::finding::Finding;
 
-/// The shortest reason, in characters: a word is none.
+/// Minimum length of a reason, in characters: a single word is not one.
 const REASON: usize = 8;
 const MARK: &str = "bolt-lint: allow ";
 
-/// A permission in a script.
+/// Accepted finding in a script.
 pub(super) struct Allowed {
     line: usize,
     code: String,
-    /// The line holds nothing else, so the next one is meant.
+    /// True if the line has no code, so that the next line is meant.
     alone: bool,
 }
 
-/// The permissions of a script; what is wrong with one is a finding.
+/// Returns the accepted findings of a script; an invalid comment is a finding itself.
 pub(super) fn in_script(path: &str, text: &str, found: &mut Vec<Finding>) -> Vec<Allowed> {
     let mut allowed = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -24,7 +24,7 @@ pub(super) fn in_script(path: &str, text: &str, found: &mut Vec<Finding>) -> Vec
         };
         let (code, reason) = said.trim().split_once(' ').unwrap_or((said.trim(), ""));
         if reason_is_none(reason) {
-            let message = format!("say why {code} may stand: # {MARK}{code} the reason");
+            let message = format!("give a reason for accepting {code}: # {MARK}{code} REASON");
             found.push(Finding::warning("lint_reason", format!("{path}:{}", index + 1), message));
             continue;
         }
@@ -33,12 +33,12 @@ pub(super) fn in_script(path: &str, text: &str, found: &mut Vec<Finding>) -> Vec
     allowed
 }
 
-/// True if a finding with `code` on `line` may stand.
+/// True if a finding with `code` on `line` is accepted.
 pub(super) fn covers(allowed: &[Allowed], code: &str, line: usize) -> bool {
     allowed.iter().any(|a| a.code == code && (a.line == line || a.alone && a.line + 1 == line))
 }
 
-/// True if a text gives no reason.
+/// True if a text is too short to be a reason.
 pub(super) fn reason_is_none(reason: &str) -> bool {
     reason.trim().chars().count() < REASON
 }

@@ -1,5 +1,5 @@
-//! Processes that a script starts and that outlive it: they are stopped with the action, unless its file says
-//! `leftovers: keep`.
+//! Rules for processes that outlive the script: they are stopped with the action, unless its file sets `leftovers:
+//! keep`.
 
 use std::sync::LazyLock;
 
@@ -12,22 +12,22 @@ use super::shell::{Command, Word};
 use super::text::python_lines;
 
 const CODE: &str = "leaves_process";
-/// Options with which a program goes on in the background.
+/// Options that make a program run in the background.
 const DAEMON_OPTIONS: [&str; 6] = ["-daemon", "--daemon", "--daemonize", "-daemonize", "--background", "--fork"];
-/// What scripts of SysV init are called with to start something.
+/// Arguments that make a SysV init script start a service.
 const STARTS: [&str; 4] = ["start", "restart", "try-restart", "force-reload"];
 
-/// Finds them in a shell script.
+/// Checks a shell script.
 pub(super) fn shell(action: &Action, commands: &[Command], sink: &mut Sink<'_>) {
     if action.leftovers == LeftoverPolicy::Keep {
         return;
     }
-    // Whoever waits for it, or stops it, does not leave it behind.
-    let takes_care = commands.iter().flat_map(|c| &c.words).any(|word| matches!(word.plain(), "wait" | "kill"));
+    // A script that waits for the process, or kills it, does not leave it behind.
+    let is_reaped = commands.iter().flat_map(|c| &c.words).any(|word| matches!(word.plain(), "wait" | "kill"));
     for command in commands {
-        let found = told(&command.words).or_else(|| {
+        let found = detached(&command.words).or_else(|| {
             let name = command.words.first().map(|word| format!("{} &", word.plain()));
-            name.filter(|_| command.background && !takes_care)
+            name.filter(|_| command.background && !is_reaped)
         });
         if let Some(found) = found {
             sink.warn(CODE, command.line, message(&found));
@@ -35,8 +35,8 @@ pub(super) fn shell(action: &Action, commands: &[Command], sink: &mut Sink<'_>) 
     }
 }
 
-/// What of a command says that it leaves a process.
-fn told(words: &[Word]) -> Option<String> {
+/// Returns the part of a command that leaves a process behind.
+fn detached(words: &[Word]) -> Option<String> {
     let plain = || words.iter().map(Word::plain);
     let base = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
     if let Some(program) = plain().map(base).find(|name| matches!(name.as_str(), "nohup" | "setsid" | "daemonize")) {
@@ -63,7 +63,7 @@ static PYTHON: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a valid pattern")
 });
 
-/// Finds them in a Python script.
+/// Checks a Python script.
 pub(super) fn python(action: &Action, text: &str, sink: &mut Sink<'_>) {
     if action.leftovers == LeftoverPolicy::Keep {
         return;
@@ -77,7 +77,7 @@ pub(super) fn python(action: &Action, text: &str, sink: &mut Sink<'_>) {
 
 fn message(found: &str) -> String {
     format!(
-        "`{found}` leaves a process, and what is left when the action ends is stopped; start a service through the host's \
-         service manager, or say bolt: {{leftovers: keep}} in the action's file"
+        "`{found}` leaves a process, which is stopped when the action ends; start a service through the host's \
+         service manager, or set bolt: {{leftovers: keep}} in the action's file"
     )
 }

@@ -1,20 +1,20 @@
-//! A shell script as commands, words and the variables in them: enough of the grammar to tell what is quoted from what is not.
-//! It is no shell. What it does not understand it passes over: a linter that cries wolf is not read.
+//! Splits a shell script into commands, words and variables: enough of the grammar to tell quoted from unquoted. It
+//! skips constructs that it does not parse, because false alarms would make the linter useless.
 
-/// One simple command.
+/// Simple command.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Command {
-    /// The line on which it begins, from 1.
+    /// Line number of its start, counted from 1.
     pub(super) line: usize,
-    /// Its words, redirections apart.
+    /// Words without redirections.
     pub(super) words: Vec<Word>,
-    /// Where it writes: the targets of `>` and `>>`.
+    /// Targets of `>` and `>>`.
     pub(super) writes: Vec<Word>,
-    /// It ends in a single `&`.
+    /// True if it ends with a single `&`.
     pub(super) background: bool,
 }
 
-/// One word of a command, as it is written.
+/// Word of a command, as written.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Word {
     pub(super) line: usize,
@@ -22,22 +22,22 @@ pub(super) struct Word {
     pub(super) variables: Vec<Variable>,
 }
 
-/// A variable that is expanded in a word.
+/// Variable that is expanded in a word.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Variable {
     /// `BOLT_PARAM_X`, `1`, `@`.
     pub(super) name: String,
-    /// Within double quotes.
+    /// True inside double quotes.
     pub(super) quoted: bool,
 }
 
 impl Word {
-    /// Without the quotes around it.
+    /// Returns the word without surrounding quotes.
     pub(super) fn plain(&self) -> &str {
         self.raw.trim_matches(['"', '\''])
     }
 
-    /// The name that it assigns to, when it is `NAME=…`.
+    /// Returns the name if the word is an assignment `NAME=…`.
     pub(super) fn assigned(&self) -> Option<&str> {
         let (name, _) = self.raw.split_once('=')?;
         let name = name.strip_suffix('+').unwrap_or(name);
@@ -50,10 +50,10 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The deepest nesting of substitutions that is followed.
+/// Maximum nesting of substitutions.
 const MAX_DEPTH: usize = 20;
 
-/// The commands of a script, those in substitutions as well.
+/// Returns the commands of a script, including those in substitutions.
 pub(super) fn commands(text: &str) -> Vec<Command> {
     let text = text.chars().collect();
     let mut parser = Parser { text, at: 0, line: 1, found: Vec::new(), documents: Vec::new(), depth: 0 };
@@ -73,7 +73,7 @@ struct Parser {
     at: usize,
     line: usize,
     found: Vec<Command>,
-    /// The ends of documents (`<<END`) that begin after this line.
+    /// Delimiters of here-documents (`<<END`) that start after this line.
     documents: Vec<String>,
     depth: usize,
 }
@@ -108,7 +108,7 @@ impl Parser {
         }
     }
 
-    /// Commands up to `end`, which is taken.
+    /// Parses commands up to and including `end`.
     fn list(&mut self, end: End) {
         self.depth += 1;
         let mut command = Command { line: self.line, ..Command::default() };
@@ -125,7 +125,7 @@ impl Parser {
                         break;
                     }
                     if open == 0 {
-                        // The pattern of a `case`: no command.
+                        // Pattern of a `case`, not a command.
                         command = Command::default();
                     }
                     open = open.saturating_sub(1);
@@ -164,7 +164,7 @@ impl Parser {
         let before = self.at;
         let word = self.word(end);
         if self.at == before {
-            // Something that begins no word here.
+            // Not the start of a word.
             self.next();
             return;
         }
@@ -185,7 +185,7 @@ impl Parser {
         }
     }
 
-    /// Passes over text in which nothing is split.
+    /// Skips text in which nothing is split.
     fn until(&mut self, end: &str) {
         while self.peek(0).is_some() && !self.follows(end) {
             self.next();
@@ -207,7 +207,7 @@ impl Parser {
         let writes = self.next() == Some('>');
         self.skip_while(|c| matches!(c, '>' | '|'));
         match self.peek(0) {
-            // A process instead of a file: its commands count.
+            // Process substitution: its commands count.
             Some('(') => {
                 self.next();
                 if self.depth < MAX_DEPTH {
@@ -242,14 +242,14 @@ impl Parser {
         }
     }
 
-    /// One word. Ends before what separates words.
+    /// Parses one word, up to a separator.
     fn word(&mut self, end: End) -> Word {
         let mut word = Word { line: self.line, ..Word::default() };
         while let Some(c) = self.peek(0) {
             match c {
                 '`' if end == End::Backquote => break,
                 c if c.is_whitespace() || matches!(c, ';' | '|' | '&' | '(' | ')' | '<' | '>') => {
-                    // name=(…) is an array, and its words are no command.
+                    // name=(…) is an array; its words are not a command.
                     if c == '(' && word.raw.ends_with('=') {
                         self.until(")");
                     }
@@ -341,7 +341,7 @@ impl Parser {
             word.variables.push(Variable { name, quoted });
         }
         if braces {
-            // What stands between the name and the brace is a default or a pattern.
+            // A default or a pattern between the name and the brace.
             let mut open = 1;
             while open > 0 {
                 match self.next() {
@@ -354,7 +354,7 @@ impl Parser {
         }
     }
 
-    /// A variable's name: `NAME`, one digit or more of them in braces, or one of the special ones.
+    /// Parses a variable's name: `NAME`, one digit or several in braces, or a special one.
     fn name(&mut self, braces: bool) -> String {
         let mut name = String::new();
         match self.peek(0) {
@@ -375,12 +375,12 @@ impl Parser {
     }
 }
 
-/// Words that stand before a command.
+/// Keywords before a command.
 pub(super) fn is_keyword(word: &str) -> bool {
     matches!(word, "if" | "then" | "else" | "elif" | "while" | "until" | "do" | "!" | "{" | "time")
 }
 
-/// For each line, from 1, whether it is in a function, where `$1` is the function's.
+/// Returns for each line, counted from 1, whether it is in a function, where `$1` is the function's argument.
 pub(super) fn in_function(text: &str) -> Vec<bool> {
     let mut inside: Option<usize> = None;
     let mut lines = vec![false];
@@ -403,7 +403,7 @@ pub(super) fn in_function(text: &str) -> Vec<bool> {
 mod tests {
     use super::*;
 
-    /// The words of each command, with `<name?>` for each variable that is not quoted.
+    /// Formats the words of each command, with `<name?>` for each unquoted variable.
     fn read(text: &str) -> Vec<String> {
         let bare = |word: &Word| {
             let bare = word.variables.iter().filter(|v| !v.quoted).map(|v| format!("<{}?>", v.name));
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_and_unquoted_are_told_apart() {
+    fn quoted_and_unquoted_variables_are_distinguished() {
         let script = "#!/bin/sh\nset -eu # $no\nx=\"$A\"; rm -f $B \"$C\" 'no $D' pre\"$E\"$F\n\
                       if [ $G = 1 ]; then echo \"in $(ls $H \"$I\") out\" `cat $J`; fi\n\
                       cat <<END >$K\n$L is text\nEND\n(( n = $M )); [[ $N == x ]] && y=$((1 + $O)) z=${P:-$Q} w=${#R}\n\
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_it_is_given_it_ends() {
+    fn parsing_terminates_on_any_input() {
         let ends = ["\"", "'", "`", "$(", "${", "$((", "<<", "((", "[[", "$", "a\\", "<<E\nx", ">(", "${#"];
         let many = ["$(", "(", "`", "\"$(", "${a:-", ">(", "[["].map(|text| text.repeat(3000));
         for text in ends.iter().copied().chain(many.iter().map(String::as_str)) {

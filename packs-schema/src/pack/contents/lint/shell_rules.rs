@@ -1,24 +1,24 @@
-//! What hurts in a shell script: values that the shell takes apart or runs, secrets that everybody can read in the list of
-//! processes, and changes that an action says it does not make.
+//! Rules for shell scripts: values that the shell splits or runs as code, secrets that are visible in the process list,
+//! and changes by an action that claims to make none.
 
 use std::collections::BTreeSet;
 
 use crate::pack::action::{Action, Class};
 
 use super::shell::{Command, Word, commands, in_function, is_keyword};
-use super::text::is_free;
+use super::text::may_be_harmful;
 use super::{Sink, leftover_rules};
 
-/// Commands in front of a command.
-const BEFORE: [&str; 8] = ["sudo", "exec", "command", "nohup", "nice", "ionice", "env", "builtin"];
-/// Commands whose words the shell keeps to itself.
+/// Prefixes of a command.
+const PREFIXES: [&str; 8] = ["sudo", "exec", "command", "nohup", "nice", "ionice", "env", "builtin"];
+/// Builtins, whose arguments are not visible in the process list.
 const BUILTIN: [&str; 21] = [
     "echo", "printf", "[", "test", "read", "export", "local", "declare", "readonly", "unset", "set", "shift", "return",
     "exit", "case", "for", "in", ":", "true", "false", "trap",
 ];
-/// Where splitting is meant, or does not happen.
+/// Commands where splitting is intended or does not happen.
 const MAY_SPLIT: [&str; 9] = ["for", "case", "export", "local", "declare", "readonly", "return", "exit", "shift"];
-/// Programs that take a program as an argument, and the option for it.
+/// Programs that run code from an argument, and the option for it.
 const INTERPRETERS: [(&str, &str); 12] = [
     ("sh", "-c"),
     ("bash", "-c"),
@@ -39,7 +39,7 @@ const CHANGES: [&str; 26] = [
     "pkill", "killall", "reboot", "shutdown", "halt", "poweroff", "mount", "umount", "swapoff", "useradd", "userdel",
     "usermod", "crontab",
 ];
-/// Commands that change a host when they are told to.
+/// Commands that change a host with one of these arguments.
 const CHANGES_WITH: [(&str, &[&str]); 11] = [
     (
         "systemctl",
@@ -87,34 +87,34 @@ pub(super) fn rules(action: &Action, text: &str, sink: &mut Sink<'_>) {
     }
 }
 
-/// The command itself, without what stands before it.
+/// Returns the command without prefixes and assignments.
 fn program(words: &[Word]) -> &[Word] {
     let is_before =
-        |word: &Word| is_keyword(&word.raw) || BEFORE.contains(&word.raw.as_str()) || word.assigned().is_some();
+        |word: &Word| is_keyword(&word.raw) || PREFIXES.contains(&word.raw.as_str()) || word.assigned().is_some();
     let start = words.iter().position(|word| !is_before(word)).unwrap_or(words.len());
     &words[start..]
 }
 
-/// What is known of a script's variables.
+/// Known variables of a script.
 struct Known {
-    /// Those that hold whatever a caller gave.
+    /// Variables with arbitrary values of a caller.
     free: BTreeSet<String>,
-    /// Those that hold the path of a temporary file.
+    /// Variables with the path of a temporary file.
     temporary: BTreeSet<String>,
-    /// `$1`, `$2` …, as far as a caller decides them.
+    /// Positional parameters with arbitrary values of a caller.
     positions: BTreeSet<String>,
 }
 
 impl Known {
     fn of(action: &Action, commands: &[Command]) -> Known {
         let open = || action.parameters.iter().filter(|(_, schema)| !schema.holds_secret());
-        let free = open().filter(|(_, schema)| is_free(schema));
+        let free = open().filter(|(_, schema)| may_be_harmful(schema));
         let mut positional: Vec<(u32, bool)> =
-            open().filter_map(|(_, schema)| Some((schema.position?, is_free(schema)))).collect();
+            open().filter_map(|(_, schema)| Some((schema.position?, may_be_harmful(schema)))).collect();
         positional.sort_unstable();
         let numbered = positional.iter().enumerate().filter(|(_, (_, free))| *free);
         let mut positions: BTreeSet<String> = numbered.map(|(index, _)| (index + 1).to_string()).collect();
-        if open().any(|(_, schema)| is_free(schema)) {
+        if open().any(|(_, schema)| may_be_harmful(schema)) {
             positions.extend(["@".to_owned(), "*".to_owned()]);
         }
         let free = free.map(|(name, _)| format!("BOLT_PARAM_{}", name.as_str().to_ascii_uppercase())).collect();
@@ -131,7 +131,7 @@ impl Known {
         known
     }
 
-    fn is_callers(&self, name: &str, outside: bool) -> bool {
+    fn is_from_caller(&self, name: &str, outside: bool) -> bool {
         self.free.contains(name) || outside && self.positions.contains(name)
     }
 }
@@ -146,14 +146,14 @@ fn unquoted(name: &str, command: &Command, known: &Known, outside: bool, sink: &
     }
     let plain = command.words.iter().filter(|word| word.assigned().is_none()).chain(&command.writes);
     for word in plain {
-        let Some(bare) = word.variables.iter().find(|v| !v.quoted && known.is_callers(&v.name, outside)) else {
+        let Some(bare) = word.variables.iter().find(|v| !v.quoted && known.is_from_caller(&v.name, outside)) else {
             continue;
         };
         let name = &bare.name;
         sink.warn(
             "shell_unquoted",
             word.line,
-            format!("${name} is not quoted: the shell splits a caller's value at blanks and expands * and ?; write \"${name}\""),
+            format!("${name} is not quoted, so the shell splits a caller's value at blanks and expands * and ?; write \"${name}\""),
         );
     }
 }
@@ -161,12 +161,12 @@ fn unquoted(name: &str, command: &Command, known: &Known, outside: bool, sink: &
 fn code(name: &str, words: &[Word], known: &Known, outside: bool, sink: &mut Sink<'_>) {
     let arguments = words.get(1..).unwrap_or_default();
     let callers =
-        |word: &Word| word.variables.iter().find(|v| known.is_callers(&v.name, outside)).map(|v| v.name.clone());
+        |word: &Word| word.variables.iter().find(|v| known.is_from_caller(&v.name, outside)).map(|v| v.name.clone());
     if name == "eval" || name == "ssh" {
         if let Some(variable) = arguments.iter().find_map(callers) {
             let does = if name == "eval" { "eval runs" } else { "the shell at the other end of ssh runs" };
             let message = format!(
-                "{does} what a caller put into ${variable}; leave {name} out, or allow few values by a pattern"
+                "{does} a caller's value in ${variable} as code; avoid {name}, or restrict the value with enum or pattern"
             );
             sink.warn("shell_code", words[0].line, message);
         }
@@ -174,17 +174,17 @@ fn code(name: &str, words: &[Word], known: &Known, outside: bool, sink: &mut Sin
     }
     let Some((_, option)) = INTERPRETERS.iter().find(|(program, _)| *program == name) else { return };
     let at = arguments.iter().position(|word| word.raw == *option || option.len() == 2 && is_bundle(&word.raw, option));
-    // The program is the word after the option; what follows it is data.
+    // The code is the word after the option; further words are data.
     let program = if option.is_empty() { arguments.first() } else { at.and_then(|at| arguments.get(at + 1)) };
     if let Some(variable) = program.and_then(callers) {
         let message = format!(
-            "{name} {option} runs what a caller put into ${variable}; put it behind the program as an argument and use \"$1\" there"
+            "{name} {option} runs a caller's value in ${variable} as code; pass it as an argument after the code and use \"$1\" there"
         );
         sink.warn("shell_code", words[0].line, message);
     }
 }
 
-/// `-ec` for `-c`.
+/// True for combined options, such as `-ec` for `-c`.
 fn is_bundle(word: &str, option: &str) -> bool {
     word.starts_with('-') && !word.starts_with("--") && word.len() < 6 && word.ends_with(&option[1..])
 }
@@ -200,8 +200,8 @@ fn secrets(action: &Action, name: &str, words: &[Word], sink: &mut Sink<'_>) {
         };
         if let Some(variable) = word.variables.iter().find(|v| secret(&v.name)) {
             let message = format!(
-                "${} is a secret, and whoever lists the processes of the host reads what stands on the command line of {name}; \
-                 hand it over on standard input or in a file that only its owner reads",
+                "${} is a secret, and all accounts of the host can read the command line of {name}; \
+                 pass it on standard input or in a file that only its owner reads",
                 variable.name
             );
             sink.warn("secret_argument", word.line, message);
@@ -211,15 +211,16 @@ fn secrets(action: &Action, name: &str, words: &[Word], sink: &mut Sink<'_>) {
 
 fn changes(name: &str, words: &[Word], command: &Command, known: &Known, sink: &mut Sink<'_>) {
     let arguments = words.get(1..).unwrap_or_default();
-    let told = CHANGES_WITH.iter().find(|(program, _)| *program == name);
-    let verb = told.and_then(|(_, verbs)| arguments.iter().find(|word| verbs.contains(&word.plain())));
+    let listed_with_verbs = CHANGES_WITH.iter().find(|(program, _)| *program == name);
+    let verb = listed_with_verbs.and_then(|(_, verbs)| arguments.iter().find(|word| verbs.contains(&word.plain())));
     let files = || arguments.iter().filter(|word| !word.raw.starts_with('-'));
-    // What the action made itself may go.
+    // Files that the action created itself may be removed.
     let own = || files().count() > 0 && files().all(|word| is_own(word, known));
-    // kill -0 asks whether a process is there.
-    let asks = name == "kill" && arguments.iter().any(|word| matches!(word.plain(), "-0" | "-l"));
+    // kill -0 only tests whether a process exists.
+    let only_probes = name == "kill" && arguments.iter().any(|word| matches!(word.plain(), "-0" | "-l"));
     let base = name.split('.').next().unwrap_or_default();
-    let listed = CHANGES.contains(&base) && !asks && !(matches!(name, "mount" | "crontab") && files().count() == 0);
+    let listed =
+        CHANGES.contains(&base) && !only_probes && !(matches!(name, "mount" | "crontab") && files().count() == 0);
     if verb.is_some() || listed && !own() {
         let what = verb.map_or(name.to_owned(), |verb| format!("{name} {}", verb.plain()));
         sink.warn("diagnostic_writes", words[0].line, changed(&what));
@@ -228,8 +229,8 @@ fn changes(name: &str, words: &[Word], command: &Command, known: &Known, sink: &
         sink.warn("diagnostic_writes", words[0].line, changed("tee"));
     }
     for target in &command.writes {
-        let to_nobody = ["/dev/null", "/dev/std", "/dev/fd/", "/dev/tty"].iter().any(|d| target.plain().starts_with(d));
-        if target.plain().starts_with('/') && !to_nobody && !is_own(target, known) {
+        let to_device = ["/dev/null", "/dev/std", "/dev/fd/", "/dev/tty"].iter().any(|d| target.plain().starts_with(d));
+        if target.plain().starts_with('/') && !to_device && !is_own(target, known) {
             sink.warn("diagnostic_writes", target.line, changed(&format!("> {}", target.plain())));
         }
     }
@@ -237,7 +238,7 @@ fn changes(name: &str, words: &[Word], command: &Command, known: &Known, sink: &
 
 fn changed(what: &str) -> String {
     format!(
-        "`{what}` changes the host, but the action is a diagnostic, which callers run anywhere; say class: remediation or maintenance"
+        "`{what}` changes the host, but the action is a diagnostic, which callers run anywhere; set class: remediation or maintenance"
     )
 }
 

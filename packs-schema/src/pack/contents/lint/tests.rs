@@ -26,7 +26,7 @@ fn found(class: &str, script: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_a_shell_would_take_apart_or_run() {
+fn unquoted_values_and_code_in_a_shell_are_found() {
     for (line, code) in [
         ("ls $BOLT_PARAM_PATH", "shell_unquoted"),
         ("ls -l ${BOLT_PARAM_PATH:-/}", "shell_unquoted"),
@@ -65,7 +65,7 @@ fn what_a_shell_would_take_apart_or_run() {
 }
 
 #[test]
-fn variables_that_are_never_set_and_secrets_that_everybody_reads() {
+fn unset_variables_and_exposed_secrets_are_found() {
     let shell = |line: &str| found("remediation", &format!("#!/bin/sh\n{line}\n"));
     assert_eq!(shell("x=\"$BOLT_PARAM_TOKEN\""), ["secret_variable:2"]);
     assert_eq!(shell("x=\"$BOLT_PARAM_PTAH\""), ["undeclared_parameter:2"]);
@@ -79,7 +79,7 @@ fn variables_that_are_never_set_and_secrets_that_everybody_reads() {
 }
 
 #[test]
-fn what_python_would_run() {
+fn shells_and_eval_in_python_are_found() {
     let python = |line: &str| found("remediation", &format!("#!/usr/bin/env python3\n{line}\n"));
     for line in ["os.system('ls ' + path)", "os.popen(f'ls {path}')", "subprocess.run('ls ' + path, shell=True)"] {
         assert_eq!(python(line), ["python_shell:2"], "{line}");
@@ -97,7 +97,7 @@ fn what_python_would_run() {
 }
 
 #[test]
-fn a_diagnostic_that_changes_something() {
+fn changes_by_a_diagnostic_are_found() {
     for line in [
         "rm -rf \"$1\"",
         "if true; then sudo rm /x; fi",
@@ -158,12 +158,12 @@ fn a_diagnostic_that_changes_something() {
 }
 
 #[test]
-fn an_author_lets_something_stand_with_a_reason() {
+fn a_finding_can_be_accepted_with_a_reason() {
     let shell = |text: &str| found("diagnostic", &format!("#!/bin/sh\n{text}\n"));
-    let why = "# bolt-lint: allow diagnostic_writes its own cache, which it makes anew";
+    let why = "# bolt-lint: allow diagnostic_writes its own cache, which it creates again";
     assert_eq!(shell(&format!("rm /x {why}")), [""; 0]);
     assert_eq!(shell(&format!("{why}\nrm /x\nrm /y")), ["diagnostic_writes:4"]);
-    assert_eq!(shell("rm /x # bolt-lint: allow shell_unquoted its own cache, made anew"), ["diagnostic_writes:2"]);
+    assert_eq!(shell("rm /x # bolt-lint: allow shell_unquoted its own cache, created again"), ["diagnostic_writes:2"]);
     assert_eq!(shell("rm /x # bolt-lint: allow diagnostic_writes"), ["lint_reason:2", "diagnostic_writes:2"]);
 
     let lint = |allow: &str| {
@@ -186,7 +186,7 @@ fn an_author_lets_something_stand_with_a_reason() {
 }
 
 #[test]
-fn a_process_that_the_action_leaves_behind_is_named() {
+fn a_process_left_behind_is_found() {
     for line in [
         "nohup java -jar x.jar",
         "nohup setsid sh -c 'exec sleep 60' </dev/null >/dev/null 2>&1 &",

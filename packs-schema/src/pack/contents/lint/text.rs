@@ -1,11 +1,12 @@
-//! What the rules share: which language a script is in, which values may be anything, and a Python script without its prose.
+//! Shared by the rules: the language of a script, values that may be harmful, and Python source without strings and
+//! comments.
 
 use serde_json::Value;
 
 use crate::pack::param::check::check;
 use crate::pack::param::{Schema, Type};
 
-/// What the first line of a script says.
+/// Language of a script by its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Language {
     Shell,
@@ -23,12 +24,12 @@ pub(super) fn language(text: &str) -> Language {
     }
 }
 
-/// Texts that a shell would take apart, or take for patterns or for code.
+/// Texts that a shell would split, expand or run.
 const HARMFUL: [&str; 9] = ["a b", "a*", "*", "a;b", "$(a)", "`a`", "a\tb", "/a b", "/a*"];
 
-/// True if a value of this parameter may be one that harms where it is not quoted. Numbers, choices, and texts of a narrow
-/// pattern are none.
-pub(super) fn is_free(schema: &Schema) -> bool {
+/// True if the parameter allows a value that is harmful if not quoted. Numbers, choices and texts with a narrow pattern
+/// are harmless.
+pub(super) fn may_be_harmful(schema: &Schema) -> bool {
     if schema.enumeration.is_some() {
         return false;
     }
@@ -39,13 +40,13 @@ pub(super) fn is_free(schema: &Schema) -> bool {
     !types.contains(&Type::String) || HARMFUL.iter().any(|text| check(schema, &Value::from(*text)).is_empty())
 }
 
-/// Lines of a Python script, numbered from 1, without comments and without strings in three quotes.
+/// Returns the lines of a Python script, numbered from 1, without comments and triple-quoted strings.
 pub(super) fn python_lines(text: &str) -> Vec<(usize, String)> {
     let mut prose = None;
     text.lines().enumerate().map(|(index, line)| (index + 1, code_of(line, &mut prose))).collect()
 }
 
-/// One line; `prose` is the end of a string in three quotes that is open.
+/// Returns the code of one line; `prose` is the end of an open triple-quoted string.
 fn code_of(line: &str, prose: &mut Option<&'static str>) -> String {
     let (mut code, mut rest, mut quote) = (String::new(), line, None);
     while let Some(c) = rest.chars().next() {
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_says_the_language() {
+    fn the_first_line_decides_the_language() {
         for (line, expected) in [
             ("#!/bin/sh", Language::Shell),
             ("#!/usr/bin/env bash", Language::Shell),
@@ -101,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_anything_is_free() {
-        let free = |json: &str| is_free(&serde_json::from_str(json).unwrap());
+    fn only_unrestricted_parameters_are_harmful() {
+        let free = |json: &str| may_be_harmful(&serde_json::from_str(json).unwrap());
         for narrow in [
             "{\"type\":\"integer\"}",
             "{\"type\":\"boolean\"}",
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn prose_is_no_code() {
+    fn comments_and_strings_are_not_code() {
         let text = "x = 'a # b'  # os.system(y)\n\"\"\"os.system(z)\nmore\"\"\" + w\n'''one''' 'it\\'s'\n";
         let lines: Vec<String> = python_lines(text).into_iter().map(|(_, line)| line.trim().to_owned()).collect();
         assert_eq!(lines, ["x = 'a # b'", "", "+ w", "'it\\'s'"]);
