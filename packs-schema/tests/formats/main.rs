@@ -11,6 +11,7 @@ mod delivery;
 mod documents;
 mod draw;
 mod hostile;
+mod layers;
 mod parameters;
 mod properties;
 mod records;
