@@ -2,7 +2,9 @@
 //! the store on each request.
 //!
 //! The id is fixed once it is known. The metadata service is never asked from here: the api must not depend on a service that
-//! may be unavailable.
+//! may be unavailable. Until the id is known the api does not listen (a health probe is refused), nothing is started, and the
+//! launcher is asked for another sync after five seconds, then ten, up to a minute. If `[instance] id` is configured, the
+//! api does not wait, and a missing or damaged record is not an error.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

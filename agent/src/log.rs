@@ -86,7 +86,7 @@ impl<W: Write> Write for LineWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let line = log_line::escape_line(text.strip_suffix('\n').unwrap_or(&text));
-        // One write: other processes write to the same pipe.
+        // A single write: other processes write to the same pipe.
         self.0.write_all(format!("{line}\n").as_bytes())?;
         Ok(bytes.len())
     }

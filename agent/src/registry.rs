@@ -2,6 +2,10 @@
 //!
 //! Nothing is watched and little is cached: the `current` link tells the active version on each request, and the action
 //! definitions used last are kept parsed. Never writes.
+//!
+//! The status of the sync is what it wrote last (`.status.json`), updated with the end of its last run, which the launcher notes
+//! in its run-time directory (`sync.json`): a poll with nothing new writes nothing, and a sync that crashed or was killed could
+//! not write, but must degrade health.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

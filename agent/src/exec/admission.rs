@@ -59,7 +59,7 @@ impl AdmissionRules {
         }
     }
 
-    /// Returns rules without limits, for an action whose definition is gone.
+    /// Returns rules without limits, for an action whose definition no longer exists.
     pub(super) fn unrestricted(action: &ActionRef) -> AdmissionRules {
         AdmissionRules {
             action: action.clone(),

@@ -1,7 +1,7 @@
 //! Applying a state change: into the history first, then to waiters and followers. Writing an end is retried until it succeeds.
 //!
 //! Changes come from `reconcile` (what the directory says) or from a decision of the api ([`Exec::abort`]). A change that is
-//! not in the history is never shown.
+//! not in the history is never shown; an end is committed with `synchronous = FULL` before any caller sees it.
 
 use std::sync::Arc;
 use std::time::Duration;

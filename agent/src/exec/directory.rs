@@ -27,7 +27,7 @@ pub(super) enum Lock {
     Absent,
     /// A shim is alive.
     Held,
-    /// A shim existed and is gone.
+    /// The shim has exited or died.
     Free,
 }
 

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Nothing new is accepted without the reserve. It is allocated again by itself: before each acceptance, and every few seconds.
-//! Space for exit records is separate: the launcher preallocates `exit.new` before an action exists, and
-//! `packs-schema/src/agent/execution/reserve.rs` has the free-space thresholds below which output is dropped and nothing is accepted.
+//!
+//! Three more measures keep space for ends: the launcher preallocates an exit record (`exit.new`) before an action exists, shims
+//! drop and count output while the disk has less than a threshold free, and below a smaller threshold the api accepts nothing
+//! new. `packs-schema/src/agent/execution/reserve.rs` has their sizes.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};

@@ -1,8 +1,12 @@
 //! Starting executions that have a slot, through the launcher.
 //!
-//! The grants in force are checked again before each start request. A queued execution is also registered with the launcher
-//! (`Accept`), because the launcher starts only the active version of a pack and what was registered while a version was
-//! active: an execution whose version is replaced while it waits may still start, once.
+//! The grants in force are checked again before each start request. The launcher counts running executions itself, by the
+//! directories in its run-time directory, and refuses more than `execution.max_shims`; the request is then retried.
+//!
+//! The launcher starts only the active version of a pack, and what was registered while a version was active, once each
+//! (`agent/launcher/src/accepted.rs`). A queued execution is therefore registered (`Accept`), so that it may still start when its
+//! version is replaced while it waits; a start request that differs in anything from the registration is refused. An execution
+//! that is being started at the very moment in which its version is replaced ends as `error` with that reason.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -49,7 +49,7 @@ impl SegmentReader {
             }
             let Some((_, at)) = oldest else { return Ok(None) };
             if let Some((frame, bytes)) = self.sources[at].take()?
-                && let Some(piece) = self.to_piece(frame, bytes)
+                && let Some(piece) = self.make_piece(frame, bytes)
             {
                 return Ok(Some(piece));
             }
@@ -65,7 +65,7 @@ impl SegmentReader {
     }
 
     /// Turns a frame into a piece, without bytes that were returned before.
-    fn to_piece(&mut self, frame: Frame, mut bytes: Vec<u8>) -> Option<Piece> {
+    fn make_piece(&mut self, frame: Frame, mut bytes: Vec<u8>) -> Option<Piece> {
         let next = self.next[index(frame.stream)].as_mut()?;
         let (stream, at_us) = (frame.stream, frame.at_us);
         let seen = usize::try_from(next.saturating_sub(frame.offset)).unwrap_or(usize::MAX);

@@ -16,6 +16,7 @@
 //! The last tests replace one decision by a wrong one each, which the explorer must find.
 
 mod api;
+mod effects;
 mod explore;
 mod host;
 mod step;

@@ -2,17 +2,17 @@
 //! Decides nothing itself: the decisions, `advance` and `Slots` are the real ones.
 
 use packs_schema::agent::execution::State;
-use packs_schema::agent::launch::{Outcome, Refusal};
 
+use super::effects::{
+    api, apply_change, launch, outcome, release, send, start_ready, with_slots, write_exit_record, write_row,
+};
 use super::host::end_api;
 use super::step::{AddStep, Cause, Step};
 use super::world::{
-    Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, Ending, ExitFile, Killer, Live, Phase, Reply, Request, Row,
-    Who, World, boot_id, execution, id, rules,
+    Acceptance, Api, Ask, CleanUp, Client, Dir, Ending, ExitFile, Killer, Live, Phase, Reply, Request, Row, Who, World,
+    boot_id, execution, id, rules,
 };
 use super::{Change, Decisions, HostTime, KillOutcome, KillStep, LostCheck, RecoveryAction, StartOutcome};
-use crate::exec::LauncherError;
-use crate::exec::admission::Slots;
 use crate::exec::state::advance;
 
 /// Times that an execution may have waited at a restart: within and past its start deadline.
@@ -54,10 +54,6 @@ pub(super) fn steps(world: &World, d: &Decisions, out: &mut Vec<Step>) {
             change_live(world, d, at, live, &mut step);
         }
     }
-}
-
-fn api(w: &mut World) -> &mut Api {
-    w.api.as_mut().expect("a step of the api")
 }
 
 // Recovery.
@@ -341,114 +337,5 @@ fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut A
                 api(w).clean_up[at] = CleanUp::Recheck;
             }
         });
-    }
-}
-
-/// Models `Exec::apply_change`, up to the write to the history.
-fn apply_change(w: &mut World, at: usize, change: Change) {
-    let by_us = matches!(change, Change::Aborted { .. });
-    let Some(live) = &mut api(w).live[at] else { return };
-    if live.ending.is_some() {
-        return;
-    }
-    let mut record = execution(live.state);
-    if advance(&mut record, change).is_err() {
-        return;
-    }
-    if record.state.is_terminal() {
-        live.ending = Some(Ending { state: record.state, write_exit_record: by_us });
-    } else {
-        live.state = record.state;
-        write_row(w, at, record.state);
-    }
-}
-
-/// Models the history: a terminal row never changes.
-fn write_row(w: &mut World, at: usize, state: State) {
-    match &mut w.rows[at] {
-        Some(row) if !row.state.is_terminal() => row.state = state,
-        Some(row) if row.state == state => {}
-        Some(_) | None => w.wrong = Some("an end was shown that is not in the history"),
-    }
-}
-
-fn write_exit_record(w: &mut World, at: usize, state: State) {
-    let Some(dir) = &mut w.dirs[at] else { return };
-    if let ExitFile::Good(_) = dir.exit {
-        w.wrong = Some("an exit record was overwritten");
-    }
-    dir.exit = ExitFile::Good(state);
-}
-
-// Slots, and the connection to the launcher.
-
-/// Calls `work` with real `Slots`: one may run, two may wait.
-fn with_slots<T>(api: &mut Api, work: impl FnOnce(&mut Slots) -> T) -> T {
-    let mut slots = Slots::new(1, 2);
-    for at in 0..2 {
-        if api.running[at] {
-            slots.resume_running(&id(at), rules(), 0);
-        }
-    }
-    for at in &api.queue {
-        slots.requeue(&id(*at), rules());
-    }
-    let done = work(&mut slots);
-    api.running = [slots.is_running(&id(0)), slots.is_running(&id(1))];
-    done
-}
-
-fn release(w: &mut World, at: usize) {
-    let api = api(w);
-    with_slots(api, |slots| slots.release(&id(at)));
-    api.queue.retain(|waiting| *waiting != at);
-    start_ready(w);
-}
-
-fn start_ready(w: &mut World) {
-    let api = api(w);
-    let next = with_slots(api, |slots| slots.take_ready(0));
-    for at in 0..2 {
-        if next.contains(&id(at)) {
-            api.queue.retain(|waiting| *waiting != at);
-        }
-    }
-    for at in 0..2 {
-        if next.contains(&id(at)) {
-            launch(w, at);
-        }
-    }
-}
-
-fn launch(w: &mut World, at: usize) {
-    let api = api(w);
-    if let Some(live) = &mut api.live[at]
-        && live.ownership() == super::Ownership::Ours
-    {
-        live.start = false;
-        live.asked = true;
-        api.launch[at] = Ask::Unsent;
-    }
-}
-
-fn send(w: &mut World, request: Request) -> Ask {
-    match &mut w.launcher {
-        Some(launcher)
-            if launcher.connection == Connection::Open && w.api.as_ref().is_some_and(|api| api.connection) =>
-        {
-            launcher.requests.push(request);
-            Ask::Pending
-        }
-        _ => Ask::Answered(Reply::Gone),
-    }
-}
-
-fn outcome(reply: Reply) -> Result<Outcome, LauncherError> {
-    let refused = |code| Ok(Outcome::Refused { code, message: String::new() });
-    match reply {
-        Reply::Done => Ok(Outcome::Done),
-        Reply::Already => refused(Refusal::AlreadyStarted),
-        Reply::Refused => refused(Refusal::Resources),
-        Reply::Gone => Err(LauncherError::Gone),
     }
 }

@@ -5,9 +5,9 @@ use super::world::World;
 /// Cause of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// It happens by itself, sooner or later.
+    /// Happens by itself, sooner or later.
     Itself,
-    /// It may happen or not: a client, a deadline.
+    /// May happen or not: a client, a deadline.
     Choice,
     /// A fault.
     Fault,
