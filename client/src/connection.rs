@@ -27,7 +27,7 @@ use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
 
-pub use answer::Mismatch;
+pub use crate::mismatch::Mismatch;
 pub use events::{FollowEvents, Followed};
 pub use follow::chunk_bytes;
 pub(crate) use follow::pause;

@@ -6,7 +6,7 @@ use packs_schema::agent::rest::{Code, Problem};
 use packs_schema::base::name::InstanceId;
 use rustls::{AlertDescription, CertificateError};
 
-use crate::connection::Mismatch;
+use crate::mismatch::Mismatch;
 use crate::show::visible;
 use crate::tls::{NotForServers, WrongInstance};
 

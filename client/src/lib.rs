@@ -23,6 +23,7 @@ pub mod fleet;
 mod hashing;
 pub mod inventory;
 pub mod local;
+mod mismatch;
 pub mod pack;
 pub mod parameters;
 pub mod pki;

@@ -14,14 +14,17 @@
 //! A reader that comes at any moment sees the old state or the new one: what the timestamp names was there before the
 //! timestamp was. The functions block; call them from outside an asynchronous runtime or inside one.
 
+mod access;
 mod archives;
 mod change;
+mod change_reason;
 mod channels;
 mod content;
 mod error;
 mod fetch;
 mod init;
 mod journal;
+mod key_files;
 mod keys;
 #[cfg(feature = "kms")]
 mod kms;
@@ -32,7 +35,6 @@ mod place;
 mod prune;
 mod publish;
 mod refresh;
-mod retired;
 mod rotate;
 mod sign;
 mod state;
@@ -43,12 +45,13 @@ mod unpublish;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use change::Access;
+pub use access::Access;
+pub use change_reason::{ChangeReason, ChangeReasonError};
 pub use channels::{Changed, Promotion, pause, promote, rollback, widen, withdraw};
 pub use error::{KeyError, PinError, ReleaseError, RepoError, TeamError};
 pub use fetch::{Fetched, Wanted, fetch};
 pub use init::{InitOptions, Initialized, init};
-pub use journal::{Change, ChangeReason, ChangeReasonError, Entry};
+pub use journal::{Change, Entry};
 #[cfg(feature = "kms")]
 pub use kms::kms_key;
 pub use origin::{By, Source};

@@ -17,6 +17,8 @@ use packs_schema::base::name::{ActionRef, Digest, ExecutionId, InstanceId, PackN
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::mismatch::Mismatch;
+
 /// Value that an instance sends, with a check that it belongs to the instance and to the request.
 pub trait Answer: DeserializeOwned {
     /// Part of the request that the answer must repeat.
@@ -24,37 +26,6 @@ pub trait Answer: DeserializeOwned {
 
     /// Fails if the answer names another instance than `peer`, or is about something other than `asked`.
     fn check(&self, peer: &InstanceId, asked: Self::Asked<'_>) -> Result<(), Mismatch>;
-}
-
-/// Error returned when an answer names another instance, or is about something that was not asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
-    /// The answer names another instance than the certificate.
-    #[error("its certificate is that of {peer}, but it answers as {claimed}")]
-    Instance {
-        /// Instance in the certificate.
-        peer: InstanceId,
-        /// Instance in the answer.
-        claimed: InstanceId,
-    },
-    /// The answer is about something else.
-    #[error("it was asked about {what} {asked} and answers about {given}")]
-    Subject {
-        /// Kind of thing: `execution`, `action`.
-        what: &'static str,
-        /// Name in the request.
-        asked: String,
-        /// Name in the answer.
-        given: String,
-    },
-    /// The answer lists the same thing twice.
-    #[error("it lists {what} {name} twice")]
-    Twice {
-        /// Kind of thing.
-        what: &'static str,
-        /// Name that is listed twice.
-        name: String,
-    },
 }
 
 fn same_instance(peer: &InstanceId, claimed: &InstanceId) -> Result<(), Mismatch> {

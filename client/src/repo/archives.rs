@@ -10,7 +10,6 @@ use packs_schema::delivery::channel::parse_pack_target;
 use tough::schema::Target;
 
 use super::place::{Found, Place};
-use super::state::State;
 use super::{RepoError, hex};
 use crate::repo::ReleaseError;
 
@@ -24,8 +23,8 @@ pub(super) struct Archives {
 }
 
 /// Compares every archive with its signed metadata. Reads those that are `held` by a channel, in a bucket only if `read`.
-pub(super) fn look<T>(
-    state: &State<T>,
+pub(super) fn compare<'a>(
+    targets: impl Iterator<Item = (&'a str, &'a Target)>,
     place: &Place,
     held: &BTreeSet<String>,
     read: bool,
@@ -35,7 +34,7 @@ pub(super) fn look<T>(
         Err(error) => return Ok(Archives { not_checked: Some(chain(&error)), ..Archives::default() }),
     };
     let mut archives = Archives::default();
-    for (name, _, target) in state.all() {
+    for (name, target) in targets {
         if parse_pack_target(name).is_none() {
             continue;
         }

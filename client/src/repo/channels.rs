@@ -8,13 +8,14 @@ use packs_schema::delivery::filter::Filter;
 use serde::Serialize;
 use serde_json::json;
 
-use super::change::{Access, change};
+use super::access::Access;
+use super::change::change;
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::By;
 use super::owner::Owner;
-use super::retired::note_held;
 use super::state::State;
+use super::state::retired::note_held;
 use super::{RepoError, now_ms};
 use crate::repo::ReleaseError;
 

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed, Snapshot, Timestamp};
 
+use super::key_files;
 use super::keys::KeyRing;
 use super::passphrase::{Passphrase, Unlock};
 use super::place::Place;
-use super::sign::{no_targets, sign};
+use super::sign::{after, no_targets, sign};
 use super::trust::{self, TrustFiles, fingerprint};
 use super::{Expiry, RepoError, SPEC_VERSION, block_on, keys};
 use crate::files;
@@ -83,7 +83,7 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
 fn key_files(directory: &Path, root_keys: u8) -> Vec<PathBuf> {
     let root = (1..=root_keys).map(|n| ("root", n));
     let all = root.chain(["targets", "snapshot", "timestamp"].map(|role| (role, 1)));
-    all.map(|(role, n)| keys::planned_path(directory, role, n)).collect()
+    all.map(|(role, n)| key_files::planned_path(directory, role, n)).collect()
 }
 
 async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Result<Signed<Root>, RepoError> {
@@ -100,7 +100,7 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
         let threshold = if role == RoleType::Root { u64::from(options.root_threshold) } else { 1 };
         let threshold = NonZeroU64::new(threshold).unwrap_or(NonZeroU64::MIN);
         let mut keys = RoleKeys { keyids: Vec::new(), threshold, _extra: HashMap::new() };
-        for key in ring.role(&keys::name(role))? {
+        for key in ring.role(&key_files::name(role))? {
             keys.keyids.push(key.id()?);
             root.keys.insert(key.id()?, key.public());
         }
@@ -127,11 +127,4 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     written.push((file, bytes));
     place.write_metadata(&written)?;
     Ok(signed)
-}
-
-/// Returns the time in `duration` from now.
-pub(super) fn after(duration: Duration) -> jiff::Timestamp {
-    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let now = jiff::Timestamp::now().as_second();
-    jiff::Timestamp::from_second(now.saturating_add(seconds)).unwrap_or(jiff::Timestamp::MAX)
 }

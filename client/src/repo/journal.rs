@@ -10,7 +10,6 @@
 //! part before it, until that is full as well and never changes again. Agents fetch none of it.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
 use packs_schema::delivery::channel::Channel;
@@ -31,29 +30,6 @@ const MAX_PART: usize = 64 << 10;
 const MAX_READ: u64 = 1 << 20;
 /// Maximum number of parts of a log.
 const MAX_PARTS: u32 = 99_999;
-
-/// Reason of a change, as the journal keeps it: one line of at most 500 characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangeReason(String);
-
-/// Error returned for a text that is not a reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write one line of 1 to {} characters, without control characters", ChangeReason::MAX)]
-pub struct ChangeReasonError;
-
-impl ChangeReason {
-    /// Maximum length, in characters.
-    pub const MAX: usize = 500;
-}
-
-impl FromStr for ChangeReason {
-    type Err = ChangeReasonError;
-    fn from_str(text: &str) -> Result<ChangeReason, ChangeReasonError> {
-        let text = text.trim();
-        let fits = (1..=ChangeReason::MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        if fits { Ok(ChangeReason(text.to_owned())) } else { Err(ChangeReasonError) }
-    }
-}
 
 /// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,7 +169,7 @@ pub(super) async fn append(state: &mut State, owner: &Owner, entry: Entry) -> Re
         None => Vec::new(),
     };
     let previous = part.split(|b| *b == b'\n').rfind(|line| !line.is_empty()).map(|line| hex(&Sha256::digest(line)));
-    let reason = state.reason.as_ref().map(|reason| reason.0.clone());
+    let reason = state.reason.as_ref().map(|reason| reason.as_str().to_owned());
     let mut line = serde_json::to_vec(&Entry { previous, reason, ..entry }).expect("an entry serialises");
     line.push(b'\n');
     let mut number = last.unwrap_or(1);

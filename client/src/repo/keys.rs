@@ -18,44 +18,20 @@ use pkcs8::der::pem::{LineEnding, PemLabel};
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef, SecretDocument};
 use tough::key_source::KeySource;
-use tough::schema::RoleType;
 use tough::schema::decoded::{Decoded, Hex};
 use tough::schema::key::Key as PublicKey;
 use tough::sign::Sign;
 
 use super::RepoError;
+use super::key_files::{MAX_KEYS, path, service_path};
 use super::passphrase::{Passphrase, Unlock};
 use crate::files;
 use crate::repo::KeyError;
 
 /// Maximum size of a key file, in bytes.
 const MAX_KEY_FILE: u64 = 16 << 10;
-/// Maximum number of keys of a role.
-pub(super) const MAX_KEYS: u8 = 16;
-
 /// Id of a key: a SHA-256 over its public half.
 pub(super) type KeyId = Decoded<Hex>;
-
-/// Returns the file of a role's nth key, counted from 1.
-pub(super) fn path(directory: &Path, role: &str, n: u8) -> PathBuf {
-    directory.join(if n == 1 { format!("{role}.pem") } else { format!("{role}-{n}.pem") })
-}
-
-/// Returns the file that names the same key in a key service.
-pub(super) fn service_path(directory: &Path, role: &str, n: u8) -> PathBuf {
-    path(directory, role, n).with_extension("kms")
-}
-
-/// Returns the file of a new key: that of a key service, when it exists already.
-pub(super) fn planned_path(directory: &Path, role: &str, n: u8) -> PathBuf {
-    let service = service_path(directory, role, n);
-    if service.exists() { service } else { path(directory, role, n) }
-}
-
-/// Returns the name of a role's key files.
-pub(super) fn name(role: RoleType) -> String {
-    role.to_string()
-}
 
 /// Makes a key and writes it, encrypted when there is a passphrase; an existing file is an error.
 pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<Key, RepoError> {

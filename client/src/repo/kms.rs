@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tough::schema::key::{EcdsaKey, EcdsaScheme, Key as PublicKey};
 use tough::sign::Sign;
 
-use super::keys::{self, MAX_KEYS};
+use super::key_files::{self, MAX_KEYS};
 use super::{RepoError, block_on};
 use crate::files;
 use crate::repo::KeyError;
@@ -49,9 +49,11 @@ pub(super) struct ServiceKey {
 pub fn kms_key(role: &str, arn: &str, directory: &Path) -> Result<PathBuf, RepoError> {
     let region = region(arn).ok_or_else(|| RepoError::Keys(KeyError::NotAnArn(arn.chars().take(200).collect())))?;
     let free = (1..=MAX_KEYS).find(|n| {
-        [keys::path(directory, role, *n), keys::service_path(directory, role, *n)].iter().all(|path| !path.exists())
+        [key_files::path(directory, role, *n), key_files::service_path(directory, role, *n)]
+            .iter()
+            .all(|path| !path.exists())
     });
-    let path = keys::service_path(directory, role, free.unwrap_or(MAX_KEYS));
+    let path = key_files::service_path(directory, role, free.unwrap_or(MAX_KEYS));
     files::refuse_existing(&[&path])?;
     files::create_dir(directory)?;
     let wrong = |problem: String| RepoError::Keys(KeyError::Kms { key: arn.to_owned(), problem });

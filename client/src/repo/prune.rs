@@ -19,7 +19,8 @@ use std::time::Duration;
 use packs_schema::base::name::{PackName, PackVersion};
 use serde::Serialize;
 
-use super::change::{Access, change};
+use super::access::Access;
+use super::change::change;
 use super::keys::KeyRing;
 use super::place::Place;
 use super::state::State;

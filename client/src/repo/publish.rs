@@ -9,9 +9,11 @@ use packs_schema::pack::Pack;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::change::{Access, change_with};
+use super::access::Access;
+use super::change::change_with;
+use super::change_reason::ChangeReason;
 use super::channels::{Changed, Offer, offer, published_now};
-use super::journal::{self, Change, ChangeReason, Entry};
+use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::{By, Source};
 use super::passphrase::Unlock;

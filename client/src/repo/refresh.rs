@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RepoError;
-use super::change::{Access, change};
-use super::init::after;
+use super::access::Access;
+use super::change::change;
 use super::keys::KeyRing;
+use super::sign::after;
 use super::state::State;
 
 /// Result of [`refresh`].

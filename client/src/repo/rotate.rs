@@ -14,13 +14,14 @@ use serde::Serialize;
 use tough::editor::signed::SignedRole;
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed};
 
-use super::change::Access;
-use super::init::{ROLES, after};
-use super::keys::{self, Key, KeyRing, MAX_KEYS};
+use super::access::Access;
+use super::init::ROLES;
+use super::key_files::{self, MAX_KEYS};
+use super::keys::{self, Key, KeyRing};
 use super::owner::Owner;
 use super::passphrase::Passphrase;
 use super::place::Place;
-use super::sign::next;
+use super::sign::{after, next};
 use super::state::State;
 use super::trust::Pinned;
 use super::{RepoError, block_on, hex};
@@ -218,7 +219,7 @@ fn make(old: &Root, rotation: &Rotation, ring: &mut KeyRing) -> Result<Vec<Made>
         let count = old.roles.get(role).map_or(1, |keys| keys.keyids.len());
         let count = count.saturating_sub(usize::try_from(added).unwrap_or(0)).max(1);
         let count = u8::try_from(count).unwrap_or(MAX_KEYS).min(MAX_KEYS);
-        wanted.extend((1..=count).map(|n| (*role, keys::planned_path(directory, &keys::name(*role), n))));
+        wanted.extend((1..=count).map(|n| (*role, key_files::planned_path(directory, &key_files::name(*role), n))));
     }
     let new = wanted.iter().map(|(_, path)| path.as_path()).filter(|path| !is_service(path));
     files::refuse_existing(&new.collect::<Vec<_>>())?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tough::editor::signed::SignedRole;
 use tough::schema::{Hashes, KeyHolder, Metafile, Role, RoleKeys, Targets};
 
+use super::key_files;
 use super::keys::{self, Key, KeyRing};
 use super::{RepoError, SPEC_VERSION};
 use crate::repo::KeyError;
@@ -43,7 +45,7 @@ pub(super) fn keys_for(allowed: &RoleKeys, name: &str, ring: &mut KeyRing) -> Re
     }
     if keys.is_empty() && !ring.directory().exists() {
         // The error names the missing file.
-        ring.open(&keys::path(ring.directory(), name, 1))?;
+        ring.open(&key_files::path(ring.directory(), name, 1))?;
     }
     let (threshold, directory) = (allowed.threshold.get(), ring.directory().to_owned());
     if good == 0 && !keys.is_empty() {
@@ -62,4 +64,11 @@ pub(super) fn no_targets(version: NonZeroU64, expires: Timestamp) -> Targets {
 
 pub(super) fn next(version: NonZeroU64) -> NonZeroU64 {
     version.saturating_add(1)
+}
+
+/// Returns the time in `duration` from now.
+pub(super) fn after(duration: Duration) -> Timestamp {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let now = Timestamp::now().as_second();
+    Timestamp::from_second(now.saturating_add(seconds)).unwrap_or(Timestamp::MAX)
 }

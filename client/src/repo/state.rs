@@ -7,6 +7,8 @@
 //! Only the roles that changed are signed again, so a team needs its own key and those of snapshot and timestamp, and never
 //! that of the targets. Everything is signed before the first file is written, so that missing keys leave nothing behind.
 
+pub(super) mod retired;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 
@@ -23,17 +25,16 @@ use tough::schema::{
 use tough::{IntoVec, Repository, TargetName};
 
 use super::archives;
+use super::change_reason::ChangeReason;
 use super::content::Content;
-use super::init::after;
-use super::journal::ChangeReason;
 use super::keys::KeyRing;
 use super::owner::{Owner, alone};
 use super::place::Place;
-use super::retired::Retired;
-use super::sign::{keys_for, sign};
+use super::sign::{after, keys_for, sign};
 use super::trust::{Pinned, Verified, View, top_keys};
 use super::{Expiry, RepoError, hex};
 use crate::repo::TeamError;
+use retired::Retired;
 
 /// State of a repository with pending edits.
 ///

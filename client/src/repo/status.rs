@@ -119,7 +119,12 @@ pub fn status(view: &View) -> Result<Status, RepoError> {
             versions.collect::<Vec<_>>()
         };
         let held = channels.iter().flat_map(names).collect();
-        let archives = archives::look(state, place, &held, view.read_archives)?;
+        let archives = archives::compare(
+            state.all().into_iter().map(|(name, _, target)| (name, target)),
+            place,
+            &held,
+            view.read_archives,
+        )?;
         let root_fingerprint = fingerprint(state.repository().root())?;
         let verified = view.is_verified();
         Ok(Status {

@@ -16,16 +16,19 @@ use tough::schema::key::Key as PublicKey;
 use tough::schema::{DelegatedRole, DelegatedTargets, Delegations, PathPattern, PathSet, Role, Signature, Signed};
 use tough::sign::Sign;
 
-use super::change::{Access, change};
+use super::access::Access;
+use super::change::change;
 use super::journal::{self, Change, Entry};
-use super::keys::{self, KeyRing, MAX_KEYS};
+use super::key_files::{self, MAX_KEYS};
+use super::keys::{self, KeyRing};
 use super::origin::By;
 use super::owner::{Owner, alone};
 use super::passphrase::Passphrase;
 use super::sign::no_targets;
 use super::state::State;
+use super::state::retired;
 use super::trust::Pinned;
-use super::{RepoError, block_on, hex, retired};
+use super::{RepoError, block_on, hex};
 use crate::files;
 use crate::repo::{KeyError, TeamError};
 
@@ -81,7 +84,7 @@ struct PublicTeamKey {
 /// Makes a team's key in `directory`: the private key, and the file for the publisher who delegates.
 pub fn team_key(team: &TeamName, directory: &Path, passphrase: Option<&Passphrase>) -> Result<[PathBuf; 2], RepoError> {
     let role = Owner::Team(team.clone()).role();
-    let (private, public) = (keys::path(directory, &role, 1), directory.join(format!("{role}.pub")));
+    let (private, public) = (key_files::path(directory, &role, 1), directory.join(format!("{role}.pub")));
     files::refuse_existing(&[&private, &public])?;
     files::create_dir(directory)?;
     let key = keys::generate(&private, passphrase)?;
@@ -117,7 +120,7 @@ pub fn delegate(
     let owner = Owner::Team(team.clone());
     let private = match keys {
         TeamKeys::New(directory, passphrase) => {
-            let path = keys::path(directory, &owner.role(), 1);
+            let path = key_files::path(directory, &owner.role(), 1);
             files::refuse_existing(&[&path])?;
             files::create_dir(directory)?;
             keys::generate(&path, passphrase.as_ref())?;

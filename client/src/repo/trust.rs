@@ -24,7 +24,7 @@ use packs_schema::delivery::marks::{Mark, Marks, MarksError};
 use tough::Repository;
 use tough::schema::{Role, RoleType, Root, Signed};
 
-use super::change::Access;
+use super::access::Access;
 use super::place::Place;
 use super::{RepoError, hex};
 use crate::repo::PinError;

@@ -7,7 +7,8 @@ use packs_schema::delivery::channel::{pack_target, parse_channel_target};
 use serde::Serialize;
 
 use super::RepoError;
-use super::change::{Access, change};
+use super::access::Access;
+use super::change::change;
 use super::channels::published;
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;

@@ -11,8 +11,8 @@ use super::super::journal::{self, Change, Entry};
 use super::super::keys::KeyRing;
 use super::super::origin::By;
 use super::super::owner::Owner;
-use super::super::retired::published_at_ms;
 use super::super::state::State;
+use super::super::state::retired::published_at_ms;
 use super::{KeptVersion, Policy, Pruned, PrunedVersion, Reason};
 
 /// A published version.

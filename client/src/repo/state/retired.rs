@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 use tough::TargetName;
 use tough::schema::Target;
 
-use super::RepoError;
-use super::owner::Owner;
-use super::state::State;
+use super::super::RepoError;
+use super::super::owner::Owner;
+use super::State;
 
 /// Version of index files that this code reads and writes.
 const FORMAT: u32 = 1;
@@ -38,7 +38,7 @@ const HELD: &str = "versions";
 
 /// Retired versions of an owner: numbered index files, and in each the targets by name.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Retired {
+pub(in crate::repo) struct Retired {
     parts: BTreeMap<u32, BTreeMap<String, Target>>,
 }
 
@@ -50,12 +50,12 @@ struct Index {
 }
 
 impl Retired {
-    pub(super) fn get(&self, name: &str) -> Option<&Target> {
+    pub(in crate::repo) fn get(&self, name: &str) -> Option<&Target> {
         self.parts.values().find_map(|part| part.get(name))
     }
 
     /// Returns names and targets, in no particular order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Target)> {
+    pub(in crate::repo) fn iter(&self) -> impl Iterator<Item = (&str, &Target)> {
         self.parts.values().flatten().map(|(name, target)| (name.as_str(), target))
     }
 }
@@ -68,7 +68,7 @@ fn index_name(owner: &Owner, number: u32) -> String {
 }
 
 /// True for the name of an index file of any owner.
-pub(super) fn is_index(name: &str) -> bool {
+pub(in crate::repo) fn is_index(name: &str) -> bool {
     name.starts_with("log/") && name.rsplit('/').next().is_some_and(|file| file.starts_with("retired-"))
 }
 
@@ -79,7 +79,7 @@ fn parse_index_name(owner: &Owner, name: &str) -> Option<u32> {
 }
 
 /// Records in a channel file's target which versions the channel holds, so that the file need not be read to find out.
-pub(super) fn note_held(custom: &mut HashMap<String, Value>, channel: &Channel) {
+pub(in crate::repo) fn note_held(custom: &mut HashMap<String, Value>, channel: &Channel) {
     let versions: Vec<&PackVersion> =
         channel.rules.iter().filter(|rule| !rule.is_nothing()).map(|rule| &rule.version).collect();
     custom.insert(HELD.to_owned(), json!(versions));
@@ -87,7 +87,7 @@ pub(super) fn note_held(custom: &mut HashMap<String, Value>, channel: &Channel) 
 
 impl<T> State<T> {
     /// Reads the index files of every owner.
-    pub(super) async fn load_retired(&mut self) -> Result<(), RepoError> {
+    pub(in crate::repo) async fn load_retired(&mut self) -> Result<(), RepoError> {
         for owner in self.owners() {
             let listed = self.listed(&owner).into_iter().flat_map(|targets| targets.targets.keys());
             let numbers: Vec<u32> = listed.filter_map(|name| parse_index_name(&owner, name.raw())).collect();
@@ -113,13 +113,13 @@ impl<T> State<T> {
     }
 
     /// Lists retired versions of `owner` again, as `which` chooses.
-    pub(super) fn restore(&mut self, owner: &Owner, which: impl Fn(&str) -> bool) -> Result<(), RepoError> {
+    pub(in crate::repo) fn restore(&mut self, owner: &Owner, which: impl Fn(&str) -> bool) -> Result<(), RepoError> {
         let restored = self.take_retired(owner, which)?;
         if restored.is_empty() {
             return Ok(());
         }
         for (name, target) in restored {
-            let name = super::state::target_name(&name)?;
+            let name = super::target_name(&name)?;
             self.listed_mut(owner)?.targets.entry(name).or_insert(target);
         }
         self.touch(owner);
@@ -127,7 +127,7 @@ impl<T> State<T> {
     }
 
     /// Removes retired versions from the index of `owner`, as `which` chooses, and returns them.
-    pub(super) fn take_retired(
+    pub(in crate::repo) fn take_retired(
         &mut self,
         owner: &Owner,
         which: impl Fn(&str) -> bool,
@@ -164,7 +164,7 @@ impl<T> State<T> {
     }
 
     /// Retires the oldest versions of `owner` that no channel holds, when there are many.
-    pub(super) async fn retire(&mut self, owner: &Owner) -> Result<(), RepoError> {
+    pub(in crate::repo) async fn retire(&mut self, owner: &Owner) -> Result<(), RepoError> {
         let names = |state: &State<T>| -> Vec<String> {
             let listed = state.listed(owner).into_iter().flat_map(|targets| targets.targets.keys());
             listed.map(|name| name.raw().to_owned()).collect()
@@ -190,7 +190,7 @@ impl<T> State<T> {
         self.touch(owner);
         let mut written = BTreeSet::new();
         for (_, _, name) in idle {
-            let target = self.listed_mut(owner)?.targets.remove(&super::state::target_name(&name)?);
+            let target = self.listed_mut(owner)?.targets.remove(&super::target_name(&name)?);
             let Some(target) = target else { continue };
             let retired = self.retired.entry(owner.clone()).or_default();
             let last = retired
@@ -209,7 +209,7 @@ impl<T> State<T> {
     /// Returns the targets of the versions that some channel of `owner` holds.
     ///
     /// Channel files that an earlier version wrote are read once; from then on their targets record it.
-    pub(super) async fn held_by(&mut self, owner: &Owner) -> Result<BTreeSet<String>, RepoError> {
+    pub(in crate::repo) async fn held_by(&mut self, owner: &Owner) -> Result<BTreeSet<String>, RepoError> {
         let listed = self.listed(owner).into_iter().flat_map(|targets| &targets.targets);
         let channels: Vec<(TargetName, Option<Vec<PackVersion>>)> = listed
             .filter(|(name, _)| parse_channel_target(name.raw()).is_some())
@@ -237,6 +237,6 @@ impl<T> State<T> {
     }
 }
 
-pub(super) fn published_at_ms(target: &Target) -> u64 {
+pub(in crate::repo) fn published_at_ms(target: &Target) -> u64 {
     target.custom.get("published_at_ms").and_then(Value::as_u64).unwrap_or(0)
 }
