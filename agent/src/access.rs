@@ -1,13 +1,13 @@
-//! Who may do what: the one place that turns a principal and `grants.toml` into a permit.
+//! Authorization: the one place that turns a principal and `grants.toml` into a permit.
 //!
 //! ```text
 //!  principal ──enter(verbs)──▶ Caller ──may(action)──▶ Permit ──▶ exec
 //! ```
 //!
 //! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
-//! covers the action. Both are made here and nowhere else. The file is looked at again for each
-//! request and each second, so that what goes on learns of a change too; one that cannot be used leaves the previous grants
-//! in effect, and the agent degraded.
+//! covers the action. Both are made here and nowhere else. The file is checked for changes
+//! at each request and each second, so that a revoked grant also ends requests in progress. A file that cannot be used leaves
+//! the previous grants in effect, and the agent degraded.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,30 +24,30 @@ use tokio::sync::watch;
 use crate::health::Health;
 use crate::trust;
 
-/// The code of health when the file is broken.
+/// Health code while the file cannot be used.
 const BROKEN: &str = "grants_invalid";
 
-/// Why the grants cannot be used.
+/// Error returned when the grants cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The file cannot be read.
     #[error("cannot read the grants {path:?}")]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },
-    /// Others may write it, or a directory above it.
+    /// Other users may change the file, or a directory above it.
     #[error("the grants cannot be used")]
     Trust(#[from] TrustError<std::io::Error>),
-    /// The file is wrong.
+    /// The file has an error.
     #[error("the grants {path:?} are wrong: {message}")]
     Parse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// Position and error.
         message: String,
         /// The line, where one can be named.
         line: Option<usize>,
@@ -55,7 +55,7 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// The error for callers, who may see less than the file holds: without its text.
+    /// Describes the error without the text of the file, which callers may not see.
     fn brief(&self) -> String {
         match self {
             AccessError::Parse { line, .. } => {
@@ -67,17 +67,17 @@ impl AccessError {
     }
 }
 
-/// What tells one content of a file from another.
+/// Identifies one content of a file, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     inode: u64,
     size: u64,
-    /// Of content, mode or owner.
+    /// Last change of content, mode or owner (`st_ctim`).
     changed_ns: i128,
 }
 
 impl Stamp {
-    /// The stamp of the file at `path` now; `None` when it cannot be seen.
+    /// Returns the stamp of the file at `path` now; `None` when it cannot be examined.
     pub(crate) fn of(path: &Path) -> Option<Stamp> {
         let meta = std::fs::metadata(path).ok()?;
         let changed_ns = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
@@ -85,65 +85,65 @@ impl Stamp {
     }
 }
 
-/// The grants in force.
+/// Grants in effect, and the file they come from.
 pub struct Access {
     path: PathBuf,
     health: Arc<Health>,
-    state: Mutex<InForce>,
-    /// Rises with each change of the grants.
+    state: Mutex<InEffect>,
+    /// Generation: rises with each change of the grants.
     generation: watch::Sender<u64>,
 }
 
-struct InForce {
+struct InEffect {
     stamp: Option<Stamp>,
-    /// False while owner and mode of the file, or of a directory above it, make it unfit.
+    /// False while owner or mode of the file, or of a directory above it, forbid its use.
     trusted: bool,
     grants: Arc<Grants>,
 }
 
 impl Access {
-    /// Reads the grants; a missing or broken file is an error now, and only now.
+    /// Reads the grants. A file that is missing or has an error prevents the start; later it only degrades health.
     pub fn load(path: &Path, health: Arc<Health>) -> Result<Access, AccessError> {
         let stamp = Stamp::of(path);
         let grants = Arc::new(read(path)?);
-        let state = Mutex::new(InForce { stamp, trusted: true, grants });
+        let state = Mutex::new(InEffect { stamp, trusted: true, grants });
         Ok(Access { path: path.to_owned(), health, state, generation: watch::Sender::new(0) })
     }
 
-    /// Admits a principal that has one of `verbs` on anything at all.
+    /// Admits a principal that has one of `verbs` on anything.
     pub fn enter(&self, principal: Principal, verbs: &'static [Verb]) -> Option<Caller> {
         let (grants, generation) = self.current();
         let granted = verbs.iter().any(|verb| grants.allows_any(&principal, *verb));
         granted.then_some(Caller { principal, verbs, grants, generation })
     }
 
-    /// The same caller with the grants now in force, if these still give one of its verbs on anything.
+    /// Admits the caller again with the grants now in effect, if these still give one of its verbs on anything.
     pub fn renew(&self, caller: &Caller) -> Option<Caller> {
         self.enter(caller.principal.clone(), caller.verbs)
     }
 
-    /// True if some grant names the principal, whatever it gives.
+    /// True if a grant names the principal, with any verb.
     pub fn knows(&self, principal: &Principal) -> bool {
         self.current().0.knows(principal)
     }
 
-    /// True if the grants in force now let the principal run the action, which is of `class` where that is known.
+    /// True if the grants now in effect let the principal run the action, which is of `class` where that is known.
     pub fn lets_run(&self, principal: &Principal, action: &ActionRef, class: Option<Class>) -> bool {
         allows(&self.current().0, principal, Verb::Run, action, class)
     }
 
-    /// The number of the grants in force.
+    /// Returns the generation of the grants in effect.
     pub fn generation(&self) -> u64 {
         self.current().1
     }
 
-    /// Tells of changes of the grants.
+    /// Subscribes to changes of the grants.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// Looks for changes of the file, and whether it may still be trusted.
-    pub fn look(&self) {
+    /// Checks the file for changes, and its owner and mode.
+    pub fn check_for_changes(&self) {
         let trusted = trust::check(&self.path, Purpose::Anchor).is_ok();
         self.refresh(Some(trusted));
     }
@@ -152,7 +152,7 @@ impl Access {
         self.refresh(None)
     }
 
-    /// Reads the file again if it changed; `trusted` is what was found of owners and modes, when it was looked for.
+    /// Reads the file again if it changed; `trusted` is the result of a check of owners and modes, if one was made.
     fn refresh(&self, trusted: Option<bool>) -> (Arc<Grants>, u64) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let stamp = Stamp::of(&self.path);
@@ -192,40 +192,40 @@ pub(crate) fn read(path: &Path) -> Result<Grants, AccessError> {
     })
 }
 
-/// A principal that has one of some verbs on something.
+/// Principal that a grant gives one of some verbs on something.
 #[derive(Debug, Clone)]
 pub struct Caller {
     principal: Principal,
-    /// Any of these on an action is enough.
+    /// Verbs of which one on an action suffices.
     verbs: &'static [Verb],
     grants: Arc<Grants>,
-    /// The number of these grants.
+    /// Generation of these grants.
     generation: u64,
 }
 
 impl Caller {
-    /// The number of the grants by which the caller was admitted.
+    /// Returns the generation of the grants by which the caller was admitted.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Who.
+    /// Returns the principal.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// A permit for an action, if a grant covers it; `class` is `None` for an action that is not known here any more.
+    /// Issues a permit for an action if a grant covers it; `class` is `None` for an action that is no longer installed.
     pub fn may(&self, action: &ActionRef, class: Option<Class>) -> Option<Permit> {
-        let verb = self.verbs.iter().find(|verb| self.also(**verb, action, class))?;
+        let verb = self.verbs.iter().find(|verb| self.is_granted(**verb, action, class))?;
         Some(Permit { principal: self.principal.clone(), verb: *verb, action: action.clone() })
     }
 
     /// True if a grant covers the action.
     pub fn covers(&self, action: &ActionRef, class: Option<Class>) -> bool {
-        self.verbs.iter().any(|verb| self.also(*verb, action, class))
+        self.verbs.iter().any(|verb| self.is_granted(*verb, action, class))
     }
 
-    /// True if a grant covers everything that the pack could have: the pack itself.
+    /// True if a grant covers every action that the pack could have: the rule for the pack itself.
     pub fn covers_pack(&self, pack: &PackName) -> bool {
         self.verbs.iter().any(|verb| self.grants.allows_pack(&self.principal, *verb, pack))
     }
@@ -235,8 +235,8 @@ impl Caller {
         self.verbs.iter().any(|verb| self.grants.allows_in_pack(&self.principal, *verb, pack))
     }
 
-    /// True if another verb on the action is granted.
-    pub fn also(&self, verb: Verb, action: &ActionRef, class: Option<Class>) -> bool {
+    /// True if the verb on the action is granted, whether or not the caller was admitted by it.
+    pub fn is_granted(&self, verb: Verb, action: &ActionRef, class: Option<Class>) -> bool {
         allows(&self.grants, &self.principal, verb, action, class)
     }
 
@@ -261,7 +261,7 @@ impl Caller {
         found.map_or_else(|| Decision::Denied { by_class: by_class() }, Decision::Granted)
     }
 
-    /// True if a grant covers an action of this name whatever its class: what is not there may then be said not to be.
+    /// True if a grant covers an action of this name for some class: then the caller may learn that the action does not exist.
     pub fn could_cover(&self, action: &ActionRef) -> bool {
         [Class::Diagnostic, Class::Remediation, Class::Maintenance]
             .into_iter()
@@ -272,9 +272,9 @@ impl Caller {
 /// Decision about a verb of a caller, with the grant that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// This grant allows it.
+    /// Allowed by this grant.
     Granted(GrantPlace),
-    /// No grant allows it.
+    /// Allowed by no grant.
     Denied {
         /// Grant that matches the name of the action and is limited to other classes, with these classes.
         by_class: Option<(GrantPlace, Vec<Class>)>,
@@ -298,7 +298,7 @@ fn allows(grants: &Grants, who: &Principal, verb: Verb, action: &ActionRef, clas
     }
 }
 
-/// The proof that a principal may do a verb on an action.
+/// Proof that a principal may do a verb on an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     principal: Principal,
@@ -307,17 +307,17 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Who.
+    /// Returns the principal.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// What.
+    /// Returns the verb.
     pub fn verb(&self) -> Verb {
         self.verb
     }
 
-    /// On which action.
+    /// Returns the action.
     pub fn action(&self) -> &ActionRef {
         &self.action
     }
@@ -333,7 +333,7 @@ mod tests {
         Principal::new("spiffe://x/ann").unwrap()
     }
 
-    /// Writes the file anew, with the mode that it must have.
+    /// Writes the file, with the mode that it must have.
     fn put(path: &Path, text: &str) {
         use std::os::unix::fs::PermissionsExt;
         std::fs::write(path, text).unwrap();
@@ -361,7 +361,7 @@ mod tests {
         assert!(caller.may(&disk, None).is_none(), "a grant by class does not cover what has none");
         assert!(caller.could_cover(&disk));
         assert!(!caller.could_cover(&ActionRef::new("cassandra.x").unwrap()));
-        assert!(!caller.also(Verb::Read, &disk, Some(Class::Diagnostic)));
+        assert!(!caller.is_granted(Verb::Read, &disk, Some(Class::Diagnostic)));
         let either = access.enter(ann(), &[Verb::Read, Verb::Run]).unwrap();
         assert_eq!(either.may(&disk, Some(Class::Diagnostic)).unwrap().verb(), Verb::Run);
     }
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_refuses_the_start_but_not_the_grants_of_before() {
+    fn a_broken_file_refuses_the_start_and_keeps_previous_grants_in_effect() {
         let (dir, path, health, access) = access(ONE);
         std::fs::write(&path, "[[grunt]]").unwrap();
         assert!(access.enter(ann(), &[Verb::Run]).is_some());

@@ -10,15 +10,15 @@
 //! here decides who may do what: [`crate::access`] does.
 
 pub(crate) mod body;
+mod connection_slots;
 mod connections;
 mod encoding;
 pub(crate) mod fingerprint;
 mod handlers;
 mod handshakes;
 pub(crate) mod listener;
+mod live_access;
 mod openapi;
-mod patience;
-mod places;
 mod problem;
 pub(crate) mod pushes;
 mod query;
@@ -26,9 +26,9 @@ mod range;
 mod refusal;
 mod router;
 mod routes;
-mod standing;
 pub(crate) mod starting;
 pub(crate) mod tls;
+mod write_timeout;
 
 #[cfg(test)]
 pub(crate) use openapi::document as openapi_document;
@@ -48,7 +48,7 @@ use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// What handlers may use.
+/// Shared state of all handlers.
 pub(crate) struct App {
     pub(crate) instance: Instance,
     pub(crate) channel: ChannelName,
@@ -64,6 +64,6 @@ pub(crate) struct App {
     pub(crate) fingerprints: fingerprint::Fingerprints,
     pub(crate) pushes: pushes::Pushes,
     pub(crate) connections: AtomicU32,
-    /// Turns true when the agent stops: who waits is answered then, and asks the next one.
+    /// Becomes true when the agent stops: callers that wait are answered then, and ask the next agent process.
     pub(crate) stopping: watch::Receiver<bool>,
 }

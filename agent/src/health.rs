@@ -1,7 +1,7 @@
-//! What is wrong with the agent, as `GET /v1/health` says it.
+//! Health: readiness and problems of the agent, as `GET /v1/health` reports them.
 //!
-//! Parts of the agent [`set`](Health::set) and [`clear`](Health::clear) their own codes; what the sync
-//! said is read from the store when someone asks.
+//! Parts of the agent [`set`](Health::set) and [`clear`](Health::clear) their own codes; problems of the sync are read from
+//! the store at each request.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,35 +12,35 @@ use packs_schema::base::name::{InstanceId, PackName};
 
 use crate::registry::{ActivePack, Registry, RegistryError};
 
-/// How much of a pack a reader may see.
+/// Amount of detail about a pack that a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// Not even that it is there.
+    /// Nothing, not even its name.
     Nothing,
-    /// Its name and versions, without what could name any of its actions.
+    /// Name and versions, without texts that could name its actions.
     Name,
     /// Everything.
     All,
 }
 
-/// Whether the agent takes executions, and what is wrong.
+/// Readiness, problems and notes of the agent.
 #[derive(Debug, Default)]
 pub struct Health {
     ready: AtomicBool,
-    wrong: Mutex<BTreeMap<&'static str, Wrong>>,
+    problems: Mutex<BTreeMap<&'static str, Problem>>,
     notes: Mutex<BTreeMap<&'static str, String>>,
 }
 
-/// One thing that is wrong.
+/// Problem of one code.
 #[derive(Debug)]
-struct Wrong {
+struct Problem {
     message: String,
-    /// Nothing can run, or nobody can ask for it, until it is mended.
+    /// True if no execution can run, or no caller can ask for one, until it is fixed.
     stops: bool,
 }
 
 impl Health {
-    /// Recovery is done and the launcher is there, or no longer.
+    /// Sets whether recovery is done and the launcher is connected.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
@@ -50,56 +50,56 @@ impl Health {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// True if executions are accepted, and nothing is wrong that stops them all.
+    /// True if executions are accepted, and no problem stops all of them.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !self.lock().values().any(|wrong| wrong.stops)
+        self.ready.load(Ordering::Relaxed) && !self.lock().values().any(|problem| problem.stops)
     }
 
-    /// Something is wrong from now on.
+    /// Sets a problem that does not stop executions.
     pub fn set(&self, code: &'static str, message: String) {
-        self.lock().insert(code, Wrong { message, stops: false });
+        self.lock().insert(code, Problem { message, stops: false });
     }
 
-    /// Sets or clears a code that is looked at again and again; the log has each change. Where it `stops` everything, the
-    /// agent is not ready meanwhile.
+    /// Sets or clears a code that is checked repeatedly; each change is logged. While a problem `stops` everything, the agent
+    /// is not ready.
     pub fn update(&self, code: &'static str, problem: Option<String>, stops: bool) {
         let mut all = self.lock();
         match problem {
             Some(message) => {
-                if all.get(code).is_none_or(|wrong| wrong.message != message) {
-                    tracing::error!(code, %message, "something is wrong");
-                    all.insert(code, Wrong { message, stops });
+                if all.get(code).is_none_or(|problem| problem.message != message) {
+                    tracing::error!(code, %message, "problem found");
+                    all.insert(code, Problem { message, stops });
                 }
             }
             None => {
                 if all.remove(code).is_some() {
-                    tracing::info!(code, "no longer wrong");
+                    tracing::info!(code, "problem solved");
                 }
             }
         }
     }
 
-    /// The codes of what is wrong now, apart from what the sync says.
+    /// Returns the codes of the current problems, without those of the sync.
     pub fn codes(&self) -> Vec<&'static str> {
         self.lock().keys().copied().collect()
     }
 
-    /// Records something that operators should know and that is as it was configured.
+    /// Records a fact that operators should know and that is no problem, because it was configured.
     pub fn note(&self, code: &'static str, message: String) {
         self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(code, message);
     }
 
-    /// It is mended.
+    /// Clears a problem.
     pub fn clear(&self, code: &'static str) {
         self.lock().remove(code);
     }
 
-    /// True if it is wrong now.
+    /// True if the code is set.
     pub fn has(&self, code: &str) -> bool {
         self.lock().contains_key(code)
     }
 
-    /// The answer of `GET /v1/health`; `detail` says how much of a pack its reader may see.
+    /// Builds the response of `GET /v1/health`; `detail` returns how much of a pack its reader may see.
     pub(crate) fn report(
         &self,
         registry: &Registry,
@@ -107,18 +107,18 @@ impl Health {
         detail: &dyn Fn(&PackName) -> Detail,
     ) -> rest::Health {
         let mut reasons: Vec<Reason> =
-            self.lock().iter().map(|(code, wrong)| reason(code, wrong.message.clone())).collect();
+            self.lock().iter().map(|(code, problem)| reason(code, problem.message.clone())).collect();
         reasons.extend(sync_reasons(registry, detail));
         let ready = self.is_ready();
         if !ready && reasons.is_empty() {
-            reasons.push(reason("starting", "the agent is starting or stopping; ask again".to_owned()));
+            reasons.push(reason("starting", "the agent is starting or stopping; retry".to_owned()));
         }
         rest::Health {
             live: true,
             ready,
             degraded: !reasons.is_empty(),
             reasons,
-            notes: self.noted().into_iter().chain(pushed(registry, detail)).collect(),
+            notes: self.noted().into_iter().chain(pushed_notes(registry, detail)).collect(),
             instance: instance.clone(),
             version: crate::VERSION.to_owned(),
         }
@@ -129,8 +129,8 @@ impl Health {
         notes.iter().map(|(code, message)| reason(code, message.clone())).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Wrong>> {
-        self.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Problem>> {
+        self.problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -138,20 +138,21 @@ fn reason(code: &str, message: String) -> Reason {
     Reason { code: code.to_owned(), message }
 }
 
-/// Not wrong where it is allowed, and over by itself. Who did it stands in `GET /v1/packs`, which not everybody may see.
-fn pushed(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Vec<Reason> {
+/// Returns a note for each pushed version: it is no problem where it is allowed, and it expires by itself. The principal that
+/// pushed it is only in `GET /v1/packs`, which not every caller may see.
+fn pushed_notes(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Vec<Reason> {
     let pushed = registry.pushed().unwrap_or_default();
     let note = |(pack, dev): (ActivePack, PushInfo)| {
         if detail(&pack.pack.name) == Detail::Nothing {
             return reason("dev_pack", "a version was pushed and is not signed".to_owned());
         }
-        let (name, version, until_s) = (&pack.pack.name, pack.version(), dev.until_ms / 1000);
-        reason("dev_pack", format!("{name} {version} was pushed and is not signed; it goes at {until_s} s since 1970"))
+        let (name, version, until) = (&pack.pack.name, pack.version(), crate::clock::rfc3339(dev.until_ms));
+        reason("dev_pack", format!("{name} {version} was pushed and is not signed; it expires at {until}"))
     };
     pushed.into_iter().map(note).collect()
 }
 
-/// What stands in place of a reason that could name other actions.
+/// Returns the text that replaces a reason which could name other actions.
 pub(crate) fn withheld(pack: &PackName) -> String {
     format!("the reason is shown to callers with a grant on all of {pack}.*")
 }
@@ -160,7 +161,7 @@ fn sync_reasons(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Ve
     let status = match registry.status() {
         Ok(Some(status)) => status,
         Ok(None) => {
-            let message = "no poll of the repository has ended yet; GET /v1/packs says when one has".to_owned();
+            let message = "no poll of the repository has ended yet; GET /v1/packs shows the last one".to_owned();
             return vec![reason("never_synced", message)];
         }
         Err(error @ (RegistryError::Read { .. } | RegistryError::Damaged { .. })) => {
@@ -185,7 +186,7 @@ fn sync_reasons(registry: &Registry, detail: &dyn Fn(&PackName) -> Detail) -> Ve
             Detail::Name => format!("{pack}{version}: {}: {}", failed.step, withheld(&pack)),
             Detail::Nothing => "a version of a pack could not be activated".to_owned(),
         };
-        // Nothing has failed: it is on its way, and told in the list of packs.
+        // Nothing has failed: its environment is being built, as the list of packs shows.
         if !is_building {
             reasons.push(reason("pack_failed", message));
         }

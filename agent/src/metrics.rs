@@ -1,6 +1,6 @@
-//! Counters, and their text in Prometheus's exposition format.
+//! Metrics in Prometheus's text exposition format.
 //!
-//! Labels are names of routes, actions and states only: what a peer sends never becomes a label.
+//! Labels are names of routes, actions and states only: text that a peer sends never becomes a label.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,10 +10,10 @@ use packs_schema::agent::execution::{State, Usage};
 use packs_schema::agent::rest::{Execution, SyncStatus};
 use packs_schema::base::name::ActionRef;
 
-/// Distinct actions that are counted by name; further ones count as `other`.
+/// Maximum number of actions that are counted by name; further ones count as `other`.
 const MAX_ACTIONS: usize = 1000;
 
-/// What has been counted since the start.
+/// Counters since the start.
 #[derive(Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
@@ -22,14 +22,14 @@ pub struct Metrics {
     handshakes: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
-/// What has been counted of one action.
+/// Counters of one action.
 #[derive(Default, Clone)]
 struct Counted {
     states: BTreeMap<State, u64>,
     used: Used,
 }
 
-/// What executions of one action used, added up.
+/// Total resource usage of executions of one action.
 #[derive(Default, Clone, Copy)]
 struct Used {
     user_us: u64,
@@ -41,42 +41,42 @@ struct Used {
     output_dropped_bytes: u64,
 }
 
-/// What stands at the moment of asking.
+/// Current values, for the gauges.
 pub struct Now {
     /// Executions that run.
     pub running: u32,
     /// Executions that wait.
     pub queued: u32,
-    /// What those that run have used up to now, as far as the host counts it.
+    /// Resource usage of running executions so far, as far as the host counts it.
     pub using: Vec<(ActionRef, Usage)>,
     /// Open connections.
     pub connections: u32,
-    /// The agent is ready.
+    /// Readiness of the agent.
     pub ready: bool,
-    /// Codes of health.
+    /// Health codes that are set.
     pub wrong: Vec<&'static str>,
-    /// The end of the agent's own certificate, in seconds since 1970.
+    /// Expiry of the agent's own certificate, in seconds since 1970.
     pub certificate_ends_s: i64,
-    /// What the sync said last.
+    /// Last status of the sync.
     pub sync: Option<SyncStatus>,
     /// Packs whose active version was pushed and is not signed.
     pub dev_packs: u64,
-    /// The newest event.
+    /// Number of the newest event.
     pub newest_event: u64,
 }
 
 impl Metrics {
-    /// A request was answered.
+    /// Counts a request that was answered.
     pub fn request(&self, route: &'static str, status: u16) {
         *lock(&self.requests).entry((route, status)).or_default() += 1;
     }
 
-    /// An execution went over to a state.
+    /// Counts an execution that entered a state.
     pub fn execution(&self, action: &ActionRef, state: State) {
         self.counted(action, |counted| *counted.states.entry(state).or_default() += 1);
     }
 
-    /// An execution has ended, and its record says what it used.
+    /// Counts the resource usage in the record of an execution that has ended.
     pub fn finished(&self, record: &Execution) {
         self.counted(&record.action, |counted| {
             counted.used.add(&record.usage.unwrap_or_default());
@@ -94,47 +94,47 @@ impl Metrics {
         change(executions.entry(name.to_owned()).or_default());
     }
 
-    /// An execution of a pushed version went over to a state.
+    /// Counts an execution of a pushed version that entered a state.
     pub fn dev_execution(&self, state: State) {
         *lock(&self.dev).entry(state).or_default() += 1;
     }
 
-    /// A socket ended before its peer was known.
+    /// Counts a socket that ended before its peer was authenticated.
     pub fn handshake_failed(&self, listener: &'static str, reason: &'static str) {
         *lock(&self.handshakes).entry((listener, reason)).or_default() += 1;
     }
 
-    /// Everything as text; by action only those that are `visible`.
+    /// Formats all metrics; of those by action only the `visible` ones.
     pub fn text(&self, now: &Now, visible: &dyn Fn(&ActionRef) -> bool) -> String {
         let mut out = String::new();
-        family(&mut out, "bolt_build_info", "gauge", "The agent's version.");
+        family(&mut out, "bolt_build_info", "gauge", "Version of the agent.");
         sample(&mut out, "bolt_build_info", &format!("{{version=\"{}\"}}", crate::VERSION), 1);
-        gauge(&mut out, "bolt_ready", "1 when executions are taken.", u64::from(now.ready));
+        gauge(&mut out, "bolt_ready", "1 while executions are accepted.", u64::from(now.ready));
         family(
             &mut out,
             "bolt_health_problem",
             "gauge",
-            "1 for each code of GET /v1/health that the api found itself.",
+            "1 for each code of GET /v1/health that the api has set itself.",
         );
         for code in &now.wrong {
             sample(&mut out, "bolt_health_problem", &format!("{{code=\"{code}\"}}"), 1);
         }
-        let help = "The end of the agent's own certificate, since 1970.";
+        let help = "Expiry of the agent's certificate, in seconds since 1970.";
         gauge(&mut out, "bolt_certificate_ends_seconds", help, u64::try_from(now.certificate_ends_s).unwrap_or(0));
-        gauge(&mut out, "bolt_executions_running", "Executions that run.", now.running.into());
-        gauge(&mut out, "bolt_executions_queued", "Executions that wait.", now.queued.into());
+        gauge(&mut out, "bolt_executions_running", "Running executions.", now.running.into());
+        gauge(&mut out, "bolt_executions_queued", "Queued executions.", now.queued.into());
         gauge(&mut out, "bolt_connections", "Open connections.", now.connections.into());
-        gauge(&mut out, "bolt_newest_event", "The number of the newest state change.", now.newest_event);
+        gauge(&mut out, "bolt_newest_event", "Number of the newest event.", now.newest_event);
         gauge(&mut out, "bolt_dev_packs", "Packs whose active version was pushed and is not signed.", now.dev_packs);
-        family(&mut out, "bolt_executions_total", "counter", "Executions that went over to a state, by action.");
-        let shown = self.shown(visible);
+        family(&mut out, "bolt_executions_total", "counter", "Executions that entered a state, by action and state.");
+        let shown = self.visible_counters(visible);
         for (action, counted) in &shown {
             for (state, count) in &counted.states {
                 let labels = format!("{{action=\"{action}\",state=\"{state}\"}}");
                 sample(&mut out, "bolt_executions_total", &labels, *count);
             }
         }
-        let help = "Of these, executions of versions that were pushed and not signed.";
+        let help = "Executions of pushed versions that entered a state, by state.";
         family(&mut out, "bolt_dev_executions_total", "counter", help);
         for (state, count) in lock(&self.dev).iter() {
             sample(&mut out, "bolt_dev_executions_total", &format!("{{state=\"{state}\"}}"), *count);
@@ -157,15 +157,25 @@ impl Metrics {
             gauge(
                 &mut out,
                 "bolt_sync_packs_failed",
-                "Packs not activated.",
+                "Packs of which a version could not be activated.",
                 sync.failed.iter().filter(|(_, failed)| !failed.is_building()).count() as u64,
             );
-            gauge(&mut out, "bolt_sync_expired", "1 when the metadata have expired.", sync.expired.into());
-            let help = "1 when the channel has no packs although the repository has other channels.";
+            gauge(
+                &mut out,
+                "bolt_sync_expired",
+                "1 while the repository's metadata have expired.",
+                sync.expired.into(),
+            );
+            let help = "1 while the channel has no packs although the repository has other channels.";
             gauge(&mut out, "bolt_sync_channel_empty", help, sync.channel_empty.is_some().into());
-            gauge(&mut out, "bolt_sync_polled_seconds", "The last poll began, since 1970.", sync.polled_at_ms / 1000);
+            gauge(
+                &mut out,
+                "bolt_sync_polled_seconds",
+                "Start of the last poll, in seconds since 1970.",
+                sync.polled_at_ms / 1000,
+            );
             if let Some(at_ms) = sync.succeeded_at_ms {
-                let help = "The last poll that succeeded began, since 1970.";
+                let help = "Start of the last successful poll, in seconds since 1970.";
                 gauge(&mut out, "bolt_sync_succeeded_seconds", help, at_ms / 1000);
             }
         }
@@ -175,16 +185,16 @@ impl Metrics {
         out
     }
 
-    /// What has been counted of the actions that are visible, and of those that are counted together.
-    fn shown(&self, visible: &dyn Fn(&ActionRef) -> bool) -> Vec<(String, Counted)> {
+    /// Returns the counters of visible actions, and those of `other`.
+    fn visible_counters(&self, visible: &dyn Fn(&ActionRef) -> bool) -> Vec<(String, Counted)> {
         let all: Vec<(String, Counted)> = lock(&self.executions).iter().map(|(a, c)| (a.clone(), c.clone())).collect();
         let visible = |name: &str| ActionRef::new(name).map_or(true, |action| visible(&action));
         all.into_iter().filter(|(name, _)| visible(name)).collect()
     }
 }
 
-/// What executions used: those that ended as counters, those that run as gauges, by action. At most `max_running` of the
-/// latter, and none of an action that does not run.
+/// Writes resource usage by action: counters of executions that ended, gauges of running ones. There are at most
+/// `max_running` gauges, and none of an action that does not run.
 fn usage(out: &mut String, now: &Now, shown: &[(String, Counted)]) {
     let ended: Vec<(String, Used)> = shown.iter().map(|(action, counted)| (action.clone(), counted.used)).collect();
     cpu(out, "bolt_executions_cpu_seconds_total", "counter", "Processor time of executions that ended.", &ended);
@@ -194,9 +204,11 @@ fn usage(out: &mut String, now: &Now, shown: &[(String, Counted)]) {
             used.written_bytes
         }),
         ("bolt_executions_output_bytes_total", "Output of executions that ended.", |used| used.output_bytes),
-        ("bolt_executions_output_dropped_bytes_total", "Of that output, what was not kept.", |used| {
-            used.output_dropped_bytes
-        }),
+        (
+            "bolt_executions_output_dropped_bytes_total",
+            "Output of executions that ended, and that was dropped.",
+            |used| used.output_dropped_bytes,
+        ),
     ];
     for (name, help, value) in families {
         bytes(out, name, "counter", help, &ended, value);
@@ -206,12 +218,12 @@ fn usage(out: &mut String, now: &Now, shown: &[(String, Counted)]) {
         running.entry(action.to_string()).or_default().add(usage);
     }
     let running: Vec<(String, Used)> = running.into_iter().collect();
-    cpu(out, "bolt_running_cpu_seconds", "gauge", "Processor time of executions that run.", &running);
-    let help = "Memory of executions that run.";
+    cpu(out, "bolt_running_cpu_seconds", "gauge", "Processor time of running executions.", &running);
+    let help = "Memory of running executions.";
     bytes(out, "bolt_running_memory_bytes", "gauge", help, &running, |used| used.memory_bytes);
 }
 
-/// What of it a family of samples is about.
+/// Selects the value of a metric family.
 type Value = fn(&Used) -> u64;
 
 impl Used {
@@ -289,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_added_up_by_action() {
+    fn usage_of_running_executions_is_summed_by_action() {
         let usage = Usage { user_us: 1_500_000, system_us: 2, memory_bytes: Some(10), ..Usage::default() };
         let of = |name: &str| (ActionRef::new(name).unwrap(), usage);
         let text = Metrics::default().text(&now(vec![of("linux.a"), of("linux.b"), of("linux.a")]), &|_| true);

@@ -1,13 +1,13 @@
-//! `bolt-agent api`: putting the parts together, and taking them apart in order.
+//! `bolt-agent api`: starts the parts in order, and stops them in order.
 //!
 //! ```text
-//!  start  sockets from the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ who this is
-//!         ─▶ sockets ─▶ history ─▶ recovery (health answers, if it takes long) ─▶ ready
-//!  stop   not ready ─▶ no new connections ─▶ who waits is answered, who follows is cut ─▶ requests under way, at most 5 s ─▶ history written and closed
+//!  start  sockets from the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ instance id
+//!         ─▶ listening sockets ─▶ history ─▶ recovery (health answers if it takes long) ─▶ ready
+//!  stop   not ready ─▶ no new connections ─▶ waiting callers are answered, streams are cut ─▶ drain, at most 5 s ─▶ history closed
 //! ```
 //!
-//! Executions are not touched by a stop: their shims go on, and the next start finds them. When the
-//! launcher closes its end, the process ends with status 1.
+//! A stop does not touch executions: their shims continue, and the next start adopts them. When the launcher closes its end
+//! of the socket, the process ends with status 1.
 
 mod listeners;
 mod state;
@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use crate::access::{Access, AccessError};
 use crate::api::App;
 use crate::api::fingerprint::Fingerprints;
-use crate::api::listener::{self, Doors};
+use crate::api::listener::{self, ListeningSockets};
 use crate::api::pushes::{self, Pushes};
 use crate::api::starting::{self, Starting};
 use crate::api::tls::{Tls, TlsError};
@@ -46,7 +46,7 @@ use crate::sys;
 use listeners::{Listeners, Passed};
 use state::{State, StateError};
 
-/// Why the api does not start.
+/// Error returned when the api cannot start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(
@@ -65,45 +65,49 @@ enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     History(#[from] HistoryError),
-    #[error("cannot make or read the idempotency key in the state directory")]
+    #[error("cannot create or read the idempotency key in the state directory")]
     Fingerprints(#[source] std::io::Error),
-    #[error("executions of before cannot be looked after")]
+    #[error("cannot recover executions from before the restart")]
     Recover(#[from] RecoverError),
     #[error(transparent)]
     Launcher(#[from] LauncherError),
-    #[error("cannot listen on {address} ({key}){}", if .source.kind() == std::io::ErrorKind::AddrInUse { ": the port is in use, choose another or stop what has it" } else { "" })]
+    #[error("cannot listen on {address} ({key}){}", if .source.kind() == std::io::ErrorKind::AddrInUse { ": the port is in use; choose another, or stop the process that uses it" } else { "" })]
     Listen { key: &'static str, address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot read the boot id")]
     BootId(#[source] std::io::Error),
-    #[error("the runtime cannot be started")]
+    #[error("cannot start the async runtime")]
     Runtime(#[source] std::io::Error),
 }
 
-/// Threads that read outputs and archive, at most; what waits for one is in memory already.
-const BLOCKING: usize = 8;
-/// They work with small frames; the compressor has its tables on the heap.
-const STACK: usize = 1 << 20;
+/// Maximum number of threads that read outputs and archive; their tasks wait in memory.
+const BLOCKING_THREADS: usize = 8;
+/// Stack size of these threads: frames are small, and the compressor's tables are on the heap.
+const STACK_SIZE: usize = 1 << 20;
 
-/// How the api ended.
+/// Reason for the end of the api.
 enum Ended {
-    Asked,
+    Signalled,
     LauncherGone,
     HistoryDamaged,
 }
 
-/// The whole of `bolt-agent api`.
+/// Runs `bolt-agent api`.
 pub fn main(config: &Path, launcher: i32) -> ExitCode {
     // Before anything opens a descriptor of its own.
     let (socket, passed) = (sys::adopt_socket(launcher), Passed::take());
     crate::log::start();
     match start(config, socket, passed) {
-        Ok(Ended::Asked) => ExitCode::SUCCESS,
+        Ok(Ended::Signalled) => ExitCode::SUCCESS,
         Ok(Ended::LauncherGone) => {
-            tracing::error!("the launcher has closed its end; ending, so that a new launcher starts a new api");
+            tracing::error!(
+                "the launcher has closed its end of the socket; ending, so that a new launcher starts a new api"
+            );
             ExitCode::FAILURE
         }
         Ok(Ended::HistoryDamaged) => {
-            tracing::error!("ending because the history is damaged: the next start sets it aside and begins a new one");
+            tracing::error!(
+                "ending because the history is damaged: the next start sets it aside and creates a new one"
+            );
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -125,15 +129,15 @@ fn start(
     let (path, config) = config_file::read(path)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING)
-        .thread_stack_size(STACK)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK_SIZE)
         .build()
         .map_err(StartError::Runtime)?;
     let ended = runtime.block_on(run(config, Some(path), socket, passed, wait_for_signal()))?;
     Ok(ended)
 }
 
-/// Runs until `stop` ends or the launcher goes. `file` is where the configuration comes from.
+/// Runs until `stop` ends or the launcher disconnects. `file` is the file of the configuration.
 async fn run(
     config: Config,
     file: Option<PathBuf>,
@@ -141,7 +145,7 @@ async fn run(
     passed: Passed,
     stop: impl Future<Output = ()>,
 ) -> Result<Ended, StartError> {
-    let state = State::take(&config.paths.state)?;
+    let state = State::lock(&config.paths.state)?;
     let health = Arc::new(Health::default());
     let access = Arc::new(Access::load(&config.paths.grants, health.clone())?);
     let tls = Arc::new(Tls::load(&config.tls, health.clone())?);
@@ -153,13 +157,13 @@ async fn run(
     let mut stop = pin!(stop);
     let instance = tokio::select! {
         instance = Instance::learn(&config, &boot_id, &launcher) => instance,
-        () = &mut stop => return Ok(Ended::Asked),
+        () = &mut stop => return Ok(Ended::Signalled),
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
     tls.serve_as(instance.id());
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
-    // Claimed before recovery, so that a port in use is said before anything is started; served after it.
+    // Bound before recovery, so that a port in use is reported before anything is started; served after it.
     let Listeners { api, health: probes } = listeners::listen(&config, passed, &health).await?;
     let settings = Settings {
         state: config.paths.state.clone(),
@@ -186,16 +190,16 @@ async fn run(
         Starting { instance: id.clone(), health: health.clone(), registry: registry.clone(), metrics: metrics.clone() };
     let (history, exec) = tokio::select! {
         recovered = recovering => recovered?,
-        () = starting::answer(Arc::new(starting), &api, probes.as_ref(), tls.clone()) => return Ok(Ended::Asked),
-        // Nothing is half done: the next start does the same from the directories.
-        () = &mut stop => return Ok(Ended::Asked),
+        () = starting::answer(Arc::new(starting), &api, probes.as_ref(), tls.clone()) => return Ok(Ended::Signalled),
+        // Recovery can be stopped at any point: the next start repeats it from the directories.
+        () = &mut stop => return Ok(Ended::Signalled),
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
     let mut damaged = history.damaged();
     exec.keep_history();
-    let (tell, told) = watch::channel(false);
+    let (stop_sender, stopping) = watch::channel(false);
     let app = Arc::new(App {
-        stopping: told.clone(),
+        stopping: stopping.clone(),
         instance,
         channel: config.repository.channel.clone(),
         enforcement: config.paths.runtime.join("enforcement.json"),
@@ -212,7 +216,7 @@ async fn run(
         connections: AtomicU32::new(0),
     });
     report_enforcement(&app);
-    let expiring = tokio::spawn(pushes::look_after(app.clone()));
+    let expiring = tokio::spawn(pushes::expire_pushed(app.clone()));
     let files = watched::Files { config: file, root: config.repository.root.clone() };
     let watching = tokio::spawn(watched::watch(app.clone(), files));
     let listen_failed = |source| StartError::Listen { key: "api.listen", address: config.api.listen, source };
@@ -220,41 +224,41 @@ async fn run(
     state.write_address(address)?;
     health.set_ready(true);
     tracing::info!(%address, instance = %id, version = crate::VERSION, "listening");
-    let doors = Doors { api, health: probes, max_connections: config.api.max_connections };
-    let serving = tokio::spawn(listener::serve(app, doors, tls, told));
+    let sockets = ListeningSockets { api, health: probes, max_connections: config.api.max_connections };
+    let serving = tokio::spawn(listener::serve(app, sockets, tls, stopping));
     let ended = tokio::select! {
-        () = &mut stop => Ended::Asked,
+        () = &mut stop => Ended::Signalled,
         _ = gone.wait_for(|gone| *gone) => {
-            health.set("launcher_gone", "the launcher has closed its end".to_owned());
+            health.set("launcher_gone", "the launcher has closed its end of the socket; the agent ends".to_owned());
             Ended::LauncherGone
         }
         _ = damaged.wait_for(|damaged| *damaged) => {
-            health.set("history_damaged", "the history is damaged: the agent starts anew without it".to_owned());
+            health.set("history_damaged", "the history is damaged: the agent restarts with a new one".to_owned());
             Ended::HistoryDamaged
         }
     };
     tracing::info!("stopping");
     health.set_ready(false);
-    tell.send_replace(true);
+    stop_sender.send_replace(true);
     for task in [expiring, watching] {
         task.abort();
-        // Aborted, or it would go on for ever.
+        // Aborted: wait until it has ended.
         let _ = task.await;
     }
     if let Err(error) = serving.await {
-        tracing::error!(%error, "serving ended early");
+        tracing::error!(%error, "the listener task ended early");
     }
     history.close().await;
     state.remove_address();
     Ok(ended)
 }
 
-/// What the launcher found at its start: it starts a new api with each start of its own.
+/// Reports what the launcher determined at its start. A launcher that restarts starts a new api, too.
 fn report_enforcement(app: &App) {
     let found: Enforcement = match read_json(&app.enforcement) {
         Ok(found) => found.unwrap_or_default(),
         Err(error) => {
-            return tracing::warn!(error = crate::log::chain(&error), "cannot read what the launcher enforces");
+            return tracing::warn!(error = crate::log::chain(&error), "cannot read which limits the launcher enforces");
         }
     };
     if let Some(account) = found.shared_account {
@@ -271,7 +275,7 @@ fn report_enforcement(app: &App) {
 
 async fn wait_for_signal() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be waited for");
+        tracing::error!("cannot wait for signals");
         return std::future::pending().await;
     };
     tokio::select! {

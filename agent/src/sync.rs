@@ -1,4 +1,4 @@
-//! Packs, from the repository to activated: one poll, then the process ends.
+//! `bolt-sync`: one poll of the repository, from metadata to activated packs; then the process ends.
 //!
 //! ```text
 //!  Source ─▶ Metadata ─▶ Chosen ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Configured ─▶ Equipped ─▶ Activated
@@ -6,33 +6,34 @@
 //!             not older   version   disk       bytes       on disk   checked    file fits     is there    points to it
 //! ```
 //!
-//! Each step takes the type of the step before, so none can be left out. A failure at any step leaves the active
-//! version as it was and is written to `.status.json`; the failure of one pack does not stop the others. What failed is
-//! tried again after a while, and a poll that finds nothing new writes nothing.
-//! The process reads the network and therefore never runs as root; it writes nothing but the store.
+//! Each step takes the type of the previous step, so none can be left out. A failure at any step leaves the active
+//! version unchanged and is written to `.status.json`; the failure of one pack does not stop the others. Failed versions are
+//! retried with backoff (see [`retry`]), and a poll that finds nothing new writes nothing (see [`last_verified`]).
+//! The process reads the network and therefore never runs as root; it writes nothing but the store. It limits itself to
+//! 256 MiB of memory of its own, 300 s of processor time and 590 s in total, at nice 10 (see [`process`]).
 
 mod activate;
 mod cache;
 mod check;
 mod choose;
 mod clock;
+mod clock_floor;
 mod disk;
 mod error;
 mod facts;
 mod fetch;
-mod floor;
+mod high_water_marks;
+mod last_verified;
 mod lookup;
-mod marks;
 mod metadata;
 mod poll;
 mod process;
 mod prune;
 mod push;
+mod push_overlay;
 mod pushed;
 mod retry;
 pub(crate) mod root;
-mod seen;
-mod shadow;
 mod site_config;
 mod source;
 mod status;
@@ -51,27 +52,27 @@ use packs_schema::base::trust::Purpose;
 pub use error::SyncError;
 pub use poll::{Occasion, poll};
 
-/// How long a poll waits for another one.
-const IN_TURN: Duration = Duration::from_secs(60);
+/// Time limit for waiting for another poll.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one process of `bolt-sync` does.
+/// Work of one process of `bolt-sync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// One poll.
+    /// Polls once.
     Poll(Occasion),
-    /// Builds the virtual environments that polls have asked for, until the process with this number ends.
+    /// Builds the virtual environments that polls have requested, until the process with this id ends.
     Environments(i32),
 }
 
-/// The whole of `bolt-sync`: one poll, or the building of environments. 0 when it worked, also when a single pack failed; 1 when it did not, with one
-/// line that says why.
+/// Runs `bolt-sync`: one poll, or the building of environments. The exit status is 0 on success, also if a single pack failed;
+/// 1 on failure, with one log line that has the reason.
 pub fn main(config_path: &Path, work: Work) -> ExitCode {
     crate::log::start();
     match run(config_path, work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let peak_kb = process::peak_kb();
-            tracing::error!(error = %error::chain(&error), peak_kb, "sync failed; active packs stay as they are");
+            tracing::error!(error = %error::chain(&error), peak_kb, "sync failed; active packs are unchanged");
             ExitCode::FAILURE
         }
     }
@@ -81,11 +82,11 @@ fn run(config_path: &Path, work: Work) -> Result<(), SyncError> {
     if nix::unistd::geteuid().is_root() {
         return Err(SyncError::Root);
     }
-    // Api and launcher run as others and read what is written here.
+    // Api and launcher run as other accounts and read the files written here.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let (config_path, config) = crate::config_file::read(config_path)?;
     let config_path = &config_path;
-    process::bound();
+    process::limit();
     match work {
         Work::Poll(occasion) => poll_in_turn(&config, config_path, occasion),
         Work::Environments(launcher) => {
@@ -94,9 +95,9 @@ fn run(config_path: &Path, work: Work) -> Result<(), SyncError> {
     }
 }
 
-/// Polls when no other process does: one that is due and one after a build may meet.
+/// Polls when no other process does: a scheduled poll and a poll after a build may coincide.
 fn poll_in_turn(config: &Config, config_path: &Path, occasion: Occasion) -> Result<(), SyncError> {
-    let until = Instant::now() + IN_TURN;
+    let until = Instant::now() + BUSY_TIMEOUT;
     loop {
         match poll::poll_and_build(config, config_path, occasion) {
             Err(SyncError::Busy(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(100)),
@@ -105,7 +106,7 @@ fn poll_in_turn(config: &Config, config_path: &Path, occasion: Occasion) -> Resu
     }
 }
 
-/// Refuses a trust anchor that others than root may change.
+/// Refuses a trust anchor that accounts other than root may change.
 fn trusted(path: &Path) -> Result<(), SyncError> {
     let untrusted = |error| SyncError::file("trust", path)(std::io::Error::other(error));
     crate::trust::check(path, Purpose::Anchor).map_err(untrusted)

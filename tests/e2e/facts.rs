@@ -116,7 +116,10 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     agent.launch().unwrap();
     until("the sync to say so", async || agent.sync_status().is_some_and(|status| status.failure.is_some())).await;
     let failure = agent.sync_status().unwrap().failure.unwrap();
-    assert!(failure.contains("cannot learn what this instance is: the instance's metadata service"), "{failure}");
+    assert!(
+        failure.contains("cannot determine the identity of this instance: the instance's metadata service"),
+        "{failure}"
+    );
     assert!(!agent.state().join("api.address").exists() && agent.exited().is_none());
     metadata.broken(None);
     agent.wait_ready().unwrap();
@@ -132,8 +135,7 @@ async fn an_api_waits_until_it_is_known_who_this_is() {
     agent.wait_ready().unwrap();
     assert_eq!(operator.run("probe.hello", json!({})).await.state, State::Succeeded);
     assert_eq!(info(&operator).await.instance.zone, "eu-west-1b");
-    until("a poll that said so", async || log(&agent).contains("what was known of this instance goes on to count"))
-        .await;
+    until("a poll that said so", async || log(&agent).contains("using the known facts of this instance")).await;
     let facts = agent.directory().join("packs").join(store::FACTS);
     agent.terminate();
     let mut stored: packs_schema::delivery::facts::StoredFacts =

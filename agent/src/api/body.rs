@@ -13,28 +13,28 @@ use tokio::sync::watch;
 
 use super::problem::ApiError;
 
-/// How long a body may take to come.
+/// Time limit for receiving a body.
 const READ: Duration = Duration::from_secs(20);
 
-/// Why a body breaks off.
+/// Error that cuts a body short.
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
-/// The body of an answer.
+/// Body of a response.
 pub(crate) enum Body {
-    /// All of it.
+    /// Complete body.
     Whole(Bytes),
-    /// Piece by piece; a length when it is known.
+    /// Chunks, with the total length where it is known.
     Stream(Chunks, Option<u64>),
 }
 
 impl Body {
-    /// Nothing.
+    /// Returns an empty body.
     pub(crate) fn empty() -> Body {
         Body::Whole(Bytes::new())
     }
 
-    /// A stream; an error in it cuts the connection, so that nobody takes a part for the whole.
+    /// Returns a streamed body. An error in the stream cuts the connection, so that no caller takes a part for the whole.
     pub(crate) fn stream<E: Into<Failure> + 'static>(
         chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
         length: Option<u64>,
@@ -44,13 +44,13 @@ impl Body {
     }
 }
 
-/// Ends when the agent is to stop.
+/// Waits until the agent is to stop.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Without a sender the agent has stopped.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The chunks of a stream that is followed; it is cut when the agent stops, so that the follower asks the next one.
+/// Cuts a followed stream when the agent stops, so that the client asks the next agent process.
 pub(crate) fn until_stop<E: Into<Failure> + Send + 'static>(
     chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     stopping: watch::Receiver<bool>,
@@ -62,7 +62,7 @@ pub(crate) fn until_stop<E: Into<Failure> + Send + 'static>(
                 Some(chunk) => Ok(Some((chunk.map_err(Into::into)?, (chunks, stopping)))),
                 None => Ok(None),
             },
-            () = stopped(&mut stopping) => Err("the agent stops: follow again".into()),
+            () = stopped(&mut stopping) => Err("the agent is stopping: follow again".into()),
         }
     })
 }
@@ -92,11 +92,11 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// Reads a request's body, at most [`MAX_BODY`] of it, however it is framed.
+/// Reads a request's body of at most [`MAX_BODY`] bytes, with or without a content length.
 pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     let reading = Limited::new(body, MAX_BODY).collect();
     let read = tokio::time::timeout(READ, reading).await;
-    match read.map_err(|_| ApiError::BadRequest(format!("the body did not come within {} s", READ.as_secs())))? {
+    match read.map_err(|_| ApiError::BadRequest(format!("the body did not arrive within {} s", READ.as_secs())))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
         Err(error) => Err(ApiError::BadRequest(format!("the body cannot be read: {error}"))),

@@ -1,5 +1,5 @@
-//! Open connections of callers, each with the certificates that it began with: it is closed when these end, or when they
-//! would not be accepted any more.
+//! Open connections of callers, each with the certificates of its handshake: a connection is closed when these expire, or
+//! when the authorities no longer accept them.
 //!
 //! ```text
 //!  handshake ──▶ open(chain) ──▶ Open ─ dropped with the connection
@@ -13,16 +13,16 @@ use packs_schema::base::certificate::CertificateInfo;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::oneshot;
 
-/// Why a connection was closed.
+/// Reason for closing a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// A certificate of the caller's chain has ended.
+    /// A certificate of the caller's chain has expired.
     Expired,
-    /// The authorities do not accept the chain any more.
+    /// The authorities no longer accept the chain.
     Refused(String),
 }
 
-/// A caller's certificates, own one first.
+/// Certificate chain of a caller, its own certificate first.
 pub(crate) type Chain = Vec<CertificateDer<'static>>;
 
 /// The open connections.
@@ -40,12 +40,12 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     chain: Chain,
-    /// When the chain has to be looked at again, in seconds since 1970: the next end of one of its certificates.
-    ends_s: i64,
+    /// Time of the next check of the chain, in seconds since 1970: the next expiry of one of its certificates.
+    check_after_s: i64,
     close: oneshot::Sender<Closed>,
 }
 
-/// An open connection, until this is dropped.
+/// Registration of an open connection, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Open {
     id: u64,
@@ -54,20 +54,20 @@ pub(crate) struct Open {
 }
 
 impl Connections {
-    /// Takes note of a connection that began at `now_s`.
+    /// Registers a connection that began at `now_s`.
     pub(crate) fn open(self: &Arc<Self>, chain: Chain, now_s: i64) -> Open {
         let (close, closed) = oneshot::channel();
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += 1;
-        let ends_s = next_end(&chain, now_s);
-        inner.open.insert(id, Entry { chain, ends_s, close });
+        let check_after_s = next_expiry(&chain, now_s);
+        inner.open.insert(id, Entry { chain, check_after_s, close });
         Open { id, closed, all: self.clone() }
     }
 
-    /// Closes connections whose chain holds a certificate that has ended and that `accepted` now refuses.
+    /// Closes connections with an expired certificate in their chain that `accepted` now refuses.
     pub(crate) fn close_expired(&self, now_s: i64, accepted: impl Fn(&Chain) -> Result<(), String>) {
-        let due = |entry: &Entry| entry.ends_s < now_s;
+        let due = |entry: &Entry| entry.check_after_s < now_s;
         self.close_unless(now_s, due, |chain| accepted(chain).map_err(|_| Closed::Expired));
     }
 
@@ -76,13 +76,13 @@ impl Connections {
         self.close_unless(now_s, |_| true, |chain| accepted(chain).map_err(Closed::Refused));
     }
 
-    fn close_unless(&self, now_s: i64, due: impl Fn(&Entry) -> bool, judge: impl Fn(&Chain) -> Result<(), Closed>) {
+    fn close_unless(&self, now_s: i64, due: impl Fn(&Entry) -> bool, verify: impl Fn(&Chain) -> Result<(), Closed>) {
         let mut inner = self.lock();
         let due: Vec<u64> = inner.open.iter().filter(|(_, entry)| due(entry)).map(|(id, _)| *id).collect();
         for id in due {
             let Some(entry) = inner.open.get_mut(&id) else { continue };
-            match judge(&entry.chain) {
-                Ok(()) => entry.ends_s = next_end(&entry.chain, now_s),
+            match verify(&entry.chain) {
+                Ok(()) => entry.check_after_s = next_expiry(&entry.chain, now_s),
                 Err(why) => {
                     if let Some(entry) = inner.open.remove(&id) {
                         // Its task may have ended meanwhile.
@@ -99,7 +99,7 @@ impl Connections {
 }
 
 impl Open {
-    /// Ends when the connection is to be closed, with the reason.
+    /// Waits until the connection is to be closed; returns the reason.
     pub(crate) async fn closed(&mut self) -> Closed {
         match (&mut self.closed).await {
             Ok(why) => why,
@@ -114,8 +114,8 @@ impl Drop for Open {
     }
 }
 
-/// The next end of a certificate in the chain.
-fn next_end(chain: &Chain, now_s: i64) -> i64 {
+/// Returns the next expiry of a certificate in the chain.
+fn next_expiry(chain: &Chain, now_s: i64) -> i64 {
     let ends = chain.iter().filter_map(|der| CertificateInfo::parse(der)).map(|info| info.not_after_s);
     ends.filter(|end| *end >= now_s).min().unwrap_or(i64::MAX)
 }
@@ -137,7 +137,7 @@ mod tests {
         date_time_ymd(year, 1, 1).unix_timestamp()
     }
 
-    /// Why the connection was closed, which must come within a deadline.
+    /// Waits, with a deadline, for the reason for which the connection is closed.
     async fn closed_in_time(open: &mut Open) -> Closed {
         let closed = tokio::time::timeout(std::time::Duration::from_secs(10), open.closed());
         closed.await.expect("the connection is closed")
@@ -165,8 +165,8 @@ mod tests {
         let mut stays = all.open(vec![ours.clone()], 0);
         let mut goes = all.open(vec![theirs], 0);
         drop(all.open(vec![ours.clone()], 0));
-        let judge = |chain: &Chain| if chain[0] == ours { Ok(()) } else { Err("no authority".to_owned()) };
-        all.close_refused(0, judge);
+        let verify = |chain: &Chain| if chain[0] == ours { Ok(()) } else { Err("no authority".to_owned()) };
+        all.close_refused(0, verify);
         assert_eq!(closed_in_time(&mut goes).await, Closed::Refused("no authority".to_owned()));
         assert!(stays.closed.try_recv().is_err());
         drop(stays);

@@ -1,11 +1,11 @@
-//! `Accept-Encoding` (RFC 9110, section 12.5.3): whether a caller would rather have gzip.
+//! `Accept-Encoding` (RFC 9110, section 12.5.3): decides whether a response is sent with gzip.
 
 use hyper::HeaderMap;
 use hyper::header::ACCEPT_ENCODING;
 
-/// True if gzip is named with a weight, and none that is higher is on the plain bytes; or if the plain bytes are refused
-/// and gzip is not. Without the header, and when it cannot be read: the plain bytes.
-pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
+/// True if gzip is named with a weight at least as high as that of `identity`; or if `identity` is refused and gzip is not.
+/// Without the header, and when it cannot be parsed, the answer is `identity`.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for item in values.flat_map(|value| value.split(',')) {
@@ -20,7 +20,7 @@ pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
             _ => {}
         }
     }
-    // The star speaks of the plain bytes only to refuse them.
+    // `*` applies to `identity` only when it refuses it.
     let plain = identity.or(any.filter(|weight| *weight == 0));
     match gzip {
         Some(weight) => weight > 0 && weight >= plain.unwrap_or(0),
@@ -28,7 +28,7 @@ pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
     }
 }
 
-/// `q=0.5` in thousandths; `Some(None)`: a weight that is none.
+/// Parses `q=0.5` into thousandths; `Some(None)` for an invalid weight.
 fn weight_of(part: &str) -> Option<Option<u16>> {
     let (name, value) = part.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("q") {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_takes_gzip() {
+    fn gzip_is_chosen_by_its_weight() {
         for (value, takes) in [
             ("gzip", true),
             ("GZIP", true),
@@ -79,12 +79,12 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
-            assert_eq!(takes_gzip(&headers), takes, "{value:?}");
+            assert_eq!(accepts_gzip(&headers), takes, "{value:?}");
         }
-        assert!(!takes_gzip(&HeaderMap::new()));
+        assert!(!accepts_gzip(&HeaderMap::new()));
         let mut twice = HeaderMap::new();
         twice.append(ACCEPT_ENCODING, "br".parse().unwrap());
         twice.append(ACCEPT_ENCODING, "gzip".parse().unwrap());
-        assert!(takes_gzip(&twice));
+        assert!(accepts_gzip(&twice));
     }
 }

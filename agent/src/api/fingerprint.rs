@@ -1,7 +1,7 @@
-//! Keyed hashes of request bodies, by which a repeated request is told from another one.
+//! Keyed hashes of request bodies, which distinguish a repeated request from another one with the same idempotency key.
 //!
-//! Bodies may hold secrets: only a MAC under a random key of this instance is stored, so that nobody who reads
-//! the history can try out values.
+//! Bodies may hold secrets: only a MAC under a random key of this instance is stored, so that values cannot be guessed from a
+//! copy of the history.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -12,17 +12,17 @@ use aws_lc_rs::{hmac, rand};
 use nix::fcntl::OFlag;
 use serde_json::Value;
 
-/// The key's file in the state directory.
+/// File of the key, in the state directory.
 const FILE: &str = "idempotency.key";
 const LENGTH: usize = 32;
 
-/// The key.
+/// Key of the hashes.
 pub(crate) struct Fingerprints {
     key: hmac::Key,
 }
 
 impl Fingerprints {
-    /// Reads the key, or makes one (on disk before this returns).
+    /// Reads the key, or creates one (durable before this returns).
     pub(crate) fn load(state: &Path) -> io::Result<Fingerprints> {
         let path = state.join(FILE);
         let mut bytes = Vec::new();
@@ -39,7 +39,7 @@ impl Fingerprints {
         Ok(Fingerprints { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
     }
 
-    /// The fingerprint of a body, the same for every way of writing it down: half of an HMAC, as RFC 2104 allows.
+    /// Returns the fingerprint of a body: half of an HMAC (RFC 2104 allows truncation) over canonical JSON.
     pub(crate) fn of(&self, body: &Value) -> String {
         let mut text = String::new();
         canonical(body, &mut text);
@@ -63,7 +63,7 @@ fn make(state: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// JSON with sorted keys and without spaces.
+/// Writes JSON with sorted keys and without spaces.
 fn canonical(value: &Value, out: &mut String) {
     match value {
         Value::Array(items) => {

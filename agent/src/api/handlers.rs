@@ -1,5 +1,5 @@
-//! What each route does. A handler is called only after its verb was granted; which actions and executions a
-//! caller may see or touch is asked of its [`Caller`] here.
+//! Handlers of the routes. A handler is called only after its verb was granted; it asks the [`Caller`] which actions and
+//! executions the caller may see or change.
 
 pub(super) mod access;
 pub(super) mod create;
@@ -23,36 +23,36 @@ use serde::Serialize;
 
 use super::App;
 use super::body::{self, Body};
+use super::live_access::LiveAccess;
 use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::Subject;
-use super::standing::Standing;
 use crate::access::Caller;
 use crate::history::HistoryError;
 use crate::registry::Registry;
 
-/// A request whose route and verb are settled.
+/// Request whose route is known and whose verb is granted.
 pub(super) struct Call {
     pub(super) app: Arc<App>,
     pub(super) caller: Caller,
-    /// The action that the request is about, for the log.
+    /// Action that the request is about, for the log.
     pub(super) subject: Subject,
-    /// What the access rests on, for as long as the request takes.
-    pub(super) standing: Arc<Standing>,
-    /// What stands for the `{name}` of the route's path.
+    /// Access of the caller, checked again for as long as the request takes.
+    pub(super) live_access: Arc<LiveAccess>,
+    /// Path segment in the place of the route's `{name}`.
     pub(super) segment: String,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     pub(super) body: Incoming,
 }
 
-/// An answer in JSON.
+/// Returns a JSON response.
 pub(super) fn json<T: Serialize>(status: u16, value: &T) -> Response<Body> {
     let bytes = serde_json::to_vec(value).expect("our own messages serialise");
     content(status, "application/json", Body::Whole(bytes.into()))
 }
 
-/// An answer of some other type.
+/// Returns a response of another type.
 pub(super) fn content(status: u16, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -60,30 +60,30 @@ pub(super) fn content(status: u16, kind: &'static str, body: Body) -> Response<B
     response
 }
 
-/// The class of an action, as far as it is known here.
+/// Returns the class of an action that is installed here.
 fn class_of(registry: &Registry, action: &ActionRef) -> Option<Class> {
     registry.action(action).ok().flatten().map(|active| active.action.class)
 }
 
-/// True if a grant of the caller's covers the action. Its class is looked up only where that could matter.
+/// True if a grant of the caller's covers the action. Its class is looked up only where a grant is limited to classes.
 pub(super) fn covers(registry: &Registry, caller: &Caller, action: &ActionRef) -> bool {
     caller.covers(action, None) || class_of(registry, action).is_some_and(|class| caller.covers(action, Some(class)))
 }
 
-/// The execution in the path, if the caller may see it; else it is as if it did not exist.
+/// Returns the execution in the path if the caller may see it; one that it may not see is reported as unknown.
 async fn visible(call: &Call) -> Result<Execution, ApiError> {
     let id = execution_id(call)?;
     let Some(record) = call.app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };
     call.subject.set(&record.action);
     if covers(&call.app.registry, &call.caller, &record.action) {
-        call.standing.require(&record.action);
+        call.live_access.require(&record.action);
         return Ok(record);
     }
     let reason = format!("no grant lets {} read {}", call.caller.principal(), record.action);
     Err(hidden(ApiError::UnknownExecution(id), reason))
 }
 
-/// Waits for the end of an execution, at most so long and until the agent stops; answers it as it stands then.
+/// Waits for the end of an execution, at most for `most` and until the agent stops; returns its state then.
 async fn wait_for_end(app: &App, id: &ExecutionId, most: Duration) -> Result<Option<Execution>, HistoryError> {
     let mut stopping = app.stopping.clone();
     tokio::select! {
@@ -92,7 +92,7 @@ async fn wait_for_end(app: &App, id: &ExecutionId, most: Duration) -> Result<Opt
     }
 }
 
-/// What the caller may not see is answered like what is not there.
+/// Returns the error for something that the caller may not see: the same as if it did not exist.
 fn hidden(shown: ApiError, reason: String) -> ApiError {
     ApiError::Hidden { shown: Box::new(shown), reason }
 }

@@ -1,10 +1,10 @@
-//! The listeners: bounded handshakes and connections, each with its time limits, and an orderly end.
+//! Listeners: bounded handshakes and connections, each with its time limits, and an orderly drain.
 //!
 //! ```text
-//!  accept ──▶ handshake (see `handshakes`) ──▶ place (see `places`) ──▶ requests
+//!  accept ──▶ handshake (see `handshakes`) ──▶ connection slot (see `connection_slots`) ──▶ requests
 //! ```
 //!
-//! A connection ends early when the caller's certificate does, or when its authority is no longer trusted.
+//! A connection ends early when the caller's certificate expires, or when its authority is no longer trusted.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,50 +29,50 @@ use tokio_rustls::server::TlsStream;
 
 use super::App;
 use super::body::{Body, stopped};
+use super::connection_slots::ConnectionSlots;
 use super::connections::Closed;
 use super::handlers::instance;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
-use super::patience::Patient;
-use super::places::Places;
 use super::router::{self, Peer};
 use super::tls::{self, Tls};
+use super::write_timeout::WriteTimeout;
 use crate::health::Health;
 
-/// Sockets of peers that have not shown their certificate yet. One source may be an orchestrator that opens dozens at once.
+/// Slots for peers that are not authenticated yet. One source may be an orchestrator that opens dozens at once.
 const HANDSHAKES: Bounds = Bounds { total: 256, per_source: 64 };
-/// Sockets of the plain health listener.
+/// Slots of the plain health listener.
 const PROBES: Bounds = Bounds { total: 64, per_source: 16 };
-/// Sockets that are accepted in a row, before whatever else is ready runs.
-const ACCEPTS: u32 = 16;
-/// A connection without a request, or with half of one's head, is closed after this.
-const IDLE: Duration = Duration::from_secs(60);
-/// A connection whose peer takes nothing of what is sent to it is closed after this.
-pub(super) const STALLED: Duration = Duration::from_secs(60);
-/// What is under way at the end has this long.
-const DRAIN: Duration = Duration::from_secs(5);
-/// A connection's buffers.
+/// Number of sockets accepted in a row before other ready tasks run.
+const ACCEPT_BATCH: u32 = 16;
+/// Time limit for the head of a request, and for an idle connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit for a write that makes no progress.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit for requests in progress at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Buffer size of a connection, in bytes.
 const BUFFER: usize = 16 << 10;
-/// While connections are closed, the heap's free pages go back to the system this often.
+/// Interval at which free pages of the heap are returned to the system after connections have closed.
 const TRIM: Duration = Duration::from_secs(1);
 
-/// Between two tries to accept when the host has no descriptor or memory for it.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The code of health meanwhile.
+/// Pause before the next attempt to accept when the host lacks descriptors or memory.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Health code while connections cannot be accepted.
 const NOT_ACCEPTING: &str = "not_accepting";
 
-/// The listening sockets.
-pub(crate) struct Doors {
-    /// Of the REST interface.
+/// Listening sockets.
+pub(crate) struct ListeningSockets {
+    /// Socket of the REST interface.
     pub(crate) api: TcpListener,
-    /// Of load balancer probes.
+    /// Socket of load balancer probes.
     pub(crate) health: Option<TcpListener>,
-    /// The most connections of the interface at once.
+    /// Maximum number of connections of the interface.
     pub(crate) max_connections: usize,
 }
 
-/// Serves until `stop` becomes true, and then what is under way.
-pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: watch::Receiver<bool>) {
-    let places = Places::new(doors.max_connections);
+/// Serves until `stop` becomes true, then drains requests in progress.
+pub(crate) async fn serve(app: Arc<App>, sockets: ListeningSockets, tls: Arc<Tls>, mut stop: watch::Receiver<bool>) {
+    let slots = ConnectionSlots::new(sockets.max_connections);
     let handshakes = Handshakes::new(HANDSHAKES, "api", app.metrics.clone());
     let probes = Handshakes::new(PROBES, "health", app.metrics.clone());
     let turns = tokio::spawn(handshakes.clone().give_turns());
@@ -89,48 +89,48 @@ pub(crate) async fn serve(app: Arc<App>, doors: Doors, tls: Arc<Tls>, mut stop: 
                 crate::sys::trim_heap();
                 closed = false;
             }
-            (stream, from) = accept(&doors.api, &app.health) => {
+            (stream, from) = accept(&sockets.api, &app.health) => {
                 match handshakes.begin(from) {
                     Some(slot) => {
-                        let shared = (app.clone(), places.clone(), tls.clone());
+                        let shared = (app.clone(), slots.clone(), tls.clone());
                         connections.spawn(secure(shared, (stream, from, slot), stop.clone()));
                     }
                     None => reset(stream),
                 }
-                breathe(&mut accepted).await;
+                yield_after_batch(&mut accepted).await;
             }
-            (stream, from) = accept_some(doors.health.as_ref(), &app.health) => {
+            (stream, from) = accept_some(sockets.health.as_ref(), &app.health) => {
                 match probes.begin(from) {
                     Some(slot) => {
                         connections.spawn(plain(app.clone(), stream, slot, stop.clone()));
                     }
                     None => reset(stream),
                 }
-                breathe(&mut accepted).await;
+                yield_after_batch(&mut accepted).await;
             }
         }
     }
-    drop(doors);
+    drop(sockets);
     let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections were cut at the end");
+    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections were cut at shutdown");
         connections.abort_all();
     }
     turns.abort();
-    // Aborted, or it would go on for ever.
+    // Aborted: wait until it has ended.
     let _ = turns.await;
 }
 
-/// Lets everything else that is ready run after every [`ACCEPTS`] sockets, which may come faster than they can be served.
-pub(super) async fn breathe(accepted: &mut u32) {
+/// Lets other ready tasks run after every [`ACCEPT_BATCH`] sockets, which may arrive faster than they can be served.
+pub(super) async fn yield_after_batch(accepted: &mut u32) {
     *accepted += 1;
-    if *accepted >= ACCEPTS {
+    if *accepted >= ACCEPT_BATCH {
         *accepted = 0;
         tokio::task::yield_now().await;
     }
 }
 
-/// The next connection. What comes is taken at once; [`Handshakes`] bounds how many are kept.
+/// Accepts the next connection at once; [`Handshakes`] bounds how many are kept.
 pub(super) async fn accept(listener: &TcpListener, health: &Health) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -141,14 +141,14 @@ pub(super) async fn accept(listener: &TcpListener, health: &Health) -> (TcpStrea
                 }
                 return accepted;
             }
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                // Out of descriptors or memory: the listener stays ready, so wait for something to come free. Told once.
+                // Out of descriptors or memory: the listener stays ready, so wait until something is released. Logged once.
                 if !health.has(NOT_ACCEPTING) {
                     tracing::error!(%error, "cannot accept connections");
-                    health.set(NOT_ACCEPTING, format!("connections cannot be accepted: {error}"));
+                    health.set(NOT_ACCEPTING, format!("cannot accept connections: {error}"));
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
@@ -161,35 +161,35 @@ pub(super) async fn accept_some(listener: Option<&TcpListener>, health: &Health)
     }
 }
 
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Takes a peer through the handshake, whose expensive steps wait for their turn.
+/// Performs the handshake with a peer; its expensive steps wait for their turn.
 pub(super) async fn handshake(
     stream: TcpStream,
     slot: &mut Slot,
     tls: &Tls,
-) -> Result<TlsStream<Patient<Socket>>, Incomplete> {
+) -> Result<TlsStream<WriteTimeout<Socket>>, Incomplete> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let asker = slot.asker();
-    let stream = Patient::new(slot.socket(stream), STALLED);
-    slot.in_time(async {
-        // Cheap: what anybody sends is read and parsed, up to a whole ClientHello.
+    let requester = slot.requester();
+    let stream = WriteTimeout::new(slot.socket(stream), WRITE_TIMEOUT);
+    slot.run_in_time(async {
+        // Cheap: reads and parses at most a whole ClientHello.
         let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let turn = asker.turn().await;
+        let turn = requester.turn().await;
         let accept = started.into_stream(tls.current());
         drop(turn);
-        asker.by_turns(accept).await
+        requester.run_by_turns(accept).await
     })
     .await
 }
 
 async fn secure(
-    (app, places, tls): (Arc<App>, Places, Arc<Tls>),
+    (app, connection_slots, tls): (Arc<App>, ConnectionSlots, Arc<Tls>),
     (stream, from, mut slot): (TcpStream, SocketAddr, Slot),
     stop: watch::Receiver<bool>,
 ) {
@@ -197,15 +197,17 @@ async fn secure(
         Ok(stream) => stream,
         Err(why) => return slot.fail(&why),
     };
-    // The caller is known, and cannot be evicted any more.
+    // The caller is authenticated and can no longer be evicted.
     let handshakes = slot.all().clone();
     slot.succeed();
-    let Some(place) = places.take().await else { return handshakes.no_place(from) };
+    let Some(connection_slot) = connection_slots.acquire().await else {
+        return handshakes.count_no_connection_slot(from);
+    };
     let certificates = stream.get_ref().1.peer_certificates();
     let peer: Arc<Peer> = Arc::new(tls::principal(certificates));
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
     let Some(mut open) = tls.open(chain) else {
-        return tracing::info!(%from, "the certificate is not accepted any more");
+        return tracing::info!(%from, "connection closed: the authorities no longer accept the certificate");
     };
     app.connections.fetch_add(1, Ordering::Relaxed);
     let serving = app.clone();
@@ -223,18 +225,18 @@ async fn secure(
         }
     }
     app.connections.fetch_sub(1, Ordering::Relaxed);
-    drop(place);
+    drop(connection_slot);
 }
 
-/// The plain listener: `GET /v1/health` and nothing else, one request for each connection.
+/// Serves the plain listener: `GET /v1/health` only, one request for each connection.
 async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Receiver<bool>) {
     let answered = Arc::new(AtomicBool::new(false));
-    let told = answered.clone();
+    let set_answered = answered.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (app, told) = (app.clone(), told.clone());
+        let (app, set_answered) = (app.clone(), set_answered.clone());
         async move {
-            let asked = request.method() == Method::GET && request.uri().path() == "/v1/health";
-            let mut response = if asked {
+            let is_probe = request.method() == Method::GET && request.uri().path() == "/v1/health";
+            let mut response = if is_probe {
                 instance::health_codes(&app)
             } else {
                 let mut response = Response::new(Body::empty());
@@ -242,16 +244,16 @@ async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Re
                 response
             };
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            told.store(true, Ordering::Relaxed);
+            set_answered.store(true, Ordering::Relaxed);
             Ok::<_, Infallible>(response)
         }
     });
-    let stream = Patient::new(slot.socket(stream), STALLED);
+    let stream = WriteTimeout::new(slot.socket(stream), WRITE_TIMEOUT);
     let driven = async {
         drive(stream, service, stop).await;
         if answered.load(Ordering::Relaxed) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     };
-    match slot.in_time(driven).await {
+    match slot.run_in_time(driven).await {
         Ok(()) => slot.succeed(),
         Err(why) => slot.fail(&why),
     }
@@ -265,7 +267,7 @@ where
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);

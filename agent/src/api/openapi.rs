@@ -1,7 +1,7 @@
-//! `openapi.json` (OpenAPI 3.1), made from the route table when someone asks.
+//! `openapi.json` (OpenAPI 3.1), generated from the route table at each request for it.
 //!
-//! It states what each route takes, so that a request that fits it is not refused for its type or its form, and it keeps to what
-//! generators of clients understand.
+//! The document states types and constraints of every input, so that a request that conforms to it is not refused for its
+//! form, and uses only constructs that client generators understand.
 
 mod shapes;
 #[cfg(test)]
@@ -17,12 +17,12 @@ use serde_json::{Map, Value, json};
 
 use super::routes::{Content, Operation, ROUTES, Route, Takes};
 
-/// The document.
+/// Builds the document.
 pub(crate) fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
-    // Query parameters refer to it.
+    // Query parameters refer to these.
     generator.subschema_for::<packs_schema::agent::execution::State>();
     generator.subschema_for::<packs_schema::agent::grants::Verb>();
     let mut paths: Map<String, Value> = Map::new();
@@ -47,10 +47,10 @@ pub(crate) fn document() -> Value {
             "securitySchemes": {"mutualTLS": {"type": "mutualTLS"}},
             "responses": {
                 "Problem": {
-                    "description": "What was wrong and what to do about it (RFC 9457).",
+                    "description": "Problem and what to do about it (RFC 9457).",
                     "headers": {
                         REQUEST_ID: {"schema": {"type": "string"}},
-                        "retry-after": {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}},
+                        "retry-after": {"description": "Seconds after which to retry.", "schema": {"type": "integer"}},
                     },
                     "content": {PROBLEM_TYPE: {"schema": problem}},
                 },
@@ -61,7 +61,7 @@ pub(crate) fn document() -> Value {
     document
 }
 
-/// Statuses of a success besides that of the table, and of answers that are no problems.
+/// Returns the statuses, besides that of the table, of responses that are not problems.
 fn further_statuses(operation: Operation) -> &'static [u16] {
     match operation {
         Operation::CreateExecution => &[200],
@@ -90,7 +90,7 @@ fn parameters(route: &Route) -> Vec<Value> {
                 "The same key of the same caller with the same body gives the same execution; with another body, 422.";
             parameters.push(header(IDEMPOTENCY_KEY, doc, schema));
             let schema = json!({"type": "string"});
-            parameters.push(header("traceparent", "W3C Trace Context, which reaches the action.", schema));
+            parameters.push(header("traceparent", "W3C Trace Context, passed to the action.", schema));
         }
         Operation::GetStdout | Operation::GetStderr => {
             let schema = json!({"type": "string", "pattern": "^bytes=([0-9]{1,15}-[0-9]{0,15}|-[1-9][0-9]{0,14})$"});
@@ -111,14 +111,15 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     };
     let verbs: Vec<String> = route.verbs.iter().map(ToString::to_string).collect();
     let verb = if verbs.is_empty() { "none".to_owned() } else { verbs.join(" or ") };
-    let mut headers = json!({REQUEST_ID: {"description": "The id of the request, as in the agent's log.", "schema": {"type": "string"}}});
+    let mut headers =
+        json!({REQUEST_ID: {"description": "Id of the request, as in the agent's log.", "schema": {"type": "string"}}});
     match route.operation {
         Operation::CreateExecution => {
-            headers["location"] = json!({"description": "The path of the execution.", "schema": {"type": "string"}});
+            headers["location"] = json!({"description": "Path of the execution.", "schema": {"type": "string"}});
         }
         Operation::Events => {
             headers[EVENT_CURSOR] =
-                json!({"description": "The cursor after which the answer begins.", "schema": {"type": "string"}});
+                json!({"description": "Cursor after which the response begins.", "schema": {"type": "string"}});
         }
         _ => {}
     }
@@ -137,7 +138,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     match &route.request {
         None => {}
         Some(Takes::Json(schema)) => {
-            // A kill needs no words; a start says at least which action.
+            // A kill needs no body; a start names at least the action.
             let required = route.method == Method::POST && route.operation != Operation::KillExecution;
             value["requestBody"] =
                 json!({"required": required, "content": {"application/json": {"schema": schema(generator)}}});
@@ -153,9 +154,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 
 fn describe(status: u16) -> &'static str {
     match status {
-        202 => "It has begun.",
-        206 => "A part of it.",
-        503 => "The same, of an agent that is not ready.",
-        _ => "It is done.",
+        202 => "Accepted: the work goes on after the response.",
+        206 => "The requested range.",
+        503 => "The agent is not ready.",
+        _ => "Success.",
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of the interface, and the one place that says which code, status and words each becomes.
+//! Errors of the interface, and the one place that maps each to code, status and message.
 //!
 //! The caller sees code, a safe message and the request id; the log sees the chain of causes.
 
@@ -18,7 +18,7 @@ use crate::history::HistoryError;
 use crate::log::chain;
 use crate::registry::RegistryError;
 
-/// Everything that a request can end in but an answer.
+/// Error of a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error("{0}")]
@@ -29,7 +29,7 @@ pub(super) enum ApiError {
     Unauthenticated(String),
     #[error("{0}")]
     Forbidden(String),
-    /// Answered like `shown`, which does not tell that it is there; the log has the reason.
+    /// Answered like `shown`, which does not reveal that it exists; the log has the reason.
     #[error("{shown}")]
     Hidden { shown: Box<ApiError>, reason: String },
     #[error("there is no resource {0}; GET /v1/openapi.json lists what there is")]
@@ -40,7 +40,7 @@ pub(super) enum ApiError {
     UnknownAction(ActionRef),
     #[error("the instance has no execution {0} that you may see")]
     UnknownExecution(ExecutionId),
-    #[error("the resource takes {0}")]
+    #[error("the resource accepts {0}")]
     MethodNotAllowed(String),
     #[error("action {0} is disabled by its pack")]
     ActionDisabled(ActionRef),
@@ -56,7 +56,7 @@ pub(super) enum ApiError {
     RangeNotSatisfiable(u64),
     #[error("the request is for instance {asked}, this is {here}")]
     WrongInstance { asked: InstanceId, here: InstanceId },
-    #[error("{} of the parameters do not fit", .0.len())]
+    #[error("{} of the parameters are invalid", .0.len())]
     InvalidParameters(Vec<ParamError>),
     #[error("{message}")]
     CursorGone { message: String, begin: Option<String> },
@@ -76,12 +76,12 @@ pub(super) enum ApiError {
     Output(#[from] OutputError),
 }
 
-/// What an agent's own failure is called to a caller; the log has the rest.
+/// Message for a fault of the agent; the log has the details.
 const OUR_FAULT: &str = "the agent failed; its log has the details under this request id";
 
-/// When descriptors or memory may have come free.
+/// Retry after a shortage of descriptors or memory.
 const SOON: Duration = Duration::from_secs(5);
-/// When a disk that fails may have been seen to.
+/// Retry after a fault of the disk, which needs an operator.
 const LATER: Duration = Duration::from_secs(60);
 
 fn retry_after(after: Duration) -> (HeaderName, String) {
@@ -89,8 +89,8 @@ fn retry_after(after: Duration) -> (HeaderName, String) {
     (RETRY_AFTER, seconds.to_string())
 }
 
-/// What the host lacks, as a code.
-fn lacking(shortage: Option<HostFault>) -> (Code, bool) {
+/// Returns the code of a shortage of the host.
+fn code_of_shortage(shortage: Option<HostFault>) -> (Code, bool) {
     match shortage {
         Some(HostFault::Storage) => (Code::InsufficientStorage, true),
         Some(HostFault::Resources) => (Code::OutOfResources, true),
@@ -99,22 +99,22 @@ fn lacking(shortage: Option<HostFault>) -> (Code, bool) {
     }
 }
 
-fn of_history(error: &HistoryError) -> (Code, bool) {
+fn code_of_history(error: &HistoryError) -> (Code, bool) {
     match error {
-        // Damaged: the agent is about to end, and to begin a new one.
+        // Damaged: the agent ends, and its next start sets the file aside.
         HistoryError::Closed | HistoryError::Damaged(_) => (Code::Unavailable, true),
-        HistoryError::DiskFull | HistoryError::ReadOnly => lacking(Some(HostFault::Storage)),
-        HistoryError::OutOfResources(_) => lacking(Some(HostFault::Resources)),
-        HistoryError::Device(_) => lacking(Some(HostFault::Device)),
+        HistoryError::DiskFull | HistoryError::ReadOnly => code_of_shortage(Some(HostFault::Storage)),
+        HistoryError::OutOfResources(_) => code_of_shortage(Some(HostFault::Resources)),
+        HistoryError::Device(_) => code_of_shortage(Some(HostFault::Device)),
         HistoryError::OldSqlite(_)
         | HistoryError::Open { .. }
         | HistoryError::Quarantine { .. }
-        | HistoryError::Sqlite(_) => lacking(None),
+        | HistoryError::Sqlite(_) => code_of_shortage(None),
     }
 }
 
 impl ApiError {
-    /// The code, and whether the message may be shown.
+    /// Returns the code, and whether the caller may see the message.
     pub(super) fn code(&self) -> (Code, bool) {
         match self {
             ApiError::BadRequest(_) => (Code::BadRequest, true),
@@ -144,27 +144,29 @@ impl ApiError {
             ApiError::Submit(SubmitError::TooOften { .. }) => (Code::RateExceeded, true),
             ApiError::Submit(SubmitError::KeyMismatch(_)) => (Code::IdempotencyMismatch, true),
             ApiError::Submit(SubmitError::DiskFull) => (Code::InsufficientStorage, true),
-            ApiError::Submit(SubmitError::Directory(error)) => lacking(HostFault::classify(error)),
-            ApiError::Submit(SubmitError::History(error)) => of_history(error),
+            ApiError::Submit(SubmitError::Directory(error)) => code_of_shortage(HostFault::classify(error)),
+            ApiError::Submit(SubmitError::History(error)) => code_of_history(error),
             ApiError::Submit(SubmitError::Task) => (Code::Internal, false),
             ApiError::Kill(KillError::Unknown(_)) => (Code::UnknownExecution, true),
             ApiError::Kill(KillError::Ended(_)) => (Code::AlreadyEnded, true),
             ApiError::Kill(KillError::NotPermitted) => (Code::Forbidden, true),
-            // Told why, and to ask again: most of the time the host has no room or descriptor for it at the moment.
+            // The caller sees the reason and may retry: usually the host lacks disk space or descriptors for a moment.
             ApiError::Kill(KillError::Refused(..)) => (Code::Unavailable, true),
             ApiError::Kill(KillError::Launcher(_)) => (Code::Unavailable, true),
-            ApiError::Kill(KillError::Unwritten(_, error)) => lacking(HostFault::classify(error)),
-            ApiError::Kill(KillError::History(error)) => of_history(error),
+            ApiError::Kill(KillError::Unwritten(_, error)) => code_of_shortage(HostFault::classify(error)),
+            ApiError::Kill(KillError::History(error)) => code_of_history(error),
             ApiError::Launcher(_) => (Code::Unavailable, true),
-            ApiError::History(error) => of_history(error),
-            ApiError::Registry(RegistryError::Read { source, .. }) => lacking(HostFault::classify(source)),
-            ApiError::Registry(RegistryError::Damaged { .. }) => lacking(None),
+            ApiError::History(error) => code_of_history(error),
+            ApiError::Registry(RegistryError::Read { source, .. }) => code_of_shortage(HostFault::classify(source)),
+            ApiError::Registry(RegistryError::Damaged { .. }) => code_of_shortage(None),
             ApiError::Output(OutputError::Gone) => (Code::OutputGone, true),
-            ApiError::Output(OutputError::History(error)) => of_history(error),
-            ApiError::Output(OutputError::Segment(SegmentError::Read(_, error))) => lacking(HostFault::classify(error)),
+            ApiError::Output(OutputError::History(error)) => code_of_history(error),
+            ApiError::Output(OutputError::Segment(SegmentError::Read(_, error))) => {
+                code_of_shortage(HostFault::classify(error))
+            }
             ApiError::Output(
                 OutputError::Segment(SegmentError::Damaged(..)) | OutputError::Archive(_) | OutputError::Task,
-            ) => lacking(None),
+            ) => code_of_shortage(None),
         }
     }
 
@@ -176,8 +178,8 @@ impl ApiError {
         }
     }
 
-    /// The reason as the log may repeat it; `None` where the message could repeat what the caller sent in a body, a query or a
-    /// path, which may be secret.
+    /// Returns the reason for the log; `None` where the message could repeat a body, a query or a path of the caller, which may
+    /// be secret.
     pub(super) fn reason_for_log(&self) -> Option<String> {
         match self {
             ApiError::Hidden { reason, .. } => Some(reason.clone()),
@@ -190,7 +192,7 @@ impl ApiError {
         }
     }
 
-    /// A header that goes with it.
+    /// Returns the header that belongs to the error.
     fn header(&self) -> Option<(HeaderName, String)> {
         match self {
             ApiError::MethodNotAllowed(methods) => Some((ALLOW, methods.clone())),
@@ -210,7 +212,7 @@ impl ApiError {
         }
     }
 
-    /// The answer.
+    /// Builds the response.
     pub(super) fn respond(self, request_id: &str) -> Response<Body> {
         if let ApiError::Hidden { shown, .. } = self {
             return shown.respond(request_id);
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_lacks_is_never_an_internal_error() {
+    fn a_shortage_of_the_host_is_not_an_internal_error() {
         let (full, out, failed) = (
             (Code::InsufficientStorage, 507, None),
             (Code::OutOfResources, 503, Some(5)),
@@ -280,11 +282,11 @@ mod tests {
         }
         assert_eq!(answer(SubmitError::DiskFull.into()), full);
         let other = SubmitError::Directory(io::Error::from_raw_os_error(13));
-        assert_eq!(answer(other.into()).0, Code::Internal, "a wrong owner is a fault of ours");
+        assert_eq!(answer(other.into()).0, Code::Internal, "a wrong owner is an internal error");
     }
 
     #[test]
-    fn who_is_turned_away_hears_when_to_ask_again() {
+    fn a_refusal_for_lack_of_capacity_says_when_to_retry() {
         let after = Duration::from_millis(41_200);
         let busy = SubmitError::Busy { group: "g".to_owned(), after };
         assert_eq!(answer(busy.into()), (Code::Busy, 409, Some(42)));

@@ -1,7 +1,8 @@
-//! Pushed packs, as far as the api goes: it leaves archive and request in the inbox, has the launcher run the sync, and
-//! waits for what the sync says of it. It writes nothing of the store, and what it lets in the sync judges again.
+//! Pushed packs, the part of the api: it writes archive and request to the inbox, asks the launcher to run the sync, and waits
+//! for the outcome that the sync writes. It writes nothing else in the store, and the sync checks again what it accepts. The
+//! whole path of a push is described in `sync::push`.
 //!
-//! Also looks after the time of what was pushed: a poll may be minutes away when it is over.
+//! A task asks for the sync when the time to live of a pushed version has expired: the next poll may be minutes away.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -24,22 +25,23 @@ use super::App;
 use crate::clock;
 use crate::registry::read_json;
 
-/// Archives that come in at once.
+/// Maximum number of archives received at the same time.
 const UPLOADS: usize = 2;
-/// How long the sync's word is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked for. The sync is a process of its own that tells nobody.
-const LOOK: Duration = Duration::from_millis(50);
-/// The longest time between two looks at what was pushed, and the shortest between two asks for its end.
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_secs(2);
-/// The age at which what lies in the inbox goes.
-const OLD: Duration = Duration::from_secs(15 * 60);
+/// Time limit for the sync's outcome.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval at which the outcome is checked for: the sync is another process and sends no notification.
+const OUTCOME_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest interval between two checks of pushed versions.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest interval between two requests for the sync when a pushed version has expired.
+const EXPIRED_RETRY: Duration = Duration::from_secs(2);
+/// Age at which a file of the inbox that no push owns is removed.
+const ORPHAN_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// What handlers need for pushes.
+/// Pushes in progress, and their limits.
 pub(crate) struct Pushes {
     pub(super) dev: DevConfig,
-    /// The largest archive.
+    /// Maximum size of an archive, in bytes.
     pub(super) max_archive: u64,
     pub(super) uploads: Semaphore,
     inbox: PathBuf,
@@ -48,11 +50,11 @@ pub(crate) struct Pushes {
     installed: Notify,
 }
 
-/// A push whose files are there until this is dropped.
+/// Push in progress; its files are removed when this is dropped.
 pub(super) struct Ticket<'a> {
     pushes: &'a Pushes,
     pub(super) id: PushId,
-    /// The sync has not answered: it may still want the files.
+    /// True while the sync has not answered: it may still need the files.
     unanswered: bool,
 }
 
@@ -67,12 +69,12 @@ impl Pushes {
             under_way: Mutex::new(BTreeSet::new()),
             installed: Notify::new(),
         };
-        // Nobody waits any more for what a process before this one took.
-        pushes.sweep(Duration::ZERO);
+        // No caller waits for pushes that a previous process accepted.
+        pushes.prune_inbox(Duration::ZERO);
         pushes
     }
 
-    /// A new push; `None` when too many lie there already.
+    /// Begins a push; `None` when the inbox has too many already.
     pub(super) fn begin(&self) -> Option<Ticket<'_>> {
         let mut under_way = self.lock();
         let waiting = fs::read_dir(&self.inbox).map_or(0, Iterator::count);
@@ -84,8 +86,8 @@ impl Pushes {
         Some(Ticket { pushes: self, id, unanswered: false })
     }
 
-    /// Removes what nobody waits for and is older than `age`.
-    fn sweep(&self, age: Duration) {
+    /// Removes orphaned files that are older than `age`.
+    fn prune_inbox(&self, age: Duration) {
         let under_way = self.lock().clone();
         for entry in fs::read_dir(&self.inbox).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -105,12 +107,12 @@ impl Pushes {
 }
 
 impl Ticket<'_> {
-    /// The file that the archive goes into. The sync, another account, reads it.
+    /// Creates the file for the archive. The sync, another account, reads it.
     pub(super) fn archive(&self) -> io::Result<fs::File> {
         create(&self.pushes.inbox.join(archive_file(&self.id)))
     }
 
-    /// Leaves the request, which makes it one, has the sync run, and waits; `None`: it has not answered yet.
+    /// Writes the request, which completes the push, asks for the sync, and waits. `None`: the sync has not answered in time.
     pub(super) async fn ask(&mut self, app: &App, request: &PushRequest) -> io::Result<Option<PushResult>> {
         let path = self.pushes.inbox.join(record_file(&self.id));
         let temporary = path.with_extension("new");
@@ -124,14 +126,14 @@ impl Ticket<'_> {
             Outcome::Refused { message, .. } => return Err(io::Error::other(message)),
         }
         let outcome = self.pushes.outcomes.join(record_file(&self.id));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + OUTCOME_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(outcome) = read_json::<PushOutcome>(&outcome).map_err(io::Error::other)? {
                 self.unanswered = false;
                 self.pushes.installed.notify_one();
                 return Ok(Some(outcome.result));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(OUTCOME_INTERVAL).await;
         }
         Ok(None)
     }
@@ -147,22 +149,22 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// Asks for the sync when the time of a pushed version is over, and keeps the inbox tidy. Never ends.
-pub(crate) async fn look_after(app: Arc<App>) {
+/// Asks for the sync when a pushed version has expired, and prunes the inbox. Never returns.
+pub(crate) async fn expire_pushed(app: Arc<App>) {
     loop {
-        app.pushes.sweep(OLD);
+        app.pushes.prune_inbox(ORPHAN_AGE);
         let left = app.registry.push_left_ms(&clock::boot_id(), clock::boottime_ms()).unwrap_or_default();
         let next = left.map(Duration::from_millis);
         let pause = match next {
             Some(Duration::ZERO) => {
-                tracing::info!("the time of a pushed pack is over; asking for the sync");
+                tracing::info!("a pushed version has expired; asking for a sync");
                 if let Err(error) = app.exec.launcher().ask(Operation::Sync).await {
-                    tracing::warn!(%error, "the sync cannot be asked for");
+                    tracing::warn!(%error, "cannot ask for a sync");
                 }
-                SHORT
+                EXPIRED_RETRY
             }
-            Some(left) => left.min(LONG),
-            None if app.pushes.dev.push => LONG,
+            Some(left) => left.min(CHECK_INTERVAL),
+            None if app.pushes.dev.push => CHECK_INTERVAL,
             None => return std::future::pending().await,
         };
         tokio::select! {
@@ -174,7 +176,7 @@ pub(crate) async fn look_after(app: Arc<App>) {
 
 fn create(path: &Path) -> io::Result<fs::File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-    // The directory lets nobody in but the sync.
+    // Only the sync may enter the directory.
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     Ok(file)
 }
@@ -182,7 +184,7 @@ fn create(path: &Path) -> io::Result<fs::File> {
 fn remove(path: &Path) {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "cannot be removed from the inbox of pushed packs");
+            tracing::warn!(path = %path.display(), %error, "cannot remove a file from the inbox of pushed packs");
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! The query of a request: percent-decoded, each name known and given once.
+//! Query of a request: percent-decoded; every name must be known and given once.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use packs_schema::base::quantity::parse_duration;
 
 use super::problem::ApiError;
 
-/// The values by name.
+/// Values by name.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     values: BTreeMap<&'static str, String>,
@@ -21,7 +21,7 @@ fn wrong(name: &str, message: impl Display) -> ApiError {
 }
 
 impl Query {
-    /// Reads `raw`; a name that is not `known` is an error that says which are.
+    /// Parses `raw`; a name that is not `known` is an error that lists the known ones.
     pub(super) fn parse(raw: Option<&str>, known: &[(&'static str, &'static str)]) -> Result<Query, ApiError> {
         let mut values = BTreeMap::new();
         let mut unknown = Vec::new();
@@ -41,10 +41,10 @@ impl Query {
         }
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         let takes = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Err(ApiError::BadRequest(format!("unknown query parameter {}; this route takes {takes}", unknown.join(", "))))
+        Err(ApiError::BadRequest(format!("unknown query parameter {}; this route accepts {takes}", unknown.join(", "))))
     }
 
-    /// A value in its type.
+    /// Parses a value.
     pub(super) fn get<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ApiError>
     where
         T::Err: Display,
@@ -52,7 +52,7 @@ impl Query {
         self.values.get(name).map(|text| text.parse().map_err(|e: T::Err| wrong(name, e))).transpose()
     }
 
-    /// A value in its type, which must be there.
+    /// Parses a value that is required.
     pub(super) fn required<T: FromStr>(&self, name: &'static str) -> Result<T, ApiError>
     where
         T::Err: Display,
@@ -60,21 +60,21 @@ impl Query {
         self.get(name)?.ok_or_else(|| wrong(name, "is missing"))
     }
 
-    /// A time such as `2h`.
+    /// Parses a duration such as `2h`.
     pub(super) fn duration(&self, name: &'static str) -> Result<Option<Duration>, ApiError> {
         self.values.get(name).map(|text| parse_duration(text).map_err(|e| wrong(name, e))).transpose()
     }
 
-    /// `true` or `false`; absent is `false`.
+    /// Parses `true` or `false`; absent is `false`.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool, ApiError> {
         match self.values.get(name).map(String::as_str) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(wrong(name, "is true or false")),
+            Some(_) => Err(wrong(name, "must be true or false")),
         }
     }
 
-    /// `?wait=10s`; zero when absent.
+    /// Parses `?wait=10s`; zero when absent.
     pub(super) fn wait(&self) -> Result<Duration, ApiError> {
         let Some(text) = self.values.get("wait") else { return Ok(Duration::ZERO) };
         let wait = parse_duration(text).map_err(|e| wrong("wait", e))?;

@@ -1,6 +1,6 @@
-//! The log line of a refusal: who was refused, which verb, on which action, and why.
+//! Log line of a refusal: principal, verb, action and reason.
 //!
-//! An answer may say less than the log: an execution that the caller may not see is "unknown" to the caller.
+//! The response may say less than the log: an execution that the caller may not see is "unknown" to the caller.
 
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -10,30 +10,30 @@ use packs_schema::agent::rest::Code;
 
 use super::problem::ApiError;
 
-/// The action (or `<pack>.*`) that a request is about, set once it is known.
+/// Action (or `<pack>.*`) that a request is about, set once it is known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Subject(Arc<OnceLock<String>>);
 
 impl Subject {
-    /// Records the subject; the first one counts.
+    /// Records the subject; the first call counts.
     pub(super) fn set(&self, name: impl Display) {
         // A request is about one action: a second call repeats the first.
         let _ = self.0.set(name.to_string());
     }
 
-    /// The subject; `None` while it is not known.
+    /// Returns the subject; `None` while it is not known.
     pub(super) fn get(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
 }
 
-/// Verbs as words: `read or metrics`.
-pub(super) fn words(verbs: &[Verb]) -> String {
+/// Lists verbs for people: `read or metrics`.
+pub(super) fn join_verbs(verbs: &[Verb]) -> String {
     let words: Vec<String> = verbs.iter().map(ToString::to_string).collect();
     words.join(" or ")
 }
 
-/// What the log repeats of a request that was refused.
+/// Properties of a refused request, for the log.
 pub(super) struct Refused<'a> {
     pub(super) request_id: &'a str,
     pub(super) principal: &'a str,
@@ -43,16 +43,16 @@ pub(super) struct Refused<'a> {
 }
 
 impl Refused<'_> {
-    /// Writes the line. Faults of the agent have lines of their own.
+    /// Writes the line. Faults of the agent are logged elsewhere.
     pub(super) fn log(&self, error: &ApiError) {
         let (code, _) = error.code();
         if code == Code::Internal {
             return;
         }
         let Refused { request_id, principal, route, .. } = self;
-        let verb = if self.verbs.is_empty() { "-".to_owned() } else { words(self.verbs) };
+        let verb = if self.verbs.is_empty() { "-".to_owned() } else { join_verbs(self.verbs) };
         let action = self.subject.get().unwrap_or("-");
-        // Escaped: a reason may repeat text of the caller's.
+        // Escaped: a reason may repeat the caller's text.
         let reason = error.reason_for_log().unwrap_or_else(|| code.title().to_owned());
         if error.is_denied() {
             tracing::warn!(request_id, %principal, verb, action, %code, ?reason, route, "refused");

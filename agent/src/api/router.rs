@@ -1,4 +1,4 @@
-//! From request to answer: the same few steps for every route, in this order.
+//! Routing: every request goes through the same few steps, in this order.
 //!
 //! ```text
 //!  Origin? ──▶ principal ──▶ route ──▶ grant for its verb ──▶ query ──▶ handler
@@ -17,17 +17,17 @@ use packs_schema::base::name::{ActionRef, ExecutionId, PackName, Principal};
 
 use super::body::Body;
 use super::handlers::{self, Call};
+use super::live_access::LiveAccess;
 use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::{self, Refused, Subject};
-use super::routes::{self, Found, Operation, Route};
-use super::standing::Standing;
+use super::routes::{self, Operation, Route, RouteMatch};
 use super::{App, openapi};
 
-/// Who is at the other end: the name in the client's certificate, or why there is none.
+/// Principal in the client's certificate, or the reason why there is none.
 pub(super) type Peer = Result<Principal, String>;
 
-/// Answers a request. Never fails: an error is an answer as well.
+/// Answers a request. Never fails: an error becomes a response as well.
 pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let begun = Instant::now();
     let id = uuid::Uuid::now_v7().hyphenated().to_string();
@@ -47,13 +47,13 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     let status = response.status().as_u16();
     app.metrics.request(route, status);
     let duration_ms = begun.elapsed().as_millis();
-    // A method is a token of the peer's choice: only those that we know are repeated.
+    // A method is any token of the peer's choice: a long one is not repeated.
     let method = if method.as_str().len() <= 7 { method.as_str() } else { "other" };
     tracing::info!(request_id = %id, %principal, method, route, status, %duration_ms, "request");
     response
 }
 
-/// The route's path and verbs for the log and the metrics, and what came of it.
+/// Routes a request; returns path and verbs of the route for log and metrics, and the result.
 async fn route(
     app: &Arc<App>,
     peer: &Peer,
@@ -63,8 +63,8 @@ async fn route(
     let path = request.uri().path().to_owned();
     let found = routes::find(request.method(), &path);
     let (name, verbs) = match &found {
-        Found::Route(route, _) => (route.path, route.verbs),
-        Found::OtherMethods(_) | Found::Nothing => ("none", &[][..]),
+        RouteMatch::Route(route, _) => (route.path, route.verbs),
+        RouteMatch::OtherMethods(_) | RouteMatch::Nothing => ("none", &[][..]),
     };
     if request.headers().contains_key(ORIGIN) {
         let message = "requests with an Origin header come from browsers, which this interface does not serve";
@@ -75,9 +75,9 @@ async fn route(
         Err(why) => return (name, verbs, Err(ApiError::Unauthenticated(why.clone()))),
     };
     let result = match found {
-        Found::Route(route, segment) => enter(app, principal, subject, route, segment, request).await,
-        Found::OtherMethods(methods) => Err(ApiError::MethodNotAllowed(methods)),
-        Found::Nothing => Err(ApiError::NotFound(path.chars().take(200).collect())),
+        RouteMatch::Route(route, segment) => enter(app, principal, subject, route, segment, request).await,
+        RouteMatch::OtherMethods(methods) => Err(ApiError::MethodNotAllowed(methods)),
+        RouteMatch::Nothing => Err(ApiError::NotFound(path.chars().take(200).collect())),
     };
     (name, verbs, result)
 }
@@ -99,7 +99,7 @@ async fn enter(
         };
     }
     let Some(caller) = app.access.enter(principal.clone(), route.verbs) else {
-        let verb = refusal::words(route.verbs);
+        let verb = refusal::join_verbs(route.verbs);
         let named = name_subject(app, subject, route.operation, segment.unwrap_or_default(), request).await;
         return Err(ApiError::Forbidden(match named {
             Some(action) => format!("no grant lets {principal} {verb} {action}"),
@@ -110,23 +110,23 @@ async fn enter(
     let query = Query::parse(request.uri().query(), route.query)?;
     let (head, body) = request.into_parts();
     let segment = segment.unwrap_or_default().to_owned();
-    let standing = Arc::new(Standing::new(app.access.clone(), app.registry.clone(), caller.clone()));
+    let live_access = Arc::new(LiveAccess::new(app.access.clone(), app.registry.clone(), caller.clone()));
     let call = Call {
         app: app.clone(),
         caller,
         subject: subject.clone(),
-        standing: standing.clone(),
+        live_access: live_access.clone(),
         segment,
         query,
         headers: head.headers,
         body,
     };
-    let answered = standing.run(dispatch(route.operation, call)).await;
+    let answered = live_access.run(dispatch(route.operation, call)).await;
     let answered = answered.map_err(|revoked| ApiError::Forbidden(revoked.to_string()))?;
-    answered.map(|response| response.map(|body| standing.guard(body)))
+    answered.map(|response| response.map(|body| live_access.guard(body)))
 }
 
-/// Finds out which action a refused request is about, for the log; answers it where the request itself names it.
+/// Determines the action that a refused request is about, for the log; returns it where the request itself names it.
 async fn name_subject(
     app: &App,
     subject: &Subject,

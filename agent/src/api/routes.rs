@@ -1,4 +1,4 @@
-//! The route table: all that the interface has. Requests are routed by it, and `openapi.json` is made from it.
+//! Route table of the whole interface. Requests are routed by it, and `openapi.json` is generated from it.
 
 use hyper::Method;
 use packs_schema::agent::grants::Verb;
@@ -8,7 +8,7 @@ use packs_schema::agent::rest::{
 };
 use schemars::{Schema, SchemaGenerator};
 
-/// What a route does.
+/// Operation of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Health,
@@ -35,15 +35,15 @@ pub(super) enum Operation {
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// What a request's body is.
+/// Body of a request.
 pub(super) enum Takes {
     /// JSON of this schema.
     Json(SchemaOf),
-    /// A pack's archive.
+    /// Archive of a pack.
     Archive,
 }
 
-/// What stands in a body.
+/// Body of a response.
 pub(super) enum Content {
     /// JSON of this schema.
     Json(SchemaOf),
@@ -53,58 +53,57 @@ pub(super) enum Content {
     Text,
     /// Bytes as the action wrote them.
     Bytes,
-    /// A document of its own.
+    /// Some JSON document.
     Document,
 }
 
-/// One route.
+/// Entry of the table.
 pub(super) struct Route {
     pub(super) method: Method,
-    /// With `{name}` for one segment.
+    /// Path, with `{name}` for one segment.
     pub(super) path: &'static str,
-    /// Verbs of which a grant must give one; none: any caller with a certificate.
+    /// Verbs of which a grant must give one; empty: any caller with a certificate.
     pub(super) verbs: &'static [Verb],
     pub(super) operation: Operation,
-    /// Of a success.
+    /// Status of a success.
     pub(super) status: u16,
-    /// The query parameters that it takes, with their meaning.
+    /// Query parameters, with their descriptions.
     pub(super) query: &'static [(&'static str, &'static str)],
     pub(super) request: Option<Takes>,
     pub(super) response: Content,
     pub(super) doc: &'static str,
 }
 
-const WAIT: (&str, &str) =
-    ("wait", "Answer with the finished execution if it ends within this time: 10s, at most 60s.");
-const FOLLOW: (&str, &str) = ("follow", "true: go on until the end, as it comes.");
+const WAIT: (&str, &str) = ("wait", "Wait for the end of the execution at most this long, such as 10s; at most 60s.");
+const FOLLOW: (&str, &str) = ("follow", "true: stream until the end of the execution, as output is written.");
 const LIST: &[(&str, &str)] = &[
-    ("action", "Of this action."),
-    ("state", "In this state."),
-    ("ended", "true: only those that have ended."),
-    ("principal", "Of this caller."),
-    ("run", "Of this fan-out."),
-    ("since_ms", "Accepted at or after, in milliseconds since 1970."),
-    ("until_ms", "Accepted before, in milliseconds since 1970."),
-    ("limit", "At most so many: 1 to 500, else 50."),
-    ("cursor", "The next of the page before; 410 when the history was replaced since."),
+    ("action", "Only executions of this action."),
+    ("state", "Only executions in this state."),
+    ("ended", "true: only executions that have ended."),
+    ("principal", "Only executions of this caller."),
+    ("run", "Only executions of this run."),
+    ("since_ms", "Only executions accepted at or after this time, in milliseconds since 1970."),
+    ("until_ms", "Only executions accepted before this time, in milliseconds since 1970."),
+    ("limit", "Maximum number of items, 1 to 500; default 50."),
+    ("cursor", "Cursor `next` of the previous page; 410 if the history was replaced since."),
 ];
 const OUTPUT: &[(&str, &str)] = &[
     FOLLOW,
-    ("stdout_from", "Bytes of standard output to pass over."),
-    ("stderr_from", "Bytes of standard error to pass over."),
+    ("stdout_from", "Bytes of standard output to skip."),
+    ("stderr_from", "Bytes of standard error to skip."),
 ];
-const BYTES: &[(&str, &str)] = &[FOLLOW, ("offset", "With follow: bytes of the stream to pass over.")];
+const BYTES: &[(&str, &str)] = &[FOLLOW, ("offset", "With follow: bytes of the stream to skip.")];
 const PUSH: &[(&str, &str)] = &[
-    ("pack", "The pack that the archive is."),
-    ("version", "The version that it is."),
-    ("digest", "SHA-256 of the archive: another one is refused."),
-    ("ttl", "How long it stays, such as 2h; else dev.ttl of agent.toml."),
+    ("pack", "Name of the pack."),
+    ("version", "Version of the pack."),
+    ("digest", "SHA-256 of the archive; an archive with another digest is refused."),
+    ("ttl", "Time to live, such as 2h; default dev.ttl of agent.toml."),
 ];
 const EVENTS: &[(&str, &str)] = &[
     FOLLOW,
     (
         "after",
-        "Those after the event of this cursor; with follow and without it: from now on. 410 when the history was replaced since.",
+        "Only events after this cursor; with follow and without a cursor: only new events. 410 if the history was replaced since.",
     ),
 ];
 
@@ -133,56 +132,56 @@ macro_rules! routes {
 
 #[rustfmt::skip]
 routes! {
-    GET  "/v1/health"                 &[],              Op::Health,          200, &[],     None, Json(of::<Health>),            "Whether the agent is ready, and what is wrong; 503 when it is not.";
-    GET  "/v1/info"                   &[Read],          Op::Info,            200, &[],     None, Json(of::<Info>),              "The instance, and what is enforced on actions here.";
-    GET  "/v1/packs"                  &[Read],          Op::ListPacks,       200, &[],     None, Json(of::<PackList>),          "The packs of which the caller may see an action, active and failed versions, and the last polls.";
+    GET  "/v1/health"                 &[],              Op::Health,          200, &[],     None, Json(of::<Health>),            "Readiness and problems of the agent; 503 when it is not ready.";
+    GET  "/v1/info"                   &[Read],          Op::Info,            200, &[],     None, Json(of::<Info>),              "Facts of the instance, and the limits enforced on actions.";
+    GET  "/v1/packs"                  &[Read],          Op::ListPacks,       200, &[],     None, Json(of::<PackList>),          "Packs of which the caller may see an action, active and failed versions, and the last polls.";
     GET  "/v1/packs/{pack}"           &[Read],          Op::GetPack,         200, &[],     None, Json(of::<PackView>),          "One pack.";
-    POST "/v1/packs/sync"             &[Sync],          Op::SyncPacks,       202, &[],     None, Json(of::<SyncStatus>),        "Poll the repository now; answers with the state before.";
-    POST "/v1/packs/push"             &[Push],          Op::PushPack,        200, PUSH,    Some(Takes::Archive), Json(of::<Pushed>), "Install a pack here without a signature, for a while, where [dev] push allows it. 200: it is active; 202: it is not known yet.";
-    POST "/v1/packs/{pack}/unpush"    &[Push],          Op::UnpushPack,      200, &[],     None, Json(of::<Unpushed>),          "Take a pushed version back before its time is over.";
-    GET  "/v1/actions"                &[Read, Run],     Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "The actions that the caller may see or run.";
+    POST "/v1/packs/sync"             &[Sync],          Op::SyncPacks,       202, &[],     None, Json(of::<SyncStatus>),        "Poll the repository now; the response is the previous status.";
+    POST "/v1/packs/push"             &[Push],          Op::PushPack,        200, PUSH,    Some(Takes::Archive), Json(of::<Pushed>), "Install an unsigned pack for a limited time, where [dev] push allows it. 200: it is active; 202: the outcome is not known yet.";
+    POST "/v1/packs/{pack}/unpush"    &[Push],          Op::UnpushPack,      200, &[],     None, Json(of::<Unpushed>),          "Remove a pushed version before it expires.";
+    GET  "/v1/actions"                &[Read, Run],     Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "Actions that the caller may see or run.";
     GET  "/v1/actions/{action}"       &[Read, Run],     Op::GetAction,       200, &[],     None, Json(of::<ActionView>),        "One action: parameters, limits, class.";
-    POST "/v1/executions"             &[Run],           Op::CreateExecution, 202, &[WAIT], Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is on disk and will end in a state; 200: it has ended.";
+    POST "/v1/executions"             &[Run],           Op::CreateExecution, 202, &[WAIT], Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is recorded durably and will reach a terminal state; 200: it has ended.";
     GET  "/v1/executions"             &[Read],          Op::ListExecutions,  200, LIST,    None, Json(of::<Page<Execution>>),   "Executions, newest first.";
     GET  "/v1/executions/{id}"        &[Read],          Op::GetExecution,    200, &[WAIT], None, Json(of::<Execution>),         "One execution.";
-    GET  "/v1/executions/{id}/output" &[Read],          Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both streams, interleaved and time-stamped.";
-    GET  "/v1/executions/{id}/stdout" &[Read],          Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; takes Range.";
-    GET  "/v1/executions/{id}/stderr" &[Read],          Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; takes Range.";
-    POST "/v1/executions/{id}/kill"   &[Kill],          Op::KillExecution,   202, &[],     Some(Takes::Json(of::<KillRequest>)), Json(of::<Execution>), "Stop an execution: TERM, grace, then the whole cgroup.";
-    GET  "/v1/events"                 &[Read],          Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "Changes of state, resumable from an event.";
+    GET  "/v1/executions/{id}/output" &[Read],          Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both output streams, interleaved and with times.";
+    GET  "/v1/executions/{id}/stdout" &[Read],          Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; supports Range.";
+    GET  "/v1/executions/{id}/stderr" &[Read],          Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; supports Range.";
+    POST "/v1/executions/{id}/kill"   &[Kill],          Op::KillExecution,   202, &[],     Some(Takes::Json(of::<KillRequest>)), Json(of::<Execution>), "Stop an execution: SIGTERM, grace period, then SIGKILL to the whole cgroup.";
+    GET  "/v1/events"                 &[Read],          Op::Events,          200, EVENTS,  None, Lines(of::<StateChange>),      "State changes of executions, resumable after an event.";
     GET  "/v1/access"                 Verb::ALL,        Op::Access,          200, ACCESS,  None, Json(of::<AccessReview>),      "Whether the grants let the caller do something, and which grant decides.";
-    GET  "/v1/metrics"                &[Read, Metrics], Op::Metrics,         200, &[],     None, Text,                          "Counters for Prometheus, of the actions that the caller may see.";
-    GET  "/v1/openapi.json"           &[],              Op::OpenApi,         200, &[],     None, Document,                      "This interface.";
+    GET  "/v1/metrics"                &[Read, Metrics], Op::Metrics,         200, &[],     None, Text,                          "Metrics for Prometheus, of the actions that the caller may see.";
+    GET  "/v1/openapi.json"           &[],              Op::OpenApi,         200, &[],     None, Document,                      "This document.";
 }
 
-/// What the table says to a request.
-pub(super) enum Found<'a> {
-    /// This route, with the segment that stands for its `{name}`.
+/// Result of a lookup.
+pub(super) enum RouteMatch<'a> {
+    /// The route, with the path segment in the place of its `{name}`.
     Route(&'static Route, Option<&'a str>),
-    /// The path is there, with other methods.
+    /// The path exists with other methods only.
     OtherMethods(String),
-    /// There is no such path.
+    /// No such path exists.
     Nothing,
 }
 
-/// Looks a request up.
-pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
+/// Finds the route of a request.
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> RouteMatch<'a> {
     let mut methods: Vec<&str> = Vec::new();
-    // A path that stands in the table as it is means no `{name}` (OpenAPI 3.1, path templating).
+    // A literal path takes precedence over a `{name}` (OpenAPI 3.1, path templating).
     let literal = ROUTES.iter().any(|route| route.path == path);
     for route in ROUTES {
         if let Some(segment) = matches(route.path, path).filter(|segment| !literal || segment.is_none()) {
             if route.method == *method {
-                return Found::Route(route, segment);
+                return RouteMatch::Route(route, segment);
             }
             methods.push(route.method.as_str());
         }
     }
     methods.dedup();
-    if methods.is_empty() { Found::Nothing } else { Found::OtherMethods(methods.join(", ")) }
+    if methods.is_empty() { RouteMatch::Nothing } else { RouteMatch::OtherMethods(methods.join(", ")) }
 }
 
-/// `Some` when the path fits the pattern, with the segment for its `{name}`.
+/// Matches the path against the pattern; returns the segment for its `{name}`.
 fn matches<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     let mut captured = None;
@@ -202,18 +201,20 @@ mod tests {
 
     #[test]
     fn paths_are_matched_segment_by_segment() {
-        assert!(matches!(find(&Method::GET, "/v1/health"), Found::Route(r, None) if r.operation == Op::Health));
+        assert!(matches!(find(&Method::GET, "/v1/health"), RouteMatch::Route(r, None) if r.operation == Op::Health));
         assert!(
-            matches!(find(&Method::GET, "/v1/executions/x"), Found::Route(r, Some("x")) if r.operation == Op::GetExecution)
+            matches!(find(&Method::GET, "/v1/executions/x"), RouteMatch::Route(r, Some("x")) if r.operation == Op::GetExecution)
         );
-        assert!(matches!(find(&Method::POST, "/v1/packs/sync"), Found::Route(r, None) if r.operation == Op::SyncPacks));
+        assert!(
+            matches!(find(&Method::POST, "/v1/packs/sync"), RouteMatch::Route(r, None) if r.operation == Op::SyncPacks)
+        );
         for nothing in ["/", "", "/v1", "/v1/", "/v1/health/", "//v1/health", "/v1/executions/", "/v2/health"] {
-            assert!(matches!(find(&Method::GET, nothing), Found::Nothing), "{nothing}");
+            assert!(matches!(find(&Method::GET, nothing), RouteMatch::Nothing), "{nothing}");
         }
         for method in [Method::GET, Method::DELETE] {
-            assert!(matches!(find(&method, "/v1/packs/sync"), Found::OtherMethods(m) if m == "POST"), "{method}");
+            assert!(matches!(find(&method, "/v1/packs/sync"), RouteMatch::OtherMethods(m) if m == "POST"), "{method}");
         }
-        assert!(matches!(find(&Method::DELETE, "/v1/executions"), Found::OtherMethods(m) if m == "POST, GET"));
+        assert!(matches!(find(&Method::DELETE, "/v1/executions"), RouteMatch::OtherMethods(m) if m == "POST, GET"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What answers while the agent recovers: health, and "ask again" to everything else.
+//! Responses while the agent recovers: health, and 503 with `Retry-After` to everything else.
 //!
-//! A start takes a moment, in which connections wait in the kernel's queue. One that takes longer, because a damaged history is
-//! read in again, must not look like a host that is gone: after [`GRACE`] callers are answered here, until the agent is ready.
+//! A start is short, and connections wait in the kernel's queue meanwhile. A longer one, because a damaged history is rebuilt
+//! from the directories, must not look like an unreachable host: after [`GRACE_PERIOD`] callers are answered here, until the
+//! agent is ready.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,21 +23,21 @@ use super::body::Body;
 use super::handlers::instance::codes_only;
 use super::handlers::json;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot};
-use super::listener::{STALLED, accept, accept_some, breathe, handshake};
-use super::patience::Patient;
+use super::listener::{WRITE_TIMEOUT, accept, accept_some, handshake, yield_after_batch};
 use super::problem::ApiError;
 use super::tls::Tls;
+use super::write_timeout::WriteTimeout;
 use crate::exec::RECOVERING;
 use crate::health::{Detail, Health};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// How long a start may take before callers are answered in its stead.
-const GRACE: Duration = Duration::from_secs(2);
-/// Sockets at once.
+/// Duration of a start before callers are answered here.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// Maximum numbers of sockets.
 const BOUNDS: Bounds = Bounds { total: 64, per_source: 16 };
 
-/// What the answers are made of.
+/// State that the responses are built from.
 pub(crate) struct Starting {
     pub(crate) instance: InstanceId,
     pub(crate) health: Arc<Health>,
@@ -44,10 +45,10 @@ pub(crate) struct Starting {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Answers callers until it is dropped, which cuts what is under way.
+/// Answers callers until it is dropped, which cuts requests in progress.
 pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: Option<&TcpListener>, tls: Arc<Tls>) {
-    tokio::time::sleep(GRACE).await;
-    tracing::warn!("the start takes long: callers are told that the agent recovers");
+    tokio::time::sleep(GRACE_PERIOD).await;
+    tracing::warn!("the start takes long: answering callers that the agent is recovering");
     let handshakes = Handshakes::new(BOUNDS, "api", starting.metrics.clone());
     let plain = Handshakes::new(BOUNDS, "health", starting.metrics.clone());
     let (mut connections, mut accepted) = (JoinSet::new(), 0);
@@ -61,24 +62,24 @@ pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: O
                     let (starting, tls) = (starting.clone(), tls.clone());
                     connections.spawn(async move {
                         let ended = match handshake(stream, &mut slot, &tls).await {
-                            Ok(stream) => slot.in_time(serve(starting, stream)).await,
+                            Ok(stream) => slot.run_in_time(serve(starting, stream)).await,
                             Err(why) => Err(why),
                         };
                         finish(slot, ended);
                     });
                 }
-                breathe(&mut accepted).await;
+                yield_after_batch(&mut accepted).await;
             }
             (stream, from) = accept_some(probes, &starting.health) => {
                 if let Some(mut slot) = plain.begin(from) {
                     let starting = starting.clone();
                     connections.spawn(async move {
-                        let stream = Patient::new(slot.socket(stream), STALLED);
-                        let ended = slot.in_time(serve(starting, stream)).await;
+                        let stream = WriteTimeout::new(slot.socket(stream), WRITE_TIMEOUT);
+                        let ended = slot.run_in_time(serve(starting, stream)).await;
                         finish(slot, ended);
                     });
                 }
-                breathe(&mut accepted).await;
+                yield_after_batch(&mut accepted).await;
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Mutual TLS 1.3: the server's certificate, the callers' authorities, and the name of a caller.
+//! Mutual TLS 1.3: the server's certificate, the callers' authorities, and the principal of a caller.
 //!
-//! The files are looked at whenever a connection comes, and each second by the watcher; changed ones apply from then on.
-//! Ones that cannot be used leave the last good ones in force, and the agent degraded. Sessions are never resumed: a
+//! The files are checked for changes at each connection, and each second by the watcher; changed files take effect at once.
+//! Files that cannot be used leave the last valid ones in effect, and the agent degraded. Sessions are never resumed: a
 //! resumed session would skip the check of the certificate.
 
 mod callers;
@@ -30,23 +30,23 @@ pub(crate) use callers::{CallerVerifier, principal};
 pub(crate) use files::TlsError;
 use own::OwnCertificate;
 
-/// The code of health when the files cannot be used.
+/// Health code while the files cannot be used.
 const BROKEN: &str = "tls_invalid";
 
-/// The files, and the state that they give.
+/// Files of TLS, and the configuration built from them.
 pub(crate) struct Tls {
     files: TlsConfig,
     health: Arc<Health>,
-    state: Mutex<InForce>,
+    state: Mutex<InEffect>,
     connections: Arc<Connections>,
-    /// Known a little later than the certificates.
+    /// Known later than the certificates where the metadata service is asked for it.
     instance: OnceLock<InstanceId>,
 }
 
-/// The stamps of certificate, key and authorities, and whether owners and modes let key and authorities be used.
-type Looks = ([Option<Stamp>; 3], Option<bool>);
+/// Stamps of certificate, key and authorities, and the result of a check of owners and modes of key and authorities.
+type FileStates = ([Option<Stamp>; 3], Option<bool>);
 
-struct InForce {
+struct InEffect {
     stamps: [Option<Stamp>; 3],
     trusted: bool,
     config: Arc<ServerConfig>,
@@ -55,7 +55,7 @@ struct InForce {
 }
 
 impl Tls {
-    /// Reads the files; ones that cannot be used are an error now, and only now.
+    /// Reads the files. Files that cannot be used prevent the start; later they only degrade health.
     pub(crate) fn load(files: &TlsConfig, health: Arc<Health>) -> Result<Tls, TlsError> {
         let stamps = stamps(files);
         let state = Mutex::new(build(files, stamps)?);
@@ -63,20 +63,20 @@ impl Tls {
         Ok(Tls { files, health, state, connections, instance: OnceLock::new() })
     }
 
-    /// From now on the agent's certificate must name this instance.
+    /// Requires the agent's certificate to name this instance from now on.
     pub(crate) fn serve_as(&self, instance: &InstanceId) {
-        // It never changes while the agent runs.
+        // The identity never changes while the agent runs.
         let _ = self.instance.set(instance.clone());
-        self.look(now_s());
+        self.check_for_changes(now_s());
     }
 
-    /// The configuration for a new connection.
+    /// Returns the configuration for a new connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         self.refresh((stamps(&self.files), None), now_s())
     }
 
-    /// Looks for changes of the files, for certificates that end, and for connections that must end with one.
-    pub(crate) fn look(&self, now_s: i64) {
+    /// FileStates for changes of the files, for certificates that end, and for connections that must end with one.
+    pub(crate) fn check_for_changes(&self, now_s: i64) {
         let trusted = trust::check(&self.files.key, Purpose::Secret).is_ok()
             && trust::check(&self.files.client_ca, Purpose::Anchor).is_ok();
         self.refresh((stamps(&self.files), Some(trusted)), now_s);
@@ -90,19 +90,19 @@ impl Tls {
         self.connections.close_expired(now_s, |chain| verify(&callers, chain, now_s));
     }
 
-    /// Takes note of a caller's new connection; `None` when its certificates would not be accepted any more.
+    /// Registers a caller's new connection; `None` when its certificates are no longer accepted.
     pub(crate) fn open(&self, chain: Chain) -> Option<Open> {
         let open = self.connections.open(chain.clone(), now_s());
         let callers = self.lock().callers.clone();
         verify(&callers, &chain, now_s()).is_ok().then_some(open)
     }
 
-    /// The end of the agent's own certificate, in seconds since 1970.
-    pub(crate) fn ends_s(&self) -> i64 {
+    /// Returns the expiry of the agent's own certificate, in seconds since 1970.
+    pub(crate) fn expires_at_s(&self) -> i64 {
         self.lock().own.info.not_after_s
     }
 
-    fn refresh(&self, (stamps, trusted): Looks, now_s: i64) -> Arc<ServerConfig> {
+    fn refresh(&self, (stamps, trusted): FileStates, now_s: i64) -> Arc<ServerConfig> {
         let mut state = self.lock();
         if stamps == state.stamps && trusted.is_none_or(|trusted| trusted == state.trusted) {
             return state.config.clone();
@@ -134,7 +134,7 @@ impl Tls {
         state.config.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, InForce> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, InEffect> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -205,7 +205,7 @@ pub(crate) fn check(files: &TlsConfig, instance: Option<&InstanceId>, now_s: i64
     found
 }
 
-/// Seconds since 1970.
+/// Returns the time in seconds since 1970.
 pub(crate) fn now_s() -> i64 {
     i64::try_from(crate::clock::now_ms() / 1000).unwrap_or(i64::MAX)
 }
@@ -225,8 +225,8 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-/// Reads the files whose stamps are `stamps`.
-fn build(files: &TlsConfig, stamps: [Option<Stamp>; 3]) -> Result<InForce, TlsError> {
+/// Builds the configuration from the files whose stamps are `stamps`.
+fn build(files: &TlsConfig, stamps: [Option<Stamp>; 3]) -> Result<InEffect, TlsError> {
     let provider = Arc::new(provider());
     let certified = files::own(files, &provider)?;
     let own = OwnCertificate::of(&certified.cert)
@@ -241,10 +241,10 @@ fn build(files: &TlsConfig, stamps: [Option<Stamp>; 3]) -> Result<InForce, TlsEr
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(InForce { stamps, trusted: true, config: Arc::new(config), callers, own })
+    Ok(InEffect { stamps, trusted: true, config: Arc::new(config), callers, own })
 }
 
-/// The check of callers against the authorities in the file.
+/// Builds the verifier of callers from the authorities in the file.
 fn callers(files: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<Arc<CallerVerifier>, TlsError> {
     let authority = |e: String| TlsError::Authority(files.client_ca.clone(), e);
     let mut roots = RootCertStore::empty();

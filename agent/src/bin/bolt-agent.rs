@@ -1,4 +1,5 @@
-//! `bolt-agent`: the resident half of the unprivileged agent. It never carries what the sync needs: that is `bolt-sync`.
+//! `bolt-agent`: the resident program of the unprivileged agent, and the check of its configuration. It contains nothing that
+//! only `bolt-sync` needs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +7,7 @@ use std::process::ExitCode;
 use bolt_agent::{VERSION, check_config, serve};
 
 const HELP: &str = "\
-bolt-agent: the unprivileged half of the Bolt agent; bolt-launch starts it
+bolt-agent: unprivileged part of the Bolt agent; bolt-launch starts it
 
 usage: bolt-agent api --config <agent.toml> [--launcher-fd <n>]
        bolt-agent check-config [--config <agent.toml>] [--json]
@@ -26,7 +27,7 @@ environment: BOLT_LOG = error | warn | info | debug (default info)
 ";
 
 /// Parsed command line.
-enum Asked {
+enum Arguments {
     Api { config: PathBuf, launcher: i32 },
     CheckConfig { config: PathBuf, json: bool },
     Version,
@@ -35,17 +36,17 @@ enum Asked {
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
-        Ok(Asked::Api { config, launcher }) => serve::main(&config, launcher),
-        Ok(Asked::CheckConfig { config, json }) => {
+        Ok(Arguments::Api { config, launcher }) => serve::main(&config, launcher),
+        Ok(Arguments::CheckConfig { config, json }) => {
             let report = check_config::check(&config);
             print!("{}", if json { report.to_json(&config) } else { report.to_text(&config) });
             if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Ok(Asked::Version) => {
+        Ok(Arguments::Version) => {
             println!("bolt-agent {VERSION}");
             ExitCode::SUCCESS
         }
-        Ok(Asked::Help) => {
+        Ok(Arguments::Help) => {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
@@ -56,14 +57,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let command = args.next().ok_or("a command is missing")?;
     match command.as_str() {
-        "--version" | "-V" => return Ok(Asked::Version),
-        "--help" | "-h" | "help" => return Ok(Asked::Help),
+        "--version" | "-V" => return Ok(Arguments::Version),
+        "--help" | "-h" | "help" => return Ok(Arguments::Help),
         "api" => {}
         "check-config" => return parse_check(args),
-        "sync" => return Err("the sync is a program of its own: bolt-sync".to_owned()),
+        "sync" => return Err("the sync is a separate program: bolt-sync".to_owned()),
         other => return Err(format!("unknown command {other:?}")),
     }
     let (mut config, mut launcher) = (None, 3);
@@ -75,23 +76,23 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
                 let text = value()?;
                 launcher = text.parse().map_err(|_| format!("--launcher-fd {text:?} is not a number"))?;
             }
-            "--help" | "-h" => return Ok(Asked::Help),
+            "--help" | "-h" => return Ok(Arguments::Help),
             other => return Err(format!("unknown option {other:?}")),
         }
     }
     let config = config.ok_or("--config <agent.toml> is missing")?;
-    Ok(Asked::Api { config, launcher })
+    Ok(Arguments::Api { config, launcher })
 }
 
-fn parse_check(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
+fn parse_check(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let (mut config, mut json) = (PathBuf::from(check_config::DEFAULT), false);
     while let Some(option) = args.next() {
         match option.as_str() {
             "--config" => config = PathBuf::from(args.next().ok_or("--config needs a value")?),
             "--json" => json = true,
-            "--help" | "-h" => return Ok(Asked::Help),
+            "--help" | "-h" => return Ok(Arguments::Help),
             other => return Err(format!("unknown option {other:?}")),
         }
     }
-    Ok(Asked::CheckConfig { config, json })
+    Ok(Arguments::CheckConfig { config, json })
 }

@@ -1,5 +1,5 @@
-//! `bolt-sync`: one poll of the repository of packs, then the process ends. A program of its own, so that the resident
-//! `bolt-agent` carries neither the AWS SDK nor the unpacking.
+//! `bolt-sync`: one poll of the repository of packs, then the process ends. It is a separate program, so that the resident
+//! `bolt-agent` contains neither the AWS SDK nor the unpacking.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ bolt-sync: one poll of the repository of packs; bolt-launch starts it
 usage: bolt-sync --config <agent.toml> [--asked]
        bolt-sync --version | --help
 
-  --asked   somebody asked for this poll: also try again what failed before
+  --asked   a caller asked for this poll: also retry what failed before
 
 environment: BOLT_LOG = error | warn | info | debug (default info)
   for a repository in a bucket: AWS_* for credentials and region; HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE
 ";
 
-/// What the command line says.
-enum Asked {
+/// Parsed command line.
+enum Arguments {
     Work { config: PathBuf, work: Work },
     Version,
     Help,
@@ -27,12 +27,12 @@ enum Asked {
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
-        Ok(Asked::Work { config, work }) => sync::main(&config, work),
-        Ok(Asked::Version) => {
+        Ok(Arguments::Work { config, work }) => sync::main(&config, work),
+        Ok(Arguments::Version) => {
             println!("bolt-sync {}", bolt_agent::VERSION);
             ExitCode::SUCCESS
         }
-        Ok(Asked::Help) => {
+        Ok(Arguments::Help) => {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
@@ -43,22 +43,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let (mut config, mut work) = (None, Work::Poll(Occasion::Due));
     while let Some(option) = args.next() {
         match option.as_str() {
             "--config" => config = Some(PathBuf::from(args.next().ok_or("--config needs a value")?)),
             "--asked" => work = Work::Poll(Occasion::Asked),
-            // A poll starts this, for virtual environments that take their time.
+            // Started by a poll, to build virtual environments in the background.
             "--environments" => {
                 let launcher = args.next().and_then(|pid| pid.parse().ok());
                 work = Work::Environments(launcher.ok_or("--environments needs a process id")?);
             }
-            "--version" | "-V" => return Ok(Asked::Version),
-            "--help" | "-h" => return Ok(Asked::Help),
+            "--version" | "-V" => return Ok(Arguments::Version),
+            "--help" | "-h" => return Ok(Arguments::Help),
             other => return Err(format!("unknown option {other:?}")),
         }
     }
     let config = config.ok_or("--config <agent.toml> is missing")?;
-    Ok(Asked::Work { config, work })
+    Ok(Arguments::Work { config, work })
 }

@@ -16,7 +16,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One problem of one file or directory.
+/// Problem of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Weight.

@@ -1,4 +1,4 @@
-//! The listening sockets: passed by the launcher, or bound here where it passed none.
+//! Listening sockets: passed by the launcher, or bound here where it passed none.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -9,10 +9,10 @@ use super::StartError;
 use crate::health::Health;
 use crate::sys::{self, AdoptError};
 
-/// The code of health while the configuration names another address than the one in use.
+/// Health code while the configuration names another address than the one in use.
 const CHANGED: &str = "listen_changed";
 
-/// What the launcher passed.
+/// Sockets that the launcher passed.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     pub(super) api: Option<TcpListener>,
@@ -20,7 +20,7 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    /// Takes over what the environment names. To be called before anything else opens a descriptor.
+    /// Takes over the descriptors that the environment names. Call this before anything else opens a descriptor.
     pub(super) fn take() -> Result<Passed, AdoptError> {
         Ok(Passed { api: adopt(LISTEN_FD)?, health: adopt(HEALTH_LISTEN_FD)? })
     }
@@ -33,24 +33,24 @@ fn adopt(variable: &'static str) -> Result<Option<TcpListener>, AdoptError> {
     sys::adopt_listener(descriptor).map(Some)
 }
 
-/// The listeners of the configuration.
+/// Listeners of the configuration.
 pub(super) struct Listeners {
     pub(super) api: tokio::net::TcpListener,
     pub(super) health: Option<tokio::net::TcpListener>,
 }
 
-/// Uses what was passed, and binds the rest.
+/// Uses the sockets that were passed, and binds the others.
 pub(super) async fn listen(config: &Config, passed: Passed, health: &Health) -> Result<Listeners, StartError> {
     let probes = match (passed.health, config.api.health_listen) {
-        (Some(socket), address) => Some(one("api.health_listen", address, Some(socket), health).await?),
-        (None, Some(address)) => Some(one("api.health_listen", Some(address), None, health).await?),
+        (Some(socket), address) => Some(listener("api.health_listen", address, Some(socket), health).await?),
+        (None, Some(address)) => Some(listener("api.health_listen", Some(address), None, health).await?),
         (None, None) => None,
     };
-    let api = one("api.listen", Some(config.api.listen), passed.api, health).await?;
+    let api = listener("api.listen", Some(config.api.listen), passed.api, health).await?;
     Ok(Listeners { api, health: probes })
 }
 
-async fn one(
+async fn listener(
     key: &'static str,
     wanted: Option<SocketAddr>,
     passed: Option<TcpListener>,
@@ -83,5 +83,5 @@ async fn one(
     }
 }
 
-/// Stands in errors for an address that is not configured.
+/// Placeholder in errors for an address that is not configured.
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

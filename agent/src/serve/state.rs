@@ -1,4 +1,4 @@
-//! The state directory: ours, nobody else's, and one agent's at a time.
+//! State directory: owned by the api's account, not writable by others, and locked by one agent at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
-/// Held by the agent that uses the directory.
+/// Lock file of the agent that uses the directory.
 const LOCK: &str = "state.lock";
-/// Where the interface listens.
+/// File with the address on which the interface listens.
 const ADDRESS: &str = "api.address";
 
-/// Why the directory cannot be used.
+/// Error returned when the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
     #[error("cannot open the state directory {0:?}")]
     Open(PathBuf, #[source] io::Error),
-    #[error("the state directory {path:?} belongs to user {owner}, not to user {us} who runs the api: run `chown {us} {}`", .path.display())]
-    NotOurs { path: PathBuf, owner: u32, us: u32 },
+    #[error("the state directory {path:?} belongs to user {owner}, not to user {us} that runs the api: run `chown {us} {}`", .path.display())]
+    WrongOwner { path: PathBuf, owner: u32, us: u32 },
     #[error("the state directory {path:?} may be written by others (mode {mode:04o}): run `chmod 0700 {}`", .path.display())]
     Lax { path: PathBuf, mode: u32 },
     #[error(
@@ -31,7 +31,7 @@ pub(super) enum StateError {
     Write(PathBuf, #[source] io::Error),
 }
 
-/// The directory, taken until this is dropped.
+/// State directory, locked until this is dropped.
 #[derive(Debug)]
 pub(super) struct State {
     path: PathBuf,
@@ -39,8 +39,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Checks the directory, takes it, and makes what is missing in it.
-    pub(super) fn take(path: &Path) -> Result<State, StateError> {
+    /// Checks the directory, locks it, and creates what is missing in it.
+    pub(super) fn lock(path: &Path) -> Result<State, StateError> {
         check(path)?;
         let lock = path.join(LOCK);
         let flags = OFlag::O_NOFOLLOW.bits();
@@ -60,7 +60,7 @@ impl State {
         Ok(State { path: path.to_owned(), _lock: lock })
     }
 
-    /// Says where the interface listens.
+    /// Writes the address on which the interface listens.
     pub(super) fn write_address(&self, address: SocketAddr) -> Result<(), StateError> {
         let temporary = self.path.join(format!("{ADDRESS}.new"));
         let write = || {
@@ -71,7 +71,7 @@ impl State {
         write().map_err(|e| StateError::Write(temporary.clone(), e))
     }
 
-    /// Nothing listens there any more.
+    /// Removes the address.
     pub(super) fn remove_address(&self) {
         if let Err(error) = std::fs::remove_file(self.path.join(ADDRESS)) {
             tracing::warn!(%error, "cannot remove {ADDRESS}");
@@ -86,7 +86,7 @@ fn check(path: &Path) -> Result<(), StateError> {
         OpenOptions::new().read(true).custom_flags(flags).open(path).and_then(|d| d.metadata()).map_err(failed)?;
     let us = nix::unistd::geteuid().as_raw();
     if meta.uid() != us {
-        return Err(StateError::NotOurs { path: path.to_owned(), owner: meta.uid(), us });
+        return Err(StateError::WrongOwner { path: path.to_owned(), owner: meta.uid(), us });
     }
     if meta.mode() & 0o022 != 0 {
         return Err(StateError::Lax { path: path.to_owned(), mode: meta.mode() & 0o7777 });
@@ -106,18 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn one_agent_at_a_time() {
+    fn a_state_directory_is_used_by_one_agent_at_a_time() {
         let dir = with_mode(0o700);
-        let first = State::take(dir.path()).unwrap();
-        assert!(matches!(State::take(dir.path()), Err(StateError::InUse(_))));
+        let first = State::lock(dir.path()).unwrap();
+        assert!(matches!(State::lock(dir.path()), Err(StateError::InUse(_))));
         drop(first);
-        State::take(dir.path()).unwrap();
+        State::lock(dir.path()).unwrap();
     }
 
     #[test]
     fn a_directory_that_others_may_write_is_refused() {
         let dir = with_mode(0o770);
-        assert!(matches!(State::take(dir.path()), Err(StateError::Lax { mode: 0o770, .. })));
-        assert!(matches!(State::take(&dir.path().join("none")), Err(StateError::Open(..))));
+        assert!(matches!(State::lock(dir.path()), Err(StateError::Lax { mode: 0o770, .. })));
+        assert!(matches!(State::lock(&dir.path().join("none")), Err(StateError::Open(..))));
     }
 }

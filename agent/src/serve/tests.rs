@@ -1,4 +1,4 @@
-//! The interface over real TLS: who is let in, and that every route refuses who is not.
+//! The interface over real TLS: which callers are admitted, and that every route refuses all others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ mod revoked;
 
 type Authority = Issuer<'static, KeyPair>;
 
-/// A certificate with its key, both PEM.
+/// Certificate with its key, both PEM.
 struct Identity {
     certificate: String,
     key: String,
@@ -58,7 +58,7 @@ fn leaf(issuer: &Authority, names: &[&str], change: impl FnOnce(&mut Certificate
     Identity { certificate: params.signed_by(&key, issuer).unwrap().pem(), key: key.serialize_pem() }
 }
 
-/// An api with a launcher that never answers, for what must not come that far.
+/// Api with a launcher that never answers, for requests that must not reach it.
 struct Api {
     dir: tempfile::TempDir,
     address: SocketAddr,
@@ -78,7 +78,7 @@ fn write_private(path: &Path, text: &str) {
     io::Write::write_all(&mut file, text.as_bytes()).unwrap();
 }
 
-/// An `agent.toml` for files in `dir`.
+/// Returns an `agent.toml` for files in `dir`.
 fn text(dir: &Path) -> String {
     let at = |name: &str| dir.join(name).display().to_string();
     format!(
@@ -119,12 +119,12 @@ impl Api {
         Api::start_with(|_| {}).await
     }
 
-    /// With a change of its directory before it starts.
+    /// Starts with a change of its directory.
     async fn start_with(change: impl FnOnce(&Path)) -> Api {
         Api::start_changed(|config, _| change(config.tls.key.parent().unwrap())).await
     }
 
-    /// With another configuration, or other files of this authority.
+    /// Starts with another configuration, or other files of this authority.
     async fn start_changed(change: impl FnOnce(&mut Config, &Authority)) -> Api {
         let (dir, issuer, root) = prepare();
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -142,7 +142,7 @@ impl Api {
             if let Ok(text) = std::fs::read_to_string(&file) {
                 break text.trim().parse().unwrap();
             }
-            assert!(!ended.is_finished() && tokio::time::Instant::now() < deadline, "it did not come up");
+            assert!(!ended.is_finished() && tokio::time::Instant::now() < deadline, "it did not start");
             tokio::task::yield_now().await;
         };
         Api { dir, address, issuer, root, stop: Some(stop), ended, _launcher: theirs }
@@ -150,7 +150,7 @@ impl Api {
 
     async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
-        assert!(matches!(self.ended.await.unwrap(), Ok(Ended::Asked)));
+        assert!(matches!(self.ended.await.unwrap(), Ok(Ended::Signalled)));
         assert!(!self.dir.path().join("state/api.address").exists());
     }
 
@@ -171,7 +171,7 @@ impl Api {
     }
 }
 
-/// Whoever calls an address whose authority is `root`.
+/// Client of an address whose authority is `root`.
 struct Caller {
     address: SocketAddr,
     root: String,
@@ -196,7 +196,7 @@ impl Caller {
         }
     }
 
-    /// A connection on which `request` was sent.
+    /// Opens a connection and sends `request`.
     async fn open(&self, identity: Option<&Identity>, request: &str) -> io::Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
@@ -205,7 +205,7 @@ impl Caller {
         Ok(stream)
     }
 
-    /// Sends a request as it is, answers with all that comes back.
+    /// Sends a request unchanged, returns everything that is received.
     async fn raw(&self, identity: Option<&Identity>, request: &str) -> io::Result<String> {
         let mut stream = self.open(identity, request).await?;
         let mut text = Vec::new();
@@ -219,7 +219,7 @@ impl Caller {
     }
 }
 
-/// Every route of the interface, with something in the place of names.
+/// Returns every route of the interface, with example names in its path.
 fn every_route(api: &Api) -> Vec<(String, String, bool)> {
     let _ = api;
     let document = crate::api::openapi_document();
@@ -294,7 +294,7 @@ async fn no_route_answers_a_caller_without_one_name_or_without_a_grant() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_right_is_refused_by_name() {
+async fn an_invalid_request_is_refused_with_its_problem() {
     let api = Api::start().await;
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
     let json = "content-type: application/json\r\n";
@@ -327,7 +327,7 @@ async fn what_cannot_be_right_is_refused_by_name() {
         assert_eq!(status(&answer), code, "{answer}");
         assert!(answer.contains(wanted), "{wanted}: {answer}");
     }
-    // The same without a length: in chunks that never end.
+    // The same without a length, in chunks.
     let chunks: String = std::iter::repeat_n(format!("2000\r\n{}\r\n", " ".repeat(0x2000)), 9).collect();
     let chunked = format!(
         "POST /v1/executions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{json}transfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
@@ -433,7 +433,7 @@ async fn a_key_that_others_can_read_is_refused() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_and_a_state_directory_in_use_are_said() {
+async fn a_port_in_use_and_a_state_directory_in_use_are_reported() {
     let api = Api::start().await;
     let said = refusal(config(api.dir.path())).await;
     assert!(said.contains("in use by a running agent"), "{said}");
@@ -446,7 +446,7 @@ async fn a_port_in_use_and_a_state_directory_in_use_are_said() {
 }
 
 #[tokio::test]
-async fn it_ends_when_the_launcher_goes() {
+async fn the_api_ends_when_the_launcher_disconnects() {
     let (dir, _issuer, _root) = prepare();
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);

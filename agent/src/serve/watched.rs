@@ -1,8 +1,8 @@
-//! Everything that may change under a running agent, looked at once a second: grants, certificates, owners and modes of what
-//! is trusted, `agent.toml`, what the launcher enforces, and the clock, by which certificates end.
+//! Watcher of everything that may change under a running agent, checked once a second: grants, certificates, owners and modes
+//! of trusted files, `agent.toml`, the limits that the launcher enforces, and the clock, by which certificates expire.
 //!
-//! A problem is in health, in the metrics and in the log when it appears, not when somebody meets it: also one that only the
-//! next start would refuse.
+//! A problem is in health, metrics and log when it appears, not when a request fails because of it; also a problem that only
+//! the next start would refuse.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,44 +20,44 @@ use crate::log::chain;
 use crate::registry::read_json;
 use crate::trust;
 
-/// Between two looks. What is revoked ends within this time and the time that closing takes.
-const EACH: Duration = Duration::from_secs(1);
-/// `agent.toml` would be refused by the next start.
+/// Interval of the checks. Revoked access ends within this time, plus the time that closing takes.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Health code while the next start would refuse `agent.toml`.
 const CONFIG: &str = "config_invalid";
-/// Owner or mode of the trusted root are such that polls refuse it.
+/// Health code while polls refuse the repository's root because of its owner or mode.
 const ROOT: &str = "root_untrusted";
-/// Limits are required, and the host does not offer them.
+/// Health code while limits are required that the host does not offer.
 const LIMITS: &str = "limits_unavailable";
 
-/// The files that nobody else watches.
+/// Files without a watcher of their own.
 pub(super) struct Files {
     /// `agent.toml`; absent in tests.
     pub(super) config: Option<PathBuf>,
-    /// The trusted root of the repository.
+    /// Pinned root of the repository.
     pub(super) root: PathBuf,
 }
 
-/// Looks until it is aborted.
+/// Checks until it is aborted.
 pub(super) async fn watch(app: Arc<App>, files: Files) {
     let mut config = None;
     let mut enforcement = None;
-    let mut tick = tokio::time::interval(EACH);
+    let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        app.access.look();
-        app.tls.look(now_s());
-        // What is missing altogether is for the sync to say.
+        app.access.check_for_changes();
+        app.tls.check_for_changes(now_s());
+        // A missing file is reported by the sync.
         let root = if files.root.exists() { trust::check(&files.root, Purpose::Anchor).err() } else { None };
         app.health.update(ROOT, root.map(|error| chain(&error)), false);
         if let Some(path) = &files.config {
-            look_at_config(&app, path, &mut config);
+            check_config(&app, path, &mut config);
         }
-        look_at_enforcement(&app, &mut enforcement);
+        check_enforcement(&app, &mut enforcement);
     }
 }
 
-fn look_at_config(app: &App, path: &Path, seen: &mut Option<(Option<Stamp>, Option<String>)>) {
+fn check_config(app: &App, path: &Path, seen: &mut Option<(Option<Stamp>, Option<String>)>) {
     let stamp = Stamp::of(path);
     let parsed = match seen {
         Some((last, problem)) if *last == stamp => problem.clone(),
@@ -82,24 +82,24 @@ fn parse_problem(path: &Path) -> Option<String> {
     Some(format!("the configuration {} is wrong: {}", path.display(), chain(&error)))
 }
 
-fn look_at_enforcement(app: &App, seen: &mut Option<Stamp>) {
+fn check_enforcement(app: &App, seen: &mut Option<Stamp>) {
     let stamp = Stamp::of(&app.enforcement);
     if stamp == *seen {
         return;
     }
     *seen = stamp;
-    // What cannot be read is an error of the requests that need it.
+    // A file that cannot be read is an error of the requests that need it.
     let Ok(Some(enforcement)) = read_json::<Enforcement>(&app.enforcement) else { return };
     app.health.update(LIMITS, missing_limits(&enforcement), true);
 }
 
-/// The limits that are required of every execution, and that the host does not offer.
+/// Describes the limits that are required of every execution and that the host does not offer.
 fn missing_limits(enforcement: &Enforcement) -> Option<String> {
     let limits = [("memory", enforcement.memory), ("cpu", enforcement.cpu), ("pids", enforcement.pids)];
     let missing: Vec<&str> = limits.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
     (enforcement.required && !missing.is_empty()).then(|| {
         format!(
-            "nothing can run: limits are required and the host has none for {} (as an ordinary user there are none): run \
+            "no execution can run: limits are required, and the host offers none for {} (an ordinary user has none): run \
              the agent as root, or set execution.require_limits = false",
             missing.join(", ")
         )
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_are_required_and_missing_are_told() {
+    fn required_limits_that_are_missing_are_reported() {
         let all = Enforcement { memory: true, cpu: true, pids: true, required: true, ..Enforcement::default() };
         assert_eq!(missing_limits(&all), None);
         let missing = Enforcement { cpu: false, pids: false, ..all.clone() };

@@ -1,6 +1,7 @@
-//! From staging to the version that runs: on the disk in full, then one rename of `current`.
+//! Activation: the staged version is made durable, then one rename of `current` activates it.
 //!
-//! A pushed version goes over the signed one; a signed one that comes meanwhile stays beneath it (see [`shadow`]).
+//! A pushed version covers the signed one; a signed version that arrives meanwhile becomes active when the pushed one has ended
+//! (see [`push_overlay`]).
 
 use std::fs;
 use std::io;
@@ -14,56 +15,56 @@ use packs_schema::base::name::{PackName, PackVersion};
 use super::error::{PackFailure, Step};
 use super::store::{Store, point_to};
 use super::venv::Equipped;
-use super::{disk, pushed, shadow, withdrawn};
+use super::{disk, push_overlay, pushed, withdrawn};
 
-/// The version that runs from now on.
+/// Version that was activated.
 #[derive(Debug)]
 pub(super) struct Activated {
     pub(super) version: PackVersion,
     pub(super) directory: PathBuf,
 }
 
-/// Makes a pack that was checked, and has what it needs, the active one, or the one beneath a pushed one.
+/// Activates a pack that was checked and has its environment; while a pushed version is active, it becomes the covered one.
 pub(super) fn activate(store: &Store, equipped: Equipped) -> Result<Activated, PackFailure> {
     let Equipped { chosen, directory } = equipped;
     let pack = store.pack(&chosen.pack);
     let name = store::version_directory(&chosen.version, &chosen.digest);
     let fail = PackFailure::file(Step::Activate, "activate", pack.join(&name));
-    let point = || if shadow::stay_beneath(&pack, &name)? { Ok(()) } else { point_to(&pack, &name) };
+    let point = || if push_overlay::cover_signed(&pack, &name)? { Ok(()) } else { point_to(&pack, &name) };
     move_in(store, &directory, &pack, &name).and_then(|()| point()).map_err(fail)?;
     Ok(Activated { version: chosen.version, directory: pack.join(name) })
 }
 
-/// Has no signed version of `pack` be active any more. Its files stay for the executions that run in it; a pushed version over
-/// it stays for its time.
+/// Deactivates the signed version of `pack`. Its files remain for the executions that run in it; a pushed version that covers it
+/// remains until it ends.
 pub(super) fn withdraw(store: &Store, pack: &PackName) -> Result<(), PackFailure> {
     let home = store.pack(pack);
     let gone = || {
-        if !shadow::nothing_beneath(&home)? {
+        if !push_overlay::clear_signed(&home)? {
             disk::remove_if_there(&home.join(CURRENT))?;
             disk::sync_directory(&home)?;
         }
         Ok(())
     };
     gone().map_err(PackFailure::file(Step::Activate, "withdraw", &home))?;
-    tracing::warn!(%pack, "the active version was taken back, and the channel has no other for this instance: none is active");
+    tracing::warn!(%pack, "the active version was withdrawn, and the channel has no other for this instance: none is active");
     Ok(())
 }
 
-/// Puts a pack that was pushed, was checked and has what it needs over the signed one.
+/// Activates a pushed pack that was checked and has its environment; it covers the signed version.
 pub(super) fn push_over(store: &Store, equipped: Equipped, pushed: &PushedVersion) -> Result<Activated, PackFailure> {
     let Equipped { chosen, directory } = equipped;
     let pack = store.pack(&chosen.pack);
     let name = &pushed.directory;
     let fail = |e| PackFailure::file(Step::Activate, "activate", pack.join(name))(e);
     disk::make_directory(&pack, 0o755).map_err(fail)?;
-    let before = shadow::begin(&pack, pushed).map_err(fail)?;
+    let before = push_overlay::begin(&pack, pushed).map_err(fail)?;
     let done = move_in(store, &directory, &pack, name).and_then(|()| point_to(&pack, name));
     if let Err(error) = done {
-        shadow::take_back(store, &pack, &before, pushed).map_err(fail)?;
+        push_overlay::roll_back(store, &pack, &before, pushed).map_err(fail)?;
         return Err(fail(error));
     }
-    shadow::finish(store, &pack, pushed).map_err(fail)?;
+    push_overlay::finish(store, &pack, pushed).map_err(fail)?;
     Ok(Activated { version: chosen.version, directory: pack.join(name) })
 }
 
@@ -81,10 +82,10 @@ fn move_in(store: &Store, staged: &Path, pack: &Path, name: &str) -> io::Result<
     disk::sync_directory(pack)
 }
 
-/// True if the version's files are there already, and perhaps used: it was moved in before and then not pointed to, is an
-/// earlier version that comes back, or a pushed one that is pushed again or was signed.
+/// True if the version's files exist already, and may be in use: the version was moved in and not activated, is an earlier
+/// version that is activated again, or a pushed one that is pushed again or has been signed.
 fn is_same(pack: &Path, name: &str, staged: &Path) -> bool {
-    // Of a version that was withdrawn they are set aside.
+    // Definitions of a withdrawn version were set aside.
     let read = |directory: &Path, name| {
         fs::read(directory.join(META).join(name)).or_else(|_| fs::read(directory.join(WITHDRAWN).join(name))).ok()
     };
@@ -93,15 +94,16 @@ fn is_same(pack: &Path, name: &str, staged: &Path) -> bool {
     let target = pack.join(name);
     let Some(new) = record(staged) else { return false };
     match record(&target) {
-        // The name has twelve digits of it only.
+        // The name has only twelve digits of the digest.
         Some(old) => old.digest == new.digest && manifest(&target) == manifest(staged),
-        None => pushed::read(pack)
-            .is_ok_and(|shadow| shadow.ended.iter().any(|old| old.directory == name && old.digest == new.digest)),
+        None => pushed::read(pack).is_ok_and(|push_overlay| {
+            push_overlay.ended.iter().any(|old| old.directory == name && old.digest == new.digest)
+        }),
     }
 }
 
-/// Takes over the records and the configuration of the staged version, for files that are the same, and removes the rest of
-/// it. Its environment may be another by now, when the interpreter is.
+/// Moves the records and the configuration of the staged version to the existing files, which are the same, and removes the
+/// rest of it. Its environment may differ if the interpreter has changed.
 fn take_records(staged: &Path, target: &Path) -> io::Result<()> {
     let (from, to) = (staged.join(META), target.join(META));
     if to.symlink_metadata().is_ok() {

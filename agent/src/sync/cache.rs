@@ -24,63 +24,63 @@ use url::Url;
 
 use super::disk;
 
-/// The directory in the store's `.tuf`.
+/// Directory in the store's `.tuf`.
 const DIRECTORY: &str = "cache";
-/// The largest file that is cached, in bytes.
+/// Maximum size of a cached file, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// The most bytes that the cached files may have together. Beyond that files are fetched again by each poll.
+/// Maximum total size of the cached files, in bytes. Files beyond it are fetched by each poll.
 const MAX_BYTES: u64 = 64 << 20;
-/// The most cached files.
+/// Maximum number of cached files.
 const MAX_FILES: usize = 16_384;
 
-/// A transport that looks into the cache first.
+/// Transport that tries the cache first.
 #[derive(Debug, Clone)]
 pub(super) struct Cached<T> {
     inner: T,
     cache: Arc<Cache>,
 }
 
-/// The cached files of one store, and the use that one poll makes of them.
+/// Cached files of one store, and their use in one poll.
 #[derive(Debug)]
 struct Cache {
     directory: PathBuf,
     /// Addresses of metadata and of targets.
     metadata: Url,
     targets: Url,
-    /// The largest file to cache and the most bytes in all.
+    /// Maximum size of a file, and of all files.
     limits: (u64, u64),
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The timestamp that this poll has got already; it is served once.
+    /// Timestamp that this poll has fetched already; it is served once.
     timestamp: Option<Bytes>,
-    /// Files from the bucket that nothing has verified yet, by key.
+    /// Files from the bucket that are not verified yet, by key.
     fetched: BTreeMap<String, Vec<u8>>,
-    /// Keys that were served from the cache since the last verification.
+    /// Keys served from the cache since the last verification.
     served: Vec<String>,
     /// Keys that this poll needed and verified, with their lengths.
     used: BTreeMap<String, u64>,
-    /// The bucket failed since the last verification.
+    /// True if the bucket failed since the last verification.
     failed: bool,
-    /// A verification failed, so the next one takes nothing from the cache.
+    /// True after a failed verification: the next one takes nothing from the cache.
     bypassed: bool,
 }
 
 impl<T: Transport + Clone> Cached<T> {
-    /// A cache in `tuf` in front of `inner`, which reads the repository at these addresses of metadata and targets.
+    /// Creates a cache in `tuf` for `inner`, which reads the repository at these addresses of metadata and targets.
     pub(super) fn new(inner: T, (metadata, targets): (Url, Url), tuf: &Path) -> Cached<T> {
         let (directory, limits) = (tuf.join(DIRECTORY), (MAX_FILE, MAX_BYTES));
         Cached { inner, cache: Arc::new(Cache { directory, metadata, targets, limits, state: Mutex::default() }) }
     }
 
-    /// The transport to the bucket.
+    /// Returns the transport to the bucket.
     pub(super) fn inner(&self) -> &T {
         &self.inner
     }
 
-    /// Serves `bytes`, which came from the bucket in this poll, the next time the timestamp is asked for.
+    /// Serves `bytes`, which came from the bucket in this poll, for the next fetch of the timestamp.
     pub(super) fn supply_timestamp(&self, bytes: Vec<u8>) {
         self.cache.state().timestamp = Some(bytes.into());
     }
@@ -92,8 +92,8 @@ impl<T: Transport + Clone> Cached<T> {
         self.cache.state().timestamp = bytes.map(Bytes::from);
     }
 
-    /// Removes what was served from the cache since the last verification, after that failed; true if it is worth another try,
-    /// which takes nothing from the cache.
+    /// After a failed verification: removes the files that were served from the cache for it. Returns true if a retry, which takes
+    /// nothing from the cache, may succeed.
     pub(super) fn forget_served(&self) -> bool {
         let served = {
             let mut state = self.cache.state();
@@ -113,7 +113,7 @@ impl<T: Transport + Clone> Cached<T> {
         true
     }
 
-    /// Keeps what was fetched since the last verification, after that succeeded. A file that cannot be written is fetched again
+    /// After a successful verification: caches the files that were fetched for it. A file that cannot be written is fetched again
     /// by the next poll.
     pub(super) fn keep_verified(&self) {
         let mut state = self.cache.state();
@@ -153,7 +153,7 @@ impl<T: Transport + Clone> Transport for Cached<T> {
         let key = key(&url);
         let known = if timestamp { self.cache.state().timestamp.take() } else { None };
         if let Some(bytes) = known {
-            // It is written if it is new; else it was read from there.
+            // Written to the cache if it is new.
             let mut state = self.cache.state();
             state.served.push(key.clone());
             state.fetched.insert(key, bytes.to_vec());
@@ -180,10 +180,10 @@ impl<T> Cached<T> {
     }
 }
 
-/// A file on its way from the bucket, and the copy of what has come.
+/// Stream of a file from the bucket, with a copy of the bytes received.
 struct Copying {
     stream: TransportStream,
-    /// `None` when it is too large to be cached.
+    /// `None` if the file is too large to be cached.
     bytes: Option<Vec<u8>>,
     key: String,
     cache: Arc<Cache>,
@@ -227,7 +227,7 @@ impl Cache {
 
     /// True for a file whose name says its version or its digest.
     ///
-    /// Roots are not cached: whether there is a newer one is asked each time. Nor are archives, which are unpacked once.
+    /// Roots are not cached, because each poll checks for a newer one; nor are archives, which are unpacked once.
     fn is_immutable(&self, url: &Url) -> bool {
         if let Some(name) = url.as_str().strip_prefix(self.metadata.as_str()) {
             let Some((version, role)) = name.split_once('.') else { return false };
@@ -244,12 +244,12 @@ impl Cache {
         })
     }
 
-    /// What is cached under `key`.
+    /// Reads the file cached under `key`.
     fn read(&self, key: &str) -> Option<Vec<u8>> {
         disk::read_if_there(&self.directory.join(key), self.limits.0).ok().flatten()
     }
 
-    /// Writes a file; true when it is there. It need not survive a power cut: a damaged one fails its verification.
+    /// Writes a file; true on success. It need not survive a power cut: a damaged file fails its verification.
     fn write(&self, key: &str, bytes: &[u8]) -> bool {
         if self.read(key).is_some_and(|there| there == bytes) {
             return true;
@@ -277,7 +277,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// The name of a cached file: what a repository calls its roles and packs never becomes a path.
+/// Returns the name of a cached file: a hash, so that names of roles and packs never become paths.
 fn key(url: &Url) -> String {
     hex(url.as_str().as_bytes())
 }
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_verified_is_not_fetched_again() {
+    async fn a_verified_file_is_not_fetched_again() {
         let (temp, memory) = (tempfile::tempdir().unwrap(), Memory::default());
         let names = ["metadata/7.snapshot.json".to_owned(), "metadata/3.team-dba.json".to_owned(), channel('a')];
         for name in &names {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_change_under_its_name_is_always_fetched() {
+    async fn a_file_that_may_change_under_its_name_is_always_fetched() {
         let (temp, memory) = (tempfile::tempdir().unwrap(), Memory::default());
         let archive = format!("targets/{}.packs/demo/1.0.0.tar.gz", "a".repeat(64));
         for name in ["metadata/2.root.json", "metadata/timestamp.json", "metadata/snapshot.json", &archive] {

@@ -1,4 +1,4 @@
-//! The pack's actions checked, and their definitions left beside its files for api and launcher.
+//! Checks the pack's actions, and writes their definitions beside its files for api and launcher.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,12 +18,12 @@ use super::disk;
 use super::error::{PackFailure, Step};
 use super::unpack::Staged;
 
-/// A pack in staging that may be activated.
+/// Staged pack whose content was checked.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) chosen: Chosen,
     pub(super) directory: PathBuf,
-    /// What it needs of Python.
+    /// Python requirements.
     pub(super) requirements: Vec<Requirement>,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn check(staged: Staged) -> Result<Checked, PackFailure> {
     Ok(Checked { chosen, directory, requirements: checked.requirements })
 }
 
-/// The definitions that were left for api and launcher.
+/// Writes the definitions for api and launcher.
 pub(super) fn definitions(checked: &Checked) -> Result<Vec<Action>, PackFailure> {
     let directory = checked.directory.join(store::META).join(store::ACTIONS);
     let read = || -> io::Result<Vec<Action>> {
@@ -87,7 +87,7 @@ fn write(directory: &Path, checked: &CheckedPack, chosen: &Chosen, manifest: &Ma
     Ok(())
 }
 
-/// The types of the active version's per-site configuration, from the pack's own file.
+/// Reads the types of a version's site configuration from the pack's `config.schema.yaml`.
 pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::pack::param::Parameters, String> {
     let path = directory.join(contents::CONFIG_SCHEMA_FILE);
     let Some(bytes) = disk::read_if_there(&path, MAX_YAML).map_err(|e| e.to_string())? else {
@@ -99,7 +99,7 @@ pub(super) fn config_schema(directory: &Path) -> Result<packs_schema::pack::para
     schema.into_iter().map(entry).collect()
 }
 
-/// The staged files as the check wants them.
+/// Lists the staged files for the check.
 fn list(staged: &Staged) -> io::Result<Vec<PackEntry>> {
     let directory = |path: &String| PackEntry {
         path: path.clone(),

@@ -1,4 +1,4 @@
-//! Which version of which pack this instance should have: what its channel says, if it applies here.
+//! Choice of the version of each pack for this instance, by its channel.
 
 use packs_schema::agent::rest::{EmptyChannel, PushInfo};
 use packs_schema::base::name::{ChannelName, Digest, PackName, PackVersion};
@@ -12,38 +12,38 @@ use tough::TargetName;
 use tough::schema::DelegatedRole;
 
 use super::error::{PackFailure, Step, chain};
-use super::lookup::Found;
+use super::lookup::SignedTarget;
 use super::metadata::Metadata;
 use super::store::Active;
 
-/// A version that this instance should have and has not.
+/// Version that this instance should have, and that is not active.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) pack: PackName,
     pub(super) version: PackVersion,
-    /// The archive's digest, as signed.
+    /// Digest of the archive, as signed.
     pub(super) digest: Digest,
-    /// The archive's length, as signed.
+    /// Length of the archive, as signed.
     pub(super) length: u64,
     pub(super) target: TargetName,
-    /// Set when it was pushed onto this instance, and nobody signed it.
+    /// Set for a pushed version, which is not signed.
     pub(super) dev: Option<PushInfo>,
 }
 
-/// What the channel comes to for a pack here.
+/// Decision of the channel for a pack on this instance.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// This version, which is not active.
+    /// Activate this version.
     Activate(Chosen),
-    /// The version that is active.
+    /// Keep the active version.
     Keep,
-    /// None: what is active was taken back.
+    /// Deactivate: the active version was withdrawn.
     Withdraw,
-    /// The rollout has not come to this instance, or is not meant for it.
+    /// The rollout has not reached this instance, or does not include it.
     NotHere,
 }
 
-/// The packs of which `channel` says something, sorted.
+/// Returns the packs of `channel`, sorted.
 pub(super) fn packs(metadata: &Metadata, channel: &ChannelName) -> Vec<PackName> {
     let names = metadata.lookup().names();
     let channels = names.into_iter().filter_map(|name| parse_channel_target(name.raw()));
@@ -67,8 +67,7 @@ pub(super) fn empty_channel(metadata: &Metadata, channel: &ChannelName, wanted: 
     (!others.is_empty()).then(|| EmptyChannel { channel: channel.clone(), others, more })
 }
 
-/// Decides for one pack, and gives the versions that its channel took back. The version is given with a failure as soon as it
-/// is known.
+/// Decides for one pack, and returns the versions that its channel withdraws. A failure has the version as soon as it is known.
 pub(super) async fn choose(
     metadata: &Metadata,
     named: &ChannelName,
@@ -79,7 +78,7 @@ pub(super) async fn choose(
 ) -> Result<Choice, (Option<PackVersion>, PackFailure)> {
     let fail = |message: String| (None, PackFailure::new(Step::Choose, message));
     let (channel, role) = read_channel(metadata, named, pack).await.map_err(fail)?;
-    metadata.note_serial(named, pack, channel.serial, role).map_err(fail)?;
+    metadata.check_serial(named, pack, channel.serial, role).map_err(fail)?;
     withdrawn.clone_from(&channel.withdrawn);
     let held = active.map(|active| &active.stored.pack.version);
     let (version, back) = match channel.decide(instance, cohort_of(&instance.id, pack), held) {
@@ -96,7 +95,7 @@ pub(super) async fn choose(
     };
     let fail = |message: String| (Some(version.clone()), PackFailure::new(Step::Choose, message));
     let name = pack_target(pack, version);
-    let (name, Found { target, .. }) = find(metadata, &name).map_err(fail)?;
+    let (name, SignedTarget { target, .. }) = find(metadata, &name).map_err(fail)?;
     let digest = hex(&target.hashes.sha256);
     let digest = Digest::new(digest).map_err(|_| fail(format!("target {} has no SHA-256", name.raw())))?;
     if let Some(active) = active {
@@ -115,30 +114,30 @@ pub(super) async fn choose(
     Ok(Choice::Activate(Chosen { pack, version, digest, length: target.length, target: name, dev: None }))
 }
 
-/// The channel file of a pack, and who signed for it.
+/// Reads the channel file of a pack, and returns the role that signed it.
 async fn read_channel<'a>(
     metadata: &'a Metadata,
     channel: &ChannelName,
     pack: &PackName,
 ) -> Result<(Channel, Option<&'a DelegatedRole>), String> {
     let name = channel_target(channel, pack);
-    let (target_name, Found { target, role }) = find(metadata, &name)?;
+    let (target_name, SignedTarget { target, role }) = find(metadata, &name)?;
     if target.length > MAX_CHANNEL_FILE {
         return Err(format!("{name} has {} bytes; a channel file has at most {MAX_CHANNEL_FILE}", target.length));
     }
     let wrong = |error: &(dyn std::error::Error + 'static)| format!("cannot read {name}: {}", chain(error));
     let bytes = metadata.read(&target_name).await.map_err(|e| wrong(&*e))?;
-    let bytes = bytes.ok_or_else(|| format!("target {name} is gone"))?;
+    let bytes = bytes.ok_or_else(|| format!("target {name} no longer exists"))?;
     let value = strict::parse(&bytes).map_err(|e| wrong(&e))?;
     let channel: Channel = serde_json::from_value(value).map_err(|e| wrong(&e))?;
     if channel.pack != *pack {
-        return Err(format!("{name} speaks of pack {}", channel.pack));
+        return Err(format!("{name} is about pack {}", channel.pack));
     }
     Ok((channel, role))
 }
 
-/// What who may sign for it says of `name`.
-fn find<'a>(metadata: &'a Metadata, name: &str) -> Result<(TargetName, Found<'a>), String> {
+/// Reads the target `name` from the role that may sign it.
+fn find<'a>(metadata: &'a Metadata, name: &str) -> Result<(TargetName, SignedTarget<'a>), String> {
     let target = TargetName::new(name).map_err(|e| e.to_string())?;
     let found = metadata.lookup().find(&target)?.ok_or_else(|| format!("the repository has no target {name}"))?;
     if let Some(role) = found.role {

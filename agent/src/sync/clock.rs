@@ -1,4 +1,4 @@
-//! The time: of the wall, which may be set, and of the boot, which may not.
+//! Time of the wall clock, which may be set, and of the boot clock, which cannot.
 
 use std::fs;
 use std::io;
@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// How far a clock may be set back without anybody being told, in milliseconds.
+/// Amount, in milliseconds, by which a clock may be behind before it is reported.
 pub(super) const SLACK_MS: u64 = 5 * 60_000;
-/// How long an execution may still wait and run after it was accepted: 24 hours each are the most that an action may ask for.
+/// Maximum time from the acceptance of an execution to its end: 24 hours each for waiting and running, the most that an action
+/// may set.
 const IN_USE: Duration = Duration::from_secs(49 * 3600);
 
 /// Milliseconds since 1970.
@@ -17,28 +18,28 @@ pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A moment.
+/// Moment by both clocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Clock {
     /// Milliseconds since 1970.
     pub(super) wall_ms: u64,
     /// Milliseconds since the start of this boot.
     pub(super) boot_ms: u64,
-    /// Which boot.
+    /// Id of the boot.
     pub(super) boot: String,
 }
 
-/// A moment that no setting of a clock changes.
+/// Moment by the boot clock, which setting the clock does not change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Since {
-    /// In which boot it was …
+    /// Id of the boot …
     boot: String,
-    /// … and how many seconds after its start.
+    /// … and seconds since its start.
     at_s: u64,
 }
 
 impl Clock {
-    /// This moment.
+    /// Reads both clocks.
     pub(super) fn read() -> io::Result<Clock> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let since = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
@@ -46,7 +47,7 @@ impl Clock {
         Ok(Clock { wall_ms: now_ms(), boot_ms: u64::try_from(ms).unwrap_or_default(), boot })
     }
 
-    /// For tests.
+    /// Moment for tests.
     #[cfg(test)]
     pub(super) fn at(boot: &str, at_s: u64) -> Clock {
         Clock { wall_ms: 0, boot_ms: at_s * 1000, boot: boot.to_owned() }

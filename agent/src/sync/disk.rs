@@ -1,11 +1,11 @@
-//! Files that are there in full or not at all, also after a power cut.
+//! File operations that are atomic and durable: after a power cut a file is complete or absent.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// The text of a file of at most `limit` bytes.
+/// Reads the text of a file of at most `limit` bytes.
 pub(super) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
@@ -15,7 +15,7 @@ pub(super) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// The bytes of a file, `None` when there is none.
+/// Reads a file of at most `limit` bytes; `None` if it does not exist.
 pub(super) fn read_if_there(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -30,21 +30,21 @@ pub(super) fn read_if_there(path: &Path, limit: u64) -> io::Result<Option<Vec<u8
     Ok(Some(bytes))
 }
 
-/// Makes a new file with permissions `mode`, whatever the umask.
+/// Creates a file with permissions `mode`, independent of the umask.
 pub(super) fn create(path: &Path, mode: u32) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
 }
 
-/// Writes a new file and has it on the disk.
+/// Creates a file, durably.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = create(path, mode)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Replaces a file at once.
+/// Replaces a file atomically.
 pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{}.new", name.trim_start_matches('.')));
@@ -54,7 +54,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_directory(path.parent().unwrap_or(path))
 }
 
-/// Makes a directory that everybody may enter, unless it is there.
+/// Creates a directory with mode 0755 if it does not exist.
 pub(super) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
@@ -63,7 +63,7 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Removes a file; one that is not there is as good as removed.
+/// Removes a file if it exists.
 pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -92,12 +92,12 @@ pub(super) fn remove_atomically(directory: &Path, staging: &Path) -> io::Result<
     }
 }
 
-/// Has a directory's entries on the disk.
+/// Makes a directory's entries durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Has everything below `directory`, and itself, on the disk. Links are not followed.
+/// Makes `directory` and everything below it durable. Links are not followed.
 pub(super) fn sync_tree(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! What stops a poll, and what stops one pack.
+//! Errors of a poll, and failures of one pack.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use packs_schema::base::finding::Finding;
 
 use crate::config_file::ConfigFileError;
 
-/// Why a poll failed as a whole.
+/// Error returned when a poll fails as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
-    /// The wrong account.
+    /// The process is root.
     #[error("nothing that reads the network runs as root: start it as the account of `users.sync`")]
     Root,
     /// `agent.toml`.
@@ -20,22 +20,22 @@ pub enum SyncError {
     /// A file or directory of the store or the configuration.
     #[error("cannot {what} {}", path.display())]
     File {
-        /// What was tried.
+        /// Operation.
         what: &'static str,
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// Another sync has the store.
-    #[error("another sync is at work in {}", .0.display())]
+    /// Another sync uses the store.
+    #[error("another sync uses {}", .0.display())]
     Busy(PathBuf),
     /// The repository's address.
-    #[error("repository.url {0:?} is not one that this version reads: use file:///absolute/path or s3://bucket/prefix")]
+    #[error("repository.url {0:?} is not supported: use file:///absolute/path or s3://bucket/prefix")]
     Url(String),
-    /// Nothing was ever published there.
-    #[error("there is no repository at {0}: metadata/timestamp.json is not there; look at repository.url")]
+    /// Nothing has been published there.
+    #[error("there is no repository at {0}: metadata/timestamp.json does not exist; check repository.url")]
     NoRepository(String),
     /// A variable of the environment that reaches the repository or the metadata service.
     #[error(transparent)]
@@ -43,81 +43,81 @@ pub enum SyncError {
     /// The repository's bucket does not answer, or refuses.
     #[error("cannot reach the repository")]
     Bucket(#[from] bolt_aws::BucketError),
-    /// Nobody says who this is.
-    #[error("cannot learn what this instance is")]
+    /// The metadata service failed, and the identity is not known otherwise.
+    #[error("cannot determine the identity of this instance")]
     Instance(#[from] bolt_aws::InstanceError),
-    /// Neither the configuration nor the metadata say it.
-    #[error("nothing says who this instance is: write instance.id in agent.toml")]
+    /// Neither the configuration nor the metadata service has the identity.
+    #[error("the identity of this instance is unknown: set instance.id in agent.toml")]
     Nameless,
-    /// The signatures have ended.
+    /// Metadata have expired.
     #[error(
         "the repository's {role} metadata have expired by this host's clock, which says {clock}: nothing new is activated until \
-         somebody publishes again, or the clock is set if that is what is wrong"
+         the repository is signed again (`bolt repo refresh`), or the clock is set if it is wrong"
     )]
     Expired {
-        /// Whose.
+        /// Role.
         role: String,
-        /// The time here.
+        /// Time by this host's clock.
         clock: Timestamp,
     },
-    /// The clock cannot be right, so nothing can be said of what has expired.
+    /// The clock cannot be right, so expiry cannot be checked.
     #[error(
         "this host's clock says {clock}, but {what} {known}: set the clock; nothing new is activated until it is right"
     )]
     Clock {
-        /// The time here.
+        /// Time by this host's clock.
         clock: Timestamp,
-        /// What speaks against it.
+        /// Evidence against the clock.
         what: &'static str,
-        /// When that was.
+        /// Time of the evidence.
         known: Timestamp,
     },
-    /// The metadata are older than what was seen before.
+    /// The metadata are older than the high-water mark.
     #[error(
         "the repository's {role} metadata are version {found}, but version {seen} was seen before: \
-         somebody may be replaying an old state"
+         an attacker may be replaying an old state"
     )]
     Older {
-        /// Whose.
+        /// Role.
         role: String,
-        /// The version found.
+        /// Version found.
         found: u64,
-        /// The highest version seen.
+        /// High-water mark.
         seen: u64,
     },
-    /// A delegated role of which nothing is there.
-    #[error("the snapshot says nothing of {role}, to which the targets delegate: somebody may be hiding what it holds")]
+    /// The snapshot does not list a delegated role.
+    #[error("the snapshot does not list {role}, to which the targets delegate: an attacker may be hiding its content")]
     Missing {
         /// The role.
         role: String,
     },
-    /// A delegated role reaches for what is not its own.
+    /// A delegated role lists a target outside its delegation.
     #[error(
         "a delegated role lists a target outside its delegation ({0}): nothing new is activated until its team signs without \
          it, or the delegation is taken back"
     )]
     Outside(String),
-    /// More than is remembered.
+    /// The repository exceeds a limit of the marks.
     #[error("the repository has more than {most} {what}")]
     TooMany {
-        /// Of what.
+        /// Kind of item.
         what: &'static str,
         /// The limit.
         most: usize,
     },
-    /// The record of versions seen is damaged, so nothing protects from old metadata.
-    #[error("{} is damaged: {problem}; remove it once you know that the repository is in order", path.display())]
+    /// The high-water marks are damaged, so nothing protects from old metadata.
+    #[error("{} is damaged: {problem}; verify that the repository is in order, then remove the file", path.display())]
     Marks {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Problem.
         problem: String,
     },
-    /// The metadata could not be read or do not verify.
+    /// The metadata cannot be read or verified.
     #[error("cannot verify the repository's metadata")]
     Metadata(#[source] Box<tough::error::Error>),
-    /// The runtime.
-    #[error("cannot start the runtime")]
+    /// The async runtime cannot be started.
+    #[error("cannot start the async runtime")]
     Runtime(#[source] io::Error),
 }
 
@@ -128,7 +128,7 @@ impl SyncError {
     }
 }
 
-/// A step of one pack's way, as `.status.json` names it.
+/// Step of a pack's activation, as `.status.json` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Choose,
@@ -137,10 +137,10 @@ pub(super) enum Step {
     Check,
     /// The virtual environment.
     Environment,
-    /// The virtual environment is on its way: nothing has failed.
+    /// The virtual environment is being built: nothing has failed.
     Building,
     Activate,
-    /// The per-site configuration: of the active version, or of one that it keeps from being activated.
+    /// The site configuration, of the active version or of one that is to be activated.
     Configure,
 }
 
@@ -159,7 +159,7 @@ impl Step {
     }
 }
 
-/// Why one pack's wanted version could not be activated.
+/// Failure that prevents the activation of one pack's version.
 #[derive(Debug)]
 pub(super) struct PackFailure {
     pub(super) step: Step,
@@ -172,14 +172,14 @@ impl PackFailure {
         PackFailure { step, message: message.into(), findings: Vec::new() }
     }
 
-    /// For `map_err`: `what` failed on `path`.
+    /// Returns a converter for `map_err`: `what` failed on `path`.
     pub(super) fn file(step: Step, what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |error| PackFailure::new(step, format!("cannot {what} {}: {error}", path.display()))
     }
 }
 
-/// What lies at the bottom of an error, in one line: the layers above it repeat each other and a long address.
+/// Returns the root cause of an error, in one line: the layers above it repeat each other and a long address.
 pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
@@ -188,13 +188,13 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     deepest.to_string().replace('\n', " ")
 }
 
-/// An error and what lies behind it, in one line.
+/// Formats an error and its sources in one line.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
         let said = inner.to_string();
-        // Some libraries print their source themselves.
+        // Some libraries repeat their source.
         if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);

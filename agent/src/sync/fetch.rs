@@ -1,4 +1,4 @@
-//! The archive on disk, hashed as it is written, and then held against what was signed.
+//! Download of the archive, hashed while it is written, then compared with the signed digest and length.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use super::error::{PackFailure, Step, root_cause};
 use super::metadata::Metadata;
 use super::store::Store;
 
-/// Bytes that came, whatever they are.
+/// Downloaded archive, not verified.
 #[derive(Debug)]
 pub(super) struct Fetched {
     chosen: Chosen,
@@ -24,14 +24,14 @@ pub(super) struct Fetched {
     length: u64,
 }
 
-/// An archive that is the one that was signed.
+/// Archive whose digest and length are the signed ones.
 #[derive(Debug)]
 pub(super) struct Verified {
     pub(super) chosen: Chosen,
     pub(super) path: PathBuf,
 }
 
-/// Fetches the archive into staging; never writes more than was signed, nor more than `cap`.
+/// Downloads the archive into staging; never writes more than the signed length, nor more than `cap`.
 pub(super) async fn fetch(
     metadata: &Metadata,
     store: &Store,
@@ -53,7 +53,7 @@ pub(super) async fn fetch(
         let chunk = chunk.map_err(|e| broken(&e))?;
         length = length.saturating_add(chunk.len() as u64);
         if length > chosen.length {
-            return Err(fail(format!("more bytes came than the {} that were signed", chosen.length)));
+            return Err(fail(format!("received more than the {} bytes that were signed", chosen.length)));
         }
         hash.update(&chunk);
         file.write_all(&chunk).map_err(PackFailure::file(Step::Fetch, "write", &path))?;
@@ -63,7 +63,7 @@ pub(super) async fn fetch(
     Ok(Fetched { chosen, path, digest, length })
 }
 
-/// Copies a pushed archive into staging; never more of it than was announced.
+/// Copies a pushed archive into staging; never more than the announced length.
 pub(super) fn receive(store: &Store, chosen: Chosen, archive: File) -> Result<Fetched, PackFailure> {
     let path = store.staging().join(format!("{}-{}.tar.gz", chosen.pack, chosen.digest.short()));
     let mut file: File = disk::create(&path, 0o600).map_err(PackFailure::file(Step::Fetch, "create", &path))?;

@@ -1,27 +1,27 @@
-//! Who signs for a target. The top-level targets sign for all but what they delegate; a pack that is delegated to a team
-//! comes from that team's role and from nowhere else.
+//! Lookup of the role that signs a target. The top-level targets sign everything that they do not delegate; a pack that is
+//! delegated to a team is accepted from that team's role only.
 //!
-//! The search is TUF's own, made narrower: of the delegated roles the first whose paths match decides, whatever it says of
-//! others; what such a role delegates further is not looked at; and a target that both the top level and a team list is
-//! taken from neither. What a role lists outside its paths is as if it were not there.
+//! The search is that of TUF with restrictions: of the delegated roles, the first whose paths match decides; further
+//! delegations of such a role are ignored; a target that both the top level and a team list is accepted from neither. Targets
+//! that a role lists outside its paths are ignored.
 
 use std::collections::{BTreeMap, HashMap};
 
 use tough::schema::{DelegatedRole, Delegations, Target, Targets};
 use tough::{Repository, TargetName};
 
-/// What is signed of a target, and by whom.
+/// Target with the role that signed it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'a> {
+pub(super) struct SignedTarget<'a> {
     pub(super) target: &'a Target,
-    /// The delegated role; `None` for the top-level targets.
+    /// Delegated role; `None` for the top-level targets.
     pub(super) role: Option<&'a DelegatedRole>,
 }
 
-/// What can be asked of a repository's targets.
+/// Lookup in a repository's targets.
 pub(super) struct Lookup<'a> {
     top: &'a Targets,
-    /// The delegated roles in their order, and each alone as the library wants it for a match.
+    /// Delegated roles in their order, each also as a delegation of its own, as the library needs it for a match.
     roles: Vec<(&'a DelegatedRole, Delegations)>,
 }
 
@@ -31,11 +31,11 @@ impl<'a> Lookup<'a> {
         Lookup { top, roles: roles(top).map(|role| (role, alone(role))).collect() }
     }
 
-    /// Finds what is signed of `name`. An error says why nothing can be taken.
-    pub(super) fn find(&self, name: &TargetName) -> Result<Option<Found<'a>>, String> {
+    /// Finds the target `name`. The error is the reason why it cannot be accepted.
+    pub(super) fn find(&self, name: &TargetName) -> Result<Option<SignedTarget<'a>>, String> {
         let by_top = self.top.targets.get(name);
         let Some(role) = self.delegated(name) else {
-            return Ok(by_top.map(|target| Found { target, role: None }));
+            return Ok(by_top.map(|target| SignedTarget { target, role: None }));
         };
         if by_top.is_some() {
             return Err(format!(
@@ -47,14 +47,14 @@ impl<'a> Lookup<'a> {
         let Some(target) = role.targets.as_ref().and_then(|metadata| metadata.signed.targets.get(name)) else {
             return Ok(None);
         };
-        // The library fetches what its own search finds: both must mean the same.
+        // The library fetches what its own search finds: both must find the same target.
         match self.top.find_target(name, false) {
-            Ok(other) if std::ptr::eq(other, target) => Ok(Some(Found { target, role: Some(role) })),
+            Ok(other) if std::ptr::eq(other, target) => Ok(Some(SignedTarget { target, role: Some(role) })),
             _ => Err(format!("{} is listed by more than one role", name.raw())),
         }
     }
 
-    /// The names of all targets that [`Lookup::find`] looks at, each once, sorted.
+    /// Returns the names of all targets that [`Lookup::find`] considers, each once, sorted.
     pub(super) fn names(&self) -> Vec<&'a TargetName> {
         let mut names: BTreeMap<&str, &TargetName> = plain(self.top).collect();
         for (role, _) in &self.roles {
@@ -70,18 +70,18 @@ impl<'a> Lookup<'a> {
         names.into_values().collect()
     }
 
-    /// The first delegated role whose paths match.
+    /// Returns the first delegated role whose paths match.
     fn delegated(&self, name: &TargetName) -> Option<&'a DelegatedRole> {
         self.roles.iter().find(|(_, alone)| alone.target_is_delegated(name)).map(|(role, _)| *role)
     }
 }
 
-/// The roles to which the top level delegates.
+/// Returns the roles to which the top level delegates.
 pub(super) fn roles(top: &Targets) -> impl Iterator<Item = &DelegatedRole> {
     top.delegations.iter().flat_map(|delegations| &delegations.roles)
 }
 
-/// Names that mean what they say, without `..` and the like.
+/// Returns targets with plain names, without `..` and the like.
 fn plain(targets: &Targets) -> impl Iterator<Item = (&str, &TargetName)> {
     targets.targets.keys().filter(|name| name.raw() == name.resolved()).map(|name| (name.raw(), name))
 }

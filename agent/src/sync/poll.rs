@@ -1,7 +1,13 @@
-//! One poll: every pack of the channel brought as far as it goes, and the status written.
+//! Poll: brings every pack of the channel up to date, and writes the status.
 //!
-//! A poll that finds nothing new writes nothing at all: when it was is told by the launcher, which saw it end. A poll
-//! that somebody asked for goes the whole way whatever was seen before, and leaves a status to be waited for.
+//! A poll that finds nothing new (see [`last_verified`](super::last_verified)) writes nothing at all, so the status file cannot
+//! have the time of the last poll. The launcher records how each sync ended in `sync.json` in its run-time directory (in memory
+//! on a host with `/run`), and the api combines that with `.status.json`; so a sync that crashed or was killed degrades health,
+//! too. `.status.json` is written when a poll was asked for, failed, or changes its content; its `polls` counts those.
+//!
+//! A poll that a caller asked for verifies everything, whatever the last verification was, and always writes a status, for which
+//! the caller waits. A poll of a bucket fetches only what changed (see [`cache`](super::cache)): one change among many packs
+//! takes six requests, a poll that was asked for and finds nothing new two.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -15,32 +21,32 @@ use packs_schema::delivery::facts::Facts;
 use super::choose::{Choice, Chosen, choose, empty_channel, packs};
 use super::clock::Clock;
 use super::error::{PackFailure, Step, SyncError};
+use super::last_verified::{self, LastVerified};
 use super::metadata::Metadata;
 use super::retry;
-use super::seen::{self, Seen};
 use super::source::{Source, Timestamp};
 use super::store::{Active, Store};
 use super::venv::Builds;
-use super::{activate, check, facts, fetch, prune, push, shadow, site_config, status, unpack, venv, withdrawn};
+use super::{activate, check, facts, fetch, prune, push, push_overlay, site_config, status, unpack, venv, withdrawn};
 
-/// Why there is a poll.
+/// Reason for a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// The time has come.
+    /// The poll interval has passed.
     Due,
-    /// Somebody asked: what failed before is tried again.
+    /// A caller asked for it: failed versions are retried.
     Asked,
     /// A virtual environment has been built, or could not be.
     Built,
 }
 
-/// When no virtual environment is begun any more: what ends the process comes soon after.
+/// Time after which no virtual environment is begun: the time limit of the process follows soon.
 const ENVIRONMENTS_WITHIN: Duration = Duration::from_secs(480);
 
-/// What failed, by pack.
+/// Failed versions, by pack.
 type Failed = Vec<(PackName, FailedVersion)>;
 
-/// Polls once: takes the store, brings it up to date, writes the status when there is something to say.
+/// Polls once: locks the store, brings it up to date, and writes the status if its content changes.
 ///
 /// Virtual environments are built before it returns.
 pub fn poll(config: &Config, occasion: Occasion) -> Result<(), SyncError> {
@@ -70,26 +76,26 @@ fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, bu
     let began_ms = clock.wall_ms;
     let before = status::read(store);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
-    shadow::settle(store, clock, config.dev.push);
-    push::take(config, store, clock, Instant::now() + ENVIRONMENTS_WITHIN);
+    push_overlay::reconcile(store, clock, config.dev.push);
+    push::process_requests(config, store, clock, Instant::now() + ENVIRONMENTS_WITHIN);
     let channel_empty = RefCell::new(before.channel_empty.clone());
     let poll = Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds, channel_empty };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
-        // What is active stays, and so may its configuration change.
+        // Active versions remain, and their configuration may have changed.
         poll.configure_all(&[]);
     }
     prune::prune(store);
     let channel_empty = poll.channel_empty.into_inner();
     let began = Some(BootMoment { boot: clock.boot.clone(), ms: clock.boot_ms });
     let after = SyncStatus { channel_empty, began, ..status::after(&before, began_ms, &outcome) };
-    if occasion == Occasion::Asked || status::says_more(&before, &after) {
+    if occasion == Occasion::Asked || status::has_news(&before, &after) {
         status::write(store, &after)?;
     }
     outcome.map(drop)
 }
 
-/// What a poll goes by.
+/// Inputs of a poll.
 struct Poll<'a> {
     config: &'a Config,
     store: &'a Store,
@@ -98,7 +104,7 @@ struct Poll<'a> {
     clock: &'a Clock,
     now_ms: u64,
     builds: Builds,
-    /// As the poll before left it, until this one has read the metadata.
+    /// Value of the previous poll, until this one has read the metadata.
     channel_empty: RefCell<Option<EmptyChannel>>,
 }
 
@@ -108,52 +114,46 @@ impl Poll<'_> {
         if config.instance.metadata || config.repository.bucket().is_some() {
             bolt_aws::environment::check()?;
         }
-        // Before the repository: who this is decides everything, and the api waits for it after a boot.
-        let instance = facts::know(&config.instance, store).await?;
+        // Before the repository: facts decide the choices, and the api waits for them after a boot.
+        let instance = facts::determine(&config.instance, store).await?;
         let source = Source::open(&config.repository, &store.tuf()).await?;
-        let inputs = seen::inputs(config, &instance)?;
-        let seen = Seen::read(&store.tuf());
-        let unless = seen.as_ref().and_then(Seen::etag);
+        let inputs = last_verified::inputs(config, &instance)?;
+        let seen = LastVerified::read(&store.tuf());
+        let unless = seen.as_ref().and_then(LastVerified::etag);
         let found = source.timestamp(unless.as_ref()).await?;
         if let (Timestamp::Unchanged, Some(seen)) = (&found, &seen) {
             source.transport().supply_cached_timestamp(seen.timestamp_sha256());
         }
-        let timestamp = Seen::timestamp(seen.as_ref(), found);
+        let timestamp = LastVerified::timestamp(seen.as_ref(), found);
         if let Some(seen) = &seen
             && self.occasion != Occasion::Asked
             && !self.before.failed.iter().any(|(pack, failed)| self.is_due(pack, failed))
             && seen
-                .still_holds(
-                    &source,
-                    store,
-                    timestamp.as_ref().map(|(sha256, _)| sha256.as_str()),
-                    &inputs,
-                    self.now_ms,
-                )
+                .is_current(&source, store, timestamp.as_ref().map(|(sha256, _)| sha256.as_str()), &inputs, self.now_ms)
                 .await
         {
-            tracing::debug!("nothing new");
-            return Ok(self.as_before());
+            tracing::debug!("nothing new in the repository");
+            return Ok(self.repeat_failures());
         }
         let metadata = Metadata::load(&source, &config.repository, &store.tuf(), self.clock).await?;
-        let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.decided_otherwise(&inputs));
+        let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.has_other_inputs(&inputs));
         let failed = self.every_pack(&metadata, &instance, again).await?;
         metadata.prune_cache();
         if let Some(timestamp) = timestamp {
-            Seen::of(metadata.repository(), timestamp, inputs, store, self.now_ms).write(&store.tuf())?;
+            LastVerified::of(metadata.repository(), timestamp, inputs, store, self.now_ms).write(&store.tuf())?;
         }
         Ok(failed)
     }
 
-    /// What failed before and still would, and the configurations of now.
-    fn as_before(&self) -> Failed {
+    /// Returns the known failures, and checks site configuration and environments again.
+    fn repeat_failures(&self) -> Failed {
         // The configuration of active versions is checked again at each poll.
         let of_active = |failed: &FailedVersion| failed.step == Step::Configure.as_str() && failed.digest.is_none();
         let kept = self.before.failed.iter().filter(|(_, failed)| !of_active(failed));
         let mut failed: Failed = kept.cloned().collect();
         let others = self.configure_all(&failed);
         failed.extend(others);
-        let others = self.keep_up_all(&failed);
+        let others = self.repair_environments(&failed);
         failed.extend(others);
         failed.sort_by(|a, b| a.0.cmp(&b.0));
         failed
@@ -169,9 +169,9 @@ impl Poll<'_> {
         self.channel_empty.replace(empty);
         let mut failed = Failed::new();
         for pack in &wanted {
-            let mut taken_back = Vec::new();
-            let done = self.one_pack(metadata, instance, pack, again, &mut taken_back).await;
-            let stripped = withdrawn::strip(self.store, pack, &taken_back);
+            let mut withdrawn_versions = Vec::new();
+            let done = self.one_pack(metadata, instance, pack, again, &mut withdrawn_versions).await;
+            let stripped = withdrawn::strip(self.store, pack, &withdrawn_versions);
             if let Err(failure) = done.and(stripped.map_err(|failure| self.failed(pack, None, failure))) {
                 failed.push((pack.clone(), *failure));
             }
@@ -183,7 +183,7 @@ impl Poll<'_> {
         }
         let others = self.configure_all(&failed);
         failed.extend(others);
-        let others = self.keep_up_all(&failed);
+        let others = self.repair_environments(&failed);
         failed.extend(others);
         failed.sort_by(|a, b| a.0.cmp(&b.0));
         let peak_kb = super::process::peak_kb();
@@ -191,7 +191,7 @@ impl Poll<'_> {
         Ok(failed)
     }
 
-    /// Brings one pack up to date, unless its version failed a short while ago and would again.
+    /// Brings one pack up to date, unless its version failed recently and its retry is not due.
     async fn one_pack(
         &self,
         metadata: &Metadata,
@@ -223,7 +223,7 @@ impl Poll<'_> {
             return Err(Box::new(before.clone()));
         }
         let what = (chosen.version.clone(), chosen.digest.clone());
-        match self.go(metadata, chosen).await {
+        match self.install(metadata, chosen).await {
             Ok(done) => {
                 tracing::info!(%pack, version = %done.version, directory = %done.directory.display(), "pack activated");
                 Ok(())
@@ -237,7 +237,7 @@ impl Poll<'_> {
         }
     }
 
-    async fn go(&self, metadata: &Metadata, chosen: Chosen) -> Result<activate::Activated, PackFailure> {
+    async fn install(&self, metadata: &Metadata, chosen: Chosen) -> Result<activate::Activated, PackFailure> {
         let Poll { config, store, .. } = *self;
         let fetched = fetch::fetch(metadata, store, chosen, config.repository.max_pack).await?;
         let verified = fetched.verify()?;
@@ -248,11 +248,11 @@ impl Poll<'_> {
         activate::activate(store, equipped)
     }
 
-    /// Brings the configuration of every active version up to date, and returns the packs whose configuration does not fit.
+    /// Brings the configuration of every active version up to date, and returns the packs whose configuration is invalid.
     ///
-    /// Packs in `failed` are configured as well, but keep the failure that they have.
+    /// Packs in `failed` are configured as well, and keep their failure.
     fn configure_all(&self, failed: &[(PackName, FailedVersion)]) -> Failed {
-        let mut not = Failed::new();
+        let mut newly_failed = Failed::new();
         for pack in self.store.packs().unwrap_or_default() {
             let done = match active(self.store, &pack) {
                 Ok(Some(active)) => site_config::refresh(self.store, self.config, &pack, &active.directory)
@@ -263,15 +263,15 @@ impl Poll<'_> {
             if let Err((version, failure)) = done
                 && !failed.iter().any(|(other, _)| *other == pack)
             {
-                not.push((pack.clone(), self.unconfigured(&pack, version, failure)));
+                newly_failed.push((pack.clone(), self.unconfigured(&pack, version, failure)));
             }
         }
-        not
+        newly_failed
     }
 
-    /// Sees to it that every active version still has its virtual environment.
-    fn keep_up_all(&self, failed: &[(PackName, FailedVersion)]) -> Failed {
-        let mut not = Failed::new();
+    /// Makes sure that every active version still has its virtual environment.
+    fn repair_environments(&self, failed: &[(PackName, FailedVersion)]) -> Failed {
+        let mut newly_failed = Failed::new();
         for pack in self.store.packs().unwrap_or_default() {
             let Ok(Some(active)) = active(self.store, &pack) else { continue };
             if failed.iter().any(|(other, _)| *other == pack) {
@@ -284,20 +284,20 @@ impl Poll<'_> {
                 && self.occasion != Occasion::Asked
                 && !self.is_due(&pack, before)
             {
-                not.push((pack, before.clone()));
+                newly_failed.push((pack, before.clone()));
                 continue;
             }
-            let kept = venv::keep_up(self.store, &self.config.python, self.builds, &active.directory);
+            let kept = venv::repair(self.store, &self.config.python, self.builds, &active.directory);
             if let Err(failure) = kept {
                 let mut failed = self.failed(&pack, None, failure);
                 failed.version = Some(active.stored.pack.version);
-                not.push((pack, *failed));
+                newly_failed.push((pack, *failed));
             }
         }
-        not
+        newly_failed
     }
 
-    /// A configuration that does not fit, said once for as long as it is the same.
+    /// Returns the failure of an invalid configuration; it is logged once while it stays the same.
     fn unconfigured(&self, pack: &PackName, version: Option<PackVersion>, failure: PackFailure) -> FailedVersion {
         let failure = PackFailure { step: Step::Configure, ..failure };
         let failed = FailedVersion { version, ..status::failed(None, failure, self.now_ms, 1) };
@@ -310,7 +310,7 @@ impl Poll<'_> {
         }
     }
 
-    /// True if the time has come to try a version again, or if the configuration that kept it back has changed since.
+    /// True if a version is to be retried: its backoff has passed, or the configuration that failed has changed since.
     fn is_due(&self, pack: &PackName, failed: &FailedVersion) -> bool {
         if failed.step == Step::Building.as_str() {
             return self.occasion == Occasion::Built || !venv::is_building(self.store);
@@ -328,14 +328,14 @@ impl Poll<'_> {
         self.before.failed.iter().find(|(name, _)| name == pack).map(|(_, failed)| failed)
     }
 
-    /// What is said of a failure, here and in the log.
+    /// Records a failure for the status, and logs it.
     fn failed(
         &self,
         pack: &PackName,
         digest: Option<&packs_schema::base::name::Digest>,
         failure: PackFailure,
     ) -> Box<FailedVersion> {
-        // A build and its end are one attempt.
+        // A build and its result are one attempt.
         let of =
             |step: &str| if step == Step::Building.as_str() { Step::Environment.as_str() } else { step }.to_owned();
         let same =
@@ -352,7 +352,7 @@ fn log(pack: &PackName, failed: &FailedVersion) {
     if failed.step == Step::Building.as_str() {
         return tracing::info!(%pack, "{}", failed.message);
     }
-    tracing::warn!(%pack, step = %failed.step, reason = %failed.message, "pack failed; what is active stays");
+    tracing::warn!(%pack, step = %failed.step, reason = %failed.message, "pack failed; the active version is unchanged");
 }
 
 fn signed(store: &Store, pack: &PackName) -> Result<Option<Active>, PackFailure> {

@@ -1,40 +1,40 @@
-//! What the process may take of the host. A fault in it, or in what it reads, must cost the poll and not the instance.
+//! Resource limits of the process: a fault in it, or in its input, must cost the poll and not the instance.
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::alarm;
 
-/// The most memory of its own, in bytes: several times what the largest pack needs.
+/// Maximum private memory, in bytes: several times the need of the largest pack.
 const MEMORY: u64 = 256 << 20;
-/// What a child that installs Python packages may raise that to, for itself.
+/// Limit to which a child that installs Python packages may raise that for itself.
 const CHILD_MEMORY: u64 = packs_schema::agent::python::INSTALL_MEMORY;
-/// The most processor time, in seconds.
+/// Maximum processor time, in seconds.
 const PROCESSOR: u64 = 300;
-/// The most time, in seconds: a little less than after what the launcher ends it, so that the log says which of the two it was.
+/// Maximum time, in seconds: a little less than the launcher's limit, so that the log shows which of the two ended it.
 const TIME: u32 = 590;
-/// The most open files.
+/// Maximum number of open files.
 const FILES: u64 = 256;
-/// What such a child may raise that to.
+/// Limit to which such a child may raise that.
 const CHILD_FILES: u64 = 1024;
 
-/// Bounds this process from here on. The launcher has it niced already.
-pub(super) fn bound() {
+/// Limits this process from now on. The launcher has set its nice value already.
+pub(super) fn limit() {
     let limits = [
-        // Private memory that can be written, not addresses: the C library reserves those by the gigabyte.
+        // Private writable memory, not address space: the C library reserves gigabytes of that.
         (Resource::RLIMIT_DATA, MEMORY, CHILD_MEMORY),
         (Resource::RLIMIT_CPU, PROCESSOR, PROCESSOR),
         (Resource::RLIMIT_NOFILE, FILES, CHILD_FILES),
-        // A core would hold what the configuration keeps secret.
+        // A core dump would contain secrets of the configuration.
         (Resource::RLIMIT_CORE, 0, 0),
     ];
     for (resource, most, hard) in limits {
         if let Err(error) = setrlimit(resource, most, hard) {
-            tracing::warn!(?resource, most, %error, "cannot be limited");
+            tracing::warn!(?resource, most, %error, "cannot set a resource limit");
         }
     }
     alarm::set(TIME);
 }
 
-/// The most physical memory that the process has held, in kB.
+/// Returns the peak physical memory of the process, in kB.
 pub(super) fn peak_kb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,9 +1,9 @@
-//! Which versions may go. The two before the active one stay, in the order in which they were active and not of their
-//! numbers; of the others, each stays until no execution can still run in it.
+//! Pruning of old versions. The two versions before the active one are kept, in the order in which they were active, not of
+//! their numbers; every other version is kept until no execution can still run in it: 49 hours after it was replaced.
 //!
-//! Executions hold no lock on a version that this process, which may not look into others', could see. It goes by time:
-//! what was accepted for a version may wait for 24 hours and run for 24 more, the longest that an action may ask for.
-//! Time is that of the boot and not of the wall clock, which may be set; a boot ends every execution.
+//! Executions hold no lock on a version that this process, which may not examine other processes, could see. So the rule is a
+//! time: an execution accepted for a version may wait for 24 hours and run for 24 more, the maximum that an action may set.
+//! Time is measured by the boot clock and not by the wall clock, which may be set; a boot ends every execution.
 
 use std::fs;
 use std::io;
@@ -16,34 +16,34 @@ use super::clock::{Clock, Since};
 use super::store::{Store, parse_version_directory};
 use super::{disk, pushed, venv};
 
-/// The record of a pack, in its directory.
+/// Name of a pack's record, in its directory.
 pub(super) const RECORD: &str = ".versions.json";
-/// How many versions before the active one are kept whatever their age.
+/// Number of versions before the active one that are kept at any age.
 const KEEP: usize = 2;
-/// The largest record, in bytes.
+/// Maximum size of the record, in bytes.
 const MAX_RECORD: u64 = 4 << 20;
 
-/// The file `.versions.json` of a pack: the versions before the active one, the last replaced first.
+/// Content of a pack's `.versions.json`: the versions before the active one, the last replaced first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Versions {
     active: Option<String>,
     replaced: Vec<Replaced>,
 }
 
-/// A version that was active.
+/// Version that was active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Replaced {
     directory: String,
-    /// When it was replaced.
+    /// Time of its replacement.
     #[serde(flatten)]
     since: Since,
 }
 
-/// Notes what is active, and removes what may go. What cannot be removed costs space, nothing else.
+/// Records the active versions, and removes old ones. A version that cannot be removed only costs space.
 pub(super) fn prune(store: &Store) {
     let now = match Clock::read() {
         Ok(now) => now,
-        Err(error) => return tracing::warn!(%error, "cannot read the time since the boot; old versions stay"),
+        Err(error) => return tracing::warn!(%error, "cannot read the time since the boot; old versions are kept"),
     };
     for pack in store.packs().unwrap_or_default() {
         if let Err(error) = prune_pack(store, &pack, &now) {
@@ -55,14 +55,14 @@ pub(super) fn prune(store: &Store) {
 
 fn prune_pack(store: &Store, pack: &PackName, now: &Clock) -> io::Result<()> {
     let home = store.pack(pack);
-    // Pushed versions come and go by themselves, and none of those that are signed goes for them.
+    // Pushed versions are removed elsewhere, and do not count among the signed versions that are kept.
     let Some(active) = pushed::signed(&home)? else { return Ok(()) };
     let record = pushed::read(&home)?;
     let pushed = pushed::pushed_directories(&record);
     let record = home.join(RECORD);
     let before = disk::read_if_there(&record, MAX_RECORD)?;
     let before: Versions = before.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let mut there = there(&home)?;
+    let mut there = version_directories(&home)?;
     there.retain(|name| !pushed.contains(name.as_str()));
     let (after, gone) = before.clone().after(active, there, now);
     if after != before {
@@ -74,8 +74,8 @@ fn prune_pack(store: &Store, pack: &PackName, now: &Clock) -> io::Result<()> {
     Ok(())
 }
 
-/// The versions' directories of a pack.
-fn there(home: &Path) -> io::Result<Vec<String>> {
+/// Lists the directories of a pack's versions.
+fn version_directories(home: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(home)? {
         let entry = entry?;
@@ -86,13 +86,13 @@ fn there(home: &Path) -> io::Result<Vec<String>> {
             found.push((version, name));
         }
     }
-    // The highest first, for those of which no order is known.
+    // The highest first, for versions of which no order is known.
     found.sort_by(|a, b| b.cmp(a));
     Ok(found.into_iter().map(|(_, name)| name).collect())
 }
 
 impl Versions {
-    /// The record from now on, and the directories that may go.
+    /// Returns the new record, and the directories to remove.
     fn after(mut self, active: String, there: Vec<String>, now: &Clock) -> (Versions, Vec<String>) {
         let replaced = |directory: &String| Replaced { directory: directory.clone(), since: now.since() };
         if let Some(last) = self.active.take().filter(|last| *last != active) {

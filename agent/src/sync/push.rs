@@ -1,5 +1,14 @@
-//! Packs that somebody pushed onto this instance: the api leaves archive and request in the inbox, and here they go the way
-//! of every archive, with a mark that they are not signed.
+//! Pushed packs: unsigned versions that a caller installs on one instance for a limited time, where `[dev] push = true`. They
+//! pass through the same steps as every archive, and are marked as not signed.
+//!
+//! The api may not write the store, and the launcher accepts no request for a sync with arguments, so a push goes through files:
+//!
+//! ```text
+//!  caller ─archive─▶ api ─▶ packs/.inbox/<id>.tar.gz, <id>.json ─Sync─▶ launcher ─▶ sync ─▶ packs/.pushes/<id>.json ─▶ api ─▶ caller
+//!                           (api writes, the sync's group reads)                  └─▶ current ─▶ pushed version, covers the signed one
+//! ```
+//!
+//! The steps here:
 //!
 //! ```text
 //!  .inbox/<id>.json ─▶ Allowed ─▶ Fetched ─▶ Verified ─▶ Staged ─▶ Checked ─▶ Configured ─▶ Equipped ─▶ Activated ─▶ .pushes/<id>.json
@@ -7,8 +16,14 @@
 //!                      grants.toml            asked for                                    signed one
 //! ```
 //!
-//! The api may have been taken over: its word counts for nothing but what somebody is said to have asked for. Whether pushes
-//! are allowed, for how long, of what size and by whom is read here once more, and archives are copied before they are looked at.
+//! The api may be compromised, so nothing in a request is trusted. The sync reads `agent.toml` and `grants.toml` itself to decide
+//! whether pushes are allowed, for how long, of which size and by whom, and copies archives before it reads them. It takes
+//! requests before it contacts the repository, which need not be reachable. The result has `dev` in its `pack.json`, so that
+//! everything that shows the version marks it.
+//!
+//! The launcher reads `.dev.json` of a pack at each start: the time-out of an execution is never later than the end of its pushed
+//! version, and after that end, or in another boot, nothing is started. How a pushed version ends is described in
+//! [`push_overlay`].
 
 mod inbox;
 
@@ -28,15 +43,15 @@ use super::choose::Chosen;
 use super::clock::Clock;
 use super::error::{PackFailure, Step};
 use super::store::{Store, parse_version_directory};
-use super::{activate, check, disk, fetch, pushed, shadow, site_config, unpack, venv};
+use super::{activate, check, disk, fetch, push_overlay, pushed, site_config, unpack, venv};
 use inbox::Inbox;
 
-/// How old a request may be, in milliseconds: one that was left lying surprises nobody later.
+/// Maximum age of a request, in milliseconds: a forgotten one is not carried out later.
 const FRESH_MS: u64 = 10 * 60_000;
-/// The largest file that is read here, in bytes.
+/// Maximum size of a file that is read here, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// A request that may be carried out.
+/// Request that is allowed.
 struct Allowed {
     pack: PackName,
     version: PackVersion,
@@ -46,7 +61,7 @@ struct Allowed {
     ttl_ms: u64,
 }
 
-/// Why it is not.
+/// Reason for refusing a request.
 #[derive(Debug)]
 struct Refusal {
     code: Code,
@@ -58,12 +73,12 @@ fn refuse<T>(code: Code, message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { code, message: message.into(), findings: Vec::new() })
 }
 
-/// Carries out every request in the inbox that has no outcome yet; `until` is when the poll must be through.
-pub(super) fn take(config: &Config, store: &Store, clock: &Clock, until: Instant) {
+/// Processes every request in the inbox that has no outcome yet; `until` is the deadline of the poll.
+pub(super) fn process_requests(config: &Config, store: &Store, clock: &Clock, until: Instant) {
     let inbox = match Inbox::open(config, store) {
         Ok(Some(inbox)) => inbox,
         Ok(None) => return,
-        Err(error) => return tracing::warn!(%error, "the inbox of pushed packs cannot be read"),
+        Err(error) => return tracing::warn!(%error, "cannot read the inbox of pushed packs"),
     };
     for id in inbox.waiting() {
         let result = match inbox.request(&id) {
@@ -82,7 +97,7 @@ pub(super) fn take(config: &Config, store: &Store, clock: &Clock, until: Instant
         };
         let outcome = PushOutcome { format: FORMAT, id, result };
         if let Err(error) = inbox.answer(&outcome) {
-            tracing::warn!(push = %outcome.id, %error, "the outcome of a push cannot be written");
+            tracing::warn!(push = %outcome.id, %error, "cannot write the outcome of a push");
         }
     }
 }
@@ -95,11 +110,11 @@ fn carry_out(
     clock: &Clock,
     until: Instant,
 ) -> Result<PushResult, Refusal> {
-    may(config, request, clock)?;
+    check_allowed(config, request, clock)?;
     let home = store.pack(&request.pack);
     let internal = |e: std::io::Error| Refusal {
         code: Code::Internal,
-        message: format!("the store cannot be used: {e}"),
+        message: format!("cannot use the store: {e}"),
         findings: Vec::new(),
     };
     match request.operation.clone() {
@@ -110,7 +125,7 @@ fn carry_out(
                     format!("no version of {} was pushed onto this instance", request.pack),
                 );
             }
-            shadow::end(store, &request.pack, "it was taken back").map_err(internal)?;
+            push_overlay::end(store, &request.pack, "it was unpushed").map_err(internal)?;
             let version = pushed::signed(&home).map_err(internal)?;
             Ok(PushResult::Removed { version: version.and_then(|name| parse_version_directory(&name)) })
         }
@@ -118,7 +133,7 @@ fn carry_out(
             let until_ms = clock.wall_ms.saturating_add(ttl_ms);
             let dev = PushInfo { by: request.by.clone(), pushed_at_ms: clock.wall_ms, until_ms };
             let allowed = Allowed { pack: request.pack.clone(), version, digest, size_bytes, dev, ttl_ms };
-            room(config, store, &allowed)?;
+            check_limits(config, store, &allowed)?;
             let pushed = install(config, store, inbox, request, allowed, clock, until)?;
             tracing::info!(pack = %pushed.pack, version = %pushed.version, by = %request.by, until_ms, "pack pushed");
             Ok(PushResult::Installed(pushed))
@@ -126,8 +141,8 @@ fn carry_out(
     }
 }
 
-/// Whether this may be asked for here, by this reading of the configuration and the grants.
-fn may(config: &Config, request: &PushRequest, clock: &Clock) -> Result<(), Refusal> {
+/// Checks whether configuration and grants allow the request.
+fn check_allowed(config: &Config, request: &PushRequest, clock: &Clock) -> Result<(), Refusal> {
     if !config.dev.push {
         return refuse(Code::PushNotAllowed, "agent.toml does not say [dev] push = true");
     }
@@ -153,8 +168,8 @@ fn may(config: &Config, request: &PushRequest, clock: &Clock) -> Result<(), Refu
     Ok(())
 }
 
-/// Whether there is room for it beside what is there.
-fn room(config: &Config, store: &Store, allowed: &Allowed) -> Result<(), Refusal> {
+/// Checks the limits on all pushed versions.
+fn check_limits(config: &Config, store: &Store, allowed: &Allowed) -> Result<(), Refusal> {
     let Allowed { pack, version, digest, .. } = allowed;
     let directory = store.pack(pack).join(version_directory(version, digest));
     let record = disk::read_if_there(&directory.join(META).join(PACK), MAX_FILE).ok().flatten();
@@ -173,12 +188,12 @@ fn room(config: &Config, store: &Store, allowed: &Allowed) -> Result<(), Refusal
     Ok(())
 }
 
-/// The bytes of all pushed versions that are there, but for one of this digest.
-fn bytes_there(store: &Store, but: &Digest) -> u64 {
+/// Returns the total size of all pushed versions, without one of this digest.
+fn total_bytes(store: &Store, but: &Digest) -> u64 {
     let mut bytes: u64 = 0;
-    for shadow in store.directories().iter().filter_map(|pack| pushed::read(&store.pack(pack)).ok()) {
-        let active = shadow.active.iter().map(|v| (&v.digest, v.size_bytes));
-        let all = active.chain(shadow.ended.iter().map(|v| (&v.digest, v.size_bytes)));
+    for overlay in store.directories().iter().filter_map(|pack| pushed::read(&store.pack(pack)).ok()) {
+        let active = overlay.active.iter().map(|v| (&v.digest, v.size_bytes));
+        let all = active.chain(overlay.ended.iter().map(|v| (&v.digest, v.size_bytes)));
         bytes = all.filter(|(digest, _)| *digest != but).fold(bytes, |sum, (_, more)| sum.saturating_add(more));
     }
     bytes
@@ -208,7 +223,7 @@ fn install(
     let fetched = fetch::receive(store, chosen, archive)?;
     let staged = unpack::unpack(store, fetched.verify()?)?;
     let unpacked = staged.files.iter().map(|file| file.size_bytes).sum::<u64>();
-    let together = bytes_there(store, &digest).saturating_add(unpacked);
+    let together = total_bytes(store, &digest).saturating_add(unpacked);
     if together > config.dev.max_bytes.0 {
         let message = format!(
             "pushed packs would have {together} bytes together; dev.max_bytes allows {}",
@@ -217,7 +232,7 @@ fn install(
         return refuse(Code::TooManyPushed, message);
     }
     let checked = check::check(staged)?;
-    accounts(config, &check::definitions(&checked)?)?;
+    check_accounts(config, &check::definitions(&checked)?)?;
     let pushed = PushedVersion {
         directory: version_directory(&version, &digest),
         digest: digest.clone(),
@@ -229,15 +244,15 @@ fn install(
     let configured = site_config::configure(config, checked)?;
     let equipped = venv::equip(store, &config.python, venv::Builds::Here(until), configured)?;
     let activated = activate::push_over(store, equipped, &pushed)?;
-    // The files of the version itself are in effect already.
+    // The version's own files are in effect already.
     let warning = site_config::refresh(store, config, &pack, &activated.directory).err().map(|failure| failure.message);
-    let signed = pushed::read(&store.pack(&pack)).ok().and_then(|shadow| shadow.signed);
+    let signed = pushed::read(&store.pack(&pack)).ok().and_then(|overlay| overlay.signed);
     let signed = signed.and_then(|name| parse_version_directory(&name));
     Ok(Pushed { pack, version, digest, dev: Some(dev), signed, warning })
 }
 
-/// A pushed action runs as the default account, or as one that is allowed by name, and gains nothing on the way.
-fn accounts(config: &Config, actions: &[packs_schema::pack::action::Action]) -> Result<(), Refusal> {
+/// Checks that pushed actions run as the default account or as an allowed one, and leave no processes behind.
+fn check_accounts(config: &Config, actions: &[packs_schema::pack::action::Action]) -> Result<(), Refusal> {
     let mut findings = Vec::new();
     for action in actions {
         let at = format!("action {}: bolt", action.name);

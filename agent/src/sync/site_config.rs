@@ -1,15 +1,17 @@
-//! Per-site configuration of a pack: `<pack_config>/<pack>.yaml`, checked against a version's `config.schema.yaml`, with
-//! its defaults.
+//! Site configuration of a pack: `<pack_config>/<pack>.yaml`, checked against a version's `config.schema.yaml`, with its
+//! defaults.
 //!
 //! ```text
-//!  Checked ─▶ configure ─▶ Configured          the version in staging, before it may be activated
+//!  Checked ─▶ configure ─▶ Configured          staged version, before it may be activated
 //!  active version ─▶ refresh                   at every poll: the site's file may have changed
 //! ```
 //!
-//! Each version holds its own configuration below its `.bolt` directory, so that the one rename of `current` changes both
-//! together: a sync that ends at any point leaves each version with the configuration that was checked against its schema.
-//! `config.json` is always there; what the schema calls secret is in `config.secret.json`, which only the launcher, being
-//! root, need read. A copy of the active version's files in the pack's directory serves launchers of earlier versions.
+//! Each version has its own configuration in its `.bolt` directory, so that the one rename of `current` changes both together:
+//! a sync that ends at any point leaves each version with the configuration that was checked against its schema. There are two
+//! files: `config.json`, which the launcher puts into the environment (`BOLT_CONFIG`, `BOLT_CONFIG_<NAME>`), and
+//! `config.secret.json` (mode 0600, for the launcher as root), with every value that the schema marks `secret: true` or that
+//! contains one; secrets reach an action on standard input only. A copy in the pack's directory serves launchers of earlier
+//! versions. A changed file that is invalid leaves the previous configuration in effect; `bolt packs` and health report it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -31,10 +33,10 @@ use super::error::{PackFailure, Step};
 use super::store::Store;
 use super::{check, disk};
 
-/// The largest of the two files, in bytes: the launcher's limit.
+/// Maximum size of each file, in bytes: the launcher's limit.
 const MAX_CONFIG: usize = 64 << 10;
 
-/// A pack in staging whose site configuration fits and is written beside its definitions.
+/// Staged pack whose site configuration is valid and written beside its definitions.
 #[derive(Debug)]
 pub(super) struct Configured {
     pub(super) chosen: Chosen,
@@ -42,16 +44,16 @@ pub(super) struct Configured {
     pub(super) requirements: Vec<Requirement>,
 }
 
-/// Configures a version in staging. A configuration that does not fit keeps the version from being activated.
+/// Configures a staged version. An invalid configuration prevents its activation.
 pub(super) fn configure(config: &Config, checked: Checked) -> Result<Configured, PackFailure> {
     let Checked { chosen, directory, requirements } = checked;
     let files = Files::prepare(config, &chosen.pack, &directory)?;
-    files.write(&directory.join(META), Place::Version)?;
+    files.write(&directory.join(META), ConfigLocation::Version)?;
     Ok(Configured { chosen, directory, requirements })
 }
 
-/// Brings the configuration of the active version in `directory` up to date with the site's file. When the file does not
-/// fit, the previous configuration stays in effect, and the error says so.
+/// Brings the configuration of the active version in `directory` up to date with the site's file. If the file is invalid, the
+/// previous configuration remains in effect, and the error says so.
 pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory: &Path) -> Result<(), PackFailure> {
     let (version, home) = (directory.join(META), store.pack(pack));
     let files = Files::prepare(config, pack, directory).map_err(|failure| {
@@ -60,17 +62,17 @@ pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory
             if configured { "the previous configuration remains in effect" } else { "no configuration is in effect" };
         PackFailure { message: format!("{}; {now}", failure.message), ..failure }
     })?;
-    files.write(&version, Place::Version)?;
-    files.write(&home, Place::Pack)
+    files.write(&version, ConfigLocation::Version)?;
+    files.write(&home, ConfigLocation::Pack)
 }
 
-/// When the site's configuration of `pack` last changed, or may have, in milliseconds since 1970.
+/// Returns the time of the last possible change of the site's configuration of `pack`, in milliseconds since 1970.
 pub(super) fn changed_at_ms(config: &Config, pack: &PackName) -> Option<u64> {
     let ms = |seconds: i64, nanoseconds: i64| {
         u64::try_from(seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)).ok()
     };
     let file = path(config, pack).metadata().ok().and_then(|meta| ms(meta.ctime(), meta.ctime_nsec()));
-    // A file that was removed leaves its mark on the directory.
+    // The removal of a file changes the directory's time.
     let directory = config.paths.pack_config.metadata().ok().and_then(|meta| ms(meta.ctime(), meta.ctime_nsec()));
     file.max(directory)
 }
@@ -79,16 +81,16 @@ fn path(config: &Config, pack: &PackName) -> PathBuf {
     config.paths.pack_config.join(format!("{pack}.yaml"))
 }
 
-/// Where configuration files are written.
+/// Location of configuration files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ConfigLocation {
     /// Below `.bolt` of a version.
     Version,
     /// In the pack's directory, for launchers of earlier versions.
     Pack,
 }
 
-/// Both files; `None` where there is nothing to write.
+/// Content of both files; `None` if there is nothing to write.
 struct Files {
     open: Option<Vec<u8>>,
     secret: Option<Vec<u8>>,
@@ -110,11 +112,11 @@ impl Files {
         };
         let public = site.as_ref().map(SiteConfig::public);
         let secret = site.as_ref().map(SiteConfig::secrets).filter(|secrets| !secrets.is_empty());
-        if given.is_some_and(|given| given.everybody_reads)
+        if given.is_some_and(|given| given.is_world_readable)
             && secret.is_some_and(|secret| !secret.values().all(Value::is_null))
         {
             let message = format!(
-                "{} holds what config.schema.yaml calls secret, and everybody can read it: give it to the sync's group, mode 640",
+                "{} contains secrets by config.schema.yaml, and all users can read it: give it the sync's group and mode 0640",
                 path.display()
             );
             return Err(fail(message));
@@ -122,7 +124,7 @@ impl Files {
         let bytes = |part: Option<&Map<String, Value>>| match part.map(serde_json::to_vec).transpose() {
             Ok(Some(bytes)) if bytes.len() > MAX_CONFIG => {
                 let length = bytes.len();
-                Err(fail(format!("{} comes to {length} bytes; at most {MAX_CONFIG} are taken", path.display())))
+                Err(fail(format!("{} has {length} bytes as JSON; at most {MAX_CONFIG} are allowed", path.display())))
             }
             Ok(bytes) => Ok(bytes),
             Err(error) => Err(fail(error.to_string())),
@@ -130,12 +132,12 @@ impl Files {
         Ok(Files { open: bytes(public)?, secret: bytes(secret)? })
     }
 
-    /// Writes what differs. The open file goes first, so that a value that has become secret leaves it before anything else
-    /// happens.
-    fn write(&self, directory: &Path, place: Place) -> Result<(), PackFailure> {
-        let open = match (&self.open, place) {
-            // Its presence says that this version has a configuration of its own, an empty one here.
-            (None, Place::Version) => Some(&b"{}"[..]),
+    /// Writes files that differ. The file without secrets is first, so that a value that has become secret is removed from it
+    /// before anything else happens.
+    fn write(&self, directory: &Path, location: ConfigLocation) -> Result<(), PackFailure> {
+        let open = match (&self.open, location) {
+            // The presence of the file marks a version with its own configuration, here an empty one.
+            (None, ConfigLocation::Version) => Some(&b"{}"[..]),
             (open, _) => open.as_deref(),
         };
         for (name, bytes, mode) in
@@ -157,15 +159,15 @@ impl Files {
     }
 }
 
-/// The site's file, as it is.
-struct Given {
+/// Content of the site's file.
+struct SiteFile {
     bytes: Vec<u8>,
-    everybody_reads: bool,
+    is_world_readable: bool,
 }
 
-/// Reads the site's file, which decides what actions do, perhaps as root: nobody but root and this account may change it.
-fn given(path: &Path) -> io::Result<Option<Given>> {
-    // What is no file must not be waited for.
+/// Reads the site's file. It decides what actions do, perhaps as root, so only root and this account may be able to change it.
+fn given(path: &Path) -> io::Result<Option<SiteFile>> {
+    // Opening a FIFO must not block.
     let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let file = match opened {
         Ok(file) => file,
@@ -187,7 +189,7 @@ fn given(path: &Path) -> io::Result<Option<Given>> {
     if bytes.len() as u64 > MAX_YAML {
         return Err(io::Error::other(format!("it is larger than {MAX_YAML} bytes")));
     }
-    Ok(Some(Given { bytes, everybody_reads: mode & 0o004 != 0 }))
+    Ok(Some(SiteFile { bytes, is_world_readable: mode & 0o004 != 0 }))
 }
 
 fn write_if_changed(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {

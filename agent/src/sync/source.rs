@@ -1,4 +1,4 @@
-//! Where a repository is. The only place that knows; another kind of place is another variant.
+//! Source of a repository: a directory or a bucket. Another kind of source is another variant here.
 
 use std::path::Path;
 
@@ -13,40 +13,40 @@ use url::Url;
 use super::SyncError;
 use super::cache::Cached;
 
-/// The largest timestamp, in bytes, that is looked at here.
+/// Maximum size of a timestamp, in bytes.
 const MAX_TIMESTAMP: u64 = 1 << 20;
-/// The largest metadata file, in bytes; the verifying library has a bound of its own for each role.
+/// Maximum size of a metadata file, in bytes; the TUF library has further limits for each role.
 const MAX_METADATA: u64 = 16 << 20;
-/// The file that is asked for first.
+/// File that is fetched first.
 pub(super) const TIMESTAMP: &str = "timestamp.json";
 
-/// Where a repository is.
+/// Location of a repository.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    /// A directory, as a `file:///` address that ends with `/`.
+    /// Directory, as a `file:///` address that ends with `/`.
     Directory(Url),
-    /// A bucket, and the files of it that were verified before.
+    /// Bucket, with a cache of verified files.
     Bucket(Cached<BucketTransport>),
 }
 
-/// What became of the repository's timestamp.
+/// State of the repository's timestamp.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Timestamp {
-    /// It is in the state that was named.
+    /// Unchanged since the given `ETag`.
     Unchanged,
-    /// It is this.
+    /// Fetched.
     Found {
-        /// SHA-256 of it.
+        /// SHA-256 of the file.
         sha256: String,
-        /// What the bucket calls this state.
+        /// `ETag` of the bucket.
         etag: Option<Etag>,
     },
-    /// It cannot be read, which the whole way will say better.
+    /// Unreadable; the complete verification reports the reason.
     Unknown,
 }
 
 impl Source {
-    /// Where `[repository]` says. Verified files of a bucket are cached in `tuf`.
+    /// Opens the repository of `[repository]`. Verified files of a bucket are cached in `tuf`.
     pub(super) async fn open(config: &RepositoryConfig, tuf: &Path) -> Result<Source, SyncError> {
         let Some(url) = config.bucket() else { return Source::directory(&config.url) };
         let options = Options {
@@ -74,7 +74,7 @@ impl Source {
         Ok(Source::Directory(url))
     }
 
-    /// The time by the bucket's clock when it answered last, in milliseconds since 1970; `None` where there is no bucket.
+    /// Returns the bucket's `Date` in its last response, in milliseconds since 1970; `None` for a directory.
     pub(super) fn date_ms(&self) -> Option<u64> {
         match self {
             Source::Directory(_) => None,
@@ -82,7 +82,7 @@ impl Source {
         }
     }
 
-    /// The addresses of metadata and of targets.
+    /// Returns the addresses of metadata and of targets.
     pub(super) fn addresses(&self) -> Result<(Url, Url), SyncError> {
         let url = match self {
             Source::Directory(url) => url,
@@ -92,7 +92,7 @@ impl Source {
         Ok((join("metadata/")?, join("targets/")?))
     }
 
-    /// What fetches from there.
+    /// Returns the transport that reads the repository.
     pub(super) fn transport(&self) -> SourceTransport {
         match self {
             Source::Directory(_) => SourceTransport::Directory,
@@ -100,8 +100,8 @@ impl Source {
         }
     }
 
-    /// Looks at the timestamp, unless it is still in the state `unless`. From a bucket this is one request, and it is where a
-    /// poll ends that cannot reach its repository: to ask for anything else would double what an outage costs.
+    /// Fetches the timestamp, unless it still has the `ETag` `unless`. For a bucket this is one request. A poll that cannot reach
+    /// its repository ends here: any further request would double the cost of an outage.
     pub(super) async fn timestamp(&self, unless: Option<&Etag>) -> Result<Timestamp, SyncError> {
         let mut hash = Sha256::new();
         let etag = match self {
@@ -121,7 +121,7 @@ impl Source {
                     hash.update(&piece);
                     bytes.extend_from_slice(&piece);
                 }
-                // It is verified as it is now: to fetch it twice would cost a request, and might find another one.
+                // These bytes are verified later: a second fetch would cost a request, and might return another state.
                 cached.supply_timestamp(bytes);
                 object.etag().cloned()
             }
@@ -151,12 +151,12 @@ impl Source {
         Some(())
     }
 
-    /// True if no root newer than `version` is there, or none has to be looked for.
+    /// True if there is no root newer than `version`, or if that need not be checked.
     ///
-    /// In a directory the question costs nothing. A bucket would be sent a second request by every poll, so there it is
-    /// asked only on the whole way, which begins with it. Nothing is lost: while the timestamp is the one that was verified,
-    /// nothing is activated on the word of any key, a root that expires ends that state by its own, and a root that has other
-    /// keys for the timestamp comes with a new timestamp.
+    /// In a directory the check costs nothing. A bucket would get a second request from every poll, so there the check is part
+    /// of a complete verification only, which begins with it. That is safe: while the timestamp is the verified one, nothing new
+    /// is activated by any key; the expiry of the root ends that state by itself; and a root with other keys for the timestamp
+    /// comes with a new timestamp.
     pub(super) async fn no_newer_root(&self, version: u64) -> bool {
         if let Source::Bucket(_) = self {
             return true;
@@ -170,7 +170,7 @@ impl Source {
     }
 }
 
-/// What reads a repository, wherever it is.
+/// Transport for both kinds of source.
 #[derive(Debug, Clone)]
 pub(super) enum SourceTransport {
     Directory,
@@ -178,14 +178,14 @@ pub(super) enum SourceTransport {
 }
 
 impl SourceTransport {
-    /// Has the timestamp with this SHA-256, which the bucket says is still the one, served from the cache.
+    /// Serves the timestamp with this SHA-256, which is unchanged in the bucket, from the cache.
     pub(super) fn supply_cached_timestamp(&self, sha256: &str) {
         if let SourceTransport::Bucket(cached) = self {
             cached.supply_cached_timestamp(sha256);
         }
     }
 
-    /// After a verification failed: removes what was served from the cache for it; true if it is worth another try.
+    /// After a failed verification: removes the files that were served from the cache for it; true if a retry may succeed.
     pub(super) fn forget_served(&self) -> bool {
         match self {
             SourceTransport::Directory => false,
@@ -193,14 +193,14 @@ impl SourceTransport {
         }
     }
 
-    /// After a verification succeeded: caches what was fetched for it.
+    /// After a successful verification: caches the files that were fetched for it.
     pub(super) fn keep_verified(&self) {
         if let SourceTransport::Bucket(cached) = self {
             cached.keep_verified();
         }
     }
 
-    /// After every pack was looked at: removes cached files that were of no use to this poll.
+    /// After every pack was processed: removes cached files that this poll did not need.
     pub(super) fn prune(&self) {
         if let SourceTransport::Bucket(cached) = self {
             cached.prune();
@@ -221,13 +221,13 @@ impl Transport for SourceTransport {
     }
 }
 
-/// Refuses what is not a regular file: to open a FIFO would wait for whoever owns the storage.
+/// Refuses anything but a regular file: opening a FIFO would block until the owner of the storage writes to it.
 fn check_regular(url: &Url) -> Result<(), TransportError> {
     let failed = |error| TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error);
     let Ok(path) = url.to_file_path() else { return Ok(()) };
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => Err(failed(std::io::Error::other("it is not a regular file"))),
-        // What is missing, or cannot be looked at, is told when it is opened.
+        // A missing or unreadable file is reported when it is opened.
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `.status.json`: what the last poll came to, for the api and for people.
+//! `.status.json`: result of the last poll, for the api and for people.
 
 use packs_schema::agent::rest::{FailedVersion, SyncStatus};
 use packs_schema::base::name::{Digest, PackName};
@@ -7,20 +7,20 @@ use super::disk;
 use super::error::{PackFailure, SyncError, chain};
 use super::store::Store;
 
-/// The largest status that is read back, in bytes.
+/// Maximum size of the file, in bytes.
 const MAX_STATUS: u64 = 4 << 20;
-/// The longest message of a failure, in characters.
+/// Maximum length of a failure's message, in characters.
 const MAX_MESSAGE: usize = 1000;
-/// The most findings that a failed version lists.
+/// Maximum number of findings of a failed version.
 const MAX_FINDINGS: usize = 100;
 
-/// What the poll before left; the empty status when there was none or it cannot be read.
+/// Reads the status of the previous poll; an empty one if there was none or it cannot be read.
 pub(super) fn read(store: &Store) -> SyncStatus {
     let bytes = disk::read_if_there(&store.status(), MAX_STATUS).ok().flatten();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// The status after a poll that began at `began_ms` and came to `outcome`.
+/// Builds the status after a poll that began at `began_ms` with the result `outcome`.
 pub(super) fn after(
     before: &SyncStatus,
     began_ms: u64,
@@ -45,8 +45,8 @@ pub(super) fn after(
     }
 }
 
-/// True if `after` says more than that there was one more poll, which the launcher knows as well.
-pub(super) fn says_more(before: &SyncStatus, after: &SyncStatus) -> bool {
+/// True if `after` differs from `before` in more than the number of polls, which the launcher records as well.
+pub(super) fn has_news(before: &SyncStatus, after: &SyncStatus) -> bool {
     let SyncStatus { polled_at_ms, ref began, succeeded_at_ms, polls, .. } = *after;
     let began = began.clone();
     before.polls == 0 || SyncStatus { polled_at_ms, began, succeeded_at_ms, polls, ..before.clone() } != *after
@@ -58,7 +58,7 @@ pub(super) fn write(store: &Store, status: &SyncStatus) -> Result<(), SyncError>
     disk::replace(&store.status(), &bytes, 0o644).map_err(SyncError::file("write", store.status()))
 }
 
-/// A pack's failure as the status has it.
+/// Builds a pack's failure for the status.
 pub(super) fn failed(digest: Option<Digest>, failure: PackFailure, at_ms: u64, attempts: u32) -> FailedVersion {
     let PackFailure { step, message, mut findings } = failure;
     findings.truncate(MAX_FINDINGS);
@@ -66,7 +66,7 @@ pub(super) fn failed(digest: Option<Digest>, failure: PackFailure, at_ms: u64, a
     FailedVersion { version: None, digest, step, message, findings, at_ms, attempts }
 }
 
-/// One line of bounded length, without control characters.
+/// Shortens to one line of bounded length, without control characters.
 fn shorten(message: &str) -> String {
     message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

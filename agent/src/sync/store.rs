@@ -1,4 +1,4 @@
-//! The store's directories, who may write in it, and what is active.
+//! Store of packs: its directories, its lock, and its active versions.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,17 +10,17 @@ use packs_schema::base::name::{Digest, PackName, PackVersion};
 
 use super::{SyncError, disk, pushed};
 
-/// The largest record of the store that is read back, in bytes.
+/// Maximum size of a record in the store, in bytes.
 const MAX_RECORD: u64 = 1 << 20;
 
-/// The store, which nobody else writes while this exists.
+/// Store, locked against other writers while this exists.
 #[derive(Debug)]
 pub(super) struct Store {
     directory: PathBuf,
     _lock: File,
 }
 
-/// What `current` of a pack points to.
+/// Version of a pack that `current` points to.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Active {
     pub(super) stored: StoredPack,
@@ -28,7 +28,7 @@ pub(super) struct Active {
 }
 
 impl Store {
-    /// Opens the store, makes what is missing of it, and sweeps what an earlier sync left behind.
+    /// Opens and locks the store, creates missing directories, and removes leftovers of an earlier sync.
     pub(super) fn open(directory: &Path) -> Result<Store, SyncError> {
         make_all(directory).map_err(SyncError::file("create", directory))?;
         let path = directory.join(".lock");
@@ -47,7 +47,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Gives the space of what is in staging back; what cannot be removed now is swept by the next poll.
+    /// Removes everything in staging; the next poll removes what cannot be removed now.
     pub(super) fn clear_staging(&self) {
         for entry in fs::read_dir(self.staging()).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -91,7 +91,7 @@ impl Store {
         self.directory.join(pack.as_str())
     }
 
-    /// The active version of `pack`, which may be a pushed one; `None` when there is none.
+    /// Returns the active version of `pack`, which may be a pushed one; `None` if there is none.
     pub(super) fn active(&self, pack: &PackName) -> io::Result<Option<Active>> {
         let directory = self.pack(pack);
         let link = match fs::read_link(directory.join(store::CURRENT)) {
@@ -102,7 +102,7 @@ impl Store {
         Self::at(directory.join(link)).map(Some)
     }
 
-    /// The signed version of `pack` that is active, or is again when a pushed one has gone.
+    /// Returns the signed version of `pack` that is active, or that becomes active when a pushed one ends.
     pub(super) fn signed(&self, pack: &PackName) -> io::Result<Option<Active>> {
         let home = self.pack(pack);
         pushed::signed(&home)?.map(|name| Self::at(home.join(name))).transpose()
@@ -111,12 +111,12 @@ impl Store {
     fn at(directory: PathBuf) -> io::Result<Active> {
         let record = directory.join(store::META).join(store::PACK);
         let bytes = disk::read_if_there(&record, MAX_RECORD)?
-            .ok_or_else(|| io::Error::other(format!("{} is gone", record.display())))?;
+            .ok_or_else(|| io::Error::other(format!("{} does not exist", record.display())))?;
         let stored = serde_json::from_slice(&bytes)?;
         Ok(Active { stored, directory })
     }
 
-    /// Packs that have a directory.
+    /// Returns the packs that have a directory.
     pub(super) fn directories(&self) -> Vec<PackName> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let mut packs: Vec<PackName> =
@@ -125,7 +125,7 @@ impl Store {
         packs
     }
 
-    /// Packs that have an active version.
+    /// Returns the packs that have an active version.
     pub(super) fn packs(&self) -> io::Result<Vec<PackName>> {
         let mut packs = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -141,12 +141,12 @@ impl Store {
     }
 }
 
-/// The version in the name of a version's directory: `1.4.2-0123456789ab`.
+/// Parses the version in the name of a version's directory, such as `1.4.2-0123456789ab`.
 pub(super) fn parse_version_directory(name: &str) -> Option<PackVersion> {
     store::version_of(name)
 }
 
-/// Replaces the link to the active version at once: a reader sees the old target or the new one.
+/// Replaces the link to the active version atomically: a reader sees the old target or the new one.
 pub(super) fn point_to(pack: &Path, name: &str) -> io::Result<()> {
     let temporary = pack.join(".current.new");
     disk::remove_if_there(&temporary)?;
@@ -155,7 +155,7 @@ pub(super) fn point_to(pack: &Path, name: &str) -> io::Result<()> {
     disk::sync_directory(pack)
 }
 
-/// Makes the store and what is missing above it; what is there keeps its permissions.
+/// Creates the store and missing directories above it; existing ones keep their permissions.
 fn make_all(directory: &Path) -> io::Result<()> {
     if let Some(parent) = directory.parent()
         && !parent.exists()

@@ -157,7 +157,7 @@ fn a_channel_file_that_cannot_be_read_fails_its_pack() {
         ("{HEAD,\"rules\":[{\"version\":\"1.1.0\",\"percentage\":1}]}", "percentage"),
         ("{HEAD,\"rules\":[{\"version\":\"1.1.0\"}],\"force\":true}", "force"),
         ("{\"format\":2,\"serial\":9,\"pack\":\"demo\",\"rules\":[{\"version\":\"1.1.0\"}]}", "format 2"),
-        ("{\"format\":1,\"serial\":9,\"pack\":\"other\",\"rules\":[{\"version\":\"1.1.0\"}]}", "speaks of pack other"),
+        ("{\"format\":1,\"serial\":9,\"pack\":\"other\",\"rules\":[{\"version\":\"1.1.0\"}]}", "is about pack other"),
         ("{HEAD,\"rules\":[{\"version\":\"1.1.0\",\"percent\":101}]}", "101"),
         ("{HEAD,\"rules\":[{\"version\":\"1.1.0\"}]}", "no target packs/demo/1.1.0.tar.gz"),
     ] {
@@ -205,7 +205,7 @@ fn an_older_state_is_refused_also_when_only_our_marks_remember() {
 }
 
 #[test]
-fn a_root_may_replace_its_keys_and_start_anew() {
+fn a_root_may_replace_its_keys_and_restart_versions() {
     let mut bench = Bench::active();
     for _ in 0..3 {
         bench.repository.publish();
@@ -242,8 +242,8 @@ fn hostile_archives_are_refused_and_nothing_leaves_staging() {
         ("twice", with(file("pack.yaml", "name: evil\nversion: 1.1.0\n"))),
         ("twice", with(Item { mode: 0o755, ..special("actions/", EntryType::Directory, None) })),
         ("case only", with(file("PACK.yaml", "name: evil\nversion: 1.1.0\n"))),
-        ("does not go with", with(file("Actions/x", "x"))),
-        ("does not go with", with(file("pack.yaml/x", "x"))),
+        ("conflicts with", with(file("Actions/x", "x"))),
+        ("conflicts with", with(file("pack.yaml/x", "x"))),
         ("letters, digits", with(file("a b", "x"))),
         ("letters, digits", with(file("new\nline", "x"))),
         ("unpacks to more", with(file("zeros", vec![0; 4 << 20]))),
@@ -261,7 +261,7 @@ fn hostile_archives_are_refused_and_nothing_leaves_staging() {
 }
 
 #[test]
-fn what_is_no_archive_is_refused() {
+fn a_file_that_is_no_archive_is_refused() {
     let whole = archive(&pack("demo", "1.1.0"));
     for bytes in [b"not gzip".to_vec(), whole[..whole.len() / 2].to_vec(), Vec::new()] {
         let mut bench = Bench::active();
@@ -333,7 +333,7 @@ fn a_channel_may_leave_an_instance_out() {
 
 /// Taken back, with nothing else for this instance: nothing is active, until there is something again.
 #[test]
-fn a_version_that_is_taken_back_with_nothing_else_is_active_no_more() {
+fn a_withdrawn_version_without_an_alternative_is_deactivated() {
     let mut bench = Bench::active();
     bench.take_back("1.0.0");
     bench.poll().unwrap();

@@ -1,8 +1,8 @@
-//! From a verified archive to files in staging. A signature says who made an archive, not that it is harmless: only
-//! regular files and directories come out, at plain paths, each made anew, within caps of size, count and ratio.
+//! Unpacks a verified archive into staging. A signature proves the origin of an archive, not that it is harmless: only regular
+//! files and directories are extracted, at plain paths, each newly created, within limits of size, count and ratio.
 //!
-//! An archive is one gzip stream over one tar, both with an end and nothing after it: what one reader sees and another
-//! does not has no place to be. What then lies in staging is held against what was read.
+//! An archive is one gzip stream over one tar, both with an end marker and nothing after it, so that no content is visible to
+//! one reader and hidden from another. The files in staging are then compared with the bytes that were read.
 
 mod limit;
 mod verify;
@@ -26,14 +26,14 @@ use super::error::{PackFailure, Step};
 use super::fetch::Verified;
 use super::store::Store;
 
-/// A pack's files in staging, not yet checked.
+/// Files of a pack in staging, not yet checked.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) chosen: Chosen,
     pub(super) directory: PathBuf,
-    /// Its files, sorted by path.
+    /// Files, sorted by path.
     pub(super) files: Vec<ManifestFile>,
-    /// Its directories.
+    /// Directories.
     pub(super) directories: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn unpack(store: &Store, verified: Verified) -> Result<Staged, PackFa
     Ok(Staged { chosen, directory, files, directories })
 }
 
-/// An error of the archive's readers, which may show bytes of it: one short line.
+/// Shortens an error of the archive's readers, which may quote bytes of it, to one line.
 fn one_line(error: &io::Error) -> String {
     let mut said = String::new();
     for c in error.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }) {
@@ -66,8 +66,8 @@ fn one_line(error: &io::Error) -> String {
     said.chars().take(MAX_WORDS).collect()
 }
 
-/// Sees the archive to its end: two blocks of zeros and more zeros, if anything, then the end of the gzip stream, whose
-/// checksum is looked at by that, then the end of the file.
+/// Reads the archive to its end: two blocks of zeros, optionally more zeros, the end of the gzip stream with its checksum, and
+/// the end of the file.
 fn finish(mut tar: Limited<GzDecoder<impl BufRead>>, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -86,20 +86,20 @@ fn finish(mut tar: Limited<GzDecoder<impl BufRead>>, end: u64) -> io::Result<()>
     Ok(())
 }
 
-/// The longest error of an archive, in characters.
+/// Maximum length of an error, in characters.
 const MAX_WORDS: usize = 250;
-/// The unit of tar, in bytes.
+/// Block size of tar, in bytes.
 const BLOCK: u64 = 512;
 
-/// What was unpacked so far.
+/// Entries unpacked so far.
 struct Tree {
     top: PathBuf,
-    /// By path in lower case, so that twins are seen.
-    seen: BTreeMap<String, Seen>,
+    /// By path in lower case, to detect paths that differ in case only.
+    seen: BTreeMap<String, UnpackedEntry>,
     files: Vec<ManifestFile>,
 }
 
-struct Seen {
+struct UnpackedEntry {
     path: String,
     directory: bool,
 }
@@ -109,8 +109,8 @@ impl Tree {
         let limit = unpacked_limit(archived);
         let mut tar = Archive::new(Limited::new(GzDecoder::new(archive), limit));
         let mut end = 0;
-        // Raw: extended headers, by which one reader could see other files than the next, are entries of a type
-        // that is refused below.
+        // Raw: extended headers, with which one reader could see other files than another, are entries of a type that is
+        // refused below.
         for entry in tar.entries()?.raw(true) {
             let mut entry = entry?;
             if self.seen.len() >= MAX_FILES {
@@ -163,13 +163,13 @@ impl Tree {
         disk::make_directory(&self.top.join(path), 0o755)
     }
 
-    /// Makes the directories above `path` that no entry made.
+    /// Creates directories above `path` for which there was no entry.
     fn parents(&mut self, path: &str) -> io::Result<()> {
         for (end, _) in path.match_indices('/') {
             let parent = &path[..end];
             match self.seen.get(&parent.to_ascii_lowercase()) {
                 Some(seen) if seen.directory && seen.path == parent => {}
-                Some(seen) => return Err(io::Error::other(format!("{path} does not go with {}", seen.path))),
+                Some(seen) => return Err(io::Error::other(format!("{path} conflicts with {}", seen.path))),
                 None => {
                     self.remember(parent, true)?;
                     disk::make_directory(&self.top.join(parent), 0o755)?;
@@ -180,7 +180,7 @@ impl Tree {
     }
 
     fn remember(&mut self, path: &str, directory: bool) -> io::Result<()> {
-        let seen = Seen { path: path.to_owned(), directory };
+        let seen = UnpackedEntry { path: path.to_owned(), directory };
         match self.seen.insert(path.to_ascii_lowercase(), seen) {
             None => Ok(()),
             Some(other) if other.path == path => Err(io::Error::other(format!("{path} is in the archive twice"))),

@@ -1,5 +1,7 @@
-//! The virtual environment of a pack that has a `requirements.txt`: `<packs>/.venvs/<digest>/`, made before the version is
-//! activated, shared by every version of every pack that needs the same, and named in the version's `.bolt/venv.json`.
+//! Virtual environment of a pack with a `requirements.txt`: `<packs>/.venvs/<digest>/`, built before the version is activated,
+//! in which the pack's `python-script` actions run. The digest is that of interpreter, ABI, platform and the bytes of the
+//! requirements, so that versions and packs with the same needs share one. The version's `.bolt/venv.json` refers to it; the
+//! environment has its own manifest (`.bolt/manifest.json`, in the form of a pack's) and a record that is written last.
 //!
 //! ```text
 //!  requirements.txt ─┐
@@ -7,13 +9,23 @@
 //!                                    └────── no ──▶ venv, pip, manifest, record ──┘
 //! ```
 //!
-//! A poll does not wait for it: it asks the [`builder`], a process of its own, and a poll after the build goes on. Only what is
-//! pushed waits.
-//!
-//! It is made where it stays: scripts that pip writes name their interpreter by its full path. Nobody looks at it before
-//! a version refers to it, and its record, written last, says that it is whole; without one it is swept by a poll while nothing is
-//! being built.
-//! Everything runs as the sync's account and never as root, within bounds and without anything of the sync's environment.
+//! - **Process.** A poll does not wait for an environment: it requests one (`.venvs/.requests`) from the [`builder`], another
+//!   process of `bolt-sync` with the same account and limits, which builds three at a time, polls after each, and ends with the
+//!   launcher. Polls neither repeat nor cancel a build. Only a push waits.
+//! - **Location.** An environment is built in its final directory, because scripts that pip writes name their interpreter by its
+//!   full path. No version refers to it before it is complete; without its record it is pruned by a poll while no build runs.
+//!   `bin/python` is a single link to the interpreter, which the launcher checks at each start: the interpreter and every
+//!   directory above it must belong to root.
+//! - **pip** runs from the wheel that ensurepip contains and is not installed; as the sync's account, in a process group of its
+//!   own, with an environment of its own (no user or global configuration but `python.pip_config`), and with limits that it sets
+//!   on itself (time, 1 GiB of memory, 1 GiB per file), so that they hold after the sync has ended. Wheels only, unless the site
+//!   allows source.
+//! - **Sources.** The pack determines what is installed, the site from where: `requirements.txt` may contain names, versions,
+//!   markers and hashes; options, addresses, paths and other files are errors of the pack.
+//! - **Repair.** If an interpreter is removed (by an upgrade of the system), the next poll rebuilds the environments of active
+//!   versions with the new one.
+//! - **Pruning.** An unused environment is kept for 49 hours or until a reboot, as versions are; an unfinished one is removed at
+//!   once.
 
 mod build;
 pub(super) mod builder;
@@ -41,28 +53,28 @@ use super::store::Store;
 
 pub(super) use unused::prune;
 
-/// The largest record of an environment, in bytes: with the requirements in it.
+/// Maximum size of an environment's record, which contains the requirements, in bytes.
 const MAX_RECORD: u64 = 2 * MAX_YAML;
-/// Less time than this is not worth beginning with.
+/// Minimum remaining time for beginning a build.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// A pack in staging that has all it needs.
+/// Staged pack whose virtual environment exists, if it needs one.
 #[derive(Debug)]
 pub(super) struct Equipped {
     pub(super) chosen: Chosen,
     pub(super) directory: PathBuf,
 }
 
-/// Where environments are built.
+/// Process that builds environments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Builds {
-    /// In this process, which waits for them; none is begun shortly before the time is up.
+    /// This process, which waits for them; none is begun shortly before the deadline.
     Here(Instant),
-    /// By the builder: this process asks, and a later poll goes on.
+    /// The builder: this process requests them, and a later poll continues.
     Apart,
 }
 
-/// Why there is no environment yet.
+/// Reason why an environment does not exist yet.
 #[derive(Debug)]
 struct Missing(Step, String);
 
@@ -78,7 +90,7 @@ impl From<Missing> for PackFailure {
     }
 }
 
-/// Makes the pack's environment, or finds it.
+/// Finds the pack's environment, or builds or requests it.
 pub(super) fn equip(
     store: &Store,
     config: &PythonConfig,
@@ -97,9 +109,9 @@ pub(super) fn equip(
     Ok(Equipped { chosen, directory })
 }
 
-/// Makes the environment of an active version anew when it can no longer be used: its interpreter has left the host, as
-/// after an upgrade of the system, or somebody has removed it.
-pub(super) fn keep_up(store: &Store, config: &PythonConfig, builds: Builds, version: &Path) -> Result<(), PackFailure> {
+/// Rebuilds the environment of an active version that can no longer be used: its interpreter was removed, as by an upgrade of
+/// the system, or the environment was.
+pub(super) fn repair(store: &Store, config: &PythonConfig, builds: Builds, version: &Path) -> Result<(), PackFailure> {
     let fail = |message: String| PackFailure::new(Step::Environment, message);
     let Some(linked) = linked(version).map_err(|e| fail(e.to_string()))? else { return Ok(()) };
     if let Ok(Some(there)) = record(&store.venv(&linked))
@@ -109,13 +121,13 @@ pub(super) fn keep_up(store: &Store, config: &PythonConfig, builds: Builds, vers
     }
     let text = disk::read_text(&version.join(REQUIREMENTS_FILE), MAX_YAML);
     let text = text.map_err(PackFailure::file(Step::Environment, "read", version.join(REQUIREMENTS_FILE)))?;
-    let needed = requirements(&text).map_err(|_| fail(format!("{REQUIREMENTS_FILE} is not what it was")))?;
+    let needed = requirements(&text).map_err(|_| fail(format!("{REQUIREMENTS_FILE} was changed after its check")))?;
     let venv = provide(store, config, builds, version, &needed)?;
     tracing::info!(version = %version.display(), %venv, "virtual environment replaced");
     link(version, venv).map_err(PackFailure::file(Step::Environment, "write", version.join(META).join(VENV)))
 }
 
-/// The environment for the requirements in `directory`.
+/// Returns the environment for the requirements in `directory`.
 fn provide(
     store: &Store,
     config: &PythonConfig,
@@ -142,7 +154,9 @@ fn provide(
     match record(&home) {
         Ok(Some(_)) => return Ok(venv),
         Ok(None) => {}
-        Err(error) => tracing::warn!(path = %home.display(), %error, "virtual environment is damaged and built again"),
+        Err(error) => {
+            tracing::warn!(path = %home.display(), %error, "virtual environment is damaged; building it again")
+        }
     }
     site::sources(config)?;
     let until = match builds {
@@ -169,11 +183,11 @@ fn provide(
     };
     let began = Instant::now();
     build::build(&store.venvs(), &order).inspect_err(|_| build::discard(&store.venvs(), &venv))?;
-    tracing::info!(%venv, requirements = needed.len(), seconds = began.elapsed().as_secs(), "virtual environment made");
+    tracing::info!(%venv, requirements = needed.len(), seconds = began.elapsed().as_secs(), "virtual environment built");
     Ok(venv)
 }
 
-/// Asks the builder for an environment, and says how far it is.
+/// Requests an environment from the builder; returns its progress.
 fn ask(store: &Store, venv: &Digest, requirements: &str) -> Missing {
     let asked = requests::Requests::open(store).and_then(|requests| requests.ask(venv, requirements));
     match asked {
@@ -182,7 +196,7 @@ fn ask(store: &Store, venv: &Digest, requirements: &str) -> Missing {
             "its virtual environment is being built; the version becomes active when it is done".to_owned(),
         ),
         Ok(requests::Progress::Failed(reason)) => reason.into(),
-        Err(error) => format!("cannot ask for a virtual environment in {}: {error}", store.venvs().display()).into(),
+        Err(error) => format!("cannot request a virtual environment in {}: {error}", store.venvs().display()).into(),
     }
 }
 
@@ -196,13 +210,13 @@ fn digest(interpreter: &Interpreter, requirements: &str) -> Result<Digest, Strin
     Digest::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).map_err(|e| e.to_string())
 }
 
-/// What a finished environment says of itself; `None` when there is none, or not a finished one.
+/// Reads the record of a complete environment; `None` if there is none.
 fn record(home: &Path) -> io::Result<Option<StoredVenv>> {
     let Some(bytes) = disk::read_if_there(&home.join(META).join(VENV), MAX_RECORD)? else { return Ok(None) };
     Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
-/// The environment that a version refers to.
+/// Returns the environment that a version refers to.
 fn linked(version: &Path) -> io::Result<Option<Digest>> {
     let Some(bytes) = disk::read_if_there(&version.join(META).join(VENV), MAX_RECORD)? else { return Ok(None) };
     let link: VenvLink = serde_json::from_slice(&bytes)?;

@@ -1,7 +1,7 @@
-//! Versions that their channel took back: no execution may start in them, also not one that was accepted while they were
-//! active. Their definitions go at once; their files stay for what runs in them.
+//! Withdrawn versions: no execution may start in them, not even one that was accepted while they were active. Their definitions
+//! are removed at once; their files remain for running executions.
 //!
-//! The definitions are set aside rather than removed, so that a version that comes back is known to be there already.
+//! The definitions are set aside instead of deleted, so that a version that is activated again is recognized.
 
 use std::fs;
 use std::io;
@@ -14,8 +14,8 @@ use super::error::{PackFailure, Step};
 use super::store::{Store, parse_version_directory};
 use super::{disk, pushed};
 
-/// Sets the definitions of these versions aside, but for what is active, or is again when a pushed version has gone: that one
-/// is replaced first.
+/// Sets the definitions of these versions aside, except for the signed version that is active or covered by a pushed one: that
+/// one is replaced first.
 pub(super) fn strip(store: &Store, pack: &PackName, withdrawn: &[PackVersion]) -> Result<(), PackFailure> {
     let home = store.pack(pack);
     if withdrawn.is_empty() || !home.is_dir() {
@@ -27,7 +27,7 @@ pub(super) fn strip(store: &Store, pack: &PackName, withdrawn: &[PackVersion]) -
 fn strip_all(home: &Path, withdrawn: &[PackVersion]) -> io::Result<()> {
     let record = pushed::read(home)?;
     let pushed = pushed::pushed_directories(&record);
-    let kept = [pushed::link(home)?, pushed::signed(home)?];
+    let kept = [pushed::current(home)?, pushed::signed(home)?];
     for entry in fs::read_dir(home)? {
         let Ok(name) = entry?.file_name().into_string() else { continue };
         let is_withdrawn = parse_version_directory(&name).is_some_and(|version| withdrawn.contains(&version));
@@ -41,12 +41,12 @@ fn strip_all(home: &Path, withdrawn: &[PackVersion]) -> io::Result<()> {
         discard(&version)?;
         fs::rename(version.join(META), version.join(WITHDRAWN))?;
         disk::sync_directory(&version)?;
-        tracing::warn!(version = %version.display(), "was withdrawn: nothing can be started in it any more");
+        tracing::warn!(version = %version.display(), "version withdrawn: nothing can be started in it");
     }
     Ok(())
 }
 
-/// Removes definitions that were set aside: the version has come back.
+/// Removes definitions that were set aside, for a version that is activated again.
 pub(super) fn discard(version: &Path) -> io::Result<()> {
     disk::remove_directory_if_there(&version.join(WITHDRAWN))
 }

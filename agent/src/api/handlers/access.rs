@@ -30,7 +30,7 @@ pub(in crate::api) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
     let class = installed.as_ref().map(|installed| installed.action.class);
     let may_see = |target: &AccessTarget| match target {
         AccessTarget::Action(action) => {
-            [Verb::Read, Verb::Run].into_iter().any(|verb| caller.also(verb, action, class))
+            [Verb::Read, Verb::Run].into_iter().any(|verb| caller.is_granted(verb, action, class))
         }
         AccessTarget::Pack(_) => false,
     };

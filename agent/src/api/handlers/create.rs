@@ -5,7 +5,7 @@
 //!    415            400     421         403      404, 409   422           422    409, 429, 503, 507
 //! ```
 //!
-//! Nothing about an action is said before a grant covers it.
+//! Nothing about an action is revealed before a grant covers it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +27,13 @@ use crate::exec::{Order, check_version};
 use crate::history::Key;
 use crate::registry::ActiveAction;
 
-/// Response header of a request that was answered before.
+/// Response header of a repeated request, which gets the execution of the first one.
 const REPLAYED: &str = "idempotency-replayed";
 /// W3C Trace Context.
 const TRACEPARENT: &str = "traceparent";
 
 pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiError> {
-    let Call { app, caller, standing, subject, query, headers, body, .. } = call;
+    let Call { app, caller, live_access, subject, query, headers, body, .. } = call;
     let wait = query.wait()?;
     let key = idempotency_key(&headers)?;
     let (value, asked) = parse_body::<CreateExecution>(&headers, &body::read(body).await?)?;
@@ -49,7 +49,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     }
     let active = app.registry.action(&asked.action)?;
     let (active, permit) = permitted(&caller, &asked.action, active)?;
-    standing.require(&asked.action);
+    live_access.require(&asked.action);
     let action = &active.action;
     if !action.enabled {
         return Err(ApiError::ActionDisabled(asked.action));
@@ -98,14 +98,14 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     Ok(response)
 }
 
-/// The action that a request names which is refused before it is looked at, for the answer and the log.
+/// Reads the action from a request that is refused for lack of any grant, for the response and the log.
 pub(in crate::api) async fn named_action(request: Request<Incoming>) -> Option<ActionRef> {
     let (head, body) = request.into_parts();
     let bytes = body::read(body).await.ok()?;
     parse_body::<CreateExecution>(&head.headers, &bytes).ok().map(|(_, asked)| asked.action)
 }
 
-/// The action with a permit for it. What is not there is only said not to be to callers that a grant could cover.
+/// Returns the action with a permit for it. Only callers that a grant could cover learn that an action does not exist.
 fn permitted(
     caller: &crate::access::Caller,
     name: &ActionRef,
@@ -119,7 +119,7 @@ fn permitted(
     }
 }
 
-/// Options that the action does not take, said like parameters that do not fit.
+/// Checks the options that the action does not accept, and reports them like invalid parameters.
 fn refuse_options(asked: &CreateExecution, active: &ActiveAction) -> Vec<ParamError> {
     let error = |parameter: &str, message: String| ParamError {
         parameter: parameter.to_owned(),
@@ -128,7 +128,7 @@ fn refuse_options(asked: &CreateExecution, active: &ActiveAction) -> Vec<ParamEr
     };
     let mut errors = Vec::new();
     if asked.noop && !active.action.noop {
-        errors.push(error("noop", "is not understood by this action: it would really run".to_owned()));
+        errors.push(error("noop", "is not supported by this action, which would really run".to_owned()));
     }
     let most_ms = u64::try_from(active.action.timeout().as_millis()).unwrap_or(u64::MAX);
     if let Some(timeout_ms) = asked.timeout_ms
@@ -139,7 +139,7 @@ fn refuse_options(asked: &CreateExecution, active: &ActiveAction) -> Vec<ParamEr
     errors
 }
 
-/// Reads a JSON body strictly: as a value, for its fingerprint, and as what it should be.
+/// Parses a JSON body strictly: as a value, for its fingerprint, and as the expected type.
 pub(in crate::api) fn parse_body<T: serde::de::DeserializeOwned>(
     headers: &HeaderMap,
     bytes: &[u8],
@@ -151,7 +151,8 @@ pub(in crate::api) fn parse_body<T: serde::de::DeserializeOwned>(
     }
     let value = strict::parse(bytes).map_err(|e| ApiError::InvalidBody(format!("the body is not valid JSON: {e}")))?;
     // The error names a field or a type; of the values at most the one that is wrong, which is never a parameter's.
-    let typed = T::deserialize(&value).map_err(|e| ApiError::InvalidBody(format!("the body is not right: {e}")))?;
+    let typed = T::deserialize(&value)
+        .map_err(|e| ApiError::InvalidBody(format!("the body does not match the schema: {e}")))?;
     Ok((value, typed))
 }
 
@@ -169,7 +170,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let (first, second) = (values.next(), values.next());
     if second.is_some() {
-        return Err(wrong("it is given more than once".to_owned()));
+        return Err(wrong("is given more than once".to_owned()));
     }
     let Some(value) = first else { return Ok(None) };
     let text =
@@ -177,7 +178,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
     IdempotencyKey::new(text).map(Some).map_err(|e| wrong(e.to_string()))
 }
 
-/// The caller's trace, when it is well-formed (W3C Trace Context, version 00).
+/// Returns the caller's trace context if it is well-formed (W3C Trace Context, version 00).
 fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let parts: Vec<&str> = text.split('-').collect();

@@ -1,4 +1,4 @@
-//! Listing, looking at and stopping executions.
+//! Lists, shows and stops executions.
 
 use std::time::Duration;
 
@@ -70,9 +70,9 @@ pub(in crate::api) async fn kill(call: Call) -> Result<Response<Body>, ApiError>
     subject.set(&record.action);
     let class = class_of(&app.registry, &record.action);
     let Some(permit) = caller.may(&record.action, class) else {
-        // A caller that may not even see it learns nothing.
+        // A caller that may not see the execution does not learn that it exists.
         let reason = format!("no grant lets {} kill {}", caller.principal(), record.action);
-        return Err(if caller.also(Verb::Read, &record.action, class) {
+        return Err(if caller.is_granted(Verb::Read, &record.action, class) {
             ApiError::Forbidden(reason)
         } else {
             hidden(ApiError::UnknownExecution(id), reason)

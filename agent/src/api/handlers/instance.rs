@@ -17,17 +17,17 @@ use crate::health::Detail;
 use crate::metrics::Now;
 use crate::registry::{ActiveAction, RegistryError, read_json};
 
-/// Stands in place of a message for those whom no grant names.
+/// Replaces messages for callers whom no grant names.
 const CODES_ONLY: &str = "the message is shown to callers with a grant";
 
-/// To somebody whom no grant names: codes, without a word more.
+/// Returns health for callers whom no grant names: codes without messages.
 pub(in crate::api) fn health_codes(app: &App) -> Response<Body> {
     let mut health = app.health.report(&app.registry, app.instance.id(), &|_| Detail::Nothing);
     codes_only(&mut health, &[]);
     json(if health.ready { 200 } else { 503 }, &health)
 }
 
-/// Takes the messages away, but those of the codes `but`.
+/// Removes the messages, except those of the codes `but`.
 pub(in crate::api) fn codes_only(health: &mut Health, but: &[&str]) {
     for list in [&mut health.reasons, &mut health.notes] {
         for reason in list.iter_mut().filter(|reason| !but.contains(&reason.code.as_str())) {
@@ -37,9 +37,9 @@ pub(in crate::api) fn codes_only(health: &mut Health, but: &[&str]) {
     }
 }
 
-/// To a caller whom a grant names; `caller` when one lets them read something.
+/// Returns health for a principal whom a grant names; `caller` is set when a grant lets it read something.
 pub(in crate::api) fn health(app: &App, caller: Option<&Caller>) -> Response<Body> {
-    // A store that cannot be read is a reason of its own; of its packs nothing more is told.
+    // A store that cannot be read has a reason of its own; its packs are then left out.
     let detail =
         |pack: &PackName| caller.and_then(|caller| scope::of_pack(app, caller, pack).ok()).unwrap_or(Detail::Nothing);
     let health = app.health.report(&app.registry, app.instance.id(), &detail);
@@ -70,17 +70,18 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
     let app = &call.app;
     let (running, queued) = app.exec.counts();
     let enforcement: Enforcement = read_json(&app.enforcement)?.unwrap_or_default();
-    let using = app.exec.running().into_iter().filter_map(|(id, action)| Some((action, usage::of(&enforcement, &id)?)));
+    let running_usage =
+        app.exec.running().into_iter().filter_map(|(id, action)| Some((action, usage::of(&enforcement, &id)?)));
     let visible = |action: &ActionRef| covers(&app.registry, &call.caller, action);
-    let using = using.filter(|(action, _)| visible(action));
+    let running_usage = running_usage.filter(|(action, _)| visible(action));
     let now = Now {
-        using: using.collect(),
+        using: running_usage.collect(),
         running,
         queued,
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
         wrong: app.health.codes(),
-        certificate_ends_s: app.tls.ends_s(),
+        certificate_ends_s: app.tls.expires_at_s(),
         sync: app.registry.status()?,
         dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
@@ -113,7 +114,7 @@ pub(in crate::api) fn get_pack(call: &Call) -> Result<Response<Body>, ApiError> 
     }
 }
 
-/// A pack that is active, or that could not be made so, if the caller may see it.
+/// Returns a pack that is active, or whose activation failed, if the caller may see it.
 fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Result<Option<PackView>, RegistryError> {
     let detail = scope::of_pack(&call.app, &call.caller, name)?;
     if detail == Detail::Nothing {

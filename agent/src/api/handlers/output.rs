@@ -1,7 +1,7 @@
-//! The output of an execution: as lines of JSON, or as the bytes of one stream.
+//! Output of an execution: as lines of JSON, or as the bytes of one stream.
 //!
-//! Of an archived one the bytes are handed out as they are stored, compressed, to who takes gzip. Otherwise it makes no
-//! difference where an output lies. All reading is done in blocking threads, so that no reader holds up another.
+//! Archived output is sent as it is stored, compressed, to callers that accept gzip. Otherwise it makes no difference where
+//! output is stored. All reading is done in blocking threads, so that no reader delays another.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use super::{Call, content, visible};
 use crate::api::body::{Body, until_stop};
 use crate::api::encoding;
 use crate::api::problem::ApiError;
-use crate::api::range::{self, Wanted};
+use crate::api::range::{self, Requested};
 use crate::exec::output::{Output, OutputError, StoredOutput};
 use crate::exec::tail::Tail;
 use crate::exec::{Archive, Piece};
 
 const LINES: &str = "application/x-ndjson";
 const BYTES: &str = "application/octet-stream";
-/// What is read at once in a blocking thread, in bytes.
+/// Bytes that one step in a blocking thread reads.
 const STEP: usize = 64 << 10;
 
 pub(in crate::api) async fn chunks(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -66,7 +66,7 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
     let stored_output = call.app.exec.output(&record.id).await?;
     let mut response = match &stored_output {
         StoredOutput::Archived(archive)
-            if range.is_none() && archive.totals(stream).1 == 0 && encoding::takes_gzip(&call.headers) =>
+            if range.is_none() && archive.totals(stream).1 == 0 && encoding::accepts_gzip(&call.headers) =>
         {
             stored(archive, stream)
         }
@@ -82,7 +82,7 @@ pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Respons
     Ok(response)
 }
 
-/// What is there now, or a range of it, with its length.
+/// Responds with the bytes stored so far, or a range of them, with a content length.
 async fn whole_or_part(
     stored_output: StoredOutput,
     stream: Stream,
@@ -93,10 +93,10 @@ async fn whole_or_part(
         measure(&stored_output, stream, written).map(|found| (found, stored_output))
     });
     let ((length, dropped), stored_output) = measured.await.map_err(|_| OutputError::Task)??;
-    let (from, to, status) = match range.map_or(Wanted::Whole, |value| range::parse(value, length)) {
-        Wanted::Whole => (0, length, 200),
-        Wanted::Part(from, to) => (from, to, 206),
-        Wanted::NotThere => return Err(ApiError::RangeNotSatisfiable(length)),
+    let (from, to, status) = match range.map_or(Requested::Whole, |value| range::parse(value, length)) {
+        Requested::Whole => (0, length, 200),
+        Requested::Part(from, to) => (from, to, 206),
+        Requested::NotSatisfiable => return Err(ApiError::RangeNotSatisfiable(length)),
     };
     let part = Part { output: stored_output.open(only(stream, 0)), stream, written, skip: from, left: to - from };
     let parts = stream::try_unfold(part, |mut part| async move {
@@ -113,7 +113,7 @@ async fn whole_or_part(
     Ok(response)
 }
 
-/// The bytes as they are stored, compressed.
+/// Responds with the bytes as they are stored, compressed.
 fn stored(archive: &Archive, stream: Stream) -> Response<Body> {
     let (section, length) = archive.stored(stream);
     let parts = stream::try_unfold(section, |mut section| async move {
@@ -139,7 +139,7 @@ fn set_dropped(response: &mut Response<Body>, dropped: u64) {
     headers.insert(HeaderName::from_static(DROPPED_BYTES), HeaderValue::from(dropped));
 }
 
-/// A part of the representation: what was kept, with a line in place of what was not.
+/// Part of the representation: the bytes that were kept, with a line in place of bytes that were dropped.
 struct Part {
     output: Output,
     stream: Stream,
@@ -149,7 +149,7 @@ struct Part {
 }
 
 impl Part {
-    /// Some more of it, around [`STEP`] bytes.
+    /// Reads the next bytes, around [`STEP`] of them.
     fn next(&mut self) -> Result<Option<Bytes>, std::io::Error> {
         let mut some = Vec::new();
         while self.left > 0 && some.len() < STEP {
@@ -177,7 +177,7 @@ fn next_shown(output: &mut Output, stream: Stream, written: Option<u64>) -> Resu
     Ok(piece.map(shown))
 }
 
-/// The length of the representation, and how many bytes were dropped.
+/// Returns the length of the representation, and the number of dropped bytes.
 fn measure(stored_output: &StoredOutput, stream: Stream, written: Option<u64>) -> Result<(u64, u64), OutputError> {
     let (mut length, mut dropped) = (0, 0);
     if let StoredOutput::Archived(archive) = stored_output {
@@ -207,7 +207,7 @@ fn measure(stored_output: &StoredOutput, stream: Stream, written: Option<u64>) -
     }
 }
 
-/// One stream from an offset on, the other not at all.
+/// Selects one stream from an offset on.
 fn only(stream: Stream, from: u64) -> [Option<u64>; 2] {
     match stream {
         Stream::Stdout => [Some(from), None],
@@ -215,12 +215,12 @@ fn only(stream: Stream, from: u64) -> [Option<u64>; 2] {
     }
 }
 
-/// What stands in place of bytes that were not kept.
+/// Returns the line that replaces bytes that were not kept.
 fn gap(bytes: u64) -> String {
     format!("\n[bolt: {bytes} bytes dropped]\n")
 }
 
-/// A piece as it stands among the bytes of its stream.
+/// Converts a piece to bytes of its stream.
 fn shown(piece: Piece) -> Bytes {
     match piece {
         Piece::Data { bytes, .. } => bytes.into(),
@@ -228,7 +228,7 @@ fn shown(piece: Piece) -> Bytes {
     }
 }
 
-/// Pieces as the bytes of their stream.
+/// Converts pieces to bytes of their stream.
 fn joined(pieces: Vec<Piece>) -> Bytes {
     let mut bytes = Vec::new();
     for piece in pieces {
@@ -237,7 +237,7 @@ fn joined(pieces: Vec<Piece>) -> Bytes {
     bytes.into()
 }
 
-/// Pieces as lines of JSON.
+/// Converts pieces to lines of JSON.
 fn lines(pieces: Vec<Piece>) -> Bytes {
     let mut lines = Vec::new();
     for piece in pieces {
@@ -263,13 +263,13 @@ fn line(piece: Piece, lines: &mut Vec<u8>) {
     lines.push(b'\n');
 }
 
-/// Output to its end, whether the execution goes on or has ended.
+/// Follows output to the end of the execution.
 async fn tail(call: &Call, record: Execution, output: Output, follow: bool) -> Result<Tail, ApiError> {
     let following = if follow { call.app.exec.follow(&record.id) } else { None };
     if following.is_some() {
         return Ok(Tail::new(output, following, None));
     }
-    // It may have ended since it was looked up.
+    // The execution may have ended since it was read.
     let now = call.app.exec.view(&record.id).await?.unwrap_or(record);
     let ended = now.state.is_terminal().then(|| Arc::new(now));
     Ok(Tail::new(output, None, ended))

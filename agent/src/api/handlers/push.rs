@@ -5,7 +5,7 @@
 //!   403           415             400      403                  422     413     413, 507                403 … 507
 //! ```
 //!
-//! The archive is never held in memory, and nothing in it is looked at here.
+//! The archive is never held in memory, and its content is not examined here.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -28,15 +28,15 @@ use crate::api::problem::ApiError;
 use crate::api::pushes::Ticket;
 use crate::clock;
 
-/// How long the next piece of an archive may take to come …
-const PIECE: Duration = Duration::from_secs(20);
-/// … and all of it.
-const WHOLE: Duration = Duration::from_secs(300);
-/// What is read, for a while, of an archive that is refused, so that its sender hears why before the connection ends.
-const PASSED_OVER: u64 = 8 << 20;
-const PASSING_OVER: Duration = Duration::from_secs(5);
+/// Time limit for the next chunk of an archive.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit for a whole archive.
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of a refused archive that are read and discarded, so that its sender reads the refusal before the connection ends.
+const DISCARDED: u64 = 8 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the query says.
+/// Parsed query.
 struct Asked {
     pack: PackName,
     version: PackVersion,
@@ -52,7 +52,7 @@ pub(in crate::api) async fn push(mut call: Call) -> Result<Response<Body>, ApiEr
     match take(&mut call).await {
         Ok(response) => Ok(response),
         Err(error) => {
-            pass_over(&mut call.body).await;
+            discard_body(&mut call.body).await;
             Err(error)
         }
     }
@@ -61,20 +61,20 @@ pub(in crate::api) async fn push(mut call: Call) -> Result<Response<Body>, ApiEr
 async fn take(call: &mut Call) -> Result<Response<Body>, ApiError> {
     let asked = check(call)?;
     let Call { app, caller, body, .. } = call;
-    let Ok(_place) = app.pushes.uploads.try_acquire() else {
-        return Err(refuse(Code::QueueFull, "other archives are coming in: push again when they have come"));
+    let Ok(_slot) = app.pushes.uploads.try_acquire() else {
+        return Err(refuse(Code::QueueFull, "other archives are being received: push again later"));
     };
     let mut ticket = begin(app)?;
     let (digest, size_bytes) =
-        timeout(WHOLE, receive(body, &ticket, app.pushes.max_archive)).await.unwrap_or_else(|_| {
-            Err(ApiError::BadRequest(format!("the archive did not come within {} s", WHOLE.as_secs())))
+        timeout(ARCHIVE_TIMEOUT, receive(body, &ticket, app.pushes.max_archive)).await.unwrap_or_else(|_| {
+            Err(ApiError::BadRequest(format!("the archive did not arrive within {} s", ARCHIVE_TIMEOUT.as_secs())))
         })?;
     if let Some(wanted) = asked.digest.as_ref().filter(|wanted| **wanted != digest) {
-        let message = format!("what came has the digest {digest}, not {wanted}: push again");
+        let message = format!("the archive that arrived has the digest {digest}, not {wanted}: push again");
         return Err(refuse(Code::InvalidPack, message));
     }
     let Asked { pack, version, ttl, .. } = asked;
-    tracing::info!(principal = %caller.principal(), %pack, %version, digest = digest.short(), size_bytes, "push came in");
+    tracing::info!(principal = %caller.principal(), %pack, %version, digest = digest.short(), size_bytes, "pushed archive received");
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let ask = PushOperation::Install { version: version.clone(), digest: digest.clone(), size_bytes, ttl_ms };
     let unknown = Pushed { pack: pack.clone(), version, digest, dev: None, signed: None, warning: None };
@@ -87,11 +87,11 @@ async fn take(call: &mut Call) -> Result<Response<Body>, ApiError> {
 
 pub(in crate::api) async fn unpush(call: &Call) -> Result<Response<Body>, ApiError> {
     let Call { app, caller, segment, .. } = call;
-    allowed(app)?;
+    check_enabled(app)?;
     let pack = PackName::new(segment.as_str()).map_err(|e| ApiError::BadRequest(e.to_string()))?;
     call.subject.set(format_args!("{pack}.*"));
-    permitted(caller, &pack)?;
-    tracing::info!(principal = %caller.principal(), %pack, "unpush asked for");
+    check_grant(caller, &pack)?;
+    tracing::info!(principal = %caller.principal(), %pack, "unpush requested");
     let mut ticket = begin(app)?;
     match outcome(app, caller, &mut ticket, pack.clone(), PushOperation::Remove).await? {
         None => Ok(json(202, &Unpushed { pack, done: false, version: None })),
@@ -100,10 +100,10 @@ pub(in crate::api) async fn unpush(call: &Call) -> Result<Response<Body>, ApiErr
     }
 }
 
-/// Everything that is wrong with the request before its body is looked at.
+/// Checks everything that can be checked before the body is read.
 fn check(call: &Call) -> Result<Asked, ApiError> {
     let Call { app, caller, query, headers, body, .. } = call;
-    allowed(app)?;
+    check_enabled(app)?;
     let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if ![ARCHIVE_TYPE, BYTES_TYPE].iter().any(|taken| essence.eq_ignore_ascii_case(taken)) {
@@ -116,7 +116,7 @@ fn check(call: &Call) -> Result<Asked, ApiError> {
         ttl: query.duration("ttl")?.unwrap_or_else(|| app.pushes.dev.ttl.0.min(app.pushes.dev.max_ttl.0)),
     };
     call.subject.set(format_args!("{}.*", asked.pack));
-    permitted(caller, &asked.pack)?;
+    check_grant(caller, &asked.pack)?;
     let most = app.pushes.dev.max_ttl.0;
     if asked.ttl > most || asked.ttl < Duration::from_millis(1) {
         let most = packs_schema::base::quantity::format_duration(most);
@@ -131,7 +131,7 @@ fn check(call: &Call) -> Result<Asked, ApiError> {
     }
 }
 
-fn allowed(app: &App) -> Result<(), ApiError> {
+fn check_enabled(app: &App) -> Result<(), ApiError> {
     if app.pushes.dev.push {
         return Ok(());
     }
@@ -139,13 +139,13 @@ fn allowed(app: &App) -> Result<(), ApiError> {
     Err(refuse(Code::PushNotAllowed, message))
 }
 
-fn permitted(caller: &Caller, pack: &PackName) -> Result<(), ApiError> {
+fn check_grant(caller: &Caller, pack: &PackName) -> Result<(), ApiError> {
     if caller.covers_pack(pack) {
         return Ok(());
     }
     let who = caller.principal();
     Err(ApiError::Forbidden(format!(
-        "no grant lets {who} push {pack}: it takes the verb push on {pack}.*, of all classes"
+        "no grant lets {who} push {pack}: pushing needs the verb push on {pack}.*, without a limit to classes"
     )))
 }
 
@@ -157,14 +157,14 @@ fn begin(app: &App) -> Result<Ticket<'_>, ApiError> {
     app.pushes.begin().ok_or_else(|| refuse(Code::QueueFull, "too many pushes wait for the sync: push again later"))
 }
 
-/// Writes the body to the disk as it comes; gives its digest and length.
+/// Writes the body to the disk as it arrives; returns its digest and length.
 async fn receive(body: &mut Incoming, ticket: &Ticket<'_>, most: u64) -> Result<(Digest, u64), ApiError> {
     let mut file = ticket.archive().map_err(disk)?;
     let (mut hash, mut length) = (Sha256::new(), 0_u64);
     loop {
-        let piece = timeout(PIECE, body.frame())
-            .await
-            .map_err(|_| ApiError::BadRequest(format!("nothing of the archive came for {} s", PIECE.as_secs())))?;
+        let piece = timeout(CHUNK_TIMEOUT, body.frame()).await.map_err(|_| {
+            ApiError::BadRequest(format!("no byte of the archive arrived for {} s", CHUNK_TIMEOUT.as_secs()))
+        })?;
         let Some(piece) = piece else { break };
         let piece = piece.map_err(|e| ApiError::BadRequest(format!("the archive cannot be read: {e}")))?;
         let Ok(data) = piece.into_data() else { continue };
@@ -179,20 +179,20 @@ async fn receive(body: &mut Incoming, ticket: &Ticket<'_>, most: u64) -> Result<
     Ok((Digest::new(digest).expect("SHA-256 has 64 hexadecimal digits"), length))
 }
 
-async fn pass_over(body: &mut Incoming) {
-    let passing = async {
-        let mut passed = 0;
-        while passed < PASSED_OVER
+async fn discard_body(body: &mut Incoming) {
+    let discarding = async {
+        let mut discarded = 0;
+        while discarded < DISCARDED
             && let Some(Ok(piece)) = body.frame().await
         {
-            passed += piece.data_ref().map_or(0, |data| data.len() as u64);
+            discarded += piece.data_ref().map_or(0, |data| data.len() as u64);
         }
     };
-    // Whether all of it came matters to nobody.
-    let _ = timeout(PASSING_OVER, passing).await;
+    // The rest of the body is of no interest.
+    let _ = timeout(DISCARD_TIMEOUT, discarding).await;
 }
 
-/// Hands the request to the sync. `None`: it has not answered within its time.
+/// Passes the request to the sync. `None`: it has not answered within the time limit.
 async fn outcome(
     app: &App,
     caller: &Caller,
@@ -216,7 +216,7 @@ fn unexpected(result: PushResult) -> ApiError {
 fn disk(error: io::Error) -> ApiError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            refuse(Code::InsufficientStorage, "the disk of the store of packs is full: make room and push again")
+            refuse(Code::InsufficientStorage, "the disk of the store of packs is full: free space and push again")
         }
         _ => {
             tracing::error!(%error, "the inbox of pushed packs cannot be used");

@@ -1,7 +1,7 @@
-//! What a caller may learn of packs: no more than its grants on their actions cover.
+//! Visibility of packs: a caller sees no more than its grants on their actions cover.
 //!
-//! A pack is visible to a caller that may see one of its actions. Why a version failed may name any action of the pack, so
-//! those details are for callers whose grant covers the whole pack.
+//! A pack is visible to a caller that may see one of its actions. The reason for which a version failed may name any action
+//! of the pack, so it is shown only to callers whose grant covers the whole pack.
 
 use packs_schema::agent::rest::{FailedVersion, SyncStatus};
 use packs_schema::base::name::{ActionRef, PackName};
@@ -12,14 +12,14 @@ use crate::api::App;
 use crate::health::{Detail, withheld};
 use crate::registry::{ActivePack, RegistryError};
 
-/// The actions of an active pack that the caller may see.
+/// Returns the actions of an active pack that the caller may see.
 pub(super) fn actions_of(app: &App, caller: &Caller, pack: &ActivePack) -> Result<Vec<ActionRef>, RegistryError> {
     let names = app.registry.actions(pack)?.into_iter();
     let references = names.map(|action| ActionRef::join(&pack.pack.name, &action));
     Ok(references.filter(|action| covers(&app.registry, caller, action)).collect())
 }
 
-/// How much of a pack the caller may see.
+/// Returns how much of a pack the caller may see.
 pub(super) fn of_pack(app: &App, caller: &Caller, name: &PackName) -> Result<Detail, RegistryError> {
     if caller.covers_pack(name) {
         return Ok(Detail::All);
@@ -31,7 +31,7 @@ pub(super) fn of_pack(app: &App, caller: &Caller, name: &PackName) -> Result<Det
     Ok(if visible { Detail::Name } else { Detail::Nothing })
 }
 
-/// A failed version as the caller may see it.
+/// Returns a failed version as the caller may see it.
 pub(super) fn failed_version(detail: Detail, pack: &PackName, failed: FailedVersion) -> Option<FailedVersion> {
     match detail {
         Detail::All => Some(failed),
@@ -40,7 +40,7 @@ pub(super) fn failed_version(detail: Detail, pack: &PackName, failed: FailedVers
     }
 }
 
-/// The sync's status as the caller may see it.
+/// Returns the sync's status as the caller may see it.
 pub(super) fn sync_status(app: &App, caller: &Caller, status: SyncStatus) -> Result<SyncStatus, RegistryError> {
     let mut failed = Vec::new();
     for (pack, version) in status.failed {

@@ -14,16 +14,16 @@ use tokio::sync::watch;
 use super::{Call, content, covers};
 use crate::api::App;
 use crate::api::body::{Body, until_stop};
+use crate::api::live_access::LiveAccess;
 use crate::api::problem::ApiError;
-use crate::api::standing::Standing;
 use crate::history::{CursorCheck, History, HistoryError};
 
-/// Events that are read at once.
+/// Number of events that one step reads.
 const BATCH: u32 = 200;
 
 struct Events {
     app: Arc<App>,
-    standing: Arc<Standing>,
+    live_access: Arc<LiveAccess>,
     after: u64,
     newest: Option<watch::Receiver<u64>>,
 }
@@ -40,8 +40,12 @@ pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiErr
         None if follow => now,
         None => 0,
     };
-    let events =
-        Events { app: call.app.clone(), standing: call.standing.clone(), after, newest: follow.then_some(newest) };
+    let events = Events {
+        app: call.app.clone(),
+        live_access: call.live_access.clone(),
+        after,
+        newest: follow.then_some(newest),
+    };
     let lines = stream::try_unfold(events, |mut events| async move {
         Ok::<_, HistoryError>(events.next().await?.map(|lines| (lines, events)))
     });
@@ -53,7 +57,7 @@ pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiErr
     Ok(response)
 }
 
-/// Refuses a cursor after which events would be missing or would be others than it means.
+/// Refuses a cursor after which events are missing or have been numbered again.
 async fn check(history: &History, cursor: &EventCursor) -> Result<(), ApiError> {
     let why = match history.check_cursor(cursor).await? {
         CursorCheck::Valid => return Ok(()),
@@ -66,15 +70,15 @@ async fn check(history: &History, cursor: &EventCursor) -> Result<(), ApiError> 
 }
 
 impl Events {
-    /// The next lines; waits for them only when following.
+    /// Returns the next lines; waits for them only when following.
     async fn next(&mut self) -> Result<Option<Bytes>, HistoryError> {
         loop {
             if let Some(newest) = &mut self.newest {
                 newest.mark_unchanged();
             }
             let batch = self.app.history.events(self.after, BATCH).await?;
-            // With the grants now in force: they may have changed since the request began.
-            let caller = self.standing.caller();
+            // With the grants now in effect: they may have changed since the request began.
+            let caller = self.live_access.caller();
             let mut known: HashMap<ActionRef, bool> = HashMap::new();
             let mut lines = Vec::new();
             let last = batch.last().map(|event| event.event);

@@ -1,10 +1,10 @@
-//! Counts the recent failures of each source, that is sockets that ended before their peer was known, in memory of a fixed
-//! size, however many sources there are.
+//! Counts the recent failures of each source, that is sockets that ended before their peer was authenticated, in memory of a
+//! fixed size, however many sources there are.
 //!
 //! A count-min sketch of two rows: a source has one cell in each, and its count is the smaller one. Sources that share both
-//! cells share the count: with 6,000 sources that fail, about one in a hundred others does. The places are keyed by numbers of this
-//! process, so nobody can choose addresses that share cells with a caller's. Twice the average of a row is taken off each
-//! count, so that very many sources that fail once are held against nobody. Counts are halved every [`HALF_LIFE`].
+//! cells share the count: with 6,000 sources that fail, about one in a hundred others does. The hash is keyed by random numbers
+//! of this process, so an attacker cannot choose addresses that share cells with a caller's. Twice the average of a row is
+//! subtracted from each count, so that very many sources that fail once raise no count. Counts are halved every [`HALF_LIFE`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -17,18 +17,18 @@ const HALF_LIFE: Duration = Duration::from_secs(30);
 /// Cells in a row, a power of two.
 const CELLS: usize = 1 << 16;
 
-/// The counts.
+/// Counts of failures.
 #[derive(Debug)]
 pub(super) struct Failures {
-    /// Empty until something fails.
+    /// Empty until the first failure.
     rows: [Vec<u8>; 2],
     keys: RandomState,
-    /// About the sum of a row.
+    /// Approximate sum of a row.
     total: usize,
     halved: Option<Instant>,
 }
 
-/// The cells of a source.
+/// Cells of a source.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cells([usize; 2]);
 
@@ -45,7 +45,7 @@ impl Failures {
 
     pub(super) fn count(&self, cells: Cells) -> u32 {
         let counts = self.rows.iter().zip(cells.0).map(|(row, at)| row.get(at).copied().unwrap_or(0));
-        // In a flood of sources that come once, cells fill up for everybody.
+        // A flood of sources that connect once fills the cells of all sources.
         let noise = u32::try_from(2 * self.total / CELLS).unwrap_or(u32::MAX);
         u32::from(counts.min().unwrap_or(0)).saturating_sub(noise)
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_sources_that_come_once_is_held_against_nobody() {
+    fn a_flood_of_sources_that_connect_once_raises_no_count() {
         let mut failures = Failures::new();
         for n in 0..200_000 {
             failures.add(failures.cells(ip(n)));

@@ -1,5 +1,5 @@
-//! Reports sockets that ended before their peer was known: counted by reason in the metrics, and logged at a bounded rate, because
-//! anybody can cause them.
+//! Reports sockets that ended before their peer was authenticated: counted by reason in the metrics, and logged at a bounded
+//! rate, because any host can cause them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 
-/// Maximum number of log lines for one reason in each [`WINDOW`]; the next line says how many were left out.
+/// Maximum number of log lines for one reason in each [`WINDOW`]; the next line has the number of omitted ones.
 const LINES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Reasons, as metrics name them.
+/// Reason, as the metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Reason {
     /// TLS refused the peer: no certificate, or none that is accepted.
     Refused,
-    /// The peer left.
+    /// The peer disconnected.
     Abandoned,
     /// The peer sent nothing, or took too long.
     TimedOut,
@@ -27,8 +27,8 @@ pub(in crate::api) enum Reason {
     Evicted,
     /// All slots were in use and its source had the highest score, so it was closed at once.
     Dropped,
-    /// The certificate was verified, and no place among the connections came free.
-    NoPlace,
+    /// The certificate was verified, and no connection slot was released in time.
+    NoConnectionSlot,
 }
 
 impl Reason {
@@ -41,7 +41,7 @@ impl Reason {
             Reason::TimedOut => "timed_out",
             Reason::Evicted => "evicted",
             Reason::Dropped => "dropped",
-            Reason::NoPlace => "no_place",
+            Reason::NoConnectionSlot => "no_place",
         }
     }
 }
@@ -53,12 +53,12 @@ pub(super) struct Report {
     lines: Mutex<[Lines; Reason::ALL]>,
 }
 
-/// The lines of one reason.
+/// Log lines of one reason.
 #[derive(Debug, Default, Clone, Copy)]
 struct Lines {
     since: Option<Instant>,
     written: u32,
-    left_out: u64,
+    omitted: u64,
 }
 
 impl Report {
@@ -72,26 +72,26 @@ impl Report {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             lines[reason as usize].line(Instant::now())
         };
-        let Some(left_out) = line else { return };
+        let Some(omitted) = line else { return };
         let (listener, reason) = (self.listener, reason.label());
         let error = error.map(tracing::field::display);
-        let left_out = (left_out > 0).then_some(left_out);
-        tracing::info!(%from, listener, reason, error, not_logged = left_out, "socket closed before its peer was known");
+        let omitted = (omitted > 0).then_some(omitted);
+        tracing::info!(%from, listener, reason, error, not_logged = omitted, "socket closed before its peer was authenticated");
     }
 }
 
 impl Lines {
-    /// Returns how many were left out since the last line; `None` if this one is left out as well.
+    /// Returns the number of lines omitted since the last one; `None` if this line is omitted as well.
     fn line(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
             (self.since, self.written) = (Some(now), 0);
         }
         if self.written == LINES {
-            self.left_out += 1;
+            self.omitted += 1;
             return None;
         }
         self.written += 1;
-        Some(std::mem::take(&mut self.left_out))
+        Some(std::mem::take(&mut self.omitted))
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_bounded_and_the_next_one_says_how_many_were_left_out() {
+    fn log_lines_are_bounded_and_the_next_one_counts_the_omitted() {
         let (mut lines, start) = (Lines::default(), Instant::now());
         let written = (0..1000).filter(|_| lines.line(start).is_some()).count();
         assert_eq!(written, 5);

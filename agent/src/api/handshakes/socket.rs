@@ -1,5 +1,5 @@
-//! The socket of a peer that is not known yet. It notes when the peer has sent something, bounds the number of reads, and leaves
-//! nothing behind in the kernel when the agent gives it up.
+//! Socket of a peer that is not authenticated yet: records when the peer has sent something, bounds the number of reads, and
+//! leaves nothing behind in the kernel when the agent gives it up.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -10,11 +10,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Maximum number of reads before a peer is known: a handshake takes a few, with the longest chain of certificates some forty.
+/// Maximum number of reads before a peer is authenticated: a handshake takes a few, some forty with the longest certificate chain.
 /// Each byte that a peer trickles wakes the agent.
 const PIECES: u32 = 64;
 
-/// How far the peer has come.
+/// Progress of the peer.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pieces: AtomicU32,
@@ -23,17 +23,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// True when the peer has sent something.
-    pub(super) fn has_spoken(&self) -> bool {
+    /// True if the peer has sent something.
+    pub(super) fn has_sent(&self) -> bool {
         self.pieces.load(Ordering::Relaxed) > 0
     }
 
-    /// Ends the bound on reads: the peer is known.
+    /// Ends the bound on reads: the peer is authenticated.
     pub(super) fn complete(&self) {
         self.complete.store(true, Ordering::Relaxed);
     }
 
-    /// Has the socket reset when it is dropped.
+    /// Makes the socket reset the connection when it is dropped.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
@@ -43,7 +43,7 @@ impl Progress {
     }
 }
 
-/// A socket with its progress.
+/// Socket with its progress.
 #[derive(Debug)]
 pub(in crate::api) struct Socket {
     stream: TcpStream,
@@ -59,7 +59,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.progress.given_up.load(Ordering::Relaxed) {
-            // A reset: a close in good order would leave a socket in the kernel for a minute, for each that anybody opens.
+            // A reset: an orderly close would leave each such socket in the kernel for a minute.
             let _ = self.stream.set_zero_linger();
         }
     }
@@ -73,7 +73,7 @@ impl AsyncRead for Socket {
             && !self.progress.is_complete()
             && self.progress.pieces.fetch_add(1, Ordering::Relaxed) >= PIECES
         {
-            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "the peer sends in too many pieces")));
+            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "the peer sends too many small pieces")));
         }
         read
     }
@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_trickles_is_refused_until_it_is_known() {
+    async fn a_peer_that_sends_single_bytes_is_refused_until_it_is_authenticated() {
         let (mut ours, progress, mut theirs) = pair().await;
-        assert!(!progress.has_spoken());
+        assert!(!progress.has_sent());
         for _ in 0..PIECES {
             theirs.write_all(b"x").await.unwrap();
             ours.read_u8().await.unwrap();
         }
-        assert!(progress.has_spoken());
+        assert!(progress.has_sent());
         theirs.write_all(b"x").await.unwrap();
         assert_eq!(ours.read_u8().await.unwrap_err().kind(), ErrorKind::InvalidData);
         progress.complete();

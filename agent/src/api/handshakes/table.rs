@@ -1,9 +1,9 @@
-//! The slots in use, and which one has to go.
+//! Table of the slots in use, and the choice of the slot to evict.
 //!
-//! - A source at its share evicts its own oldest slot. Closing its new socket would be cheaper, and would let silent sockets keep
-//!   out a caller of the same address.
+//! - A source at its limit evicts its own oldest slot. Closing its new socket would be cheaper, and would let silent sockets
+//!   keep out a caller of the same address.
 //! - When all slots are in use, the source with the highest score loses its oldest slot. The score is the number of its recent
-//!   failures and of its slots that are not [`FRESH`] any more. If the source of the new socket has the highest score, the new
+//!   failures and of its slots that are older than [`FRESH`]. If the source of the new socket has the highest score, the new
 //!   socket is closed instead. Scores are compared in three classes (see [`class`]); among equals the oldest slot is evicted. So
 //!   a caller stays for as long as others of its class need to open `total` sockets, however many sources they have, and that
 //!   holds also for a caller that shares its count of failures with others by chance (see `failures`).
@@ -18,21 +18,21 @@ use tokio::time::Instant;
 use super::failures::{Cells, Failures};
 use super::{Bounds, network};
 
-/// A slot younger than this does not count against its source: a caller may open many at once. More than a handshake over a
-/// slow line takes.
+/// Age below which a slot does not count against its source, because a caller may open many at once: more than a handshake
+/// over a slow line takes.
 pub(super) const FRESH: Duration = Duration::from_millis(500);
-/// Scores up to this are held against nobody.
+/// Score up to which a source is in the best class.
 const TOLERATED: u32 = 2;
-/// Scores from this on are those of a few sources that open very many sockets.
+/// Score from which a source is in the worst class: a few sources that open very many sockets.
 const EXCESSIVE: u32 = 64;
 
-/// The slots.
+/// Slots of one listener.
 #[derive(Debug)]
 pub(super) struct Table {
     bounds: Bounds,
     /// Oldest first.
     entries: VecDeque<Entry>,
-    /// How many of the first entries are not fresh any more.
+    /// Number of entries, from the first, that are older than [`FRESH`].
     aged: usize,
     sources: HashMap<IpAddr, Held>,
     failures: Failures,
@@ -62,8 +62,8 @@ impl Table {
         Table { bounds, entries, aged: 0, sources, failures: Failures::new(), next: 0 }
     }
 
-    /// Makes a slot for a new socket, and evicts another one for it at a bound: its id, and what ends when it is evicted.
-    /// `None`: the new socket is to be closed.
+    /// Creates a slot for a new socket, and evicts another one at a limit. Returns its id, and a receiver that ends when it is
+    /// evicted. `None`: close the new socket.
     pub(super) fn begin(&mut self, source: IpAddr, now: Instant) -> Option<(u64, oneshot::Receiver<()>)> {
         let source = network(source);
         self.age(now);
@@ -87,24 +87,24 @@ impl Table {
         Some((id, evicted))
     }
 
-    /// Takes a slot back that ended well.
+    /// Releases a slot whose handshake or probe succeeded.
     pub(super) fn succeed(&mut self, id: u64, source: IpAddr) {
         if let Some(at) = self.find(id) {
             self.remove(at);
         }
-        // Also when it was evicted in this very moment.
+        // Also if the slot has just been evicted.
         let cells = self.failures.cells(network(source));
         self.failures.clear(cells);
     }
 
-    /// Takes a slot back that came to nothing, unless it was taken back before.
+    /// Releases a slot that failed, unless it was released before.
     pub(super) fn fail(&mut self, id: u64) {
         if let Some(at) = self.find(id) {
             self.evict(at);
         }
     }
 
-    /// Returns the class of a slot's source; the last one for a slot that was evicted, whose task has not ended yet.
+    /// Returns the class of a slot's source; the worst one for a slot that was evicted and whose task has not ended yet.
     pub(super) fn class_of_slot(&self, id: u64) -> u32 {
         self.find(id).map_or(u32::MAX, |at| self.class_of(&self.entries[at]))
     }
@@ -174,7 +174,7 @@ impl Table {
     }
 }
 
-/// The class of a score. Exact scores would single out the one caller in the table that shares its count with others.
+/// Returns the class of a score. Exact scores would single out the one caller in the table that shares its count with others.
 fn class(score: u32) -> u32 {
     match score {
         ..=TOLERATED => 0,

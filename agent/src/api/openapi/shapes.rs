@@ -1,13 +1,13 @@
-//! What the document says of texts: the patterns of identifiers, and the types of parameters.
+//! Patterns of identifiers and types of parameters in `openapi.json`.
 //!
-//! Identifiers check themselves in code; here their rules stand as patterns (ECMA 262), so that a generator, a form or a fuzzer
-//! makes none that would be refused. A test holds the two against each other.
+//! Identifiers are checked in code; here are the same rules as patterns (ECMA 262), so that a client generator, a form or a
+//! fuzzer produces none that would be refused. A test compares the two.
 
 use serde_json::{Map, Value, json};
 
 use super::Operation;
 
-/// The patterns of identifiers, by the name of their type.
+/// Patterns of identifiers, by the name of their type.
 pub(super) const NAMES: &[(&str, &str)] = &[
     ("AccessTarget", "^[a-z0-9][a-z0-9_-]{0,63}\\.([A-Za-z0-9][A-Za-z0-9_-]{0,63}|\\*)$"),
     ("ActionName", "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"),
@@ -24,7 +24,7 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("RunId", "^[A-Za-z0-9_:@+][A-Za-z0-9_.:@+-]{0,63}$"),
 ];
 
-/// The pattern of an identifier.
+/// Returns the pattern of an identifier.
 pub(super) fn pattern(of: &str) -> &'static str {
     NAMES.iter().find(|(name, _)| *name == of).map_or("", |(_, pattern)| pattern)
 }
@@ -37,7 +37,7 @@ fn number() -> Value {
     json!({"type": "integer", "format": "int64", "minimum": 0})
 }
 
-/// The schema of what stands in a path.
+/// Returns the schema of a path parameter.
 pub(super) fn in_path(parameter: &str) -> Value {
     match parameter {
         "id" => name("ExecutionId"),
@@ -47,7 +47,7 @@ pub(super) fn in_path(parameter: &str) -> Value {
     }
 }
 
-/// The schema of a query parameter, and whether it must be there; `None` for one that has none yet.
+/// Returns the schema of a query parameter, and whether it is required; `None` for a parameter without a schema.
 pub(super) fn in_query(operation: Operation, parameter: &str) -> Option<(Value, bool)> {
     let optional = |schema| Some((schema, false));
     match parameter {
@@ -74,7 +74,7 @@ pub(super) fn in_query(operation: Operation, parameter: &str) -> Option<(Value, 
     }
 }
 
-/// Writes the rules of identifiers and bounds into the schemas, where their types have them in code only.
+/// Adds the rules of identifiers and bounds to the schemas, where their types have them in code only.
 pub(super) fn constrain(schemas: &mut Map<String, Value>) {
     for (name, pattern) in NAMES {
         if let Some(Value::Object(schema)) = schemas.get_mut(*name) {
@@ -94,7 +94,7 @@ pub(super) fn constrain(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// Turns schemas that are `true` or `false` into objects: JSON Schema allows them anywhere, and generators of clients do not.
+/// Turns schemas that are `true` or `false` into objects: JSON Schema allows them anywhere, and client generators do not.
 pub(super) fn without_booleans(value: &mut Value) {
     let plain = |schema: &mut Value| {
         if *schema == Value::Bool(true) {

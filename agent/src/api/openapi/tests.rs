@@ -1,4 +1,4 @@
-//! The document against the route table, the types and the interface itself.
+//! Compares the document with the route table, the types and the interface.
 
 use std::str::FromStr;
 
@@ -100,7 +100,7 @@ fn takes<T: FromStr>(of: &str, runner: &mut proptest::test_runner::TestRunner) {
 }
 
 #[test]
-fn what_fits_a_pattern_is_taken_by_its_type() {
+fn text_that_matches_a_pattern_is_accepted_by_its_type() {
     let runner = &mut proptest::test_runner::TestRunner::default();
     takes::<AccessTarget>("AccessTarget", runner);
     takes::<ActionName>("ActionName", runner);
@@ -119,11 +119,11 @@ fn what_fits_a_pattern_is_taken_by_its_type() {
 
 /// A generator of clients from PyPI; `.ci/run` installs it and sets `BOLT_OPENAPI_PYTHON_CLIENT`.
 #[test]
-fn a_generator_of_clients_takes_the_document() {
+fn a_client_generator_accepts_the_document() {
     let program = std::env::var_os("BOLT_OPENAPI_PYTHON_CLIENT").map(std::path::PathBuf::from);
     let Some(program) = program.filter(|path| path.exists()) else {
         // Past the capture of the test harness, as loudly as the other suites say it.
-        let said = "SKIPPED a_generator_of_clients_takes_the_document: BOLT_OPENAPI_PYTHON_CLIENT names no program\n";
+        let said = "SKIPPED a_client_generator_accepts_the_document: BOLT_OPENAPI_PYTHON_CLIENT names no program\n";
         let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
         return;
     };
@@ -132,13 +132,13 @@ fn a_generator_of_clients_takes_the_document() {
     std::fs::write(&file, document().to_string()).unwrap();
     let mut command = std::process::Command::new(&program);
     command.args(["generate", "--meta", "none", "--path"]).arg(&file).arg("--output-path").arg(&out);
-    // It looks for its formatter beside itself.
+    // The generator runs its formatter from its own directory.
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", program.parent().unwrap().display()));
     let output = command.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    // It knows no streams of lines and no archives: those it leaves to its user, and warns. Nothing else is left out.
+    // The generator does not support streams of lines and archives: it skips them with a warning. Nothing else is skipped.
     let known = |line: &&str| line.contains("type application/x-ndjson)") || line.contains("type application/gzip");
     let warnings = said.lines().filter(|line| line.starts_with("WARNING parsing")).count();
     assert_eq!(

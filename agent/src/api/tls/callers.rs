@@ -1,7 +1,7 @@
-//! The check of a caller's certificate: one of our authorities, valid now, and meant for clients; and the caller's name.
+//! Verification of a caller's certificate: issued by a configured authority, valid now, and for clients; and its principal.
 //!
-//! The caller's own certificate must have the extended key usage `clientAuth`. The authorities between may leave the
-//! extension out, as most do; one that has it must include `clientAuth`.
+//! The caller's own certificate must have the extended key usage `clientAuth`. Intermediate authorities may omit the
+//! extension, as most do; one that has it must include `clientAuth`.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl CallerVerifier {
         CallerVerifier { inner }
     }
 
-    /// Checks a caller's chain as a new handshake would.
+    /// Verifies a caller's chain as a new handshake would.
     pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
         let (first, others) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
         self.verify_client_cert(first, others, now).map(|_| ())
@@ -72,7 +72,7 @@ impl ClientCertVerifier for CallerVerifier {
     }
 }
 
-/// The principal in a checked client certificate: its one URI name.
+/// Returns the principal in a verified client certificate: its only URI name.
 pub(crate) fn principal(certificates: Option<&[CertificateDer<'_>]>) -> Result<Principal, String> {
     let certificate = certificates.and_then(<[_]>::first).ok_or("there is no client certificate")?;
     let certificate =

@@ -1,5 +1,4 @@
-//! Reads certificates and keys. No error quotes a file: what is wrong with one is said in fixed words
-//! ([`packs_schema::base::pem`]).
+//! Reads certificates and keys. No error quotes a file: problems are described in fixed words ([`packs_schema::base::pem`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,10 +14,10 @@ use rustls::sign::CertifiedKey;
 
 use crate::trust;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Why the files cannot be used.
+/// Error returned when the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("cannot read {0:?}")]
@@ -32,17 +31,17 @@ pub(crate) enum TlsError {
     #[error("{0:?} cannot be an authority of callers: {1}")]
     Authority(PathBuf, String),
     #[error(
-        "the key {key:?} does not belong to the first certificate in {certificate:?}: give both of the same issue, the \
+        "the key {key:?} does not belong to the first certificate in {certificate:?}: use the two files of one issue, the \
          instance's own certificate first"
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
     #[error("the certificate {0:?} cannot be used: {1}")]
     Certificate(PathBuf, String),
-    #[error("the certificate {0:?} {1}; the one in use is kept")]
+    #[error("the certificate {0:?} {1}; the certificate in use is kept")]
     Worse(PathBuf, String),
 }
 
-/// Every certificate in a file, at least one.
+/// Reads every certificate in a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -52,13 +51,13 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// The authorities of callers.
+/// Reads the authorities of callers, after a check of owner and mode.
 pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     trust::check(path, Purpose::Anchor)?;
     certificates(path)
 }
 
-/// The agent's own certificate with its key, which belong together.
+/// Reads the agent's own certificate with its key, and checks that they belong together.
 pub(super) fn own(files: &TlsConfig, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = certificates(&files.certificate)?;
     let key = private_key(&files.key)?;
@@ -75,12 +74,12 @@ pub(super) fn own(files: &TlsConfig, provider: &CryptoProvider) -> Result<Arc<Ce
         Err(rustls::Error::InvalidCertificate(error)) => {
             Err(TlsError::Certificate(files.certificate.clone(), error.to_string()))
         }
-        // Any other error might speak of the key.
+        // Any other error might quote the key.
         Err(_) => Err(PemError::new(&files.certificate, Expected::Certificates, PemProblem::Unsupported).into()),
     }
 }
 
-/// The key, after a check of its owner and mode.
+/// Reads the key, after a check of its owner and mode.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     trust::check(path, Purpose::Secret)?;
     let bytes = read(path)?;

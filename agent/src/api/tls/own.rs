@@ -1,4 +1,4 @@
-//! The agent's own certificate: the instance that it names, its use, and its end.
+//! The agent's own certificate: the instance that it names, its usage, and its expiry.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use rustls::pki_types::CertificateDer;
 
 use crate::health::Health;
 
-/// Names another instance, or is not for servers: no caller accepts it.
+/// Health code of a certificate that names another instance, or is not for servers: no caller accepts it.
 const WRONG: &str = "certificate_wrong";
-/// Has ended, or has not begun.
+/// Health code of a certificate that has expired, or is not valid yet.
 const EXPIRED: &str = "certificate_expired";
-/// Ends soon.
+/// Health code of a certificate that expires soon.
 const EXPIRING: &str = "certificate_expiring";
-/// A certificate ends soon when less than this is left, or a tenth of its whole time where that is less.
+/// Remaining time below which a certificate expires soon; a tenth of its validity where that is shorter.
 const SOON_S: i64 = 7 * 86_400;
 
-/// What is known of it.
+/// Properties of the certificate.
 #[derive(Debug, Clone)]
 pub(super) struct OwnCertificate {
     pub(super) info: CertificateInfo,
@@ -25,7 +25,7 @@ pub(super) struct OwnCertificate {
 }
 
 impl OwnCertificate {
-    /// Of the first certificate in a chain.
+    /// Reads the first certificate of a chain.
     pub(super) fn of(chain: &[CertificateDer<'_>]) -> Option<OwnCertificate> {
         let first = chain.first()?;
         let info = CertificateInfo::parse(first)?;
@@ -34,10 +34,10 @@ impl OwnCertificate {
         Some(OwnCertificate { info, instances: names.map(str::to_owned).collect() })
     }
 
-    /// Why no caller that wants `instance` accepts it, whatever the time.
-    fn wrong(&self, instance: Option<&InstanceId>) -> Option<String> {
+    /// Describes why no caller of `instance` accepts the certificate at any time; `None` when callers do.
+    fn identity_problem(&self, instance: Option<&InstanceId>) -> Option<String> {
         if !self.info.has_usage(SERVER_AUTH) {
-            return Some("is not one for servers: its extended key usage lacks serverAuth".to_owned());
+            return Some("is not for servers: its extended key usage lacks serverAuth".to_owned());
         }
         let here = instance.map_or_else(String::new, |instance| format!(", and this is {instance}"));
         match &self.instances[..] {
@@ -51,9 +51,10 @@ impl OwnCertificate {
         }
     }
 
-    /// Why a new certificate must not take the place of `current`: it could not be used, and that one can.
+    /// Describes why a new certificate must not replace `current`: it cannot be used, and `current` can.
     pub(super) fn is_worse_than(&self, current: &OwnCertificate, instance: &InstanceId, now_s: i64) -> Option<String> {
-        let problem = |of: &OwnCertificate| of.wrong(Some(instance)).or_else(|| validity_problem(&of.info, now_s));
+        let problem =
+            |of: &OwnCertificate| of.identity_problem(Some(instance)).or_else(|| validity_problem(&of.info, now_s));
         problem(self).filter(|_| problem(current).is_none())
     }
 
@@ -65,10 +66,10 @@ impl OwnCertificate {
     ) -> [(&'static str, Option<String>, bool); 3] {
         let ended = validity_problem(&self.info, now_s);
         let expiring = expiry_warning(&self.info, now_s);
-        [(WRONG, self.wrong(instance), true), (EXPIRED, ended, true), (EXPIRING, expiring, false)]
+        [(WRONG, self.identity_problem(instance), true), (EXPIRED, ended, true), (EXPIRING, expiring, false)]
     }
 
-    /// Tells health, and the log when something changes.
+    /// Updates health; changes are logged.
     pub(super) fn report(&self, health: &Health, path: &Path, instance: &InstanceId, now_s: i64) {
         for (code, problem, stops) in self.problems(Some(instance), now_s) {
             let message = problem.map(|problem| format!("the certificate {} {problem}", path.display()));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_nobody_accepts_is_not_ready_and_one_that_ends_soon_is_degraded() {
+    fn a_certificate_that_callers_refuse_is_not_ready_and_one_that_expires_soon_is_degraded() {
         let year = (1000 * DAY, 1365 * DAY);
         let good = certificate(&["i-1"], year);
         assert_eq!(codes(&good, 1100 * DAY), (vec![], true));
@@ -156,7 +157,7 @@ mod tests {
             certificate(&["i-2"], (1000 * DAY, 1365 * DAY)),
         ] {
             assert!(bad.is_worse_than(&good, &id(), now_s).is_some());
-            assert_eq!(bad.is_worse_than(&bad, &id(), now_s), None, "nothing is lost");
+            assert_eq!(bad.is_worse_than(&bad, &id(), now_s), None, "both cannot be used");
         }
     }
 }

@@ -31,7 +31,7 @@ async fn sockets_without_a_handshake_keep_no_caller_out() {
         let answer = api.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();
         assert_eq!(status(&answer), 200, "{answer}");
     }
-    // All were accepted before the calls were: of one source no more than its share is left.
+    // All were accepted before the calls: of one source no more than its limit is left.
     assert!(open(&sockets) <= 64, "{} are open", open(&sockets));
     api.stop().await;
 }
@@ -45,7 +45,7 @@ async fn sockets_on_the_health_listener_keep_no_probe_out_and_it_tells_codes_onl
     std::fs::write(api.dir.path().join("grants.toml"), "[[grant]]\nprincipal = 7\n").unwrap();
     let sockets = silent(address).await;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    // Nobody asks for anything that needs the grants: the agent finds the change by itself.
+    // No request needs the grants: the agent finds the change by itself.
     let answer = loop {
         let mut probe = TcpStream::connect(address).await.unwrap();
         probe.write_all(b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -62,7 +62,7 @@ async fn sockets_on_the_health_listener_keep_no_probe_out_and_it_tells_codes_onl
         assert!(!answer.contains(hidden), "{hidden}: {answer}");
     }
     assert!(open(&sockets) <= 16, "{} are open", open(&sockets));
-    // The same for a caller whom no grant names, over TLS; one whom a grant names sees the reason.
+    // Likewise for a caller whom no grant names, over TLS; a caller whom a grant names sees the reason.
     let bob = leaf(&api.issuer, &["spiffe://x/bob"], |_| {});
     let answer = api.ask(Some(&bob), "GET", "/v1/health", "").await.unwrap();
     assert!(answer.contains("grants_invalid") && !answer.contains("grants.toml"), "{answer}");
@@ -106,7 +106,7 @@ async fn half_done_handshakes_of_many_addresses_keep_no_caller_out() {
 }
 
 #[tokio::test]
-async fn callers_without_a_certificate_are_counted_and_told_in_a_few_lines() {
+async fn callers_without_a_certificate_are_counted_and_logged_in_a_few_lines() {
     super::scope::take_log();
     let api = Api::start().await;
     for _ in 0..30 {
@@ -117,7 +117,7 @@ async fn callers_without_a_certificate_are_counted_and_told_in_a_few_lines() {
     let line = "bolt_handshakes_failed_total{listener=\"api\",reason=\"refused\"} 30";
     assert!(metrics.lines().any(|said| said == line), "{metrics}");
     let log = super::scope::take_log();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("before its peer was known")).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("before its peer was authenticated")).collect();
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(lines[0].contains("reason=refused") || lines[0].contains("reason=\"refused\""), "{}", lines[0]);
     assert!(lines[0].contains("127.0.0.1"), "{}", lines[0]);

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// Asks until health has the code or has it no more; the whole answer.
+/// Waits until health has the code, or no longer has it; returns the whole response.
 async fn health(api: &Api, ann: &Identity, code: &str, there: bool) -> String {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     loop {
@@ -22,7 +22,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[tokio::test]
-async fn lax_modes_refuse_the_start_and_are_told_while_running() {
+async fn lax_modes_refuse_the_start_and_are_reported_while_running() {
     for (name, mode) in [("ca.pem", 0o666), ("grants.toml", 0o664), ("server.key", 0o644)] {
         let (dir, _issuer, _root) = prepare();
         let path = dir.path().join(name);
@@ -83,7 +83,7 @@ async fn an_agent_that_its_certificate_does_not_name_is_not_ready() {
     let answer = health(&api, &ann, "certificate_wrong", true).await;
     assert_eq!(status(&answer), 503, "{answer}");
     assert!(answer.contains("i-2") && answer.contains("this is i-1"), "{answer}");
-    // Mended while it runs.
+    // Fixed while the agent runs.
     let good = issue(&api.issuer, "i-1");
     write_private(&api.dir.path().join("server.key"), &good.key);
     std::fs::write(api.dir.path().join("server.pem"), good.certificate).unwrap();
@@ -107,7 +107,7 @@ async fn an_expired_certificate_does_not_replace_a_valid_one() {
     put(&expired);
     let answer = health(&api, &ann, "tls_invalid", true).await;
     assert!(status(&answer) == 200 && answer.contains("expired at 2020-01-01T00:00:00Z"), "{answer}");
-    // One that ends soon is taken, and told.
+    // A certificate that expires soon is accepted, and reported.
     let soon = leaf(&api.issuer, &names, |params| {
         params.not_before = time::OffsetDateTime::now_utc() - std::time::Duration::from_secs(90 * 86_400);
         params.not_after = time::OffsetDateTime::now_utc() + std::time::Duration::from_secs(86_400);
@@ -122,7 +122,7 @@ async fn an_expired_certificate_does_not_replace_a_valid_one() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_the_next_start_would_refuse_is_told() {
+async fn a_configuration_that_the_next_start_would_refuse_is_reported() {
     const GOOD: &str = "[instance]\nid = \"i-1\"\n";
     let api = Api::start_with(|dir| std::fs::write(dir.join("agent.toml"), text(dir)).unwrap()).await;
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});

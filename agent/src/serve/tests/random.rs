@@ -1,4 +1,4 @@
-//! Requests that fit the document, at random: none is refused for its type, its form or its bounds.
+//! Random requests that conform to the document: none is refused for its type, form or bounds.
 
 use proptest::prelude::*;
 use proptest::strategy::{BoxedStrategy, ValueTree};
@@ -28,7 +28,7 @@ fn fitting(document: &Value, schema: &Value) -> BoxedStrategy<Value> {
     }
     let kind = match &schema["type"] {
         Value::String(kind) => kind.clone(),
-        // One of several, `null` among them.
+        // A list of types, which includes `null`.
         Value::Array(kinds) => kinds[0].as_str().unwrap().to_owned(),
         other => panic!("{other} is no type: {schema}"),
     };
@@ -77,12 +77,12 @@ fn escaped(value: &Value) -> String {
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-/// A request that fits an operation of the document.
+/// Builds a request that conforms to an operation of the document.
 fn request(document: &Value, method: &str, path: &str, operation: &Value, runner: &mut TestRunner) -> String {
     let (mut target, mut query, mut headers) = (path.to_owned(), Vec::new(), String::new());
     for parameter in operation["parameters"].as_array().unwrap() {
         let name = parameter["name"].as_str().unwrap();
-        // Following does not end, and these two belong to it or exclude it.
+        // A followed stream does not end, and the other two belong to it or exclude it.
         if ["follow", "offset", "range"].contains(&name) {
             continue;
         }
@@ -120,7 +120,7 @@ fn request(document: &Value, method: &str, path: &str, operation: &Value, runner
 }
 
 #[tokio::test]
-async fn a_request_that_fits_the_document_is_never_refused_for_its_form() {
+async fn a_request_that_conforms_to_the_document_is_never_refused_for_its_form() {
     let api = scope::start().await;
     let root = leaf(&api.issuer, &["spiffe://x/root"], |_| {});
     let document = crate::api::openapi_document();

@@ -1,4 +1,4 @@
-//! A start that takes long: callers are told, and the log says it in one line.
+//! A start that takes long: callers get health and 503, and the log has one line.
 
 use packs_schema::agent::execution::{FORMAT, Spec};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::api::starting::{self, Starting};
 const MANY: usize = 300;
 
 #[tokio::test]
-async fn a_long_start_answers_health_and_asks_to_come_back() {
+async fn a_long_start_answers_health_and_asks_to_retry() {
     let (dir, issuer, root) = prepare();
     let config = config(dir.path());
     let health = Arc::new(Health::default());
@@ -33,7 +33,7 @@ async fn a_long_start_answers_health_and_asks_to_come_back() {
     let mut said = String::new();
     probe.read_to_string(&mut said).await.unwrap();
     assert!(status(&said) == 503 && said.contains("recovering"), "{said}");
-    assert!(caller.ask(None, "GET", "/v1/health", "").await.is_err(), "without a certificate nothing is told");
+    assert!(caller.ask(None, "GET", "/v1/health", "").await.is_err(), "without a certificate nothing is answered");
     serving.abort();
 }
 

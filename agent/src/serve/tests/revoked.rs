@@ -48,7 +48,7 @@ async fn a_stream_ends_when_the_grant_is_removed_and_no_other_does() {
     let mut of_bob = api.open(Some(&bob), FOLLOW).await.unwrap();
     read_until(&mut of_ann, "\r\n\r\n").await;
     read_until(&mut of_bob, "\r\n\r\n").await;
-    // Nothing happens and nobody asks anything: only the file changes.
+    // There are no requests: only the file changes.
     std::fs::write(&grants, GRANTS).unwrap();
     ended(&mut of_bob).await;
     stays(&mut of_ann).await;
@@ -88,7 +88,7 @@ async fn a_connection_ends_when_its_authority_is_replaced() {
     read_until(&mut following, "\r\n\r\n").await;
     let (_other, pem) = authority();
     let ca = api.dir.path().join("ca.pem");
-    // One more authority changes nothing for her.
+    // A further authority changes nothing for this caller.
     std::fs::write(&ca, format!("{}{pem}", api.root)).unwrap();
     stays(&mut following).await;
     std::fs::write(&ca, pem).unwrap();

@@ -1,4 +1,4 @@
-//! A grant for one action shows nothing of any other, on any route; and each refusal is in the log.
+//! A grant for one action shows nothing of any other action, on any route; each refusal is logged.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Stands in every name that the caller must not see.
+/// Part of every name that the caller must not see.
 const CANARY: &str = "canary";
 const DIGEST: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const GRANTS: &str = r#"
@@ -67,7 +67,7 @@ fn put_packs(dir: &Path) {
     write(&packs.join(".status.json"), &status);
 }
 
-/// A launcher that agrees to everything and does nothing.
+/// Runs a launcher that accepts every request and does nothing.
 fn answer_for_launcher(api: &Api) {
     let mut socket = api._launcher.try_clone().unwrap();
     std::thread::spawn(move || {
@@ -119,7 +119,7 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
     let hidden = run_action(&api, &root, "linux.canary").await;
     run_action(&api, &root, "canarypack.act").await;
     run_action(&api, &ann, "linux.seen").await;
-    // Everything is there for a caller that may see it.
+    // A caller that may see everything gets everything.
     for path in
         ["/v1/metrics", "/v1/packs", "/v1/packs/linux", "/v1/actions", "/v1/executions", "/v1/events", "/v1/health"]
     {
@@ -132,7 +132,7 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
             let target = path.replace("{id}", &hidden).replace("{action}", "linux.seen").replace("{pack}", "linux");
             let answer = api.ask(Some(&ann), &method, &target, "").await.unwrap();
             assert!(!answer.contains(CANARY), "{method} {target}: {answer}");
-            // A name that is there is answered like one that is not.
+            // An existing name gets the same response as one that does not exist.
             for (there, absent) in [("linux.canary", "linux.absent"), ("canarypack", "nonexisting")] {
                 let part = if there.contains('.') { "{action}" } else { "{pack}" };
                 if path.contains(part) {
@@ -170,7 +170,7 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
 }
 
 #[tokio::test]
-async fn a_scraper_sees_metrics_and_nothing_else_and_a_class_is_no_more_than_its_actions() {
+async fn a_scraper_sees_metrics_only_and_a_class_limits_a_grant_to_its_actions() {
     let api = start().await;
     let root = leaf(&api.issuer, &["spiffe://x/root"], |_| {});
     let scraper = leaf(&api.issuer, &["spiffe://x/scraper"], |_| {});
@@ -274,7 +274,7 @@ async fn an_access_review_answers_the_same_for_a_hidden_action_and_an_absent_one
 }
 
 thread_local! {
-    /// What this thread has logged. A test has a thread of its own, which its runtime does not leave.
+    /// Log lines of this thread. Each test has its own thread, which its runtime does not leave.
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -290,11 +290,11 @@ impl Write for ThreadLog {
     }
 }
 
-/// Takes what this thread has logged since the last call.
+/// Returns the log lines of this thread since the last call.
 pub(super) fn take_log() -> String {
     static START: std::sync::Once = std::sync::Once::new();
     START.call_once(|| {
-        // For the process: a subscriber of one thread misses call sites that other threads came to first.
+        // Global: a subscriber of one thread misses call sites that another thread registered first.
         let subscriber = tracing_subscriber::fmt().with_writer(|| ThreadLog).with_ansi(false).finish();
         tracing::subscriber::set_global_default(subscriber).unwrap();
     });

@@ -1,11 +1,11 @@
-//! What a stop does to requests under way: who waits is answered, who follows is cut.
+//! Stop with requests in progress: waiting callers are answered, streams are cut.
 
 use serde_json::json;
 
 use super::*;
 
 #[tokio::test]
-async fn a_stop_answers_who_waits_and_cuts_who_follows() {
+async fn a_stop_answers_waiting_callers_and_cuts_streams() {
     let api = scope::start().await;
     let root = leaf(&api.issuer, &["spiffe://x/root"], |_| {});
     let id = scope::run_action(&api, &root, "linux.seen").await;

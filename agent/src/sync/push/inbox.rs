@@ -1,5 +1,5 @@
-//! The files that api and sync exchange. Those of the api are opened without following links, must be plain files of the
-//! account that owns the inbox, with no other name elsewhere, and are read within bounds.
+//! Files that api and sync exchange. Files of the api are opened without following links, must be regular files of the account
+//! that owns the inbox, with a link count of one, and are read within limits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -14,10 +14,10 @@ use packs_schema::base::name::PushId;
 use crate::sync::disk;
 use crate::sync::store::Store;
 
-/// Outcomes that are kept for those who asked.
+/// Number of outcomes that are kept for callers.
 const KEEP: usize = 64;
 
-/// Both directories.
+/// Directories of requests and outcomes.
 pub(super) struct Inbox {
     directory: PathBuf,
     owner: u32,
@@ -25,7 +25,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// `None` where there is none: nobody may push.
+    /// Opens both; `None` if there is no inbox, because pushes are not allowed.
     pub(super) fn open(config: &Config, store: &Store) -> io::Result<Option<Inbox>> {
         let directory = config.paths.inbox();
         let meta = match directory.symlink_metadata() {
@@ -43,7 +43,7 @@ impl Inbox {
         Ok(Some(Inbox { directory, owner: meta.uid(), outcomes }))
     }
 
-    /// Requests without an outcome, in the order in which they were made.
+    /// Returns the requests without an outcome, in the order of their creation.
     pub(super) fn waiting(&self) -> Vec<PushId> {
         let mut ids = ids(&self.directory);
         ids.retain(|id| self.outcomes.join(record_file(id)).symlink_metadata().is_err());
@@ -51,7 +51,7 @@ impl Inbox {
         ids
     }
 
-    /// A request. What is wrong with it is said without a word of what stands in it.
+    /// Reads a request. The error does not quote its content.
     pub(super) fn request(&self, id: &PushId) -> Result<PushRequest, &'static str> {
         let unusable = "the request cannot be read: push again";
         let file = self.archive(&record_file(id)).map_err(|_| unusable)?;
@@ -64,7 +64,7 @@ impl Inbox {
         Ok(request)
     }
 
-    /// A file of the api's.
+    /// Opens a file of the api.
     pub(super) fn archive(&self, name: &str) -> io::Result<File> {
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(self.directory.join(name))?;
@@ -75,12 +75,12 @@ impl Inbox {
         Ok(file)
     }
 
-    /// Says what became of a request, and forgets what was said long ago.
+    /// Writes the outcome of a request, and prunes old outcomes.
     pub(super) fn answer(&self, outcome: &PushOutcome) -> io::Result<()> {
         disk::make_directory(&self.outcomes, 0o755)?;
         let bytes = serde_json::to_vec(outcome)?;
         disk::replace(&self.outcomes.join(record_file(&outcome.id)), &bytes, 0o644)?;
-        // Never one whose request is still there: it would be carried out again.
+        // Never one whose request still exists: the request would be processed again.
         let mut old = ids(&self.outcomes);
         old.retain(|id| self.directory.join(record_file(id)).symlink_metadata().is_err());
         for id in old.iter().take(old.len().saturating_sub(KEEP)) {
@@ -90,7 +90,7 @@ impl Inbox {
     }
 }
 
-/// The ids of the records in a directory, the oldest first.
+/// Returns the ids of the records in a directory, the oldest first.
 fn ids(directory: &Path) -> Vec<PushId> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut ids: Vec<PushId> =

@@ -1,10 +1,10 @@
-//! Archives, good ones and ones that nobody should unpack.
+//! Archives, valid and hostile ones.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-/// One entry, with whatever stands in its header.
+/// Entry with an arbitrary header.
 #[derive(Clone)]
 pub(in super::super) struct Item {
     pub(in super::super) path: String,

@@ -102,7 +102,7 @@ fn signatures_below_the_threshold() {
     bench.repository.keys[TARGETS].truncate(1);
     bench.repository.publish();
     bench.expect_poll_failure("threshold of 2");
-    // One key is not two because it signs twice.
+    // Two signatures of one key count once.
     bench.repository.keys[TARGETS] = vec![both[0].clone(), both[0].clone()];
     bench.repository.publish();
     bench.expect_poll_failure("Duplicate key");
@@ -176,7 +176,7 @@ fn rollback_without_the_librarys_memory_is_seen_by_our_own() {
         }
         bench.repository.versions[role] = 2;
         bench.repository.write();
-        let error = bench.expect_poll_failure("somebody may be replaying an old state");
+        let error = bench.expect_poll_failure("an attacker may be replaying an old state");
         assert!(matches!(error, SyncError::Older { found: 2, seen: 3, .. }), "{error:?}");
     }
 }
@@ -199,7 +199,7 @@ fn rollback_of_the_root() {
     assert_eq!(fs::read(bench.store().join(".tuf/marks.json")).unwrap(), kept);
 }
 
-/// What is left when the agent's own memory is not: the state of an old disk, or none.
+/// Remaining protection when the agent's high-water marks are lost, or restored from an old disk.
 #[test]
 fn rollback_after_the_agents_memory_is_lost_or_that_of_an_old_disk() {
     for lost in [true, false] {
@@ -222,7 +222,7 @@ fn rollback_after_the_agents_memory_is_lost_or_that_of_an_old_disk() {
                 fs::write(path, bytes).unwrap();
             }
         };
-        // Detected: the version that is active is newer, and nobody signed that it be taken back.
+        // Detected: the active version is newer, and its withdrawal is not signed.
         forget(&bench);
         bench.replay(&old);
         bench.expect_failure("choose", "1.1.0 is active and newer");
@@ -243,9 +243,9 @@ fn rollback_after_the_agents_memory_is_lost_or_that_of_an_old_disk() {
     }
 }
 
-/// What is not: a rollback that somebody signed once, shown again within its time to an agent that has forgotten what followed.
+/// Not detected: a signed rollback, replayed before it expires to an agent that has lost the marks of what followed.
 #[test]
-fn a_signed_rollback_is_believed_again_by_an_agent_that_forgot() {
+fn a_signed_rollback_is_accepted_again_after_the_marks_are_lost() {
     let mut bench = Bench::published();
     bench.poll().unwrap();
     bench.back("1.0.0", &["1.1.0"]);
@@ -289,7 +289,7 @@ fn freeze_by_metadata_that_have_expired() {
 #[test]
 fn fast_forward_and_the_way_back_by_another_key() {
     let mut bench = Bench::offered();
-    // Somebody with the timestamp's and the snapshot's key raises the versions as far as they go.
+    // An attacker with the keys of timestamp and snapshot raises the versions to the maximum.
     bench.repository.versions = [1, 2, u64::MAX, u64::MAX];
     bench.repository.write();
     bench.poll().unwrap();
@@ -297,7 +297,7 @@ fn fast_forward_and_the_way_back_by_another_key() {
     bench.repository.versions = [1, 3, 3, 3];
     bench.repository.write();
     bench.expect_poll_failure("version");
-    // A root with other keys for both, and they count anew.
+    // A root with other keys for both resets their marks.
     bench.repository.replace_key(SNAPSHOT);
     bench.repository.replace_key(TIMESTAMP);
     bench.recovers("1.2.0");
@@ -368,7 +368,7 @@ fn endless_data_in_place_of_an_archive_or_of_a_channel() {
         endless(&file);
         bench.expect_failure(step, "aximum size");
         fs::remove_file(&file).unwrap();
-        // To open a FIFO would wait for whoever put it there.
+        // Opening a FIFO would block until its writer opens it.
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         bench.expect_failure(step, "not a regular file");
         fs::remove_file(&file).unwrap();
@@ -417,7 +417,7 @@ fn a_channel_goes_back_by_a_signed_rollback_only() {
     bench.recovers("1.2.0");
 }
 
-/// What was withdrawn starts nothing any more, whether it was active or had been replaced before; what comes back is there.
+/// A withdrawn version loses its definitions, whether it was active or replaced before; one that is activated again has them.
 #[test]
 fn the_definitions_of_what_was_withdrawn_go_at_once() {
     let mut bench = Bench::published();
@@ -453,7 +453,7 @@ fn the_definitions_of_what_was_withdrawn_go_at_once() {
 fn rollback_of_a_channels_serial() {
     let mut bench = Bench::published();
     bench.poll().unwrap();
-    // Targets of a higher version with a channel file of before: by a mistake, or by whoever has the targets' key.
+    // Targets of a higher version with a previous channel file: by mistake, or by an attacker with the targets key.
     bench.serial = 0;
     bench.back("1.0.0", &["1.1.0"]);
     bench.repository.publish();

@@ -3,7 +3,7 @@
 use super::repository::{Key, Team};
 use super::*;
 
-/// What is delegated to the team that has demo.
+/// Delegation to the team that owns demo.
 const PATHS: [&str; 3] = ["packs/demo/*", "channels/*/demo.json", "log/team-dba/*"];
 
 impl Bench {
@@ -45,7 +45,7 @@ fn a_team_brings_its_pack_forward_beside_the_others() {
 }
 
 #[test]
-fn a_pack_of_another_team_or_of_nobody() {
+fn a_pack_of_another_team_or_of_none() {
     let mut bench = Bench::delegated();
     bench.repository.teams.push(Team::new("team-sre", &["packs/web/*", "channels/*/web.json"]));
     bench.offer("other", "1.0.0", &pack("other", "1.0.0"));
@@ -60,7 +60,7 @@ fn a_pack_of_another_team_or_of_nobody() {
         bench.repository.publish();
         bench.expect_poll_failure(name);
     }
-    // What the other team lists as well is the other team's.
+    // A target that the other team lists as well is the other team's.
     let archive = archive(&pack("web", "1.0.0"));
     let channel = r#"{"format":1,"serial":1,"pack":"web","rules":[{"version":"1.0.0"}]}"#;
     let theirs = [("packs/web/1.0.0.tar.gz", archive), ("channels/prod/web.json", channel.into())];
@@ -105,7 +105,7 @@ fn names_with_dots_in_them() {
 }
 
 #[test]
-fn what_is_delegated_comes_from_the_team_and_not_from_the_targets_role_as_well() {
+fn a_delegated_target_comes_from_the_team_and_from_no_second_role() {
     let mut bench = Bench::delegated();
     bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
     bench.repository.publish();
@@ -156,7 +156,7 @@ fn a_team_that_a_snapshot_hides() {
     bench.expect_poll_failure("team-dba");
     // To an agent that never saw it, too.
     fs::remove_dir_all(bench.store().join(".tuf")).unwrap();
-    let error = bench.expect_poll_failure("the snapshot says nothing of team-dba");
+    let error = bench.expect_poll_failure("the snapshot does not list team-dba");
     assert!(matches!(error, SyncError::Missing { .. }), "{error:?}");
 }
 
@@ -167,7 +167,7 @@ fn a_team_whose_delegation_has_ended() {
     bench.repository.strangers.push(team);
     bench.repository.publish();
     bench.poll().unwrap();
-    // It goes on signing, and somebody with the online keys goes on listing it.
+    // The role continues to sign, and an attacker with the online keys continues to list it.
     let newer = archive(&pack("demo", "1.1.0"));
     let channel = r#"{"format":1,"serial":9,"pack":"demo","rules":[{"version":"1.1.0"}]}"#;
     let stranger = &mut bench.repository.strangers[0];

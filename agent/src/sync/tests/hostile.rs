@@ -1,5 +1,5 @@
-//! Archives that nobody should unpack, made byte by byte and signed with the right keys. Each is refused with one line that
-//! names what is wrong, or comes to exactly the files that it should; nothing outside staging is touched, nothing is left.
+//! Hostile archives, made byte by byte and signed with the right keys. Each is refused with one line that names the problem, or
+//! gives exactly the expected files; nothing outside staging is touched, and nothing is left over.
 
 mod cases;
 mod raw;
@@ -16,7 +16,7 @@ const LEAST: usize = 120;
 
 type Tree = Vec<(PathBuf, Vec<u8>)>;
 
-/// What must not change: everything of the instance but the sync's own records.
+/// Files that must not change: everything of the instance but the sync's own records.
 fn around(bench: &Bench) -> Tree {
     let own = [bench.store().join(".tuf"), bench.store().join(".status.json"), bench.temp.path().join("repo")];
     let mut found = tree(bench.temp.path());
@@ -31,7 +31,7 @@ fn active(bench: &Bench) -> Vec<String> {
     paths.filter(|path| !path.starts_with(".bolt/")).collect()
 }
 
-/// What of a case is not as it should be.
+/// Describes the deviation of a case.
 fn judge(bench: &mut Bench, case: &Case, version: &str) -> Result<(), String> {
     let before = around(bench);
     bench.offer_bytes("demo", version, (case.archive)(version), "");

@@ -67,11 +67,11 @@ fn a_pack_that_is_not_what_it_should_be_is_refused_with_its_place() {
         // Values that readers of YAML take differently, and tags.
         ("parameters.mode.default: a number that begins with 0", yaml("parameters: {mode: {default: 0644}}\n")),
         ("parameters.p.default: the tag !env is not supported", yaml("parameters: {p: {default: !env X}}\n")),
-        // What is no YAML, or too much of it.
+        // Invalid YAML, and too much of it.
         ("pack.yaml", with(vec![file("pack.yaml", "name: [")])),
         ("pack.yaml", with(vec![file("pack.yaml", vec![0xff, 0xfe])])),
         ("too_large", with(vec![file("actions/hello.yaml", random(300 << 10))])),
-        // What pip would be told.
+        // Options that would reach pip.
         (
             "requirements.txt: line 2: \"--index-url https://evil.example\" is an option of pip",
             with(vec![file("requirements.txt", "six\n--index-url https://evil.example\n")]),

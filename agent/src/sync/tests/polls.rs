@@ -1,4 +1,4 @@
-//! What a poll does when there is nothing new, when something failed before, and when the clock is wrong.
+//! Polls with nothing new, after failures, and with a wrong clock.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -103,7 +103,7 @@ fn a_poll_with_nothing_new_sees_what_changed_here() {
     fs::write(bench.temp.path().join("etc/demo.yaml"), "keep: 9\n").unwrap();
     bench.due().unwrap();
     assert_eq!(fs::read_to_string(bench.store().join("demo/config.json")).unwrap(), "{\"keep\":9}");
-    // What is active was lost, as was the record of what was seen.
+    // The active version was lost, as was the record of the last verification.
     fs::remove_dir_all(bench.store().join("demo")).unwrap();
     bench.due().unwrap();
     assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"));
@@ -120,7 +120,7 @@ fn a_poll_with_nothing_new_sees_what_changed_here() {
 }
 
 #[test]
-fn what_failed_is_not_fetched_again_at_once() {
+fn a_failed_version_is_not_fetched_again_at_once() {
     let (mut bench, file, right) = Bench::damaged();
     let failed = bench.status().failed[0].1.clone();
     assert_eq!((failed.step.as_str(), failed.attempts), ("fetch", 1), "{failed:?}");
@@ -142,7 +142,7 @@ fn what_failed_is_not_fetched_again_at_once() {
 }
 
 #[test]
-fn what_failed_is_tried_again_when_asked_for_or_when_it_is_another() {
+fn a_failed_version_is_retried_when_asked_for_or_with_another_digest() {
     let (bench, file, right) = Bench::damaged();
     bench.poll().unwrap();
     assert_eq!(bench.status().failed[0].1.attempts, 2);
@@ -172,7 +172,7 @@ fn wrong_by(ms: i64) -> Clock {
 const DAY: i64 = 24 * 3_600_000;
 
 #[test]
-fn a_clock_that_was_ahead_for_one_poll_locks_nobody_out() {
+fn a_clock_that_was_ahead_for_one_poll_does_not_block_later_polls() {
     let mut bench = Bench::new();
     bench.repository.timestamp_expires = 90 * 86_400;
     bench.repository.snapshot_expires = 90 * 86_400;
@@ -206,7 +206,7 @@ fn a_clock_that_is_behind_the_time_of_this_boot_stops_the_poll_and_is_named() {
     poll_at(&bench.config, Occasion::Asked, &wrong_by(-60_000)).unwrap();
     let error = poll_at(&bench.config, Occasion::Asked, &wrong_by(-DAY)).unwrap_err();
     assert!(matches!(error, SyncError::Clock { .. }) && error.to_string().contains("set the clock"), "{error}");
-    // That poll changed nothing, and a right clock needs no help.
+    // The failed poll changed nothing, and a right clock needs no repair.
     bench.poll().unwrap();
 }
 
@@ -226,13 +226,13 @@ fn a_clock_that_is_behind_what_was_published_stops_the_poll_and_is_named() {
 #[test]
 fn a_clock_that_was_far_ahead_for_a_while_does_no_harm_later() {
     let bench = Bench::active();
-    // What the library notes before it finds everything expired.
+    // Record of the library, written before it finds everything expired.
     fs::write(bench.store().join(".tuf/latest_known_time.json"), "\"2099-01-01T00:00:00Z\"").unwrap();
     bench.poll().unwrap();
 }
 
 #[test]
-fn what_has_expired_names_the_clock_and_is_tried_at_each_poll() {
+fn expired_metadata_name_the_clock_and_are_checked_at_each_poll() {
     let mut bench = Bench::active();
     bench.repository.timestamp_expires = -60;
     bench.repository.publish();
@@ -270,7 +270,7 @@ fn old_versions_go_when_no_execution_can_use_them() {
 }
 
 #[test]
-fn a_channel_without_packs_beside_others_is_told_until_it_has_one() {
+fn a_channel_without_packs_beside_others_is_reported_until_it_has_one() {
     let mut bench = Bench::new();
     bench.repository.publish();
     bench.poll().unwrap();

@@ -14,7 +14,7 @@ use super::archive::{Item, archive, file, pack, script, special};
 use super::*;
 use crate::sync::clock::{Clock, now_ms};
 use crate::sync::store::Store;
-use crate::sync::{pushed, shadow};
+use crate::sync::{push_overlay, pushed};
 
 const ANN: &str = "spiffe://x/ann";
 
@@ -100,25 +100,25 @@ impl Bench {
         }
     }
 
-    fn settle(&self, change: impl FnOnce(&mut Clock)) {
+    fn reconcile(&self, change: impl FnOnce(&mut Clock)) {
         let mut clock = Clock::read().unwrap();
         change(&mut clock);
-        shadow::settle(&Store::open(&self.store()).unwrap(), &clock, self.config.dev.push);
+        push_overlay::reconcile(&Store::open(&self.store()).unwrap(), &clock, self.config.dev.push);
     }
 
     /// Has the time of each pushed version be over.
     fn run_out(&self) {
         for name in ["demo", "fresh"] {
-            let mut shadow = self.shadow(name);
-            if let Some(active) = shadow.active.as_mut() {
+            let mut overlay = self.overlay(name);
+            if let Some(active) = overlay.active.as_mut() {
                 active.until_boot_ms = 0;
-                pushed::write(&self.store().join(name), &shadow).unwrap();
+                pushed::write(&self.store().join(name), &overlay).unwrap();
             }
         }
-        self.settle(|_| {});
+        self.reconcile(|_| {});
     }
 
-    fn shadow(&self, name: &str) -> PushOverlay {
+    fn overlay(&self, name: &str) -> PushOverlay {
         pushed::read(&self.store().join(name)).unwrap()
     }
 
@@ -143,7 +143,7 @@ fn directory(pushed: &Pushed) -> String {
 }
 
 #[test]
-fn a_push_stands_over_the_signed_version_until_its_time_in_this_boot_or_the_configuration_ends_it() {
+fn a_pushed_version_covers_the_signed_one_until_its_time_the_boot_or_the_configuration_ends_it() {
     let hour = 3_600_000;
     let bench = Bench::allowing();
     let one = saying("demo", "0.9.0", "one");
@@ -157,7 +157,7 @@ fn a_push_stands_over_the_signed_version_until_its_time_in_this_boot_or_the_conf
         let pushed = bench.pushed(number, "demo", "0.9.0", &one);
         assert_eq!(pushed.signed.map(|v| v.to_string()).as_deref(), Some("1.0.0"), "{what}");
         assert_eq!(bench.current("demo").as_deref(), Some("0.9.0"), "{what}");
-        bench.settle(|clock| match what {
+        bench.reconcile(|clock| match what {
             "a moment" => clock.boot_ms += hour - 60_000,
             "boot time" => (clock.wall_ms, clock.boot_ms) = (clock.wall_ms - hour, clock.boot_ms + hour),
             "wall time" => clock.wall_ms += hour,
@@ -183,23 +183,23 @@ fn nothing_starts_in_what_is_over_and_its_files_stay_until_nothing_can_run_in_th
     let version = bench.home().join(directory(&pushed));
     bench.run_out();
     assert!(version.join("actions/hello.sh").exists() && !version.join(".bolt").exists());
-    let [ended] = &bench.shadow("demo").ended[..] else { panic!("{:?}", bench.shadow("demo")) };
+    let [ended] = &bench.overlay("demo").ended[..] else { panic!("{:?}", bench.overlay("demo")) };
     // The action's time-out is five minutes.
     let left = ended.in_use_until_boot_ms - Clock::read().unwrap().boot_ms;
     assert!((300_000..400_000).contains(&left), "{left}");
-    bench.settle(|clock| clock.boot_ms += 299_000);
+    bench.reconcile(|clock| clock.boot_ms += 299_000);
     assert!(version.exists());
-    bench.settle(|clock| clock.boot_ms += 400_000);
+    bench.reconcile(|clock| clock.boot_ms += 400_000);
     assert!(!version.exists() && !bench.home().join(".dev.json").exists());
     // A boot ends whatever ran.
     let pushed = bench.pushed(2, "demo", "0.9.0", &saying("demo", "0.9.0", "two"));
-    bench.settle(|clock| clock.boot = "another".to_owned());
+    bench.reconcile(|clock| clock.boot = "another".to_owned());
     assert!(!bench.home().join(directory(&pushed)).exists());
     assert_eq!(bench.current("demo").as_deref(), Some("1.0.0"));
 }
 
 #[test]
-fn what_is_over_and_still_there_may_be_pushed_again_or_signed() {
+fn an_ended_version_with_files_may_be_pushed_again_or_signed() {
     let mut bench = Bench::allowing();
     let archive = saying("demo", "1.5.0", "one");
     let pushed = bench.pushed(1, "demo", "1.5.0", &archive);
@@ -210,7 +210,7 @@ fn what_is_over_and_still_there_may_be_pushed_again_or_signed() {
     bench.pushed(2, "demo", "1.5.0", &archive);
     assert_eq!(bench.current("demo").as_deref(), Some("1.5.0"));
     assert_eq!(inode(&version), before, "executions may run in it");
-    assert!(bench.shadow("demo").ended.is_empty());
+    assert!(bench.overlay("demo").ended.is_empty());
     bench.run_out();
     bench.offer_bytes("demo", "1.5.0", archive, "");
     bench.repository.publish();
@@ -218,18 +218,18 @@ fn what_is_over_and_still_there_may_be_pushed_again_or_signed() {
     assert_eq!((bench.current("demo").as_deref(), inode(&version)), (Some("1.5.0"), before));
     let record: StoredPack = serde_json::from_slice(&fs::read(version.join(".bolt/pack.json")).unwrap()).unwrap();
     assert!(record.dev.is_none() && !bench.home().join(".dev.json").exists(), "{record:?}");
-    bench.settle(|clock| (clock.wall_ms, clock.boot_ms) = (u64::MAX, u64::MAX));
+    bench.reconcile(|clock| (clock.wall_ms, clock.boot_ms) = (u64::MAX, u64::MAX));
     assert_eq!(bench.current("demo").as_deref(), Some("1.5.0"));
 }
 
-/// The signed version beneath is taken back: the push stays for its time, and nothing comes after it.
+/// The covered signed version is withdrawn: the push remains until it ends, and no version follows.
 #[test]
-fn what_is_taken_back_beneath_a_push_does_not_come_again_after_it() {
+fn a_covered_version_that_is_withdrawn_is_not_activated_after_the_push() {
     let mut bench = Bench::allowing();
     bench.pushed(1, "demo", "2.0.0", &saying("demo", "2.0.0", "one"));
     bench.take_back("1.0.0");
     bench.poll().unwrap();
-    assert_eq!((bench.current("demo").as_deref(), bench.shadow("demo").signed), (Some("2.0.0"), None));
+    assert_eq!((bench.current("demo").as_deref(), bench.overlay("demo").signed), (Some("2.0.0"), None));
     bench.run_out();
     assert_eq!(bench.current("demo"), None);
 }
@@ -243,8 +243,8 @@ fn signed_versions_are_kept_as_if_nothing_had_been_pushed() {
         bench.repository.publish();
         bench.poll().unwrap();
         assert_eq!(bench.current("demo").as_deref(), Some("9.9.9"));
-        let beneath = bench.shadow("demo").signed.and_then(|name| version_of(&name)).unwrap();
-        assert_eq!(beneath.to_string(), version);
+        let covered = bench.overlay("demo").signed.and_then(|name| version_of(&name)).unwrap();
+        assert_eq!(covered.to_string(), version);
     }
     // The two before the active one stay whatever their age, the third for those who may still run in it; a boot ends those.
     bench.edit_versions(|boot| boot.replace_range(.., "another"));
@@ -255,7 +255,7 @@ fn signed_versions_are_kept_as_if_nothing_had_been_pushed() {
     assert_eq!(kept, ["1.1.0", "1.2.0", "1.3.0"], "{signed:?}");
     bench.run_out();
     assert_eq!(bench.current("demo").as_deref(), Some("1.3.0"));
-    bench.settle(|clock| clock.boot_ms += 400_000);
+    bench.reconcile(|clock| clock.boot_ms += 400_000);
     assert_eq!(versions(&bench).len(), 3, "{:?}", versions(&bench));
 }
 
@@ -274,7 +274,7 @@ impl Bench {
 }
 
 #[test]
-fn a_poll_with_nothing_new_writes_nothing_while_a_push_stands() {
+fn a_poll_with_nothing_new_writes_nothing_while_a_push_is_active() {
     let bench = Bench::allowing();
     let id = bench.request(1, "demo", "0.9.0", &saying("demo", "0.9.0", "one"), |_| {});
     bench.poll().unwrap();
@@ -307,19 +307,19 @@ fn a_push_that_was_broken_off_anywhere_leaves_the_signed_version() {
     point(&signed);
     is_over("not pointed to");
     // Written down and not moved in.
-    bench.settle(|clock| clock.boot_ms = u64::MAX);
+    bench.reconcile(|clock| clock.boot_ms = u64::MAX);
     fs::write(bench.home().join(".dev.json"), &record).unwrap();
     is_over("not moved in");
     // Pointed back, and the record not written.
-    bench.settle(|clock| clock.boot_ms = u64::MAX);
+    bench.reconcile(|clock| clock.boot_ms = u64::MAX);
     bench.pushed(2, "demo", "0.9.0", &archive);
     let record = fs::read(bench.home().join(".dev.json")).unwrap();
     bench.run_out();
     fs::write(bench.home().join(".dev.json"), &record).unwrap();
-    is_over("the record of before");
-    // A record that nobody can read: what was pushed is over at once, and the channel says what is active.
+    is_over("the previous record");
+    // An unreadable record: the pushed version ends at once, and the channel decides which version is active.
     for (number, damage) in [(3, ""), (4, "{"), (5, "[]")] {
-        bench.settle(|clock| clock.boot_ms = u64::MAX);
+        bench.reconcile(|clock| clock.boot_ms = u64::MAX);
         bench.pushed(number, "demo", "0.9.0", &archive);
         fs::write(bench.home().join(".dev.json"), damage).unwrap();
         is_over("a damaged record");
@@ -333,7 +333,7 @@ fn a_pack_that_is_pushed_only_leaves_nothing() {
     assert_eq!((pushed.signed, bench.current("fresh").as_deref()), (None, Some("0.1.0")));
     bench.run_out();
     assert_eq!(bench.current("fresh"), None);
-    bench.settle(|clock| clock.boot_ms += 400_000);
+    bench.reconcile(|clock| clock.boot_ms += 400_000);
     assert!(!bench.store().join("fresh").exists());
 }
 
@@ -396,7 +396,7 @@ fn the_sync_judges_every_request_by_itself() {
 }
 
 #[test]
-fn what_lies_in_the_inbox_and_is_no_plain_file_of_its_owner_is_not_read() {
+fn an_inbox_entry_that_is_no_regular_file_of_its_owner_is_not_read() {
     let bench = Bench::allowing();
     let good = saying("demo", "0.9.0", "one");
     let elsewhere = bench.temp.path().join("elsewhere");

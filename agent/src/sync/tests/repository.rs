@@ -49,7 +49,7 @@ fn sign<T: Role + Serialize>(role: T, keys: &[Key]) -> Vec<u8> {
 pub(super) struct Team {
     pub(super) name: &'static str,
     pub(super) key: Key,
-    /// What is delegated to it.
+    /// Paths that are delegated to it.
     pub(super) paths: Vec<&'static str>,
     pub(super) version: u64,
     /// Seconds from now that its metadata are good for.
@@ -69,7 +69,7 @@ pub(super) struct Repository {
     directory: PathBuf,
     /// Of root, targets, snapshot and timestamp.
     pub(super) keys: [Vec<Key>; 4],
-    /// How many must sign.
+    /// Number of signatures required.
     pub(super) thresholds: [u64; 4],
     /// Of root, targets, snapshot and timestamp.
     pub(super) versions: [u64; 4],
@@ -140,7 +140,7 @@ impl Repository {
         self.targets.remove(name)
     }
 
-    /// Gives all roles another key, in a root that the old key vouches for, and starts the versions anew.
+    /// Gives all roles another key, in a root that the old key signs, and restarts the versions.
     pub(super) fn rotate(&mut self) {
         let key = vec![Key::new()];
         let old = std::mem::replace(&mut self.keys, [(); 4].map(|()| key.clone()));

@@ -91,7 +91,7 @@ fn each_thing_that_does_not_fit_is_named_and_the_old_stays_in_force() {
     refused(&bench, "larger than");
     // Only the secret part is too large: the open part is not touched either.
     write(&bench, format!("data: /other\ntoken: {}\n", "x".repeat(70 << 10)), 0o640);
-    refused(&bench, "at most 65536 are taken");
+    refused(&bench, "at most 65536 are allowed");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_file_that_others_could_change_or_read_is_not_used() {
         refused(&bench, "must belong to root and not be writable by group or others");
     }
     write(&bench, "data: /other\ntoken: canary\n", 0o644);
-    refused(&bench, "everybody can read it");
+    refused(&bench, "all users can read it");
     let path = bench.temp.path().join("etc/demo.yaml");
     if nix::unistd::geteuid().is_root() {
         write(&bench, "data: /other\n", 0o640);
@@ -214,7 +214,7 @@ fn secret_configuration_is_for_its_owner_and_not_in_messages() {
     fs::write(&site, "token: canary\n").unwrap();
     bench.poll().unwrap();
     let failed = &bench.status().failed[0].1;
-    assert!(failed.message.contains("everybody can read it") && !failed.message.contains("canary"), "{failed:?}");
+    assert!(failed.message.contains("all users can read it") && !failed.message.contains("canary"), "{failed:?}");
     fs::set_permissions(&site, fs::Permissions::from_mode(0o640)).unwrap();
     bench.poll().unwrap();
     let (open, secret) = (bench.store().join("demo/config.json"), bench.store().join("demo/config.secret.json"));

@@ -110,7 +110,7 @@ impl Bench {
     }
 }
 
-/// What the environment's own interpreter says.
+/// Output of the environment's own interpreter.
 fn ask(venv: &Path, program: &str) -> String {
     let output = Command::new(venv.join("bin/python")).args(["-B", "-c", program]).env_clear().output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned() + String::from_utf8_lossy(&output.stderr).trim()
@@ -155,8 +155,8 @@ fn a_pack_gets_what_it_needs_and_shares_it() {
 }
 
 #[test]
-fn what_pip_cannot_install_keeps_the_old_version_and_is_said_in_its_words() {
-    if !python_is_here("what_pip_cannot_install_keeps_the_old_version_and_is_said_in_its_words") {
+fn a_failed_installation_keeps_the_old_version_and_reports_pips_message() {
+    if !python_is_here("a_failed_installation_keeps_the_old_version_and_reports_pips_message") {
         return;
     }
     let mut bench = bench();
@@ -175,8 +175,8 @@ fn what_pip_cannot_install_keeps_the_old_version_and_is_said_in_its_words() {
 }
 
 #[test]
-fn a_misspelt_project_and_a_refused_login_are_told_apart() {
-    if !python_is_here("a_misspelt_project_and_a_refused_login_are_told_apart") {
+fn a_misspelt_project_and_a_refused_login_are_distinguished() {
+    if !python_is_here("a_misspelt_project_and_a_refused_login_are_distinguished") {
         return;
     }
     let mut bench = bench();
@@ -217,7 +217,7 @@ fn hashes_are_honoured_and_may_be_required() {
     bench.offer_needing("demo", "1.1.0", &format!("greet==1.0 --hash=sha256:{wrong}\n"));
     let failed = bench.expect_no_venv("DO NOT MATCH THE HASHES");
     assert!(failed.message.contains("greet"), "{failed:?}");
-    // One hash asks for all of them.
+    // If one requirement has a hash, all must have one.
     self::wheel(&bench.temp.path().join("wheels"), "plain", "1.0");
     bench.offer_needing("demo", "1.1.1", &format!("greet==1.0 --hash=sha256:{right}\nplain==1.0\n"));
     bench.expect_no_venv("Hashes are required in --require-hashes mode");
@@ -262,11 +262,11 @@ fn an_interpreter_that_hangs_is_ended() {
     bench.config.python.interpreter = at.join("python");
     bench.config.python.timeout = Span(Duration::from_secs(1));
     bench.offer_needing("demo", "1.1.0", "greet==1.0\n");
-    bench.expect_no_venv("it took longer than 1 s and was ended; begun");
+    bench.expect_no_venv("it took longer than 1 s and was killed; begun");
 }
 
 #[test]
-fn what_others_may_change_is_not_installed() {
+fn a_source_that_others_may_change_is_not_installed() {
     let mut bench = bench();
     bench.offer_needing("demo", "1.1.0", "greet==1.0\n");
     let wheels = bench.temp.path().join("wheels");
@@ -280,20 +280,20 @@ fn what_others_may_change_is_not_installed() {
     fs::write(&pip, "[global]\nindex-url = https://me:canary@index.example/simple\n").unwrap();
     bench.config.python.pip_config = Some(pip.clone());
     mode(&pip, 0o644);
-    let failed = bench.expect_no_venv("can be read by everybody");
+    let failed = bench.expect_no_venv("can be read by all users");
     assert!(!failed.message.contains("canary"), "{failed:?}");
     bench.config.python.interpreter = "/nonexistent/python3".into();
     bench.expect_no_venv("python.interpreter /nonexistent/python3 cannot be used: No such file");
 }
 
 #[test]
-fn the_sites_index_is_asked_with_its_credentials_which_nobody_is_told() {
-    if !python_is_here("the_sites_index_is_asked_with_its_credentials_which_nobody_is_told") {
+fn the_sites_index_is_used_with_credentials_that_are_never_shown() {
+    if !python_is_here("the_sites_index_is_used_with_credentials_that_are_never_shown") {
         return;
     }
     let mut bench = bench();
     bench.config.python.wheels = None;
-    // A port where nobody listens: pip says which address it could not reach.
+    // A port without a listener: pip reports which address it could not reach.
     let pip = bench.temp.path().join("pip.conf");
     fs::write(&pip, "[global]\nindex-url = http://me:canary@127.0.0.1:9/simple\nretries = 0\n").unwrap();
     fs::set_permissions(&pip, fs::Permissions::from_mode(0o600)).unwrap();
@@ -401,8 +401,8 @@ fn on_a_full_disk() {
 }
 
 #[test]
-fn requirements_that_exclude_each_other_are_told_in_pips_words() {
-    if !python_is_here("requirements_that_exclude_each_other_are_told_in_pips_words") {
+fn conflicting_requirements_are_reported_with_pips_message() {
+    if !python_is_here("conflicting_requirements_are_reported_with_pips_message") {
         return;
     }
     let mut bench = bench();

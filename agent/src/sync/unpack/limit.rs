@@ -1,4 +1,4 @@
-//! A reader that fails beyond a bound, rather than ending there: a bomb must not look like a short archive.
+//! Reader that fails beyond a limit instead of ending there: a decompression bomb must not look like a short archive.
 
 use std::io::{self, Read};
 
@@ -13,7 +13,7 @@ impl<R> Limited<R> {
         Limited { inner, left: limit, limit }
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes read.
     pub(super) fn count(&self) -> u64 {
         self.limit - self.left
     }

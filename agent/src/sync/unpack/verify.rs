@@ -1,5 +1,5 @@
-//! What lies on the disk held against what was read from the archive: the same files with the same bytes and bits, the same
-//! directories, and nothing else. It would be a fault of ours if not; better found here than by whoever runs them.
+//! Compares the staged tree with the content of the archive: the same files with the same bytes and modes, the same
+//! directories, and nothing else. A difference would be a bug of the unpacking, which must not reach an action.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,13 +19,13 @@ pub(super) fn verify(top: &Path, files: &[ManifestFile], directories: &[String])
     walk(top, "", &mut files, &mut found)?;
     found.sort_unstable();
     match files.keys().next() {
-        Some(missing) => Err(io::Error::other(format!("{missing} was unpacked and is not there"))),
+        Some(missing) => Err(io::Error::other(format!("{missing} was unpacked and is missing"))),
         None if found != directories => Err(io::Error::other("other directories are there than were unpacked")),
         None => Ok(()),
     }
 }
 
-/// Takes from `files` what it finds, and collects directories.
+/// Removes the files found from `files`, and collects directories.
 fn walk(at: &Path, prefix: &str, files: &mut BTreeMap<&str, &ManifestFile>, found: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(at)? {
         let full = entry?.path();

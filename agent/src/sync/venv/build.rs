@@ -1,4 +1,4 @@
-//! One environment, from nothing to its record.
+//! Build of one environment, from an empty directory to its record.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -16,18 +16,18 @@ use sha2::{Digest as _, Sha256};
 use super::process::{Ended, run};
 use crate::sync::disk;
 
-/// The most bytes of an environment.
+/// Maximum size of an environment, in bytes.
 const MAX_BYTES: u64 = 2 << 30;
-/// The most files and directories of an environment.
+/// Maximum number of files and directories of an environment.
 const MAX_ENTRIES: usize = 100_000;
-/// How much of the end of pip's log file is read, in bytes.
+/// Number of bytes read from the end of pip's log file.
 const MAX_LOG: u64 = 1 << 20;
-/// The working directory of a build is named so, and after its environment.
+/// Prefix of the name of a build's working directory, before the digest.
 const SCRATCH: &str = ".scratch-";
-/// The deepest directory that is looked into.
+/// Maximum depth of directories.
 const MAX_DEPTH: usize = 64;
 
-/// What is to be made.
+/// Environment to build.
 pub(super) struct Order<'a> {
     pub(super) config: &'a PythonConfig,
     pub(super) interpreter: &'a Interpreter,
@@ -37,7 +37,7 @@ pub(super) struct Order<'a> {
     pub(super) within: Duration,
 }
 
-/// Makes an environment. What is left of a failure is for [`discard`].
+/// Builds an environment. [`discard`] removes the leftovers of a failure.
 pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     let until = Instant::now() + order.within;
     let home = venvs.join(order.venv.as_str());
@@ -57,10 +57,10 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
         command
     };
     let failed = |what: &str, ended: &Ended| {
-        // Its files in the working directory are named as the author knows them.
+        // Paths in the working directory are shortened to the names that the author knows.
         let said = python::summarize_pip_output(&ended.output).replace(&format!("{}/", scratch.display()), "");
         let reason = ended.reason(order.within);
-        // pip's status says less than its words.
+        // pip's messages have more information than its exit status.
         let reason = if said.is_empty() || ended.status.and_then(|s| s.code()).is_none() {
             format!("{reason}; ")
         } else {
@@ -70,7 +70,7 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     };
     let mut make = python(&order.interpreter.executable);
     make.args(["-c", python::CREATE_VENV]).args(python::venv_arguments(&home));
-    let made = run(make, order.within).map_err(|e| format!("the interpreter cannot be run: {e}"))?;
+    let made = run(make, order.within).map_err(|e| format!("cannot run the interpreter: {e}"))?;
     if !made.succeeded() {
         return Err(failed("no virtual environment can be made", &made));
     }
@@ -81,13 +81,13 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     let list = scratch.join("requirements.txt");
     let mut install = python(&home.join(python::VENV_PYTHON));
     install.args(["-c", python::RUN_PIP]);
-    // Standard error does not tell a misspelt name from a refused login or a version without a wheel; the log does.
+    // Standard error does not distinguish a misspelt name, a refused login and a version without a wheel; the log file does.
     let log = scratch.join("pip.log");
-    // A moment more than we wait: ours is the one that says so.
+    // Slightly longer than our own time limit, so that ours reports the reason.
     let alarm = left.as_secs().saturating_add(5);
     install.args(python::install_arguments(order.config, pip, &list, alarm, order.hashed));
     install.arg("--log").arg(&log);
-    let installed = run(install, left).map_err(|e| format!("pip cannot be run: {e}"))?;
+    let installed = run(install, left).map_err(|e| format!("cannot run pip: {e}"))?;
     if !installed.succeeded() {
         let said = failed("pip cannot install what requirements.txt asks for", &installed);
         let cause = said.contains("No matching distribution").then(|| refusal(&log, order.config)).flatten();
@@ -110,7 +110,7 @@ fn refusal(log: &Path, config: &PythonConfig) -> Option<String> {
     python::explain_refusal(&read().ok()?, !config.allow_source)
 }
 
-/// Removes what a failed build left.
+/// Removes the leftovers of a failed build.
 pub(super) fn discard(venvs: &Path, venv: &Digest) {
     for path in [scratch(venvs, venv), venvs.join(venv.as_str())] {
         if let Err(error) = disk::remove_directory_if_there(&path) {
@@ -119,7 +119,7 @@ pub(super) fn discard(venvs: &Path, venv: &Digest) {
     }
 }
 
-/// Removes the working directories of builds that were ended.
+/// Removes the working directories of builds that were killed.
 pub(super) fn sweep(venvs: &Path) -> io::Result<()> {
     for entry in fs::read_dir(venvs)? {
         let entry = entry?;
@@ -130,25 +130,25 @@ pub(super) fn sweep(venvs: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The working directory of a build, beside the environments: staging is cleared by every poll.
+/// Returns the working directory of a build, beside the environments, because every poll clears staging.
 fn scratch(venvs: &Path, venv: &Digest) -> PathBuf {
     venvs.join(format!("{SCRATCH}{}", venv.short()))
 }
 
-/// `bin/python` as one link to the interpreter itself: what the launcher has to judge before it runs it.
+/// Makes `bin/python` a single link to the interpreter, which the launcher checks before it runs it.
 fn own_python(home: &Path, executable: &Path) -> io::Result<()> {
     let link = home.join(python::VENV_PYTHON);
     disk::remove_if_there(&link)?;
     symlink(executable, link)
 }
 
-/// Proxies are the site's to set, in the environment of the agent.
+/// Passes on proxies, which the site sets in the environment of the agent.
 fn proxies() -> impl Iterator<Item = (String, String)> {
     const NAMES: [&str; 6] = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy"];
     NAMES.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
 }
 
-/// The manifest, everything on the disk, and the record at the end.
+/// Writes the manifest, makes everything durable, and writes the record last.
 fn finish(home: &Path, order: &Order<'_>) -> io::Result<()> {
     let mut tree = Tree { top: home, files: Vec::new(), entries: 0, bytes: 0 };
     tree.walk(home, 0)?;
@@ -178,7 +178,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Notes every regular file. Links, of which `venv` makes a few, are not followed.
+    /// Records every regular file. Links, of which `venv` creates a few, are not followed.
     fn walk(&mut self, directory: &Path, depth: usize) -> io::Result<()> {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;

@@ -1,12 +1,13 @@
-//! The process that builds the environments which polls have asked for, a few at once, so that a package index that is slow
-//! or hangs delays neither the poll nor the next one, nor any other pack.
+//! Process that builds the environments that polls have requested, a few at a time, so that a slow or hanging package index
+//! delays neither polls nor other packs.
 //!
 //! ```text
-//!  poll ── asks ──▶ .requests ◀── takes ── builder ── a poll after each one: its pack is activated, or its reason told
-//!    └── starts, unless one runs ───────────▶
+//!  poll ── requests ──▶ .requests ◀── takes ── builder ── a poll after each: its pack is activated, or its failure reported
+//!    └── starts, unless one runs ───────────────▶
 //! ```
 //!
-//! It is `bolt-sync` as well: the same account, cgroup and bounds. It ends with the launcher under which it was started.
+//! The program is `bolt-sync`, with the same account, cgroup and limits. The builder ends with the launcher under which it was
+//! started.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -23,38 +24,38 @@ use super::{build, process, site};
 use crate::sync::SyncError;
 use crate::sync::store::Store;
 
-/// Builds at once.
+/// Number of simultaneous builds.
 const AT_ONCE: usize = 3;
-/// No build is begun after this time: the bound of the process comes soon after.
+/// Time after which no build is begun, because the process reaches its time limit soon.
 const WITHIN: Duration = Duration::from_secs(480);
-/// Less time than this is not worth beginning with.
+/// Minimum remaining time for beginning a build.
 const LEAST: Duration = Duration::from_secs(10);
-/// How long another holder of the lock is waited for: a poll that prunes holds it for moments.
+/// Time limit for the lock: a poll that prunes holds it for a moment.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
-/// Between two looks.
+/// Interval between two attempts.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// The option of `bolt-sync`, with the process id of the launcher.
+/// Option of `bolt-sync`, whose value is the process id of the launcher.
 const OPTION: &str = "--environments";
 
-/// Starts a builder if there is something to build and none runs. It outlives this process.
+/// Starts a builder if there are requests and none runs. It outlives this process.
 pub(in crate::sync) fn start(store: &Store, config_path: &Path) {
     let started = || -> std::io::Result<()> {
-        // A poll without anything to build writes nothing.
+        // A poll without requests writes nothing.
         let Some(requests) = Requests::there(store) else { return Ok(()) };
         if requests.wanted()?.is_empty() || requests.lock()?.is_none() {
             return Ok(());
         }
         let mut command = Command::new("/proc/self/exe");
         command.arg("--config").arg(config_path).arg(OPTION).arg(nix::unistd::getppid().to_string());
-        // A group of its own: the launcher ends that of a poll which hangs.
+        // A process group of its own: the launcher kills that of a poll that hangs.
         command.stdin(Stdio::null()).process_group(0).spawn().map(drop)
     };
     if let Err(error) = started() {
-        tracing::error!(%error, "no process can be started that builds virtual environments");
+        tracing::error!(%error, "cannot start the process that builds virtual environments");
     }
 }
 
-/// Builds what is asked for until nothing is, calling `poll` after each; then ends. `launcher` is the process with which it ends.
+/// Builds requested environments until there are none, and calls `poll` after each; ends when the process `launcher` has ended.
 pub(in crate::sync) fn run(
     config: &Config,
     launcher: i32,
@@ -93,12 +94,12 @@ pub(in crate::sync) fn run(
             drop(lock);
             return Ok(());
         }
-        // Meanwhile a poll may have asked for another one.
+        // A poll may have requested another one meanwhile.
         let Ok((venv, outcome)) = ends.recv_timeout(INTERVAL) else { continue };
         running -= 1;
         requests.finish(&venv, &outcome).map_err(failed())?;
         if let Err(error) = poll() {
-            tracing::warn!(error = %crate::sync::error::chain(&error), "the poll after a virtual environment failed; the next one goes on");
+            tracing::warn!(error = %crate::sync::error::chain(&error), "the poll after building a virtual environment failed; the next poll continues");
         }
     }
 }
@@ -130,13 +131,13 @@ fn one(
         within: config.timeout.0.min(until.saturating_duration_since(began)),
     };
     build::build(venvs, &order).inspect_err(|_| build::discard(venvs, venv))?;
-    tracing::info!(%venv, requirements = needed.len(), seconds = began.elapsed().as_secs(), "virtual environment made");
+    tracing::info!(%venv, requirements = needed.len(), seconds = began.elapsed().as_secs(), "virtual environment built");
     Ok(())
 }
 
-/// Ends this process, and what it started, soon after the process `launcher` has ended.
+/// Ends this process and its children soon after the process `launcher` has ended.
 fn end_with(launcher: i32) {
-    // The start time tells a process from another one that got its number later.
+    // The start time distinguishes a process from a later one with the same id.
     let born = move || {
         let stat = std::fs::read_to_string(format!("/proc/{launcher}/stat")).ok()?;
         stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! A program of the interpreter's, run to its end or to its time limit, with the last of what it said.
+//! Runs a program to its end or to a time limit, and keeps the end of its output.
 
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -9,24 +9,24 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The most of its output that is kept, in bytes: the end of it.
+/// Number of bytes kept from the end of the output.
 const KEPT: usize = 32 << 10;
-/// Between two looks at a process that has closed its output and goes on.
+/// Interval of checks of a process that has closed its output and has not ended.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// How long the end of the output is waited for once the process was killed.
+/// Time limit for reading the output of a killed process.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The process groups that run.
+/// Running process groups.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Ends everything that [`run`] runs.
+/// Kills everything that [`run`] runs.
 pub(super) fn end_all() {
     for group in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         let _ = killpg(*group, Signal::SIGKILL);
     }
 }
 
-/// An entry of [`RUNNING`], until this is dropped.
+/// Entry of [`RUNNING`], until this is dropped.
 struct Entry(Pid);
 
 impl Entry {
@@ -42,12 +42,12 @@ impl Drop for Entry {
     }
 }
 
-/// How a program ended.
+/// End of a program.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// `None`: it took too long and was killed.
+    /// Exit status; `None` if it was killed at the time limit.
     pub(super) status: Option<ExitStatus>,
-    /// The end of both its streams, as they came.
+    /// End of the output of both streams, interleaved.
     pub(super) output: Vec<u8>,
 }
 
@@ -56,32 +56,32 @@ impl Ended {
         self.status.is_some_and(|status| status.success())
     }
 
-    /// Why it failed, without what it said.
+    /// Describes the failure, without the output.
     pub(super) fn reason(&self, within: Duration) -> String {
         match self.status {
-            None => format!("it took longer than {} s and was ended", within.as_secs()),
+            None => format!("it took longer than {} s and was killed", within.as_secs()),
             Some(status) => match status.signal() {
-                // The alarm of install.py, a moment before ours.
+                // The alarm of install.py, slightly before our time limit.
                 Some(signal) if signal == Signal::SIGALRM as i32 => {
-                    format!("it took longer than {} s and was ended", within.as_secs())
+                    format!("it took longer than {} s and was killed", within.as_secs())
                 }
                 Some(signal) if signal == Signal::SIGXCPU as i32 => "it took too much processor time".to_owned(),
-                Some(signal) => format!("it was ended by signal {signal}"),
+                Some(signal) => format!("it was killed by signal {signal}"),
                 None => format!("it ended with status {}", status.code().unwrap_or(-1)),
             },
         }
     }
 }
 
-/// Runs `command` for at most `within`. Both its streams go into one pipe; it reads nothing.
+/// Runs `command` for at most `within`. Both output streams go to one pipe; standard input is empty.
 pub(super) fn run(mut command: Command, within: Duration) -> io::Result<Ended> {
     let until = Instant::now() + within;
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    // A group of its own, so that what it starts ends with it.
+    // A process group of its own, so that its children are killed with it.
     let mut child = command.process_group(0).spawn()?;
     let _entry = Entry::new(Pid::from_raw(child.id().cast_signed()));
-    // The command holds our ends of the pipe.
+    // Drops the command, which holds ends of the pipe.
     drop(command);
     let (send, receive) = mpsc::channel();
     let thread = std::thread::Builder::new().name("output".to_owned()).spawn(move || send.send(tail(reader)));
@@ -98,7 +98,7 @@ pub(super) fn run(mut command: Command, within: Duration) -> io::Result<Ended> {
     Ok(Ended { status, output })
 }
 
-/// Its status; past `until` it is killed, and there is none.
+/// Waits for the exit status; `None` if the process was killed after `until`.
 fn wait(child: &mut Child, until: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -119,7 +119,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Reads to the end; keeps the last of it.
+/// Reads to the end; keeps the last bytes.
 fn tail(mut reader: impl Read) -> Vec<u8> {
     let (mut kept, mut buffer) = (Vec::new(), vec![0; 8 << 10]);
     loop {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_ended_with_all_that_it_started() {
+    fn a_hanging_program_is_killed_with_its_children() {
         let temp = tempfile::tempdir().unwrap();
         let mark = temp.path().join("pid");
         // The second process holds the pipe open as well, and the first has told of both before it hangs. A busy host gets
@@ -180,7 +180,7 @@ mod tests {
             std::thread::sleep(INTERVAL);
         }
         assert!(!lives(), "{pid} is left");
-        // One that closes its output and goes on is ended as well.
+        // A process that closes its output and does not end is killed as well.
         let ended = run(shell("exec >&- 2>&-; exec sleep 600"), Duration::from_secs(1)).unwrap();
         assert!(ended.status.is_none(), "{ended:?}");
     }

@@ -1,13 +1,13 @@
-//! Environments that polls have asked for: one file for each, in `.venvs/.requests`, named after the environment's digest.
+//! Requests for environments: one file for each, in `.venvs/.requests`, named after the environment's digest.
 //!
 //! ```text
 //!            ask                 begin                    finish
-//!  (nothing) ───▶ <digest>.wanted ───▶ <digest>.building ───▶ (nothing): the environment is there
+//!  (nothing) ───▶ <digest>.wanted ───▶ <digest>.building ───▶ (nothing): the environment exists
 //!                                            │      │
-//!                   the builder was ended ◀──┘      └──▶ <digest>.failed: the reason, for the next poll to take
+//!                  the builder was killed ◀──┘      └──▶ <digest>.failed: the reason, for the next poll to take
 //! ```
 //!
-//! Polls ask and take failures; only the builder, which holds the lock, begins and finishes.
+//! Polls make requests and take failures; only the builder, which holds the lock, begins and finishes.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -23,32 +23,32 @@ use crate::sync::store::Store;
 const WANTED: &str = "wanted";
 const BUILDING: &str = "building";
 const FAILED: &str = "failed";
-/// The longest reason that is read, in bytes.
+/// Maximum size of a reason, in bytes.
 const MAX_REASON: u64 = 64 << 10;
 
-/// How far an environment is that is not there yet.
+/// Progress of an environment that does not exist yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It waits for the builder, or is being built.
+    /// Waits for the builder, or is being built.
     Pending,
-    /// It could not be built, for this reason. The next question begins again.
+    /// The build failed, for this reason. The next request builds it again.
     Failed(String),
 }
 
-/// The directory of requests.
+/// Directory of requests.
 #[derive(Debug, Clone)]
 pub(super) struct Requests {
     directory: PathBuf,
 }
 
 impl Requests {
-    /// Opens it, and makes it if it is not there.
+    /// Opens the directory, and creates it if it does not exist.
     pub(super) fn open(store: &Store) -> io::Result<Requests> {
         disk::make_directory(&store.venvs(), 0o755)?;
         Requests::below(store.venvs())
     }
 
-    /// The directory, if anything was ever asked for.
+    /// Opens the directory if it exists.
     pub(super) fn there(store: &Store) -> Option<Requests> {
         let directory = directory(store.venvs());
         directory.is_dir().then_some(Requests { directory })
@@ -61,7 +61,7 @@ impl Requests {
         Ok(Requests { directory })
     }
 
-    /// Asks for an environment with these requirements, unless that was done, and says how far it is.
+    /// Requests an environment with these requirements, unless it is requested already, and returns its progress.
     pub(super) fn ask(&self, venv: &Digest, requirements: &str) -> io::Result<Progress> {
         let failed = self.path(venv, FAILED);
         if let Some(reason) = disk::read_if_there(&failed, MAX_REASON)? {
@@ -69,7 +69,7 @@ impl Requests {
             return Ok(Progress::Failed(String::from_utf8_lossy(&reason).into_owned()));
         }
         if self.path(venv, BUILDING).exists() {
-            // Held while it is judged: a builder that begins meanwhile would look the same as one that was ended.
+            // Held during the check: a builder that begins meanwhile would look like one that was killed.
             let Some(_lock) = self.lock()? else { return Ok(Progress::Pending) };
             disk::remove_if_there(&self.path(venv, BUILDING))?;
             let reason = "its build was ended before it was done: the agent was stopped, or memory or time ran out";
@@ -82,12 +82,12 @@ impl Requests {
         Ok(Progress::Pending)
     }
 
-    /// True if a builder is at work on it.
+    /// True if a builder is running.
     pub(super) fn is_being_built(&self, venv: &Digest) -> io::Result<bool> {
         Ok(self.path(venv, BUILDING).exists() && self.lock()?.is_none())
     }
 
-    /// The environments that wait, and their requirements.
+    /// Returns the requested environments and their requirements.
     pub(super) fn wanted(&self) -> io::Result<Vec<(Digest, String)>> {
         let mut wanted = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -99,12 +99,12 @@ impl Requests {
         Ok(wanted)
     }
 
-    /// Notes that the environment is being built.
+    /// Records that the environment is being built.
     pub(super) fn begin(&self, venv: &Digest) -> io::Result<()> {
         fs::rename(self.path(venv, WANTED), self.path(venv, BUILDING))
     }
 
-    /// Notes how the build ended.
+    /// Records the result of the build.
     pub(super) fn finish(&self, venv: &Digest, outcome: &Result<(), String>) -> io::Result<()> {
         if let Err(reason) = outcome {
             disk::replace(&self.path(venv, FAILED), reason.as_bytes(), 0o600)?;
@@ -112,7 +112,7 @@ impl Requests {
         disk::remove_if_there(&self.path(venv, BUILDING))
     }
 
-    /// The builder's lock; `None` while somebody else holds it.
+    /// Takes the builder's lock; `None` while another process holds it.
     pub(super) fn lock(&self) -> io::Result<Option<File>> {
         let path = self.directory.join(".lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;

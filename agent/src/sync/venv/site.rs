@@ -1,5 +1,5 @@
-//! What the site gives to make environments of: the interpreter, a directory of wheels, pip's configuration. What others
-//! could change would be code of theirs in actions, so each must belong to root or to this account.
+//! Inputs of builds that the site provides: the interpreter, a directory of wheels, pip's configuration. An account that could change
+//! one of them could run code in actions, so each must belong to root or to this account.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -14,37 +14,37 @@ use packs_schema::agent::python::{self, Interpreter};
 use super::process::run;
 use crate::sync::disk;
 
-/// How long the interpreter may take to say what it is.
+/// Time limit for probing the interpreter.
 const PROBE: Duration = Duration::from_secs(30);
-/// The most wheels of the site's directory.
+/// Maximum number of wheels in the site's directory.
 const MAX_WHEELS: usize = 10_000;
-/// The largest configuration of pip's, in bytes.
+/// Maximum size of pip's configuration, in bytes.
 const MAX_PIP_CONFIG: u64 = 64 << 10;
 
-/// Asks the interpreter what it is.
+/// Probes the interpreter: its version, ABI and platform.
 pub(super) fn interpreter(config: &PythonConfig) -> Result<Interpreter, String> {
     let path = &config.interpreter;
     let named = format!("python.interpreter {}", path.display());
-    let real =
-        fs::canonicalize(path).map_err(|e| format!("{named} cannot be used: {e}; install it or name another"))?;
+    let real = fs::canonicalize(path)
+        .map_err(|e| format!("{named} cannot be used: {e}; install it, or name another interpreter"))?;
     ours(&real, &fs::metadata(&real).map_err(|e| format!("{named}: {e}"))?)?;
     let mut command = Command::new(path);
     command.args(["-I", "-c", python::PROBE]).env_clear().env("LANG", "C.UTF-8").current_dir("/");
-    let ended = run(command, PROBE).map_err(|e| format!("{named} cannot be run: {e}"))?;
+    let ended = run(command, PROBE).map_err(|e| format!("cannot run {named}: {e}"))?;
     if !ended.succeeded() {
         return Err(format!("{named}: {}: {}", ended.reason(PROBE), python::summarize_pip_output(&ended.output)));
     }
-    // It may have warned of something before.
+    // Warnings may precede the answer.
     let start = ended.output.iter().position(|byte| *byte == b'{').unwrap_or_default();
-    let found: Interpreter =
-        serde_json::from_slice(&ended.output[start..]).map_err(|e| format!("{named} does not say what it is: {e}"))?;
+    let found: Interpreter = serde_json::from_slice(&ended.output[start..])
+        .map_err(|e| format!("{named} does not report its version: {e}"))?;
     match found.why_unusable() {
         Some(why) => Err(why),
         None => Ok(found),
     }
 }
 
-/// Judges what packages come from.
+/// Checks the sources of packages.
 pub(super) fn sources(config: &PythonConfig) -> Result<(), String> {
     if let Some(wheels) = &config.wheels {
         let at = |e: std::io::Error| format!("python.wheels {}: {e}", wheels.display());
@@ -69,7 +69,7 @@ pub(super) fn sources(config: &PythonConfig) -> Result<(), String> {
         let secret = text.lines().any(|line| line.split_once("://").is_some_and(|(_, rest)| rest.contains('@')));
         if secret && meta.mode() & 0o007 != 0 {
             return Err(format!(
-                "python.pip_config {} holds a password and can be read by everybody: give it to the sync's group, mode 640",
+                "python.pip_config {} contains a password and can be read by all users: give it the sync's group and mode 0640",
                 path.display()
             ));
         }
@@ -77,7 +77,7 @@ pub(super) fn sources(config: &PythonConfig) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what others than root and this account may change.
+/// Refuses a file that accounts other than root and this one may change.
 fn ours(path: &Path, meta: &Metadata) -> Result<(), String> {
     let owned = meta.uid() == 0 || meta.uid() == geteuid().as_raw();
     if owned && meta.mode() & 0o022 == 0 {

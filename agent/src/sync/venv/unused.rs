@@ -1,5 +1,6 @@
-//! Environments that no version refers to. They stay as long as a replaced version would: an execution may run in one whose
-//! version was pointed to another since, and a version that comes back finds it. One that was never finished goes at once.
+//! Pruning of environments that no version refers to. They are kept as long as a replaced version: an execution may still run in
+//! one whose version refers to another since, and a version that is activated again finds it. Unfinished ones are removed at
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,16 +15,16 @@ use crate::sync::clock::{Clock, Since};
 use crate::sync::disk;
 use crate::sync::store::Store;
 
-/// The file of what is unused, in the directory of environments.
+/// Record of unused environments, in the directory of environments.
 const UNUSED: &str = ".unused.json";
-/// The largest record, in bytes.
+/// Maximum size of the record, in bytes.
 const MAX_UNUSED: u64 = 1 << 20;
 
-/// Since when each is unused.
+/// Time since which each is unused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Unused(BTreeMap<Digest, Since>);
 
-/// Removes what nobody can use any more. What cannot be removed costs space, nothing else.
+/// Removes environments that can no longer be in use. One that cannot be removed only costs space.
 pub(in crate::sync) fn prune(store: &Store, now: &Clock) {
     if let Err(error) = try_prune(store, now) {
         tracing::warn!(%error, "cannot remove virtual environments");
@@ -34,7 +35,7 @@ fn try_prune(store: &Store, now: &Clock) -> io::Result<()> {
     let home = store.venvs();
     let Ok(entries) = fs::read_dir(&home) else { return Ok(()) };
     let mut there = BTreeSet::new();
-    // Held while it is looked: who holds it builds, and what has no record may be just that.
+    // Held during the check: the holder builds, and an environment without a record may be its work.
     let requests = Requests::open(store)?;
     let nobody_builds = requests.lock()?;
     for entry in entries {
@@ -59,13 +60,13 @@ fn try_prune(store: &Store, now: &Clock) -> io::Result<()> {
     gone.iter().try_for_each(|venv| disk::remove_atomically(&store.venv(venv), &store.staging()))
 }
 
-/// Every environment that any directory of any pack refers to.
+/// Returns every environment that a version of any pack refers to.
 fn used(store: &Store) -> io::Result<BTreeSet<Digest>> {
     let mut used = BTreeSet::new();
     for pack in store.packs()? {
         for version in fs::read_dir(store.pack(&pack))? {
             let version = version?;
-            // One that cannot be read could refer to any: then nothing goes.
+            // An unreadable reference could be to any environment: then none is removed.
             if version.file_type()?.is_dir() {
                 used.extend(linked(&version.path())?);
             }
@@ -75,7 +76,7 @@ fn used(store: &Store) -> io::Result<BTreeSet<Digest>> {
 }
 
 impl Unused {
-    /// The record from now on, and what may go.
+    /// Returns the new record, and the environments to remove.
     fn after(self, there: &BTreeSet<Digest>, used: &BTreeSet<Digest>, now: &Clock) -> (Unused, Vec<Digest>) {
         let Unused(before) = self;
         let unused = there.difference(used).map(|venv| {
@@ -92,16 +93,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_refers_to_goes_once_no_execution_can_be_in_it() {
+    fn an_unused_environment_is_pruned_when_no_execution_can_be_in_it() {
         let venv = |n: u8| Digest::new(format!("{n:02x}").repeat(32)).unwrap();
         let set = |list: &[u8]| list.iter().map(|n| venv(*n)).collect::<BTreeSet<_>>();
-        /// What is there, what is used, in which boot, after how many hours; what goes.
+        /// Existing and used environments, boot and hours; the environments to remove.
         type Step = (&'static [u8], &'static [u8], &'static str, u64, &'static [u8]);
         let steps: [Step; 6] = [
             (&[1, 2], &[1, 2], "a", 0, &[]),
             (&[1, 2], &[1], "a", 10, &[]),
             (&[1, 2], &[1], "a", 58, &[]),
-            // Used again meanwhile: it counts anew.
+            // Used again meanwhile: it counts again.
             (&[1, 2], &[2], "a", 59, &[]),
             (&[1, 2], &[2], "a", 108, &[1]),
             (&[2, 3], &[3], "b", 0, &[]),

@@ -246,7 +246,7 @@ fn kinds(cases: &mut Cases) {
         )],
     );
     cases.harmless("old kind of a file", &["plain"], vec![raw("plain", 0, "x")]);
-    cases.harmless("header of before 1988", &["plain"], vec![file("plain", "x").bytes(257, &[0; 8])]);
+    cases.harmless("pre-1988 header", &["plain"], vec![file("plain", "x").bytes(257, &[0; 8])]);
     cases.harmless(
         "owner with other ideas",
         &["plain"],
@@ -298,7 +298,7 @@ fn extended(cases: &mut Cases, canary: &str) {
         "is an entry of type XGlobalHeader",
         vec![raw("pax", b'g', pax("path", "../evil")), file("note", "x")],
     );
-    // One reader takes the size of the extended header, the other that of the file: the second sees what is hidden in the first.
+    // One reader uses the size of the extended header, another that of the file: the second sees content that is hidden from the first.
     let hidden = open_tar(vec![file("../evil", "x")]);
     cases.with(
         "extended size over a hidden archive",
@@ -342,7 +342,7 @@ fn modes(cases: &mut Cases) {
     cases.with("mode that is no number", "evil has no mode", vec![file("evil", "x").bytes(100, b"rwxrwxr\0")]);
     cases.with("mode in base 256", "evil has", vec![file("evil", "x").bytes(100, b"\x80\0\0\0\0\0\x09\xed")]);
     cases.harmless(
-        "modes that let others write, or nobody read",
+        "modes that let others write, or no user read",
         &["closed", "open", "shut/x"],
         vec![
             file("open", "x").mode(0o666),
@@ -391,7 +391,7 @@ fn twice(cases: &mut Cases) {
     cases.with("directory twice, without a slash", "actions is in the archive twice", vec![directory("actions")]);
     cases.with("file over a directory", "actions is in the archive twice", vec![file("actions", "x")]);
     cases.with("directory over a file", "pack.yaml is in the archive twice", vec![directory("pack.yaml/")]);
-    cases.with("file as a parent", "pack.yaml/evil does not go with pack.yaml", vec![file("pack.yaml/evil", "x")]);
+    cases.with("file as a parent", "pack.yaml/evil conflicts with pack.yaml", vec![file("pack.yaml/evil", "x")]);
     cases.with(
         "file over a parent that was implied",
         "lib is in the archive twice",
@@ -404,7 +404,7 @@ fn twice(cases: &mut Cases) {
     ] {
         cases.with(&format!("twin of a {what} in case"), "differ in case only", vec![item]);
     }
-    cases.with("twin of a parent in case", "Actions/evil does not go with actions", vec![file("Actions/evil", "x")]);
+    cases.with("twin of a parent in case", "Actions/evil conflicts with actions", vec![file("Actions/evil", "x")]);
     cases.with("twins among themselves", "differ in case only", vec![file("readme", "x"), file("README", "x")]);
 }
 

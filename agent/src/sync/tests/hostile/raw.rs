@@ -5,7 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// One header of 512 bytes and what follows it.
+/// Header of 512 bytes with the data that follows.
 #[derive(Clone)]
 pub(super) struct Raw {
     pub(super) block: [u8; 512],

@@ -1,7 +1,7 @@
-//! Turns for the expensive steps of a handshake: key exchange and signature, and the check of a certificate.
+//! Scheduler of the expensive steps of a handshake: key exchange and signature, and the check of a certificate.
 //!
-//! A few hundred bytes from anybody cause the first one. All work of the api shares one thread, so steps are done one at a time,
-//! and between two of them everything else that is ready runs. The next turn goes to the source of the lowest class (see
+//! A few hundred bytes from any host cause the first one. All work of the api shares one thread, so steps are done one at a
+//! time, and between two of them everything else that is ready runs. The next turn goes to the source of the lowest class (see
 //! `table`), among equals to the newest slot: the oldest ones are evicted soon.
 
 use std::pin::{Pin, pin};
@@ -26,7 +26,7 @@ struct Waiting {
     turn: oneshot::Sender<Turn>,
 }
 
-/// The right to do one step; the next one is given when this is dropped.
+/// Permission to do one step; the next one is given when this is dropped.
 #[derive(Debug)]
 pub(in crate::api) struct Turn(Arc<Notify>);
 
@@ -37,7 +37,7 @@ impl Drop for Turn {
 }
 
 impl Handshakes {
-    /// Gives turns until it is aborted. Without this task no handshake goes on.
+    /// Gives turns until it is aborted. Without this task no handshake continues.
     pub(in crate::api) async fn give_turns(self: Arc<Self>) {
         loop {
             self.turns.asked.notified().await;
@@ -45,7 +45,7 @@ impl Handshakes {
                 // A task that has ended meanwhile drops the turn at once.
                 let _ = next.turn.send(Turn(self.turns.done.clone()));
                 self.turns.done.notified().await;
-                // Everything that is ready goes first, and whatever has become ready through the network.
+                // Everything that is ready runs first, including tasks that the network has made ready.
                 tokio::task::yield_now().await;
             }
         }
@@ -73,26 +73,26 @@ fn best(ids: &[u64], class: impl Fn(u64) -> u32) -> Option<usize> {
     (0..ids.len()).min_by_key(|at| (class(ids[*at]), u64::MAX - ids[*at]))
 }
 
-/// Asks for turns in the name of a slot.
+/// Requests turns for a slot.
 #[derive(Clone)]
-pub(in crate::api) struct Asker(Arc<Handshakes>, u64);
+pub(in crate::api) struct TurnRequester(Arc<Handshakes>, u64);
 
 impl Slot {
-    /// Asks for turns in the name of this slot.
-    pub(in crate::api) fn asker(&self) -> Asker {
-        Asker(self.all.clone(), self.id)
+    /// Returns a requester of turns for this slot.
+    pub(in crate::api) fn requester(&self) -> TurnRequester {
+        TurnRequester(self.all.clone(), self.id)
     }
 }
 
-impl Asker {
+impl TurnRequester {
     /// Waits for a turn.
     pub(in crate::api) async fn turn(&self) -> Option<Turn> {
         // An error means that the task that gives turns has ended, and the agent with it.
         self.0.ask(self.1).await.ok()
     }
 
-    /// Drives `work`, and waits for a turn before each poll of it.
-    pub(in crate::api) async fn by_turns<F: Future>(&self, work: F) -> F::Output {
+    /// Runs `work`, and waits for a turn before each poll of it.
+    pub(in crate::api) async fn run_by_turns<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         let mut waiting = None;
         std::future::poll_fn(|cx| {
@@ -135,8 +135,8 @@ mod tests {
         let (order, mut seen) = tokio::sync::mpsc::unbounded_channel();
         let slots: Vec<Slot> = (1..=20).map(|n| slot(&all, &format!("192.0.2.{n}"))).collect();
         for slot in &slots {
-            let (asker, order) = (slot.asker(), order.clone());
-            tokio::spawn(async move { asker.by_turns(async { order.send("step").unwrap() }).await });
+            let (requester, order) = (slot.requester(), order.clone());
+            tokio::spawn(async move { requester.run_by_turns(async { order.send("step").unwrap() }).await });
         }
         tokio::spawn(async move {
             for _ in 0..10 {
@@ -166,8 +166,8 @@ mod tests {
         crowd.extend((0..30).map(|_| slot(&all, "192.0.2.1")));
         let (order, mut seen) = tokio::sync::mpsc::unbounded_channel();
         for slot in crowd.iter().chain([&caller]) {
-            let (asker, order, id) = (slot.asker(), order.clone(), slot.id);
-            tokio::spawn(async move { asker.by_turns(async { order.send(id) }).await });
+            let (requester, order, id) = (slot.requester(), order.clone(), slot.id);
+            tokio::spawn(async move { requester.run_by_turns(async { order.send(id) }).await });
         }
         // All of them ask before the first turn is given.
         tokio::task::yield_now().await;
@@ -185,7 +185,7 @@ mod tests {
         let giving = tokio::spawn(all.clone().give_turns());
         drop(gone);
         drop(stays.await.unwrap());
-        // The same for a turn that was given and never taken.
+        // Likewise for a turn that was given and never taken.
         let gone = all.ask(two.id);
         tokio::task::yield_now().await;
         drop(gone);

@@ -1,9 +1,10 @@
-//! The file of the high-water marks ([`packs_schema::delivery::marks`]): rollback protection that does not rest on the datastore of a
-//! library, which is written without fsync and ignored when it does not parse.
+//! File of the high-water marks ([`packs_schema::delivery::marks`]): rollback protection that is independent of the datastore of
+//! the TUF library, which is written without fsync and ignored when it does not parse.
 //!
-//! Without the file, or with a disk of long ago under it, the remaining protection is the root of the configuration, expiry, the
-//! time at which the newest target says that it was published, and the active version, below which nothing goes without a
-//! signed rollback.
+//! When `.tuf` is missing, or was restored from an old disk, an old state that has not expired looks new. Then the remaining
+//! protection is the pinned root, expiry, the publication time of the newest target, and the active version, which is only
+//! replaced by an older one after a signed rollback. A signed rollback from before is accepted again in that case;
+//! `tests/attacks.rs` shows both.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use tough::schema::RoleType;
 
 use super::{SyncError, disk};
 
-/// The marks of a verified repository.
+/// Returns the marks of a verified repository.
 pub(super) fn of(repository: &Repository) -> Marks {
     let root = &repository.root().signed;
     let top = |name, role: RoleType, version: u64| {
@@ -34,7 +35,7 @@ pub(super) fn of(repository: &Repository) -> Marks {
     Marks::of(top, delegated)
 }
 
-/// Reads the file; `None` when nothing was ever seen. A damaged file is an error, never the same as none.
+/// Reads the file; `None` if there was no verified state yet. A damaged file is an error, never treated as missing.
 pub(super) fn read(path: &Path) -> Result<Option<Marks>, SyncError> {
     let bytes = disk::read_if_there(path, MAX_FILE).map_err(SyncError::file("read", path))?;
     let damaged = |problem: String| SyncError::Marks { path: path.to_owned(), problem };
@@ -55,14 +56,14 @@ impl From<MarksError> for SyncError {
     }
 }
 
-/// Key ids as text, sorted.
+/// Returns key ids as text, sorted.
 pub(super) fn key_ids(ids: &[tough::schema::decoded::Decoded<tough::schema::decoded::Hex>]) -> Vec<String> {
     let mut keys: Vec<String> = ids.iter().map(|id| id.iter().map(|b| format!("{b:02x}")).collect()).collect();
     keys.sort();
     keys
 }
 
-/// Where the marks of a store are.
+/// Returns the path of the marks of a store.
 pub(super) fn path(tuf: &Path) -> PathBuf {
     tuf.join("marks.json")
 }

@@ -1,11 +1,15 @@
-//! What the last whole verification came to, so that a poll with nothing new reads one small file and writes none.
+//! Record of the last complete verification (`.tuf/seen.json`), so that a poll with nothing new reads one small file and writes
+//! neither a file, nor a file time, nor a log line.
 //!
-//! While the timestamp is byte for byte the one that was verified, everything below it is the same too: it names the
-//! snapshot by version, the snapshot the targets, the targets every archive by hash. What else a decision rests on
-//! (the configuration, the trusted root, the agent's version, what is active) is held against this record as well,
-//! and where anything differs, or the time of the signatures or of this clock is doubtful, the poll goes the whole way.
+//! While `timestamp.json` is byte for byte the one that was verified, everything below it is unchanged, too: it names the
+//! snapshot by version, the snapshot the targets, the targets every archive by hash. All other inputs of a decision (the
+//! configuration, the pinned root, the agent's version, the active versions, no newer root) are compared with this record as
+//! well. If anything differs, or if expiry or this clock is in doubt, the poll verifies everything.
 //!
-//! The record saves work and grants nothing: without it, or with a damaged one, everything is verified anew.
+//! An idle poll of a bucket is one request, with `If-None-Match` of the recorded `ETag`. The `ETag` saves a transfer and is never
+//! taken for the content.
+//!
+//! The record saves work and grants nothing: without it, or with a damaged one, everything is verified again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,51 +26,49 @@ use super::source::{Source, Timestamp};
 use super::store::Store;
 use super::{SyncError, disk, lookup};
 
-/// The version of the file that this code writes.
+/// Format of the file that this code writes.
 const FORMAT: u32 = 1;
-/// The largest file of ours, in bytes.
+/// Maximum size of the record, in bytes.
 const MAX_FILE: u64 = 4 << 20;
-/// The largest root, in bytes.
-const MAX_ROOT: u64 = 1 << 20;
 
-/// The file `seen.json`.
+/// Content of the file `seen.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Seen {
+pub(super) struct LastVerified {
     format: u32,
     /// SHA-256 of the timestamp.
     timestamp: String,
-    /// What the bucket calls that timestamp; it saves a transfer and grants nothing.
+    /// `ETag` of the timestamp in the bucket; it saves a transfer and grants nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
-    /// SHA-256 of what else decides.
+    /// SHA-256 of all other inputs of decisions.
     inputs: String,
-    /// The version of the root.
+    /// Version of the root.
     root: u64,
-    /// This clock, when everything was verified.
+    /// Time of the verification.
     verified_at_ms: u64,
-    /// When the first of the signatures ends.
+    /// First expiry of a role.
     expires_at_ms: u64,
-    /// What was active then: the packs and the directories of their versions.
+    /// Active versions at that time: packs, and the directories of their versions.
     active: BTreeMap<PackName, PathBuf>,
 }
 
-impl Seen {
-    /// Reads the file; `None` when it is not there or of no use.
-    pub(super) fn read(tuf: &Path) -> Option<Seen> {
+impl LastVerified {
+    /// Reads the file; `None` if it does not exist or cannot be used.
+    pub(super) fn read(tuf: &Path) -> Option<LastVerified> {
         let bytes = disk::read_if_there(&path(tuf), MAX_FILE).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok().filter(|seen: &Seen| seen.format == FORMAT)
+        serde_json::from_slice(&bytes).ok().filter(|seen: &LastVerified| seen.format == FORMAT)
     }
 
-    /// What is to be remembered of a poll that went the whole way. `timestamp` is what lay in the repository before it was
-    /// loaded, and its `ETag`.
+    /// Builds the record of a complete verification. `timestamp` is the digest of the timestamp before it was loaded, with its
+    /// `ETag`.
     pub(super) fn of(
         repository: &Repository,
         (timestamp, etag): (String, Option<String>),
         inputs: String,
         store: &Store,
         now_ms: u64,
-    ) -> Seen {
+    ) -> LastVerified {
         let expires = [
             repository.root().signed.expires,
             repository.targets().signed.expires,
@@ -75,10 +77,10 @@ impl Seen {
         ];
         let teams =
             lookup::roles(&repository.targets().signed).filter_map(|role| Some(role.targets.as_ref()?.signed.expires));
-        // What has expired already changes nothing more; it was said by the poll that saw it.
+        // A role that has expired already does not change any more; the poll that saw it has reported it.
         let teams = teams.map(|at| at.as_millisecond()).filter(|at| u64::try_from(*at).is_ok_and(|at| at > now_ms));
         let first = expires.iter().map(|at| at.as_millisecond()).chain(teams).min().unwrap_or_default();
-        Seen {
+        LastVerified {
             format: FORMAT,
             timestamp,
             etag,
@@ -90,29 +92,29 @@ impl Seen {
         }
     }
 
-    /// Writes the file and has it on the disk.
+    /// Writes the file durably.
     pub(super) fn write(&self, tuf: &Path) -> Result<(), SyncError> {
         let bytes = serde_json::to_vec(self).expect("a record serialises");
         disk::replace(&path(tuf), &bytes, 0o600).map_err(SyncError::file("write", path(tuf)))
     }
 
-    /// True if a configuration or an agent other than `inputs` made the decisions.
-    pub(super) fn decided_otherwise(&self, inputs: &str) -> bool {
+    /// True if the decisions were made with inputs other than `inputs`.
+    pub(super) fn has_other_inputs(&self, inputs: &str) -> bool {
         self.inputs != inputs
     }
 
-    /// What to ask a bucket about: whether the timestamp is still in this state.
+    /// Returns the `ETag` for a conditional request of the timestamp.
     pub(super) fn etag(&self) -> Option<Etag> {
         self.etag.as_deref().and_then(Etag::new)
     }
 
-    /// SHA-256 of the timestamp that was verified last, in hexadecimal.
+    /// Returns the SHA-256 of the timestamp that was verified last, in hexadecimal.
     pub(super) fn timestamp_sha256(&self) -> &str {
         &self.timestamp
     }
 
-    /// What is to be remembered of `found`; `None` when it is unknown.
-    pub(super) fn timestamp(seen: Option<&Seen>, found: Timestamp) -> Option<(String, Option<String>)> {
+    /// Returns digest and `ETag` of `found` for the record; `None` if they are unknown.
+    pub(super) fn timestamp(seen: Option<&LastVerified>, found: Timestamp) -> Option<(String, Option<String>)> {
         match found {
             Timestamp::Unchanged => seen.map(|seen| (seen.timestamp.clone(), seen.etag.clone())),
             Timestamp::Found { sha256, etag } => Some((sha256, etag.map(|etag| etag.as_str().to_owned()))),
@@ -120,8 +122,8 @@ impl Seen {
         }
     }
 
-    /// True if a poll that went the whole way would come to the same again.
-    pub(super) async fn still_holds(
+    /// True if a complete verification would have the same result.
+    pub(super) async fn is_current(
         &self,
         source: &Source,
         store: &Store,
@@ -137,10 +139,12 @@ impl Seen {
     }
 }
 
-/// What decides beside the repository: which repository, who this is, what is trusted, and the code itself.
+/// Returns the digest of all inputs besides the repository's content: its address, the instance's facts, the pinned root, and the
+/// version of the agent.
 pub(super) fn inputs(config: &Config, instance: &Facts) -> Result<String, SyncError> {
     let repository = &config.repository;
-    let root = disk::read_text(&repository.root, MAX_ROOT).map_err(SyncError::file("read", &repository.root))?;
+    let root =
+        disk::read_text(&repository.root, super::root::MAX_ROOT).map_err(SyncError::file("read", &repository.root))?;
     let instance = serde_json::to_vec(instance).expect("facts serialise");
     let mut hash = Sha256::new();
     let (channel, max_pack) = (repository.channel.as_str().as_bytes(), repository.max_pack.0.to_le_bytes());

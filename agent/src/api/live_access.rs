@@ -1,7 +1,7 @@
-//! Access that is checked again while a request goes on: a wait or a stream ends when its grant is revoked.
+//! Access that is checked again while a request is in progress: a wait or a stream ends when its grant is revoked.
 //!
-//! Each piece of a stream is preceded by a check, which is cheap while the grants have not changed; a change of the grants
-//! wakes whoever waits.
+//! Each chunk of a stream is preceded by a check, which is cheap while the grants have not changed; a change of the grants
+//! wakes requests that wait.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +20,8 @@ use crate::registry::Registry;
 #[error("the grant for this request was revoked")]
 pub(super) struct Revoked;
 
-/// The access that a request rests on.
-pub(super) struct Standing {
+/// Access of a request in progress.
+pub(super) struct LiveAccess {
     access: Arc<Access>,
     registry: Arc<Registry>,
     state: Mutex<State>,
@@ -29,25 +29,25 @@ pub(super) struct Standing {
 
 struct State {
     caller: Caller,
-    /// The action that a grant must cover, once it is known.
+    /// Action that a grant must cover, once it is known.
     action: Option<ActionRef>,
-    /// The generation of the grants that were checked.
+    /// Generation of the grants of the last check.
     checked: u64,
 }
 
-impl Standing {
-    /// Begins with a caller who was just admitted.
-    pub(super) fn new(access: Arc<Access>, registry: Arc<Registry>, caller: Caller) -> Standing {
+impl LiveAccess {
+    /// Begins with a caller that was just admitted.
+    pub(super) fn new(access: Arc<Access>, registry: Arc<Registry>, caller: Caller) -> LiveAccess {
         let checked = caller.generation();
-        Standing { access, registry, state: Mutex::new(State { caller, action: None, checked }) }
+        LiveAccess { access, registry, state: Mutex::new(State { caller, action: None, checked }) }
     }
 
-    /// From now on a grant must cover `action`.
+    /// Requires a grant for `action` from now on.
     pub(super) fn require(&self, action: &ActionRef) {
         self.lock().action = Some(action.clone());
     }
 
-    /// The caller, with the grants that were checked last.
+    /// Returns the caller with the grants of the last check.
     pub(super) fn caller(&self) -> Caller {
         self.lock().caller.clone()
     }
@@ -69,7 +69,7 @@ impl Standing {
         Ok(())
     }
 
-    /// Waits for `work` as long as access stands.
+    /// Runs `work` for as long as access is granted.
     pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Revoked> {
         let mut changed = self.access.changed();
         self.check()?;
@@ -83,12 +83,12 @@ impl Standing {
         }
     }
 
-    /// A body that breaks off when access ends, so that nobody takes the part for the whole.
+    /// Cuts the body when access ends, so that no caller takes the part for the whole.
     pub(super) fn guard(self: Arc<Self>, body: Body) -> Body {
         let Body::Stream(chunks, length) = body else { return body };
-        let guarded = stream::try_unfold((chunks, self), |(mut chunks, standing)| async move {
-            match standing.run(chunks.next()).await? {
-                Some(chunk) => chunk.map(|chunk| Some((chunk, (chunks, standing)))),
+        let guarded = stream::try_unfold((chunks, self), |(mut chunks, live_access)| async move {
+            match live_access.run(chunks.next()).await? {
+                Some(chunk) => chunk.map(|chunk| Some((chunk, (chunks, live_access)))),
                 None => Ok::<_, Failure>(None),
             }
         });
@@ -109,12 +109,12 @@ mod tests {
     use super::*;
     use crate::health::Health;
 
-    /// A grant of reading some actions.
+    /// Returns grants.toml with the verb read on some actions.
     fn grants(actions: &str) -> String {
         format!("[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"read\"]\nactions = [{actions:?}]\n")
     }
 
-    /// Grants change after the first piece of a stream; whether the second one comes, which is ready by then.
+    /// Changes the grants after the first chunk of a stream; returns the second one, which is ready by then, or the error.
     async fn second_piece_after(change: &str) -> Result<Bytes, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("grants.toml");
@@ -122,13 +122,15 @@ mod tests {
         let access = Arc::new(Access::load(&path, Arc::new(Health::default())).unwrap());
         let registry = Arc::new(Registry::new(dir.path().join("packs")));
         let caller = access.enter(Principal::new("spiffe://x/ann").unwrap(), &[Verb::Read]).unwrap();
-        let standing = Arc::new(Standing::new(access.clone(), registry, caller));
-        standing.require(&ActionRef::new("linux.disk").unwrap());
+        let live_access = Arc::new(LiveAccess::new(access.clone(), registry, caller));
+        live_access.require(&ActionRef::new("linux.disk").unwrap());
         let pieces = stream::iter(["one", "two"].map(|piece| Ok::<_, Failure>(Bytes::from(piece))));
-        let Body::Stream(mut pieces, _) = standing.guard(Body::stream(pieces, None)) else { panic!("it is a stream") };
+        let Body::Stream(mut pieces, _) = live_access.guard(Body::stream(pieces, None)) else {
+            panic!("it is a stream")
+        };
         assert_eq!(pieces.next().await.unwrap().unwrap(), "one");
         std::fs::write(&path, change).unwrap();
-        access.look();
+        access.check_for_changes();
         pieces.next().await.unwrap().map_err(|error| error.to_string())
     }
 
