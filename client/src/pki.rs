@@ -160,17 +160,19 @@ fn named(common_name: &str) -> CertificateParams {
     // A common name has at most 64 characters (RFC 5280, upper bounds); the URI is what counts.
     name.push(DnType::CommonName, common_name.chars().take(64).collect::<String>());
     params.distinguished_name = name;
-    // The library's default is a hash of the key: a renewed certificate would have the serial of the old one, and be revoked with it.
-    params.serial_number = Some(SerialNumber::from_slice(uuid::Uuid::now_v7().as_bytes()));
     params
 }
 
+/// Sets validity and a new serial number: a certificate is about to be signed.
 fn set_validity(params: &mut CertificateParams, validity: Validity) -> Result<(), PkiError> {
     let Validity { not_before, not_after } = validity;
     if not_after <= not_before {
         return Err(PkiError::Validity(not_before, not_after));
     }
     (params.not_before, params.not_after) = (not_before, not_after);
+    // The library's default is a hash of the key: a renewed certificate would have the serial of the old one, and be revoked
+    // with it. Requests have no serial.
+    params.serial_number = Some(SerialNumber::from_slice(uuid::Uuid::now_v7().as_bytes()));
     Ok(())
 }
 
