@@ -17,7 +17,7 @@ const MAX_VALUE: usize = 120;
 pub(super) fn actions(old: &[Action], new: &[Action]) -> Vec<ActionChange> {
     let names: BTreeSet<_> = old.iter().chain(new).map(|action| &action.name).collect();
     let change = |name: &ActionName| {
-        let find = |actions: &[Action]| actions.iter().find(|action| action.name == *name).map(|action| value(action));
+        let find = |actions: &[Action]| actions.iter().find(|action| action.name == *name).map(value);
         let (change, changes) = match (find(old), find(new)) {
             (None, Some(new)) => (Change::Added, summary(&new)),
             (Some(_), None) => (Change::Removed, Vec::new()),
