@@ -54,7 +54,7 @@ pub enum LocalError {
     Agent {
         /// Its instance id.
         id: String,
-        /// What happened.
+        /// Description of the failure.
         problem: String,
         /// The last lines of its log.
         log: String,

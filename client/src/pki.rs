@@ -56,7 +56,7 @@ pub enum PkiError {
     Load {
         /// Its directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: AuthorityProblem,
     },
     /// The file holds no request that can be signed.
@@ -64,7 +64,7 @@ pub enum PkiError {
     Request {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: RequestProblem,
     },
     /// The certificate cannot be renewed.
@@ -72,7 +72,7 @@ pub enum PkiError {
     Renew {
         /// The certificate's file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: RenewProblem,
     },
     /// The certificate would outlive the authority, and be refused from then on.
@@ -88,7 +88,7 @@ pub enum PkiError {
     Issue {
         /// For whom.
         subject: String,
-        /// Why not.
+        /// The error.
         source: rcgen::Error,
     },
     /// The certificate would end before it begins.

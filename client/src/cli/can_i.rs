@@ -28,7 +28,7 @@ Examples:
   bolt can-i push 'cassandra.*' --on i-0abc
   bolt can-i sync")]
 pub(super) struct CanICommand {
-    /// What to do: read, run, kill, sync, push or metrics.
+    /// Verb to ask about: read, run, kill, sync, push or metrics.
     verb: Verb,
     /// The action (cassandra.clear_snapshots) or all of a pack (cassandra.*) [default: anything].
     #[arg(value_name = "ACTION|PACK.*")]

@@ -36,7 +36,7 @@ struct Shown {
     from: Option<String>,
     flag: &'static str,
     variable: &'static str,
-    /// What keeps the value from being used.
+    /// Problem that keeps the value from being used.
     problem: Option<String>,
 }
 

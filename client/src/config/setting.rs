@@ -145,7 +145,7 @@ impl fmt::Display for Origin {
 pub struct Sourced {
     /// The value: a path, or the address of a repository.
     pub value: PathBuf,
-    /// Where it was given.
+    /// Source of the value.
     pub origin: Origin,
 }
 

@@ -120,7 +120,7 @@ impl LocalAgent {
         for (pack, text) in &spec.pack_config {
             let path = directory.join(format!("etc/packs/{pack}.yaml"));
             write(&path, text)?;
-            // It may hold secrets, so only the sync can read it.
+            // The file may hold secrets, so only the sync can read it.
             if let Some(accounts) = site.accounts() {
                 std::os::unix::fs::chown(&path, Some(accounts.sync), None).map_err(file_error("chown", &path))?;
             }

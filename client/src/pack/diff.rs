@@ -26,7 +26,7 @@ const DIFF_TIME: Duration = Duration::from_secs(2);
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
-/// One side of a comparison.
+/// Side of a comparison.
 #[derive(Debug, Clone)]
 pub struct Side {
     /// Its name in the output: `1.0.0 (channel prod)` or a directory.

@@ -111,7 +111,7 @@ pub enum TestError {
     /// The launcher failed.
     #[error("the launcher failed: {problem}{}", log_lines(log))]
     Launcher {
-        /// What happened.
+        /// Description of the failure.
         problem: String,
         /// Its log.
         log: String,

@@ -30,7 +30,7 @@ pub enum RenewProblem {
     ForeignAuthority,
 }
 
-/// Whose certificate was renewed.
+/// Owner of a renewed certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Renewed {
     /// A certificate of an instance or a caller.
@@ -42,7 +42,7 @@ pub enum Renewed {
 /// A renewed certificate.
 #[derive(Clone)]
 pub struct Renewal {
-    /// Whose it is.
+    /// Its owner.
     pub renewed: Renewed,
     /// The new certificate, followed by those that followed the old one.
     pub cert_pem: String,

@@ -17,7 +17,7 @@ pub enum RequestProblem {
     /// Its signature is not by the key that it names.
     #[error("its signature does not verify: whoever made it does not have the key")]
     Signature,
-    /// It asks for an extension that is not known.
+    /// An extension that is not known.
     #[error("it asks for an extension other than names and usages")]
     Extension,
     /// Its names or usages cannot be signed.

@@ -57,7 +57,7 @@ pub enum SubjectProblem {
         "its extended key usage does not fit its name: serverAuth for an instance, clientAuth for a caller, and no other"
     )]
     Usage,
-    /// It may sign certificates.
+    /// An authority, which may sign certificates.
     #[error("it is for an authority (CA:TRUE), which may sign")]
     Authority,
 }

@@ -45,7 +45,7 @@ const MAX_ITEMS: usize = 64;
 /// Maximum length of a description or value, in characters.
 const MAX_TEXT: usize = 100;
 
-/// What is offered.
+/// Actions and channels that are offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Known {
     format: u32,

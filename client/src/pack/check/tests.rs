@@ -257,7 +257,7 @@ const TAMPERINGS: &[(Tamper, &str, &str)] = &[
 ];
 
 impl Bench {
-    /// Where the script was before it was moved away.
+    /// Original path of the script.
     fn script_was(&self) -> PathBuf {
         let manifest: Manifest =
             serde_json::from_slice(&fs::read(self.version.join(META).join(MANIFEST)).unwrap()).unwrap();

@@ -133,7 +133,7 @@ impl Look {
 
     fn content(&mut self, path: &Path, wanted: &ManifestFile) {
         let read = || -> io::Result<(u64, String)> {
-            // One byte more is enough to see that it has grown.
+            // Reading one byte more shows whether the file has grown.
             let mut file = self.store.file(path)?.take(wanted.size_bytes.saturating_add(1));
             let (mut hash, mut size, mut buffer) = (Sha256::new(), 0_u64, vec![0; 64 << 10]);
             loop {

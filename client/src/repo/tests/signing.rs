@@ -97,7 +97,7 @@ fn refresh_renews_what_ends_and_nothing_else() {
     assert_eq!(year.renewed, ["targets", "snapshot", "timestamp"]);
     assert_eq!(year.pending.iter().map(|e| e.role.as_str()).collect::<Vec<_>>(), ["root"]);
     assert_eq!(bench.status().roles.iter().map(|r| r.version).collect::<Vec<_>>(), [1, 2, 4, 4]);
-    // Where the key of the targets is not, the others are renewed all the same.
+    // Without the key of the targets, the others are renewed all the same.
     fs::remove_file(bench.at("keys/targets.pem")).unwrap();
     let without = refresh(&access, days(366), true).unwrap();
     assert_eq!(without.renewed, ["snapshot", "timestamp"]);
@@ -150,7 +150,7 @@ fn a_change_of_keys_that_stops_anywhere_leaves_a_good_repository() {
     for stopped in ["2.root.json", "3.targets.json", "3.snapshot.json", "3.root.json"] {
         let bench = Bench::new();
         publish(&bench.options("dev")).unwrap();
-        // Where a directory is, no file can be put.
+        // A directory in place of the file makes the write fail.
         let in_the_way = bench.at("repo/metadata").join(stopped);
         fs::create_dir(&in_the_way).unwrap();
         let error = rotate_root(&bench.access(), &rotation(&bench, &all)).unwrap_err();
