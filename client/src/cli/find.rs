@@ -43,10 +43,10 @@ impl IdArg {
     }
 }
 
-/// What a command is about: one execution, or all of a run.
+/// Subject of a command: one execution, or all executions of a run.
 #[derive(Debug, Clone)]
 pub(super) enum Which {
-    /// One execution.
+    /// A single execution.
     Execution(IdArg),
     /// All executions of a run.
     Run(RunId),

@@ -58,7 +58,7 @@ fn parse(text: &str, now: &Zoned) -> Result<Moment, String> {
 fn read(text: &str, now: &Zoned) -> Option<Timestamp> {
     let duration = text.strip_suffix("ago").map_or(text, str::trim_end);
     if let Ok(before) = parse_duration(duration) {
-        // What is before all times is refused as too early.
+        // A time before the earliest timestamp is refused as too early.
         let before = jiff::SignedDuration::try_from(before).ok()?;
         return Some(now.timestamp().checked_sub(before).unwrap_or(Timestamp::MIN));
     }

@@ -122,7 +122,7 @@ pub(super) async fn history(command: HistoryCommand, context: Context) -> Result
     list(&command.list, Wanted { state: command.state, ended: true, running_for: None }, &context).await
 }
 
-/// What the two commands do not have in common.
+/// Differences between the two commands.
 struct Wanted {
     state: Option<State>,
     ended: bool,
@@ -138,7 +138,7 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
         return Err(Failure::new(Exit::Usage, format!("--since {since} is not before --until {until}")));
     }
     let most = args.limit as usize;
-    // How long something runs is not a condition of the agents: all that run are asked for.
+    // Agents do not filter by running time: all running executions are listed and filtered here.
     let asked_for = if wanted.running_for.is_some() { MAX_LISTED as usize } else { most };
     let query = ExecutionQuery {
         action: args.action.clone(),

@@ -41,7 +41,7 @@ pub(super) struct WaitCommand {
     /// Wait for all executions of this run, also those that are still to be started.
     #[arg(long, value_name = "RUN-ID")]
     run: Option<RunId>,
-    /// Give up after this time, such as 30m. What runs goes on.
+    /// Give up after this time, such as 30m. Running executions continue.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
     #[command(flatten)]
@@ -65,8 +65,11 @@ pub(super) async fn run(command: WaitCommand, context: Context) -> Result<Exit, 
 }
 
 fn too_late(timeout: Duration) -> Failure {
-    Failure::new(Exit::Failed, format!("not all had ended within {}; what runs goes on", format_duration(timeout)))
-        .hint("`bolt ps --state running` lists what runs")
+    Failure::new(
+        Exit::Failed,
+        format!("not all had ended within {}; running executions continue", format_duration(timeout)),
+    )
+    .hint("`bolt ps --state running` lists what runs")
 }
 
 async fn one((instance, execution): Found, context: &Context) -> Result<Exit, Failure> {

@@ -130,11 +130,11 @@ mod tests {
                 _ => Kind::Connect(std::io::Error::other("no route")),
             })
         };
-        let told = first(addresses(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), attempt).await.unwrap_err();
-        assert!(matches!(told, Kind::Expired), "{told}");
-        let told = first(addresses(&["127.0.0.1:3", "127.0.0.1:2", "127.0.0.1:3"]), attempt).await.unwrap_err();
-        assert!(matches!(told, Kind::ConnectionRefused), "{told}");
-        let told = first(Vec::new(), attempt).await.unwrap_err();
-        assert!(matches!(told, Kind::Unresolved(_)), "{told}");
+        let error = first(addresses(&["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), attempt).await.unwrap_err();
+        assert!(matches!(error, Kind::Expired), "{error}");
+        let error = first(addresses(&["127.0.0.1:3", "127.0.0.1:2", "127.0.0.1:3"]), attempt).await.unwrap_err();
+        assert!(matches!(error, Kind::ConnectionRefused), "{error}");
+        let error = first(Vec::new(), attempt).await.unwrap_err();
+        assert!(matches!(error, Kind::Unresolved(_)), "{error}");
     }
 }

@@ -30,9 +30,10 @@ async fn instance(world: &World, view: Value) -> Server {
         problem.title = HOSTILE.to_owned();
         let refused = answer(StatusCode::UNPROCESSABLE_ENTITY, PROBLEM_TYPE, json!(problem).to_string());
         let mut run = execution(ID, "i-1", "failed");
-        for key in ["reason", "note", "result_error"] {
+        for key in ["reason", "note", "kill_note", "result_error"] {
             run[key] = json!(HOSTILE);
         }
+        run["waiting"] = json!({ "reason": "group", "group": HOSTILE, "running": 1, "max": 1, "ahead": 0 });
         run["result"] = json!({ HOSTILE: HOSTILE });
         run["unenforced"] = json!([HOSTILE]);
         run["parameters"] = json!({ "a": HOSTILE });
@@ -120,6 +121,11 @@ async fn no_command_lets_anybody_elses_text_act() {
         of(&["show", ID], &[]),
         of(&["logs", ID], &[]),
         of(&["kill", ID], &[]),
+        of(&["ps", "--wide"], &[]),
+        of(&["show", "r-1"], &[]),
+        of(&["logs", "--run", "r-1"], &[]),
+        of(&["wait", "r-1"], &[]),
+        of(&["kill", "--run", "r-1", "--yes"], &[]),
         of(&["actions"], &[]),
         of(&["actions", "tried.uptime"], &[]),
         of(&["actions", HOSTILE], &[]),

@@ -41,7 +41,7 @@ pub(super) async fn run(command: &KillCommand, context: &Context) -> Result<Exit
     let question = async |agent: &Agent| {
         let mut found = Vec::new();
         for state in [State::Queued, State::Running] {
-            // One that started between the two questions is found by both.
+            // An execution that starts between the two requests is in both answers.
             let more = agent.newest(&query(state), MAX_OF_INSTANCE).await?.executions;
             found.retain(|known: &Execution| more.iter().all(|other| other.id != known.id));
             found.extend(more);

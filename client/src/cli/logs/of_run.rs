@@ -27,7 +27,7 @@ use crate::{errln, outln};
 /// Maximum number of lines that wait for the printer: readers wait when it is slow.
 const MAX_LINES: usize = 1024;
 
-/// What a reader gives to the printer.
+/// Item that a reader sends to the printer.
 enum Piece {
     /// A line of a stream, without its line break.
     Line(Stream, Vec<u8>),

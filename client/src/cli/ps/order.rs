@@ -7,14 +7,14 @@ use clap::ValueEnum;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 
-/// What a list is sorted by.
+/// Sort key of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Key {
     /// When it was accepted, the newest first (default).
     Accepted,
-    /// When it started; what has not started comes first.
+    /// When it started; executions that have not started come first.
     Started,
-    /// When it ended; what has not ended comes first.
+    /// When it ended; executions that have not ended come first.
     Ended,
     /// How long it ran, or has been running.
     Duration,

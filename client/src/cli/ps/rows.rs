@@ -80,7 +80,6 @@ fn row(execution: &Execution, now_ms: u64) -> Vec<String> {
         execution.instance.to_string(),
         action(execution),
         state(execution),
-        // One that has not started shows no start; the newest are first by when they were accepted.
         execution.started_at_ms.map_or_else(|| "-".to_owned(), |at| when::ago(at, now_ms)),
         took(execution, now_ms),
         visible(execution.principal.as_str()),
