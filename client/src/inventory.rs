@@ -136,7 +136,7 @@ impl From<Address> for String {
     }
 }
 
-/// One instance: its facts, and the address of its agent.
+/// Instance of the inventory: its facts, and the address of its agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     /// Facts: id, region, zone, tags.

@@ -58,14 +58,14 @@ impl Amount {
 /// Which instances form a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Grouping {
-    /// One instance at a time.
+    /// A batch for each instance.
     #[default]
     Serial,
-    /// One zone at a time.
+    /// A batch for each zone.
     Zone,
-    /// One region at a time.
+    /// A batch for each region.
     Region,
-    /// All at once.
+    /// A single batch.
     All,
 }
 

@@ -19,7 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   bolt run linux.disk_usage --on i-0abc path=/var
   bolt run linux.memory_pressure --everywhere --at-once
-  bolt run linux.top_processes --where 'app == \"cassandra\"' --batch 10 --select .processes[0].name
+  bolt run linux.top_processes --where 'app == \"cassandra\"' --batch 10 --select .by_cpu[0].name
   bolt run cassandra.clear_snapshots older_than_days=7 --on 'i-0a*' --noop
   bolt run cassandra.clear_snapshots older_than_days=7 --everywhere --by zone --canary 1 --max-failures 1
   bolt run linux.disk_usage --everywhere --at-once --detach
@@ -124,7 +124,7 @@ enum By {
     Region,
 }
 
-/// What is printed of each instance.
+/// Options for the output.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct View {

@@ -16,7 +16,7 @@ const TEXTS: usize = 3;
 /// Maximum number of instances that are named before a line that others have differently.
 const NAMED: usize = 3;
 
-/// What is shown of an execution.
+/// Part of an execution that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Output,
@@ -24,7 +24,7 @@ pub(super) enum What {
     Nothing,
 }
 
-/// One instance of a group.
+/// Instance of a group.
 pub(super) struct Member<'a> {
     pub(super) id: &'a InstanceId,
     ending: &'a Ending,
@@ -39,7 +39,7 @@ pub(super) struct Group<'a> {
     pub(super) shown: Shown<'a>,
 }
 
-/// What is shown of the executions of a group.
+/// Content that all executions of a group share.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Shown<'a> {
     Output { stdout: &'a [u8], stderr: &'a [u8], truncated: bool },
