@@ -1,5 +1,7 @@
 //! The invariants of ARCHITECTURE.md, held against the source itself.
 
+mod imports;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

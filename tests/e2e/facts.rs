@@ -166,7 +166,7 @@ async fn what_the_service_says_is_judged() {
         (document("../../etc", "eu-west-1", "eu-west-1b"), "instance id \"../../etc\" is not valid"),
         (document(ID, "EU WEST", "eu-west-1b"), "region is \"EU WEST\""),
         (document(ID, "eu-west-1", ""), "availabilityZone is \"\""),
-        ("<html>a portal</html>".to_owned(), "an identity document that is none"),
+        ("<html>a portal</html>".to_owned(), "invalid identity document"),
         ("{}".to_owned(), "missing field `instanceId`"),
         ("x".repeat(2 << 20), "cannot be reached"),
     ] {

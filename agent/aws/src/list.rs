@@ -1,6 +1,7 @@
 //! Listing and removal of objects, for pruning of a repository. Agents need neither permission.
 
-use crate::{Bucket, BucketError, Problem};
+use crate::bucket::Bucket;
+use crate::error::{BucketError, Problem};
 
 /// An object of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::error::deepest;
-use crate::{Bucket, BucketError, INITIAL_BACKOFF, Problem};
+use crate::bucket::Bucket;
+use crate::error::{BucketError, Problem, deepest};
+use crate::sdk::INITIAL_BACKOFF;
 
 /// Maximum length of an `ETag`, in bytes.
 const MAX_ETAG: usize = 256;

@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
-use crate::{Bucket, BucketError, Fetched, Object, Problem};
+use crate::bucket::Bucket;
+use crate::error::{BucketError, Problem};
+use crate::read::{Fetched, Object};
 
 /// Maximum number of chunks that are read ahead, of about 64 KiB each.
 const MAX_READ_AHEAD: usize = 2;
@@ -27,8 +29,15 @@ struct Inner {
     max_target: u64,
 }
 
+impl Bucket {
+    /// Returns the transport for tough, with the maximum sizes of metadata and target files in bytes.
+    pub fn transport(&self, max_metadata: u64, max_target: u64) -> BucketTransport {
+        BucketTransport::new(self.clone(), max_metadata, max_target)
+    }
+}
+
 impl BucketTransport {
-    pub(crate) fn new(bucket: Bucket, max_metadata: u64, max_target: u64) -> BucketTransport {
+    fn new(bucket: Bucket, max_metadata: u64, max_target: u64) -> BucketTransport {
         let base = Url::parse(&format!("{}/", bucket.url())).expect("a checked address is valid");
         BucketTransport { inner: Arc::new(Inner { bucket, base, max_metadata, max_target }) }
     }

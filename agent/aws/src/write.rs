@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 
-use crate::{Bucket, BucketError, Etag, Fetched, Problem, Upload, timeout_config};
+use crate::bucket::Bucket;
+use crate::error::{BucketError, Problem};
+use crate::read::{Etag, Fetched};
+use crate::sdk::timeout_config;
+use crate::upload::Upload;
 
 /// Minimum speed of an upload, from which its time-out is computed, in bytes per second.
 const MIN_SPEED: u64 = 64 << 10;

@@ -1,5 +1,5 @@
 //! `bolt-launch`: the privileged part of the Bolt agent. Single-threaded, without network access or parsers of foreign formats.
-//! It accepts four requests over an inherited socket, checks them against the store of activated packs, and forks shims.
+//! Accepts four requests over an inherited socket, checks them against the store of activated packs, and forks shims.
 //!
 //! [`host`] is prepared once; [`serve`] waits for requests and keeps `bolt-agent` running; [`start`], [`accept`] and [`kill`]
 //! carry out requests; [`shim`] supervises one execution. `unsafe` is only in [`sys`]. Modules import without circles: `sys`,

@@ -1,6 +1,6 @@
 //! The run-time directory of an execution, `<paths.runtime>/<execution id>`, in memory on a host with `/run`.
 //!
-//! It exists from before the shim is forked until no process of the execution is left. The launcher counts these directories
+//! Exists from before the shim is forked until no process of the execution is left. The launcher counts these directories
 //! to enforce `execution.max_shims`, and a launcher that was restarted finds running executions by them.
 
 use std::io::Write;

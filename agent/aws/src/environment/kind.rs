@@ -22,7 +22,7 @@ pub(super) enum Kind {
         /// Minimum.
         min: u32,
     },
-    /// One of several words, case-insensitive.
+    /// A word of a list, case-insensitive.
     OneOf(&'static [&'static str]),
     /// Words separated by commas.
     List,

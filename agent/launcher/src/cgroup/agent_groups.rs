@@ -52,11 +52,11 @@ impl Tree {
         if !self.own {
             return Group::default();
         }
-        let place = |dir: &Path| dir.join(format!("{name}{}", self.suffix));
+        let dir_in = |dir: &Path| dir.join(format!("{name}{}", self.suffix));
         for parent in self.parents() {
-            let _ = make_dir_if_absent(&place(parent));
+            let _ = make_dir_if_absent(&dir_in(parent));
         }
-        let group = self.existing(place);
+        let group = self.existing(dir_in);
         for (limit, why) in self.set_limits(&group, limits) {
             log::warn("limit of the agent is not enforced", &[("group", &name), ("limit", &limit), ("reason", &why)]);
         }

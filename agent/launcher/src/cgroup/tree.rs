@@ -43,21 +43,21 @@ pub(super) const ACTIONS: &str = "bolt-actions";
 impl Tree {
     /// Creates the group of an execution. Returns the limits that could not be set.
     pub(crate) fn create(&self, name: &str, limits: &Limits) -> io::Result<(Group, Vec<Unenforced>)> {
-        let place = |dir: &Path| dir.join(self.actions()).join(name);
+        let dir_in = |dir: &Path| dir.join(self.actions()).join(name);
         // The last shim of a launcher that has ended removes the group of all executions, possibly at this moment.
         for _ in 0..3 {
-            match self.make(place, limits) {
+            match self.make(dir_in, limits) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => drop(self.make_total_group()),
                 made => return made,
             }
         }
-        self.make(place, limits)
+        self.make(dir_in, limits)
     }
 
-    fn make(&self, place: impl Fn(&Path) -> PathBuf, limits: &Limits) -> io::Result<(Group, Vec<Unenforced>)> {
+    fn make(&self, dir_in: impl Fn(&Path) -> PathBuf, limits: &Limits) -> io::Result<(Group, Vec<Unenforced>)> {
         let mut group = Group::default();
         let mut unenforced = Vec::new();
-        let made = self.fill(&place, limits, &mut group, &mut unenforced);
+        let made = self.fill(&dir_in, limits, &mut group, &mut unenforced);
         if let Err(e) = made {
             group.remove();
             return Err(e);
@@ -67,18 +67,18 @@ impl Tree {
 
     fn fill(
         &self,
-        place: &impl Fn(&Path) -> PathBuf,
+        dir_in: &impl Fn(&Path) -> PathBuf,
         limits: &Limits,
         group: &mut Group,
         unenforced: &mut Vec<Unenforced>,
     ) -> io::Result<()> {
         if let Some(parent) = &self.v2 {
-            let dir = place(&parent.dir);
+            let dir = dir_in(&parent.dir);
             make_dir(&dir)?;
             group.v2 = Some(dir);
         }
         for parent in &self.v1 {
-            let dir = place(&parent.dir);
+            let dir = dir_in(&parent.dir);
             if !group.v1.iter().any(|(_, made)| *made == dir) {
                 make_dir(&dir)?;
             }
@@ -121,12 +121,12 @@ impl Tree {
         known.unwrap_or_else(|| format!("no {} controller", if limit == IO_WEIGHT { "io" } else { limit }))
     }
 
-    /// Returns the existing directories of a group; `place` maps a parent to the directory.
-    pub(super) fn existing(&self, place: impl Fn(&Path) -> PathBuf) -> Group {
+    /// Returns the existing directories of a group; `dir_in` maps a parent to the directory.
+    pub(super) fn existing(&self, dir_in: impl Fn(&Path) -> PathBuf) -> Group {
         let existing = |dir: PathBuf| dir.is_dir().then_some(dir);
         Group {
-            v2: self.v2.as_ref().and_then(|p| existing(place(&p.dir))),
-            v1: self.v1.iter().filter_map(|p| Some((p.controller, existing(place(&p.dir))?))).collect(),
+            v2: self.v2.as_ref().and_then(|p| existing(dir_in(&p.dir))),
+            v1: self.v1.iter().filter_map(|p| Some((p.controller, existing(dir_in(&p.dir))?))).collect(),
         }
     }
 

@@ -28,9 +28,9 @@ pub(super) fn check() -> Result<(), EnvironmentError> {
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     check_values(&variables)?;
     let names: Vec<&str> = variables.iter().filter_map(|(name, _)| name.to_str()).collect();
-    for one in environment::find_unknown(names.iter().copied()) {
-        let meant = one.meant.filter(|(_, owner)| *owner == Owner::Agent).map_or("none", |(name, _)| name);
-        log::warn("environment variable has no effect", &[("name", &one.name), ("nearest", &meant)]);
+    for unknown in environment::find_unknown(names.iter().copied()) {
+        let nearest = unknown.meant.filter(|(_, owner)| *owner == Owner::Agent).map_or("none", |(name, _)| name);
+        log::warn("environment variable has no effect", &[("name", &unknown.name), ("nearest", &nearest)]);
     }
     let dropped = without_effect(&names);
     if !dropped.is_empty() {

@@ -46,13 +46,13 @@ pub(super) struct Listeners {
 pub(super) fn from_systemd() -> [Option<OwnedFd>; 2] {
     let variable = |name: &str| std::env::var(name).ok();
     let mut sockets = [None, None];
-    for (descriptor, place) in parse_listen_fds(
+    for (descriptor, position) in parse_listen_fds(
         variable("LISTEN_PID").as_deref(),
         variable("LISTEN_FDS").as_deref(),
         variable("LISTEN_FDNAMES").as_deref(),
     ) {
         match sys::adopt_listener(descriptor) {
-            Ok(socket) => sockets[place] = Some(socket),
+            Ok(socket) => sockets[position] = Some(socket),
             Err(e) => log::warn("socket from systemd is not usable", &[("descriptor", &descriptor), ("reason", &e)]),
         }
     }
@@ -69,9 +69,9 @@ fn parse_listen_fds(pid: Option<&str>, count: Option<&str>, names: Option<&str>)
         let index = usize::try_from(n).unwrap_or(usize::MAX);
         let named = names.get(index).and_then(|name| NAMES.iter().position(|known| known == name));
         // Without known names, the order in the unit decides.
-        let place = named.or_else(|| (index < NAMES.len()).then_some(index));
-        if let Some(place) = place.filter(|place| found.iter().all(|(_, taken)| taken != place)) {
-            found.push((FIRST_FD + n, place));
+        let position = named.or_else(|| (index < NAMES.len()).then_some(index));
+        if let Some(position) = position.filter(|position| found.iter().all(|(_, taken)| taken != position)) {
+            found.push((FIRST_FD + n, position));
         }
     }
     found

@@ -52,7 +52,7 @@ struct Tail {
     segments: VecDeque<Segment>,
     next_number: u64,
     /// Bytes of data in `segments`.
-    kept: u64,
+    retained: u64,
 }
 
 struct Segment {
@@ -74,7 +74,7 @@ impl<'a> Capture<'a> {
             totals: StreamTotals::default(),
             segments: VecDeque::new(),
             next_number: 0,
-            kept: 0,
+            retained: 0,
         };
         let mut capture = Capture {
             directory,
@@ -129,10 +129,10 @@ impl<'a> Capture<'a> {
             let frame = Frame { stream, length: u32::try_from(part).expect("at most a chunk"), at_us, offset };
             // The header overwrites data that was written to disk already or, for the first frame, the space left for it.
             self.buffer[done..done + HEADER].copy_from_slice(&frame.encode());
-            let kept = segment.append(self.directory, &self.buffer[done..done + HEADER + take], part);
+            let appended = segment.append(self.directory, &self.buffer[done..done + HEADER + take], part);
             tail.totals.written_bytes += part;
-            match kept {
-                true if to_head == 0 => tail.kept += part,
+            match appended {
+                true if to_head == 0 => tail.retained += part,
                 true => {}
                 false => tail.totals.dropped_bytes += part,
             }
@@ -159,10 +159,11 @@ impl Tail {
 
     /// Removes the oldest segments while the others hold the second half of the budget.
     fn prune(&mut self, directory: &Dir, half: u64) {
-        while let Some(oldest) = self.segments.front().filter(|s| self.segments.len() > 1 && self.kept - s.data >= half)
+        while let Some(oldest) =
+            self.segments.front().filter(|s| self.segments.len() > 1 && self.retained - s.data >= half)
         {
             let _ = directory.remove_file(&oldest.name);
-            self.kept -= oldest.data;
+            self.retained -= oldest.data;
             self.totals.dropped_bytes += oldest.data;
             self.segments.pop_front();
         }

@@ -67,7 +67,7 @@ mod tests {
         for _ in 0..(10 << 20) / 4096 {
             check.allows(&place, 4096);
         }
-        // One first check and one for each MiB. On a full disk, one more for each second that this test took.
+        // The first check and one for each MiB. On a full disk, one more for each second that this test took.
         assert!(check.checks >= 11 && (check.short_since.is_some() || check.checks == 11), "{}", check.checks);
     }
 }

@@ -344,7 +344,10 @@ fn an_api_that_cannot_be_kept_running_is_reported() {
     assert_eq!((now.state, now.status, now.signal), (ApiState::Failing, Some(41), None));
     assert!(now.failures >= 3 && now.since_ms > 1_600_000_000_000);
     let sockets = sockets_of(service.launcher.id());
-    assert!(sockets.iter().all(|inode| !network().contains(inode)), "the launcher answers nobody in its place");
+    assert!(
+        sockets.iter().all(|inode| !network().contains(inode)),
+        "the launcher accepts no connection in place of the api"
+    );
 
     fs::write(service.dir.path().join("said/live"), "").unwrap();
     let status = std::iter::repeat_with(told).find(|text| !text.contains("cannot be kept running")).unwrap();
