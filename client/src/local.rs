@@ -38,7 +38,7 @@ pub enum LocalError {
         source: io::Error,
     },
     /// A binary of the agent is not where it should be.
-    #[error("{} is not there; build everything with: cargo build --release --workspace", crate::show::path(.0))]
+    #[error("{} is not there; build it with: cargo build --release", crate::show::path(.0))]
     NoBinary(PathBuf),
     /// The authority failed.
     #[error("cannot make certificates")]

@@ -14,6 +14,9 @@
 //!
 //! The bucket is untrusted: an `ETag` saves a transfer but never proves a content. Must never: print credentials, follow a
 //! redirect, or take an endpoint from other sources than its caller and the SDK's configuration.
+//!
+//! The limits: five attempts with pauses that double and are drawn at random below that; `repository.timeout` of silence; 32 KiB/s
+//! after it; the signed length, or 16 MiB of metadata; 1 MiB of an answer that is no object.
 
 mod bucket;
 mod date;

@@ -1,6 +1,8 @@
 //! Writes a pack's archive, the same bytes for the same files: sorted, without owners and times, executable bits only.
 //!
 //! Files are read and the archive is written in pieces: neither is ever in memory as a whole.
+//!
+//! The archive is a temporary file without a name, hashed while it is written, from which it is copied or uploaded.
 
 mod file;
 

@@ -8,6 +8,9 @@
 //! Each change is a line with the SHA-256 of the line before, so that a line that was changed or left out later is detected,
 //! even when whoever did it may sign. Each change writes the last part again, so that one is small; when it is full it joins the
 //! part before it, until that is full as well and never changes again. Agents fetch none of it.
+//!
+//! The last part has at most 8 KiB, a full one 64 KiB. A log that begins in the middle is refused unless a signed line says where it
+//! was pruned.
 
 use std::collections::HashMap;
 

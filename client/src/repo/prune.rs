@@ -9,6 +9,8 @@
 //! it is young, and while an instance runs it, when instances were asked. Files are removed last, and only a grace period after the
 //! metadata that named them were superseded twice, so that an agent in the middle of a poll still finds everything that its
 //! timestamp leads to. A sweep that is stopped leaves files that the next one removes. Roots are never removed.
+//!
+//! The grace period is 24 hours by default. A file that does not look like a publisher's is left alone.
 
 mod choose;
 mod sweep;

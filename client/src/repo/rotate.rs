@@ -3,6 +3,11 @@
 //! The new root is signed by a threshold of the old root's keys, since agents follow it from there, and by a threshold of its own.
 //! Keys of other roles may be replaced in it; those roles are then signed again in the same step. An agent that has not polled
 //! for a long time follows the chain of roots one by one.
+//!
+//! A change of keys is two roots: one with the old and the new keys and, when everything is signed with the new ones, one with these
+//! alone. So the repository verifies wherever its publisher stops, nothing is signed again on the authority of keys that are no
+//! longer valid, and the change can be repeated. When another publisher signs with the old keys just before the second root, that
+//! change is signed again under the first root.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;

@@ -3,6 +3,11 @@
 //! A delegation names exactly `packs/<pack>/*`, `channels/*/<pack>.json` and the team's part of the journal. Published versions of
 //! a pack move with it: to the team when it is delegated, back to the targets role when that ends. The snapshot keeps the
 //! metadata of a removed team, since agents take a snapshot with fewer roles for an old one.
+//!
+//! Agents take what is delegated from the team's role alone, and what the targets role lists as well from neither. A role that lists
+//! anything else stops the poll, since the library verifies a repository as a whole; one that has expired stops its own packs only; a
+//! snapshot that leaves a delegated role out stops the poll. With the keys of snapshot and timestamp, which it needs, a team can
+//! stop polls, as any holder of these can, and publish nothing of others'.
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,10 @@
 //! Order on the disk: a new root is written to the repository first and pinned afterwards, when it was verified from there. A
 //! publisher that stops in between follows the chain from the old pin the next time. Processes that share the files take turns
 //! by a lock; the pin and the marks only ever move forward.
+//!
+//! `--accept-older` accepts one older state, by the digest of its timestamp; the next change signs everything in it with versions
+//! above the marks, so that agents take it. The serial of a channel may then be one that an agent saw: the agent refuses that
+//! channel until the serial has risen.
 
 mod files;
 mod pin;

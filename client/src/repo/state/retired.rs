@@ -9,6 +9,10 @@
 //! [`MAX_LISTED`] versions of an owner are held by no channel, the oldest of them move to an index: a target of the owner's own,
 //! signed like every other, which agents never fetch. They stay published: a promotion or a rollback that needs one of them lists
 //! it again in the same change.
+//!
+//! The newest 16 of an owner's versions that no channel holds stay listed. Earlier publishers do not see retired versions. Roles per
+//! pack were not chosen instead: each costs a line in the snapshot and one in the targets, which together are about as long as what
+//! an agent downloads of the pack now, and a request for each pack when an instance is new.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
