@@ -9,7 +9,7 @@
 //!
 //! - Commands are in fenced blocks of language `console`, each after `$ `. A backslash at the end of a line continues the
 //!   command, and so does a here-document. What follows up to the next `$ ` is the output; without any, none is compared.
-//! - `…` stands for any text in a line, and on a line of its own for any number of lines. Ids, digests, times, durations,
+//! - `…` matches any text in a line, and on a line of its own for any number of lines. Ids, digests, times, durations,
 //!   sizes and ports match any other, and the order of lines is free.
 //! - A command must succeed, unless the next command is `echo $?`.
 //! - A block whose fence names a file (` ```yaml actions/usage.yaml `) is written to that file before what follows runs.

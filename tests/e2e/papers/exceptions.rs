@@ -7,9 +7,9 @@ use std::path::Path;
 pub(super) struct NotRun {
     /// The paper.
     pub(super) paper: &'static str,
-    /// How the command begins.
+    /// Beginning of the command.
     pub(super) command: &'static str,
-    /// Why it is not run.
+    /// Reason why it is not run.
     pub(super) why: &'static str,
 }
 
@@ -56,14 +56,14 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- crowd", TIMED),
 ];
 
-/// What a paper shows, and what is run instead.
+/// Part of a command that is replaced when it is run.
 #[derive(Debug)]
 pub(super) struct Instead {
     /// The paper.
     pub(super) paper: &'static str,
     /// A part of a command as the paper shows it.
     pub(super) shown: &'static str,
-    /// What stands for it here.
+    /// Replacement.
     pub(super) run: &'static str,
 }
 

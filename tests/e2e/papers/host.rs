@@ -1,7 +1,7 @@
 //! A host of its own for papers that install Bolt: in mount, process and network namespaces, with copies of `/etc`, `/usr`
 //! and the like that the commands may change, and with stand-ins for what needs a booted systemd.
 //!
-//! What is installed is what runs: the stand-in for `systemctl` starts the command of the installed unit.
+//! The installed programs are the ones that run: the stand-in for `systemctl` starts the command of the installed unit.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -38,7 +38,7 @@ fn spans(text: &str) -> Vec<String> {
     prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect()
 }
 
-/// Returns what `a/{b,c}.rs` stands for.
+/// Expands braces: `a/{b,c}.rs` is `a/b.rs` and `a/c.rs`.
 fn expanded(path: &str) -> Vec<String> {
     match (path.split_once('{'), path.split_once('}')) {
         (Some((before, rest)), Some((_, after))) => {

@@ -1,4 +1,4 @@
-//! What every paper promises its reader: lines that fit, and links that lead somewhere.
+//! Properties of every paper: lines that fit, and links that resolve.
 
 use std::path::Path;
 

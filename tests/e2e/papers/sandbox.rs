@@ -10,13 +10,13 @@ use bolt_client::local::binary;
 use super::markdown::Step;
 use super::root;
 
-/// How long the commands of one paper may take, in seconds.
+/// Maximum time for the commands of one paper, in seconds.
 const TIMEOUT_S: u32 = 600;
 
 /// Ends the output of a command.
 const MARK: char = '\u{1e}';
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// Its exit status, as the shell says it.

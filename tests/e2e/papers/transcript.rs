@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
-/// What differs from run to run, and what stands for it.
+/// Patterns of text that differs from run to run, with their placeholders.
 static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     [
         ("\x1b\\[[0-9;]*m", ""),
@@ -26,7 +26,7 @@ fn normalized(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// True if `line` is `pattern`, in which `…` stands for any text.
+/// True if `line` is `pattern`, in which `…` matches any text.
 fn matches(pattern: &str, line: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('…') else { return pattern == line };
     let Some(mut left) = line.strip_prefix(first.trim_end()) else { return false };
@@ -48,7 +48,7 @@ pub(super) fn compare(shown: &[String], printed: &str) -> Result<(), String> {
     let shown = lines(&mut shown.iter().filter(|line| !is_gap(line)).map(String::as_str));
     // An ordinary user's executions cannot be capped, and say so.
     let printed = lines(&mut printed.lines().filter(|line| !line.starts_with("not enforced")));
-    // For each line printed, the line shown that it stands for.
+    // For each printed line, the shown line that is matched with it.
     let mut taken: Vec<Option<usize>> = vec![None; printed.len()];
     for (index, pattern) in shown.iter().enumerate() {
         if !assign(index, &shown, &printed, &mut taken, &mut vec![false; printed.len()]) {
