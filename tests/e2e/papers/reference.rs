@@ -158,3 +158,26 @@ fn every_variable_of_the_tests_is_explained() {
     let missing: Vec<&str> = ours.map(|(name, _)| *name).filter(|name| !known.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+#[test]
+fn every_outcome_of_an_instance_is_in_the_reference() {
+    let source = std::fs::read_to_string(root().join("client/src/error.rs")).unwrap();
+    let body = source.split("pub fn outcome(").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let mut outcomes: BTreeSet<String> = body.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    outcomes.insert("not_started".to_owned());
+    let table = section("client/README.md", "## Exit codes and outcomes");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.map(str::to_owned).collect::<BTreeSet<String>>(), outcomes);
+}
+
+#[test]
+fn lint_codes_in_the_reference_exist() {
+    let source: String = sources(&root().join("packs-schema/src")).concat();
+    let text = section("packs-schema/README.md", "## Lint");
+    let prose: String = text.split("```").step_by(2).collect();
+    let codes = code_words(&prose);
+    let codes: Vec<&String> = codes.iter().filter(|word| word.contains('_')).collect();
+    assert!(codes.len() >= 10, "{codes:?}");
+    let gone: Vec<&&String> = codes.iter().filter(|code| !source.contains(&format!("\"{code}\""))).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+}
