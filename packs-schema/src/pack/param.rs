@@ -17,7 +17,8 @@ mod number;
 mod parse;
 mod pattern;
 mod read;
-mod redact;
+pub mod redact;
+mod text;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! Tests of `bind`: errors by code, and bound values.
 
 use packs_schema::pack::param::Parameters;
-use packs_schema::pack::param::bind::{BoundParams, MAX_ERRORS, ParamError, SECRET_SHOWN, bind};
+use packs_schema::pack::param::bind::{BoundParams, MAX_ERRORS, ParamError, bind};
+use packs_schema::pack::param::redact::SECRET_SHOWN;
 use serde_json::{Map, Value, json};
 
 fn parameters(schema: Value) -> Parameters {

@@ -9,12 +9,9 @@ use crate::base::name::ParamName;
 use crate::base::strict::shorten;
 
 use super::check::check;
-use super::deliver::{ambiguous_item, plain};
-use super::redact::redact_parameters;
+use super::redact::{SECRET_SHOWN, redact_parameters};
+use super::text::{ambiguous_item, plain};
 use super::{Parameters, Schema, Type};
-
-/// Replaces secrets in output for people.
-pub const SECRET_SHOWN: &str = "[secret]";
 
 /// Error in one parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

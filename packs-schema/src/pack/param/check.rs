@@ -18,8 +18,8 @@ use serde_json::{Number, Value};
 
 use crate::base::strict::{shorten, type_name};
 
-use super::bind::SECRET_SHOWN;
 use super::number::{compare, equal, is_multiple, repeated};
+use super::redact::SECRET_SHOWN;
 use super::{Additional, Items, Required, Schema, Type};
 
 /// Problem of a value.

@@ -8,6 +8,7 @@ use crate::pack::site_config::SiteConfig;
 
 use super::Parameters;
 use super::bind::BoundParams;
+use super::text::{ambiguous_item, joined_by_commas, plain};
 
 /// Key of the whole site configuration in the object on standard input, present if any of it is secret.
 pub const CONFIG_KEY: &str = "bolt_config";
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Delivery {
 ///
 /// Unlike StackStorm, positional arguments come first, so that a script can read `$1` regardless of the others; lists
 /// and objects by name are written as in a position, where StackStorm writes Python; a list of lists or objects is
-/// JSON. A list with an item that the commas would split does not bind at all ([`ambiguous_item`]), so that a script
+/// JSON. A list with an item that the commas would split does not bind at all (`text::ambiguous_item`), so that a script
 /// reads the values that were checked.
 pub fn deliver(parameters: &Parameters, bound: &BoundParams, config: &SiteConfig) -> Delivery {
     let open: Map<String, Value> = parameters
@@ -111,39 +112,5 @@ fn in_position(value: &Value) -> String {
         Value::Bool(flag) => u8::from(*flag).to_string(),
         Value::Object(map) if map.is_empty() => String::new(),
         value => plain(value),
-    }
-}
-
-/// Returns the first item of a list that a script could not recover once the list is joined by commas, and the reason.
-///
-/// A list of lists or objects is passed as JSON, from which every item can be read.
-pub fn ambiguous_item(value: &Value) -> Option<(usize, &'static str)> {
-    let items = value.as_array().filter(|items| joined_by_commas(items))?;
-    items.iter().enumerate().find_map(|(index, item)| {
-        let text = plain(item);
-        let why = if text.is_empty() {
-            "must not be empty: lists are passed to a script joined by commas, so it would be lost"
-        } else if text.contains(',') {
-            "must not contain a comma: lists are passed to a script joined by commas, so it would become several items"
-        } else if text.contains(['\n', '\r']) {
-            "must not contain a line break: lists are passed to a script as one line, joined by commas"
-        } else {
-            return None;
-        };
-        Some((index, why))
-    })
-}
-
-fn joined_by_commas(items: &[Value]) -> bool {
-    items.iter().all(|item| !item.is_array() && !item.is_object())
-}
-
-/// Formats a value as text: scalars as they are, lists of scalars joined by commas, other values as JSON.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if joined_by_commas(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
     }
 }

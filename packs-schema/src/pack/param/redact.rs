@@ -4,8 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::base::name::ParamName;
 
-use super::bind::SECRET_SHOWN;
 use super::{Parameters, Schema};
+
+/// Replaces secrets in output for people.
+pub const SECRET_SHOWN: &str = "[secret]";
 
 /// Returns `values` with each secret, at any depth, replaced by [`SECRET_SHOWN`].
 pub(super) fn redact_parameters(parameters: &Parameters, values: &Map<String, Value>) -> Map<String, Value> {
