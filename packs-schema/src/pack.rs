@@ -2,13 +2,14 @@
 //!
 //! - `pack.yaml`: [`PackFile`] as written, [`Pack`] as checked.
 //! - [`action`]: action files.
-//! - [`param`]: the parameter language: schemas, checks, binding of a caller's values, and their delivery to a process.
+//! - [`param`]: the parameter language: schemas, checks and binding of a caller's values; [`deliver`]: their delivery to a process.
 //! - [`contents`]: checks and lints of all files of a pack together.
 //! - [`site_config`]: a host's configuration of a pack.
 //! - [`schemas`]: JSON Schemas of the files, for editors.
 
 pub mod action;
 pub mod contents;
+pub mod deliver;
 mod metadata;
 pub mod param;
 #[cfg(feature = "schemas")]

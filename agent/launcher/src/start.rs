@@ -21,8 +21,8 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use packs_schema::agent::launch::{Refusal, Start};
 use packs_schema::pack::action::{LeftoverPolicy, Limits};
+use packs_schema::pack::deliver::{Delivery, deliver};
 use packs_schema::pack::param::bind::bind;
-use packs_schema::pack::param::deliver::{Delivery, deliver};
 
 use crate::account::Account;
 use crate::cgroup::{self, Group, Unenforced};

@@ -12,13 +12,12 @@
 pub mod bind;
 pub mod cast;
 pub mod check;
-pub mod deliver;
 mod number;
 mod parse;
 mod pattern;
 mod read;
 pub mod redact;
-mod text;
+pub(super) mod text;
 
 use std::collections::BTreeMap;
 

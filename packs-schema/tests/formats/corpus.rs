@@ -8,8 +8,8 @@ use packs_schema::base::finding::{Finding, Severity};
 use packs_schema::base::name::PackName;
 use packs_schema::pack::PackFile;
 use packs_schema::pack::action::{ActionFile, Class, Runner};
+use packs_schema::pack::deliver::deliver;
 use packs_schema::pack::param::bind::bind;
-use packs_schema::pack::param::deliver::deliver;
 use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value, json};
 

@@ -1,9 +1,9 @@
 //! Tests of delivery to a script. The rules are StackStorm's (its documentation: "Converting Existing Scripts into
-//! Actions", positional parameters serialization); `param::deliver` lists the differences.
+//! Actions", positional parameters serialization); `deliver` lists the differences.
 
+use packs_schema::pack::deliver::{Delivery, deliver};
 use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::{bind, bind_config};
-use packs_schema::pack::param::deliver::{Delivery, deliver};
 use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value, json};
 

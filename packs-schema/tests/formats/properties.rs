@@ -1,10 +1,10 @@
 //! Properties of parameters: binding never panics, secrets are never shown, delivered values read back.
 
 use packs_schema::base::strict;
+use packs_schema::pack::deliver::deliver;
 use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::bind;
 use packs_schema::pack::param::cast::from_text;
-use packs_schema::pack::param::deliver::deliver;
 use packs_schema::pack::site_config::SiteConfig;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

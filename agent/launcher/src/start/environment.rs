@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use packs_schema::agent::launch::{Refusal, Start};
 use packs_schema::delivery::facts::Facts;
-use packs_schema::pack::param::deliver::Delivery;
+use packs_schema::pack::deliver::Delivery;
 
 use super::venv::Venv;
 use crate::account::Account;

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::base::finding::{Finding, is_runnable};
 use crate::base::name::{ActionName, PackName, ParamName};
 use crate::base::quantity::{Bytes, Span};
+use crate::pack::deliver::CONFIG_KEY;
 use crate::pack::param::bind::undeliverable;
-use crate::pack::param::deliver::CONFIG_KEY;
 use crate::pack::param::{Parameters, Schema};
 
 use super::{

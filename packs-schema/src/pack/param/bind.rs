@@ -9,7 +9,7 @@ use crate::base::name::ParamName;
 use crate::base::strict::shorten;
 
 use super::check::check;
-use super::redact::{SECRET_SHOWN, redact_parameters};
+use super::redact::redact_parameters;
 use super::text::{ambiguous_item, plain};
 use super::{Parameters, Schema, Type};
 

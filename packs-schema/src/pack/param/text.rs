@@ -5,7 +5,7 @@ use serde_json::Value;
 /// Returns the first item of a list that a script could not recover once the list is joined by commas, and the reason.
 ///
 /// A list of lists or objects is passed as JSON, from which every item can be read.
-pub(super) fn ambiguous_item(value: &Value) -> Option<(usize, &'static str)> {
+pub(in crate::pack) fn ambiguous_item(value: &Value) -> Option<(usize, &'static str)> {
     let items = value.as_array().filter(|items| joined_by_commas(items))?;
     items.iter().enumerate().find_map(|(index, item)| {
         let text = plain(item);
@@ -23,12 +23,12 @@ pub(super) fn ambiguous_item(value: &Value) -> Option<(usize, &'static str)> {
 }
 
 /// Returns true if a list is passed as text joined by commas: one of scalars.
-pub(super) fn joined_by_commas(items: &[Value]) -> bool {
+pub(in crate::pack) fn joined_by_commas(items: &[Value]) -> bool {
     items.iter().all(|item| !item.is_array() && !item.is_object())
 }
 
 /// Formats a value as text: scalars as they are, lists of scalars joined by commas, other values as JSON.
-pub(super) fn plain(value: &Value) -> String {
+pub(in crate::pack) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

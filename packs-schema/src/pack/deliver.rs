@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use crate::base::name::ParamName;
 use crate::pack::site_config::SiteConfig;
 
-use super::Parameters;
-use super::bind::BoundParams;
-use super::text::{ambiguous_item, joined_by_commas, plain};
+use super::param::Parameters;
+use super::param::bind::BoundParams;
+use super::param::text::{ambiguous_item, joined_by_commas, plain};
 
 /// Key of the whole site configuration in the object on standard input, present if any of it is secret.
 pub const CONFIG_KEY: &str = "bolt_config";
