@@ -24,10 +24,12 @@ pub(crate) mod pushes;
 mod query;
 mod range;
 mod refusal;
+mod request_body;
 mod router;
 mod routes;
 pub(crate) mod starting;
 pub(crate) mod tls;
+mod visibility;
 mod write_timeout;
 
 #[cfg(test)]

@@ -1,20 +1,12 @@
-//! Bodies: read within their limit, sent whole or as a stream.
+//! Bodies of responses, sent whole or as a stream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Frame, Incoming, SizeHint};
-use packs_schema::agent::rest::MAX_BODY;
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
-
-use super::problem::ApiError;
-
-/// Time limit for receiving a body.
-const READ: Duration = Duration::from_secs(20);
 
 /// Error that cuts a body short.
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -89,16 +81,5 @@ impl hyper::body::Body for Body {
             Body::Stream(_, Some(length)) => SizeHint::with_exact(*length),
             Body::Stream(_, None) => SizeHint::default(),
         }
-    }
-}
-
-/// Reads a request's body of at most [`MAX_BODY`] bytes, with or without a content length.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    let reading = Limited::new(body, MAX_BODY).collect();
-    let read = tokio::time::timeout(READ, reading).await;
-    match read.map_err(|_| ApiError::BadRequest(format!("the body did not arrive within {} s", READ.as_secs())))? {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge),
-        Err(error) => Err(ApiError::BadRequest(format!("the body cannot be read: {error}"))),
     }
 }

@@ -17,8 +17,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::{ActionRef, ExecutionId};
-use packs_schema::pack::action::Class;
+use packs_schema::base::name::ExecutionId;
 use serde::Serialize;
 
 use super::App;
@@ -27,9 +26,9 @@ use super::live_access::LiveAccess;
 use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::Subject;
+use super::visibility::covers;
 use crate::access::Caller;
 use crate::history::HistoryError;
-use crate::registry::Registry;
 
 /// Request whose route is known and whose verb is granted.
 pub(super) struct Call {
@@ -58,16 +57,6 @@ pub(super) fn content(status: u16, kind: &'static str, body: Body) -> Response<B
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
-}
-
-/// Returns the class of an action that is installed here.
-fn class_of(registry: &Registry, action: &ActionRef) -> Option<Class> {
-    registry.action(action).ok().flatten().map(|active| active.action.class)
-}
-
-/// True if a grant of the caller's covers the action. Its class is looked up only where a grant is limited to classes.
-pub(super) fn covers(registry: &Registry, caller: &Caller, action: &ActionRef) -> bool {
-    caller.covers(action, None) || class_of(registry, action).is_some_and(|class| caller.covers(action, Some(class)))
 }
 
 /// Returns the execution in the path if the caller may see it; one that it may not see is reported as unknown.

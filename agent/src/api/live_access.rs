@@ -11,7 +11,7 @@ use futures_util::stream;
 use packs_schema::base::name::ActionRef;
 
 use super::body::{Body, Failure};
-use super::handlers::covers;
+use super::visibility::covers;
 use crate::access::{Access, Caller};
 use crate::registry::Registry;
 

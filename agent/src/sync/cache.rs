@@ -24,6 +24,8 @@ use url::Url;
 
 use super::disk;
 
+/// File that is fetched first.
+pub(super) const TIMESTAMP: &str = "timestamp.json";
 /// Directory in the store's `.tuf`.
 const DIRECTORY: &str = "cache";
 /// Maximum size of a cached file, in bytes.
@@ -87,7 +89,7 @@ impl<T: Transport + Clone> Cached<T> {
 
     /// Serves the cached timestamp if it has this SHA-256, in hexadecimal.
     pub(super) fn supply_cached_timestamp(&self, sha256: &str) {
-        let Ok(url) = self.cache.metadata.join(super::source::TIMESTAMP) else { return };
+        let Ok(url) = self.cache.metadata.join(TIMESTAMP) else { return };
         let bytes = self.cache.read(&key(&url)).filter(|bytes| hex(bytes) == sha256);
         self.cache.state().timestamp = bytes.map(Bytes::from);
     }
@@ -222,7 +224,7 @@ impl Cache {
     }
 
     fn is_timestamp(&self, url: &Url) -> bool {
-        url.as_str().strip_prefix(self.metadata.as_str()) == Some(super::source::TIMESTAMP)
+        url.as_str().strip_prefix(self.metadata.as_str()) == Some(TIMESTAMP)
     }
 
     /// True for a file whose name says its version or its digest.

@@ -11,14 +11,12 @@ use tough::{FilesystemTransport, Transport, TransportError, TransportErrorKind, 
 use url::Url;
 
 use super::SyncError;
-use super::cache::Cached;
+use super::cache::{Cached, TIMESTAMP};
 
 /// Maximum size of a timestamp, in bytes.
 const MAX_TIMESTAMP: u64 = 1 << 20;
 /// Maximum size of a metadata file, in bytes; the TUF library has further limits for each role.
 const MAX_METADATA: u64 = 16 << 20;
-/// File that is fetched first.
-pub(super) const TIMESTAMP: &str = "timestamp.json";
 
 /// Location of a repository.
 #[derive(Debug, Clone)]

@@ -21,8 +21,9 @@ use serde_json::Value;
 
 use super::{Call, json, wait_for_end};
 use crate::access::Permit;
-use crate::api::body::{self, Body};
+use crate::api::body::Body;
 use crate::api::problem::ApiError;
+use crate::api::request_body;
 use crate::exec::{Order, check_version};
 use crate::history::Key;
 use crate::registry::ActiveAction;
@@ -36,7 +37,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     let Call { app, caller, live_access, subject, query, headers, body, .. } = call;
     let wait = query.wait()?;
     let key = idempotency_key(&headers)?;
-    let (value, asked) = parse_body::<CreateExecution>(&headers, &body::read(body).await?)?;
+    let (value, asked) = parse_body::<CreateExecution>(&headers, &request_body::read(body).await?)?;
     subject.set(&asked.action);
     if let Some(instance) = asked.instance.clone()
         && instance != *app.instance.id()
@@ -101,7 +102,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
 /// Reads the action from a request that is refused for lack of any grant, for the response and the log.
 pub(in crate::api) async fn named_action(request: Request<Incoming>) -> Option<ActionRef> {
     let (head, body) = request.into_parts();
-    let bytes = body::read(body).await.ok()?;
+    let bytes = request_body::read(body).await.ok()?;
     parse_body::<CreateExecution>(&head.headers, &bytes).ok().map(|(_, asked)| asked.action)
 }
 

@@ -8,9 +8,11 @@ use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
 
 use super::create::{check_note, parse_body};
-use super::{Call, class_of, covers, execution_id, hidden, json, visible, wait_for_end};
-use crate::api::body::{self, Body};
+use super::{Call, execution_id, hidden, json, visible, wait_for_end};
+use crate::api::body::Body;
 use crate::api::problem::ApiError;
+use crate::api::request_body;
+use crate::api::visibility::{class_of, covers};
 use crate::exec::usage;
 use crate::history::Filter;
 use crate::registry::read_json;
@@ -63,7 +65,7 @@ pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError>
 pub(in crate::api) async fn kill(call: Call) -> Result<Response<Body>, ApiError> {
     let id = execution_id(&call)?;
     let Call { app, caller, subject, headers, body, .. } = call;
-    let bytes = body::read(body).await?;
+    let bytes = request_body::read(body).await?;
     let asked = if bytes.is_empty() { KillRequest::default() } else { parse_body(&headers, &bytes)?.1 };
     check_note(asked.note.as_deref())?;
     let Some(record) = app.exec.view(&id).await? else { return Err(ApiError::UnknownExecution(id)) };

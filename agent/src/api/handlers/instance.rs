@@ -7,11 +7,12 @@ use packs_schema::agent::launch::{Operation, Outcome};
 use packs_schema::agent::rest::{ActionView, Enforcement, Health, Info, PackList, PackView, Page, SyncStatus};
 use packs_schema::base::name::{ActionRef, PackName};
 
-use super::{Call, content, covers, hidden, json, scope};
+use super::{Call, content, hidden, json, scope};
 use crate::access::Caller;
 use crate::api::App;
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
+use crate::api::visibility::covers;
 use crate::exec::{LauncherError, usage};
 use crate::health::Detail;
 use crate::metrics::Now;

@@ -6,9 +6,9 @@
 use packs_schema::agent::rest::{FailedVersion, SyncStatus};
 use packs_schema::base::name::{ActionRef, PackName};
 
-use super::covers;
 use crate::access::Caller;
 use crate::api::App;
+use crate::api::visibility::covers;
 use crate::health::{Detail, withheld};
 use crate::registry::{ActivePack, RegistryError};
 

@@ -11,11 +11,12 @@ use packs_schema::agent::rest::{EVENT_CURSOR, EventCursor};
 use packs_schema::base::name::ActionRef;
 use tokio::sync::watch;
 
-use super::{Call, content, covers};
+use super::{Call, content};
 use crate::api::App;
 use crate::api::body::{Body, until_stop};
 use crate::api::live_access::LiveAccess;
 use crate::api::problem::ApiError;
+use crate::api::visibility::covers;
 use crate::history::{CursorCheck, History, HistoryError};
 
 /// Number of events that one step reads.
