@@ -52,7 +52,7 @@ pub use terminal::end_when_nothing_can_be_printed;
 use context::Context;
 use failure::{Exit, Failure};
 
-/// What every command's help ends with.
+/// End of every command's help.
 const EXIT_CODES: &str = "\
 Exit codes:
   0    everything that was asked for succeeded
@@ -220,7 +220,7 @@ pub fn explain(error: &clap::Error) -> Exit {
         outln!("{}", crate::show::json(&failure.to_json()));
     }
     let plain = error.to_string();
-    // What was given stands in the message; clap prints it as it is.
+    // The message repeats the arguments, and clap prints them unescaped.
     let printed = if wrong && crate::show::visible_lines(&plain) != plain {
         errln!("{}", plain.trim_end());
         Ok(())

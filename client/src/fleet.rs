@@ -1,4 +1,4 @@
-//! One action on many instances, by a plan, each ending in a named state.
+//! Fan-out of an action over many instances, by a plan, each ending in a named state.
 //!
 //! ```text
 //!  instances ──Plan::new──▶ batches, budget ──run──▶ Event … ──▶ Report: an Ending for every instance

@@ -54,7 +54,7 @@ fn check_own(path: &Path, key: &str, owner: u32, report: &mut Report) {
 /// Checks that no other account can replace the store of packs by way of a directory above it.
 fn check_above(packs: &Path, sync: Option<u32>, report: &mut Report) {
     let real = packs.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_else(|| "/".into());
-    let above = if real.as_path() == packs { real.ancestors().skip(1) } else { real.ancestors().skip(0) };
+    let above = real.ancestors().skip(usize::from(real.as_path() == packs));
     for path in above {
         let Ok(meta) = path.metadata() else { continue };
         let mode = meta.mode() & 0o7777;

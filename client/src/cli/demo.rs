@@ -31,7 +31,7 @@ pub fn run(command: DemoCommand, json: bool) -> Result<Exit, Failure> {
     if json {
         return Err(Failure::new(Exit::Usage, "bolt demo has no --json output").hint("leave out --json"));
     }
-    // On a thread of its own: the story blocks, and the command line may stand in a runtime.
+    // On a thread of its own: the script blocks, and the caller may be inside a runtime.
     let story = std::thread::spawn(move || match &command.stop {
         Some(directory) => demo::stop(directory),
         None => demo::run(&DemoOptions { keep: command.keep, directory: command.directory }),

@@ -1,4 +1,4 @@
-//! One instance of a run: start, wait for the end, fetch the output.
+//! Instance of a run: start, wait for the end, fetch the output.
 
 use std::time::Duration;
 

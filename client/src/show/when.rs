@@ -11,9 +11,9 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `2026-11-21 23:05:09Z`
+/// `2026-11-21T23:05:09Z`
 pub fn at(ms: u64) -> String {
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
     i64::try_from(ms / 1000)
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn times_read_well() {
-        assert_eq!(at(0), "1970-01-01 00:00:00Z");
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
         assert_eq!(at(u64::MAX), "out of range");
         assert_eq!(
             (ago(0, 59_999), ago(0, 7_200_000), ago(5, 0)),

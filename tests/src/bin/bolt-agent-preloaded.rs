@@ -1,5 +1,5 @@
-//! Stands in the place of `bolt-agent` in a fault program's agent, and executes the real one with `interpose.c` preloaded.
-//! Everything that it needs lies beside it.
+//! Replaces `bolt-agent` in a fault program's agent, and executes the real one, which lies beside it, with `interpose.c`
+//! preloaded.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;

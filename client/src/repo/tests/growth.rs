@@ -111,7 +111,7 @@ fn a_change_writes_little_of_the_journal_again() {
     assert_eq!(entries.len(), 2 * MANY as usize);
 }
 
-/// A repository that a publisher of before wrote: 70 versions of one pack, a team, a rollback.
+/// Creates a repository as an earlier version wrote it: 70 versions of one pack, a team, a rollback.
 #[test]
 fn a_repository_of_the_format_before_is_read_and_written() {
     let bench = Bench::new();

@@ -152,7 +152,7 @@ async fn persist(api: &ApiHandle, call: Call) -> Result<Option<Execution>, Strin
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Err("nobody accepted it".to_owned())
+    Err("not accepted in time".to_owned())
 }
 
 /// Returns the pack with these actions; each writes to `ledger`.

@@ -9,7 +9,7 @@ use super::effects::{
 use super::host::end_api;
 use super::step::{AddStep, Cause, Step};
 use super::world::{
-    Acceptance, Api, Ask, CleanUp, Client, Dir, Ending, ExitFile, Killer, Live, Phase, Reply, Request, Row, Who, World,
+    Acceptance, Api, Ask, CleanUp, Client, Dir, Ending, ExitFile, Killer, Live, Phase, Request, Row, Who, World,
     boot_id, execution, id, rules,
 };
 use super::{Change, Decisions, HostTime, KillOutcome, KillStep, LostCheck, RecoveryAction, StartOutcome};
