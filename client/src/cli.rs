@@ -104,7 +104,7 @@ struct Global {
     /// The client's certificate (PEM) [env: BOLT_CERT].
     #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Its key (PEM), readable by its owner only [env: BOLT_KEY].
+    /// The client's key (PEM), readable by its owner only.[env: BOLT_KEY].
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
     /// The authority that signed the agents' certificates (PEM) [env: BOLT_CA].

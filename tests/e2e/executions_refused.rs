@@ -79,7 +79,7 @@ async fn an_entry_point_that_is_not_executable() {
     let operator = world.operator(&agent);
     let path = active(&agent).join("actions/hello.sh");
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
-    must_not_start(&operator, "run bit").await;
+    must_not_start(&operator, "not executable").await;
 }
 
 #[tokio::test]

@@ -39,5 +39,6 @@ mod s3_moto;
 mod secrets;
 mod secrets_damaged;
 mod site_config;
+mod texts;
 mod usage;
 mod venvs;

@@ -311,7 +311,7 @@ async fn a_pack_that_was_never_published_comes_and_goes() {
         .write(&world.scratch("fresh"));
     let bolt: Bolt = world.bolt(&[&agent]);
     let said = bolt.run(["pack", "push", directory.to_str().unwrap(), "--to", "i-1"]);
-    assert!(said.code == 0 && said.stdout.contains("with no signed version beneath"), "{said:?}");
+    assert!(said.code == 0 && said.stdout.contains("and there is no signed version"), "{said:?}");
     let execution = operator.run("fresh.hello", json!({})).await;
     assert_eq!(operator.stdout(&execution).await, "fresh\n");
     let said = bolt.run(["pack", "unpush", "fresh", "--from", "i-1"]);

@@ -32,6 +32,7 @@ impl World {
         binaries();
         let directory = tempfile::Builder::new().prefix("bolt-test-").tempdir().expect("a temporary directory");
         let site = Site::create(directory.path()).expect("the site can be laid out");
+        site.write_client([]).expect("the client's files can be written");
         World { site, bucket: None, directory }
     }
 

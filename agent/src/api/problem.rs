@@ -244,6 +244,9 @@ impl ApiError {
 }
 
 #[cfg(test)]
+mod bodies;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::io;

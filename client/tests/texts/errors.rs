@@ -45,7 +45,7 @@ fn home(configured: bool) -> tempfile::TempDir {
         fs::write(directory.join("client.toml"), config).unwrap();
         let instance = |id: &str, zone: &str| {
             format!(
-                "[[instance]]\nid = \"{id}\"\naddress = \"127.0.0.1:1\"\nregion = \"eu-west-1\"\nzone = \"{zone}\"\n"
+                "[[instances]]\nid = \"{id}\"\naddress = \"127.0.0.1:1\"\nregion = \"eu-west-1\"\nzone = \"{zone}\"\n"
             )
         };
         let hosts = instance("i-0a11", "eu-west-1a") + &instance("i-0b21", "eu-west-1b");
@@ -115,7 +115,7 @@ fn the_command_line_is_wrong() {
 fn files_are_missing_or_wrong() {
     let home = home(true);
     fs::write(home.path().join("broken.toml"), "certificat = 1\n").unwrap();
-    fs::write(home.path().join("broken-hosts.toml"), "[[instance]]\nid = \"i 1\"\naddress = \"x\"\n").unwrap();
+    fs::write(home.path().join("broken-hosts.toml"), "[[instances]]\nid = \"i 1\"\naddress = \"x\"\n").unwrap();
     fs::write(home.path().join("empty.toml"), "").unwrap();
     fs::write(home.path().join("open.key"), "").unwrap();
     fs::set_permissions(home.path().join("open.key"), fs::Permissions::from_mode(0o644)).unwrap();

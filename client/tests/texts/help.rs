@@ -29,7 +29,7 @@ fn every_command_has_an_example() {
     while let Some((name, mut command)) = left.pop() {
         let subcommands: Vec<Command> =
             command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()).cloned().collect();
-        if subcommands.is_empty() && !command.render_long_help().to_string().contains("Examples:") {
+        if subcommands.is_empty() && !command.render_long_help().to_string().contains("\nExample") {
             without.push(name.clone());
         }
         left.extend(subcommands.into_iter().map(|sub| (format!("{name} {}", sub.get_name()), sub)));

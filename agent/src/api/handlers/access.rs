@@ -14,7 +14,7 @@ use crate::api::body::Body;
 use crate::api::problem::ApiError;
 
 const PUSH_DISABLED: &str =
-    "this instance takes no pushed packs: publish the pack, or set push = true under [dev] in its agent.toml";
+    "this instance does not allow pushed packs: publish the pack, or set push = true under [dev] in its agent.toml";
 
 pub(in crate::api) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
     let Call { app, caller, .. } = call;

@@ -135,7 +135,7 @@ fn check_enabled(app: &App) -> Result<(), ApiError> {
     if app.pushes.dev.push {
         return Ok(());
     }
-    let message = "this instance takes no pushed packs: publish it, or set push = true under [dev] in its agent.toml";
+    let message = "this instance does not allow pushed packs: publish it, or set push = true under [dev] in its agent.toml";
     Err(refuse(Code::PushNotAllowed, message))
 }
 

@@ -98,7 +98,7 @@ mod tests {
         found("not the file");
         fs::remove_file(temp.path().parent().unwrap().join("bolt-verify-name")).unwrap();
         fs::remove_file(&a).unwrap();
-        found("lib/a was unpacked and is not there");
+        found("lib/a was unpacked and is missing");
         symlink("/etc/passwd", &a).unwrap();
         found("not the file");
         write("one");
