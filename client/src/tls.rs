@@ -120,6 +120,10 @@ impl Identity {
             expiries.into_iter().filter_map(|(what, path, at)| Some(Expiry { what, path: path.to_owned(), at: at? }));
         let expiries: Arc<[Expiry]> = expiries.collect();
         for root in authorities {
+            if CertificateInfo::parse(&root).is_some_and(|info| !info.is_authority) {
+                let problem = "it is the certificate of an instance or a caller; use the authority's, such as ca.pem";
+                return Err(content(ca, "certificate of an authority", problem.to_owned()));
+            }
             roots.add(root).map_err(|e| content(ca, "certificate of an authority", e.to_string()))?;
         }
         let roots = Arc::new(roots);

@@ -133,7 +133,7 @@ fn what_is_wrong_with_a_repository_is_said() {
         let (repo, keys) = (repo.to_str().unwrap(), keys.to_str().unwrap());
         author.run(&["repo", "publish", author.at(), "--repo", repo, "--keys", keys, "--channel", "dev"])
     };
-    refused(&publish(&author.pack, &keys), 2, &["is no repository", "bolt repo init"]);
+    refused(&publish(&author.pack, &keys), 2, &["is not a repository", "bolt repo init"]);
     refused(
         &publish(&repo, Path::new("/nonexistent")),
         2,
@@ -265,7 +265,7 @@ fn what_was_given_and_what_fits_is_said() {
     for given in ["10", "10%"] {
         let said =
             author.run(&[&["repo", "widen", "demo", "--channel", "prod", "--percent", given][..], &channel].concat());
-        refused(&said, 2, &["/r is no repository"]);
+        refused(&said, 2, &["/r is not a repository"]);
     }
     let file = author.pack.join("pack.yaml").display().to_string();
     for command in ["lint", "build"] {

@@ -104,16 +104,21 @@ const FAULTS: &[Fault] = &[
         &["agent.pem: error: expired at 20", "Z: issue a new one"],
     ),
     ("missing authorities", |a, _| fs::remove_file(file(a, "tls/ca.pem")).unwrap(), &["ca.pem: error: "]),
+    (
+        "a caller's certificate in place of the authorities",
+        |a, w| assert!(fs::copy(w.site.operator().certificate, file(a, "tls/ca.pem")).unwrap() > 0),
+        &["ca.pem: error: ", "is not an authority"],
+    ),
     ("authorities that others may write", |a, _| set_mode(&file(a, "tls/ca.pem"), 0o666), &["ca.pem", "chmod go-w"]),
     (
         "a damaged root",
         |a, _| fs::write(file(a, "root.json"), "{}").unwrap(),
-        &["root.json: error: ", "no root of a repository"],
+        &["root.json: error: ", "not the root of a repository"],
     ),
     (
         "a root with a changed signature",
         |a, _| edit(&file(a, "root.json"), "\"consistent_snapshot\":true", "\"consistent_snapshot\":false"),
-        &["root.json: error: ", "no root of a repository"],
+        &["root.json: error: ", "not the root of a repository"],
     ),
     ("a root that others may write", |a, _| set_mode(&file(a, "root.json"), 0o666), &["root.json", "chmod go-w"]),
     (

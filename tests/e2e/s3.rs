@@ -128,7 +128,7 @@ fn a_repository_is_made_in_an_empty_prefix_only() {
     let said = init("teams/a", &keys("b"));
     assert!(said.code != 0 && said.stderr.contains("holds something already"), "{said:?}");
     let said = bolt.run(["repo", "status", "--repo", &bucket.location("teams/none")]);
-    assert!(said.code != 0 && said.stderr.contains("s3://packs/teams/none is no repository"), "{said:?}");
+    assert!(said.code != 0 && said.stderr.contains("s3://packs/teams/none is not a repository"), "{said:?}");
     let said = bolt.run(["repo", "status", "--repo", "/srv/none", "--bucket-region", "eu-west-1"]);
     assert!(said.code != 0 && said.stderr.contains("are for s3://bucket/prefix"), "{said:?}");
 }

@@ -21,7 +21,7 @@ pub(crate) fn read(path: &Path) -> Result<Signed<Root>, SyncError> {
     let text = read_text(path)?;
     let wrong = |problem: String| {
         let message =
-            format!("it is no root of a repository ({problem}): copy root.json from the repository's publisher");
+            format!("it is not the root of a repository ({problem}): copy root.json from the repository's publisher");
         SyncError::file("use", path)(std::io::Error::other(message))
     };
     let root: Signed<Root> = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;

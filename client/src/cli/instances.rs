@@ -93,6 +93,7 @@ fn describe(health: &Result<Health, Error>) -> String {
         (true, true) => "degraded",
         (true, false) => "ready",
     };
-    let reasons: Vec<String> = health.reasons.iter().map(|reason| show::cell(&reason.message)).collect();
+    let reasons: Vec<String> =
+        health.reasons.iter().map(|reason| show::cell(&format!("{}: {}", reason.code, reason.message))).collect();
     if reasons.is_empty() { word.to_owned() } else { format!("{word}: {}", reasons.join("; ")) }
 }

@@ -64,6 +64,7 @@ pub(super) struct IssueCommand {
 #[derive(Debug, Subcommand)]
 enum IssueSubject {
     /// For the agent of an instance: it names bolt://instance/<ID>.
+    #[command(after_help = "Example:\n  bolt pki issue --ca ca instance i-0abc --out certs")]
     Instance {
         #[command(flatten)]
         instance: InstanceArgs,
@@ -71,6 +72,7 @@ enum IssueSubject {
         target: Target,
     },
     /// For a caller: agents know it by its name, and grant it what grants.toml says.
+    #[command(after_help = "Example:\n  bolt pki issue --ca ca client spiffe://example.org/oncall --out certs")]
     Client {
         #[command(flatten)]
         client: ClientArgs,

@@ -68,7 +68,7 @@ pub enum RepoError {
         source: Box<RepoError>,
     },
     /// There is no repository.
-    #[error("{} is no repository (it has no metadata); make one with `bolt repo init`", crate::show::path(.0))]
+    #[error("{} is not a repository (it has no metadata): check the location and that it is mounted; `bolt repo init` makes a new one", crate::show::path(.0))]
     NoRepository(PathBuf),
     /// The location is not empty.
     #[error("{} holds something already; choose another directory", crate::show::path(.0))]

@@ -1,5 +1,5 @@
-//! Parts of an X.509 certificate that the TLS library checks but does not expose: validity and extended key usages (RFC
-//! 5280, sections 4.1.2.5 and 4.2.1.12).
+//! Parts of an X.509 certificate that the TLS library checks but does not expose: validity, basic constraints and
+//! extended key usages (RFC 5280, sections 4.1.2.5, 4.2.1.9 and 4.2.1.12).
 //!
 //! The input is DER that a library has parsed before. The values lead to refusals and warnings only; nothing is trusted
 //! because of them.
@@ -20,16 +20,21 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const OCTET_STRING: u8 = 0x04;
+const BOOLEAN: u8 = 0x01;
+/// `id-ce-basicConstraints`.
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 /// `id-ce-extKeyUsage`.
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 
-/// Validity and extended key usages of a certificate.
+/// Validity, basic constraints and extended key usages of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateInfo {
     /// Start of the validity, in seconds since 1970.
     pub not_before_s: i64,
     /// Last second of the validity, in seconds since 1970.
     pub not_after_s: i64,
+    /// True if the certificate may be an authority: it says so, or it is of a version without extensions.
+    pub is_authority: bool,
     /// Object identifiers of the extended key usages; empty if the extension is absent.
     usages: Vec<Vec<u8>>,
 }
@@ -58,15 +63,17 @@ impl CertificateInfo {
         let not_before_s = time(tag, not_before)?;
         let (tag, not_after, _) = element(after)?;
         let not_after_s = time(tag, not_after)?;
-        let mut usages = Vec::new();
+        let (mut is_authority, mut usages) = (true, Vec::new());
         while !rest.is_empty() {
             let (tag, content, next) = element(rest)?;
             if tag == EXTENSIONS {
-                usages = extended_key_usages(content)?;
+                let (_, list, _) = element(content)?;
+                usages = extension(list, EXTENDED_KEY_USAGE)?.map_or(Some(Vec::new()), object_identifiers)?;
+                is_authority = extension(list, BASIC_CONSTRAINTS)?.is_some_and(has_authority_flag);
             }
             rest = next;
         }
-        Some(CertificateInfo { not_before_s, not_after_s, usages })
+        Some(CertificateInfo { not_before_s, not_after_s, is_authority, usages })
     }
 
     /// True if the certificate has this extended key usage. `anyExtendedKeyUsage` does not match.
@@ -75,13 +82,13 @@ impl CertificateInfo {
     }
 }
 
-fn extended_key_usages(extensions: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (_, mut list, _) = element(extensions)?;
+/// Returns the value of an extension, `Some(None)` if it is absent, and `None` for damaged DER.
+fn extension<'a>(mut list: &'a [u8], wanted: &[u8]) -> Option<Option<&'a [u8]>> {
     while !list.is_empty() {
         let (_, extension, next) = element(list)?;
         list = next;
         let (tag, id, mut rest) = element(extension)?;
-        if tag != OBJECT_IDENTIFIER || id != EXTENDED_KEY_USAGE {
+        if tag != OBJECT_IDENTIFIER || id != wanted {
             continue;
         }
         // An optional BOOLEAN `critical`, then the value.
@@ -89,11 +96,17 @@ fn extended_key_usages(extensions: &[u8]) -> Option<Vec<Vec<u8>>> {
             let (tag, content, next) = element(rest)?;
             rest = next;
             if tag == OCTET_STRING {
-                return object_identifiers(content);
+                return Some(Some(content));
             }
         }
     }
-    Some(Vec::new())
+    Some(None)
+}
+
+/// Returns true if basic constraints say that the certificate is an authority.
+fn has_authority_flag(value: &[u8]) -> bool {
+    let Some((SEQUENCE, constraints, _)) = element(value) else { return false };
+    matches!(element(constraints), Some((BOOLEAN, [flag], _)) if *flag != 0)
 }
 
 fn object_identifiers(value: &[u8]) -> Option<Vec<Vec<u8>>> {

@@ -135,7 +135,8 @@ fn check_enabled(app: &App) -> Result<(), ApiError> {
     if app.pushes.dev.push {
         return Ok(());
     }
-    let message = "this instance does not allow pushed packs: publish it, or set push = true under [dev] in its agent.toml";
+    let message =
+        "this instance does not allow pushed packs: publish it, or set push = true under [dev] in its agent.toml";
     Err(refuse(Code::PushNotAllowed, message))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use packs_schema::agent::config::TlsConfig;
+use packs_schema::base::certificate::CertificateInfo;
 use packs_schema::base::pem::{Expected, PemError, PemProblem};
 use packs_schema::base::trust::{Purpose, TrustError};
 use rustls::crypto::CryptoProvider;
@@ -28,6 +29,11 @@ pub(crate) enum TlsError {
     Pem(#[from] PemError),
     #[error(transparent)]
     Trust(#[from] TrustError<io::Error>),
+    #[error(
+        "certificate {1} in {0:?} is not an authority: copy the certificate of the authority that issues callers' certificates, \
+         such as ca.pem of `bolt pki init`"
+    )]
+    NotAnAuthority(PathBuf, usize),
     #[error("{0:?} cannot be an authority of callers: {1}")]
     Authority(PathBuf, String),
     #[error(
@@ -52,9 +58,17 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// Reads the authorities of callers, after a check of owner and mode.
+///
+/// A caller's own certificate in this file would lock every caller out, so a certificate that is not an authority is an error.
 pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     trust::check(path, Purpose::Anchor)?;
-    certificates(path)
+    let found = certificates(path)?;
+    for (index, certificate) in found.iter().enumerate() {
+        if CertificateInfo::parse(certificate).is_some_and(|info| !info.is_authority) {
+            return Err(TlsError::NotAnAuthority(path.to_owned(), index + 1));
+        }
+    }
+    Ok(found)
 }
 
 /// Reads the agent's own certificate with its key, and checks that they belong together.

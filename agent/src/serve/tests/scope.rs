@@ -238,7 +238,10 @@ async fn an_access_review_names_the_grant_that_decides() {
         assert_eq!(review["grant"].is_object(), allowed, "{query}: {review}");
     }
     let push = review(&api, &root, "verb=push&action=linux.*").await;
-    assert!(push["allowed"] == false && push["reason"].as_str().unwrap().contains("does not allow pushed packs"), "{push}");
+    assert!(
+        push["allowed"] == false && push["reason"].as_str().unwrap().contains("does not allow pushed packs"),
+        "{push}"
+    );
     for wrong in ["", "?action=linux.seen", "?verb=fly", "?verb=run&action=linux", "?verb=run&verb=kill"] {
         let answer = api.ask(Some(&ann), "GET", &format!("/v1/access{wrong}"), "").await.unwrap();
         assert_eq!(status(&answer), 400, "{wrong}: {answer}");

@@ -27,6 +27,7 @@ pub(in crate::cli) struct CsrCommand {
 #[derive(Debug, Subcommand)]
 enum CsrSubject {
     /// For the agent of an instance.
+    #[command(after_help = "Example:\n  bolt pki csr instance i-0abc --out /etc/bolt/tls")]
     Instance {
         #[command(flatten)]
         instance: InstanceArgs,
@@ -34,6 +35,7 @@ enum CsrSubject {
         target: CsrTarget,
     },
     /// For a caller.
+    #[command(after_help = "Example:\n  bolt pki csr client spiffe://example.org/oncall --out me")]
     Client {
         #[command(flatten)]
         client: ClientArgs,

@@ -97,6 +97,9 @@ pub(crate) struct RotateCommand {
 /// Use a key in AWS KMS for a role.
 #[cfg(feature = "kms")]
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example, before `bolt repo init`:
+  bolt repo kms-key targets arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --keys keys")]
 pub(crate) struct KmsKeyCommand {
     /// The role: root, targets, snapshot, timestamp, or team-<team>.
     #[arg(value_parser = role)]
@@ -203,7 +206,12 @@ pub(super) fn rotate(command: RotateCommand, context: &Context) -> Result<Exit, 
     let keys = access.keys.clone();
     let done = repo::rotate_root(&access, &rotation).map_err(|e| failure(&e))?;
     print(context.json, &done, |done: &Rotated| {
-        outln!("root version {}: {} of {} keys must sign the next", done.version, done.threshold, done.root_keys.len());
+        outln!(
+            "root version {}; the next root needs {} of {} keys",
+            done.version,
+            done.threshold,
+            done.root_keys.len()
+        );
         for id in &done.root_keys {
             outln!("root key {id}");
         }

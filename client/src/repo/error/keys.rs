@@ -67,8 +67,8 @@ pub enum KeyError {
     },
     /// Fewer keys than the threshold are here.
     #[error(
-        "{threshold} of its keys must sign for {role}, and {} holds {good} of them: the directory of --keys must hold all keys that \
-         sign, new ones beside those that stayed",
+        "{role} is signed with {threshold} of its keys, and {} has {good} of them: use the directory with the key files of {role} \
+         (after a rotation, new ones beside those that stayed); a pack that is delegated is published by its team",
         crate::show::path(directory)
     )]
     TooFewKeys {

@@ -7,8 +7,8 @@ use packs_schema::base::name::{ChannelName, PackName, PackVersion};
 pub enum ReleaseError {
     /// The version was withdrawn in this channel.
     #[error(
-        "{pack} {version} was taken back from channel {channel}: publish a higher version, or give it out all the same with \
-         `bolt repo promote {pack} {version} --to {channel} --again`"
+        "{pack} {version} was taken back from channel {channel}: publish a higher version; if this one is still published, \
+         `bolt repo promote {pack} {version} --to {channel} --again` releases it again"
     )]
     TakenBack {
         /// The channel.
@@ -20,7 +20,7 @@ pub enum ReleaseError {
     },
     /// The version is published with other content.
     #[error(
-        "{pack} {version} is published already with another content (digest {published}); raise the version in pack.yaml"
+        "{pack} {version} is published already with different content (digest {published}); raise the version in pack.yaml"
     )]
     VersionTaken {
         /// The pack.
@@ -102,7 +102,7 @@ pub enum ReleaseError {
     },
     /// The percentage is lower than the current one: a rollout does not shrink.
     #[error(
-        "{pack} in channel {channel} goes to {} % already, and {} % would take it from no instance: use pause, or rollback",
+        "{pack} in channel {channel} is at {} % already, and {} % would take it from no instance: use pause or rollback",
         percents.0,
         percents.1
     )]

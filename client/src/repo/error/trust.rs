@@ -43,7 +43,7 @@ pub enum PinError {
     /// The repository is at an older state than one seen before.
     #[error(
         "{} is at an older state than one that was seen before (see {}/marks.json): it was restored from an old copy, or an \
-         attacker replays it, so nothing is signed; restore the newest copy, give a repository that is another one its own --state directory, or \
+         attacker replays it, so nothing is signed; restore the newest copy, use another --state directory for a different repository, or \
          go on from this state with `bolt repo trust --accept-older`",
         crate::show::path(place),
         crate::show::path(directory)
