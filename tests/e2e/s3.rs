@@ -256,7 +256,7 @@ async fn a_change_of_keys_that_loses_the_bucket_can_be_done_again() {
         let said = rotate(&world, &through, &new("new")).output().unwrap();
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
         assert!(said.status.code() == Some(5) && text.contains("access is denied"), "{lost}: {said:?}");
-        assert_eq!(text.contains("do it again, with another directory"), lost != "2.root.json", "{text}");
+        assert_eq!(text.contains("rotate again, with another directory"), lost != "2.root.json", "{text}");
 
         let keys = world.site.keys().display().to_string();
         assert_eq!(publish(&world, "1.1.0", &keys).code, 0, "{lost}");
@@ -380,7 +380,7 @@ async fn a_pack_of_50_mb_is_never_held_in_memory() {
 fn archives_in_a_bucket_are_checked() {
     let world = World::with_bucket();
     world.publish(&PackSource::probe());
-    let bolt = Bolt::new(Path::new("/nonexistent"));
+    let bolt = world.bolt(&[]);
     let location = location(&world);
     let status = |more: &[&str]| bolt.run([&["repo", "status", "--repo", &location], more].concat());
     let keys = world.bucket().keys("bolt/targets/");

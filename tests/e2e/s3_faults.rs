@@ -152,7 +152,7 @@ async fn at_the_timestamp() {
         (Fault::Swap(other), &["cannot verify the repository's metadata"]),
         (Fault::Length(100), &["timestamp.json", "truncated"]),
         (Fault::Length(-10), &["cannot verify the repository's metadata"]),
-        (Fault::Endless, &["timestamp.json", "more than the 1048576 bytes"]),
+        (Fault::Endless, &["timestamp.json", "larger than the maximum of 1048576 bytes"]),
         (Fault::EndlessError, &["timestamp.json"]),
         (Fault::Drip(Duration::from_millis(20)), &["timestamp.json", "only"]),
     ] {

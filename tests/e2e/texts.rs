@@ -32,7 +32,8 @@ fn session(bolt: &Bolt, world: &World, lines: &[&str]) -> String {
         let said = bolt.run(line.split_whitespace().skip(1));
         let stdout = said.answer();
         text += &format!(
-            "$ {line}\n{}{}[exit {}]\n\n",
+            "$ {}\n{}{}[exit {}]\n\n",
+            normalise(line, world),
             normalise(&stdout, world),
             normalise(&said.stderr, world),
             said.code
