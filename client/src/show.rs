@@ -16,7 +16,7 @@ pub use json::{json, json_fitted, json_line};
 pub use mask::Mask;
 pub use print::{Escaped, stderr, stdout, style};
 pub use stream::Visible;
-pub use table::{counted, listed, table};
+pub use table::{counted, listed, table, tallied};
 pub use wrap::{excerpt, wrapped};
 
 /// Returns `text` on one line, with every control character escaped, line breaks included.

@@ -44,7 +44,7 @@ pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exi
     let answers = context.ask(&command.select, async |agent| agent.actions().await).await?;
     let exit = answers.report()?;
     let failed = answers.failed_json();
-    let asked = answers.given.len();
+    let asked = Asked { answered: answers.given.len(), failed: answers.failed.len() };
     let Answers { given, .. } = answers;
     let mut known = Known::new();
     for (instance, views) in given {
@@ -96,9 +96,34 @@ pub(super) fn unknown<'a>(wanted: &ActionRef, known: impl Iterator<Item = &'a Ac
     }
 }
 
+/// Number of instances that were asked.
+#[derive(Clone, Copy)]
+struct Asked {
+    answered: usize,
+    failed: usize,
+}
+
+impl Asked {
+    fn all(self) -> usize {
+        self.answered + self.failed
+    }
+
+    /// Describes the instances that answered, and the others if there are any: `5 of 6 instances`.
+    fn describe(self) -> String {
+        let all = show::counted(self.all(), "instance");
+        if self.failed == 0 { all } else { format!("{} of {all}", self.answered) }
+    }
+
+    /// Describes how many of the instances have something: `5 of 6 (1 did not answer)`.
+    fn having(self, count: usize) -> String {
+        let silent = if self.failed == 0 { String::new() } else { format!(" ({} did not answer)", self.failed) };
+        format!("{count} of {}{silent}", self.all())
+    }
+}
+
 type Known = BTreeMap<ActionRef, Vec<(String, ActionView)>>;
 
-fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
+fn list(context: &Context, known: &Known, asked: Asked, failed: &Value) {
     if context.json {
         let actions: Vec<_> =
             known.values().map(|views| json!({ "action": views[0].1, "instances": instances(views) })).collect();
@@ -114,7 +139,7 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
         let first = &views[0].1.version;
         if views.iter().any(|(_, view)| view.version != *first) { "mixed".to_owned() } else { first.to_string() }
     };
-    let uneven = known.values().any(|views| views.len() != asked || version(views) == "mixed");
+    let uneven = known.values().any(|views| views.len() != asked.answered || version(views) == "mixed");
     let mut rows = Vec::new();
     for (name, views) in known {
         let action = &views[0].1.action;
@@ -132,7 +157,7 @@ fn list(context: &Context, known: &Known, asked: usize, failed: &Value) {
         false => &["ACTION", "CLASS", "DESCRIPTION"],
     };
     context.print_table(heads, &rows);
-    let (actions, on) = (show::counted(known.len(), "action"), show::counted(asked, "instance"));
+    let (actions, on) = (show::counted(known.len(), "action"), asked.describe());
     errln!("{actions} on {on}; `bolt actions NAME` shows one with its parameters");
 }
 
@@ -146,7 +171,7 @@ fn instances(views: &[(String, ActionView)]) -> Vec<&str> {
     views.iter().map(|(instance, _)| instance.as_str()).collect()
 }
 
-fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: &Value) {
+fn one(context: &Context, views: &[(String, ActionView)], asked: Asked, failed: &Value) {
     let (first, view) = &views[0];
     if context.json {
         outln!("{}", show::json(&json!({ "action": view, "instances": instances(views), "failed": failed })));
@@ -165,7 +190,7 @@ fn one(context: &Context, views: &[(String, ActionView)], asked: usize, failed: 
     for (name, value) in limits(action) {
         outln!("{name:<12} {value}");
     }
-    outln!("{:<12} {} of {asked}", "instances", views.len());
+    outln!("{:<12} {}", "instances", asked.having(views.len()));
     for (instance, dev) in views.iter().filter_map(|(instance, view)| Some((instance, view.dev.as_ref()?))) {
         errln!(
             "{instance}: a pushed version (dev, not signed), by {}, until {}",
@@ -237,7 +262,7 @@ fn limits(action: &Action) -> Vec<(&'static str, String)> {
         ),
         ("time-out", format_duration(action.timeout())),
         ("limits", format!("{} memory, {} cpu, {} processes", format_bytes(limits.memory.0), limits.cpu, limits.pids)),
-        ("output", format!("{} of each stream are kept", format_bytes(action.output_max.0))),
+        ("output", format!("{} of each stream is kept", format_bytes(action.output_max.0))),
         ("dry run", if action.noop { "--noop is supported" } else { "--noop is not supported" }.to_owned()),
     ];
     if let Some(concurrency) = &action.concurrency {
@@ -252,6 +277,17 @@ fn limits(action: &Action) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instances_that_did_not_answer_are_counted() {
+        let asked = Asked { answered: 5, failed: 1 };
+        assert_eq!(
+            (asked.describe().as_str(), asked.having(4).as_str()),
+            ("5 of 6 instances", "4 of 6 (1 did not answer)")
+        );
+        let asked = Asked { answered: 6, failed: 0 };
+        assert_eq!((asked.describe().as_str(), asked.having(6).as_str()), ("6 instances", "6 of 6"));
+    }
 
     #[test]
     fn near_names_are_offered() {

@@ -125,6 +125,16 @@ impl<T> Answers<T> {
     }
 }
 
+/// Returns `nothing`, the text for an empty list of executions, with the number of instances that are not in the list.
+pub(super) fn none_found(nothing: &str, answered: usize, failed: usize) -> String {
+    let answered = show::counted(answered, "instance");
+    match failed {
+        0 => nothing.to_owned(),
+        1 => format!("{nothing} on the {answered} that answered; 1 did not: its executions are unknown"),
+        _ => format!("{nothing} on the {answered} that answered; {failed} did not: their executions are unknown"),
+    }
+}
+
 /// Returns an error of one instance, for programs.
 pub(super) fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
@@ -268,6 +278,15 @@ mod tests {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("reached_another_instance, such as: reached i-1, not i-x"), "{lines:?}");
         assert_eq!(grouped(&errors(3, wrong)).len(), 3);
+    }
+
+    #[test]
+    fn an_empty_list_names_the_instances_that_did_not_answer() {
+        assert_eq!(none_found("none", 6, 0), "none");
+        let one = "none on the 5 instances that answered; 1 did not: its executions are unknown";
+        assert_eq!(none_found("none", 5, 1), one);
+        let several = "none on the 1 instance that answered; 2 did not: their executions are unknown";
+        assert_eq!(none_found("none", 1, 2), several);
     }
 
     #[test]

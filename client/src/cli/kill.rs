@@ -148,7 +148,8 @@ async fn stop_and_report(
     let (end, had_ended) = stop(agent, id, command.note.as_deref()).await?;
     if !context.json {
         if had_ended {
-            errln!("it had ended already");
+            let unkept = if command.note.is_some() { ", and the note is not kept" } else { "" };
+            errln!("{} on {} had already ended ({}); nothing was done{unkept}", end.id, end.instance, end.state);
         }
         report(&end);
     }

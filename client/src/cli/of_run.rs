@@ -62,7 +62,7 @@ pub(super) fn by_state(found: &[Found]) -> Vec<String> {
         groups.entry((place, ps::state(execution))).or_default().push(instance.id().as_str());
     }
     let line = |((_, state), ids): (&(usize, String), &Vec<&str>)| {
-        format!("{} {state}: {}", ids.len(), show::listed(ids, NAMED))
+        format!("{} {state}: {}", ids.len(), show::listed(&show::tallied(ids), NAMED))
     };
     groups.iter().map(line).collect()
 }

@@ -223,7 +223,7 @@ fn print_outcome(outcome: &TestOutcome) {
     let cpu = std::time::Duration::from_micros(exit.usage.user_us + exit.usage.system_us);
     said += &format!(", {} CPU", format_duration(cpu));
     if let Some(peak) = exit.usage.peak_memory_bytes {
-        said += &format!(", {} memory at most", format_bytes(peak));
+        said += &format!(", peak memory {}", format_bytes(peak));
     }
     errln!("{said}");
     for line in exit.reason.iter().chain(&exit.result_error) {

@@ -3,21 +3,23 @@
 mod order;
 mod rows;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Args;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Execution, MAX_PAGE};
-use packs_schema::base::name::{ActionRef, Principal, RunId};
+use packs_schema::base::name::{ActionRef, ExecutionId, Principal, RunId};
 use packs_schema::base::quantity::parse_duration;
 use serde_json::json;
 
-use super::context::{Answers, Context};
+use super::context::{Answers, Context, none_found};
 use super::failure::{Exit, Failure};
 use super::moment::{self, Moment};
 use super::numbers::whole;
 use super::select::SelectArgs;
-use crate::connection::ExecutionQuery;
+use crate::connection::{Agent, ExecutionQuery, Newest};
+use crate::error::Error;
 use crate::show::{self, when};
 use crate::{errln, outln};
 
@@ -36,7 +38,7 @@ Examples:
 
 const HISTORY_EXAMPLES: &str = "\
 Examples:
-  bolt history --state failed --since 2026-11-26
+  bolt history --failed --since 2026-11-26
   bolt history --action linux.disk_usage --since \"2026-11-26 14:00\" --until 2h
   bolt history --caller spiffe://example.org/oncall --sort instance --wide";
 
@@ -44,11 +46,15 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PS_EXAMPLES)]
 pub(super) struct PsCommand {
-    /// List executions in this state.
-    #[arg(long)]
-    state: Option<State>,
+    /// List executions in these states: queued, running, succeeded, failed, timed_out, killed, out_of_memory, error,
+    /// interrupted, lost, expired.
+    #[arg(long, value_name = "STATE,…", value_delimiter = ',')]
+    state: Vec<State>,
+    /// List executions that ended in any state but succeeded.
+    #[arg(long, conflicts_with = "state")]
+    failed: bool,
     /// List executions that have been running for longer than this, such as 10m.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "state")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with_all = ["state", "failed"])]
     running_for: Option<Duration>,
     #[command(flatten)]
     list: ListArgs,
@@ -58,9 +64,13 @@ pub(super) struct PsCommand {
 #[derive(Debug, Args)]
 #[command(after_help = HISTORY_EXAMPLES)]
 pub(super) struct HistoryCommand {
-    /// List executions that ended in this state.
-    #[arg(long, value_parser = terminal_state)]
-    state: Option<State>,
+    /// List executions that ended in these states: succeeded, failed, timed_out, killed, out_of_memory, error, interrupted,
+    /// lost, expired.
+    #[arg(long, value_name = "STATE,…", value_delimiter = ',', value_parser = terminal_state)]
+    state: Vec<State>,
+    /// List executions that ended in any state but succeeded.
+    #[arg(long, conflicts_with = "state")]
+    failed: bool,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -113,18 +123,29 @@ fn terminal_state(text: &str) -> Result<State, String> {
 
 /// Runs `bolt ps`.
 pub(super) async fn run(command: PsCommand, context: Context) -> Result<Exit, Failure> {
-    let state = command.running_for.map(|_| State::Running).or(command.state);
-    list(&command.list, Wanted { state, ended: false, running_for: command.running_for }, &context).await
+    let states = match command.running_for {
+        Some(_) => vec![State::Running],
+        None => wanted_states(command.state, command.failed),
+    };
+    list(&command.list, Wanted { states, ended: false, running_for: command.running_for }, &context).await
 }
 
 /// Runs `bolt history`.
 pub(super) async fn history(command: HistoryCommand, context: Context) -> Result<Exit, Failure> {
-    list(&command.list, Wanted { state: command.state, ended: true, running_for: None }, &context).await
+    let states = wanted_states(command.state, command.failed);
+    list(&command.list, Wanted { states, ended: true, running_for: None }, &context).await
+}
+
+/// Returns the states to list, each once; none for all states.
+fn wanted_states(given: Vec<State>, failed: bool) -> Vec<State> {
+    let is_failure = |state: &State| state.is_terminal() && *state != State::Succeeded;
+    State::ALL.into_iter().filter(|state| if failed { is_failure(state) } else { given.contains(state) }).collect()
 }
 
 /// Differences between the two commands.
 struct Wanted {
-    state: Option<State>,
+    /// States to list; none for all.
+    states: Vec<State>,
     ended: bool,
     running_for: Option<Duration>,
 }
@@ -142,7 +163,7 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
     let asked_for = if wanted.running_for.is_some() { MAX_LISTED as usize } else { most };
     let query = ExecutionQuery {
         action: args.action.clone(),
-        state: wanted.state,
+        state: None,
         ended: wanted.ended,
         principal: args.caller.clone(),
         run: args.run.clone(),
@@ -151,10 +172,12 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
         limit: Some(u32::try_from(asked_for).unwrap_or(MAX_PAGE).min(MAX_PAGE)),
         cursor: None,
     };
-    let answers = context.ask(&args.select, async |agent| agent.newest(&query, asked_for).await).await?;
+    let answers =
+        context.ask(&args.select, async |agent| newest(agent, &query, &wanted.states, asked_for).await).await?;
     let exit = answers.report()?;
     let failed = answers.failed_json();
-    let Answers { given, .. } = answers;
+    let Answers { given, failed: unanswered } = answers;
+    let answered = given.len();
     for (instance, _) in given.iter().filter(|(_, newest)| newest.restarted) {
         errln!("{}: its history was replaced meanwhile, and was listed again from the newest on", instance.id());
     }
@@ -173,7 +196,7 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
     if context.json {
         outln!("{}", show::json(&json!({ "executions": executions, "more": more, "failed": failed })));
     } else if executions.is_empty() {
-        errln!("no executions match");
+        errln!("{}", none_found("no executions match", answered, unanswered.len()));
     } else {
         rows::print(&executions, now, args.wide);
         if more {
@@ -181,4 +204,38 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
         }
     }
     Ok(exit)
+}
+
+/// Returns the newest executions in these states. Agents filter by one state: each is asked for on its own.
+async fn newest(agent: &Agent, query: &ExecutionQuery, states: &[State], most: usize) -> Result<Newest, Error> {
+    if states.is_empty() {
+        return agent.newest(query, most).await;
+    }
+    let mut all = Newest::default();
+    for state in states {
+        let query = ExecutionQuery { state: Some(*state), ..query.clone() };
+        let more = agent.newest(&query, most).await?;
+        // An execution whose state changed between two requests is in both answers: the later one holds.
+        let ids: HashSet<&ExecutionId> = more.executions.iter().map(|execution| &execution.id).collect();
+        all.executions.retain(|known| !ids.contains(&known.id));
+        all.executions.extend(more.executions);
+        all.more |= more.more;
+        all.restarted |= more.restarted;
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_means_all_terminal_states_but_succeeded() {
+        let failed = wanted_states(Vec::new(), true);
+        assert_eq!(failed.len(), 8);
+        assert!(failed.iter().all(|state| state.is_terminal() && *state != State::Succeeded));
+        let twice = vec![State::Failed, State::Killed, State::Failed];
+        assert_eq!(wanted_states(twice, false), [State::Failed, State::Killed]);
+        assert!(wanted_states(Vec::new(), false).is_empty());
+    }
 }

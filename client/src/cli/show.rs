@@ -107,10 +107,7 @@ fn lines(e: &Execution, width: usize) -> Vec<(&'static str, String)> {
             format!("{} user, {} system", time(usage.user_us), time(usage.system_us))
         }),
     );
-    add(
-        "memory",
-        e.usage.and_then(|usage| usage.peak_memory_bytes).map(|peak| format!("{} at most", format_bytes(peak))),
-    );
+    add("peak memory", e.usage.and_then(|usage| usage.peak_memory_bytes).map(format_bytes));
     add("stdout", e.stdout.map(totals));
     add("stderr", e.stderr.map(totals));
     let left = e.leftovers.as_ref();

@@ -1,5 +1,7 @@
 //! Tables and lists for people.
 
+use std::collections::HashMap;
+
 /// Returns `rows` under `heads`, with columns two spaces apart. Lines longer than `width` are cut. Cells must be escaped.
 pub fn table(heads: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
     let mut widths: Vec<usize> = heads.iter().map(|head| head.chars().count()).collect();
@@ -43,6 +45,21 @@ pub fn listed<T: std::fmt::Display>(names: &[T], most: usize) -> String {
     }
 }
 
+/// Returns each name once, in the order of its first place, with its count if it is there several times: `i-1 (2)`.
+pub fn tallied(names: &[&str]) -> Vec<String> {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for name in names {
+        let place = *places.entry(name).or_insert(counts.len());
+        match counts.get_mut(place) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    let one = |(name, count): (&str, usize)| if count == 1 { String::from(name) } else { format!("{name} ({count})") };
+    counts.into_iter().map(one).collect()
+}
+
 /// Returns a count with its noun: `1 instance`, `2 instances`.
 pub fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
@@ -58,5 +75,6 @@ mod tests {
         assert_eq!(table(&["ID", "TEXT"], &rows, None), "ID   TEXT\na    long text here\nbbb  x\n");
         assert_eq!(table(&["ID", "TEXT"], &rows, Some(8)).lines().nth(1), Some("a    lo…"));
         assert_eq!(listed(&["a", "b", "c"], 2), "a, b and 1 more");
+        assert_eq!(tallied(&["b", "a", "b"]), ["b (2)", "a"]);
     }
 }

@@ -40,7 +40,11 @@ async fn a_queued_execution_shows_what_it_waits_for_and_a_killed_one_why() {
     // One that waits and one that runs: each keeps the note of its kill, also when it is asked for again.
     for execution in [&second, &first] {
         ended(&bolt.run(["kill", execution.id.as_str(), "--note", "wrong host"]), 0, &[]);
-        ended(&bolt.run(["kill", execution.id.as_str(), "--note", "too late"]), 0, &["ended already"]);
+        ended(
+            &bolt.run(["kill", execution.id.as_str(), "--note", "too late"]),
+            0,
+            &["had already ended (killed); nothing was done, and the note is not kept"],
+        );
         let shown = bolt.run(["show", execution.id.as_str()]);
         assert!(shown.stdout.contains("kill note    wrong host\n"), "{shown:?}");
     }
@@ -153,12 +157,12 @@ async fn a_run_is_killed_after_a_preview_and_consent() {
     assert_eq!(still["executions"].as_array().unwrap().len(), 3, "nothing was killed without consent: {still}");
     // By what runs on one instance, then by the run, with one instance that is not there any more.
     let one = bolt.run(["kill", "--where", "id == 'i-2'", "--yes", "--note", "wrong version"]);
-    ended(&one, 0, &["would kill 1 execution on 1 instance"]);
+    ended(&one, 0, &["killing 1 execution on 1 instance"]);
     assert!(one.stdout.starts_with("1 killed") && one.stdout.ends_with(": i-2\n"), "{one:?}");
     let [first, _second, third] = agents;
     drop(third);
     let rest = bolt.run(["kill", "--run", &run, "--yes"]);
-    ended(&rest, 1, &["would kill 1 execution on 1 instance", "i-3 (", "connection refused"]);
+    ended(&rest, 1, &["killing 1 execution on 1 instance", "i-3 (", "connection refused"]);
     assert!(rest.stdout.starts_with("1 killed") && rest.stdout.ends_with(": i-1\n"), "{rest:?}");
     let shown = bolt.run(["show", "--run", &run, "--on", "i-2"]);
     assert!(shown.stdout.contains("kill note    wrong version\n"), "{shown:?}");

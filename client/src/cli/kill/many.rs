@@ -7,7 +7,7 @@ use packs_schema::base::name::{ActionRef, Principal};
 use serde_json::json;
 
 use super::{KillCommand, stop};
-use crate::cli::context::{Answers, Context, error_json, grouped};
+use crate::cli::context::{Answers, Context, error_json, grouped, none_found};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::{of_run, ps, terminal};
 use crate::connection::{Agent, ExecutionQuery};
@@ -51,13 +51,15 @@ pub(super) async fn run(command: &KillCommand, context: &Context) -> Result<Exit
     let answers = context.ask(&command.select, question).await?;
     let exit = answers.report()?;
     let Answers { given, failed } = answers;
+    let answered = given.len();
     let targets: Vec<(Instance, Execution)> =
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
     if targets.is_empty() {
         if context.json {
             print_json(&[], &failed);
         } else {
-            errln!("nothing to kill: no execution that matches is queued or running");
+            let nothing = "nothing to kill: no execution that matches is queued or running";
+            errln!("{}", none_found(nothing, answered, failed.len()));
         }
         return Ok(exit);
     }
@@ -70,13 +72,14 @@ pub(super) async fn run(command: &KillCommand, context: &Context) -> Result<Exit
 async fn agree(command: &KillCommand, targets: &[(Instance, Execution)]) -> Result<(), Failure> {
     let instances = targets.iter().map(|(instance, _)| instance.id()).collect::<std::collections::BTreeSet<_>>().len();
     let what = format!("{} on {}", show::counted(targets.len(), "execution"), show::counted(instances, "instance"));
-    errln!("would kill {what}:\n{}", preview(targets));
+    let verb = if command.yes { "killing" } else { "would kill" };
+    errln!("{verb} {what}:\n{}", preview(targets));
     if command.yes {
         return Ok(());
     }
     if !terminal::can_ask() {
-        let message = format!("killing {what} needs consent, and there is no terminal to ask on; nothing was done");
-        return Err(Failure::new(Exit::Usage, message).hint("check the list above and add --yes"));
+        let message = format!("killing {what} must be confirmed, and there is no terminal: give --yes");
+        return Err(Failure::new(Exit::Usage, message).hint("nothing was done; check the list above first"));
     }
     match terminal::confirm(&format!("Kill {what}?")).await {
         Ok(true) => Ok(()),
@@ -101,7 +104,8 @@ fn preview(targets: &[(Instance, Execution)]) -> String {
     groups.sort_by(|(a, ids), (b, others)| (others.len(), a.1, a.2).cmp(&(ids.len(), b.1, b.2)));
     let line = |((state, action, caller), ids): &(Kind<'_>, Vec<&str>)| {
         let count = ids.len();
-        format!("  {count} {state}: {action}, started by {}, on {}", visible(caller.as_str()), show::listed(ids, 8))
+        let on = show::listed(&show::tallied(ids), 8);
+        format!("  {count} {state}: {action}, started by {}, on {on}", visible(caller.as_str()))
     };
     let mut lines: Vec<String> = groups.iter().take(MAX_GROUPS).map(line).collect();
     if groups.len() > MAX_GROUPS {

@@ -79,7 +79,7 @@ fn row(execution: &Execution, now_ms: u64) -> Vec<String> {
         short(&execution.id).to_owned(),
         execution.instance.to_string(),
         action(execution),
-        state(execution),
+        listed_state(execution),
         execution.started_at_ms.map_or_else(|| "-".to_owned(), |at| when::ago(at, now_ms)),
         took(execution, now_ms),
         visible(execution.principal.as_str()),
@@ -94,14 +94,14 @@ fn wide_row(execution: &Execution, now_ms: u64) -> Vec<String> {
         execution.instance.to_string(),
         action(execution),
         execution.version.to_string(),
-        state(execution),
+        listed_state(execution),
         when::at(execution.created_at_ms),
         execution.started_at_ms.map_or_else(dash, when::at),
         took(execution, now_ms),
         visible(execution.principal.as_str()),
         execution.run.as_ref().map_or_else(dash, ToString::to_string),
         if execution.parameters.is_empty() { dash() } else { describe_parameters(&execution.parameters) },
-        execution.note.as_deref().map_or_else(dash, cell),
+        Some(notes(execution).join("; ")).filter(|notes| !notes.is_empty()).unwrap_or_else(dash),
     ]
 }
 
@@ -118,14 +118,23 @@ fn took(execution: &Execution, now_ms: u64) -> String {
     order::duration(execution, now_ms).map_or_else(|| "-".to_owned(), |took| format!("{}{running}", when::lasted(took)))
 }
 
-/// Returns parameters and note on one line: `path=/var keep=3 (ticket 17)`.
+/// Returns parameters and notes on one line: `path=/var keep=3 (ticket 17) (killed: wrong host)`.
 fn details(execution: &Execution) -> String {
     let parameters = describe_parameters(&execution.parameters);
-    match (&execution.note, parameters.is_empty()) {
-        (None, _) => parameters,
-        (Some(note), true) => format!("({})", cell(note)),
-        (Some(note), false) => format!("{parameters} ({})", cell(note)),
-    }
+    let notes = notes(execution).into_iter().map(|note| format!("({note})"));
+    Some(parameters).filter(|text| !text.is_empty()).into_iter().chain(notes).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the note of the run, and that of the kill.
+fn notes(execution: &Execution) -> Vec<String> {
+    let note = execution.note.as_deref().map(cell);
+    let kill = execution.kill_note.as_deref().map(|note| format!("killed: {}", cell(note)));
+    note.into_iter().chain(kill).collect()
+}
+
+/// Returns the state, and whether it is that of a dry run.
+fn listed_state(execution: &Execution) -> String {
+    format!("{}{}", state(execution), if execution.noop { " (dry run)" } else { "" })
 }
 
 /// Returns parameters as they are written for `bolt run`, on one line. Agents have masked the secret ones.
@@ -178,6 +187,21 @@ mod tests {
         assert!(heads.ends_with("TOOK   BY                                PARAMETERS AND NOTE"), "{shown}");
         let details = "deep=true path=/var token=[secret] why=\"a b\" (ticket 17)\n";
         assert!(rest.contains(details) && rest.contains("3m ago   3m1s+  spiffe://example.org/team/oncall"), "{shown}");
+    }
+
+    #[test]
+    fn dry_runs_and_notes_of_kills_are_told() {
+        let mut one = execution(json!({"keep": 3}), Some("ticket 17"));
+        (one.state, one.noop, one.kill_note) = (State::Killed, true, Some("wrong fleet".to_owned()));
+        let narrow = row(&one, 241_000);
+        assert_eq!(
+            (narrow[3].as_str(), narrow[7].as_str()),
+            ("killed (dry run)", "keep=3 (ticket 17) (killed: wrong fleet)")
+        );
+        let wide = wide_row(&one, 241_000);
+        assert_eq!((wide[4].as_str(), wide[11].as_str()), ("killed (dry run)", "ticket 17; killed: wrong fleet"));
+        one.note = None;
+        assert_eq!(details(&one), "keep=3 (killed: wrong fleet)");
     }
 
     #[test]
