@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use packs_schema::agent::rest::ActionView;
 use packs_schema::base::name::ExecutionId;
 use packs_schema::delivery::facts::Facts;
+use packs_schema::pack::action::Class;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::Context;
@@ -53,6 +54,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
         }
         _ => failure,
     })?;
+    prepare::check_canary(command.how.canary, targets.len())?;
     let identity = context.identity()?;
     let ActionView { action, version, dev, .. } = prepare::schema(&command.action, &targets, &identity).await?;
     if dev.is_some() && !context.json {
@@ -79,12 +81,15 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     if command.how.detach {
         return Ok(detach::start(&run, &identity, &context).await);
     }
-    carry_out(&run, &identity, &context, &command.view, &mask).await
+    let is_diagnostic = action.class == Class::Diagnostic;
+    let progress = progress::Progress::new(&run, command.view.quiet, is_diagnostic);
+    carry_out(&run, progress, &identity, &context, &command.view, &mask).await
 }
 
 /// Carries out the run. The first interrupt stops new starts; the second one detaches; the third one detaches at once.
 async fn carry_out(
     run: &Run,
+    progress: progress::Progress<'_>,
     identity: &Identity,
     context: &Context,
     view: &View,
@@ -92,7 +97,7 @@ async fn carry_out(
 ) -> Result<Exit, Failure> {
     let stop = Stop::default();
     let began = Instant::now();
-    let progress = std::cell::RefCell::new(progress::Progress::new(run, view.quiet));
+    let progress = std::cell::RefCell::new(progress);
     let running = fleet::run(run, identity, &stop, |event| progress.borrow_mut().event(&event));
     tokio::pin!(running);
     // One listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.

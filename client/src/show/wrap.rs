@@ -31,7 +31,10 @@ pub fn excerpt(lines: &[String], most: usize, head: usize) -> Vec<String> {
     let first = head.min(most);
     let last = most - first;
     let mut shown = lines[..first].to_vec();
-    shown.push(format!("[{} lines are left out here]", lines.len() - most));
+    shown.push(match lines.len() - most {
+        1 => "[1 line is left out here]".to_owned(),
+        more => format!("[{more} lines are left out here]"),
+    });
     shown.extend_from_slice(&lines[lines.len() - last..]);
     shown
 }
@@ -52,5 +55,6 @@ mod tests {
         assert_eq!(excerpt(&lines, 10, 3), lines);
         assert_eq!(excerpt(&lines, 3, 1), ["0", "[7 lines are left out here]", "8", "9"]);
         assert_eq!(excerpt(&lines, 1, 1), ["0", "[9 lines are left out here]"]);
+        assert_eq!(excerpt(&lines[..4], 3, 2), ["0", "1", "[1 line is left out here]", "3"]);
     }
 }

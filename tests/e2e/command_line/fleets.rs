@@ -104,7 +104,7 @@ fn an_unreachable_instance_stops_a_repair_and_no_diagnostic() {
         assert_eq!(run["stopped"].as_str(), stopped, "{arguments:?}: {run}");
     }
     let said = bolt.run(["--inventory", &inventory, "run", "probe.repair", "--yes", "--everywhere"]);
-    ended(&said, 3, &["1 unreachable and at most 0 may be (--max-unreachable): no further instance starts"]);
+    ended(&said, 3, &["stopping: 1 instance is unreachable, and --max-unreachable allows none"]);
     assert!(said.stdout.contains("stopped: more instances were unreachable than --max-unreachable allows"), "{said:?}");
 }
 
@@ -128,7 +128,7 @@ fn after_too_many_failures_nothing_more_is_started() {
         assert_eq!(run["stopped"] == "max_failures", stopped, "{arguments:?}: {run}");
     }
     let said = bolt.run(["run", "probe.fail", "--everywhere", "--by", "zone"]);
-    ended(&said, 1, &["1 failed and at most 0 may (--max-failures): no further instance starts"]);
+    ended(&said, 1, &["stopping: 1 instance failed, and --max-failures allows none"]);
     assert!(said.stdout.contains("-- 1 instance not_started: i-2"), "{said:?}");
 }
 

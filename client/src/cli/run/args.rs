@@ -26,7 +26,7 @@ Examples:
   bolt run cassandra.clear_snapshots@1.2.0 --region us-east-1 --note 'disk alarm' --yes
 
 A run starts one instance after the other and stops after the first failure, unless options say otherwise.
-Secret parameters come from files (token=@FILE) or are asked for; their values are masked in what is printed,
+Secret parameters come from files (token=@FILE) or are asked for; their values are masked in what is printed, \
 except values shorter than 4 characters. Exit codes: `bolt --help`.";
 
 /// Run an action on instances, one at a time unless told otherwise.
@@ -88,8 +88,7 @@ impl FromStr for Wanted {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Order and limits")]
 pub(super) struct How {
-    /// Run on all chosen instances at once, up to --parallel. Which instances are chosen is another matter: see "Which
-    /// instances".
+    /// Run on all chosen instances at once, up to --parallel. Does not choose instances: see "Which instances".
     #[arg(long, alias = "all", conflicts_with = "by")]
     pub(super) at_once: bool,
     /// Start the run, print its id and return when all instances have accepted it; `bolt logs -f --run` and `bolt wait` follow
@@ -105,7 +104,7 @@ pub(super) struct How {
     /// Run on this number of instances first, as a batch of their own.
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true, allow_negative_numbers = true,
         value_parser = whole::<usize>(0..=u64::MAX))]
-    canary: usize,
+    pub(super) canary: usize,
     /// Number or percentage of instances that may fail, over the whole run; when more have failed, no further instance starts.
     #[arg(long, value_name = "N|P%", default_value = "0")]
     max_failures: Amount,

@@ -70,7 +70,9 @@ pub(super) async fn check(command: &RunCommand, action: &Action) -> Result<Map<S
     if !action.enabled {
         problems.push("it is disabled".to_owned());
     }
-    if command.noop && !action.noop {
+    if command.noop && action.class == Class::Diagnostic && !action.noop {
+        problems.push("it is a diagnostic and changes nothing: leave out --noop".to_owned());
+    } else if command.noop && !action.noop {
         problems.push("it does not support dry runs (--noop): it would make its changes".to_owned());
     }
     if let Some(timeout) = command.timeout
@@ -89,8 +91,19 @@ pub(super) async fn check(command: &RunCommand, action: &Action) -> Result<Map<S
     if problems.is_empty() {
         return Ok(given);
     }
-    let message = format!("{name} cannot be run like this:\n  {}", problems.join("\n  "));
+    let what = if problems.len() == errors.len() { "wrong parameters for" } else { "cannot run" };
+    let message = format!("{what} {name}:\n  {}", problems.join("\n  "));
     Err(Failure::new(Exit::Usage, message).hint(format!("`bolt actions {name}` shows its parameters")))
+}
+
+/// Fails if the canary would be all of the run: it would try nothing before the others.
+pub(super) fn check_canary(canary: usize, targets: usize) -> Result<(), Failure> {
+    if canary == 0 || canary < targets {
+        return Ok(());
+    }
+    let chosen = if targets == 1 { "1 instance is".to_owned() } else { format!("{targets} instances are") };
+    let message = format!("--canary {canary} is not smaller than the run: {chosen} chosen");
+    Err(Failure::new(Exit::Usage, message).hint("give a smaller --canary, or leave it out"))
 }
 
 /// True if a run of `action` may change instances.
@@ -177,5 +190,20 @@ fn after(budget: usize, several: &str, one: &str) -> String {
     match budget {
         0 => format!("after the first {one}"),
         _ => format!("when more than {budget} {several}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_is_smaller_than_the_run() {
+        assert!(check_canary(0, 1).is_ok() && check_canary(5, 6).is_ok());
+        for (canary, targets) in [(6, 6), (20, 6), (1, 1)] {
+            let failure = check_canary(canary, targets).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.starts_with(&format!("--canary {canary} is not smaller")), "{}", failure.message);
+        }
     }
 }

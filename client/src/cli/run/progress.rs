@@ -21,6 +21,7 @@ const LINES: usize = 20;
 pub(super) struct Progress<'a> {
     run: &'a Run,
     quiet: bool,
+    is_diagnostic: bool,
     bar: Option<ProgressBar>,
     in_flight: BTreeMap<usize, Option<ExecutionId>>,
     problems: BTreeMap<usize, String>,
@@ -28,11 +29,13 @@ pub(super) struct Progress<'a> {
     printed: BTreeMap<&'static str, usize>,
     ended: usize,
     failed: usize,
+    /// Target that was the last not to succeed.
+    last_failed: Option<usize>,
 }
 
 impl Progress<'_> {
     /// With `quiet`, prints only what the user must answer or know to go on: interrupts and what was detached.
-    pub(super) fn new(run: &Run, quiet: bool) -> Progress<'_> {
+    pub(super) fn new(run: &Run, quiet: bool, is_diagnostic: bool) -> Progress<'_> {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(run.targets.len() as u64), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
@@ -44,12 +47,14 @@ impl Progress<'_> {
         Progress {
             run,
             quiet,
+            is_diagnostic,
             bar,
             in_flight: BTreeMap::new(),
             problems: BTreeMap::new(),
             printed: BTreeMap::new(),
             ended: 0,
             failed: 0,
+            last_failed: None,
         }
     }
 
@@ -73,6 +78,9 @@ impl Progress<'_> {
                 self.in_flight.remove(target);
                 self.ended += 1;
                 self.failed += usize::from(!succeeded);
+                if !succeeded {
+                    self.last_failed = Some(*target);
+                }
                 if let Some(bar) = &self.bar {
                     bar.inc(1);
                 }
@@ -82,14 +90,8 @@ impl Progress<'_> {
                 }
             }
             Event::BudgetExceeded { stopped, count, budget } if self.is_more_to_start() => {
-                self.line(&match stopped {
-                    Stopped::Unreachable => format!(
-                        "{count} unreachable and at most {budget} may be (--max-unreachable): no further instance starts"
-                    ),
-                    Stopped::Failures | Stopped::Asked => {
-                        format!("{count} failed and at most {budget} may (--max-failures): no further instance starts")
-                    }
-                });
+                let last = self.last_failed.map(|target| self.id(target));
+                self.line(&over_budget(*stopped, *count, *budget, last, self.is_diagnostic));
             }
             Event::BudgetExceeded { .. } => {}
             Event::Stopping { in_flight } => self.stopping(*in_flight),
@@ -114,7 +116,7 @@ impl Progress<'_> {
     pub(super) fn detach(&mut self) {
         self.clear();
         let still = show::counted(self.in_flight.len(), "instance");
-        errln!("detached; executions go on on {still}:");
+        errln!("detached; still running on {still}:");
         for (target, execution) in self.in_flight.iter().take(20) {
             let id = self.run.targets[*target].id();
             match execution {
@@ -214,5 +216,48 @@ impl Progress<'_> {
             Some(bar) => bar.suspend(|| errln!("{line}")),
             None => errln!("{line}"),
         }
+    }
+}
+
+/// Says which budget stopped the run, and with which options the next run gets further. `last` is the instance that
+/// exceeded it.
+fn over_budget(stopped: Stopped, count: usize, budget: usize, last: Option<&str>, is_diagnostic: bool) -> String {
+    let allowed = if budget == 0 { "none".to_owned() } else { budget.to_string() };
+    let instances = show::counted(count, "instance");
+    match stopped {
+        Stopped::Unreachable => {
+            let is = if count == 1 { "is" } else { "are" };
+            let leave_out = match last {
+                Some(id) if count == 1 => format!("leave it out (--where 'id != \"{id}\"')"),
+                _ => "leave them out (--where)".to_owned(),
+            };
+            format!(
+                "stopping: {instances} {is} unreachable, and --max-unreachable allows {allowed}\n\
+                 hint: {leave_out}, or give --max-unreachable {count}"
+            )
+        }
+        Stopped::Failures | Stopped::Asked => {
+            let hint =
+                "\nhint: a diagnostic changes nothing: --max-failures 100% or --at-once runs it on the others as well";
+            let hint = if is_diagnostic { hint } else { "" };
+            format!("stopping: {instances} failed, and --max-failures allows {allowed}{hint}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_stops_says_which_option_stops_it() {
+        assert_eq!(
+            over_budget(Stopped::Unreachable, 1, 0, Some("i-0b21"), false),
+            "stopping: 1 instance is unreachable, and --max-unreachable allows none\n\
+             hint: leave it out (--where 'id != \"i-0b21\"'), or give --max-unreachable 1"
+        );
+        let failed = over_budget(Stopped::Failures, 3, 2, Some("i-1"), false);
+        assert_eq!(failed, "stopping: 3 instances failed, and --max-failures allows 2");
+        assert!(over_budget(Stopped::Failures, 1, 0, None, true).contains("--max-failures 100% or --at-once"));
     }
 }

@@ -144,7 +144,8 @@ impl Paper {
                 None => false,
             },
             (Shown::Output { stdout, stderr, truncated }, groups) => {
-                self.hides_results |= block.has_result();
+                // On a terminal, or where no standard output tells the same.
+                self.hides_results |= block.has_result() && (self.width.is_some() || stdout.is_empty());
                 let out = if groups > 1 { block.merged_lines() } else { output_lines("", stdout) };
                 let is_good = block.succeeded();
                 self.lines(out, is_good) | self.lines(output_lines("stderr: ", stderr), is_good) | truncated
@@ -155,7 +156,7 @@ impl Paper {
         {
             let (id, on) = (find::short(id), first.members[0].id);
             let what = if matches!(first.shown, Shown::Output { .. }) { "logs" } else { "show" };
-            outln!("[all of it: `bolt {what} {id} --on {on}`, or --lines all the next time]");
+            outln!("[for all of it: `bolt {what} {id} --on {on}`, or run it with --lines all]");
         }
     }
 
