@@ -147,6 +147,9 @@ async fn can_i_asks_the_instances_and_groups_their_answers() {
     let bolt = world.bolt(&[&agent]);
     let yes = done(bolt.run(["can-i", "run", "probe.hello"]));
     assert!(yes.stdout.contains("yes") && yes.stdout.contains("i-1") && yes.stdout.contains("1.0.0"), "{yes:?}");
+    let absent = bolt.run(["can-i", "run", "nosuch.action"]);
+    let is_told = absent.stdout.contains("no active version has this action") && !absent.stdout.contains("yes");
+    assert!(absent.code == 4 && is_told, "{absent:?}");
     let guest = caller(&world, "guest");
     let (certificate, key) = (guest.certificate.display().to_string(), guest.key.display().to_string());
     let no = bolt.run(["--cert", &certificate, "--key", &key, "can-i", "run", "probe.hello"]);

@@ -21,7 +21,8 @@ const MAX_IDS: usize = 10;
 /// Ask instances whether you may do something.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Verbs: read, run, kill, sync, push, metrics. Exit code 0 when every instance allows it, 4 when one does not.
+Verbs: read, run, kill, sync, push, metrics. Exit code 0 when every instance allows it, 4 when one does not
+or has no such action.
 
 Examples:
   bolt can-i run cassandra.clear_snapshots --where 'app == \"cassandra\"'
@@ -46,7 +47,7 @@ enum Answer {
 
 impl Answer {
     fn is_allowed(&self) -> bool {
-        matches!(self, Answer::Review(review) if review.allowed)
+        matches!(self, Answer::Review(review) if review.allowed && !lacks_action(review))
     }
 
     /// Returns the row of the table without the instances: the answer, the version, and the reason.
@@ -58,6 +59,10 @@ impl Answer {
             || "-".to_owned(),
             |active| format!("{}{}", active.version, if active.enabled { "" } else { " (disabled)" }),
         );
+        if review.allowed && lacks_action(review) {
+            let reason = "no active version has this action; a grant would allow it".to_owned();
+            return ["no".to_owned(), version, reason];
+        }
         let answer = if review.allowed { "yes" } else { "no" };
         [answer.to_owned(), version, show::cell(&review.reason)]
     }
@@ -68,6 +73,12 @@ impl Answer {
             Answer::Unknown => json!({ "instance": instance, "allowed": false, "reason": self.describe()[2] }),
         }
     }
+}
+
+/// True if the question is about running an action that the instance does not have. A caller who may run an action sees
+/// whether it is installed, so that an allowed review without one means that there is none.
+fn lacks_action(review: &AccessReview) -> bool {
+    review.verb == Verb::Run && matches!(review.action, Some(AccessTarget::Action(_))) && review.active.is_none()
 }
 
 /// Runs `bolt can-i`.
@@ -99,4 +110,29 @@ pub(super) async fn run(command: CanICommand, context: Context) -> Result<Exit, 
         context.print_table(&["ALLOWED", "COUNT", "VERSION", "INSTANCES", "REASON"], &rows);
     }
     Ok(if all_allowed { exit } else { Exit::Refused })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn review(target: Value, active: Value) -> Answer {
+        let review = json!({
+            "instance": "i-1", "principal": "spiffe://x/ann", "verb": "run", "action": target, "allowed": true,
+            "active": active, "reason": "a grant gives run",
+        });
+        Answer::Review(Box::new(serde_json::from_value(review).unwrap()))
+    }
+
+    #[test]
+    fn an_action_that_is_not_there_cannot_be_run() {
+        let active = json!({ "version": "1.0.0", "class": "diagnostic", "enabled": true });
+        assert!(review(json!("linux.disk"), active).is_allowed());
+        assert!(review(json!("linux.*"), Value::Null).is_allowed());
+        let absent = review(json!("nosuch.action"), Value::Null);
+        assert!(!absent.is_allowed());
+        let [answer, version, reason] = absent.describe();
+        assert_eq!((answer.as_str(), version.as_str()), ("no", "-"));
+        assert!(reason.starts_with("no active version has this action"), "{reason}");
+    }
 }
