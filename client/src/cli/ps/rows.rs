@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn dry_runs_and_notes_of_kills_are_told() {
+    fn dry_runs_and_notes_of_kills_are_listed() {
         let mut one = execution(json!({"keep": 3}), Some("ticket 17"));
         (one.state, one.noop, one.kill_note) = (State::Killed, true, Some("wrong fleet".to_owned()));
         let narrow = row(&one, 241_000);

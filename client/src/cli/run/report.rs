@@ -144,7 +144,7 @@ impl Paper {
                 None => false,
             },
             (Shown::Output { stdout, stderr, truncated }, groups) => {
-                // On a terminal, or where no standard output tells the same.
+                // Programs and logs get this remark only where standard output is empty.
                 self.hides_results |= block.has_result() && (self.width.is_some() || stdout.is_empty());
                 let out = if groups > 1 { block.merged_lines() } else { output_lines("", stdout) };
                 let is_good = block.succeeded();
