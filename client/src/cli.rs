@@ -24,6 +24,7 @@ mod instances;
 mod kill;
 mod logs;
 mod man;
+mod mistakes;
 mod moment;
 mod numbers;
 mod of_run;
@@ -104,7 +105,7 @@ struct Global {
     /// The client's certificate (PEM) [env: BOLT_CERT].
     #[arg(long, global = true, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// The client's key (PEM), readable by its owner only.[env: BOLT_KEY].
+    /// The client's key (PEM), readable by its owner only [env: BOLT_KEY].
     #[arg(long, global = true, value_name = "FILE")]
     key: Option<PathBuf>,
     /// The authority that signed the agents' certificates (PEM) [env: BOLT_CA].
@@ -204,7 +205,7 @@ fn report(failure: &Failure, json: bool) -> Exit {
 
 /// Prints what clap has to say: help, which was asked for, or what is wrong with the command line. Returns the
 /// exit code.
-pub fn explain(error: &clap::Error) -> Exit {
+pub fn explain(mut error: clap::Error) -> Exit {
     let wrong = error.use_stderr();
     let json = std::env::args_os().any(|argument| argument == "--json") || environment::json().unwrap_or(false);
     // The library repeats an argument that it does not understand, and this one may be a private key.
@@ -212,12 +213,21 @@ pub fn explain(error: &clap::Error) -> Exit {
         let problem = "an argument is the content of a PEM file: write it to a file and give the path";
         return report(&Failure::new(Exit::Usage, problem), json);
     }
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let meant = mistakes::hint(&error, &arguments).filter(|_| wrong);
     if wrong && json {
+        if meant.is_some() {
+            mistakes::remove_tips(&mut error);
+        }
         let text = error.to_string();
         let text = text.trim_start_matches("error: ");
         let message = text.split_once("\n\nFor more information").map_or(text, |(message, _)| message);
-        let failure = Failure::new(Exit::Usage, message.trim_end()).hint("`bolt --help` lists what there is");
+        let failure = Failure::new(Exit::Usage, message.trim_end())
+            .hint(meant.as_deref().unwrap_or("`bolt --help` lists what there is"));
         outln!("{}", crate::show::json(&failure.to_json()));
+    }
+    if let Some(meant) = &meant {
+        mistakes::replace_tips(&mut error, meant);
     }
     let plain = error.to_string();
     // The message repeats the arguments, and clap prints them unescaped.

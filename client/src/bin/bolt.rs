@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     cli::end_when_nothing_can_be_printed();
     let exit = match Cli::try_parse() {
         Ok(cli) => cli::main(cli),
-        Err(error) => cli::run_external(&error).unwrap_or_else(|| cli::explain(&error)),
+        Err(error) => cli::run_external(&error).unwrap_or_else(|| cli::explain(error)),
     };
     ExitCode::from(exit as u8)
 }
