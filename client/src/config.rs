@@ -101,7 +101,10 @@ impl Config {
         let exists = path.as_ref().is_some_and(|path| path.exists());
         let mut values = BTreeMap::new();
         if let Some(path) = path.as_ref().filter(|_| exists || origin.is_some()) {
-            values.extend(file::read(path)?);
+            values.extend(file::read(path).map_err(|error| match (error, &origin) {
+                (ConfigError::File(error), Some(origin)) => ConfigError::File(error.named_by(origin)),
+                (error, _) => error,
+            })?);
         }
         for setting in Setting::ALL {
             if let Some(value) = variable(setting.variable()) {
@@ -177,12 +180,27 @@ impl Config {
         let certificate = self.require(Setting::Certificate)?;
         let key = self.require(Setting::Key)?;
         let ca = self.require(Setting::Ca)?;
-        Ok(Identity::load(certificate, key, ca)?)
+        Identity::load(certificate, key, ca).map_err(|error| match error {
+            IdentityError::File(error) => IdentityError::File(self.with_origin(error)).into(),
+            error => error.into(),
+        })
     }
 
     /// Reads the inventory.
     pub fn inventory(&self) -> Result<Inventory, ConfigError> {
-        Ok(Inventory::load(self.require(Setting::Inventory)?)?)
+        Inventory::load(self.require(Setting::Inventory)?).map_err(|error| match error {
+            InventoryError::File(error) => InventoryError::File(self.with_origin(error)).into(),
+            error => error.into(),
+        })
+    }
+
+    /// Adds the origin of the setting whose value is the file that could not be read.
+    fn with_origin(&self, error: FileError) -> FileError {
+        let FileError::Read { path, .. } = &error else { return error };
+        match self.values.values().find(|sourced| sourced.value == *path) {
+            Some(sourced) => error.named_by(&sourced.origin),
+            None => error,
+        }
     }
 
     /// Describes where a missing setting was searched.

@@ -1,6 +1,7 @@
 //! Small files of the user: certificates, keys, configuration, inventory. Reads are bounded; a key that others can read is
 //! refused; only [`replace`] and [`replace_private`] overwrite a file, atomically.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt as _};
@@ -10,10 +11,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file could not be read.
-    #[error("cannot read {path}", path = crate::show::path(path))]
+    #[error("cannot read {path}{named}", path = crate::show::path(path), named = named(named_by.as_deref()))]
     Read {
         /// The file.
         path: PathBuf,
+        /// Option, variable or line of a file that names it, if known.
+        named_by: Option<String>,
         /// Error of the operating system.
         source: io::Error,
     },
@@ -49,15 +52,32 @@ pub enum FileError {
     NotText(PathBuf),
 }
 
+impl FileError {
+    /// Adds the option, variable or line of a file that names the file, where reading it failed.
+    #[must_use]
+    pub fn named_by(self, origin: impl fmt::Display) -> FileError {
+        match self {
+            FileError::Read { path, source, .. } => {
+                FileError::Read { path, named_by: Some(origin.to_string()), source }
+            }
+            other => other,
+        }
+    }
+}
+
+fn named(by: Option<&str>) -> String {
+    by.map(|origin| format!(", which {origin} names")).unwrap_or_default()
+}
+
 /// Reads a text file of at most `limit` bytes.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let file = File::open(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    let file = File::open(path).map_err(|source| FileError::Read { path: path.to_owned(), named_by: None, source })?;
     read_open(path, file, limit)
 }
 
 /// Reads a text file that must be readable by its owner only.
 pub fn read_private_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let failed = |source| FileError::Read { path: path.to_owned(), source };
+    let failed = |source| FileError::Read { path: path.to_owned(), named_by: None, source };
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -68,7 +88,11 @@ pub fn read_private_text(path: &Path, limit: u64) -> Result<String, FileError> {
 
 fn read_open(path: &Path, file: File, limit: u64) -> Result<String, FileError> {
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|source| FileError::Read {
+        path: path.to_owned(),
+        named_by: None,
+        source,
+    })?;
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }

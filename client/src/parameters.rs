@@ -88,7 +88,7 @@ pub fn add(
             Text::Literal(_) if schema.holds_secret() => return Err(GivenError::Secret(name.clone())),
             Text::Literal(text) => text.clone(),
             Text::File(path) => {
-                let text = files::read_text(path, MAX_BODY as u64)?;
+                let text = files::read_text(path, MAX_BODY as u64).map_err(|e| e.named_by(format!("{name}=@FILE")))?;
                 text.strip_suffix('\n').map_or(text.clone(), str::to_owned)
             }
         };

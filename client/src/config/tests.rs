@@ -83,3 +83,20 @@ fn every_setting_has_a_variable_that_is_known() {
         assert_eq!(owner, Some(packs_schema::base::environment::Owner::Client), "{}", setting.variable());
     }
 }
+
+#[test]
+fn a_file_that_is_missing_is_reported_with_what_names_it() {
+    let (dir, path) = file("certificate = \"me.pem\"\nkey = \"me.key\"\nca = \"ca.pem\"\ninventory = \"none.toml\"\n");
+    let none = dir.path().join("none.toml").display().to_string();
+    let inventory = |variables: &[(&str, &str)], flags: &[(Setting, &str)]| {
+        find(&path, variables, flags).unwrap().inventory().unwrap_err().to_string()
+    };
+    let line = |line: usize| format!(", which {}:{line} names", path.display());
+    assert_eq!(inventory(&[], &[]), format!("cannot read {none}{}", line(4)));
+    assert!(inventory(&[("BOLT_INVENTORY", "/no/i.toml")], &[]).ends_with("/no/i.toml, which $BOLT_INVENTORY names"));
+    assert!(inventory(&[], &[(Setting::Inventory, "/no/i.toml")]).ends_with("/no/i.toml, which --inventory names"));
+    let identity = find(&path, &[], &[]).unwrap().identity().map(|_| ()).unwrap_err().to_string();
+    assert!(identity.ends_with(&line(1)), "{identity}");
+    let whole = find(&dir.path().join("no.toml"), &[], &[]).unwrap_err().to_string();
+    assert!(whole.ends_with("no.toml, which --config names"), "{whole}");
+}
