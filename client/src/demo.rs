@@ -20,6 +20,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::failure::{Exit, Failure};
+use crate::local::{self, PROGRAMS};
 
 /// Options of `bolt demo`.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct DemoOptions {
 
 /// Shows the demo; with `keep` the fleet stays up and the end of the output says how to use and stop it.
 pub fn run(options: &DemoOptions) -> Result<Exit, Failure> {
+    let missing: Vec<&str> = PROGRAMS.into_iter().filter(|program| local::binary(program).is_err()).collect();
+    check_programs(&missing)?;
     let interrupt = interrupt::Interrupt::install()?;
     let place = keep::Place::new(options)?;
     let outcome = fleet::start(place.path(), &interrupt).and_then(|fleet| {
@@ -63,7 +66,32 @@ pub fn run(options: &DemoOptions) -> Result<Exit, Failure> {
     }
 }
 
+/// Refuses to start without a program of the agent.
+fn check_programs(missing: &[&str]) -> Result<(), Failure> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let directory = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
+    let directory = directory.map_or_else(|| "its directory".to_owned(), |directory| crate::show::path(&directory));
+    let problem = format!("the demo needs {} beside bolt, in {directory}", missing.join(", "));
+    Err(Failure::new(Exit::Usage, problem)
+        .hint("`cargo build --release --workspace` in the source directory builds all four programs; keep them in one directory"))
+}
+
 /// Ends a fleet that `bolt demo --keep` left up, and removes its directory.
 pub fn stop(directory: &std::path::Path) -> Result<Exit, Failure> {
     keep::stop(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_how_to_build_it() {
+        assert!(check_programs(&[]).is_ok());
+        let failure = check_programs(&["bolt-launch", "bolt-sync"]).unwrap_err();
+        assert!(failure.message.contains("bolt-launch, bolt-sync"), "{failure}");
+        assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("cargo build")), "{failure}");
+    }
 }

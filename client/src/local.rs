@@ -84,6 +84,9 @@ impl Accounts {
     }
 }
 
+/// Programs that a fleet of this host needs beside `bolt`.
+pub const PROGRAMS: [&str; 3] = ["bolt-launch", "bolt-agent", "bolt-sync"];
+
 /// The path of `bolt-agent` or `bolt-launch`: beside the running executable, or one directory above it (where
 /// cargo puts tests).
 pub fn binary(name: &str) -> Result<PathBuf, LocalError> {

@@ -89,11 +89,21 @@ impl Drop for Place {
 /// Ends the launchers that serve `directory`, and every execution; then removes it.
 pub(super) fn stop(directory: &Path) -> Result<Exit, Failure> {
     let hint = "give the directory that bolt demo --keep printed";
-    let directory = &directory.canonicalize().map_err(|e| storage("open", directory, &e).hint(hint))?;
+    let no_fleet = |given: &Path, error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::new(Exit::Usage, format!("no demo fleet in {}", crate::show::path(given))).hint(hint)
+        }
+        _ => storage("open", given, error).hint(hint),
+    };
+    let given = directory;
+    let directory = &directory.canonicalize().map_err(|e| no_fleet(given, &e))?;
     refuse_foreign(directory)?;
     let mark = directory.join(MARK);
     let confined = ConfinedDir::open(directory).map_err(|e| storage("open", directory, &e))?;
-    let text = confined.read(&mark, MAX_MARK).map_err(|e| storage("read", &mark, &e).hint(hint))?;
+    let text = confined.read(&mark, MAX_MARK).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => no_fleet(given, &e),
+        _ => storage("read", &mark, &e).hint(hint),
+    })?;
     let state: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| Failure::new(Exit::Storage, format!("{} is damaged: {e}", mark.display())))?;
     let pids = state["launchers"].as_array().cloned().unwrap_or_default();
@@ -185,6 +195,8 @@ mod tests {
         nix::unistd::mkfifo(&fleet.join(MARK), Mode::from_bits_truncate(0o600)).unwrap();
         assert!(stopped(&fleet).contains("not a regular file"), "{}", stopped(&fleet));
         fs::remove_file(fleet.join(MARK)).unwrap();
+        assert_eq!(stopped(&fleet), format!("no demo fleet in {}", fleet.display()));
+        assert!(stopped(&fleet.join("none")).starts_with("no demo fleet in"));
         symlink(&outside, fleet.join(MARK)).unwrap();
         assert!(stopped(&fleet).contains("symbolic link"), "{}", stopped(&fleet));
         fs::set_permissions(&fleet, fs::Permissions::from_mode(0o777)).unwrap();
