@@ -27,7 +27,7 @@ pub(super) fn check(names: impl Iterator<Item = OsString>) -> Result<(), Failure
             errln!("bolt: environment variable {} has no effect", one.name);
             continue;
         }
-        let problem = format!("environment variable {} is set, and Bolt has none of that name", one.name);
+        let problem = format!("unknown variable {}", one.name);
         let hint = match one.meant {
             Some((meant, _)) => format!("did you mean {meant}? Otherwise unset it"),
             None => "unset it; `bolt --help` lists the variables".to_owned(),
