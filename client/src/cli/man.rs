@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
@@ -63,7 +64,6 @@ pub(super) fn man(command: &ManCommand) -> Result<Exit, Failure> {
     whole.build();
     match &command.out {
         Some(directory) => write_all(whole, directory),
-        None if command.command.is_empty() && !io::stdout().is_terminal() => print(&page(whole, "bolt")?),
         None => show(whole, &command.command),
     }
 }
@@ -79,19 +79,29 @@ fn show(whole: Command, words: &[String]) -> Result<Exit, Failure> {
         name = format!("{name}-{}", inner.get_name());
         found = inner;
     }
-    let shown = show_with_man(&page(found.clone(), &name)?, &name);
-    if !shown {
-        out!("{}", found.render_long_help());
+    match show_with_man(&page(found.clone(), &name)?, &name) {
+        Some(text) => print(&text),
+        None => {
+            out!("{}", found.render_long_help());
+            Ok(Exit::Success)
+        }
     }
-    Ok(Exit::Success)
 }
 
-/// Runs `man` on a page; false when it cannot be run or fails.
-fn show_with_man(page: &[u8], name: &str) -> bool {
-    let Ok(directory) = tempfile::tempdir() else { return false };
+/// Runs `man` on a page. Returns the text that is still to be printed: none on a terminal, where `man` has shown it. `None`
+/// when `man` cannot be run or fails.
+fn show_with_man(page: &[u8], name: &str) -> Option<Vec<u8>> {
+    let directory = tempfile::tempdir().ok()?;
     let file = directory.path().join(format!("{name}.1"));
-    let shown = fs::write(&file, page).and_then(|()| std::process::Command::new("man").arg(&file).status());
-    shown.is_ok_and(|status| status.success())
+    fs::write(&file, page).ok()?;
+    let mut man = std::process::Command::new("man");
+    man.arg(&file);
+    // Elsewhere than on a terminal `man` hides that nothing could be written.
+    if io::stdout().is_terminal() {
+        return man.status().ok()?.success().then(Vec::new);
+    }
+    let output = man.stderr(Stdio::inherit()).output().ok()?;
+    output.status.success().then_some(output.stdout)
 }
 
 fn write_all(whole: Command, directory: &std::path::Path) -> Result<Exit, Failure> {
@@ -111,9 +121,12 @@ fn write_all(whole: Command, directory: &std::path::Path) -> Result<Exit, Failur
     Ok(Exit::Success)
 }
 
-fn page(command: Command, name: &str) -> Result<Vec<u8>, Failure> {
+fn page(mut command: Command, name: &str) -> Result<Vec<u8>, Failure> {
+    // The synopsis of clap_mangen lists every option without its value, in an order of its own.
+    let usage = command.render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
     let mut text = Vec::new();
-    Man::new(command)
+    Man::new(command.override_usage(usage))
         .render(&mut text)
         .map_err(|e| Failure::new(Exit::Failed, format!("cannot make the page of {name}: {e}")))?;
     // The section that clap calls extra has the exit codes and files, or the examples; its lines stay as they are.
@@ -128,5 +141,21 @@ fn print(bytes: &[u8]) -> Result<Exit, Failure> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(super::terminal::BROKEN_PIPE),
         Err(e) => Err(Failure::new(Exit::Storage, format!("cannot print: {e}"))),
         Ok(()) => Ok(Exit::Success),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_synopsis_is_the_usage_of_the_help() {
+        let mut whole = Cli::command();
+        whole.build();
+        let run = whole.find_subcommand("run").unwrap().clone();
+        let text = String::from_utf8(page(run, "bolt-run").unwrap()).unwrap().replace('\\', "");
+        let synopsis = text.split(".SH SYNOPSIS\n").nth(1).and_then(|rest| rest.split(".SH").next()).unwrap();
+        assert!(synopsis.contains("[OPTIONS] <ACTION[@VERSION]> [NAME=VALUE]..."), "{synopsis}");
+        assert!(!synopsis.contains("--"), "{synopsis}");
     }
 }
