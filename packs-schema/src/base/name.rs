@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Error returned when a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {given:?} is not valid: {rule}")]
+#[error("{what} {given:?} is not valid: {rule}{hint}", hint = self.hint())]
 pub struct NameError {
     what: &'static str,
     given: String,
@@ -22,6 +22,16 @@ impl NameError {
         // The text may come from a peer and ends up in logs: keep at most 80 characters.
         let given = given.chars().take(80).collect();
         NameError { what, given, rule }
+    }
+
+    /// Returns what to write in place of `<pack>.*`.
+    fn hint(&self) -> String {
+        match self.given.strip_suffix(".*") {
+            Some(pack) if self.what == ActionRef::WHAT && PackName::new(pack).is_ok() => {
+                format!("; `bolt actions {pack}` lists all actions of the pack")
+            }
+            _ => String::new(),
+        }
     }
 }
 
@@ -35,6 +45,8 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
+            const WHAT: &'static str = $what;
+
             /// Validates `text` against the rule of this type.
             pub fn new(text: impl Into<String>) -> Result<$name, NameError> {
                 let text = text.into();
@@ -42,7 +54,7 @@ macro_rules! name_type {
                 if check(&text) {
                     Ok($name(text))
                 } else {
-                    Err(NameError::new($what, &text, $rule))
+                    Err(NameError::new(Self::WHAT, &text, $rule))
                 }
             }
 
@@ -310,6 +322,10 @@ mod tests {
         assert_eq!((action.pack().as_str(), action.action().as_str()), ("linux", "disk_usage"));
         assert!(ActionRef::new("linux").is_err());
         assert!(ActionRef::new("linux.a.b").is_err());
+        let all = ActionRef::new("linux.*").unwrap_err().to_string();
+        assert!(all.contains("`bolt actions linux` lists all"), "{all}");
+        let hostile = ActionRef::new("a b.*").unwrap_err().to_string();
+        assert!(!hostile.contains("bolt actions"), "{hostile}");
     }
 
     #[test]
