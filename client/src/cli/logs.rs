@@ -44,7 +44,7 @@ pub(super) struct LogsCommand {
     /// Print this stream only. Without it, standard error goes to standard error.
     #[arg(long, value_enum)]
     stream: Option<StreamArg>,
-    /// Print the bytes as they are. They can do to a terminal what the action, or who controls it, wants.
+    /// Print the bytes as they are. Control characters in them can affect your terminal.
     #[arg(long, conflicts_with = "json")]
     raw: bool,
     /// With --run: read from at most this many executions at once; the others follow when these end.

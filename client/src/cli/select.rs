@@ -10,8 +10,9 @@ use crate::inventory::{IdPattern, Selection};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which instances")]
 pub(super) struct SelectArgs {
-    /// Instances that meet an expression over id, region, zone, app, cluster, group and tags.<name>,
-    /// such as 'app == "cassandra" && region in ["us-east-1"]'.
+    /// Instances that meet an expression over id, region, zone, app, cluster, group and tags.<name> with ==, !=, =~ (regular
+    /// expression), in, !, &&, || and parentheses, such as 'app == "cassandra" && region in ["us-east-1"]';
+    /// see "Expressions" in client/README.md.
     #[arg(long = "where", value_name = "EXPRESSION")]
     filter: Option<Filter>,
     /// Instances with these ids; * stands for any characters and ? for one: 'i-0a*'.
