@@ -24,7 +24,7 @@ pub(super) const TO_TRY: [&str; 7] = [
     "bolt actions cassandra.clear_snapshots",
     "bolt run linux.disk_usage --where 'zone == \"us-east-1a\"'",
     "bolt run linux.top_processes --everywhere --at-once --json",
-    "bolt run cassandra.clear_snapshots --everywhere --by zone",
+    "bolt run cassandra.clear_snapshots --everywhere --by zone --noop",
     "bolt pack new mypack && bolt pack test mypack uptime",
     "bolt --help",
 ];
@@ -159,7 +159,7 @@ fn title(text: &str) {
 
 fn summary(fleet: &Fleet) {
     let capped = if fleet.site.accounts().is_some() {
-        "Each action ran in cgroups of its own, as an account without rights; the api has none either."
+        "Each action ran in cgroups of its own, as an unprivileged account; so does the api."
     } else {
         "Without root no limits could be set and no account changed: each execution says so under \"unenforced\"."
     };
