@@ -94,7 +94,9 @@ fn a_dry_run_changes_nothing_and_predicts_the_result() {
         assert_eq!(planned.result[key], done.result[key], "{key}");
     }
     assert_eq!((planned.result["noop"].clone(), done.result["noop"].clone()), (json!(true), json!(false)));
-    assert!(planned.stdout.starts_with("noop: would remove 2 snapshots"), "{}", planned.stdout);
+    assert!(planned.stdout.starts_with("noop: would remove 2 snapshots, 6 files and free "), "{}", planned.stdout);
+    assert!(done.stdout.starts_with("removed 2 snapshots, 6 files and freed "), "{}", done.stdout);
+    assert!(done.stdout.contains("; 1 newer snapshot kept\n") && done.stdout.contains(" FREED "), "{}", done.stdout);
 }
 
 #[test]
@@ -233,6 +235,9 @@ fn a_missing_data_directory_is_an_error_that_names_the_setting() {
 #[test]
 fn the_listing_shows_age_and_size() {
     let data = Data::new();
+    data.table("users");
+    let none = action("cassandra.list_snapshots", json!({})).config(json!({"data_directories": [data.path()]}));
+    assert_eq!(none.go().well().stdout, "no snapshots\n");
     data.snapshot("users", "old", 30);
     data.snapshot("orders", "old", 3);
     let before = picture(&data.path());

@@ -113,7 +113,7 @@ fn a_dry_run_changes_nothing_and_predicts_the_result() {
     for key in ["candidates", "removed", "truncated_files", "bytes_reclaimed"] {
         assert_eq!(planned.result[key], done.result[key], "{key}");
     }
-    assert!(planned.stdout.starts_with("noop: "), "{}", planned.stdout);
+    assert!(planned.stdout.starts_with("noop: would free "), "{}", planned.stdout);
     drop(holder);
 }
 

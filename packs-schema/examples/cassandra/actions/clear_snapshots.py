@@ -8,7 +8,7 @@ import time
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import snapshots  # noqa: E402
-from lib.bolt_action import FAILED, Deadline, clean, config, finish, human, main, noop, parameters, table  # noqa: E402
+from lib.bolt_action import FAILED, Deadline, clean, config, counted, finish, human, main, noop, parameters, table  # noqa: E402
 
 
 def action():
@@ -112,14 +112,15 @@ class Work:
 
 def show(result):
     print(
-        "%s %d snapshots, %d files, %s freed; %s still used by live tables; %d newer snapshots kept"
+        "%s %s, %s and %s %s; %s still used by live tables; %s kept"
         % (
             "noop: would remove" if result["noop"] else "removed",
-            result["snapshots"],
-            result["files"],
+            counted(result["snapshots"], "snapshot"),
+            counted(result["files"], "file"),
+            "free" if result["noop"] else "freed",
             human(result["bytes_reclaimed"]),
             human(result["bytes_shared"]),
-            result["kept"],
+            counted(result["kept"], "newer snapshot"),
         )
     )
     rows = [
@@ -127,9 +128,9 @@ def show(result):
         for name, e in result["keyspaces"].items()
     ]
     if rows:
-        table(rows[:100], ("KEYSPACE", "SNAPSHOTS", "FILES", "RECLAIMED", "SHARED"), right=(1, 2, 3, 4))
+        table(rows[:100], ("KEYSPACE", "SNAPSHOTS", "FILES", "FREED", "SHARED"), right=(1, 2, 3, 4))
     if result["ephemeral"]:
-        print("  %d snapshots belong to a running repair and were not removed" % result["ephemeral"])
+        print("  not removed, because a running repair uses them: %s" % counted(result["ephemeral"], "snapshot"))
     for entry in result["skipped"]:
         print("  not read: %s: %s" % (entry["path"], entry["reason"]))
     for problem in result["problems"]:

@@ -7,7 +7,7 @@ import time
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import snapshots  # noqa: E402
-from lib.bolt_action import Deadline, clean, config, finish, human, main, parameters, table, utc  # noqa: E402
+from lib.bolt_action import Deadline, clean, config, counted, finish, human, main, parameters, table, utc  # noqa: E402
 
 MAX_GROUPS = 20000
 
@@ -80,13 +80,17 @@ def add(groups, snapshot, count, ephemeral):
 
 
 def show(result):
-    print("%d snapshots; removing them would free at least %s" % (result["snapshots"], human(result["bytes_reclaimable"])))
+    if result["snapshots"]:
+        found = counted(result["snapshots"], "snapshot")
+        print("%s; removal would free at least %s" % (found, human(result["bytes_reclaimable"])))
+    else:
+        print("no snapshots")
     rows = [
         (g["keyspace"], g["age_days"], g["tables"], human(g["bytes_reclaimable"]), human(g["bytes_shared"]), g["tag"])
         for g in result["tags"]
     ]
     if rows:
-        table(rows, ("KEYSPACE", "DAYS", "TABLES", "RECLAIMABLE", "SHARED", "TAG"), right=(1, 2, 3, 4))
+        table(rows, ("KEYSPACE", "DAYS", "TABLES", "FREEABLE", "SHARED", "TAG"), right=(1, 2, 3, 4))
     for problem in result["problems"]:
         print("  not read: %s: %s" % (problem["path"], problem["reason"]))
     if not result["complete"]:

@@ -14,7 +14,7 @@ import time
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import proc  # noqa: E402
-from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, config, finish, human, main, noop, parameters  # noqa: E402
+from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, config, counted, finish, human, main, noop, parameters  # noqa: E402
 
 MAX_DEPTH, MAX_CANDIDATES, MAX_ENTRIES = 16, 100000, 2000000
 # Login records, which must not be removed by age.
@@ -262,18 +262,19 @@ def open_files(deadline):
 
 
 def show(result, given):
-    would = "would be " if result["noop"] else ""
-    print(
-        "%s%s freed: %d files %sremoved, %d %struncated because a process has them open or they are in use"
-        % ("noop: " if result["noop"] else "", human(result["bytes_reclaimed"]), result["removed"], would, result["truncated_files"], would)
-    )
+    freed, removed = human(result["bytes_reclaimed"]), counted(result["removed"], "file")
+    truncated = "%s in use or held open by a process" % counted(result["truncated_files"], "file")
+    if result["noop"]:
+        print("noop: would free %s: remove %s, truncate %s" % (freed, removed, truncated))
+    else:
+        print("freed %s: removed %s, truncated %s" % (freed, removed, truncated))
     for file in result["files"][:50]:
         print("  %10s  %-9s  %s" % (human(file["bytes"]), file["how"], file["file"]))
     if len(result["files"]) > 50 or result["removed"] + result["truncated_files"] > len(result["files"]):
         print("  ... only the largest are shown")
     if result["processes_not_readable"]:
-        count = result["processes_not_readable"]
-        print("  the open files of %d processes cannot be read, so old files are truncated instead of removed" % count)
+        count = "%d process%s" % (result["processes_not_readable"], "" if result["processes_not_readable"] == 1 else "es")
+        print("  the open files of %s cannot be read, so old files are truncated instead of removed" % count)
     for entry in result["skipped"]:
         print("  skipped: %s: %s" % (entry["file"], entry["reason"]))
     for entry in result["failed"]:

@@ -112,6 +112,11 @@ def human(count):
     return "%dB" % count
 
 
+def counted(count, noun):
+    """Formats a number with its noun: 1 file, 2 files."""
+    return "%d %s%s" % (count, noun, "" if count == 1 else "s")
+
+
 def utc(moment):
     """Formats Unix time as RFC 3339 in UTC, in seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
