@@ -128,7 +128,6 @@ pub(crate) enum Color {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one is made for each process")]
 enum Command {
     /// Run an action on instances, one at a time unless told otherwise.
     Run(Box<run::RunCommand>),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Files are read in blocking threads, a batch at a time, so that no reader blocks the runtime's one thread or another reader.
-//! A reader of segments holds a [`ReadGuard`], and retention leaves the segments in place until it is dropped.
+//! A reader of segments holds a `ReadGuard`, and retention leaves the segments in place until it is dropped.
 
 use std::path::{Path, PathBuf};
 

@@ -42,7 +42,8 @@ fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
         read.map_err(|e| Failure::new(Exit::Usage, format!("cannot read the parameters from standard input: {e}")))?;
         text
     } else {
-        files::read_text(path, MAX_BODY as u64).map_err(|e| Failure::from_error(Exit::Usage, &e))?
+        files::read_text(path, MAX_BODY as u64)
+            .map_err(|e| Failure::from_error(Exit::Usage, &e.named_by("--params-file")))?
     };
     let from = if path == Path::new("-") { "standard input".to_owned() } else { crate::show::path(path) };
     match strict::parse(text.as_bytes()) {

@@ -96,9 +96,10 @@ pub(super) async fn check(command: &RunCommand, action: &Action) -> Result<Map<S
     Err(Failure::new(Exit::Usage, message).hint(format!("`bolt actions {name}` shows its parameters")))
 }
 
-/// Fails if the canary would be all of the run: it would try nothing before the others.
+/// Fails if the canary would be all of a run of several instances: it would try nothing before the others. A run of one is
+/// its own canary.
 pub(super) fn check_canary(canary: usize, targets: usize) -> Result<(), Failure> {
-    if canary == 0 || canary < targets {
+    if canary < targets.max(1) || targets <= 1 {
         return Ok(());
     }
     let chosen = if targets == 1 { "1 instance is".to_owned() } else { format!("{targets} instances are") };
@@ -199,8 +200,10 @@ mod tests {
 
     #[test]
     fn a_canary_is_smaller_than_the_run() {
-        assert!(check_canary(0, 1).is_ok() && check_canary(5, 6).is_ok());
-        for (canary, targets) in [(6, 6), (20, 6), (1, 1)] {
+        for (canary, targets) in [(0, 1), (5, 6), (1, 1), (3, 1)] {
+            assert!(check_canary(canary, targets).is_ok(), "{canary} of {targets}");
+        }
+        for (canary, targets) in [(6, 6), (20, 6), (2, 2)] {
             let failure = check_canary(canary, targets).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
             assert!(failure.message.starts_with(&format!("--canary {canary} is not smaller")), "{}", failure.message);

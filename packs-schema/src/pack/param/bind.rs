@@ -51,7 +51,7 @@ impl BoundParams {
         &self.given
     }
 
-    /// Returns all values with [`SECRET_SHOWN`] in place of each secret: for history, logs and listings.
+    /// Returns all values with [`SECRET_SHOWN`](super::redact::SECRET_SHOWN) in place of each secret: for history, logs and listings.
     pub fn public(&self) -> &Map<String, Value> {
         &self.public
     }
