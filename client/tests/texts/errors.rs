@@ -19,10 +19,22 @@ fn session(directory: &Path, lines: &[&str]) -> String {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let printed = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&directory.display().to_string(), "HOME");
+        let printed = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).replace(&directory.display().to_string(), "HOME");
+            text.lines().map(|line| squeeze(line) + "\n").collect::<String>()
+        };
         text += &format!("$ {line}\n{}{}", printed(&output.stdout), printed(&output.stderr));
         text += &format!("[exit {}]\n\n", output.status.code().unwrap_or(-1));
     }
+    text
+}
+
+/// Reduces the gaps between columns, whose width depends on the length of the home directory, to two spaces.
+fn squeeze(line: &str) -> String {
+    let words = line.trim_start();
+    let mut text = line[..line.len() - words.len()].to_owned();
+    let gaps = words.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    text += &gaps.join("  ");
     text
 }
 
