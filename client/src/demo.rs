@@ -36,7 +36,7 @@ pub fn run(options: &DemoOptions) -> Result<Exit, Failure> {
     let missing: Vec<&str> = PROGRAMS.into_iter().filter(|program| local::binary(program).is_err()).collect();
     check_programs(&missing)?;
     let interrupt = interrupt::Interrupt::install()?;
-    let place = keep::Place::new(options)?;
+    let place = keep::DemoDirectory::new(options)?;
     let outcome = fleet::start(place.path(), &interrupt).and_then(|fleet| {
         script::play(&fleet, &interrupt)?;
         Ok(fleet)

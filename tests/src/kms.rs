@@ -49,14 +49,14 @@ fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
 }
 
 fn answer(request: &Request, private: &Path) -> Answer {
-    let (status, body) = match answered(request, private) {
+    let (status, body) = match respond(request, private) {
         Ok(body) => ("200 OK", body),
         Err((kind, message)) => ("400 Bad Request", json!({"__type": kind, "message": message})),
     };
     (status, "content-type: application/x-amz-json-1.1\r\n".to_owned(), body.to_string().into_bytes())
 }
 
-fn answered(request: &Request, private: &Path) -> Result<Value, (&'static str, String)> {
+fn respond(request: &Request, private: &Path) -> Result<Value, (&'static str, String)> {
     let signed = request.header("authorization").unwrap_or_default();
     // Only the credential scope is checked here, not the SDK's signature.
     let scope = "/eu-west-1/kms/aws4_request";

@@ -78,14 +78,14 @@ pub(super) fn short(id: &ExecutionId) -> &str {
 }
 
 /// Execution with its instance.
-pub(super) type Found = (Instance, Execution);
+pub(super) type FoundExecution = (Instance, Execution);
 
 /// Finds the execution with this id. Several instances may claim to have it: ids are unique, so all but one of them are
 /// wrong, but only the user can know which.
-pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<Vec<Found>, Failure> {
+pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<Vec<FoundExecution>, Failure> {
     let Answers { given, failed } = context.ask(select, async |agent| search(agent, id).await).await?;
     let asked = given.len() + failed.len();
-    let found: Vec<Found> =
+    let found: Vec<FoundExecution> =
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
     match found.first() {
         None => Err(nowhere(id, asked, &failed)),
@@ -95,7 +95,7 @@ pub(super) async fn find(context: &Context, select: &SelectArgs, id: &IdArg) -> 
 }
 
 /// Finds the execution on exactly one instance.
-pub(super) async fn find_one(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<Found, Failure> {
+pub(super) async fn find_one(context: &Context, select: &SelectArgs, id: &IdArg) -> Result<FoundExecution, Failure> {
     let mut found = find(context, select, id).await?;
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
@@ -116,7 +116,7 @@ pub(super) fn several(id: &ExecutionId, instances: &[&Instance]) -> String {
 }
 
 /// Returns the failure for an abbreviated id of several executions. One instance must not push the others out of the list.
-fn ambiguous(id: &IdArg, found: &[Found]) -> Failure {
+fn ambiguous(id: &IdArg, found: &[FoundExecution]) -> Failure {
     let mut by_instance: Vec<(&Instance, &ExecutionId, usize)> = Vec::new();
     for (instance, execution) in found {
         match by_instance.last_mut() {

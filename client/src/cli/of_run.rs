@@ -10,7 +10,7 @@ use packs_schema::base::name::RunId;
 
 use super::context::{Answers, Context, grouped};
 use super::failure::{Exit, Failure};
-use super::find::Found;
+use super::find::FoundExecution;
 use super::ps;
 use super::select::SelectArgs;
 use crate::connection::{Agent, ExecutionQuery};
@@ -29,12 +29,12 @@ pub(super) async fn find(
     context: &Context,
     select: &SelectArgs,
     run: &RunId,
-) -> Result<(Vec<Found>, Vec<Error>), Failure> {
+) -> Result<(Vec<FoundExecution>, Vec<Error>), Failure> {
     let answers = context.ask(select, async |agent| search(agent, run).await).await?;
     answers.report()?;
     let Answers { given, failed } = answers;
     let asked = given.len() + failed.len();
-    let found: Vec<Found> =
+    let found: Vec<FoundExecution> =
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
     if found.is_empty() { Err(nowhere(run, asked, &failed)) } else { Ok((found, failed)) }
 }
@@ -55,7 +55,7 @@ fn nowhere(run: &RunId, asked: usize, failed: &[Error]) -> Failure {
 }
 
 /// Returns a line for each state: how many executions are in it, and on which instances.
-pub(super) fn by_state(found: &[Found]) -> Vec<String> {
+pub(super) fn by_state(found: &[FoundExecution]) -> Vec<String> {
     let mut groups: BTreeMap<(usize, String), Vec<&str>> = BTreeMap::new();
     for (instance, execution) in found {
         let place = State::ALL.iter().position(|state| *state == execution.state).unwrap_or(usize::MAX);
@@ -68,7 +68,7 @@ pub(super) fn by_state(found: &[Found]) -> Vec<String> {
 }
 
 /// Returns the exit code of `bolt run` for executions that were waited for.
-pub(super) fn exit(found: &[Found], failed: &[Error]) -> Exit {
+pub(super) fn exit(found: &[FoundExecution], failed: &[Error]) -> Exit {
     let succeeded = found.iter().all(|(_, execution)| execution.state == State::Succeeded);
     if succeeded && failed.is_empty() { Exit::Success } else { Exit::Failed }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::context::{Context, error_json, grouped};
 use super::failure::{Exit, Failure};
-use super::find::{Found, Which, find_one};
+use super::find::{FoundExecution, Which, find_one};
 use super::of_run::{self, Discovery, for_each};
 use super::ps;
 use super::select::SelectArgs;
@@ -72,7 +72,7 @@ fn too_late(timeout: Duration) -> Failure {
     .hint("`bolt ps --state running` lists what runs")
 }
 
-async fn one((instance, execution): Found, context: &Context) -> Result<Exit, Failure> {
+async fn one((instance, execution): FoundExecution, context: &Context) -> Result<Exit, Failure> {
     let end = wait_for_end(instance.clone(), context.identity()?, execution).await;
     let end = end.map_err(|error| Failure { exit: Exit::Failed, ..Failure::from_instance(&error) })?;
     if context.json {
@@ -86,7 +86,7 @@ async fn one((instance, execution): Found, context: &Context) -> Result<Exit, Fa
 async fn all(run: &RunId, select: &SelectArgs, context: &Context) -> Result<Exit, Failure> {
     let (mut discovery, found) = Discovery::begin(context, select, run).await?;
     let identity = discovery.identity();
-    let each = |(instance, execution): Found| {
+    let each = |(instance, execution): FoundExecution| {
         let identity = identity.clone();
         async move { wait_for_end(instance.clone(), identity, execution).await.map(|end| (instance, end)) }
     };

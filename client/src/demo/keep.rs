@@ -21,14 +21,14 @@ const MAX_MARK: u64 = 64 << 10;
 
 /// Directory of the fleet.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct DemoDirectory {
     path: PathBuf,
     remove: bool,
 }
 
-impl Place {
+impl DemoDirectory {
     /// A new directory, or the one that was asked for, which must be new or empty.
-    pub(super) fn new(options: &DemoOptions) -> Result<Place, Failure> {
+    pub(super) fn new(options: &DemoOptions) -> Result<DemoDirectory, Failure> {
         let path = match &options.directory {
             Some(path) => {
                 fs::create_dir_all(path).map_err(|e| storage("create", path, &e))?;
@@ -46,7 +46,7 @@ impl Place {
                 made.map_err(|e| storage("create a directory in", &std::env::temp_dir(), &e))?.keep()
             }
         };
-        Ok(Place { path, remove: true })
+        Ok(DemoDirectory { path, remove: true })
     }
 
     /// The directory.
@@ -78,7 +78,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoDirectory {
     fn drop(&mut self) {
         if self.remove {
             drop(fs::remove_dir_all(&self.path));

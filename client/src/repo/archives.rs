@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use packs_schema::delivery::channel::parse_pack_target;
 use tough::schema::Target;
 
-use super::place::{Found, Place};
+use super::storage::{Storage, StoredFile};
 use super::{RepoError, hex};
 use crate::repo::ReleaseError;
 
@@ -25,11 +25,11 @@ pub(super) struct Archives {
 /// Compares every archive with its signed metadata. Reads those that are `held` by a channel, in a bucket only if `read`.
 pub(super) fn compare<'a>(
     targets: impl Iterator<Item = (&'a str, &'a Target)>,
-    place: &Place,
+    storage: &Storage,
     held: &BTreeSet<String>,
     read: bool,
 ) -> Result<Archives, RepoError> {
-    let stored: HashMap<String, u64> = match place.list() {
+    let stored: HashMap<String, u64> = match storage.list() {
         Ok(stored) => stored.into_iter().map(|file| (file.name, file.bytes)).collect(),
         Err(error) => return Ok(Archives { not_checked: Some(chain(&error)), ..Archives::default() }),
     };
@@ -42,7 +42,7 @@ pub(super) fn compare<'a>(
         let found = match stored {
             None => Some(MISSING.to_owned()),
             Some(bytes) if bytes != target.length => Some(wrong_length(bytes, target)),
-            Some(_) if held.contains(name) && (read || place.is_directory()) => problem(place, name, target)?,
+            Some(_) if held.contains(name) && (read || storage.is_directory()) => problem(storage, name, target)?,
             Some(_) => None,
         };
         archives.problems.extend(found.map(|problem| (name.to_owned(), problem)));
@@ -63,8 +63,8 @@ fn wrong_length(bytes: u64, target: &Target) -> String {
 }
 
 /// Returns an error if instances could not take the archive.
-pub(super) fn require(place: &Place, name: &str, target: &Target) -> Result<(), RepoError> {
-    match (problem(place, name, target)?, parse_pack_target(name)) {
+pub(super) fn require(storage: &Storage, name: &str, target: &Target) -> Result<(), RepoError> {
+    match (problem(storage, name, target)?, parse_pack_target(name)) {
         (Some(problem), Some((pack, version))) => {
             Err(RepoError::Release(ReleaseError::BadArchive { pack, version, problem }))
         }
@@ -73,13 +73,15 @@ pub(super) fn require(place: &Place, name: &str, target: &Target) -> Result<(), 
 }
 
 /// Reads an archive in pieces and returns its problem.
-fn problem(place: &Place, name: &str, target: &Target) -> Result<Option<String>, RepoError> {
+fn problem(storage: &Storage, name: &str, target: &Target) -> Result<Option<String>, RepoError> {
     let digest = hex(&target.hashes.sha256);
-    Ok(match place.digest_of_target(name, &digest, target.length)? {
-        Found::Missing => Some(MISSING.to_owned()),
-        Found::Longer => Some(format!("it has more than the {} bytes that are signed", target.length)),
-        Found::File(found) if found.bytes != target.length => Some(wrong_length(found.bytes, target)),
-        Found::File(found) if found.sha256 != digest => Some("its bytes are not those that were signed".to_owned()),
-        Found::File(_) => None,
+    Ok(match storage.digest_of_target(name, &digest, target.length)? {
+        StoredFile::Missing => Some(MISSING.to_owned()),
+        StoredFile::Longer => Some(format!("it has more than the {} bytes that are signed", target.length)),
+        StoredFile::File(found) if found.bytes != target.length => Some(wrong_length(found.bytes, target)),
+        StoredFile::File(found) if found.sha256 != digest => {
+            Some("its bytes are not those that were signed".to_owned())
+        }
+        StoredFile::File(_) => None,
     })
 }

@@ -2,8 +2,8 @@
 
 use super::access::Access;
 use super::keys::KeyRing;
-use super::place::Place;
 use super::state::{State, Viewed};
+use super::storage::Storage;
 use super::trust::{Pinned, View};
 use super::{RepoError, block_on};
 
@@ -22,30 +22,30 @@ pub(super) fn change_with<T: Send>(
     ring: &mut KeyRing,
     edit: impl AsyncFn(&mut State, &mut KeyRing) -> Result<T, RepoError> + Sync,
 ) -> Result<(T, Option<u64>), RepoError> {
-    let place = Place::at(&access.repository)?;
-    place.check_repository()?;
+    let storage = Storage::at(&access.repository)?;
+    storage.check_repository()?;
     let pinned = Pinned::open(access)?;
-    place.attempt(|| {
+    storage.attempt(|| {
         block_on(async || {
-            let mut state = State::load(&place, &pinned).await?;
+            let mut state = State::load(&storage, &pinned).await?;
             state.reason.clone_from(&access.reason);
             let given = edit(&mut state, &mut *ring).await?;
-            state.check_required(&place)?;
+            state.check_required(&storage)?;
             let timestamp =
-                if state.is_changed() { Some(state.commit(&place, &mut *ring, &access.expiry).await?) } else { None };
+                if state.is_changed() { Some(state.commit(&storage, &mut *ring, &access.expiry).await?) } else { None };
             Ok((given, timestamp))
         })
     })
 }
 
 /// Reads the newest state.
-pub(super) fn look<T: Send>(
+pub(super) fn with_view<T: Send>(
     view: &View,
-    at: impl AsyncFnOnce(&State<Viewed>, &Place) -> Result<T, RepoError> + Send,
+    at: impl AsyncFnOnce(&State<Viewed>, &Storage) -> Result<T, RepoError> + Send,
 ) -> Result<T, RepoError> {
-    let place = Place::at(&view.repository)?;
+    let storage = Storage::at(&view.repository)?;
     block_on(async || {
-        let state = State::view(&place, view).await?;
-        at(&state, &place).await
+        let state = State::view(&storage, view).await?;
+        at(&state, &storage).await
     })
 }

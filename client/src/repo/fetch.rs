@@ -6,9 +6,9 @@ use futures_util::StreamExt as _;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
 use packs_schema::delivery::channel::pack_target;
 
-use super::change::look;
-use super::place::Place;
+use super::change::with_view;
 use super::state::{State, Viewed, target_name};
+use super::storage::Storage;
 use super::trust::View;
 use super::{RepoError, hex};
 use crate::pack::{ArchiveFile, PackError};
@@ -34,14 +34,14 @@ pub struct Fetched {
 
 /// Fetches and verifies the archives of some versions of a pack, all from the same state of the repository.
 pub fn fetch(view: &View, pack: &PackName, wanted: &[Wanted]) -> Result<Vec<Fetched>, RepoError> {
-    look(view, async |state, place| {
+    with_view(view, async |state, storage| {
         let mut fetched = Vec::new();
         for wanted in wanted {
             let version = match wanted {
                 Wanted::Version(version) => version.clone(),
                 Wanted::Channel(channel) => newest(state, pack, channel).await?,
             };
-            let archive = archive(state, place, pack, &version).await?;
+            let archive = archive(state, storage, pack, &version).await?;
             fetched.push(Fetched { version, archive });
         }
         Ok(fetched)
@@ -58,7 +58,7 @@ async fn newest(state: &State<Viewed>, pack: &PackName, channel: &ChannelName) -
 
 async fn archive(
     state: &State<Viewed>,
-    place: &Place,
+    storage: &Storage,
     pack: &PackName,
     version: &PackVersion,
 ) -> Result<ArchiveFile, RepoError> {
@@ -84,7 +84,7 @@ async fn archive(
         }
         // Retired versions are in an index of the publisher's, which the library does not read.
         Ok(None) => {
-            let bytes = place.read(&file)?.ok_or_else(|| bad("it is missing".to_owned()))?;
+            let bytes = storage.read(&file)?.ok_or_else(|| bad("it is missing".to_owned()))?;
             ArchiveFile::copy_of(bytes.as_slice(), PackError::file("read", "the archive"))?
         }
         Err(error) => return Err(bad(error.to_string())),

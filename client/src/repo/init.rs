@@ -9,8 +9,8 @@ use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed, Snapshot, Times
 use super::key_files;
 use super::keys::KeyRing;
 use super::passphrase::{Passphrase, Unlock};
-use super::place::Place;
 use super::sign::{after, no_targets, sign};
+use super::storage::Storage;
 use super::trust::{self, TrustFiles, fingerprint};
 use super::{Expiry, RepoError, SPEC_VERSION, block_on, keys};
 use crate::files;
@@ -61,8 +61,8 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     if !(1..=16).contains(&root_keys) || !(1..=root_keys).contains(&root_threshold) {
         return Err(RepoError::Keys(KeyError::Threshold { keys: root_keys, threshold: root_threshold }));
     }
-    let place = Place::at(&options.repository)?;
-    place.check_vacant()?;
+    let storage = Storage::at(&options.repository)?;
+    storage.check_vacant()?;
     let files = key_files(&options.keys, root_keys);
     // Keys in a key service exist already.
     let paths: Vec<&Path> =
@@ -70,13 +70,13 @@ pub fn init(options: &InitOptions) -> Result<Initialized, RepoError> {
     let pin = TrustFiles::of(&options.keys, None).pin();
     files::refuse_existing(&paths.iter().copied().chain([pin.as_path()]).collect::<Vec<_>>())?;
     // Before the keys, so that nothing is left behind when the repository cannot be written.
-    place.create()?;
+    storage.create()?;
     files::create_dir(&options.keys)?;
     for path in &paths {
         keys::generate(path, options.passphrase.as_ref())?;
     }
     let unlock = options.passphrase.clone().map_or(Unlock::Never, Unlock::With);
-    let root = block_on(async || write(&place, &mut KeyRing::new(&options.keys, &unlock), options).await)?;
+    let root = block_on(async || write(&storage, &mut KeyRing::new(&options.keys, &unlock), options).await)?;
     Ok(Initialized { fingerprint: fingerprint(&root)?, root: pin, keys: files })
 }
 
@@ -86,7 +86,7 @@ fn key_files(directory: &Path, root_keys: u8) -> Vec<PathBuf> {
     all.map(|(role, n)| key_files::planned_path(directory, role, n)).collect()
 }
 
-async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Result<Signed<Root>, RepoError> {
+async fn write(storage: &Storage, ring: &mut KeyRing, options: &InitOptions) -> Result<Signed<Root>, RepoError> {
     let mut root = Root {
         spec_version: SPEC_VERSION.to_owned(),
         consistent_snapshot: true,
@@ -111,7 +111,7 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     let (_, bytes, _) = sign(root.clone(), &holder, &allowed(RoleType::Root)?, "root", ring).await?;
     // The pin first: the root is trusted because it was made here, not because the repository holds it.
     let signed = trust::pin_new(&options.keys, &bytes)?;
-    place.write_root(1, &bytes)?;
+    storage.write_root(1, &bytes)?;
 
     let targets = no_targets(NonZeroU64::MIN, after(options.expiry.targets));
     let mut written = Vec::new();
@@ -125,6 +125,6 @@ async fn write(place: &Place, ring: &mut KeyRing, options: &InitOptions) -> Resu
     timestamp.meta.insert("snapshot.json".to_owned(), meta);
     let (file, bytes, _) = sign(timestamp, &holder, &allowed(RoleType::Timestamp)?, "timestamp", ring).await?;
     written.push((file, bytes));
-    place.write_metadata(&written)?;
+    storage.write_metadata(&written)?;
     Ok(signed)
 }

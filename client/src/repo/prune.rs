@@ -24,8 +24,8 @@ use serde::Serialize;
 use super::access::Access;
 use super::change::change;
 use super::keys::KeyRing;
-use super::place::Place;
 use super::state::State;
+use super::storage::Storage;
 use super::{RepoError, now_ms};
 
 /// Policy of [`prune`].
@@ -117,10 +117,10 @@ pub enum Reason {
 /// Removes what `policy` allows, and nothing that a channel, a rollback or an agent may need.
 pub fn prune(access: &Access, policy: &Policy) -> Result<Pruned, RepoError> {
     let now = now_ms();
-    let place = Place::at(&access.repository)?;
+    let storage = Storage::at(&access.repository)?;
     let edit = async |state: &mut State, ring: &mut KeyRing| choose::choose(state, ring, policy, now).await;
     let (chosen, _) = change(access, edit)?;
-    let look = async |state: &mut State, _: &mut KeyRing| sweep::sweep(state, &place, policy, now);
+    let look = async |state: &mut State, _: &mut KeyRing| sweep::sweep(state, &storage, policy, now);
     let (swept, _) = change(access, look)?;
     let pruned = Pruned {
         dry_run: policy.dry_run,

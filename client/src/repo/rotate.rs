@@ -25,9 +25,9 @@ use super::key_files::{self, MAX_KEYS};
 use super::keys::{self, Key, KeyRing};
 use super::owner::Owner;
 use super::passphrase::Passphrase;
-use super::place::Place;
 use super::sign::{after, next};
 use super::state::State;
+use super::storage::Storage;
 use super::trust::Pinned;
 use super::{RepoError, block_on, hex};
 use crate::files;
@@ -80,19 +80,19 @@ type Made = (RoleType, PathBuf, Key);
 /// old and the new keys, and, once everything is signed with the new, one with these alone. After an interruption in between the
 /// old keys are still valid, and the rotation can be repeated.
 pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, RepoError> {
-    let place = Place::at(&access.repository)?;
-    place.check_repository()?;
+    let storage = Storage::at(&access.repository)?;
+    storage.check_repository()?;
     let pinned = Pinned::open(access)?;
     let mut ring = access.ring();
     let mut plan: Option<Plan> = None;
-    let done = place.attempt(|| {
+    let done = storage.attempt(|| {
         block_on(async || {
             if plan.is_none() {
-                let state = State::read(&place, &pinned).await?;
-                plan = Some(begin(&place, &state, &mut ring, access, rotation).await?);
+                let state = State::read(&storage, &pinned).await?;
+                plan = Some(begin(&storage, &state, &mut ring, access, rotation).await?);
             }
             match &mut plan {
-                Some(plan) => plan.resume(&place, &pinned, &mut ring, access).await,
+                Some(plan) => plan.resume(&storage, &pinned, &mut ring, access).await,
                 None => unreachable!("it was just made"),
             }
         })
@@ -113,7 +113,7 @@ pub fn rotate_root(access: &Access, rotation: &Rotation) -> Result<Rotated, Repo
 
 /// Makes the keys and signs the roots; writes the one with old and new keys, where it is needed.
 async fn begin(
-    place: &Place,
+    storage: &Storage,
     state: &State,
     ring: &mut KeyRing,
     access: &Access,
@@ -123,7 +123,7 @@ async fn begin(
     let plan = async {
         let plan = describe_and_sign(state, ring, access, rotation, &made).await?;
         if let Some((version, bytes)) = &plan.between {
-            place.write_root(*version, bytes)?;
+            storage.write_root(*version, bytes)?;
         }
         Ok(plan)
     };
@@ -150,23 +150,23 @@ impl Plan {
     /// Continues the rotation. It is called again when another publisher was faster, whose change is included.
     async fn resume(
         &mut self,
-        place: &Place,
+        storage: &Storage,
         pinned: &Pinned,
         ring: &mut KeyRing,
         access: &Access,
     ) -> Result<Rotated, RepoError> {
         let Some((between, _)) = self.between else {
-            self.publish_alone(place, pinned, ring, access).await?;
+            self.publish_alone(storage, pinned, ring, access).await?;
             return Ok(self.rotated.clone());
         };
         if !self.is_written {
-            self.sign(State::read(place, pinned).await?, place, ring, access).await?;
-            place.write_root(self.rotated.version, &self.bytes)?;
+            self.sign(State::read(storage, pinned).await?, storage, ring, access).await?;
+            storage.write_root(self.rotated.version, &self.bytes)?;
             self.is_written = true;
         }
         // Another publisher may have used the old keys between the two.
-        if State::read(place, pinned).await.is_err() {
-            self.sign(State::read_under(place, pinned, between).await?, place, ring, access).await?;
+        if State::read(storage, pinned).await.is_err() {
+            self.sign(State::read_under(storage, pinned, between).await?, storage, ring, access).await?;
         }
         Ok(self.rotated.clone())
     }
@@ -175,7 +175,7 @@ impl Plan {
     async fn sign(
         &self,
         mut state: State,
-        place: &Place,
+        storage: &Storage,
         ring: &mut KeyRing,
         access: &Access,
     ) -> Result<(), RepoError> {
@@ -184,27 +184,27 @@ impl Plan {
         }
         state.renew();
         state.sign_under(self.root.clone());
-        state.commit(place, ring, &access.expiry).await.map(drop)
+        state.commit(storage, ring, &access.expiry).await.map(drop)
     }
 
     /// The other roles' signatures stay good, and their keys may be elsewhere; where they are here, a new timestamp has
     /// instances take the new root with their next poll.
     async fn publish_alone(
         &mut self,
-        place: &Place,
+        storage: &Storage,
         pinned: &Pinned,
         ring: &mut KeyRing,
         access: &Access,
     ) -> Result<(), RepoError> {
         if !self.is_written {
-            place.write_root(self.rotated.version, &self.bytes)?;
+            storage.write_root(self.rotated.version, &self.bytes)?;
             self.is_written = true;
         }
         let mut is_here = |role: &str| ring.role(role).is_ok_and(|keys| !keys.is_empty());
         // Read in any case: the new root is pinned when it was verified.
-        let state = State::read(place, pinned).await?;
+        let state = State::read(storage, pinned).await?;
         if is_here("snapshot") && is_here("timestamp") {
-            self.sign(state, place, ring, access).await?;
+            self.sign(state, storage, ring, access).await?;
         }
         Ok(())
     }

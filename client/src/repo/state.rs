@@ -29,8 +29,8 @@ use super::change_reason::ChangeReason;
 use super::content::Content;
 use super::keys::KeyRing;
 use super::owner::{Owner, alone};
-use super::place::Place;
 use super::sign::{after, keys_for, sign};
+use super::storage::Storage;
 use super::trust::{Pinned, Verified, View, top_keys};
 use super::{Expiry, RepoError, hex};
 use crate::repo::TeamError;
@@ -66,15 +66,15 @@ pub(super) struct Viewed;
 
 impl State<Viewed> {
     /// Loads the newest state for reading.
-    pub(super) async fn view(place: &Place, view: &View) -> Result<State<Viewed>, RepoError> {
-        State::of(view.load(place).await?, Viewed).await
+    pub(super) async fn view(storage: &Storage, view: &View) -> Result<State<Viewed>, RepoError> {
+        State::of(view.load(storage).await?, Viewed).await
     }
 }
 
 impl State {
     /// Loads and verifies the newest state. A root that has expired is an error.
-    pub(super) async fn load(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
-        let state = State::read(place, pinned).await?;
+    pub(super) async fn load(storage: &Storage, pinned: &Pinned) -> Result<State, RepoError> {
+        let state = State::read(storage, pinned).await?;
         if state.root.expires < Timestamp::now() {
             return Err(RepoError::RootExpired(state.root.expires));
         }
@@ -82,13 +82,13 @@ impl State {
     }
 
     /// Does the same, also under a root that has expired: the next root is made from it.
-    pub(super) async fn read(place: &Place, pinned: &Pinned) -> Result<State, RepoError> {
-        State::verified(pinned.load(place, None).await?).await
+    pub(super) async fn read(storage: &Storage, pinned: &Pinned) -> Result<State, RepoError> {
+        State::verified(pinned.load(storage, None).await?).await
     }
 
     /// Does the same under the root of version `newest`, although there is a newer one.
-    pub(super) async fn read_under(place: &Place, pinned: &Pinned, newest: u64) -> Result<State, RepoError> {
-        State::verified(pinned.load(place, Some(newest)).await?).await
+    pub(super) async fn read_under(storage: &Storage, pinned: &Pinned, newest: u64) -> Result<State, RepoError> {
+        State::verified(pinned.load(storage, Some(newest)).await?).await
     }
 
     async fn verified((repository, verified): (Repository, Verified)) -> Result<State, RepoError> {
@@ -368,10 +368,10 @@ impl State {
     }
 
     /// Returns an error if an archive that the change requires is missing or damaged.
-    pub(super) fn check_required(&self, place: &Place) -> Result<(), RepoError> {
+    pub(super) fn check_required(&self, storage: &Storage) -> Result<(), RepoError> {
         for name in self.required.iter().filter(|name| !self.files.contains_key(*name)) {
             if let Some((_, target)) = self.find(name) {
-                archives::require(place, name, target)?;
+                archives::require(storage, name, target)?;
             }
         }
         Ok(())
@@ -379,7 +379,12 @@ impl State {
 
     /// Signs the changed roles, the snapshot and the timestamp, and makes that the repository's newest state. Returns the version
     /// of the timestamp.
-    pub(super) async fn commit(mut self, place: &Place, ring: &mut KeyRing, expiry: &Expiry) -> Result<u64, RepoError> {
+    pub(super) async fn commit(
+        mut self,
+        storage: &Storage,
+        ring: &mut KeyRing,
+        expiry: &Expiry,
+    ) -> Result<u64, RepoError> {
         for owner in self.changed.clone() {
             self.retire(&owner).await?;
         }
@@ -393,7 +398,7 @@ impl State {
             let listed = self.listed_mut(&owner)?;
             // A team that existed before continues its versions.
             let version = listed_before.unwrap_or(listed.version).max(listed.version);
-            listed.version = place.next(version.max(floor));
+            listed.version = storage.next(version.max(floor));
             listed.expires = after(expiry.targets);
             let listed = listed.clone();
             let (file, bytes, meta) = match &owner {
@@ -416,12 +421,12 @@ impl State {
             snapshot.meta.insert(format!("{role}.json"), meta);
         }
         let marks = self.marks_of(&snapshot);
-        let (timestamp, online) = self.online(place, snapshot, ring, expiry, &mut written).await?;
+        let (timestamp, online) = self.online(storage, snapshot, ring, expiry, &mut written).await?;
         for (name, content) in &self.files {
-            place.write_target(name, content)?;
+            storage.write_target(name, content)?;
         }
         // Readers see the new state once the timestamp is written.
-        place.write_metadata(&written)?;
+        storage.write_metadata(&written)?;
         self.trust.written(marks.into_iter().chain(online).collect())?;
         Ok(timestamp)
     }
@@ -440,7 +445,7 @@ impl State {
     /// Signs snapshot and timestamp. Returns the version of the timestamp, and the marks of both.
     async fn online(
         &self,
-        place: &Place,
+        storage: &Storage,
         mut snapshot: Snapshot,
         ring: &mut KeyRing,
         expiry: &Expiry,
@@ -448,14 +453,14 @@ impl State {
     ) -> Result<(u64, [(String, Mark); 2]), RepoError> {
         let holder = KeyHolder::Root(self.root.clone());
         let floor = |role: &str| NonZeroU64::new(self.trust.seen(role)).unwrap_or(NonZeroU64::MIN);
-        snapshot.version = place.next(snapshot.version.max(floor("snapshot")));
+        snapshot.version = storage.next(snapshot.version.max(floor("snapshot")));
         let snapshot_mark = Mark::new(snapshot.version.get(), top_keys(&self.root, RoleType::Snapshot));
         snapshot.expires = after(expiry.snapshot);
         let keys = self.role_keys(RoleType::Snapshot)?;
         let (file, bytes, meta) = sign(snapshot, &holder, &keys, "snapshot", ring).await?;
         written.push((file, bytes));
         let mut timestamp = self.repository.timestamp().signed.clone();
-        timestamp.version = place.next(timestamp.version.max(floor("timestamp")));
+        timestamp.version = storage.next(timestamp.version.max(floor("timestamp")));
         timestamp.expires = after(expiry.timestamp);
         timestamp.meta = HashMap::from([("snapshot.json".to_owned(), meta)]);
         let version = timestamp.version.get();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tough::schema::{Role, RoleType};
 
 use super::archives::{self, Archives};
-use super::change::look;
+use super::change::with_view;
 use super::journal::{self, Entry};
 use super::origin::Source;
 use super::owner::Owner;
@@ -112,7 +112,7 @@ pub struct ChannelStatus {
 
 /// Verifies the repository against `view` and describes it.
 pub fn status(view: &View) -> Result<Status, RepoError> {
-    look(view, async |state, place| {
+    with_view(view, async |state, storage| {
         let channels = channels(state).await?;
         let names = |channel: &ChannelStatus| {
             let versions = channel.rules.iter().map(|rule| pack_target(&channel.pack, &rule.version));
@@ -121,7 +121,7 @@ pub fn status(view: &View) -> Result<Status, RepoError> {
         let held = channels.iter().flat_map(names).collect();
         let archives = archives::compare(
             state.all().into_iter().map(|(name, _, target)| (name, target)),
-            place,
+            storage,
             &held,
             view.read_archives,
         )?;
@@ -140,7 +140,7 @@ pub fn status(view: &View) -> Result<Status, RepoError> {
 
 /// Returns the verified journal, oldest first; of one pack and one channel when they are given.
 pub fn log(view: &View, pack: Option<&PackName>, channel: Option<&ChannelName>) -> Result<Vec<Entry>, RepoError> {
-    look(view, async |state, _| {
+    with_view(view, async |state, _| {
         let entries = journal::read(state).await?.into_iter().map(|(_, entry)| entry);
         let wanted = |entry: &Entry| {
             pack.is_none_or(|pack| entry.pack == *pack)

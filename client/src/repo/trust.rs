@@ -29,7 +29,7 @@ use tough::Repository;
 use tough::schema::{Role, RoleType, Root, Signed};
 
 use super::access::Access;
-use super::place::Place;
+use super::storage::Storage;
 use super::{RepoError, hex};
 use crate::repo::PinError;
 pub(super) use files::TrustFiles;
@@ -77,10 +77,14 @@ impl Pinned {
     }
 
     /// Loads and verifies the repository, under the root of version `newest` at most when that is given, and keeps the versions seen.
-    pub(super) async fn load(&self, place: &Place, newest: Option<u64>) -> Result<(Repository, Verified), RepoError> {
+    pub(super) async fn load(
+        &self,
+        storage: &Storage,
+        newest: Option<u64>,
+    ) -> Result<(Repository, Verified), RepoError> {
         // Before the repository is read: another process of this publisher may write marks in between.
         let seen = self.files.marks()?;
-        let repository = place.load(&self.root()?, newest).await?;
+        let repository = storage.load(&self.root()?, newest).await?;
         let found = marks(&repository);
         let (marks, is_older) = match seen.as_ref().map_or_else(|| Ok(found.clone()), |seen| seen.advance(&found)) {
             Ok(marks) => (marks, false),
@@ -88,8 +92,8 @@ impl Pinned {
                 (seen.map_or_else(|| found.clone(), |seen| seen.highest(&found)), true)
             }
             Err(source) => {
-                let (place, directory) = (place.name(), self.files.directory().to_owned());
-                return Err(RepoError::Trust(PinError::Older { place, directory, source }));
+                let (storage, directory) = (storage.name(), self.files.directory().to_owned());
+                return Err(RepoError::Trust(PinError::Older { storage, directory, source }));
             }
         };
         // With a root that was given it is not known yet whether this is the repository of these keys: signing will show.
@@ -156,7 +160,7 @@ impl View {
     }
 
     /// Loads the repository; writes nothing.
-    pub(super) async fn load(&self, place: &Place) -> Result<Repository, RepoError> {
+    pub(super) async fn load(&self, storage: &Storage) -> Result<Repository, RepoError> {
         let files = match (&self.keys, &self.state) {
             (Some(keys), state) => Some(TrustFiles::of(keys, state.as_deref())),
             (None, Some(state)) => Some(TrustFiles::of(state, None)),
@@ -169,14 +173,14 @@ impl View {
                 files.root()?.ok_or(RepoError::Trust(PinError::NotPinned { directory }))?
             }
             // The caller says loudly that this verifies nothing.
-            (None, None) => place.first_root().await?,
+            (None, None) => storage.first_root().await?,
         };
-        let repository = place.load(&root, None).await?;
+        let repository = storage.load(&root, None).await?;
         let Some(files) = files else { return Ok(repository) };
         match files.marks()?.map(|seen| seen.advance(&marks(&repository))) {
             Some(Err(source)) if !files.is_accepted(&digest(&repository)?) => {
-                let (place, directory) = (place.name(), files.directory().to_owned());
-                Err(RepoError::Trust(PinError::Older { place, directory, source }))
+                let (storage, directory) = (storage.name(), files.directory().to_owned());
+                Err(RepoError::Trust(PinError::Older { storage, directory, source }))
             }
             _ => Ok(repository),
         }

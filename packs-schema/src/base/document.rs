@@ -24,7 +24,7 @@ use crate::base::strict::shorten;
 
 /// Line and column in the text, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct Position {
     line: usize,
     column: usize,
 }
@@ -33,7 +33,7 @@ struct Place {
 #[derive(Debug, Clone)]
 struct Node {
     content: Content,
-    place: Option<Place>,
+    place: Option<Position>,
 }
 
 #[derive(Debug, Clone)]
@@ -52,13 +52,13 @@ enum Content {
 #[derive(Debug, Clone)]
 struct Key {
     text: String,
-    place: Option<Place>,
+    place: Option<Position>,
 }
 
 /// Error in a document: its place, its key and a remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentError {
-    place: Option<Place>,
+    place: Option<Position>,
     path: String,
     message: String,
     /// Message to use instead of `message` if that one quotes the document.
@@ -67,12 +67,12 @@ pub struct DocumentError {
 
 impl DocumentError {
     /// Creates an error whose message does not quote the document.
-    fn new(place: Option<Place>, message: impl Into<String>) -> DocumentError {
+    fn new(place: Option<Position>, message: impl Into<String>) -> DocumentError {
         DocumentError { place, path: String::new(), message: message.into(), redacted: None }
     }
 
     /// Creates an error whose message quotes the document.
-    fn quoting(place: Option<Place>, message: impl Into<String>, redacted: &'static str) -> DocumentError {
+    fn quoting(place: Option<Position>, message: impl Into<String>, redacted: &'static str) -> DocumentError {
         DocumentError { redacted: Some(redacted), ..DocumentError::new(place, message) }
     }
 
@@ -93,14 +93,14 @@ impl DocumentError {
     }
 
     /// Adds the outer key (`key` or `[index]`) to the error's path.
-    fn within(mut self, part: &str, place: Option<Place>) -> DocumentError {
+    fn within(mut self, part: &str, place: Option<Position>) -> DocumentError {
         self.place = self.place.or(place);
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{}{dot}{}", shorten(part, 80), self.path);
         self
     }
 
-    fn at(mut self, place: Option<Place>) -> DocumentError {
+    fn at(mut self, place: Option<Position>) -> DocumentError {
         self.place = self.place.or(place);
         self
     }

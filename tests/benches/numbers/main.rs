@@ -47,7 +47,7 @@ fn main() {
 
     println!("\n{:<58} {:>12}", "at rest", "");
     runtime.block_on(caller.wait_nothing(&caller.agent()));
-    memory::settle();
+    memory::wait_until_trimmed();
     memory::print_rest(&agent);
     memory::print_shims(&runtime, &caller, &agent);
 

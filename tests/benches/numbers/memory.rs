@@ -14,7 +14,7 @@ use crate::Caller;
 const SHIMS: usize = 8;
 
 /// Lets freed memory go back: the agent trims a while after its connections close.
-pub(crate) fn settle() {
+pub(crate) fn wait_until_trimmed() {
     std::thread::sleep(Duration::from_secs(3));
 }
 

@@ -193,7 +193,7 @@ async fn one(world: &World, agent: &LocalAgent, line: &mut Line, mode: Mode, pla
         (reason.clone(), count - earlier)
     };
     let closed = after.iter().map(difference).filter(|(_, count)| *count > 0).collect();
-    settle(api, rest).await;
+    wait_until_closed(api, rest).await;
     Row {
         mode,
         quiet,
@@ -240,7 +240,7 @@ impl Sampling<'_> {
 }
 
 /// Waits until the agent has closed the crowd's sockets.
-async fn settle(api: u32, rest: Held) {
+async fn wait_until_closed(api: u32, rest: Held) {
     let begun = Instant::now();
     while held(api).descriptors > rest.descriptors && begun.elapsed() < DEADLINE {
         tokio::time::sleep(SAMPLE).await;

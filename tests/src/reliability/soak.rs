@@ -145,7 +145,7 @@ fn held(agent: &LocalAgent) -> Held {
     let (mut last, mut same) = (Held::default(), 0);
     for _ in 0..LOOKS {
         std::thread::sleep(Duration::from_millis(500));
-        let now = look(agent);
+        let now = sample(agent);
         same = if now == last { same + 1 } else { 0 };
         if same == AT_REST {
             break;
@@ -155,7 +155,7 @@ fn held(agent: &LocalAgent) -> Held {
     last
 }
 
-fn look(agent: &LocalAgent) -> Held {
+fn sample(agent: &LocalAgent) -> Held {
     let launcher = agent.launcher_pid().expect("the launcher runs");
     let api = process::api_of(launcher);
     let mut held = Held::default();

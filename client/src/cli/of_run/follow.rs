@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{find, search};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::find::Found;
+use crate::cli::find::FoundExecution;
 use crate::cli::select::SelectArgs;
 use crate::error::Error;
 use crate::fleet::{across, plan::DEFAULT_PARALLEL};
@@ -37,7 +37,7 @@ impl Discovery {
         context: &Context,
         select: &SelectArgs,
         run: &RunId,
-    ) -> Result<(Discovery, Vec<Found>), Failure> {
+    ) -> Result<(Discovery, Vec<FoundExecution>), Failure> {
         let (waiting, identity) = (context.select(select)?, context.identity()?);
         let (found, failed) = find(context, select, run).await?;
         let failed = failed.into_iter().map(|error| (error.instance.clone(), error)).collect();
@@ -52,7 +52,7 @@ impl Discovery {
     }
 
     /// Returns the executions that were not found before.
-    async fn search(&mut self) -> Vec<Found> {
+    async fn search(&mut self) -> Vec<FoundExecution> {
         let run = &self.run;
         let answers =
             across(&self.waiting, &self.identity, DEFAULT_PARALLEL, async |agent| search(agent, run).await).await;
@@ -71,7 +71,7 @@ impl Discovery {
         new
     }
 
-    fn note(&mut self, found: &[Found]) {
+    fn note(&mut self, found: &[FoundExecution]) {
         self.known.extend(found.iter().map(|(_, execution)| execution.id.clone()));
         let there: HashSet<&InstanceId> = found.iter().map(|(instance, _)| instance.id()).collect();
         self.waiting.retain(|instance| !there.contains(instance.id()));
@@ -87,10 +87,10 @@ impl Discovery {
 /// that appears later: then it ends when all have ended and a search after that finds no other.
 pub(in crate::cli) async fn for_each<T, F>(
     discovery: &mut Discovery,
-    found: Vec<Found>,
+    found: Vec<FoundExecution>,
     parallel: usize,
     follow: bool,
-    each: impl Fn(Found) -> F,
+    each: impl Fn(FoundExecution) -> F,
 ) -> Vec<T>
 where
     T: Send + 'static,

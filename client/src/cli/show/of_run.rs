@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::context::{Context, error_json};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::find::{Found, short};
+use crate::cli::find::{FoundExecution, short};
 use crate::cli::of_run::{by_state, find};
 use crate::cli::ps;
 use crate::cli::select::SelectArgs;
@@ -47,7 +47,7 @@ pub(super) async fn print(run: &RunId, select: &SelectArgs, context: &Context) -
     Ok(exit)
 }
 
-fn lines(run: &RunId, found: &[Found]) -> Vec<(&'static str, String)> {
+fn lines(run: &RunId, found: &[FoundExecution]) -> Vec<(&'static str, String)> {
     let executions = || found.iter().map(|(_, execution)| execution);
     let mut lines = vec![("run", run.to_string())];
     // Each value once, with a count where there are several: all but the versions should agree.

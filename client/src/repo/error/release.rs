@@ -160,7 +160,7 @@ pub enum ReleaseError {
     /// There is no version to go back to.
     #[error(
         "channel {channel} held nothing of {pack} before, so there is nothing to go back to: publish a higher version in its \
-         place, name a lower one that is published with --to, or withdraw it from all instances with --to nothing; `bolt repo pause` \
+         storage, name a lower one that is published with --to, or withdraw it from all instances with --to nothing; `bolt repo pause` \
          keeps it from further instances meanwhile"
     )]
     NothingBefore {

@@ -45,12 +45,12 @@ pub enum PinError {
         "{} is at an older state than one that was seen before (see {}/marks.json): it was restored from an old copy, or an \
          attacker replays it, so nothing is signed; restore the newest copy, use another --state directory for a different repository, or \
          go on from this state with `bolt repo trust --accept-older`",
-        crate::show::path(place),
+        crate::show::path(storage),
         crate::show::path(directory)
     )]
     Older {
         /// The repository.
-        place: PathBuf,
+        storage: PathBuf,
         /// Directory of the high-water marks.
         directory: PathBuf,
         /// The role.

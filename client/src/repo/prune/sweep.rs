@@ -6,8 +6,8 @@ use serde_json::Value;
 use sha2::Digest as _;
 use tough::schema::{Target, Targets};
 
-use super::super::place::{Place, Stored};
 use super::super::state::State;
+use super::super::storage::{Storage, Stored};
 use super::super::{RepoError, hex};
 use super::Policy;
 
@@ -20,10 +20,10 @@ pub(super) struct Swept {
 }
 
 /// Removes the files that nothing needs; in a dry run only lists them.
-pub(super) fn sweep(state: &State, place: &Place, policy: &Policy, now_ms: u64) -> Result<Swept, RepoError> {
+pub(super) fn sweep(state: &State, storage: &Storage, policy: &Policy, now_ms: u64) -> Result<Swept, RepoError> {
     let grace_ms = u64::try_from(policy.grace.as_millis()).unwrap_or(u64::MAX);
     let old_ms = now_ms.saturating_sub(grace_ms);
-    let stored = place.list()?;
+    let stored = storage.list()?;
     let mut needed = needed(state);
     let superseded = superseded(state, &stored, old_ms);
     // An agent in the middle of a poll may still read the metadata that stay, and the files that they name.
@@ -31,7 +31,7 @@ pub(super) fn sweep(state: &State, place: &Place, policy: &Policy, now_ms: u64) 
         if superseded.contains(file.name.as_str()) || needed.contains(&file.name) {
             continue;
         }
-        if let Some(bytes) = place.read(&file.name)? {
+        if let Some(bytes) = storage.read(&file.name)? {
             needed.extend(named_in(&bytes));
         }
         if parse_metadata(&file.name).is_some_and(|(version, role)| version <= current(state, role)) {
@@ -45,7 +45,7 @@ pub(super) fn sweep(state: &State, place: &Place, policy: &Policy, now_ms: u64) 
             continue;
         }
         if !policy.dry_run {
-            place.remove(&file.name)?;
+            storage.remove(&file.name)?;
         }
         swept.bytes += file.bytes;
         swept.files.insert(file.name.clone());

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use packs_schema::base::name::TeamName;
 
-use super::super::change::{change, look};
+use super::super::change::{change, with_view};
 use super::rollouts::{demo, name};
 use super::*;
 
@@ -46,7 +46,7 @@ impl Bench {
 
     /// Every file that the newest state names is there.
     fn assert_whole(&self) {
-        look(&View::unverified(self.at("repo")), async |state, _| {
+        with_view(&View::unverified(self.at("repo")), async |state, _| {
             for (name, _, target) in state.all() {
                 let path = self.at("repo/targets").join(format!("{}.{name}", hex(&target.hashes.sha256)));
                 assert!(path.exists(), "{} is gone", path.display());

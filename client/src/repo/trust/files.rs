@@ -201,7 +201,7 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RepoError> 
 fn check_trust(path: &Path) -> Result<(), RepoError> {
     let path = std::path::absolute(path).map_err(RepoError::file("find", path))?;
     let reader = ReaderIds { user: nix::unistd::geteuid().as_raw(), groups: Vec::new(), separated: false };
-    match trust::check(&path, Purpose::Anchor, &reader, look) {
+    match trust::check(&path, Purpose::Anchor, &reader, path_metadata) {
         Err(TrustError::Writable { path, mode }) => Err(RepoError::Trust(PinError::LaxTrustFile { path, mode })),
         Err(TrustError::Owner { path, owner }) => Err(RepoError::Trust(PinError::ForeignTrustFile { path, owner })),
         Err(TrustError::Links(path)) => Err(RepoError::file("follow", path)(io::Error::other("too many links"))),
@@ -210,7 +210,7 @@ fn check_trust(path: &Path) -> Result<(), RepoError> {
     }
 }
 
-fn look(path: &Path) -> io::Result<PathMetadata> {
+fn path_metadata(path: &Path) -> io::Result<PathMetadata> {
     let meta = path.symlink_metadata()?;
     let link = if meta.is_symlink() { Some(path.read_link()?) } else { None };
     Ok(PathMetadata { owner: meta.uid(), group: meta.gid(), mode: meta.mode() & 0o7777, link })

@@ -9,7 +9,7 @@ use super::files::{self, TrustFiles};
 use super::{RepoError, fingerprint, marks, top_keys};
 use crate::repo::PinError;
 use crate::repo::block_on;
-use crate::repo::place::Place;
+use crate::repo::storage::Storage;
 
 /// Arguments of [`trust`].
 #[derive(Debug, Clone)]
@@ -72,17 +72,17 @@ pub fn trust(options: &TrustOptions) -> Result<Trusted, RepoError> {
         return Err(RepoError::Trust(PinError::PinnedAlready { path: trust.pin() }));
     }
     trust.check_writable()?;
-    let place = Place::at(repository)?;
-    place.check_repository()?;
+    let storage = Storage::at(repository)?;
+    storage.check_repository()?;
     let (root, accepted_older) = block_on(async || {
-        let repository = place.load(&bytes, None).await?;
+        let repository = storage.load(&bytes, None).await?;
         let (seen, found) = (trust.marks()?, marks(&repository));
         let marks = match seen.as_ref().map_or_else(|| Ok(found.clone()), |seen| seen.advance(&found)) {
             Ok(marks) => Some(marks),
             Err(_) if options.accept_older => None,
             Err(source) => {
-                let (place, directory) = (place.name(), trust.directory().to_owned());
-                return Err(RepoError::Trust(PinError::Older { place, directory, source }));
+                let (storage, directory) = (storage.name(), trust.directory().to_owned());
+                return Err(RepoError::Trust(PinError::Older { storage, directory, source }));
             }
         };
         match &marks {

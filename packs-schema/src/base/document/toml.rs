@@ -7,7 +7,7 @@ use serde_json::Number;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Content, DocumentError, Key, Node, Place};
+use super::{Content, DocumentError, Key, Node, Position};
 use crate::base::strict::shorten;
 
 /// Parses a TOML document.
@@ -46,13 +46,13 @@ const STEP: usize = 256;
 /// all of them in one line.
 struct Lines<'a> {
     text: &'a str,
-    /// Place of every [`STEP`]th byte.
-    known: Vec<Place>,
+    /// Position of every [`STEP`]th byte.
+    known: Vec<Position>,
 }
 
 impl Lines<'_> {
     fn of(text: &str) -> Lines<'_> {
-        let mut known = vec![Place { line: 1, column: 1 }];
+        let mut known = vec![Position { line: 1, column: 1 }];
         for step in text.as_bytes().chunks_exact(STEP) {
             let last = known[known.len() - 1];
             known.push(step.iter().fold(last, after));
@@ -60,7 +60,7 @@ impl Lines<'_> {
         Lines { text, known }
     }
 
-    fn place(&self, span: &Range<usize>) -> Place {
+    fn place(&self, span: &Range<usize>) -> Position {
         let offset = span.start.min(self.text.len());
         let known = offset / STEP;
         self.text.as_bytes()[known * STEP..offset].iter().fold(self.known[known], after)
@@ -68,11 +68,11 @@ impl Lines<'_> {
 }
 
 /// Returns the place after a byte, given its place. Characters are counted by their first byte.
-fn after(at: Place, byte: &u8) -> Place {
+fn after(at: Position, byte: &u8) -> Position {
     match byte {
-        b'\n' => Place { line: at.line + 1, column: 1 },
+        b'\n' => Position { line: at.line + 1, column: 1 },
         0x80..=0xbf => at,
-        _ => Place { column: at.column + 1, ..at },
+        _ => Position { column: at.column + 1, ..at },
     }
 }
 

@@ -13,7 +13,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde::de::DeserializeOwned;
 
 use super::scalar::{self, Resolved};
-use super::{Content, DocumentError, Key, Node, Place};
+use super::{Content, DocumentError, Key, Node, Position};
 use crate::base::strict::shorten;
 
 /// Maximum depth of nesting.
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     let marker = error.marker();
-                    let place = Place { line: marker.line(), column: marker.col() + 1 };
+                    let place = Position { line: marker.line(), column: marker.col() + 1 };
                     let said = error.info().lines().map(str::trim).collect::<Vec<_>>().join(" ");
                     let said = format!("not YAML: {}", shorten(&said, 300));
                     return Err(DocumentError::quoting(Some(place), said, "not YAML"));
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, begin: &Span, depth: usize) -> Outcome<Content> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
-        let mut known: BTreeMap<String, Option<Place>> = BTreeMap::new();
+        let mut known: BTreeMap<String, Option<Position>> = BTreeMap::new();
         let mut merged = Vec::new();
         loop {
             let (event, span) = self.next()?.ok_or_else(|| unfinished(begin))?;
@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn alias(&mut self, id: usize, at: Option<Place>, depth: usize) -> Outcome<Node> {
+    fn alias(&mut self, id: usize, at: Option<Position>, depth: usize) -> Outcome<Node> {
         let found = self.anchors.get(&id).map(|a| (a.nodes, a.text, a.height)).unwrap_or_default();
         let (nodes, text, height) = found;
         self.charge(nodes, text, at)?;
@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
         node.ok_or_else(|| DocumentError::new(at, "the alias refers to a value that contains it"))
     }
 
-    fn charge(&mut self, nodes: usize, text: usize, at: Option<Place>) -> Outcome<()> {
+    fn charge(&mut self, nodes: usize, text: usize, at: Option<Position>) -> Outcome<()> {
         self.nodes += nodes;
         self.text += text;
         if self.nodes > MAX_NODES || self.text > MAX_TEXT {
@@ -221,7 +221,7 @@ fn merge_sources(key: &Key, value: Node) -> Outcome<Vec<(Key, Node)>> {
     }
 }
 
-fn too_deep(at: Option<Place>) -> DocumentError {
+fn too_deep(at: Option<Position>) -> DocumentError {
     DocumentError::new(at, format!("nests more than {MAX_DEPTH} deep"))
 }
 
@@ -238,21 +238,21 @@ fn is_structure(event: &Event<'_>) -> bool {
     matches!(event, Event::DocumentStart(..) | Event::SequenceEnd | Event::MappingEnd)
 }
 
-fn place(span: &Span) -> Option<Place> {
-    Some(Place { line: span.start.line(), column: span.start.col() + 1 })
+fn place(span: &Span) -> Option<Position> {
+    Some(Position { line: span.start.line(), column: span.start.col() + 1 })
 }
 
 /// Returns the place of a value's tag, or of the value if it has none.
-fn tag_place(span: &Span) -> Option<Place> {
+fn tag_place(span: &Span) -> Option<Position> {
     let marker = span.tag_start.unwrap_or(span.start);
-    Some(Place { line: marker.line(), column: marker.col() + 1 })
+    Some(Position { line: marker.line(), column: marker.col() + 1 })
 }
 
 fn unfinished(span: &Span) -> DocumentError {
     DocumentError::new(place(span), "not YAML: the document ends too early")
 }
 
-fn scalar_content(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Option<Place>) -> Outcome<Content> {
+fn scalar_content(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Option<Position>) -> Outcome<Content> {
     let Some(tag) = tag else {
         return Ok(if style == ScalarStyle::Plain { Content::Plain(text) } else { Content::Text(text) });
     };
@@ -275,7 +275,7 @@ fn scalar_content(text: String, style: ScalarStyle, tag: Option<&Tag>, at: Optio
     Ok(content)
 }
 
-fn collection_tag(tag: Option<&Tag>, fits: &str, at: Option<Place>) -> Outcome<()> {
+fn collection_tag(tag: Option<&Tag>, fits: &str, at: Option<Position>) -> Outcome<()> {
     match tag {
         None => Ok(()),
         Some(tag) if tag.core_suffix() == Some(fits) || tag.original() == "!" => Ok(()),
@@ -283,7 +283,7 @@ fn collection_tag(tag: Option<&Tag>, fits: &str, at: Option<Place>) -> Outcome<(
     }
 }
 
-fn unknown_tag(tag: &Tag, at: Option<Place>) -> DocumentError {
+fn unknown_tag(tag: &Tag, at: Option<Position>) -> DocumentError {
     let said = format!("the tag {} is not supported: write the value itself", shorten(&tag.original(), 80));
     let redacted =
         "a tag (a word that starts with '!') is not supported: write the value itself, in quotes if it starts with '!'";

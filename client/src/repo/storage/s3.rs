@@ -19,7 +19,7 @@ use url::Url;
 
 use super::super::RepoError;
 use super::super::content::Content;
-use super::{Found, Stored, TIMESTAMP};
+use super::{Stored, StoredFile, TIMESTAMP};
 use crate::hashing::Hashing;
 
 /// The largest metadata file, in bytes.
@@ -153,22 +153,22 @@ impl InBucket {
         }
     }
 
-    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
+    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<StoredFile, RepoError> {
         let name = format!("targets/{digest}.{name}");
         self.with(async |bucket| {
             let mut object = match bucket.get(&name, None, max).await {
                 Ok(Fetched::Object(object)) => object,
                 Ok(Fetched::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => {
-                    return Ok(Found::Missing);
+                    return Ok(StoredFile::Missing);
                 }
-                Err(BucketError { problem: Problem::TooLarge(_), .. }) => return Ok(Found::Longer),
+                Err(BucketError { problem: Problem::TooLarge(_), .. }) => return Ok(StoredFile::Longer),
                 Err(error) => return Err(error),
             };
             let mut hashing = Hashing::new(std::io::sink());
             while let Some(piece) = object.next().await? {
                 hashing.write_all(&piece).expect("a sink takes all");
             }
-            Ok(Found::File(hashing.finish().1))
+            Ok(StoredFile::File(hashing.finish().1))
         })
     }
 

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::super::RepoError;
 use super::super::content::Content;
-use super::{Found, Stored};
+use super::{Stored, StoredFile};
 use crate::hashing::Hashing;
 
 /// Number of attempts to take a lock that another process holds, and the pause between.
@@ -105,17 +105,17 @@ impl Directory {
         self.put(&path, content.reader())
     }
 
-    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
+    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<StoredFile, RepoError> {
         let path = self.targets().join(format!("{digest}.{name}"));
         let file = match open_regular(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Missing),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(StoredFile::Missing),
             Err(source) => return Err(RepoError::File { what: "read", path, source }),
         };
         let mut hashing = Hashing::new(std::io::sink());
         let read = std::io::copy(&mut file.take(max.saturating_add(1)), &mut hashing);
         let bytes = read.map_err(RepoError::file("read", &path))?;
-        Ok(if bytes > max { Found::Longer } else { Found::File(hashing.finish().1) })
+        Ok(if bytes > max { StoredFile::Longer } else { StoredFile::File(hashing.finish().1) })
     }
 
     pub(super) fn check_vacant(&self) -> Result<(), RepoError> {

@@ -1,13 +1,13 @@
 //! Locations of repositories: the layout, reading, and atomic publication of a new state.
 //!
 //! ```text
-//!  Place ─┬─ Directory   one publisher at a time, by a lock; files are renamed into place
+//!  Storage ─┬─ Directory   one publisher at a time, by a lock; files are renamed into place
 //!         └─ Bucket      any number at a time: objects are only created, never overwritten, and the timestamp replaces
 //!                        only the one that the change was made from; the slower publisher begins again
 //! ```
 //!
 //! Readers see the old state or the new one: what the timestamp names is there before the timestamp is. To write a change:
-//! [`Place::attempt`] around everything from [`Place::load`] on, with [`Place::next`] for the versions.
+//! [`Storage::attempt`] around everything from [`Storage::load`] on, with [`Storage::next`] for the versions.
 
 mod directory;
 #[cfg(feature = "s3")]
@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Location of a repository.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Storage {
     Directory(Directory),
     #[cfg(feature = "s3")]
     Bucket(Box<s3::InBucket>),
@@ -53,7 +53,7 @@ pub(super) struct Stored {
 
 /// Result of reading a target's file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum StoredFile {
     /// The file does not exist.
     Missing,
     /// The file is longer than the limit.
@@ -68,91 +68,91 @@ pub(super) struct Guard {
     _lock: Option<File>,
 }
 
-impl Place {
+impl Storage {
     /// Parses a location: a directory, a `file:///` address of one, or `s3://bucket/prefix`, after a `?` with `region`,
     /// `endpoint`, `path_style`, `profile` and `allow_http`, where they differ from what the environment says.
-    pub(super) fn at(location: &Path) -> Result<Place, RepoError> {
+    pub(super) fn at(location: &Path) -> Result<Storage, RepoError> {
         #[cfg(feature = "s3")]
         if let Some(text) = location.to_str().filter(|text| text.starts_with("s3:")) {
-            return Ok(Place::Bucket(Box::new(s3::InBucket::at(text)?)));
+            return Ok(Storage::Bucket(Box::new(s3::InBucket::at(text)?)));
         }
-        Ok(Place::Directory(Directory::at(location)?))
+        Ok(Storage::Directory(Directory::at(location)?))
     }
 
     /// Returns the address of a root's file, for messages.
     pub(super) fn root(&self, version: u64) -> PathBuf {
         match self {
-            Place::Directory(directory) => directory.root(version),
+            Storage::Directory(directory) => directory.root(version),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.root(version),
+            Storage::Bucket(bucket) => bucket.root(version),
         }
     }
 
     /// Returns the address of the repository, for messages.
     pub(super) fn name(&self) -> PathBuf {
         match self {
-            Place::Directory(directory) => directory.name(),
+            Storage::Directory(directory) => directory.name(),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.name(),
+            Storage::Bucket(bucket) => bucket.name(),
         }
     }
 
     /// Reads the first root that the repository itself holds. It proves nothing: only for views that warn that they verify nothing.
     pub(super) async fn first_root(&self) -> Result<Vec<u8>, RepoError> {
         match self {
-            Place::Directory(directory) => directory.first_root(),
+            Storage::Directory(directory) => directory.first_root(),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.first_root().await,
+            Storage::Bucket(bucket) => bucket.first_root().await,
         }
     }
 
     /// True for a directory, whose files are cheap to read.
     pub(super) fn is_directory(&self) -> bool {
-        matches!(self, Place::Directory(_))
+        matches!(self, Storage::Directory(_))
     }
 
     /// Reads the file of a target, at most `max` bytes of it, and computes its digest without keeping it.
-    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<Found, RepoError> {
+    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<StoredFile, RepoError> {
         match self {
-            Place::Directory(directory) => directory.digest_of_target(name, digest, max),
+            Storage::Directory(directory) => directory.digest_of_target(name, digest, max),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.digest_of_target(name, digest, max),
+            Storage::Bucket(bucket) => bucket.digest_of_target(name, digest, max),
         }
     }
 
     /// Returns an error if the location is not empty.
     pub(super) fn check_vacant(&self) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.check_vacant(),
+            Storage::Directory(directory) => directory.check_vacant(),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.check_vacant(),
+            Storage::Bucket(bucket) => bucket.check_vacant(),
         }
     }
 
     /// Makes the directory of a new repository.
     pub(super) fn create(&self) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.create(),
+            Storage::Directory(directory) => directory.create(),
             #[cfg(feature = "s3")]
-            Place::Bucket(_) => Ok(()),
+            Storage::Bucket(_) => Ok(()),
         }
     }
 
     /// Returns an error if there is no repository.
     pub(super) fn check_repository(&self) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.check_repository(),
+            Storage::Directory(directory) => directory.check_repository(),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.check_repository(),
+            Storage::Bucket(bucket) => bucket.check_repository(),
         }
     }
 
     /// Keeps other publishers out of a directory. A bucket has no lock; there the slower publisher is refused.
     pub(super) fn lock(&self) -> Result<Guard, RepoError> {
         let lock = match self {
-            Place::Directory(directory) => Some(directory.lock()?),
+            Storage::Directory(directory) => Some(directory.lock()?),
             #[cfg(feature = "s3")]
-            Place::Bucket(_) => None,
+            Storage::Bucket(_) => None,
         };
         Ok(Guard { _lock: lock })
     }
@@ -180,9 +180,9 @@ impl Place {
     #[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "for buckets"))]
     pub(super) async fn load(&self, root: &[u8], newest: Option<u64>) -> Result<Repository, RepoError> {
         match self {
-            Place::Directory(directory) => directory.load(root).await,
+            Storage::Directory(directory) => directory.load(root).await,
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.load(root, newest).await,
+            Storage::Bucket(bucket) => bucket.load(root, newest).await,
         }
     }
 
@@ -190,9 +190,9 @@ impl Place {
     /// file of the next.
     pub(super) fn next(&self, version: NonZeroU64) -> NonZeroU64 {
         let skipped = match self {
-            Place::Directory(_) => 0,
+            Storage::Directory(_) => 0,
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.skipped(),
+            Storage::Bucket(bucket) => bucket.skipped(),
         };
         version.saturating_add(1 + skipped)
     }
@@ -200,45 +200,45 @@ impl Place {
     /// Writes a new root. An existing one is never replaced: agents may have taken it.
     pub(super) fn write_root(&self, version: u64, bytes: &[u8]) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.write_root(version, bytes),
+            Storage::Directory(directory) => directory.write_root(version, bytes),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.write_root(version, bytes),
+            Storage::Bucket(bucket) => bucket.write_root(version, bytes),
         }
     }
 
     /// Writes a target's file under the name that consistent snapshots use.
     pub(super) fn write_target(&self, name: &str, content: &Content) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.write_target(name, content),
+            Storage::Directory(directory) => directory.write_target(name, content),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.write_target(name, content),
+            Storage::Bucket(bucket) => bucket.write_target(name, content),
         }
     }
 
     /// Lists every file or object of the repository.
     pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
         match self {
-            Place::Directory(directory) => directory.list(),
+            Storage::Directory(directory) => directory.list(),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.list(),
+            Storage::Bucket(bucket) => bucket.list(),
         }
     }
 
-    /// Reads a file or object that [`Place::list`] named, unverified; `None` when it is gone.
+    /// Reads a file or object that [`Storage::list`] named, unverified; `None` when it is gone.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, RepoError> {
         match self {
-            Place::Directory(directory) => directory.read(name),
+            Storage::Directory(directory) => directory.read(name),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.read(name),
+            Storage::Bucket(bucket) => bucket.read(name),
         }
     }
 
-    /// Removes a file or object that [`Place::list`] named.
+    /// Removes a file or object that [`Storage::list`] named.
     pub(super) fn remove(&self, name: &str) -> Result<(), RepoError> {
         match self {
-            Place::Directory(directory) => directory.remove(name),
+            Storage::Directory(directory) => directory.remove(name),
             #[cfg(feature = "s3")]
-            Place::Bucket(bucket) => bucket.remove(name),
+            Storage::Bucket(bucket) => bucket.remove(name),
         }
     }
 
@@ -247,9 +247,9 @@ impl Place {
         let (timestamp, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| name == TIMESTAMP);
         for (name, bytes) in others.into_iter().chain(timestamp) {
             match self {
-                Place::Directory(directory) => directory.write_metadata(name, bytes)?,
+                Storage::Directory(directory) => directory.write_metadata(name, bytes)?,
                 #[cfg(feature = "s3")]
-                Place::Bucket(bucket) => bucket.write_metadata(name, bytes)?,
+                Storage::Bucket(bucket) => bucket.write_metadata(name, bytes)?,
             }
         }
         Ok(())
