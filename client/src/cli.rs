@@ -24,6 +24,7 @@ mod instances;
 mod kill;
 mod logs;
 mod man;
+mod mask;
 mod mistakes;
 mod moment;
 mod numbers;

@@ -101,7 +101,7 @@ async fn what_is_cached_is_verified_as_if_it_had_been_fetched() {
         }
         assert!(current(&agent, 0).starts_with("1.0.0-"));
     }
-    // One file in the place of another, and a directory in the place of a file.
+    // A file in the place of another, and a directory in the place of a file.
     fs::copy(&whole[0].0, &whole[1].0).unwrap();
     fs::remove_file(&whole[2].0).unwrap();
     fs::create_dir(&whole[2].0).unwrap();

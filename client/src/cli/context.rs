@@ -185,10 +185,11 @@ const TEXTS: usize = 3;
 
 /// Returns a line for each different error, with its instances. Errors of one code with many different texts, such as the
 /// names of instances that answered in place of others, share a line.
-pub(super) fn grouped(failed: &[Error]) -> Vec<String> {
+pub(super) fn grouped<'a>(failed: impl IntoIterator<Item = &'a Error>) -> Vec<String> {
+    let failed: Vec<&Error> = failed.into_iter().collect();
     let mut order: Vec<(&'static str, String)> = Vec::new();
     let mut groups: HashMap<(&'static str, String), Vec<&Error>> = HashMap::new();
-    for error in failed {
+    for error in failed.iter().copied() {
         let key = (error.kind.code(), error.kind.to_string());
         let group = groups.entry(key.clone()).or_default();
         if group.is_empty() {
@@ -205,7 +206,7 @@ pub(super) fn grouped(failed: &[Error]) -> Vec<String> {
         if texts[code] <= TEXTS {
             lines.push(line(&groups[key], text));
         } else if merged.insert(code) {
-            let all: Vec<&Error> = failed.iter().filter(|error| error.kind.code() == *code).collect();
+            let all: Vec<&Error> = failed.iter().copied().filter(|error| error.kind.code() == *code).collect();
             lines.push(line(&all, &format!("{code}, such as: {text}")));
         }
     }

@@ -4,20 +4,23 @@ use clap::Args;
 use packs_schema::agent::rest::Health;
 use serde_json::{Value, json};
 
-use super::context::{Context, error_json};
+use super::context::{Context, error_json, grouped};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::error::Error;
 use crate::fleet::{across, plan::DEFAULT_PARALLEL};
 use crate::inventory::Instance;
-use crate::outln;
 use crate::show::{self, visible};
+use crate::{errln, outln};
 
 const EXAMPLES: &str = "\
 Examples:
   bolt instances                                  the inventory
   bolt instances --check                          with the health of each agent
   bolt instances --where \"app == 'cassandra'\"      which instances an expression chooses";
+
+/// Maximum number of instances without an answer that have a row of their own; more are grouped by error.
+const MAX_ROWS_OF_ERRORS: usize = 20;
 
 /// List the instances of the inventory.
 #[derive(Debug, Args)]
@@ -68,10 +71,13 @@ fn print(context: &Context, instances: &[Instance], health: Option<&[Result<Heal
     if health.is_some() {
         heads.push("HEALTH");
     }
+    let failed: Vec<&Error> = health.unwrap_or_default().iter().filter_map(|answer| answer.as_ref().err()).collect();
+    let is_grouped = failed.len() > MAX_ROWS_OF_ERRORS;
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { visible(text) };
     let rows: Vec<Vec<String>> = instances
         .iter()
         .enumerate()
+        .filter(|(n, _)| !is_grouped || health.is_none_or(|all| all[*n].is_ok()))
         .map(|(n, instance)| {
             let facts = &instance.facts;
             let mut row = vec![facts.id.to_string(), instance.address.to_string()];
@@ -80,7 +86,12 @@ fn print(context: &Context, instances: &[Instance], health: Option<&[Result<Heal
             row
         })
         .collect();
-    context.print_table(&heads, &rows);
+    if !rows.is_empty() {
+        context.print_table(&heads, &rows);
+    }
+    if is_grouped {
+        grouped(failed).iter().for_each(|line| errln!("bolt: {line}"));
+    }
 }
 
 fn describe(health: &Result<Health, Error>) -> String {

@@ -15,9 +15,11 @@ use packs_schema::base::quantity::format_bytes;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::find::{IdArg, Which, find_one};
+use super::mask::MaskArgs;
 use super::numbers::whole;
 use super::select::SelectArgs;
 use crate::connection::{Agent, chunk_bytes};
+use crate::show::mask::{Mask, MaskStream};
 use crate::show::{self, Visible};
 use crate::{errln, outln};
 
@@ -26,7 +28,8 @@ Examples:
   bolt logs 6e1d4cf1b2aa             the whole output of one execution
   bolt logs -f 6e1d4cf1b2aa          follow it until it has ended
   bolt logs -f --run r-0193…         all of a run: `i-0abc | line`
-  bolt logs --run r-0193… --stream stderr --on i-0abc,i-0def";
+  bolt logs --run r-0193… --stream stderr --on i-0abc,i-0def
+  bolt logs 6e1d4cf1b2aa --mask token.txt   hide the secret that was given as token=@token.txt";
 
 /// Print the output of an execution, or of all of a run.
 #[derive(Debug, Args)]
@@ -51,6 +54,8 @@ pub(super) struct LogsCommand {
     #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true, value_parser = whole::<usize>(1..=10_000))]
     parallel: usize,
     #[command(flatten)]
+    secrets: MaskArgs,
+    #[command(flatten)]
     select: SelectArgs,
 }
 
@@ -71,17 +76,27 @@ impl StreamArg {
 
 /// Runs `bolt logs`. With `--json`, each chunk is one line.
 pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, Failure> {
+    let mask = command.secrets.read()?;
+    if context.json && !mask.is_empty() {
+        let problem = "--mask works on text, not on the chunks that --json prints, which may cut a secret in two";
+        return Err(Failure::new(Exit::Usage, problem));
+    }
     match Which::of(command.which.as_ref(), command.run.as_ref()) {
-        Which::Execution(id) => one(&id, &command, &context).await,
-        Which::Run(run) => of_run::print(&run, &command, &context).await,
+        Which::Execution(id) => one(&id, &command, &mask, &context).await,
+        Which::Run(run) => of_run::print(&run, &command, &mask, &context).await,
     }
 }
 
-async fn one(id: &IdArg, command: &LogsCommand, context: &Context) -> Result<Exit, Failure> {
+async fn one(id: &IdArg, command: &LogsCommand, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
     let (instance, execution) = find_one(context, &command.select, id).await?;
     let agent = Agent::new(&instance, &context.identity()?);
-    let mut printer =
-        Printer { raw: command.raw, json: context.json, only: command.stream, streams: Default::default() };
+    let mut printer = Printer {
+        raw: command.raw,
+        json: context.json,
+        only: command.stream,
+        masks: [mask.stream(), mask.stream()],
+        streams: Default::default(),
+    };
     let mut output = agent.follow_output(&execution.id, command.follow);
     // A shell may have started this process with SIGINT ignored, so it is handled here. One listener for all chunks: a
     // signal that comes while one is printed must not be lost.
@@ -105,14 +120,16 @@ fn cannot_print(error: &io::Error) -> Failure {
 }
 
 /// Prints the chunks of one execution.
-struct Printer {
+struct Printer<'a> {
     raw: bool,
     json: bool,
     only: Option<StreamArg>,
+    /// Mask secrets, before anything else: an escape in the middle of one would hide it from the mask.
+    masks: [MaskStream<'a>; 2],
     streams: [Visible; 2],
 }
 
-impl Printer {
+impl Printer<'_> {
     fn print(&mut self, chunk: &OutputChunk) -> io::Result<()> {
         if self.only.is_some_and(|only| only.stream() != chunk.stream) {
             return Ok(());
@@ -123,23 +140,33 @@ impl Printer {
         }
         let index = usize::from(chunk.stream == Stream::Stderr);
         if let Some(dropped) = chunk.dropped_bytes {
-            let held = self.streams[index].finish();
-            self.write(index, held.as_bytes())?;
+            self.flush(index)?;
             errln!("[{} of its output were not kept]", format_bytes(dropped));
             return Ok(());
         }
-        let bytes = chunk_bytes(chunk).unwrap_or_default();
+        let bytes = self.masks[index].push(&chunk_bytes(chunk).unwrap_or_default());
+        self.show(index, &bytes)
+    }
+
+    fn show(&mut self, index: usize, bytes: &[u8]) -> io::Result<()> {
         if self.raw {
-            return self.write(index, &bytes);
+            return self.write(index, bytes);
         }
-        let text = self.streams[index].push(&bytes);
+        let text = self.streams[index].push(bytes);
         self.write(index, text.as_bytes())
+    }
+
+    /// Prints what is held back of a stream, at its end or before a gap.
+    fn flush(&mut self, index: usize) -> io::Result<()> {
+        let bytes = self.masks[index].finish();
+        self.show(index, &bytes)?;
+        let held = self.streams[index].finish();
+        self.write(index, held.as_bytes())
     }
 
     fn finish(&mut self) -> io::Result<()> {
         for index in 0..self.streams.len() {
-            let held = self.streams[index].finish();
-            self.write(index, held.as_bytes())?;
+            self.flush(index)?;
         }
         Ok(())
     }

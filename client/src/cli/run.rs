@@ -100,7 +100,7 @@ async fn carry_out(
     let progress = std::cell::RefCell::new(progress);
     let running = fleet::run(run, identity, &stop, |event| progress.borrow_mut().event(&event));
     tokio::pin!(running);
-    // One listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
+    // A single listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for interrupts: {error}")))?;
     let mut is_stopping = false;

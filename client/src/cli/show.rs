@@ -14,9 +14,11 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::find::{self, IdArg, Which, find};
+use super::mask::{MaskArgs, mask_execution};
 use super::select::SelectArgs;
 use super::terminal;
 use crate::inventory::Instance;
+use crate::show::mask::Mask;
 use crate::show::{self, visible, when};
 use crate::{errln, outln};
 
@@ -37,19 +39,23 @@ pub(super) struct ShowCommand {
     #[arg(long, value_name = "RUN-ID")]
     run: Option<RunId>,
     #[command(flatten)]
+    secrets: MaskArgs,
+    #[command(flatten)]
     select: SelectArgs,
 }
 
 /// Runs `bolt show`.
 pub(super) async fn run(command: ShowCommand, context: Context) -> Result<Exit, Failure> {
+    let mask = command.secrets.read()?;
     match Which::of(command.which.as_ref(), command.run.as_ref()) {
-        Which::Execution(id) => one(&id, &command.select, &context).await,
-        Which::Run(run) => of_run::print(&run, &command.select, &context).await,
+        Which::Execution(id) => one(&id, &command.select, &mask, &context).await,
+        Which::Run(run) => of_run::print(&run, &command.select, &mask, &context).await,
     }
 }
 
-async fn one(id: &IdArg, select: &SelectArgs, context: &Context) -> Result<Exit, Failure> {
-    let found = find(context, select, id).await?;
+async fn one(id: &IdArg, select: &SelectArgs, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
+    let mut found = find(context, select, id).await?;
+    found.iter_mut().for_each(|(_, execution)| mask_execution(execution, mask));
     let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
     match executions[..] {
         [execution] if context.json => outln!("{}", show::json(execution)),

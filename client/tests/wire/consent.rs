@@ -1,4 +1,4 @@
-//! What changes an instance is asked for when somebody is there to answer.
+//! Changes of instances are confirmed on a terminal.
 
 use std::io::{Read as _, Write as _};
 use std::process::{ExitStatus, Stdio};
@@ -50,7 +50,7 @@ async fn at_terminal(world: &World, arguments: &[&str], typed: &str) -> (ExitSta
     master.write_all(typed.as_bytes()).unwrap();
     let status = child.wait().await.unwrap();
     let mut shown = Vec::new();
-    // At the end of a terminal stands EIO.
+    // A terminal whose other end is closed gives EIO.
     let _ = master.read_to_end(&mut shown);
     (status, String::from_utf8_lossy(&shown).into_owned())
 }

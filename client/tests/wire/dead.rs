@@ -49,7 +49,8 @@ async fn fleet(world: &World) -> Server {
 async fn thousands_of_dead_instances_are_grouped_in_every_command() {
     let world = World::new();
     let _server = fleet(&world).await;
-    for arguments in [&["ps"][..], &["actions"], &["show", ID], &["run", "tried.uptime", "--everywhere", "--at-once"]] {
+    let run = ["run", "tried.uptime", "--everywhere", "--at-once"];
+    for arguments in [&["ps"][..], &["history"], &["actions"], &["show", ID], &["instances", "--check"], &run] {
         let output = world.bolt(arguments).await;
         let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
         assert!(text.lines().count() < 60, "{arguments:?}: {} lines: {}", text.lines().count(), &text[..2000]);

@@ -15,7 +15,7 @@ use packs_schema::delivery::facts::Facts;
 
 use crate::server::{Answer, World, answer, broken_after, id, instance, json, problem};
 
-/// What an agent of the test has been asked to start: executions by their key.
+/// Requests that an agent of the test has received: executions by their key.
 #[derive(Default)]
 struct Agent {
     name: String,

@@ -1,4 +1,4 @@
-//! Who is talked to: each wrong certificate has an error of its own, on both sides.
+//! Identities: each wrong certificate has an error of its own, on both sides.
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ async fn a_follower_is_told_of_a_replaced_history_and_begins_again() {
             assert!(query.contains(expected[n]) && query.contains("follow=true"), "{n}: {query}");
             match n {
                 0 => broken_after(&event("old", 8)),
-                // It restarts.
+                // The agent restarts.
                 1 => problem(Code::Unavailable, "the agent is starting"),
                 2 => gone("new.0"),
                 3 => broken_after(&event("new", 1)),

@@ -97,7 +97,7 @@ impl World {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_bolt"));
         command.arg("--cert").arg(certificate).arg("--key").arg(key).arg("--ca").arg(self.ca_file());
         command.arg("--inventory").arg(self.path().join("inventory.toml")).args(arguments);
-        // What a command makes by a relative name is this world's.
+        // Relative paths of a command lie in this world.
         command.current_dir(&directory);
         command.env("HOME", &directory).env_remove("BOLT_CLIENT_CONFIG").env_remove("XDG_CONFIG_HOME");
         command

@@ -1,4 +1,4 @@
-//! What is believed of an answer, and what happens when it is too large, malformed, or breaks off.
+//! Checks of an answer: its subject, its size, its form, and its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

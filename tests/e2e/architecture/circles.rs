@@ -140,7 +140,7 @@ fn expand<'a>(prefix: &str, tree: &'a str, found: &mut Vec<String>) -> &'a str {
     if let Some(mut rest) = rest.strip_prefix('{').filter(|_| path.ends_with("::")) {
         loop {
             rest = expand(&format!("{prefix}{path}"), rest.trim_start_matches(|c: char| c.is_whitespace()), found);
-            // Whatever stands between here and the next comma renames: ` as other`.
+            // Text up to the next comma renames: ` as other`.
             let Some(next) = rest.find([',', '}']) else { return "" };
             let closing = rest[next..].starts_with('}');
             rest = &rest[next + 1..];

@@ -1,6 +1,7 @@
 //! Words that were retired in favour of the field's terms do not come back (see the glossary in ARCHITECTURE.md).
 //!
-//! Reads every comment and every string of the shipped crates, so that help texts, errors, log messages and rustdoc are all covered.
+//! Reads every comment and every string of the crates, so that help texts, errors, log messages and rustdoc are all covered, and
+//! every paper. How comments open is held for the tests as well.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,11 +28,14 @@ const RETIRED: &[(&str, &str)] = &[
     ("is told to", "is asked to"),
 ];
 
-/// Openings that say nothing about the item: a doc comment starts with a verb or a noun.
+/// Openings that say nothing about the item: a comment starts with a verb or a noun.
 const OPENINGS: &[&str] = &["What", "Who", "Whom", "That", "Those", "It", "One", "So", "Nobody", "Somebody"];
 
 const CRATES: [&str; 6] =
     ["packs-schema/src", "agent/src", "agent/aws/src", "agent/launcher/src", "client/src", "tests/src"];
+
+const TESTS: [&str; 6] =
+    ["packs-schema/tests", "agent/launcher/tests", "client/tests", "tests/e2e", "tests/benches", "tests/reliability"];
 
 const PAPERS: [&str; 9] = [
     "README.md",
@@ -61,19 +65,19 @@ fn retired_words_do_not_come_back() {
 }
 
 #[test]
-fn documentation_starts_with_a_verb_or_a_noun() {
+fn comments_start_with_a_verb_or_a_noun() {
     let mut found = Vec::new();
-    for (path, text) in CRATES.iter().flat_map(|of| sources(of)) {
-        let mut before = "";
+    for (path, text) in CRATES.iter().chain(&TESTS).flat_map(|of| sources(of)) {
+        let mut previous = "";
         for (number, line) in text.lines().map(str::trim_start).enumerate() {
-            let opens = |mark: &str| line.starts_with(mark) && !before.starts_with(mark);
-            if opens("///") || opens("//!") {
-                let first = line[3..].split_whitespace().next().unwrap_or_default();
+            let mark = ["///", "//!", "//"].into_iter().find(|mark| line.starts_with(mark)).unwrap_or_default();
+            if !mark.is_empty() && !previous.starts_with(mark) {
+                let first = line[mark.len()..].split_whitespace().next().unwrap_or_default();
                 if OPENINGS.contains(&first.trim_end_matches(['.', ',', ':', ';'])) {
                     found.push(format!("{}: {line}", place(&path, number)));
                 }
             }
-            before = line;
+            previous = line;
         }
     }
     assert!(found.is_empty(), "{} comments:\n{}", found.len(), found.join("\n"));

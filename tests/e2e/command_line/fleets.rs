@@ -50,7 +50,7 @@ fn a_change_of_several_instances_wants_consent() {
     assert_eq!(bolt.json(["ps"]).1["executions"], serde_json::json!([]), "nothing ran");
     let by_zone = ["run", "probe.repair", "--everywhere", "--by", "zone", "--yes"];
     ended(&bolt.run(by_zone), 0, &["stops after the first failure or unreachable instance"]);
-    // One instance that was named needs no confirmation in a script.
+    // A single named instance needs no confirmation in a script.
     ended(&bolt.run(["run", "probe.repair", "--on", "i-1"]), 0, &[]);
 }
 
@@ -136,7 +136,7 @@ fn after_too_many_failures_nothing_more_is_started() {
 fn who_does_not_answer_is_named_and_holds_nobody_up() {
     let world = World::with_probe();
     let (one, _two, bolt) = pair(&world);
-    // One address accepts connections and never answers; nothing listens at the other.
+    // The first address accepts connections and never answers; nothing listens at the second.
     let hung = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let entry = |id: &str, address: &dyn std::fmt::Display| format!("{{\"id\": \"{id}\", \"address\": \"{address}\"}}");

@@ -1,4 +1,4 @@
-//! What `bolt run` prints: outputs, results, secrets and versions.
+//! Output of `bolt run`: outputs, results, secrets and versions.
 
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,20 @@ fn a_secret_that_comes_back_is_masked_in_all_that_is_printed() {
     // Only the client that gave the value knows it.
     let id = bolt.json(["ps"]).1["executions"][0]["id"].as_str().unwrap().to_owned();
     assert!(bolt.run(["logs", &id]).stdout.contains(SECRET));
+    // A later command is given it again.
+    let run = bolt.json(["ps"]).1["executions"][0]["run"].as_str().unwrap().to_owned();
+    let mask = file.to_str().unwrap();
+    for command in [&["logs", &id][..], &["logs", &id, "--raw"], &["logs", "--run", &run], &["show", &id]] {
+        let said = bolt.run(command.iter().chain(&["--mask", mask]));
+        ended(&said, 0, &[]);
+        assert!(said.stdout.contains("********"), "{command:?}: {said:?}");
+        assert!(!said.stdout.contains("hunter2") && !said.stderr.contains("hunter2"), "{command:?}: {said:?}");
+    }
+    assert!(!bolt.run(["show", &id, "--mask", mask, "--json"]).stdout.contains("hunter2"));
+    ended(&bolt.run(["logs", &id, "--mask", mask, "--json"]), 2, &["--mask", "--json"]);
+    ended(&bolt.run(["logs", &id, "--mask", "gone"]), 2, &["cannot read gone", "--mask"]);
+    std::fs::write(&file, "abc\n").unwrap();
+    ended(&bolt.run(["logs", &id, "--mask", mask]), 2, &["fewer than 4 bytes"]);
 }
 
 #[test]

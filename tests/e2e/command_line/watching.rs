@@ -37,7 +37,7 @@ async fn a_queued_execution_shows_what_it_waits_for_and_a_killed_one_why() {
     let (_, running) = bolt.json(["show", first.id.as_str()]);
     assert!(running.get("waiting").is_none(), "{running}");
 
-    // One that waits and one that runs: each keeps the note of its kill, also when it is asked for again.
+    // A queued and a running execution: each keeps the note of its kill, also when the kill is repeated.
     for execution in [&second, &first] {
         ended(&bolt.run(["kill", execution.id.as_str(), "--note", "wrong host"]), 0, &[]);
         ended(

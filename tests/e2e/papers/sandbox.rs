@@ -87,7 +87,7 @@ impl Sandbox {
             format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.path("bin").display());
         command.env("PATH", path).env("HOME", self.path("home")).env("TMPDIR", self.path("tmp"));
         command.envs([("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TZ", "UTC"), ("TERM", "dumb"), ("USER", "you")]);
-        // What a person would type.
+        // Typed by a person.
         command.env("BOLT_KEY_PASSPHRASE", "correct horse battery");
         let status = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).status().unwrap();
         let outcomes = outcomes(&String::from_utf8_lossy(&fs::read(&output).unwrap()));

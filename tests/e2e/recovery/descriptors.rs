@@ -57,7 +57,7 @@ async fn no_descriptors_means_later_and_never_an_error_of_the_agent() {
     })
     .await;
 
-    // One descriptor: the connection takes it, and none is left for an execution.
+    // A single descriptor: the connection takes it, and none is left for an execution.
     let rest = descriptors(api);
     leave(&world, api, 1);
     let answer = operator.submit("probe.hello", json!({})).await;

@@ -21,6 +21,7 @@ use crate::connection::{Agent, chunk_bytes};
 use crate::error::Error;
 use crate::inventory::Instance;
 use crate::show;
+use crate::show::mask::Mask;
 use crate::tls::Identity;
 use crate::{errln, outln};
 
@@ -38,7 +39,7 @@ enum Piece {
 }
 
 /// Prints the output of the run; with `--follow` until all have ended, and also of executions that start later.
-pub(super) async fn print(run: &RunId, command: &LogsCommand, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
     let (mut discovery, mut found) = Discovery::begin(context, &command.select, run).await?;
     found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
     let width = found.iter().map(|(instance, _)| instance.id().as_str().len()).max().unwrap_or(0);
@@ -55,7 +56,7 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, context: &Context)
     });
     let mut reading = Box::pin(reading);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let printer = Printer { raw: command.raw, only, width };
+    let printer = Printer { raw: command.raw, only, mask, width };
     let ends = loop {
         tokio::select! {
             biased;
@@ -137,20 +138,22 @@ impl Reader {
     }
 }
 
-struct Printer {
+struct Printer<'a> {
     raw: bool,
     only: Option<StreamArg>,
+    mask: &'a Mask,
     /// Width of the column of instances.
     width: usize,
 }
 
-impl Printer {
+impl Printer<'_> {
     fn print(&self, instance: &Instance, piece: Piece) -> Result<(), Failure> {
         let (id, width) = (instance.id().as_str(), self.width);
         match piece {
             Piece::Json(line) => outln!("{line}"),
             Piece::Gap(bytes) => errln!("{id:width$} | [{} of its output were not kept]", format_bytes(bytes)),
             Piece::Line(stream, line) => {
+                let line = self.mask.bytes(&line);
                 let mut text = format!("{id:width$} | ").into_bytes();
                 if self.raw {
                     text.extend_from_slice(&line);

@@ -17,6 +17,7 @@ use packs_schema::base::name::InstanceId;
 use super::args::View;
 use crate::cli::context::Context;
 use crate::cli::failure::Exit;
+use crate::cli::mask::mask_execution;
 use crate::cli::{find, terminal};
 use crate::fleet::plan::Stopped;
 use crate::fleet::{Ending, Report, Run};
@@ -47,9 +48,7 @@ pub(super) fn mask(report: &mut Report, mask: &Mask) {
         if let Ending::Ended(execution, output) = ending {
             output.stdout = mask.bytes(&output.stdout);
             output.stderr = mask.bytes(&output.stderr);
-            execution.result = execution.result.as_ref().map(|result| mask.object(result));
-            execution.reason = execution.reason.as_deref().map(|reason| mask.text(reason));
-            execution.result_error = execution.result_error.as_deref().map(|error| mask.text(error));
+            mask_execution(execution, mask);
         }
     }
 }

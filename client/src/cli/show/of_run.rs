@@ -11,9 +11,11 @@ use serde_json::json;
 use crate::cli::context::{Context, error_json};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::find::{FoundExecution, short};
+use crate::cli::mask::mask_execution;
 use crate::cli::of_run::{by_state, find};
 use crate::cli::ps;
 use crate::cli::select::SelectArgs;
+use crate::show::mask::Mask;
 use crate::show::{self, visible, when};
 use crate::{errln, outln};
 
@@ -21,8 +23,9 @@ use crate::{errln, outln};
 const MAX_LISTED: usize = 20;
 
 /// Prints what is known of a run. An instance that does not answer is reported, and the exit code is 1.
-pub(super) async fn print(run: &RunId, select: &SelectArgs, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn print(run: &RunId, select: &SelectArgs, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
     let (mut found, failed) = find(context, select, run).await?;
+    found.iter_mut().for_each(|(_, execution)| mask_execution(execution, mask));
     found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
     let exit = if failed.is_empty() { Exit::Success } else { Exit::Failed };
     if context.json {

@@ -298,7 +298,7 @@ fn extended(cases: &mut Cases, canary: &str) {
         "is an entry of type XGlobalHeader",
         vec![raw("pax", b'g', pax("path", "../evil")), file("note", "x")],
     );
-    // One reader uses the size of the extended header, another that of the file: the second sees content that is hidden from the first.
+    // Readers that use the size of the extended header and readers that use that of the file see different content.
     let hidden = open_tar(vec![file("../evil", "x")]);
     cases.with(
         "extended size over a hidden archive",

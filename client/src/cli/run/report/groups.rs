@@ -136,7 +136,7 @@ fn is_similar(one: &[u8], other: &[u8]) -> bool {
         lines += 1;
         same += usize::from(one == other);
     }
-    // What follows the last line break is no line.
+    // The text after the last line break is not a line.
     let empty = usize::from(ended(one) && ended(other));
     (same - empty) * 2 > lines - empty
 }
