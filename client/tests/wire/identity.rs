@@ -184,3 +184,13 @@ async fn an_address_of_one_link_needs_a_zone_that_is_there() {
         assert_eq!(kind.hint(), Some("check its address in the inventory"));
     }
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_not_an_authority_is_refused_as_one() {
+    let world = World::new();
+    let principal = Principal::new("spiffe://test/operator").unwrap();
+    let issued = world.authority().issue_client(&principal, Validity::days(1)).unwrap();
+    let (certificate, key) = issued.write(&world.path().join("own"), "own").unwrap();
+    let error = Identity::load(&certificate, &key, &certificate).unwrap_err().to_string();
+    assert!(error.contains("own.pem") && error.contains("use the authority's"), "{error}");
+}

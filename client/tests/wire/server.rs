@@ -70,6 +70,11 @@ impl World {
         self.identity_of(&self.authority.issue_client(&principal, Validity::days(1)).unwrap(), "operator")
     }
 
+    /// Returns the authority of this world.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// A client with this certificate, which trusts this world's authority.
     pub(crate) fn identity_of(&self, issued: &Issued, stem: &str) -> Identity {
         let dir = self.dir.path().join(format!("{stem}-{}", uuid::Uuid::now_v7()));
