@@ -16,6 +16,9 @@ pub mod history;
 mod instance;
 pub mod log;
 pub mod metrics;
+#[cfg(test)]
+#[path = "../../tests/fixtures/records.rs"]
+mod records;
 pub mod registry;
 pub mod serve;
 pub mod sync;

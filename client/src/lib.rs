@@ -27,6 +27,9 @@ mod mismatch;
 pub mod pack;
 pub mod parameters;
 pub mod pki;
+#[cfg(test)]
+#[path = "../../tests/fixtures/records.rs"]
+mod records;
 pub mod repo;
 pub mod show;
 pub mod tls;

@@ -129,30 +129,13 @@ fn truncate(text: &mut String, max: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::record;
     use std::os::unix::fs::MetadataExt;
 
-    use packs_schema::agent::execution::{FORMAT, State, StreamTotals, Usage};
     use serde_json::json;
 
     fn exit() -> Exit {
-        Exit {
-            format: FORMAT,
-            id: "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa".parse().unwrap(),
-            state: State::Succeeded,
-            reason: None,
-            exit_status: Some(0),
-            signal: None,
-            started_at_ms: u64::MAX,
-            ended_at_ms: u64::MAX,
-            duration_ms: u64::MAX,
-            usage: Usage::default(),
-            stdout: StreamTotals::default(),
-            stderr: StreamTotals::default(),
-            leftovers: None,
-            unenforced: Vec::new(),
-            result: None,
-            result_error: None,
-        }
+        record(json!({ "started_at_ms": u64::MAX, "ended_at_ms": u64::MAX, "duration_ms": u64::MAX }))
     }
 
     fn read(dir: &Dir, name: &str) -> Vec<u8> {

@@ -19,6 +19,9 @@ mod ipc;
 mod kill;
 mod log;
 mod proc;
+#[cfg(test)]
+#[path = "../../../tests/fixtures/records.rs"]
+mod records;
 mod refusal;
 mod runtime_dir;
 mod search_path;

@@ -8,7 +8,7 @@ mod size;
 
 use super::*;
 use packs_schema::agent::execution::{StreamTotals, Usage};
-use packs_schema::base::name::{Digest, PackVersion};
+
 use serde_json::json;
 
 fn instance() -> InstanceId {
@@ -16,20 +16,14 @@ fn instance() -> InstanceId {
 }
 
 fn record(n: u64, action: &str, who: &str) -> Execution {
-    serde_json::from_value(json!({
+    crate::records::record(json!({
         "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"),
-        "instance": "i-1",
         "action": action,
-        "version": PackVersion::new("1.0.0").unwrap(),
-        "digest": Digest::new("b".repeat(64)).unwrap(),
-        "state": "queued",
         "parameters": {"days": 7, "token": "[secret]"},
-        "noop": false,
         "principal": who,
         "run": if n.is_multiple_of(2) { json!("run-1") } else { json!(null) },
         "created_at_ms": 1_000 + n / 2,
     }))
-    .unwrap()
 }
 
 fn open() -> (tempfile::TempDir, History) {

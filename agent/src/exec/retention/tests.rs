@@ -75,12 +75,9 @@ impl Site {
 
     /// Creates an execution that has ended after writing `bytes` to standard output.
     async fn add_ended(&self, n: u64, bytes: &[u8]) -> ExecutionId {
-        let mut record: Execution = serde_json::from_value(json!({
-            "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"), "instance": "i-1", "action": "linux.a",
-            "version": "1.0.0", "digest": "a".repeat(64), "state": "queued", "parameters": {}, "noop": false,
-            "principal": "spiffe://x/ann", "created_at_ms": 1_000 + n,
-        }))
-        .unwrap();
+        let mut record: Execution = crate::records::record(json!({
+            "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"), "created_at_ms": 1_000 + n,
+        }));
         let directory = self.exec.directory(&record.id);
         fs::create_dir(&directory).unwrap();
         let mut segment = MAGIC.to_vec();
@@ -94,12 +91,9 @@ impl Site {
         for name in [file::LOCK, file::STARTED, file::KILL] {
             fs::write(directory.join(name), "").unwrap();
         }
-        let spec = json!({
-            "format": 1, "id": record.id, "action": record.action, "version": "1.0.0", "digest": record.digest,
-            "parameters": {}, "has_secrets": false, "noop": false, "principal": record.principal,
-            "created_at_ms": record.created_at_ms, "start_within_ms": 1, "boot_id": "boot",
-        });
-        fs::write(directory.join(file::SPEC), spec.to_string()).unwrap();
+        let spec: packs_schema::agent::execution::Spec =
+            crate::records::record(json!({ "id": record.id, "created_at_ms": record.created_at_ms }));
+        fs::write(directory.join(file::SPEC), serde_json::to_vec(&spec).unwrap()).unwrap();
         self.exec.history.insert(record.clone(), None, None).await.unwrap();
         record.state = State::Succeeded;
         record.started_at_ms = Some(2_000);

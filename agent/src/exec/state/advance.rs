@@ -102,30 +102,22 @@ fn step(record: &mut Execution, to: State, at_ms: u64, through: &mut Vec<(State,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::record;
     use serde_json::json;
 
-    fn record() -> Execution {
-        serde_json::from_value(json!({
-            "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "instance": "i-1", "action": "linux.a", "version": "1.0.0",
-            "digest": "a".repeat(64), "state": "queued", "parameters": {}, "noop": false,
-            "principal": "spiffe://x/ann", "created_at_ms": 1,
-        }))
-        .unwrap()
+    fn queued() -> Execution {
+        record(json!({}))
     }
 
     fn exit(state: State) -> Change {
-        let exit = json!({
-            "format": FORMAT, "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "state": state, "started_at_ms": 5,
-            "ended_at_ms": 9, "duration_ms": 4, "usage": {"user_us": 1, "system_us": 2},
-            "stdout": {"written_bytes": 0, "dropped_bytes": 0}, "stderr": {"written_bytes": 0, "dropped_bytes": 0},
-            "unenforced": [],
-        });
-        Change::Ended(Box::new(serde_json::from_value(exit).unwrap()))
+        Change::Ended(Box::new(record(
+            json!({ "state": state, "started_at_ms": 5, "ended_at_ms": 9, "duration_ms": 4 }),
+        )))
     }
 
     #[test]
     fn an_end_before_the_start_was_seen_passes_through_running() {
-        let mut seen = record();
+        let mut seen = queued();
         let through = advance(&mut seen, exit(State::Succeeded)).unwrap();
         assert_eq!(through, [(State::Running, 5), (State::Succeeded, 9)]);
         assert_eq!((seen.state, seen.started_at_ms, seen.ended_at_ms), (State::Succeeded, Some(5), Some(9)));
@@ -133,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_terminal_state_never_changes() {
-        let mut seen = record();
+        let mut seen = queued();
         advance(&mut seen, exit(State::Failed)).unwrap();
         let before = seen.clone();
         assert!(advance(&mut seen, exit(State::Succeeded)).is_err());
@@ -144,20 +136,20 @@ mod tests {
 
     #[test]
     fn an_execution_that_never_started_has_no_start_time() {
-        let mut seen = record();
+        let mut seen = queued();
         let aborted = Change::Aborted { state: State::Error, reason: String::new(), at_ms: 7 };
         advance(&mut seen, aborted).unwrap();
         assert_eq!((seen.started_at_ms, seen.ended_at_ms), (None, Some(7)));
         // The same when the history is lost and it is imported from its directory.
-        let mut again = record();
+        let mut again = queued();
         advance(&mut again, Change::Ended(Box::new(to_exit_record(&seen)))).unwrap();
         assert_eq!((again.started_at_ms, again.duration_ms, again.ended_at_ms), (None, None, Some(7)));
     }
 
     #[test]
     fn an_exit_record_without_a_terminal_state_is_refused() {
-        let mut seen = record();
+        let mut seen = queued();
         assert!(advance(&mut seen, exit(State::Running)).is_err());
-        assert_eq!(seen, record());
+        assert_eq!(seen, queued());
     }
 }

@@ -3,73 +3,25 @@
 use super::*;
 use crate::exec::LauncherError;
 use crate::exec::directory::{Evidence, Lock, RecordFile};
-use packs_schema::agent::execution::{Exit, FORMAT, Spec, Started, State, StreamTotals, Usage};
+use crate::records::record;
+use packs_schema::agent::execution::{Exit, Spec, Started, State};
 use packs_schema::agent::launch::{Outcome, Refusal};
-use packs_schema::base::name::ExecutionId;
-use packs_schema::base::name::{ActionRef, Digest, PackVersion, Principal};
-
-fn id() -> ExecutionId {
-    ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap()
-}
+use serde_json::json;
 
 fn host_time() -> HostTime {
     HostTime { boot_id: "this".to_owned(), booted_at_ms: 500, now_ms: 2_000, boottime_ms: 1_500 }
 }
 
 fn spec() -> Spec {
-    Spec {
-        format: FORMAT,
-        id: id(),
-        action: ActionRef::new("linux.a").unwrap(),
-        version: PackVersion::new("1.0.0").unwrap(),
-        digest: Digest::new("a".repeat(64)).unwrap(),
-        dev: None,
-        parameters: serde_json::Map::new(),
-        has_secrets: false,
-        noop: false,
-        timeout_ms: None,
-        principal: Principal::new("spiffe://x/ann").unwrap(),
-        note: None,
-        run: None,
-        idempotency_key: None,
-        fingerprint: None,
-        traceparent: None,
-        created_at_ms: 1_000,
-        created_boottime_ms: None,
-        start_within_ms: 5_000,
-        boot_id: "this".to_owned(),
-    }
+    record(json!({}))
 }
 
 fn started(boot: &str) -> RecordFile<Started> {
-    RecordFile::Valid(Started {
-        format: FORMAT,
-        boot_id: boot.to_owned(),
-        started_at_ms: 1_100,
-        timeout_ms: 1,
-        unenforced: Vec::new(),
-    })
+    RecordFile::Valid(record(json!({ "boot_id": boot })))
 }
 
 fn exit() -> Exit {
-    Exit {
-        format: FORMAT,
-        id: id(),
-        state: State::Succeeded,
-        reason: None,
-        exit_status: Some(0),
-        signal: None,
-        started_at_ms: 1_100,
-        ended_at_ms: 1_200,
-        duration_ms: 100,
-        usage: Usage::default(),
-        stdout: StreamTotals::default(),
-        stderr: StreamTotals::default(),
-        leftovers: None,
-        unenforced: Vec::new(),
-        result: None,
-        result_error: None,
-    }
+    record(json!({}))
 }
 
 fn evidence() -> Evidence {

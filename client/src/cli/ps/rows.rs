@@ -164,12 +164,10 @@ mod tests {
     use serde_json::json;
 
     fn execution(parameters: Value, note: Option<&str>) -> Execution {
-        serde_json::from_value(json!({
-            "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "instance": "i-0abc1234567890def", "action": "linux.disk_usage",
-            "version": "1.0.0", "digest": "a".repeat(64), "state": "running", "parameters": parameters, "noop": false,
-            "principal": "spiffe://example.org/team/oncall", "note": note, "created_at_ms": 1, "started_at_ms": 60_000,
+        crate::records::record(json!({
+            "instance": "i-0abc1234567890def", "action": "linux.disk_usage", "state": "running", "parameters": parameters,
+            "principal": "spiffe://example.org/team/oncall", "note": note, "started_at_ms": 60_000,
         }))
-        .unwrap()
     }
 
     fn table(width: Option<usize>) -> String {

@@ -8,12 +8,10 @@ use crate::fleet::{Output, Plan, Request, Strategy};
 use crate::inventory::{Address, Instance};
 
 fn execution(instance: &str, version: &str, result: Option<Value>) -> Box<Execution> {
-    let value = json!({
-        "id": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "instance": instance, "action": "probe.hello", "version": version,
-        "digest": "0".repeat(64), "state": "succeeded", "parameters": {}, "noop": false,
-        "principal": "spiffe://test/operator", "created_at_ms": 1, "exit_status": 0, "result": result,
-    });
-    Box::new(serde_json::from_value(value).unwrap())
+    Box::new(crate::records::record(json!({
+        "instance": instance, "action": "probe.hello", "version": version, "state": "succeeded", "exit_status": 0,
+        "result": result,
+    })))
 }
 
 fn ended(instance: usize, stdout: &str, result: Option<Value>) -> Ending {

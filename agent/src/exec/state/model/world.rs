@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Ownership;
 use crate::exec::admission::AdmissionRules;
 use crate::exec::directory::{Evidence, Lock, RecordFile};
+use crate::records::record;
 
 /// Number of times each fault may still occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -351,23 +352,9 @@ thread_local! {
     static IDS: [ExecutionId; 2] =
         [0, 1].map(|at| ExecutionId::new(format!("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2a{at}")).unwrap());
     static RULES: AdmissionRules = AdmissionRules::unrestricted(&ActionRef::new("linux.a").unwrap());
-    static SPEC: Spec = serde_json::from_value(json!({
-        "format": FORMAT, "id": id(0), "action": "linux.a", "version": "1.0.0", "digest": "a".repeat(64),
-        "parameters": {}, "has_secrets": false, "noop": false, "principal": "spiffe://x/ann", "created_at_ms": 0,
-        "start_within_ms": 5_000, "boot_id": "",
-    }))
-    .unwrap();
-    static EXIT: Exit = serde_json::from_value(json!({
-        "format": FORMAT, "id": id(0), "state": "succeeded", "started_at_ms": 5, "ended_at_ms": 9, "duration_ms": 4,
-        "usage": {"user_us": 1, "system_us": 2}, "stdout": {"written_bytes": 0, "dropped_bytes": 0},
-        "stderr": {"written_bytes": 0, "dropped_bytes": 0}, "unenforced": [],
-    }))
-    .unwrap();
-    static EXECUTION: Execution = serde_json::from_value(json!({
-        "id": id(0), "instance": "i-1", "action": "linux.a", "version": "1.0.0", "digest": "a".repeat(64),
-        "state": "queued", "parameters": {}, "noop": false, "principal": "spiffe://x/ann", "created_at_ms": 0,
-    }))
-    .unwrap();
+    static SPEC: Spec = record(json!({}));
+    static EXIT: Exit = record(json!({}));
+    static EXECUTION: Execution = record(json!({}));
 }
 
 pub(super) fn id(at: usize) -> ExecutionId {
