@@ -5,7 +5,7 @@
 //! cargo bench -p bolt-tests --bench numbers
 //! ```
 //!
-//! Builds the release binaries first. The rows for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they
+//! Builds the programs first, as optimised as benchmarks are: profile `bench`, whose output directory is that of `release`. The rows for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they
 //! cannot be measured.
 
 mod memory;
@@ -80,13 +80,14 @@ fn main() {
     ratio("ssh new, stock / bolt new connection", stock, Some(new), ">= 50");
 }
 
-/// The release binaries, from this source.
+/// Builds the programs from this source.
 fn build() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--bins", "-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"])
+        .args(["build", "--profile", "bench", "--quiet", "--bins"])
+        .args(["-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"])
         .status();
-    assert!(status.expect("cargo can be run").success(), "the release binaries cannot be built");
+    assert!(status.expect("cargo can be run").success(), "the programs cannot be built");
 }
 
 /// The script that `ssh` and the floor run: the same as the action's.

@@ -36,7 +36,7 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes a checkout: the examples, `systemd/`, and `target/release` with the programs, which are also in the path.
+    /// Makes a checkout: the examples, `systemd/`, and `target/release` and `target/dist` with the programs, which are also in the path.
     pub(super) fn checkout() -> Sandbox {
         let directory = tempfile::Builder::new().prefix("bolt-paper-").tempdir().unwrap();
         // The accounts of agents must get through.
@@ -49,7 +49,9 @@ impl Sandbox {
             copy(&root().join(name), &sandbox.path("bolt").join(name));
         }
         let built = binary("bolt").unwrap();
-        symlink(built.parent().unwrap(), sandbox.path("bolt/target/release")).unwrap();
+        for profile in ["release", "dist"] {
+            symlink(built.parent().unwrap(), sandbox.path("bolt/target").join(profile)).unwrap();
+        }
         for name in ["bolt", "bolt-agent", "bolt-launch", "bolt-sync", "bolt-reliability"] {
             symlink(built.with_file_name(name), sandbox.path("bin").join(name)).unwrap();
         }
