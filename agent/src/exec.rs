@@ -72,7 +72,7 @@ pub use live::{Follow, Progress};
 pub use recovery::RECOVERING;
 pub use retention::Budget;
 pub use segments::{Piece, SegmentError};
-pub use submit::{Order, SubmitError, check_version};
+pub use submit::{Order, SubmitError, check_class, check_version};
 
 use crate::access::Access;
 use crate::health::Health;

@@ -29,9 +29,9 @@ use crate::tls::Identity;
 
 pub use crate::mismatch::Mismatch;
 pub use events::{FollowEvents, Followed};
-pub use follow::chunk_bytes;
 pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};
+pub use follow::{chunk_bytes, start_bytes};
 pub use pages::Newest;
 pub use push::Push;
 pub use routes::{ExecutionQuery, OutputFrom};

@@ -22,6 +22,7 @@ mod history;
 mod kms;
 mod leftovers;
 mod log_injection;
+mod one_request;
 mod operations;
 mod output;
 mod packs_refused;

@@ -8,6 +8,7 @@ pub(super) mod instance;
 pub(super) mod output;
 pub(super) mod push;
 pub(super) mod scope;
+mod start;
 pub(super) mod stream;
 
 use std::sync::Arc;

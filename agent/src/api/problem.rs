@@ -139,6 +139,7 @@ impl ApiError {
             ApiError::Submit(SubmitError::NotReady) => (Code::Unavailable, true),
             ApiError::Submit(SubmitError::NotPermitted) => (Code::Forbidden, true),
             ApiError::Submit(SubmitError::VersionMismatch { .. }) => (Code::VersionMismatch, true),
+            ApiError::Submit(SubmitError::ClassMismatch { .. }) => (Code::ClassMismatch, true),
             ApiError::Submit(SubmitError::QueueFull { .. }) => (Code::QueueFull, true),
             ApiError::Submit(SubmitError::Busy { .. }) => (Code::Busy, true),
             ApiError::Submit(SubmitError::TooOften { .. }) => (Code::RateExceeded, true),

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use packs_schema::agent::rest::MAX_WAIT_S;
+use packs_schema::agent::rest::{MAX_OUTPUT, MAX_WAIT_S};
 use packs_schema::base::quantity::parse_duration;
 
 use super::problem::ApiError;
@@ -83,6 +83,15 @@ impl Query {
         }
         Ok(wait)
     }
+
+    /// Parses `?output=4096`: the number of bytes of each stream that the answer is to hold.
+    pub(super) fn output(&self) -> Result<Option<usize>, ApiError> {
+        let Some(bytes) = self.get::<usize>("output")? else { return Ok(None) };
+        if !(1..=MAX_OUTPUT).contains(&bytes) {
+            return Err(wrong("output", format_args!("is from 1 to {MAX_OUTPUT} bytes; GET …/stdout has all of them")));
+        }
+        Ok(Some(bytes))
+    }
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {
@@ -107,7 +116,7 @@ fn decode(text: &str) -> Result<String, ApiError> {
 mod tests {
     use super::*;
 
-    const KNOWN: &[(&str, &str)] = &[("run", ""), ("wait", ""), ("follow", "")];
+    const KNOWN: &[(&str, &str)] = &[("run", ""), ("wait", ""), ("follow", ""), ("output", "")];
 
     #[test]
     fn values_are_decoded_and_names_are_known() {
@@ -121,7 +130,13 @@ mod tests {
         for wrong in ["wait=61s", "wait=soon", "wait="] {
             assert!(Query::parse(Some(wrong), KNOWN).unwrap().wait().is_err(), "{wrong}");
         }
+        for (text, bytes) in [("run=1", None), ("output=1", Some(1)), ("output=65536", Some(64 << 10))] {
+            assert_eq!(Query::parse(Some(text), KNOWN).unwrap().output().unwrap(), bytes, "{text}");
+        }
+        for wrong in ["output=0", "output=65537", "output=-1", "output=1k", "output=99999999999999999999", "output="] {
+            assert!(Query::parse(Some(wrong), KNOWN).unwrap().output().is_err(), "{wrong}");
+        }
         let said = format!("{:?}", Query::parse(Some("color=red"), KNOWN).unwrap_err());
-        assert!(said.contains("color") && said.contains("run, wait, follow"), "{said}");
+        assert!(said.contains("color") && said.contains("run, wait, follow, output"), "{said}");
     }
 }

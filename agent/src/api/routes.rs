@@ -76,6 +76,13 @@ pub(super) struct Route {
 
 const WAIT: (&str, &str) = ("wait", "Wait for the end of the execution at most this long, such as 10s; at most 60s.");
 const FOLLOW: (&str, &str) = ("follow", "true: stream until the end of the execution, as output is written.");
+const START: (&str, &str) = (
+    "output",
+    "With the execution, return the first bytes of its output: at most this many of each stream, 1 to 65536. Needs the verb read.",
+);
+const CREATE: &[(&str, &str)] =
+    &[WAIT, START, ("class", "Class that the action must have; otherwise 409, and nothing is started.")];
+const GET: &[(&str, &str)] = &[WAIT, START];
 const LIST: &[(&str, &str)] = &[
     ("action", "Only executions of this action."),
     ("state", "Only executions in this state."),
@@ -141,9 +148,9 @@ routes! {
     POST "/v1/packs/{pack}/unpush"    &[Push],          Op::UnpushPack,      200, &[],     None, Json(of::<Unpushed>),          "Remove a pushed version before it expires.";
     GET  "/v1/actions"                &[Read, Run],     Op::ListActions,     200, &[],     None, Json(of::<Page<ActionView>>),  "Actions that the caller may see or run.";
     GET  "/v1/actions/{action}"       &[Read, Run],     Op::GetAction,       200, &[],     None, Json(of::<ActionView>),        "One action: parameters, limits, class.";
-    POST "/v1/executions"             &[Run],           Op::CreateExecution, 202, &[WAIT], Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is recorded durably and will reach a terminal state; 200: it has ended.";
+    POST "/v1/executions"             &[Run],           Op::CreateExecution, 202, CREATE,  Some(Takes::Json(of::<CreateExecution>)), Json(of::<Execution>), "Run an action. 202: it is recorded durably and will reach a terminal state; 200: it has ended.";
     GET  "/v1/executions"             &[Read],          Op::ListExecutions,  200, LIST,    None, Json(of::<Page<Execution>>),   "Executions, newest first.";
-    GET  "/v1/executions/{id}"        &[Read],          Op::GetExecution,    200, &[WAIT], None, Json(of::<Execution>),         "One execution.";
+    GET  "/v1/executions/{id}"        &[Read],          Op::GetExecution,    200, GET,     None, Json(of::<Execution>),         "One execution.";
     GET  "/v1/executions/{id}/output" &[Read],          Op::GetOutput,       200, OUTPUT,  None, Lines(of::<OutputChunk>),      "Both output streams, interleaved and with times.";
     GET  "/v1/executions/{id}/stdout" &[Read],          Op::GetStdout,       200, BYTES,   None, Bytes,                         "Standard output as it was written; supports Range.";
     GET  "/v1/executions/{id}/stderr" &[Read],          Op::GetStderr,       200, BYTES,   None, Bytes,                         "Standard error as it was written; supports Range.";

@@ -177,6 +177,8 @@ impl Exec {
             result: None,
             result_error: None,
             waiting: None,
+            output: None,
+            output_error: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use packs_schema::agent::grants::Verb;
 use packs_schema::agent::launch::Start;
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ActionRef, ExecutionId, PackVersion, RunId};
+use packs_schema::pack::action::Class;
 use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
 
@@ -27,6 +28,8 @@ pub struct Order {
     pub action: Arc<ActiveAction>,
     /// Pack version that must be active, when the caller named one.
     pub version: Option<PackVersion>,
+    /// Class that the action must have, when the caller named one.
+    pub class: Option<Class>,
     /// Checked parameters.
     pub bound: BoundParams,
     /// True for a dry run.
@@ -70,6 +73,16 @@ pub enum SubmitError {
         wanted: PackVersion,
         /// Version that is active.
         active: PackVersion,
+    },
+    /// The action has another class than the caller named.
+    #[error("{action} is a {class} action here, not {wanted}: nothing was started")]
+    ClassMismatch {
+        /// Action that was to run.
+        action: ActionRef,
+        /// Class that the caller named.
+        wanted: Class,
+        /// Class of the action.
+        class: Class,
     },
     /// The queue is full.
     #[error("the queue is full: {max} executions are waiting; try again in {after:?}, when one may have been started")]
@@ -132,6 +145,16 @@ pub fn check_version(wanted: Option<&PackVersion>, active: &ActiveAction) -> Res
     }
 }
 
+/// Refuses a request for an action of another class than `active` has.
+pub fn check_class(wanted: Option<Class>, active: &ActiveAction) -> Result<(), SubmitError> {
+    match wanted {
+        Some(wanted) if wanted != active.action.class => {
+            Err(SubmitError::ClassMismatch { action: active.action.reference(), wanted, class: active.action.class })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Order {
     /// Makes the start request for a spec.
     pub(super) fn start_request(spec: Spec) -> Start {
@@ -186,6 +209,7 @@ impl Exec {
             return self.replay(found.0, &found.1, key).await;
         }
         check_version(order.version.as_ref(), &order.action)?;
+        check_class(order.class, &order.action)?;
         if !self.has_disk_space() {
             return Err(SubmitError::DiskFull);
         }

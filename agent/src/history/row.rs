@@ -158,5 +158,7 @@ pub(super) fn read(row: &Row<'_>, instance: &InstanceId) -> rusqlite::Result<Exe
         dev: json(row, DEV)?,
         kill_note: row.get(KILL_NOTE)?,
         waiting: None,
+        output: None,
+        output_error: None,
     })
 }

@@ -59,6 +59,8 @@ impl Agent {
             unenforced: Vec::new(),
             result: None,
             result_error: None,
+            output: None,
+            output_error: None,
         }
     }
 

@@ -9,7 +9,10 @@ mod push;
 
 pub use access::{AccessReview, AccessTarget, ReviewedAction};
 pub use cursor::{EventCursor, is_epoch};
-pub use execution::{CreateExecution, Execution, KillRequest, OutputChunk, Page, StateChange, Waiting, WaitingReason};
+pub use execution::{
+    CreateExecution, Execution, KillRequest, OutputChunk, OutputStart, Page, StateChange, StreamStart, Waiting,
+    WaitingReason,
+};
 pub use instance::{
     ActionView, ApiProcess, ApiState, BUILDING, BootMoment, CgroupDirectory, EmptyChannel, Enforcement, FailedVersion,
     Health, Info, PackList, PackView, Reason, SyncEnd, SyncStatus, TotalLimits,
@@ -23,6 +26,8 @@ pub use crate::delivery::pushed::PushInfo;
 pub const MAX_BODY: usize = 64 << 10;
 /// Maximum of `?wait=`, in seconds.
 pub const MAX_WAIT_S: u64 = 60;
+/// Maximum of `?output=`, in bytes of each stream.
+pub const MAX_OUTPUT: usize = 64 << 10;
 /// Maximum number of items on a page.
 pub const MAX_PAGE: u32 = 500;
 /// Default number of items on a page.

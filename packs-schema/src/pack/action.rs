@@ -6,6 +6,7 @@ mod file;
 mod runner;
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,16 @@ impl fmt::Display for Class {
             Class::Remediation => "remediation",
             Class::Maintenance => "maintenance",
         })
+    }
+}
+
+impl FromStr for Class {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Class, String> {
+        [Class::Diagnostic, Class::Remediation, Class::Maintenance]
+            .into_iter()
+            .find(|class| class.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is not a class: use diagnostic, remediation or maintenance"))
     }
 }
 

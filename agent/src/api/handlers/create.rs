@@ -19,12 +19,12 @@ use packs_schema::base::strict;
 use packs_schema::pack::param::bind::{ParamError, bind};
 use serde_json::Value;
 
-use super::{Call, json, wait_for_end};
+use super::{Call, json, start, wait_for_end};
 use crate::access::Permit;
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
 use crate::api::request_body;
-use crate::exec::{Order, check_version};
+use crate::exec::{Order, check_class, check_version};
 use crate::history::Key;
 use crate::registry::ActiveAction;
 
@@ -35,7 +35,7 @@ const TRACEPARENT: &str = "traceparent";
 
 pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiError> {
     let Call { app, caller, live_access, subject, query, headers, body, .. } = call;
-    let wait = query.wait()?;
+    let (wait, output, class) = (query.wait()?, query.output()?, query.get("class")?);
     let key = idempotency_key(&headers)?;
     let (value, asked) = parse_body::<CreateExecution>(&headers, &request_body::read(body).await?)?;
     subject.set(&asked.action);
@@ -56,9 +56,10 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         return Err(ApiError::ActionDisabled(asked.action));
     }
     let mut errors = refuse_options(&asked, &active);
-    // The parameters of another version may differ: its version is the reason. `exec` checks it for the rest, after replays.
+    // The parameters of another version may differ: its version is the reason, or its class. `exec` checks both for the rest,
+    // after replays.
     let refuse = |errors| {
-        let checked = check_version(asked.version.as_ref(), &active);
+        let checked = check_version(asked.version.as_ref(), &active).and_then(|()| check_class(class, &active));
         Err(checked.map_or_else(ApiError::from, |()| ApiError::InvalidParameters(errors)))
     };
     let bound = match bind(&action.parameters, &asked.parameters) {
@@ -71,6 +72,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     };
     let order = Order {
         version: asked.version,
+        class,
         bound,
         noop: asked.noop,
         timeout_ms: asked.timeout_ms,
@@ -87,6 +89,10 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         && let Some(now) = wait_for_end(&app, &execution.id, wait).await?
     {
         execution = now;
+    }
+    if let Some(limit) = output {
+        // The grants may have changed during the wait.
+        start::attach(&app, &live_access.caller(), &mut execution, limit).await;
     }
     let mut response = json(if execution.state.is_terminal() { 200 } else { 202 }, &execution);
     let headers = response.headers_mut();

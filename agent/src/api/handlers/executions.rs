@@ -8,7 +8,7 @@ use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{DEFAULT_PAGE, KillRequest, MAX_PAGE, Page};
 
 use super::create::{check_note, parse_body};
-use super::{Call, execution_id, hidden, json, visible, wait_for_end};
+use super::{Call, execution_id, hidden, json, start, visible, wait_for_end};
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
 use crate::api::request_body;
@@ -45,7 +45,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
 }
 
 pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
-    let wait = call.query.wait()?;
+    let (wait, output) = (call.query.wait()?, call.query.output()?);
     let mut record = visible(call).await?;
     if wait > Duration::ZERO
         && !record.state.is_terminal()
@@ -58,6 +58,9 @@ pub(in crate::api) async fn get(call: &Call) -> Result<Response<Body>, ApiError>
     }
     if record.state == State::Running {
         record.usage = read_json(&call.app.enforcement)?.and_then(|enforcement| usage::of(&enforcement, &record.id));
+    }
+    if let Some(limit) = output {
+        start::attach(&call.app, &call.live_access.caller(), &mut record, limit).await;
     }
     Ok(json(200, &record))
 }

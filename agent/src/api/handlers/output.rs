@@ -221,7 +221,7 @@ fn gap(bytes: u64) -> String {
 }
 
 /// Converts a piece to bytes of its stream.
-fn shown(piece: Piece) -> Bytes {
+pub(super) fn shown(piece: Piece) -> Bytes {
     match piece {
         Piece::Data { bytes, .. } => bytes.into(),
         Piece::Dropped { bytes, .. } => gap(bytes).into(),

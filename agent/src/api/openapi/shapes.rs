@@ -54,6 +54,10 @@ pub(super) fn in_query(operation: Operation, parameter: &str) -> Option<(Value, 
         "verb" => Some((json!({"$ref": "#/components/schemas/Verb"}), true)),
         "action" if operation == Operation::Access => optional(name("AccessTarget")),
         "wait" => optional(json!({"type": "string", "pattern": "^([1-5]?[0-9]|60)s$"})),
+        "output" => {
+            optional(json!({"type": "integer", "minimum": 1, "maximum": packs_schema::agent::rest::MAX_OUTPUT}))
+        }
+        "class" => optional(json!({"$ref": "#/components/schemas/Class"})),
         "ttl" => optional(json!({"type": "string", "pattern": "^[1-9][0-9]{0,4}[smh]$"})),
         "follow" | "ended" => optional(json!({"type": "boolean", "default": false})),
         "limit" => optional(json!({"type": "integer", "minimum": 1, "maximum": packs_schema::agent::rest::MAX_PAGE,

@@ -1,5 +1,7 @@
 //! Snapshot of problem bodies, so that a change of their wording is reviewed as a diff.
 
+use packs_schema::pack::action::Class;
+
 use super::*;
 
 const ID: &str = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa";
@@ -43,6 +45,7 @@ fn problem_bodies() {
         ApiError::WrongInstance { asked: InstanceId::new("i-0a11").unwrap(), here: InstanceId::new("i-0b21").unwrap() },
         ApiError::NotReady,
         SubmitError::NotPermitted.into(),
+        SubmitError::ClassMismatch { action: action(), wanted: Class::Diagnostic, class: Class::Remediation }.into(),
         SubmitError::QueueFull { max: 50, after }.into(),
         SubmitError::Busy { group: "disk".to_owned(), after }.into(),
         SubmitError::KeyMismatch(id()).into(),

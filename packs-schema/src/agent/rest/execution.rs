@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Code;
 use crate::agent::execution::output::Stream;
 use crate::agent::execution::{Leftovers, State, StreamTotals, Usage};
 use crate::base::name::{ActionRef, Digest, ExecutionId, InstanceId, PackVersion, Principal, RunId};
@@ -130,6 +131,38 @@ pub struct Execution {
     /// Reason why there is no structured result although something was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_error: Option<String>,
+    /// First bytes of its output; only in answers to requests with `?output=`, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputStart>,
+    /// Reason why `output` is absent although it was requested: `forbidden` without a grant for the verb read,
+    /// `output_gone`, or another code of a problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_error: Option<Code>,
+}
+
+/// First bytes of both output streams of an execution that has ended. The totals are in `stdout` and `stderr` of the
+/// execution.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct OutputStart {
+    /// Standard output.
+    pub stdout: StreamStart,
+    /// Standard error.
+    pub stderr: StreamStart,
+}
+
+/// First bytes of an output stream, as `GET /v1/executions/{id}/stdout` or `/stderr` returns them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct StreamStart {
+    /// Bytes, if they are UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Bytes in base64 (RFC 4648, standard alphabet, padded), if they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+    /// True if the stream has more bytes.
+    pub truncated: bool,
 }
 
 /// Reason why a queued execution has not started yet.

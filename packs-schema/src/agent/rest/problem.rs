@@ -98,6 +98,8 @@ codes! {
     Busy = "busy", 409, "the action's concurrency group is busy";
     /// The active version of the pack is not the requested one.
     VersionMismatch = "version_mismatch", 409, "another version of the pack is active";
+    /// The action has another class than the caller named.
+    ClassMismatch = "class_mismatch", 409, "the action has another class";
     /// The execution has ended.
     AlreadyEnded = "already_ended", 409, "the execution has ended";
     /// The output was removed to keep the history within its budget.
