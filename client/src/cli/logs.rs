@@ -140,7 +140,10 @@ impl Printer<'_> {
         }
         let index = usize::from(chunk.stream == Stream::Stderr);
         if let Some(dropped) = chunk.dropped_bytes {
-            self.flush(index)?;
+            let bytes = self.masks[index].break_off();
+            self.show(index, &bytes)?;
+            let held = self.streams[index].finish();
+            self.write(index, held.as_bytes())?;
             errln!("[{} of its output were not kept]", format_bytes(dropped));
             return Ok(());
         }
@@ -156,7 +159,7 @@ impl Printer<'_> {
         self.write(index, text.as_bytes())
     }
 
-    /// Prints what is held back of a stream, at its end or before a gap.
+    /// Prints what is held back of a stream, at its end.
     fn flush(&mut self, index: usize) -> io::Result<()> {
         let bytes = self.masks[index].finish();
         self.show(index, &bytes)?;

@@ -1,4 +1,4 @@
-//! `--mask`: hides secrets in what an earlier execution printed.
+//! Masks secrets in what instances send back, and `--mask`, which names them for an earlier execution.
 //!
 //! An execution's output may repeat a secret that its caller gave. `bolt run` knows the values and masks them; `bolt logs` and
 //! `bolt show` run later, and are given them again, in the files that they came from.
@@ -9,6 +9,7 @@ use clap::Args;
 use packs_schema::agent::rest::{Execution, MAX_BODY};
 
 use super::failure::{Exit, Failure};
+use crate::error::{Error, Kind};
 use crate::files;
 use crate::show::mask::{Mask, SHORTEST};
 
@@ -39,9 +40,29 @@ impl MaskArgs {
     }
 }
 
-/// Masks secrets in what an instance sent back in a record: result and reasons.
+/// Masks secrets in what an instance sent back in a record: result, reasons, notes, and parameters, of which the agent masks
+/// those that the action marks as secret.
 pub(super) fn mask_execution(execution: &mut Execution, mask: &Mask) {
     execution.result = execution.result.as_ref().map(|result| mask.object(result));
-    execution.reason = execution.reason.as_deref().map(|reason| mask.text(reason));
-    execution.result_error = execution.result_error.as_deref().map(|error| mask.text(error));
+    execution.parameters = execution.parameters.iter().map(|(name, value)| (name.clone(), mask.value(value))).collect();
+    let Execution { reason, result_error, note, kill_note, .. } = execution;
+    for text in [reason, result_error, note, kill_note].into_iter().flatten() {
+        *text = mask.text(text);
+    }
+    if let Some(leftovers) = &mut execution.leftovers {
+        leftovers.programs.iter_mut().for_each(|program| *program = mask.text(program));
+    }
+}
+
+/// Masks secrets in an answer that is not an execution: an agent or a proxy may repeat parts of the request.
+pub(super) fn mask_error(error: &mut Error, mask: &Mask) {
+    match &mut error.kind {
+        Kind::Problem(problem) => {
+            problem.title = mask.text(&problem.title);
+            problem.detail = mask.text(&problem.detail);
+            problem.errors.iter_mut().for_each(|error| error.message = mask.text(&error.message));
+        }
+        Kind::Protocol(text) | Kind::Broken(text) => *text = mask.text(text),
+        _ => {}
+    }
 }

@@ -79,10 +79,10 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     };
     let run = Run { id: fleet::new_run_id(), request, targets, plan };
     if command.how.detach {
-        return Ok(detach::start(&run, &identity, &context).await);
+        return Ok(detach::start(&run, &identity, &context, &mask).await);
     }
     let is_diagnostic = action.class == Class::Diagnostic;
-    let progress = progress::Progress::new(&run, command.view.quiet, is_diagnostic);
+    let progress = progress::Progress::new(&run, command.view.quiet, is_diagnostic, &mask);
     carry_out(&run, progress, &identity, &context, &command.view, &mask).await
 }
 

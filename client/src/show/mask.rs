@@ -2,8 +2,8 @@
 //!
 //! Only the client that gave a value knows it, so it masks for its own output; the agent stores what an action prints as
 //! it is. Values shorter than [`SHORTEST`] bytes are not masked: they would match everywhere. A value is found as it was
-//! given and as JSON writes it; of a value with several lines each long enough line is found as well. An encoding of a
-//! value, such as base64, is not found.
+//! given and as JSON writes it, with its own characters and in ASCII alone (`\u00e4`, as Python's `json.dumps` does); of a
+//! value with several lines each long enough line is found as well. An encoding of a value, such as base64, is not found.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,9 @@ impl Mask {
                 if form.len() >= shortest {
                     forms.insert(form.as_bytes().to_vec());
                     let json = Value::from(form).to_string();
-                    forms.insert(json.as_bytes()[1..json.len() - 1].to_vec());
+                    let json = &json[1..json.len() - 1];
+                    forms.insert(json.as_bytes().to_vec());
+                    forms.insert(in_ascii(json).into_bytes());
                 }
             };
             add(secret, SHORTEST);
@@ -131,9 +133,22 @@ impl MaskStream<'_> {
         self.take(false)
     }
 
-    /// Returns the rest, at the end of the stream or before a gap.
+    /// Returns the rest, at the end of the stream. Before a gap see [`MaskStream::break_off`].
     pub fn finish(&mut self) -> Vec<u8> {
         self.take(true)
+    }
+
+    /// Returns the rest before a gap. What may be the beginning of a value is masked: the gap would hide the rest of it
+    /// from the mask.
+    pub fn break_off(&mut self) -> Vec<u8> {
+        let mut shown = self.take(false);
+        if self.held.len() < SHORTEST {
+            shown.extend(self.take(true));
+        } else {
+            self.held.clear();
+            shown.extend_from_slice(MASKED.as_bytes());
+        }
+        shown
     }
 
     fn take(&mut self, is_end: bool) -> Vec<u8> {
@@ -163,6 +178,20 @@ impl MaskStream<'_> {
         self.held.drain(..at);
         shown
     }
+}
+
+/// Writes the characters beyond ASCII of JSON text as `\uXXXX`.
+fn in_ascii(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            ascii.push(c);
+        } else {
+            let units = &mut [0; 2];
+            c.encode_utf16(units).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    ascii
 }
 
 /// Collects the scalars of `values` that `public` replaces.
@@ -213,6 +242,22 @@ mod tests {
         let result = json!({"hunter2": ["x hunter2", 1, true, null], "n": {"y": "hunter"}});
         assert_eq!(mask.value(&result), json!({"********": ["x ********", 1, true, null], "n": {"y": "hunter"}}));
         assert_eq!(mask.bytes(b"\xffhunter2\xfe"), b"\xff********\xfe");
+    }
+
+    #[test]
+    fn a_value_is_masked_as_json_in_ascii() {
+        let mask = mask(&["pässwörd-\u{1f511}\""]);
+        assert_eq!(mask.text(r#"{"k": "p\u00e4ssw\u00f6rd-\ud83d\udd11\""}"#), r#"{"k": "********"}"#);
+        assert_eq!(mask.text("pässwörd-\u{1f511}\""), MASKED);
+    }
+
+    #[test]
+    fn the_beginning_of_a_value_before_a_gap_is_masked() {
+        let mask = mask(&["hunter2-hunter2"]);
+        let mut stream = mask.stream();
+        let shown =
+            [stream.push(b"token=hunter2-hun"), stream.break_off(), stream.push(b"ter2; hun"), stream.break_off()];
+        assert_eq!(shown.concat(), b"token=********ter2; hun");
     }
 
     #[test]

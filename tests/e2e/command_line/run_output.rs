@@ -92,6 +92,39 @@ fn a_secret_that_comes_back_is_masked_in_all_that_is_printed() {
 }
 
 #[test]
+fn a_secret_of_short_lines_or_at_the_end_of_a_long_line_is_masked_in_the_logs_of_a_run() {
+    let world = World::empty();
+    // A line of more than 64 KiB is printed in pieces.
+    let script = "#!/bin/sh\nprintf 'pin\\nab cd\\nef gh\\nend\\n'\nprintf '%065530d' 0\necho hunter2-hunter2\n";
+    world.publish(&PackSource::new("probe", "1.0.0").action("leak", "bolt: {class: diagnostic}", script));
+    let agent = world.agent();
+    let bolt = world.bolt(&[&agent]);
+    let (_, report) = bolt.json(["run", "probe.leak"]);
+    let run = report["run"].as_str().unwrap();
+    let files = [("pin", "ab cd\nef gh\n"), ("token", "hunter2-hunter2")].map(|(name, text)| {
+        let path = world.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let masks = files.iter().flat_map(|file| ["--mask", file]);
+    let said = bolt.run(["logs", "--run", run].into_iter().chain(masks));
+    ended(&said, 0, &[]);
+    assert_eq!(
+        said.stdout.matches('*').count(),
+        16,
+        "two masks, of which the second is cut: {} bytes",
+        said.stdout.len()
+    );
+    for part in ["ab cd", "ef gh", "hunter", "er2"] {
+        assert!(!said.stdout.contains(part), "{part}");
+    }
+    assert!(
+        said.stdout.contains("pin\n") && said.stdout.contains("********end\n"),
+        "the mask takes a final line break"
+    );
+}
+
+#[test]
 fn a_version_that_is_not_active_starts_nothing_and_different_versions_are_said() {
     let world = World::with_probe();
     let agents = ["i-1", "i-2"].map(|id| world.start(&spec(id).set("repository", "poll", "1s")));

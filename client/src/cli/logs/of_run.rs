@@ -5,6 +5,8 @@
 //!  execution ─chunks─▶ reader ─────────────────────────lines─┴▶ bounded channel ─▶ printer
 //! ```
 
+use std::sync::Arc;
+
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::rest::{Execution, OutputChunk};
 use packs_schema::base::name::RunId;
@@ -21,7 +23,7 @@ use crate::connection::{Agent, chunk_bytes};
 use crate::error::Error;
 use crate::inventory::Instance;
 use crate::show;
-use crate::show::mask::Mask;
+use crate::show::mask::{Mask, MaskStream};
 use crate::tls::Identity;
 use crate::{errln, outln};
 
@@ -50,13 +52,14 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     let (lines, mut printed) = mpsc::channel(MAX_LINES);
     let identity = discovery.identity();
     let (json, only, follow) = (context.json, command.stream, command.follow);
+    let mask = Arc::new(mask.clone());
     let reading = for_each(&mut discovery, found, parallel, follow, |(instance, execution)| {
-        let reader = Reader { instance, execution, json, only, lines: lines.clone() };
+        let reader = Reader { instance, execution, json, only, mask: mask.clone(), lines: lines.clone() };
         reader.read(identity.clone(), follow)
     });
     let mut reading = Box::pin(reading);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let printer = Printer { raw: command.raw, only, mask, width };
+    let printer = Printer { raw: command.raw, only, width };
     let ends = loop {
         tokio::select! {
             biased;
@@ -77,12 +80,19 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     Ok(if all { Exit::Success } else { Exit::Failed })
 }
 
+/// One stream of an execution on its way to lines.
+struct StreamLines<'a> {
+    mask: MaskStream<'a>,
+    buffer: LineBuffer,
+}
+
 /// Reads the output of one execution.
 struct Reader {
     instance: Instance,
     execution: Execution,
     json: bool,
     only: Option<StreamArg>,
+    mask: Arc<Mask>,
     lines: mpsc::Sender<(Instance, Piece)>,
 }
 
@@ -90,26 +100,27 @@ impl Reader {
     async fn read(self, identity: Identity, follow: bool) -> Result<(), Error> {
         let agent = Agent::new(&self.instance, &identity);
         let mut output = agent.follow_output(&self.execution.id, follow);
-        let mut buffers = [LineBuffer::default(), LineBuffer::default()];
+        // Masked before lines are made: a value may span several of them.
+        let new = || StreamLines { mask: self.mask.stream(), buffer: LineBuffer::default() };
+        let mut streams = [new(), new()];
         let mut result = Ok(());
         while let Some(chunk) = output.next().await {
             match chunk {
-                Ok(chunk) => self.take(&chunk, &mut buffers).await,
+                Ok(chunk) => self.take(&chunk, &mut streams).await,
                 Err(error) => {
                     result = Err(error);
                     break;
                 }
             }
         }
-        for (stream, buffer) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut buffers) {
-            if let Some(line) = buffer.finish() {
-                self.give(Piece::Line(stream, line)).await;
-            }
+        for (stream, lines) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut streams) {
+            let rest = lines.mask.finish();
+            self.give_lines(stream, lines.buffer.push(&rest).into_iter().chain(lines.buffer.finish())).await;
         }
         result
     }
 
-    async fn take(&self, chunk: &OutputChunk, buffers: &mut [LineBuffer; 2]) {
+    async fn take(&self, chunk: &OutputChunk, streams: &mut [StreamLines<'_>; 2]) {
         let stream = chunk.stream;
         if self.only.is_some_and(|only| only.stream() != stream) {
             return;
@@ -120,14 +131,18 @@ impl Reader {
             value["execution"] = json!(self.execution.id);
             return self.give(Piece::Json(show::json_line(&value))).await;
         }
-        let buffer = &mut buffers[usize::from(stream == Stream::Stderr)];
+        let StreamLines { mask, buffer } = &mut streams[usize::from(stream == Stream::Stderr)];
         if let Some(dropped) = chunk.dropped_bytes {
-            if let Some(line) = buffer.finish() {
-                self.give(Piece::Line(stream, line)).await;
-            }
+            let rest = mask.break_off();
+            self.give_lines(stream, buffer.push(&rest).into_iter().chain(buffer.finish())).await;
             return self.give(Piece::Gap(dropped)).await;
         }
-        for line in buffer.push(&chunk_bytes(chunk).unwrap_or_default()) {
+        let bytes = mask.push(&chunk_bytes(chunk).unwrap_or_default());
+        self.give_lines(stream, buffer.push(&bytes).into_iter()).await;
+    }
+
+    async fn give_lines(&self, stream: Stream, lines: impl Iterator<Item = Vec<u8>>) {
+        for line in lines {
             self.give(Piece::Line(stream, line)).await;
         }
     }
@@ -138,22 +153,20 @@ impl Reader {
     }
 }
 
-struct Printer<'a> {
+struct Printer {
     raw: bool,
     only: Option<StreamArg>,
-    mask: &'a Mask,
     /// Width of the column of instances.
     width: usize,
 }
 
-impl Printer<'_> {
+impl Printer {
     fn print(&self, instance: &Instance, piece: Piece) -> Result<(), Failure> {
         let (id, width) = (instance.id().as_str(), self.width);
         match piece {
             Piece::Json(line) => outln!("{line}"),
             Piece::Gap(bytes) => errln!("{id:width$} | [{} of its output were not kept]", format_bytes(bytes)),
             Piece::Line(stream, line) => {
-                let line = self.mask.bytes(&line);
                 let mut text = format!("{id:width$} | ").into_bytes();
                 if self.raw {
                     text.extend_from_slice(&line);

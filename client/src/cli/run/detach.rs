@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use crate::cli::context::{Context, error_json, grouped};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::mask::{mask_error, mask_execution};
 use crate::error::Error;
 use crate::fleet::{self, Ending, Plan, Run};
-use crate::show;
+use crate::show::{self, Mask};
 use crate::tls::Identity;
 use crate::{errln, outln};
 
@@ -23,7 +24,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Starts the run everywhere and reports which instances accepted it. Exit 3 or 4 only when none did.
-pub(super) async fn start(run: &Run, identity: &Identity, context: &Context) -> Exit {
+pub(super) async fn start(run: &Run, identity: &Identity, context: &Context, mask: &Mask) -> Exit {
     if !context.json {
         // Known also to a user who interrupts this command.
         errln!("starting run {} on {}", run.id, show::counted(run.targets.len(), "instance"));
@@ -42,6 +43,8 @@ pub(super) async fn start(run: &Run, identity: &Identity, context: &Context) -> 
             Err(Ending::Ended(..) | Ending::NotStarted) => {}
         }
     }
+    accepted.iter_mut().for_each(|execution| mask_execution(execution, mask));
+    failed.iter_mut().for_each(|error| mask_error(error, mask));
     print(run, &accepted, &failed, unclear, context);
     exit(&accepted, &failed, unclear)
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::errln;
 use crate::fleet::plan::Stopped;
 use crate::fleet::{Event, Run, start_key};
-use crate::show;
+use crate::show::{self, Mask};
 
 /// Maximum number of lines about instances that end in the same state.
 const LINES: usize = 20;
@@ -22,6 +22,8 @@ pub(super) struct Progress<'a> {
     run: &'a Run,
     quiet: bool,
     is_diagnostic: bool,
+    /// Secrets of the request, which a problem may repeat.
+    mask: &'a Mask,
     bar: Option<ProgressBar>,
     in_flight: BTreeMap<usize, Option<ExecutionId>>,
     problems: BTreeMap<usize, String>,
@@ -33,9 +35,9 @@ pub(super) struct Progress<'a> {
     last_failed: Option<usize>,
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
     /// With `quiet`, prints only what the user must answer or know to go on: interrupts and what was detached.
-    pub(super) fn new(run: &Run, quiet: bool, is_diagnostic: bool) -> Progress<'_> {
+    pub(super) fn new(run: &'a Run, quiet: bool, is_diagnostic: bool, mask: &'a Mask) -> Progress<'a> {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(run.targets.len() as u64), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
@@ -48,6 +50,7 @@ impl Progress<'_> {
             run,
             quiet,
             is_diagnostic,
+            mask,
             bar,
             in_flight: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -70,7 +73,7 @@ impl Progress<'_> {
             Event::Retrying { target, problem } => {
                 // Once for each instance and problem, however many attempts there are.
                 if self.problems.insert(*target, problem.clone()).as_ref() != Some(problem) {
-                    let line = format!("{}: {} (retrying)", self.id(*target), show::visible(problem));
+                    let line = format!("{}: {} (retrying)", self.id(*target), show::visible(&self.mask.text(problem)));
                     self.bounded("retried", &line);
                 }
             }

@@ -17,7 +17,7 @@ use packs_schema::base::name::InstanceId;
 use super::args::View;
 use crate::cli::context::Context;
 use crate::cli::failure::Exit;
-use crate::cli::mask::mask_execution;
+use crate::cli::mask::{mask_error, mask_execution};
 use crate::cli::{find, terminal};
 use crate::fleet::plan::Stopped;
 use crate::fleet::{Ending, Report, Run};
@@ -45,10 +45,18 @@ pub(super) fn mask(report: &mut Report, mask: &Mask) {
         return;
     }
     for ending in &mut report.endings {
-        if let Ending::Ended(execution, output) = ending {
-            output.stdout = mask.bytes(&output.stdout);
-            output.stderr = mask.bytes(&output.stderr);
-            mask_execution(execution, mask);
+        match ending {
+            Ending::Ended(execution, output) => {
+                for bytes in [&mut output.stdout, &mut output.stderr] {
+                    let mut stream = mask.stream();
+                    let mut masked = stream.push(bytes);
+                    masked.extend(if output.truncated { stream.break_off() } else { stream.finish() });
+                    *bytes = masked;
+                }
+                mask_execution(execution, mask);
+            }
+            Ending::Unreachable { error, .. } | Ending::Refused(error) => mask_error(error, mask),
+            Ending::NotStarted => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-use packs_schema::agent::rest::Execution;
+use packs_schema::agent::rest::{Execution, Problem};
 use packs_schema::base::name::{ActionRef, InstanceId};
 use serde_json::{Value, json};
 
@@ -6,6 +6,7 @@ use super::*;
 use crate::error::{Error, Kind};
 use crate::fleet::{Output, Plan, Request, Strategy};
 use crate::inventory::{Address, Instance};
+use crate::show::mask::MASKED;
 
 fn execution(instance: &str, version: &str, result: Option<Value>) -> Box<Execution> {
     Box::new(crate::records::record(json!({
@@ -134,4 +135,33 @@ fn secrets_are_masked_in_text_and_json() {
     assert!(!text.contains("hunter2") && text.matches("********").count() == 2, "{text}");
     let groups = groups::groups(&run, &report, What::Output);
     assert!(matches!(groups[0].shown, Shown::Output { stdout: b"token ********\n", .. }));
+}
+
+#[test]
+fn secrets_are_masked_in_notes_parameters_refusals_and_output_that_is_cut() {
+    let mut noted = execution("i-0", "1.0.0", None);
+    noted.parameters = json!({"url": "http://x?t=hunter2"}).as_object().cloned().unwrap();
+    noted.note = Some("with hunter2".into());
+    noted.kill_note = Some("hunter2 leaked".into());
+    let cut = Output { stdout: b"token hunt".to_vec(), truncated: true, ..Output::default() };
+    let problem: Problem = serde_json::from_value(json!({
+        "type": "urn:bolt:problem:invalid_parameters", "title": "t", "status": 422, "code": "invalid_parameters",
+        "request_id": "r", "detail": "hunter2 is wrong",
+        "errors": [{"parameter": "token", "code": "invalid", "message": "not hunter2"}],
+    }))
+    .unwrap();
+    let refused = |kind| match dead(1, kind) {
+        Ending::Unreachable { error, .. } => Ending::Refused(error),
+        other => other,
+    };
+    let endings = vec![
+        Ending::Ended(noted, cut),
+        refused(Kind::Problem(Box::new(problem))),
+        dead(2, Kind::Protocol("unknown field hunter2".into())),
+    ];
+    let (run, mut report) = run(endings);
+    mask(&mut report, &Mask::new(["hunter2"].into_iter()));
+    let text = json::report(&run, &report, Duration::ZERO).to_string();
+    assert!(!text.contains("hunt") && text.matches(MASKED).count() >= 6, "{text}");
+    assert!(!format!("{report:?}").contains("hunt"), "{report:?}");
 }
