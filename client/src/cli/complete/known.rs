@@ -2,14 +2,19 @@
 //!
 //! The cache is a file for each client configuration in `$XDG_CACHE_HOME/bolt` (mode 0600, at most 1 MiB). It is used for ten
 //! minutes without asking, and longer when no agent answers in time; a failure is remembered for half a minute, so that dead
-//! hosts do not delay each completion. Names are checked when they are read, texts are made safe for a terminal.
+//! hosts do not delay each completion. Names are checked when they are read, texts are made safe for a terminal: also those of
+//! the cache, which another program may have written.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::select_ok;
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use packs_schema::agent::rest::ActionView;
 use packs_schema::base::name::{ActionRef, ChannelName, ParamName};
 use packs_schema::pack::param::Schema;
@@ -38,6 +43,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 const MAX_FILE: u64 = 1 << 20;
 /// Maximum number of cache files: one for each client configuration.
 const MAX_FILES: usize = 16;
+/// Maximum number of directory entries of a repository that are read.
+const MAX_ENTRIES: usize = 20_000;
 /// Maximum number of actions.
 const MAX_ACTIONS: usize = 2000;
 /// Maximum number of parameters of an action, and of values of a parameter.
@@ -102,14 +109,17 @@ pub(super) fn channels_of_repository(config: &Config) -> Vec<ChannelName> {
     let Some(directory) = config.value(Setting::Repository) else { return Vec::new() };
     let directory = directory.to_str().and_then(|text| text.strip_prefix("file://")).map_or(directory, Path::new);
     let targets = directory.join("targets");
-    let names = |path: &Path| -> Vec<String> {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten().take(10_000);
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    let mut left = MAX_ENTRIES;
+    let mut names = |path: &Path| -> Vec<String> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten().take(left);
+        let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        left -= names.len();
+        names
     };
-    let of_target = |name: &String| names(&targets.join(name));
-    let with_channels = names(&targets).into_iter().filter(|name| name.ends_with(".channels"));
-    let channels: BTreeSet<ChannelName> =
-        with_channels.flat_map(|name| of_target(&name)).filter_map(|name| ChannelName::new(name).ok()).collect();
+    let mut channels = BTreeSet::new();
+    for name in names(&targets).into_iter().filter(|name| name.ends_with(".channels")) {
+        channels.extend(names(&targets.join(name)).into_iter().filter_map(|name| ChannelName::new(name).ok()));
+    }
     channels.into_iter().collect()
 }
 
@@ -143,17 +153,34 @@ async fn ask_one(
 fn checked(views: Vec<ActionView>, channel: Option<ChannelName>) -> Known {
     let parameter = |(name, schema): (&ParamName, &Schema)| KnownParameter {
         name: name.clone(),
-        description: line(schema.description.as_deref().unwrap_or_default()),
+        description: schema.description.clone().unwrap_or_default(),
         values: values(schema),
     };
     let action = |view: ActionView| KnownAction {
         name: view.action.reference(),
-        description: line(&view.action.description),
+        description: view.action.description.clone(),
         parameters: view.action.parameters.iter().take(MAX_ITEMS).map(parameter).collect(),
     };
     let mut actions: Vec<KnownAction> = views.into_iter().take(MAX_ACTIONS).map(action).collect();
     actions.sort_by(|a, b| a.name.cmp(&b.name));
-    Known { actions, channels: channel.into_iter().collect(), ..Known::default() }
+    Known { actions, channels: channel.into_iter().collect(), ..Known::default() }.cleaned()
+}
+
+impl Known {
+    /// Bounds the lists and makes the texts safe.
+    fn cleaned(mut self) -> Known {
+        self.actions.truncate(MAX_ACTIONS);
+        for action in &mut self.actions {
+            action.description = line(&action.description);
+            action.parameters.truncate(MAX_ITEMS);
+            for parameter in &mut action.parameters {
+                parameter.description = line(&parameter.description);
+                parameter.values.retain(|value| is_one_word(value));
+                parameter.values.truncate(MAX_ITEMS);
+            }
+        }
+        self
+    }
 }
 
 /// Returns the values that a schema lists, where each can be one word of a command line.
@@ -172,10 +199,12 @@ fn values(schema: &Schema) -> Vec<String> {
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         _ => None,
     };
-    let plain = |text: &String| {
-        text.len() <= MAX_TEXT && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+:/@%,".contains(&b))
-    };
-    listed.into_iter().filter_map(text).filter(plain).take(MAX_ITEMS).collect()
+    listed.into_iter().filter_map(text).filter(|text| is_one_word(text)).take(MAX_ITEMS).collect()
+}
+
+/// True if no character of a value has a meaning for a shell.
+fn is_one_word(text: &str) -> bool {
+    text.len() <= MAX_TEXT && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+:/@%,".contains(&b))
 }
 
 /// Makes a text one short line in which nothing acts on a terminal or a shell's completion.
@@ -186,8 +215,12 @@ pub(super) fn line(text: &str) -> String {
 
 /// Returns the cache file of a client configuration.
 fn cache_path(config: &Config) -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
+    let directory = base.join("bolt");
+    if !is_own(&directory) {
+        return None;
+    }
     let mut hash = Sha256::new();
     for setting in [Setting::Inventory, Setting::Certificate, Setting::Ca] {
         let path = config.value(setting)?;
@@ -196,19 +229,41 @@ fn cache_path(config: &Config) -> Option<PathBuf> {
         hash.update([0]);
     }
     let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Some(base.join("bolt").join(format!("complete-{digest}.json")))
+    Some(directory.join(format!("complete-{digest}.json")))
+}
+
+/// True if only this user and root can put something else in the place of the directory or its parents, as far as these
+/// exist: with `sudo`, `HOME` may be that of another user, who could lead a write of root elsewhere.
+fn is_own(directory: &Path) -> bool {
+    let user = geteuid().as_raw();
+    directory.ancestors().take(3).all(|directory| match fs::metadata(directory) {
+        Ok(meta) => {
+            let others_may_write = meta.mode() & 0o002 != 0;
+            let is_sticky = meta.mode() & 0o1000 != 0;
+            meta.is_dir() && [user, 0].contains(&meta.uid()) && (is_sticky || !others_may_write)
+        }
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    })
 }
 
 fn read(path: &Path) -> Option<Known> {
-    let text = files::read_text(path, MAX_FILE).ok()?;
-    serde_json::from_str::<Known>(&text).ok().filter(|known| known.format == FORMAT)
+    // Without waiting for a writer of a pipe.
+    let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()?;
+    let meta = file.metadata().ok().filter(|meta| meta.is_file() && meta.len() <= MAX_FILE)?;
+    let mut text = Vec::with_capacity(usize::try_from(meta.len()).ok()?);
+    file.take(MAX_FILE).read_to_end(&mut text).ok()?;
+    let known = serde_json::from_slice::<Known>(&text).ok().filter(|known| known.format == FORMAT);
+    known.map(Known::cleaned)
 }
 
 fn write(path: &Path, known: &Known) -> Option<()> {
     let text = serde_json::to_vec(known).ok().filter(|text| text.len() as u64 <= MAX_FILE)?;
     let directory = path.parent()?;
     files::create_dir(directory).ok()?;
-    files::replace_private(path, &text).ok()?;
+    // A link is replaced, not followed.
+    let mut temporary = tempfile::Builder::new().prefix("complete-").suffix(".tmp").tempfile_in(directory).ok()?;
+    temporary.write_all(&text).ok()?;
+    temporary.persist(path).ok()?;
     remove_oldest(directory);
     Some(())
 }
@@ -246,6 +301,67 @@ mod tests {
         assert_eq!(listed(r#"{"type": "boolean"}"#), ["true", "false"]);
         assert_eq!(listed(r#"{"type": "string"}"#), [""; 0]);
         assert_eq!(listed(r#"{"type": "string", "enum": ["a"], "secret": true}"#), [""; 0]);
+    }
+
+    #[test]
+    fn texts_of_a_hostile_cache_act_on_no_terminal_and_no_shell() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("complete-0.json");
+        let parameter =
+            r#"{"name": "p", "description": "\u001b[2J`x`", "values": ["ok", "$(reboot)", "a b", "x\u001b"]}"#;
+        let action =
+            format!(r#"{{"name": "a.b", "description": "\u001b]0;x\u0007$(x)", "parameters": [{parameter}]}}"#);
+        let actions = vec![action; MAX_ACTIONS + 1].join(",");
+        let text = format!(r#"{{"format": 1, "at_ms": 1, "failed_ms": 0, "actions": [{actions}], "channels": []}}"#);
+        fs::write(&path, text).unwrap();
+        let known = read(&path).unwrap();
+        assert_eq!(known.actions.len(), MAX_ACTIONS);
+        let action = &known.actions[0];
+        for text in [&action.description, &action.parameters[0].description] {
+            assert!(!text.contains(['\u{1b}', '\u{7}', '$', '`']), "{text:?}");
+        }
+        assert_eq!(action.parameters[0].values, ["ok"]);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_cache_is_replaced_and_a_pipe_is_not_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let (victim, link) = (temp.path().join("victim"), temp.path().join("complete-1.json"));
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        let known = Known { format: FORMAT, at_ms: 5, ..Known::default() };
+        write(&link, &known).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(read(&link), Some(known));
+        assert_eq!(link.symlink_metadata().unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2, "no temporary file is left");
+        let pipe = temp.path().join("complete-2.json");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read(&pipe), None);
+    }
+
+    #[test]
+    fn a_cache_directory_that_another_user_could_replace_is_not_used() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temp = tempfile::tempdir().unwrap();
+        let cache = temp.path().join("cache");
+        let directory = cache.join("bolt");
+        assert!(is_own(&directory), "it is made when it is missing");
+        fs::create_dir_all(&directory).unwrap();
+        assert!(is_own(&directory));
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(&cache, 0o777);
+        assert!(!is_own(&directory));
+        mode(&cache, 0o1777);
+        assert!(is_own(&directory), "others cannot rename in a sticky directory");
+        mode(&cache, 0o755);
+        if geteuid().is_root() {
+            for path in [&directory, &cache] {
+                std::os::unix::fs::chown(path, Some(12345), None).unwrap();
+                assert!(!is_own(&directory), "{path:?}");
+                std::os::unix::fs::chown(path, Some(0), None).unwrap();
+            }
+        }
     }
 
     #[test]
