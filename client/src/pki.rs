@@ -33,6 +33,7 @@ pub use describe::{Description, describe};
 pub use packs_schema::base::certificate::INSTANCE_URI;
 pub use renew::{RenewProblem, Renewal, Renewed};
 pub use request::{NewRequest, Request, RequestProblem};
+pub(crate) use subject::names_instance;
 pub use subject::{Subject, SubjectProblem};
 
 /// File name of the authority's certificate in its directory.

@@ -88,6 +88,7 @@ fn what_is_wrong_is_refused_before_anything_is_read() {
         ("bolt ps --running-for 5m --state queued", "cannot be used with"),
         ("bolt pki issue instance ../x --out o", "instance id"),
         ("bolt pki issue client oncall --out o", "principal"),
+        ("bolt pki csr client bolt://Instance/i-1 --out o", "`instance <ID>`"),
         ("bolt can-i fly", "read, run, kill"),
         ("bolt can-i run cassandra", "<pack>.<action>"),
         ("bolt pack diff cassandra prod Pro_D!", "a version such as"),

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use super::numbers::whole;
 use crate::files::FileError;
-use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, PkiError, Subject, Validity, is_host_name};
+use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, PkiError, Subject, Validity, is_host_name, names_instance};
 use crate::show as shown;
 use crate::{errln, outln};
 
@@ -95,7 +95,16 @@ struct InstanceArgs {
 #[derive(Debug, Args)]
 struct ClientArgs {
     /// The name, a URI such as spiffe://example.org/oncall.
+    #[arg(value_parser = caller)]
     principal: Principal,
+}
+
+/// Reads the name of a caller, which is not that of an instance.
+fn caller(text: &str) -> Result<Principal, String> {
+    if names_instance(text) {
+        return Err("that is the name of an instance: use `instance <ID>` instead of `client`".to_owned());
+    }
+    Principal::new(text).map_err(|error| error.to_string())
 }
 
 impl InstanceArgs {

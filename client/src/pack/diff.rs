@@ -8,7 +8,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use packs_schema::base::name::PackVersion;
 use packs_schema::pack::contents::{CheckedPack, EntryKind};
@@ -23,6 +23,10 @@ use crate::hashing::Hashing;
 const MAX_TEXT: u64 = 256 << 10;
 /// Time that the diff of one file may take; after it the result is coarser.
 const DIFF_TIME: Duration = Duration::from_secs(2);
+/// Time that the diffs of all files may take.
+const DIFFS_TIME: Duration = Duration::from_secs(20);
+/// Maximum size of the diffs of all files, in bytes: the diffs of further files are left out.
+const MAX_DIFFS: usize = 16 << 20;
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
@@ -52,6 +56,14 @@ pub struct PackDiff {
     pub config: Vec<String>,
     /// Files that differ, by path.
     pub files: Vec<FileChange>,
+    /// Number of text files whose diff was left out, because those of the files before were large or took long.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub omitted_diffs: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Kind of a difference.
@@ -93,7 +105,7 @@ pub struct FileChange {
     /// The new executable bit, when it changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
-    /// Unified diff, for text files of at most 256 KiB.
+    /// Unified diff, for text files of at most 256 KiB; see [`PackDiff::omitted_diffs`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diff: Option<String>,
 }
@@ -145,6 +157,7 @@ impl Unpacked {
 pub fn diff(from: &Side, to: &Side) -> Result<PackDiff, PackError> {
     let (old, new) = (Unpacked::of(from)?, Unpacked::of(to)?);
     let mut files = Vec::new();
+    let mut budget = Budget { ends: Instant::now() + DIFFS_TIME, left: MAX_DIFFS, omitted: 0 };
     let (old_files, new_files) = (old.files(), new.files());
     let paths: BTreeSet<&str> = old_files.keys().chain(new_files.keys()).copied().collect();
     for path in paths {
@@ -162,7 +175,7 @@ pub fn diff(from: &Side, to: &Side) -> Result<PackDiff, PackError> {
         };
         let text = |side: &Unpacked, is_there: bool| if is_there { side.text(path) } else { Some(String::new()) };
         let texts = text(&old, before.is_some()).zip(text(&new, after.is_some()));
-        let unified = texts.map(|texts| unified(&texts, (&from.label, &to.label), path));
+        let unified = texts.and_then(|texts| budget.unified(&texts, (&from.label, &to.label), path));
         files.push(FileChange {
             path: path.to_owned(),
             change,
@@ -185,6 +198,7 @@ pub fn diff(from: &Side, to: &Side) -> Result<PackDiff, PackError> {
         actions,
         config,
         files,
+        omitted_diffs: budget.omitted,
     })
 }
 
@@ -195,10 +209,28 @@ impl PackDiff {
     }
 }
 
-fn unified((old, new): &(String, String), labels: (&str, &str), path: &str) -> String {
-    let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(old.as_str(), new.as_str());
-    let header = (format!("{path}  {}", labels.0), format!("{path}  {}", labels.1));
-    diff.unified_diff().context_radius(CONTEXT).header(&header.0, &header.1).to_string()
+/// Time and bytes that are left for diffs of text files.
+struct Budget {
+    ends: Instant,
+    left: usize,
+    /// Number of diffs that were left out.
+    omitted: usize,
+}
+
+impl Budget {
+    /// Returns a unified diff, or `None` if the budget does not suffice for it.
+    fn unified(&mut self, (old, new): &(String, String), labels: (&str, &str), path: &str) -> Option<String> {
+        let time = self.ends.saturating_duration_since(Instant::now()).min(DIFF_TIME);
+        if time.is_zero() || self.left == 0 {
+            self.omitted += 1;
+            return None;
+        }
+        let diff = TextDiff::configure().timeout(time).diff_lines(old.as_str(), new.as_str());
+        let header = (format!("{path}  {}", labels.0), format!("{path}  {}", labels.1));
+        let text = diff.unified_diff().context_radius(CONTEXT).header(&header.0, &header.1).to_string();
+        self.left = self.left.saturating_sub(text.len());
+        Some(text)
+    }
 }
 
 #[cfg(test)]

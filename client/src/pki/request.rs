@@ -14,8 +14,11 @@ pub enum RequestProblem {
     /// Not a request in PEM form.
     #[error("it is not a certificate signing request in PEM form; `bolt pki csr` makes one")]
     NotARequest,
-    /// Its signature is not by the key that it names.
-    #[error("its signature does not verify: whoever made it does not have the key")]
+    /// Its signature is not by the key that it names, or that key is of a kind that cannot be verified.
+    #[error(
+        "its signature does not verify, or its key is of a kind that is not accepted: RSA of 2048 to 8192 bits, ECDSA P-256 or \
+         P-384, or Ed25519"
+    )]
     Signature,
     /// An extension that is not known.
     #[error("it asks for an extension other than names and usages")]

@@ -122,6 +122,9 @@ impl Subject {
             names.iter().filter_map(|name| if let Name::Address(text) = name { Some(text.clone()) } else { None });
         let mut addresses: Vec<String> = addresses.collect();
         let Some(id) = uri.strip_prefix(INSTANCE_URI) else {
+            if names_instance(uri) {
+                return Err(SubjectProblem::InstanceId);
+            }
             let principal = Principal::new(uri).map_err(|_| SubjectProblem::Principal)?;
             return if addresses.is_empty() {
                 Ok(Subject::Client(principal))
@@ -171,6 +174,11 @@ impl Subject {
             _ => Err(SubjectProblem::Usage),
         }
     }
+}
+
+/// True if a URI names an instance, in any spelling: scheme and host of a URI are the same in upper and lower case.
+pub(crate) fn names_instance(uri: &str) -> bool {
+    uri.get(..INSTANCE_URI.len()).is_some_and(|start| start.eq_ignore_ascii_case(INSTANCE_URI))
 }
 
 /// Subject alternative name.

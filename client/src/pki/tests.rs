@@ -146,6 +146,7 @@ fn a_request_for_anything_else_is_refused() {
     assert_eq!(problem(&[]), SubjectProblem::Uris(0));
     assert_eq!(problem(&[uri("bolt://instance/i-1"), uri("spiffe://a/b")]), SubjectProblem::Uris(2));
     assert_eq!(problem(&[uri("bolt://instance/../x")]), SubjectProblem::InstanceId);
+    assert_eq!(problem(&[uri("bolt://Instance/i-1")]), SubjectProblem::InstanceId);
     assert_eq!(problem(&[uri("spiffe://a/*")]), SubjectProblem::Principal);
     assert_eq!(problem(&[uri("spiffe://a/b"), dns("web.example.org")]), SubjectProblem::CallerWithAddress);
     assert_eq!(problem(&[uri("bolt://instance/i-1"), dns("*.example.org")]), SubjectProblem::HostName);

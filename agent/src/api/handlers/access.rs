@@ -1,7 +1,8 @@
 //! `GET /v1/access`: whether the grants let the caller do something, and which grant decides.
 //!
 //! The answer repeats what the caller could find out by trying. It shows whether an action is installed only to callers that
-//! may read or run it; a grant that is limited to classes answers the same for an action of another class and for none.
+//! may read or run it; a grant that is limited to classes answers the same for an action of another class and for none. A caller
+//! whose grant gives kill for some classes learns from the answer whether an action of these classes is installed.
 
 use hyper::Response;
 use packs_schema::agent::grants::Verb;

@@ -134,6 +134,10 @@ fn print(found: &PackDiff, stat: bool) {
     for text in found.files.iter().filter_map(|file| file.diff.as_ref()) {
         outln!("\n{}", visible_lines(text.trim_end_matches('\n')));
     }
+    if found.omitted_diffs > 0 {
+        let more = show::counted(found.omitted_diffs, "more file");
+        outln!("\n[the diffs of {more} are left out: there are too many changes to show]");
+    }
 }
 
 fn word(change: Change) -> &'static str {

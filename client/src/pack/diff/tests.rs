@@ -80,3 +80,14 @@ fn the_same_files_do_not_differ_and_a_new_or_removed_action_does() {
     let shrunk = diff(&side(&same), &side(&old)).unwrap();
     assert_eq!(shrunk.actions[0].change, Change::Removed);
 }
+
+#[test]
+fn diffs_end_with_their_budget_of_bytes_and_time() {
+    let texts = ("one\n".to_owned(), "two\n".to_owned());
+    let later = Instant::now() + Duration::from_secs(3600);
+    let mut budget = Budget { ends: later, left: 1, omitted: 0 };
+    assert!(budget.unified(&texts, ("a", "b"), "x").is_some_and(|text| text.contains("-one\n+two\n")));
+    assert_eq!((budget.unified(&texts, ("a", "b"), "y"), budget.omitted), (None, 1));
+    let mut budget = Budget { ends: Instant::now(), left: MAX_DIFFS, omitted: 0 };
+    assert_eq!((budget.unified(&texts, ("a", "b"), "x"), budget.omitted), (None, 1));
+}
