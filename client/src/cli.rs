@@ -21,6 +21,7 @@ mod external;
 pub use crate::failure;
 mod find;
 mod instances;
+mod inventory;
 mod kill;
 mod logs;
 mod man;
@@ -62,12 +63,12 @@ Exit codes:
   2    the command line, a file it names or a parameter is wrong; nothing was done
   3    no instance could be reached, or its certificate was not the right one; nothing was done
   4    the agent refused: no grant, unknown action, busy, full; nothing was done
-  5    a file, a key or a repository could not be read or written
+  5    a file, a key, a repository or a source of the inventory could not be read or written
   130  interrupted; what was started goes on
 
 Files:
   $BOLT_CLIENT_CONFIG, else $XDG_CONFIG_HOME/bolt/client.toml, else ~/.config/bolt/client.toml:
-  certificate, key, ca and inventory; under [repository] url, keys, state, root and passphrase_file.
+  certificate, key, ca and inventory (a file, or [[inventory]] tables); under [repository] url, keys, state, root and passphrase_file.
   Paths are relative to the file. `bolt config show` says what is in effect and from where.
 
 Environment (flags take precedence over variables, variables over client.toml):
@@ -78,7 +79,7 @@ Environment (flags take precedence over variables, variables over client.toml):
   BOLT_KEY_PASSPHRASE, BOLT_KEY_PASSPHRASE_FILE
                        the passphrase of repository keys, or the file that holds it
   BOLT_LAUNCH          the bolt-launch that `bolt pack test` starts
-  For a repository in a bucket: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
+  For a repository in a bucket and an inventory from AWS: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
   A variable with an invalid value, or a BOLT_ variable that does not exist, is an error.";
 
 /// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.
@@ -148,6 +149,9 @@ enum Command {
     Actions(actions::ActionsCommand),
     /// List the instances of the inventory.
     Instances(instances::InstancesCommand),
+    /// Sources of the inventory.
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
     /// List the packs that are active on instances.
     Packs(packs::PacksCommand),
     /// Have agents poll their repository now.
@@ -267,6 +271,7 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
         Command::Pki(command) => pki::run(command, json),
         Command::CanI(command) => block_on(can_i::run(command, context(global)?)),
         Command::Agent(command) => agent::run(command, json),
+        Command::Inventory(command) => Ok(inventory::run(&command)),
         Command::Config(command) => config::run(&command, &context(global)?),
         Command::Repo(command) => repo::run(command, &context(global)?),
         Command::Pack(pack::PackCommand::Push(command)) => block_on(pack::push::push(command, context(global)?)),
@@ -313,6 +318,7 @@ impl Command {
             Command::Pki(_)
             | Command::Pack(_)
             | Command::Config(_)
+            | Command::Inventory(_)
             | Command::Agent(_)
             | Command::Demo(_)
             | Command::Completions(_)

@@ -4,7 +4,7 @@
 //! certificate = "me.pem"        # paths are relative to this file
 //! key = "me.key"
 //! ca = "ca.pem"
-//! inventory = "inventory.toml"
+//! inventory = "inventory.toml"  # or [[inventory]] tables: see `inventory`
 //!
 //! [repository]                  # for `bolt repo` and `bolt pack diff`
 //! url = "s3://bucket/prefix"    # or a directory, or file:///path
@@ -21,9 +21,12 @@ mod setting;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::files::FileError;
-use crate::inventory::{Inventory, InventoryError};
+use crate::inventory::source::Source;
+use crate::inventory::{self, ConfiguredSource, GatherError, GatherOptions, Gathered, Inventory, InventoryError};
 use crate::tls::{Identity, IdentityError};
 
 pub use setting::{Origin, Setting, Sourced};
@@ -59,6 +62,9 @@ pub enum ConfigError {
     /// The inventory cannot be used.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// The sources of the inventory failed.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
 }
 
 /// The configuration file in effect.
@@ -77,6 +83,8 @@ pub struct ConfigFile {
 pub struct Config {
     file: ConfigFile,
     values: BTreeMap<Setting, Sourced>,
+    /// The `[[inventory]]` tables of the file; not used when an inventory file is given.
+    sources: Vec<(ConfiguredSource, Origin)>,
     /// Settings of the file that belong to a repository other than the one in effect.
     unused: BTreeMap<Setting, Sourced>,
 }
@@ -99,19 +107,21 @@ impl Config {
             (None, None) => (default_path(), None),
         };
         let exists = path.as_ref().is_some_and(|path| path.exists());
-        let mut values = BTreeMap::new();
-        if let Some(path) = path.as_ref().filter(|_| exists || origin.is_some()) {
-            values.extend(file::read(path).map_err(|error| match (error, &origin) {
+        let read = match path.as_ref().filter(|_| exists || origin.is_some()) {
+            None => file::Read::default(),
+            Some(path) => file::read(path).map_err(|error| match (error, &origin) {
                 (ConfigError::File(error), Some(origin)) => ConfigError::File(error.named_by(origin)),
                 (error, _) => error,
-            })?);
-        }
+            })?,
+        };
+        let mut values: BTreeMap<Setting, Sourced> = read.values.into_iter().collect();
         for setting in Setting::ALL {
             if let Some(value) = variable(setting.variable()) {
                 values.insert(setting, Sourced { value, origin: Origin::Variable(setting.variable()) });
             }
         }
-        let config = Config { file: ConfigFile { path, origin, exists }, values, unused: BTreeMap::new() };
+        let file = ConfigFile { path, origin, exists };
+        let config = Config { file, values, sources: read.sources, unused: BTreeMap::new() };
         Ok(config.with_flags(flags))
     }
 
@@ -146,7 +156,7 @@ impl Config {
     /// Reads the repository's address from the file once more, where a variable has replaced it.
     fn url_of_file(&self) -> Option<PathBuf> {
         let path = self.file.path.as_ref().filter(|_| self.file.exists)?;
-        let read = file::read(path).ok()?;
+        let read = file::read(path).ok()?.values;
         read.into_iter().find(|(setting, _)| *setting == Setting::Repository).map(|(_, sourced)| sourced.value)
     }
 
@@ -186,8 +196,32 @@ impl Config {
         })
     }
 
-    /// Reads the inventory.
-    pub fn inventory(&self) -> Result<Inventory, ConfigError> {
+    /// Returns the `[[inventory]]` tables in effect, each with its origin: none when an inventory file is given.
+    pub fn sources(&self) -> &[(ConfiguredSource, Origin)] {
+        if self.get(Setting::Inventory).is_some() { &[] } else { &self.sources }
+    }
+
+    /// Returns the inventory: from its file, or from all sources.
+    pub async fn inventory(&self, options: GatherOptions) -> Result<Gathered, ConfigError> {
+        if self.sources().is_empty() {
+            return Ok(Gathered::of(self.inventory_file()?));
+        }
+        Ok(inventory::gather(&self.all_sources(), options).await?)
+    }
+
+    /// Returns the instances that are known without asking a source: those of files, and cached ones of at most this age.
+    pub async fn known_inventory(&self, max_age: Duration) -> Inventory {
+        match self.get(Setting::Inventory) {
+            Some(_) => self.inventory_file().unwrap_or_default(),
+            None => inventory::cached(&self.all_sources(), max_age).await,
+        }
+    }
+
+    fn all_sources(&self) -> Vec<Arc<dyn Source>> {
+        self.sources().iter().flat_map(|(configured, _)| configured.sources.iter().cloned()).collect()
+    }
+
+    fn inventory_file(&self) -> Result<Inventory, ConfigError> {
         Inventory::load(self.require(Setting::Inventory)?).map_err(|error| match error {
             InventoryError::File(error) => InventoryError::File(self.with_origin(error)).into(),
             error => error.into(),

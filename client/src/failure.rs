@@ -17,7 +17,7 @@ pub enum Exit {
     Unreachable = 3,
     /// The agent refused: no grant, unknown action, busy, full; nothing was done.
     Refused = 4,
-    /// A file, a key or a repository could not be read or written.
+    /// A file, a key, a repository or a source of the inventory could not be read or written.
     Storage = 5,
     /// Interrupted by the user; what was started goes on.
     Interrupted = 130,

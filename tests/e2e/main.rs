@@ -19,6 +19,7 @@ mod executions_refused;
 mod facts;
 mod growth;
 mod history;
+mod inventory;
 mod kms;
 mod leftovers;
 mod log_injection;

@@ -72,7 +72,7 @@ fn matching(current: &OsStr, values: impl IntoIterator<Item = (String, String)>)
 }
 
 fn instances(current: &OsStr) -> Vec<CompletionCandidate> {
-    let Some(inventory) = config().and_then(|config| config.inventory().ok()) else { return Vec::new() };
+    let Some(inventory) = config().and_then(|config| known::inventory(&config)) else { return Vec::new() };
     let describe = |instance: &crate::inventory::Instance| {
         let facts = [&instance.facts.zone, &instance.facts.app];
         let facts: Vec<String> = facts.iter().filter(|fact| !fact.is_empty()).map(|fact| known::line(fact)).collect();

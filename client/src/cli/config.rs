@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use crate::config::{Config, Origin, Setting};
+use crate::inventory::ConfiguredSource;
 use crate::repo::VARIABLE;
 use crate::show;
 use crate::{errln, outln};
@@ -40,6 +41,27 @@ struct Shown {
     problem: Option<String>,
 }
 
+/// A source of the inventory as programs read it.
+#[derive(Debug, Serialize)]
+struct ShownSource {
+    name: String,
+    kind: &'static str,
+    value: String,
+    /// `file:line`.
+    from: String,
+}
+
+impl ShownSource {
+    fn of((source, origin): &(ConfiguredSource, Origin)) -> ShownSource {
+        let ConfiguredSource { name, kind, .. } = source;
+        ShownSource { name: name.clone(), kind, value: source.describe(), from: origin.to_string() }
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![show::visible(&format!("inventory {}", self.name)), show::visible(&self.value), show::visible(&self.from)]
+    }
+}
+
 /// Runs `bolt config show`.
 pub(super) fn run(command: &ConfigCommand, context: &Context) -> Result<Exit, Failure> {
     let ConfigCommand::Show = command;
@@ -48,20 +70,30 @@ pub(super) fn run(command: &ConfigCommand, context: &Context) -> Result<Exit, Fa
     let missing: Vec<Setting> = Setting::ALL
         .into_iter()
         .filter(|setting| setting.is_needed_for_instances() && config.get(*setting).is_none())
+        .filter(|setting| *setting != Setting::Inventory || config.sources().is_empty())
         .collect();
+    let sources: Vec<ShownSource> = config.sources().iter().map(ShownSource::of).collect();
     if context.json {
         let names: Vec<&str> = missing.iter().map(|setting| setting.name()).collect();
         let file = config.file();
         let value = serde_json::json!({
             "file": { "path": file.path, "exists": file.exists, "from": file_origin(config) },
             "settings": shown,
+            "sources": sources,
             "missing": names,
             "passphrase_variable_is_set": is_passphrase_set(),
         });
         outln!("{}", show::json(&value));
         return Ok(Exit::Success);
     }
-    let rows: Vec<Vec<String>> = std::iter::once(file_row(config)).chain(shown.iter().map(row)).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(file_row(config))
+        .chain(shown.iter().flat_map(|one| {
+            // The tables take the place of the file.
+            let is_replaced = one.name == Setting::Inventory.name() && !sources.is_empty();
+            let tables = sources.iter().filter(move |_| is_replaced).map(ShownSource::row);
+            (!is_replaced).then(|| row(one)).into_iter().chain(tables)
+        }))
+        .collect();
     context.print_table(&["SETTING", "VALUE", "FROM"], &rows);
     if is_passphrase_set() {
         errln!("${VARIABLE} is set (not shown)");

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::IsTerminal as _;
 
+use tokio::sync::OnceCell;
+
 use super::failure::{Exit, Failure};
 use super::select::{ExplicitSelectArgs, SelectArgs};
 use super::{Color, expiry, terminal};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{across, plan::DEFAULT_PARALLEL};
-use crate::inventory::Instance;
+use crate::inventory::{GatherOptions, Gathered, Instance, Missing};
 use crate::show;
 use crate::tls::Identity;
 use crate::{errln, out};
@@ -21,6 +23,8 @@ pub(super) struct Context {
     pub(super) json: bool,
     color: Color,
     config: Config,
+    /// Gathered once: a command that selects several times asks the sources once, and warns once.
+    inventory: OnceCell<Gathered>,
 }
 
 /// Answers of several instances to one request.
@@ -33,7 +37,7 @@ pub(super) struct Answers<T> {
 
 impl Context {
     pub(super) fn new(json: bool, color: Color, config: Config) -> Context {
-        Context { json, color, config }
+        Context { json, color, config, inventory: OnceCell::new() }
     }
 
     /// Returns the configuration in effect.
@@ -47,18 +51,43 @@ impl Context {
         Ok(identity)
     }
 
+    /// Returns the inventory; prints warnings and what is missing.
+    async fn inventory(&self, options: GatherOptions) -> Result<&Gathered, Failure> {
+        self.inventory
+            .get_or_try_init(async || {
+                let gathered = self.config.inventory(options).await.map_err(|e| from_config(&e))?;
+                for one in &gathered.missing {
+                    errln!("bolt: missing in the inventory: {}", show::visible_lines(&one.to_string()));
+                }
+                gathered.warnings.iter().for_each(|warning| errln!("bolt: {warning}"));
+                Ok(gathered)
+            })
+            .await
+    }
+
+    /// Returns what is missing in the inventory, for programs.
+    pub(super) fn missing_json(&self) -> serde_json::Value {
+        let missing = self.inventory.get().map(|gathered| gathered.missing.as_slice()).unwrap_or_default();
+        let entry = |one: &Missing| serde_json::json!({ "source": one.source, "message": one.error.message });
+        missing.iter().map(entry).collect()
+    }
+
     /// Returns the instances that the options choose: at least one.
-    pub(super) fn select(&self, select: &SelectArgs) -> Result<Vec<Instance>, Failure> {
-        let inventory = self.config.inventory().map_err(|e| from_config(&e))?;
-        inventory.select(&select.selection()).map_err(|e| {
+    pub(super) async fn select(&self, select: &SelectArgs) -> Result<Vec<Instance>, Failure> {
+        let gathered = self.inventory(select.gather_options()).await?;
+        gathered.inventory.select(&select.selection()).map_err(|e| {
             Failure::new(Exit::Usage, e.to_string()).hint("`bolt instances` lists the instances of the inventory")
         })
     }
 
     /// Returns the instances that the options of `command` choose. Without any option this is an error, unless the inventory
     /// has exactly one instance: then there is nothing to choose.
-    pub(super) fn select_explicit(&self, command: &str, select: &ExplicitSelectArgs) -> Result<Vec<Instance>, Failure> {
-        let chosen = self.select(&select.select)?;
+    pub(super) async fn select_explicit(
+        &self,
+        command: &str,
+        select: &ExplicitSelectArgs,
+    ) -> Result<Vec<Instance>, Failure> {
+        let chosen = self.select(&select.select).await?;
         if !select.is_empty() || chosen.len() == 1 {
             return Ok(chosen);
         }
@@ -76,7 +105,7 @@ impl Context {
         select: &SelectArgs,
         question: impl AsyncFn(&crate::connection::Agent) -> Result<T, Error>,
     ) -> Result<Answers<T>, Failure> {
-        let instances = self.select(select)?;
+        let instances = self.select(select).await?;
         let identity = self.identity()?;
         let mut answers = Answers { given: Vec::new(), failed: Vec::new() };
         for (instance, answer) in across(&instances, &identity, DEFAULT_PARALLEL, question).await {
@@ -236,6 +265,10 @@ fn bounded(failed: &[Error]) -> Vec<String> {
 
 /// Converts an error of the configuration, with how to give what is missing.
 pub(super) fn from_config(error: &ConfigError) -> Failure {
+    if let ConfigError::Gather(gather) = error {
+        let message = show::visible_lines(&gather.to_string());
+        return Failure { exit: Exit::Storage, message, hint: gather.hint() };
+    }
     let failure = Failure::from_error(Exit::Usage, error);
     let ConfigError::Missing { setting, .. } = error else { return failure };
     let path = show::path(&config::default_path().unwrap_or_else(|| "client.toml".into()));

@@ -35,7 +35,7 @@ pub(super) struct InstancesCommand {
 
 /// Runs `bolt instances`.
 pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<Exit, Failure> {
-    let instances = context.select(&command.select)?;
+    let instances = context.select(&command.select).await?;
     let health = if command.check { Some(check(&context, &instances).await?) } else { None };
     let well = health
         .as_ref()
@@ -43,7 +43,7 @@ pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<E
     if context.json {
         let list: Vec<Value> =
             instances.iter().enumerate().map(|(n, i)| entry(i, health.as_ref().map(|all| &all[n]))).collect();
-        outln!("{}", show::json(&json!({ "instances": list })));
+        outln!("{}", show::json(&json!({ "instances": list, "missing": context.missing_json() })));
     } else {
         print(&context, &instances, health.as_deref());
     }

@@ -37,7 +37,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
         "`bolt ps` lists executions, `bolt instances` instances, `bolt actions` what can be run",
     ),
     (&["exec", "execute", "start", "call", "invoke"], "did you mean `bolt run <pack>.<action>`?"),
-    (&["inventory", "hosts", "nodes", "targets", "host", "instance"], "did you mean `bolt instances`?"),
+    (&["hosts", "nodes", "targets", "host", "instance"], "did you mean `bolt instances`?"),
     (&["log", "output", "tail"], "did you mean `bolt logs`?"),
     (&["get", "describe", "inspect"], "did you mean `bolt show`?"),
     (&["jobs", "executions", "runs"], "did you mean `bolt ps`?"),

@@ -47,7 +47,7 @@ const OUTPUT_LIMIT_MANY: usize = 8 << 10;
 
 /// Runs `bolt run`.
 pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, Failure> {
-    let targets = context.select_explicit("run", &command.select).map_err(|failure| match failure.hint {
+    let targets = context.select_explicit("run", &command.select).await.map_err(|failure| match failure.hint {
         Some(hint) if command.how.at_once && command.select.is_empty() => {
             let hint = format!("{hint}; --at-once (--all) sets the order, not the instances");
             Failure { hint: Some(hint), ..failure }

@@ -4,7 +4,7 @@ use clap::Args;
 use packs_schema::base::name::InstanceId;
 use packs_schema::delivery::filter::Filter;
 
-use crate::inventory::{IdPattern, Selection};
+use crate::inventory::{GatherOptions, IdPattern, Selection};
 
 /// Options that choose instances. An instance must meet all of them; without any, all instances of the inventory are chosen.
 #[derive(Debug, Clone, Default, Args)]
@@ -24,6 +24,12 @@ pub(super) struct SelectArgs {
     /// Instances in these zones.
     #[arg(long, value_name = "ZONE,…", value_delimiter = ',')]
     zone: Vec<String>,
+    /// Go on when a source of the inventory fails; prints what is missing.
+    #[arg(long)]
+    partial: bool,
+    /// Ask the sources of the inventory again, instead of using answers of the last seconds.
+    #[arg(long)]
+    refresh: bool,
 }
 
 /// [`SelectArgs`] for commands that act on instances: all of them are chosen only when the user says so.
@@ -49,8 +55,13 @@ impl SelectArgs {
 
     /// Returns the conditions that these options set.
     pub(super) fn selection(&self) -> Selection {
-        let SelectArgs { filter, on, region, zone } = self.clone();
+        let SelectArgs { filter, on, region, zone, partial: _, refresh: _ } = self.clone();
         Selection { filter, ids: on, regions: region, zones: zone }
+    }
+
+    /// Returns how the sources of the inventory are asked.
+    pub(super) fn gather_options(&self) -> GatherOptions {
+        GatherOptions { partial: self.partial, refresh: self.refresh }
     }
 }
 

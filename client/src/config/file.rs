@@ -1,15 +1,19 @@
-//! Reads `client.toml`: every setting with its line.
+//! Reads `client.toml`: every setting with its line, and the `[[inventory]]` tables.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use packs_schema::base::document;
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use super::setting::{Origin, Setting, Sourced, is_address};
 use crate::files;
+use crate::inventory::ConfiguredSource;
 
 /// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -21,9 +25,39 @@ struct Content {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     ca: Option<PathBuf>,
-    inventory: Option<PathBuf>,
+    inventory: Option<InventoryKey>,
     #[serde(default)]
     repository: RepositoryTable,
+}
+
+/// `inventory = "file"`, or `[[inventory]]` tables.
+#[derive(Debug)]
+enum InventoryKey {
+    File(PathBuf),
+    Tables(Vec<Value>),
+}
+
+impl<'de> Deserialize<'de> for InventoryKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<InventoryKey, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = InventoryKey;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the path of a file, or [[inventory]] tables")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<InventoryKey, E> {
+                Ok(InventoryKey::File(PathBuf::from(text)))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<InventoryKey, A::Error> {
+                let mut tables = Vec::new();
+                while let Some(table) = list.next_element()? {
+                    tables.push(table);
+                }
+                Ok(InventoryKey::Tables(tables))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
 }
 
 /// The keys of its `[repository]` table.
@@ -43,7 +77,13 @@ impl Content {
             Setting::Certificate => self.certificate.take(),
             Setting::Key => self.key.take(),
             Setting::Ca => self.ca.take(),
-            Setting::Inventory => self.inventory.take(),
+            Setting::Inventory => match self.inventory.take() {
+                Some(InventoryKey::File(path)) => Some(path),
+                tables => {
+                    self.inventory = tables;
+                    None
+                }
+            },
             Setting::Repository => self.repository.url.take(),
             Setting::RepositoryKeys => self.repository.keys.take(),
             Setting::RepositoryState => self.repository.state.take(),
@@ -53,20 +93,38 @@ impl Content {
     }
 }
 
-/// Reads the settings of the file at `path`. Relative paths in it are relative to its directory.
-pub(super) fn read(path: &Path) -> Result<Vec<(Setting, Sourced)>, ConfigError> {
+/// Content of the file.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The settings, each with its line.
+    pub(super) values: Vec<(Setting, Sourced)>,
+    /// The `[[inventory]]` tables, each with its line.
+    pub(super) sources: Vec<(ConfiguredSource, Origin)>,
+}
+
+/// Reads the file at `path`. Relative paths in it are relative to its directory.
+pub(super) fn read(path: &Path) -> Result<Read, ConfigError> {
     let text = files::read_text(path, MAX_FILE)?;
-    let mut content: Content = document::toml::parse(&text)
-        .map_err(|e| ConfigError::Content { path: path.to_owned(), problem: e.to_string() })?;
+    let wrong = |problem: String| ConfigError::Content { path: path.to_owned(), problem };
+    let mut content: Content = document::toml::parse(&text).map_err(|e| wrong(e.to_string()))?;
     let table = DeTable::parse(&text).ok();
     let base = path.parent().unwrap_or(Path::new(""));
+    let at = |line: usize| Origin::File { path: path.to_owned(), line };
     let read = |setting: Setting| {
         let value = content.take(setting)?;
         let value = if is_address(&value) { value } else { base.join(value) };
         let line = table.as_ref().map_or(0, |table| line_of(&text, table.get_ref(), setting.name()));
-        Some((setting, Sourced { value, origin: Origin::File { path: path.to_owned(), line } }))
+        Some((setting, Sourced { value, origin: at(line) }))
     };
-    Ok(Setting::ALL.into_iter().filter_map(read).collect())
+    let values = Setting::ALL.into_iter().filter_map(read).collect();
+    let Some(InventoryKey::Tables(tables)) = content.inventory else {
+        return Ok(Read { values, sources: Vec::new() });
+    };
+    let lines = document::toml::lines_of_list(&text, "inventory");
+    let line = |number: usize| lines.get(number - 1).copied().unwrap_or(0);
+    let sources = ConfiguredSource::read_all(&tables, base)
+        .map_err(|error| wrong(format!("line {}: {error}", line(error.number))))?;
+    Ok(Read { values, sources: sources.into_iter().zip(1..).map(|(one, number)| (one, at(line(number)))).collect() })
 }
 
 /// Returns the line of a key; a dot in `name` separates the table from the key.

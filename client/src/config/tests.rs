@@ -89,7 +89,7 @@ fn a_file_that_is_missing_is_reported_with_what_names_it() {
     let (dir, path) = file("certificate = \"me.pem\"\nkey = \"me.key\"\nca = \"ca.pem\"\ninventory = \"none.toml\"\n");
     let none = dir.path().join("none.toml").display().to_string();
     let inventory = |variables: &[(&str, &str)], flags: &[(Setting, &str)]| {
-        find(&path, variables, flags).unwrap().inventory().unwrap_err().to_string()
+        find(&path, variables, flags).unwrap().inventory_file().unwrap_err().to_string()
     };
     let line = |line: usize| format!(", which {}:{line} names", path.display());
     assert_eq!(inventory(&[], &[]), format!("cannot read {none}{}", line(4)));
@@ -99,4 +99,48 @@ fn a_file_that_is_missing_is_reported_with_what_names_it() {
     assert!(identity.ends_with(&line(1)), "{identity}");
     let whole = find(&dir.path().join("no.toml"), &[], &[]).unwrap_err().to_string();
     assert!(whole.ends_with("no.toml, which --config names"), "{whole}");
+}
+
+#[tokio::test]
+async fn inventory_tables_have_lines_and_a_file_replaces_them() {
+    let instance = |id: &str| format!("[[instances]]\nid = \"{id}\"\naddress = \"{id}:1\"\n");
+    let (dir, path) = file(
+        "ca = \"ca.pem\"\n\n[[inventory]]\nkind = \"file\"\npath = \"a.toml\"\n\n[[inventory]]\nkind = \"file\"\npath = \"b.toml\"\n",
+    );
+    for name in ["a", "b", "c"] {
+        std::fs::write(dir.path().join(format!("{name}.toml")), instance(name)).unwrap();
+    }
+    let config = find(&path, &[], &[]).unwrap();
+    let origins: Vec<String> = config.sources().iter().map(|(_, origin)| origin.to_string()).collect();
+    assert_eq!(origins, [format!("{}:3", path.display()), format!("{}:7", path.display())]);
+    let ids = async |config: &Config| -> Vec<String> {
+        let gathered = config.inventory(GatherOptions::default()).await.unwrap();
+        gathered.inventory.instances().iter().map(|instance| instance.id().to_string()).collect()
+    };
+    assert_eq!(ids(&config).await, ["a", "b"]);
+    let c = dir.path().join("c.toml").display().to_string();
+    for config in [find(&path, &[("BOLT_INVENTORY", &c)], &[]), find(&path, &[], &[(Setting::Inventory, &c)])] {
+        let config = config.unwrap();
+        assert_eq!(ids(&config).await, ["c"]);
+        assert!(config.sources().is_empty());
+    }
+}
+
+#[test]
+fn errors_of_inventory_tables_name_line_and_key() {
+    for (text, parts) in [
+        ("\n[[inventory]]\nkind = \"file\"\npaths = \"x\"\n", vec!["line 2", "number 1 (file)", "paths"]),
+        ("inventory = 3\n", vec!["line 1", "inventory", "[[inventory]] tables"]),
+        ("inventory = [\"a\"]\n", vec!["number 1", "table"]),
+        (
+            "[[inventory]]\nkind = \"file\"\npath = \"x\"\n[[inventory]]\nkind = \"x\"\n",
+            vec!["line 4", "number 2 (x): kind"],
+        ),
+    ] {
+        let (_dir, path) = file(text);
+        let error = find(&path, &[], &[]).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part) && error.contains("client.toml"), "{part:?} in {error}");
+        }
+    }
 }

@@ -55,12 +55,10 @@ fn home(configured: bool) -> tempfile::TempDir {
             home.path().display()
         );
         fs::write(directory.join("client.toml"), config).unwrap();
-        let instance = |id: &str, zone: &str| {
-            format!(
-                "[[instances]]\nid = \"{id}\"\naddress = \"127.0.0.1:1\"\nregion = \"eu-west-1\"\nzone = \"{zone}\"\n"
-            )
+        let instance = |id: &str, host: &str, zone: &str| {
+            format!("[[instances]]\nid = \"{id}\"\naddress = \"{host}:1\"\nregion = \"eu-west-1\"\nzone = \"{zone}\"\n")
         };
-        let hosts = instance("i-0a11", "eu-west-1a") + &instance("i-0b21", "eu-west-1b");
+        let hosts = instance("i-0a11", "127.0.0.1", "eu-west-1a") + &instance("i-0b21", "127.0.0.2", "eu-west-1b");
         fs::write(home.path().join("hosts.toml"), hosts).unwrap();
     }
     home

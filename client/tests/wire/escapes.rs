@@ -100,9 +100,11 @@ async fn no_command_lets_anybody_elses_text_act() {
     view["description"] = json!(HOSTILE);
     view["tags"] = json!([HOSTILE]);
     let server = instance(&world, view).await;
-    let mut known = server.instance.clone();
-    known.facts.zone = HOSTILE.to_owned();
-    fs::write(world.path().join("inventory.toml"), Inventory::of(vec![known]).to_toml()).unwrap();
+    fs::write(world.path().join("inventory.toml"), Inventory::of(vec![server.instance.clone()]).to_toml()).unwrap();
+    let mut hostile = server.instance.clone();
+    hostile.facts.zone = HOSTILE.to_owned();
+    let hostile_inventory = world.path().join("hostile.toml").display().to_string();
+    fs::write(&hostile_inventory, Inventory::of(vec![hostile]).to_toml()).unwrap();
     let place = world.path().join(HOSTILE);
     fs::create_dir(&place).unwrap();
     hostile_pack(&place.join("pack"));
@@ -150,6 +152,7 @@ async fn no_command_lets_anybody_elses_text_act() {
         of(&["man", &at("pack/pack.yaml")], &[]),
         of(&["--config", &gone, "ps"], &[]),
         of(&["--inventory", &bad, "ps"], &[]),
+        of(&["--inventory", &hostile_inventory, "instances"], &[]),
         of(&["repo", "init", &bad], &[&keys]),
         of(&["repo", "publish", &bad], &[&repo, &keys, &["--channel", "prod"]]),
         of(&["repo", "publish", &good], &[&repo, &keys, &["--channel", "prod"]]),

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Config, Setting};
 use crate::connection::Agent;
 use crate::files;
-use crate::inventory::Instance;
+use crate::inventory::{Instance, Inventory};
 use crate::show::{self, when};
 use crate::tls::Identity;
 
@@ -123,9 +123,17 @@ pub(super) fn channels_of_repository(config: &Config) -> Vec<ChannelName> {
     channels.into_iter().collect()
 }
 
+/// Returns the instances that are known without asking a source.
+pub(super) fn inventory(config: &Config) -> Option<Inventory> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let inventory = runtime.block_on(config.known_inventory(FRESH));
+    runtime.shutdown_background();
+    Some(inventory)
+}
+
 /// Asks some instances at once for their actions and channel; the first answer is used.
 fn ask(config: &Config) -> Option<(Vec<ActionView>, Option<ChannelName>)> {
-    let (inventory, identity) = (config.inventory().ok()?, config.identity().ok()?);
+    let (inventory, identity) = (inventory(config)?, config.identity().ok()?);
     let instances: Vec<&Instance> = inventory.instances().iter().take(ASKED).collect();
     if instances.is_empty() {
         return None;
@@ -222,8 +230,11 @@ fn cache_path(config: &Config) -> Option<PathBuf> {
         return None;
     }
     let mut hash = Sha256::new();
-    for setting in [Setting::Inventory, Setting::Certificate, Setting::Ca] {
-        let path = config.value(setting)?;
+    let inventory = match config.sources() {
+        [] => config.value(Setting::Inventory)?,
+        _ => config.file().path.as_deref()?,
+    };
+    for path in [inventory, config.value(Setting::Certificate)?, config.value(Setting::Ca)?] {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         hash.update(absolute.as_os_str().as_encoded_bytes());
         hash.update([0]);

@@ -38,7 +38,7 @@ impl Discovery {
         select: &SelectArgs,
         run: &RunId,
     ) -> Result<(Discovery, Vec<FoundExecution>), Failure> {
-        let (waiting, identity) = (context.select(select)?, context.identity()?);
+        let (waiting, identity) = (context.select(select).await?, context.identity()?);
         let (found, failed) = find(context, select, run).await?;
         let failed = failed.into_iter().map(|error| (error.instance.clone(), error)).collect();
         let mut discovery = Discovery { identity, run: run.clone(), waiting, known: HashSet::new(), failed };

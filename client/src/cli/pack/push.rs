@@ -51,7 +51,7 @@ pub struct UnpushCommand {
 pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Result<Exit, Failure> {
     let select = SelectArgs::these(command.to);
     // Before anything is built: there may be no inventory, or no such instance.
-    context.select(&select)?;
+    context.select(&select).await?;
     let built = pack::load(&command.dir).map_err(|e| failure(&e))?;
     let (name, digest, size) = (built.pack.name.clone(), built.digest.clone(), built.archive.size_bytes());
     let version = built.pack.version.clone();
