@@ -5,7 +5,7 @@
 //! given and as JSON writes it, with its own characters and in ASCII alone (`\u00e4`, as Python's `json.dumps` does); of a
 //! value with several lines each long enough line is found as well. An encoding of a value, such as base64, is not found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use packs_schema::pack::param::Parameters;
 use packs_schema::pack::param::bind::bind;
@@ -23,6 +23,8 @@ const SHORTEST_LINE: usize = 8;
 pub struct Mask {
     /// Longest first, so that a value is masked whole where a shorter one is part of it.
     forms: Vec<Vec<u8>>,
+    /// Indices of the forms, in the same order, by their first bytes: a secret may have thousands of lines.
+    starts: HashMap<[u8; SHORTEST], Vec<usize>>,
 }
 
 impl Mask {
@@ -58,7 +60,12 @@ impl Mask {
         }
         let mut forms: Vec<Vec<u8>> = forms.into_iter().collect();
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        Mask { forms }
+        let mut starts: HashMap<[u8; SHORTEST], Vec<usize>> = HashMap::new();
+        for (index, form) in forms.iter().enumerate() {
+            let start = form.first_chunk().expect("no form is shorter than the shortest value");
+            starts.entry(*start).or_default().push(index);
+        }
+        Mask { forms, starts }
     }
 
     /// True if there is nothing to mask.
@@ -110,12 +117,22 @@ impl Mask {
 
     /// Returns the longest form that `bytes` begins with.
     fn at(&self, bytes: &[u8]) -> Option<usize> {
-        self.forms.iter().find(|form| bytes.starts_with(form)).map(Vec::len)
+        self.starting_like(bytes)?.find(|form| bytes.starts_with(form)).map(Vec::len)
+    }
+
+    /// Returns the forms whose first bytes are those of `bytes`; `None` if `bytes` is too short to tell.
+    fn starting_like(&self, bytes: &[u8]) -> Option<impl Iterator<Item = &Vec<u8>>> {
+        let found = self.starts.get(bytes.first_chunk::<SHORTEST>()?);
+        Some(found.into_iter().flatten().map(|index| &self.forms[*index]))
     }
 
     /// True if `bytes`, the end of a piece, may be the beginning of a form.
     fn may_begin(&self, bytes: &[u8]) -> bool {
-        self.forms.iter().any(|form| form.len() > bytes.len() && form.starts_with(bytes))
+        let is_longer = |form: &Vec<u8>| form.len() > bytes.len() && form.starts_with(bytes);
+        match self.starting_like(bytes) {
+            Some(mut forms) => forms.any(is_longer),
+            None => self.forms.iter().any(is_longer),
+        }
     }
 }
 
@@ -249,6 +266,14 @@ mod tests {
         let mask = mask(&["pässwörd-\u{1f511}\""]);
         assert_eq!(mask.text(r#"{"k": "p\u00e4ssw\u00f6rd-\ud83d\udd11\""}"#), r#"{"k": "********"}"#);
         assert_eq!(mask.text("pässwörd-\u{1f511}\""), MASKED);
+    }
+
+    #[test]
+    fn a_secret_of_many_lines_is_masked_line_by_line() {
+        let secret: String = (0..20_000).map(|line| format!("{line:05}-is-of-the-secret\n")).collect();
+        let mask = mask(&[&secret]);
+        let output: String = (0..20_000).rev().map(|line| format!("> {line:05}-is-of-the-secret\n")).collect();
+        assert_eq!(mask.text(&output), format!("> {MASKED}\n").repeat(20_000));
     }
 
     #[test]

@@ -47,6 +47,10 @@ async fn instance(world: &World, view: Value) -> Server {
                 said["degraded"] = json!(true);
                 said
             }
+            ("GET", "/v1/access") => json!({
+                "instance": "i-1", "principal": "spiffe://x/y", "verb": "run", "action": "tried.uptime", "allowed": false,
+                "reason": format!("{HOSTILE}\nFORGED"),
+            }),
             ("GET", "/v1/packs") => json!({ "items": [pack] }),
             ("GET", "/v1/actions") => json!({ "items": [view] }),
             ("GET", path) if path.starts_with("/v1/actions/") => view.clone(),
@@ -135,7 +139,11 @@ async fn no_command_lets_anybody_elses_text_act() {
         of(&["instances", "--check"], &[]),
         of(&["packs"], &[]),
         of(&["sync"], &[]),
+        of(&["can-i", "run", "tried.uptime"], &[]),
+        of(&["pack", "diff", "tried", &bad, &good], &[]),
         of(&["pki", "init", &at("ca")], &[]),
+        of(&["pki", "show", &gone], &[]),
+        of(&["pki", "sign", &gone, "--ca", &at("ca")], &[]),
         of(&["pki", "issue", "--ca", &at("ca"), "instance", "i-1", "--out", &at("tls")], &[]),
         of(&["pki", "issue", "--ca", &gone, "client", "spiffe://x/y", "--out", &at("tls")], &[]),
         of(&["pack", "new", "tried", "--dir", &at("new")], &[]),
@@ -182,6 +190,43 @@ async fn no_command_lets_anybody_elses_text_act() {
                 assert!(!said.lines().any(|line| line.starts_with("FORGED")), "{arguments:?}: {said:?}");
                 assert!(!said.contains("panicked"), "{arguments:?}: {said:?}");
             }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completions_contain_no_text_that_acts() {
+    let world = World::new();
+    let good = world.path().join("good");
+    pack::scaffold(&PackName::new("tried").unwrap(), &good).unwrap();
+    let mut view = listed(&pack::lint(&good).unwrap().checked.unwrap().actions.pop().unwrap());
+    view["description"] = json!(format!("{HOSTILE}\nFORGED $(reboot) `x`"));
+    view["parameters"] =
+        json!({ "how": { "type": "string", "description": HOSTILE, "enum": ["calm", "$(x)", HOSTILE] } });
+    let server = instance(&world, view).await;
+    let mut known = server.instance.clone();
+    known.facts.zone = HOSTILE.to_owned();
+    fs::write(world.path().join("inventory.toml"), Inventory::of(vec![known]).to_toml()).unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        for (line, wanted) in [
+            (&["run", "tri"][..], "tried.uptime"),
+            (&["run", "tried.uptime", ""], "how="),
+            (&["run", "tried.uptime", "how="], "calm"),
+            (&["run", "tried.uptime", "--on", "i"], "i-1"),
+        ] {
+            let command = world.command(line);
+            let words: Vec<_> = command.as_std().get_args().collect();
+            let mut completing = tokio::process::Command::new(command.as_std().get_program());
+            completing.arg("--").arg("bolt").args(&words);
+            completing.env("BOLT_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+            completing.env("XDG_CACHE_HOME", world.path().join("cache"));
+            let output = completing.output().await.unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(said.contains(wanted), "{shell} {line:?}: {said:?} {:?}", output.stderr);
+            assert!(!said.contains(acts) && !said.lines().any(|line| line.starts_with("FORGED")), "{said:?}");
+            // The help of options is our own text.
+            let mut theirs = said.lines().filter(|line| !line.starts_with("--"));
+            assert!(theirs.all(|line| !line.contains(['$', '`'])), "{said:?}");
         }
     }
 }
