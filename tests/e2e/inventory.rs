@@ -1,5 +1,8 @@
 //! Inventories from several sources, as a user of `bolt` meets them.
 
+mod ec2;
+mod gate;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,14 +12,21 @@ use serde_json::Value;
 /// A directory with `client.toml`, a cache of its own, and programs and files for it.
 struct Desk {
     dir: tempfile::TempDir,
+    variables: Vec<(String, String)>,
 }
 
 impl Desk {
     /// Writes `client.toml` with these tables.
     fn new(tables: &str) -> Desk {
-        let desk = Desk { dir: tempfile::tempdir().unwrap() };
+        let desk = Desk { dir: tempfile::tempdir().unwrap(), variables: Vec::new() };
         desk.file("client.toml", tables);
         desk
+    }
+
+    /// Sets a variable for all commands; without a value, removes it.
+    fn set(mut self, name: &str, value: &str) -> Desk {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     fn path(&self) -> &Path {
@@ -39,6 +49,12 @@ impl Desk {
     fn run(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = Bolt::new(&self.path().join("client.toml")).command(arguments);
         command.env("XDG_CACHE_HOME", self.path().join("cache")).env_remove("BOLT_INVENTORY");
+        for (name, value) in &self.variables {
+            match value.as_str() {
+                "" => command.env_remove(name),
+                value => command.env(name, value),
+            };
+        }
         CommandOutput::from(command.output().unwrap())
     }
 

@@ -2,63 +2,12 @@
 //!
 //! `.ci/run` installs it and sets `BOLT_MOTO_SERVER`; without it the test says that it was skipped.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use bolt_tests::bucket::follow;
 use bolt_tests::http::Call;
-use bolt_tests::{Bolt, PackSource, World, skip, spec};
+use bolt_tests::{Bolt, Moto, PackSource, World, skip, spec};
 use packs_schema::agent::rest::PackList;
 
 use crate::calls::until;
-
-/// A server that runs. Dropping it ends it.
-struct Moto {
-    server: Child,
-    address: String,
-}
-
-impl Moto {
-    /// Starts one, when it is installed, with a bucket called `packs`.
-    fn start() -> Option<Moto> {
-        let program = std::env::var_os("BOLT_MOTO_SERVER").map(PathBuf::from).filter(|path| path.exists())?;
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", "0"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut server = command.spawn().unwrap();
-        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
-        let address = lines.by_ref().find_map(|line| {
-            Some(line.ok()?.split_once("Running on http://")?.1.trim_end_matches('/').trim().to_owned())
-        });
-        let address = address.expect("it says where it listens");
-        // The server writes a line for each request, which must be read.
-        std::thread::spawn(move || lines.for_each(drop));
-        let moto = Moto { server, address };
-        moto.put("/packs", b"");
-        Some(moto)
-    }
-
-    /// The server accepts this without a signature.
-    fn put(&self, path: &str, content: &[u8]) {
-        let (address, length) = (&self.address, content.len());
-        let head =
-            format!("PUT {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(content).unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).unwrap();
-        assert!(said.starts_with("HTTP/1.1 200"), "{said}");
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
-    }
-}
 
 #[tokio::test]
 async fn what_is_published_is_taken_and_what_is_new_is_seen() {
@@ -68,9 +17,10 @@ async fn what_is_published_is_taken_and_what_is_new_is_seen() {
             "BOLT_MOTO_SERVER names no moto_server",
         );
     };
+    moto.put("/packs", b"");
     let world = World::empty();
     let bolt = Bolt::new(&world.site.client_config());
-    let endpoint = format!("http://{}", moto.address);
+    let endpoint = moto.endpoint();
     let reach = ["--endpoint", &endpoint, "--bucket-region", "us-east-1", "--path-style"];
     let repo = |arguments: &[&str]| {
         let all: Vec<&str> = arguments.iter().chain(&reach).copied().collect();

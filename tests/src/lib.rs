@@ -8,6 +8,7 @@
 //! - [`reliability`]: seeded faults, escapes and long runs, with the promises checked after each.
 //! - [`bucket`], [`proxy`]: a bucket in this process, and a proxy that injects network faults.
 //! - [`kms`]: the signing part of AWS KMS.
+//! - [`Moto`]: an independent implementation of AWS; [`Ec2Pages`], [`Gate`]: services that list instances.
 //! - [`metadata`]: the instance metadata service (IMDSv2).
 //! - [`skip`]: reports that a test could not run here, and why.
 
@@ -17,7 +18,9 @@ pub mod bucket;
 pub mod http;
 pub mod index;
 pub mod kms;
+mod listing;
 pub mod metadata;
+mod moto;
 pub mod operator;
 mod pack;
 pub mod process;
@@ -28,6 +31,8 @@ mod world;
 
 pub use bolt::{Bolt, CommandOutput};
 pub use bucket::Bucket;
+pub use listing::{Ec2Pages, Gate};
+pub use moto::Moto;
 pub use operator::Operator;
 pub use pack::PackSource;
 pub use proxy::Proxy;

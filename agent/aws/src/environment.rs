@@ -37,7 +37,7 @@ pub struct EnvironmentError {
 }
 
 /// Variables that the SDK reads, with the format of each.
-const AWS: [(&str, Kind); 41] = [
+const AWS: [(&str, Kind); 42] = [
     ("AWS_ACCESS_KEY_ID", Kind::Credential),
     ("AWS_SECRET_ACCESS_KEY", Kind::Credential),
     ("AWS_SESSION_TOKEN", Kind::Credential),
@@ -62,6 +62,7 @@ const AWS: [(&str, Kind); 41] = [
     ("AWS_ENDPOINT_URL", Kind::Url),
     ("AWS_ENDPOINT_URL_S3", Kind::Url),
     ("AWS_ENDPOINT_URL_KMS", Kind::Url),
+    ("AWS_ENDPOINT_URL_EC2", Kind::Url),
     ("AWS_ENDPOINT_URL_STS", Kind::Url),
     ("AWS_ENDPOINT_URL_SSO", Kind::Url),
     ("AWS_ENDPOINT_URL_SSO_OIDC", Kind::Url),

@@ -33,6 +33,8 @@ use rustls::ClientConfig;
 
 use crate::environment::Checked;
 use dial::Connection;
+#[cfg(feature = "ec2")]
+pub(crate) use tls::host_authorities;
 
 /// Maximum size of a response that is not an object, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
@@ -108,6 +110,23 @@ impl Http {
     /// Returns a client for services of this host: without a proxy, and with all responses limited to [`MAX_RESPONSE`].
     pub(crate) fn for_this_host() -> Http {
         Http::with(Matcher::builder().build(), true)
+    }
+
+    /// Uses this TLS configuration in place of the host's authorities.
+    #[cfg(feature = "ec2")]
+    pub(crate) fn set_tls(&self, config: Arc<ClientConfig>) {
+        *self.shared.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+    }
+
+    /// Sends a request that the SDK does not know. The caller limits the response.
+    #[cfg(feature = "ec2")]
+    pub(crate) async fn send(
+        &self,
+        request: Request<SdkBody>,
+        connect_timeout: Option<Duration>,
+        response_timeout: Option<Duration>,
+    ) -> Result<Response<Incoming>, HttpError> {
+        self.shared.send(request, connect_timeout, response_timeout).await
     }
 
     fn with(proxies: Matcher, limited: bool) -> Http {

@@ -1,4 +1,4 @@
-//! AWS access: repositories of packs in S3 buckets, credentials, and the instance metadata service (IMDS).
+//! AWS access: repositories of packs in S3 buckets, credentials, instances of EC2, and the instance metadata service (IMDS).
 //!
 //! ```text
 //!  agent.toml or the command line ─▶ Bucket ─▶ transport ─▶ tough: verifies
@@ -10,7 +10,8 @@
 //! - Transient failures are retried with exponential backoff and full jitter, up to [`MAX_ATTEMPTS`] times or four times the
 //!   time-out. A body that breaks off is resumed at the same byte.
 //! - Limits: time to an answer, time without data, minimum speed, bytes.
-//! - Instance metadata: [`fetch_instance_metadata`].
+//! - Instance metadata: [`fetch_instance_metadata`]. Instances of an account: `ec2`, by requests that are signed here. Other
+//!   services: `web`.
 //!
 //! The bucket is untrusted: an `ETag` saves a transfer but never proves a content. Must never: print credentials, follow a
 //! redirect, or take an endpoint from other sources than its caller and the SDK's configuration.
@@ -20,6 +21,8 @@
 
 mod bucket;
 mod date;
+#[cfg(feature = "ec2")]
+pub mod ec2;
 pub mod environment;
 mod error;
 mod http;
@@ -29,6 +32,8 @@ mod read;
 mod sdk;
 mod transport;
 mod upload;
+#[cfg(feature = "ec2")]
+pub mod web;
 mod write;
 
 pub use bucket::Bucket;

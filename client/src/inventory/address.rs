@@ -45,6 +45,15 @@ impl Address {
         Ok(Address { host, port })
     }
 
+    /// Returns the address of a host name or an IP address (IPv6 without brackets).
+    #[cfg(feature = "s3")]
+    pub(crate) fn of_host(host: &str, port: u16) -> Result<Address, AddressError> {
+        match host.parse::<Ipv6Addr>() {
+            Ok(ip) => Address::new(&format!("[{ip}]:{port}")),
+            Err(_) => Address::new(&format!("{host}:{port}")),
+        }
+    }
+
     /// Returns a link-local address with the interface of this host that leads to its link.
     fn link_local(ip: &str, zone: &str, port: u16) -> Option<Address> {
         let ip: Ipv6Addr = ip.parse().ok()?;

@@ -11,8 +11,12 @@ use packs_schema::base::quantity::{format_duration, parse_duration};
 use serde_json::{Map, Value};
 
 use super::source::Source;
+#[cfg(feature = "s3")]
+use super::source::ec2::{Ec2Settings, Ec2Source};
 use super::source::exec::{ExecSettings, ExecSource};
 use super::source::file::{FileSettings, FileSource};
+#[cfg(feature = "s3")]
+use super::source::spinnaker::{SpinnakerSettings, SpinnakerSource};
 
 /// Time for which answers are used again by default.
 const DEFAULT_CACHE: Duration = Duration::from_secs(20);
@@ -109,9 +113,26 @@ fn read(table: &Value, default_name: &str, base: &Path) -> Result<ConfiguredSour
             let settings: ExecSettings = settings(&rest)?;
             ("exec", max_age, vec![Arc::new(ExecSource::new(&name, settings, base, max_age)?)])
         }
+        #[cfg(feature = "s3")]
+        "ec2" => {
+            let settings: Ec2Settings = settings(&rest)?;
+            ("ec2", max_age, shared(Ec2Source::all(&name, settings, max_age)?))
+        }
+        #[cfg(feature = "s3")]
+        "spinnaker" => {
+            let settings: SpinnakerSettings = settings(&rest)?;
+            ("spinnaker", max_age, shared(SpinnakerSource::all(&name, settings, base, max_age)?))
+        }
+        #[cfg(not(feature = "s3"))]
+        "ec2" | "spinnaker" => return Err(format!("kind: this bolt was built without {kind:?} (feature s3)")),
         other => return Err(format!("kind: {other:?} is not a kind of inventory: give {KINDS}")),
     };
     Ok(ConfiguredSource { name, kind, sources, max_age })
+}
+
+#[cfg(feature = "s3")]
+fn shared<T: Source + 'static>(sources: Vec<T>) -> Vec<Arc<dyn Source>> {
+    sources.into_iter().map(|source| Arc::new(source) as Arc<dyn Source>).collect()
 }
 
 fn settings<T: serde::de::DeserializeOwned>(rest: &Value) -> Result<T, String> {

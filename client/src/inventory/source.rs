@@ -3,8 +3,14 @@
 //! A source is the smallest part that can fail alone: one file, one program, one region of one account, one application.
 //! It returns all of its instances or an error; it never returns fewer instances without saying so.
 
+#[cfg(feature = "s3")]
+pub mod ec2;
 pub mod exec;
 pub mod file;
+#[cfg(feature = "s3")]
+mod one_or_many;
+#[cfg(feature = "s3")]
+pub mod spinnaker;
 
 use std::time::Duration;
 

@@ -10,6 +10,16 @@ use crate::environment;
 
 /// Reads the authorities and returns the TLS configuration. Takes some milliseconds, so it is done at the first `https` request.
 pub(super) fn config() -> Result<Arc<ClientConfig>, HttpError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(HttpError::Tls)?
+        .with_root_certificates(host_authorities()?)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Reads the authorities of the host, or those that the environment names.
+pub(crate) fn host_authorities() -> Result<RootCertStore, HttpError> {
     let mut roots = RootCertStore::empty();
     let named = environment::named_authorities().map_err(|error| HttpError::NoAuthorities(error.to_string()))?;
     let (certificates, why) = match named {
@@ -25,10 +35,5 @@ pub(super) fn config() -> Result<Arc<ClientConfig>, HttpError> {
     if roots.is_empty() {
         return Err(HttpError::NoAuthorities(why));
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(HttpError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(roots)
 }
