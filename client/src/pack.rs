@@ -23,7 +23,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use archive::{ArchiveFile, ArchiveReader};
-pub use build::{BuiltPack, build, load};
+pub use build::{BuiltPack, build, describe, load};
 pub use lint::{LintReport, lint};
 pub use scaffold::scaffold;
 

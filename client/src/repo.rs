@@ -25,6 +25,7 @@ mod fetch;
 mod init;
 mod journal;
 mod key_files;
+mod key_passphrase;
 mod keys;
 #[cfg(feature = "kms")]
 mod kms;
@@ -52,6 +53,7 @@ pub use error::{KeyError, PinError, ReleaseError, RepoError, TeamError};
 pub use fetch::{Fetched, Wanted, fetch};
 pub use init::{InitOptions, Initialized, init};
 pub use journal::{Change, Entry};
+pub use key_passphrase::key_passphrase;
 #[cfg(feature = "kms")]
 pub use kms::kms_key;
 pub use origin::{By, Source};

@@ -106,7 +106,7 @@ pub(crate) async fn from_stage_to_stage_and_back(stages: &Stages<'_>) {
     assert!(!early.is_empty() && !late.is_empty(), "the ids must fall on both sides");
 
     stages.publish("1.0.0", "test");
-    stages.repo(&["promote", "probe", "--from", "test", "--to", "prod"]);
+    stages.repo(&["promote", "probe", "--from", "test", "--to", "prod", "--new-channel"]);
     stages.have(&prod, "1.0.0").await;
 
     stages.publish("1.1.0", "test");
@@ -224,11 +224,15 @@ async fn a_first_version_is_withdrawn_to_nothing() {
     let packs = bolt.run(["packs"]);
     println!("packs: {packs:?}");
     assert!(packs.code == 0 && !packs.stdout.contains("1.0.0"), "{packs:?}");
+    assert!(packs.stderr.contains("every version was withdrawn there (`bolt repo status` shows it)"), "{packs:?}");
     let health = bolt.run(["instances", "--check"]);
     assert!(!health.stdout.contains("degraded"), "{health:?}");
 
     let status = good(&["status", "--reached"]);
-    assert!(status.contains("channel    prod: probe nothing  withdrawn: 1.0.0"), "{status}");
+    assert!(
+        status.contains("channel    prod: probe nothing, every version was withdrawn  withdrawn: 1.0.0"),
+        "{status}"
+    );
     assert!(status.contains("reached    prod: probe  1 of 1: i-1"), "{status}");
     assert!(good(&["log", "--channel", "prod"]).contains("prod: 1.0.0 -> nothing"));
     assert!(good(&["rollback", "probe", "--channel", "prod", "--to", "nothing"]).contains("nothing  (as before)"));

@@ -91,7 +91,18 @@ async fn an_instance_is_told_who_it_is_and_chooses_by_it() {
     let search = PackSource::new("search", "1.0.0").action("nothing", "bolt: {class: diagnostic}", "#!/bin/true\n");
     world.site.publish(&search.write(&world.scratch("sources")), &test).unwrap();
     let (repository, keys) = (world.repository().display().to_string(), world.site.keys().display().to_string());
-    let promote = ["repo", "promote", "search", "--from", "test", "--to", "prod", "--where", "tags.team == \"search\""];
+    let promote = [
+        "repo",
+        "promote",
+        "search",
+        "--from",
+        "test",
+        "--to",
+        "prod",
+        "--new-channel",
+        "--where",
+        "tags.team == \"search\"",
+    ];
     let said = world.bolt(&[&agent]).run([&promote[..], &["--repo", &repository, "--keys", &keys]].concat());
     assert_eq!(said.code, 0, "{said:?}");
     let ended = || fs::read_to_string(agent.directory().join("run/sync.json")).unwrap_or_default();

@@ -32,7 +32,13 @@ fn a_publisher_s_day_without_repository_flags_from_publish_to_unpublish() {
         done(bolt.run(["repo", "publish", &directory, "--channel", channel, "--reason", reason]))
     };
     publish("1.0.0", "dev", "first version");
-    done(bolt.run(["repo", "promote", "probe", "--from", "dev", "--to", "prod", "--reason", "soaked for a day"]));
+    let promote =
+        |more: &[&str]| bolt.run([&["repo", "promote", "probe", "--from", "dev", "--to", "prod"], more].concat());
+    done(promote(&["--reason", "soaked for a day", "--new-channel"]));
+    let unrecorded = "the reason was not recorded: nothing changed";
+    assert!(done(promote(&["--reason", "again"])).stderr.contains(unrecorded));
+    assert!(publish("1.0.0", "dev", "again").stderr.contains(unrecorded));
+    assert!(!done(promote(&[])).stderr.contains(unrecorded));
     let changed = PackSource::probe().version("1.1.0").action("new", "bolt: {class: remediation}", "#!/bin/sh\n");
     let directory = changed.write(&sources).display().to_string();
     done(bolt.run(["repo", "publish", &directory, "--channel", "dev"]));
@@ -51,15 +57,53 @@ fn a_publisher_s_day_without_repository_flags_from_publish_to_unpublish() {
     let stat = done(bolt.run(["pack", "diff", "probe", "1.0.0", &directory, "--stat"])).stdout;
     assert!(stat.contains("file actions/new.sh added") && !stat.contains("+version"), "{stat}");
 
+    done(promote(&["--percent", "10"]));
+    let during = done(bolt.run(["pack", "diff", "probe", "prod", "dev"]));
+    assert!(during.stdout.contains("1.1.0 (channel prod) -> 1.1.0 (channel dev)"), "{during:?}");
+    let rollout =
+        "channel prod is in a rollout (1.1.0 10%, then 1.0.0): 1.1.0 was compared, and the other instances have 1.0.0";
+    assert!(during.stdout.contains("no differences") && during.stderr.contains(rollout), "{during:?}");
+    assert!(during.stderr.contains("`bolt pack diff probe 1.0.0 1.1.0`"), "{during:?}");
+
     let held = bolt.run(["repo", "unpublish", "probe", "1.0.0"]);
     assert!(held.code == 2 && held.stderr.contains("held by channel prod"), "{held:?}");
-    done(bolt.run(["repo", "promote", "probe", "--from", "dev", "--to", "prod"]));
+    done(promote(&[]));
     let gone = done(bolt.run(["repo", "unpublish", "probe", "1.0.0", "--reason", "deletes too much"]));
     assert!(gone.stdout.contains("no longer published") && gone.stderr.contains("bolt repo prune"), "{gone:?}");
+    assert!(gone.stderr.contains("Z on, or later if the repository changes"), "{gone:?}");
+    let pruned = done(bolt.run(["repo", "prune"])).stdout;
+    assert!(pruned.contains("more files can be removed from 20"), "{pruned}");
+    let changed = PackSource::probe().version("1.0.0").action("other", "bolt: {class: remediation}", "#!/bin/sh\n");
+    let changed = changed.write(&sources).display().to_string();
+    let removed = bolt.run(["repo", "publish", &changed, "--channel", "test"]);
+    assert!(removed.code == 2 && removed.stderr.contains("never published again with other content"), "{removed:?}");
     let refused = bolt.run(["repo", "promote", "probe", "1.0.0", "--to", "test"]);
     assert!(refused.code == 2 && refused.stderr.contains("is not published"), "{refused:?}");
     let log = done(bolt.run(["repo", "log"])).stdout;
     assert!(log.lines().last().unwrap().contains("unpublish") && log.contains("reason: deletes too much"), "{log}");
+}
+
+/// The temporary directory for archives does not exist, so anything that is built fails with another error.
+#[test]
+fn a_publication_that_no_build_could_save_is_refused_before_the_build() {
+    let world = World::empty();
+    let bolt = configured(&world);
+    let sources = world.scratch("sources");
+    let publish = |version: &str, channel: &str, temporary: &str| {
+        let directory = PackSource::probe().version(version).write(&sources).display().to_string();
+        let mut command = bolt.command(["repo", "publish", &directory, "--channel", channel]);
+        CommandOutput::from(command.env("TMPDIR", temporary).output().unwrap())
+    };
+    done(publish("1.1.0", "dev", "/tmp"));
+    let built = publish("1.2.0", "dev", "/nonexistent");
+    assert!(built.code == 5 && built.stderr.contains("TMPDIR"), "{built:?}");
+    let lower = publish("1.0.0", "dev", "/nonexistent");
+    assert!(lower.code == 2 && lower.stderr.contains("which is newer than 1.0.0"), "{lower:?}");
+
+    let team = world.scratch("dba").display().to_string();
+    done(bolt.run(["repo", "delegate", "dba", "probe", "--new-key", &team, "--plain-keys"]));
+    let foreign = publish("1.2.0", "dev", "/nonexistent");
+    assert!(foreign.stderr.contains("team-dba is signed with 1 of its keys"), "{foreign:?}");
 }
 
 #[test]

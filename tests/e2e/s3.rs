@@ -388,7 +388,20 @@ fn archives_in_a_bucket_are_checked() {
     let good = world.bucket().content(&key).unwrap();
     let promote = || {
         let keys = world.site.keys().display().to_string();
-        bolt.run(["repo", "promote", "probe", "--from", "prod", "--to", "test", "--repo", &location, "--keys", &keys])
+        bolt.run([
+            "repo",
+            "promote",
+            "probe",
+            "--from",
+            "prod",
+            "--to",
+            "test",
+            "--new-channel",
+            "--repo",
+            &location,
+            "--keys",
+            &keys,
+        ])
     };
     assert_eq!(status(&["--verify"]).code, 0);
     let mut changed = good.clone();

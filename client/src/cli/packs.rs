@@ -75,7 +75,7 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
     failures(&given);
     empty_channels(&given);
     if active.is_empty() {
-        errln!("no packs: the agents have none yet, or you have no grant to see them");
+        errln!("{}", no_packs(&given));
     }
     let rows: Vec<Vec<String>> = active
         .iter()
@@ -90,6 +90,18 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
         context.print_table(&["PACK", "VERSION", "DIGEST", "INSTANCES"], &rows);
     }
     Ok(exit)
+}
+
+/// Explains why no pack is active anywhere.
+fn no_packs(given: &[(Instance, PackList)]) -> &'static str {
+    let has_polled =
+        |(_, list): &(Instance, PackList)| list.sync.as_ref().is_some_and(|sync| sync.succeeded_at_ms.is_some());
+    if given.iter().any(has_polled) {
+        "no active packs, although agents have polled: their channels hold nothing for them, every version was withdrawn there \
+         (`bolt repo status` shows it), or you have no grant to see them"
+    } else {
+        "no packs: the agents have none yet, or you have no grant to see them"
+    }
 }
 
 fn pushed(instance: &str, pack: &PackView) {

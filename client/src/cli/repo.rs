@@ -6,18 +6,21 @@ mod keys;
 mod prune;
 mod publish;
 mod reached;
+mod rotated;
 mod status;
 mod team;
 mod trust;
 
 use clap::Subcommand;
 
+pub(in crate::cli) use channel::rules;
+
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use crate::outln;
 use crate::pack::PackError;
 use crate::repo::RepoError;
-use crate::repo::{KeyError, PinError, ReleaseError, TeamError};
+use crate::repo::{ChangeReason, KeyError, PinError, ReleaseError, TeamError};
+use crate::{errln, outln};
 
 /// Publish packs in a TUF repository.
 #[derive(Debug, Subcommand)]
@@ -61,6 +64,8 @@ pub(super) enum RepoCommand {
     /// Use a key in AWS KMS for a role: its file replaces one with a private key, also for `init`.
     #[cfg(feature = "kms")]
     KmsKey(keys::KmsKeyCommand),
+    /// Encrypt key files with another passphrase, such as copies for a team or for a job.
+    KeyPassphrase(keys::KeyPassphraseCommand),
     /// Make a team's key, and the file for the publisher who delegates.
     TeamKey(team::TeamKeyCommand),
     /// Delegate a pack to a team, whose own key signs for it from then on.
@@ -88,9 +93,17 @@ pub(super) fn run(command: RepoCommand, context: &Context) -> Result<Exit, Failu
         RepoCommand::RotateRoot(command) => keys::rotate(command, context),
         #[cfg(feature = "kms")]
         RepoCommand::KmsKey(command) => keys::kms(command, context),
+        RepoCommand::KeyPassphrase(command) => keys::passphrase(command, context),
         RepoCommand::TeamKey(command) => team::key(command, context),
         RepoCommand::Delegate(command) => team::delegate(command, context),
         RepoCommand::Undelegate(command) => team::undelegate(command, context),
+    }
+}
+
+/// Warns about a reason that no line of the journal keeps, because nothing changed.
+fn warn_about_reason(reason: Option<&ChangeReason>) {
+    if reason.is_some() {
+        errln!("the reason was not recorded: nothing changed, so the journal has no line for it");
     }
 }
 
@@ -147,6 +160,8 @@ pub(in crate::cli) fn failure(error: &RepoError) -> Failure {
         | RepoError::Release(ReleaseError::Reserved { .. })
         | RepoError::Release(ReleaseError::TakenBack { .. })
         | RepoError::Release(ReleaseError::VersionTaken { .. })
+        | RepoError::Release(ReleaseError::VersionRemoved { .. })
+        | RepoError::Release(ReleaseError::NoChannelYet { .. })
         | RepoError::Release(ReleaseError::Lower { .. }) => Exit::Usage,
         RepoError::Pack(PackError::File { .. }) => Exit::Storage,
         RepoError::Pack(PackError::NotADirectory(_)) => Exit::Usage,

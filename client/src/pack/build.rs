@@ -38,6 +38,18 @@ pub fn build(directory: &Path) -> Result<BuiltPack, PackError> {
     }
 }
 
+/// Returns the metadata of the pack in a directory, without building it; `None` for an archive.
+pub fn describe(path: &Path) -> Result<Option<Pack>, PackError> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    let report = lint::lint(path)?;
+    match report.checked {
+        Some(checked) => Ok(Some(checked.pack)),
+        None => Err(PackError::Findings { path: path.to_owned(), findings: report.findings }),
+    }
+}
+
 /// Builds a directory, or checks an archive that `bolt pack build` made.
 pub fn load(path: &Path) -> Result<BuiltPack, PackError> {
     let meta = fs::metadata(path).map_err(PackError::file("read", path))?;

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use packs_schema::base::environment::distance;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
-use packs_schema::delivery::channel::{Channel, MAX_WITHDRAWN, Rule, channel_target, pack_target};
+use packs_schema::delivery::channel::{
+    Channel, MAX_WITHDRAWN, Rule, channel_target, pack_target, parse_channel_target,
+};
 use packs_schema::delivery::filter::Filter;
 use serde::Serialize;
 use serde_json::json;
@@ -30,6 +33,8 @@ pub struct Promotion {
     pub from: Option<ChannelName>,
     /// Channel that gets it.
     pub to: ChannelName,
+    /// Makes the channel when no pack of the repository is in it yet; otherwise that is an error.
+    pub new_channel: bool,
     /// Percentage of the instances that get it.
     pub percent: u8,
     /// Instances that get it; absent for a version that the channel holds already: unchanged.
@@ -76,6 +81,9 @@ pub fn promote(access: &Access, promotion: &Promotion) -> Result<Changed, RepoEr
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(pack, access.team.as_ref())?;
         let version = wanted(state, promotion).await?;
+        if !promotion.new_channel {
+            refuse_new(state, to)?;
+        }
         let mut entry = Entry::new(Change::Promote, pack);
         entry.from.clone_from(&promotion.from);
         let rule = Rule { percent: *percent, filter: filter.clone(), ..Rule::new(version) };
@@ -83,6 +91,20 @@ pub fn promote(access: &Access, promotion: &Promotion) -> Result<Changed, RepoEr
         offer(state, ring, &owner, to, Offer { rule, everywhere, again }, entry).await
     };
     change(access, edit).map(|(changed, _)| changed)
+}
+
+/// Returns an error for a channel that no pack of the repository is in: its name is probably mistyped.
+fn refuse_new(state: &State, channel: &ChannelName) -> Result<(), RepoError> {
+    let all = state.all().into_iter().filter_map(|(name, ..)| parse_channel_target(name));
+    let channels: BTreeSet<ChannelName> = all.map(|(channel, _)| channel).collect();
+    if channels.contains(channel) {
+        return Ok(());
+    }
+    let most = (channel.as_str().len() / 2).clamp(1, 3);
+    let near = channels.iter().map(|other| (distance(channel.as_str(), other.as_str()), other));
+    let nearest = near.filter(|(changed, _)| *changed <= most).min().map(|(_, other)| other.clone());
+    let (channel, channels) = (channel.clone(), channels.into_iter().collect());
+    Err(RepoError::Release(ReleaseError::NoChannelYet { channel, channels, nearest }))
 }
 
 /// Returns the version to promote, after checking that it is published and that `from` holds it.
@@ -121,6 +143,25 @@ pub(super) fn published(state: &State, pack: &PackName, version: &PackVersion) -
     }
 }
 
+/// Returns an error if a channel cannot take the offered rule: its version is withdrawn there or lower than the newest, or its
+/// percentage is lower than the current one.
+pub(super) fn refuse_offer(channel: &ChannelName, held: &Channel, rule: &Rule, again: bool) -> Result<(), RepoError> {
+    let (channel, pack, newest) = (channel.clone(), held.pack.clone(), held.newest());
+    if held.withdrawn.contains(&rule.version) && !again {
+        let version = rule.version.clone();
+        return Err(RepoError::Release(ReleaseError::TakenBack { channel, pack, version }));
+    }
+    if rule.version < newest.version {
+        let versions = Box::new((newest.version.clone(), rule.version.clone()));
+        return Err(RepoError::Release(ReleaseError::Lower { channel, pack, versions }));
+    }
+    if rule.version == newest.version && rule.percent < newest.percent {
+        let percents = (newest.percent, rule.percent);
+        return Err(RepoError::Release(ReleaseError::Narrower { channel, pack, percents }));
+    }
+    Ok(())
+}
+
 /// Puts the offered rule in front of those that `channel` has.
 pub(super) async fn offer(
     state: &mut State,
@@ -141,27 +182,10 @@ pub(super) async fn offer(
         state.require_archive(&pack, &rule.version);
         return put(state, ring, owner, channel, None, vec![rule], Vec::new(), entry).await;
     };
+    refuse_offer(channel, held, &rule, again)?;
     let newest = held.newest();
-    if held.withdrawn.contains(&rule.version) && !again {
-        return Err(RepoError::Release(ReleaseError::TakenBack {
-            channel: channel.clone(),
-            pack,
-            version: rule.version,
-        }));
-    }
-    if rule.version < newest.version {
-        let versions = Box::new((newest.version.clone(), rule.version));
-        return Err(RepoError::Release(ReleaseError::Lower { channel: channel.clone(), pack, versions }));
-    }
     let mut rules: Vec<Rule> = held.rules.iter().filter(|rule| !rule.is_nothing()).cloned().collect();
     if rule.version == newest.version {
-        if rule.percent < newest.percent {
-            return Err(RepoError::Release(ReleaseError::Narrower {
-                channel: channel.clone(),
-                pack,
-                percents: (newest.percent, rule.percent),
-            }));
-        }
         let filter = rule.filter.or_else(|| newest.filter.clone().filter(|_| !everywhere));
         rules[0] = Rule { filter, paused: newest.paused, ..rule };
     } else {

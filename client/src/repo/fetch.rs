@@ -4,7 +4,7 @@ use std::io::{Seek as _, Write as _};
 
 use futures_util::StreamExt as _;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
-use packs_schema::delivery::channel::pack_target;
+use packs_schema::delivery::channel::{Channel, Rule, pack_target};
 
 use super::change::with_view;
 use super::state::{State, Viewed, target_name};
@@ -28,6 +28,8 @@ pub enum Wanted {
 pub struct Fetched {
     /// The version.
     pub version: PackVersion,
+    /// Rules of the channel that it is the newest version of, highest version first.
+    pub rules: Vec<Rule>,
     /// The archive.
     pub archive: ArchiveFile,
 }
@@ -37,23 +39,27 @@ pub fn fetch(view: &View, pack: &PackName, wanted: &[Wanted]) -> Result<Vec<Fetc
     with_view(view, async |state, storage| {
         let mut fetched = Vec::new();
         for wanted in wanted {
-            let version = match wanted {
-                Wanted::Version(version) => version.clone(),
-                Wanted::Channel(channel) => newest(state, pack, channel).await?,
+            let (version, rules) = match wanted {
+                Wanted::Version(version) => (version.clone(), Vec::new()),
+                Wanted::Channel(channel) => {
+                    let held = held(state, pack, channel).await?;
+                    (held.newest().version.clone(), held.rules)
+                }
             };
             let archive = archive(state, storage, pack, &version).await?;
-            fetched.push(Fetched { version, archive });
+            fetched.push(Fetched { version, rules, archive });
         }
         Ok(fetched)
     })
 }
 
-async fn newest(state: &State<Viewed>, pack: &PackName, channel: &ChannelName) -> Result<PackVersion, RepoError> {
-    let held = state.channel(channel, pack).await?;
-    let held = held.filter(|held| !held.holds_nothing());
-    let held =
-        held.ok_or_else(|| RepoError::Release(ReleaseError::NotHeld { channel: channel.clone(), pack: pack.clone() }))?;
-    Ok(held.newest().version.clone())
+async fn held(state: &State<Viewed>, pack: &PackName, channel: &ChannelName) -> Result<Channel, RepoError> {
+    let (channel, pack) = (channel.clone(), pack.clone());
+    match state.channel(&channel, &pack).await? {
+        Some(held) if held.holds_nothing() => Err(RepoError::Release(ReleaseError::HoldsNothing { channel, pack })),
+        Some(held) => Ok(held),
+        None => Err(RepoError::Release(ReleaseError::NotHeld { channel, pack })),
+    }
 }
 
 async fn archive(

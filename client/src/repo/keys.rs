@@ -41,17 +41,37 @@ pub(super) fn generate(path: &Path, passphrase: Option<&Passphrase>) -> Result<K
     // Version 1, without the public half: OpenSSL before 3.2 reads no other.
     let plain = PrivateKeyInfoRef::new(made.algorithm, made.private_key);
     let der = SecretDocument::encode_msg(&plain).map_err(|_| not_a_key())?;
+    let text = encode(path, der.as_bytes(), passphrase)?;
+    files::write_new(path, text.as_bytes(), 0o600)?;
+    parse(path, der.as_bytes())
+}
+
+/// Returns the key in a file as PEM, encrypted with another passphrase.
+pub(super) fn encrypt_again(
+    path: &Path,
+    ring: &mut KeyRing,
+    new: &Passphrase,
+) -> Result<zeroize::Zeroizing<String>, RepoError> {
+    let der = ring.read(path)?;
+    parse(path, der.as_bytes())?;
+    encode(path, der.as_bytes(), Some(new))
+}
+
+/// Encodes a private key as PEM, encrypted when there is a passphrase.
+fn encode(path: &Path, der: &[u8], passphrase: Option<&Passphrase>) -> Result<zeroize::Zeroizing<String>, RepoError> {
+    let not_a_key = || PemError::new(path, Expected::SigningKey, PemProblem::Unsupported);
+    let plain = PrivateKeyInfoRef::try_from(der).map_err(|_| not_a_key())?;
     let text = match passphrase {
-        None => der.to_pem(PrivateKeyInfoRef::PEM_LABEL, LineEnding::LF),
+        None => {
+            SecretDocument::encode_msg(&plain).and_then(|der| der.to_pem(PrivateKeyInfoRef::PEM_LABEL, LineEnding::LF))
+        }
         Some(passphrase) => {
             let encrypted =
                 plain.encrypt(passphrase.bytes()).map_err(|_| RepoError::Keys(KeyError::Encrypt(path.to_owned())))?;
             encrypted.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF)
         }
     };
-    let text = text.map_err(|_| not_a_key())?;
-    files::write_new(path, text.as_bytes(), 0o600)?;
-    parse(path, der.as_bytes())
+    Ok(text.map_err(|_| not_a_key())?)
 }
 
 /// Keys in some directories, opened when they are needed.
@@ -93,11 +113,17 @@ impl KeyRing {
         if path.extension().is_some_and(|extension| extension == "kms") {
             return service(path);
         }
+        let der = self.read(path)?;
+        parse(path, der.as_bytes())
+    }
+
+    /// Reads the private key in a file, decrypted.
+    fn read(&mut self, path: &Path) -> Result<SecretDocument, RepoError> {
         let text = zeroize::Zeroizing::new(files::read_private_text(path, MAX_KEY_FILE)?);
         let (label, der) = SecretDocument::from_pem(&text)
             .map_err(|_| PemError::diagnose(path, Expected::SigningKey, text.as_bytes()))?;
         if label == PrivateKeyInfoRef::PEM_LABEL {
-            return parse(path, der.as_bytes());
+            return Ok(der);
         }
         if label != EncryptedPrivateKeyInfoRef::PEM_LABEL {
             return Err(PemError::diagnose(path, Expected::SigningKey, text.as_bytes()).into());
@@ -109,12 +135,12 @@ impl KeyRing {
         }
         let opened = |passphrase: &Passphrase| encrypted.decrypt(passphrase.bytes()).ok();
         if let Some(plain) = self.passphrases.iter().find_map(opened) {
-            return parse(path, plain.as_bytes());
+            return Ok(plain);
         }
         let passphrase = self.unlock.passphrase(path)?;
         let plain = opened(&passphrase).ok_or_else(|| RepoError::Keys(KeyError::WrongPassphrase(path.to_owned())))?;
         self.passphrases.push(passphrase);
-        parse(path, plain.as_bytes())
+        Ok(plain)
     }
 }
 

@@ -7,8 +7,8 @@
 //!
 //! A version stays while a channel holds it, while a rollback could need it, while it is one of the newest of its pack, while
 //! it is young, and while an instance runs it, when instances were asked. Files are removed last, and only a grace period after the
-//! metadata that named them were superseded twice, so that an agent in the middle of a poll still finds everything that its
-//! timestamp leads to. A sweep that is stopped leaves files that the next one removes. Roots are never removed.
+//! last change of the repository, or after the metadata that named them were superseded twice, so that an agent in the middle of
+//! a poll still finds everything that its timestamp leads to. A sweep that is stopped leaves files that the next one removes. Roots are never removed.
 //!
 //! The grace period is 24 hours by default. A file that does not look like a publisher's is left alone.
 
@@ -76,8 +76,11 @@ pub struct Pruned {
     pub files: Vec<String>,
     /// Bytes of those files.
     pub bytes: u64,
-    /// Number of files that no metadata names and that stay until the grace period is over.
+    /// Number of files that the newest state does not need, and that stay until the grace period is over.
     pub waiting: usize,
+    /// Time from which on these files can be removed, in milliseconds since 1970; each change before then makes it later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prunable_at_ms: Option<u64>,
 }
 
 /// Version that was removed.
@@ -127,6 +130,7 @@ pub fn prune(access: &Access, policy: &Policy) -> Result<Pruned, RepoError> {
         files: swept.files.into_iter().collect(),
         bytes: swept.bytes,
         waiting: swept.waiting,
+        prunable_at_ms: swept.prunable_at_ms,
         ..chosen
     };
     if policy.dry_run || pruned.files.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use packs_schema::base::name::{ChannelName, Digest, PackName, PackVersion, TeamName};
-use packs_schema::delivery::channel::{Rule, is_reserved, pack_target};
+use packs_schema::delivery::channel::{Channel, Rule, is_reserved, pack_target};
 use packs_schema::delivery::filter::Filter;
 use packs_schema::pack::Pack;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::access::Access;
 use super::change::change_with;
 use super::change_reason::ChangeReason;
-use super::channels::{Changed, Offer, offer, published_now};
+use super::channels::{Changed, Offer, offer, published_now, refuse_offer};
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::{By, Source};
@@ -77,6 +77,18 @@ impl PublishOptions {
         }
     }
 
+    /// Returns the rule that channels get.
+    fn rule(&self, version: &PackVersion) -> Rule {
+        let percent = self.percent.unwrap_or(100);
+        Rule { percent, filter: self.filter.clone(), ..Rule::new(version.clone()) }
+    }
+
+    /// True if a channel is left as it is: it holds the version, and neither a percentage nor a filter is given.
+    fn keeps(&self, held: &Channel, version: &PackVersion) -> bool {
+        let asks = self.percent.is_some() || self.filter.is_some();
+        !asks && held.rules.iter().any(|rule| rule.version == *version)
+    }
+
     fn access(&self) -> Access {
         let PublishOptions { repository, keys, state, root, expiry, unlock, team, reason, .. } = self.clone();
         Access { repository, keys, unlock, state, root, team, expiry, reason }
@@ -114,7 +126,13 @@ pub fn publish(options: &PublishOptions) -> Result<Published, RepoError> {
     let access = options.access();
     let mut ring = access.ring();
     // Building may take long, so errors that would refuse any pack are found first. All is checked again with the change.
-    change_with(&access, &mut ring, async |state, ring| state.check_online_keys(ring))?;
+    change_with(&access, &mut ring, async |state, ring| {
+        state.check_online_keys(ring)?;
+        match pack::describe(&options.pack)? {
+            Some(described) => check_release(state, ring, &described, options).await,
+            None => Ok(()),
+        }
+    })?;
     let built = pack::load(&options.pack)?;
     write(&built, Source::of(&options.pack), options, &mut ring)
 }
@@ -137,16 +155,42 @@ fn check(options: &PublishOptions) -> Result<(), RepoError> {
         .map_or(Ok(()), |percent| Err(RepoError::Release(ReleaseError::Percent(percent))))
 }
 
+/// Returns an error if the pack could not be published whatever its files are: its version is reserved, the keys of its owner are
+/// not here, or a channel refuses the version.
+async fn check_release(
+    state: &State,
+    ring: &mut KeyRing,
+    pack: &Pack,
+    options: &PublishOptions,
+) -> Result<(), RepoError> {
+    refuse_reserved(pack)?;
+    let Pack { name, version, .. } = pack;
+    let owner = state.owner(name, options.team.as_ref())?;
+    state.check_owner_keys(&owner, ring)?;
+    for channel in &options.channels {
+        if let Some(held) = state.channel(channel, name).await?.filter(|held| !options.keeps(held, version)) {
+            refuse_offer(channel, &held, &options.rule(version), false)?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_reserved(pack: &Pack) -> Result<(), RepoError> {
+    if is_reserved(&pack.version) {
+        let (pack, version) = (pack.name.clone(), pack.version.clone());
+        return Err(RepoError::Release(ReleaseError::Reserved { pack, version }));
+    }
+    Ok(())
+}
+
 fn write(
     built: &BuiltPack,
     source: Option<Source>,
     options: &PublishOptions,
     ring: &mut KeyRing,
 ) -> Result<Published, RepoError> {
+    refuse_reserved(&built.pack)?;
     let (name, version) = (&built.pack.name, &built.pack.version);
-    if is_reserved(version) {
-        return Err(RepoError::Release(ReleaseError::Reserved { pack: name.clone(), version: version.clone() }));
-    }
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let owner = state.owner(name, options.team.as_ref())?;
         let target = pack_target(name, version);
@@ -165,6 +209,15 @@ fn write(
                 false
             }
             None => {
+                if let Some(removed) = state.removed_digest(name, version).await?
+                    && removed != built.digest.as_str()
+                {
+                    return Err(RepoError::Release(ReleaseError::VersionRemoved {
+                        pack: name.clone(),
+                        version: version.clone(),
+                        removed,
+                    }));
+                }
                 let mut custom = published_now();
                 custom.extend(source.as_ref().map(|source| ("source".to_owned(), json!(source))));
                 state.set(&owner, &target, built.archive.clone(), custom)?;
@@ -178,14 +231,11 @@ fn write(
         let mut changes = Vec::new();
         for channel in &options.channels {
             let held = state.channel(channel, name).await?;
-            let asks = options.percent.is_some() || options.filter.is_some();
-            if !asks && held.is_some_and(|held| held.rules.iter().any(|rule| rule.version == *version)) {
+            if held.is_some_and(|held| options.keeps(&held, version)) {
                 continue;
             }
-            let percent = options.percent.unwrap_or(100);
-            let rule = Rule { percent, filter: options.filter.clone(), ..Rule::new(version.clone()) };
             let entry = Entry::new(Change::Promote, name);
-            changes.push(offer(state, ring, &owner, channel, Offer::new(rule), entry).await?);
+            changes.push(offer(state, ring, &owner, channel, Offer::new(options.rule(version)), entry).await?);
         }
         changes.retain(|change| change.changed);
         // Publishing the same again renews the signatures.

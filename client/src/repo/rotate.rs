@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
+use packs_schema::base::name::TeamName;
 use serde::Serialize;
 use tough::editor::signed::SignedRole;
 use tough::schema::{KeyHolder, RoleKeys, RoleType, Root, Signed};
@@ -28,7 +29,7 @@ use super::passphrase::Passphrase;
 use super::sign::{after, next};
 use super::state::State;
 use super::storage::Storage;
-use super::trust::Pinned;
+use super::trust::{Pinned, TrustFiles};
 use super::{RepoError, block_on, hex};
 use crate::files;
 use crate::repo::KeyError;
@@ -65,6 +66,10 @@ pub struct Rotated {
     pub replaced: Vec<String>,
     /// Private keys that were made.
     pub made: Vec<PathBuf>,
+    /// Teams of the repository, which have copies of the keys of snapshot and timestamp.
+    pub teams: Vec<TeamName>,
+    /// The pinned root, which is the new one now.
+    pub pinned: PathBuf,
 }
 
 /// In a root with old keys and new ones: how many of each role's are new. Should it stay at that, the next change of keys makes
@@ -274,6 +279,8 @@ async fn describe_and_sign(
         root_keys: all(RoleType::Root).iter().map(|id| hex(id)).collect(),
         replaced: replaced.iter().map(ToString::to_string).collect(),
         made: made.iter().map(|(_, path, _)| path.clone()).collect(),
+        teams: state.owners().iter().filter_map(|owner| owner.team().cloned()).collect(),
+        pinned: TrustFiles::of(&access.keys, access.state.as_deref()).pin(),
     };
     Ok(Plan { between, root, bytes, is_written: false, replaced, rotated })
 }

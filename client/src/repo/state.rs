@@ -8,6 +8,7 @@
 //! that of the targets. Everything is signed before the first file is written, so that missing keys leave nothing behind.
 
 mod commit;
+mod removed;
 pub(super) mod retired;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +16,7 @@ use std::num::NonZeroU64;
 
 use jiff::Timestamp;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion, TeamName};
-use packs_schema::delivery::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target};
+use packs_schema::delivery::channel::{Channel, MAX_CHANNEL_FILE, channel_target, pack_target, parse_pack_target};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tough::schema::{
@@ -285,12 +286,20 @@ impl<T> State<T> {
         Ok(count)
     }
 
-    /// Removes the chosen targets of `owner`.
-    pub(super) fn drop_targets(&mut self, owner: &Owner, which: impl Fn(&TargetName) -> bool) -> Result<(), RepoError> {
-        self.take_retired(owner, |name| TargetName::new(name).is_ok_and(|name| which(&name)))?;
-        self.listed_mut(owner)?.targets.retain(|name, _| !which(name));
+    /// Removes the chosen targets of `owner`; `rememberer` signs which archives their versions had.
+    pub(super) async fn drop_targets(
+        &mut self,
+        owner: &Owner,
+        rememberer: &Owner,
+        which: impl Fn(&TargetName) -> bool,
+    ) -> Result<(), RepoError> {
+        let retired = self.take_retired(owner, |name| TargetName::new(name).is_ok_and(|name| which(&name)))?;
+        let listed = self.listed_mut(owner)?.targets.extract_if(|name, _| which(name));
+        let dropped = listed.map(|(name, target)| (name.raw().to_owned(), target)).chain(retired);
+        let versions = dropped.filter(|(name, _)| parse_pack_target(name).is_some());
+        let removed = versions.map(|(name, target)| (name, hex(&target.hashes.sha256))).collect();
         self.touch(owner);
-        Ok(())
+        self.remember_removed(rememberer, removed).await
     }
 
     /// Marks `owner` to be signed again.
@@ -337,15 +346,22 @@ impl<T> State<T> {
         self.root.roles.get(&role).cloned().ok_or_else(|| RepoError::Hidden(role.to_string()))
     }
 
-    /// The keys in `ring` that count for `owner`, by id.
+    /// Returns the keys that may sign for `owner`.
+    fn owner_keys(&self, owner: &Owner) -> Result<RoleKeys, RepoError> {
+        match owner {
+            Owner::Top => self.role_keys(RoleType::Targets),
+            Owner::Team(_) => {
+                let role = owner.role();
+                Ok(self.targets.delegated_role(&role).map_err(|_| RepoError::Hidden(role.clone()))?.keys())
+            }
+        }
+    }
+
+    /// Returns the ids of the keys in `ring` that may sign for `owner`.
     pub(super) fn signers(&self, owner: &Owner, ring: &mut KeyRing) -> Result<Vec<String>, RepoError> {
-        let role = owner.role();
-        let allowed = match owner {
-            Owner::Top => self.role_keys(RoleType::Targets)?,
-            Owner::Team(_) => self.targets.delegated_role(&role).map_err(|_| RepoError::Hidden(role.clone()))?.keys(),
-        };
+        let allowed = self.owner_keys(owner)?;
         let mut ids = Vec::new();
-        for key in ring.role(&role)? {
+        for key in ring.role(&owner.role())? {
             let id = key.id()?;
             if allowed.keyids.contains(&id) {
                 ids.push(hex(&id));

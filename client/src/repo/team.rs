@@ -309,7 +309,7 @@ pub fn undelegate(
             moved += state.hand_over(&owner, &Owner::Top, |target| {
                 goes(target) && target.raw().starts_with("log/") && !retired::is_index(target.raw())
             })?;
-            state.drop_targets(&owner, goes)?;
+            state.drop_targets(&owner, &Owner::Top, goes).await?;
         } else {
             moved += state.hand_over(&owner, &Owner::Top, goes)?;
         }

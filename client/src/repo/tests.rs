@@ -15,6 +15,7 @@ mod archives;
 pub(crate) mod attacks;
 mod growth;
 mod prune;
+mod removed;
 mod rollouts;
 mod signing;
 mod teams;

@@ -1,19 +1,21 @@
 //! `bolt repo unpublish`: takes a version out of the signed metadata, so that no channel can be given it.
 //!
-//! The archive stays in the repository until `bolt repo prune` removes it; instances that still run the version keep it.
+//! The archive stays in the repository until `bolt repo prune` removes it; instances that still run the version keep it. Its digest
+//! is remembered, so that the version is never published with other content.
 
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
 use packs_schema::delivery::channel::{pack_target, parse_channel_target};
 use serde::Serialize;
 
-use super::RepoError;
 use super::access::Access;
 use super::change::change;
 use super::channels::published;
 use super::journal::{self, Change, Entry};
 use super::keys::KeyRing;
 use super::origin::By;
+use super::prune::Policy;
 use super::state::State;
+use super::{RepoError, now_ms};
 use crate::repo::ReleaseError;
 
 /// Result of [`unpublish`].
@@ -27,6 +29,9 @@ pub struct Unpublished {
     pub digest: String,
     /// Size of its archive, in bytes.
     pub size_bytes: u64,
+    /// Time from which on `prune` with the default grace period removes the archive, in milliseconds since 1970, unless the
+    /// repository changes before then.
+    pub prunable_at_ms: u64,
 }
 
 /// Takes a published version that no channel holds out of the signed metadata.
@@ -45,12 +50,14 @@ pub fn unpublish(access: &Access, pack: &PackName, version: &PackVersion) -> Res
         let name = pack_target(pack, version);
         let (_, target) = state.find(&name).expect("it is published");
         let (digest, size_bytes) = (super::hex(&target.hashes.sha256), target.length);
-        state.drop_targets(&owner, |target| target.raw() == name)?;
+        state.drop_targets(&owner, &owner, |target| target.raw() == name).await?;
         let mut entry = Entry::new(Change::Unpublish, pack);
         entry.version = Some(version.clone());
         entry.by = By::here(state.signers(&owner, ring)?);
         journal::append(state, &owner, entry).await?;
-        Ok(Unpublished { pack: pack.clone(), version: version.clone(), digest, size_bytes })
+        let grace_ms = u64::try_from(Policy::default().grace.as_millis()).unwrap_or(u64::MAX);
+        let prunable_at_ms = now_ms().saturating_add(grace_ms);
+        Ok(Unpublished { pack: pack.clone(), version: version.clone(), digest, size_bytes, prunable_at_ms })
     };
     change(access, edit).map(|(unpublished, _)| unpublished)
 }

@@ -6,6 +6,7 @@
 //! targets/log/<n>.ndjson                      journal of changes; agents never fetch it
 //! targets/log/team-<team>/<n>.ndjson          journal of a team's changes
 //! targets/log/retired-<n>.json                versions without a channel; agents never fetch it
+//! targets/log/removed-<n>.json                digests of versions that were removed; agents never fetch it
 //! ```
 //!
 //! A channel lists rules, highest version first, and an instance follows the first rule that applies to it. A rollout

@@ -78,7 +78,7 @@ fn print_idle() {
             let source = pack(n).write(&world.scratch("sources")).display().to_string();
             repo(&["publish", &source, "--channel", "test"]);
             let since = Instant::now();
-            repo(&["promote", "small", "--from", "test", "--to", "prod"]);
+            repo(&["promote", "small", "--from", "test", "--to", "prod", "--new-channel"]);
             until(|| current(&agent).starts_with(&version));
             since.elapsed()
         })

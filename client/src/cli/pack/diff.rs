@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
 use packs_schema::base::quantity::format_bytes;
+use packs_schema::delivery::channel::Rule;
 use serde_json::json;
 
 use super::failure;
@@ -13,16 +14,17 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::repo::args::ViewArgs;
 use crate::cli::repo::failure as repo_failure;
-use crate::outln;
 use crate::pack::diff::{Change, FileChange, PackDiff, Side, diff};
 use crate::pack::{self};
 use crate::repo::{self, Wanted};
 use crate::show::{self, visible, visible_lines};
+use crate::{errln, outln};
 
 /// Show what changes between two versions of a pack.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A side is a version (2.4.1), a channel (prod), or the path of a directory or an archive; a path has a / or is \".\".
+Of a channel its newest version is compared; during a rollout other instances still have another one.
 Archives of the repository are verified against its trusted root.
 
 Examples:
@@ -76,13 +78,17 @@ pub(in crate::cli) fn run(command: &DiffCommand, context: &Context) -> Result<Ex
         false => repo::fetch(&view.verified_view(context)?, pack, &published).map_err(|e| repo_failure(&e))?,
     };
     let mut fetched = published.into_iter().zip(fetched);
+    let mut rollouts = Vec::new();
     let mut side = |argument: &SideArg| match argument {
         SideArg::Path(path) => local(pack, path),
         SideArg::Published(_) => {
             let (wanted, fetched) = fetched.next().expect("one for each published side");
             let label = match wanted {
                 Wanted::Version(version) => version.to_string(),
-                Wanted::Channel(channel) => format!("{} (channel {channel})", fetched.version),
+                Wanted::Channel(channel) => {
+                    rollouts.extend(rollout(pack, &channel, &fetched.rules));
+                    format!("{} (channel {channel})", fetched.version)
+                }
             };
             Ok(Side { label, archive: fetched.archive })
         }
@@ -90,7 +96,7 @@ pub(in crate::cli) fn run(command: &DiffCommand, context: &Context) -> Result<Ex
     let (from, to) = (side(from)?, side(to)?);
     let found = diff(&from, &to).map_err(|e| failure(&e))?;
     if context.json {
-        let mut value = json!({ "pack": pack, "labels": [from.label, to.label], "diff": found });
+        let mut value = json!({ "pack": pack, "labels": [from.label, to.label], "diff": found, "rollouts": rollouts });
         if *stat && let Some(files) = value["diff"]["files"].as_array_mut() {
             files.iter_mut().filter_map(|file| file.as_object_mut()).for_each(|file| drop(file.remove("diff")));
         }
@@ -98,8 +104,25 @@ pub(in crate::cli) fn run(command: &DiffCommand, context: &Context) -> Result<Ex
     } else {
         outln!("{pack}  {} -> {}", visible(&from.label), visible(&to.label));
         print(&found, *stat);
+        rollouts.iter().for_each(|rollout| errln!("{rollout}"));
     }
     Ok(Exit::Success)
+}
+
+/// Describes the rollout of a channel's newest version, which other instances do not have; `None` when all have it.
+fn rollout(pack: &PackName, channel: &ChannelName, rules: &[Rule]) -> Option<String> {
+    let (newest, others) = rules.split_first()?;
+    let held = crate::cli::repo::rules(rules);
+    let others = match others {
+        [] if newest.percent == 100 => return None,
+        [] => "the other instances have none".to_owned(),
+        [previous, ..] => format!(
+            "the other instances have {previous}; `bolt pack diff {pack} {previous} {newest}` compares the two",
+            previous = previous.version,
+            newest = newest.version
+        ),
+    };
+    Some(format!("channel {channel} is in a rollout ({held}): {} was compared, and {others}", newest.version))
 }
 
 /// Builds a directory, or reads an archive, of the pack.

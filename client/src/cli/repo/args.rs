@@ -237,11 +237,31 @@ pub(super) struct PassphraseArgs {
 }
 
 impl PassphraseArgs {
+    /// Returns how existing keys are opened.
+    pub(super) fn unlock(&self, context: &Context) -> Result<Unlock, Failure> {
+        let flags = [(Setting::PassphraseFile, self.passphrase_file.clone())];
+        unlock(&context.config().clone().with_flags(&flags))
+    }
+
     /// Returns what new keys are encrypted with; `None` when `plain` is set.
     pub(super) fn for_new_keys(&self, plain: bool, context: &Context) -> Result<Option<Passphrase>, Failure> {
         let flags = [(Setting::PassphraseFile, self.passphrase_file.clone())];
         for_new_keys(&context.config().clone().with_flags(&flags), plain)
     }
+}
+
+/// Returns the new passphrase of existing keys: from a file, or else from the terminal.
+pub(super) fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, Failure> {
+    let passphrase = match file {
+        Some(file) => Passphrase::read(file).map_err(|e| failure(&e))?,
+        None if io::stdin().is_terminal() => ask_twice(Path::new("the keys from now on"))
+            .map_err(|e| Failure::new(Exit::Usage, format!("no passphrase: {e}")))?,
+        None => {
+            let message = "there is no new passphrase, and no terminal to ask for it";
+            return Err(Failure::new(Exit::Usage, message).hint("give --new-passphrase-file"));
+        }
+    };
+    passphrase.checked().map_err(|e| failure(&e))
 }
 
 fn ask(path: &Path) -> io::Result<Passphrase> {

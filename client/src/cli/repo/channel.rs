@@ -6,19 +6,20 @@ use packs_schema::delivery::channel::Rule;
 use packs_schema::delivery::filter::Filter;
 
 use super::args::{AccessArgs, ReasonArgs};
-use super::{failure, print};
+use super::{failure, print, warn_about_reason};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::percent;
 use crate::outln;
-use crate::repo::{self, Changed, Promotion, RepoError};
+use crate::repo::{self, Access, Changed, Promotion, RepoError};
 
 /// Give a channel a version.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bolt repo promote cassandra --from test --to prod --percent 10 --reason 'passed the soak test'
-  bolt repo promote cassandra 2.4.1 --to prod --where 'region == \"eu-west-1\"'")]
+  bolt repo promote cassandra 2.4.1 --to prod --where 'region == \"eu-west-1\"'
+  bolt repo promote cassandra --from test --to prod --new-channel      the first promotion to prod")]
 pub(crate) struct PromoteCommand {
     /// The pack.
     pack: PackName,
@@ -31,6 +32,9 @@ pub(crate) struct PromoteCommand {
     /// Channel that gets it.
     #[arg(long, value_name = "CHANNEL")]
     to: ChannelName,
+    /// Make the channel of --to: no pack of the repository is in it yet.
+    #[arg(long)]
+    new_channel: bool,
     /// Percentage of the instances that get it, by a stable hash of their ids. The others keep the version before.
     #[arg(long, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = percent)]
     percent: u8,
@@ -115,36 +119,35 @@ pub(super) struct TeamArgs {
 }
 
 impl TeamArgs {
-    pub(super) fn access(self, context: &Context) -> Result<repo::Access, Failure> {
+    pub(super) fn access(self, context: &Context) -> Result<Access, Failure> {
         self.access.access(self.team, self.reason, context)
     }
 }
 
 pub(super) fn promote(command: PromoteCommand, context: &Context) -> Result<Exit, Failure> {
-    let PromoteCommand { pack, version, from, to, percent, filter, everywhere, again, team } = command;
-    let promotion = Promotion { pack, version, from, to, percent, filter, everywhere, again };
-    done(repo::promote(&team.access(context)?, &promotion), context)
+    let PromoteCommand { pack, version, from, to, new_channel, percent, filter, everywhere, again, team } = command;
+    let promotion = Promotion { pack, version, from, to, new_channel, percent, filter, everywhere, again };
+    done(&team.access(context)?, |access| repo::promote(access, &promotion), context)
 }
 
 pub(super) fn widen(command: WidenCommand, context: &Context) -> Result<Exit, Failure> {
     let WidenCommand { pack, channel, percent, team } = command;
-    done(repo::widen(&team.access(context)?, &pack, &channel, percent), context)
+    done(&team.access(context)?, |access| repo::widen(access, &pack, &channel, percent), context)
 }
 
 pub(super) fn pause(command: PauseCommand, paused: bool, context: &Context) -> Result<Exit, Failure> {
     let PauseCommand { pack, channel, team } = command;
-    done(repo::pause(&team.access(context)?, &pack, &channel, paused), context)
+    done(&team.access(context)?, |access| repo::pause(access, &pack, &channel, paused), context)
 }
 
 pub(super) fn rollback(command: RollbackCommand, context: &Context) -> Result<Exit, Failure> {
     let RollbackCommand { pack, channel, to, team } = command;
-    let access = team.access(context)?;
-    let changed = match to {
-        None => repo::rollback(&access, &pack, &channel, None),
-        Some(RollbackTo::Version(version)) => repo::rollback(&access, &pack, &channel, Some(&version)),
-        Some(RollbackTo::Nothing) => repo::withdraw(&access, &pack, &channel),
+    let change = |access: &Access| match &to {
+        None => repo::rollback(access, &pack, &channel, None),
+        Some(RollbackTo::Version(version)) => repo::rollback(access, &pack, &channel, Some(version)),
+        Some(RollbackTo::Nothing) => repo::withdraw(access, &pack, &channel),
     };
-    done(changed, context)
+    done(&team.access(context)?, change, context)
 }
 
 /// Target of a rollback.
@@ -163,9 +166,16 @@ fn rollback_to(text: &str) -> Result<RollbackTo, String> {
     PackVersion::new(text).map(RollbackTo::Version).map_err(|e| format!("{e}, or `nothing`"))
 }
 
-fn done(changed: Result<Changed, RepoError>, context: &Context) -> Result<Exit, Failure> {
-    let changed = changed.map_err(|e| failure(&e))?;
+fn done(
+    access: &Access,
+    change: impl FnOnce(&Access) -> Result<Changed, RepoError>,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let changed = change(access).map_err(|e| failure(&e))?;
     print(context.json, &changed, |changed: &Changed| outln!("{}", line(changed)));
+    if !changed.changed {
+        warn_about_reason(access.reason.as_ref());
+    }
     Ok(Exit::Success)
 }
 
@@ -181,7 +191,7 @@ pub(super) fn line(changed: &Changed) -> String {
 }
 
 /// Describes the content of a channel in one line.
-pub(super) fn rules(rules: &[Rule]) -> String {
+pub(in crate::cli) fn rules(rules: &[Rule]) -> String {
     rules.iter().map(rule).collect::<Vec<_>>().join(", then ")
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, ReasonArgs, duration};
-use super::{failure, print};
+use super::args::{AccessArgs, ExpiryArgs, PassphraseArgs, ReasonArgs, duration, new_passphrase};
+use super::{failure, print, rotated};
 use crate::cli::bucket_args::BucketArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::whole;
 use crate::repo::{self, InitOptions, Initialized, Refreshed, RoleType, Rotated, Rotation};
+use crate::show;
 use crate::{errln, outln};
 
 /// Time before expiry in which `refresh` renews signatures.
@@ -92,6 +93,25 @@ pub(crate) struct RotateCommand {
     /// Lifetime of the new root.
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     root_expires: Duration,
+}
+
+/// Encrypt key files with another passphrase.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The files are replaced. A copy of the keys of snapshot and timestamp that a team or a job signs with gets a passphrase of its own,
+so that the publisher's is given to no one, and one passphrase opens all keys of a directory.
+
+Example:
+  bolt repo key-passphrase dba/snapshot.pem dba/timestamp.pem --passphrase-file ours.txt --new-passphrase-file theirs.txt")]
+pub(crate) struct KeyPassphraseCommand {
+    /// The key files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+    /// A file, readable by its owner only, with the new passphrase in its first line [default: the terminal is asked].
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
 }
 
 /// Use a key in AWS KMS for a role.
@@ -187,6 +207,17 @@ pub(super) fn refresh(command: RefreshCommand, context: &Context) -> Result<Exit
     Ok(if done.pending.is_empty() { Exit::Success } else { Exit::Failed })
 }
 
+pub(super) fn passphrase(command: KeyPassphraseCommand, context: &Context) -> Result<Exit, Failure> {
+    let KeyPassphraseCommand { files, passphrase, new_passphrase_file } = command;
+    let unlock = passphrase.unlock(context)?;
+    let new = new_passphrase(new_passphrase_file.as_deref())?;
+    repo::key_passphrase(&files, &unlock, &new).map_err(|e| failure(&e))?;
+    print(context.json, &serde_json::json!({ "files": files }), |_| {
+        files.iter().for_each(|file| outln!("{}", show::path(file)));
+    });
+    Ok(Exit::Success)
+}
+
 pub(super) fn rotate(command: RotateCommand, context: &Context) -> Result<Exit, Failure> {
     let RotateCommand { access, replace, new_keys, plain_keys, add, remove, root_threshold, root_expires } = command;
     let passphrase = match replace.is_empty() {
@@ -221,12 +252,7 @@ pub(super) fn rotate(command: RotateCommand, context: &Context) -> Result<Exit, 
         for path in &done.made {
             outln!("{}", path.display());
         }
-        if !done.made.is_empty() {
-            errln!(
-                "Move the new keys into {}, over the old ones of the same names, which are no longer valid.",
-                keys.display()
-            );
-        }
+        rotated::next_steps(done, &keys).iter().for_each(|line| errln!("{line}"));
     });
     Ok(Exit::Success)
 }

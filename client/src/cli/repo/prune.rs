@@ -8,13 +8,14 @@ use packs_schema::base::name::{PackName, PackVersion};
 use packs_schema::base::quantity::{format_bytes, parse_duration};
 
 use super::args::{AccessArgs, ReasonArgs, duration};
-use super::{failure, print};
+use super::{failure, print, warn_about_reason};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::whole;
 use crate::cli::select::SelectArgs;
 use crate::outln;
 use crate::repo::{self, Policy, Pruned, Reason};
+use crate::show::{counted, when};
 
 /// Minimum grace period: no poll and no publication takes longer.
 const LEAST_GRACE: Duration = Duration::from_secs(3600);
@@ -64,8 +65,12 @@ pub(super) fn run(command: PruneCommand, context: &Context) -> Result<Exit, Fail
         command;
     let running = if reached { crate::cli::block_on(running(context, &select))? } else { BTreeSet::new() };
     let policy = Policy { keep_versions, older_than, journal_older_than, grace, running, dry_run };
-    let pruned = repo::prune(&access.access(None, reason, context)?, &policy).map_err(|e| failure(&e))?;
+    let access = access.access(None, reason, context)?;
+    let pruned = repo::prune(&access, &policy).map_err(|e| failure(&e))?;
     print(context.json, &pruned, print_pruned);
+    if !dry_run && pruned.versions.is_empty() && pruned.journal.is_empty() {
+        warn_about_reason(access.reason.as_ref());
+    }
     Ok(Exit::Success)
 }
 
@@ -107,10 +112,12 @@ fn print_pruned(pruned: &Pruned) {
     for role in &pruned.unsigned {
         outln!("kept all versions of {role}: its key is not here");
     }
-    outln!(
-        "{verb} {} files, {}; {} more stay until the grace period is over",
-        pruned.files.len(),
-        format_bytes(pruned.bytes),
-        pruned.waiting
-    );
+    let waiting = pruned.prunable_at_ms.map_or_else(String::new, |at_ms| {
+        let waiting = counted(pruned.waiting, "more file");
+        format!(
+            "; {waiting} can be removed from {} on, or later if the repository changes before then",
+            when::at(at_ms)
+        )
+    });
+    outln!("{verb} {}, {}{waiting}", counted(pruned.files.len(), "file"), format_bytes(pruned.bytes));
 }

@@ -9,11 +9,12 @@ use packs_schema::delivery::filter::Filter;
 
 use super::args::{AccessArgs, ReasonArgs};
 use super::channel::{TeamArgs, line};
-use super::{failure, print};
+use super::{failure, print, warn_about_reason};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::percent;
 use crate::repo::{self, Access, PublishOptions, Published, Unpublished};
+use crate::show::when;
 use crate::{errln, outln};
 
 /// Build a pack, sign it, and make channels hold it.
@@ -47,8 +48,9 @@ pub(crate) struct PublishCommand {
 /// Take a version out of the signed metadata.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A version that a channel holds stays: give the channel another version first. The archive goes with the next `bolt repo prune`.
-A version that was published is never published again with other content: raise the version in pack.yaml.
+A version that a channel holds stays: give the channel another version first. `bolt repo prune` removes the archive, a day later.
+A version that was published is never published again with other content: raise the version in pack.yaml. Its digest is
+remembered; the same content may be published again.
 
 Example:
   bolt repo unpublish cassandra 2.4.1 --reason 'deletes live snapshots'")]
@@ -69,8 +71,10 @@ pub(super) fn unpublish(command: UnpublishCommand, context: &Context) -> Result<
     print(context.json, &done, |done: &Unpublished| {
         outln!("{} {} is no longer published  sha256:{}", done.pack, done.version, done.digest);
         errln!(
-            "instances that run it keep it; its archive ({}) goes with the next `bolt repo prune`",
-            format_bytes(done.size_bytes)
+            "instances that run it keep it; `bolt repo prune` removes its archive ({}) from {} on, or later if the repository changes \
+             before then",
+            format_bytes(done.size_bytes),
+            when::at(done.prunable_at_ms)
         );
     });
     Ok(Exit::Success)
@@ -83,6 +87,9 @@ pub(super) fn run(command: PublishCommand, context: &Context) -> Result<Exit, Fa
     let options =
         PublishOptions { pack, repository, keys, channels, percent, filter, state, root, expiry, unlock, team, reason };
     let published = repo::publish(&options).map_err(|e| failure(&e))?;
+    if !published.new && published.changes.is_empty() {
+        warn_about_reason(options.reason.as_ref());
+    }
     print(context.json, &published, |published: &Published| {
         let channels: Vec<&str> = published.channels.iter().map(ChannelName::as_str).collect();
         outln!(

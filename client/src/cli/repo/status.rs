@@ -156,7 +156,7 @@ fn print_status(status: &Status) {
         };
         let (name, pack, version, percent) = (&channel.channel, &channel.pack, &channel.version, channel.percent);
         if channel.holds_nothing {
-            outln!("channel    {name}: {pack} nothing{withdrawn}{last}");
+            outln!("channel    {name}: {pack} nothing, every version was withdrawn{withdrawn}{last}");
         } else {
             outln!("channel    {name}: {pack} {version}  {percent}%{filter}{paused}{then}{withdrawn}{last}");
         }

@@ -18,7 +18,7 @@ struct Repo {
 const SIGNING: [(&str, &str); 12] = [
     ("publish", "{demo} --channel prod"),
     ("unpublish", "demo 0.8.0"),
-    ("promote", "demo --from dev --to prod"),
+    ("promote", "demo --from dev --to prod --new-channel"),
     ("widen", "demo --channel dev --percent 50"),
     ("pause", "demo --channel dev"),
     ("resume", "demo --channel dev"),
@@ -30,7 +30,7 @@ const SIGNING: [(&str, &str); 12] = [
     ("prune", ""),
 ];
 /// The commands that sign nothing of an existing repository.
-const NOT_SIGNING: [&str; 7] = ["init", "trust", "status", "log", "kms-key", "team-key", "help"];
+const NOT_SIGNING: [&str; 8] = ["init", "trust", "status", "log", "kms-key", "key-passphrase", "team-key", "help"];
 
 fn run_in(bench: &crate::repo::tests::Bench, name: &str, arguments: &str) -> Result<Exit, Failure> {
     let at = |name: &str| bench.at(name).display().to_string();

@@ -34,7 +34,10 @@ pub enum KeyError {
     )]
     Locked(PathBuf),
     /// The passphrase does not open the key.
-    #[error("the passphrase does not open {}", crate::show::path(.0))]
+    #[error(
+        "the passphrase does not open {}; all keys of a directory need the same one: `bolt repo key-passphrase` changes it",
+        crate::show::path(.0)
+    )]
     WrongPassphrase(PathBuf),
     /// A new key could not be encrypted.
     #[error("cannot encrypt the key for {}", crate::show::path(.0))]

@@ -30,6 +30,32 @@ pub enum ReleaseError {
         /// Digest of the published archive.
         published: String,
     },
+    /// The version was published with other content and removed.
+    #[error(
+        "{pack} {version} was published before with different content (digest {removed}) and was removed since; a version is never \
+         published again with other content: raise the version in pack.yaml"
+    )]
+    VersionRemoved {
+        /// The pack.
+        pack: PackName,
+        /// The version.
+        version: PackVersion,
+        /// Digest of the archive that it had.
+        removed: String,
+    },
+    /// No pack of the repository is in the channel.
+    #[error(
+        "there is no channel {channel} in this repository{}; give --new-channel to make it",
+        existing(channels, nearest.as_ref())
+    )]
+    NoChannelYet {
+        /// The given channel.
+        channel: ChannelName,
+        /// The channels of the repository.
+        channels: Vec<ChannelName>,
+        /// Channel with the most similar name.
+        nearest: Option<ChannelName>,
+    },
     /// The archive is missing or damaged, so that instances could not take it.
     #[error(
         "the archive of {pack} {version} in the repository is damaged or missing ({problem}), so instances could not take it; nothing \
@@ -172,6 +198,22 @@ pub enum ReleaseError {
     /// The number is not a percentage.
     #[error("{0} is not a percentage: use 0 to 100")]
     Percent(u8),
+}
+
+/// Maximum number of channels that an error lists.
+const MAX_CHANNELS: usize = 10;
+
+/// Names the channels of a repository and the one that was probably meant: `, which has channels prod and test (did you mean prod?)`.
+fn existing(channels: &[ChannelName], nearest: Option<&ChannelName>) -> String {
+    let meant = nearest.map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"));
+    match channels {
+        [] => String::new(),
+        [..] if channels.len() > MAX_CHANNELS => {
+            let shown = listed(&channels[..MAX_CHANNELS]);
+            format!(", which has {shown} and {} more{meant}", channels.len() - MAX_CHANNELS)
+        }
+        [..] => format!(", which has {}{meant}", listed(channels)),
+    }
 }
 
 /// Names channels: `channel prod`, `channels prod and test`.

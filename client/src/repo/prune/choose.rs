@@ -82,7 +82,7 @@ pub(super) async fn choose(
             continue;
         }
         if !names.is_empty() {
-            state.drop_targets(&owner, |name| names.contains(name.raw()))?;
+            state.drop_targets(&owner, &owner, |name| names.contains(name.raw())).await?;
         }
         for name in &parts.names {
             state.unset(&owner, name)?;

@@ -17,6 +17,8 @@ pub(super) struct Swept {
     pub(super) files: BTreeSet<String>,
     pub(super) bytes: u64,
     pub(super) waiting: usize,
+    /// Time from which on all files that wait may be removed, if nothing changes before then.
+    pub(super) prunable_at_ms: Option<u64>,
 }
 
 /// Removes the files that nothing needs; in a dry run only lists them.
@@ -24,7 +26,9 @@ pub(super) fn sweep(state: &State, storage: &Storage, policy: &Policy, now_ms: u
     let grace_ms = u64::try_from(policy.grace.as_millis()).unwrap_or(u64::MAX);
     let old_ms = now_ms.saturating_sub(grace_ms);
     let stored = storage.list()?;
-    let mut needed = needed(state);
+    let newest = needed(state);
+    let mut needed = newest.clone();
+    let changed_ms = last_change_ms(&stored);
     let superseded = superseded(state, &stored, old_ms);
     // An agent in the middle of a poll may still read the metadata that stay, and the files that they name.
     for file in stored.iter().filter(|file| parse_metadata(&file.name).is_some()) {
@@ -39,9 +43,12 @@ pub(super) fn sweep(state: &State, storage: &Storage, policy: &Policy, now_ms: u
         }
     }
     let mut swept = Swept::default();
-    for file in stored.iter().filter(|file| is_ours(&file.name) && !needed.contains(&file.name)) {
-        if !superseded.contains(file.name.as_str()) && file.modified_ms >= old_ms {
+    for file in stored.iter().filter(|file| is_ours(&file.name) && !newest.contains(&file.name)) {
+        let is_young = !superseded.contains(file.name.as_str()) && file.modified_ms >= old_ms;
+        if needed.contains(&file.name) || is_young {
             swept.waiting += 1;
+            let at_ms = file.modified_ms.max(changed_ms).saturating_add(grace_ms).saturating_add(1);
+            swept.prunable_at_ms = swept.prunable_at_ms.max(Some(at_ms));
             continue;
         }
         if !policy.dry_run {
@@ -81,8 +88,15 @@ fn current(state: &State, role: &str) -> u64 {
     snapshot.meta.get(&format!("{role}.json")).map_or(0, |meta| meta.version.get())
 }
 
-/// Returns metadata that no agent still reads: two later versions were written, both longer ago than the grace period. One
-/// is not enough: its publisher may have died before the timestamp, so that the version before it was still the newest.
+/// Returns the time of the repository's last change.
+fn last_change_ms(stored: &[Stored]) -> u64 {
+    let timestamp = stored.iter().find(|file| file.name == "metadata/timestamp.json");
+    timestamp.map_or(u64::MAX, |timestamp| timestamp.modified_ms)
+}
+
+/// Returns metadata that no agent still reads: the repository has not changed for the grace period, or two later versions were
+/// written, both longer ago than that. One is not enough: its publisher may have died before the timestamp, so that the version
+/// before it was still the newest.
 fn superseded<'a>(state: &State, stored: &'a [Stored], old_ms: u64) -> BTreeSet<&'a str> {
     let mut by_role: BTreeMap<&str, BTreeMap<u64, &Stored>> = BTreeMap::new();
     for file in stored {
@@ -90,12 +104,13 @@ fn superseded<'a>(state: &State, stored: &'a [Stored], old_ms: u64) -> BTreeSet<
             by_role.entry(role).or_default().insert(version, file);
         }
     }
+    let is_settled = last_change_ms(stored) < old_ms;
     let mut superseded = BTreeSet::new();
     for (role, versions) in by_role {
         let current = current(state, role);
         for (version, file) in versions.range(..current) {
             let later = versions.range(version + 1..=current);
-            if later.filter(|(_, later)| later.modified_ms < old_ms).count() >= 2 {
+            if is_settled || later.filter(|(_, later)| later.modified_ms < old_ms).count() >= 2 {
                 superseded.insert(file.name.as_str());
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use packs_schema::delivery::marks::Mark;
-use tough::schema::{DelegatedTargets, KeyHolder, Role as _, RoleType, Snapshot};
+use tough::schema::{DelegatedTargets, KeyHolder, RoleType, Snapshot};
 
 use super::super::keys::KeyRing;
 use super::super::owner::Owner;
@@ -21,6 +21,11 @@ impl State {
             keys_for(&self.role_keys(role)?, name, ring)?;
         }
         Ok(())
+    }
+
+    /// Refuses when the keys in `ring` cannot sign for `owner`.
+    pub(in crate::repo) fn check_owner_keys(&self, owner: &Owner, ring: &mut KeyRing) -> Result<(), RepoError> {
+        keys_for(&self.owner_keys(owner)?, &owner.role(), ring).map(drop)
     }
 
     /// Returns an error if an archive that the change requires is missing or damaged.

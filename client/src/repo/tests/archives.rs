@@ -54,6 +54,7 @@ fn a_damaged_archive_is_seen_by_status_and_goes_to_no_further_instance() {
             version: Some(version.clone()),
             from: None,
             to: name(if percent == 10 { "test" } else { "prod" }),
+            new_channel: true,
             percent,
             filter: None,
             everywhere: false,

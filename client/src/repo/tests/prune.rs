@@ -150,6 +150,8 @@ fn young_versions_and_those_of_other_signers_stay() {
 fn what_publishers_left_behind_goes_after_the_grace_period_and_nothing_of_others() {
     let bench = Bench::new();
     bench.publish_versions("prod", 0..2);
+    let day = Policy { grace: Duration::from_secs(86_400), ..Policy::default() };
+    let superseded = bench.prune(&day).waiting;
     let digest = "a".repeat(64);
     let ours = [
         format!("targets/{digest}.packs/demo/9.0.0.tar.gz"),
@@ -164,8 +166,11 @@ fn what_publishers_left_behind_goes_after_the_grace_period_and_nothing_of_others
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "left behind").unwrap();
     }
-    let day = Policy { grace: Duration::from_secs(86_400), ..Policy::default() };
-    assert_eq!(bench.prune(&day).waiting, ours.len(), "they may belong to a publication that is under way");
+    assert_eq!(
+        bench.prune(&day).waiting,
+        superseded + ours.len(),
+        "they may belong to a publication that is under way"
+    );
     for file in ours.iter().map(String::as_str).chain(others) {
         let file = fs::File::options().write(true).open(bench.at("repo").join(file)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(2 * 86_400)).unwrap();
@@ -173,6 +178,35 @@ fn what_publishers_left_behind_goes_after_the_grace_period_and_nothing_of_others
     let swept = bench.prune(&day);
     assert_eq!(BTreeSet::from_iter(swept.files), BTreeSet::from(ours));
     assert!(others.iter().all(|file| bench.at("repo").join(file).exists()));
+    bench.assert_whole();
+}
+
+#[test]
+fn an_unpublished_archive_goes_when_the_repository_has_not_changed_for_the_grace_period() {
+    let bench = Bench::new();
+    bench.publish_versions("prod", 0..2);
+    let before = now_ms();
+    let unpublished = unpublish(&bench.access(), &demo(), &version("1.0.0")).unwrap();
+    let day = 86_400_000;
+    assert!((before + day..=now_ms() + day).contains(&unpublished.prunable_at_ms), "{unpublished:?}");
+    let waits = bench.prune(&Policy::default());
+    assert!(waits.files.is_empty() && waits.waiting > 0, "{waits:?}");
+    let at_ms = waits.prunable_at_ms.unwrap();
+    assert!((before + day..=now_ms() + day).contains(&at_ms), "{waits:?}");
+    // Everything but the timestamp is old: an agent may have read the state before just now.
+    let make_old = |path: &Path| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(25 * 3600)).unwrap();
+    };
+    let timestamp = bench.at("repo/metadata/timestamp.json");
+    bench.files().iter().filter(|path| **path != timestamp).for_each(|path| make_old(path));
+    assert_eq!(bench.archives(), 2);
+    bench.prune(&Policy::default());
+    assert_eq!(bench.archives(), 2);
+    make_old(&timestamp);
+    let gone = bench.prune(&Policy::default());
+    assert!(gone.waiting == 0 && gone.prunable_at_ms.is_none(), "{gone:?}");
+    assert_eq!(bench.archives(), 1);
     bench.assert_whole();
 }
 

@@ -39,11 +39,47 @@ pub(super) fn name(channel: &str) -> ChannelName {
 /// To all of a channel's instances, from nowhere.
 fn promotion(to: &str) -> Promotion {
     let (pack, to) = (demo(), name(to));
-    Promotion { pack, version: None, from: None, to, percent: 100, filter: None, everywhere: false, again: false }
+    Promotion {
+        pack,
+        version: None,
+        from: None,
+        to,
+        new_channel: true,
+        percent: 100,
+        filter: None,
+        everywhere: false,
+        again: false,
+    }
 }
 
 fn version(text: &str) -> PackVersion {
     PackVersion::new(text).unwrap()
+}
+
+#[test]
+fn a_channel_that_does_not_exist_is_made_on_request_only() {
+    let bench = Bench::new();
+    bench.publish("1.0.0", "test");
+    bench.promote("test", "prod", 100).unwrap();
+    bench.publish("1.1.0", "test");
+    let typed = |to: &str| {
+        let meant = Promotion { from: Some(name("test")), new_channel: false, ..promotion(to) };
+        promote(&bench.access(), &meant)
+    };
+    let before = snapshot(&bench.at("repo"));
+    let error = typed("prdo").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no channel prdo in this repository, which has channels prod and test (did you mean prod?); give --new-channel \
+         to make it"
+    );
+    assert_eq!(snapshot(&bench.at("repo")), before);
+    assert!(!typed("canary").unwrap_err().to_string().contains("did you mean"));
+    typed("prod").unwrap();
+    // A channel that another pack is in exists.
+    pack::scaffold(&PackName::new("other").unwrap(), &bench.at("other")).unwrap();
+    publish(&PublishOptions { pack: bench.at("other"), ..bench.options("lab") }).unwrap();
+    typed("lab").unwrap();
 }
 
 #[test]

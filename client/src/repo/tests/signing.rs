@@ -47,6 +47,36 @@ fn an_encrypted_key_signs_with_its_passphrase_only() {
 }
 
 #[test]
+fn a_copied_key_gets_the_passphrase_of_the_team_and_signs_the_same() {
+    let (bench, access) = encrypted();
+    let (team, theirs) = (packs_schema::base::name::TeamName::new("dba").unwrap(), secret("battery staple dba"));
+    let ours = Access { unlock: Unlock::With(secret(SECRET)), ..access.clone() };
+    let [_, public] = team_key(&team, &bench.at("dba"), Some(&theirs)).unwrap();
+    delegate(&ours, &team, &demo(), &TeamKeys::Public(vec![public]), None).unwrap();
+    let files = ["snapshot.pem", "timestamp.pem"].map(|key| bench.at("dba").join(key));
+    for file in ["snapshot.pem", "timestamp.pem", "root.json"] {
+        fs::copy(access.keys.join(file), bench.at("dba").join(file)).unwrap();
+    }
+    let mut options = bench.options("prod");
+    (options.repository, options.keys) = (access.repository.clone(), bench.at("dba"));
+    options.unlock = Unlock::With(theirs.clone());
+    let two = publish(&options).unwrap_err();
+    assert!(matches!(two, RepoError::Keys(KeyError::WrongPassphrase(_))), "{two}");
+    assert!(two.to_string().contains("bolt repo key-passphrase"), "{two}");
+
+    let before = snapshot(&bench.at("dba"));
+    let wrong = key_passphrase(&files, &Unlock::With(secret("not the passphrase")), &theirs).unwrap_err();
+    assert!(matches!(wrong, RepoError::Keys(KeyError::WrongPassphrase(_))), "{wrong}");
+    assert_eq!(snapshot(&bench.at("dba")), before);
+    key_passphrase(&files, &ours.unlock, &theirs).unwrap();
+    for file in &files {
+        assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(file).unwrap().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+    }
+    publish(&options).unwrap();
+}
+
+#[test]
 fn openssl_reads_an_encrypted_key_and_writes_one() {
     let (bench, access) = encrypted();
     let openssl = |arguments: &[&str]| {
