@@ -83,26 +83,43 @@ fn a_publisher_s_day_without_repository_flags_from_publish_to_unpublish() {
     assert!(log.lines().last().unwrap().contains("unpublish") && log.contains("reason: deletes too much"), "{log}");
 }
 
-/// The temporary directory for archives does not exist, so anything that is built fails with another error.
+/// No file may be larger than 128 KiB, so that the archive of the pack cannot be written.
 #[test]
 fn a_publication_that_no_build_could_save_is_refused_before_the_build() {
     let world = World::empty();
     let bolt = configured(&world);
     let sources = world.scratch("sources");
-    let publish = |version: &str, channel: &str, temporary: &str| {
-        let directory = PackSource::probe().version(version).write(&sources).display().to_string();
-        let mut command = bolt.command(["repo", "publish", &directory, "--channel", channel]);
-        CommandOutput::from(command.env("TMPDIR", temporary).output().unwrap())
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:08x}", state >> 32)
     };
-    done(publish("1.1.0", "dev", "/tmp"));
-    let built = publish("1.2.0", "dev", "/nonexistent");
-    assert!(built.code == 5 && built.stderr.contains("TMPDIR"), "{built:?}");
-    let lower = publish("1.0.0", "dev", "/nonexistent");
+    let large: String = (0..100_000).map(|_| random()).collect();
+    let source = |version: &str| {
+        let pack = PackSource::probe().version(version).file("data.txt", &large, 0o644);
+        pack.write(&sources).display().to_string()
+    };
+    let publish = |version: &str| {
+        let whole = bolt.command(["repo", "publish", &source(version), "--channel", "dev"]);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -f 256; exec \"$0\" \"$@\""]).arg(whole.get_program()).args(whole.get_args());
+        for (name, value) in whole.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        CommandOutput::from(limited.output().unwrap())
+    };
+    done(bolt.run(["repo", "publish", &source("1.1.0"), "--channel", "dev"]));
+    let built = publish("1.2.0");
+    assert!(![0, 2].contains(&built.code), "it is built, and cannot be: {built:?}");
+    let lower = publish("1.0.0");
     assert!(lower.code == 2 && lower.stderr.contains("which is newer than 1.0.0"), "{lower:?}");
 
     let team = world.scratch("dba").display().to_string();
     done(bolt.run(["repo", "delegate", "dba", "probe", "--new-key", &team, "--plain-keys"]));
-    let foreign = publish("1.2.0", "dev", "/nonexistent");
+    let foreign = publish("1.2.0");
     assert!(foreign.stderr.contains("team-dba is signed with 1 of its keys"), "{foreign:?}");
 }
 

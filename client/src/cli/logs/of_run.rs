@@ -80,7 +80,7 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     Ok(if all { Exit::Success } else { Exit::Failed })
 }
 
-/// One stream of an execution on its way to lines.
+/// Stream of an execution on its way to lines.
 struct StreamLines<'a> {
     mask: MaskStream<'a>,
     buffer: LineBuffer,
