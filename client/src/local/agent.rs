@@ -1,7 +1,9 @@
 //! Agent of a local fleet: its files, its launcher process, its orderly shutdown.
 
+mod spec;
+
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,13 +15,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use packs_schema::agent::rest::SyncStatus;
 use packs_schema::agent::{execution, store};
-use packs_schema::base::name::ChannelName;
 use packs_schema::delivery::facts::Facts;
 
 use super::site::{OPERATOR, Site, make_directory};
 use super::{LocalError, binary, file_error};
 use crate::confined_dir::ConfinedDir;
 use crate::pki::Validity;
+
+pub use spec::AgentSpec;
 
 /// Time in which an agent must listen and sync.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -28,64 +31,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// The largest status of a sync, in bytes.
 const MAX_STATUS: u64 = 16 << 20;
-
-/// Specification of an agent.
-#[derive(Debug, Clone)]
-pub struct AgentSpec {
-    /// Facts of the instance.
-    pub facts: Facts,
-    /// Its loopback address.
-    pub address: IpAddr,
-    /// The channel that it follows.
-    pub channel: ChannelName,
-    /// Further keys of `agent.toml`: table, key, value.
-    pub settings: Vec<(&'static str, &'static str, toml::Value)>,
-    /// `grants.toml`; absent: the operator may do everything.
-    pub grants: Option<String>,
-    /// Per-site configuration of packs: pack and YAML text.
-    pub pack_config: Vec<(String, String)>,
-    /// Directory of `bolt-launch` and `bolt-agent`; absent: beside the running executable.
-    pub binaries: Option<PathBuf>,
-    /// Further variables of the launcher's environment.
-    pub environment: Vec<(String, String)>,
-}
-
-impl AgentSpec {
-    /// An agent on 127.0.0.1 that follows the channel `prod`.
-    pub fn new(facts: Facts) -> AgentSpec {
-        AgentSpec {
-            facts,
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            channel: ChannelName::new("prod").expect("a valid name"),
-            settings: Vec::new(),
-            grants: None,
-            pack_config: Vec::new(),
-            binaries: None,
-            environment: Vec::new(),
-        }
-    }
-
-    /// Runs the binaries of a directory.
-    #[must_use]
-    pub fn binaries(mut self, directory: &Path) -> AgentSpec {
-        self.binaries = Some(directory.to_owned());
-        self
-    }
-
-    /// Sets a key of `agent.toml`.
-    #[must_use]
-    pub fn set(mut self, table: &'static str, key: &'static str, value: impl Into<toml::Value>) -> AgentSpec {
-        self.settings.push((table, key, value.into()));
-        self
-    }
-
-    /// Sets a variable of the launcher's environment.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> AgentSpec {
-        self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-}
 
 /// An agent of a local fleet. Dropping it ends it, and every execution of it.
 #[derive(Debug)]
@@ -383,53 +328,4 @@ fn write(path: &Path, text: &str) -> Result<(), LocalError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use nix::sys::stat::Mode;
-    use nix::unistd::mkfifo;
-
-    use super::*;
-
-    fn locked(execution: &Path) -> Flock<fs::File> {
-        fs::create_dir_all(execution).unwrap();
-        let lock = fs::File::create(execution.join(execution::file::LOCK)).unwrap();
-        Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap()
-    }
-
-    /// Ends the executions of `agent` on a thread of its own, which must not be held up.
-    fn end(agent: &Path) {
-        let (agent, (done, over)) = (agent.to_owned(), std::sync::mpsc::channel());
-        std::thread::spawn(move || {
-            end_executions_within(&agent, Duration::from_millis(50));
-            done.send(())
-        });
-        over.recv_timeout(Duration::from_secs(30))
-            .expect("it waits for something that the api's account has put there");
-    }
-
-    #[test]
-    fn what_lies_in_the_state_directory_leads_nowhere() {
-        let temp = tempfile::tempdir().unwrap();
-        let (agent, outside) = (temp.path().join("agent"), temp.path().join("outside"));
-        let executions = agent.join("state/exec");
-        let ours = locked(&executions.join("ours"));
-        // A link in place of the request, of the execution, and a pipe in place of the lock.
-        let linked = locked(&executions.join("linked"));
-        symlink(outside.join("canary"), executions.join("linked").join(execution::file::KILL)).unwrap();
-        let foreign = locked(&outside.join("exec/foreign"));
-        symlink(outside.join("exec/foreign"), executions.join("foreign")).unwrap();
-        fs::create_dir_all(executions.join("pipe")).unwrap();
-        mkfifo(&executions.join("pipe").join(execution::file::LOCK), Mode::from_bits_truncate(0o644)).unwrap();
-        end(&agent);
-        assert_eq!(fs::read(executions.join("ours").join(execution::file::KILL)).unwrap(), b"{}");
-        assert!(!outside.join("canary").exists() && !outside.join("exec/foreign").join(execution::file::KILL).exists());
-
-        // A link in place of the state directory itself.
-        fs::remove_dir_all(agent.join("state")).unwrap();
-        symlink(&outside, agent.join("state")).unwrap();
-        end(&agent);
-        assert!(!outside.join("exec/foreign").join(execution::file::KILL).exists());
-        drop((ours, linked, foreign));
-    }
-}
+mod tests;

@@ -1,0 +1,78 @@
+//! Grants in effect: what they permit, and what happens when the file changes.
+
+use super::*;
+
+const ONE: &str = "[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"run\"]\nactions = [\"linux.*\"]\nclasses = [\"diagnostic\"]\n";
+
+fn ann() -> Principal {
+    Principal::new("spiffe://x/ann").unwrap()
+}
+
+/// Writes the file, with the mode that it must have.
+fn put(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+fn access(text: &str) -> (tempfile::TempDir, PathBuf, Arc<Health>, Access) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("grants.toml");
+    put(&path, text);
+    let health = Arc::new(Health::default());
+    let access = Access::load(&path, health.clone()).unwrap();
+    (dir, path, health, access)
+}
+
+#[test]
+fn only_what_a_grant_covers_is_permitted() {
+    let (_dir, _path, _health, access) = access(ONE);
+    assert!(access.enter(ann(), &[Verb::Kill]).is_none());
+    assert!(access.enter(Principal::new("spiffe://x/bob").unwrap(), &[Verb::Run]).is_none());
+    let caller = access.enter(ann(), &[Verb::Run]).unwrap();
+    let disk = ActionRef::new("linux.disk").unwrap();
+    assert!(caller.may(&disk, Some(Class::Diagnostic)).is_some());
+    assert!(caller.may(&disk, Some(Class::Remediation)).is_none());
+    assert!(caller.may(&disk, None).is_none(), "a grant by class does not cover what has none");
+    assert!(caller.could_cover(&disk));
+    assert!(!caller.could_cover(&ActionRef::new("cassandra.x").unwrap()));
+    assert!(!caller.is_granted(Verb::Read, &disk, Some(Class::Diagnostic)));
+    let either = access.enter(ann(), &[Verb::Read, Verb::Run]).unwrap();
+    assert_eq!(either.may(&disk, Some(Class::Diagnostic)).unwrap().verb(), Verb::Run);
+}
+
+#[test]
+fn a_revoked_grant_is_gone_at_the_next_request() {
+    let (_dir, path, _health, access) = access(ONE);
+    assert!(access.enter(ann(), &[Verb::Run]).is_some());
+    std::fs::write(&path, "").unwrap();
+    assert!(access.enter(ann(), &[Verb::Run]).is_none());
+}
+
+#[test]
+fn a_broken_file_refuses_the_start_and_keeps_previous_grants_in_effect() {
+    let (dir, path, health, access) = access(ONE);
+    std::fs::write(&path, "[[grunt]]").unwrap();
+    assert!(access.enter(ann(), &[Verb::Run]).is_some());
+    assert!(health.has(BROKEN));
+    assert!(Access::load(&path, health.clone()).is_err());
+    assert!(Access::load(&dir.path().join("none.toml"), health.clone()).is_err());
+    std::fs::write(&path, ONE).unwrap();
+    assert!(access.enter(ann(), &[Verb::Run]).is_some());
+    assert!(!health.has(BROKEN));
+}
+
+#[test]
+fn a_file_that_others_may_change_grants_nothing_new() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, path, health, access) = access("");
+    std::fs::write(&path, ONE).unwrap();
+    for mode in [0o664, 0o646] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(Access::load(&path, health.clone()), Err(AccessError::Trust(_))));
+    }
+    assert!(access.enter(ann(), &[Verb::Run]).is_none());
+    assert!(health.has(BROKEN));
+    put(&path, ONE);
+    assert!(access.enter(ann(), &[Verb::Run]).is_some());
+}
