@@ -126,26 +126,90 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> 
 /// Replaces the file at `path` atomically: a temporary file beside it, synced, with the old file's owner and mode, is renamed
 /// over it. A file that does not exist yet gets mode 0644.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    replace_with(path, bytes, 0o644, 0o777)
+    stage(path, bytes)?.commit()
 }
 
 /// Replaces a private file in the same way; other accounts lose access to it, and a group keeps only what it may read. A file
 /// that does not exist yet gets mode 0600.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    replace_with(path, bytes, 0o600, 0o640)
+    stage_private(path, bytes)?.commit()
 }
 
-fn replace_with(path: &Path, bytes: &[u8], new_mode: u32, allowed: u32) -> Result<(), FileError> {
+/// Writes what is to replace the file at `path` beside it; [`Staged::commit`] renames it. For files that change together.
+pub fn stage(path: &Path, bytes: &[u8]) -> Result<Staged, FileError> {
+    stage_with(path, bytes, 0o644, 0o777)
+}
+
+/// Writes what is to replace a private file, as [`replace_private`] does.
+pub fn stage_private(path: &Path, bytes: &[u8]) -> Result<Staged, FileError> {
+    stage_with(path, bytes, 0o600, 0o640)
+}
+
+/// Complete and durable content of a file that has not replaced the old one yet. Dropping it removes it.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: tempfile::NamedTempFile,
+    path: PathBuf,
+    /// File that is replaced: where `path` leads.
+    target: PathBuf,
+    exists: bool,
+}
+
+impl Staged {
+    /// Replaces the file.
+    pub fn commit(self) -> Result<(), FileError> {
+        let failed = |source: io::Error| FileError::Write { path: self.path.clone(), source };
+        self.temporary.persist(&self.target).map_err(|error| failed(error.error))?;
+        sync_directory(&self.target).map_err(failed)
+    }
+
+    /// Gives the old file a second name, `<file>.old`, under which it remains; `None` when there is no old file.
+    pub fn keep_old(&self) -> Result<Option<KeptOld>, FileError> {
+        if !self.exists {
+            return Ok(None);
+        }
+        let mut name = self.target.clone().into_os_string();
+        name.push(".old");
+        let old = PathBuf::from(name);
+        refuse_existing(&[&old])?;
+        fs::hard_link(&self.target, &old).map_err(|source| FileError::Write { path: old.clone(), source })?;
+        Ok(Some(KeptOld { old, target: self.target.clone() }))
+    }
+}
+
+/// The old file of a replacement, under its second name.
+#[derive(Debug)]
+pub struct KeptOld {
+    old: PathBuf,
+    target: PathBuf,
+}
+
+impl KeptOld {
+    /// Puts the old file back in place of the new one.
+    pub fn restore(self) -> Result<(), FileError> {
+        let failed = |source| FileError::Write { path: self.target.clone(), source };
+        // Where nothing was replaced, both names are of one file, and rename(2) does nothing.
+        fs::rename(&self.old, &self.target).map_err(failed)?;
+        let _ = fs::remove_file(&self.old);
+        sync_directory(&self.target).map_err(failed)
+    }
+
+    /// Removes the second name.
+    pub fn remove(self) -> Result<(), FileError> {
+        fs::remove_file(&self.old).map_err(|source| FileError::Write { path: self.old.clone(), source })
+    }
+}
+
+fn stage_with(path: &Path, bytes: &[u8], new_mode: u32, allowed: u32) -> Result<Staged, FileError> {
     let failed = |source: io::Error| FileError::Write { path: path.to_owned(), source };
     // A link stays a link: what it leads to is replaced.
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let old = match fs::metadata(&target) {
         Ok(meta) => Some(meta),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
-    let mut temporary = tempfile::Builder::new().prefix(".bolt-").tempfile_in(directory).map_err(failed)?;
+    let mut temporary = tempfile::Builder::new().prefix(".bolt-").tempfile_in(directory_of(&target)).map_err(failed)?;
     let write = |file: &mut File| -> io::Result<()> {
         file.write_all(bytes)?;
         let made = file.metadata()?;
@@ -157,8 +221,15 @@ fn replace_with(path: &Path, bytes: &[u8], new_mode: u32, allowed: u32) -> Resul
         file.sync_all()
     };
     write(temporary.as_file_mut()).map_err(failed)?;
-    temporary.persist(&target).map_err(|error| failed(error.error))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    Ok(Staged { temporary, path: path.to_owned(), target, exists: old.is_some() })
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_directory(file: &Path) -> io::Result<()> {
+    File::open(directory_of(file)).and_then(|directory| directory.sync_all())
 }
 
 #[cfg(test)]

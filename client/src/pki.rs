@@ -9,7 +9,8 @@
 //! An instance's certificate is for TLS servers and names `bolt://instance/<id>`; a caller's is for TLS clients and names
 //! its principal. Neither can be used as the other, or sign. Keys are ECDSA P-256.
 //!
-//! Invariants: only `renew` replaces a file, and atomically; no key is readable by others.
+//! Invariants: only `renew` replaces a file, and atomically: a new key and its certificate together, or neither; no key is
+//! readable by others.
 
 mod authority;
 mod check;
@@ -114,6 +115,12 @@ impl Validity {
             not_before: now - Duration::from_secs(300),
             not_after: now + Duration::from_secs(u64::from(days) * 86_400),
         }
+    }
+
+    /// Returns the period of this length that begins five minutes ago.
+    fn lasting(length: time::Duration) -> Validity {
+        let not_before = OffsetDateTime::now_utc() - Duration::from_secs(300);
+        Validity { not_before, not_after: not_before.saturating_add(length) }
     }
 }
 

@@ -60,8 +60,9 @@ impl std::fmt::Debug for Renewal {
 
 impl Authority {
     /// Makes a new certificate for the names of the one in the file at `path`, which this authority must have signed; also
-    /// after that has expired. The key stays the same, unless `new_key` asks for another.
-    pub fn renew(&self, path: &Path, validity: Validity, new_key: bool) -> Result<Renewal, PkiError> {
+    /// after that has expired. The key stays the same, unless `new_key` asks for another. Without `validity` the new one is
+    /// valid from now for as long as the old one was.
+    pub fn renew(&self, path: &Path, validity: Option<Validity>, new_key: bool) -> Result<Renewal, PkiError> {
         let text = files::read_text(path, MAX_FILE)?;
         let chain = tls::parse_certificates(path, text.as_bytes())?;
         let (first, rest) = chain.split_first().expect("at least one certificate");
@@ -76,7 +77,7 @@ impl Authority {
     fn renew_first(
         &self,
         old: &CertificateDer<'_>,
-        validity: Validity,
+        validity: Option<Validity>,
         new_key: bool,
         failed: &dyn Fn(RenewProblem) -> PkiError,
     ) -> Result<Renewal, PkiError> {
@@ -88,6 +89,10 @@ impl Authority {
         {
             return Err(failed(RenewProblem::OtherAuthority));
         }
+        let validity = validity.unwrap_or_else(|| {
+            let old = certificate.validity();
+            Validity::lasting(old.not_after.to_datetime() - old.not_before.to_datetime())
+        });
         if certificate.is_ca() {
             // Only its own: whatever else is an authority, `bolt pki` did not make.
             let names: Vec<_> = certificate.subject().iter_attributes().collect();
@@ -115,14 +120,24 @@ impl Authority {
 }
 
 impl Renewal {
-    /// Replaces the certificate, and the key when there is a new one, each atomically and with the owner and mode of the old
-    /// file. The key is replaced first: a program that reads the two in between finds that they do not belong together, and
-    /// an agent then keeps what it has until the second change.
+    /// Replaces the certificate, and the key when there is a new one, with the owner and mode of the old files. Both are
+    /// complete on disk before either is renamed; the old key is `<key>.old` meanwhile, and is put back when the certificate
+    /// cannot be replaced. A program that reads the two in between finds that they do not belong together, and an agent then
+    /// keeps what it has until the second change.
     pub fn replace(&self, certificate: &Path, key: Option<&Path>) -> Result<(), PkiError> {
-        if let (Some(pem), Some(path)) = (&self.key_pem, key) {
-            files::replace_private(path, pem.as_bytes())?;
+        let new_certificate = files::stage(certificate, self.cert_pem.as_bytes())?;
+        let (Some(pem), Some(path)) = (&self.key_pem, key) else { return Ok(new_certificate.commit()?) };
+        let new_key = files::stage_private(path, pem.as_bytes())?;
+        let old_key = new_key.keep_old()?;
+        let replaced = new_key.commit().and_then(|()| new_certificate.commit());
+        match (replaced, old_key) {
+            (Ok(()), Some(old_key)) => Ok(old_key.remove()?),
+            (Ok(()), None) => Ok(()),
+            (Err(error), old_key) => {
+                old_key.map_or(Ok(()), files::KeptOld::restore)?;
+                Err(error.into())
+            }
         }
-        Ok(files::replace(certificate, self.cert_pem.as_bytes())?)
     }
 
     /// Writes the certificate to a new file, when there is no new key.

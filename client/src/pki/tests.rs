@@ -188,7 +188,7 @@ fn a_renewed_certificate_has_the_same_names_and_key_and_replaces_the_old_one_wit
     std::fs::set_permissions(&certificate, std::fs::Permissions::from_mode(0o640)).unwrap();
     let before = describe(&certificate).unwrap().remove(0);
 
-    let renewal = authority.renew(&certificate, Validity::days(9), false).unwrap();
+    let renewal = authority.renew(&certificate, Some(Validity::days(9)), false).unwrap();
     assert_eq!(renewal.renewed, Renewed::Leaf(instance("i-1", &["10.0.0.7"])));
     renewal.replace(&certificate, None).unwrap();
     let after = describe(&certificate).unwrap().remove(0);
@@ -198,7 +198,7 @@ fn a_renewed_certificate_has_the_same_names_and_key_and_replaces_the_old_one_wit
     assert_eq!(std::fs::metadata(&certificate).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file is left");
 
-    let renewal = authority.renew(&certificate, Validity::days(9), true).unwrap();
+    let renewal = authority.renew(&certificate, Some(Validity::days(9)), true).unwrap();
     renewal.replace(&certificate, Some(&key)).unwrap();
     assert_ne!(describe(&certificate).unwrap()[0].key_sha256, before.key_sha256);
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
@@ -213,7 +213,7 @@ fn only_the_authority_that_signed_a_certificate_renews_it() {
     let (one, two) = (Authority::create("one").unwrap(), Authority::create("one").unwrap());
     let issued = one.issue_client(&Principal::new("spiffe://a/b").unwrap(), Validity::days(1)).unwrap();
     let (certificate, _) = issued.write(dir.path(), "c").unwrap();
-    let refused = two.renew(&certificate, Validity::days(1), false).unwrap_err();
+    let refused = two.renew(&certificate, Some(Validity::days(1)), false).unwrap_err();
     assert!(matches!(refused, PkiError::Renew { source: RenewProblem::OtherAuthority, .. }), "{refused}");
 }
 
@@ -225,10 +225,53 @@ fn a_renewed_authority_still_vouches_for_what_it_signed() {
     let ca = dir.path().join("ca/ca.pem");
     let issued = authority.issue_client(&Principal::new("spiffe://a/b").unwrap(), Validity::days(1)).unwrap();
     let (certificate, _) = issued.write(dir.path(), "c").unwrap();
-    let renewal = authority.renew(&ca, Validity::days(900), false).unwrap();
+    let renewal = authority.renew(&ca, Some(Validity::days(900)), false).unwrap();
     assert_eq!(renewal.renewed, Renewed::Authority);
     renewal.replace(&ca, None).unwrap();
     // Loaded by its file: the key lies beside it.
     let renewed = Authority::load(&ca).unwrap();
-    assert!(renewed.renew(&certificate, Validity::days(400), false).is_ok(), "it may sign for longer");
+    assert!(renewed.renew(&certificate, Some(Validity::days(400)), false).is_ok(), "it may sign for longer");
+}
+
+#[test]
+fn a_renewed_certificate_is_valid_for_as_long_as_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create("test").unwrap();
+    let issued = authority.issue_instance(&InstanceId::new("i-1").unwrap(), Validity::days(7)).unwrap();
+    let (certificate, _) = issued.write(dir.path(), "i-1").unwrap();
+    authority.renew(&certificate, None, false).unwrap().replace(&certificate, None).unwrap();
+    let seconds =
+        describe(&certificate).unwrap()[0].expires.unwrap().as_second() - OffsetDateTime::now_utc().unix_timestamp();
+    assert!((6 * 86_400..=7 * 86_400).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn a_new_key_and_its_certificate_change_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create("test").unwrap();
+    let issued = authority.issue_instance(&InstanceId::new("i-1").unwrap(), Validity::days(7)).unwrap();
+    let (certificate, key) = issued.write(dir.path(), "i-1").unwrap();
+    let renewal = authority.renew(&certificate, None, true).unwrap();
+    let listed = || {
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+
+    // A directory cannot be replaced by a file: the second rename fails.
+    let blocked = dir.path().join("blocked");
+    std::fs::create_dir(&blocked).unwrap();
+    renewal.replace(&blocked, Some(&key)).unwrap_err();
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), issued.key_pem, "the old key is back");
+    assert_eq!(listed(), ["blocked", "i-1.key", "i-1.pem"]);
+
+    // The key that an interrupted renewal left is not overwritten: the certificate belongs to it.
+    std::fs::write(dir.path().join("i-1.key.old"), "the old key").unwrap();
+    renewal.replace(&certificate, Some(&key)).unwrap_err();
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), issued.key_pem);
+    std::fs::remove_file(dir.path().join("i-1.key.old")).unwrap();
+
+    renewal.replace(&certificate, Some(&key)).unwrap();
+    assert_ne!(std::fs::read_to_string(&key).unwrap(), issued.key_pem);
+    assert_eq!(listed(), ["blocked", "i-1.key", "i-1.pem"]);
 }

@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{AuthorityArgs, ValidityArgs, failure};
+use super::{AuthorityArgs, failure};
 use crate::cli::failure::{Exit, Failure};
-use crate::pki::Renewed;
+use crate::cli::numbers::whole;
+use crate::pki::{Renewed, Validity};
 use crate::show;
 use crate::{errln, outln};
 
 /// Make a new certificate for the names of an old one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The old certificate must be of this authority; it may have expired. It is replaced atomically and keeps its owner and mode;
-agents notice the change by themselves. The key stays the same unless --new-key names it.
+The old certificate must be of this authority; it may have expired. The new one is valid for as long as the old one was,
+unless --days says otherwise. The file is replaced atomically and keeps its owner and mode; agents notice the change by
+themselves. The key stays the same unless --new-key names it. Then both files are written first and renamed together, and
+the old key is FILE.old meanwhile: if that is left after a crash, the certificate is still the old one; move the key back.
 
 Examples:
   bolt pki renew /etc/bolt/tls/i-0abc.pem --ca /root/bolt-ca
@@ -32,15 +35,16 @@ pub(in crate::cli) struct RenewCommand {
     /// Write the new certificate to this new file instead of replacing the old one.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    #[command(flatten)]
-    validity: ValidityArgs,
+    /// Days until the new certificate expires [default: as long as the old one was valid].
+    #[arg(long, allow_negative_numbers = true, value_parser = whole::<u32>(1..=36_500))]
+    days: Option<u32>,
 }
 
 /// Runs `bolt pki renew`.
 pub(super) fn run(command: &RenewCommand, json: bool) -> Result<Exit, Failure> {
     let authority = command.authority.load()?;
     let key = command.new_key.as_deref();
-    let renewal = authority.renew(&command.certificate, command.validity.validity(), key.is_some());
+    let renewal = authority.renew(&command.certificate, command.days.map(Validity::days), key.is_some());
     let renewal = renewal.map_err(|e| failure(&e))?;
     let written: &Path = match &command.out {
         Some(out) => {
