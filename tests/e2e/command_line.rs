@@ -51,6 +51,11 @@ fn each_kind_of_failure_has_its_exit_code() {
     ended(&bolt.run(["run", "probe.hello", "--on", "i-9"]), 2, &["no instance i-9"]);
     ended(&Bolt::new(&world.path().join("gone.toml")).run(["ps"]), 2, &["gone.toml"]);
 
+    // A glob is refused before any instance is asked, by each command alike.
+    for command in ["run", "actions"] {
+        let said = bolt.run([command, "probe.*", "--on", "i-1", "--cert", "/nonexistent"]);
+        ended(&said, 2, &["'probe.*'", "`bolt actions probe` lists all"]);
+    }
     ended(&bolt.run(["run", "probe.helo"]), 4, &["no instance has an action probe.helo", "did you mean probe.hello?"]);
     ended(&bolt.run(["run", "probe.nothing-like-it"]), 4, &["pack probe has", "probe.typed"]);
     ended(&bolt.run(["show", "abcdef"]), 4, &["none has an execution that ends in abcdef"]);

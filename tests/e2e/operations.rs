@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use bolt_client::local::binary;
-use bolt_tests::{Bolt, CommandOutput, PackSource, World};
+use bolt_tests::{Bolt, CommandOutput, PackSource, World, spec};
 
 use crate::calls::caller;
 
@@ -194,7 +194,7 @@ async fn a_certificate_by_request_and_its_renewal_are_accepted_by_an_agent() {
     let run = || bolt.run(["--cert", &certificate, "--key", &key, "instances", "--check"]);
     let soon = done(run());
     assert_eq!(soon.stderr.matches("expires soon").count(), 1, "{soon:?}");
-    done(bolt.run(["pki", "renew", &certificate, "--ca", &at("pki/ca.pem")]));
+    done(bolt.run(["pki", "renew", &certificate, "--ca", &at("pki/ca.pem"), "--days", "30"]));
     let renewed = done(run());
     assert!(!renewed.stderr.contains("expires soon"), "{renewed:?}");
     let shown = done(bolt.run(["pki", "show", &certificate])).stdout;
@@ -236,12 +236,16 @@ fn complete(world: &World, words: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn shells_complete_actions_parameters_instances_states_and_channels() {
     let world = World::with_probe();
-    let agent = world.agent();
+    let mut spec = spec("i-1");
+    (spec.facts.region, spec.facts.zone) = ("us-east-1".to_owned(), "us-east-1a".to_owned());
+    let agent = world.start(&spec);
     world.bolt(&[&agent]);
     assert!(complete(&world, &["run", "probe.h"]).contains(&"probe.hello".to_owned()));
     assert_eq!(complete(&world, &["run", "probe.typed", "co"]), ["count="]);
     assert_eq!(complete(&world, &["run", "probe.hello", "--on", "i"]), ["i-1"]);
     assert_eq!(complete(&world, &["ps", "--state", "succ"]), ["succeeded"]);
+    assert_eq!(complete(&world, &["ps", "--zone", "us-"]), ["us-east-1a"]);
+    assert_eq!(complete(&world, &["run", "probe.hello", "--region", "us-"]), ["us-east-1"]);
     assert_eq!(complete(&world, &["repo", "widen", "probe", "--channel", "p"]), ["prod"]);
     // From the cache, when no instance answers.
     drop(agent);

@@ -1,11 +1,12 @@
 //! `bolt actions`: lists actions, or shows one with its parameters.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use clap::Args;
 use packs_schema::agent::rest::ActionView;
 use packs_schema::base::environment::distance;
-use packs_schema::base::name::ActionRef;
+use packs_schema::base::name::{ActionRef, PackName};
 use packs_schema::base::quantity::{format_bytes, format_duration};
 use packs_schema::pack::action::Action;
 use packs_schema::pack::param::{Schema, Types};
@@ -34,15 +35,32 @@ Examples:
 pub(super) struct ActionsCommand {
     /// Action to show (linux.disk_usage), or pack whose actions to list (linux).
     #[arg(value_name = "ACTION|PACK")]
-    name: Option<String>,
+    name: Option<Name>,
     #[command(flatten)]
     select: SelectArgs,
+}
+
+/// Action or pack that is named.
+#[derive(Debug, Clone)]
+enum Name {
+    Action(ActionRef),
+    Pack(PackName),
+}
+
+impl FromStr for Name {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Name, String> {
+        if text.contains('.') {
+            return ActionRef::new(text).map(Name::Action).map_err(|e| e.to_string());
+        }
+        PackName::new(text).map(Name::Pack).map_err(|e| e.to_string())
+    }
 }
 
 /// Runs `bolt actions`.
 pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exit, Failure> {
     let answers = context.ask(&command.select, async |agent| agent.actions().await).await?;
-    let exit = answers.report()?;
+    let exit = answers.report_final()?;
     let failed = answers.failed_json();
     let asked = Asked { answered: answers.given.len(), failed: answers.failed.len() };
     let Answers { given, .. } = answers;
@@ -52,18 +70,17 @@ pub(super) async fn run(command: ActionsCommand, context: Context) -> Result<Exi
             known.entry(view.action.reference()).or_default().push((instance.id().to_string(), view));
         }
     }
-    match command.name.as_deref() {
-        Some(name) if name.contains('.') => {
-            let wanted = ActionRef::new(name).map_err(|e| Failure::new(Exit::Usage, e.to_string()))?;
+    match command.name {
+        Some(Name::Action(wanted)) => {
             let Some(views) = known.get(&wanted) else {
                 return Err(unknown(&wanted, known.keys()));
             };
             one(&context, views, asked, &failed);
         }
-        Some(pack) => {
-            known.retain(|action, _| action.pack().as_str() == pack);
+        Some(Name::Pack(pack)) => {
+            known.retain(|action, _| action.pack() == pack);
             if known.is_empty() {
-                let message = format!("no instance has a pack {:?} with actions that you may see", visible(pack));
+                let message = format!("no instance has a pack {pack} with actions that you may see");
                 return Err(Failure::new(Exit::Refused, message).hint("`bolt packs` lists the active packs"));
             }
             list(&context, &known, asked, &failed);

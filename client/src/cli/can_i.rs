@@ -8,7 +8,7 @@ use packs_schema::agent::rest::{AccessReview, AccessTarget, Code};
 use packs_schema::base::name::InstanceId;
 use serde_json::{Value, json};
 
-use super::context::{Answers, Context};
+use super::context::{Answers, Context, say_unanswered};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::error::{Error, Kind};
@@ -92,7 +92,8 @@ pub(super) async fn run(command: CanICommand, context: Context) -> Result<Exit, 
     let answers = context.ask(&select, question).await?;
     let exit = answers.report()?;
     let failed = answers.failed_json();
-    let Answers { given, .. } = answers;
+    let Answers { given, failed: unanswered } = answers;
+    let asked = given.len() + unanswered.len();
     let all_allowed = given.iter().all(|(_, answer)| answer.is_allowed());
     if context.json {
         let list: Vec<Value> = given.iter().map(|(instance, answer)| answer.to_json(instance.id())).collect();
@@ -109,7 +110,11 @@ pub(super) async fn run(command: CanICommand, context: Context) -> Result<Exit, 
         let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
         context.print_table(&["ALLOWED", "COUNT", "VERSION", "INSTANCES", "REASON"], &rows);
     }
-    Ok(if all_allowed { exit } else { Exit::Refused })
+    if !all_allowed {
+        return Ok(Exit::Refused);
+    }
+    say_unanswered(&unanswered, asked);
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod known;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -14,9 +15,11 @@ use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::CompleteEnv;
 use packs_schema::agent::execution::State;
+use packs_schema::delivery::facts::Facts;
 
 use super::Cli;
 use crate::config::{Config, Setting};
+use crate::show;
 use known::Known;
 
 /// Environment variable that asks for completions.
@@ -51,6 +54,8 @@ fn attach(command: Command, path: &str) -> Command {
 fn completer(path: &str, argument: &Arg) -> Option<ArgValueCompleter> {
     let completer = match (path, argument.get_long().unwrap_or(argument.get_id().as_str())) {
         (_, "on") | ("pack push", "to") | ("pack unpush", "from") => ArgValueCompleter::new(instances),
+        (_, "region") if !path.starts_with("repo") => ArgValueCompleter::new(regions),
+        (_, "zone") if !path.starts_with("repo") => ArgValueCompleter::new(zones),
         (_, "state") if !path.starts_with("repo") && !path.starts_with("pack") => ArgValueCompleter::new(states),
         (_, "action") if path != "pack test" => ArgValueCompleter::new(actions),
         ("actions", "name") | ("can-i", "target") => ArgValueCompleter::new(actions),
@@ -69,6 +74,27 @@ fn matching(current: &OsStr, values: impl IntoIterator<Item = (String, String)>)
     let current = current.to_string_lossy();
     let fits = values.into_iter().filter(|(value, _)| value.starts_with(&*current)).take(MAX_CANDIDATES);
     fits.map(|(value, help)| CompletionCandidate::new(value).help((!help.is_empty()).then(|| help.into()))).collect()
+}
+
+fn regions(current: &OsStr) -> Vec<CompletionCandidate> {
+    facts(current, |facts| &facts.region)
+}
+
+fn zones(current: &OsStr) -> Vec<CompletionCandidate> {
+    facts(current, |facts| &facts.zone)
+}
+
+/// Completes a list of values that a fact has in the inventory, each once.
+fn facts(current: &OsStr, fact: fn(&Facts) -> &String) -> Vec<CompletionCandidate> {
+    let Some(inventory) = config().and_then(|config| config.inventory().ok()) else { return Vec::new() };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for instance in inventory.instances() {
+        *counts.entry(fact(&instance.facts)).or_default() += 1;
+    }
+    let is_word =
+        |value: &str| !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let values = counts.into_iter().filter(|(value, _)| is_word(value));
+    matching(current, values.map(|(value, count)| (value.to_owned(), show::counted(count, "instance"))))
 }
 
 fn instances(current: &OsStr) -> Vec<CompletionCandidate> {

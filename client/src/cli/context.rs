@@ -138,9 +138,7 @@ impl<T> Answers<T> {
         if self.given.is_empty()
             && let Some(first) = self.failed.first()
         {
-            let all_refused = self.failed.iter().all(|error| error.kind.is_refusal());
-            let exit = if all_refused { Exit::Refused } else { Exit::Unreachable };
-            return Err(Failure { exit, ..none_answered(&self.failed, first) });
+            return Err(Failure { exit: exit_of_none(&self.failed), ..none_answered(&self.failed, first) });
         }
         for line in bounded(&self.failed) {
             errln!("bolt: {line}");
@@ -148,10 +146,42 @@ impl<T> Answers<T> {
         Ok(if self.failed.is_empty() { Exit::Success } else { Exit::Failed })
     }
 
+    /// Like [`Answers::report`], for a command that does nothing more than to list the answers: also says why it ends with
+    /// exit code 1.
+    pub(super) fn report_final(&self) -> Result<Exit, Failure> {
+        let exit = self.report()?;
+        say_unanswered(&self.failed, self.given.len() + self.failed.len());
+        Ok(exit)
+    }
+
     /// Returns the errors, for programs.
     pub(super) fn failed_json(&self) -> serde_json::Value {
         self.failed.iter().map(error_json).collect()
     }
+}
+
+/// Returns the exit code where no instance gave what was asked.
+pub(super) fn exit_of_none<'a>(failed: impl IntoIterator<Item = &'a Error>) -> Exit {
+    let all_refused = failed.into_iter().all(|error| error.kind.is_refusal());
+    if all_refused { Exit::Refused } else { Exit::Unreachable }
+}
+
+/// Says why a command that printed its list does not end with exit code 0.
+pub(super) fn say_exit_code(exit: Exit, why: &str) {
+    errln!("bolt: exit code {}: {why}", exit as u8);
+}
+
+/// Says that the exit code is 1 because some of `asked` instances gave no answer, if any:
+/// `1 of 6 instances gave no answer (1 unreachable)`.
+pub(super) fn say_unanswered(failed: &[Error], asked: usize) {
+    if failed.is_empty() {
+        return;
+    }
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    failed.iter().for_each(|error| *outcomes.entry(error.kind.outcome()).or_default() += 1);
+    let counts: Vec<String> = outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    let all = show::counted(asked, "instance");
+    say_exit_code(Exit::Failed, &format!("{} of {all} gave no answer ({})", failed.len(), counts.join(", ")));
 }
 
 /// Returns `nothing`, the text for an empty list of executions, with the number of instances that are not in the list.

@@ -1,10 +1,12 @@
 //! `bolt instances`: lists the inventory, with `--check` also the health of its agents.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use packs_schema::agent::rest::Health;
 use serde_json::{Value, json};
 
-use super::context::{Context, error_json, grouped};
+use super::context::{Context, error_json, exit_of_none, grouped, say_exit_code};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::error::Error;
@@ -37,9 +39,6 @@ pub(super) struct InstancesCommand {
 pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<Exit, Failure> {
     let instances = context.select(&command.select).await?;
     let health = if command.check { Some(check(&context, &instances).await?) } else { None };
-    let well = health
-        .as_ref()
-        .is_none_or(|all| all.iter().all(|one| matches!(one, Ok(health) if health.ready && !health.degraded)));
     if context.json {
         let list: Vec<Value> =
             instances.iter().enumerate().map(|(n, i)| entry(i, health.as_ref().map(|all| &all[n]))).collect();
@@ -47,7 +46,24 @@ pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<E
     } else {
         print(&context, &instances, health.as_deref());
     }
-    Ok(if well { Exit::Success } else { Exit::Failed })
+    let health = health.unwrap_or_default();
+    let Some(why) = problems(&health) else { return Ok(Exit::Success) };
+    let failed: Vec<&Error> = health.iter().filter_map(|one| one.as_ref().err()).collect();
+    let exit = if failed.len() == health.len() { exit_of_none(failed) } else { Exit::Failed };
+    say_exit_code(exit, &why);
+    Ok(exit)
+}
+
+/// Counts the instances that are not ready, or that did not answer; `None` when all are well.
+fn problems(health: &[Result<Health, Error>]) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for word in health.iter().map(|one| one.as_ref().map_or_else(|error| error.kind.outcome(), word)) {
+        *counts.entry(word).or_default() += 1;
+    }
+    let ready = counts.remove(READY).unwrap_or_default();
+    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let all = show::counted(health.len(), "instance");
+    (!counts.is_empty()).then(|| format!("{ready} of {all} ready ({})", counts.join(", ")))
 }
 
 async fn check(context: &Context, instances: &[Instance]) -> Result<Vec<Result<Health, Error>>, Failure> {
@@ -99,12 +115,19 @@ fn describe(health: &Result<Health, Error>) -> String {
         Ok(health) => health,
         Err(error) => return show::cell(&error.kind.to_string()),
     };
-    let word = match (health.ready, health.degraded) {
-        (false, _) => "not ready",
-        (true, true) => "degraded",
-        (true, false) => "ready",
-    };
+    let word = word(health);
     let reasons: Vec<String> =
         health.reasons.iter().map(|reason| show::cell(&format!("{}: {}", reason.code, reason.message))).collect();
     if reasons.is_empty() { word.to_owned() } else { format!("{word}: {}", reasons.join("; ")) }
+}
+
+/// Word for an agent that is well.
+const READY: &str = "ready";
+
+fn word(health: &Health) -> &'static str {
+    match (health.ready, health.degraded) {
+        (false, _) => "not ready",
+        (true, true) => "degraded",
+        (true, false) => READY,
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Execution, MAX_PAGE};
-use packs_schema::base::name::RunId;
+use packs_schema::base::name::{InstanceId, RunId};
 
 use super::context::{Answers, Context, grouped};
 use super::failure::{Exit, Failure};
@@ -15,6 +15,7 @@ use super::ps;
 use super::select::SelectArgs;
 use crate::connection::{Agent, ExecutionQuery};
 use crate::error::Error;
+use crate::inventory::Instance;
 use crate::show;
 
 pub(super) use follow::{Discovery, for_each};
@@ -24,20 +25,40 @@ const MAX_OF_INSTANCE: usize = 1000;
 /// Number of instances that a line names before the rest is counted.
 const NAMED: usize = 12;
 
-/// Finds the executions of `run`, at least one; answers with the errors of the instances that did not answer.
-pub(super) async fn find(
-    context: &Context,
-    select: &SelectArgs,
-    run: &RunId,
-) -> Result<(Vec<FoundExecution>, Vec<Error>), Failure> {
+/// Executions of a run, as the instances that were asked know them.
+pub(super) struct Found {
+    /// The executions, at least one.
+    pub(super) executions: Vec<FoundExecution>,
+    /// Instances that answered and have no execution of the run that the caller may see.
+    pub(super) without: Vec<InstanceId>,
+    /// Errors of the instances that did not answer.
+    pub(super) failed: Vec<Error>,
+}
+
+/// Finds the executions of `run`: at least one.
+pub(super) async fn find(context: &Context, select: &SelectArgs, run: &RunId) -> Result<Found, Failure> {
     let answers = context.ask(select, async |agent| search(agent, run).await).await?;
     answers.report()?;
     let Answers { given, failed } = answers;
     let asked = given.len() + failed.len();
-    let found: Vec<FoundExecution> =
+    let is_without = |(_, found): &&(Instance, Vec<Execution>)| found.is_empty();
+    let without = given.iter().filter(is_without).map(|(instance, _)| instance.id().clone()).collect();
+    let executions: Vec<FoundExecution> =
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
-    if found.is_empty() { Err(nowhere(run, asked, &failed)) } else { Ok((found, failed)) }
+    if executions.is_empty() { Err(nowhere(run, asked, &failed)) } else { Ok(Found { executions, without, failed }) }
 }
+
+/// Describes the instances that have no execution of a run, of `asked`. Whether the run was for them is recorded nowhere.
+pub(super) fn describe_without(without: &[InstanceId], asked: usize) -> Option<String> {
+    let ids: Vec<&str> = without.iter().map(InstanceId::as_str).collect();
+    (!ids.is_empty()).then(|| {
+        format!("none on {} of {}: {}", ids.len(), show::counted(asked, "instance"), show::listed(&ids, NAMED))
+    })
+}
+
+/// Explains [`describe_without`].
+pub(super) const WHY_WITHOUT: &str =
+    "an instance without an execution was not in the run, or the run stopped before it: no record says which";
 
 async fn search(agent: &Agent, run: &RunId) -> Result<Vec<Execution>, Error> {
     let query = ExecutionQuery { run: Some(run.clone()), limit: Some(MAX_PAGE), ..ExecutionQuery::default() };

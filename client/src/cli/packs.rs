@@ -7,7 +7,7 @@ use packs_schema::agent::rest::{FailedVersion, PackList, PackView};
 use packs_schema::base::name::{Digest, PackName, PackVersion};
 use serde_json::{Value, json};
 
-use super::context::{Answers, Context};
+use super::context::{Answers, Context, say_exit_code};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::inventory::Instance;
@@ -47,13 +47,15 @@ type Active = (PackName, Option<PackVersion>, Option<Digest>, bool);
 /// Runs `bolt packs`. Exits with 1 if a pack could not be activated somewhere.
 pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit, Failure> {
     let answers = context.ask(&command.select, async |agent| agent.packs().await).await?;
-    let mut exit = answers.report()?;
+    let mut exit = answers.report_final()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
-    if given
-        .iter()
-        .any(|(_, list)| list.items.iter().any(|pack| pack.failed.as_ref().is_some_and(|f| !f.is_building())))
-    {
+    let has_failed =
+        |list: &PackList| list.items.iter().any(|pack| pack.failed.as_ref().is_some_and(|f| !f.is_building()));
+    let failing = given.iter().filter(|(_, list)| has_failed(list)).count();
+    if failing > 0 {
+        let instances = show::counted(given.len(), "instance");
+        say_exit_code(Exit::Failed, &format!("a version failed on {failing} of {instances}"));
         exit = Exit::Failed;
     }
     if context.json {
@@ -166,7 +168,7 @@ fn failure(pack: &PackView, failed: &FailedVersion) -> String {
 /// Runs `bolt sync`.
 pub(super) async fn sync(command: SyncCommand, context: Context) -> Result<Exit, Failure> {
     let answers = context.ask(&command.select, async |agent| agent.sync().await).await?;
-    let exit = answers.report()?;
+    let exit = answers.report_final()?;
     let asked: Vec<&str> = answers.given.iter().map(|(instance, ())| instance.id().as_str()).collect();
     if context.json {
         outln!("{}", show::json(&json!({ "asked": asked, "failed": answers.failed_json() })));

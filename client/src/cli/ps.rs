@@ -174,7 +174,7 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
     };
     let answers =
         context.ask(&args.select, async |agent| newest(agent, &query, &wanted.states, asked_for).await).await?;
-    let exit = answers.report()?;
+    let exit = answers.report_final()?;
     let failed = answers.failed_json();
     let Answers { given, failed: unanswered } = answers;
     let answered = given.len();

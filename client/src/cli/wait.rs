@@ -9,7 +9,7 @@ use packs_schema::base::name::RunId;
 use packs_schema::base::quantity::{format_duration, parse_duration};
 use serde_json::json;
 
-use super::context::{Context, error_json, grouped};
+use super::context::{Context, error_json, grouped, say_unanswered};
 use super::failure::{Exit, Failure};
 use super::find::{FoundExecution, Which, find_one};
 use super::of_run::{self, Discovery, for_each};
@@ -101,13 +101,23 @@ async fn all(run: &RunId, select: &SelectArgs, context: &Context) -> Result<Exit
     for line in grouped(&lost) {
         errln!("bolt: contact was lost: {line}");
     }
-    lost.extend(discovery.into_failed());
+    let (without, asked) = discovery.without();
+    let unanswered = discovery.into_failed();
+    say_unanswered(&unanswered, asked);
+    lost.extend(unanswered);
     if context.json {
         let executions: Vec<&Execution> = ended.iter().map(|(_, execution)| execution).collect();
         let failed: serde_json::Value = lost.iter().map(error_json).collect();
-        outln!("{}", show::json(&json!({ "run": run, "executions": executions, "failed": failed })));
+        outln!(
+            "{}",
+            show::json(&json!({ "run": run, "executions": executions, "without": without, "failed": failed }))
+        );
     } else {
         of_run::by_state(&ended).iter().for_each(|line| outln!("{line}"));
+        if let Some(line) = of_run::describe_without(&without, asked) {
+            outln!("{line}");
+            errln!("{}", of_run::WHY_WITHOUT);
+        }
     }
     Ok(of_run::exit(&ended, &lost))
 }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use bolt_client::local::{AgentSpec, LocalAgent};
-use bolt_tests::{Bolt, PackSource, World, spec};
+use bolt_tests::{Bolt, CommandOutput, PackSource, World, spec};
 
 use super::ended;
 
@@ -130,6 +130,51 @@ fn after_too_many_failures_nothing_more_is_started() {
     let said = bolt.run(["run", "probe.fail", "--everywhere", "--by", "zone"]);
     ended(&said, 1, &["stopping: 1 instance failed, and --max-failures allows none"]);
     assert!(said.stdout.contains("-- 1 instance not_started: i-2"), "{said:?}");
+
+    // Only the client knew the plan. What it shows of the run says that it may not be all.
+    let (_, executions) = bolt.json(["ps", "--limit", "1"]);
+    let run = executions["executions"][0]["run"].as_str().unwrap().to_owned();
+    for command in ["show", "wait"] {
+        let said = bolt.run([command, "--run", &run]);
+        assert!(said.stdout.contains("none on 1 of 2 instances: i-2\n"), "{said:?}");
+        assert!(said.stderr.contains("the run stopped before it: no record says which"), "{said:?}");
+        assert_eq!(bolt.json([command, "--run", &run]).1["without"], serde_json::json!(["i-2"]));
+        let selected = bolt.run([command, "--run", &run, "--on", "i-1"]);
+        assert!(!selected.stdout.contains("none on"), "{selected:?}");
+    }
+}
+
+#[test]
+fn every_command_that_lists_says_why_it_ends_with_1() {
+    let world = World::with_probe();
+    let (_one, two, bolt) = pair(&world);
+    let run = bolt.json(["run", "probe.hello", "--everywhere"]).1["run"].as_str().unwrap().to_owned();
+    let commands: &[&[&str]] = &[
+        &["ps"],
+        &["history"],
+        &["actions"],
+        &["actions", "probe.hello"],
+        &["packs"],
+        &["sync"],
+        &["instances", "--check"],
+        &["can-i", "run", "probe.hello"],
+        &["logs", "--run", &run],
+        &["show", "--run", &run],
+        &["wait", "--run", &run],
+        &["kill", "--run", &run, "--yes"],
+    ];
+    let why = |said: &CommandOutput| said.stderr.matches("bolt: exit code 1: ").count();
+    for command in commands {
+        let said = bolt.run(*command);
+        assert_eq!((said.code, why(&said)), (0, 0), "{command:?}: {said:?}");
+    }
+    drop(two);
+    for command in commands {
+        let said = bolt.run(*command);
+        assert_eq!((said.code, why(&said)), (1, 1), "{command:?}: {said:?}");
+        assert!(said.stderr.contains("1 of 2 instances"), "{command:?}: {said:?}");
+        assert!(said.stderr.contains("1 unreachable"), "{command:?}: {said:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use packs_schema::base::name::{ActionRef, Principal};
 use serde_json::json;
 
 use super::{KillCommand, stop};
-use crate::cli::context::{Answers, Context, error_json, grouped, none_found};
+use crate::cli::context::{Answers, Context, error_json, grouped, none_found, say_unanswered};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::{of_run, ps, terminal};
 use crate::connection::{Agent, ExecutionQuery};
@@ -61,10 +61,12 @@ pub(super) async fn run(command: &KillCommand, context: &Context) -> Result<Exit
             let nothing = "nothing to kill: no execution that matches is queued or running";
             errln!("{}", none_found(nothing, answered, failed.len()));
         }
+        say_unanswered(&failed, answered + failed.len());
         return Ok(exit);
     }
     agree(command, &targets).await?;
     let ends = kill_all(&targets, command, context).await?;
+    say_unanswered(&failed, answered + failed.len());
     Ok(finish(&targets, ends, failed, context))
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::lines::LineBuffer;
 use super::{LogsCommand, StreamArg, cannot_print, write};
-use crate::cli::context::{Context, grouped};
+use crate::cli::context::{Context, grouped, say_unanswered};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::of_run::{Discovery, for_each};
 use crate::connection::{Agent, chunk_bytes};
@@ -76,7 +76,10 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     for line in grouped(&broken) {
         errln!("bolt: the output could not be read to its end: {line}");
     }
-    let all = broken.is_empty() && discovery.into_failed().is_empty();
+    let (_, asked) = discovery.without();
+    let unanswered = discovery.into_failed();
+    say_unanswered(&unanswered, asked);
+    let all = broken.is_empty() && unanswered.is_empty();
     Ok(if all { Exit::Success } else { Exit::Failed })
 }
 

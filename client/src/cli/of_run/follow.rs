@@ -8,7 +8,7 @@ use packs_schema::base::name::{ExecutionId, InstanceId, RunId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{find, search};
+use super::{Found, find, search};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::find::FoundExecution;
@@ -29,6 +29,8 @@ pub(in crate::cli) struct Discovery {
     waiting: Vec<Instance>,
     known: HashSet<ExecutionId>,
     failed: BTreeMap<InstanceId, Error>,
+    /// Number of instances that are asked.
+    asked: usize,
 }
 
 impl Discovery {
@@ -39,9 +41,10 @@ impl Discovery {
         run: &RunId,
     ) -> Result<(Discovery, Vec<FoundExecution>), Failure> {
         let (waiting, identity) = (context.select(select).await?, context.identity()?);
-        let (found, failed) = find(context, select, run).await?;
+        let Found { executions: found, failed, .. } = find(context, select, run).await?;
         let failed = failed.into_iter().map(|error| (error.instance.clone(), error)).collect();
-        let mut discovery = Discovery { identity, run: run.clone(), waiting, known: HashSet::new(), failed };
+        let asked = waiting.len();
+        let mut discovery = Discovery { identity, run: run.clone(), waiting, known: HashSet::new(), failed, asked };
         discovery.note(&found);
         Ok((discovery, found))
     }
@@ -75,6 +78,12 @@ impl Discovery {
         self.known.extend(found.iter().map(|(_, execution)| execution.id.clone()));
         let there: HashSet<&InstanceId> = found.iter().map(|(instance, _)| instance.id()).collect();
         self.waiting.retain(|instance| !there.contains(instance.id()));
+    }
+
+    /// Returns the instances that answered and have no execution of the run, and the number of all that were asked.
+    pub(in crate::cli) fn without(&self) -> (Vec<InstanceId>, usize) {
+        let ids = self.waiting.iter().map(Instance::id);
+        (ids.filter(|id| !self.failed.contains_key(id)).cloned().collect(), self.asked)
     }
 
     /// Returns the errors of the instances that did not answer when they were asked last.

@@ -69,7 +69,7 @@ pub(in crate::cli) async fn push(command: PushCommand, context: Context) -> Resu
             answer
         })
         .await?;
-    let exit = answers.report()?;
+    let exit = answers.report_final()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
     if context.json {
@@ -102,7 +102,7 @@ fn report(instance: &str, pushed: &Pushed) {
 pub(in crate::cli) async fn unpush(command: UnpushCommand, context: Context) -> Result<Exit, Failure> {
     let UnpushCommand { pack, from } = command;
     let answers = context.ask(&SelectArgs::these(from), async |agent| agent.unpush(&pack).await).await?;
-    let exit = answers.report()?;
+    let exit = answers.report_final()?;
     let failed = answers.failed_json();
     let Answers { given, .. } = answers;
     if context.json {

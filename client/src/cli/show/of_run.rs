@@ -1,6 +1,6 @@
 //! `bolt show` of a run: put together from its executions on the instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use packs_schema::agent::execution::State;
@@ -8,11 +8,11 @@ use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::RunId;
 use serde_json::json;
 
-use crate::cli::context::{Context, error_json};
+use crate::cli::context::{Context, error_json, say_unanswered};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::find::{FoundExecution, short};
 use crate::cli::mask::mask_execution;
-use crate::cli::of_run::{by_state, find};
+use crate::cli::of_run::{Found, WHY_WITHOUT, by_state, describe_without, find};
 use crate::cli::ps;
 use crate::cli::select::SelectArgs;
 use crate::show::mask::Mask;
@@ -24,19 +24,26 @@ const MAX_LISTED: usize = 20;
 
 /// Prints what is known of a run. An instance that does not answer is reported, and the exit code is 1.
 pub(super) async fn print(run: &RunId, select: &SelectArgs, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
-    let (mut found, failed) = find(context, select, run).await?;
+    let Found { executions: mut found, without, failed } = find(context, select, run).await?;
+    let asked = instances(&found) + without.len() + failed.len();
     found.iter_mut().for_each(|(_, execution)| mask_execution(execution, mask));
     found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
     let exit = if failed.is_empty() { Exit::Success } else { Exit::Failed };
     if context.json {
         let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
-        let failed: serde_json::Value = failed.iter().map(error_json).collect();
-        outln!("{}", show::json(&json!({ "run": run, "executions": executions, "failed": failed })));
+        let errors: serde_json::Value = failed.iter().map(error_json).collect();
+        outln!(
+            "{}",
+            show::json(&json!({ "run": run, "executions": executions, "without": without, "failed": errors }))
+        );
+        say_unanswered(&failed, asked);
         return Ok(exit);
     }
     for (name, value) in lines(run, &found) {
         outln!("{name:<12} {value}");
     }
+    let without = describe_without(&without, asked);
+    without.iter().for_each(|line| outln!("{:<12} {line}", ""));
     let rest: Vec<&Execution> =
         found.iter().map(|(_, execution)| execution).filter(|e| e.state != State::Succeeded).collect();
     for execution in rest.iter().take(MAX_LISTED) {
@@ -46,8 +53,15 @@ pub(super) async fn print(run: &RunId, select: &SelectArgs, mask: &Mask, context
     if rest.len() > MAX_LISTED {
         outln!("  and {} more", rest.len() - MAX_LISTED);
     }
+    without.iter().for_each(|_| errln!("{WHY_WITHOUT}"));
     errln!("`bolt logs --run {run}` prints its output, `bolt ps --run {run}` lists its executions");
+    say_unanswered(&failed, asked);
     Ok(exit)
+}
+
+/// Returns the number of instances that have one of the executions.
+fn instances(found: &[FoundExecution]) -> usize {
+    found.iter().map(|(instance, _)| instance.id()).collect::<BTreeSet<_>>().len()
 }
 
 fn lines(run: &RunId, found: &[FoundExecution]) -> Vec<(&'static str, String)> {
