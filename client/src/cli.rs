@@ -79,7 +79,7 @@ Environment (flags take precedence over variables, variables over client.toml):
   BOLT_KEY_PASSPHRASE, BOLT_KEY_PASSPHRASE_FILE
                        the passphrase of repository keys, or the file that holds it
   BOLT_LAUNCH          the bolt-launch that `bolt pack test` starts
-  For a repository in a bucket and an inventory from AWS: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR.
+  For a repository in a bucket and an inventory from AWS: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR, AWS_CA_BUNDLE.
   A variable with an invalid value, or a BOLT_ variable that does not exist, is an error.";
 
 /// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.

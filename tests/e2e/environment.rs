@@ -12,7 +12,7 @@ use crate::s3::cannot;
 const CANARY: &str = "canary3b9f";
 
 /// Each variable that a bucket is reached by, with a value that nothing understands.
-const WRONG: [(&str, &str); 31] = [
+const WRONG: [(&str, &str); 32] = [
     ("AWS_MAX_ATTEMPTS", "canary3b9f"),
     ("AWS_RETRY_MODE", "canary3b9f"),
     ("AWS_EC2_METADATA_DISABLED", "canary3b9f"),
@@ -44,6 +44,7 @@ const WRONG: [(&str, &str); 31] = [
     ("no_proxy", "10.0.0.0/8 canary3b9f"),
     ("SSL_CERT_FILE", "/canary3b9f"),
     ("SSL_CERT_DIR", "/canary3b9f"),
+    ("AWS_CA_BUNDLE", "/canary3b9f"),
 ];
 
 #[test]

@@ -15,7 +15,8 @@ usage: bolt-sync --config <agent.toml> [--asked]
   --asked   a caller asked for this poll: also retry what failed before
 
 environment: BOLT_LOG = error | warn | info | debug (default info)
-  for a repository in a bucket: AWS_* for credentials and region; HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE
+  for a repository in a bucket: AWS_* for credentials and region; HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE,
+  SSL_CERT_DIR, AWS_CA_BUNDLE
 ";
 
 /// Parsed command line.

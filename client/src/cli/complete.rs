@@ -86,7 +86,7 @@ fn zones(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes a list of values that a fact has in the inventory, each once.
 fn facts(current: &OsStr, fact: fn(&Facts) -> &String) -> Vec<CompletionCandidate> {
-    let Some(inventory) = config().and_then(|config| config.inventory().ok()) else { return Vec::new() };
+    let Some(inventory) = config().and_then(|config| known::inventory(&config)) else { return Vec::new() };
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for instance in inventory.instances() {
         *counts.entry(fact(&instance.facts)).or_default() += 1;

@@ -1,4 +1,5 @@
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR`: certificate authorities that replace those of the host.
+//! `SSL_CERT_FILE`, `SSL_CERT_DIR` and `AWS_CA_BUNDLE`: certificate authorities that together replace those of the host.
+//! `AWS_CA_BUNDLE` is the name that the AWS command line and its other SDKs use; the Rust SDK does not read it.
 //!
 //! The library that reads them ignores unreadable files, without a fallback to the host's authorities: a misspelt directory beside a
 //! valid file would go unnoticed.
@@ -11,29 +12,32 @@ use rustls_pki_types::CertificateDer;
 
 use super::{EnvironmentError, Lookup, entry_error};
 
-const FILE: &str = "SSL_CERT_FILE";
+/// Variables with a file of authorities.
+const FILES: [&str; 2] = ["SSL_CERT_FILE", "AWS_CA_BUNDLE"];
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
-/// Returns the certificates of both variables; `None` when neither is set.
+/// Returns the certificates of all variables; `None` when none is set.
 pub(crate) fn named() -> Result<Option<Vec<CertificateDer<'static>>>, EnvironmentError> {
     load(&|name| std::env::var_os(name))
 }
 
-/// Checks both variables.
+/// Checks the variables.
 pub(super) fn check(lookup: Lookup<'_>) -> Result<(), EnvironmentError> {
     load(lookup).map(drop)
 }
 
 pub(super) fn load(lookup: Lookup<'_>) -> Result<Option<Vec<CertificateDer<'static>>>, EnvironmentError> {
-    let (file, directories) = (lookup(FILE), lookup(DIRECTORIES));
+    let files: Vec<(&'static str, OsString)> =
+        FILES.into_iter().filter_map(|name| Some((name, lookup(name)?))).collect();
+    let directories = lookup(DIRECTORIES);
     // As in the library: an empty list of directories means not set, but an empty file name does not.
     let directories = directories.filter(|directories| !directories.is_empty());
-    if file.is_none() && directories.is_none() {
+    if files.is_empty() && directories.is_none() {
         return Ok(None);
     }
     let mut found = Vec::new();
-    if let Some(file) = file {
-        found.extend(of_file(file).map_err(|why| EnvironmentError { name: FILE, why })?);
+    for (name, file) in files {
+        found.extend(of_file(file).map_err(|why| EnvironmentError { name, why })?);
     }
     if let Some(directories) = directories {
         found.extend(of_directories(&directories).map_err(|why| EnvironmentError { name: DIRECTORIES, why })?);

@@ -167,6 +167,9 @@ fn unusable_authorities_are_errors_and_not_ignored() {
         ("SSL_CERT_FILE", at("nothing-canary5d1e")),
         ("SSL_CERT_FILE", at("damaged-canary5d1e")),
         ("SSL_CERT_FILE", "/dev/null".into()),
+        ("AWS_CA_BUNDLE", OsString::new()),
+        ("AWS_CA_BUNDLE", at("missing-canary5d1e")),
+        ("AWS_CA_BUNDLE", at("damaged-canary5d1e")),
         ("SSL_CERT_DIR", at("missing-canary5d1e")),
         ("SSL_CERT_DIR", at("empty-canary5d1e")),
         ("SSL_CERT_DIR", two("good", "missing-canary5d1e")),
@@ -184,6 +187,7 @@ fn unusable_authorities_are_errors_and_not_ignored() {
     }
     for (name, value) in [
         ("SSL_CERT_FILE", at("good.pem")),
+        ("AWS_CA_BUNDLE", at("good.pem")),
         ("SSL_CERT_DIR", at("good")),
         ("SSL_CERT_DIR", two("good", "empty-canary5d1e")),
         ("SSL_CERT_DIR", OsString::new()),
@@ -193,4 +197,7 @@ fn unusable_authorities_are_errors_and_not_ignored() {
     let both = BTreeMap::from([("SSL_CERT_FILE", at("good.pem")), ("SSL_CERT_DIR", OsString::new())]);
     let found = authorities::load(&|name| both.get(name).cloned()).unwrap();
     assert_eq!(found.map(|found| found.len()), Some(1));
+    let bundle = BTreeMap::from([("AWS_CA_BUNDLE", at("good.pem"))]);
+    let found = authorities::load(&|name| bundle.get(name).cloned()).unwrap();
+    assert_eq!(found.map(|found| found.len()), Some(1), "the name of the other AWS tools has the same effect");
 }

@@ -1,4 +1,5 @@
-//! TLS 1.3 with the certificate authorities of the host, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! TLS 1.3 with the certificate authorities of the host, or those of `SSL_CERT_FILE`, `SSL_CERT_DIR` and
+//! `AWS_CA_BUNDLE`.
 
 use std::sync::Arc;
 
@@ -23,7 +24,9 @@ pub(crate) fn host_authorities() -> Result<RootCertStore, HttpError> {
     let mut roots = RootCertStore::empty();
     let named = environment::named_authorities().map_err(|error| HttpError::NoAuthorities(error.to_string()))?;
     let (certificates, why) = match named {
-        Some(named) => (named, "SSL_CERT_FILE and SSL_CERT_DIR contain no certificate of an authority".to_owned()),
+        Some(named) => {
+            (named, "SSL_CERT_FILE, SSL_CERT_DIR and AWS_CA_BUNDLE contain no certificate of an authority".to_owned())
+        }
         None => {
             let found = rustls_native_certs::load_native_certs();
             tracing::debug!(errors = found.errors.len(), "read the certificate authorities of this host");

@@ -7,7 +7,7 @@ const BOTH: [&str; 2] = ["BOLT_LOG", "RUST_BACKTRACE"];
 ///
 /// An explicit list: the AWS SDK obeys many more variables, and some of them (such as `AWS_ENDPOINT_URL`) would override
 /// `agent.toml`. The api, which serves callers, inherits none of them.
-const SYNC: [&str; 31] = [
+const SYNC: [&str; 32] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -39,6 +39,7 @@ const SYNC: [&str; 31] = [
     "no_proxy",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "AWS_CA_BUNDLE",
 ];
 
 /// Returns the names of all inherited variables.
