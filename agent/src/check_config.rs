@@ -2,13 +2,15 @@
 //! does.
 //!
 //! ```text
-//!  agent.toml ─▶ accounts, uid range ─▶ directories ─▶ as the api: grants, certificates ─▶ as the sync: root.json, site files
+//!  agent.toml ─▶ accounts, uid range ─▶ directories ─▶ as the api: grants, certificates
+//!             ─▶ as the sync: root.json, a repository in a directory, site configuration
 //! ```
 //!
 //! Each file is read with the code that the start uses, so that both judge alike. As root the check takes the effective
 //! user and groups of the account that will read a file, because owners and modes are judged for that account; otherwise
 //! everything is judged for the current user, as an agent without root does. All problems are reported at once, except that
-//! an `agent.toml` that cannot be parsed names no files to check. Nothing is written.
+//! an `agent.toml` that cannot be parsed names no files to check. Nothing is
+//! written but a temporary directory, which the verification of the repository needs for a moment.
 
 mod accounts;
 mod directories;
@@ -47,7 +49,8 @@ pub fn check(path: &Path) -> Report {
     match &sync {
         Some(sync) => sync.run(&mut report, |report| {
             files::check_root(&config.repository.root, report);
-            files::check_site_files(&config.paths.pack_config, report);
+            files::check_repository(&config.repository, report);
+            files::check_site_files(&config, report);
         }),
         None => missing(&mut report, "the repository's root and site configuration were"),
     }

@@ -72,6 +72,7 @@ pub use live::{Follow, Progress};
 pub use recovery::RECOVERING;
 pub use retention::Budget;
 pub use segments::{Piece, SegmentError};
+pub(crate) use submit::seconds_to_wait;
 pub use submit::{Order, SubmitError, check_class, check_version};
 
 use crate::access::Access;

@@ -21,6 +21,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use packs_schema::agent::config::Config;
 use packs_schema::agent::rest::Enforcement;
@@ -84,7 +85,11 @@ const BLOCKING_THREADS: usize = 8;
 /// Stack size of these threads: frames are small, and the compressor's tables are on the heap.
 const STACK_SIZE: usize = 1 << 20;
 
+/// Time after the launcher has disconnected in which its signal to stop is awaited.
+const SIGNAL_FOLLOWS: Duration = Duration::from_millis(250);
+
 /// Reason for the end of the api.
+#[derive(Debug)]
 enum Ended {
     Signalled,
     LauncherGone,
@@ -227,16 +232,24 @@ async fn run(
     let sockets = ListeningSockets { api, health: probes, max_connections: config.api.max_connections };
     let serving = tokio::spawn(listener::serve(app, sockets, tls, stopping));
     let ended = tokio::select! {
+        biased;
         () = &mut stop => Ended::Signalled,
-        _ = gone.wait_for(|gone| *gone) => {
-            health.set("launcher_gone", "the launcher has closed its end of the socket; the agent ends".to_owned());
-            Ended::LauncherGone
-        }
-        _ = damaged.wait_for(|damaged| *damaged) => {
-            health.set("history_damaged", "the history is damaged: the agent restarts with a new one".to_owned());
-            Ended::HistoryDamaged
-        }
+        _ = gone.wait_for(|gone| *gone) => Ended::LauncherGone,
+        _ = damaged.wait_for(|damaged| *damaged) => Ended::HistoryDamaged,
     };
+    let ended = match ended {
+        Ended::LauncherGone => after_disconnect(&mut stop).await,
+        other => other,
+    };
+    match ended {
+        Ended::Signalled => {}
+        Ended::LauncherGone => {
+            health.set("launcher_gone", "the launcher has closed its end of the socket; the agent ends".to_owned());
+        }
+        Ended::HistoryDamaged => {
+            health.set("history_damaged", "the history is damaged: the agent restarts with a new one".to_owned());
+        }
+    }
     tracing::info!("stopping");
     health.set_ready(false);
     stop_sender.send_replace(true);
@@ -251,6 +264,14 @@ async fn run(
     history.close().await;
     state.remove_address();
     Ok(ended)
+}
+
+/// Decides why the launcher has disconnected: at a clean stop its signal has been sent already, or follows at once.
+async fn after_disconnect(stop: &mut (impl Future<Output = ()> + Unpin)) -> Ended {
+    match tokio::time::timeout(SIGNAL_FOLLOWS, stop).await {
+        Ok(()) => Ended::Signalled,
+        Err(_) => Ended::LauncherGone,
+    }
 }
 
 /// Reports what the launcher determined at its start. A launcher that restarts starts a new api, too.

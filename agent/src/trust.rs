@@ -31,7 +31,8 @@ fn reader() -> ReaderIds {
     }
     let parent = std::fs::metadata(format!("/proc/{}", nix::unistd::getppid()));
     let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap_or_default().iter().map(|g| g.as_raw()).collect();
-    groups.push(nix::unistd::getegid().as_raw());
-    let reader = ReaderIds { user, groups, separated: !parent.is_ok_and(|parent| parent.uid() == user) };
+    let group = nix::unistd::getegid().as_raw();
+    groups.push(group);
+    let reader = ReaderIds { user, group, groups, separated: !parent.is_ok_and(|parent| parent.uid() == user) };
     known.insert(reader).clone()
 }

@@ -56,6 +56,16 @@ fn expired() -> Validity {
     validity
 }
 
+/// Writes the site configuration of the probe pack for the sync's account.
+fn site_file(agent: &LocalAgent, world: &World, text: &str) {
+    let path = file(agent, "packs/probe.yaml");
+    fs::write(&path, text).unwrap();
+    set_mode(&path, 0o600);
+    if let Some(accounts) = world.site.accounts() {
+        chown(&path, Some(accounts.sync), None).unwrap();
+    }
+}
+
 /// Fault: its name, the change that makes it, and what the report must say of it.
 type Fault = (&'static str, fn(&LocalAgent, &World), &'static [&'static str]);
 
@@ -122,6 +132,31 @@ const FAULTS: &[Fault] = &[
     ),
     ("a root that others may write", |a, _| set_mode(&file(a, "root.json"), 0o666), &["root.json", "chmod go-w"]),
     (
+        "a missing repository",
+        |_, w| fs::rename(w.site.repository(), w.path().join("moved")).unwrap(),
+        &["repo: error: there is no directory ", "repository.url"],
+    ),
+    (
+        "a directory without a repository",
+        |_, w| fs::remove_dir_all(w.site.repository().join("metadata")).unwrap(),
+        &["repo: error: there is no repository at file:///", "publish there first"],
+    ),
+    (
+        "a repository of another publisher",
+        |_, w| {
+            let other = World::with_probe();
+            fs::remove_dir_all(w.site.repository()).unwrap();
+            fs::rename(other.site.repository(), w.site.repository()).unwrap();
+        },
+        &["repo: error: cannot verify the repository's metadata", "compare repository.root"],
+    ),
+    (
+        "a channel that the repository does not have",
+        |a, _| edit(&a.config(), "channel = \"prod\"", "channel = \"prdo\""),
+        &["repo: error: ", "prdo", "prod"],
+    ),
+    ("site configuration that is not YAML", |a, w| site_file(a, w, "greeting: [\n"), &["probe.yaml: error: line "]),
+    (
         "a state directory that others may write",
         |a, w| {
             fs::create_dir(a.state()).unwrap();
@@ -156,12 +191,17 @@ const FAULTS_OF_ROOT: &[Fault] = &[
     (
         "a key that the api's account cannot read",
         |a, _| chown(file(a, "tls/agent.key"), Some(0), Some(0)).unwrap(),
-        &["agent.key: error: ", "Permission denied"],
+        &["agent.key: error: ", "cannot be read by user 64100", "chown root:64100 ", "chmod 0640 "],
     ),
     (
         "grants that the api's account owns",
         |a, w| chown(file(a, "grants.toml"), Some(w.site.accounts().unwrap().api), None).unwrap(),
         &["grants.toml: error: ", "chown root"],
+    ),
+    (
+        "a repository that the sync's account cannot read",
+        |_, w| set_mode(&w.site.repository().join("metadata"), 0o700),
+        &["repo: error: cannot read the repository: ", "Permission denied", "users.sync"],
     ),
     (
         "site configuration that the sync's account cannot read",
@@ -268,4 +308,26 @@ fn a_wrong_command_line_is_a_usage_error() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("see bolt-agent --help"));
     }
+}
+
+#[test]
+fn site_configuration_is_checked_against_the_active_version() {
+    let world = World::with_probe();
+    let mut agent = world.agent();
+    agent.terminate();
+    assert_eq!(check(&agent, &[]).0, Some(0), "{}", check(&agent, &[]).1);
+    site_file(&agent, &world, "no_such_key: 1\n");
+    let (code, report) = check(&agent, &[]);
+    assert!(code == Some(1) && report.contains("probe.yaml: error: ") && report.contains("no_such_key"), "{report}");
+    fs::remove_file(file(&agent, "packs/probe.yaml")).unwrap();
+    fs::write(file(&agent, "packs/Not a pack.yaml"), "").unwrap();
+    let (code, report) = check(&agent, &[]);
+    assert!(code == Some(0) && report.contains("is not that of a pack"), "{report}");
+}
+
+#[test]
+fn a_repository_without_packs_is_a_warning() {
+    let world = World::empty();
+    let (code, report) = check(&prepared(&world), &[]);
+    assert!(code == Some(0) && report.contains("repo: warning: no channel has a pack yet"), "{report}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bolt_client::local::LocalAgent;
 use bolt_client::repo::{PublishOptions, publish, publish_archive};
 use bolt_tests::http::Call;
-use bolt_tests::{Operator, PackSource, World};
+use bolt_tests::{Operator, PackSource, World, is_root, skip};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -355,5 +355,36 @@ async fn a_repository_of_other_keys() {
 async fn a_repository_that_is_gone() {
     let case = Case::new();
     fs::remove_dir_all(case.world.site.repository()).unwrap();
-    case.refused("metadata").await;
+    case.refused("there is no directory").await;
+}
+
+#[tokio::test]
+async fn a_repository_that_was_never_published() {
+    let case = Case::new();
+    fs::remove_file(case.world.site.repository().join("metadata/timestamp.json")).unwrap();
+    case.refused("there is no repository at file:///").await;
+}
+
+#[tokio::test]
+async fn a_repository_that_the_sync_cannot_read() {
+    if !is_root() {
+        return skip(
+            "a_repository_that_the_sync_cannot_read",
+            "root may read everything, and only it has another account",
+        );
+    }
+    let case = Case::new();
+    fs::set_permissions(case.world.site.repository().join("metadata"), fs::Permissions::from_mode(0o700)).unwrap();
+    case.refused("cannot read the repository: ").await;
+}
+
+#[tokio::test]
+async fn a_repository_that_was_copied_in_part() {
+    let case = Case::new();
+    let metadata = case.world.site.repository().join("metadata");
+    let snapshots = fs::read_dir(&metadata).unwrap().map(|entry| entry.unwrap().path());
+    for path in snapshots.filter(|path| path.to_string_lossy().ends_with(".snapshot.json")) {
+        fs::remove_file(path).unwrap();
+    }
+    case.refused("the repository is incomplete: ").await;
 }

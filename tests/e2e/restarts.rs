@@ -230,3 +230,18 @@ async fn an_upgrade_under_load_interrupts_nothing() {
     assert_eq!(lines, asked, "each was started once");
     println!("{LOAD} executions, {bytes} bytes, {UPGRADES} upgrades");
 }
+
+#[test]
+fn a_clean_stop_logs_no_error() {
+    let world = World::with_probe();
+    let mut agent = world.agent();
+    for _ in 0..5 {
+        agent.terminate();
+        agent.launch().unwrap();
+        agent.wait_ready().unwrap();
+    }
+    agent.terminate();
+    let log = fs::read_to_string(agent.log()).unwrap();
+    assert!(log.contains("stopping"), "{log}");
+    assert!(!log.contains("closed its end") && !log.contains("ERROR"), "{log}");
+}

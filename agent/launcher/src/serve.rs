@@ -158,8 +158,9 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
 fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
     log::info("stopping", &[]);
     notify::notify("STOPPING=1\n");
-    api.disconnect();
+    // The signal first: an api whose socket closes before it sees one takes that for the death of its launcher.
     api.signal(Signal::SIGTERM);
+    api.disconnect();
     sync.signal(Signal::SIGTERM);
     let until = Instant::now() + SHUTDOWN_GRACE;
     while api.is_running() || sync.is_running() {

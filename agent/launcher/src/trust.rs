@@ -9,7 +9,8 @@ use packs_schema::base::trust::{self, PathMetadata, Purpose, ReaderIds, TrustErr
 /// Checks that only root (without root, also this user) can change or replace the file at `path`.
 pub(crate) fn check(path: &Path) -> Result<(), TrustError<io::Error>> {
     let user = nix::unistd::geteuid().as_raw();
-    trust::check(path, Purpose::Anchor, &ReaderIds { user, groups: Vec::new(), separated: false }, read_owner)
+    let group = nix::unistd::getegid().as_raw();
+    trust::check(path, Purpose::Anchor, &ReaderIds { user, group, groups: Vec::new(), separated: false }, read_owner)
 }
 
 /// Reads owner, mode and link target without following a symbolic link.

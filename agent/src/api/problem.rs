@@ -13,7 +13,7 @@ use packs_schema::pack::param::bind::ParamError;
 
 use super::body::Body;
 use crate::exec::output::OutputError;
-use crate::exec::{HostFault, KillError, LauncherError, SegmentError, SubmitError};
+use crate::exec::{HostFault, KillError, LauncherError, SegmentError, SubmitError, seconds_to_wait};
 use crate::history::HistoryError;
 use crate::log::chain;
 use crate::registry::RegistryError;
@@ -85,8 +85,7 @@ const SOON: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(60);
 
 fn retry_after(after: Duration) -> (HeaderName, String) {
-    let seconds = after.saturating_add(Duration::from_millis(999)).as_secs().max(1);
-    (RETRY_AFTER, seconds.to_string())
+    (RETRY_AFTER, seconds_to_wait(after).to_string())
 }
 
 /// Returns the code of a shortage of the host.

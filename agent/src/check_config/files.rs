@@ -1,15 +1,17 @@
-//! Files that the configuration names: grants, certificates, the repository's root, site configuration of packs.
+//! Files that the configuration names: grants, certificates, the repository and its root, site configuration of packs.
 
 use std::io;
 use std::path::Path;
 
-use packs_schema::agent::config::Config;
+use packs_schema::agent::config::{Config, RepositoryConfig};
+use packs_schema::base::name::PackName;
 
 use super::Report;
 use crate::access::{self, AccessError};
 use crate::api::tls;
 use crate::log::chain;
-use crate::sync::root;
+use crate::sync::inspect::{self, ChannelState};
+use crate::sync::{root, site_config};
 
 /// Checks `grants.toml`.
 pub(super) fn check_grants(path: &Path, report: &mut Report) {
@@ -50,8 +52,33 @@ pub(super) fn check_root(path: &Path, report: &mut Report) {
     }
 }
 
-/// Checks that the sync can read the site configuration of packs. Each file is checked against its pack at every poll.
-pub(super) fn check_site_files(directory: &Path, report: &mut Report) {
+/// Checks a repository in a directory: that it is there and can be read, that the pinned root vouches for it, and that the
+/// configured channel has packs. A bucket is not checked: that needs the network.
+pub(super) fn check_repository(config: &RepositoryConfig, report: &mut Report) {
+    let Some(path) = config.url.strip_prefix("file://").map(Path::new) else { return };
+    // Reported already, with its own file.
+    if root::read(&config.root).is_err() {
+        return;
+    }
+    let inspection = match inspect::inspect(config) {
+        Ok(inspection) => inspection,
+        Err(error) => return report.error(path, chain(&error)),
+    };
+    if let Some(role) = inspection.expired {
+        report.error(path, format!("the signature of its {role} metadata has expired: run `bolt repo refresh`"));
+    }
+    match inspection.channel {
+        ChannelState::HasPacks => {}
+        ChannelState::Empty(empty) => report.error(path, empty.to_string()),
+        ChannelState::NoChannels => {
+            report.warn(path, "no channel has a pack yet: publish one with `bolt repo publish`")
+        }
+    }
+}
+
+/// Checks the site configuration of packs: that the sync can read it, and that it fits the active version of its pack.
+pub(super) fn check_site_files(config: &Config, report: &mut Report) {
+    let directory = &config.paths.pack_config;
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -63,6 +90,15 @@ pub(super) fn check_site_files(directory: &Path, report: &mut Report) {
     for path in files {
         if let Err(error) = std::fs::File::open(&path) {
             report.error(&path, format!("the sync cannot read it: {error}"));
+            continue;
+        }
+        match path.file_stem().and_then(|stem| PackName::new(stem.to_str()?).ok()) {
+            Some(pack) => {
+                if let Err(problem) = site_config::inspect(config, &pack) {
+                    report.error(&path, problem);
+                }
+            }
+            None => report.warn(&path, "its name is not that of a pack, so nothing reads it: call it <pack>.yaml"),
         }
     }
 }

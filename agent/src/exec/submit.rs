@@ -10,6 +10,7 @@ use packs_schema::agent::grants::Verb;
 use packs_schema::agent::launch::Start;
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ActionRef, ExecutionId, PackVersion, RunId};
+use packs_schema::base::quantity::format_duration;
 use packs_schema::pack::action::Class;
 use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
@@ -85,7 +86,10 @@ pub enum SubmitError {
         class: Class,
     },
     /// The queue is full.
-    #[error("the queue is full: {max} executions are waiting; try again in {after:?}, when one may have been started")]
+    #[error(
+        "the queue is full: {max} executions are waiting; try again in {wait}, when one may have been started",
+        wait = format_wait(*after)
+    )]
     QueueFull {
         /// Maximum length of the queue.
         max: u32,
@@ -94,8 +98,9 @@ pub enum SubmitError {
     },
     /// The concurrency group is busy, and the action does not queue.
     #[error(
-        "the concurrency group {group} is busy and its action does not queue; try again in {after:?}, \
-         when a running execution may have ended"
+        "the concurrency group {group} is busy and its action does not queue; try again in {wait}, \
+         when a running execution may have ended",
+        wait = format_wait(*after)
     )]
     Busy {
         /// Concurrency group.
@@ -104,7 +109,10 @@ pub enum SubmitError {
         after: Duration,
     },
     /// The rate of the action is exceeded.
-    #[error("{action} may be started {max} times in {per:?}; try again in {after:?}")]
+    #[error(
+        "{action} may be started {max} times in {per}; try again in {wait}",
+        per = format_duration(*per), wait = format_wait(*after)
+    )]
     TooOften {
         /// Action.
         action: ActionRef,
@@ -132,6 +140,15 @@ pub enum SubmitError {
     /// The accepting task panicked.
     #[error("the agent failed while accepting the execution")]
     Task,
+}
+
+/// Returns whole seconds to wait, at least one: a caller that waits them is not refused for the same reason.
+pub(crate) fn seconds_to_wait(after: Duration) -> u64 {
+    after.saturating_add(Duration::from_millis(999)).as_secs().max(1)
+}
+
+fn format_wait(after: Duration) -> String {
+    format_duration(Duration::from_secs(seconds_to_wait(after)))
 }
 
 /// Refuses a request for another version than `active`, which is the one that would run.
@@ -362,5 +379,21 @@ impl Exec {
                 SubmitError::TooOften { action: rules.action.clone(), max, per, after }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_whole_seconds_after_which_the_same_request_fits() {
+        let said = |ms: u64| {
+            let (per, after) = (Duration::from_secs(3600), Duration::from_millis(ms));
+            SubmitError::TooOften { action: ActionRef::new("a.b").unwrap(), max: 2, per, after }.to_string()
+        };
+        assert_eq!(said(0), "a.b may be started 2 times in 1h; try again in 1s");
+        assert_eq!(said(300), "a.b may be started 2 times in 1h; try again in 1s");
+        assert_eq!(said(59_001), "a.b may be started 2 times in 1h; try again in 1m");
     }
 }

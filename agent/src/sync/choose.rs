@@ -12,7 +12,7 @@ use tough::TargetName;
 use tough::schema::DelegatedRole;
 
 use super::error::{PackFailure, Step, chain};
-use super::lookup::SignedTarget;
+use super::lookup::{Lookup, SignedTarget};
 use super::metadata::Metadata;
 use super::store::Active;
 
@@ -44,8 +44,8 @@ pub(super) enum Choice {
 }
 
 /// Returns the packs of `channel`, sorted.
-pub(super) fn packs(metadata: &Metadata, channel: &ChannelName) -> Vec<PackName> {
-    let names = metadata.lookup().names();
+pub(super) fn packs(lookup: &Lookup<'_>, channel: &ChannelName) -> Vec<PackName> {
+    let names = lookup.names();
     let channels = names.into_iter().filter_map(|name| parse_channel_target(name.raw()));
     let mut packs: Vec<PackName> = channels.filter(|(named, _)| named == channel).map(|(_, pack)| pack).collect();
     packs.sort();
@@ -53,11 +53,11 @@ pub(super) fn packs(metadata: &Metadata, channel: &ChannelName) -> Vec<PackName>
 }
 
 /// Describes the channel if none of its packs is in `wanted` while the repository has other channels.
-pub(super) fn empty_channel(metadata: &Metadata, channel: &ChannelName, wanted: &[PackName]) -> Option<EmptyChannel> {
+pub(super) fn empty_channel(lookup: &Lookup<'_>, channel: &ChannelName, wanted: &[PackName]) -> Option<EmptyChannel> {
     if !wanted.is_empty() {
         return None;
     }
-    let names = metadata.lookup().names();
+    let names = lookup.names();
     let channels = names.into_iter().filter_map(|name| parse_channel_target(name.raw()));
     let mut others: Vec<ChannelName> = channels.map(|(named, _)| named).collect();
     others.sort();

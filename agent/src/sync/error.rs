@@ -35,8 +35,32 @@ pub enum SyncError {
     #[error("repository.url {0:?} is not supported: use file:///absolute/path or s3://bucket/prefix")]
     Url(String),
     /// Nothing has been published there.
-    #[error("there is no repository at {0}: metadata/timestamp.json does not exist; check repository.url")]
+    #[error(
+        "there is no repository at {0}: metadata/timestamp.json does not exist; check repository.url, or publish there first"
+    )]
     NoRepository(String),
+    /// The repository's directory does not exist.
+    #[error("there is no directory {}, which repository.url names: correct the address, or mount the directory", .0.display())]
+    NoDirectory(PathBuf),
+    /// The repository's directory cannot be read.
+    #[error(
+        "cannot read the repository: {}: {source}; this account (users.sync) needs to read everything below {}",
+        path.display(), directory.display()
+    )]
+    Unreadable {
+        /// The repository's directory.
+        directory: PathBuf,
+        /// The file, or the directory itself.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// A file that signed metadata name is not there.
+    #[error(
+        "the repository is incomplete: {0} does not exist; its signatures are not in doubt: copy the repository whole, or sign \
+         it again with `bolt repo refresh`"
+    )]
+    Incomplete(String),
     /// A variable of the environment that reaches the repository or the metadata service.
     #[error(transparent)]
     Environment(#[from] bolt_aws::EnvironmentError),
@@ -114,7 +138,10 @@ pub enum SyncError {
         problem: String,
     },
     /// The metadata cannot be read or verified.
-    #[error("cannot verify the repository's metadata")]
+    #[error(
+        "cannot verify the repository's metadata; nothing new is activated: it was not signed with the keys that root.json trusts, or \
+         was changed afterwards; compare repository.root with the publisher's root.json"
+    )]
     Metadata(#[source] Box<tough::error::Error>),
     /// The async runtime cannot be started.
     #[error("cannot start the async runtime")]

@@ -10,7 +10,7 @@ use packs_schema::base::name::{ChannelName, PackName};
 use packs_schema::delivery::marks::{Mark, Marks, SerialError};
 use tough::error::Error as Tough;
 use tough::schema::{DelegatedRole, RoleType, Root};
-use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName};
+use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName, TransportErrorKind};
 
 use super::clock::{Clock, SLACK_MS};
 use super::clock_floor::{ClockFloor, PUBLISHER_SLACK_MS};
@@ -18,6 +18,9 @@ use super::high_water_marks;
 use super::lookup::{Lookup, roles};
 use super::source::{Source, SourceTransport};
 use super::{SyncError, disk, root};
+
+/// Maximum number of roots that one verification follows.
+pub(super) const MAX_ROOT_UPDATES: u64 = 256;
 
 /// Metadata that were verified completely.
 #[derive(Debug)]
@@ -168,7 +171,7 @@ impl Metadata {
 /// Loads and verifies the metadata, except for their expiry.
 async fn verify(source: &Source, transport: &SourceTransport, root: &str, tuf: &Path) -> Result<Repository, SyncError> {
     let (metadata, targets) = source.addresses()?;
-    let limits = Limits { max_root_updates: 256, ..Limits::default() };
+    let limits = Limits { max_root_updates: MAX_ROOT_UPDATES, ..Limits::default() };
     RepositoryLoader::new(&root, metadata, targets)
         .transport(transport.clone())
         .limits(limits)
@@ -198,7 +201,7 @@ fn targets_keys(root: &Root) -> Vec<String> {
 }
 
 /// Returns the first of the four roles whose metadata have expired, in TUF's order.
-fn expired(repository: &Repository, now: Timestamp) -> Option<RoleType> {
+pub(super) fn expired(repository: &Repository, now: Timestamp) -> Option<RoleType> {
     let roles = [
         (RoleType::Root, repository.root().signed.expires),
         (RoleType::Timestamp, repository.timestamp().signed.expires),
@@ -226,9 +229,13 @@ fn at_ms(ms: u64) -> Timestamp {
     i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
 }
 
-fn from_tough(error: Tough) -> SyncError {
+/// Converts an error of the TUF library; missing files and paths outside a delegation have texts of their own.
+pub(super) fn from_tough(error: Tough) -> SyncError {
     match error {
         Tough::InvalidPath { source } => SyncError::Outside(source.to_string()),
+        Tough::Transport { url, source, .. } if source.kind() == TransportErrorKind::FileNotFound => {
+            SyncError::Incomplete(url.to_string())
+        }
         error => SyncError::Metadata(Box::new(error)),
     }
 }

@@ -161,8 +161,9 @@ impl Poll<'_> {
 
     async fn every_pack(&self, metadata: &Metadata, instance: &Facts, again: bool) -> Result<Failed, SyncError> {
         let channel = &self.config.repository.channel;
-        let wanted = packs(metadata, channel);
-        let empty = empty_channel(metadata, channel, &wanted);
+        let lookup = metadata.lookup();
+        let wanted = packs(&lookup, channel);
+        let empty = empty_channel(&lookup, channel, &wanted);
         if let Some(empty) = empty.as_ref().filter(|_| empty != self.before.channel_empty) {
             tracing::warn!("{empty}");
         }

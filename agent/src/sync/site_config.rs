@@ -22,6 +22,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use packs_schema::agent::config::Config;
 use packs_schema::agent::store::{self, META};
+use packs_schema::base::document::yaml;
 use packs_schema::base::name::PackName;
 use packs_schema::pack::contents::{CONFIG_SCHEMA_FILE, MAX_YAML, Requirement};
 use packs_schema::pack::site_config::SiteConfig;
@@ -64,6 +65,20 @@ pub(super) fn refresh(store: &Store, config: &Config, pack: &PackName, directory
     })?;
     files.write(&version, ConfigLocation::Version)?;
     files.write(&home, ConfigLocation::Pack)
+}
+
+/// Checks the site's file of `pack` as the next poll will: against the schema of the active version, or only as YAML where none
+/// is active. Nothing is written; the error names keys and types, never values.
+pub(crate) fn inspect(config: &Config, pack: &PackName) -> Result<(), String> {
+    let (path, active) = (path(config, pack), config.paths.packs.join(pack.as_str()).join(store::CURRENT));
+    let prefix = format!("{}: ", path.display());
+    if active.exists() {
+        let checked = Files::prepare(config, pack, &active);
+        return checked.map(drop).map_err(|failure| failure.message.replacen(&prefix, "", 1));
+    }
+    let Some(given) = given(&path).map_err(|error| error.to_string())? else { return Ok(()) };
+    let text = std::str::from_utf8(&given.bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+    yaml::parse::<Value>(text).map(drop).map_err(|error| error.without_values())
 }
 
 /// Returns the time of the last possible change of the site's configuration of `pack`, in milliseconds since 1970.

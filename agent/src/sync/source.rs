@@ -7,11 +7,12 @@ use bolt_aws::{Bucket, BucketTransport, Etag, Fetched, Options, Problem};
 use futures_util::StreamExt;
 use packs_schema::agent::config::RepositoryConfig;
 use sha2::{Digest as _, Sha256};
-use tough::{FilesystemTransport, Transport, TransportError, TransportErrorKind, TransportStream};
+use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 use url::Url;
 
 use super::SyncError;
 use super::cache::{Cached, TIMESTAMP};
+use super::directory::{self, DirectoryTransport, directory_url, examine};
 
 /// Maximum size of a timestamp, in bytes.
 const MAX_TIMESTAMP: u64 = 1 << 20;
@@ -46,7 +47,7 @@ pub(super) enum Timestamp {
 impl Source {
     /// Opens the repository of `[repository]`. Verified files of a bucket are cached in `tuf`.
     pub(super) async fn open(config: &RepositoryConfig, tuf: &Path) -> Result<Source, SyncError> {
-        let Some(url) = config.bucket() else { return Source::directory(&config.url) };
+        let Some(url) = config.bucket() else { return Ok(Source::Directory(directory_url(&config.url)?)) };
         let options = Options {
             region: config.region.clone(),
             endpoint: config.endpoint.clone(),
@@ -58,18 +59,6 @@ impl Source {
         let transport = bucket.transport(MAX_METADATA, config.max_pack.0);
         let addresses = transport.addresses();
         Ok(Source::Bucket(Cached::new(transport, addresses, tuf)))
-    }
-
-    fn directory(address: &str) -> Result<Source, SyncError> {
-        let wrong = || SyncError::Url(address.chars().take(200).collect());
-        let mut url = Url::parse(address).map_err(|_| wrong())?;
-        if url.scheme() != "file" || url.host().is_some() || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong());
-        }
-        if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", url.path()));
-        }
-        Ok(Source::Directory(url))
     }
 
     /// Returns the bucket's `Date` in its last response, in milliseconds since 1970; `None` for a directory.
@@ -86,8 +75,7 @@ impl Source {
             Source::Directory(url) => url,
             Source::Bucket(cached) => return Ok(cached.inner().addresses()),
         };
-        let join = |part: &str| url.join(part).map_err(|_| SyncError::Url(url.to_string()));
-        Ok((join("metadata/")?, join("targets/")?))
+        directory::addresses(url)
     }
 
     /// Returns the transport that reads the repository.
@@ -123,7 +111,8 @@ impl Source {
                 cached.supply_timestamp(bytes);
                 object.etag().cloned()
             }
-            Source::Directory(_) => {
+            Source::Directory(url) => {
+                examine(url)?;
                 if self.hash_file(&mut hash).await.is_none() {
                     return Ok(Timestamp::Unknown);
                 }
@@ -210,23 +199,9 @@ impl SourceTransport {
 impl Transport for SourceTransport {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         match self {
-            SourceTransport::Directory => {
-                check_regular(&url)?;
-                FilesystemTransport.fetch(url).await
-            }
+            SourceTransport::Directory => DirectoryTransport.fetch(url).await,
             SourceTransport::Bucket(transport) => transport.fetch(url).await,
         }
-    }
-}
-
-/// Refuses anything but a regular file: opening a FIFO would block until the owner of the storage writes to it.
-fn check_regular(url: &Url) -> Result<(), TransportError> {
-    let failed = |error| TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error);
-    let Ok(path) = url.to_file_path() else { return Ok(()) };
-    match std::fs::metadata(path) {
-        Ok(meta) if !meta.is_file() => Err(failed(std::io::Error::other("it is not a regular file"))),
-        // A missing or unreadable file is reported when it is opened.
-        _ => Ok(()),
     }
 }
 
@@ -236,11 +211,11 @@ mod tests {
 
     #[test]
     fn a_directory_has_metadata_and_targets() {
-        let source = Source::directory("file:///srv/bolt").unwrap();
+        let source = Source::Directory(directory_url("file:///srv/bolt").unwrap());
         let (metadata, targets) = source.addresses().unwrap();
         assert_eq!((metadata.as_str(), targets.as_str()), ("file:///srv/bolt/metadata/", "file:///srv/bolt/targets/"));
         for wrong in ["", "/srv/bolt", "https://example.com/", "s3://bucket/x", "file://host/x", "file:///x?y"] {
-            assert!(Source::directory(wrong).is_err(), "{wrong}");
+            assert!(directory_url(wrong).is_err(), "{wrong}");
         }
     }
 }

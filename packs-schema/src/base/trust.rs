@@ -35,7 +35,9 @@ pub struct PathMetadata {
 pub struct ReaderIds {
     /// Effective user id.
     pub user: u32,
-    /// Group ids.
+    /// Primary group id.
+    pub group: u32,
+    /// All group ids.
     pub groups: Vec<u32>,
     /// True if the launcher runs as another user, root. Then the reader's own account must not own a trust anchor: an
     /// attacker who takes over the process would decide what it trusts.
@@ -70,21 +72,24 @@ pub enum TrustError<E: std::error::Error + 'static> {
         /// Its mode.
         mode: u32,
     },
-    /// Other users may read the secret.
+    /// Owner, group or mode of a secret do not fit the process that reads it.
     #[error(
-        "{path} can be read by others (owner {owner}, group {group}, mode {mode:04o}): run `chmod 0600 {path}`, or give \
-         it owner root, the agent's group and mode 0640",
+        "{path} {why} (owner {owner}, group {group}, mode {mode:04o}): run `{fix}`",
         path = path.display()
     )]
-    Exposed {
+    Secret {
         /// The file.
         path: PathBuf,
+        /// The problem.
+        why: String,
         /// Its owner.
         owner: u32,
         /// Its group.
         group: u32,
         /// Its mode.
         mode: u32,
+        /// Command after which the reader, and no other account, can read it.
+        fix: String,
     },
 }
 
@@ -154,10 +159,20 @@ fn check_file<E: std::error::Error>(
 ) -> Result<(), TrustError<E>> {
     let PathMetadata { owner, group, mode, .. } = seen;
     if purpose == Purpose::Secret {
-        let by_our_group = mode & 0o037 == 0 && reader.groups.contains(&group);
-        if mode & 0o077 != 0 && !by_our_group {
-            return Err(TrustError::Exposed { path, owner, group, mode });
-        }
+        let is_ours = reader.groups.contains(&group);
+        let readable =
+            (owner == reader.user && mode & 0o400 != 0) || (is_ours && mode & 0o040 != 0) || reader.user == 0;
+        let why = if mode & 0o077 != 0 && !(mode & 0o037 == 0 && is_ours) {
+            "can be read by others".to_owned()
+        } else if !owns(owner) {
+            format!("belongs to user {owner}, who could replace it")
+        } else if !readable {
+            format!("cannot be read by user {}, who needs it", reader.user)
+        } else {
+            return Ok(());
+        };
+        let fix = fix_of_secret(&path, owner, reader);
+        return Err(TrustError::Secret { path, why, owner, group, mode, fix });
     }
     if !owns(owner) {
         return Err(TrustError::Owner { path, owner });
@@ -166,6 +181,17 @@ fn check_file<E: std::error::Error>(
         return Err(TrustError::Writable { path, mode });
     }
     Ok(())
+}
+
+/// Returns the command that makes a secret readable for the reader, and for no other account: mode 0600 where the reader owns it,
+/// otherwise root's with the reader's group, so that the reader cannot replace it.
+fn fix_of_secret(path: &Path, owner: u32, reader: &ReaderIds) -> String {
+    let path = path.display();
+    match (owner == reader.user, reader.separated) {
+        (true, _) => format!("chmod 0600 {path}"),
+        (false, true) => format!("chown root:{} {path} && chmod 0640 {path}", reader.group),
+        (false, false) => format!("chown {} {path} && chmod 0600 {path}", reader.user),
+    }
 }
 
 /// Returns the components of a path to walk.
@@ -188,7 +214,7 @@ mod tests {
     const API: u32 = 64_100;
 
     fn reader() -> ReaderIds {
-        ReaderIds { user: API, groups: vec![API], separated: true }
+        ReaderIds { user: API, group: API, groups: vec![API], separated: true }
     }
 
     struct Tree(BTreeMap<PathBuf, PathMetadata>);
@@ -246,6 +272,42 @@ mod tests {
         }
         let stranger = ReaderIds { groups: vec![7], ..reader() };
         assert!(Tree::with(0, 0o640).check("/etc/bolt/f", Purpose::Secret, &stranger).is_err());
+    }
+
+    #[test]
+    fn the_command_for_a_secret_makes_it_readable_for_its_reader() {
+        let alone = ReaderIds { separated: false, ..reader() };
+        for (reader, owner, mode) in [
+            (reader(), 0, 0o644),
+            (reader(), 0, 0o600),
+            (reader(), API, 0o644),
+            (reader(), 1000, 0o600),
+            (alone.clone(), API, 0o644),
+            (alone, 1000, 0o644),
+        ] {
+            let mut tree = Tree::with(owner, mode);
+            tree.put("/etc/bolt/f", owner, mode).0.get_mut(Path::new("/etc/bolt/f")).unwrap().group = 0;
+            let said = tree.check("/etc/bolt/f", Purpose::Secret, &reader).unwrap_err();
+            // Does what the message says.
+            let (_, command) = said.split_once("run `").unwrap();
+            let mut fixed = PathMetadata { owner, group: 0, mode, link: None };
+            for step in command.trim_end_matches('`').split(" && ") {
+                match step.split(' ').collect::<Vec<_>>()[..] {
+                    ["chmod", mode, "/etc/bolt/f"] => fixed.mode = u32::from_str_radix(mode, 8).unwrap(),
+                    ["chown", owner, "/etc/bolt/f"] => match owner.split_once(':') {
+                        Some(("root", group)) => (fixed.owner, fixed.group) = (0, group.parse().unwrap()),
+                        _ => fixed.owner = owner.parse().unwrap(),
+                    },
+                    _ => panic!("{said}"),
+                }
+            }
+            let read_metadata = |path: &Path| match path == Path::new("/etc/bolt/f") {
+                true => Ok(fixed.clone()),
+                false => tree.0.get(path).cloned().ok_or(io::Error::from(io::ErrorKind::NotFound)),
+            };
+            check(Path::new("/etc/bolt/f"), Purpose::Secret, &reader, read_metadata)
+                .unwrap_or_else(|error| panic!("{said}: {error}"));
+        }
     }
 
     #[test]

@@ -34,3 +34,14 @@ async fn a_stop_answers_waiting_callers_and_cuts_streams() {
     assert!(texts[1].contains("application/x-ndjson"), "{}", texts[1]);
     assert!(!texts[1].ends_with("0\r\n\r\n"), "a stream that is cut must not look complete: {}", texts[1]);
 }
+
+#[tokio::test]
+async fn a_disconnect_with_the_signal_to_stop_is_a_clean_stop() {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    // The launcher's signal arrives after its disconnect was seen.
+    tokio::spawn(async move { stop.send(()) });
+    let mut stopped = std::pin::pin!(async { stopped.await.unwrap() });
+    assert!(matches!(after_disconnect(&mut stopped).await, Ended::Signalled));
+    let mut never = std::pin::pin!(std::future::pending());
+    assert!(matches!(after_disconnect(&mut never).await, Ended::LauncherGone));
+}

@@ -200,13 +200,14 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RepoError> 
 /// Refuses a file that others could change, itself or by a directory or link on the way to it.
 fn check_trust(path: &Path) -> Result<(), RepoError> {
     let path = std::path::absolute(path).map_err(RepoError::file("find", path))?;
-    let reader = ReaderIds { user: nix::unistd::geteuid().as_raw(), groups: Vec::new(), separated: false };
+    let (user, group) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let reader = ReaderIds { user, group, groups: Vec::new(), separated: false };
     match trust::check(&path, Purpose::Anchor, &reader, path_metadata) {
         Err(TrustError::Writable { path, mode }) => Err(RepoError::Trust(PinError::LaxTrustFile { path, mode })),
         Err(TrustError::Owner { path, owner }) => Err(RepoError::Trust(PinError::ForeignTrustFile { path, owner })),
         Err(TrustError::Links(path)) => Err(RepoError::file("follow", path)(io::Error::other("too many links"))),
         // A descriptor of this process (`--root <(…)`) has no path to examine.
-        Err(TrustError::Metadata(..) | TrustError::Exposed { .. }) | Ok(()) => Ok(()),
+        Err(TrustError::Metadata(..) | TrustError::Secret { .. }) | Ok(()) => Ok(()),
     }
 }
 

@@ -1,0 +1,54 @@
+//! Inspection of a repository in a directory for `bolt-agent check-config`: verifies it as a poll does, without the records of
+//! previous polls.
+
+use jiff::Timestamp;
+use packs_schema::agent::config::RepositoryConfig;
+use packs_schema::agent::rest::EmptyChannel;
+use tough::{ExpirationEnforcement, Limits, RepositoryLoader};
+
+use super::choose::{empty_channel, packs};
+use super::directory::{DirectoryTransport, addresses, directory_url, examine};
+use super::lookup::Lookup;
+use super::{SyncError, metadata, root};
+
+/// Findings about a repository that is there and whose signatures are valid.
+pub(crate) struct Inspection {
+    /// Role whose metadata have expired.
+    pub(crate) expired: Option<String>,
+    /// State of the configured channel.
+    pub(crate) channel: ChannelState,
+}
+
+/// State of a channel in a repository.
+pub(crate) enum ChannelState {
+    /// The channel has packs.
+    HasPacks,
+    /// The channel has none, and other channels have.
+    Empty(EmptyChannel),
+    /// No channel has any.
+    NoChannels,
+}
+
+/// Verifies the repository of `config`, which must be in a directory.
+pub(crate) fn inspect(config: &RepositoryConfig) -> Result<Inspection, SyncError> {
+    let url = directory_url(&config.url)?;
+    examine(&url)?;
+    let root = root::read_text(&config.root)?;
+    let (metadata_url, targets_url) = addresses(&url)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
+    let loading = RepositoryLoader::new(&root, metadata_url, targets_url)
+        .transport(DirectoryTransport)
+        .limits(Limits { max_root_updates: metadata::MAX_ROOT_UPDATES, ..Limits::default() })
+        .expiration_enforcement(ExpirationEnforcement::Unsafe)
+        .load();
+    let repository = runtime.block_on(loading).map_err(metadata::from_tough)?;
+    let lookup = Lookup::new(&repository);
+    let wanted = packs(&lookup, &config.channel);
+    let channel = match empty_channel(&lookup, &config.channel, &wanted) {
+        Some(empty) => ChannelState::Empty(empty),
+        None if wanted.is_empty() => ChannelState::NoChannels,
+        None => ChannelState::HasPacks,
+    };
+    let expired = metadata::expired(&repository, Timestamp::now()).map(|role| role.to_string());
+    Ok(Inspection { expired, channel })
+}
