@@ -194,7 +194,7 @@ async fn a_certificate_by_request_and_its_renewal_are_accepted_by_an_agent() {
     let run = || bolt.run(["--cert", &certificate, "--key", &key, "instances", "--check"]);
     let soon = done(run());
     assert_eq!(soon.stderr.matches("expires soon").count(), 1, "{soon:?}");
-    done(bolt.run(["pki", "renew", &certificate, "--ca", &at("pki/ca.pem"), "--days", "30"]));
+    done(bolt.run(["pki", "renew", &certificate, "--ca", &at("pki/ca.pem"), "--days", "365"]));
     let renewed = done(run());
     assert!(!renewed.stderr.contains("expires soon"), "{renewed:?}");
     let shown = done(bolt.run(["pki", "show", &certificate])).stdout;

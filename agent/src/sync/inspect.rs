@@ -1,6 +1,10 @@
 //! Inspection of a repository in a directory for `bolt-agent check-config`: verifies it as a poll does, without the records of
 //! previous polls.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use packs_schema::agent::config::RepositoryConfig;
 use packs_schema::agent::rest::EmptyChannel;
@@ -35,9 +39,11 @@ pub(crate) fn inspect(config: &RepositoryConfig) -> Result<Inspection, SyncError
     examine(&url)?;
     let root = root::read_text(&config.root)?;
     let (metadata_url, targets_url) = addresses(&url)?;
+    let datastore = Datastore::make()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SyncError::Runtime)?;
     let loading = RepositoryLoader::new(&root, metadata_url, targets_url)
         .transport(DirectoryTransport)
+        .datastore(&datastore.0)
         .limits(Limits { max_root_updates: metadata::MAX_ROOT_UPDATES, ..Limits::default() })
         .expiration_enforcement(ExpirationEnforcement::Unsafe)
         .load();
@@ -51,4 +57,29 @@ pub(crate) fn inspect(config: &RepositoryConfig) -> Result<Inspection, SyncError
     };
     let expired = metadata::expired(&repository, Timestamp::now()).map(|role| role.to_string());
     Ok(Inspection { expired, channel })
+}
+
+/// Private directory for the records of one verification, removed when this is dropped.
+struct Datastore(PathBuf);
+
+impl Datastore {
+    /// Makes it where this account can: the directory that `TMPDIR` names may be closed to it.
+    fn make() -> Result<Datastore, SyncError> {
+        let name = format!("bolt-check-config-{}", std::process::id());
+        let parents = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+        let mut failed = None;
+        for path in parents.map(|parent| parent.join(&name)) {
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Datastore(path)),
+                Err(error) => failed = Some(SyncError::file("create", path)(error)),
+            }
+        }
+        Err(failed.expect("there are parents"))
+    }
+}
+
+impl Drop for Datastore {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
