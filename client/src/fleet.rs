@@ -6,16 +6,20 @@
 //!                        Progress: the state machine that decides each start
 //! ```
 //!
-//! [`plan`] decides and does no I/O; [`run`](run()) carries it out; the caller renders the [`Event`]s. Each start carries an
+//! [`Plan`] and [`Progress`] decide and do no I/O; [`run`](run()) carries it out; the caller renders the [`Event`]s. Each start carries an
 //! idempotency key made from run and instance, so that a request whose connection broke is repeated without a second start.
 //!
 //! Must never: start an execution after a budget is exceeded, start a batch before the previous one has ended, or leave
 //! an instance without a named ending.
 
 mod across;
-pub mod plan;
+mod check;
+mod control;
+mod plan;
+mod progress;
 mod run;
 mod start;
+mod strategy;
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{CreateExecution, Execution};
@@ -24,9 +28,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 pub use across::across;
-pub use plan::{Amount, Batch, Grouping, Outcome, Plan, Strategy};
-pub use run::{Stop, run};
+pub use check::Check;
+pub use control::Control;
+pub use plan::{Batch, Plan};
+pub use progress::{Before, Outcome, Progress, Step, Stopped};
+pub use run::run;
 pub(crate) use start::{accept_on, wait_for_end};
+pub use strategy::{Amount, AmountError, DEFAULT_PARALLEL, Grouping, Pause, Strategy};
 
 use crate::error::Error;
 use crate::inventory::Instance;
@@ -89,6 +97,16 @@ pub struct Run {
     pub targets: Vec<Instance>,
     /// Batches and budgets.
     pub plan: Plan,
+    /// Check after each batch. [`Strategy::check`] says on how many targets it may fail.
+    pub check: Option<Check>,
+}
+
+impl Run {
+    /// Returns the seed of the random delays: the same for the same run.
+    fn seed(&self) -> u64 {
+        let hash = Sha256::digest(self.id.as_str());
+        u64::from_le_bytes(hash[..8].try_into().expect("a SHA-256 has 32 bytes"))
+    }
 }
 
 /// Returns a new run id: `r-` and a UUID (version 7, RFC 9562).
@@ -145,11 +163,35 @@ pub enum Event {
     /// A budget is exceeded: nothing more starts.
     BudgetExceeded {
         /// Budget that is exceeded.
-        stopped: plan::Stopped,
+        stopped: Stopped,
         /// Number of instances that count against it.
         count: usize,
         /// Number of instances that it allows.
         budget: usize,
+    },
+    /// The check of a batch that has ended runs.
+    CheckStarted {
+        /// Index of the batch.
+        batch: usize,
+        /// Number of targets on which it runs.
+        targets: usize,
+    },
+    /// The check of a batch has ended.
+    CheckEnded {
+        /// Index of the batch.
+        batch: usize,
+        /// Targets on which it has not succeeded, with the state in which it ended.
+        failed: Vec<(usize, &'static str)>,
+    },
+    /// The next batch begins after a pause.
+    Pausing {
+        /// Time until it begins.
+        time: std::time::Duration,
+    },
+    /// This batch begins when [`Control::confirm`] is called.
+    Confirm {
+        /// Index of the batch.
+        batch: usize,
     },
     /// The caller asked to stop: nothing more starts.
     Stopping {
@@ -232,7 +274,7 @@ pub struct Report {
     /// Ending of each target, in the order of [`Run::targets`].
     pub endings: Vec<Ending>,
     /// Reason why not all were started.
-    pub stopped: Option<plan::Stopped>,
+    pub stopped: Option<Stopped>,
 }
 
 impl Report {

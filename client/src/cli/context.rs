@@ -10,7 +10,7 @@ use super::select::{ExplicitSelectArgs, SelectArgs};
 use super::{Color, expiry, terminal};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
-use crate::fleet::{across, plan::DEFAULT_PARALLEL};
+use crate::fleet::{DEFAULT_PARALLEL, across};
 use crate::inventory::{GatherOptions, Gathered, Instance, Missing};
 use crate::show;
 use crate::tls::Identity;

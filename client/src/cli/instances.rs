@@ -10,7 +10,7 @@ use super::context::{Context, error_json, exit_of_none, grouped, say_exit_code};
 use super::failure::{Exit, Failure};
 use super::select::SelectArgs;
 use crate::error::Error;
-use crate::fleet::{across, plan::DEFAULT_PARALLEL};
+use crate::fleet::{DEFAULT_PARALLEL, across};
 use crate::inventory::Instance;
 use crate::show::{self, visible};
 use crate::{errln, outln};

@@ -7,6 +7,7 @@
 //! Until the plan is confirmed, nothing but reads is sent.
 
 mod args;
+mod check;
 mod detach;
 mod params;
 mod path;
@@ -21,13 +22,15 @@ use packs_schema::base::name::ExecutionId;
 use packs_schema::delivery::facts::Facts;
 use packs_schema::pack::action::Class;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::terminal;
 use crate::connection::{Agent, ExecutionQuery};
 use crate::error::Error;
-use crate::fleet::plan::DEFAULT_PARALLEL;
-use crate::fleet::{self, Plan, Request, Run, Stop, across};
+use crate::fleet::DEFAULT_PARALLEL;
+use crate::fleet::{self, Control, Event, Plan, Request, Run, across};
 use crate::inventory::Instance;
 use crate::show::{self, Mask};
 use crate::tls::Identity;
@@ -67,6 +70,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     if command.how.detach {
         detach::check(&plan)?;
     }
+    let check = check::prepare(&command.how, &targets, &identity).await?;
     prepare::confirm(&command, &action, &plan, &targets).await?;
     let request = Request {
         action: command.action.action.clone(),
@@ -77,7 +81,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
         note: command.note.clone(),
         output_limit: if targets.len() > 1000 { OUTPUT_LIMIT_MANY } else { OUTPUT_LIMIT },
     };
-    let run = Run { id: fleet::new_run_id(), request, targets, plan };
+    let run = Run { id: fleet::new_run_id(), request, targets, plan, check };
     if command.how.detach {
         return Ok(detach::start(&run, &identity, &context, &mask).await);
     }
@@ -95,10 +99,16 @@ async fn carry_out(
     view: &View,
     mask: &Mask,
 ) -> Result<Exit, Failure> {
-    let stop = Stop::default();
+    let control = Control::default();
     let began = Instant::now();
     let progress = std::cell::RefCell::new(progress);
-    let running = fleet::run(run, identity, &stop, |event| progress.borrow_mut().event(&event));
+    let (ask, mut questions) = mpsc::unbounded_channel();
+    let running = fleet::run(run, identity, &control, |event| {
+        progress.borrow_mut().event(&event);
+        if let Event::Confirm { .. } = event {
+            let _ = ask.send(());
+        }
+    });
     tokio::pin!(running);
     // A single listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
     let mut interrupts = signal(SignalKind::interrupt())
@@ -112,8 +122,15 @@ async fn carry_out(
                     return Ok(detach(run, identity, context, running, &progress, &mut interrupts).await);
                 }
                 is_stopping = true;
-                stop.stop();
+                control.stop();
             }
+            Some(()) = questions.recv() => match terminal::confirm("Begin the next batch?").await {
+                Ok(may_begin) => control.confirm(may_begin),
+                Err(_) => {
+                    is_stopping = true;
+                    control.stop();
+                }
+            },
         }
     };
     progress.borrow().finish();

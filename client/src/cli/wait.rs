@@ -17,7 +17,7 @@ use super::ps;
 use super::select::SelectArgs;
 use crate::connection::Agent;
 use crate::error::Error;
-use crate::fleet::{self, plan::DEFAULT_PARALLEL};
+use crate::fleet::{self, DEFAULT_PARALLEL};
 use crate::inventory::Instance;
 use crate::show;
 use crate::tls::Identity;

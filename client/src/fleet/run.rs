@@ -1,94 +1,162 @@
 //! Carries out a run: starts what the plan allows, and waits for what was started.
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use std::collections::HashMap;
+use std::pin::pin;
 
-use super::plan::{Progress, Stopped};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::check::check;
+use super::control::Control;
+use super::progress::{Progress, Step, Stopped};
 use super::start::start;
 use super::{Ending, Event, Report, Run};
 use crate::tls::Identity;
 
-/// Handle that stops further starts of a run. Clones refer to the same run.
-#[derive(Debug, Clone)]
-pub struct Stop(watch::Sender<bool>);
-
-impl Default for Stop {
-    fn default() -> Stop {
-        Stop(watch::Sender::new(false))
-    }
-}
-
-impl Stop {
-    /// Stops further starts; executions that were started go on.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
-    }
-}
-
 /// Carries out `run` and calls `observe` for each event. Dropping the future leaves started executions running.
-pub async fn run(run: &Run, identity: &Identity, stop: &Stop, mut observe: impl FnMut(Event)) -> Report {
-    let mut progress = Progress::new(&run.plan);
+pub async fn run(run: &Run, identity: &Identity, control: &Control, mut observe: impl FnMut(Event)) -> Report {
+    let began = Instant::now();
+    let mut progress = Progress::new(&run.plan, run.seed());
+    let mut listener = control.listen();
+    let mut flights = Flights::new(run, identity);
     let mut endings: Vec<Option<Ending>> = run.targets.iter().map(|_| None).collect();
-    let mut asked = stop.0.subscribe();
-    let mut flights = JoinSet::new();
-    let mut targets_of = std::collections::HashMap::new();
-    let (sender, mut events) = mpsc::unbounded_channel();
+    let mut checking = None;
     loop {
-        if *asked.borrow_and_update() && progress.stopped().is_none() {
+        if listener.is_stopped() && progress.stopped().is_none() {
             progress.stop();
             observe(Event::Stopping { in_flight: progress.in_flight() });
         }
-        while let Some((target, first)) = progress.next_start() {
-            if let Some(batch) = first {
-                observe(Event::BatchStarted { batch });
-            }
-            observe(Event::Starting { target });
-            let instance = &run.targets[target];
-            let create = run.request.for_instance(&run.id, instance.id());
-            let flight = start(
-                target,
-                instance.clone(),
-                identity.clone(),
-                run.id.clone(),
-                create,
-                run.request.output_limit,
-                sender.clone(),
-            );
-            let handle = flights.spawn(flight);
-            targets_of.insert(handle.id(), target);
-        }
-        if flights.is_empty() {
-            break;
-        }
-        tokio::select! {
-            Some(event) = events.recv() => observe(event),
-            Ok(()) = asked.changed() => {}
-            Some(joined) = flights.join_next_with_id() => {
-                // Events that it sent before its end come first.
-                while let Ok(event) = events.try_recv() {
-                    observe(event);
+        let until = match progress.next(began.elapsed()) {
+            Step::Start { target, first_of } => {
+                if let Some(batch) = first_of {
+                    observe(Event::BatchStarted { batch });
                 }
-                let (task, ending) = match joined {
-                    Ok((task, ending)) => (task, ending),
-                    Err(failed) => (failed.id(), None),
-                };
-                let Some(target) = targets_of.remove(&task) else { continue };
-                let ending = ending.unwrap_or_else(|| panicked(run, target));
+                observe(Event::Starting { target });
+                flights.start(target);
+                continue;
+            }
+            Step::Check { batch } => {
+                // Instances on which nothing ran have been counted against their own budget.
+                let ran = |target: &usize| matches!(endings[*target], Some(Ending::Ended(..)));
+                let targets: Vec<usize> = run.plan.batches()[batch].targets.iter().copied().filter(ran).collect();
+                observe(Event::CheckStarted { batch, targets: targets.len() });
+                checking = run.check.as_ref().map(|wanted| Box::pin(check(run, wanted, targets, identity)));
+                if checking.is_none() {
+                    progress.checked(0);
+                }
+                continue;
+            }
+            Step::Confirm { batch } => {
+                listener.forget_answers();
+                observe(Event::Confirm { batch });
+                continue;
+            }
+            Step::Pause { time } => {
+                observe(Event::Pausing { time });
+                continue;
+            }
+            Step::Wait { until } => until,
+            Step::Done => break,
+        };
+        let sleep = pin!(async {
+            match until {
+                Some(until) => tokio::time::sleep_until(began + until).await,
+                None => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            event = flights.next(&mut observe) => {
+                let (target, ending) = event;
                 let outcome = ending.outcome();
                 observe(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
                 endings[target] = Some(ending);
                 if let Some(stopped) = progress.finished(outcome) {
-                    let (count, budget) = match stopped {
-                        Stopped::Unreachable => (progress.unreachable(), run.plan.max_unreachable()),
-                        Stopped::Failures | Stopped::Asked => (progress.failures(), run.plan.max_failures()),
-                    };
+                    observe(exceeded(run, &progress, stopped));
+                }
+            }
+            failed = async { checking.as_mut().expect("checked before").await }, if checking.is_some() => {
+                checking = None;
+                let (batch, count) = (progress.batch(), failed.len());
+                let budget = run.plan.max_check_failures(batch).unwrap_or(0);
+                observe(Event::CheckEnded { batch, failed });
+                if let Some(stopped) = progress.checked(count) {
                     observe(Event::BudgetExceeded { stopped, count, budget });
                 }
             }
+            () = listener.changed() => {
+                if let Some(may_begin) = listener.take_answer() {
+                    progress.confirmed(may_begin);
+                }
+            }
+            () = sleep => {}
         }
     }
     let endings = endings.into_iter().map(|ending| ending.unwrap_or(Ending::NotStarted)).collect();
     Report { endings, stopped: progress.stopped() }
+}
+
+fn exceeded(run: &Run, progress: &Progress<'_>, stopped: Stopped) -> Event {
+    let (count, budget) = match stopped {
+        Stopped::Unreachable => (progress.unreachable(), run.plan.max_unreachable()),
+        Stopped::BatchFailures => (progress.batch_failures(), run.plan.max_batch_failures(progress.batch())),
+        _ => (progress.failures(), run.plan.max_failures()),
+    };
+    Event::BudgetExceeded { stopped, count, budget }
+}
+
+/// Targets in flight, each in a task of its own.
+struct Flights<'a> {
+    run: &'a Run,
+    identity: &'a Identity,
+    tasks: JoinSet<Option<Ending>>,
+    targets: HashMap<Id, usize>,
+    sender: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl<'a> Flights<'a> {
+    fn new(run: &'a Run, identity: &'a Identity) -> Flights<'a> {
+        let (sender, events) = mpsc::unbounded_channel();
+        Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), sender, events }
+    }
+
+    fn start(&mut self, target: usize) {
+        let run = self.run;
+        let instance = run.targets[target].clone();
+        let create = run.request.for_instance(&run.id, instance.id());
+        let (limit, sender) = (run.request.output_limit, self.sender.clone());
+        let flight = start(target, instance, self.identity.clone(), run.id.clone(), create, limit, sender);
+        self.targets.insert(self.tasks.spawn(flight).id(), target);
+    }
+
+    /// Returns the next target that ends. Events that it sent before come first.
+    async fn next(&mut self, observe: &mut impl FnMut(Event)) -> (usize, Ending) {
+        loop {
+            tokio::select! {
+                Some(event) = self.events.recv() => observe(event),
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    while let Ok(event) = self.events.try_recv() {
+                        observe(event);
+                    }
+                    if let Some(ended) = self.ended(joined) {
+                        return ended;
+                    }
+                }
+                // The sender lives in this value: the first branch waits.
+                else => std::future::pending::<()>().await,
+            }
+        }
+    }
+
+    fn ended(&mut self, joined: Result<(Id, Option<Ending>), JoinError>) -> Option<(usize, Ending)> {
+        let (task, ending) = match joined {
+            Ok((task, ending)) => (task, ending),
+            Err(failed) => (failed.id(), None),
+        };
+        let target = self.targets.remove(&task)?;
+        Some((target, ending.unwrap_or_else(|| panicked(self.run, target))))
+    }
 }
 
 /// Returns the ending of a task that panicked: a fault of this program, and still a named ending.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use bolt_client::fleet::plan::Stopped;
-use bolt_client::fleet::{self, Amount, Ending, Event, Grouping, Plan, Request, Run, Stop, Strategy};
+use bolt_client::fleet::Stopped;
+use bolt_client::fleet::{self, Amount, Control, Ending, Event, Grouping, Plan, Request, Run, Strategy};
 use bolt_client::inventory::Instance;
 use bytes::Bytes;
 use hyper::Method;
@@ -90,7 +90,13 @@ fn well(agent: &Agent, request: &hyper::Request<Bytes>) -> Answer {
 fn run(targets: Vec<Instance>, strategy: Strategy) -> Run {
     let facts: Vec<&Facts> = targets.iter().map(|t| &t.facts).collect();
     let plan = Plan::new(&facts, &strategy);
-    Run { id: fleet::new_run_id(), request: Request::new(ActionRef::new("linux.true").unwrap()), targets, plan }
+    Run {
+        id: fleet::new_run_id(),
+        request: Request::new(ActionRef::new("linux.true").unwrap()),
+        targets,
+        plan,
+        check: None,
+    }
 }
 
 fn states(report: &fleet::Report) -> Vec<&'static str> {
@@ -113,13 +119,13 @@ async fn every_instance_ends_in_a_named_state() {
     let targets = vec![first.instance.clone(), second.instance.clone(), nobody_there("i-9"), third.instance.clone()];
 
     let all = Strategy { grouping: Grouping::All, max_failures: Amount::Percent(100), ..Strategy::default() };
-    let report = fleet::run(&run(targets.clone(), all), &world.identity(), &Stop::default(), |_| {}).await;
+    let report = fleet::run(&run(targets.clone(), all), &world.identity(), &Control::default(), |_| {}).await;
     assert_eq!(states(&report), ["succeeded", "unauthorized", "unreachable", "succeeded"]);
     let Ending::Ended(_, output) = &report.endings[0] else { panic!() };
     assert_eq!(output.stdout, b"out\n");
     assert_eq!((one.starts(), three.starts()), (1, 1));
 
-    let serial = fleet::run(&run(targets, Strategy::default()), &world.identity(), &Stop::default(), |_| {}).await;
+    let serial = fleet::run(&run(targets, Strategy::default()), &world.identity(), &Control::default(), |_| {}).await;
     assert_eq!(states(&serial), ["succeeded", "unauthorized", "not_started", "not_started"]);
     assert_eq!(serial.stopped, Some(Stopped::Failures));
     assert_eq!((one.starts(), three.starts()), (2, 1));
@@ -134,12 +140,12 @@ async fn an_unreachable_instance_spends_its_own_budget() {
     let targets = vec![nobody_there("i-8"), nobody_there("i-9"), server.instance.clone()];
     let with = |max_unreachable| Strategy { max_unreachable, ..Strategy::default() };
     let within = run(targets.clone(), with(Amount::Count(2)));
-    let report = fleet::run(&within, &world.identity(), &Stop::default(), |_| {}).await;
+    let report = fleet::run(&within, &world.identity(), &Control::default(), |_| {}).await;
     assert_eq!((states(&report), report.stopped), (vec!["unreachable", "unreachable", "succeeded"], None));
 
     let beyond = run(targets, with(Amount::Count(1)));
     let mut exceeded = Vec::new();
-    let report = fleet::run(&beyond, &world.identity(), &Stop::default(), |event| {
+    let report = fleet::run(&beyond, &world.identity(), &Control::default(), |event| {
         if let Event::BudgetExceeded { stopped, count, budget } = event {
             exceeded.push((stopped, count, budget));
         }
@@ -156,7 +162,7 @@ async fn contact_that_is_lost_after_the_start_is_a_failure() {
     let server = world.server("i-1", |_| broken_after("{")).await;
     let strategy = Strategy { max_unreachable: Amount::Percent(100), ..Strategy::default() };
     let run = run(vec![server.instance.clone(), nobody_there("i-2")], strategy);
-    let report = fleet::run(&run, &world.identity(), &Stop::default(), |_| {}).await;
+    let report = fleet::run(&run, &world.identity(), &Control::default(), |_| {}).await;
     assert_eq!((states(&report), report.stopped), (vec!["unreachable", "not_started"], Some(Stopped::Failures)));
 }
 
@@ -180,7 +186,7 @@ async fn a_version_is_asked_for_and_an_agent_that_cannot_check_it_starts_nothing
     let strategy = Strategy { grouping: Grouping::All, max_failures: Amount::Percent(100), ..Strategy::default() };
     let mut run = run(vec![current.instance.clone(), old.instance.clone(), third.instance.clone()], strategy);
     run.request.version = Some(PackVersion::new("1.1.0").unwrap());
-    let report = fleet::run(&run, &world.identity(), &Stop::default(), |_| {}).await;
+    let report = fleet::run(&run, &world.identity(), &Control::default(), |_| {}).await;
     assert_eq!(states(&report), ["version_mismatch", "refused", "wrong_instance"]);
     let Ending::Refused(error) = &report.endings[1] else { panic!() };
     assert!(error.to_string().contains("cannot be asked for version 1.1.0: nothing was started"), "{error}");
@@ -206,7 +212,7 @@ async fn a_start_whose_answer_breaks_off_starts_nothing_twice() {
         .await;
     let mut retries = 0;
     let run = run(vec![server.instance.clone()], Strategy::default());
-    let report = fleet::run(&run, &world.identity(), &Stop::default(), |event| {
+    let report = fleet::run(&run, &world.identity(), &Control::default(), |event| {
         retries += usize::from(matches!(event, Event::Retrying { .. }));
     })
     .await;
@@ -230,7 +236,7 @@ async fn an_agent_that_restarts_while_it_is_asked_is_asked_again() {
     let run = run(vec![instance], Strategy::default());
     let issued = world.authority.issue_instance(&id("i-1"), bolt_client::pki::Validity::days(1)).unwrap();
     let (mut before, mut after) = (Some(before), None);
-    let report = fleet::run(&run, &world.identity(), &Stop::default(), |event| {
+    let report = fleet::run(&run, &world.identity(), &Control::default(), |event| {
         let Event::Retrying { problem, .. } = event else { return };
         drop(before.take());
         if problem.contains("refused") && after.is_none() {
@@ -278,7 +284,7 @@ async fn a_long_execution_is_waited_for_across_a_broken_connection() {
         .await;
     let run = run(vec![server.instance.clone()], Strategy::default());
     let mut accepted = 0;
-    let report = fleet::run(&run, &world.identity(), &Stop::default(), |event| {
+    let report = fleet::run(&run, &world.identity(), &Control::default(), |event| {
         accepted += usize::from(matches!(event, Event::Accepted { .. }));
     })
     .await;
@@ -295,7 +301,7 @@ async fn after_a_stop_nothing_is_started_and_what_runs_is_waited_for() {
         servers.push(world.server(&agent.name, move |request| well(&shared, request)).await);
     }
     let run = run(servers.iter().map(|s| s.instance.clone()).collect(), Strategy::default());
-    let stop = Stop::default();
+    let stop = Control::default();
     let report = fleet::run(&run, &world.identity(), &stop, |event| {
         if matches!(event, Event::Starting { target: 1 }) {
             stop.stop();
@@ -319,6 +325,6 @@ async fn an_answer_about_another_execution_is_not_taken_for_ours() {
         })
         .await;
     let run = run(vec![server.instance.clone()], Strategy::default());
-    let report = fleet::run(&run, &world.identity(), &Stop::default(), |_| {}).await;
+    let report = fleet::run(&run, &world.identity(), &Control::default(), |_| {}).await;
     assert!(matches!(&report.endings[0], Ending::Unreachable { may_run: true, .. }), "{report:?}");
 }

@@ -12,7 +12,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::{of_run, ps, terminal};
 use crate::connection::{Agent, ExecutionQuery};
 use crate::error::Error;
-use crate::fleet::plan::DEFAULT_PARALLEL;
+use crate::fleet::DEFAULT_PARALLEL;
 use crate::inventory::Instance;
 use crate::show::{self, visible};
 use crate::{errln, outln};

@@ -14,7 +14,7 @@ use crate::cli::failure::Failure;
 use crate::cli::find::FoundExecution;
 use crate::cli::select::SelectArgs;
 use crate::error::Error;
-use crate::fleet::{across, plan::DEFAULT_PARALLEL};
+use crate::fleet::{DEFAULT_PARALLEL, across};
 use crate::inventory::Instance;
 use crate::tls::Identity;
 

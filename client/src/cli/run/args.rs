@@ -12,8 +12,8 @@ use super::params;
 use super::path::ResultPath;
 use crate::cli::numbers::whole;
 use crate::cli::select::ExplicitSelectArgs;
-use crate::fleet::plan::{AmountError, DEFAULT_PARALLEL};
-use crate::fleet::{Amount, Grouping, Strategy};
+use crate::fleet::{Amount, Grouping, Pause, Strategy};
+use crate::fleet::{AmountError, DEFAULT_PARALLEL};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +22,7 @@ Examples:
   bolt run linux.top_processes --where 'app == \"cassandra\"' --batch 10 --select .by_cpu[0].name
   bolt run cassandra.clear_snapshots older_than_days=7 --on 'i-0a*' --noop
   bolt run cassandra.clear_snapshots older_than_days=7 --everywhere --by zone --canary 1 --max-failures 1
+  bolt run kafka.restart --where 'app == \"kafka\"' --by zone --pause 2m --check kafka.health --check-for 5m
   bolt run linux.disk_usage --everywhere --at-once --detach
   bolt run cassandra.clear_snapshots@1.2.0 --region us-east-1 --note 'disk alarm' --yes
 
@@ -93,7 +94,8 @@ pub(super) struct How {
     pub(super) at_once: bool,
     /// Start the run, print its id and return when all instances have accepted it; `bolt logs -f --run` and `bolt wait` follow
     /// it. Needs a run that starts all instances at once.
-    #[arg(long, conflicts_with_all = ["by", "batch", "canary", "max_failures", "max_unreachable"])]
+    #[arg(long, conflicts_with_all = ["by", "batch", "canary", "max_failures", "max_unreachable", "max_batch_failures", "pause",
+        "jitter", "within", "check"])]
     pub(super) detach: bool,
     /// Run on one zone or region after the other, all of its instances at once.
     #[arg(long, value_enum)]
@@ -112,6 +114,30 @@ pub(super) struct How {
     /// and dry runs, otherwise 0].
     #[arg(long, value_name = "N|P%")]
     max_unreachable: Option<Amount>,
+    /// Number or percentage of instances of a batch that may fail; when more have failed, no further instance starts.
+    #[arg(long, value_name = "N|P%")]
+    max_batch_failures: Option<Amount>,
+    /// Pause between two batches: a time such as 2m, or `ask` to be asked before each batch.
+    #[arg(long, value_name = "TIME|ask", value_parser = pause)]
+    pub(super) pause: Option<Pause>,
+    /// Delay each start within a batch by a random time up to this, so that not all instances act in the same moment.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    jitter: Option<Duration>,
+    /// Start no further instance when this time has passed since the beginning of the run.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    within: Option<Duration>,
+    /// After each batch, run this diagnostic on the batch's instances; the next batch begins when it has succeeded there.
+    #[arg(long, value_name = "ACTION[@VERSION]")]
+    pub(super) check: Option<Wanted>,
+    /// Parameters of the check; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", requires = "check")]
+    pub(super) check_param: Vec<params::Given>,
+    /// Repeat the check where it fails, for up to this time: a service needs some to start.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "check")]
+    pub(super) check_for: Option<Duration>,
+    /// Number or percentage of instances of a batch on which the check may fail; when it fails on more, no further instance starts.
+    #[arg(long, value_name = "N|P%", default_value = "0", requires = "check")]
+    max_check_failures: Amount,
     /// Maximum number of instances in flight at once, whatever the batch size.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PARALLEL, allow_negative_numbers = true, value_parser = whole::<usize>(1..=10_000))]
     parallel: usize,
@@ -161,6 +187,13 @@ fn batch(text: &str) -> Result<Amount, String> {
     }
 }
 
+fn pause(text: &str) -> Result<Pause, String> {
+    match text {
+        "ask" => Ok(Pause::Confirm),
+        _ => parse_duration(text).map(Pause::For).map_err(|problem| format!("{problem}, or ask")),
+    }
+}
+
 impl How {
     /// Returns the strategy of a run that changes instances, or of one that only reads.
     pub(super) fn strategy(&self, changes: bool) -> Strategy {
@@ -179,7 +212,12 @@ impl How {
             batch: self.batch,
             canary: self.canary,
             max_failures: self.max_failures,
+            max_batch_failures: self.max_batch_failures,
             max_unreachable,
+            check: self.check.as_ref().map(|_| self.max_check_failures),
+            pause: self.pause.unwrap_or_default(),
+            jitter: self.jitter.unwrap_or_default(),
+            deadline: self.within,
             parallel: self.parallel.min(descriptors()),
         }
     }

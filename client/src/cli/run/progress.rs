@@ -11,7 +11,7 @@ use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::{Value, json};
 
 use crate::errln;
-use crate::fleet::plan::Stopped;
+use crate::fleet::Stopped;
 use crate::fleet::{Event, Run, start_key};
 use crate::show::{self, Mask};
 
@@ -92,6 +92,22 @@ impl<'a> Progress<'a> {
                     self.bounded(state, &line);
                 }
             }
+            Event::CheckStarted { targets, .. } => {
+                self.bounded("checks", &format!("checking {}", show::counted(*targets, "instance")));
+            }
+            Event::CheckEnded { failed, .. } => {
+                for (target, state) in failed {
+                    let line = format!("{}: check {state}", self.id(*target));
+                    self.bounded("failed checks", &line);
+                }
+            }
+            Event::Pausing { time } => {
+                self.bounded("pauses", &format!("the next batch begins in {}", show::when::lasted(*time)));
+            }
+            Event::Confirm { batch } => self.ask(*batch),
+            Event::BudgetExceeded { stopped: Stopped::Check, count, budget } => {
+                self.line(&over_budget(Stopped::Check, *count, *budget, None, false));
+            }
             Event::BudgetExceeded { stopped, count, budget } if self.is_more_to_start() => {
                 let last = self.last_failed.map(|target| self.id(target));
                 self.line(&over_budget(*stopped, *count, *budget, last, self.is_diagnostic));
@@ -168,6 +184,22 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Prints what has happened so far and what would begin next. The question follows.
+    fn ask(&self, batch: usize) {
+        let next = &self.run.plan.batches()[batch];
+        let name = if next.name.is_empty() { String::new() } else { format!(", {}", show::visible(&next.name)) };
+        let count = show::counted(next.targets.len(), "instance");
+        let so_far = format!("{} of {} ended, {} failed", self.ended, self.run.targets.len(), self.failed);
+        if let Some(bar) = &self.bar {
+            bar.disable_steady_tick();
+        }
+        self.line(&format!(
+            "{so_far}; next is batch {} of {}{name}: {count}",
+            batch + 1,
+            self.run.plan.batches().len()
+        ));
+    }
+
     fn stopping(&self, in_flight: usize) {
         let still = show::counted(in_flight, "instance");
         self.line(&format!("interrupted: no further instance starts; waiting for executions on {still} to end"));
@@ -239,7 +271,13 @@ fn over_budget(stopped: Stopped, count: usize, budget: usize, last: Option<&str>
                  hint: {leave_out}, or give --max-unreachable {count}"
             )
         }
-        Stopped::Failures | Stopped::Asked => {
+        Stopped::BatchFailures => {
+            format!("stopping: {instances} of this batch failed, and --max-batch-failures allows {allowed}")
+        }
+        Stopped::Check => {
+            format!("stopping: the check failed on {instances}, and --max-check-failures allows {allowed}")
+        }
+        Stopped::Failures | Stopped::Declined | Stopped::Deadline | Stopped::Asked => {
             let hint =
                 "\nhint: a diagnostic changes nothing: --max-failures 100% or --at-once runs it on the others as well";
             let hint = if is_diagnostic { hint } else { "" };

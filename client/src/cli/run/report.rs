@@ -19,7 +19,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::mask::{mask_error, mask_execution};
 use crate::cli::{find, terminal};
-use crate::fleet::plan::Stopped;
+use crate::fleet::Stopped;
 use crate::fleet::{Ending, Report, Run};
 use crate::show::{self, Mask, when};
 use crate::{out, outln};
@@ -107,7 +107,9 @@ fn exit(report: &Report) -> Exit {
     };
     if report.stopped == Some(Stopped::Asked) {
         Exit::Interrupted
-    } else if report.succeeded() {
+    } else if report.stopped == Some(Stopped::Check) {
+        Exit::Failed
+    } else if report.succeeded() && report.stopped.is_none() {
         Exit::Success
     } else if all(|ending| matches!(ending, Ending::Refused(_))) {
         Exit::Refused
@@ -231,7 +233,9 @@ fn versions<'a>(run: &'a Run, report: &'a Report) -> BTreeMap<String, Vec<&'a In
 
 /// Returns why some instances were not started, if so.
 fn held_back(report: &Report) -> Option<Stopped> {
-    report.stopped.filter(|_| report.endings.iter().any(|ending| matches!(ending, Ending::NotStarted)))
+    report.stopped.filter(|why| {
+        *why == Stopped::Check || report.endings.iter().any(|ending| matches!(ending, Ending::NotStarted))
+    })
 }
 
 fn summary(run: &Run, report: &Report, took: Duration, hides_results: bool) -> String {

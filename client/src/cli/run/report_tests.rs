@@ -34,7 +34,7 @@ fn run(endings: Vec<Ending>) -> (Run, Report) {
     let targets: Vec<Instance> = (0..endings.len()).map(target).collect();
     let plan = Plan::new(&targets.iter().map(|t| &t.facts).collect::<Vec<_>>(), &Strategy::default());
     let request = Request::new(ActionRef::new("probe.hello").unwrap());
-    (Run { id: crate::fleet::new_run_id(), request, targets, plan }, Report { endings, stopped: None })
+    (Run { id: crate::fleet::new_run_id(), request, targets, plan, check: None }, Report { endings, stopped: None })
 }
 
 #[test]

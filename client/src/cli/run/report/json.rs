@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{counts, held_back, versions};
 use crate::cli::context::error_json;
-use crate::fleet::plan::Stopped;
+use crate::fleet::Stopped;
 use crate::fleet::{Ending, Report, Run};
 
 /// Returns the report with an entry for each instance.
