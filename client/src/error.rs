@@ -78,7 +78,29 @@ pub enum Kind {
     /// The answer does not conform to the REST interface.
     #[error("protocol error: {0}")]
     Protocol(String),
+    /// Error of an earlier client, from the record of a run.
+    #[error("{message}")]
+    Recorded {
+        /// One of [`OUTCOMES`].
+        outcome: &'static str,
+        /// The error.
+        message: String,
+    },
 }
+
+/// Outcomes of an instance on which no execution is known to have ended.
+pub const OUTCOMES: [&str; 10] = [
+    "unreachable",
+    "tls_failed",
+    "wrong_instance",
+    "unauthorized",
+    "no_such_action",
+    "invalid_parameters",
+    "version_mismatch",
+    "busy",
+    "refused",
+    "not_started",
+];
 
 impl Kind {
     /// Returns a stable code for programs.
@@ -99,7 +121,14 @@ impl Kind {
             Kind::Problem(problem) => problem.code.as_str(),
             Kind::WrongAnswer(_) => "wrong_answer",
             Kind::Protocol(_) => "protocol_error",
+            Kind::Recorded { .. } => "recorded",
         }
+    }
+
+    /// Returns an error that was recorded with its outcome. An outcome that this version does not know is `unreachable`.
+    pub(crate) fn recorded(outcome: &str, message: &str) -> Kind {
+        let outcome = OUTCOMES.into_iter().find(|known| *known == outcome).unwrap_or("unreachable");
+        Kind::Recorded { outcome, message: message.to_owned() }
     }
 
     /// Returns the outcome of an instance whose request failed like this: one word of a closed list, for counts and programs.
@@ -116,6 +145,7 @@ impl Kind {
                 "tls_failed"
             }
             Kind::WrongInstance { .. } | Kind::WrongAnswer(_) => "wrong_instance",
+            Kind::Recorded { outcome, .. } => outcome,
             Kind::Problem(problem) => match problem.code {
                 Code::Forbidden | Code::Unauthenticated | Code::PushNotAllowed => "unauthorized",
                 Code::UnknownAction | Code::UnknownPack => "no_such_action",
@@ -149,7 +179,7 @@ impl Kind {
             }
             Kind::WrongAnswer(_) => "do not trust this instance until it is clear what runs there",
             Kind::Problem(problem) => return problem_hint(problem.code),
-            Kind::Broken(_) | Kind::Tls(_) | Kind::Protocol(_) => return None,
+            Kind::Broken(_) | Kind::Tls(_) | Kind::Protocol(_) | Kind::Recorded { .. } => return None,
         })
     }
 

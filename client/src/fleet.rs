@@ -32,7 +32,7 @@ pub use check::Check;
 pub use control::Control;
 pub use plan::{Batch, Plan};
 pub use progress::{Before, Outcome, Progress, Step, Stopped};
-pub use run::run;
+pub use run::{Earlier, Observer, resume, run};
 pub(crate) use start::{accept_on, wait_for_end};
 pub use strategy::{Amount, AmountError, DEFAULT_PARALLEL, Grouping, Pause, Strategy};
 
@@ -182,6 +182,8 @@ pub enum Event {
         batch: usize,
         /// Targets on which it has not succeeded, with the state in which it ended.
         failed: Vec<(usize, &'static str)>,
+        /// True if the run goes on.
+        has_passed: bool,
     },
     /// The next batch begins after a pause.
     Pausing {

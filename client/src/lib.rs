@@ -31,5 +31,6 @@ pub mod pki;
 #[path = "../../tests/fixtures/records.rs"]
 mod records;
 pub mod repo;
+pub mod runs;
 pub mod show;
 pub mod tls;

@@ -9,30 +9,68 @@ use tokio::time::Instant;
 
 use super::check::check;
 use super::control::Control;
-use super::progress::{Progress, Step, Stopped};
+use super::progress::{Before, Progress, Step, Stopped};
 use super::start::start;
 use super::{Ending, Event, Report, Run};
 use crate::tls::Identity;
 
-/// Carries out `run` and calls `observe` for each event. Dropping the future leaves started executions running.
-pub async fn run(run: &Run, identity: &Identity, control: &Control, mut observe: impl FnMut(Event)) -> Report {
+/// Receives the progress of a run. A closure that takes [`Event`]s is one.
+pub trait Observer {
+    /// Something has happened.
+    fn event(&mut self, event: Event);
+
+    /// An instance has ended; [`Event::Ended`] follows.
+    fn ended(&mut self, _target: usize, _ending: &Ending) {}
+}
+
+impl<F: FnMut(Event)> Observer for F {
+    fn event(&mut self, event: Event) {
+        self(event);
+    }
+}
+
+/// What an earlier client did of a run.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    /// What happened to each target.
+    pub before: Vec<Before>,
+    /// Ending of each target that has one.
+    pub endings: Vec<Option<Ending>>,
+    /// Number of batches whose check has passed.
+    pub checked: usize,
+}
+
+/// Carries out `run` and reports to `observer`. Dropping the future leaves started executions running.
+pub async fn run(run: &Run, identity: &Identity, control: &Control, observer: impl Observer) -> Report {
+    resume(run, Earlier::default(), identity, control, observer).await
+}
+
+/// Goes on with a run of which another client has done a part.
+pub async fn resume(
+    run: &Run,
+    earlier: Earlier,
+    identity: &Identity,
+    control: &Control,
+    mut observer: impl Observer,
+) -> Report {
     let began = Instant::now();
-    let mut progress = Progress::new(&run.plan, run.seed());
+    let Earlier { before, mut endings, checked } = earlier;
+    let mut progress = Progress::resume(&run.plan, run.seed(), &before, checked);
     let mut listener = control.listen();
     let mut flights = Flights::new(run, identity);
-    let mut endings: Vec<Option<Ending>> = run.targets.iter().map(|_| None).collect();
+    endings.resize_with(run.targets.len(), || None);
     let mut checking = None;
     loop {
         if listener.is_stopped() && progress.stopped().is_none() {
             progress.stop();
-            observe(Event::Stopping { in_flight: progress.in_flight() });
+            observer.event(Event::Stopping { in_flight: progress.in_flight() });
         }
         let until = match progress.next(began.elapsed()) {
             Step::Start { target, first_of } => {
                 if let Some(batch) = first_of {
-                    observe(Event::BatchStarted { batch });
+                    observer.event(Event::BatchStarted { batch });
                 }
-                observe(Event::Starting { target });
+                observer.event(Event::Starting { target });
                 flights.start(target);
                 continue;
             }
@@ -40,7 +78,7 @@ pub async fn run(run: &Run, identity: &Identity, control: &Control, mut observe:
                 // Instances on which nothing ran have been counted against their own budget.
                 let ran = |target: &usize| matches!(endings[*target], Some(Ending::Ended(..)));
                 let targets: Vec<usize> = run.plan.batches()[batch].targets.iter().copied().filter(ran).collect();
-                observe(Event::CheckStarted { batch, targets: targets.len() });
+                observer.event(Event::CheckStarted { batch, targets: targets.len() });
                 checking = run.check.as_ref().map(|wanted| Box::pin(check(run, wanted, targets, identity)));
                 if checking.is_none() {
                     progress.checked(0);
@@ -49,11 +87,11 @@ pub async fn run(run: &Run, identity: &Identity, control: &Control, mut observe:
             }
             Step::Confirm { batch } => {
                 listener.forget_answers();
-                observe(Event::Confirm { batch });
+                observer.event(Event::Confirm { batch });
                 continue;
             }
             Step::Pause { time } => {
-                observe(Event::Pausing { time });
+                observer.event(Event::Pausing { time });
                 continue;
             }
             Step::Wait { until } => until,
@@ -66,22 +104,24 @@ pub async fn run(run: &Run, identity: &Identity, control: &Control, mut observe:
             }
         });
         tokio::select! {
-            event = flights.next(&mut observe) => {
+            event = flights.next(&mut observer) => {
                 let (target, ending) = event;
+                observer.ended(target, &ending);
                 let outcome = ending.outcome();
-                observe(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
+                observer.event(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
                 endings[target] = Some(ending);
                 if let Some(stopped) = progress.finished(outcome) {
-                    observe(exceeded(run, &progress, stopped));
+                    observer.event(exceeded(run, &progress, stopped));
                 }
             }
             failed = async { checking.as_mut().expect("checked before").await }, if checking.is_some() => {
                 checking = None;
                 let (batch, count) = (progress.batch(), failed.len());
                 let budget = run.plan.max_check_failures(batch).unwrap_or(0);
-                observe(Event::CheckEnded { batch, failed });
-                if let Some(stopped) = progress.checked(count) {
-                    observe(Event::BudgetExceeded { stopped, count, budget });
+                let stopped = progress.checked(count);
+                observer.event(Event::CheckEnded { batch, failed, has_passed: stopped.is_none() });
+                if let Some(stopped) = stopped {
+                    observer.event(Event::BudgetExceeded { stopped, count, budget });
                 }
             }
             () = listener.changed() => {
@@ -131,13 +171,13 @@ impl<'a> Flights<'a> {
     }
 
     /// Returns the next target that ends. Events that it sent before come first.
-    async fn next(&mut self, observe: &mut impl FnMut(Event)) -> (usize, Ending) {
+    async fn next(&mut self, observer: &mut impl Observer) -> (usize, Ending) {
         loop {
             tokio::select! {
-                Some(event) = self.events.recv() => observe(event),
+                Some(event) = self.events.recv() => observer.event(event),
                 Some(joined) = self.tasks.join_next_with_id() => {
                     while let Ok(event) = self.events.try_recv() {
-                        observe(event);
+                        observer.event(event);
                     }
                     if let Some(ended) = self.ended(joined) {
                         return ended;

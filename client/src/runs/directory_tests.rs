@@ -1,0 +1,135 @@
+use packs_schema::base::name::{ActionRef, InstanceId};
+use packs_schema::delivery::facts::Facts;
+use packs_schema::pack::action::Class;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::fleet::{self, Amount, Before, Grouping, Request, Run, Strategy};
+use crate::inventory::{Address, Instance};
+use crate::runs::{StoredEnding, take_over};
+
+fn run(id: &str, count: usize) -> Run {
+    let target = |at| Instance {
+        facts: Facts::of(InstanceId::new(format!("i-{at}")).unwrap()),
+        address: Address::new("127.0.0.1:1").unwrap(),
+    };
+    let targets: Vec<Instance> = (0..count).map(target).collect();
+    let strategy = Strategy { grouping: Grouping::All, batch: Some(Amount::Count(2)), ..Strategy::default() };
+    let plan = fleet::Plan::new(&targets.iter().map(|t| &t.facts).collect::<Vec<_>>(), &strategy);
+    let mut request = Request::new(ActionRef::new("linux.a").unwrap());
+    request.parameters.insert("path".to_owned(), json!("/var"));
+    request.parameters.insert("token".to_owned(), json!("hunter2"));
+    Run { id: RunId::new(id).unwrap(), request, targets, plan, check: None }
+}
+
+async fn record(store: &Directory, run: &Run) -> Result<Box<dyn Lease>, StoreError> {
+    let plan = Plan::new(run, |_, name| name == "token");
+    store.create(&Head::new(run, Class::Diagnostic, 7), &plan).await
+}
+
+fn unreachable(may_run: bool) -> Box<StoredEnding> {
+    Box::new(StoredEnding::Unreachable {
+        outcome: "tls_failed".to_owned(),
+        message: "its certificate has expired".to_owned(),
+        execution: None,
+        may_run,
+    })
+}
+
+#[tokio::test]
+async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::new(dir.path().join("runs"));
+    let planned = run("r-1", 5);
+    let lease = record(&store, &planned).await.unwrap();
+    assert!(matches!(record(&store, &planned).await, Err(StoreError::Exists(_))));
+    store.append(&planned.id, &[Entry::Starting { target: 0 }, Entry::Starting { target: 1 }]).await.unwrap();
+    store.append(&planned.id, &[Entry::Ended { target: 1, ending: unreachable(false) }]).await.unwrap();
+    store.append(&planned.id, &[Entry::Ended { target: 0, ending: unreachable(true) }]).await.unwrap();
+
+    for entry in std::fs::read_dir(dir.path().join("runs/r-1")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let stored = store.load(&planned.id).await.unwrap();
+    assert!(take_over(&stored, Map::new()).unwrap_err().to_string().contains("token"));
+    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("hunter2"))])).unwrap();
+    assert_eq!(taken.run.request.parameters, planned.request.parameters);
+    assert_eq!((&taken.run.targets, &taken.run.plan), (&planned.targets, &planned.plan));
+    let ended = Before::Ended(fleet::Outcome::Unreachable);
+    let untouched = Before::Untouched;
+    assert_eq!(taken.earlier.before, [Before::Started, ended, untouched, untouched, untouched]);
+    let state = |at: usize| taken.earlier.endings[at].as_ref().map(fleet::Ending::state);
+    assert_eq!((state(0), state(1), state(2)), (Some("tls_failed"), Some("tls_failed"), None));
+    drop(lease);
+    assert_eq!(store.list().await.unwrap().0, [Head::new(&planned, Class::Diagnostic, 7)]);
+}
+
+#[tokio::test]
+async fn one_client_at_a_time_carries_out_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::new(dir.path().to_owned());
+    let planned = run("r-1", 1);
+    let lease = record(&store, &planned).await.unwrap();
+    assert!(store.is_busy(&planned.id).await.unwrap());
+    let error = store.acquire(&planned.id).await.err().unwrap().to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    drop(lease);
+    assert!(!store.is_busy(&planned.id).await.unwrap());
+    drop(store.acquire(&planned.id).await.unwrap());
+    let unknown = store.acquire(&RunId::new("r-2").unwrap()).await.err().unwrap();
+    assert!(matches!(unknown, StoreError::Unknown { .. }));
+}
+
+#[tokio::test]
+async fn a_line_that_a_crash_has_cut_short_is_ignored_and_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::new(dir.path().to_owned());
+    let planned = run("r-1", 2);
+    drop(record(&store, &planned).await.unwrap());
+    let entries: Vec<Entry> = (0..200).map(|at| Entry::Starting { target: at % 2 }).collect();
+    store.append(&planned.id, &entries).await.unwrap();
+    let path = dir.path().join("r-1").join(PROGRESS);
+    let whole = std::fs::read(&path).unwrap();
+    let mut rng = fastrand::Rng::with_seed(7);
+    for _ in 0..100 {
+        let cut = rng.usize(0..=whole.len());
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(store.load(&planned.id).await.unwrap().entries, entries[..lines]);
+        store.append(&planned.id, &[Entry::Checked { batch: 3 }]).await.unwrap();
+        let mut wanted = entries[..lines].to_vec();
+        wanted.push(Entry::Checked { batch: 3 });
+        assert_eq!(store.load(&planned.id).await.unwrap().entries, wanted);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_and_hides_no_other_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::new(dir.path().to_owned());
+    let (good, later, bad) = (run("r-good", 1), run("r-later", 1), run("r-bad", 1));
+    for planned in [&good, &later, &bad] {
+        drop(record(&store, planned).await.unwrap());
+    }
+    let head = dir.path().join("r-later").join(HEAD);
+    let text = std::fs::read_to_string(&head).unwrap().replace("\"format\":1", "\"format\":9");
+    std::fs::write(&head, text).unwrap();
+    std::fs::write(dir.path().join("r-bad").join(HEAD), "{").unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "").unwrap();
+    let (heads, problems) = store.list().await.unwrap();
+    assert_eq!(heads.iter().map(|head| &head.run).collect::<Vec<_>>(), [&good.id]);
+    let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    problems.sort();
+    assert!(problems.iter().any(|p| p.contains("r-bad") && p.contains("damaged")), "{problems:?}");
+    assert!(problems.iter().any(|p| p.contains("format 9") && p.contains("newer")), "{problems:?}");
+    let error = store.load(&later.id).await.unwrap_err();
+    assert!(matches!(error, StoreError::Later { format: 9, .. }), "{error}");
+    // A plan whose batches name instances that are not there.
+    let plan = dir.path().join("r-good").join(PLAN);
+    let text = std::fs::read_to_string(&plan).unwrap().replace("\"targets\":[0]", "\"targets\":[7]");
+    std::fs::write(&plan, text).unwrap();
+    let stored = store.load(&good.id).await.unwrap();
+    let secret = Map::from_iter([("token".to_owned(), json!("x"))]);
+    assert!(take_over(&stored, secret).unwrap_err().to_string().contains("contradicts itself"));
+}

@@ -1,0 +1,121 @@
+//! Takes over a recorded run.
+
+use packs_schema::agent::execution::State;
+use serde_json::{Map, Value};
+
+use super::StoredRun;
+use super::record::{Entry, StoredEnding};
+use crate::error::{Error, Kind};
+use crate::fleet::{Before, Earlier, Ending, Output, Run, Stopped};
+use crate::inventory::Instance;
+
+/// Run that is taken over.
+#[derive(Debug)]
+pub struct TakenOver {
+    /// The run as it was planned.
+    pub run: Run,
+    /// What has been done of it.
+    pub earlier: Earlier,
+    /// Reason why the run was stopped, if a client came to that point.
+    pub stopped: Option<Stopped>,
+}
+
+/// Error returned when a run cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// Secrets are missing, or others were given.
+    #[error("run {run} was started with the secret parameters {wanted}: give exactly these again")]
+    Secrets {
+        /// Id of the run.
+        run: String,
+        /// Names of the parameters.
+        wanted: String,
+    },
+    /// The record contradicts itself.
+    #[error("the record of run {run} contradicts itself: {problem}")]
+    Damaged {
+        /// Id of the run.
+        run: String,
+        /// Description of the problem.
+        problem: String,
+    },
+}
+
+/// Returns the run as it is to be carried on. `secrets` are the secret parameters, which the record does not hold.
+///
+/// An instance that was lost while an execution may have run there is asked again: it answers with that execution.
+pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<TakenOver, ResumeError> {
+    let id = &stored.head.run;
+    let mut given: Vec<&String> = secrets.keys().collect();
+    let mut wanted: Vec<&String> = stored.plan.secrets().iter().collect();
+    given.sort();
+    wanted.sort();
+    if given != wanted {
+        let wanted = stored.plan.secrets().join(", ");
+        return Err(ResumeError::Secrets { run: id.to_string(), wanted });
+    }
+    let run = stored.plan.run(id.clone(), secrets);
+    let damaged = |problem: &str| ResumeError::Damaged { run: id.to_string(), problem: problem.to_owned() };
+    let count = run.targets.len();
+    let named: usize = run.plan.batches().iter().map(|batch| batch.targets.len()).sum();
+    let batches_name = run.plan.batches().iter().flat_map(|batch| &batch.targets);
+    if run.plan.targets() != count || named != count || batches_name.into_iter().any(|target| *target >= count) {
+        return Err(damaged("its batches name other instances than its list"));
+    }
+    let mut taken = TakenOver {
+        earlier: Earlier {
+            before: vec![Before::Untouched; count],
+            endings: (0..count).map(|_| None).collect(),
+            checked: 0,
+        },
+        stopped: None,
+        run,
+    };
+    let earlier = &mut taken.earlier;
+    for entry in &stored.entries {
+        match entry {
+            Entry::Starting { target } | Entry::Ended { target, .. } if *target >= count => {
+                return Err(damaged("its progress names an instance that is not in its list"));
+            }
+            Entry::Starting { target } => {
+                // Asked again after it was lost: the last word counts.
+                (earlier.before[*target], earlier.endings[*target]) = (Before::Started, None);
+            }
+            Entry::Ended { target, ending } => {
+                let ending = restore(&taken.run.targets[*target], ending);
+                earlier.before[*target] = match &ending {
+                    Ending::Unreachable { may_run: true, .. } => Before::Started,
+                    _ => Before::Ended(ending.outcome()),
+                };
+                earlier.endings[*target] = Some(ending);
+            }
+            Entry::Checked { batch } => earlier.checked = earlier.checked.max(batch + 1),
+            Entry::Done { stopped, .. } => taken.stopped = *stopped,
+            Entry::Resumed { .. } => taken.stopped = None,
+        }
+    }
+    Ok(taken)
+}
+
+/// Returns the ending that was recorded.
+fn restore(instance: &Instance, stored: &StoredEnding) -> Ending {
+    let error = |outcome: &str, message: &str| Error {
+        instance: instance.id().clone(),
+        address: instance.address.to_string(),
+        kind: Kind::recorded(outcome, message),
+    };
+    match stored {
+        StoredEnding::Ended { execution } => {
+            let has_output = |totals: Option<packs_schema::agent::execution::StreamTotals>| {
+                execution.state != State::Expired && totals.is_some_and(|totals| totals.written_bytes > 0)
+            };
+            let problem = (has_output(execution.stdout) || has_output(execution.stderr))
+                .then(|| format!("it ended before this command began: `bolt logs {}` prints it", execution.id));
+            Ending::Ended(Box::new(execution.clone()), Output { problem, ..Output::default() })
+        }
+        StoredEnding::Unreachable { outcome, message, execution, may_run } => {
+            Ending::Unreachable { error: error(outcome, message), execution: execution.clone(), may_run: *may_run }
+        }
+        StoredEnding::Refused { outcome, message } => Ending::Refused(error(outcome, message)),
+    }
+}
