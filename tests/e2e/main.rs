@@ -17,6 +17,7 @@ mod environment;
 mod executions;
 mod executions_refused;
 mod facts;
+mod fan_out;
 mod growth;
 mod history;
 mod inventory;

@@ -6,15 +6,18 @@
 //! - [`http`]: raw HTTPS requests, with any certificate and any bytes.
 //! - [`Bolt`]: the `bolt` command.
 //! - [`reliability`]: seeded faults, escapes and long runs, with the promises checked after each.
+//! - [`fleet`]: the REST interface of thousands of agents, with faults by a seed.
 //! - [`bucket`], [`proxy`]: a bucket in this process, and a proxy that injects network faults.
 //! - [`kms`]: the signing part of AWS KMS.
 //! - [`Moto`]: an independent implementation of AWS; [`Ec2Pages`], [`Gate`]: services that list instances.
+//! - [`ssh`]: an `sshd` and its clients, the rival of the benchmarks.
 //! - [`metadata`]: the instance metadata service (IMDSv2).
 //! - [`skip`]: reports that a test could not run here, and why.
 
 mod answering;
 mod bolt;
 pub mod bucket;
+pub mod fleet;
 pub mod http;
 pub mod index;
 pub mod kms;
@@ -27,6 +30,7 @@ pub mod process;
 pub mod proxy;
 mod random;
 pub mod reliability;
+pub mod ssh;
 mod world;
 
 pub use bolt::{Bolt, CommandOutput};
@@ -37,4 +41,4 @@ pub use operator::Operator;
 pub use pack::PackSource;
 pub use proxy::Proxy;
 pub use random::Random;
-pub use world::{World, binaries, is_root, limits_available, order, skip, spec, sync_peak_kb};
+pub use world::{World, bench_binaries, binaries, is_root, limits_available, order, skip, spec, sync_peak_kb};

@@ -209,24 +209,31 @@ pub fn skip(test: &str, why: &str) {
     drop(writeln!(std::io::stderr(), "SKIPPED {test}: {why}"));
 }
 
+/// Set when the binaries of this source are built.
+static BUILT: OnceLock<()> = OnceLock::new();
+
 /// Builds the binaries of this source: cargo does not build those of other packages for a test.
 pub fn binaries() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let Some(cargo) = std::env::var_os("CARGO") else { return };
-        let mut command = Command::new(cargo);
-        // Selects the whole workspace, as `cargo test --workspace` does: a subset has other features and would compile
-        // the dependencies again.
-        command.args(["build", "--quiet", "--workspace", "--bins"]);
-        if !cfg!(debug_assertions) {
-            command.arg("--release");
-        }
-        // `.ci/tests` sets it for the test runner alone. Build scripts read it: artefacts compiled with it would replace, under the
-        // same names, those that the documentation tests are linked with.
-        command.env_remove("RUSTC_BOOTSTRAP");
-        let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
-        assert!(status.success(), "the binaries cannot be built");
-    });
+    BUILT.get_or_init(|| build(if cfg!(debug_assertions) { "dev" } else { "release" }));
+}
+
+/// Builds the binaries of this source as optimised as benchmarks are, for the rest of this process. The profile `bench` has the
+/// output directory of `release`.
+pub fn bench_binaries() {
+    BUILT.get_or_init(|| build("bench"));
+}
+
+fn build(profile: &str) {
+    let Some(cargo) = std::env::var_os("CARGO") else { return };
+    let mut command = Command::new(cargo);
+    // Selects the whole workspace, as `cargo test --workspace` does: a subset has other features and would compile
+    // the dependencies again.
+    command.args(["build", "--quiet", "--workspace", "--bins", "--profile", profile]);
+    // `.ci/tests` sets it for the test runner alone. Build scripts read it: artefacts compiled with it would replace, under the
+    // same names, those that the documentation tests are linked with.
+    command.env_remove("RUSTC_BOOTSTRAP");
+    let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
+    assert!(status.success(), "the binaries cannot be built");
 }
 
 /// Returns the peak memory of the agent's first sync in kB, from its own log line.

@@ -9,7 +9,6 @@
 //! cannot be measured.
 
 mod memory;
-mod ssh;
 mod sync;
 
 use std::fs;
@@ -23,7 +22,7 @@ use bolt_client::connection::Agent;
 use bolt_client::inventory::Inventory;
 use bolt_client::local::LocalAgent;
 use bolt_client::tls::Identity;
-use bolt_tests::{PackSource, World, order, spec};
+use bolt_tests::{PackSource, World, order, spec, ssh};
 use packs_schema::agent::execution::State;
 
 /// Script that is run everywhere: does nothing.
@@ -32,7 +31,7 @@ const NOTHING: &str = "#!/bin/true\n";
 const WARM_UP: usize = 20;
 
 fn main() {
-    build();
+    bolt_tests::bench_binaries();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let world = World::empty();
     let sleep = "bolt: {class: diagnostic, grace: 100ms}";
@@ -78,16 +77,6 @@ fn main() {
     ratio("ssh warm ControlMaster / bolt warm", master, Some(warm), ">= 4");
     ratio("ssh new, tuned / bolt new connection", tuned, Some(new), ">= 20");
     ratio("ssh new, stock / bolt new connection", stock, Some(new), ">= 50");
-}
-
-/// Builds the programs from this source.
-fn build() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--profile", "bench", "--quiet", "--bins"])
-        .args(["-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"])
-        .status();
-    assert!(status.expect("cargo can be run").success(), "the programs cannot be built");
 }
 
 /// The script that `ssh` and the floor run: the same as the action's.

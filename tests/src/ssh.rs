@@ -1,16 +1,17 @@
-//! The rival: an `sshd` of our own on loopback, stock and tuned, and a client with a key. `SHLVL=2` keeps the account's shell from
-//! reading its start-up files, which can take longer than all the rest.
+//! The rival of the benchmarks: an `sshd` of our own on loopback, stock and tuned, and a client with a key. `SHLVL=2` keeps
+//! the account's shell from reading its start-up files, which can take longer than all the rest.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running `sshd`, and how to reach it.
-pub(crate) struct Sshd {
+/// A running `sshd`, and how to reach it; stops when dropped.
+#[derive(Debug)]
+pub struct Sshd {
     server: Child,
     directory: PathBuf,
     port: u16,
@@ -19,7 +20,7 @@ pub(crate) struct Sshd {
 
 impl Sshd {
     /// Starts one in `directory`; `None` when the machine has none, or its keys cannot be made.
-    pub(crate) fn start(directory: &Path, tuned: bool) -> io::Result<Option<Sshd>> {
+    pub fn start(directory: &Path, tuned: bool) -> io::Result<Option<Sshd>> {
         let program = Path::new("/usr/sbin/sshd");
         if !program.exists() || !nix::unistd::geteuid().is_root() {
             return Ok(None);
@@ -58,16 +59,33 @@ impl Sshd {
     }
 
     /// Runs `program` over a new connection.
-    pub(crate) fn run_new(&self, program: &Path) -> io::Result<()> {
+    pub fn run_new(&self, program: &Path) -> io::Result<()> {
         self.run(self.client().arg("localhost").arg(program))
     }
 
     /// Opens a master connection; it ends when the returned guard is dropped.
-    pub(crate) fn master(&self) -> io::Result<Master<'_>> {
+    pub fn master(&self) -> io::Result<Master<'_>> {
         let mut command = self.client();
         command.args(["-M", "-N", "-f", "-o", "ControlPersist=yes"]).arg(self.control()).arg("localhost");
         self.run(&mut command)?;
         Ok(Master { sshd: self })
+    }
+
+    /// Opens master connections as to `count` hosts; they end when the returned guard is dropped.
+    pub fn masters(&self, count: u32) -> io::Result<Masters<'_>> {
+        let masters = Masters { sshd: self, count };
+        for number in 0..count {
+            let mut command = self.client();
+            command
+                .args(["-M", "-N", "-f", "-o", "ControlPersist=yes", "-S"])
+                .arg(self.control_of(&number.to_string()));
+            self.run(command.arg("localhost"))?;
+        }
+        Ok(masters)
+    }
+
+    fn control_of(&self, host: &str) -> PathBuf {
+        self.directory.join(format!("c{host}"))
     }
 
     fn client(&self) -> Command {
@@ -101,13 +119,14 @@ impl Drop for Sshd {
 }
 
 /// A warm master connection.
-pub(crate) struct Master<'a> {
+#[derive(Debug)]
+pub struct Master<'a> {
     sshd: &'a Sshd,
 }
 
 impl Master<'_> {
     /// Runs `program` over it.
-    pub(crate) fn run(&self, program: &Path) -> io::Result<()> {
+    pub fn run(&self, program: &Path) -> io::Result<()> {
         self.sshd.run(self.sshd.client().arg(self.sshd.control()).arg("localhost").arg(program))
     }
 }
@@ -116,5 +135,43 @@ impl Drop for Master<'_> {
     fn drop(&mut self) {
         let mut command = self.sshd.client();
         drop(command.args(["-O", "exit"]).arg(self.sshd.control()).arg("localhost").status());
+    }
+}
+
+/// Warm master connections, as to many hosts.
+#[derive(Debug)]
+pub struct Masters<'a> {
+    sshd: &'a Sshd,
+    count: u32,
+}
+
+impl Masters<'_> {
+    /// Runs `program` over each, with `xargs -P`.
+    pub fn run_everywhere(&self, parallel: u32, program: &Path) -> io::Result<()> {
+        let ssh = self.sshd.client();
+        let mut command = Command::new("xargs");
+        command.args(["-P", &parallel.to_string(), "-I", "{}"]).arg(ssh.get_program()).args(ssh.get_args());
+        command.arg("-S").arg(self.sshd.control_of("{}")).arg("localhost").arg(program);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let hosts: String = (0..self.count).map(|number| format!("{number}\n")).collect();
+        // Dropping standard input ends the list.
+        child.stdin.take().expect("it is piped").write_all(hosts.as_bytes())?;
+        let status = child.wait()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("xargs ended with {status}"))) }
+    }
+}
+
+impl Drop for Masters<'_> {
+    fn drop(&mut self) {
+        for number in 0..self.count {
+            let mut command = self.sshd.client();
+            drop(
+                command
+                    .args(["-O", "exit", "-S"])
+                    .arg(self.sshd.control_of(&number.to_string()))
+                    .arg("localhost")
+                    .status(),
+            );
+        }
     }
 }
