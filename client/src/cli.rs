@@ -327,9 +327,15 @@ impl Command {
     }
 }
 
+/// Maximum number of threads that block: for look-ups of host names, and questions on the terminal.
+const BLOCKING_THREADS: usize = 64;
+
 /// A runtime for the commands that talk to agents; the others must not find themselves in one.
 fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // A thread for each core, for the handshakes of a fan-out; blocking ones look up host names.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(threads).max_blocking_threads(BLOCKING_THREADS).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("cannot start the runtime: {e}")))?;
     let result = runtime.block_on(command);
     // A look-up of a host name cannot be cancelled; nothing waits for it.

@@ -5,14 +5,17 @@
 //!                                                              └─▶ stream of NDJSON lines or bytes, bounded
 //! ```
 //!
-//! An idle connection that turns out to be closed is replaced once, and only for requests that may be repeated. A stream
+//! Connections are made by tasks of their own, so that handshakes use all threads of the runtime, and a bounded number at a
+//! time ([`pace`]). An idle connection that turns out to be closed is replaced once, and only for requests that may be repeated. A stream
 //! uses its own connection. Everything an agent sends is bounded in this module and checked, in one place, to be about this
 //! instance and about the request; its text reaches a terminal only through [`crate::show`].
 
 mod answer;
+mod bytes;
 mod call;
 mod events;
 mod follow;
+mod pace;
 mod pages;
 mod push;
 mod race;
@@ -28,13 +31,15 @@ use crate::inventory::Instance;
 use crate::tls::Identity;
 
 pub use crate::mismatch::Mismatch;
+pub use bytes::{chunk_bytes, start_bytes};
 pub use events::{FollowEvents, Followed};
 pub(crate) use follow::pause;
 pub use follow::{FollowOutput, MAX_RECONNECTS};
-pub use follow::{chunk_bytes, start_bytes};
+pub use pace::max_open;
 pub use pages::Newest;
 pub use push::Push;
-pub use routes::{ExecutionQuery, OutputFrom};
+pub(crate) use routes::Part;
+pub use routes::{ExecutionQuery, OutputFrom, WaitQuery};
 pub use stream::{ByteStream, Lines};
 
 /// Maximum size of a JSON answer in bytes.

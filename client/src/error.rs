@@ -294,6 +294,9 @@ fn problem_hint(code: Code) -> Option<&'static str> {
         Code::VersionMismatch => {
             "`bolt packs` lists the active versions; wait for the rollout, or run without @VERSION"
         }
+        Code::ClassMismatch => {
+            "`bolt actions <action>` shows its class: run it again, or only where it has the same class"
+        }
         Code::InvalidPack => "`bolt pack lint` reports what is wrong with a pack",
         Code::Busy => "another execution of its concurrency group is running: `bolt ps` shows it",
         Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",

@@ -6,7 +6,8 @@
 //!                        Progress: the state machine that decides each start
 //! ```
 //!
-//! [`Plan`] and [`Progress`] decide and do no I/O; [`run`](run()) carries it out; the caller renders the [`Event`]s. Each start carries an
+//! An action that ends soon and prints little needs one request on each instance. [`Plan`] and [`Progress`] decide and do no I/O;
+//! [`run`](run()) carries it out; the caller renders the [`Event`]s. Each start carries an
 //! idempotency key made from run and instance, so that a request whose connection broke is repeated without a second start.
 //!
 //! Must never: start an execution after a budget is exceeded, start a batch before the previous one has ended, or leave
@@ -15,6 +16,7 @@
 mod across;
 mod check;
 mod control;
+mod output;
 mod plan;
 mod progress;
 mod run;
@@ -22,8 +24,9 @@ mod start;
 mod strategy;
 
 use packs_schema::agent::execution::State;
-use packs_schema::agent::rest::{CreateExecution, Execution};
+use packs_schema::agent::rest::{CreateExecution, Execution, MAX_OUTPUT};
 use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, PackVersion, RunId};
+use packs_schema::pack::action::Class;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -46,6 +49,8 @@ pub struct Request {
     pub action: ActionRef,
     /// Pack version that must be active on the instance; `None`: whichever is.
     pub version: Option<PackVersion>,
+    /// Class that the action must have on the instance; `None`: any. Elsewhere nothing is started (`class_mismatch`).
+    pub class: Option<Class>,
     /// Parameters, secrets included.
     pub parameters: Map<String, Value>,
     /// Dry run: report what would change.
@@ -61,8 +66,16 @@ pub struct Request {
 impl Request {
     /// Returns a request without parameters that fetches up to 64 KiB of each output stream.
     pub fn new(action: ActionRef) -> Request {
-        let parameters = Map::new();
-        Request { action, version: None, parameters, noop: false, timeout_ms: None, note: None, output_limit: 64 << 10 }
+        Request {
+            action,
+            version: None,
+            class: None,
+            parameters: Map::new(),
+            noop: false,
+            timeout_ms: None,
+            note: None,
+            output_limit: MAX_OUTPUT,
+        }
     }
 
     fn for_instance(&self, run: &RunId, instance: &InstanceId) -> CreateExecution {

@@ -3,6 +3,7 @@
 //! - [`config`], [`inventory`]: who we are, and which instances there are.
 //! - [`tls`], [`connection`], [`error`]: one agent, checked to be the one that was meant.
 //! - [`fleet`]: one action on many instances, by a plan, each ending in a named state.
+//! - [`definitions`]: actions as instances have described them, kept between runs.
 //! - [`show`]: what agents answer, made safe for a terminal.
 //! - [`pki`]: a small certificate authority.
 //! - [`repo`], [`pack`]: authoring and publishing. [`demo`]: all of it on loopback.
@@ -11,10 +12,12 @@
 // Text that others wrote goes to a terminal through `show` alone.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod cache;
 pub mod cli;
 pub mod config;
 mod confined_dir;
 pub mod connection;
+pub mod definitions;
 pub mod demo;
 pub mod error;
 pub mod failure;

@@ -1,5 +1,7 @@
 //! An execution and its output in the answer to one request: `POST /v1/executions?wait=…&output=…`.
 
+use std::collections::BTreeMap;
+
 use bolt_client::connection::start_bytes;
 use bolt_tests::http::{Call, send};
 use bolt_tests::{Operator, PackSource, Random, World, spec};
@@ -143,4 +145,46 @@ async fn an_action_of_another_class_than_the_caller_named_is_not_started() {
     }
     let listed: Page<Value> = operator.send(Call::get("/v1/executions")).await.json();
     assert_eq!(listed.items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_costs_one_request_on_each_instance() {
+    let world = World::with_probe();
+    let agents = ["i-1", "i-2", "i-3"].map(|id| world.start(&spec(id)));
+    let bolt = world.bolt(&agents.each_ref());
+    let run = || {
+        let (code, said) = bolt.json(["run", "probe.hello", "--everywhere", "--at-once"]);
+        assert_eq!(code, 0, "{said}");
+        said
+    };
+    // Learns the definition.
+    run();
+    let mut before = Vec::new();
+    for agent in &agents {
+        before.push(requests(&world.operator(agent)).await);
+    }
+    let said = run();
+    for (agent, before) in agents.iter().zip(before) {
+        let mut now = requests(&world.operator(agent)).await;
+        now.retain(|route, count| {
+            *count -= before.get(route).copied().unwrap_or(0);
+            *count > 0
+        });
+        assert_eq!(now, BTreeMap::from([("/v1/executions".to_owned(), 1)]));
+        assert!(said.to_string().contains(&format!("hello from {}", agent.facts().id)), "{said}");
+    }
+}
+
+/// Number of requests that an agent has answered, by route; without those for its metrics.
+async fn requests(operator: &Operator) -> BTreeMap<String, u64> {
+    let metrics = operator.send(Call::get("/v1/metrics")).await.text();
+    let mut requests = BTreeMap::new();
+    for line in metrics.lines().filter_map(|line| line.strip_prefix("bolt_http_requests_total{")) {
+        let (labels, count) = line.split_once("} ").unwrap();
+        let route = labels.split('"').nth(1).unwrap();
+        if route != "/v1/metrics" {
+            *requests.entry(route.to_owned()).or_insert(0) += count.parse::<u64>().unwrap();
+        }
+    }
+    requests
 }

@@ -34,6 +34,7 @@ impl Bolt {
         let mut command = Command::new(binary("bolt").expect("bolt is built"));
         command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null());
         command.envs(crate::bucket::credentials());
+        command.env("XDG_CACHE_HOME", self.config.with_extension("cache"));
         command
     }
 

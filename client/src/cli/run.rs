@@ -1,13 +1,14 @@
 //! `bolt run`: runs an action on many instances.
 //!
 //! ```text
-//!  select ─▶ the action's schema, from an instance ─▶ bind all parameters ─▶ plan, and ask ─▶ run ─▶ report
+//!  select ─▶ the action's definition, kept or from an instance ─▶ bind all parameters ─▶ plan, and ask ─▶ run ─▶ report
 //! ```
 //!
 //! Until the plan is confirmed, nothing but reads is sent.
 
 mod args;
 mod check;
+mod definition;
 mod detach;
 mod params;
 mod path;
@@ -28,16 +29,17 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::terminal;
 use crate::connection::{Agent, ExecutionQuery};
+use crate::definitions::Definitions;
 use crate::error::Error;
 use crate::fleet::DEFAULT_PARALLEL;
 use crate::fleet::{self, Control, Event, Plan, Request, Run, across};
 use crate::inventory::Instance;
+use crate::outln;
 use crate::show::{self, Mask};
 use crate::tls::Identity;
-use crate::{errln, outln};
 
+pub(super) use args::RunCommand;
 use args::View;
-pub(super) use args::{RunCommand, descriptors};
 
 /// Time that instances have to say what they started, when the user detaches.
 const LOOK_UP: Duration = Duration::from_secs(3);
@@ -59,11 +61,9 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     })?;
     prepare::check_canary(command.how.canary, targets.len())?;
     let identity = context.identity()?;
-    let ActionView { action, version, dev, .. } = prepare::schema(&command.action, &targets, &identity).await?;
-    if dev.is_some() && !context.json {
-        errln!("{} {version} is a pushed version: it is not signed", command.action.action);
-    }
-    let parameters = prepare::check(&command, &action).await?;
+    let mut definitions = Definitions::open(context.config());
+    let (ActionView { action, .. }, parameters) =
+        definition::find(&command, &targets, &identity, &mut definitions, context.json).await?;
     let mask = Mask::of_parameters(&action.parameters, &parameters);
     let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
     let plan = Plan::new(&facts, &command.how.strategy(prepare::changes(&command, &action)));
@@ -75,6 +75,8 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     let request = Request {
         action: command.action.action.clone(),
         version: command.action.version.clone(),
+        // A run that was not confirmed must not change an instance that has another version.
+        class: (action.class == Class::Diagnostic && !command.noop).then_some(action.class),
         parameters,
         noop: command.noop,
         timeout_ms: command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
@@ -87,7 +89,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     }
     let is_diagnostic = action.class == Class::Diagnostic;
     let progress = progress::Progress::new(&run, command.view.quiet, is_diagnostic, &mask);
-    carry_out(&run, progress, &identity, &context, &command.view, &mask).await
+    carry_out(&run, progress, &identity, &context, &command.view, &mask, &mut definitions).await
 }
 
 /// Carries out the run. The first interrupt stops new starts; the second one detaches; the third one detaches at once.
@@ -98,6 +100,7 @@ async fn carry_out(
     context: &Context,
     view: &View,
     mask: &Mask,
+    definitions: &mut Definitions,
 ) -> Result<Exit, Failure> {
     let control = Control::default();
     let began = Instant::now();
@@ -134,8 +137,13 @@ async fn carry_out(
         }
     };
     progress.borrow().finish();
+    let took = began.elapsed();
     report::mask(&mut report, mask);
-    Ok(report::print(run, &report, began.elapsed(), view, context))
+    // Another version may mark other parameters as secret.
+    for view in definition::learn(run, &report, identity, definitions).await {
+        report::mask(&mut report, &Mask::of_parameters(&view.action.parameters, &run.request.parameters));
+    }
+    Ok(report::print(run, &report, took, view, context))
 }
 
 /// Detaches from a run whose executions go on, and prints which they are: an instance that has not answered the start yet is

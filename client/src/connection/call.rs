@@ -125,6 +125,25 @@ impl Agent {
         Ok(bytes)
     }
 
+    /// Sends `call` and reads at most `limit` bytes of the answer; returns true if there were more.
+    pub(super) async fn bounded(&self, call: Call, limit: usize) -> Result<(Vec<u8>, bool), Error> {
+        let (wire, response) = self.exchange(call).await?;
+        let (mut bytes, mut body) = (Vec::new(), response.into_body());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| self.error(wire.broken(&e)))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let left = limit - bytes.len();
+            bytes.extend_from_slice(&data[..data.len().min(left)]);
+            if data.len() > left {
+                return Ok((bytes, true));
+            }
+        }
+        if wire.is_open() {
+            self.put_back(wire);
+        }
+        Ok((bytes, false))
+    }
+
     /// Sends `call` and returns a successful answer whose body has not been read yet.
     pub(super) async fn exchange(&self, call: Call) -> Result<(wire::Wire, Response<Incoming>), Error> {
         let (wire, response) = self.send(&call).await.map_err(|kind| self.error(kind))?;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use packs_schema::agent::execution::output::Stream;
-use packs_schema::agent::rest::{OutputChunk, StreamStart};
+use packs_schema::agent::rest::OutputChunk;
 use packs_schema::base::name::ExecutionId;
 
 use super::Agent;
+use super::bytes::chunk_bytes;
 use super::routes::OutputFrom;
 use super::stream::Lines;
 use crate::error::Error;
@@ -72,28 +73,6 @@ impl FollowOutput<'_> {
             Stream::Stderr => self.from.stderr = end,
         }
     }
-}
-
-/// Returns the bytes of `chunk`; `None` if it has neither text nor valid base64.
-pub fn chunk_bytes(chunk: &OutputChunk) -> Option<Vec<u8>> {
-    match (&chunk.text, &chunk.base64) {
-        (Some(text), _) => Some(text.clone().into_bytes()),
-        (None, Some(base64)) => decode(base64),
-        (None, None) => None,
-    }
-}
-
-/// Returns the bytes of `start`; `None` if it has neither text nor valid base64.
-pub fn start_bytes(start: &StreamStart) -> Option<Vec<u8>> {
-    match (&start.text, &start.base64) {
-        (Some(text), _) => Some(text.clone().into_bytes()),
-        (None, Some(base64)) => decode(base64),
-        (None, None) => None,
-    }
-}
-
-fn decode(base64: &str) -> Option<Vec<u8>> {
-    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).ok()
 }
 
 fn length(chunk: &OutputChunk) -> u64 {

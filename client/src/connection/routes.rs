@@ -5,15 +5,19 @@ use std::time::Duration;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::grants::Verb;
+#[cfg(doc)]
+use packs_schema::agent::rest::MAX_OUTPUT;
 use packs_schema::agent::rest::{
     AccessReview, AccessTarget, ActionView, CreateExecution, DROPPED_BYTES, Execution, Health, IDEMPOTENCY_KEY, Info,
-    KillRequest, OutputChunk, PackList, PackView, Page,
+    KillRequest, OutputChunk, PackList, PackView, Page, StreamStart,
 };
 use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, PackName, Principal, RunId};
+use packs_schema::pack::action::Class;
 use serde_json::Value;
 
 use super::Agent;
 use super::answer::{self, Answer, AskedExecution, OpenApi};
+use super::bytes::start_bytes;
 use super::call::Call;
 use super::stream::{ByteStream, Lines};
 use crate::error::{Error, Kind};
@@ -51,6 +55,43 @@ pub struct OutputFrom {
     pub stdout: u64,
     /// Number of bytes of standard error to skip.
     pub stderr: u64,
+}
+
+/// Query of a start, or of a request for one execution. Agents of earlier versions know `wait` only, and refuse the others
+/// (`bad_request`) before they read the body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaitQuery {
+    /// Time that the agent waits for the end before it answers.
+    pub wait: Option<Duration>,
+    /// Maximum number of bytes of each output stream that the answer holds once the execution has ended; at most
+    /// [`MAX_OUTPUT`].
+    pub output: Option<usize>,
+    /// Class that the action must have to be started.
+    pub class: Option<Class>,
+}
+
+impl WaitQuery {
+    fn apply(&self, call: Call) -> Call {
+        let mut call = call.wait(self.wait);
+        if let Some(limit) = self.output {
+            call = call.query("output", &limit.to_string());
+        }
+        if let Some(class) = self.class {
+            call = call.query("class", &class.to_string());
+        }
+        call
+    }
+}
+
+/// Part of an output stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// This number of bytes at the beginning; at least one.
+    First(usize),
+    /// This number of bytes at the end; at least one.
+    Last(usize),
 }
 
 impl Agent {
@@ -120,13 +161,24 @@ impl Agent {
         key: Option<&IdempotencyKey>,
         wait: Option<Duration>,
     ) -> Result<Execution, Error> {
+        self.create_with(create, key, &WaitQuery { wait, ..WaitQuery::default() }).await
+    }
+
+    /// Requests `POST /v1/executions`, as [`Agent::create`] does, with more in its query.
+    pub async fn create_with(
+        &self,
+        create: &CreateExecution,
+        key: Option<&IdempotencyKey>,
+        query: &WaitQuery,
+    ) -> Result<Execution, Error> {
         let body = serde_json::to_vec(create).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
-        let call = Call::post("/v1/executions", body).wait(wait);
+        let call = query.apply(Call::post("/v1/executions", body));
         let call = match key {
             Some(key) => call.header(IDEMPOTENCY_KEY, key.as_str()).repeatable(),
             None => call,
         };
-        self.json(call, AskedExecution::Create(create)).await
+        let execution = self.json(call, AskedExecution::Create(create)).await?;
+        self.check_output(execution, query)
     }
 
     /// Requests `GET /v1/executions`: one page, newest first.
@@ -152,7 +204,26 @@ impl Agent {
 
     /// Requests `GET /v1/executions/{id}`; with `wait`, answers when the execution has ended or the time is over.
     pub async fn execution(&self, id: &ExecutionId, wait: Option<Duration>) -> Result<Execution, Error> {
-        self.json(Call::get(format!("/v1/executions/{id}")).wait(wait), AskedExecution::Id(id)).await
+        self.execution_with(id, &WaitQuery { wait, ..WaitQuery::default() }).await
+    }
+
+    /// Requests `GET /v1/executions/{id}`, as [`Agent::execution`] does, with more in its query.
+    pub async fn execution_with(&self, id: &ExecutionId, query: &WaitQuery) -> Result<Execution, Error> {
+        let call = query.apply(Call::get(format!("/v1/executions/{id}")));
+        let execution = self.json(call, AskedExecution::Id(id)).await?;
+        self.check_output(execution, query)
+    }
+
+    /// Fails if an answer holds output that was not asked for, or that cannot be read.
+    fn check_output(&self, execution: Execution, query: &WaitQuery) -> Result<Execution, Error> {
+        let fits =
+            |start: &StreamStart| start_bytes(start).is_some_and(|bytes| bytes.len() <= query.output.unwrap_or(0));
+        match &execution.output {
+            Some(output) if query.output.is_none() || !fits(&output.stdout) || !fits(&output.stderr) => {
+                Err(self.error(Kind::Protocol("the answer holds output that was not asked for".to_owned())))
+            }
+            _ => Ok(execution),
+        }
     }
 
     /// Requests `GET /v1/executions/{id}/output`: both streams in the order in which they were written.
@@ -189,14 +260,22 @@ impl Agent {
         self.bytes(call).await
     }
 
-    /// Requests the last `count` bytes of a stream.
-    pub async fn last(&self, id: &ExecutionId, stream: Stream, count: u64) -> Result<ByteStream, Error> {
-        self.bytes(Call::get(stream_path(id, stream)).header("range", format!("bytes=-{count}"))).await
-    }
-
-    /// Requests bytes `first` to `last` of a stream, both included.
-    pub async fn range(&self, id: &ExecutionId, stream: Stream, first: u64, last: u64) -> Result<ByteStream, Error> {
-        self.bytes(Call::get(stream_path(id, stream)).header("range", format!("bytes={first}-{last}"))).await
+    /// Reads a part of a stream, at most `limit` bytes, and returns true if there were more. The connection is used again if
+    /// the answer was read to its end.
+    pub(crate) async fn read_part(
+        &self,
+        id: &ExecutionId,
+        stream: Stream,
+        part: Part,
+        limit: usize,
+    ) -> Result<(Vec<u8>, bool), Error> {
+        let call = Call::get(stream_path(id, stream));
+        let call = match part {
+            Part::Whole => call,
+            Part::First(count) => call.header("range", format!("bytes=0-{}", count.saturating_sub(1))),
+            Part::Last(count) => call.header("range", format!("bytes=-{count}")),
+        };
+        self.bounded(call, limit).await
     }
 
     /// Requests `POST /v1/executions/{id}/kill`: TERM, grace period, then KILL for all processes.

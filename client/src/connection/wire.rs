@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{CONNECT_TIMEOUT, NO_CONNECTION, race};
+use super::{CONNECT_TIMEOUT, NO_CONNECTION, pace, race};
 use crate::error::Kind;
 use crate::inventory::{Address, Instance};
 use crate::tls::Identity;
@@ -78,11 +78,30 @@ pub(super) fn explain(error: &hyper::Error) -> Kind {
     Kind::Broken("it closed the connection".to_owned())
 }
 
-/// Connects to `instance` within [`CONNECT_TIMEOUT`].
+/// Connects to `instance` within [`CONNECT_TIMEOUT`], which begins when a place is free (see [`pace`]). A task of its own, on
+/// any thread of the runtime: a caller that talks to many instances in one task does not do all handshakes on one core.
 pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(instance, identity)).await {
+    let (instance, identity) = (instance.clone(), identity.clone());
+    let mut dialling = AbortOnDrop(tokio::spawn(async move {
+        let _place = pace::place().await;
+        match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(&instance, &identity)).await {
+            Ok(result) => result,
+            Err(_) => Err(Kind::TimedOut(NO_CONNECTION)),
+        }
+    }));
+    match (&mut dialling.0).await {
         Ok(result) => result,
-        Err(_) => Err(Kind::TimedOut(NO_CONNECTION)),
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Err(_) => Err(Kind::Broken("this program is ending".to_owned())),
+    }
+}
+
+/// Task that ends when its caller no longer waits for it.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

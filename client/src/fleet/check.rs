@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::start::start;
+use super::start::{Target, start};
 use super::{Ending, Request, Run, new_run_id};
 use crate::tls::Identity;
 
@@ -37,8 +37,15 @@ pub(super) async fn check(
         let (sender, _) = mpsc::unbounded_channel();
         let each = targets.iter().map(|target| {
             let instance = run.targets[*target].clone();
-            let create = check.request.for_instance(&id, instance.id());
-            let ending = start(*target, instance, identity.clone(), id.clone(), create, 0, sender.clone());
+            let each = Target {
+                index: *target,
+                run: id.clone(),
+                create: check.request.for_instance(&id, instance.id()),
+                class: check.request.class,
+                output_limit: 0,
+                instance,
+            };
+            let ending = start(each, identity.clone(), sender.clone());
             async move { (*target, ending.await) }
         });
         let endings: Vec<(usize, Option<Ending>)> =

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::check::check;
 use super::control::Control;
 use super::progress::{Before, Progress, Step, Stopped};
-use super::start::start;
+use super::start::{Target, start};
 use super::{Ending, Event, Report, Run};
+use crate::connection::max_open;
 use crate::tls::Identity;
 
 /// Receives the progress of a run. A closure that takes [`Event`]s is one.
@@ -151,6 +153,8 @@ struct Flights<'a> {
     identity: &'a Identity,
     tasks: JoinSet<Option<Ending>>,
     targets: HashMap<Id, usize>,
+    /// Connections: each flight holds one while it waits. Those beyond wait without one.
+    connections: Arc<Semaphore>,
     sender: mpsc::UnboundedSender<Event>,
     events: mpsc::UnboundedReceiver<Event>,
 }
@@ -158,15 +162,27 @@ struct Flights<'a> {
 impl<'a> Flights<'a> {
     fn new(run: &'a Run, identity: &'a Identity) -> Flights<'a> {
         let (sender, events) = mpsc::unbounded_channel();
-        Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), sender, events }
+        let connections = Arc::new(Semaphore::new(max_open().min(Semaphore::MAX_PERMITS)));
+        Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), connections, sender, events }
     }
 
     fn start(&mut self, target: usize) {
         let run = self.run;
         let instance = run.targets[target].clone();
-        let create = run.request.for_instance(&run.id, instance.id());
-        let (limit, sender) = (run.request.output_limit, self.sender.clone());
-        let flight = start(target, instance, self.identity.clone(), run.id.clone(), create, limit, sender);
+        let flight = Target {
+            index: target,
+            run: run.id.clone(),
+            create: run.request.for_instance(&run.id, instance.id()),
+            class: run.request.class,
+            output_limit: run.request.output_limit,
+            instance,
+        };
+        let (identity, sender, connections) = (self.identity.clone(), self.sender.clone(), self.connections.clone());
+        let flight = async move {
+            // Never closed.
+            let _connection = connections.acquire_owned().await.ok();
+            start(flight, identity, sender).await
+        };
         self.targets.insert(self.tasks.spawn(flight).id(), target);
     }
 

@@ -1,15 +1,22 @@
-//! Instance of a run: start, wait for the end, fetch the output.
+//! Instance of a run: start, wait for the end, take the output.
+//!
+//! ```text
+//!  POST ?wait&output&class ──ended──▶ output, from the same answer
+//!      │ └─ 202 ─▶ GET ?wait&output, until it has ended ──┘  └─ the rest of a long one: GET …/stdout, …/stderr
+//!      └─ 400: an agent of an earlier version ─▶ check the class ─▶ POST ?wait, and the output apart
+//! ```
+//!
+//! One connection serves all of it.
 
 use std::time::Duration;
 
-use packs_schema::agent::execution::StreamTotals;
-use packs_schema::agent::execution::output::Stream;
-use packs_schema::agent::rest::{Code, CreateExecution, Execution};
-use packs_schema::base::name::{ExecutionId, RunId};
+use packs_schema::agent::rest::{Code, CreateExecution, Execution, MAX_OUTPUT, Problem};
+use packs_schema::base::name::RunId;
+use packs_schema::pack::action::Class;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ending, Event, Output, Run, start_key};
-use crate::connection::{Agent, NO_CONNECTION, pause};
+use super::{Ending, Event, Run, output, start_key};
+use crate::connection::{Agent, NO_CONNECTION, WaitQuery, pause};
 use crate::error::{Error, Kind};
 use crate::inventory::Instance;
 use crate::tls::Identity;
@@ -23,52 +30,72 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Time that each further request waits for the end.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Runs `create` on `instance` to its end. Always `Some`; the caller handles a panic.
-pub(super) async fn start(
-    target: usize,
-    instance: Instance,
-    identity: Identity,
-    run: RunId,
-    create: CreateExecution,
-    output_limit: usize,
-    events: UnboundedSender<Event>,
-) -> Option<Ending> {
-    let agent = Agent::new(&instance, &identity);
+/// Instance of a run, and its request.
+pub(super) struct Target {
+    pub(super) index: usize,
+    pub(super) instance: Instance,
+    pub(super) run: RunId,
+    pub(super) create: CreateExecution,
+    /// Class that the action must have.
+    pub(super) class: Option<Class>,
+    /// Maximum number of bytes of each output stream.
+    pub(super) output_limit: usize,
+}
+
+/// Runs `target` to its end. Always `Some`; the caller handles a panic.
+pub(super) async fn start(target: Target, identity: Identity, events: UnboundedSender<Event>) -> Option<Ending> {
+    let agent = Agent::new(&target.instance, &identity);
     let report = |event| {
         // Without a receiver, the caller has dropped the run; executions that were started go on.
         let _ = events.send(event);
     };
-    let execution = match accept(target, &agent, &run, &create, Some(FIRST_WAIT), &report).await {
+    let limit = target.output_limit;
+    let mut query =
+        WaitQuery { wait: Some(FIRST_WAIT), output: (limit > 0).then_some(limit.min(MAX_OUTPUT)), class: target.class };
+    let execution = match accept(target.index, &agent, &target.run, &target.create, &mut query, &report).await {
         Ok(execution) => execution,
         Err(ending) => return Some(ending),
     };
-    report(Event::Accepted { target, execution: execution.id.clone() });
+    report(Event::Accepted { target: target.index, execution: execution.id.clone() });
     let id = execution.id.clone();
-    Some(match wait(target, &agent, execution, &report).await {
-        Ok(ended) => {
-            let output = fetch(&agent, &ended, output_limit).await;
+    query = WaitQuery { wait: Some(WAIT), class: None, ..query };
+    Some(match wait(target.index, &agent, execution, query, &report).await {
+        Ok(mut ended) => {
+            let output = output::take(&agent, &mut ended, limit).await;
             Ending::Ended(Box::new(ended), output)
         }
         Err(error) => Ending::Unreachable { error, execution: Some(id), may_run: true },
     })
 }
 
-/// Sends the start until it is answered. All attempts have the same idempotency key, and so are one start.
+/// Sends the start until it is answered. All attempts have the same idempotency key, and so are one start. Of `query`, what an
+/// agent of an earlier version does not know is removed.
 async fn accept(
     target: usize,
     agent: &Agent,
     run: &RunId,
     create: &CreateExecution,
-    wait: Option<Duration>,
+    query: &mut WaitQuery,
     report: &impl Fn(Event),
 ) -> Result<Execution, Ending> {
     let key = start_key(run, agent.instance().id());
     let mut may_run = false;
-    for attempt in 1.. {
-        let error = match agent.create(create, Some(&key), wait).await {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let error = match agent.create_with(create, Some(&key), query).await {
             Ok(execution) => return Ok(execution),
             Err(error) => error,
         };
+        if is_old_agent(&error.kind, query) {
+            // Nothing was started: an agent refuses a query before it reads the body.
+            if let Some(class) = query.class {
+                check_class(agent, create, class).await?;
+            }
+            *query = WaitQuery { wait: query.wait, ..WaitQuery::default() };
+            attempt -= 1;
+            continue;
+        }
         match &error.kind {
             kind if kind.is_refusal() && !(kind.is_transient() && attempt < WAIT_ATTEMPTS) => {
                 return Err(Ending::Refused(explain_old_agent(error, create)));
@@ -84,7 +111,27 @@ async fn accept(
         report(Event::Retrying { target, problem: error.kind.to_string() });
         tokio::time::sleep(pause(attempt)).await;
     }
-    unreachable!("the loop ends by returning")
+}
+
+/// True if the agent may be one that knows `wait` only: it refuses other names in a query.
+fn is_old_agent(kind: &Kind, query: &WaitQuery) -> bool {
+    let asks_more = query.output.is_some() || query.class.is_some();
+    asks_more && matches!(kind, Kind::Problem(problem) if problem.code == Code::BadRequest)
+}
+
+/// Checks the class of the action in its definition, for an agent that cannot check it at the start.
+async fn check_class(agent: &Agent, create: &CreateExecution, wanted: Class) -> Result<(), Ending> {
+    match agent.action(&create.action).await {
+        Ok(view) if view.action.class == wanted => Ok(()),
+        Ok(view) => {
+            let detail =
+                format!("{} is a {} action here, not {wanted}: nothing was started", create.action, view.action.class);
+            let problem = Problem::new(Code::ClassMismatch, detail, String::new());
+            Err(Ending::Refused(agent.error(Kind::Problem(Box::new(problem)))))
+        }
+        Err(error) if error.kind.is_refusal() => Err(Ending::Refused(error)),
+        Err(error) => Err(Ending::Unreachable { error, execution: None, may_run: false }),
+    }
 }
 
 /// An agent that does not know the field `version` refuses the whole request, so that nothing starts unchecked.
@@ -117,15 +164,17 @@ async fn wait(
     target: usize,
     agent: &Agent,
     mut execution: Execution,
+    mut query: WaitQuery,
     report: &impl Fn(Event),
 ) -> Result<Execution, Error> {
     let mut failed = 0;
     while !execution.state.is_terminal() {
-        match agent.execution(&execution.id, Some(WAIT)).await {
+        match agent.execution_with(&execution.id, &query).await {
             Ok(now) => {
                 failed = 0;
                 execution = now;
             }
+            Err(error) if is_old_agent(&error.kind, &query) => query.output = None,
             Err(error) => {
                 failed += 1;
                 let unavailable = matches!(&error.kind, Kind::Problem(p) if p.status == 503);
@@ -140,82 +189,16 @@ async fn wait(
     Ok(execution)
 }
 
-/// Fetches both streams; of one that is longer than `limit`, the beginning and the end. An error is reported and does not change
-/// how the execution ended.
-async fn fetch(agent: &Agent, execution: &Execution, limit: usize) -> Output {
-    let mut output = Output::default();
-    if limit == 0 {
-        return output;
-    }
-    for stream in Stream::ALL {
-        let (totals, bytes) = match stream {
-            Stream::Stdout => (execution.stdout, &mut output.stdout),
-            Stream::Stderr => (execution.stderr, &mut output.stderr),
-        };
-        if totals.is_some_and(|totals: StreamTotals| totals.written_bytes == 0) {
-            continue;
-        }
-        let kept = totals.map_or(0, |totals| totals.written_bytes.saturating_sub(totals.dropped_bytes));
-        match read(agent, &execution.id, stream, limit, kept > limit as u64).await {
-            Ok((read, more)) => {
-                *bytes = read;
-                output.truncated |= more || totals.is_some_and(|totals| totals.dropped_bytes > 0);
-            }
-            Err(error) => output.problem = Some(error.kind.to_string()),
-        }
-    }
-    output
-}
-
-async fn read(
-    agent: &Agent,
-    id: &ExecutionId,
-    stream: Stream,
-    limit: usize,
-    ends: bool,
-) -> Result<(Vec<u8>, bool), Error> {
-    let late = || agent.error(Kind::TimedOut("no output within 60s"));
-    let half = limit / 2;
-    let reading = async {
-        if !ends || half == 0 {
-            return agent.stream(id, stream, 0, false).await?.collect(limit).await;
-        }
-        let (head, _) = agent.range(id, stream, 0, half as u64 - 1).await?.collect(half).await?;
-        let (tail, _) = agent.last(id, stream, half as u64).await?.collect(half).await?;
-        Ok((joined(&head, &tail), true))
-    };
-    tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// Joins whole lines of the beginning and the end, with a line between that marks the gap.
-fn joined(head: &[u8], tail: &[u8]) -> Vec<u8> {
-    let head = &head[..head.iter().rposition(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1)];
-    let tail = &tail[tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)..];
-    let before: &[u8] = if head.ends_with(b"\n") { b"" } else { b"\n" };
-    [head, before, b"[bolt: the middle was not fetched]\n", tail].concat()
-}
-
 /// Starts the execution of `run` on one of its instances, and returns when it is accepted.
 pub(crate) async fn accept_on(run: &Run, target: usize, identity: &Identity) -> Result<Execution, Ending> {
     let instance = &run.targets[target];
     let (agent, create) = (Agent::new(instance, identity), run.request.for_instance(&run.id, instance.id()));
-    accept(target, &agent, &run.id, &create, None, &|_| {}).await
+    let mut query = WaitQuery { class: run.request.class, ..WaitQuery::default() };
+    accept(target, &agent, &run.id, &create, &mut query, &|_| {}).await
 }
 
 /// Waits until an execution has ended, also across restarts of its agent.
 pub(crate) async fn wait_for_end(agent: &Agent, execution: Execution) -> Result<Execution, Error> {
-    wait(0, agent, execution, &|_| {}).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_ends_meet_at_whole_lines() {
-        let text = |head: &str, tail: &str| String::from_utf8(joined(head.as_bytes(), tail.as_bytes())).unwrap();
-        let mark = "[bolt: the middle was not fetched]\n";
-        assert_eq!(text("a\nb\nc", "x\ny\nz\n"), format!("a\nb\n{mark}y\nz\n"));
-        assert_eq!(text("aaa", "zzz"), format!("aaa\n{mark}zzz"));
-    }
+    let query = WaitQuery { wait: Some(WAIT), ..WaitQuery::default() };
+    wait(0, agent, execution, query, &|_| {}).await
 }

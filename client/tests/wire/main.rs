@@ -10,5 +10,6 @@ mod hostile;
 mod identity;
 mod interrupts;
 mod lists;
+mod requests;
 mod server;
 mod streams;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bolt_client::inventory::{Address, Instance};
 use bolt_client::pki::{Authority, Issued, Validity};
@@ -43,6 +44,14 @@ pub(crate) struct World {
 pub(crate) struct Server {
     pub(crate) instance: Instance,
     task: JoinHandle<()>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// Number of connections that were accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Server {
@@ -144,8 +153,11 @@ impl World {
         let acceptor = TlsAcceptor::from(Arc::new(server_config(&self.authority, issued)));
         let instance = instance(name, listener.local_addr().unwrap());
         let handler = Arc::new(handler);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = connections.clone();
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
                 let (acceptor, handler) = (acceptor.clone(), handler.clone());
                 tokio::spawn(async move {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
@@ -159,7 +171,7 @@ impl World {
                 });
             }
         });
-        Server { instance, task }
+        Server { instance, task, connections }
     }
 }
 

@@ -1,30 +1,25 @@
 //! Actions, parameters and channels for completion: from a cache, which one answer of an agent fills.
 //!
-//! The cache is a file for each client configuration in `$XDG_CACHE_HOME/bolt` (mode 0600, at most 1 MiB). It is used for ten
+//! The cache is a file for each client configuration ([`cache`], at most 1 MiB). It is used for ten
 //! minutes without asking, and longer when no agent answers in time; a failure is remembered for half a minute, so that dead
 //! hosts do not delay each completion. Names are checked when they are read, texts are made safe for a terminal: also those of
 //! the cache, which another program may have written.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::select_ok;
-use nix::fcntl::OFlag;
-use nix::unistd::geteuid;
 use packs_schema::agent::rest::ActionView;
 use packs_schema::base::name::{ActionRef, ChannelName, ParamName};
 use packs_schema::pack::param::Schema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
+use crate::cache;
 use crate::config::{Config, Setting};
 use crate::connection::Agent;
-use crate::files;
 use crate::inventory::{Instance, Inventory};
 use crate::show::{self, when};
 use crate::tls::Identity;
@@ -41,8 +36,6 @@ const FRESH: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(30);
 /// Maximum size of a cache file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Maximum number of cache files: one for each client configuration.
-const MAX_FILES: usize = 16;
 /// Maximum number of directory entries of a repository that are read.
 const MAX_ENTRIES: usize = 20_000;
 /// Maximum number of actions.
@@ -85,7 +78,7 @@ pub(super) struct KnownParameter {
 
 /// Returns what is known for `config`: from the cache, or from an instance that answers in time.
 pub(super) fn find(config: &Config) -> Known {
-    let path = cache_path(config);
+    let path = cache::path(config, "complete");
     let cached = path.as_deref().and_then(read);
     let now = when::now_ms();
     let within =
@@ -221,76 +214,12 @@ pub(super) fn line(text: &str) -> String {
     line.replace(['`', '$', '\\'], "?")
 }
 
-/// Returns the cache file of a client configuration.
-fn cache_path(config: &Config) -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
-    let directory = base.join("bolt");
-    if !is_own(&directory) {
-        return None;
-    }
-    let mut hash = Sha256::new();
-    let inventory = match config.sources() {
-        [] => config.value(Setting::Inventory)?,
-        _ => config.file().path.as_deref()?,
-    };
-    for path in [inventory, config.value(Setting::Certificate)?, config.value(Setting::Ca)?] {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        hash.update(absolute.as_os_str().as_encoded_bytes());
-        hash.update([0]);
-    }
-    let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Some(directory.join(format!("complete-{digest}.json")))
-}
-
-/// True if only this user and root can put something else in the place of the directory or its parents, as far as these
-/// exist: with `sudo`, `HOME` may be that of another user, who could lead a write of root elsewhere.
-fn is_own(directory: &Path) -> bool {
-    let user = geteuid().as_raw();
-    directory.ancestors().take(3).all(|directory| match fs::metadata(directory) {
-        Ok(meta) => {
-            let others_may_write = meta.mode() & 0o002 != 0;
-            let is_sticky = meta.mode() & 0o1000 != 0;
-            meta.is_dir() && [user, 0].contains(&meta.uid()) && (is_sticky || !others_may_write)
-        }
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    })
-}
-
 fn read(path: &Path) -> Option<Known> {
-    // Without waiting for a writer of a pipe.
-    let file = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()?;
-    let meta = file.metadata().ok().filter(|meta| meta.is_file() && meta.len() <= MAX_FILE)?;
-    let mut text = Vec::with_capacity(usize::try_from(meta.len()).ok()?);
-    file.take(MAX_FILE).read_to_end(&mut text).ok()?;
-    let known = serde_json::from_slice::<Known>(&text).ok().filter(|known| known.format == FORMAT);
-    known.map(Known::cleaned)
+    cache::read::<Known>(path, MAX_FILE).filter(|known| known.format == FORMAT).map(Known::cleaned)
 }
 
 fn write(path: &Path, known: &Known) -> Option<()> {
-    let text = serde_json::to_vec(known).ok().filter(|text| text.len() as u64 <= MAX_FILE)?;
-    let directory = path.parent()?;
-    files::create_dir(directory).ok()?;
-    // A link is replaced, not followed.
-    let mut temporary = tempfile::Builder::new().prefix("complete-").suffix(".tmp").tempfile_in(directory).ok()?;
-    temporary.write_all(&text).ok()?;
-    temporary.persist(path).ok()?;
-    remove_oldest(directory);
-    Some(())
-}
-
-/// Removes the oldest cache files beyond [`MAX_FILES`].
-fn remove_oldest(directory: &Path) {
-    let is_cache = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("complete-") && name.ends_with(".json")
-    };
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_cache);
-    let mut files: Vec<(std::time::SystemTime, PathBuf)> =
-        entries.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path))).collect();
-    files.sort();
-    let surplus = files.len().saturating_sub(MAX_FILES);
-    files.into_iter().take(surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
+    cache::write(path, known, MAX_FILE)
 }
 
 #[cfg(test)]
@@ -344,35 +273,11 @@ mod tests {
         write(&link, &known).unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(read(&link), Some(known));
-        assert_eq!(link.symlink_metadata().unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&link.symlink_metadata().unwrap()) & 0o7777, 0o600);
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2, "no temporary file is left");
         let pipe = temp.path().join("complete-2.json");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(read(&pipe), None);
-    }
-
-    #[test]
-    fn a_cache_directory_that_another_user_could_replace_is_not_used() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let temp = tempfile::tempdir().unwrap();
-        let cache = temp.path().join("cache");
-        let directory = cache.join("bolt");
-        assert!(is_own(&directory), "it is made when it is missing");
-        fs::create_dir_all(&directory).unwrap();
-        assert!(is_own(&directory));
-        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        mode(&cache, 0o777);
-        assert!(!is_own(&directory));
-        mode(&cache, 0o1777);
-        assert!(is_own(&directory), "others cannot rename in a sticky directory");
-        mode(&cache, 0o755);
-        if geteuid().is_root() {
-            for path in [&directory, &cache] {
-                std::os::unix::fs::chown(path, Some(12345), None).unwrap();
-                assert!(!is_own(&directory), "{path:?}");
-                std::os::unix::fs::chown(path, Some(0), None).unwrap();
-            }
-        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     let (mut discovery, mut found) = Discovery::begin(context, &command.select, run).await?;
     found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
     let width = found.iter().map(|(instance, _)| instance.id().as_str().len()).max().unwrap_or(0);
-    let parallel = command.parallel.min(crate::cli::run::descriptors());
+    let parallel = command.parallel.min(crate::connection::max_open());
     if found.len() > parallel {
         errln!("reading from {parallel} of {} executions at once; the others follow when these end", found.len());
     }

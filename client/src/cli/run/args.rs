@@ -12,6 +12,7 @@ use super::params;
 use super::path::ResultPath;
 use crate::cli::numbers::whole;
 use crate::cli::select::ExplicitSelectArgs;
+use crate::connection::max_open;
 use crate::fleet::{Amount, Grouping, Pause, Strategy};
 use crate::fleet::{AmountError, DEFAULT_PARALLEL};
 
@@ -218,13 +219,7 @@ impl How {
             pause: self.pause.unwrap_or_default(),
             jitter: self.jitter.unwrap_or_default(),
             deadline: self.within,
-            parallel: self.parallel.min(descriptors()),
+            parallel: self.parallel.min(max_open()),
         }
     }
-}
-
-/// Returns how many connections this process may hold, with some descriptors left for itself.
-pub(in crate::cli) fn descriptors() -> usize {
-    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((256, 256));
-    usize::try_from(soft.saturating_sub(64)).unwrap_or(usize::MAX).max(1)
 }

@@ -25,7 +25,7 @@ pub(super) async fn prepare(how: &How, targets: &[Instance], identity: &Identity
             format!("--check {name} is a {}: a check may run more than once and must change nothing", action.class);
         return Err(Failure::new(Exit::Usage, message).hint("`bolt actions` lists the diagnostics"));
     }
-    let (given, unread) = params::collect(&how.check_param, None, &action.parameters)?;
+    let (given, unread) = params::collect(&how.check_param, &params::Input::default(), &action.parameters)?;
     let errors = parameters::errors(&action.parameters, &given, &unread);
     let mut problems: Vec<String> = errors.iter().map(|error| show::visible(&error.to_string())).collect();
     if !action.enabled {
@@ -35,6 +35,7 @@ pub(super) async fn prepare(how: &How, targets: &[Instance], identity: &Identity
         let message = format!("cannot run --check {name}:\n  {}", problems.join("\n  "));
         return Err(Failure::new(Exit::Usage, message).hint(format!("`bolt actions {name}` shows its parameters")));
     }
-    let request = Request { version: wanted.version.clone(), parameters: given, ..Request::new(name.clone()) };
+    let (version, class) = (wanted.version.clone(), Some(action.class));
+    let request = Request { version, class, parameters: given, ..Request::new(name.clone()) };
     Ok(Some(Check { request, within: how.check_for.unwrap_or_default() }))
 }

@@ -1,9 +1,11 @@
 //! Parameters of a command line, typed by the action's schema. Secrets are never taken from an argument.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use packs_schema::agent::rest::MAX_BODY;
+use packs_schema::base::name::ParamName;
 use packs_schema::base::strict;
 use packs_schema::pack::param::bind::ParamError;
 use packs_schema::pack::param::{Parameters, cast};
@@ -15,16 +17,29 @@ use crate::files;
 use crate::parameters;
 pub(super) use crate::parameters::Given;
 
+/// Input that is read once, also when it is checked against two definitions: the parameters' file, which may be standard
+/// input, and answers on the terminal. Has no `Debug`: it holds secrets.
+#[derive(Default)]
+pub(super) struct Input {
+    file: Map<String, Value>,
+    answers: BTreeMap<ParamName, String>,
+}
+
+impl Input {
+    /// Reads the parameters' file.
+    pub(super) fn read(file: Option<&Path>) -> Result<Input, Failure> {
+        let file = file.map(from_file).transpose()?.unwrap_or_default();
+        Ok(Input { file, answers: BTreeMap::new() })
+    }
+}
+
 /// Returns all parameters, each name once, and errors for those that cannot be read as their type.
 pub(super) fn collect(
     given: &[Given],
-    file: Option<&Path>,
+    input: &Input,
     schema: &Parameters,
 ) -> Result<(Map<String, Value>, Vec<ParamError>), Failure> {
-    let mut values = match file {
-        Some(file) => from_file(file)?,
-        None => Map::new(),
-    };
+    let mut values = input.file.clone();
     let unread = parameters::add(&mut values, given, schema).map_err(|e| {
         let failure = Failure::from_error(Exit::Usage, &e);
         match e.hint() {
@@ -57,18 +72,25 @@ fn from_file(path: &Path) -> Result<Map<String, Value>, Failure> {
 }
 
 /// Asks for required secrets that were not given, if there is a terminal.
-pub(super) async fn ask_for_secrets(parameters: &Parameters, values: &mut Map<String, Value>) -> Result<(), Failure> {
+pub(super) async fn ask_for_secrets(
+    parameters: &Parameters,
+    values: &mut Map<String, Value>,
+    input: &mut Input,
+) -> Result<(), Failure> {
     for (name, schema) in parameters {
         let wanted = schema.secret && schema.is_required() && schema.default.is_none() && !schema.immutable;
         if !wanted || values.contains_key(name.as_str()) || !terminal::can_ask() {
             continue;
         }
-        let answer =
-            terminal::ask_secret(&format!("{name} (secret, not shown)")).await.map_err(|e| match e.kind() {
-                io::ErrorKind::Interrupted => Failure::interrupted(),
-                _ => Failure::new(Exit::Usage, format!("cannot ask for {name}: {e}")),
-            })?;
-        values.insert(name.to_string(), cast::from_text(schema, &answer));
+        if !input.answers.contains_key(name) {
+            let answer =
+                terminal::ask_secret(&format!("{name} (secret, not shown)")).await.map_err(|e| match e.kind() {
+                    io::ErrorKind::Interrupted => Failure::interrupted(),
+                    _ => Failure::new(Exit::Usage, format!("cannot ask for {name}: {e}")),
+                })?;
+            input.answers.insert(name.clone(), answer);
+        }
+        values.insert(name.to_string(), cast::from_text(schema, &input.answers[name]));
     }
     Ok(())
 }
@@ -84,7 +106,7 @@ mod tests {
 
     fn collected(arguments: &[&str]) -> Result<Map<String, Value>, Failure> {
         let given: Vec<Given> = arguments.iter().map(|a| a.parse().unwrap()).collect();
-        Ok(collect(&given, None, &parameters())?.0)
+        Ok(collect(&given, &Input::default(), &parameters())?.0)
     }
 
     #[test]
@@ -116,7 +138,7 @@ mod tests {
         let path = dir.path().join("p.json");
         for (text, right) in [(r#"{"a": 1}"#, true), (r#"{"a": 1, "a": 2}"#, false), ("[]", false), ("{", false)] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(collect(&[], Some(&path), &parameters()).is_ok(), right, "{text}");
+            assert_eq!(Input::read(Some(&path)).is_ok(), right, "{text}");
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) async fn schema(wanted: &Wanted, targets: &[Instance], identity: &Ide
     if let Some(view) = other {
         return Ok(view);
     }
+    // In the order of the instances, whichever answered first.
+    failed.sort_by_key(|error| targets.iter().position(|target| *target.id() == error.instance));
     let is_missing = |error: &&Error| matches!(&error.kind, Kind::Problem(p) if matches!(p.code, Code::UnknownAction | Code::UnknownPack | Code::NotFound));
     if let Some(error) = failed.iter().find(is_missing) {
         let there: Vec<Instance> = targets.iter().filter(|t| *t.id() == error.instance).cloned().collect();
@@ -64,7 +66,11 @@ pub(super) async fn schema(wanted: &Wanted, targets: &[Instance], identity: &Ide
 }
 
 /// Returns the parameters, or everything that is wrong with the request at once, before anything is sent.
-pub(super) async fn check(command: &RunCommand, action: &Action) -> Result<Map<String, Value>, Failure> {
+pub(super) async fn check(
+    command: &RunCommand,
+    action: &Action,
+    input: &mut params::Input,
+) -> Result<Map<String, Value>, Failure> {
     let name = &command.action.action;
     let mut problems = Vec::new();
     if !action.enabled {
@@ -84,8 +90,8 @@ pub(super) async fn check(command: &RunCommand, action: &Action) -> Result<Map<S
             format_duration(timeout)
         ));
     }
-    let (mut given, unread) = params::collect(&command.parameters, command.params_file.as_deref(), &action.parameters)?;
-    params::ask_for_secrets(&action.parameters, &mut given).await?;
+    let (mut given, unread) = params::collect(&command.parameters, input, &action.parameters)?;
+    params::ask_for_secrets(&action.parameters, &mut given, input).await?;
     let errors = parameters::errors(&action.parameters, &given, &unread);
     problems.extend(errors.iter().map(|error| show::visible(&error.to_string())));
     if problems.is_empty() {
