@@ -25,9 +25,11 @@ mod combine;
 mod document;
 mod entry;
 mod gather;
+mod sample;
 mod select;
 mod settings;
 pub mod source;
+mod stream;
 
 use std::path::Path;
 
@@ -40,6 +42,7 @@ pub use combine::CombineError;
 pub use document::InventoryError;
 pub use entry::{Found, document_schema};
 pub use gather::{GatherError, GatherOptions, Gathered, Missing, cached, gather};
+pub use sample::Sample;
 pub use select::{IdPattern, Selection, SelectionError};
 pub use settings::{ConfiguredSource, SettingsError};
 

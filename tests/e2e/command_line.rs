@@ -113,8 +113,8 @@ fn every_command_prints_one_json_value() {
     let pack = PackSource::probe().write(&world.scratch("json")).display().to_string();
     let authority = world.path().join("json-ca").display().to_string();
     for (arguments, code, keys) in [
-        (&["instances"][..], 0, &["instances", "missing"][..]),
-        (&["instances", "--check"], 0, &["instances", "missing"]),
+        (&["instances"][..], 0, &["counts", "instances", "missing"][..]),
+        (&["instances", "--check"], 0, &["counts", "instances", "missing"]),
         (&["actions"], 0, &["actions", "failed"]),
         (&["actions", "probe.typed"], 0, &["action", "failed", "instances"]),
         (&["packs"], 0, &["failed", "instances"]),

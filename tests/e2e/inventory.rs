@@ -47,6 +47,11 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> CommandOutput {
+        self.feed("", arguments)
+    }
+
+    /// Runs a command with this text on standard input.
+    fn feed(&self, stdin: &str, arguments: &[&str]) -> CommandOutput {
         let mut command = Bolt::new(&self.path().join("client.toml")).command(arguments);
         command.env("XDG_CACHE_HOME", self.path().join("cache")).env_remove("BOLT_INVENTORY");
         for (name, value) in &self.variables {
@@ -55,7 +60,8 @@ impl Desk {
                 value => command.env(name, value),
             };
         }
-        CommandOutput::from(command.output().unwrap())
+        let input = self.file("stdin", stdin);
+        CommandOutput::from(command.stdin(fs::File::open(input).unwrap()).output().unwrap())
     }
 
     fn json(&self, arguments: &[&str]) -> (i32, Value) {
@@ -187,4 +193,59 @@ fn a_hundred_thousand_instances_are_listed_within_bounds() {
     let all: Vec<String> = (0..100_000).map(entry).collect();
     desk.file("hosts.json", &format!("{{\"instances\": [{}]}}", all.join(",")));
     assert_eq!(desk.ids(&["--on", "i-99999,i-7"]), ["i-7", "i-99999"]);
+}
+
+/// Ten instances in two regions.
+fn ten() -> Desk {
+    let desk = Desk::new("inventory = \"hosts.toml\"\n");
+    let entry = |n: usize| {
+        let (region, zone) = if n < 4 { ("r1", "r1a") } else { ("r2", ["r2a", "r2b"][n % 2]) };
+        format!("[[instances]]\nid = \"i-{n}\"\naddress = \"h{n}:1\"\nregion = \"{region}\"\nzone = \"{zone}\"\n")
+    };
+    desk.file("hosts.toml", &(0..10).map(entry).collect::<String>());
+    desk
+}
+
+#[test]
+fn instances_are_chosen_by_standard_input_exclusion_and_sample() {
+    let desk = ten();
+    let said = desk.feed("i-7 i-1\n\n i-8*\n", &["instances", "--on", "-"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(said.stderr, "3 instances: 1 r1 (1 r1a), 2 r2 (1 r2a, 1 r2b)\n");
+    for (stdin, message) in [
+        ("", "standard input names no instance"),
+        ("i-1\n-rf\n", "standard input, line 2: "),
+        ("i-1\ni-99\n", "the inventory has no instance i-99"),
+    ] {
+        let said = desk.feed(stdin, &["run", "probe.hello", "--on", "-"]);
+        assert!(said.code == 2 && said.stderr.contains(message), "{said:?}");
+    }
+    let said = desk.feed("i-1\n", &["run", "probe.hello", "--on", "-", "--params-file", "-"]);
+    assert!(said.code == 2 && said.stderr.contains("both read standard input"), "{said:?}");
+    assert_eq!(desk.ids(&["--region", "r1", "--exclude", "i-0,i-3"]), ["i-1", "i-2"]);
+    let said = desk.run(&["instances", "--exclude", "i-77"]);
+    assert!(said.code == 2 && said.stderr.contains("no instance i-77 (--exclude)"), "{said:?}");
+    let said = desk.run(&["instances", "--exclude", "*"]);
+    assert!(said.code == 2 && said.stderr.contains("none of the 10 instances"), "{said:?}");
+    // The printed seed chooses the same sample again.
+    let said = desk.run(&["instances", "--sample", "3", "--json"]);
+    let seed = said.stderr.split_once("--seed ").unwrap().1.split(' ').next().unwrap();
+    let value: Value = serde_json::from_str(&said.stdout).unwrap();
+    let chosen: Vec<&str> =
+        value["instances"].as_array().unwrap().iter().map(|one| one["facts"]["id"].as_str().unwrap()).collect();
+    assert_eq!(chosen.len(), 3);
+    assert_eq!(desk.ids(&["--sample", "3", "--seed", seed]), chosen);
+    let counted: u64 = value["counts"].as_array().unwrap().iter().map(|one| one["instances"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 3, "{value}");
+    for wrong in [&["--sample", "0"][..], &["--seed", "1"]] {
+        assert_eq!(desk.run(&[&["instances"], wrong].concat()).code, 2, "{wrong:?}");
+    }
+    // Options that only reduce do not choose: nothing is run by mistake.
+    for reducing in [&["--sample", "1"][..], &["--exclude", "i-1"]] {
+        let said = desk.run(&[&["run", "probe.hello", "--yes"], reducing].concat());
+        assert!(
+            said.code == 2 && said.stderr.contains("needs to know which instances: the inventory has 10"),
+            "{said:?}"
+        );
+    }
 }

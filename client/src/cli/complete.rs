@@ -53,7 +53,7 @@ fn attach(command: Command, path: &str) -> Command {
 
 fn completer(path: &str, argument: &Arg) -> Option<ArgValueCompleter> {
     let completer = match (path, argument.get_long().unwrap_or(argument.get_id().as_str())) {
-        (_, "on") | ("pack push", "to") | ("pack unpush", "from") => ArgValueCompleter::new(instances),
+        (_, "on" | "exclude") | ("pack push", "to") | ("pack unpush", "from") => ArgValueCompleter::new(instances),
         (_, "region") if !path.starts_with("repo") => ArgValueCompleter::new(regions),
         (_, "zone") if !path.starts_with("repo") => ArgValueCompleter::new(zones),
         (_, "state") if !path.starts_with("repo") && !path.starts_with("pack") => ArgValueCompleter::new(states),

@@ -1,17 +1,20 @@
 //! State shared by all commands that talk to agents: client identity, inventory, output format.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasher as _;
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tokio::sync::OnceCell;
 
 use super::failure::{Exit, Failure};
-use super::select::{ExplicitSelectArgs, SelectArgs};
+use super::select::{self, ExplicitSelectArgs, SelectArgs};
 use super::{Color, expiry, terminal};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{DEFAULT_PARALLEL, across};
-use crate::inventory::{GatherOptions, Gathered, Instance, Missing};
+use crate::inventory::{GatherOptions, Gathered, IdPattern, Instance, Missing};
 use crate::show;
 use crate::tls::Identity;
 use crate::{errln, out};
@@ -25,6 +28,10 @@ pub(super) struct Context {
     config: Config,
     /// Gathered once: a command that selects several times asks the sources once, and warns once.
     inventory: OnceCell<Gathered>,
+    /// Ids of standard input, which can be read once.
+    stdin: OnceCell<Vec<IdPattern>>,
+    /// Seed of a sample for which none was given, once it is drawn and printed.
+    seed: OnceLock<u64>,
 }
 
 /// Answers of several instances to one request.
@@ -37,7 +44,7 @@ pub(super) struct Answers<T> {
 
 impl Context {
     pub(super) fn new(json: bool, color: Color, config: Config) -> Context {
-        Context { json, color, config, inventory: OnceCell::new() }
+        Context { json, color, config, inventory: OnceCell::new(), stdin: OnceCell::new(), seed: OnceLock::new() }
     }
 
     /// Returns the configuration in effect.
@@ -72,11 +79,36 @@ impl Context {
         missing.iter().map(entry).collect()
     }
 
+    /// Adds what is missing in the inventory to the answer of a command, if anything is.
+    pub(super) fn with_missing(&self, mut answer: serde_json::Value) -> serde_json::Value {
+        if self.inventory.get().is_some_and(|gathered| !gathered.missing.is_empty()) {
+            answer["missing"] = self.missing_json();
+        }
+        answer
+    }
+
     /// Returns the instances that the options choose: at least one.
     pub(super) async fn select(&self, select: &SelectArgs) -> Result<Vec<Instance>, Failure> {
+        let stdin: &[IdPattern] = match select.reads_stdin() {
+            true => self.stdin.get_or_try_init(select::read_stdin).await?,
+            false => &[],
+        };
+        let seed = self.seed(select);
         let gathered = self.inventory(select.gather_options()).await?;
-        gathered.inventory.select(&select.selection()).map_err(|e| {
+        gathered.inventory.select(&select.selection(stdin, seed)).map_err(|e| {
             Failure::new(Exit::Usage, e.to_string()).hint("`bolt instances` lists the instances of the inventory")
+        })
+    }
+
+    /// Draws the seed of a sample for which none was given, and prints it.
+    fn seed(&self, select: &SelectArgs) -> u64 {
+        *self.seed.get_or_init(|| {
+            // Short enough to be typed.
+            let seed = RandomState::new().hash_one(std::process::id()) % 1_000_000;
+            if select.has_random_seed() {
+                errln!("bolt: --seed {seed} chooses the same sample again");
+            }
+            seed
         })
     }
 
@@ -88,12 +120,14 @@ impl Context {
         select: &ExplicitSelectArgs,
     ) -> Result<Vec<Instance>, Failure> {
         let chosen = self.select(&select.select).await?;
-        if !select.is_empty() || chosen.len() == 1 {
+        // Of the inventory, not of the choice: a sample of one is no reason to take it for what was meant.
+        let known = self.inventory.get().map_or(chosen.len(), |gathered| gathered.inventory.instances().len());
+        if !select.is_empty() || known == 1 {
             return Ok(chosen);
         }
         let message = format!(
             "`bolt {command}` needs to know which instances: the inventory has {}",
-            show::counted(chosen.len(), "instance")
+            show::counted(known, "instance")
         );
         let hint = "choose with --on, --where, --region or --zone, or use --everywhere for all instances";
         Err(Failure::new(Exit::Usage, message).hint(hint))

@@ -1,5 +1,7 @@
 //! `bolt instances`: lists the inventory, with `--check` also the health of its agents.
 
+mod count;
+
 use std::collections::BTreeMap;
 
 use clap::Args;
@@ -19,7 +21,9 @@ const EXAMPLES: &str = "\
 Examples:
   bolt instances                                  the inventory
   bolt instances --check                          with the health of each agent
-  bolt instances --where \"app == 'cassandra'\"      which instances an expression chooses";
+  bolt instances --where \"app == 'cassandra'\"      which instances an expression chooses
+  bolt instances --sample 3 --exclude 'i-0a*'     three at random, without some
+  bolt instances --on - <ids.txt                  those of a file";
 
 /// Maximum number of instances without an answer that have a row of their own; more are grouped by error.
 const MAX_ROWS_OF_ERRORS: usize = 20;
@@ -42,9 +46,15 @@ pub(super) async fn run(command: InstancesCommand, context: Context) -> Result<E
     if context.json {
         let list: Vec<Value> =
             instances.iter().enumerate().map(|(n, i)| entry(i, health.as_ref().map(|all| &all[n]))).collect();
-        outln!("{}", show::json(&json!({ "instances": list, "missing": context.missing_json() })));
+        outln!(
+            "{}",
+            show::json(
+                &json!({ "instances": list, "counts": count::to_json(&instances), "missing": context.missing_json() })
+            )
+        );
     } else {
         print(&context, &instances, health.as_deref());
+        errln!("{}", count::summary(&instances));
     }
     let health = health.unwrap_or_default();
     let Some(why) = problems(&health) else { return Ok(Exit::Success) };

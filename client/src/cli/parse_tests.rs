@@ -16,6 +16,8 @@ fn what_people_write_is_understood() {
         "bolt run linux.disk_usage path=/var --where app=='x' --by zone --max-failures 10% --json",
         "bolt --config c.toml run linux.disk_usage --all --batch 5 --timeout 10s --note why --yes",
         "bolt run cassandra.clear_snapshots --noop --on i-1,i-2 --params-file -",
+        "bolt run linux.disk_usage --everywhere --exclude i-1,i-0a* --sample 3 --seed 7 --partial",
+        "bolt instances --on - --refresh",
         "bolt ps --state running --action linux.memory --since 1h --limit 5 --run r-1",
         "bolt history --state failed",
         "bolt show 6e1d4cf1b2aa",

@@ -16,6 +16,7 @@ mod prepare;
 mod progress;
 mod report;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use packs_schema::agent::rest::ActionView;
@@ -52,6 +53,9 @@ const OUTPUT_LIMIT_MANY: usize = 8 << 10;
 
 /// Runs `bolt run`.
 pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, Failure> {
+    if command.select.select.reads_stdin() && command.params_file.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::new(Exit::Usage, "--on - and --params-file - both read standard input"));
+    }
     let targets = context.select_explicit("run", &command.select).await.map_err(|failure| match failure.hint {
         Some(hint) if command.how.at_once && command.select.is_empty() => {
             let hint = format!("{hint}; --at-once (--all) sets the order, not the instances");

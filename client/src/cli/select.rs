@@ -1,10 +1,18 @@
 //! Options that choose instances.
 
+use std::io::Read as _;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
 use clap::Args;
-use packs_schema::base::name::InstanceId;
+use packs_schema::base::name::{InstanceId, NameError};
 use packs_schema::delivery::filter::Filter;
 
-use crate::inventory::{GatherOptions, IdPattern, Selection};
+use super::failure::{Exit, Failure};
+use crate::inventory::{GatherOptions, IdPattern, Sample, Selection};
+
+/// Maximum size of a list of ids on standard input, in bytes.
+const MAX_STDIN: u64 = 16 << 20;
 
 /// Options that choose instances. An instance must meet all of them; without any, all instances of the inventory are chosen.
 #[derive(Debug, Clone, Default, Args)]
@@ -15,15 +23,25 @@ pub(super) struct SelectArgs {
     /// see "Expressions" in client/README.md.
     #[arg(long = "where", value_name = "EXPRESSION")]
     filter: Option<Filter>,
-    /// Instances with these ids; * stands for any characters and ? for one: 'i-0a*'.
+    /// Instances with these ids; * stands for any characters and ? for one: 'i-0a*'. With -, the ids are read from standard
+    /// input, separated by blanks or line breaks.
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
-    on: Vec<IdPattern>,
+    on: Vec<On>,
     /// Instances in these regions.
     #[arg(long, value_name = "REGION,…", value_delimiter = ',')]
     region: Vec<String>,
     /// Instances in these zones.
     #[arg(long, value_name = "ZONE,…", value_delimiter = ',')]
     zone: Vec<String>,
+    /// Leave out the instances with these ids or globs.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    exclude: Vec<IdPattern>,
+    /// At most this many of them, chosen at random.
+    #[arg(long, value_name = "N")]
+    sample: Option<NonZeroUsize>,
+    /// Seed of --sample: the same one chooses the same instances again [default: random, and printed].
+    #[arg(long, value_name = "NUMBER", requires = "sample")]
+    seed: Option<u64>,
     /// Go on when a source of the inventory fails; prints what is missing.
     #[arg(long)]
     partial: bool,
@@ -32,12 +50,28 @@ pub(super) struct SelectArgs {
     refresh: bool,
 }
 
+/// Value of `--on`.
+#[derive(Debug, Clone)]
+enum On {
+    Pattern(IdPattern),
+    /// `-`.
+    Stdin,
+}
+
+impl FromStr for On {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<On, NameError> {
+        if text == "-" { Ok(On::Stdin) } else { text.parse().map(On::Pattern) }
+    }
+}
+
 /// [`SelectArgs`] for commands that act on instances: all of them are chosen only when the user says so.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct ExplicitSelectArgs {
     #[command(flatten)]
     pub(super) select: SelectArgs,
-    /// All instances of the inventory. Not needed when the inventory has one instance.
+    /// All instances of the inventory, but for --exclude and --sample. Not needed when the inventory has one instance.
     #[arg(long, help_heading = "Which instances", conflicts_with_all = ["filter", "on", "region", "zone"])]
     pub(super) everywhere: bool,
 }
@@ -45,18 +79,38 @@ pub(super) struct ExplicitSelectArgs {
 impl SelectArgs {
     /// Chooses these instances.
     pub(super) fn these(on: Vec<InstanceId>) -> SelectArgs {
-        SelectArgs { on: on.into_iter().map(IdPattern::from).collect(), ..SelectArgs::default() }
+        SelectArgs { on: on.into_iter().map(|id| On::Pattern(id.into())).collect(), ..SelectArgs::default() }
     }
 
-    /// True if no option was given.
+    /// True if no option was given that names instances; `--exclude` and `--sample` only reduce them.
     pub(super) fn is_empty(&self) -> bool {
         self.filter.is_none() && self.on.is_empty() && self.region.is_empty() && self.zone.is_empty()
     }
 
-    /// Returns the conditions that these options set.
-    pub(super) fn selection(&self) -> Selection {
-        let SelectArgs { filter, on, region, zone, partial: _, refresh: _ } = self.clone();
-        Selection { filter, ids: on, regions: region, zones: zone }
+    /// True if ids are read from standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.on.iter().any(|on| matches!(on, On::Stdin))
+    }
+
+    /// Returns the conditions that these options set; `stdin` are the ids of standard input, `seed` is used if none is given.
+    pub(super) fn selection(&self, stdin: &[IdPattern], seed: u64) -> Selection {
+        let given = self.on.iter().filter_map(|on| match on {
+            On::Pattern(pattern) => Some(pattern.clone()),
+            On::Stdin => None,
+        });
+        Selection {
+            filter: self.filter.clone(),
+            ids: given.chain(stdin.iter().cloned()).collect(),
+            regions: self.region.clone(),
+            zones: self.zone.clone(),
+            exclude: self.exclude.clone(),
+            sample: self.sample.map(|count| Sample { count: count.get(), seed: self.seed.unwrap_or(seed) }),
+        }
+    }
+
+    /// True if a random seed is used, which has to be printed.
+    pub(super) fn has_random_seed(&self) -> bool {
+        self.sample.is_some() && self.seed.is_none()
     }
 
     /// Returns how the sources of the inventory are asked.
@@ -66,8 +120,52 @@ impl SelectArgs {
 }
 
 impl ExplicitSelectArgs {
-    /// True if no option was given.
+    /// True if no option was given that names instances.
     pub(super) fn is_empty(&self) -> bool {
         self.select.is_empty() && !self.everywhere
+    }
+}
+
+/// Reads ids and globs from standard input: at least one.
+pub(super) async fn read_stdin() -> Result<Vec<IdPattern>, Failure> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let failed = |why: String| Failure::new(Exit::Usage, format!("cannot read ids from standard input: {why}"));
+    let bytes = read.await.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+    if bytes.len() as u64 > MAX_STDIN {
+        return Err(failed(format!("more than {} MiB", MAX_STDIN >> 20)));
+    }
+    parse_ids(&String::from_utf8(bytes).map_err(|_| failed("not UTF-8 text".to_owned()))?)
+}
+
+fn parse_ids(text: &str) -> Result<Vec<IdPattern>, Failure> {
+    let mut ids = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        for word in line.split_whitespace() {
+            let wrong = |error: NameError| Failure::new(Exit::Usage, format!("standard input, line {number}: {error}"));
+            ids.push(word.parse().map_err(wrong)?);
+        }
+    }
+    if ids.is_empty() {
+        return Err(Failure::new(Exit::Usage, "standard input names no instance").hint("--on - reads ids from it"));
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_standard_input_are_checked_with_their_line() {
+        let ids: Vec<String> = parse_ids("i-1 i-2\r\n\n\ti-0a*\n").unwrap().iter().map(IdPattern::to_string).collect();
+        assert_eq!(ids, ["i-1", "i-2", "i-0a*"]);
+        let error = parse_ids("i-1\n-rf\n").unwrap_err().message;
+        assert!(error.starts_with("standard input, line 2: "), "{error}");
+        for nothing in ["", "\n \n"] {
+            assert_eq!(parse_ids(nothing).unwrap_err().message, "standard input names no instance");
+        }
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::entry::{self, Entry, Found};
@@ -34,7 +33,7 @@ const MAX_KEPT: Duration = Duration::from_secs(24 * 3600);
 struct Stored {
     format: u32,
     at_ms: u64,
-    instances: Vec<Value>,
+    instances: Vec<Entry>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +81,8 @@ impl Cache {
         if stored.format != FORMAT || age > max_age {
             return None;
         }
-        entry::entries(&stored.instances).ok()
+        let found: Vec<Found> = stored.instances.into_iter().map(Found::from).collect();
+        found.iter().all(|one| entry::check(&one.facts).is_ok()).then_some(found)
     }
 
     /// Keeps the answer of `source`.
@@ -153,6 +153,7 @@ mod tests {
     use crate::inventory::source::{Fetched, SourceError};
     use packs_schema::base::name::InstanceId;
     use packs_schema::delivery::facts::Facts;
+    use serde_json::Value;
     use std::os::unix::fs::PermissionsExt as _;
 
     const AGE: Duration = Duration::from_secs(60);

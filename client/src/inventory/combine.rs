@@ -11,10 +11,8 @@ use packs_schema::base::name::InstanceId;
 
 use super::Instance;
 use super::address::Address;
-use super::entry::Found;
+use super::entry::{Found, MAX_INSTANCES};
 
-/// Maximum number of instances of an inventory.
-pub(super) const MAX_INSTANCES: usize = 200_000;
 /// Maximum number of contradictions, and of shared addresses, that are listed.
 const MAX_LISTED: usize = 5;
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use packs_schema::base::document::{from_value, toml as toml_text};
-use packs_schema::base::strict;
+use packs_schema::base::document::toml as toml_text;
 use serde_json::Value;
 
-use super::entry::{self, Document, EntryError, Found};
+use super::entry::{Collector, Document, EntryError, Found};
+use super::stream::{self, JsonError};
 use crate::files::{self, FileError};
 
 /// Maximum size of a document in bytes: enough for 100,000 instances.
@@ -49,26 +49,24 @@ pub(super) fn load(path: &Path) -> Result<Vec<Found>, InventoryError> {
 /// Parses `text`, the content of `path`.
 pub(super) fn parse_file(path: &Path, text: &str) -> Result<Vec<Found>, InventoryError> {
     let document = |problem: String| InventoryError::Document { path: path.to_owned(), problem };
-    let values: Vec<Value> = if path.extension().is_some_and(|e| e == "json") {
-        json_entries(text.as_bytes()).map_err(document)?
-    } else {
-        toml_text::parse::<Document<_>>(text).map_err(|e| document(e.to_string()))?.instances
-    };
-    entry::entries(&values).map_err(|EntryError { number, id, problem }| InventoryError::Entry {
-        path: path.to_owned(),
-        number,
-        id,
-        problem,
-    })
+    let of_entry =
+        |EntryError { number, id, problem }| InventoryError::Entry { path: path.to_owned(), number, id, problem };
+    if path.extension().is_some_and(|e| e == "json") {
+        return stream::read(text.as_bytes()).map_err(|error| match error {
+            JsonError::Document(problem) => document(problem),
+            JsonError::Entry(error) => of_entry(error),
+        });
+    }
+    let values: Vec<Value> = toml_text::parse::<Document<_>>(text).map_err(|e| document(e.to_string()))?.instances;
+    let mut collector = Collector::default();
+    values.iter().try_for_each(|value| collector.add(value)).map_err(of_entry)?;
+    Ok(collector.finish())
 }
 
 /// Parses a JSON document.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<Vec<Found>, String> {
-    entry::entries(&json_entries(bytes)?)
-        .map_err(|EntryError { number, id, problem }| format!("instance {number} ({id}): {problem}"))
-}
-
-fn json_entries(bytes: &[u8]) -> Result<Vec<Value>, String> {
-    let value = strict::parse(bytes).map_err(|e| e.to_string())?;
-    Ok(from_value::<Document<_>>(&value).map_err(|e| e.to_string())?.instances)
+    stream::read(bytes).map_err(|error| match error {
+        JsonError::Document(problem) => problem,
+        JsonError::Entry(EntryError { number, id, problem }) => format!("instance {number} ({id}): {problem}"),
+    })
 }

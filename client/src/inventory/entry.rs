@@ -3,7 +3,7 @@
 //! Every field is untrusted: an id or address must have its form, and texts are bounded and hold no control characters.
 //! [`document_schema`] is the JSON Schema of the document, published as `client/inventory.schema.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use packs_schema::base::document::from_value;
 use packs_schema::base::name::InstanceId;
@@ -14,6 +14,8 @@ use serde_json::Value;
 
 use super::address::Address;
 
+/// Maximum number of instances of an inventory.
+pub(super) const MAX_INSTANCES: usize = 200_000;
 /// Maximum length of a fact, and of the value of a tag, in characters.
 pub(super) const MAX_TEXT: usize = 256;
 /// Maximum length of the name of a tag, in characters.
@@ -137,22 +139,36 @@ pub(super) fn shorten(text: &str) -> String {
     text.chars().take(MAX_SHOWN).collect()
 }
 
-/// Converts the entries of a document; the ids must differ.
-pub(super) fn entries(values: &[Value]) -> Result<Vec<Found>, EntryError> {
-    let mut found = Vec::with_capacity(values.len());
-    let mut seen = std::collections::HashSet::with_capacity(values.len());
-    for (number, value) in (1..).zip(values) {
+/// Converts the entries of a document, one after the other; their ids must differ.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    found: Vec<Found>,
+    seen: HashSet<InstanceId>,
+}
+
+impl Collector {
+    /// Adds an entry.
+    pub(super) fn add(&mut self, value: &Value) -> Result<(), EntryError> {
         let id = || shorten(value.get("id").and_then(|id| id.as_str()).unwrap_or("without an id"));
+        let number = self.found.len() + 1;
         let wrong = |problem: String| EntryError { number, id: id(), problem };
         let entry: Entry = from_value(value).map_err(|e| wrong(e.to_string()))?;
-        if !seen.insert(entry.id.clone()) {
-            return Err(wrong("another entry has the same id: remove one of the two".to_owned()));
+        if self.found.len() >= MAX_INSTANCES {
+            return Err(wrong(format!("more than {MAX_INSTANCES} instances")));
         }
         let entry = Found::from(entry);
         check(&entry.facts).map_err(wrong)?;
-        found.push(entry);
+        if !self.seen.insert(entry.facts.id.clone()) {
+            return Err(wrong("another entry has the same id: remove one of the two".to_owned()));
+        }
+        self.found.push(entry);
+        Ok(())
     }
-    Ok(found)
+
+    /// Returns the instances.
+    pub(super) fn finish(self) -> Vec<Found> {
+        self.found
+    }
 }
 
 /// Returns the JSON Schema of a document of instances.
@@ -168,7 +184,7 @@ mod tests {
     use serde_json::json;
 
     fn problem(entry: Value) -> String {
-        entries(&[entry]).unwrap_err().problem
+        Collector::default().add(&entry).unwrap_err().problem
     }
 
     #[test]
@@ -197,7 +213,7 @@ mod tests {
         }
         // Characters, not bytes, are counted.
         let facts = json!({"id": "i-1", "app": "é".repeat(256), "tags": {"é": "é".repeat(256)}});
-        assert_eq!(entries(&[facts]).unwrap().len(), 1);
+        assert_eq!(Collector::default().add(&facts), Ok(()));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Choice of instances. Every condition that is given must hold; a choice that selects nothing is an error.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 use packs_schema::base::name::{InstanceId, NameError};
 use packs_schema::delivery::filter::Filter;
 
+use super::sample::Sample;
 use super::{Instance, Inventory};
 
 /// Instance id, or a glob for several: `*` stands for any characters, `?` for one. An id holds neither.
@@ -75,7 +77,31 @@ pub struct Selection {
     pub regions: Vec<String>,
     /// Zones.
     pub zones: Vec<String>,
+    /// Ids, or globs for ids, of instances that are left out.
+    pub exclude: Vec<IdPattern>,
+    /// Random choice among those that meet all conditions.
+    pub sample: Option<Sample>,
 }
+
+/// Ids and globs, prepared for inventories and lists of many thousands.
+struct Patterns<'a> {
+    exact: HashSet<&'a str>,
+    globs: Vec<&'a IdPattern>,
+}
+
+impl<'a> Patterns<'a> {
+    fn of(patterns: &'a [IdPattern]) -> Patterns<'a> {
+        let (globs, exact): (Vec<&IdPattern>, Vec<&IdPattern>) = patterns.iter().partition(|one| one.is_glob());
+        Patterns { exact: exact.into_iter().map(|one| one.0.as_str()).collect(), globs }
+    }
+
+    fn matches(&self, id: &InstanceId) -> bool {
+        self.exact.contains(id.as_str()) || self.globs.iter().any(|glob| glob.matches(id))
+    }
+}
+
+/// Maximum number of ids in a message.
+const MAX_LISTED: usize = 20;
 
 /// Error returned when a selection chooses no instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,10 +110,12 @@ pub enum SelectionError {
     #[error("the inventory has no instances")]
     Empty,
     /// Ids that are not in the inventory, or globs that match none of its ids.
-    #[error("the inventory has no instance {}", ids.join(", "))]
+    #[error("the inventory has no instance {}{option}", crate::show::listed(ids, MAX_LISTED))]
     Unknown {
         /// The ids and globs.
         ids: Vec<String>,
+        /// The option that gave them, unless it is `--on`.
+        option: &'static str,
     },
     /// No instance meets all conditions.
     #[error("none of the {known} instances of the inventory matches {conditions}")]
@@ -100,12 +128,17 @@ pub enum SelectionError {
 }
 
 impl Selection {
-    fn matches(&self, instance: &Instance) -> bool {
-        let facts = &instance.facts;
-        self.filter.as_ref().is_none_or(|filter| filter.matches(facts))
-            && (self.ids.is_empty() || self.ids.iter().any(|pattern| pattern.matches(&facts.id)))
-            && (self.regions.is_empty() || self.regions.contains(&facts.region))
-            && (self.zones.is_empty() || self.zones.contains(&facts.zone))
+    /// Returns the instances that meet all conditions, before the sample is taken.
+    fn matching<'a>(&self, instances: &'a [Instance]) -> impl Iterator<Item = &'a Instance> {
+        let (ids, exclude) = (Patterns::of(&self.ids), Patterns::of(&self.exclude));
+        instances.iter().filter(move |instance| {
+            let facts = &instance.facts;
+            (self.ids.is_empty() || ids.matches(&facts.id))
+                && !exclude.matches(&facts.id)
+                && self.filter.as_ref().is_none_or(|filter| filter.matches(facts))
+                && (self.regions.is_empty() || self.regions.contains(&facts.region))
+                && (self.zones.is_empty() || self.zones.contains(&facts.zone))
+        })
     }
 
     fn describe(&self) -> String {
@@ -118,9 +151,10 @@ impl Selection {
                 parts.push(format!("{flag} {}", values.join(",")));
             }
         }
-        if !self.ids.is_empty() {
-            let ids: Vec<&str> = self.ids.iter().map(|pattern| pattern.0.as_str()).collect();
-            parts.push(format!("--on {}", ids.join(",")));
+        for (flag, patterns) in [("--on", &self.ids), ("--exclude", &self.exclude)] {
+            if !patterns.is_empty() {
+                parts.push(format!("{flag} {}", crate::show::listed(patterns, MAX_LISTED)));
+            }
         }
         parts.join(" and ")
     }
@@ -132,17 +166,29 @@ impl Inventory {
         if self.instances.is_empty() {
             return Err(SelectionError::Empty);
         }
-        let is_missing = |id: &&IdPattern| !self.instances.iter().any(|instance| id.matches(instance.id()));
+        let known: HashSet<&str> = self.instances.iter().map(|instance| instance.id().as_str()).collect();
+        let is_missing = |id: &&IdPattern| match id.is_glob() {
+            true => !self.instances.iter().any(|instance| id.matches(instance.id())),
+            false => !known.contains(id.0.as_str()),
+        };
         let name = |id: &IdPattern| if id.is_glob() { format!("that matches {id}") } else { id.to_string() };
-        let unknown: Vec<String> = selection.ids.iter().filter(is_missing).map(name).collect();
+        // A misspelt exception would be no exception.
+        let missing = |ids: &[IdPattern]| -> Vec<String> { ids.iter().filter(is_missing).map(name).collect() };
+        let (unknown, unknown_excluded) = (missing(&selection.ids), missing(&selection.exclude));
         if !unknown.is_empty() {
-            return Err(SelectionError::Unknown { ids: unknown });
+            return Err(SelectionError::Unknown { ids: unknown, option: "" });
         }
-        let chosen: Vec<Instance> = self.instances.iter().filter(|i| selection.matches(i)).cloned().collect();
+        if !unknown_excluded.is_empty() {
+            return Err(SelectionError::Unknown { ids: unknown_excluded, option: " (--exclude)" });
+        }
+        let chosen: Vec<Instance> = selection.matching(&self.instances).cloned().collect();
         if chosen.is_empty() {
             return Err(SelectionError::Nothing { known: self.instances.len(), conditions: selection.describe() });
         }
-        Ok(chosen)
+        Ok(match selection.sample {
+            Some(sample) => sample.apply(chosen),
+            None => chosen,
+        })
     }
 }
 
@@ -188,6 +234,36 @@ mod tests {
             ..Selection::default()
         };
         assert_eq!(ids(&selection(&["*-1", "i-3"])), ["i-1", "i-3"]);
+    }
+
+    #[test]
+    fn instances_are_left_out_and_sampled() {
+        let exclude = |ids: &[&str]| Selection {
+            exclude: ids.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Selection::default()
+        };
+        assert_eq!(ids(&exclude(&["i-2"])), ["i-1", "i-3"]);
+        assert_eq!(ids(&Selection { zones: vec!["b".into()], ..exclude(&["*-3"]) }), ["i-2"]);
+        let error = |selection: &Selection| inventory().select(selection).unwrap_err().to_string();
+        assert_eq!(error(&exclude(&["i-9"])), "the inventory has no instance i-9 (--exclude)");
+        assert!(error(&exclude(&["i-*"])).ends_with("matches --exclude i-*"));
+        let sample = Selection { sample: Some(Sample { count: 1, seed: 3 }), ..exclude(&["i-1"]) };
+        assert_eq!(ids(&sample).len(), 1);
+        assert_eq!(ids(&sample), ids(&sample));
+    }
+
+    #[test]
+    fn a_hundred_thousand_ids_of_a_hundred_thousand_instances_are_found() {
+        let id = |n: usize| InstanceId::new(format!("i-{n}")).unwrap();
+        let instance = |n: usize| Instance {
+            facts: packs_schema::delivery::facts::Facts::of(id(n)),
+            address: "a:1".parse().unwrap(),
+        };
+        let many = Inventory::of((0..100_000).map(instance).collect());
+        let selection = Selection { ids: (0..100_000).map(|n| id(n).into()).collect(), ..Selection::default() };
+        assert_eq!(many.select(&selection).unwrap().len(), 100_000);
+        let unknown = Selection { ids: (0..200_000).map(|n| id(n).into()).collect(), ..Selection::default() };
+        assert!(many.select(&unknown).unwrap_err().to_string().len() < 500);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) fn mask(report: &mut Report, mask: &Mask) {
 /// Prints the report and returns the exit code of the command.
 pub(super) fn print(run: &Run, report: &Report, took: Duration, view: &View, context: &Context) -> Exit {
     if context.json {
-        outln!("{}", show::json(&json::report(run, report, took)));
+        outln!("{}", show::json(&context.with_missing(json::report(run, report, took))));
         return exit(report);
     }
     let what = match (view.result, view.select.is_empty()) {

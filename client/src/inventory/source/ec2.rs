@@ -100,11 +100,11 @@ pub enum AddressKind {
     PublicDns,
 }
 
-/// One kind of address, or several in order of preference.
+/// Kind of address, or several in order of preference.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "give private_ip, public_ip, ipv6, private_dns or public_dns, or a list of them")]
 pub enum Addresses {
-    /// One.
+    /// A single one.
     One(AddressKind),
     /// Several.
     Many(Vec<AddressKind>),

@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 
-/// One text or several.
+/// Text, or several.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "give a text in quotes, or a list of texts")]
 pub enum OneOrMany {
-    /// One.
+    /// A single one.
     One(String),
     /// Several.
     Many(Vec<String>),
