@@ -81,7 +81,7 @@ pub enum Kind {
     /// Error of an earlier client, from the record of a run.
     #[error("{message}")]
     Recorded {
-        /// One of [`OUTCOMES`].
+        /// Outcome, from [`OUTCOMES`].
         outcome: &'static str,
         /// The error.
         message: String,

@@ -78,7 +78,7 @@ pub enum StoreError {
 /// Run as it was recorded.
 #[derive(Debug, Clone)]
 pub struct StoredRun {
-    /// What is known at a glance.
+    /// Summary of the request.
     pub head: Head,
     /// Request, instances and strategy.
     pub plan: StoredPlan,

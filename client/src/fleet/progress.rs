@@ -81,7 +81,7 @@ impl fmt::Display for Stopped {
     }
 }
 
-/// What a run does next.
+/// Next step of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// This target is started now.
@@ -115,14 +115,14 @@ pub enum Step {
     Done,
 }
 
-/// What is known of a target when a run is taken over.
+/// State of a target when a run is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// It was not asked to start.
+    /// Not asked to start.
     Untouched,
-    /// It may have been asked to start; no end is known.
+    /// Perhaps asked to start; no end is known.
     Started,
-    /// It has ended.
+    /// Ended.
     Ended(Outcome),
 }
 
@@ -143,7 +143,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Progress<'a> {
     plan: &'a Plan,
-    /// What happened to each target before this process took over the run.
+    /// State of each target before this process took over the run.
     before: Vec<Before>,
     /// Number of batches whose check passed before.
     checked_before: usize,

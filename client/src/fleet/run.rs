@@ -31,10 +31,10 @@ impl<F: FnMut(Event)> Observer for F {
     }
 }
 
-/// What an earlier client did of a run.
+/// Part of a run that an earlier client has done.
 #[derive(Debug, Default)]
 pub struct Earlier {
-    /// What happened to each target.
+    /// State of each target.
     pub before: Vec<Before>,
     /// Ending of each target that has one.
     pub endings: Vec<Option<Ending>>,

@@ -83,7 +83,7 @@ pub enum Grouping {
     All,
 }
 
-/// What happens between two batches.
+/// Pause between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pause {
@@ -115,7 +115,7 @@ pub struct Strategy {
     /// Number of targets of a batch on which the check after it may fail; `None`: there is no check. A percentage is one of the
     /// batch.
     pub check: Option<Amount>,
-    /// What happens between two batches.
+    /// Pause between two batches.
     pub pause: Pause,
     /// Longest random delay of a start after the beginning of its batch, so that not all instances act in the same moment.
     #[serde(with = "milliseconds")]

@@ -16,7 +16,7 @@ use crate::inventory::{Address, Instance};
 /// Format that this code writes.
 pub const FORMAT: u64 = 1;
 
-/// What is known of a run at a glance.
+/// Summary of a run, for lists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// [`FORMAT`].

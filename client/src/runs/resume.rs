@@ -14,7 +14,7 @@ use crate::inventory::Instance;
 pub struct TakenOver {
     /// The run as it was planned.
     pub run: Run,
-    /// What has been done of it.
+    /// Part of it that has been done.
     pub earlier: Earlier,
     /// Reason why the run was stopped, if a client came to that point.
     pub stopped: Option<Stopped>,
