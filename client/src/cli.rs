@@ -36,6 +36,7 @@ mod pki;
 mod ps;
 pub mod repo;
 mod run;
+mod runs;
 mod select;
 mod show;
 mod terminal;
@@ -133,6 +134,12 @@ pub(crate) enum Color {
 enum Command {
     /// Run an action on instances, one at a time unless told otherwise.
     Run(Box<run::RunCommand>),
+    /// List the runs that this user has started from this host.
+    Runs(runs::RunsCommand),
+    /// Go on with a run whose command was interrupted or died.
+    Resume(run::ResumeCommand),
+    /// Repeat a run, as a new one, on the instances where it did not succeed.
+    Retry(run::RetryCommand),
     /// List executions across instances, the newest first.
     Ps(ps::PsCommand),
     /// List executions that have ended, across instances.
@@ -282,6 +289,9 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
         Command::Completions(command) => man::completions(&command),
         Command::Man(command) => man::man(&command),
         Command::Run(command) => block_on(run::run(*command, context(global)?)),
+        Command::Runs(command) => block_on(runs::run(command, context(global)?)),
+        Command::Resume(command) => block_on(run::resume(command, context(global)?)),
+        Command::Retry(command) => block_on(run::retry(command, context(global)?)),
         Command::Ps(command) => block_on(ps::run(command, context(global)?)),
         Command::History(command) => block_on(ps::history(command, context(global)?)),
         Command::Show(command) => block_on(show::run(command, context(global)?)),
@@ -301,6 +311,8 @@ impl Command {
     fn verbs(&self) -> (&'static str, &'static str) {
         match self {
             Command::Run(_) => ("run", "the verbs \"read\" and \"run\" on the action"),
+            Command::Resume(_) => ("resume", "the verbs \"read\" and \"run\" on the action"),
+            Command::Retry(_) => ("retry", "the verbs \"read\" and \"run\" on the action"),
             Command::Kill(_) => ("kill", "the verbs \"read\" and \"kill\" on the action"),
             Command::Sync(_) => ("sync", "the verb \"sync\""),
             Command::Pack(pack::PackCommand::Push(_)) => ("pack push", "the verb \"push\" on the whole pack"),
@@ -315,7 +327,8 @@ impl Command {
             Command::CanI(_) => ("can-i", "no verb"),
             Command::Instances(_) => ("instances", "no verb"),
             Command::Repo(_) => ("repo status --reached", "the verb \"read\""),
-            Command::Pki(_)
+            Command::Runs(_)
+            | Command::Pki(_)
             | Command::Pack(_)
             | Command::Config(_)
             | Command::Inventory(_)

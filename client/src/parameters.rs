@@ -112,6 +112,16 @@ pub fn errors(parameters: &Parameters, values: &Map<String, Value>, unread: &[Pa
     bind(parameters, values).err().unwrap_or_default().into_iter().map(as_given).collect()
 }
 
+/// Returns the names of the parameters in `given` that are secret, or hold a secret, as `parameters` mark them.
+pub fn secret_names(parameters: &Parameters, given: &Map<String, Value>) -> Vec<String> {
+    // Parameters that cannot be bound are refused elsewhere; here none of them counts as public.
+    let bound = bind(parameters, given).ok();
+    let is_public = |name: &String, value: &Value| {
+        value.is_null() || bound.as_ref().is_some_and(|bound| bound.public().get(name) == bound.values().get(name))
+    };
+    given.iter().filter(|(name, value)| !is_public(name, value)).map(|(name, _)| name.clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,7 @@ impl Reported {
 fn run(fleet: &Fleet, directory: &Path) -> Reported {
     let figure = directory.join("peak");
     let mut command = Command::new(env!("CARGO_BIN_EXE_bolt-peak"));
+    command.env("XDG_STATE_HOME", directory.join("state"));
     command.arg(&figure).arg(binary("bolt").unwrap()).arg("--config").arg(fleet.client_config());
     command.args(["run", ACTION, "--everywhere", "--at-once", "--max-failures", "100%", "--parallel", "200", "--json"]);
     let output = command.output().unwrap();

@@ -35,6 +35,7 @@ mod push;
 mod recovery;
 mod requests_refused;
 mod restarts;
+mod resume;
 mod revocation;
 mod s3;
 mod s3_faults;

@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 
-use bolt_tests::reliability::{crowd, escapes, faults, soak};
+use bolt_tests::reliability::{crowd, escapes, faults, resume, soak};
 use bolt_tests::{limits_available, skip};
 
 /// The seed, unless `BOLT_TEST_SEED` gives another.
@@ -42,6 +42,15 @@ fn executions_in_a_row_leave_nothing_behind() {
     let figures = soak::run(2000);
     say(&format_args!("soak: {figures}"));
     assert_eq!(figures.grown(), None);
+}
+
+#[test]
+fn clients_that_are_killed_start_nothing_twice_and_lose_no_result() {
+    let seed = std::env::var("BOLT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let figures = resume::run(resume::Plan { cycles: 25, seed, workers: 2 });
+    say(&format_args!("resume, seed {seed}: {figures}"));
+    assert_eq!(figures.broken, None);
+    assert_eq!(figures.cycles, 25);
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl Bolt {
         command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null());
         command.envs(crate::bucket::credentials());
         command.env("XDG_CACHE_HOME", self.config.with_extension("cache"));
+        command.env("XDG_STATE_HOME", self.config.with_extension("state"));
         command
     }
 

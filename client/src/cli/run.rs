@@ -7,6 +7,7 @@
 //! Until the plan is confirmed, nothing but reads is sent.
 
 mod args;
+mod carry_out;
 mod check;
 mod definition;
 mod detach;
@@ -14,38 +15,29 @@ mod params;
 mod path;
 mod prepare;
 mod progress;
+mod recording;
 mod report;
+mod resume;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use packs_schema::agent::rest::ActionView;
-use packs_schema::base::name::ExecutionId;
 use packs_schema::delivery::facts::Facts;
 use packs_schema::pack::action::Class;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::terminal;
-use crate::connection::{Agent, ExecutionQuery};
 use crate::definitions::Definitions;
-use crate::error::Error;
-use crate::fleet::DEFAULT_PARALLEL;
-use crate::fleet::{self, Control, Event, Plan, Request, Run, across};
-use crate::inventory::Instance;
-use crate::outln;
-use crate::show::{self, Mask};
-use crate::tls::Identity;
+use crate::fleet::{self, Earlier, Plan, Request, Run};
+use crate::show::Mask;
+
+use carry_out::{Wanted, carry_out};
 
 pub(super) use args::RunCommand;
-use args::View;
+pub(super) use recording::require_store;
+pub(super) use resume::from_store;
+pub(super) use resume::{ResumeCommand, RetryCommand, resume, retry};
 
-/// Time that instances have to say what they started, when the user detaches.
-const LOOK_UP: Duration = Duration::from_secs(3);
-/// Pause between two of these requests.
-const LOOK_UP_AGAIN: Duration = Duration::from_millis(250);
 /// Maximum number of bytes of each output stream that is fetched from each instance.
 const OUTPUT_LIMIT: usize = 256 << 10;
 /// The same for runs on more than a thousand instances.
@@ -87,108 +79,13 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
         note: command.note.clone(),
         output_limit: if targets.len() > 1000 { OUTPUT_LIMIT_MANY } else { OUTPUT_LIMIT },
     };
-    let run = Run { id: fleet::new_run_id(), request, targets, plan, check };
+    let run = Run { id: command.run_id.clone().unwrap_or_else(fleet::new_run_id), request, targets, plan, check };
+    let recorder = recording::begin(&run, &action, command.unrecorded).await?;
     if command.how.detach {
-        return Ok(detach::start(&run, &identity, &context, &mask).await);
+        return Ok(detach::start(&run, &identity, &context, &mask, recorder).await);
     }
     let is_diagnostic = action.class == Class::Diagnostic;
-    let progress = progress::Progress::new(&run, command.view.quiet, is_diagnostic, &mask);
-    carry_out(&run, progress, &identity, &context, &command.view, &mask, &mut definitions).await
-}
-
-/// Carries out the run. The first interrupt stops new starts; the second one detaches; the third one detaches at once.
-async fn carry_out(
-    run: &Run,
-    progress: progress::Progress<'_>,
-    identity: &Identity,
-    context: &Context,
-    view: &View,
-    mask: &Mask,
-    definitions: &mut Definitions,
-) -> Result<Exit, Failure> {
-    let control = Control::default();
-    let began = Instant::now();
-    let progress = std::cell::RefCell::new(progress);
-    let (ask, mut questions) = mpsc::unbounded_channel();
-    let running = fleet::run(run, identity, &control, |event| {
-        progress.borrow_mut().event(&event);
-        if let Event::Confirm { .. } = event {
-            let _ = ask.send(());
-        }
-    });
-    tokio::pin!(running);
-    // A single listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for interrupts: {error}")))?;
-    let mut is_stopping = false;
-    let mut report = loop {
-        tokio::select! {
-            report = &mut running => break report,
-            Some(()) = interrupts.recv() => {
-                if is_stopping {
-                    return Ok(detach(run, identity, context, running, &progress, &mut interrupts).await);
-                }
-                is_stopping = true;
-                control.stop();
-            }
-            Some(()) = questions.recv() => match terminal::confirm("Begin the next batch?").await {
-                Ok(may_begin) => control.confirm(may_begin),
-                Err(_) => {
-                    is_stopping = true;
-                    control.stop();
-                }
-            },
-        }
-    };
-    progress.borrow().finish();
-    let took = began.elapsed();
-    report::mask(&mut report, mask);
-    // Another version may mark other parameters as secret.
-    for view in definition::learn(run, &report, identity, definitions).await {
-        report::mask(&mut report, &Mask::of_parameters(&view.action.parameters, &run.request.parameters));
-    }
-    Ok(report::print(run, &report, took, view, context))
-}
-
-/// Detaches from a run whose executions go on, and prints which they are: an instance that has not answered the start yet is
-/// asked for its execution of this run.
-async fn detach(
-    run: &Run,
-    identity: &Identity,
-    context: &Context,
-    running: std::pin::Pin<&mut impl Future<Output = fleet::Report>>,
-    progress: &std::cell::RefCell<progress::Progress<'_>>,
-    interrupts: &mut Signal,
-) -> Exit {
-    let unknown: Vec<Instance> =
-        progress.borrow().unanswered().into_iter().map(|target| run.targets[target].clone()).collect();
-    let look_up = across(&unknown, identity, DEFAULT_PARALLEL, async |agent| started(agent, run).await);
-    let found = tokio::select! {
-        found = tokio::time::timeout(LOOK_UP, look_up) => found.unwrap_or_default(),
-        // The progress records answers that still arrive.
-        _ = running => Vec::new(),
-        _ = interrupts.recv() => Vec::new(),
-    };
-    let mut progress = progress.borrow_mut();
-    for (instance, execution) in found {
-        if let Ok(Some(execution)) = execution {
-            progress.found(instance.id(), execution);
-        }
-    }
-    if context.json {
-        outln!("{}", show::json(&progress.left_json()));
-    }
-    progress.detach();
-    Exit::Interrupted
-}
-
-/// Returns the execution of `run` on this agent. Waits for a start that is on its way; the caller bounds the time.
-async fn started(agent: &Agent, run: &Run) -> Result<Option<ExecutionId>, Error> {
-    let query = ExecutionQuery { run: Some(run.id.clone()), limit: Some(1), ..ExecutionQuery::default() };
-    loop {
-        if let Some(execution) = agent.executions(&query).await?.items.pop() {
-            return Ok(Some(execution.id));
-        }
-        tokio::time::sleep(LOOK_UP_AGAIN).await;
-    }
+    let (earlier, view) = (Earlier::default(), &command.view);
+    let wanted = Wanted { run: &run, earlier, is_diagnostic, mask: &mask, view, recorder };
+    carry_out(wanted, &identity, &context, &mut definitions).await
 }

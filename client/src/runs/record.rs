@@ -71,6 +71,9 @@ pub struct StoredRequest {
     /// Names of the secret parameters that were given: a client that resumes the run has to give them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) secrets: Vec<String>,
+    /// Class that the action must have on the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<Class>,
     #[serde(default)]
     noop: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,6 +259,7 @@ impl StoredRequest {
             version: request.version.clone(),
             parameters: request.parameters.iter().filter_map(open).collect(),
             secrets: request.parameters.keys().filter(|name| secret(name)).cloned().collect(),
+            class: request.class,
             noop: request.noop,
             timeout_ms: request.timeout_ms,
             note: request.note.clone(),
@@ -268,6 +272,7 @@ impl StoredRequest {
         parameters.extend(secrets);
         Request {
             version: self.version.clone(),
+            class: self.class,
             parameters,
             noop: self.noop,
             timeout_ms: self.timeout_ms,

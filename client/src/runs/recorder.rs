@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::RunId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -52,11 +53,22 @@ impl Recorder {
         }
     }
 
-    /// Records how an instance ended.
-    pub fn ended(&self, target: usize, ending: &Ending) {
-        if let Some(ending) = StoredEnding::of(ending) {
-            self.add(Entry::Ended { target, ending: Box::new(ending) });
+    /// Records how an instance ended, after secrets are masked in it.
+    pub fn ended(
+        &self,
+        target: usize,
+        ending: &Ending,
+        mask_execution: impl Fn(&mut Execution),
+        mask_text: impl Fn(&str) -> String,
+    ) {
+        let Some(mut ending) = StoredEnding::of(ending) else { return };
+        match &mut ending {
+            StoredEnding::Ended { execution } => mask_execution(execution),
+            StoredEnding::Unreachable { message, .. } | StoredEnding::Refused { message, .. } => {
+                *message = mask_text(message);
+            }
         }
+        self.add(Entry::Ended { target, ending: Box::new(ending) });
     }
 
     /// Adds an entry.

@@ -5,6 +5,7 @@
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- escapes --attempts 200
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- soak --executions 30000
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- follow
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- resume --cycles 1000 --seed 1
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- crowd --sockets 6000 --rate 1000 --seconds 20
 //! ```
 //!
@@ -12,13 +13,14 @@
 
 use std::process::ExitCode;
 
-use bolt_tests::reliability::{crowd, escapes, faults, follow, soak};
+use bolt_tests::reliability::{crowd, escapes, faults, follow, resume, soak};
 
 const HELP: &str = "\
 usage: bolt-reliability faults  [--cycles N] [--seed N] [--workers N]
        bolt-reliability escapes [--attempts N]
        bolt-reliability soak    [--executions N]
        bolt-reliability follow
+       bolt-reliability resume  [--cycles N] [--seed N] [--workers N]
        bolt-reliability crowd   [--sockets N] [--addresses N] [--rate N] [--seconds N] [--seed N]";
 
 fn main() -> ExitCode {
@@ -37,6 +39,15 @@ fn main() -> ExitCode {
             let Some([attempts]) = read(options, [("--attempts", 200)]) else { return wrong() };
             let figures = escapes::run(attempts);
             println!("escapes: {figures}");
+            figures.broken.is_some()
+        }
+        Some(("resume", options)) => {
+            let Some([cycles, seed, workers]) = read(options, [("--cycles", 100), ("--seed", 1), ("--workers", 2)])
+            else {
+                return wrong();
+            };
+            let figures = resume::run(resume::Plan { cycles, seed, workers });
+            println!("resume, seed {seed}: {figures}");
             figures.broken.is_some()
         }
         Some(("soak", options)) => {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use packs_schema::base::name::{ActionRef, PackVersion};
+use packs_schema::base::name::{ActionRef, PackVersion, RunId};
 use packs_schema::base::quantity::parse_duration;
 
 use super::params;
@@ -54,6 +54,12 @@ pub(in crate::cli) struct RunCommand {
     /// Time-out of each execution, if shorter than the action's own.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) timeout: Option<Duration>,
+    /// Id of the run, to be chosen by a program that must know it before: 1 to 64 letters, digits, '.', '_', ':', '@', '+' and '-'.
+    #[arg(long, value_name = "RUN-ID")]
+    pub(super) run_id: Option<RunId>,
+    /// Do not record the run: `bolt resume` and `bolt retry` cannot go on with it.
+    #[arg(long)]
+    pub(super) unrecorded: bool,
     /// Change instances without asking for confirmation.
     #[arg(short, long)]
     pub(super) yes: bool,

@@ -31,6 +31,9 @@ pub(super) async fn prepare(how: &How, targets: &[Instance], identity: &Identity
     if !action.enabled {
         problems.push("it is disabled".to_owned());
     }
+    if !parameters::secret_names(&action.parameters, &given).is_empty() {
+        problems.push("a check takes no secret parameters".to_owned());
+    }
     if !problems.is_empty() {
         let message = format!("cannot run --check {name}:\n  {}", problems.join("\n  "));
         return Err(Failure::new(Exit::Usage, message).hint(format!("`bolt actions {name}` shows its parameters")));

@@ -4,11 +4,13 @@ use futures_util::{StreamExt as _, stream};
 use packs_schema::agent::rest::Execution;
 use serde_json::{Value, json};
 
+use super::carry_out::close;
 use crate::cli::context::{Context, error_json, grouped};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::mask::{mask_error, mask_execution};
 use crate::error::Error;
-use crate::fleet::{self, Ending, Plan, Run};
+use crate::fleet::{self, Ending, Event, Plan, Run};
+use crate::runs::Recorder;
 use crate::show::{self, Mask};
 use crate::tls::Identity;
 use crate::{errln, outln};
@@ -24,15 +26,27 @@ pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Starts the run everywhere and reports which instances accepted it. Exit 3 or 4 only when none did.
-pub(super) async fn start(run: &Run, identity: &Identity, context: &Context, mask: &Mask) -> Exit {
+pub(super) async fn start(
+    run: &Run,
+    identity: &Identity,
+    context: &Context,
+    mask: &Mask,
+    recorder: Option<Recorder>,
+) -> Exit {
     if !context.json {
         // Known also to a user who interrupts this command.
         errln!("starting run {} on {}", run.id, show::counted(run.targets.len(), "instance"));
     }
+    for target in 0..run.targets.len() {
+        recorder.iter().for_each(|recorder| recorder.event(&Event::Starting { target }));
+    }
     let starts = (0..run.targets.len()).map(|target| fleet::accept_on(run, target, identity));
     let answers: Vec<Result<Execution, Ending>> = stream::iter(starts).buffered(run.plan.parallel()).collect().await;
     let (mut accepted, mut failed, mut unclear) = (Vec::new(), Vec::new(), false);
-    for answer in answers {
+    for (target, answer) in answers.into_iter().enumerate() {
+        if let (Some(recorder), Err(ending)) = (&recorder, &answer) {
+            recorder.ended(target, ending, |execution| mask_execution(execution, mask), |text| mask.text(text));
+        }
         match answer {
             Ok(execution) => accepted.push(execution),
             Err(Ending::Refused(error)) => failed.push(error),
@@ -45,6 +59,7 @@ pub(super) async fn start(run: &Run, identity: &Identity, context: &Context, mas
     }
     accepted.iter_mut().for_each(|execution| mask_execution(execution, mask));
     failed.iter_mut().for_each(|error| mask_error(error, mask));
+    close(recorder, Some(None)).await;
     print(run, &accepted, &failed, unclear, context);
     exit(&accepted, &failed, unclear)
 }

@@ -30,6 +30,7 @@ pub(super) struct Progress<'a> {
     /// Number of lines printed for each state.
     printed: BTreeMap<&'static str, usize>,
     ended: usize,
+    is_recorded: bool,
     failed: usize,
     /// Target that was the last not to succeed.
     last_failed: Option<usize>,
@@ -56,9 +57,19 @@ impl<'a> Progress<'a> {
             problems: BTreeMap::new(),
             printed: BTreeMap::new(),
             ended: 0,
+            is_recorded: false,
             failed: 0,
             last_failed: None,
         }
+    }
+
+    /// Goes on where `ended` instances have ended already. `is_recorded`: the run can be resumed.
+    pub(super) fn resumed(mut self, ended: usize, is_recorded: bool) -> Self {
+        (self.ended, self.is_recorded) = (ended, is_recorded);
+        if let Some(bar) = &self.bar {
+            bar.inc(ended as u64);
+        }
+        self
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -149,6 +160,9 @@ impl<'a> Progress<'a> {
         if self.in_flight.len() > 20 {
             errln!("  and {} more", self.in_flight.len() - 20);
         }
+        if self.is_recorded {
+            errln!("go on with the run: bolt resume {}", self.run.id);
+        }
         errln!("list them with: bolt ps --run {}; stop one with: bolt kill ID", self.run.id);
     }
 
@@ -203,6 +217,9 @@ impl<'a> Progress<'a> {
     fn stopping(&self, in_flight: usize) {
         let still = show::counted(in_flight, "instance");
         self.line(&format!("interrupted: no further instance starts; waiting for executions on {still} to end"));
+        if self.is_recorded && self.is_more_to_start() {
+            self.line(&format!("go on with the others later: bolt resume {}", self.run.id));
+        }
         self.line(&format!(
             "interrupt again to detach and leave them running; list them with: bolt ps --run {}",
             self.run.id
