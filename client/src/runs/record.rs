@@ -140,7 +140,7 @@ pub enum StoredEnding {
     /// The execution ended.
     Ended {
         /// Record of the instance. Its output stays on the instance.
-        execution: Execution,
+        execution: Box<Execution>,
     },
     /// The instance was not reached, or contact was lost.
     Unreachable {
@@ -169,7 +169,7 @@ impl StoredEnding {
     pub(super) fn of(ending: &Ending) -> Option<StoredEnding> {
         let message = |kind: &crate::error::Kind| kind.to_string().chars().take(1000).collect();
         Some(match ending {
-            Ending::Ended(execution, _) => StoredEnding::Ended { execution: (**execution).clone() },
+            Ending::Ended(execution, _) => StoredEnding::Ended { execution: execution.clone() },
             Ending::Unreachable { error, execution, may_run } => StoredEnding::Unreachable {
                 outcome: error.kind.outcome().to_owned(),
                 message: message(&error.kind),

@@ -111,7 +111,7 @@ fn restore(instance: &Instance, stored: &StoredEnding) -> Ending {
             };
             let problem = (has_output(execution.stdout) || has_output(execution.stderr))
                 .then(|| format!("it ended before this command began: `bolt logs {}` prints it", execution.id));
-            Ending::Ended(Box::new(execution.clone()), Output { problem, ..Output::default() })
+            Ending::Ended(execution.clone(), Output { problem, ..Output::default() })
         }
         StoredEnding::Unreachable { outcome, message, execution, may_run } => {
             Ending::Unreachable { error: error(outcome, message), execution: execution.clone(), may_run: *may_run }

@@ -168,7 +168,7 @@ async fn take(stored: &StoredRun, again: &Again, identity: &Identity) -> Result<
     };
     let ActionView { action, .. } = prepare::schema(&wanted, &stored.plan.instances(), identity).await?;
     let mut input = params::Input::read(again.params_file.as_deref())?;
-    let (mut given, unread) = params::collect(&again.parameters, &mut input, &action.parameters)?;
+    let (mut given, unread) = params::collect(&again.parameters, &input, &action.parameters)?;
     if let Some(error) = unread.first() {
         return Err(Failure::new(Exit::Usage, show::visible(&error.to_string())));
     }
