@@ -98,7 +98,7 @@ impl Figures {
     }
 }
 
-/// One run.
+/// A run with the clients that carry it out.
 struct Cycle<'a> {
     fleet: &'a Fleet,
     run: String,
