@@ -7,12 +7,13 @@ use clap::{Command, CommandFactory as _};
 use super::Cli;
 
 /// Options by other names, and the option of `bolt`. A line holds only for commands that have the option on its right.
-const OPTIONS: [(&[&str], &str); 15] = [
+const OPTIONS: [(&[&str], &str); 16] = [
     (&["--dry-run", "--dryrun", "--check", "--what-if", "--no-op", "--simulate"], "noop"),
     (&["--host", "--hosts", "--target", "--targets", "--limit", "--instance", "--instances"], "on"),
     (&["--node", "--nodes", "--instance-id", "--instance-ids", "--server", "--servers", "-t", "-i"], "on"),
     (&["--tail", "--lines", "--max", "--count", "-n"], "limit"),
     (&["--filter", "--selector", "--query", "--match", "-l"], "where"),
+    (&["--skip", "--except", "--not", "--without"], "exclude"),
     (&["--all-hosts", "--all-instances", "--all-nodes", "--all-targets"], "everywhere"),
     (&["--concurrency", "--max-concurrency", "--forks", "--jobs", "-j"], "parallel"),
     (&["--serial", "--batch-size"], "batch"),

@@ -1,5 +1,7 @@
 //! `kind = "ec2"`: instances of AWS accounts, by `DescribeInstances`. Each region of each account is a source of its own.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,12 @@ use async_trait::async_trait;
 use bolt_aws::ec2::{Account, Base, Ec2Instance, Filters, Role};
 use packs_schema::base::name::InstanceId;
 use packs_schema::delivery::facts::Facts;
-use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
 use super::{Fetched, Source, SourceError};
 use crate::inventory::address::Address;
 use crate::inventory::entry::{self, Found};
+pub use settings::{AddressKind, Addresses, Ec2Settings, FactSettings, RoleSettings};
 
 /// Port of an agent by default.
 const DEFAULT_PORT: u16 = 8443;
@@ -25,90 +27,6 @@ const STATES: [&str; 6] = ["pending", "running", "shutting-down", "stopping", "s
 const SCALING_GROUP: &str = "aws:autoscaling:groupName";
 /// Maximum number of instances that cannot be used and get an error of their own.
 const MAX_LEFT_OUT: usize = 20;
-
-/// Keys of an `[[inventory]]` table of this kind.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ec2Settings {
-    /// The regions.
-    pub regions: Vec<String>,
-    /// Profile of the AWS configuration [default: the default chain].
-    #[serde(default)]
-    pub profile: Option<String>,
-    /// Roles to assume, each in an account [default: the caller's own credentials].
-    #[serde(default)]
-    pub roles: Vec<RoleSettings>,
-    /// Filters of `DescribeInstances`.
-    #[serde(default)]
-    pub filters: BTreeMap<String, OneOrMany>,
-    /// States of the instances [default: pending and running].
-    #[serde(default)]
-    pub states: Option<Vec<String>>,
-    /// Address to use; the first that an instance has [default: private_ip].
-    #[serde(default)]
-    pub address: Option<Addresses>,
-    /// Port of the agents [default: 8443].
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// Tags that the facts come from.
-    #[serde(default)]
-    pub facts: FactSettings,
-}
-
-/// A role.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RoleSettings {
-    /// Its ARN.
-    pub role_arn: String,
-    /// External id of its trust policy.
-    #[serde(default)]
-    pub external_id: Option<String>,
-    /// Session name, which the account's logs show [default: bolt].
-    #[serde(default)]
-    pub session_name: Option<String>,
-}
-
-/// Names of the tags that facts come from: the first that an instance has; an empty list for none.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FactSettings {
-    /// The application [default: app].
-    #[serde(default)]
-    pub app: Option<OneOrMany>,
-    /// The cluster [default: cluster].
-    #[serde(default)]
-    pub cluster: Option<OneOrMany>,
-    /// The scaling group [default: aws:autoscaling:groupName].
-    #[serde(default)]
-    pub group: Option<OneOrMany>,
-}
-
-/// Address of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AddressKind {
-    /// Private IPv4 address.
-    PrivateIp,
-    /// Public IPv4 address.
-    PublicIp,
-    /// IPv6 address.
-    Ipv6,
-    /// Private DNS name.
-    PrivateDns,
-    /// Public DNS name.
-    PublicDns,
-}
-
-/// Kind of address, or several in order of preference.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "give private_ip, public_ip, ipv6, private_dns or public_dns, or a list of them")]
-pub enum Addresses {
-    /// A single one.
-    One(AddressKind),
-    /// Several.
-    Many(Vec<AddressKind>),
-}
 
 /// How instances of EC2 become instances of the inventory.
 #[derive(Debug)]
@@ -138,7 +56,7 @@ impl Ec2Source {
     pub fn all(name: &str, settings: Ec2Settings, max_age: Duration) -> Result<Vec<Ec2Source>, String> {
         let key = format!("ec2 {settings:?}");
         let Ec2Settings { regions, profile, roles, filters, states, address, port, facts } = settings;
-        check_regions(&regions)?;
+        settings::check_regions(&regions)?;
         let states = states.unwrap_or_else(|| DEFAULT_STATES.map(str::to_owned).to_vec());
         if states.is_empty() {
             return Err("states: give at least one state".to_owned());
@@ -147,7 +65,7 @@ impl Ec2Source {
             return Err(format!("states: {wrong:?} is not one of {}", STATES.join(", ")));
         }
         let mut filters: Filters = filters.into_iter().map(|(name, values)| (name, values.into())).collect();
-        check_filters(&filters)?;
+        settings::check_filters(&filters)?;
         filters.insert("instance-state-name".to_owned(), states.clone());
         let addresses = match address {
             None => vec![AddressKind::PrivateIp],
@@ -191,34 +109,6 @@ impl Ec2Source {
             }
         }
         Ok(sources)
-    }
-}
-
-fn check_regions(regions: &[String]) -> Result<(), String> {
-    let is_region = |text: &str| {
-        (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-    };
-    if let Some(wrong) = regions.iter().find(|region| !is_region(region)) {
-        return Err(format!("regions: {wrong:?} is not the name of a region, such as eu-west-1"));
-    }
-    for (at, region) in regions.iter().enumerate() {
-        if regions[..at].contains(region) {
-            return Err(format!("regions: {region} is given twice"));
-        }
-    }
-    if regions.is_empty() { Err("regions: give at least one region".to_owned()) } else { Ok(()) }
-}
-
-fn check_filters(filters: &Filters) -> Result<(), String> {
-    if filters.contains_key("instance-state-name") {
-        return Err("filters: use `states` in place of instance-state-name".to_owned());
-    }
-    if filters.len() > 50 || filters.values().any(|values| values.len() > 200) {
-        return Err("filters: EC2 takes at most 50 filters with 200 values each".to_owned());
-    }
-    match filters.iter().find(|(name, values)| name.is_empty() || values.is_empty()) {
-        Some((name, _)) => Err(format!("filters: {name:?} needs a name and at least one value")),
-        None => Ok(()),
     }
 }
 
