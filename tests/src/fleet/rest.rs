@@ -195,7 +195,7 @@ fn execution(shared: &Shared, instance: &Instance, id: &ExecutionId, call: &Call
     if let Some(limit) = call.query("output").and_then(|text| text.parse().ok())
         && ended
     {
-        execution.output = Some(first_bytes(shared, instance, limit));
+        execution.output = Some(Box::new(first_bytes(shared, instance, limit)));
     }
     json(if ended || call.method == Method::GET { StatusCode::OK } else { StatusCode::ACCEPTED }, &execution)
 }

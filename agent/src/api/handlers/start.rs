@@ -30,7 +30,7 @@ pub(super) async fn attach(app: &App, caller: &Caller, record: &mut Execution, l
         return;
     }
     match read(app, record, limit).await {
-        Ok(output) => record.output = Some(output),
+        Ok(output) => record.output = Some(Box::new(output)),
         Err(error) => {
             let error = ApiError::from(error);
             if !matches!(error, ApiError::Output(OutputError::Gone)) {

@@ -133,7 +133,7 @@ pub struct Execution {
     pub result_error: Option<String>,
     /// First bytes of its output; only in answers to requests with `?output=`, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<OutputStart>,
+    pub output: Option<Box<OutputStart>>,
     /// Reason why `output` is absent although it was requested: `forbidden` without a grant for the verb read,
     /// `output_gone`, or another code of a problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
