@@ -102,3 +102,28 @@ fn a_seed_decides_all_outcomes() {
     };
     assert_eq!(outcomes(), outcomes());
 }
+
+#[test]
+fn a_detached_run_of_a_large_fleet_is_listed_killed_and_waited_for() {
+    bolt_tests::binaries();
+    let directory = tempfile::tempdir().unwrap();
+    let latency = Latency { median_ms: 600_000, tail_percent: 0, tail_ms: 0 };
+    let fleet = Fleet::start(Setup { latency, ..Setup::healthy(200) }, directory.path());
+    let bolt = fleet.bolt();
+    let (code, started) = bolt.json(["run", ACTION, "--everywhere", "--at-once", "--detach"]);
+    assert_eq!(code, 0, "{started}");
+    let run = started["run"].as_str().unwrap();
+    let states = |state: &str| {
+        let (_, listed) = bolt.json(["ps", "--run", run, "--state", state, "--limit", "500"]);
+        listed["executions"].as_array().unwrap().len()
+    };
+    assert_eq!((states("running"), states("killed")), (200, 0));
+    let killed = bolt.run(["kill", "--run", run, "--yes"]);
+    assert_eq!(killed.code, 0, "{killed:?}");
+    // The run did not succeed.
+    let waited = bolt.run(["wait", "--run", run]);
+    assert_eq!(waited.code, 1, "{waited:?}");
+    assert_eq!((states("running"), states("killed")), (0, 200));
+    let totals = fleet.ledger().totals();
+    assert_eq!((totals.starts, totals.repeated_starts), (200, 0));
+}

@@ -177,7 +177,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 fn write_client(directory: &Path, authority: &Authority) {
     let principal = Principal::new(OPERATOR).expect("a valid principal");
-    let operator = authority.issue_client(&principal, Validity::days(1)).expect("a certificate can be issued");
+    let operator = authority.issue_client(&principal, Validity::days(30)).expect("a certificate can be issued");
     operator.write(directory, "operator").expect("the certificate can be written");
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).expect("a file can be written");
     write("ca.pem", authority.cert_pem());

@@ -6,6 +6,7 @@
 //! - [`http`]: raw HTTPS requests, with any certificate and any bytes.
 //! - [`Bolt`]: the `bolt` command.
 //! - [`reliability`]: seeded faults, escapes and long runs, with the promises checked after each.
+//! - [`fan_out`]: the benchmark of runs over many instances.
 //! - [`fleet`]: the REST interface of thousands of agents, with faults by a seed.
 //! - [`bucket`], [`proxy`]: a bucket in this process, and a proxy that injects network faults.
 //! - [`kms`]: the signing part of AWS KMS.
@@ -17,6 +18,7 @@
 mod answering;
 mod bolt;
 pub mod bucket;
+pub mod fan_out;
 pub mod fleet;
 pub mod http;
 pub mod index;

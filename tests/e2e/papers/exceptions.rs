@@ -45,6 +45,7 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     ),
     not_run("tests/README.md", "cargo test --workspace", THIS_RUN),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench numbers", MEASURES),
+    not_run("tests/README.md", "cargo bench -p bolt-tests --bench fan_out", MEASURES),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench growth", MEASURES),
     not_run(
         "tests/README.md",

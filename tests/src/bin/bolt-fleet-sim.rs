@@ -7,7 +7,8 @@
 //!
 //! `serve` writes certificates, `client.toml` and an inventory into the directory, and prints `ready`. It then answers each
 //! line of standard input with the sums of its ledger as JSON, and ends with standard input. `handshakes` only connects to
-//! every instance, as the floor of a run. `measure` runs a command and writes its cost to a file.
+//! every instance, as the floor of a run. `measure` runs a command and writes its cost to a file. `bench` is the benchmark
+//! `fan_out` with the programs that are built.
 
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ const HELP: &str = "\
 usage: bolt-fleet-sim serve      --directory DIR [--instances N] [--faulty PERCENT] [--patient true]
                                  [--seed N] [--median-ms N] [--tail-percent N] [--tail-ms N]
        bolt-fleet-sim handshakes --directory DIR [--parallel N]
-       bolt-fleet-sim measure    FILE COMMAND [ARGUMENT ...]";
+       bolt-fleet-sim measure    FILE COMMAND [ARGUMENT ...]
+       bolt-fleet-sim bench      [SIZE ... | agents [N]]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Some((&"measure", [file, command @ ..])) if !command.is_empty() => {
             Some(cost::measure(Path::new(file), command))
         }
+        Some((&"bench", _)) => bolt_tests::fan_out::run(&arguments[1..]).then_some(ExitCode::SUCCESS),
         _ => None,
     };
     done.unwrap_or_else(|| {

@@ -90,9 +90,11 @@ impl Executions {
     /// Kills an execution; `None` if there is no such execution, `false` if it has ended.
     pub(super) fn kill(&mut self, id: &ExecutionId) -> Option<bool> {
         let record = self.by_id.get_mut(id)?;
-        let runs = record.ends > Instant::now();
+        let now = Instant::now();
+        let runs = record.ends > now;
         if runs {
-            record.ends = Instant::now();
+            record.run_time -= record.ends - now;
+            record.ends = now;
             record.killed = true;
         }
         Some(runs)

@@ -57,7 +57,7 @@ async fn connect(config: Arc<ClientConfig>, host: String, port: u16) -> bool {
 pub fn processor_time(count: u32) -> Duration {
     let authority = Authority::create("Floor").expect("an authority can be made");
     let principal = Principal::new("spiffe://bolt.local/floor").expect("a valid principal");
-    let operator = authority.issue_client(&principal, Validity::days(1)).expect("a certificate can be issued");
+    let operator = authority.issue_client(&principal, Validity::days(30)).expect("a certificate can be issued");
     let config = config(operator.cert_pem.as_bytes(), operator.key_pem.as_bytes(), authority.cert_pem().as_bytes());
     let tls = Tls::new(authority);
     let instance = Instance::new(0, Fault::Healthy, [1, 2]);

@@ -62,7 +62,7 @@ impl Tls {
 }
 
 fn issue(authority: &Authority, provider: &CryptoProvider, id: &InstanceId) -> Arc<SingleCertAndKey> {
-    let issued = authority.issue_instance(id, Validity::days(1)).expect("a certificate can be issued");
+    let issued = authority.issue_instance(id, Validity::days(30)).expect("a certificate can be issued");
     let certificate = CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).expect("it is PEM");
     let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).expect("it is PEM");
     let key = provider.key_provider.load_private_key(key).expect("the provider has this kind of key");

@@ -3,11 +3,11 @@
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::fleet::cost::Cost;
+use crate::fleet::{ACTION, Totals, handshakes};
 use bolt_client::local::binary;
-use bolt_tests::fleet::cost::Cost;
-use bolt_tests::fleet::{ACTION, Totals, handshakes};
 
-use crate::{measure, row, simulator};
+use super::{measure, row, simulator};
 
 /// Handshakes of which the floor is the mean.
 const FLOOR: u32 = 2_000;
@@ -83,14 +83,14 @@ fn figures(instances: u32) -> Figures {
     assert!(runs.iter().all(|(_, seen, _)| seen.starts == u64::from(instances) && seen.repeated_starts == 0));
     runs.sort_by(|(one, ..), (other, ..)| one.cpu_ms.total_cmp(&other.cpu_ms));
     let (run, seen, simulator_ms) = runs.swap_remove(RUNS / 2);
-    let mut connect = Command::new(crate::simulator());
+    let mut connect = Command::new(super::simulator());
     connect.args(["handshakes", "--directory"]).arg(&directory);
     let handshakes = measure(&directory, &connect);
     Figures { instances: f64::from(instances), run, handshakes, seen, simulator_ms }
 }
 
 /// Prints the table for fleets of these sizes.
-pub(crate) fn print(sizes: &[u32]) {
+pub(super) fn print(sizes: &[u32]) {
     let floor_ms = handshakes::processor_time(FLOOR).as_secs_f64() * 1e3;
     let columns: Vec<Figures> = sizes.iter().map(|size| figures(*size)).collect();
     let each = |figure: &dyn Fn(&Figures) -> f64| columns.iter().map(figure).collect::<Vec<f64>>();

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::ssh::Sshd;
+use crate::{PackSource, World, spec};
 use bolt_client::local::{LocalAgent, binary};
-use bolt_tests::ssh::Sshd;
-use bolt_tests::{PackSource, World, spec};
 
-use crate::{measure, row};
+use super::{measure, row};
 
 /// Script that is run everywhere: does nothing.
 const NOTHING: &str = "#!/bin/true\n";
@@ -19,7 +19,7 @@ const RUNS: usize = 5;
 const PARALLEL: u32 = 32;
 
 /// Prints the table for `count` agents.
-pub(crate) fn print(count: u32) {
+pub(super) fn print(count: u32) {
     let world = World::empty();
     let pack = PackSource::new("bench", "1.0.0").action("nothing", "bolt: {class: diagnostic}", NOTHING);
     world.publish(&pack);
