@@ -204,9 +204,8 @@ async fn completions_contain_no_text_that_acts() {
     view["parameters"] =
         json!({ "how": { "type": "string", "description": HOSTILE, "enum": ["calm", "$(x)", HOSTILE] } });
     let server = instance(&world, view).await;
-    let mut known = server.instance.clone();
-    known.facts.zone = HOSTILE.to_owned();
-    fs::write(world.path().join("inventory.toml"), Inventory::of(vec![known]).to_toml()).unwrap();
+    // A hostile inventory is refused as a whole: see `inventory::entry`.
+    fs::write(world.path().join("inventory.toml"), Inventory::of(vec![server.instance.clone()]).to_toml()).unwrap();
     for shell in ["bash", "zsh", "fish"] {
         for (line, wanted) in [
             (&["run", "tri"][..], "tried.uptime"),
