@@ -16,6 +16,7 @@
 mod across;
 mod check;
 mod control;
+mod outcome;
 mod output;
 mod plan;
 mod progress;
@@ -33,8 +34,9 @@ use sha2::{Digest as _, Sha256};
 pub use across::across;
 pub use check::Check;
 pub use control::Control;
+pub use outcome::{Outcome, Stopped};
 pub use plan::{Batch, Plan};
-pub use progress::{Before, Outcome, Progress, Step, Stopped};
+pub use progress::{Before, Progress, Step};
 pub use run::{Earlier, Observer, resume, run};
 pub(crate) use start::{accept_on, wait_for_end};
 pub use strategy::{Amount, AmountError, DEFAULT_PARALLEL, Grouping, Pause, Strategy};

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::check::check;
 use super::control::Control;
-use super::progress::{Before, Progress, Step, Stopped};
+use super::outcome::Stopped;
+use super::progress::{Before, Progress, Step};
 use super::start::{Target, start};
 use super::{Ending, Event, Report, Run};
 use crate::connection::max_open;

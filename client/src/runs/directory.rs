@@ -15,7 +15,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use packs_schema::base::name::RunId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,8 +44,9 @@ pub struct Directory {
     path: PathBuf,
 }
 
+/// Open lock file; the lock ends when it is closed.
 struct Held {
-    _lock: Flock<File>,
+    _file: File,
 }
 
 impl Lease for Held {}
@@ -69,15 +72,15 @@ impl Directory {
         let path = directory.join(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
         let mut file = open.map_err(|error| unwritable(&path, error))?;
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))) {
+            Ok(_) => {
                 // For the message of the client that comes second; the lock itself needs no content.
-                let _ = lock.set_len(0).and_then(|()| write!(lock, "process {}", std::process::id()));
-                return Ok(Box::new(Held { _lock: lock }));
+                let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
+                return Ok(Box::new(Held { _file: file }));
             }
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
-            Err((_, errno)) => return Err(unwritable(&path, errno.into())),
-        };
+            Err(Errno::EAGAIN | Errno::EACCES) => {}
+            Err(errno) => return Err(unwritable(&path, errno.into())),
+        }
         let mut by = String::new();
         let _ = (&mut file).take(100).read_to_string(&mut by);
         let by = if by.is_empty() { by } else { format!(" ({})", show::visible(&by)) };
@@ -116,11 +119,9 @@ impl RunStore for Directory {
         let lease = self.lock(&head.run, made.path())?;
         let directory = self.of(&head.run);
         // `rename` would replace an empty directory only; one that holds a run makes it fail.
-        fs::rename(made.path(), &directory).map_err(|error| {
-            match error.raw_os_error().map(nix::errno::Errno::from_raw) {
-                Some(nix::errno::Errno::ENOTEMPTY | nix::errno::Errno::EEXIST) => StoreError::Exists(head.run.clone()),
-                _ => unwritable(&directory, error),
-            }
+        fs::rename(made.path(), &directory).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOTEMPTY | Errno::EEXIST) => StoreError::Exists(head.run.clone()),
+            _ => unwritable(&directory, error),
         })?;
         // Renamed: nothing is left to remove.
         drop(made.keep());
@@ -174,13 +175,19 @@ impl RunStore for Directory {
     }
 
     async fn is_busy(&self, run: &RunId) -> Result<bool, StoreError> {
-        let directory = self.existing(run)?;
-        match self.lock(run, &directory) {
-            Ok(_) => Ok(false),
-            Err(StoreError::Busy { .. }) => Ok(true),
-            Err(other) => Err(other),
-        }
+        let path = self.existing(run)?.join(LOCK);
+        let file = File::open(&path).map_err(|error| unreadable(&path, error))?;
+        // Asked without taking it: a client that begins to carry out the run at this moment must not find it taken.
+        let mut lock = whole(libc::F_WRLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(|errno| unreadable(&path, errno.into()))?;
+        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
+}
+
+/// Returns a lock of a whole file by an open file description (`fcntl(2)`): it ends with the process.
+fn whole(kind: i32) -> libc::flock {
+    let short = |value: i32| i16::try_from(value).expect("the constants are small");
+    libc::flock { l_type: short(kind), l_whence: short(libc::SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 /// Appends whole lines, over a last one that a crash has cut short.

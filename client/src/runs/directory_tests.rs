@@ -76,6 +76,20 @@ async fn one_client_at_a_time_carries_out_a_run() {
     assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     drop(lease);
     assert!(!store.is_busy(&planned.id).await.unwrap());
+    // Asking takes nothing: a client may begin at any moment.
+    let path = dir.path().join("r-1").join(LOCK);
+    let is_asked = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            while is_asked.load(std::sync::atomic::Ordering::Relaxed) {
+                runtime.block_on(store.is_busy(&planned.id)).unwrap();
+            }
+        });
+        let taken: Vec<bool> = (0..2000).map(|_| store.lock(&planned.id, path.parent().unwrap()).is_ok()).collect();
+        is_asked.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(taken.iter().all(|taken| *taken));
+    });
     drop(store.acquire(&planned.id).await.unwrap());
     let unknown = store.acquire(&RunId::new("r-2").unwrap()).await.err().unwrap();
     assert!(matches!(unknown, StoreError::Unknown { .. }));

@@ -16,7 +16,7 @@ use crate::random::Random;
 /// Instances of the simulated fleet.
 const INSTANCES: u32 = 24;
 /// Latest moment of a kill, in milliseconds after the start of the client.
-const LATEST: u64 = 500;
+const LATEST: u64 = 900;
 /// Maximum number of kills in a cycle.
 const KILLS: u64 = 4;
 
