@@ -90,7 +90,8 @@ pub fn processor_time(count: u32) -> Duration {
                     client.process_new_packets().expect("the server is accepted");
                 }
             });
-            (to_server.clear(), to_client.clear());
+            to_server.clear();
+            to_client.clear();
         }
         total += own;
     }

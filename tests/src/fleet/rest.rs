@@ -147,7 +147,7 @@ async fn route(shared: &Shared, instance: &Instance, call: &Call) -> Response<Bo
 }
 
 async fn create(shared: &Shared, instance: &Instance, call: &Call) -> Response<Body> {
-    let asked = strict::parse(&call.body).and_then(|value| serde_json::from_value::<CreateExecution>(value));
+    let asked = strict::parse(&call.body).and_then(serde_json::from_value::<CreateExecution>);
     let asked = match asked {
         Ok(asked) => asked,
         Err(error) => return problem(Code::InvalidBody, &error.to_string()),
