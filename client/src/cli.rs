@@ -36,6 +36,7 @@ mod pki;
 mod ps;
 pub mod repo;
 mod run;
+mod run_store;
 mod runs;
 mod select;
 mod show;

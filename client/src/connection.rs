@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Connections are made by tasks of their own, so that handshakes use all threads of the runtime, and a bounded number at a
-//! time ([`pace`]). An idle connection that turns out to be closed is replaced once, and only for requests that may be repeated. A stream
+//! time (`pace.rs`). An idle connection that turns out to be closed is replaced once, and only for requests that may be repeated. A stream
 //! uses its own connection. Everything an agent sends is bounded in this module and checked, in one place, to be about this
 //! instance and about the request; its text reaches a terminal only through [`crate::show`].
 

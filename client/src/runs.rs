@@ -13,6 +13,7 @@
 //! Must never: hold a secret parameter, or fail a run that has begun because it cannot be recorded.
 
 mod directory;
+mod fate;
 mod record;
 mod recorder;
 mod resume;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use packs_schema::base::name::RunId;
 
 pub use directory::Directory;
+pub use fate::Fate;
 pub use record::{Entry, FORMAT, Head, Plan as StoredPlan, StoredEnding};
 pub use recorder::Recorder;
 pub use resume::{ResumeError, TakenOver, take_over};

@@ -99,6 +99,24 @@ fn a_run_is_repeated_where_it_did_not_succeed() {
         |entries: &[&Value]| -> Vec<String> { entries.iter().map(|entry| entry["instance"].to_string()).collect() };
     assert_eq!(ids(&entries.iter().collect::<Vec<_>>()), ids(&failed));
     assert_ne!(repeated["run"], "r-all");
+
+    // The same instances, for another command.
+    let chosen = fleet.bolt().json(["instances", "--from", "r-all", "--on", "@failed,@unreachable"]).1;
+    let mut chosen: Vec<String> =
+        chosen["instances"].as_array().unwrap().iter().map(|entry| entry["facts"]["id"].to_string()).collect();
+    let mut wanted = ids(&failed);
+    chosen.sort();
+    wanted.sort();
+    assert_eq!(chosen, wanted);
+    for (options, problem) in [
+        (&["--from", "r-all", "--on", "@not_started"][..], "run r-all has no such instance"),
+        (&["--on", "@failed"], "--from"),
+        (&["--from", "r-all", "--on", "@faild"], "@failed, @unreachable"),
+        (&["--from", "r-none"], "not in the record of runs"),
+    ] {
+        let refused = fleet.bolt().run(["instances"].iter().chain(options));
+        assert!(refused.code == 2 && refused.stderr.contains(problem), "{options:?}: {refused:?}");
+    }
 }
 
 #[test]

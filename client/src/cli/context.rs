@@ -1,11 +1,12 @@
 //! State shared by all commands that talk to agents: client identity, inventory, output format.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher as _;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
+use packs_schema::base::name::InstanceId;
 use tokio::sync::OnceCell;
 
 use super::failure::{Exit, Failure};
@@ -14,7 +15,7 @@ use super::{Color, expiry, terminal};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{DEFAULT_PARALLEL, across};
-use crate::inventory::{GatherOptions, Gathered, IdPattern, Instance, Missing};
+use crate::inventory::{GatherOptions, Gathered, IdPattern, Instance, Inventory, Missing};
 use crate::show;
 use crate::tls::Identity;
 use crate::{errln, out};
@@ -89,13 +90,17 @@ impl Context {
 
     /// Returns the instances that the options choose: at least one.
     pub(super) async fn select(&self, select: &SelectArgs) -> Result<Vec<Instance>, Failure> {
-        let stdin: &[IdPattern] = match select.reads_stdin() {
-            true => self.stdin.get_or_try_init(select::read_stdin).await?,
-            false => &[],
+        let mut more: Vec<IdPattern> = match select.reads_stdin() {
+            true => self.stdin.get_or_try_init(select::read_stdin).await?.clone(),
+            false => Vec::new(),
         };
         let seed = self.seed(select);
+        let of_run = select.of_run().await?;
         let gathered = self.inventory(select.gather_options()).await?;
-        gathered.inventory.select(&select.selection(stdin, seed)).map_err(|e| {
+        if let Some(ids) = of_run {
+            more.extend(still_there(ids, &gathered.inventory)?.into_iter().map(IdPattern::from));
+        }
+        gathered.inventory.select(&select.selection(&more, seed)).map_err(|e| {
             Failure::new(Exit::Usage, e.to_string()).hint("`bolt instances` lists the instances of the inventory")
         })
     }
@@ -164,6 +169,21 @@ impl Context {
     pub(super) fn print_table(&self, heads: &[&str], rows: &[Vec<String>]) {
         out!("{}", show::table(heads, rows, terminal::width()));
     }
+}
+
+/// Returns the instances of an earlier run that the inventory still has, and names the others: at least one is there.
+fn still_there(ids: Vec<InstanceId>, inventory: &Inventory) -> Result<Vec<InstanceId>, Failure> {
+    let known: HashSet<&InstanceId> = inventory.instances().iter().map(Instance::id).collect();
+    let (there, gone): (Vec<InstanceId>, Vec<InstanceId>) = ids.into_iter().partition(|id| known.contains(id));
+    let count = show::counted(gone.len(), "instance");
+    let names = show::listed(&gone, 8);
+    if there.is_empty() && !gone.is_empty() {
+        return Err(Failure::new(Exit::Usage, format!("the inventory no longer has {names}")));
+    }
+    if !gone.is_empty() {
+        errln!("bolt: {count} of the run left out: the inventory no longer has {names}");
+    }
+    Ok(there)
 }
 
 impl<T> Answers<T> {

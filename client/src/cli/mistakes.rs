@@ -41,7 +41,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
     (&["hosts", "nodes", "targets", "host", "instance"], "did you mean `bolt instances`?"),
     (&["log", "output", "tail"], "did you mean `bolt logs`?"),
     (&["get", "describe", "inspect"], "did you mean `bolt show`?"),
-    (&["jobs", "executions", "runs"], "did you mean `bolt ps`?"),
+    (&["jobs", "executions"], "did you mean `bolt ps`?"),
     (&["publish", "promote", "rollback"], "these are commands of `bolt repo`: `bolt repo --help` lists them"),
 ];
 

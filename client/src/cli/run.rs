@@ -34,8 +34,6 @@ use crate::show::Mask;
 use carry_out::{Wanted, carry_out};
 
 pub(super) use args::RunCommand;
-pub(super) use recording::require_store;
-pub(super) use resume::from_store;
 pub(super) use resume::{ResumeCommand, RetryCommand, resume, retry};
 
 /// Maximum number of bytes of each output stream that is fetched from each instance.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::numbers::whole;
-use super::run::{from_store, require_store};
+use super::run_store;
 use crate::fleet::Stopped;
 use crate::runs::{Entry, Head, RunStore, StoreError};
 use crate::show::{self, visible, when};
@@ -42,8 +42,8 @@ struct Summary {
 
 /// Runs `bolt runs`.
 pub(super) async fn run(command: RunsCommand, context: Context) -> Result<Exit, Failure> {
-    let store = require_store()?;
-    let (heads, mut problems) = store.list().await.map_err(from_store)?;
+    let store = run_store::require()?;
+    let (heads, mut problems) = store.list().await.map_err(run_store::failure)?;
     let more = heads.len().saturating_sub(command.limit);
     let mut runs = Vec::new();
     for head in heads.into_iter().take(command.limit) {

@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::Args;
-use packs_schema::base::name::{InstanceId, NameError};
+use packs_schema::base::name::{InstanceId, NameError, RunId};
 use packs_schema::delivery::filter::Filter;
 
 use super::failure::{Exit, Failure};
+use super::run_store;
 use crate::inventory::{GatherOptions, IdPattern, Sample, Selection};
+use crate::runs::Fate;
 
 /// Maximum size of a list of ids on standard input, in bytes.
 const MAX_STDIN: u64 = 16 << 20;
@@ -27,6 +29,10 @@ pub(super) struct SelectArgs {
     /// input, separated by blanks or line breaks.
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     on: Vec<On>,
+    /// Instances of a recorded run, which `bolt runs` lists: all of them, or those that --on chooses with @failed, @unreachable,
+    /// @not_started and @succeeded.
+    #[arg(long, value_name = "RUN-ID")]
+    from: Option<RunId>,
     /// Instances in these regions.
     #[arg(long, value_name = "REGION,…", value_delimiter = ',')]
     region: Vec<String>,
@@ -56,13 +62,25 @@ enum On {
     Pattern(IdPattern),
     /// `-`.
     Stdin,
+    /// `@failed` …: instances of the run of `--from`.
+    OfRun(Fate),
 }
 
 impl FromStr for On {
-    type Err = NameError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<On, NameError> {
-        if text == "-" { Ok(On::Stdin) } else { text.parse().map(On::Pattern) }
+    fn from_str(text: &str) -> Result<On, String> {
+        match text {
+            "-" => Ok(On::Stdin),
+            "@failed" => Ok(On::OfRun(Fate::Failed)),
+            "@unreachable" => Ok(On::OfRun(Fate::Unreachable)),
+            "@not_started" => Ok(On::OfRun(Fate::NotStarted)),
+            "@succeeded" => Ok(On::OfRun(Fate::Succeeded)),
+            _ if text.starts_with('@') => {
+                Err("use @failed, @unreachable, @not_started or @succeeded, with --from RUN-ID".to_owned())
+            }
+            _ => text.parse().map(On::Pattern).map_err(|error: NameError| error.to_string()),
+        }
     }
 }
 
@@ -72,7 +90,7 @@ pub(super) struct ExplicitSelectArgs {
     #[command(flatten)]
     pub(super) select: SelectArgs,
     /// All instances of the inventory, but for --exclude and --sample. Not needed when the inventory has one instance.
-    #[arg(long, help_heading = "Which instances", conflicts_with_all = ["filter", "on", "region", "zone"])]
+    #[arg(long, help_heading = "Which instances", conflicts_with_all = ["filter", "on", "from", "region", "zone"])]
     pub(super) everywhere: bool,
 }
 
@@ -84,7 +102,11 @@ impl SelectArgs {
 
     /// True if no option was given that names instances; `--exclude` and `--sample` only reduce them.
     pub(super) fn is_empty(&self) -> bool {
-        self.filter.is_none() && self.on.is_empty() && self.region.is_empty() && self.zone.is_empty()
+        self.filter.is_none()
+            && self.on.is_empty()
+            && self.from.is_none()
+            && self.region.is_empty()
+            && self.zone.is_empty()
     }
 
     /// True if ids are read from standard input.
@@ -92,15 +114,39 @@ impl SelectArgs {
         self.on.iter().any(|on| matches!(on, On::Stdin))
     }
 
-    /// Returns the conditions that these options set; `stdin` are the ids of standard input, `seed` is used if none is given.
-    pub(super) fn selection(&self, stdin: &[IdPattern], seed: u64) -> Selection {
+    /// Returns the ids that `--from` chooses; `None` without it.
+    pub(super) async fn of_run(&self) -> Result<Option<Vec<InstanceId>>, Failure> {
+        let wanted: Vec<Fate> =
+            self.on.iter().filter_map(|on| if let On::OfRun(fate) = on { Some(*fate) } else { None }).collect();
+        let Some(run) = &self.from else {
+            return match wanted.is_empty() {
+                true => Ok(None),
+                false => Err(Failure::new(Exit::Usage, "--on @… chooses instances of a recorded run")
+                    .hint("name the run with --from; `bolt runs` lists them")),
+            };
+        };
+        let stored = run_store::require()?.load(run).await.map_err(run_store::failure)?;
+        // Other ids with --on alone: those, of all that the run was for.
+        let is_wanted = |fate: Fate| wanted.contains(&fate) || wanted.is_empty() && self.on.is_empty();
+        let ids: Vec<InstanceId> =
+            stored.fates().into_iter().filter(|(_, fate)| is_wanted(*fate)).map(|(id, _)| id).collect();
+        if ids.is_empty() && !wanted.is_empty() {
+            return Err(Failure::new(Exit::Usage, format!("run {run} has no such instance"))
+                .hint("`bolt runs` shows how many ended in which state"));
+        }
+        Ok(Some(ids))
+    }
+
+    /// Returns the conditions that these options set; `more` are the ids of standard input and of a recorded run, `seed` is used
+    /// if none is given.
+    pub(super) fn selection(&self, more: &[IdPattern], seed: u64) -> Selection {
         let given = self.on.iter().filter_map(|on| match on {
             On::Pattern(pattern) => Some(pattern.clone()),
-            On::Stdin => None,
+            On::Stdin | On::OfRun(_) => None,
         });
         Selection {
             filter: self.filter.clone(),
-            ids: given.chain(stdin.iter().cloned()).collect(),
+            ids: given.chain(more.iter().cloned()).collect(),
             regions: self.region.clone(),
             zones: self.zone.clone(),
             exclude: self.exclude.clone(),

@@ -6,28 +6,16 @@ use packs_schema::base::name::ActionRef;
 use packs_schema::pack::action::Action;
 
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::run_store;
 use crate::errln;
 use crate::fleet::Run;
 use crate::parameters;
-use crate::runs::{Directory, Head, Lease, Recorder, RunStore, StoreError, StoredPlan};
+use crate::runs::{Head, Lease, Recorder, RunStore, StoreError, StoredPlan};
 use crate::show::when::now_ms;
-
-/// Returns the place of the record; `None` where neither `XDG_STATE_HOME` nor `HOME` is set.
-pub(in crate::cli) fn store() -> Option<Arc<dyn RunStore>> {
-    Directory::default_path().map(|path| Arc::new(Directory::new(path)) as Arc<dyn RunStore>)
-}
-
-/// Returns the place of the record, or why there is none.
-pub(in crate::cli) fn require_store() -> Result<Arc<dyn RunStore>, Failure> {
-    store().ok_or_else(|| {
-        Failure::new(Exit::Usage, "there is no record of runs: neither XDG_STATE_HOME nor HOME is set")
-            .hint("set one of them; a run that was started with the same setting is found there")
-    })
-}
 
 /// Records a new run. `None` if it is not to be recorded, or cannot be without a home directory.
 pub(super) async fn begin(run: &Run, action: &Action, is_unrecorded: bool) -> Result<Option<Recorder>, Failure> {
-    let Some(store) = store().filter(|_| !is_unrecorded) else { return Ok(None) };
+    let Some(store) = run_store::find().filter(|_| !is_unrecorded) else { return Ok(None) };
     let secrets = parameters::secret_names(&action.parameters, &run.request.parameters);
     let is_secret = |of: &ActionRef, name: &str| *of == run.request.action && secrets.iter().any(|s| s == name);
     let head = Head::new(run, action.class, now_ms());

@@ -14,11 +14,12 @@ use super::carry_out::{Wanted, carry_out};
 use super::{params, prepare, recording};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::run_store;
 use crate::cli::terminal;
 use crate::definitions::Definitions;
 use crate::fleet::{self, Before, Earlier, Ending, Plan, Run};
 use crate::inventory::Instance;
-use crate::runs::{Entry, StoreError, StoredRun, TakenOver, take_over};
+use crate::runs::{Entry, StoredRun, TakenOver, take_over};
 use crate::show::when::now_ms;
 use crate::show::{self, Mask};
 use crate::tls::Identity;
@@ -83,10 +84,10 @@ struct Again {
 
 /// Runs `bolt resume`.
 pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> Result<Exit, Failure> {
-    let store = recording::require_store()?;
+    let store = run_store::require()?;
     // Before anything is read: another client may be about to write.
-    let lease = store.acquire(&command.run).await.map_err(from_store)?;
-    let stored = store.load(&command.run).await.map_err(from_store)?;
+    let lease = store.acquire(&command.run).await.map_err(run_store::failure)?;
+    let stored = store.load(&command.run).await.map_err(run_store::failure)?;
     let identity = context.identity()?;
     let (taken, mask) = take(&stored, &command.again, &identity).await?;
     let TakenOver { run, earlier, .. } = taken;
@@ -117,8 +118,8 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
 
 /// Runs `bolt retry`.
 pub(in crate::cli) async fn retry(command: RetryCommand, context: Context) -> Result<Exit, Failure> {
-    let store = recording::require_store()?;
-    let stored = store.load(&command.run).await.map_err(from_store)?;
+    let store = run_store::require()?;
+    let stored = store.load(&command.run).await.map_err(run_store::failure)?;
     let identity = context.identity()?;
     let (TakenOver { run: old, earlier, .. }, mask) = take(&stored, &command.again, &identity).await?;
     let is_wanted = |target: &usize| match &earlier.endings[*target] {
@@ -195,17 +196,5 @@ async fn agree(stored: &StoredRun, run: &Run, count: usize, yes: bool) -> Result
         Ok(false) => Err(Failure::new(Exit::Usage, "not confirmed; nothing was done")),
         Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Err(Failure::interrupted()),
         Err(e) => Err(Failure::new(Exit::Usage, format!("cannot ask for confirmation: {e}")).hint("add --yes")),
-    }
-}
-
-/// Returns the failure of a command for an error of the record.
-pub(in crate::cli) fn from_store(error: StoreError) -> Failure {
-    match error {
-        StoreError::Unknown { .. } => Failure::new(Exit::Usage, error.to_string())
-            .hint("`bolt runs` lists the recorded runs; `bolt show RUN-ID` puts one together from its executions"),
-        StoreError::Busy { .. } => {
-            Failure::new(Exit::Usage, error.to_string()).hint("wait for it, or interrupt it first")
-        }
-        _ => Failure::new(Exit::Storage, error.to_string()),
     }
 }
