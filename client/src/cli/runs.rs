@@ -21,7 +21,8 @@ Examples:
   bolt resume r-0193…        goes on with one
   bolt show r-0193…          its executions, asked from the instances
 
-The record lies in $XDG_STATE_HOME/bolt/runs, else ~/.local/state/bolt/runs, a directory for each run. It holds no secrets.";
+The record lies in $XDG_STATE_HOME/bolt/runs, else ~/.local/state/bolt/runs, a directory for each run. It holds no secrets.
+Runs older than 90 days are removed, but the newest 200.";
 
 /// List the runs that this user has started from this host.
 #[derive(Debug, Args)]

@@ -38,6 +38,11 @@ const MAX_HEAD: u64 = 64 << 10;
 /// Maximum size of a plan or of the progress in bytes: 100,000 instances.
 const MAX_PART: u64 = 1 << 30;
 
+/// Age from which a run is removed, in milliseconds: 90 days.
+const KEPT_MS: u64 = 90 * 24 * 3600 * 1000;
+/// Number of newest runs that are kept whatever their age: a wrong clock must not remove all.
+const ALWAYS_KEPT: usize = 200;
+
 /// Directory of runs. Reads and writes are short and block the calling task.
 #[derive(Debug, Clone)]
 pub struct Directory {
@@ -87,6 +92,25 @@ impl Directory {
         Err(StoreError::Busy { run: run.clone(), by })
     }
 
+    /// Removes old runs that no client carries out. Best effort: the next run tries again.
+    async fn remove_old(&self, now_ms: u64) {
+        if fs::read_dir(&self.path).is_ok_and(|runs| runs.count() <= ALWAYS_KEPT) {
+            return;
+        }
+        let Ok((heads, _)) = self.list().await else { return };
+        for head in heads.into_iter().skip(ALWAYS_KEPT) {
+            if now_ms.saturating_sub(head.created_at_ms) < KEPT_MS {
+                continue;
+            }
+            // Held until the files are gone, so that no client takes it over meanwhile.
+            let Ok(_lease) = self.acquire(&head.run).await else { continue };
+            let away = self.path.join(format!(".old-{}", head.run));
+            if fs::rename(self.of(&head.run), &away).is_ok() {
+                let _ = fs::remove_dir_all(&away);
+            }
+        }
+    }
+
     fn existing(&self, run: &RunId) -> Result<PathBuf, StoreError> {
         let directory = self.of(run);
         match directory.join(HEAD).symlink_metadata() {
@@ -126,6 +150,7 @@ impl RunStore for Directory {
         // Renamed: nothing is left to remove.
         drop(made.keep());
         sync(&self.path)?;
+        self.remove_old(head.created_at_ms).await;
         Ok(lease)
     }
 

@@ -96,6 +96,29 @@ async fn one_client_at_a_time_carries_out_a_run() {
 }
 
 #[tokio::test]
+async fn old_runs_are_removed_beyond_the_newest_and_none_that_is_carried_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Directory::new(dir.path().to_owned());
+    let at = async |id: String, ms: u64| {
+        let planned = run(&id, 1);
+        let plan = Plan::new(&planned, |_, _| false);
+        store.create(&Head::new(&planned, Class::Diagnostic, ms), &plan).await.unwrap()
+    };
+    let busy = at("r-busy".to_owned(), 1).await;
+    for n in 0..ALWAYS_KEPT {
+        drop(at(format!("r-{n}"), 2 + n as u64).await);
+    }
+    // Within the age, all stay; beyond it, all but the newest and the busy one go.
+    drop(at("r-soon".to_owned(), KEPT_MS).await);
+    assert_eq!(store.list().await.unwrap().0.len(), ALWAYS_KEPT + 2);
+    drop(at("r-late".to_owned(), KEPT_MS + 1_000).await);
+    let left: Vec<String> = store.list().await.unwrap().0.iter().map(|head| head.run.to_string()).collect();
+    assert_eq!(left.len(), ALWAYS_KEPT + 1);
+    assert!(left.iter().any(|id| id == "r-busy") && !left.iter().any(|id| id == "r-0"), "{left:?}");
+    drop(busy);
+}
+
+#[tokio::test]
 async fn a_line_that_a_crash_has_cut_short_is_ignored_and_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let store = Directory::new(dir.path().to_owned());
