@@ -378,7 +378,7 @@ fn a_missing_root_or_repository_fails_the_poll_and_keeps_what_is_active() {
     bench.expect_poll_failure("/nonexistent/root.json");
     bench.config.repository.root = root;
     bench.config.repository.url = "file:///nonexistent".into();
-    bench.expect_poll_failure("cannot verify");
+    bench.expect_poll_failure("there is no directory /nonexistent");
     bench.config.repository.url = url;
     bench.poll().unwrap();
     let status = bench.status();
