@@ -371,8 +371,12 @@ pub(crate) fn digest() -> Digest {
     Digest::new("ab".repeat(32)).unwrap()
 }
 
+/// Writes a file. A new one each time: the script of an action that still runs cannot be written to (ETXTBSY).
 pub(crate) fn put(path: &Path, content: &[u8], mode: u32) {
-    fs::write(path, content).unwrap();
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{}: {error}", path.display()),
+        _ => fs::write(path, content).unwrap(),
+    }
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
