@@ -46,6 +46,8 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
     store.append(&planned.id, &[Entry::Starting { target: 0 }, Entry::Starting { target: 1 }]).await.unwrap();
     store.append(&planned.id, &[Entry::Ended { target: 1, ending: unreachable(false) }]).await.unwrap();
     store.append(&planned.id, &[Entry::Ended { target: 0, ending: unreachable(true) }]).await.unwrap();
+    // Asked, and killed before the answer: it must be asked again.
+    store.append(&planned.id, &[Entry::Starting { target: 2 }]).await.unwrap();
 
     for entry in std::fs::read_dir(dir.path().join("runs/r-1")).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -58,7 +60,7 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
     assert_eq!((&taken.run.targets, &taken.run.plan), (&planned.targets, &planned.plan));
     let ended = Before::Ended(fleet::Outcome::Unreachable);
     let untouched = Before::Untouched;
-    assert_eq!(taken.earlier.before, [Before::Started, ended, untouched, untouched, untouched]);
+    assert_eq!(taken.earlier.before, [Before::Started, ended, Before::Started, untouched, untouched]);
     let state = |at: usize| taken.earlier.endings[at].as_ref().map(fleet::Ending::state);
     assert_eq!((state(0), state(1), state(2)), (Some("tls_failed"), Some("tls_failed"), None));
     drop(lease);

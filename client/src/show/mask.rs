@@ -197,7 +197,7 @@ impl MaskStream<'_> {
     }
 }
 
-/// Writes the characters beyond ASCII of JSON text as `\uXXXX`.
+/// Writes the characters beyond ASCII of JSON text as escapes of UTF-16 units (`\u00e9`).
 fn in_ascii(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {
