@@ -13,6 +13,7 @@ mod check_config;
 mod command_line;
 mod configuration_refused;
 mod demo;
+mod entropy;
 mod environment;
 mod executions;
 mod executions_refused;
