@@ -44,12 +44,13 @@ pub use stream::{ByteStream, Lines};
 
 /// Maximum size of a JSON answer in bytes.
 pub const MAX_JSON: usize = 8 << 20;
+/// Maximum size of an answer about one execution in bytes: parameters and result of 64 KiB each, which may be escaped, and the
+/// beginning of both output streams. A run reads many of them at once.
+pub const MAX_EXECUTION: usize = 1 << 20;
 /// Maximum length of a line of an NDJSON stream in bytes.
 pub const MAX_LINE: usize = 1 << 20;
 /// Time limit for connecting, TLS handshake included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Message of a time-out before a connection was made: nothing was sent.
-pub(crate) const NO_CONNECTION: &str = "no connection within 5s";
 /// Time limit for an answer, in addition to the time that the request asked it to wait.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -70,9 +71,19 @@ impl Agent {
     /// Connects, and checks that the server is this instance.
     pub async fn connect(instance: &Instance, identity: &Identity) -> Result<Agent, Error> {
         let agent = Agent::new(instance, identity);
-        let wire = wire::dial(instance, identity).await.map_err(|kind| agent.error(kind))?;
-        agent.put_back(wire);
+        agent.open().await?;
         Ok(agent)
+    }
+
+    /// Connects, unless a connection is open.
+    pub(crate) async fn open(&self) -> Result<(), Error> {
+        let idle = self.take_idle().filter(wire::Wire::is_open);
+        let wire = match idle {
+            Some(wire) => wire,
+            None => wire::dial(&self.instance, &self.identity).await.map_err(|kind| self.error(kind))?,
+        };
+        self.put_back(wire);
+        Ok(())
     }
 
     /// Returns the instance.

@@ -1,12 +1,15 @@
 //! Errors of requests to an instance: one kind for each cause.
 
 use std::io;
+use std::time::Duration;
 
 use packs_schema::agent::rest::{Code, Problem};
 use packs_schema::base::name::InstanceId;
+use packs_schema::base::quantity::format_duration;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::mismatch::Mismatch;
+use crate::phase::Phase;
 use crate::show::visible;
 use crate::tls::{NotForServers, WrongInstance};
 
@@ -37,15 +40,21 @@ pub enum Kind {
     /// Nothing listens at the address.
     #[error("connection refused: nothing listens at this address")]
     ConnectionRefused,
-    /// No answer within the time limit.
-    #[error("timed out: {0}")]
-    TimedOut(&'static str),
+    /// A phase did not end within its time limit.
+    #[error("timed out: {1}")]
+    TimedOut(Phase, &'static str),
     /// The connection failed for another reason.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    /// The connection broke.
+    /// The connection broke during the TLS handshake: nothing was sent.
+    #[error("the connection broke during the TLS handshake: {0}")]
+    HandshakeBroken(String),
+    /// The connection broke after the TLS handshake.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The execution was accepted, or may have been, and has not ended within the time for one instance.
+    #[error("not known to have ended within {}, the time for one instance", format_duration(*.0))]
+    TimeIsOver(Duration),
     /// The server's certificate was signed by an authority that is not in the CA file.
     #[error("its certificate was signed by an authority that is not in the configured CA file")]
     UnknownAuthority,
@@ -109,9 +118,10 @@ impl Kind {
             Kind::Unresolved(_) => "unresolved",
             Kind::Address(_) => "unusable_address",
             Kind::ConnectionRefused => "connection_refused",
-            Kind::TimedOut(_) => "timed_out",
+            Kind::TimedOut(..) => "timed_out",
+            Kind::TimeIsOver(_) => "time_is_over",
             Kind::Connect(_) => "connect_failed",
-            Kind::Broken(_) => "connection_broken",
+            Kind::HandshakeBroken(_) | Kind::Broken(_) => "connection_broken",
             Kind::UnknownAuthority => "unknown_authority",
             Kind::Expired => "certificate_expired",
             Kind::NotYetValid => "certificate_not_yet_valid",
@@ -123,6 +133,31 @@ impl Kind {
             Kind::Protocol(_) => "protocol_error",
             Kind::Recorded { .. } => "recorded",
         }
+    }
+
+    /// Returns the phase in which the request failed; `None` where it is not known.
+    pub fn phase(&self) -> Option<Phase> {
+        Some(match self {
+            Kind::Unresolved(_) | Kind::Address(_) => Phase::Resolve,
+            Kind::ConnectionRefused | Kind::Connect(_) => Phase::Connect,
+            Kind::TimedOut(phase, _) => *phase,
+            Kind::HandshakeBroken(_)
+            | Kind::UnknownAuthority
+            | Kind::Expired
+            | Kind::NotYetValid
+            | Kind::WrongInstance { .. }
+            | Kind::CertificateRefused(_)
+            | Kind::Tls(_) => Phase::Tls,
+            Kind::Broken(_) | Kind::WrongAnswer(_) | Kind::Protocol(_) | Kind::TimeIsOver(_) => Phase::Http,
+            Kind::Problem(_) => Phase::Refused,
+            Kind::Recorded { .. } => return None,
+        })
+    }
+
+    /// Returns true if the request has certainly not been sent.
+    pub(crate) fn nothing_was_sent(&self) -> bool {
+        // In TLS 1.3 the server refuses our certificate after the handshake, and never reads the request then.
+        matches!(self.phase(), Some(Phase::Resolve | Phase::Connect | Phase::Tls))
     }
 
     /// Returns an error that was recorded with its outcome. An outcome that this version does not know is `unreachable`.
@@ -137,8 +172,10 @@ impl Kind {
             Kind::Unresolved(_)
             | Kind::Address(_)
             | Kind::ConnectionRefused
-            | Kind::TimedOut(_)
+            | Kind::TimedOut(..)
+            | Kind::TimeIsOver(_)
             | Kind::Connect(_)
+            | Kind::HandshakeBroken(_)
             | Kind::Broken(_)
             | Kind::Protocol(_) => "unreachable",
             Kind::UnknownAuthority | Kind::Expired | Kind::NotYetValid | Kind::CertificateRefused(_) | Kind::Tls(_) => {
@@ -168,7 +205,17 @@ impl Kind {
         Some(match self {
             Kind::Unresolved(_) | Kind::Address(_) => "check its address in the inventory",
             Kind::ConnectionRefused => "check that the agent is running on the host, and its port in the inventory",
-            Kind::TimedOut(_) | Kind::Connect(_) => "check that the host is up and that no firewall blocks the port",
+            Kind::TimedOut(Phase::Resolve, _) => {
+                "check the name service of this host, or give addresses in the inventory"
+            }
+            Kind::TimedOut(Phase::Tls | Phase::Http, _) => {
+                "check that the agent answers on the host itself: the host may be overloaded, or something else listens there"
+            }
+            Kind::TimedOut(..) | Kind::Connect(_) => "check that the host is up and that no firewall blocks the port",
+            Kind::HandshakeBroken(_) => {
+                "check that an agent listens at this port, and no proxy or load balancer in between"
+            }
+            Kind::TimeIsOver(_) => "the execution may go on: `bolt wait` and `bolt show` of the run follow it",
             Kind::UnknownAuthority => "give the authority that signed the agents' certificates with --ca",
             Kind::Expired | Kind::NotYetValid => {
                 "issue a new certificate for the instance, and check the clocks of both hosts"
@@ -195,7 +242,12 @@ impl Kind {
             Kind::Problem(problem) => problem.code == Code::Unavailable,
             _ => matches!(
                 self,
-                Kind::ConnectionRefused | Kind::TimedOut(_) | Kind::Connect(_) | Kind::Broken(_) | Kind::Unresolved(_)
+                Kind::ConnectionRefused
+                    | Kind::TimedOut(..)
+                    | Kind::Connect(_)
+                    | Kind::HandshakeBroken(_)
+                    | Kind::Broken(_)
+                    | Kind::Unresolved(_)
             ),
         }
     }
@@ -212,9 +264,19 @@ impl Kind {
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
-            io::ErrorKind::TimedOut => Kind::TimedOut("the operating system reported a time-out"),
+            io::ErrorKind::TimedOut => Kind::TimedOut(Phase::Http, "the operating system reported a time-out"),
             io::ErrorKind::UnexpectedEof => Kind::Broken("it closed the connection".to_owned()),
             _ => Kind::Broken(error.to_string()),
+        }
+    }
+
+    /// Returns the same cause of a failed TLS handshake.
+    pub(crate) fn during_handshake(self) -> Kind {
+        match self {
+            Kind::Broken(detail) => Kind::HandshakeBroken(detail),
+            Kind::TimedOut(_, what) => Kind::TimedOut(Phase::Tls, what),
+            // A reset, here: the kernel refused no connection.
+            other => other,
         }
     }
 

@@ -29,6 +29,7 @@ pub mod local;
 mod mismatch;
 pub mod pack;
 pub mod parameters;
+pub mod phase;
 pub mod pki;
 #[cfg(test)]
 #[path = "../../tests/fixtures/records.rs"]

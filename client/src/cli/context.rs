@@ -16,6 +16,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{DEFAULT_PARALLEL, across};
 use crate::inventory::{GatherOptions, Gathered, IdPattern, Instance, Inventory, Missing};
+use crate::phase::Phase;
 use crate::show;
 use crate::tls::Identity;
 use crate::{errln, out};
@@ -254,6 +255,7 @@ pub(super) fn error_json(error: &Error) -> serde_json::Value {
         "instance": error.instance,
         "address": error.address,
         "code": error.kind.code(),
+        "phase": error.kind.phase().map(Phase::as_str),
         "message": error.kind.to_string(),
     })
 }

@@ -62,7 +62,7 @@ pub(super) fn mask_error(error: &mut Error, mask: &Mask) {
             problem.detail = mask.text(&problem.detail);
             problem.errors.iter_mut().for_each(|error| error.message = mask.text(&error.message));
         }
-        Kind::Protocol(text) | Kind::Broken(text) => *text = mask.text(text),
+        Kind::Protocol(text) | Kind::Broken(text) | Kind::HandshakeBroken(text) => *text = mask.text(text),
         _ => {}
     }
 }

@@ -12,7 +12,11 @@ use serde::de::DeserializeOwned;
 use super::answer::Answer;
 use super::{ANSWER_TIMEOUT, Agent, MAX_JSON, wire};
 use crate::error::{Error, Kind};
+use crate::phase::Phase;
 use crate::show::visible;
+
+/// Maximum size of a problem document in bytes: 100 errors of parameters, which quote values.
+const MAX_PROBLEM: usize = 1 << 20;
 
 /// Request that has not been sent.
 #[derive(Debug, Clone)]
@@ -27,13 +31,22 @@ pub(super) struct Call {
     repeatable: bool,
     /// True if an answer of any status is accepted, unless it is a problem document.
     any_status: bool,
+    /// Maximum size of a JSON answer in bytes.
+    limit: usize,
 }
 
 impl Call {
     pub(super) fn get(path: impl Into<String>) -> Call {
-        let path = path.into();
-        let (headers, body) = (Vec::new(), Bytes::new());
-        Call { method: Method::GET, path, headers, body, patience: Duration::ZERO, repeatable: true, any_status: false }
+        Call {
+            method: Method::GET,
+            path: path.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            patience: Duration::ZERO,
+            repeatable: true,
+            any_status: false,
+            limit: MAX_JSON,
+        }
     }
 
     pub(super) fn post(path: impl Into<String>, body: Vec<u8>) -> Call {
@@ -58,6 +71,10 @@ impl Call {
     pub(super) fn repeatable(mut self) -> Call {
         self.repeatable = true;
         self
+    }
+
+    pub(super) fn limit(self, limit: usize) -> Call {
+        Call { limit, ..self }
     }
 
     pub(super) fn any_status(mut self) -> Call {
@@ -110,14 +127,15 @@ impl Agent {
         Ok(answer)
     }
 
-    /// Sends `call` and reads the whole answer, at most [`MAX_JSON`] bytes.
+    /// Sends `call` and reads the whole answer, if it is not larger than the limit of the call.
     pub(super) async fn body(&self, call: Call) -> Result<Bytes, Error> {
+        let limit = call.limit;
         let (wire, response) = self.exchange(call).await?;
-        let result = tokio::time::timeout(ANSWER_TIMEOUT, collect(response.into_body())).await;
+        let result = tokio::time::timeout(ANSWER_TIMEOUT, collect(response.into_body(), limit)).await;
         let bytes = match result {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(kind)) => return Err(self.error(kind)),
-            Err(_) => return Err(self.error(Kind::TimedOut("the answer stopped midway"))),
+            Err(_) => return Err(self.error(Kind::TimedOut(Phase::Http, "the answer stopped midway"))),
         };
         if wire.is_open() {
             self.put_back(wire);
@@ -152,7 +170,7 @@ impl Agent {
         }
         let kind = match tokio::time::timeout(ANSWER_TIMEOUT, refusal(response)).await {
             Ok(kind) => kind,
-            Err(_) => Kind::TimedOut("the answer stopped midway"),
+            Err(_) => Kind::TimedOut(Phase::Http, "the answer stopped midway"),
         };
         if wire.is_open() {
             self.put_back(wire);
@@ -176,7 +194,7 @@ impl Agent {
         let request = call.request(self)?;
         let response = tokio::time::timeout(call.patience + ANSWER_TIMEOUT, wire.send(request))
             .await
-            .map_err(|_| Kind::TimedOut("no answer"))??;
+            .map_err(|_| Kind::TimedOut(Phase::Http, "connected, but no answer"))??;
         Ok((wire, response))
     }
 }
@@ -186,12 +204,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Kind> {
         .map_err(|e| Kind::Protocol(format!("the answer is not what was expected: {}", visible(&e.to_string()))))
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, Kind> {
-    match Limited::new(body, MAX_JSON).collect().await {
+async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Kind> {
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(e) => match e.downcast_ref::<hyper::Error>() {
             Some(error) => Err(wire::explain(error)),
-            None => Err(Kind::Protocol(format!("the answer is larger than {MAX_JSON} bytes"))),
+            None => Err(Kind::Protocol(format!("the answer is larger than {limit} bytes"))),
         },
     }
 }
@@ -200,7 +218,7 @@ async fn collect(body: Incoming) -> Result<Bytes, Kind> {
 async fn refusal(response: Response<Incoming>) -> Kind {
     let status: StatusCode = response.status();
     let is_problem = is_problem(&response);
-    let body = match collect(response.into_body()).await {
+    let body = match collect(response.into_body(), MAX_PROBLEM).await {
         Ok(body) => body,
         Err(kind) => return kind,
     };

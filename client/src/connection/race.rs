@@ -74,8 +74,8 @@ where
 /// Ranks errors: an answer of a wrong server is more specific than no answer.
 fn weight(kind: &Kind) -> u8 {
     match kind {
-        Kind::TimedOut(_) | Kind::Connect(_) | Kind::Unresolved(_) => 0,
-        Kind::ConnectionRefused | Kind::Broken(_) => 1,
+        Kind::TimedOut(..) | Kind::Connect(_) | Kind::Unresolved(_) => 0,
+        Kind::ConnectionRefused | Kind::HandshakeBroken(_) | Kind::Broken(_) => 1,
         _ => 2,
     }
 }

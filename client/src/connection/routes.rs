@@ -15,11 +15,11 @@ use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, PackName,
 use packs_schema::pack::action::Class;
 use serde_json::Value;
 
-use super::Agent;
 use super::answer::{self, Answer, AskedExecution, OpenApi};
 use super::bytes::start_bytes;
 use super::call::Call;
 use super::stream::{ByteStream, Lines};
+use super::{Agent, MAX_EXECUTION};
 use crate::error::{Error, Kind};
 
 /// Maximum number of pages of a list that is read completely.
@@ -172,7 +172,7 @@ impl Agent {
         query: &WaitQuery,
     ) -> Result<Execution, Error> {
         let body = serde_json::to_vec(create).map_err(|e| self.error(Kind::Protocol(e.to_string())))?;
-        let call = query.apply(Call::post("/v1/executions", body));
+        let call = query.apply(Call::post("/v1/executions", body)).limit(MAX_EXECUTION);
         let call = match key {
             Some(key) => call.header(IDEMPOTENCY_KEY, key.as_str()).repeatable(),
             None => call,
@@ -209,7 +209,7 @@ impl Agent {
 
     /// Requests `GET /v1/executions/{id}`, as [`Agent::execution`] does, with more in its query.
     pub async fn execution_with(&self, id: &ExecutionId, query: &WaitQuery) -> Result<Execution, Error> {
-        let call = query.apply(Call::get(format!("/v1/executions/{id}")));
+        let call = query.apply(Call::get(format!("/v1/executions/{id}"))).limit(MAX_EXECUTION);
         let execution = self.json(call, AskedExecution::Id(id)).await?;
         self.check_output(execution, query)
     }

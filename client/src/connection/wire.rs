@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
@@ -19,9 +21,10 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{CONNECT_TIMEOUT, NO_CONNECTION, pace, race};
+use super::{CONNECT_TIMEOUT, pace, race};
 use crate::error::Kind;
 use crate::inventory::{Address, Instance};
+use crate::phase::Phase;
 use crate::tls::Identity;
 
 /// Maximum number of bytes that are read ahead on a connection.
@@ -84,9 +87,10 @@ pub(super) async fn dial(instance: &Instance, identity: &Identity) -> Result<Wir
     let (instance, identity) = (instance.clone(), identity.clone());
     let mut dialling = AbortOnDrop(tokio::spawn(async move {
         let _place = pace::place().await;
-        match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(&instance, &identity)).await {
+        let reached = Reached::default();
+        match tokio::time::timeout(CONNECT_TIMEOUT, dial_now(&instance, &identity, &reached)).await {
             Ok(result) => result,
-            Err(_) => Err(Kind::TimedOut(NO_CONNECTION)),
+            Err(_) => Err(reached.timed_out()),
         }
     }));
     match (&mut dialling.0).await {
@@ -105,11 +109,30 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-async fn dial_now(instance: &Instance, identity: &Identity) -> Result<Wire, Kind> {
+/// Phases that the attempts of a dial have reached.
+#[derive(Debug, Default)]
+struct Reached {
+    is_resolved: AtomicBool,
+    is_connected: AtomicBool,
+}
+
+impl Reached {
+    /// Returns the error of a dial that has taken [`CONNECT_TIMEOUT`].
+    fn timed_out(&self) -> Kind {
+        match (self.is_resolved.load(Relaxed), self.is_connected.load(Relaxed)) {
+            (false, _) => Kind::TimedOut(Phase::Resolve, "no answer from the name service within 5s"),
+            (true, false) => Kind::TimedOut(Phase::Connect, "no TCP connection within 5s"),
+            (true, true) => Kind::TimedOut(Phase::Tls, "TCP connected, but no TLS handshake within 5s"),
+        }
+    }
+}
+
+async fn dial_now(instance: &Instance, identity: &Identity, reached: &Reached) -> Result<Wire, Kind> {
     let connector = TlsConnector::from(identity.config_for(instance.id()));
     let addresses = race::by_turns(resolve(&instance.address).await?);
+    reached.is_resolved.store(true, Relaxed);
     // The handshake is part of the attempt: an address that accepts connections and sends nothing counts as unresponsive.
-    let tls = race::first(addresses, |address| shake_hands(&connector, address)).await?;
+    let tls = race::first(addresses, |address| shake_hands(&connector, address, reached)).await?;
     let alert = AlertSlot::default();
     let io = TokioIo::new(Watched { inner: tls, alert: alert.clone() });
     let (sender, connection) =
@@ -122,14 +145,20 @@ async fn dial_now(instance: &Instance, identity: &Identity) -> Result<Wire, Kind
 }
 
 /// Connects to one address and completes the TLS handshake.
-async fn shake_hands(connector: &TlsConnector, address: SocketAddr) -> Result<TlsStream<TcpStream>, Kind> {
+async fn shake_hands(
+    connector: &TlsConnector,
+    address: SocketAddr,
+    reached: &Reached,
+) -> Result<TlsStream<TcpStream>, Kind> {
     let tcp = TcpStream::connect(address).await.map_err(|e| match e.kind() {
         io::ErrorKind::ConnectionRefused => Kind::ConnectionRefused,
         _ => Kind::Connect(e),
     })?;
+    reached.is_connected.store(true, Relaxed);
     let _ = tcp.set_nodelay(true);
     // The verifier checks the instance id; rustls demands a name as well, which is not used.
-    connector.connect(ServerName::IpAddress(address.ip().into()), tcp).await.map_err(Kind::from_io)
+    let connected = connector.connect(ServerName::IpAddress(address.ip().into()), tcp).await;
+    connected.map_err(|e| Kind::from_io(e).during_handshake())
 }
 
 /// Returns the addresses of the host in resolver order.

@@ -36,15 +36,7 @@ pub(super) async fn check(
         let id = new_run_id();
         let (sender, _) = mpsc::unbounded_channel();
         let each = targets.iter().map(|target| {
-            let instance = run.targets[*target].clone();
-            let each = Target {
-                index: *target,
-                run: id.clone(),
-                create: check.request.for_instance(&id, instance.id()),
-                class: check.request.class,
-                output_limit: 0,
-                instance,
-            };
+            let each = Target { output_limit: 0, ..Target::of(run, *target, &id, &check.request) };
             let ending = start(each, identity.clone(), sender.clone());
             async move { (*target, ending.await) }
         });

@@ -10,6 +10,7 @@ use packs_schema::base::name::ExecutionId;
 use super::Output;
 use crate::connection::{Agent, Part, start_bytes};
 use crate::error::{Error, Kind};
+use crate::phase::Phase;
 
 /// Time limit for fetching a stream.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,7 +83,7 @@ async fn read(
         let (tail, _) = agent.read_part(id, stream, Part::Last(half), half).await?;
         Ok((joined(&start, &tail), true))
     };
-    let late = || agent.error(Kind::TimedOut("no output within 60s"));
+    let late = || agent.error(Kind::TimedOut(Phase::Http, "no output within 60s"));
     tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| Err(late()))
 }
 

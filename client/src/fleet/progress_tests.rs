@@ -81,6 +81,7 @@ fn strategies() -> impl Strategy<Value = Way> {
             pause,
             jitter,
             deadline,
+            instance_timeout: None,
             parallel,
         }
     })

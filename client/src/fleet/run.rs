@@ -168,16 +168,7 @@ impl<'a> Flights<'a> {
     }
 
     fn start(&mut self, target: usize) {
-        let run = self.run;
-        let instance = run.targets[target].clone();
-        let flight = Target {
-            index: target,
-            run: run.id.clone(),
-            create: run.request.for_instance(&run.id, instance.id()),
-            class: run.request.class,
-            output_limit: run.request.output_limit,
-            instance,
-        };
+        let flight = Target::new(self.run, target);
         let (identity, sender, connections) = (self.identity.clone(), self.sender.clone(), self.connections.clone());
         let flight = async move {
             // Never closed.

@@ -11,14 +11,15 @@
 use std::time::Duration;
 
 use packs_schema::agent::rest::{Code, CreateExecution, Execution, MAX_OUTPUT, Problem};
-use packs_schema::base::name::RunId;
+use packs_schema::base::name::{ExecutionId, RunId};
 use packs_schema::pack::action::Class;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ending, Event, Run, output, start_key};
-use crate::connection::{Agent, NO_CONNECTION, WaitQuery, pause};
+use super::{Ending, Event, Request, Run, output, start_key};
+use crate::connection::{Agent, WaitQuery, pause};
 use crate::error::{Error, Kind};
 use crate::inventory::Instance;
+use crate::phase::Phase;
 use crate::tls::Identity;
 
 /// Number of attempts to start before the instance counts as unreachable.
@@ -40,6 +41,37 @@ pub(super) struct Target {
     pub(super) class: Option<Class>,
     /// Maximum number of bytes of each output stream.
     pub(super) output_limit: usize,
+    /// Time after which contact counts as lost.
+    pub(super) time: Option<Duration>,
+}
+
+impl Target {
+    /// Returns an instance of `run`.
+    pub(super) fn new(run: &Run, index: usize) -> Target {
+        Target::of(run, index, &run.id, &run.request)
+    }
+
+    /// Returns an instance of `run` with another request, under another id.
+    pub(super) fn of(run: &Run, index: usize, id: &RunId, request: &Request) -> Target {
+        let instance = run.targets[index].clone();
+        Target {
+            index,
+            run: id.clone(),
+            create: request.for_instance(id, instance.id()),
+            class: request.class,
+            output_limit: request.output_limit,
+            time: run.plan.strategy().instance_timeout,
+            instance,
+        }
+    }
+}
+
+/// How far a start has come, for when its time is over.
+#[derive(Debug, Default)]
+struct Flight {
+    /// True if the agent may have accepted the start.
+    may_run: bool,
+    accepted: Option<ExecutionId>,
 }
 
 /// Runs `target` to its end. Always `Some`; the caller handles a panic.
@@ -49,44 +81,73 @@ pub(super) async fn start(target: Target, identity: Identity, events: UnboundedS
         // Without a receiver, the caller has dropped the run; executions that were started go on.
         let _ = events.send(event);
     };
+    let mut flight = Flight::default();
+    let Some(time) = target.time else {
+        return Some(carry(&target, &agent, &mut flight, &report).await);
+    };
+    match tokio::time::timeout(time, carry(&target, &agent, &mut flight, &report)).await {
+        Ok(ending) => Some(ending),
+        Err(_) => {
+            let Flight { may_run, accepted } = flight;
+            let kind = match may_run {
+                true => Kind::TimeIsOver(time),
+                false => Kind::TimedOut(Phase::Connect, "no connection within the time for one instance"),
+            };
+            Some(Ending::Unreachable { error: agent.error(kind), execution: accepted, may_run })
+        }
+    }
+}
+
+/// Starts the execution, waits for its end and takes the output.
+async fn carry(target: &Target, agent: &Agent, flight: &mut Flight, report: &impl Fn(Event)) -> Ending {
     let limit = target.output_limit;
     let mut query =
         WaitQuery { wait: Some(FIRST_WAIT), output: (limit > 0).then_some(limit.min(MAX_OUTPUT)), class: target.class };
-    let execution = match accept(target.index, &agent, &target.run, &target.create, &mut query, &report).await {
+    let execution = match accept(target, agent, &mut query, flight, report).await {
         Ok(execution) => execution,
-        Err(ending) => return Some(ending),
+        Err(ending) => return ending,
     };
-    report(Event::Accepted { target: target.index, execution: execution.id.clone() });
     let id = execution.id.clone();
+    report(Event::Accepted { target: target.index, execution: id.clone() });
+    flight.accepted = Some(id.clone());
     query = WaitQuery { wait: Some(WAIT), class: None, ..query };
-    Some(match wait(target.index, &agent, execution, query, &report).await {
+    match wait(target.index, agent, execution, query, report).await {
         Ok(mut ended) => {
-            let output = output::take(&agent, &mut ended, limit).await;
+            let output = output::take(agent, &mut ended, limit).await;
             Ending::Ended(Box::new(ended), output)
         }
         Err(error) => Ending::Unreachable { error, execution: Some(id), may_run: true },
-    })
+    }
 }
 
 /// Sends the start until it is answered. All attempts have the same idempotency key, and so are one start. Of `query`, what an
 /// agent of an earlier version does not know is removed.
 async fn accept(
-    target: usize,
+    target: &Target,
     agent: &Agent,
-    run: &RunId,
-    create: &CreateExecution,
     query: &mut WaitQuery,
+    flight: &mut Flight,
     report: &impl Fn(Event),
 ) -> Result<Execution, Ending> {
-    let key = start_key(run, agent.instance().id());
-    let mut may_run = false;
+    let create = &target.create;
+    let key = start_key(&target.run, agent.instance().id());
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let error = match agent.create_with(create, Some(&key), query).await {
-            Ok(execution) => return Ok(execution),
+        let may_have_run = flight.may_run;
+        let error = match agent.open().await {
+            Ok(()) => {
+                flight.may_run = true;
+                match agent.create_with(create, Some(&key), query).await {
+                    Ok(execution) => return Ok(execution),
+                    Err(error) => error,
+                }
+            }
             Err(error) => error,
         };
+        if error.kind.nothing_was_sent() || error.kind.is_refusal() {
+            flight.may_run = may_have_run;
+        }
         if is_old_agent(&error.kind, query) {
             // Nothing was started: an agent refuses a query before it reads the body.
             if let Some(class) = query.class {
@@ -96,19 +157,13 @@ async fn accept(
             attempt -= 1;
             continue;
         }
-        match &error.kind {
-            kind if kind.is_refusal() && !(kind.is_transient() && attempt < WAIT_ATTEMPTS) => {
-                return Err(Ending::Refused(explain_old_agent(error, create)));
-            }
-            // Without a connection nothing was sent.
-            Kind::TimedOut(NO_CONNECTION) => {}
-            Kind::Broken(_) | Kind::TimedOut(_) | Kind::Protocol(_) | Kind::WrongAnswer(_) => may_run = true,
-            _ => {}
+        if error.kind.is_refusal() && !(error.kind.is_transient() && attempt < WAIT_ATTEMPTS) {
+            return Err(Ending::Refused(explain_old_agent(error, create)));
         }
-        if attempt >= attempts(&error.kind, may_run) {
-            return Err(Ending::Unreachable { error, execution: None, may_run });
+        if attempt >= attempts(&error.kind, flight.may_run) {
+            return Err(Ending::Unreachable { error, execution: None, may_run: flight.may_run });
         }
-        report(Event::Retrying { target, problem: error.kind.to_string() });
+        report(Event::Retrying { target: target.index, problem: error.kind.to_string() });
         tokio::time::sleep(pause(attempt)).await;
     }
 }
@@ -150,11 +205,12 @@ fn explain_old_agent(mut error: Error, create: &CreateExecution) -> Error {
 /// seconds each add up over a fleet. An agent that may have accepted the start, and is gone now, may be restarting.
 fn attempts(kind: &Kind, may_run: bool) -> u32 {
     match kind {
-        Kind::ConnectionRefused | Kind::Connect(_) | Kind::TimedOut(NO_CONNECTION) if may_run => WAIT_ATTEMPTS,
+        Kind::ConnectionRefused | Kind::Connect(_) | Kind::HandshakeBroken(_) if may_run => WAIT_ATTEMPTS,
+        Kind::TimedOut(..) if may_run && kind.nothing_was_sent() => WAIT_ATTEMPTS,
         // The agent restarts; the key finds the execution that it accepted before.
         Kind::Problem(_) => WAIT_ATTEMPTS,
-        Kind::TimedOut(NO_CONNECTION) => 1,
-        Kind::Broken(_) | Kind::TimedOut(_) => START_ATTEMPTS,
+        Kind::TimedOut(..) if kind.nothing_was_sent() => 1,
+        Kind::HandshakeBroken(_) | Kind::Broken(_) | Kind::TimedOut(..) => START_ATTEMPTS,
         _ => 1,
     }
 }
@@ -192,9 +248,9 @@ async fn wait(
 /// Starts the execution of `run` on one of its instances, and returns when it is accepted.
 pub(crate) async fn accept_on(run: &Run, target: usize, identity: &Identity) -> Result<Execution, Ending> {
     let instance = &run.targets[target];
-    let (agent, create) = (Agent::new(instance, identity), run.request.for_instance(&run.id, instance.id()));
+    let agent = Agent::new(instance, identity);
     let mut query = WaitQuery { class: run.request.class, ..WaitQuery::default() };
-    accept(target, &agent, &run.id, &create, &mut query, &|_| {}).await
+    accept(&Target::new(run, target), &agent, &mut query, &mut Flight::default(), &|_| {}).await
 }
 
 /// Waits until an execution has ended, also across restarts of its agent.

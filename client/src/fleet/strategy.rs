@@ -123,6 +123,9 @@ pub struct Strategy {
     /// Time after which no further target starts.
     #[serde(with = "maybe_milliseconds")]
     pub deadline: Option<Duration>,
+    /// Time for each target, from its start: afterwards contact counts as lost, and the run goes on.
+    #[serde(with = "maybe_milliseconds")]
+    pub instance_timeout: Option<Duration>,
     /// Maximum number of targets in flight, whatever the batch size.
     pub parallel: usize,
 }
@@ -143,6 +146,7 @@ impl Default for Strategy {
             pause: Pause::None,
             jitter: Duration::ZERO,
             deadline: None,
+            instance_timeout: None,
             parallel: DEFAULT_PARALLEL,
         }
     }

@@ -17,14 +17,14 @@ use crate::server::{Answer, World, answer, broken_after, id, instance, json, pro
 
 /// Requests that an agent of the test has received: executions by their key.
 #[derive(Default)]
-struct Agent {
+pub(crate) struct Agent {
     name: String,
     started: Mutex<HashMap<String, Execution>>,
     posts: Mutex<usize>,
 }
 
 impl Agent {
-    fn new(name: &str) -> Arc<Agent> {
+    pub(crate) fn new(name: &str) -> Arc<Agent> {
         Arc::new(Agent { name: name.to_owned(), ..Agent::default() })
     }
 
@@ -65,7 +65,7 @@ impl Agent {
     }
 
     /// Starts what `request` asks for, once for each key.
-    fn start(&self, request: &hyper::Request<Bytes>, state: State) -> Execution {
+    pub(crate) fn start(&self, request: &hyper::Request<Bytes>, state: State) -> Execution {
         let create: CreateExecution = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(create.instance.as_ref().unwrap().as_str(), self.name);
         let key = request.headers()[IDEMPOTENCY_KEY].to_str().unwrap().to_owned();
@@ -73,7 +73,7 @@ impl Agent {
         started.entry(key).or_insert_with(|| self.execution(&create, state)).clone()
     }
 
-    fn starts(&self) -> usize {
+    pub(crate) fn starts(&self) -> usize {
         self.started.lock().unwrap().len()
     }
 }
@@ -87,7 +87,7 @@ fn well(agent: &Agent, request: &hyper::Request<Bytes>) -> Answer {
     }
 }
 
-fn run(targets: Vec<Instance>, strategy: Strategy) -> Run {
+pub(crate) fn run(targets: Vec<Instance>, strategy: Strategy) -> Run {
     let facts: Vec<&Facts> = targets.iter().map(|t| &t.facts).collect();
     let plan = Plan::new(&facts, &strategy);
     Run {
@@ -103,7 +103,7 @@ fn states(report: &fleet::Report) -> Vec<&'static str> {
     report.endings.iter().map(Ending::state).collect()
 }
 
-fn nobody_there(name: &str) -> Instance {
+pub(crate) fn nobody_there(name: &str) -> Instance {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     instance(name, listener.local_addr().unwrap())
 }

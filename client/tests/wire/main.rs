@@ -10,6 +10,7 @@ mod hostile;
 mod identity;
 mod interrupts;
 mod lists;
+mod phases;
 mod requests;
 mod server;
 mod streams;

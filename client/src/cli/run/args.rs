@@ -102,7 +102,7 @@ pub(super) struct How {
     /// Start the run, print its id and return when all instances have accepted it; `bolt logs -f --run` and `bolt wait` follow
     /// it. Needs a run that starts all instances at once.
     #[arg(long, conflicts_with_all = ["by", "batch", "canary", "max_failures", "max_unreachable", "max_batch_failures", "pause",
-        "jitter", "within", "check"])]
+        "jitter", "within", "instance_timeout", "check"])]
     pub(super) detach: bool,
     /// Run on one zone or region after the other, all of its instances at once.
     #[arg(long, value_enum)]
@@ -130,9 +130,14 @@ pub(super) struct How {
     /// Delay each start within a batch by a random time up to this, so that not all instances act in the same moment.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     jitter: Option<Duration>,
-    /// Start no further instance when this time has passed since the beginning of the run.
+    /// Start no further instance when this time has passed since the beginning of the run. With --instance-timeout, the run ends
+    /// at most that much later.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     within: Option<Duration>,
+    /// Time for each instance, from its start: when it is over, the run goes on without its end, and counts it as failed or, if
+    /// it was never reached, as unreachable. The execution goes on until its own time-out (--timeout).
+    #[arg(long, value_name = "TIME", value_parser = per_instance)]
+    instance_timeout: Option<Duration>,
     /// After each batch, run this diagnostic on the batch's instances; the next batch begins when it has succeeded there.
     #[arg(long, value_name = "ACTION[@VERSION]")]
     pub(super) check: Option<Wanted>,
@@ -194,6 +199,13 @@ fn batch(text: &str) -> Result<Amount, String> {
     }
 }
 
+fn per_instance(text: &str) -> Result<Duration, String> {
+    match parse_duration(text).map_err(|problem| problem.to_string())? {
+        Duration::ZERO => Err("give more than 0s".to_owned()),
+        time => Ok(time),
+    }
+}
+
 fn pause(text: &str) -> Result<Pause, String> {
     match text {
         "ask" => Ok(Pause::Confirm),
@@ -225,6 +237,7 @@ impl How {
             pause: self.pause.unwrap_or_default(),
             jitter: self.jitter.unwrap_or_default(),
             deadline: self.within,
+            instance_timeout: self.instance_timeout,
             parallel: self.parallel.min(max_open()),
         }
     }
