@@ -176,6 +176,19 @@ fn the_commands_of_callers_and_publishers() {
 }
 
 #[test]
+fn the_commands_of_the_inventories() {
+    let test = "the_commands_of_the_inventories";
+    let Some(moto) = std::env::var_os("BOLT_MOTO_SERVER").map(PathBuf::from).filter(|program| program.exists()) else {
+        return skip(test, "BOLT_MOTO_SERVER is not set");
+    };
+    binaries();
+    let sandbox = Sandbox::checkout();
+    let environment = moto.ancestors().nth(2).expect("it is <environment>/bin/moto_server");
+    std::os::unix::fs::symlink(environment, sandbox.path("bolt/moto")).unwrap();
+    run_paper("client/examples/inventory/README.md", &sandbox);
+}
+
+#[test]
 fn the_commands_of_the_evidence() {
     binaries();
     run_paper("tests/README.md", &Sandbox::checkout());
@@ -195,10 +208,11 @@ fn tools_or_skip(test: &str, tools: &[&str]) -> bool {
 }
 
 /// Papers that a test above runs.
-const RUN: [&str; 6] = [
+const RUN: [&str; 7] = [
     "README.md",
     "agent/README.md",
     "client/README.md",
+    "client/examples/inventory/README.md",
     "packs-schema/README.md",
     "systemd/README.md",
     "tests/README.md",

@@ -37,6 +37,11 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     not_run("CONTRIBUTING.md", "BOLT_BLESS=1 cargo test", "it writes into the checkout; a test compares the files"),
     not_run("README.md", "cargo build --release && target/release/bolt demo", "the test demo runs the demo"),
     not_run("README.md", "cargo test --workspace", THIS_RUN),
+    not_run(
+        "client/examples/inventory/README.md",
+        "python3 -m venv moto",
+        "`.ci/run` installs it, and a test of this paper links to it",
+    ),
     not_run("client/README.md", "cargo build --release -p bolt-client --features kms", BUILT),
     not_run(
         "client/README.md",
@@ -74,6 +79,16 @@ const fn instead(paper: &'static str, shown: &'static str, run: &'static str) ->
 
 /// Parts of commands that are others here: programs that are built already, and smaller counts. One that is nowhere is an error.
 pub(super) const INSTEAD: &[Instead] = &[
+    instead(
+        "client/examples/inventory/README.md",
+        "moto/bin/moto_server -p 5000 2>moto.log &",
+        "moto/bin/moto_server -p 0 2>moto.log &\nuntil grep -q 'Running on' moto.log; do sleep 0.1; done",
+    ),
+    instead(
+        "client/examples/inventory/README.md",
+        "http://127.0.0.1:5000",
+        "$(grep -o 'http://127[0-9.:]*' moto.log | head -n 1)",
+    ),
     instead("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability --", "bolt-reliability"),
     instead("tests/README.md", "--cycles 3000 --seed 1 --workers 5", "--cycles 4 --seed 1 --workers 1"),
     instead("tests/README.md", "--cycles 1000 --seed 1 --workers 3", "--cycles 4 --seed 1 --workers 2"),

@@ -13,7 +13,7 @@ static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}\b", "<time>"),
         (r"\b([0-9a-f]{2}:){7,}[0-9a-f]{2}\b", "<digest>"),
         (r"\b(sha256:)?[0-9a-f]{8,64}\b", "<digest>"),
-        (r"\b127\.[0-9]+\.[0-9]+\.[0-9]+:[0-9]+", "<address>"),
+        (r"\b(10|127)\.[0-9]+\.[0-9]+\.[0-9]+:[0-9]+", "<address>"),
         (r"\b([0-9]+(\.[0-9]+)?(ms|us|µs|s|m|h|d|w))+\b", "<duration>"),
         (r"\bin [0-9]+ (day|hour|minute|second)s?\b", "in <duration>"),
         (r"\b[0-9]+(\.[0-9]+)?\s?([KMGT]i?B|kB|B)\b", "<size>"),
