@@ -1,12 +1,17 @@
 //! Local accounts, read from `/etc/passwd` only: a lookup through the name service would load modules that use the network into a
 //! process of root.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::rc::Rc;
 
+use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid};
 use packs_schema::agent::accounts;
 use packs_schema::agent::config::UidRange;
 use packs_schema::base::name::UserName;
+
+use crate::parsed::Parsed;
 
 /// An account of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +46,23 @@ pub(crate) fn by_uid(uid: Uid, gid: Gid) -> Account {
     known.unwrap_or_else(|| Account { name: uid.to_string(), uid, gid, home: "/".to_owned() })
 }
 
-/// Returns the ids of local accounts and groups in `range`.
-pub(crate) fn ids_in(range: UidRange) -> Vec<u32> {
-    let ids = |path| {
-        let text = std::fs::read(path).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect::<Vec<u32>>()
+/// Returns the ids of local accounts, and of local groups, in `range`, which is the same for all of `parsed`.
+pub(crate) fn ids_in(range: UidRange, parsed: &Parsed<Vec<u32>>) -> [Rc<Vec<u32>>; 2] {
+    let ids = |path: &str| {
+        let opened = File::open(path).and_then(|file| Ok((fstat(&file)?, file)));
+        let Ok((stat, mut file)) = opened else { return Rc::default() };
+        if let Some(known) = parsed.get(&stat) {
+            return known;
+        }
+        let mut text = Vec::new();
+        if file.read_to_end(&mut text).is_err() {
+            return Rc::default();
+        }
+        let text = String::from_utf8_lossy(&text);
+        let all = text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok());
+        parsed.put(&stat, all.filter(|id| range.contains(*id)).collect())
     };
-    ["/etc/passwd", "/etc/group"].into_iter().flat_map(ids).filter(|id| range.contains(*id)).collect()
+    ["/etc/passwd", "/etc/group"].map(ids)
 }
 
 fn lookup(passwd: &str, name: &UserName) -> Option<Account> {

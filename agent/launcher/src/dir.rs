@@ -81,17 +81,28 @@ impl Dir {
 
     /// Reads a regular file of at most `limit` bytes.
     pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<(Vec<u8>, FileStat)> {
+        let (file, stat) = self.regular_file(name)?;
+        Ok((Dir::read_all(file, limit)?, stat))
+    }
+
+    /// Opens a regular file, and returns its status.
+    pub(crate) fn regular_file(&self, name: &str) -> io::Result<(File, FileStat)> {
         let file = self.file(name)?;
         let stat = fstat(&file)?;
         if !is_kind(&stat, libc::S_IFREG) {
             return Err(io::Error::other("is not a regular file"));
         }
+        Ok((file, stat))
+    }
+
+    /// Reads an open file of at most `limit` bytes.
+    pub(crate) fn read_all(file: File, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(io::Error::other(format!("is larger than {limit} bytes")));
         }
-        Ok((bytes, stat))
+        Ok(bytes)
     }
 
     /// Returns true if an entry `name` of any type exists.

@@ -12,18 +12,23 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, getegid, geteuid};
 use packs_schema::agent::config::{Config, ConfigError};
+use packs_schema::agent::store::StoredPack;
 use packs_schema::base::name::UserName;
 use packs_schema::base::trust::TrustError;
+use packs_schema::pack::action::Action;
 
 use crate::accepted::Accepted;
 use crate::account::{self, Account, AccountError};
 use crate::cgroup::{self, AgentGroups, Tree, Unenforced};
 use crate::dir::{self, Dir};
+use crate::parsed::Parsed;
 use crate::uids::{OpenError, UidPool};
-use crate::{log, trust};
+use crate::{log, sys, trust};
 
 /// Maximum size of the configuration file, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
+/// Maximum number of definitions of packs, and of actions, that are kept in memory: some 10 kB each.
+const MAX_PARSED: usize = 16;
 /// Name of the lock file in the run-time directory.
 const LOCK: &str = "launcher.lock";
 /// Name of the file in the run-time directory that describes which limits are enforced.
@@ -51,6 +56,11 @@ pub(crate) struct Host {
     pub(crate) uids: Option<UidPool>,
     /// Queued executions that may start although their version was replaced.
     pub(crate) accepted: Accepted,
+    /// Definitions of packs and of actions.
+    pub(crate) packs: Parsed<StoredPack>,
+    pub(crate) actions: Parsed<Action>,
+    /// Signals that this process ignores, which its children must not.
+    pub(crate) ignored_signals: Vec<i32>,
     _lock: File,
 }
 
@@ -162,6 +172,9 @@ impl Host {
             boot_id,
             uids,
             accepted,
+            packs: Parsed::new(MAX_PARSED),
+            actions: Parsed::new(MAX_PARSED),
+            ignored_signals: sys::ignored_signals(),
             _lock: lock,
         })
     }

@@ -18,6 +18,7 @@ mod host;
 mod ipc;
 mod kill;
 mod log;
+mod parsed;
 mod proc;
 #[cfg(test)]
 #[path = "../../../tests/fixtures/records.rs"]

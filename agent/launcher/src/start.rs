@@ -99,6 +99,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             ends_with_push: timeout < requested,
             unenforced: unenforced.iter().map(describe).collect(),
             boot_id: host.boot_id.clone(),
+            ignored_signals: &host.ignored_signals,
             directory: claim.directory,
             lock: claim.lock,
             exit_file: claim.exit_file,

@@ -112,17 +112,31 @@ pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> nix::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).map(drop)
 }
 
-/// Sets the default disposition of every signal. Rust ignores SIGPIPE, and ignored signals are inherited.
-pub(crate) fn default_signals() {
-    // The kernel's structure in zeros: SIG_DFL, no flags, no mask. Not through libc, which reserves two signals and would leave
-    // them ignored if the parent ignored them.
+/// Returns the signals that this process ignores: SIGPIPE, which Rust ignores, and those that its parent ignored.
+pub(crate) fn ignored_signals() -> Vec<i32> {
+    let ignores = |number: &i32| {
+        let mut action = [0_u64; 4];
+        // SAFETY: the kernel writes its structure of 32 bytes, whose first field is the handler, and changes nothing. Not through
+        // libc, which reserves two signals.
+        let result = unsafe {
+            let new = std::ptr::null::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, *number, new, action.as_mut_ptr(), size_of::<u64>())
+        };
+        result == 0 && action[0] == libc::SIG_IGN as u64
+    };
+    (1..=64).filter(ignores).collect()
+}
+
+/// Sets the default disposition of these signals: `exec` keeps ignored ones. It resets those with handlers itself.
+pub(crate) fn default_signals(signals: &[i32]) {
+    // The kernel's structure in zeros: SIG_DFL, no flags, no mask.
     let default = [0_u64; 4];
-    for number in 1..=64 {
+    for number in signals {
         // SAFETY: the kernel reads at most the 32 bytes given, writes nothing, and SIG_DFL runs no code. It fails for
         // SIGKILL and SIGSTOP, which is ignored.
         unsafe {
             let old = std::ptr::null_mut::<u64>();
-            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, size_of::<u64>());
+            libc::syscall(libc::SYS_rt_sigaction, *number, default.as_ptr(), old, size_of::<u64>());
         }
     }
 }

@@ -38,6 +38,7 @@ use packs_schema::base::name::ExecutionId;
 
 use crate::account::{self, Account};
 use crate::dir::Dir;
+use crate::parsed::Parsed;
 use crate::{ipc, proc};
 
 pub(crate) use check::UidRangeInUse;
@@ -58,6 +59,8 @@ pub(crate) struct UidPool {
     records: Dir,
     last: Cell<u32>,
     counter: File,
+    /// Ids of the host's accounts and groups in the range.
+    taken: Parsed<Vec<u32>>,
 }
 
 /// Error returned when no id can be leased.
@@ -105,7 +108,7 @@ impl UidPool {
         let mut text = String::new();
         let _ = (&counter).take(MAX_RECORD).read_to_string(&mut text);
         let last = text.trim().parse().ok().filter(|uid| range.contains(*uid)).unwrap_or_else(|| random(range));
-        let pool = UidPool { range, records, last: Cell::new(last), counter };
+        let pool = UidPool { range, records, last: Cell::new(last), counter, taken: Parsed::new(2) };
         pool.prune();
         Ok(pool)
     }
@@ -117,10 +120,10 @@ impl UidPool {
     /// Leases the next free id to `execution`.
     pub(crate) fn lease(&self, execution: &ExecutionId) -> Result<(Lease, Account), LeaseError> {
         let failed = |e: Errno| LeaseError::Record(self.records.path().display().to_string(), e);
-        let taken = account::ids_in(self.range);
+        let taken = account::ids_in(self.range, &self.taken);
         for _ in 0..self.range.count() {
             let uid = self.advance().map_err(failed)?;
-            if taken.contains(&uid) {
+            if taken.iter().any(|ids| ids.contains(&uid)) {
                 continue;
             }
             let mut record = match self.records.make_file(&uid.to_string(), 0o600, OFlag::O_WRONLY) {

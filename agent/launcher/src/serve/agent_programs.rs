@@ -177,6 +177,6 @@ fn prepare(role: &Role<'_>, null: &File, inherited: &[(OwnedFd, i32)]) -> nix::R
     for (fd, number) in inherited {
         sys::copy_to(fd.as_fd(), *number)?;
     }
-    sys::default_signals();
+    sys::default_signals(&sys::ignored_signals());
     SigSet::empty().thread_set_mask()
 }

@@ -136,7 +136,7 @@ impl ChildSetup<'_> {
         }
         sys::close_rest_on_exec().map_err(at(Step::Privileges))?;
         sys::keep_on_exec(result.as_fd()).map_err(at(Step::Pipes))?;
-        sys::default_signals();
+        sys::default_signals(self.job.ignored_signals);
         SigSet::empty().thread_set_mask().map_err(at(Step::Privileges))?;
         Ok(result)
     }

@@ -30,6 +30,8 @@ pub(crate) struct Job<'a> {
     /// Limits that are not enforced, with the reason of each.
     pub(crate) unenforced: Vec<String>,
     pub(crate) boot_id: String,
+    /// Signals that this process ignores, and the action must not.
+    pub(crate) ignored_signals: &'a [i32],
     /// The execution's directory.
     pub(crate) directory: Dir,
     /// Lock file, locked until the shim ends.

@@ -15,7 +15,7 @@ use packs_schema::pack::action::Action;
 use packs_schema::pack::site_config::SiteConfig;
 use serde_json::{Map, Value};
 
-use super::store_file::{check_owner, read_json, trusted};
+use super::store_file::{check_owner, read_json, read_json_once, trusted};
 use super::venv::{self, Venv};
 use crate::clock;
 use crate::dir::{Dir, is_kind};
@@ -162,18 +162,18 @@ fn read_action(host: &Host, start: &Start, directory: &Dir) -> Result<(Action, b
         message: format!("{}: {e}; let the sync restore the store", directory.path().join(store::META).display()),
     };
     let meta = trusted(host, directory.dir(store::META).map_err(untrusted)?)?;
-    let stored: store::StoredPack = read_json(host, &meta, store::PACK, MAX_PACK, Refusal::UnknownPack)?;
+    let stored = read_json_once(host, &meta, store::PACK, MAX_PACK, Refusal::UnknownPack, &host.packs)?;
     if stored.digest != start.digest || stored.pack.name != start.pack || stored.pack.version != start.version {
         let message = format!("{} holds another pack, version or digest than requested", directory.path().display());
         return refuse(Refusal::UnknownPack, message);
     }
     let actions = trusted(host, meta.dir(store::ACTIONS).map_err(untrusted)?)?;
-    let action: Action =
-        read_json(host, &actions, &format!("{}.json", start.action), MAX_ACTION, Refusal::UnknownAction)?;
+    let name = format!("{}.json", start.action);
+    let action = read_json_once(host, &actions, &name, MAX_ACTION, Refusal::UnknownAction, &host.actions)?;
     if action.pack != start.pack || action.name != start.action {
         return refuse(Refusal::StoreUntrusted, format!("the definition of {} describes another action", start.action));
     }
-    Ok((action, stored.dev.is_some()))
+    Ok(((*action).clone(), stored.dev.is_some()))
 }
 
 /// Reads the site configuration of the version. A version activated by an earlier release of the

@@ -5,7 +5,7 @@ fn pool(range: &str, runtime: &std::path::Path) -> UidPool {
     let records = runtime.make_dir(RECORDS, 0o700).or_else(|_| runtime.dir(RECORDS)).unwrap();
     let counter = File::create(records.path().join(COUNTER)).unwrap();
     let range = UidRange::parse(range).unwrap();
-    UidPool { range, records, last: Cell::new(range.last()), counter }
+    UidPool { range, records, last: Cell::new(range.last()), counter, taken: Parsed::new(2) }
 }
 
 fn id(n: u32) -> ExecutionId {
