@@ -93,16 +93,21 @@ impl Config {
     /// Reads the file named by `flag`, else by `BOLT_CLIENT_CONFIG`, else at [`default_path`], then applies the
     /// environment and `flags`. A file that was named must exist; the default one may be absent.
     pub fn find(flag: Option<&Path>, flags: &[(Setting, Option<PathBuf>)]) -> Result<Config, ConfigError> {
-        Config::find_in(flag, flags, &|name| set(name))
+        Config::find_in(flag.map(|path| (path, "--config")), flags, &|name| set(name))
+    }
+
+    /// Reads the file that a program names by its option `named_by`, else the one that [`Config::find`] reads without flags.
+    pub fn open(path: Option<&Path>, named_by: &'static str) -> Result<Config, ConfigError> {
+        Config::find_in(path.map(|path| (path, named_by)), &[], &|name| set(name))
     }
 
     fn find_in(
-        flag: Option<&Path>,
+        named: Option<(&Path, &'static str)>,
         flags: &[(Setting, Option<PathBuf>)],
         variable: &dyn Fn(&str) -> Option<PathBuf>,
     ) -> Result<Config, ConfigError> {
-        let (path, origin) = match (flag, variable(CONFIG_VARIABLE)) {
-            (Some(path), _) => (Some(path.to_owned()), Some(Origin::Flag("--config"))),
+        let (path, origin) = match (named, variable(CONFIG_VARIABLE)) {
+            (Some((path, by)), _) => (Some(path.to_owned()), Some(Origin::Flag(by))),
             (None, Some(path)) => (Some(path), Some(Origin::Variable(CONFIG_VARIABLE))),
             (None, None) => (default_path(), None),
         };

@@ -3,6 +3,7 @@
 //! - [`config`], [`inventory`]: who we are, and which instances there are.
 //! - [`tls`], [`connection`], [`error`]: one agent, checked to be the one that was meant.
 //! - [`fleet`]: one action on many instances, by a plan, each ending in a named state.
+//! - [`runner`]: a run from its order to its report, without a terminal. [`runs`]: its record.
 //! - [`definitions`]: actions as instances have described them, kept between runs.
 //! - [`show`]: what agents answer, made safe for a terminal.
 //! - [`pki`]: a small certificate authority.
@@ -35,6 +36,7 @@ pub mod pki;
 #[path = "../../tests/fixtures/records.rs"]
 mod records;
 pub mod repo;
+pub mod runner;
 pub mod runs;
 pub mod show;
 pub mod tls;

@@ -1,7 +1,7 @@
 //! State shared by all commands that talk to agents: client identity, inventory, output format.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher as _;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::fleet::{DEFAULT_PARALLEL, across};
 use crate::inventory::{GatherOptions, Gathered, IdPattern, Instance, Inventory, Missing};
 use crate::phase::Phase;
+use crate::runner;
 use crate::show;
 use crate::tls::Identity;
 use crate::{errln, out};
@@ -174,8 +175,7 @@ impl Context {
 
 /// Returns the instances of an earlier run that the inventory still has, and names the others: at least one is there.
 fn still_there(ids: Vec<InstanceId>, inventory: &Inventory) -> Result<Vec<InstanceId>, Failure> {
-    let known: HashSet<&InstanceId> = inventory.instances().iter().map(Instance::id).collect();
-    let (there, gone): (Vec<InstanceId>, Vec<InstanceId>) = ids.into_iter().partition(|id| known.contains(id));
+    let (there, gone) = runner::still_there(ids, inventory);
     let count = show::counted(gone.len(), "instance");
     let names = show::listed(&gone, 8);
     if there.is_empty() && !gone.is_empty() {

@@ -2,11 +2,9 @@
 
 mod many;
 
-use std::time::Duration;
-
 use clap::Args;
 use futures_util::future::join_all;
-use packs_schema::agent::rest::{Code, Execution, MAX_NOTE};
+use packs_schema::agent::rest::{Execution, MAX_NOTE};
 use packs_schema::base::name::{ActionRef, ExecutionId, Principal, RunId};
 use serde_json::{Value, json};
 
@@ -15,13 +13,11 @@ use super::failure::{Exit, Failure};
 use super::find::{IdArg, claimed, find, nowhere, several};
 use super::select::SelectArgs;
 use crate::connection::Agent;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::inventory::Instance;
+use crate::runner;
 use crate::show;
 use crate::{errln, outln};
-
-/// How long to wait for the execution to end after the kill.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -145,7 +141,7 @@ async fn stop_and_report(
     command: &KillCommand,
     context: &Context,
 ) -> Result<Execution, Error> {
-    let (end, had_ended) = stop(agent, id, command.note.as_deref()).await?;
+    let (end, had_ended) = runner::kill(agent, id, command.note.as_deref()).await?;
     if !context.json {
         if had_ended {
             let unkept = if command.note.is_some() { ", and the note is not kept" } else { "" };
@@ -154,18 +150,6 @@ async fn stop_and_report(
         report(&end);
     }
     Ok(end)
-}
-
-/// Kills the execution on one instance and waits for its end. True if it had ended before.
-async fn stop(agent: &Agent, id: &ExecutionId, note: Option<&str>) -> Result<(Execution, bool), Error> {
-    match agent.kill(id, note).await {
-        Ok(now) if now.state.is_terminal() => Ok((now, false)),
-        Ok(_) => Ok((agent.execution(id, Some(PATIENCE)).await?, false)),
-        Err(error) if matches!(&error.kind, Kind::Problem(p) if p.code == Code::AlreadyEnded) => {
-            Ok((agent.execution(id, None).await?, true))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn print_json(stopped: &[Stopped]) {

@@ -19,7 +19,7 @@ pub(super) fn require() -> Result<Arc<dyn RunStore>, Failure> {
 }
 
 /// Returns the failure of a command for an error of the record.
-pub(super) fn failure(error: StoreError) -> Failure {
+pub(super) fn failure(error: &StoreError) -> Failure {
     match error {
         StoreError::Unknown { .. } => Failure::new(Exit::Usage, error.to_string())
             .hint("`bolt runs` lists the recorded runs; `bolt show RUN-ID` puts one together from its executions"),

@@ -44,7 +44,7 @@ struct Summary {
 /// Runs `bolt runs`.
 pub(super) async fn run(command: RunsCommand, context: Context) -> Result<Exit, Failure> {
     let store = run_store::require()?;
-    let (heads, mut problems) = store.list().await.map_err(run_store::failure)?;
+    let (heads, mut problems) = store.list().await.map_err(|error| run_store::failure(&error))?;
     let more = heads.len().saturating_sub(command.limit);
     let mut runs = Vec::new();
     for head in heads.into_iter().take(command.limit) {

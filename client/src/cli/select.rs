@@ -11,6 +11,7 @@ use packs_schema::delivery::filter::Filter;
 use super::failure::{Exit, Failure};
 use super::run_store;
 use crate::inventory::{GatherOptions, IdPattern, Sample, Selection};
+use crate::runner;
 use crate::runs::Fate;
 
 /// Maximum size of a list of ids on standard input, in bytes.
@@ -125,11 +126,10 @@ impl SelectArgs {
                     .hint("name the run with --from; `bolt runs` lists them")),
             };
         };
-        let stored = run_store::require()?.load(run).await.map_err(run_store::failure)?;
         // Other ids with --on alone: those, of all that the run was for.
-        let is_wanted = |fate: Fate| wanted.contains(&fate) || wanted.is_empty() && self.on.is_empty();
-        let ids: Vec<InstanceId> =
-            stored.fates().into_iter().filter(|(_, fate)| is_wanted(*fate)).map(|(id, _)| id).collect();
+        let fates = if wanted.is_empty() && self.on.is_empty() { Fate::ALL.to_vec() } else { wanted.clone() };
+        let store = run_store::require()?;
+        let ids = runner::of_run(&*store, run, &fates).await.map_err(|error| run_store::failure(&error))?;
         if ids.is_empty() && !wanted.is_empty() {
             return Err(Failure::new(Exit::Usage, format!("run {run} has no such instance"))
                 .hint("`bolt runs` shows how many ended in which state"));

@@ -14,7 +14,7 @@ fn find(path: &Path, variables: &[(&str, &str)], flags: &[(Setting, &str)]) -> R
         let found = variables.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| PathBuf::from(value))
     };
-    Config::find_in(Some(path), &flags, &variable)
+    Config::find_in(Some((path, "--config")), &flags, &variable)
 }
 
 fn shown(config: &Config, setting: Setting) -> (PathBuf, String) {

@@ -19,6 +19,11 @@ pub enum Fate {
     NotStarted,
 }
 
+impl Fate {
+    /// All of them.
+    pub const ALL: [Fate; 4] = [Fate::Succeeded, Fate::Failed, Fate::Unreachable, Fate::NotStarted];
+}
+
 impl StoredRun {
     /// Returns the class of each instance, in the order of the plan. An instance that was asked and has no recorded end counts
     /// as failed: an execution may run there.

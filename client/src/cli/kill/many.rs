@@ -2,11 +2,11 @@
 
 use futures_util::{StreamExt as _, stream};
 use packs_schema::agent::execution::State;
-use packs_schema::agent::rest::{Execution, MAX_PAGE};
+use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ActionRef, Principal};
 use serde_json::json;
 
-use super::{KillCommand, stop};
+use super::KillCommand;
 use crate::cli::context::{Answers, Context, error_json, grouped, none_found, say_unanswered};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::{of_run, ps, terminal};
@@ -14,11 +14,10 @@ use crate::connection::{Agent, ExecutionQuery};
 use crate::error::Error;
 use crate::fleet::DEFAULT_PARALLEL;
 use crate::inventory::Instance;
+use crate::runner;
 use crate::show::{self, visible};
 use crate::{errln, outln};
 
-/// Maximum number of executions that are killed at once on one instance.
-const MAX_OF_INSTANCE: usize = 10_000;
 /// Maximum number of groups that the preview lists.
 const MAX_GROUPS: usize = 20;
 
@@ -30,24 +29,13 @@ pub(super) async fn run(command: &KillCommand, context: &Context) -> Result<Exit
             "say what to kill: an execution's id, or --run, --action, --caller, --where, --on, --region or --zone";
         return Err(Failure::new(Exit::Usage, message).hint("`bolt ps --state running` lists what runs"));
     }
-    let query = |state| ExecutionQuery {
+    let query = ExecutionQuery {
         action: action.clone(),
-        state: Some(state),
         principal: caller.clone(),
         run: run.clone(),
-        limit: Some(MAX_PAGE),
         ..ExecutionQuery::default()
     };
-    let question = async |agent: &Agent| {
-        let mut found = Vec::new();
-        for state in [State::Queued, State::Running] {
-            // An execution that starts between the two requests is in both answers.
-            let more = agent.newest(&query(state), MAX_OF_INSTANCE).await?.executions;
-            found.retain(|known: &Execution| more.iter().all(|other| other.id != known.id));
-            found.extend(more);
-        }
-        Ok(found)
-    };
+    let question = async |agent: &Agent| runner::unended(agent, &query).await;
     let answers = context.ask(&command.select, question).await?;
     let exit = answers.report()?;
     let Answers { given, failed } = answers;
@@ -125,7 +113,7 @@ async fn kill_all(
     let identity = &context.identity()?;
     let kills = targets.iter().map(|(instance, execution)| async move {
         let agent = Agent::new(instance, identity);
-        stop(&agent, &execution.id, command.note.as_deref()).await.map(|(end, _)| end)
+        runner::kill(&agent, &execution.id, command.note.as_deref()).await.map(|(end, _)| end)
     });
     Ok(stream::iter(kills).buffered(DEFAULT_PARALLEL).collect().await)
 }

@@ -12,9 +12,9 @@ use super::params;
 use super::path::ResultPath;
 use crate::cli::numbers::whole;
 use crate::cli::select::ExplicitSelectArgs;
-use crate::connection::max_open;
 use crate::fleet::{Amount, Grouping, Pause, Strategy};
 use crate::fleet::{AmountError, DEFAULT_PARALLEL};
+use crate::runner::{CheckOrder, Order};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -213,32 +213,49 @@ fn pause(text: &str) -> Result<Pause, String> {
     }
 }
 
+impl RunCommand {
+    /// Returns the run that was asked for.
+    pub(super) fn order(&self) -> Order {
+        let how = &self.how;
+        Order {
+            action: self.action.action.clone(),
+            version: self.action.version.clone(),
+            noop: self.noop,
+            note: self.note.clone(),
+            timeout: self.timeout,
+            run_id: self.run_id.clone(),
+            strategy: how.strategy(),
+            max_unreachable: how.max_unreachable,
+            check: how.check.as_ref().map(|check| CheckOrder {
+                action: check.action.clone(),
+                version: check.version.clone(),
+                within: how.check_for.unwrap_or_default(),
+                max_failures: how.max_check_failures,
+            }),
+        }
+    }
+}
+
 impl How {
-    /// Returns the strategy of a run that changes instances, or of one that only reads.
-    pub(super) fn strategy(&self, changes: bool) -> Strategy {
+    fn strategy(&self) -> Strategy {
         let grouping = match (self.at_once, self.by) {
             (true, _) => Grouping::All,
             (false, Some(By::Zone)) => Grouping::Zone,
             (false, Some(By::Region)) => Grouping::Region,
             (false, None) => Grouping::Serial,
         };
-        // An instance that is down is no reason to stop looking at others. Before changing more of them it may be one: its
-        // group may have lost redundancy.
-        let max_unreachable =
-            self.max_unreachable.unwrap_or(if changes { Amount::Count(0) } else { Amount::Percent(100) });
         Strategy {
             grouping,
             batch: self.batch,
             canary: self.canary,
             max_failures: self.max_failures,
             max_batch_failures: self.max_batch_failures,
-            max_unreachable,
-            check: self.check.as_ref().map(|_| self.max_check_failures),
             pause: self.pause.unwrap_or_default(),
             jitter: self.jitter.unwrap_or_default(),
             deadline: self.within,
             instance_timeout: self.instance_timeout,
-            parallel: self.parallel.min(max_open()),
+            parallel: self.parallel,
+            ..Strategy::default()
         }
     }
 }

@@ -1,29 +1,27 @@
-//! Carries out a run with its progress, its record and interrupts, and prints the report.
+//! Carries out a run with its progress and interrupts, and prints the report.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use packs_schema::base::name::ExecutionId;
+use packs_schema::base::name::{ExecutionId, InstanceId};
+use packs_schema::pack::action::Class;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::args::View;
 use super::progress::Progress;
-use super::{definition, report};
+use super::report;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::mask::mask_execution;
 use crate::cli::terminal;
 use crate::connection::{Agent, ExecutionQuery};
 use crate::definitions::Definitions;
 use crate::error::Error;
-use crate::fleet::{self, Control, DEFAULT_PARALLEL, Earlier, Ending, Event, Observer, Report, Run, Stopped, across};
+use crate::fleet::{self, Control, DEFAULT_PARALLEL, Event, Observer, Run, across};
 use crate::inventory::Instance;
 use crate::outln;
-use crate::runs::{Entry, Recorder};
-use crate::show::when::now_ms;
-use crate::show::{self, Mask};
+use crate::runner::{self, Job, Work};
+use crate::show;
 use crate::tls::Identity;
 
 /// Time that instances have to say what they started, when the user detaches.
@@ -31,48 +29,34 @@ const LOOK_UP: Duration = Duration::from_secs(3);
 /// Pause between two of these requests.
 const LOOK_UP_AGAIN: Duration = Duration::from_millis(250);
 
-/// Run, and what a command knows of it.
+/// Run that a command carries out.
 pub(super) struct Wanted<'a> {
-    pub(super) run: &'a Run,
-    /// Part of it that an earlier client has done.
-    pub(super) earlier: Earlier,
-    pub(super) is_diagnostic: bool,
-    /// Values that are masked in all that is printed or recorded.
-    pub(super) mask: &'a Mask,
+    pub(super) job: Job,
     pub(super) view: &'a View,
-    /// Record of the run; `None` if it is not recorded.
-    pub(super) recorder: Option<Recorder>,
 }
 
-/// Passes the progress on to the display and the record.
-struct Observing<'a> {
+/// Passes the progress on to the display.
+struct Display<'a> {
     progress: &'a RefCell<Progress<'a>>,
-    recorder: Option<&'a Recorder>,
-    mask: &'a Mask,
     ask: mpsc::UnboundedSender<()>,
+    began: Instant,
+    took: Duration,
 }
 
-impl Observer for Observing<'_> {
+impl Observer for Display<'_> {
     fn event(&mut self, event: Event) {
         self.progress.borrow_mut().event(&event);
-        if let Some(recorder) = self.recorder {
-            recorder.event(&event);
-        }
         if let Event::Confirm { .. } = event {
             // Without a receiver, the user has detached.
             let _ = self.ask.send(());
         }
     }
+}
 
-    fn ended(&mut self, target: usize, ending: &Ending) {
-        if let Some(recorder) = self.recorder {
-            recorder.ended(
-                target,
-                ending,
-                |execution| mask_execution(execution, self.mask),
-                |text| self.mask.text(text),
-            );
-        }
+impl runner::View for Display<'_> {
+    fn finished(&mut self) {
+        self.took = self.began.elapsed();
+        self.progress.borrow().finish();
     }
 }
 
@@ -83,91 +67,80 @@ pub(super) async fn carry_out(
     context: &Context,
     definitions: &mut Definitions,
 ) -> Result<Exit, Failure> {
-    let Wanted { run, earlier, is_diagnostic, mask, view, recorder } = wanted;
+    let Wanted { job: Job { run, class, mask, earlier, recorder }, view } = wanted;
     let control = Control::default();
-    let began = Instant::now();
     let ended = earlier.before.iter().filter(|before| matches!(before, fleet::Before::Ended(_))).count();
-    let progress = RefCell::new(Progress::new(run, view.quiet, is_diagnostic, mask).resumed(ended, recorder.is_some()));
+    let progress = Progress::new(&run, view.quiet, class == Class::Diagnostic, &mask);
+    let progress = RefCell::new(progress.resumed(ended, recorder.is_some()));
     let (ask, mut questions) = mpsc::unbounded_channel();
-    let observing = Observing { progress: &progress, recorder: recorder.as_ref(), mask, ask };
-    let mut running = Box::pin(fleet::resume(run, earlier, identity, &control, observing));
+    let mut display = Display { progress: &progress, ask, began: Instant::now(), took: Duration::ZERO };
     // A single listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for interrupts: {error}")))?;
-    let mut is_stopping = false;
-    let mut report = loop {
-        tokio::select! {
-            report = &mut running => break report,
-            Some(()) = interrupts.recv() => {
-                if is_stopping {
-                    let exit = detach(run, identity, context, running.as_mut(), &progress, &mut interrupts).await;
-                    drop(running);
-                    close(recorder, None).await;
-                    return Ok(exit);
-                }
-                is_stopping = true;
-                control.stop();
-            }
-            Some(()) = questions.recv() => match terminal::confirm("Begin the next batch?").await {
-                Ok(may_begin) => control.confirm(may_begin),
-                Err(_) => {
+    let given_up = async {
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                Some(()) = interrupts.recv() => {
+                    if is_stopping {
+                        return look_up(&run, identity, &progress, &mut interrupts).await;
+                    }
                     is_stopping = true;
                     control.stop();
                 }
-            },
+                Some(()) = questions.recv() => match terminal::confirm("Begin the next batch?").await {
+                    Ok(may_begin) => control.confirm(may_begin),
+                    Err(_) => {
+                        is_stopping = true;
+                        control.stop();
+                    }
+                },
+            }
         }
     };
-    drop(running);
-    progress.borrow().finish();
-    let took = began.elapsed();
-    close(recorder, Some(report.stopped)).await;
-    report::mask(&mut report, mask);
-    // Another version may mark other parameters as secret.
-    for view in definition::learn(run, &report, identity, definitions).await {
-        report::mask(&mut report, &Mask::of_parameters(&view.action.parameters, &run.request.parameters));
+    let work = Work { run: &run, mask: &mask, earlier, recorder };
+    match runner::carry_out(work, identity, definitions, &control, &mut display, given_up).await {
+        Ok(report) => {
+            let took = display.took;
+            Ok(report::print(&run, &report, took, view, context))
+        }
+        Err(found) => {
+            detach(&progress, found, context);
+            Ok(Exit::Interrupted)
+        }
     }
-    Ok(report::print(run, &report, took, view, context))
 }
 
-/// Writes the rest of the record, with the end of the run: `Some(why it was stopped)`. Errors of the record have been reported.
-pub(super) async fn close(recorder: Option<Recorder>, end: Option<Option<Stopped>>) {
-    let Some(recorder) = recorder else { return };
-    if let Some(stopped) = end {
-        recorder.add(Entry::Done { at_ms: now_ms(), stopped });
-    }
-    let _ = recorder.finish().await;
-}
-
-/// Detaches from a run whose executions go on, and prints which they are: an instance that has not answered the start yet is
-/// asked for its execution of this run.
-async fn detach(
+/// Asks the instances that have not answered the start yet for their execution of this run.
+async fn look_up(
     run: &Run,
     identity: &Identity,
-    context: &Context,
-    running: Pin<&mut impl Future<Output = Report>>,
     progress: &RefCell<Progress<'_>>,
     interrupts: &mut Signal,
-) -> Exit {
+) -> Vec<(InstanceId, ExecutionId)> {
     let unknown: Vec<Instance> =
         progress.borrow().unanswered().into_iter().map(|target| run.targets[target].clone()).collect();
-    let look_up = across(&unknown, identity, DEFAULT_PARALLEL, async |agent| started(agent, run).await);
+    let asked = across(&unknown, identity, DEFAULT_PARALLEL, async |agent| started(agent, run).await);
     let found = tokio::select! {
-        found = tokio::time::timeout(LOOK_UP, look_up) => found.unwrap_or_default(),
-        // The progress records answers that still arrive.
-        _ = running => Vec::new(),
+        found = tokio::time::timeout(LOOK_UP, asked) => found.unwrap_or_default(),
         _ = interrupts.recv() => Vec::new(),
     };
+    let known = |(instance, answer): (Instance, Result<Option<ExecutionId>, Error>)| {
+        Some((instance.id().clone(), answer.ok()??))
+    };
+    found.into_iter().filter_map(known).collect()
+}
+
+/// Detaches from a run whose executions go on, and prints which they are.
+fn detach(progress: &RefCell<Progress<'_>>, found: Vec<(InstanceId, ExecutionId)>, context: &Context) {
     let mut progress = progress.borrow_mut();
     for (instance, execution) in found {
-        if let Ok(Some(execution)) = execution {
-            progress.found(instance.id(), execution);
-        }
+        progress.found(&instance, execution);
     }
     if context.json {
         outln!("{}", show::json(&progress.left_json()));
     }
     progress.detach();
-    Exit::Interrupted
 }
 
 /// Returns the execution of `run` on this agent. Waits for a start that is on its way; the caller bounds the time.

@@ -4,14 +4,13 @@ use futures_util::{StreamExt as _, stream};
 use packs_schema::agent::rest::Execution;
 use serde_json::{Value, json};
 
-use super::carry_out::close;
 use crate::cli::context::{Context, error_json, grouped};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::mask::{mask_error, mask_execution};
 use crate::error::Error;
 use crate::fleet::{self, Ending, Event, Plan, Run};
-use crate::runs::Recorder;
-use crate::show::{self, Mask};
+use crate::runner::{Job, close};
+use crate::show;
 use crate::tls::Identity;
 use crate::{errln, outln};
 
@@ -26,13 +25,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Starts the run everywhere and reports which instances accepted it. Exit 3 or 4 only when none did.
-pub(super) async fn start(
-    run: &Run,
-    identity: &Identity,
-    context: &Context,
-    mask: &Mask,
-    recorder: Option<Recorder>,
-) -> Exit {
+pub(super) async fn start(job: Job, identity: &Identity, context: &Context) -> Exit {
+    let Job { run, mask, recorder, .. } = job;
+    let (run, mask) = (&run, &mask);
     if !context.json {
         // Known also to a user who interrupts this command.
         errln!("starting run {} on {}", run.id, show::counted(run.targets.len(), "instance"));

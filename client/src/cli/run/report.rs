@@ -17,11 +17,10 @@ use packs_schema::base::name::InstanceId;
 use super::args::View;
 use crate::cli::context::Context;
 use crate::cli::failure::Exit;
-use crate::cli::mask::{mask_error, mask_execution};
 use crate::cli::{find, terminal};
 use crate::fleet::Stopped;
 use crate::fleet::{Ending, Report, Run};
-use crate::show::{self, Mask, when};
+use crate::show::{self, when};
 use crate::{out, outln};
 
 use groups::{Block, Group, Shown, What};
@@ -38,28 +37,6 @@ const GROUPS: usize = 100;
 const COLUMNS: usize = 1000;
 /// Width of results if standard output is not a terminal.
 const WIDTH: usize = 100;
-
-/// Masks secret values in all that instances sent back.
-pub(super) fn mask(report: &mut Report, mask: &Mask) {
-    if mask.is_empty() {
-        return;
-    }
-    for ending in &mut report.endings {
-        match ending {
-            Ending::Ended(execution, output) => {
-                for bytes in [&mut output.stdout, &mut output.stderr] {
-                    let mut stream = mask.stream();
-                    let mut masked = stream.push(bytes);
-                    masked.extend(if output.truncated { stream.break_off() } else { stream.finish() });
-                    *bytes = masked;
-                }
-                mask_execution(execution, mask);
-            }
-            Ending::Unreachable { error, .. } | Ending::Refused(error) => mask_error(error, mask),
-            Ending::NotStarted => {}
-        }
-    }
-}
 
 /// Prints the report and returns the exit code of the command.
 pub(super) fn print(run: &Run, report: &Report, took: Duration, view: &View, context: &Context) -> Exit {

@@ -6,6 +6,8 @@ use super::*;
 use crate::error::{Error, Kind};
 use crate::fleet::{Output, Plan, Request, Strategy};
 use crate::inventory::{Address, Instance};
+use crate::runner::mask_report;
+use crate::show::Mask;
 use crate::show::mask::MASKED;
 
 fn execution(instance: &str, version: &str, result: Option<Value>) -> Box<Execution> {
@@ -130,7 +132,7 @@ fn different_versions_are_said() {
 fn secrets_are_masked_in_text_and_json() {
     let endings = vec![ended(0, "token hunter2\n", Some(json!({"token": "hunter2"})))];
     let (run, mut report) = run(endings);
-    mask(&mut report, &Mask::new(["hunter2"].into_iter()));
+    mask_report(&mut report, &Mask::new(["hunter2"].into_iter()));
     let text = json::report(&run, &report, Duration::ZERO).to_string();
     assert!(!text.contains("hunter2") && text.matches("********").count() == 2, "{text}");
     let groups = groups::groups(&run, &report, What::Output);
@@ -160,7 +162,7 @@ fn secrets_are_masked_in_notes_parameters_refusals_and_output_that_is_cut() {
         dead(2, Kind::Protocol("unknown field hunter2".into())),
     ];
     let (run, mut report) = run(endings);
-    mask(&mut report, &Mask::new(["hunter2"].into_iter()));
+    mask_report(&mut report, &Mask::new(["hunter2"].into_iter()));
     let text = json::report(&run, &report, Duration::ZERO).to_string();
     assert!(!text.contains("hunt") && text.matches(MASKED).count() >= 6, "{text}");
     assert!(!format!("{report:?}").contains("hunt"), "{report:?}");

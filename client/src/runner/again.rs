@@ -1,0 +1,118 @@
+//! Goes on with a recorded run, or repeats it where it did not succeed.
+
+use std::sync::Arc;
+
+use packs_schema::agent::rest::ActionView;
+use packs_schema::base::name::RunId;
+use packs_schema::delivery::facts::Facts;
+use serde_json::Map;
+
+use super::{Input, Job, Prepared, Problem, Read, RunError, changes, definition};
+use crate::fleet::{self, Before, Ending, Plan, Run};
+use crate::inventory::Instance;
+use crate::runs::{Entry, Recorder, RunStore, StoreError, StoredRun, TakenOver, take_over};
+use crate::show::Mask;
+use crate::show::when::now_ms;
+use crate::tls::Identity;
+
+/// Recorded run that this client has taken over.
+pub struct Resumed {
+    /// The run.
+    pub job: Job,
+    /// Number of instances that have ended.
+    pub ended: usize,
+    /// Number of instances that were asked to start and have no recorded end.
+    pub started: usize,
+    /// Number of instances that are left to start.
+    pub left: usize,
+}
+
+impl Resumed {
+    /// True if the run may change instances.
+    pub fn changes(&self) -> bool {
+        changes(self.job.class, self.job.run.request.noop)
+    }
+
+    /// Records that this client goes on with the run.
+    pub fn begin(self) -> Job {
+        self.job.recorder.iter().for_each(|recorder| recorder.add(Entry::Resumed { at_ms: now_ms() }));
+        self.job
+    }
+}
+
+/// Instances on which a run is repeated, besides those where it failed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retried {
+    /// Includes instances that were not reached.
+    pub unreachable: bool,
+    /// Includes instances that the run did not come to.
+    pub not_started: bool,
+}
+
+/// Takes over a recorded run. `input` gives its secret parameters, which the record does not hold. Instances are asked for the
+/// definition only if there are secrets.
+pub async fn resume<I: Input>(
+    store: Arc<dyn RunStore>,
+    run: &RunId,
+    identity: &Identity,
+    input: &mut I,
+    on_failure: impl FnOnce(&StoreError) + Send + 'static,
+) -> Result<Resumed, I::Error> {
+    // Before anything is read: another client may be about to write.
+    let lease = store.acquire(run).await.map_err(RunError::from)?;
+    let stored = store.load(run).await.map_err(RunError::from)?;
+    let (TakenOver { run, earlier, .. }, mask) = take(&stored, identity, input).await?;
+    let count = |wanted: fn(&Before) -> bool| earlier.before.iter().filter(|before| wanted(before)).count();
+    let ended = count(|before| matches!(before, Before::Ended(_)));
+    let started = count(|before| *before == Before::Started);
+    let left = run.targets.len() - ended - started;
+    let recorder = Some(Recorder::new(store, run.id.clone(), lease, on_failure));
+    Ok(Resumed { job: Job { run, class: stored.head.class, mask, earlier, recorder }, ended, started, left })
+}
+
+/// Plans a new run on the instances where a recorded one did not succeed: at least one.
+pub async fn retry<I: Input>(
+    store: &dyn RunStore,
+    run: &RunId,
+    which: Retried,
+    identity: &Identity,
+    input: &mut I,
+) -> Result<Prepared, I::Error> {
+    let stored = store.load(run).await.map_err(RunError::from)?;
+    let (TakenOver { run: old, earlier, .. }, mask) = take(&stored, identity, input).await?;
+    let is_wanted = |target: &usize| match &earlier.endings[*target] {
+        Some(Ending::Unreachable { may_run: false, .. }) => which.unreachable,
+        Some(ending) => !ending.succeeded(),
+        None if earlier.before[*target] == Before::Started => which.unreachable,
+        None => which.not_started,
+    };
+    let targets: Vec<Instance> =
+        (0..old.targets.len()).filter(is_wanted).map(|target| old.targets[target].clone()).collect();
+    if targets.is_empty() {
+        return Err(RunError::NothingToRetry(old.id).into());
+    }
+    let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
+    let plan = Plan::new(&facts, old.plan.strategy());
+    let view = definition::ask(&old.request.action, old.request.version.as_ref(), &targets, identity).await?;
+    Ok(Prepared { run: Run { id: fleet::new_run_id(), targets, plan, ..old }, view, mask })
+}
+
+/// Returns the recorded run with its secrets, and the mask for them.
+async fn take<I: Input>(stored: &StoredRun, identity: &Identity, input: &mut I) -> Result<(TakenOver, Mask), I::Error> {
+    if stored.plan.secrets().is_empty() {
+        if !input.is_empty() {
+            return Err(RunError::NoSecrets(stored.head.run.clone()).into());
+        }
+        return Ok((take_over(stored, Map::new()).map_err(RunError::from)?, Mask::default()));
+    }
+    let (action, version) = (&stored.head.action, stored.head.version.as_ref());
+    let view: ActionView = definition::ask(action, version, &stored.plan.instances(), identity).await?;
+    let Read { values, unread } = input.parameters(&view).await?;
+    if !unread.is_empty() {
+        let problems = unread.into_iter().map(Problem::Parameter).collect();
+        return Err(RunError::Request { action: action.clone(), problems }.into());
+    }
+    let taken = take_over(stored, values).map_err(RunError::from)?;
+    let mask = Mask::of_parameters(&view.action.parameters, &taken.run.request.parameters);
+    Ok((taken, mask))
+}

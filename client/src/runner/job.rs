@@ -1,0 +1,153 @@
+//! A run that is recorded, and carrying it out.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use packs_schema::base::name::ActionRef;
+use packs_schema::pack::action::Class;
+
+use super::mask::{mask_execution, mask_report};
+use super::{Prepared, RunError, definition};
+use crate::definitions::Definitions;
+use crate::fleet::{self, Control, Earlier, Ending, Event, Observer, Report, Run, Stopped};
+use crate::parameters;
+use crate::runs::{Entry, Head, Recorder, RunStore, StoreError, StoredPlan};
+use crate::show::Mask;
+use crate::show::when::now_ms;
+use crate::tls::Identity;
+
+/// Run that is recorded and may start.
+pub struct Job {
+    /// The run.
+    pub run: Run,
+    /// Class of its action.
+    pub class: Class,
+    /// Masks the secret parameters.
+    pub mask: Mask,
+    /// Part of it that an earlier client has done.
+    pub earlier: Earlier,
+    /// Record of the run; `None` if it is not recorded.
+    pub recorder: Option<Recorder>,
+}
+
+/// Part of a [`Job`] that [`carry_out`] takes.
+pub struct Work<'a> {
+    /// The run.
+    pub run: &'a Run,
+    /// Masks the secret parameters.
+    pub mask: &'a Mask,
+    /// Part of the run that an earlier client has done.
+    pub earlier: Earlier,
+    /// Record of the run.
+    pub recorder: Option<Recorder>,
+}
+
+/// Shows the progress of a run.
+pub trait View: Observer {
+    /// All instances have ended; the record is completed next.
+    fn finished(&mut self) {}
+}
+
+impl Job {
+    /// Records a new run in `store`; with `None` it is not recorded. `on_failure` is called once if the record cannot be written
+    /// later: the run goes on.
+    pub async fn record(
+        prepared: Prepared,
+        store: Option<Arc<dyn RunStore>>,
+        on_failure: impl FnOnce(&StoreError) + Send + 'static,
+    ) -> Result<Job, RunError> {
+        let Prepared { run, view, mask } = prepared;
+        let action = &view.action;
+        let recorder = match store {
+            None => None,
+            Some(store) => {
+                let secrets = parameters::secret_names(&action.parameters, &run.request.parameters);
+                let is_secret =
+                    |of: &ActionRef, name: &str| *of == run.request.action && secrets.iter().any(|s| s == name);
+                let head = Head::new(&run, action.class, now_ms());
+                let lease =
+                    store.create(&head, &StoredPlan::new(&run, is_secret)).await.map_err(|error| match error {
+                        StoreError::Exists(_) => RunError::Store(error),
+                        _ => RunError::Unrecordable(error),
+                    })?;
+                Some(Recorder::new(store, run.id.clone(), lease, on_failure))
+            }
+        };
+        Ok(Job { run, class: action.class, mask, earlier: Earlier::default(), recorder })
+    }
+}
+
+/// Passes the progress on to the view and the record.
+struct Observing<'a, V> {
+    view: &'a mut V,
+    recorder: Option<&'a Recorder>,
+    mask: &'a Mask,
+}
+
+impl<V: View> Observer for Observing<'_, V> {
+    fn event(&mut self, event: Event) {
+        if let Some(recorder) = self.recorder {
+            recorder.event(&event);
+        }
+        self.view.event(event);
+    }
+
+    fn ended(&mut self, target: usize, ending: &Ending) {
+        if let Some(recorder) = self.recorder {
+            recorder.ended(
+                target,
+                ending,
+                |execution| mask_execution(execution, self.mask),
+                |text| self.mask.text(text),
+            );
+        }
+        self.view.ended(target, ending);
+    }
+}
+
+/// Carries out a run and completes its record. The report holds no secret value that was given.
+///
+/// When `given_up` completes first, its result is returned as the error: what was started goes on, and the record says that the
+/// run has not ended.
+pub async fn carry_out<T>(
+    work: Work<'_>,
+    identity: &Identity,
+    definitions: &mut Definitions,
+    control: &Control,
+    view: &mut impl View,
+    given_up: impl Future<Output = T>,
+) -> Result<Report, T> {
+    let Work { run, mask, earlier, recorder } = work;
+    let observing = Observing { view, recorder: recorder.as_ref(), mask };
+    let running = Box::pin(fleet::resume(run, earlier, identity, control, observing));
+    let given_up = pin!(given_up);
+    let ended = tokio::select! {
+        report = running => Ok(report),
+        why = given_up => Err(why),
+    };
+    let mut report = match ended {
+        Ok(report) => report,
+        Err(why) => {
+            close(recorder, None).await;
+            return Err(why);
+        }
+    };
+    view.finished();
+    close(recorder, Some(report.stopped)).await;
+    mask_report(&mut report, mask);
+    // Another version may mark other parameters as secret.
+    for other in definition::learn(run, &report, identity, definitions).await {
+        mask_report(&mut report, &Mask::of_parameters(&other.action.parameters, &run.request.parameters));
+    }
+    Ok(report)
+}
+
+/// Writes the rest of the record, with the end of the run: `Some(why it was stopped)`. An error of the record was reported when it
+/// happened.
+pub async fn close(recorder: Option<Recorder>, end: Option<Option<Stopped>>) {
+    let Some(recorder) = recorder else { return };
+    if let Some(stopped) = end {
+        recorder.add(Entry::Done { at_ms: now_ms(), stopped });
+    }
+    let _ = recorder.finish().await;
+}
