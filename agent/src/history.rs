@@ -24,6 +24,7 @@ mod clock;
 mod compact;
 mod damage;
 mod error;
+mod listing;
 mod query;
 mod retention;
 mod row;
@@ -59,6 +60,9 @@ use writer::{Write, Writer};
 const QUEUE: usize = 256;
 /// Stack size of each thread in bytes; their frames are small.
 const STACK: usize = 512 << 10;
+
+/// Frees what SQLite caches for a connection.
+const RELEASE_MEMORY: &str = "PRAGMA shrink_memory;";
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -97,6 +101,7 @@ impl History {
     /// As [`History::open`], with the caller's clocks.
     pub fn open_with(path: &Path, instance: &InstanceId, clock: ReadClocks) -> Result<History, HistoryError> {
         let opened = schema::open_or_recreate(path, instance)?;
+        schema::sync_directory(path);
         let reader = schema::open_reader(path)?;
         let mut threads = Vec::new();
         let (reporter, damaged) = DamageReporter::new(path);
@@ -246,15 +251,24 @@ impl History {
         self.read(move |connection| query::by_key(connection, &instance, &principal, &key)).await
     }
 
-    /// Returns a page of executions of actions that are `visible`, newest first, and the cursor of the next page.
+    /// Returns a page of executions of actions that are `visible`, newest first, and the cursor of the next page. A page that has one
+    /// may have fewer executions than asked for, but is not empty.
     pub async fn list(
         &self,
-        wanted: Filter,
-        visible: impl Fn(&ActionRef) -> bool + Send + 'static,
+        mut wanted: Filter,
+        visible: impl Fn(&ActionRef) -> bool + Send + Sync + 'static,
     ) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
-        let (instance, epoch) = (self.instance.clone(), self.epoch.clone());
-        let page = self.read(move |connection| query::list(connection, &instance, &wanted, &visible)).await?;
-        Ok((page.0, page.1.map(|cursor| Cursor { epoch: Some(epoch), ..cursor })))
+        let visible = std::sync::Arc::new(visible);
+        loop {
+            let (instance, visible, part) = (self.instance.clone(), visible.clone(), wanted.clone());
+            let read = self.read(move |connection| listing::list(connection, &instance, &part, &*visible));
+            let listing::Part { items, next } = read.await?;
+            match next {
+                // Other reads have their turn in between.
+                Some(next) if items.is_empty() => wanted.after = Some(next),
+                next => return Ok((items, next.map(|next| Cursor { epoch: Some(self.epoch.clone()), ..next }))),
+            }
+        }
     }
 
     /// Lists the executions that have not ended, oldest first.
@@ -321,6 +335,13 @@ impl History {
     /// Number of the newest event.
     pub fn newest_event(&self) -> watch::Receiver<u64> {
         self.newest.clone()
+    }
+
+    /// Frees the memory of SQLite's caches; they are filled again when they are used.
+    pub async fn release_memory(&self) {
+        // Failures have no consequence.
+        let _ = self.read(|connection| Ok(connection.execute_batch(RELEASE_MEMORY)?)).await;
+        let _ = self.run_retention(RetentionJob::ReleaseMemory).await;
     }
 
     /// Closes the history: completes the requests that were made before, then ends the threads.

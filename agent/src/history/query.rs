@@ -1,13 +1,12 @@
-//! Queries. Every listing uses an index, newest first.
+//! Queries of single executions and of events, and the filter of listings (`listing`).
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Execution, StateChange, is_epoch};
 use packs_schema::base::name::{ActionRef, ExecutionId, IdempotencyKey, InstanceId, Principal, RunId};
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::compact::{Compact, key_hash};
-use super::row::{self, SELECT, id_bytes, id_from, named, state_at, state_number};
+use super::row::{self, SELECT, id_bytes, id_from, named, state_at};
 use super::{Accepted, BootTime, HistoryError};
 
 /// Maximum number of acceptances that a rate is counted from.
@@ -77,107 +76,8 @@ pub(super) fn actions(connection: &Connection) -> Result<Vec<(i64, ActionRef)>, 
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// SQL of a listing.
-pub(super) struct Query {
-    pub(super) sql: String,
-    pub(super) values: Vec<Value>,
-}
-
-/// Returns a page of executions whose actions are `visible`, and the cursor of the next page.
-pub(super) fn list(
-    connection: &Connection,
-    instance: &InstanceId,
-    wanted: &Filter,
-    visible: &dyn Fn(&ActionRef) -> bool,
-) -> Result<(Vec<Execution>, Option<Cursor>), HistoryError> {
-    let Some(query) = build(connection, wanted, visible)? else { return Ok((Vec::new(), None)) };
-    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    let mut statement = connection.prepare(&query.sql)?;
-    let mut rows = statement.query(params_from_iter(query.values))?;
-    let (mut found, mut last, mut count) = (Vec::new(), None, 0);
-    while let Some(row) = rows.next()? {
-        count += 1;
-        if count > limit {
-            break;
-        }
-        last = Some(Cursor { epoch: None, created_at_ms: row.get(row::CREATED)?, seq: row.get(row::SEQ)? });
-        match row::read(row, instance) {
-            Ok(execution) => found.push(execution),
-            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
-            // A damaged row does not hide the others.
-            Err(error) => tracing::error!(?last, %error, "an execution's row is damaged and not listed"),
-        }
-    }
-    Ok((found, last.filter(|_| count > limit)))
-}
-
-/// Builds a listing; `None` when nothing can match.
-pub(super) fn build(
-    connection: &Connection,
-    wanted: &Filter,
-    visible: &dyn Fn(&ActionRef) -> bool,
-) -> Result<Option<Query>, HistoryError> {
-    let mut clauses: Vec<String> = Vec::new();
-    let mut values: Vec<Value> = Vec::new();
-    let (shown, hidden): (Vec<_>, Vec<_>) = actions(connection)?.into_iter().partition(|(_, name)| visible(name));
-    match &wanted.action {
-        Some(action) => match shown.iter().find(|(_, name)| name == action) {
-            Some((id, _)) => clauses.push(format!("e.action = {id}")),
-            None => return Ok(None),
-        },
-        None if shown.is_empty() => return Ok(None),
-        None if hidden.is_empty() => {}
-        None => {
-            let ids: Vec<String> = shown.iter().map(|(id, _)| id.to_string()).collect();
-            // The unary plus keeps SQLite on the index of the order.
-            clauses.push(format!("+e.action IN ({})", ids.join(",")));
-        }
-    }
-    if let Some(state) = wanted.state {
-        clauses.push(format!("e.state = {}", state_number(state)));
-        if state != State::Succeeded {
-            // The condition of the partial index on states, so that it can be used.
-            clauses.push("e.state <> 2".to_owned());
-        }
-    }
-    if wanted.ended {
-        clauses.push("e.state NOT IN (0, 1)".to_owned());
-    }
-    let mut clause = |text: &str, value: Value| {
-        values.push(value);
-        clauses.push(format!("{text} ?{}", values.len()));
-    };
-    if let Some(principal) = &wanted.principal {
-        match name_id(connection, principal.as_str())? {
-            Some(id) => clause("e.principal =", Value::Integer(id)),
-            None => return Ok(None),
-        }
-    }
-    if let Some(run) = &wanted.run {
-        clause("e.run =", Compact(run.to_string()).value());
-    }
-    if let Some(since) = wanted.since_ms {
-        clause("e.created_at_ms >=", integer(since));
-    }
-    if let Some(until) = wanted.until_ms {
-        clause("e.created_at_ms <", integer(until));
-    }
-    if let Some(after) = &wanted.after {
-        values.push(integer(after.created_at_ms));
-        values.push(Value::Integer(after.seq));
-        clauses.push(format!("(e.created_at_ms, e.seq) < (?{}, ?{})", values.len() - 1, values.len()));
-    }
-    let filter = if clauses.is_empty() { String::new() } else { format!("WHERE {}", clauses.join(" AND ")) };
-    let limit = u64::from(wanted.limit) + 1;
-    let sql = format!("{SELECT} {filter} ORDER BY e.created_at_ms DESC, e.seq DESC LIMIT {limit}");
-    Ok(Some(Query { sql, values }))
-}
-
-fn integer(value: u64) -> Value {
-    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-fn name_id(connection: &Connection, text: &str) -> Result<Option<i64>, HistoryError> {
+/// Returns the number of a text that rows share.
+pub(super) fn name_id(connection: &Connection, text: &str) -> Result<Option<i64>, HistoryError> {
     let mut statement = connection.prepare_cached("SELECT id FROM names WHERE name = ?1")?;
     Ok(statement.query_row([text], |row| row.get(0)).optional()?)
 }

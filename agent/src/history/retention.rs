@@ -85,6 +85,8 @@ pub(super) enum RetentionJob {
     Prune(Vec<i64>),
     /// Return free pages to the file system.
     Shrink,
+    /// Free the memory of caches.
+    ReleaseMemory,
 }
 
 impl RetentionJob {
@@ -115,6 +117,10 @@ pub(super) fn apply(
             let mut rows = statement.query([])?;
             // Each row of the result is a page returned.
             while rows.next()?.is_some() {}
+            RetentionResult::Rows(0)
+        }
+        RetentionJob::ReleaseMemory => {
+            connection.execute_batch(super::RELEASE_MEMORY)?;
             RetentionResult::Rows(0)
         }
     })

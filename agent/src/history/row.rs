@@ -26,10 +26,6 @@ JOIN names p ON p.id = e.principal
 LEFT JOIN names k ON k.id = e.killed_by
 ";
 
-/// Position of `created_at_ms` in [`SELECT`].
-pub(super) const CREATED: usize = 12;
-/// Position of `seq` in [`SELECT`].
-pub(super) const SEQ: usize = 27;
 /// Position of the fingerprint in [`SELECT`].
 pub(super) const FINGERPRINT: usize = 28;
 /// Position of `dev`, the push of the version, in [`SELECT`].

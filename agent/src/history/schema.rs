@@ -38,6 +38,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: DEV, then: |_| Ok(()) },
     Migration { sql: EPOCH, then: renew_epoch },
     Migration { sql: KILL_NOTE, then: |_| Ok(()) },
+    // One step each, so that an interrupted migration of a large file continues with the next.
+    Migration { sql: SUCCEEDED, then: |_| Ok(()) },
+    Migration { sql: UNSUCCESSFUL_ACTION, then: |_| Ok(()) },
+    Migration { sql: UNSUCCESSFUL_PRINCIPAL, then: |_| Ok(()) },
+    Migration { sql: UNSUCCESSFUL_ACTION_PRINCIPAL, then: |_| Ok(()) },
 ];
 
 const FIRST: &str = "
@@ -173,6 +178,17 @@ const EPOCH: &str = "CREATE TABLE epoch (one INTEGER PRIMARY KEY CHECK (one = 1)
 /// Reason of a kill, given by the caller.
 const KILL_NOTE: &str = "ALTER TABLE executions ADD COLUMN kill_note TEXT;";
 
+/// Indexes of pages by state: see `listing`. They have ended executions only, so that other changes of state do not write them.
+const SUCCEEDED: &str =
+    "CREATE INDEX executions_succeeded ON executions (action, principal, created_at_ms) WHERE state = 2;";
+const UNSUCCESSFUL_ACTION: &str =
+    "CREATE INDEX executions_unsuccessful_action ON executions (state, action, created_at_ms) WHERE state > 2;";
+const UNSUCCESSFUL_PRINCIPAL: &str =
+    "CREATE INDEX executions_unsuccessful_principal ON executions (state, principal, created_at_ms) WHERE state > 2;";
+const UNSUCCESSFUL_ACTION_PRINCIPAL: &str = "DROP INDEX executions_principal;
+CREATE INDEX executions_unsuccessful_action_principal
+    ON executions (state, action, principal, created_at_ms) WHERE state > 2;";
+
 /// Gives the file a new epoch: from here on event numbers may be used that referred to other events before.
 fn renew_epoch(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("INSERT OR REPLACE INTO epoch VALUES (1, lower(hex(randomblob(8))));")
@@ -264,6 +280,15 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, bool), HistoryErro
     let mut connection = Connection::open(path).map_err(|e| HistoryError::open(path, e))?;
     let created = prepare(&mut connection).map_err(|e| HistoryError::open(path, e))?;
     Ok((connection, created))
+}
+
+/// Writes the directory's entries of the file and its log to the disk. SQLite does this with fdatasync where that is available, which
+/// need not write them on every file system.
+pub(super) fn sync_directory(path: &Path) {
+    let directory = path.parent().map_or_else(|| Path::new("."), |parent| parent);
+    if let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all()) {
+        tracing::warn!(path = %directory.display(), %error, "cannot write the history's directory to the disk");
+    }
 }
 
 /// Opens the database read-only.

@@ -5,6 +5,7 @@ mod epoch;
 mod pages;
 mod retention;
 mod size;
+mod skewed;
 
 use super::*;
 use packs_schema::agent::execution::{StreamTotals, Usage};
