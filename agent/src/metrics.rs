@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use packs_schema::agent::execution::{State, Usage};
 use packs_schema::agent::rest::{Execution, SyncStatus};
@@ -20,7 +21,12 @@ pub struct Metrics {
     executions: Mutex<BTreeMap<String, Counted>>,
     dev: Mutex<BTreeMap<State, u64>>,
     handshakes: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Number of requests, changes of executions and failed handshakes.
+    activity: AtomicU64,
 }
+
+/// Route of health probes, which are no activity.
+const HEALTH: &str = "/v1/health";
 
 /// Counters of one action.
 #[derive(Default, Clone)]
@@ -69,11 +75,24 @@ impl Metrics {
     /// Counts a request that was answered.
     pub fn request(&self, route: &'static str, status: u16) {
         *lock(&self.requests).entry((route, status)).or_default() += 1;
+        if route != HEALTH {
+            self.record_activity();
+        }
     }
 
     /// Counts an execution that entered a state.
     pub fn execution(&self, action: &ActionRef, state: State) {
         self.counted(action, |counted| *counted.states.entry(state).or_default() += 1);
+        self.record_activity();
+    }
+
+    /// Returns a number that rises with every request and change of an execution; health probes do not count.
+    pub fn activity(&self) -> u64 {
+        self.activity.load(Ordering::Relaxed)
+    }
+
+    fn record_activity(&self) {
+        self.activity.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the resource usage in the record of an execution that has ended.
@@ -102,6 +121,7 @@ impl Metrics {
     /// Counts a socket that ended before its peer was authenticated.
     pub fn handshake_failed(&self, listener: &'static str, reason: &'static str) {
         *lock(&self.handshakes).entry((listener, reason)).or_default() += 1;
+        self.record_activity();
     }
 
     /// Formats all metrics; of those by action only the `visible` ones.

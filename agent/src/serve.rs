@@ -9,6 +9,7 @@
 //! A stop does not touch executions: their shims continue, and the next start adopts them. When the launcher closes its end
 //! of the socket, the process ends with status 1.
 
+mod at_rest;
 mod listeners;
 mod state;
 #[cfg(test)]
@@ -98,6 +99,7 @@ enum Ended {
 
 /// Runs `bolt-agent api`.
 pub fn main(config: &Path, launcher: i32) -> ExitCode {
+    sys::use_one_heap();
     // Before anything opens a descriptor of its own.
     let (socket, passed) = (sys::adopt_socket(launcher), Passed::take());
     crate::log::start();

@@ -1,4 +1,4 @@
-//! Calls without a safe wrapper: taking over an inherited descriptor, waiting for inotify, and returning freed memory.
+//! Calls without a safe wrapper: taking over an inherited descriptor, waiting for inotify, and giving memory back.
 
 #![expect(unsafe_code, reason = "a few calls, each with a SAFETY comment")]
 
@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use inotify::Inotify;
+use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{SFlag, fstat};
+use packs_schema::base::memory_map;
 use tokio::io::unix::AsyncFd;
 
 /// Error returned when a descriptor cannot be taken over.
@@ -61,16 +63,33 @@ pub fn register(inotify: Inotify) -> io::Result<AsyncFd<Inotify>> {
     Ok(unsafe { AsyncFd::register(inotify) }?)
 }
 
+/// Lets all threads allocate from one heap, so that what each has freed is used by the others and can be returned; with C libraries
+/// that have more. Must be called before the first thread is started.
+pub fn use_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes numbers only; this process has one thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Unmaps the pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched.
+pub fn unmap_program_pages() {
+    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+    for range in memory_map::clean_program_ranges(&smaps) {
+        // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays mapped:
+        // the kernel reads the same bytes from the file again.
+        unsafe {
+            libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
+        }
+    }
+}
+
 /// Returns free pages of the heap to the system, with C libraries that can.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
-    {
-        unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> i32;
-        }
-        // SAFETY: glibc's malloc_trim may be called at any time from any thread and touches only free memory.
-        unsafe {
-            malloc_trim(0);
-        }
+    // SAFETY: glibc's malloc_trim may be called at any time from any thread and touches only free memory.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

@@ -8,6 +8,7 @@
 //! - [`environment`]: list of all variables whose names start with `BOLT_`.
 //! - [`bucket_url`]: location of a repository in a bucket, `s3://bucket/prefix`.
 //! - [`log_line`]: escapes and bounds untrusted text in log lines.
+//! - [`memory_map`]: memory that a process at rest can give back.
 //! - [`certificate`], [`pem`], [`trust`]: fields of a certificate, problems of PEM files, owners and modes of trusted files.
 
 pub(crate) mod absent;
@@ -17,6 +18,7 @@ pub mod document;
 pub mod environment;
 pub mod finding;
 pub mod log_line;
+pub mod memory_map;
 pub mod name;
 pub mod pem;
 pub mod quantity;

@@ -42,6 +42,8 @@ use sync_schedule::SyncSchedule;
 
 /// Minimum interval between prunings of empty leftover groups. Pruned when the loop wakes up for another reason.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time without requests, ends of processes and timers after which memory is given back.
+const REST_AFTER: Duration = Duration::from_secs(5);
 /// Time between SIGTERM and SIGKILL to api and sync.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
@@ -128,6 +130,7 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
     let mut api = ApiProcess::new(listeners);
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut pruned = Instant::now();
+    let mut at_rest = false;
     loop {
         let now = Instant::now();
         if now.duration_since(pruned) >= PRUNE_INTERVAL {
@@ -136,8 +139,13 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         }
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
-        let next = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
-        wait(signals, api.client(), next.map(|at| at.saturating_duration_since(now)));
+        let rest = (!at_rest).then(|| now + REST_AFTER);
+        let next = [api.next_deadline(), sync.next_deadline(), rest].into_iter().flatten().min();
+        let is_idle = !wait(signals, api.client(), next.map(|at| at.saturating_duration_since(now)));
+        at_rest = is_idle && rest.is_some_and(|rest| Instant::now() >= rest);
+        if at_rest {
+            sys::give_memory_back();
+        }
         let stop = handle_signals(signals, |exited| {
             if !api.handle_exit(Some(host), exited) {
                 sync.handle_exit(Some(host), exited);
@@ -180,16 +188,16 @@ fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
     }
 }
 
-/// Waits for a signal, a request, or until the time is over.
-fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>) {
+/// Waits for a signal, a request, or until the time is over; returns false if it is.
+fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>) -> bool {
     let timeout = match at_most {
         Some(time) => PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
         None => PollTimeout::NONE,
     };
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     fds.extend(client.map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
-    // An interrupted or failed poll is like one without events: the loop checks everything anyway.
-    let _ = poll(&mut fds, timeout);
+    // An interrupted or failed poll is like one with events: the loop checks everything anyway.
+    poll(&mut fds, timeout) != Ok(0)
 }
 
 /// Reads signals and reaps children; returns true if the launcher must stop.

@@ -3,7 +3,7 @@
 //! The process is always single-threaded, so that `fork` without `exec` is sound.
 #![expect(
     unsafe_code,
-    reason = "fork, close_range, signal dispositions, pidfds and System V objects have no safe wrapper"
+    reason = "fork, close_range, signal dispositions, pidfds, System V objects and madvise have no safe wrapper"
 )]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid};
+use packs_schema::base::memory_map;
 
 /// Forks; `None` in the child.
 pub(crate) fn fork() -> nix::Result<Option<Pid>> {
@@ -226,4 +227,23 @@ pub(crate) fn pidfd_signal(pidfd: impl AsFd, signal: Signal) -> nix::Result<()> 
         libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, info, 0)
     };
     Errno::result(result).map(drop)
+}
+
+/// Returns free pages of the heap to the system, with C libraries that can, and unmaps the pages of programs and libraries, which
+/// the page cache keeps: each is mapped again when it is next touched.
+pub(crate) fn give_memory_back() {
+    if let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") {
+        for range in memory_map::clean_program_ranges(&smaps) {
+            // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays
+            // mapped: the kernel reads the same bytes from the file again.
+            unsafe {
+                libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
+            }
+        }
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim touches only free memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

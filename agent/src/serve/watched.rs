@@ -12,6 +12,7 @@ use packs_schema::agent::config::Config;
 use packs_schema::agent::rest::Enforcement;
 use packs_schema::base::trust::Purpose;
 
+use super::at_rest::Rest;
 use crate::access::Stamp;
 use crate::api::App;
 use crate::api::tls::now_s;
@@ -41,6 +42,7 @@ pub(super) struct Files {
 pub(super) async fn watch(app: Arc<App>, files: Files) {
     let mut config = None;
     let mut enforcement = None;
+    let mut rest = Rest::default();
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -54,6 +56,7 @@ pub(super) async fn watch(app: Arc<App>, files: Files) {
             check_config(&app, path, &mut config);
         }
         check_enforcement(&app, &mut enforcement);
+        rest.tick(&app).await;
     }
 }
 
