@@ -84,6 +84,18 @@ fn agent_and_client_never_import_each_other() {
     }
 }
 
+/// Checks that the Python package is a layer over the client library, without a protocol, planner or file format of its own, and
+/// that its threads never call Python.
+#[test]
+fn the_python_package_only_calls_the_library() {
+    let allowed = ["bolt-client", "nix", "packs-schema", "pyo3", "serde", "serde_json", "tokio"].map(str::to_owned);
+    assert_eq!(dependencies("client/python"), allowed.into());
+    must_not_say(
+        "client/python/src",
+        &["Python::attach", "with_gil", "std::fs", "std::net", "tokio::net", "fleet::run("],
+    );
+}
+
 #[test]
 fn the_formats_are_pure() {
     must_not_say(
@@ -102,7 +114,15 @@ fn data_flows_one_way_inside_the_agent() {
 
 #[test]
 fn unsafe_stands_in_two_modules() {
-    for of in ["packs-schema/src", "agent/src", "agent/aws/src", "agent/launcher/src", "client/src", "tests/src"] {
+    for of in [
+        "packs-schema/src",
+        "agent/src",
+        "agent/aws/src",
+        "agent/launcher/src",
+        "client/src",
+        "client/python/src",
+        "tests/src",
+    ] {
         for (path, text) in sources(of) {
             let says = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
             assert!(!says || path.ends_with("sys.rs"), "{}", path.display());

@@ -33,6 +33,7 @@ mod papers;
 mod polls;
 mod publish_large;
 mod push;
+mod python;
 mod recovery;
 mod requests_refused;
 mod restarts;

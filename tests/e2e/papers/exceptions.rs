@@ -44,6 +44,11 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     ),
     not_run("client/README.md", "cargo build --release -p bolt-client --features kms", BUILT),
     not_run(
+        "client/python/README.md",
+        "pip install ./client/python",
+        "`.ci/run` does it: it compiles the library again",
+    ),
+    not_run(
         "client/README.md",
         "bolt repo kms-key",
         "it needs AWS KMS; tests/e2e/kms.rs runs it against a service of its own",
