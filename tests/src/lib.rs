@@ -28,6 +28,7 @@ pub mod metadata;
 mod moto;
 pub mod operator;
 mod pack;
+pub mod phases;
 pub mod process;
 pub mod proxy;
 mod random;

@@ -10,6 +10,7 @@
 
 mod command;
 mod memory;
+mod phases;
 mod place;
 mod rate;
 mod sync;
@@ -73,6 +74,7 @@ fn main() {
     });
 
     rate::print(&runtime, &caller);
+    phases::print(&runtime, &caller, &world);
 
     println!();
     sync::print();

@@ -1,0 +1,28 @@
+//! Where the time of a warm request goes.
+
+use bolt_tests::World;
+use bolt_tests::phases::{Trace, medians};
+use tokio::runtime::Runtime;
+
+use crate::Caller;
+
+/// Number of traced requests.
+const RUNS: usize = 200;
+
+/// Prints the median of each phase, if the host lets `perf` trace.
+pub(super) fn print(runtime: &Runtime, caller: &Caller, world: &World) {
+    let file = world.path().join("trace.txt");
+    let Some(trace) = Trace::start(&file) else {
+        return println!("SKIPPED phases: perf cannot trace here (Debian: apt-get install linux-perf; needs root)");
+    };
+    let agent = caller.agent();
+    for _ in 0..RUNS {
+        runtime.block_on(caller.wait_nothing(&agent));
+    }
+    trace.stop();
+    let (phases, count) = medians(&file);
+    println!("\n{:<58} {:>8}", format!("phases of a warm request, traced, ms ({count} executions)"), "p50");
+    for (name, time) in phases {
+        println!("{name:<58} {time:>8.2}");
+    }
+}
