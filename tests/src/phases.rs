@@ -58,7 +58,7 @@ impl Trace {
         let mut perf = Command::new("perf");
         perf.args(["trace", "-a", "-e", CALLS, "-o"]).arg(file);
         let mut trace = perf.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        // It prints nothing when it is ready.
+        // Time to begin: perf prints nothing when it is ready.
         std::thread::sleep(Duration::from_secs(1));
         trace.try_wait().ok()?.is_none().then_some(Trace(trace))
     }
