@@ -70,11 +70,13 @@ Exit codes:
 
 Files:
   $BOLT_CLIENT_CONFIG, else $XDG_CONFIG_HOME/bolt/client.toml, else ~/.config/bolt/client.toml:
-  certificate, key, ca and inventory (a file, or [[inventory]] tables); under [repository] url, keys, state, root and passphrase_file.
+  certificate, key, ca and inventory (a file, or [[inventory]] tables); under [repository] url, keys, state, root and passphrase_file;
+  under [runs] store.
   Paths are relative to the file. `bolt config show` says what is in effect and from where.
 
 Environment (flags take precedence over variables, variables over client.toml):
-  BOLT_CLIENT_CONFIG, BOLT_CERT, BOLT_KEY, BOLT_CA, BOLT_INVENTORY, BOLT_JSON, BOLT_COLOR
+  BOLT_CLIENT_CONFIG, BOLT_CERT, BOLT_KEY, BOLT_CA, BOLT_INVENTORY, BOLT_RUN_STORE,
+  BOLT_JSON, BOLT_COLOR
                        the global options
   BOLT_REPO, BOLT_REPO_KEYS, BOLT_REPO_STATE, BOLT_REPO_ROOT
                        the repository: --repo, --keys, --state and --root
@@ -115,6 +117,10 @@ struct Global {
     /// The authority that signed the agents' certificates (PEM) [env: BOLT_CA].
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// The record of runs: a directory, or s3://bucket/prefix with options after a ? [default: see `bolt runs --help`]
+    /// [env: BOLT_RUN_STORE].
+    #[arg(long, global = true, value_name = "DIR|URL")]
+    run_store: Option<PathBuf>,
     /// When to use colour: auto, always or never; NO_COLOR means never [default: auto] [env: BOLT_COLOR].
     #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "WHEN")]
     color: Option<Color>,
@@ -135,7 +141,7 @@ pub(crate) enum Color {
 enum Command {
     /// Run an action on instances, one at a time unless told otherwise.
     Run(Box<run::RunCommand>),
-    /// List the runs that this user has started from this host.
+    /// List the recorded runs.
     Runs(runs::RunsCommand),
     /// Go on with a run whose command was interrupted or died.
     Resume(run::ResumeCommand),
@@ -267,9 +273,14 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
     }
     let asks_for_json = global.json;
     let context = |global: Global| {
-        let Global { json: _, config, inventory, cert, key, ca, color } = global;
-        let flags =
-            [(Setting::Certificate, cert), (Setting::Key, key), (Setting::Ca, ca), (Setting::Inventory, inventory)];
+        let Global { json: _, config, inventory, cert, key, ca, run_store, color } = global;
+        let flags = [
+            (Setting::Certificate, cert),
+            (Setting::Key, key),
+            (Setting::Ca, ca),
+            (Setting::Inventory, inventory),
+            (Setting::RunStore, run_store),
+        ];
         let config = Config::find(config.as_deref(), &flags).map_err(|e| context::from_config(&e))?;
         let color = color.map_or_else(environment::color, |color| Ok(Some(color)))?;
         Ok::<_, Failure>(Context::new(json, color.unwrap_or(Color::Auto), config))

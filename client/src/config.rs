@@ -12,6 +12,9 @@
 //! state = "trust"               # the pinned root and the versions seen [default: the keys' directory]
 //! root = "root.json"            # for those who only read
 //! passphrase_file = "passphrase"
+//!
+//! [runs]
+//! store = "s3://bucket/runs"    # or a directory [default: $XDG_STATE_HOME/bolt/runs]
 //! ```
 //!
 //! [`Config::get`] returns a value with its [`Origin`], which `bolt config show` prints.

@@ -13,6 +13,8 @@
 // Text that others wrote goes to a terminal through `show` alone.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+#[cfg(feature = "s3")]
+mod bucket_location;
 mod cache;
 pub mod cli;
 pub mod config;

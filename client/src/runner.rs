@@ -29,7 +29,7 @@ use packs_schema::pack::param::bind::bind;
 use serde_json::{Map, Value};
 
 pub use again::{Resumed, Retried, resume, retry};
-pub use choice::{of_run, still_there};
+pub use choice::{of_run, still_there, store};
 pub use error::{Problem, RunError};
 pub use input::{Input, Read, Values};
 pub use job::{Job, View, Work, carry_out, close};

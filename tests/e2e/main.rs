@@ -39,6 +39,7 @@ mod requests_refused;
 mod restarts;
 mod resume;
 mod revocation;
+mod run_store;
 mod s3;
 mod s3_faults;
 mod s3_moto;

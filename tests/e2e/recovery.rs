@@ -2,7 +2,7 @@
 
 mod crashes;
 mod descriptors;
-mod disk;
+pub(crate) mod disk;
 mod formats;
 mod load;
 mod restarts;

@@ -47,10 +47,12 @@ fn executions_in_a_row_leave_nothing_behind() {
 #[test]
 fn clients_that_are_killed_start_nothing_twice_and_lose_no_result() {
     let seed = std::env::var("BOLT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
-    let figures = resume::run(resume::Plan { cycles: 25, seed, workers: 2 });
-    say(&format_args!("resume, seed {seed}: {figures}"));
-    assert_eq!(figures.broken, None);
-    assert_eq!(figures.cycles, 25);
+    for (store, cycles) in [(resume::Store::Directory, 25), (resume::Store::Bucket, 15)] {
+        let figures = resume::run(resume::Plan { cycles, seed, workers: 2, store });
+        say(&format_args!("resume, {store:?}, seed {seed}: {figures}"));
+        assert_eq!(figures.broken, None);
+        assert_eq!(figures.cycles, cycles);
+    }
 }
 
 #[test]

@@ -24,6 +24,10 @@ const PIECE: usize = 64 << 10;
 /// A fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
+    /// None: passes the request on. For a number of requests before another fault.
+    Pass,
+    /// Passes the request on, and resets the connection instead of answering.
+    LoseAnswer,
     /// Answers with this status and code.
     Status(u16, &'static str),
     /// Accepts the connection and never answers.
@@ -177,6 +181,7 @@ fn carry(mut stream: TcpStream, bucket: SocketAddr, shared: &Shared) -> io::Resu
             let (head, body) = ask(&text, &mut stream, bucket)?;
             answer(&mut stream, &head, body, None, shared)
         }
+        Some(Fault::LoseAnswer) => ask(&text, &mut stream, bucket).map(drop),
         Some(Fault::EndlessError) => endless(&mut stream, "HTTP/1.1 500 Fault\r\nconnection: close\r\n\r\n", shared),
         fault => {
             let (head, body) = ask(&text, &mut stream, bucket)?;

@@ -54,6 +54,7 @@ pub struct Object {
     bucket: Bucket,
     name: String,
     etag: Option<Etag>,
+    modified_ms: Option<u64>,
     body: ByteStream,
     /// Length according to the bucket: a shorter body was truncated.
     length: Option<u64>,
@@ -81,6 +82,7 @@ impl Bucket {
             bucket: self.clone(),
             name: name.to_owned(),
             etag: output.e_tag.as_deref().and_then(Etag::new),
+            modified_ms: output.last_modified.and_then(|at| u64::try_from(at.to_millis().ok()?).ok()),
             body: output.body,
             length,
             received: 0,
@@ -92,6 +94,11 @@ impl Bucket {
 
     /// Reads an object of at most `max` bytes; `None` when it does not exist.
     pub async fn read(&self, name: &str, max: u64) -> Result<Option<(Vec<u8>, Option<Etag>)>, BucketError> {
+        Ok(self.read_dated(name, max).await?.map(|(bytes, object)| (bytes, object.etag)))
+    }
+
+    /// Reads an object like [`Bucket::read`]; the second value has its state and its time.
+    pub async fn read_dated(&self, name: &str, max: u64) -> Result<Option<(Vec<u8>, Box<Object>)>, BucketError> {
         let mut object = match self.get(name, None, max).await {
             Ok(Fetched::Object(object)) => object,
             Ok(Fetched::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => return Ok(None),
@@ -101,7 +108,7 @@ impl Bucket {
         while let Some(chunk) = object.next().await? {
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Some((bytes, object.etag)))
+        Ok(Some((bytes, object)))
     }
 
     /// Returns true if the repository contains no object.
@@ -117,6 +124,11 @@ impl Object {
     /// Returns the `ETag` of the state that is being read.
     pub fn etag(&self) -> Option<&Etag> {
         self.etag.as_ref()
+    }
+
+    /// Returns the time of the last write by the bucket's clock, in milliseconds since 1970.
+    pub fn modified_ms(&self) -> Option<u64> {
+        self.modified_ms
     }
 
     /// Returns the next chunk; `None` at the end.

@@ -62,22 +62,28 @@ impl Content<'_> {
 }
 
 impl Bucket {
-    /// Creates an object. Fails with [`Problem::Conflict`] when it exists with another content.
-    pub async fn create(&self, name: &str, bytes: &[u8]) -> Result<(), BucketError> {
+    /// Creates an object and returns its state. Fails with [`Problem::Conflict`] when it exists with another content.
+    pub async fn create(&self, name: &str, bytes: &[u8]) -> Result<Option<Etag>, BucketError> {
         self.put(name, Content::Bytes(bytes), Condition::Absent).await
     }
 
     /// Creates an object from a file, which is not read into memory as a whole; see [`create`](Self::create).
-    pub async fn create_from(&self, name: &str, upload: &Upload) -> Result<(), BucketError> {
+    pub async fn create_from(&self, name: &str, upload: &Upload) -> Result<Option<Etag>, BucketError> {
         self.put(name, Content::File(upload), Condition::Absent).await
     }
 
-    /// Replaces the state `etag` of an object. Fails with [`Problem::Conflict`] when it is in another state.
-    pub async fn replace(&self, name: &str, bytes: &[u8], etag: &Etag) -> Result<(), BucketError> {
+    /// Replaces the state `etag` of an object and returns the new one. Fails with [`Problem::Conflict`] when it is in another
+    /// state.
+    pub async fn replace(&self, name: &str, bytes: &[u8], etag: &Etag) -> Result<Option<Etag>, BucketError> {
         self.put(name, Content::Bytes(bytes), Condition::InState(etag)).await
     }
 
-    async fn put(&self, name: &str, content: Content<'_>, condition: Condition<'_>) -> Result<(), BucketError> {
+    async fn put(
+        &self,
+        name: &str,
+        content: Content<'_>,
+        condition: Condition<'_>,
+    ) -> Result<Option<Etag>, BucketError> {
         let request = self.client.put_object().bucket(self.url.bucket()).key(self.url.key(name));
         let request = match condition {
             Condition::Absent => request.if_none_match("*"),
@@ -93,35 +99,38 @@ impl Bucket {
             Content::File(upload) => request.interceptor(upload.signing()),
         };
         match request.send().await.map_err(Problem::of) {
-            Ok(_) => Ok(()),
-            Err(Problem::Conflict) if self.has_content(name, content).await? => Ok(()),
+            Ok(output) => Ok(output.e_tag.as_deref().and_then(Etag::new)),
+            Err(Problem::Conflict) => match self.find_own(name, content).await? {
+                Some(etag) => Ok(etag),
+                None => Err(self.failed("write", name, Problem::Conflict)),
+            },
             // The object whose state was the condition was removed.
             Err(Problem::Missing) => Err(self.failed("write", name, Problem::Conflict)),
             Err(problem) => Err(self.failed("write", name, problem)),
         }
     }
 
-    /// Returns true if an object has this content.
-    async fn has_content(&self, name: &str, content: Content<'_>) -> Result<bool, BucketError> {
+    /// Returns the state of an object if it has this content.
+    async fn find_own(&self, name: &str, content: Content<'_>) -> Result<Option<Option<Etag>>, BucketError> {
         match self.compare(name, content).await {
-            Err(BucketError { problem: Problem::TooLarge(_) | Problem::Missing, .. }) => Ok(false),
+            Err(BucketError { problem: Problem::TooLarge(_) | Problem::Missing, .. }) => Ok(None),
             compared => compared,
         }
     }
 
-    /// Compares an object with `content`, chunk by chunk.
-    async fn compare(&self, name: &str, content: Content<'_>) -> Result<bool, BucketError> {
-        let Fetched::Object(mut object) = self.get(name, None, content.length()).await? else { return Ok(false) };
+    /// Compares an object with `content`, chunk by chunk. Returns its state if they are equal.
+    async fn compare(&self, name: &str, content: Content<'_>) -> Result<Option<Option<Etag>>, BucketError> {
+        let Fetched::Object(mut object) = self.get(name, None, content.length()).await? else { return Ok(None) };
         let mut position = 0;
         while let Some(chunk) = object.next().await? {
             let unreadable = |error| Problem::Request(format!("cannot read the file to upload: {error}"));
             let same =
                 content.has_chunk(position, &chunk).map_err(|error| self.failed("write", name, unreadable(error)))?;
             if !same {
-                return Ok(false);
+                return Ok(None);
             }
             position += chunk.len() as u64;
         }
-        Ok(position == content.length())
+        Ok((position == content.length()).then(|| object.etag().cloned()))
     }
 }

@@ -1,11 +1,12 @@
 //! Completion in shells: commands and options from the declarations; actions, parameters, instances, states and channels from
-//! the inventory and a cached answer of an agent.
+//! the inventory and a cached answer of an agent; runs from their record.
 //!
 //! The registration script of `bolt completions` runs `bolt` with `BOLT_COMPLETE=<shell>` for each completion. Nothing here
 //! prints, asks for a passphrase, or waits for instances longer than [`known::PATIENCE`]; what an instance answers is checked
 //! and bounded before it is offered.
 
 mod known;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -59,7 +60,10 @@ fn completer(path: &str, argument: &Arg) -> Option<ArgValueCompleter> {
         (_, "state") if !path.starts_with("repo") && !path.starts_with("pack") => ArgValueCompleter::new(states),
         (_, "action") if path != "pack test" => ArgValueCompleter::new(actions),
         ("actions", "name") | ("can-i", "target") => ArgValueCompleter::new(actions),
+        ("resume" | "retry", "run") | ("show" | "wait" | "logs", "which") => ArgValueCompleter::new(runs::runs),
+        (path, "run") if !path.contains(' ') => ArgValueCompleter::new(runs::runs),
         ("run", "parameters") => ArgValueCompleter::new(parameters),
+        (path, "from") if !path.contains(' ') => ArgValueCompleter::new(runs::runs),
         (path, "channel") if path.starts_with("repo") => ArgValueCompleter::new(channels),
         ("repo promote", "from" | "to") | ("pack diff", "from" | "to") => ArgValueCompleter::new(channels),
         (path, "pack") if path.starts_with("repo") && path != "repo publish" => ArgValueCompleter::new(packs),
@@ -183,7 +187,8 @@ fn config() -> Option<Config> {
         words.iter().skip(at + 1).find(|word| *word != "=").map(PathBuf::from)
     };
     let file = option("--config");
-    let flags = [Setting::Certificate, Setting::Key, Setting::Ca, Setting::Inventory, Setting::Repository];
+    let flags =
+        [Setting::Certificate, Setting::Key, Setting::Ca, Setting::Inventory, Setting::Repository, Setting::RunStore];
     let flags: Vec<_> = flags.into_iter().map(|setting| (setting, option(setting.flag()))).collect();
     Config::find(file.as_deref(), &flags).ok()
 }

@@ -97,7 +97,7 @@ impl Context {
             false => Vec::new(),
         };
         let seed = self.seed(select);
-        let of_run = select.of_run().await?;
+        let of_run = select.of_run(&self.config).await?;
         let gathered = self.inventory(select.gather_options()).await?;
         if let Some(ids) = of_run {
             more.extend(still_there(ids, &gathered.inventory)?.into_iter().map(IdPattern::from));
@@ -147,15 +147,7 @@ impl Context {
         question: impl AsyncFn(&crate::connection::Agent) -> Result<T, Error>,
     ) -> Result<Answers<T>, Failure> {
         let instances = self.select(select).await?;
-        let identity = self.identity()?;
-        let mut answers = Answers { given: Vec::new(), failed: Vec::new() };
-        for (instance, answer) in across(&instances, &identity, DEFAULT_PARALLEL, question).await {
-            match answer {
-                Ok(answer) => answers.given.push((instance, answer)),
-                Err(error) => answers.failed.push(error),
-            }
-        }
-        Ok(answers)
+        Ok(ask(&instances, &self.identity()?, question).await)
     }
 
     /// True if standard output is to be coloured.
@@ -185,6 +177,22 @@ fn still_there(ids: Vec<InstanceId>, inventory: &Inventory) -> Result<Vec<Instan
         errln!("bolt: {count} of the run left out: the inventory no longer has {names}");
     }
     Ok(there)
+}
+
+/// Sends the same request to these instances.
+pub(super) async fn ask<T>(
+    instances: &[Instance],
+    identity: &Identity,
+    question: impl AsyncFn(&crate::connection::Agent) -> Result<T, Error>,
+) -> Answers<T> {
+    let mut answers = Answers { given: Vec::new(), failed: Vec::new() };
+    for (instance, answer) in across(instances, identity, DEFAULT_PARALLEL, question).await {
+        match answer {
+            Ok(answer) => answers.given.push((instance, answer)),
+            Err(error) => answers.failed.push(error),
+        }
+    }
+    answers
 }
 
 impl<T> Answers<T> {

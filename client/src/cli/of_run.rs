@@ -1,6 +1,7 @@
-//! The executions of a run: found by asking the instances, since there is no central list.
+//! The executions of a run: found by asking its instances, which its record names; without a record, all of the inventory.
 
 mod follow;
+mod recorded;
 
 use std::collections::BTreeMap;
 
@@ -8,17 +9,19 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Execution, MAX_PAGE};
 use packs_schema::base::name::{InstanceId, RunId};
 
-use super::context::{Answers, Context, grouped};
+use super::context::{Answers, Context, ask, grouped};
 use super::failure::{Exit, Failure};
 use super::find::FoundExecution;
 use super::ps;
 use super::select::SelectArgs;
 use crate::connection::{Agent, ExecutionQuery};
+use crate::errln;
 use crate::error::Error;
 use crate::inventory::Instance;
 use crate::show;
 
 pub(super) use follow::{Discovery, for_each};
+pub(super) use recorded::Recorded;
 
 /// Maximum number of executions of one run on one instance; `bolt run` starts one.
 const MAX_OF_INSTANCE: usize = 1000;
@@ -27,28 +30,47 @@ const NAMED: usize = 12;
 
 /// Executions of a run, as the instances that were asked know them.
 pub(super) struct Found {
-    /// The executions, at least one.
+    /// The executions: at least one, unless the run is recorded.
     pub(super) executions: Vec<FoundExecution>,
     /// Instances that answered and have no execution of the run that the caller may see.
     pub(super) without: Vec<InstanceId>,
     /// Errors of the instances that did not answer.
     pub(super) failed: Vec<Error>,
+    /// Record of the run, if there is one.
+    pub(super) recorded: Option<Recorded>,
 }
 
-/// Finds the executions of `run`: at least one.
+/// Finds the executions of `run`: at least one, unless it is recorded.
 pub(super) async fn find(context: &Context, select: &SelectArgs, run: &RunId) -> Result<Found, Failure> {
-    let answers = context.ask(select, async |agent| search(agent, run).await).await?;
-    answers.report()?;
+    let recorded = Recorded::find(context, run).await?;
+    let instances = to_ask(context, select, recorded.as_ref()).await?;
+    let answers = ask(&instances, &context.identity()?, async |agent| search(agent, run).await).await;
+    match (answers.report(), &recorded) {
+        (Err(failure), Some(_)) => errln!("bolt: {}", failure.message),
+        (Err(failure), None) => return Err(failure),
+        (Ok(_), _) => {}
+    }
     let Answers { given, failed } = answers;
     let asked = given.len() + failed.len();
     let is_without = |(_, found): &&(Instance, Vec<Execution>)| found.is_empty();
     let without = given.iter().filter(is_without).map(|(instance, _)| instance.id().clone()).collect();
     let executions: Vec<FoundExecution> =
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
-    if executions.is_empty() { Err(nowhere(run, asked, &failed)) } else { Ok(Found { executions, without, failed }) }
+    if executions.is_empty() && recorded.is_none() {
+        return Err(nowhere(run, asked, &failed));
+    }
+    Ok(Found { executions, without, failed, recorded })
 }
 
-/// Describes the instances that have no execution of a run, of `asked`. Whether the run was for them is recorded nowhere.
+/// Returns the instances that may have executions of a run.
+async fn to_ask(context: &Context, select: &SelectArgs, recorded: Option<&Recorded>) -> Result<Vec<Instance>, Failure> {
+    match recorded {
+        Some(recorded) => recorded.instances(context, select).await,
+        None => context.select(select).await,
+    }
+}
+
+/// Describes the instances that have no execution of a run, of `asked`, where no record says whether it was for them.
 pub(super) fn describe_without(without: &[InstanceId], asked: usize) -> Option<String> {
     let ids: Vec<&str> = without.iter().map(InstanceId::as_str).collect();
     (!ids.is_empty()).then(|| {

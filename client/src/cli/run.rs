@@ -58,7 +58,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
         detach::check(&prepared.run.plan)?;
     }
     plan::confirm(&prepared, command.yes).await?;
-    let job = recording::begin(prepared, command.unrecorded).await?;
+    let job = recording::begin(prepared, &context, command.unrecorded).await?;
     if command.how.detach {
         return Ok(detach::start(job, &identity, &context).await);
     }

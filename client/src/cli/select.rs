@@ -10,6 +10,7 @@ use packs_schema::delivery::filter::Filter;
 
 use super::failure::{Exit, Failure};
 use super::run_store;
+use crate::config::Config;
 use crate::inventory::{GatherOptions, IdPattern, Sample, Selection};
 use crate::runner;
 use crate::runs::Fate;
@@ -116,7 +117,7 @@ impl SelectArgs {
     }
 
     /// Returns the ids that `--from` chooses; `None` without it.
-    pub(super) async fn of_run(&self) -> Result<Option<Vec<InstanceId>>, Failure> {
+    pub(super) async fn of_run(&self, config: &Config) -> Result<Option<Vec<InstanceId>>, Failure> {
         let wanted: Vec<Fate> =
             self.on.iter().filter_map(|on| if let On::OfRun(fate) = on { Some(*fate) } else { None }).collect();
         let Some(run) = &self.from else {
@@ -128,7 +129,7 @@ impl SelectArgs {
         };
         // Other ids with --on alone: those, of all that the run was for.
         let fates = if wanted.is_empty() && self.on.is_empty() { Fate::ALL.to_vec() } else { wanted.clone() };
-        let store = run_store::require()?;
+        let store = run_store::require(config)?;
         let ids = runner::of_run(&*store, run, &fates).await.map_err(|error| run_store::failure(&error))?;
         if ids.is_empty() && !wanted.is_empty() {
             return Err(Failure::new(Exit::Usage, format!("run {run} has no such instance"))

@@ -102,24 +102,34 @@ async fn all(run: &RunId, select: &SelectArgs, context: &Context) -> Result<Exit
         errln!("bolt: contact was lost: {line}");
     }
     let (without, asked) = discovery.without();
+    // Read again: the run has ended meanwhile.
+    let recorded = match discovery.recorded() {
+        Some(_) => of_run::Recorded::find(context, run).await?,
+        None => None,
+    };
     let unanswered = discovery.into_failed();
     say_unanswered(&unanswered, asked);
     lost.extend(unanswered);
     if context.json {
         let executions: Vec<&Execution> = ended.iter().map(|(_, execution)| execution).collect();
         let failed: serde_json::Value = lost.iter().map(error_json).collect();
-        outln!(
-            "{}",
-            show::json(&json!({ "run": run, "executions": executions, "without": without, "failed": failed }))
-        );
+        let mut value = json!({ "run": run, "executions": executions, "without": without, "failed": failed });
+        if let Some(recorded) = &recorded {
+            value["record"] = recorded.json(&without);
+        }
+        outln!("{}", show::json(&value));
     } else {
         of_run::by_state(&ended).iter().for_each(|line| outln!("{line}"));
-        if let Some(line) = of_run::describe_without(&without, asked) {
+        if let Some(recorded) = &recorded {
+            recorded.describe(&without).iter().for_each(|line| outln!("{line}"));
+        } else if let Some(line) = of_run::describe_without(&without, asked) {
             outln!("{line}");
             errln!("{}", of_run::WHY_WITHOUT);
         }
     }
-    Ok(of_run::exit(&ended, &lost))
+    // An instance of a recorded run that has no execution has not succeeded.
+    let is_complete = recorded.is_none() || without.is_empty();
+    Ok(if is_complete { of_run::exit(&ended, &lost) } else { Exit::Failed })
 }
 
 /// Waits until the execution has ended, also across restarts of its agent.

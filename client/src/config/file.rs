@@ -28,6 +28,8 @@ struct Content {
     inventory: Option<InventoryKey>,
     #[serde(default)]
     repository: RepositoryTable,
+    #[serde(default)]
+    runs: RunsTable,
 }
 
 /// `inventory = "file"`, or `[[inventory]]` tables.
@@ -71,6 +73,13 @@ struct RepositoryTable {
     passphrase_file: Option<PathBuf>,
 }
 
+/// The keys of its `[runs]` table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunsTable {
+    store: Option<PathBuf>,
+}
+
 impl Content {
     fn take(&mut self, setting: Setting) -> Option<PathBuf> {
         match setting {
@@ -89,6 +98,7 @@ impl Content {
             Setting::RepositoryState => self.repository.state.take(),
             Setting::RepositoryRoot => self.repository.root.take(),
             Setting::PassphraseFile => self.repository.passphrase_file.take(),
+            Setting::RunStore => self.runs.store.take(),
         }
     }
 }

@@ -24,11 +24,13 @@ pub enum Setting {
     RepositoryRoot,
     /// The file with the passphrase of the repository's keys.
     PassphraseFile,
+    /// The record of runs: a directory or `s3://bucket/prefix`.
+    RunStore,
 }
 
 impl Setting {
     /// Every setting, in the order of `bolt config show`.
-    pub const ALL: [Setting; 9] = [
+    pub const ALL: [Setting; 10] = [
         Setting::Certificate,
         Setting::Key,
         Setting::Ca,
@@ -38,6 +40,7 @@ impl Setting {
         Setting::RepositoryState,
         Setting::RepositoryRoot,
         Setting::PassphraseFile,
+        Setting::RunStore,
     ];
 
     /// Returns the key in `client.toml`; a dot separates the table from the key.
@@ -52,6 +55,7 @@ impl Setting {
             Setting::RepositoryState => "repository.state",
             Setting::RepositoryRoot => "repository.root",
             Setting::PassphraseFile => "repository.passphrase_file",
+            Setting::RunStore => "runs.store",
         }
     }
 
@@ -67,6 +71,7 @@ impl Setting {
             Setting::RepositoryState => "--state",
             Setting::RepositoryRoot => "--root",
             Setting::PassphraseFile => "--passphrase-file",
+            Setting::RunStore => "--run-store",
         }
     }
 
@@ -82,6 +87,7 @@ impl Setting {
             Setting::RepositoryState => "BOLT_REPO_STATE",
             Setting::RepositoryRoot => "BOLT_REPO_ROOT",
             Setting::PassphraseFile => "BOLT_KEY_PASSPHRASE_FILE",
+            Setting::RunStore => "BOLT_RUN_STORE",
         }
     }
 
@@ -97,6 +103,7 @@ impl Setting {
             Setting::RepositoryState => "directory of the pinned root",
             Setting::RepositoryRoot => "trusted root",
             Setting::PassphraseFile => "passphrase file",
+            Setting::RunStore => "record of runs",
         }
     }
 

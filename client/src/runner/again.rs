@@ -7,7 +7,7 @@ use packs_schema::base::name::RunId;
 use packs_schema::delivery::facts::Facts;
 use serde_json::Map;
 
-use super::{Input, Job, Prepared, Problem, Read, RunError, changes, definition};
+use super::{Input, Job, Prepared, Problem, Read, RunError, changes, close, definition};
 use crate::fleet::{self, Before, Ending, Plan, Run};
 use crate::inventory::Instance;
 use crate::runs::{Entry, Recorder, RunStore, StoreError, StoredRun, TakenOver, take_over};
@@ -38,6 +38,11 @@ impl Resumed {
         self.job.recorder.iter().for_each(|recorder| recorder.add(Entry::Resumed { at_ms: now_ms() }));
         self.job
     }
+
+    /// Gives up the run, so that another client need not wait until the lease of this one expires.
+    pub async fn give_up(self) {
+        close(self.job.recorder, None).await;
+    }
 }
 
 /// Instances on which a run is repeated, besides those where it failed.
@@ -60,13 +65,24 @@ pub async fn resume<I: Input>(
 ) -> Result<Resumed, I::Error> {
     // Before anything is read: another client may be about to write.
     let lease = store.acquire(run).await.map_err(RunError::from)?;
-    let stored = store.load(run).await.map_err(RunError::from)?;
-    let (TakenOver { run, earlier, .. }, mask) = take(&stored, identity, input).await?;
+    let taken = async {
+        let stored = store.load(run).await.map_err(RunError::from)?;
+        let taken = take(&stored, identity, input).await?;
+        Ok((stored, taken))
+    };
+    let (stored, (TakenOver { run, earlier, .. }, mask)) = match taken.await {
+        Ok(taken) => taken,
+        Err(error) => {
+            // Best effort: without it, the next client waits until the lease expires.
+            let _ = lease.release().await;
+            return Err(error);
+        }
+    };
     let count = |wanted: fn(&Before) -> bool| earlier.before.iter().filter(|before| wanted(before)).count();
     let ended = count(|before| matches!(before, Before::Ended(_)));
     let started = count(|before| *before == Before::Started);
     let left = run.targets.len() - ended - started;
-    let recorder = Some(Recorder::new(store, run.id.clone(), lease, on_failure));
+    let recorder = Some(Recorder::new(lease, on_failure));
     Ok(Resumed { job: Job { run, class: stored.head.class, mask, earlier, recorder }, ended, started, left })
 }
 

@@ -1,5 +1,6 @@
 //! A run that is recorded, and carrying it out.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -46,11 +47,15 @@ pub struct Work<'a> {
 pub trait View: Observer {
     /// All instances have ended; the record is completed next.
     fn finished(&mut self) {}
+
+    /// Another client has taken over the run: nothing more starts here. Called in place of [`Event::Stopping`]; the error was
+    /// given to `on_failure` before.
+    fn lost(&mut self) {}
 }
 
 impl Job {
     /// Records a new run in `store`; with `None` it is not recorded. `on_failure` is called once if the record cannot be written
-    /// later: the run goes on.
+    /// later: the run goes on, unless another client has taken it over ([`StoreError::Lost`]).
     pub async fn record(
         prepared: Prepared,
         store: Option<Arc<dyn RunStore>>,
@@ -70,7 +75,7 @@ impl Job {
                         StoreError::Exists(_) => RunError::Store(error),
                         _ => RunError::Unrecordable(error),
                     })?;
-                Some(Recorder::new(store, run.id.clone(), lease, on_failure))
+                Some(Recorder::new(lease, on_failure))
             }
         };
         Ok(Job { run, class: action.class, mask, earlier: Earlier::default(), recorder })
@@ -82,12 +87,16 @@ struct Observing<'a, V> {
     view: &'a mut V,
     recorder: Option<&'a Recorder>,
     mask: &'a Mask,
+    is_lost: &'a Cell<bool>,
 }
 
 impl<V: View> Observer for Observing<'_, V> {
     fn event(&mut self, event: Event) {
         if let Some(recorder) = self.recorder {
             recorder.event(&event);
+        }
+        if self.is_lost.get() && matches!(event, Event::Stopping { .. }) {
+            return self.view.lost();
         }
         self.view.event(event);
     }
@@ -118,12 +127,17 @@ pub async fn carry_out<T>(
     given_up: impl Future<Output = T>,
 ) -> Result<Report, T> {
     let Work { run, mask, earlier, recorder } = work;
-    let observing = Observing { view, recorder: recorder.as_ref(), mask };
+    let is_lost = Cell::new(false);
+    let observing = Observing { view, recorder: recorder.as_ref(), mask, is_lost: &is_lost };
     let running = Box::pin(fleet::resume(run, earlier, identity, control, observing));
     let given_up = pin!(given_up);
-    let ended = tokio::select! {
-        report = running => Ok(report),
-        why = given_up => Err(why),
+    let ended = {
+        let stopping = pin!(stop_when_lost(recorder.as_ref(), control, &is_lost));
+        tokio::select! {
+            report = running => Ok(report),
+            why = given_up => Err(why),
+            () = stopping => unreachable!("it never completes"),
+        }
     };
     let mut report = match ended {
         Ok(report) => report,
@@ -140,6 +154,16 @@ pub async fn carry_out<T>(
         mask_report(&mut report, &Mask::of_parameters(&other.action.parameters, &run.request.parameters));
     }
     Ok(report)
+}
+
+/// Stops the run once another client has taken it over. Never completes.
+async fn stop_when_lost(recorder: Option<&Recorder>, control: &Control, is_lost: &Cell<bool>) {
+    if let Some(recorder) = recorder {
+        recorder.lost().await;
+        is_lost.set(true);
+        control.stop();
+    }
+    std::future::pending().await
 }
 
 /// Writes the rest of the record, with the end of the run: `Some(why it was stopped)`. An error of the record was reported when it

@@ -41,13 +41,13 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
     let dir = tempfile::tempdir().unwrap();
     let store = Directory::new(dir.path().join("runs"));
     let planned = run("r-1", 5);
-    let lease = record(&store, &planned).await.unwrap();
+    let mut lease = record(&store, &planned).await.unwrap();
     assert!(matches!(record(&store, &planned).await, Err(StoreError::Exists(_))));
-    store.append(&planned.id, &[Entry::Starting { target: 0 }, Entry::Starting { target: 1 }]).await.unwrap();
-    store.append(&planned.id, &[Entry::Ended { target: 1, ending: unreachable(false) }]).await.unwrap();
-    store.append(&planned.id, &[Entry::Ended { target: 0, ending: unreachable(true) }]).await.unwrap();
+    lease.append(&[Entry::Starting { target: 0 }, Entry::Starting { target: 1 }]).await.unwrap();
+    lease.append(&[Entry::Ended { target: 1, ending: unreachable(false) }]).await.unwrap();
+    lease.append(&[Entry::Ended { target: 0, ending: unreachable(true) }]).await.unwrap();
     // Asked, and killed before the answer: it must be asked again.
-    store.append(&planned.id, &[Entry::Starting { target: 2 }]).await.unwrap();
+    lease.append(&[Entry::Starting { target: 2 }]).await.unwrap();
 
     for entry in std::fs::read_dir(dir.path().join("runs/r-1")).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -64,7 +64,7 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
     let state = |at: usize| taken.earlier.endings[at].as_ref().map(fleet::Ending::state);
     assert_eq!((state(0), state(1), state(2)), (Some("tls_failed"), Some("tls_failed"), None));
     drop(lease);
-    assert_eq!(store.list().await.unwrap().0, [Head::new(&planned, Class::Diagnostic, 7)]);
+    assert_eq!(store.list(usize::MAX).await.unwrap().heads, [Head::new(&planned, Class::Diagnostic, 7)]);
 }
 
 #[tokio::test]
@@ -73,11 +73,11 @@ async fn one_client_at_a_time_carries_out_a_run() {
     let store = Directory::new(dir.path().to_owned());
     let planned = run("r-1", 1);
     let lease = record(&store, &planned).await.unwrap();
-    assert!(store.is_busy(&planned.id).await.unwrap());
+    assert!(store.status(&planned.id).await.unwrap().holder.is_some());
     let error = store.acquire(&planned.id).await.err().unwrap().to_string();
     assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     drop(lease);
-    assert!(!store.is_busy(&planned.id).await.unwrap());
+    assert!(store.status(&planned.id).await.unwrap().holder.is_none());
     // Asking takes nothing: a client may begin at any moment.
     let path = dir.path().join("r-1").join(LOCK);
     let is_asked = std::sync::atomic::AtomicBool::new(true);
@@ -85,7 +85,7 @@ async fn one_client_at_a_time_carries_out_a_run() {
         scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             while is_asked.load(std::sync::atomic::Ordering::Relaxed) {
-                runtime.block_on(store.is_busy(&planned.id)).unwrap();
+                runtime.block_on(store.status(&planned.id)).unwrap();
             }
         });
         let taken: Vec<bool> = (0..2000).map(|_| store.lock(&planned.id, path.parent().unwrap()).is_ok()).collect();
@@ -112,9 +112,10 @@ async fn old_runs_are_removed_beyond_the_newest_and_none_that_is_carried_out() {
     }
     // Within the age, all stay; beyond it, all but the newest and the busy one go.
     drop(at("r-soon".to_owned(), KEPT_MS).await);
-    assert_eq!(store.list().await.unwrap().0.len(), ALWAYS_KEPT + 2);
+    assert_eq!(store.list(usize::MAX).await.unwrap().heads.len(), ALWAYS_KEPT + 2);
     drop(at("r-late".to_owned(), KEPT_MS + 1_000).await);
-    let left: Vec<String> = store.list().await.unwrap().0.iter().map(|head| head.run.to_string()).collect();
+    let left: Vec<String> =
+        store.list(usize::MAX).await.unwrap().heads.iter().map(|head| head.run.to_string()).collect();
     assert_eq!(left.len(), ALWAYS_KEPT + 1);
     assert!(left.iter().any(|id| id == "r-busy") && !left.iter().any(|id| id == "r-0"), "{left:?}");
     drop(busy);
@@ -125,9 +126,9 @@ async fn a_line_that_a_crash_has_cut_short_is_ignored_and_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let store = Directory::new(dir.path().to_owned());
     let planned = run("r-1", 2);
-    drop(record(&store, &planned).await.unwrap());
+    let mut lease = record(&store, &planned).await.unwrap();
     let entries: Vec<Entry> = (0..200).map(|at| Entry::Starting { target: at % 2 }).collect();
-    store.append(&planned.id, &entries).await.unwrap();
+    lease.append(&entries).await.unwrap();
     let path = dir.path().join("r-1").join(PROGRESS);
     let whole = std::fs::read(&path).unwrap();
     let mut rng = fastrand::Rng::with_seed(7);
@@ -136,7 +137,7 @@ async fn a_line_that_a_crash_has_cut_short_is_ignored_and_overwritten() {
         std::fs::write(&path, &whole[..cut]).unwrap();
         let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
         assert_eq!(store.load(&planned.id).await.unwrap().entries, entries[..lines]);
-        store.append(&planned.id, &[Entry::Checked { batch: 3 }]).await.unwrap();
+        lease.append(&[Entry::Checked { batch: 3 }]).await.unwrap();
         let mut wanted = entries[..lines].to_vec();
         wanted.push(Entry::Checked { batch: 3 });
         assert_eq!(store.load(&planned.id).await.unwrap().entries, wanted);
@@ -156,7 +157,7 @@ async fn what_cannot_be_read_is_named_and_hides_no_other_run() {
     std::fs::write(&head, text).unwrap();
     std::fs::write(dir.path().join("r-bad").join(HEAD), "{").unwrap();
     std::fs::write(dir.path().join("notes.txt"), "").unwrap();
-    let (heads, problems) = store.list().await.unwrap();
+    let Listing { heads, problems, .. } = store.list(usize::MAX).await.unwrap();
     assert_eq!(heads.iter().map(|head| &head.run).collect::<Vec<_>>(), [&good.id]);
     let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     problems.sort();

@@ -183,6 +183,14 @@ impl StoredEnding {
         })
     }
 
+    /// Returns the error of an instance that has no execution.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            StoredEnding::Ended { .. } => None,
+            StoredEnding::Unreachable { message, .. } | StoredEnding::Refused { message, .. } => Some(message),
+        }
+    }
+
     /// Returns a terminal execution state or an outcome, as [`Ending::state`] does.
     pub fn state(&self) -> &str {
         match self {

@@ -1,47 +1,61 @@
 //! Records the progress of a run while it is carried out: entries go to a task that writes all that have gathered as one group.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::RunId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::record::{Entry, StoredEnding};
-use super::{Lease, RunStore, StoreError};
+use super::{Lease, StoreError};
 use crate::fleet::{Ending, Event};
 
-/// Largest number of entries in a group.
+/// Largest number of entries that are taken at once.
 const GROUP: usize = 256;
+/// Time after a failed write before the next attempt. Entries gather meanwhile: a few for each instance.
+const RETRY: Duration = Duration::from_secs(5);
+/// Maximum time for the last writes, when the run has ended.
+const LAST: Duration = Duration::from_secs(15);
 
-/// Records a run. When the store fails, the run goes on; [`Recorder::finish`] returns the first error.
+/// Records a run. When the store fails, the run goes on and the store is tried again; when another client has taken over the run,
+/// [`Recorder::lost`] returns, and the run must stop.
 pub struct Recorder {
     entries: mpsc::UnboundedSender<Entry>,
     writer: JoinHandle<Result<(), StoreError>>,
-    _lease: Box<dyn Lease>,
+    is_lost: watch::Receiver<bool>,
 }
 
 impl Recorder {
-    /// Begins to record `run`. `on_failure` is called once, when the store fails for the first time.
-    pub fn new(
-        store: Arc<dyn RunStore>,
-        run: RunId,
-        lease: Box<dyn Lease>,
-        on_failure: impl FnOnce(&StoreError) + Send + 'static,
-    ) -> Recorder {
-        let (entries, mut given) = mpsc::unbounded_channel();
+    /// Begins to record the run of `lease`. `on_failure` is called once, when the store fails for the first time or the run is
+    /// lost.
+    pub fn new(lease: Box<dyn Lease>, on_failure: impl FnOnce(&StoreError) + Send + 'static) -> Recorder {
+        let (entries, given) = mpsc::unbounded_channel();
+        let (lost, is_lost) = watch::channel(false);
         let writer = tokio::spawn(async move {
-            let mut group = Vec::new();
-            while given.recv_many(&mut group, GROUP).await > 0 {
-                if let Err(error) = store.append(&run, &group).await {
-                    on_failure(&error);
-                    return Err(error);
+            let mut on_failure = Some(on_failure);
+            let report = |error: &StoreError| {
+                if let Some(on_failure) = on_failure.take() {
+                    on_failure(error);
                 }
-                group.clear();
+            };
+            let written = write(lease, given, report).await;
+            if let Err(StoreError::Lost { .. }) = &written {
+                lost.send_replace(true);
             }
-            Ok(())
+            // Kept until here: without a sender, a waiter would see the end of the channel.
+            drop(lost);
+            written
         });
-        Recorder { entries, writer, _lease: lease }
+        Recorder { entries, writer, is_lost }
+    }
+
+    /// Waits until another client has taken over the run; then nothing more may be started here. Cancel safe.
+    pub async fn lost(&self) {
+        let mut is_lost = self.is_lost.clone();
+        if is_lost.wait_for(|is_lost| *is_lost).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Records an event.
@@ -73,13 +87,76 @@ impl Recorder {
 
     /// Adds an entry.
     pub fn add(&self, entry: Entry) {
-        // Without a receiver the store has failed, which was reported.
+        // Without a receiver the run is lost, which was reported.
         let _ = self.entries.send(entry);
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written, for a bounded time, and gives up the right to carry out the run. Returns the error
+    /// because of which the record is not complete.
     pub async fn finish(self) -> Result<(), StoreError> {
         drop(self.entries);
         self.writer.await.unwrap_or(Ok(()))
+    }
+}
+
+/// Writes the entries until there are no more senders.
+async fn write(
+    mut lease: Box<dyn Lease>,
+    mut given: mpsc::UnboundedReceiver<Entry>,
+    mut report: impl FnMut(&StoreError),
+) -> Result<(), StoreError> {
+    let mut group = Vec::new();
+    let mut failure: Option<(StoreError, Instant)> = None;
+    loop {
+        let retry = failure.as_ref().map(|(_, at)| *at);
+        let is_over = tokio::select! {
+            error = lease.lost() => {
+                report(&error);
+                return Err(error);
+            }
+            count = given.recv_many(&mut group, GROUP) => count == 0,
+            () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => false,
+        };
+        if is_over {
+            break;
+        }
+        if retry.is_some_and(|at| Instant::now() < at) {
+            continue;
+        }
+        match lease.append(&group).await {
+            Ok(()) => {
+                group.clear();
+                failure = None;
+            }
+            Err(error) => {
+                report(&error);
+                if let StoreError::Lost { .. } = error {
+                    return Err(error);
+                }
+                failure = Some((error, Instant::now() + RETRY));
+            }
+        }
+    }
+    let last = async {
+        if !group.is_empty() {
+            lease.append(&group).await?;
+        }
+        lease.release().await
+    };
+    match tokio::time::timeout(LAST, last).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            report(&error);
+            Err(error)
+        }
+        Err(_) => {
+            let problem = format!("no answer within {LAST:?}");
+            let error = failure.map_or_else(
+                || StoreError::Io { verb: "write", what: "the end of the record".to_owned(), problem },
+                |(error, _)| error,
+            );
+            report(&error);
+            Err(error)
+        }
     }
 }

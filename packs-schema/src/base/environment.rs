@@ -20,7 +20,7 @@ pub enum Owner {
 pub const PREFIX: &str = "BOLT_";
 
 /// All variables; names that end with `_` are prefixes.
-pub const VARIABLES: [(&str, Owner); 39] = [
+pub const VARIABLES: [(&str, Owner); 40] = [
     ("BOLT_CLIENT_CONFIG", Owner::Client),
     ("BOLT_KEY_PASSPHRASE", Owner::Client),
     ("BOLT_KEY_PASSPHRASE_FILE", Owner::Client),
@@ -35,6 +35,7 @@ pub const VARIABLES: [(&str, Owner); 39] = [
     ("BOLT_REPO_KEYS", Owner::Client),
     ("BOLT_REPO_STATE", Owner::Client),
     ("BOLT_REPO_ROOT", Owner::Client),
+    ("BOLT_RUN_STORE", Owner::Client),
     ("BOLT_COMPLETE", Owner::Client),
     ("BOLT_LOG", Owner::Agent),
     ("BOLT_LISTEN_FD", Owner::Agent),

@@ -21,7 +21,7 @@ use crate::calls::{refused, until};
 const INSIDE: &str = "BOLT_TEST_INSIDE";
 
 /// Returns true inside a mount namespace of its own; outside, runs `test` again in one.
-fn within(test: &str) -> bool {
+pub(crate) fn within(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }

@@ -6,6 +6,7 @@
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- soak --executions 30000
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- follow
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- resume --cycles 1000 --seed 1
+//! cargo run --release -p bolt-tests --bin bolt-reliability -- resume --store s3 --cycles 300 --seed 1
 //! cargo run --release -p bolt-tests --bin bolt-reliability -- crowd --sockets 6000 --rate 1000 --seconds 20
 //! ```
 //!
@@ -20,7 +21,7 @@ usage: bolt-reliability faults  [--cycles N] [--seed N] [--workers N]
        bolt-reliability escapes [--attempts N]
        bolt-reliability soak    [--executions N]
        bolt-reliability follow
-       bolt-reliability resume  [--cycles N] [--seed N] [--workers N]
+       bolt-reliability resume  [--store directory|s3] [--cycles N] [--seed N] [--workers N]
        bolt-reliability crowd   [--sockets N] [--addresses N] [--rate N] [--seconds N] [--seed N]";
 
 fn main() -> ExitCode {
@@ -42,12 +43,20 @@ fn main() -> ExitCode {
             figures.broken.is_some()
         }
         Some(("resume", options)) => {
+            let (store, options) = match options {
+                [flag, store, options @ ..] if flag == "--store" => match store.as_str() {
+                    "directory" => (resume::Store::Directory, options),
+                    "s3" => (resume::Store::Bucket, options),
+                    _ => return wrong(),
+                },
+                options => (resume::Store::Directory, options),
+            };
             let Some([cycles, seed, workers]) = read(options, [("--cycles", 100), ("--seed", 1), ("--workers", 2)])
             else {
                 return wrong();
             };
-            let figures = resume::run(resume::Plan { cycles, seed, workers });
-            println!("resume, seed {seed}: {figures}");
+            let figures = resume::run(resume::Plan { cycles, seed, workers, store });
+            println!("resume, {store:?}, seed {seed}: {figures}");
             figures.broken.is_some()
         }
         Some(("soak", options)) => {

@@ -98,7 +98,7 @@ impl S3 for Service {
         let input = request.input;
         self.there(&input.bucket)?;
         let found = self.objects().current(&input.key).cloned();
-        let Version { content, etag, .. } =
+        let Version { content, etag, modified } =
             found.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
         if input.if_match.is_some_and(|condition| !names(&condition, &etag)) {
             return Err(s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold"));
@@ -124,6 +124,7 @@ impl S3 for Service {
             content_length: Some(length),
             content_range: range,
             e_tag: Some(ETag::Strong(etag)),
+            last_modified: Some(modified.into()),
             ..GetObjectOutput::default()
         }))
     }

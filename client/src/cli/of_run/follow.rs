@@ -8,7 +8,7 @@ use packs_schema::base::name::{ExecutionId, InstanceId, RunId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Found, find, search};
+use super::{Found, Recorded, find, search};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::find::FoundExecution;
@@ -31,20 +31,23 @@ pub(in crate::cli) struct Discovery {
     failed: BTreeMap<InstanceId, Error>,
     /// Number of instances that are asked.
     asked: usize,
+    recorded: Option<Recorded>,
 }
 
 impl Discovery {
-    /// Finds the executions that there are now: at least one.
+    /// Finds the executions that there are now: at least one, unless the run is recorded.
     pub(in crate::cli) async fn begin(
         context: &Context,
         select: &SelectArgs,
         run: &RunId,
     ) -> Result<(Discovery, Vec<FoundExecution>), Failure> {
-        let (waiting, identity) = (context.select(select).await?, context.identity()?);
-        let Found { executions: found, failed, .. } = find(context, select, run).await?;
+        let identity = context.identity()?;
+        let Found { executions: found, failed, recorded, .. } = find(context, select, run).await?;
+        let waiting = super::to_ask(context, select, recorded.as_ref()).await?;
         let failed = failed.into_iter().map(|error| (error.instance.clone(), error)).collect();
         let asked = waiting.len();
-        let mut discovery = Discovery { identity, run: run.clone(), waiting, known: HashSet::new(), failed, asked };
+        let mut discovery =
+            Discovery { identity, run: run.clone(), waiting, known: HashSet::new(), failed, asked, recorded };
         discovery.note(&found);
         Ok((discovery, found))
     }
@@ -52,6 +55,19 @@ impl Discovery {
     /// Returns the identity with which instances are asked.
     pub(in crate::cli) fn identity(&self) -> Identity {
         self.identity.clone()
+    }
+
+    /// Returns the record of the run, if there is one.
+    pub(in crate::cli) fn recorded(&self) -> Option<&Recorded> {
+        self.recorded.as_ref()
+    }
+
+    /// True if the record says that a client still carries out the run: it may start more after a pause.
+    async fn may_start_more(&self) -> bool {
+        match &self.recorded {
+            Some(recorded) => recorded.is_carried_out().await,
+            None => false,
+        }
     }
 
     /// Returns the executions that were not found before.
@@ -93,7 +109,8 @@ impl Discovery {
 }
 
 /// Runs `each` for `found`, at most `parallel` at a time. With `follow`, unless all had ended, also for every execution
-/// that appears later: then it ends when all have ended and a search after that finds no other.
+/// that appears later: then it ends when all have ended, a search after that finds no other, and the record, if there is one,
+/// names no client that carries out the run.
 pub(in crate::cli) async fn for_each<T, F>(
     discovery: &mut Discovery,
     found: Vec<FoundExecution>,
@@ -108,7 +125,8 @@ where
     let slots = Arc::new(Semaphore::new(parallel));
     let mut running = JoinSet::new();
     let mut done = Vec::new();
-    let is_active = follow && found.iter().any(|(_, execution)| !execution.state.is_terminal());
+    let has_active = found.iter().any(|(_, execution)| !execution.state.is_terminal());
+    let is_active = follow && (has_active || discovery.may_start_more().await);
     let mut new = found;
     loop {
         for one in new.drain(..) {
@@ -133,7 +151,8 @@ where
                 () = &mut pause => break,
             }
         }
-        let have_all_ended = running.is_empty();
+        // In this order: what a client has started before it ended is found.
+        let have_all_ended = running.is_empty() && !discovery.may_start_more().await;
         new = discovery.search().await;
         if have_all_ended && new.is_empty() {
             return done;

@@ -41,6 +41,8 @@ struct Display<'a> {
     ask: mpsc::UnboundedSender<()>,
     began: Instant,
     took: Duration,
+    /// True once another client has taken over the run, which was reported.
+    is_lost: bool,
 }
 
 impl Observer for Display<'_> {
@@ -58,6 +60,10 @@ impl runner::View for Display<'_> {
         self.took = self.began.elapsed();
         self.progress.borrow().finish();
     }
+
+    fn lost(&mut self) {
+        self.is_lost = true;
+    }
 }
 
 /// Carries out the run. The first interrupt stops new starts; the second one detaches; the third one detaches at once.
@@ -73,7 +79,7 @@ pub(super) async fn carry_out(
     let progress = Progress::new(&run, view.quiet, class == Class::Diagnostic, &mask);
     let progress = RefCell::new(progress.resumed(ended, recorder.is_some()));
     let (ask, mut questions) = mpsc::unbounded_channel();
-    let mut display = Display { progress: &progress, ask, began: Instant::now(), took: Duration::ZERO };
+    let mut display = Display { progress: &progress, ask, began: Instant::now(), took: Duration::ZERO, is_lost: false };
     // A single listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for interrupts: {error}")))?;
@@ -102,7 +108,8 @@ pub(super) async fn carry_out(
     match runner::carry_out(work, identity, definitions, &control, &mut display, given_up).await {
         Ok(report) => {
             let took = display.took;
-            Ok(report::print(&run, &report, took, view, context))
+            let exit = report::print(&run, &report, took, view, context);
+            Ok(if display.is_lost && exit == Exit::Interrupted { Exit::Failed } else { exit })
         }
         Err(found) => {
             detach(&progress, found, context);

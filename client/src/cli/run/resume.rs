@@ -79,10 +79,11 @@ struct Again {
 
 /// Runs `bolt resume`.
 pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> Result<Exit, Failure> {
-    let store = run_store::require()?;
+    let store = run_store::require(context.config())?;
     let identity = context.identity()?;
     let Again { parameters, params_file, yes, view } = &command.again;
     let mut input = Arguments::new(parameters, params_file.as_deref(), &[], !context.json)?;
+    run_store::say_wait(&*store, &command.run).await;
     let on_failure = say_unwritten(command.run.clone());
     let resumed = runner::resume(store, &command.run, &identity, &mut input, on_failure).await?;
     let Resumed { job: Job { run, .. }, ended, started, left } = &resumed;
@@ -91,8 +92,12 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
         let all = show::counted(run.targets.len(), "instance");
         errln!("run {} of {} on {all}: {ended} ended{unclear}, {left} not started", run.id, run.request.action);
     }
-    if *left > 0 && resumed.changes() {
-        agree(run, *left, *yes).await?;
+    if *left > 0
+        && resumed.changes()
+        && let Err(failure) = agree(run, *left, *yes).await
+    {
+        resumed.give_up().await;
+        return Err(failure);
     }
     let mut definitions = Definitions::open(context.config());
     carry_out(Wanted { job: resumed.begin(), view }, &identity, &context, &mut definitions).await
@@ -100,7 +105,7 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
 
 /// Runs `bolt retry`.
 pub(in crate::cli) async fn retry(command: RetryCommand, context: Context) -> Result<Exit, Failure> {
-    let store = run_store::require()?;
+    let store = run_store::require(context.config())?;
     let identity = context.identity()?;
     let Again { parameters, params_file, yes, view } = &command.again;
     let mut input = Arguments::new(parameters, params_file.as_deref(), &[], !context.json)?;
@@ -109,7 +114,7 @@ pub(in crate::cli) async fn retry(command: RetryCommand, context: Context) -> Re
     if prepared.changes() {
         agree(&prepared.run, prepared.run.targets.len(), *yes).await?;
     }
-    let job = recording::begin(prepared, false).await?;
+    let job = recording::begin(prepared, &context, false).await?;
     carry_out(Wanted { job, view }, &identity, &context, &mut Definitions::open(context.config())).await
 }
 

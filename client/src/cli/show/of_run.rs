@@ -12,7 +12,7 @@ use crate::cli::context::{Context, error_json, say_unanswered};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::find::{FoundExecution, short};
 use crate::cli::mask::mask_execution;
-use crate::cli::of_run::{Found, WHY_WITHOUT, by_state, describe_without, find};
+use crate::cli::of_run::{Found, Recorded, WHY_WITHOUT, by_state, describe_without, find};
 use crate::cli::ps;
 use crate::cli::select::SelectArgs;
 use crate::show::mask::Mask;
@@ -24,7 +24,7 @@ const MAX_LISTED: usize = 20;
 
 /// Prints what is known of a run. An instance that does not answer is reported, and the exit code is 1.
 pub(super) async fn print(run: &RunId, select: &SelectArgs, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
-    let Found { executions: mut found, without, failed } = find(context, select, run).await?;
+    let Found { executions: mut found, without, failed, recorded } = find(context, select, run).await?;
     let asked = instances(&found) + without.len() + failed.len();
     found.iter_mut().for_each(|(_, execution)| mask_execution(execution, mask));
     found.sort_by(|(a, _), (b, _)| a.id().cmp(b.id()));
@@ -32,17 +32,24 @@ pub(super) async fn print(run: &RunId, select: &SelectArgs, mask: &Mask, context
     if context.json {
         let executions: Vec<&Execution> = found.iter().map(|(_, execution)| execution).collect();
         let errors: serde_json::Value = failed.iter().map(error_json).collect();
-        outln!(
-            "{}",
-            show::json(&json!({ "run": run, "executions": executions, "without": without, "failed": errors }))
-        );
+        let mut value = json!({ "run": run, "executions": executions, "without": without, "failed": errors });
+        if let Some(recorded) = &recorded {
+            value["record"] = recorded.json(&without);
+        }
+        outln!("{}", show::json(&value));
         say_unanswered(&failed, asked);
         return Ok(exit);
     }
-    for (name, value) in lines(run, &found) {
+    let of_record = recorded.as_ref().map(Recorded::lines).unwrap_or_default();
+    let (first, rest) = lines(run, &found);
+    for (name, value) in first.into_iter().chain(of_record).chain(rest) {
         outln!("{name:<12} {value}");
     }
-    let without = describe_without(&without, asked);
+    let unrecorded = recorded.is_none().then(|| describe_without(&without, asked)).flatten();
+    if let Some(recorded) = &recorded {
+        recorded.describe(&without).iter().for_each(|line| outln!("{:<12} {line}", ""));
+    }
+    let without = unrecorded;
     without.iter().for_each(|line| outln!("{:<12} {line}", ""));
     let rest: Vec<&Execution> =
         found.iter().map(|(_, execution)| execution).filter(|e| e.state != State::Succeeded).collect();
@@ -64,9 +71,13 @@ fn instances(found: &[FoundExecution]) -> usize {
     found.iter().map(|(instance, _)| instance.id()).collect::<BTreeSet<_>>().len()
 }
 
-fn lines(run: &RunId, found: &[FoundExecution]) -> Vec<(&'static str, String)> {
+/// A line of the answer: its name and its text.
+type Line = (&'static str, String);
+
+/// Returns the line of the run, and those of its executions.
+fn lines(run: &RunId, found: &[FoundExecution]) -> (Vec<Line>, Vec<Line>) {
     let executions = || found.iter().map(|(_, execution)| execution);
-    let mut lines = vec![("run", run.to_string())];
+    let mut lines = Vec::new();
     // Each value once, with a count where there are several: all but the versions should agree.
     let mut each = |name, text: &dyn Fn(&Execution) -> Option<String>| {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -88,7 +99,8 @@ fn lines(run: &RunId, found: &[FoundExecution]) -> Vec<(&'static str, String)> {
     each("kill note", &|e| e.kill_note.as_deref().map(visible));
     let first = executions().map(|e| e.created_at_ms).min();
     lines.extend(first.map(|first| ("accepted", when::at(first))));
-    if executions().all(|e| e.state.is_terminal())
+    if !found.is_empty()
+        && executions().all(|e| e.state.is_terminal())
         && let (Some(first), Some(last)) = (first, executions().filter_map(|e| e.ended_at_ms).max())
     {
         lines.push(("ended", when::at(last)));
@@ -96,5 +108,5 @@ fn lines(run: &RunId, found: &[FoundExecution]) -> Vec<(&'static str, String)> {
     }
     let states = by_state(found);
     lines.extend(states.into_iter().enumerate().map(|(n, line)| (if n == 0 { "instances" } else { "" }, line)));
-    lines
+    (vec![("run", run.to_string())], lines)
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bolt_aws::{Bucket, BucketError, Etag, Fetched, ListedObject, Options, Problem, Upload};
-use packs_schema::base::bucket_url::{BucketUrl, check_endpoint};
+use packs_schema::base::bucket_url::BucketUrl;
 use tough::{
     ExpirationEnforcement, Repository, RepositoryLoader, Transport, TransportError, TransportErrorKind, TransportStream,
 };
@@ -20,6 +20,7 @@ use url::Url;
 use super::super::RepoError;
 use super::super::content::Content;
 use super::{Stored, StoredFile, TIMESTAMP};
+use crate::bucket_location::BucketLocation;
 use crate::hashing::Hashing;
 
 /// The largest metadata file, in bytes.
@@ -48,29 +49,9 @@ struct Began {
 impl InBucket {
     /// `s3://bucket/prefix?region=…&endpoint=…&path_style=true&profile=…&allow_http=true`.
     pub(super) fn at(text: &str) -> Result<InBucket, RepoError> {
-        let wrong = |problem: &str| RepoError::Address {
-            location: text.chars().take(200).collect(),
-            problem: problem.to_owned(),
-        };
-        let (address, query) = text.split_once('?').unwrap_or((text, ""));
-        let url = BucketUrl::new(address).map_err(wrong)?;
-        let mut options = Options::default();
-        let mut allow_http = false;
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let value = value.into_owned();
-            match key.as_ref() {
-                "region" => options.region = Some(value),
-                "endpoint" => options.endpoint = Some(value),
-                "profile" => options.profile = Some(value),
-                "path_style" => options.path_style = value == "true",
-                "allow_http" => allow_http = value == "true",
-                other => return Err(wrong(&format!("it has an unknown setting {other:?}"))),
-            }
-        }
-        if let Some(endpoint) = &options.endpoint {
-            check_endpoint(endpoint, allow_http)
-                .map_err(|problem| wrong(&format!("endpoint {endpoint:?}: {problem}")))?;
-        }
+        let parsed = BucketLocation::parse(text).and_then(|location| location.without_others());
+        let (url, options) =
+            parsed.map_err(|problem| RepoError::Address { location: text.chars().take(200).collect(), problem })?;
         Ok(InBucket { url, options, bucket: OnceLock::new(), began: Mutex::default() })
     }
 
@@ -127,7 +108,7 @@ impl InBucket {
         let name = format!("metadata/{version}.root.json");
         match self.with(async |bucket| bucket.create(&name, bytes).await) {
             Err(RepoError::Raced(_)) => Err(RepoError::Exists(self.root(version))),
-            done => done,
+            done => done.map(drop),
         }
     }
 
@@ -149,7 +130,7 @@ impl InBucket {
                     "it is damaged: its bytes are not those that its name says; remove the object and publish again"
                         .to_owned(),
             }),
-            done => done,
+            done => done.map(drop),
         }
     }
 
@@ -179,13 +160,14 @@ impl InBucket {
             if let Err(RepoError::Raced(_)) = &written {
                 self.began().skipped += 1;
             }
-            return written;
+            return written.map(drop);
         }
         let over = self.began().timestamp.clone();
         self.with(async |bucket| match over {
             Some(etag) => bucket.replace(&path, bytes, &etag).await,
             None => bucket.create(&path, bytes).await,
         })
+        .map(drop)
     }
 
     pub(super) fn list(&self) -> Result<Vec<Stored>, RepoError> {
