@@ -7,7 +7,7 @@ use bolt_client::connection::ExecutionQuery;
 use bolt_client::definitions::Definitions;
 use bolt_client::fleet::{Before, Control, DEFAULT_PARALLEL, Run, across};
 use bolt_client::runner::{self, Job, Prepared, Retried, Values, Work};
-use bolt_client::runs::{Directory, RunStore, StoreError};
+use bolt_client::runs::{RunStore, StoreError};
 use bolt_client::show;
 use bolt_client::tls::Identity;
 use packs_schema::base::name::RunId;
@@ -41,9 +41,9 @@ pub(crate) async fn carry_out(
     control: &Control,
     stage: watch::Receiver<Stage>,
 ) -> Result<Value, Fault> {
-    let store = Directory::default_path().map(|path| Arc::new(Directory::new(path)) as Arc<dyn RunStore>);
     let Call { config, record, progress, operation } = call;
     let config = Config::open(config.as_deref(), CONFIG)?;
+    let store = runner::store(&config)?;
     Context { config, store, record, progress, outbox, control, stage }.operate(operation).await
 }
 
@@ -64,9 +64,9 @@ impl Context<'_> {
                 self.start(self.unless_stopped(prepared).await?, confirmed, &identity).await
             }
             Kind::Runs {} => {
-                let (heads, problems) = self.store()?.list().await?;
-                problems.iter().for_each(|problem| self.warn(problem));
-                serde_json::to_value(heads).map_err(|_| Fault::panicked())
+                let listing = self.store()?.list(usize::MAX).await?;
+                listing.problems.iter().for_each(|problem| self.warn(problem));
+                serde_json::to_value(listing.heads).map_err(|_| Fault::panicked())
             }
             Kind::Kill { run, choice, note: text } => {
                 let note = note(text.as_deref())?;
@@ -106,7 +106,10 @@ impl Context<'_> {
     fn on_store_failure(&self) -> impl FnOnce(&StoreError) + Send + 'static {
         let outbox = self.outbox.clone();
         move |problem| {
-            let text = format!("{problem}; the run goes on, and its record ends here");
+            let text = match problem {
+                StoreError::Lost { .. } => format!("{problem}; nothing more is started from here"),
+                _ => format!("{problem}; the run goes on, and its record may end here"),
+            };
             outbox.send(&json!({ "warning": show::visible_lines(&text) }));
         }
     }
