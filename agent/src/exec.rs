@@ -56,6 +56,7 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ use packs_schema::agent::rest::{Execution, Waiting};
 use packs_schema::base::name::{ActionRef, ExecutionId, InstanceId};
 use tokio::sync::watch as channel;
 
+pub use apply::EventFollower;
 pub use archive::{Archive, Section};
 pub use host_fault::HostFault;
 pub use kill::KillError;
@@ -148,6 +150,10 @@ pub struct Exec {
     /// Slots, queue and live executions. Locked for short sections, never across an `.await`, and never while another lock
     /// is held.
     tables: Mutex<Tables>,
+    /// Number of followers of events: with any, every change is written as it happens.
+    event_followers: AtomicUsize,
+    /// Held while changes are written for a reader of the history.
+    writing_started: tokio::sync::Mutex<()>,
     /// Readers of output segments: retention does not remove what is being read.
     readers: Arc<SegmentReaders>,
     /// Disk use of the history, updated as executions end and outputs are removed.
@@ -166,10 +172,8 @@ impl Exec {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Exec>, RecoverError> {
         let poll_fallback = PollFallback::default();
-        let (inotify, watcher) = Watcher::new().unwrap_or_else(|error| {
-            poll_fallback.engage(&health, &error);
-            (None, Watcher::unavailable())
-        });
+        let watcher = Watcher::new();
+        let inotify = watcher.enable().map_err(|error| poll_fallback.engage(&health, &error)).ok();
         let tables = Mutex::new(Tables::new(Slots::new(settings.max_running, settings.max_queued)));
         let disk_reserve = DiskReserve::new(&settings.state);
         let exec = Arc::new(Exec {
@@ -184,6 +188,8 @@ impl Exec {
             poll_fallback,
             disk_reserve,
             tables,
+            event_followers: AtomicUsize::new(0),
+            writing_started: tokio::sync::Mutex::default(),
             readers: Arc::default(),
             meter: Arc::default(),
         });
@@ -191,16 +197,21 @@ impl Exec {
         recovery::recover(&exec).await?;
         tokio::spawn(poll_fallback::run(Arc::downgrade(&exec)));
         if let Some(inotify) = inotify {
-            let watching = exec.clone();
-            tokio::spawn(async move {
-                if let Err(error) = watch::run(inotify, watching.clone()).await {
-                    watching.watcher.disable();
-                    watching.clear_watches();
-                    watching.poll_fallback.engage(&watching.health, &error);
-                }
-            });
+            exec.dispatch_events(inotify);
         }
         Ok(exec)
+    }
+
+    /// Dispatches inotify events from now on; if that fails, directories are polled.
+    fn dispatch_events(self: &Arc<Self>, inotify: inotify::Inotify) {
+        let exec = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = watch::run(inotify, exec.clone()).await {
+                exec.watcher.disable();
+                exec.clear_watches();
+                exec.poll_fallback.engage(&exec.health, &error);
+            }
+        });
     }
 
     /// Enforces the age limit and the disk budget of the history from now on, for as long as this handle exists.

@@ -7,7 +7,7 @@ use bolt_tests::process::niceness;
 use bolt_tests::{PackSource, World, is_root, skip, spec};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
-use packs_schema::agent::rest::{ActionView, Code, Execution, Info, OutputChunk, Page};
+use packs_schema::agent::rest::{ActionView, Code, Execution, Info, OutputChunk, Page, StateChange};
 use serde_json::json;
 
 use crate::calls::{refused, run, until};
@@ -344,4 +344,35 @@ async fn the_processes_are_split_as_designed() {
     let store = std::fs::metadata(agent.directory().join("packs")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&store), accounts.sync);
     assert_eq!(std::fs::metadata(agent.state()).unwrap().permissions().mode() & 0o077, 0);
+}
+
+/// A start is written to the history with the end, or a while later; readers of the history must not tell.
+#[tokio::test]
+async fn what_is_shown_as_running_is_listed_and_in_the_events_at_once() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let operator = world.operator(&agent);
+    for turn in 0..6 {
+        let execution = operator.start("probe.sleep", json!({"seconds": 0.5})).await;
+        let one = format!("/v1/executions/{}", execution.id);
+        until("it to run", async || operator.send(Call::get(&one)).await.json::<Execution>().state == State::Running)
+            .await;
+        if turn % 2 == 0 {
+            let page: Page<Execution> = operator.send(Call::get("/v1/executions?state=running")).await.json();
+            assert_eq!(page.items.len(), 1, "{page:?}");
+        } else {
+            let events = operator.send(Call::get("/v1/events")).await;
+            let text = events.text();
+            let of_it = text.lines().filter(|line| line.contains(execution.id.as_str()));
+            assert!(of_it.last().unwrap().contains("\"running\""), "{text}");
+        }
+        assert_eq!(operator.wait(&execution).await.state, State::Succeeded);
+    }
+    let short = operator.run("probe.hello", json!({})).await;
+    let events = operator.send(Call::get("/v1/events")).await;
+    let events =
+        events.text().lines().map(|line| serde_json::from_str::<StateChange>(line).unwrap()).collect::<Vec<_>>();
+    let states: Vec<State> =
+        events.iter().filter(|event| event.execution == short.id).map(|event| event.state).collect();
+    assert_eq!(states, [State::Queued, State::Running, State::Succeeded]);
 }

@@ -4,6 +4,7 @@ mod crashes;
 mod descriptors;
 pub(crate) mod disk;
 mod formats;
+mod inotify;
 mod load;
 mod restarts;
 

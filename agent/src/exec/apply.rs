@@ -1,9 +1,14 @@
 //! Applying a state change: into the history first, then to waiters and followers. Writing an end is retried until it succeeds.
 //!
+//! `running` is shown from memory at once. It is written a while later, and with the end in one commit if that comes before, unless
+//! events are followed; whatever reads states from the history has it written before ([`Exec::write_started`]). So a short
+//! execution costs one commit less, and no reader can tell.
+//!
 //! Changes come from `reconcile` (what the directory says) or from a decision of the api ([`Exec::abort`]). A change that is
-//! not in the history is never shown; an end is committed with `synchronous = FULL` before any caller sees it.
+//! not in the history is never shown, but for `running`; an end is committed with `synchronous = FULL` before any caller sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use packs_schema::agent::execution::State;
@@ -18,6 +23,8 @@ use crate::history::HistoryError;
 
 /// Pause between two attempts to write an end to the history.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Time after which `running` is written although the execution goes on.
+const WRITE_STARTED_AFTER: Duration = Duration::from_millis(100);
 /// Health code: the history cannot be written.
 const HISTORY_FAILED: &str = "history_failed";
 
@@ -38,12 +45,17 @@ impl Exec {
                 Ok(changes) => changes,
                 Err(error) => return tracing::error!(execution = %id, %error, "ignoring a change of state"),
             };
+            live.unwritten.extend(changes);
             if record.state.is_terminal() {
                 live.ending = true;
             } else {
                 live.record = record.clone();
+                if self.event_followers.load(Ordering::Relaxed) == 0 {
+                    drop(tables);
+                    return self.write_started_later(id.clone());
+                }
             }
-            (record, changes)
+            (record, std::mem::take(&mut live.unwritten))
         };
         let exec = self.clone();
         tokio::spawn(async move {
@@ -51,21 +63,67 @@ impl Exec {
             if by_api {
                 exec.write_exit_record(&record);
             }
-            if !exec.persist(&record, &changes).await {
+            if !exec.write_changes(&record, &changes).await {
                 // Not shown either: the next start reads it from the directory.
                 return;
-            }
-            for (state, _) in &changes {
-                exec.metrics.execution(&record.action, *state);
-                if record.dev.is_some() {
-                    exec.metrics.dev_execution(*state);
-                }
             }
             if ended {
                 exec.metrics.finished(&record);
                 exec.finish(record);
             }
         });
+    }
+
+    /// Writes changes to the history, and counts them. Returns false if this process cannot write them any more.
+    async fn write_changes(self: &Arc<Self>, record: &Execution, changes: &[(State, u64)]) -> bool {
+        if !self.persist(record, changes).await {
+            return false;
+        }
+        for (state, _) in changes {
+            self.metrics.execution(&record.action, *state);
+            if record.dev.is_some() {
+                self.metrics.dev_execution(*state);
+            }
+        }
+        true
+    }
+
+    fn write_started_later(self: &Arc<Self>, id: ExecutionId) {
+        let exec = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(WRITE_STARTED_AFTER).await;
+            exec.write_started_of(&id).await;
+        });
+    }
+
+    async fn write_started_of(self: &Arc<Self>, id: &ExecutionId) {
+        let unwritten = {
+            let mut tables = self.lock();
+            let live = tables.live.get_mut(id).filter(|live| !live.ending && !live.unwritten.is_empty());
+            live.map(|live| (live.record.clone(), std::mem::take(&mut live.unwritten)))
+        };
+        if let Some((record, changes)) = unwritten {
+            self.write_changes(&record, &changes).await;
+        }
+    }
+
+    /// Writes the changes of running executions that are in memory only, so that the history says what is shown elsewhere.
+    pub async fn write_started(self: &Arc<Self>) {
+        // Also waits for those that another reader has begun to write.
+        let _one_at_a_time = self.writing_started.lock().await;
+        let unwritten: Vec<ExecutionId> = {
+            let tables = self.lock();
+            tables.live.iter().filter(|(_, live)| !live.unwritten.is_empty()).map(|(id, _)| id.clone()).collect()
+        };
+        futures_util::future::join_all(unwritten.iter().map(|id| self.write_started_of(id))).await;
+    }
+
+    /// Registers a follower of events: until it is dropped, changes are written as they happen.
+    pub async fn follow_events(self: &Arc<Self>) -> EventFollower {
+        self.event_followers.fetch_add(1, Ordering::Relaxed);
+        let follower = EventFollower(self.clone());
+        self.write_started().await;
+        follower
     }
 
     /// Writes the exit record of an execution that ended without a shim, so that it is not started again if the history is lost.
@@ -142,5 +200,14 @@ impl Exec {
         }
         self.meter.record_end(&id);
         self.start_ready();
+    }
+}
+
+/// Guard of a follower of events.
+pub struct EventFollower(Arc<Exec>);
+
+impl Drop for EventFollower {
+    fn drop(&mut self) {
+        self.0.event_followers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -182,7 +182,8 @@ pub(super) fn probe_lock(directory: &Path) -> io::Result<Lock> {
     }
 }
 
-fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<RecordFile<T>> {
+/// Reads a record. An error means a lack of descriptors or memory.
+pub(super) fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<RecordFile<T>> {
     let mut bytes = Vec::new();
     match open(path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut bytes)) {
         Ok(_) => {}

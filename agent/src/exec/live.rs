@@ -47,6 +47,8 @@ impl Tables {
 pub(super) struct LiveExecution {
     /// Record as it is in the history, or about to be.
     pub(super) record: Execution,
+    /// Changes of it that are not written to the history yet: at most the one to `running`.
+    pub(super) unwritten: Vec<(State, u64)>,
     /// Start request; taken by whichever claims the execution first: start, expiry, kill or revocation.
     pub(super) start: Option<Box<Start>>,
     /// True while a start request is unanswered.
@@ -84,6 +86,7 @@ impl Exec {
         let (progress, _) = channel::channel(Progress::default());
         let live = LiveExecution {
             record,
+            unwritten: Vec::new(),
             start,
             start_requested: false,
             progress,

@@ -67,7 +67,7 @@ impl Exec {
             match outcome {
                 StartOutcome::Unknown => {}
                 // The shim may have ended before the answer came.
-                StartOutcome::Started | StartOutcome::AlreadyStarted => exec.reconcile(&id),
+                StartOutcome::Started | StartOutcome::AlreadyStarted => exec.reconcile_answered(&id),
                 StartOutcome::Refused(reason) => {
                     tracing::warn!(execution = %id, reason, "the launcher refused to start it");
                     let expired = exec.is_of_expired_push(&id);

@@ -12,7 +12,7 @@
 //! | occasion | decided by | carried out by |
 //! |---|---|---|
 //! | the agent starts | [`decide_recovery`] | `recovery` |
-//! | the directory has changed | [`inspect`] | `reconcile` |
+//! | the directory, or one file of it, has changed | [`inspect`], [`inspect_exit`], [`inspect_started`] | `reconcile` |
 //! | a shim died without an exit record | [`recheck_lost`], [`interpret_clean_up`], then [`end_lost`] | `reconcile`, `recovery` |
 //! | the launcher answers a start | [`interpret_start`] | `start` |
 //! | a caller kills | [`decide_kill`], then [`interpret_kill`] | `kill` |
@@ -28,6 +28,8 @@
 //!   the directory still has no exit record.
 //! - **A missing launcher is not an answer.** When the launcher exits, nothing follows for an execution: it stays as it is, this
 //!   process ends, and its successor decides by the directory.
+//! - **`running` may be in memory only.** It is written with the end, unless someone can see the difference (`apply`); after a crash
+//!   the row is `queued`, and the directory decides.
 //! - **An answered kill is permanent.** It is in the directory before the answer, so that a crash does not undo it.
 //!
 //! `model` (tests only) explores every interleaving of these with crashes and power cuts, calling these very functions.
@@ -44,6 +46,6 @@ pub(super) use advance::{Change, advance, to_exit_record};
 use decide::Inspection;
 pub(super) use decide::{
     CleanUpOutcome, EXPIRED_REASON, HostTime, KILLED_BEFORE_START, KillOutcome, KillStep, LostCheck, Ownership,
-    RecoveryAction, StartOutcome, decide_kill, decide_recovery, end_lost, inspect, interpret_clean_up, interpret_kill,
-    interpret_start, may_expire, recheck_lost,
+    RecoveryAction, StartOutcome, decide_kill, decide_recovery, end_lost, inspect, inspect_exit, inspect_started,
+    interpret_clean_up, interpret_kill, interpret_start, may_expire, recheck_lost,
 };

@@ -1,10 +1,10 @@
 //! Watching the directories of all live executions with one inotify descriptor.
 //!
 //! ```text
-//!  exit renamed in, started written ──▶ Exec::reconcile, which reads the directory
-//!  lock closed ───────────────────────▶ Exec::reconcile_released, which waits for its release
+//!  exit renamed in, started written ──▶ Exec::reconcile_exit, reconcile_started, which read that file
+//!  lock closed ───────────────────────▶ Exec::reconcile_released, which waits for its release and reads the directory
 //!  output grew (only with followers) ─▶ Exec::notify_followers
-//!  events were lost ──────────────────▶ both, for every execution
+//!  events were lost ──────────────────▶ Exec::reconcile and notify_followers, for every execution
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,16 +39,17 @@ pub(super) enum WatchLevel {
 }
 
 impl Watcher {
-    /// Creates the inotify descriptor and the watcher that belongs to it.
-    pub(super) fn new() -> io::Result<(Option<Inotify>, Watcher)> {
-        let inotify = Inotify::init()?;
-        let watches = Mutex::new(Some(inotify.watches()));
-        Ok((Some(inotify), Watcher { watches, ids: Mutex::new(HashMap::new()) }))
+    /// Creates a watcher that cannot watch anything yet.
+    pub(super) fn new() -> Watcher {
+        Watcher { watches: Mutex::new(None), ids: Mutex::new(HashMap::new()) }
     }
 
-    /// Creates a watcher that cannot watch anything.
-    pub(super) fn unavailable() -> Watcher {
-        Watcher { watches: Mutex::new(None), ids: Mutex::new(HashMap::new()) }
+    /// Creates the inotify descriptor, from which [`run`] reads.
+    pub(super) fn enable(&self) -> io::Result<Inotify> {
+        let inotify = Inotify::init()?;
+        lock(&self.ids).clear();
+        *lock(&self.watches) = Some(inotify.watches());
+        Ok(inotify)
     }
 
     /// Makes the watcher unavailable.
@@ -88,7 +89,8 @@ impl Watcher {
 /// Events of one execution in one read.
 #[derive(Debug, Default, Clone, Copy)]
 struct Changes {
-    state: bool,
+    started: bool,
+    exit: bool,
     output: bool,
     /// The lock was closed for the last time.
     lock_closed: bool,
@@ -117,10 +119,13 @@ pub(super) async fn run(inotify: Inotify, exec: Arc<Exec>) -> io::Result<()> {
             if change.output {
                 exec.notify_followers(&id);
             }
+            if change.exit && exec.reconcile_exit(&id) {
+                continue;
+            }
             if change.lock_closed {
                 exec.reconcile_released(&id);
-            } else if change.state {
-                exec.reconcile(&id);
+            } else if change.started {
+                exec.reconcile_started(&id);
             }
         }
     }
@@ -143,8 +148,8 @@ fn collect(
         let Some(name) = event.name.and_then(|name| name.to_str()) else { continue };
         let entry = changes.entry(id).or_default();
         match name {
-            file::EXIT => entry.state |= event.mask.contains(EventMask::MOVED_TO),
-            file::STARTED => entry.state |= event.mask.intersects(EventMask::MOVED_TO | EventMask::CLOSE_WRITE),
+            file::EXIT => entry.exit |= event.mask.contains(EventMask::MOVED_TO),
+            file::STARTED => entry.started |= event.mask.intersects(EventMask::MOVED_TO | EventMask::CLOSE_WRITE),
             file::LOCK => entry.lock_closed |= event.mask.contains(EventMask::CLOSE_WRITE),
             file::OUTPUT => entry.output = true,
             tail if tail.starts_with("tail.") => entry.output = true,

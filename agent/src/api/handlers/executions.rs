@@ -40,6 +40,7 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
     }
     let (caller, app) = (call.caller.clone(), call.app.clone());
     let visible = move |action: &_| covers(&app.registry, &caller, action);
+    call.app.exec.write_started().await;
     let (items, next) = call.app.history.list(wanted, visible).await?;
     Ok(json(200, &Page { items, next: next.map(|place| place.to_string()) }))
 }

@@ -17,6 +17,7 @@ use crate::api::body::{Body, until_stop};
 use crate::api::live_access::LiveAccess;
 use crate::api::problem::ApiError;
 use crate::api::visibility::covers;
+use crate::exec::EventFollower;
 use crate::history::{CursorCheck, History, HistoryError};
 
 /// Number of events that one step reads.
@@ -27,10 +28,18 @@ struct Events {
     live_access: Arc<LiveAccess>,
     after: u64,
     newest: Option<watch::Receiver<u64>>,
+    /// Has changes written as they happen, when following.
+    _follower: Option<EventFollower>,
 }
 
 pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiError> {
     let follow = call.query.flag("follow")?;
+    let follower = if follow {
+        Some(call.app.exec.follow_events().await)
+    } else {
+        call.app.exec.write_started().await;
+        None
+    };
     let newest = call.app.history.newest_event();
     let now = *newest.borrow();
     let after = match call.query.get::<EventCursor>("after")? {
@@ -46,6 +55,7 @@ pub(in crate::api) async fn events(call: &Call) -> Result<Response<Body>, ApiErr
         live_access: call.live_access.clone(),
         after,
         newest: follow.then_some(newest),
+        _follower: follower,
     };
     let lines = stream::try_unfold(events, |mut events| async move {
         Ok::<_, HistoryError>(events.next().await?.map(|lines| (lines, events)))

@@ -1,6 +1,6 @@
 //! The decisions. Arguments are facts, by value; results say what to do. No files, no clock, no waiting.
 
-use packs_schema::agent::execution::{Exit, Spec, State};
+use packs_schema::agent::execution::{Exit, Spec, Started, State};
 use packs_schema::agent::launch::{Outcome, Refusal};
 
 use super::Change;
@@ -113,14 +113,23 @@ pub(in crate::exec) struct Inspection {
 /// Inspects the directory of an execution in `state` after a change. While the launcher has not answered the start, a free lock
 /// means nothing: the launcher creates the file first, and locks it then.
 pub(in crate::exec) fn inspect(evidence: Evidence, state: State, ownership: Ownership) -> Inspection {
-    if let RecordFile::Valid(exit) = evidence.exit {
-        return Inspection { change: Some(Change::Ended(Box::new(exit))), shim_lost: false };
+    if let Some(change) = inspect_exit(evidence.exit) {
+        return Inspection { change: Some(change), shim_lost: false };
     }
-    let started = if state == State::Queued { evidence.started.valid() } else { None };
     Inspection {
-        change: started.map(Change::Started),
+        change: inspect_started(evidence.started, state),
         shim_lost: evidence.lock == Lock::Free && ownership == Ownership::HandedOver,
     }
+}
+
+/// Inspects the exit record alone: it decides, whatever else is in the directory.
+pub(in crate::exec) fn inspect_exit(exit: RecordFile<Exit>) -> Option<Change> {
+    exit.valid().map(|exit| Change::Ended(Box::new(exit)))
+}
+
+/// Inspects the record of the start alone: as if the directory had been inspected before the end, which has an event of its own.
+pub(in crate::exec) fn inspect_started(started: RecordFile<Started>, state: State) -> Option<Change> {
+    if state == State::Queued { started.valid().map(Change::Started) } else { None }
 }
 
 /// Result of the second check of an execution whose shim seems to have died.

@@ -12,7 +12,10 @@ use super::world::{
     Acceptance, Api, Ask, CleanUp, Client, Dir, Ending, ExitFile, Killer, Live, Phase, Request, Row, Who, World,
     boot_id, execution, id, rules,
 };
-use super::{Change, Decisions, HostTime, KillOutcome, KillStep, LostCheck, RecoveryAction, StartOutcome};
+use super::{
+    Change, Decisions, Evidence, HostTime, KillOutcome, KillStep, Lock, LostCheck, RecordFile, RecoveryAction,
+    StartOutcome,
+};
 use crate::exec::state::advance;
 
 /// Times that an execution may have waited at a restart: within and past its start deadline.
@@ -104,7 +107,7 @@ fn carry_out(w: &mut World, at: usize, action: RecoveryAction) {
             let start = action != RecoveryAction::Resume;
             let state = w.rows[at].map_or(State::Queued, |row| row.state);
             let api = api(w);
-            api.live[at] = Some(Live { state, start, asked: false, ending: None });
+            api.live[at] = Some(Live { state, start, asked: false, unwritten: false, ending: None });
             with_slots(api, |slots| {
                 if start {
                     slots.requeue(&id(at), rules());
@@ -174,7 +177,7 @@ fn accept(w: &mut World, at: usize) {
     w.clients[at] = Client::Accepted(at);
     let api = api(w);
     api.acceptance[at] = Acceptance::None;
-    api.live[at] = Some(Live { state: State::Queued, start: true, asked: false, ending: None });
+    api.live[at] = Some(Live { state: State::Queued, start: true, asked: false, unwritten: false, ending: None });
     if api.running[at] {
         launch(w, at);
     }
@@ -325,6 +328,19 @@ fn change_live(world: &World, d: &Decisions, at: usize, live: Live, step: &mut A
             }
             apply_change(w, at, Change::Aborted { state: State::Expired, reason: String::new(), at_ms: 9 });
         });
+    }
+    if live.unwritten {
+        step(Cause::Choice, "`running` is written", at, &|w| {
+            if let Some(live) = &mut api(w).live[at] {
+                live.unwritten = false;
+            }
+            write_row(w, at, State::Running);
+        });
+    }
+    // The event of `started` is handled late, when the directory has more.
+    let started = Evidence { exit: RecordFile::Absent, lock: Lock::Held, ..world.evidence(at) };
+    if let Some(change) = (d.inspect)(started, live.state, live.ownership()).change {
+        step(Cause::Itself, "only `started` is read", at, &|w| apply_change(w, at, change.clone()));
     }
     let seen = (d.inspect)(world.evidence(at), live.state, live.ownership());
     let clean_up = seen.shim_lost && world.api.as_ref().is_some_and(|api| api.clean_up[at] == CleanUp::None);

@@ -29,7 +29,7 @@ pub(super) fn apply_change(w: &mut World, at: usize, change: Change) {
         live.ending = Some(Ending { state: record.state, write_exit_record: by_us });
     } else {
         live.state = record.state;
-        write_row(w, at, record.state);
+        live.unwritten = true;
     }
 }
 

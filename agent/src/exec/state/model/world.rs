@@ -98,6 +98,8 @@ pub(super) struct Live {
     pub(super) state: State,
     pub(super) start: bool,
     pub(super) asked: bool,
+    /// True while `running` is in memory only.
+    pub(super) unwritten: bool,
     pub(super) ending: Option<Ending>,
 }
 
