@@ -58,6 +58,11 @@ impl Sshd {
         Ok(Some(sshd))
     }
 
+    /// Returns the process id of the server.
+    pub fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Runs `program` over a new connection.
     pub fn run_new(&self, program: &Path) -> io::Result<()> {
         self.run(self.client().arg("localhost").arg(program))

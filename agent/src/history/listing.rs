@@ -46,7 +46,7 @@ pub(super) struct Part {
 /// Streams of a listing.
 pub(super) struct Plan {
     pub(super) ranges: Vec<Range>,
-    /// What the ranges do not decide.
+    /// Filter for what the ranges do not decide.
     check: Option<Check>,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn list(
     wanted: &Filter,
     visible: &dyn Fn(&ActionRef) -> bool,
 ) -> Result<Part, HistoryError> {
-    // One snapshot for all streams: an execution that changes its state is in exactly one.
+    // A snapshot for all streams: an execution that changes its state is in exactly one of them.
     let transaction = connection.unchecked_transaction()?;
     let nothing = Part { items: Vec::new(), next: None };
     let Some(plan) = plan(&transaction, wanted, visible)? else { return Ok(nothing) };
@@ -173,7 +173,7 @@ fn exact(
     match (wanted.state, principal) {
         (Some(state), _) if !state.is_terminal() => ranges.push(live(state)),
         (Some(State::Succeeded), Some(principal)) => {
-            // One range for each action, also where all are visible.
+            // A range for each action, also where all are visible.
             let actions = chosen.unwrap_or(shown);
             ranges.extend(actions.iter().map(|action| Range::succeeded(*action, principal)));
         }

@@ -38,7 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: DEV, then: |_| Ok(()) },
     Migration { sql: EPOCH, then: renew_epoch },
     Migration { sql: KILL_NOTE, then: |_| Ok(()) },
-    // One step each, so that an interrupted migration of a large file continues with the next.
+    // Separate steps, so that an interrupted migration of a large file continues with the next.
     Migration { sql: SUCCEEDED, then: |_| Ok(()) },
     Migration { sql: UNSUCCESSFUL_ACTION, then: |_| Ok(()) },
     Migration { sql: UNSUCCESSFUL_PRINCIPAL, then: |_| Ok(()) },
@@ -282,8 +282,8 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, bool), HistoryErro
     Ok((connection, created))
 }
 
-/// Writes the directory's entries of the file and its log to the disk. SQLite does this with fdatasync where that is available, which
-/// need not write them on every file system.
+/// Writes the directory's entries of the file and its log to the disk. SQLite does this with fdatasync, which need not write them on
+/// every file system.
 pub(super) fn sync_directory(path: &Path) {
     let directory = path.parent().map_or_else(|| Path::new("."), |parent| parent);
     if let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all()) {

@@ -1,7 +1,7 @@
 //! Gives memory back while nothing happens: pages of the program, which the page cache keeps, SQLite's caches, and free pages of the
 //! heap.
 //!
-//! Only after seconds without a request or a change of an execution, and once: a burst never maps its pages anew. Health
+//! Only after seconds without a request or a change of an execution, and once: a burst does not map its pages again. Health
 //! probes do not count, so that an agent behind a load balancer rests as well.
 
 use crate::api::App;

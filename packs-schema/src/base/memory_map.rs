@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-/// One mapping.
+/// Mapping of a process.
 struct Mapping<'a> {
     range: Range<usize>,
     /// Permissions, such as `r-xp`.

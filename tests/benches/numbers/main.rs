@@ -3,13 +3,17 @@
 //!
 //! ```text
 //! cargo bench -p bolt-tests --bench numbers
+//! cargo bench -p bolt-tests --bench numbers -- memory     only memory, handshakes and syncs
 //! ```
 //!
 //! Builds the programs first, as optimised as benchmarks are: profile `bench`, whose output directory is that of `release`. The rows for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they
 //! cannot be measured.
 
 mod command;
+mod disk;
+mod handshakes;
 mod memory;
+mod nrpe;
 mod phases;
 mod place;
 mod rate;
@@ -52,13 +56,26 @@ fn main() {
     runtime.block_on(caller.wait_nothing(&caller.agent()));
     memory::wait_until_trimmed();
     memory::print_rest(&agent);
+    let sshd = tempfile::Builder::new().prefix("sshd-").tempdir_in(world.path()).expect("a directory");
+    let sshd = ssh::Sshd::start(sshd.path(), false).expect("sshd can be started");
+    memory::print_other("sshd, idle", sshd.as_ref().map(ssh::Sshd::pid), "openssh-server");
+    let nrpe = nrpe::Nrpe::start(&world.scratch("nrpe"));
+    memory::print_other("nrpe, idle", nrpe.as_ref().map(nrpe::Nrpe::pid), "nagios-nrpe-server");
+    drop((sshd, nrpe));
     memory::print_shims(&runtime, &caller, &agent);
+    memory::print_first(&runtime, &caller);
+    handshakes::print();
+    if std::env::args().any(|argument| argument == "memory") {
+        disk::print(&world.scratch("commits"));
+        return;
+    }
 
     let program = script(&world);
     println!("\n{:<44} {:>10} {:>10} {:>9}", "one action that does nothing, ms", "p50", "p99", "runs");
     let floor = row("fork + exec + wait", 400, || run_here(&program));
     let file = world.path().join("fsync");
     let synced = row("fork + exec + wait, and one fsync", 400, || run_here(&program).and_then(|()| sync_one(&file)));
+    disk::print(&world.scratch("commits"));
     let warm = {
         let agent = caller.agent();
         row("bolt: POST ?wait, warm connection", 400, || runtime.block_on(Caller::try_nothing(&agent)))

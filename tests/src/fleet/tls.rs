@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bolt_client::pki::{Authority, Validity};
 use packs_schema::base::name::InstanceId;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
@@ -20,6 +21,7 @@ use super::instance::{self, Instance};
 pub(super) struct Tls {
     authority: Authority,
     base: ServerConfig,
+    verifier: Arc<dyn ClientCertVerifier>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -30,16 +32,17 @@ impl Tls {
         let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).expect("it is PEM");
         roots.add(root).expect("it is a certificate");
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+        let verifier = verifier.expect("there is an authority");
         let mut base = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has this version")
-            .with_client_cert_verifier(verifier.expect("there is an authority"))
+            .with_client_cert_verifier(verifier.clone())
             .with_cert_resolver(issue(&authority, &provider, &instance::id(0)));
         // As agents do: no resumption, so that each connection is verified.
         base.session_storage = Arc::new(NoServerSessionStorage {});
         base.send_tls13_tickets = 0;
         base.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Tls { authority, base, provider }
+        Tls { authority, base, verifier, provider }
     }
 
     /// Returns the certificate of `instance`, which is issued on first use.
@@ -51,6 +54,18 @@ impl Tls {
             issue(&self.authority, &self.provider, id)
         };
         instance.certificate.get_or_init(issued).clone()
+    }
+
+    /// As [`Tls::config_of`], with another provider.
+    pub(super) fn config_with(&self, instance: &Instance, provider: Arc<CryptoProvider>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has this version")
+            .with_client_cert_verifier(self.verifier.clone())
+            .with_cert_resolver(self.certificate(instance));
+        config.session_storage = self.base.session_storage.clone();
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
     }
 
     /// Returns the configuration of a connection to `instance`.
