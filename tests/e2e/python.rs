@@ -1,6 +1,6 @@
 //! The Python package, over real agents: its own tests in `client/python/tests`, with the library that this workspace builds.
 //!
-//! `.ci/run` installs mypy and sets `BOLT_MYPY_PYTHON`; without it the test of the types says that it was skipped.
+//! `.ci/run` installs mypy and sets `BOLT_TEST_MYPY_PYTHON`; without it the test of the types says that it was skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,7 +78,7 @@ fn run(site: &Site, tests: &str) -> Option<String> {
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-W", "error::ResourceWarning", "-X", "faulthandler", "-m", "unittest", "-v", tests]);
     command.current_dir(source().join("tests")).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("PYTHONPATH", site.package.path()).env("BOLT_FLEET_SOURCE", source());
+    command.env("PYTHONPATH", site.package.path()).env("BOLT_TEST_PYTHON_SOURCE", source());
     command.env("BOLT_CLIENT_CONFIG", site.world.site.client_config()).env("BOLT_TEST_OTHER_CA", site.other.site.ca());
     let home = site.world.scratch(tests);
     command.env("XDG_STATE_HOME", home.join("state")).env("XDG_CACHE_HOME", home.join("cache"));
@@ -91,9 +91,20 @@ fn run(site: &Site, tests: &str) -> Option<String> {
 fn the_package_runs_actions_on_real_agents() {
     let site = site();
     let files = ["test_fleet", "test_interrupts", "test_async", "test_papers"];
-    let failed: Vec<String> = files.iter().filter_map(|tests| run(&site, tests)).collect();
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let running = files.map(|tests| {
+            scope.spawn({
+                let site = &site;
+                move || run(site, tests)
+            })
+        });
+        running.into_iter().filter_map(|one| one.join().unwrap()).collect()
+    });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    if std::env::var_os("BOLT_MYPY_PYTHON").is_none() {
-        skip("python::the_package_runs_actions_on_real_agents (types)", "BOLT_MYPY_PYTHON names no Python with mypy");
+    if std::env::var_os("BOLT_TEST_MYPY_PYTHON").is_none() {
+        skip(
+            "python::the_package_runs_actions_on_real_agents (types)",
+            "BOLT_TEST_MYPY_PYTHON names no Python with mypy",
+        );
     }
 }

@@ -119,7 +119,7 @@ class Call:
             self.results[of["result"]["instance"]] = instance_result(of["result"], stdout, stderr)
         elif "warning" in of:
             if self.stopped_by is None:
-                warnings.warn(of["warning"], BoltWarning, stacklevel=5)
+                warnings.warn(of["warning"], BoltWarning, stacklevel=4)
         elif "began" in of:
             self.run_id, self.is_recorded = of["began"]["run_id"], of["began"]["is_recorded"]
         elif "confirm" in of:

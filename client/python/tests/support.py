@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import unittest
 from pathlib import Path
 from typing import Dict
 
@@ -23,8 +22,9 @@ CASSANDRA = 'app == "cassandra"'
 PATIENCE = 120
 
 
-def fleet_with(test: unittest.TestCase, change: Dict[str, str], more: str = "") -> Fleet:
-    """Returns a fleet of another client.toml: lines of it replaced, and text added to the inventory."""
+def fleet_with(change: Dict[str, str], more: str = "", sources: str = "") -> Fleet:
+    """Returns a fleet of another client.toml: lines of it replaced, and text added to the inventory. `sources` are further tables
+    of the inventory."""
     directory = Path(tempfile.mkdtemp(dir=CONFIG.parent))
     lines = []
     inventory = directory / "inventory.toml"
@@ -35,13 +35,15 @@ def fleet_with(test: unittest.TestCase, change: Dict[str, str], more: str = "") 
         if key in change:
             lines.append(f'{key} = "{change[key]}"')
         elif key == "inventory":
-            lines.append(f'inventory = "{inventory}"')
+            inventory_line = f'inventory = "{inventory}"' if not sources else ""
+            sources = sources and f'[[inventory]]\nkind = "file"\npath = "{inventory}"\n{sources}'
+            lines.append(inventory_line)
         elif path is not None:
             lines.append(f'{key} = "{path}"')
         else:
             lines.append(line)
     config = directory / "client.toml"
-    config.write_text("\n".join(lines) + "\n")
+    config.write_text("\n".join([*lines, sources]) + "\n")
     return Fleet(config)
 
 

@@ -48,8 +48,10 @@ class Async(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(asyncio.CancelledError):
             await task
         self.assertTrue(task.cancelled())
-        result = await AsyncFleet().resume("r-cancelled")
+        seen: List[Progress] = []
+        result = await AsyncFleet().resume("r-cancelled", on_progress=seen.append)
         self.assertEqual(result.counts, {"succeeded": 4})
+        self.assertIn("starting", [event.kind for event in seen], "nothing was left to start")
 
     async def test_the_second_cancellation_does_not_wait(self) -> None:
         accepted = asyncio.Event()

@@ -58,7 +58,29 @@ class Choosing(unittest.TestCase):
         with self.assertRaisesRegex(bolt_fleet.ConfigurationError, r"wrong\.toml.*certificat"):
             Fleet(wrong).instances()
         with self.assertRaisesRegex(bolt_fleet.ConfigurationError, r"/no/key\.pem.*client\.toml:\d"):
-            fleet_with(self, {"key": "/no/key.pem"}).run("probe.hello", on="i-1")
+            fleet_with({"key": "/no/key.pem"}).run("probe.hello", on="i-1")
+
+    def test_a_source_that_fails_is_an_error_unless_it_may_be_missing(self) -> None:
+        fleet = fleet_with({}, sources='[[inventory]]\nkind = "exec"\ncommand = ["/bin/false"]\n')
+        with self.assertRaisesRegex(bolt_fleet.InventoryError, "(?s)exec: ended with status 1.*partial=True"):
+            fleet.instances()
+        with self.assertRaises(bolt_fleet.InventoryError):
+            fleet.run("probe.hello", on="i-1")
+        with self.assertWarnsRegex(bolt_fleet.BoltWarning, "exec: ended with status 1"):
+            self.assertEqual(len(fleet.instances(partial=True)), 5)
+
+    def test_calls_leave_no_descriptor_and_no_thread(self) -> None:
+        def held() -> int:
+            return len(os.listdir("/proc/self/fd")) + len(os.listdir("/proc/self/task"))
+
+        Fleet().run("probe.hello", on="i-1")
+        before = held()
+        for _ in range(30):
+            Fleet().instances()
+            with self.assertRaises(bolt_fleet.InvalidArgument):
+                Fleet().run("nothing", on="i-1")
+        # Threads of the runtime come and go.
+        self.assertLess(held(), before + 20)
 
     def test_a_fleet_is_pickled_without_secrets(self) -> None:
         again = pickle.loads(pickle.dumps(Fleet(CONFIG)))
@@ -159,7 +181,7 @@ class Running(unittest.TestCase):
             Fleet().run("probe.missing", on="i-1")
 
     def test_each_outcome_has_its_exception(self) -> None:
-        fleet = fleet_with(self, {}, DEAD)
+        fleet = fleet_with({}, DEAD)
         result = fleet.run("probe.hello", on=["i-1", "i-5", "i-dead"], by="all")
         dead, denied = result["i-dead"], result["i-5"]
         self.assertEqual((result["i-1"].outcome, dead.outcome, denied.outcome), ("succeeded", "unreachable", "unauthorized"))
@@ -167,13 +189,13 @@ class Running(unittest.TestCase):
             dead.raise_for_failure()
         self.assertEqual((caught.exception.code, caught.exception.address), ("connection_refused", "127.0.0.1:1"))
         self.assertIsInstance(denied.error, bolt_fleet.Unauthorized)
-        stranger = fleet_with(self, {"ca": os.environ["BOLT_TEST_OTHER_CA"]})
+        stranger = fleet_with({"ca": os.environ["BOLT_TEST_OTHER_CA"]})
         with self.assertRaises(bolt_fleet.TlsFailed):
             stranger.run("probe.hello", on="i-1")
         moved = (CONFIG.parent / "inventory.toml").read_text().split("[[instances]]")
         address = [line for line in moved[1].splitlines() if line.startswith("address")][0]
-        swapped = fleet_with(self, {}, f'\n[[instances]]\nid = "i-9"\n{address}\n')
-        with self.assertRaises(bolt_fleet.WrongInstance):
+        swapped = fleet_with({}, f'\n[[instances]]\nid = "i-9"\n{address}\n')
+        with self.assertRaises(bolt_fleet.WrongInstance), self.assertWarns(bolt_fleet.BoltWarning):
             swapped.run("probe.hello", on="i-9")
         with self.assertRaises(bolt_fleet.VersionMismatch):
             fleet.run("probe.hello@9.9.9", on="i-1")["i-1"].raise_for_failure()

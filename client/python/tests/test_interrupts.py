@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import unittest
-from typing import Callable
+from typing import Callable, List
 
 import bolt_fleet
 from bolt_fleet import Fleet, Progress
@@ -65,19 +65,22 @@ class Interrupts(unittest.TestCase):
         wrong = ValueError("mine")
 
         def callback(event: Progress) -> None:
-            if event.kind == "ended":
+            if event.kind == "starting":
                 raise wrong
 
         with self.assertRaises(ValueError) as caught:
-            Fleet().run("probe.hello", where=CASSANDRA, run_id="r-raised", on_progress=callback)
+            Fleet().run("probe.sleep", {"seconds": 2}, where=CASSANDRA, run_id="r-raised", on_progress=callback)
         self.assertIs(caught.exception, wrong)
-        self.assertEqual(Fleet().resume("r-raised").counts, {"succeeded": 4})
+        seen: List[str] = []
+        resumed = Fleet().resume("r-raised", on_progress=lambda event: seen.append(event.kind))
+        self.assertEqual(resumed.counts, {"succeeded": 4})
+        self.assertIn("starting", seen, "nothing was left to start")
 
     def test_an_interrupt_before_the_start_starts_nothing(self) -> None:
         # The address takes connections and never answers.
         with socket.create_server(("127.0.0.1", 0)) as hanging:
             port = hanging.getsockname()[1]
-            fleet = fleet_with(self, {}, f'\n[[instances]]\nid = "i-hang"\naddress = "127.0.0.1:{port}"\n')
+            fleet = fleet_with({}, f'\n[[instances]]\nid = "i-hang"\naddress = "127.0.0.1:{port}"\n')
 
             def interrupt() -> None:
                 connection, _ = hanging.accept()

@@ -14,7 +14,7 @@ from pathlib import Path
 import bolt_fleet
 
 PACKAGE = Path(bolt_fleet.__file__).parent
-SOURCE = Path(os.environ["BOLT_FLEET_SOURCE"])
+SOURCE = Path(os.environ["BOLT_TEST_PYTHON_SOURCE"])
 
 
 class Papers(unittest.TestCase):
@@ -38,12 +38,12 @@ class Papers(unittest.TestCase):
                 self.assertTrue(value.__doc__, name)
 
 
-@unittest.skipUnless(os.environ.get("BOLT_MYPY_PYTHON"), "BOLT_MYPY_PYTHON names no Python with mypy")
+@unittest.skipUnless(os.environ.get("BOLT_TEST_MYPY_PYTHON"), "BOLT_TEST_MYPY_PYTHON names no Python with mypy")
 class Types(unittest.TestCase):
     def check(self, *arguments: str) -> None:
         environment = dict(os.environ, MYPYPATH=str(PACKAGE.parent), PYTHONPATH=str(PACKAGE.parent))
         said = subprocess.run(
-            [os.environ["BOLT_MYPY_PYTHON"], "-m", *arguments], env=environment, cwd=PACKAGE.parent, text=True,
+            [os.environ["BOLT_TEST_MYPY_PYTHON"], "-m", *arguments], env=environment, cwd=PACKAGE.parent, text=True,
             capture_output=True, check=False,
         )
         self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
