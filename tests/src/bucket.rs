@@ -163,7 +163,7 @@ impl Bucket {
 
     /// Writes without any check, as an attacker with access to the bucket could.
     pub fn put(&self, key: &str, content: impl Into<Vec<u8>>) {
-        self.objects(|objects| objects.put(key, content.into().into()));
+        self.objects(|objects| objects.put(key, content.into().into(), std::time::SystemTime::now()));
     }
 
     /// Copies the changed files below `directory` to `prefix`, the timestamp last, as a publisher does.

@@ -48,6 +48,22 @@ fn the_repository_table_has_lines_and_an_address_is_not_relative_to_the_file() {
 }
 
 #[test]
+fn the_record_of_runs_is_a_directory_beside_the_file_or_an_address() {
+    let bucket = "s3://ops/runs?region=eu-west-1&lease=30s";
+    let (dir, path) = file(&format!("[runs]\nstore = \"{bucket}\"\n"));
+    assert_eq!(
+        shown(&find(&path, &[], &[]).unwrap(), Setting::RunStore),
+        (bucket.into(), format!("{}:2", path.display()))
+    );
+    let config = find(&path, &[("BOLT_RUN_STORE", "/runs")], &[]).unwrap();
+    assert_eq!(shown(&config, Setting::RunStore), ("/runs".into(), "$BOLT_RUN_STORE".to_owned()));
+    std::fs::write(&path, "[runs]\nstore = \"runs\"\n").unwrap();
+    assert_eq!(find(&path, &[], &[]).unwrap().value(Setting::RunStore), Some(&*dir.path().join("runs")));
+    std::fs::write(&path, "[runs]\nbucket = \"runs\"\n").unwrap();
+    assert!(find(&path, &[], &[]).unwrap_err().to_string().contains("bucket"));
+}
+
+#[test]
 fn keys_of_one_repository_are_not_used_for_another() {
     let (dir, path) = file("[repository]\nurl = \"repo\"\nkeys = \"keys\"\nroot = \"root.json\"\n");
     let same = dir.path().join("repo").display().to_string();

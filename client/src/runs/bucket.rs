@@ -20,7 +20,7 @@ mod lease;
 mod objects;
 mod take;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -60,7 +60,8 @@ struct Shared {
     url: BucketUrl,
     options: Options,
     expiry: Duration,
-    bucket: OnceLock<Bucket>,
+    /// Client of the bucket, once it is open.
+    bucket: Mutex<Option<Bucket>>,
 }
 
 impl InBucket {
@@ -84,13 +85,14 @@ impl InBucket {
                 .ok_or_else(|| wrong(format!("lease {value:?} must be a duration from 1s to 10m")))?;
         }
         let options = Options { timeout: TIMEOUT, ..options };
-        Ok(InBucket { shared: Arc::new(Shared { url, options, expiry, bucket: OnceLock::new() }) })
+        Ok(InBucket { shared: Arc::new(Shared { url, options, expiry, bucket: Mutex::new(None) }) })
     }
 }
 
 impl Shared {
-    async fn bucket(&self) -> Result<&Bucket, StoreError> {
-        if let Some(bucket) = self.bucket.get() {
+    async fn bucket(&self) -> Result<Bucket, StoreError> {
+        let open = self.open_bucket().clone();
+        if let Some(bucket) = open {
             return Ok(bucket);
         }
         let opened = Bucket::open(self.url.clone(), &self.options).await;
@@ -99,7 +101,35 @@ impl Shared {
             what: self.url.to_string(),
             problem: error.to_string(),
         })?;
-        Ok(self.bucket.get_or_init(|| bucket))
+        Ok(self.open_bucket().get_or_insert(bucket).clone())
+    }
+
+    fn open_bucket(&self) -> MutexGuard<'_, Option<Bucket>> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if an error says that the clock of a request differs from the bucket's; then the next request uses a new client. The
+    /// SDK learns the difference once, and does not unlearn it when the clock of this host is set right.
+    fn has_lost_the_time(&self, error: &BucketError) -> bool {
+        let is_skewed = matches!(&error.problem, Problem::Denied(why) if why.contains("RequestTimeTooSkewed"));
+        if is_skewed {
+            *self.open_bucket() = None;
+        }
+        is_skewed
+    }
+
+    /// Returns the error of the store for one of the bucket.
+    fn failed(&self, error: BucketError) -> StoreError {
+        self.has_lost_the_time(&error);
+        let BucketError { operation, object, problem } = error;
+        match problem {
+            Problem::TooLarge(max) => damaged(&object, &format!("it is larger than {max} bytes")),
+            problem => StoreError::Io {
+                verb: operation,
+                what: show::visible(&object),
+                problem: show::visible(&problem.to_string()),
+            },
+        }
     }
 
     /// Returns the address of an object, for messages.
@@ -109,7 +139,7 @@ impl Shared {
 
     /// Reads an object of at most `max` bytes; `None` if it does not exist.
     async fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.bucket().await?.read(name, max).await.map_err(failed)?;
+        let read = self.bucket().await?.read(name, max).await.map_err(|error| self.failed(error))?;
         Ok(read.map(|(bytes, _)| bytes))
     }
 
@@ -141,7 +171,7 @@ impl Shared {
     async fn lease(&self, run: &RunId) -> Result<Option<(LeaseObject, bool)>, StoreError> {
         let name = objects::lease(run);
         let bucket = self.bucket().await?;
-        let read = bucket.read_dated(&name, objects::MAX_LEASE).await.map_err(failed)?;
+        let read = bucket.read_dated(&name, objects::MAX_LEASE).await.map_err(|error| self.failed(error))?;
         let Some((bytes, object)) = read else { return Ok(None) };
         let lease = LeaseObject::parse(&self.address(&name), run, &bytes)?;
         let age = bucket.date_ms().zip(object.modified_ms()).map(|(now, then)| now.saturating_sub(then));
@@ -153,7 +183,7 @@ impl Shared {
     /// Returns the number of the newest group; 0 if there is none.
     async fn newest(&self, run: &RunId) -> Result<u64, StoreError> {
         let under = objects::progress(run);
-        let listed = self.bucket().await?.list_below(&under, 1).await.map_err(failed)?;
+        let listed = self.bucket().await?.list_below(&under, 1).await.map_err(|error| self.failed(error))?;
         listed.first().map_or(Ok(0), |object| self.number(&under, &object.name))
     }
 
@@ -176,7 +206,7 @@ impl Shared {
     async fn groups(&self, run: &RunId) -> Result<Vec<Group>, StoreError> {
         let under = objects::progress(run);
         let max = objects::MAX_GROUPS;
-        let listed = self.bucket().await?.list_below(&under, max + 1).await.map_err(failed)?;
+        let listed = self.bucket().await?.list_below(&under, max + 1).await.map_err(|error| self.failed(error))?;
         let bytes = listed.iter().fold(0, |sum: u64, object| sum.saturating_add(object.bytes));
         if listed.len() > max || bytes > objects::MAX_PROGRESS {
             let problem = format!("it has more than {max} groups, or {} bytes", objects::MAX_PROGRESS);
@@ -201,11 +231,11 @@ impl RunStore for InBucket {
         let bytes = serde_json::to_vec(plan).expect("records are JSON");
         let sha256 = objects::sha256(&bytes);
         let name = objects::plan(&head.run, &sha256).expect("it is a digest");
-        bucket.create(&name, &bytes).await.map_err(failed)?;
+        bucket.create(&name, &bytes).await.map_err(|error| self.shared.failed(error))?;
         let token = objects::new_token();
         let stored = StoredHead { head: head.clone(), plan: sha256, by: token.clone() };
         let bytes = serde_json::to_vec(&stored).expect("records are JSON");
-        match create::create_own(bucket, &objects::head(&head.run), &bytes).await? {
+        match create::create_own(&self.shared, &objects::head(&head.run), &bytes).await? {
             create::Created::Own(_) => {}
             create::Created::Taken => return Err(StoreError::Exists(head.run.clone())),
         }
@@ -226,7 +256,8 @@ impl RunStore for InBucket {
 
     async fn list(&self, limit: usize) -> Result<Listing, StoreError> {
         let bucket = self.shared.bucket().await?;
-        let mut listed = bucket.list_below(objects::HEADS, MAX_RUNS).await.map_err(failed)?;
+        let mut listed =
+            bucket.list_below(objects::HEADS, MAX_RUNS).await.map_err(|error| self.shared.failed(error))?;
         // A head is written once: its time is that of the run.
         listed.sort_by_key(|object| std::cmp::Reverse(object.modified_ms));
         let ids: Vec<RunId> = listed.iter().filter_map(|object| objects::run_of_head(&object.name)).collect();
@@ -260,18 +291,5 @@ impl RunStore for InBucket {
             number => self.shared.group(run, number).await?.summary,
         };
         Ok(Status { holder, lease: expiry, summary })
-    }
-}
-
-/// Returns the error of the store for one of the bucket.
-fn failed(error: BucketError) -> StoreError {
-    let BucketError { operation, object, problem } = error;
-    match problem {
-        Problem::TooLarge(max) => damaged(&object, &format!("it is larger than {max} bytes")),
-        problem => StoreError::Io {
-            verb: operation,
-            what: show::visible(&object),
-            problem: show::visible(&problem.to_string()),
-        },
     }
 }

@@ -149,3 +149,32 @@ async fn entries_that_race_with_a_takeover_are_in_the_record_or_refused() {
         drop(taken);
     }
 }
+
+/// Clocks of client and bucket differ by an hour, and jump in between: only the bucket's own clock tells the age of a lease, and
+/// only for lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_differ_by_an_hour_give_no_run_away() {
+    if !with_credentials("run_store::races::clocks_that_differ_by_an_hour_give_no_run_away") {
+        return;
+    }
+    let place = Place::bucket();
+    let Place::Bucket(bucket) = &place else { unreachable!() };
+    let planned = run("r-1", 4);
+    let mut lease = create(&*place.store(), &planned, 7).await.unwrap();
+    for (number, ahead) in [3600, -3600, 0].into_iter().enumerate() {
+        bucket.set_clock_ahead(ahead);
+        lease.append(&[starting(number)]).await.unwrap();
+        // A renewal by the new clock.
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let store = place.store();
+        assert!(matches!(error(store.acquire(&planned.id).await), StoreError::Busy { .. }), "{ahead}");
+        assert!(store.status(&planned.id).await.unwrap().holder.is_some(), "{ahead}");
+        lease.append(&[ended(number)]).await.unwrap();
+    }
+    drop(lease);
+    bucket.set_clock_ahead(-3600);
+    let store = place.store();
+    let taken = store.acquire(&planned.id).await.unwrap();
+    assert_eq!(store.load(&planned.id).await.unwrap().entries.len(), 6);
+    taken.release().await.unwrap();
+}

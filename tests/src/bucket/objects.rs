@@ -48,11 +48,11 @@ impl Objects {
         self.by_key.get(key).map_or(0, Vec::len)
     }
 
-    pub(super) fn put(&mut self, key: &str, content: Bytes) -> String {
+    pub(super) fn put(&mut self, key: &str, content: Bytes, modified: SystemTime) -> String {
         let mut hash = DefaultHasher::new();
         content.hash(&mut hash);
         let etag = format!("{:016x}{:08x}", hash.finish(), content.len());
-        let version = Version { content, etag: etag.clone(), modified: SystemTime::now() };
+        let version = Version { content, etag: etag.clone(), modified };
         self.by_key.entry(key.to_owned()).or_default().push(Some(version));
         etag
     }
@@ -163,7 +163,11 @@ impl S3 for Service {
             (Some(condition), Some(etag)) if !names(condition, etag) => return Err(failed()),
             _ => {}
         }
-        let etag = objects.put(&input.key, content.into());
+        let ahead = self.shared.clock_ahead_s.load(Ordering::SeqCst);
+        let shift = Duration::from_secs(ahead.unsigned_abs());
+        let now = SystemTime::now();
+        let modified = if ahead < 0 { now - shift } else { now + shift };
+        let etag = objects.put(&input.key, content.into(), modified);
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..PutObjectOutput::default() }))
     }
 

@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::super::record::Entry;
 use super::super::{Lease, StoreError, Tally};
+use super::Shared;
 use super::create::{Created, create_own};
 use super::objects::{self, FULL_GROUP, Group, LeaseObject};
-use super::{Shared, failed};
 
 /// Number of renewals within the time after which the lease expires.
 const RENEWALS: u32 = 3;
@@ -62,7 +62,7 @@ impl Held {
     async fn write_unsure(&mut self) -> Result<(), StoreError> {
         let Some((bytes, count)) = &self.unsure else { return Ok(()) };
         let name = objects::group(&self.run, self.next);
-        match create_own(self.shared.bucket().await?, &name, bytes).await? {
+        match create_own(&self.shared, &name, bytes).await? {
             Created::Own(_) => {
                 self.recorded += count;
                 self.next += 1;
@@ -116,7 +116,7 @@ impl Lease for Held {
         match self.shared.bucket().await?.replace(&name, &lease.bytes(), &etag).await {
             // Taken over, or in the state of a renewal whose answer was lost: then it expires.
             Ok(_) | Err(BucketError { problem: Problem::Conflict, .. }) => Ok(()),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(self.shared.failed(error)),
         }
     }
 }
@@ -171,7 +171,7 @@ async fn renew(
                     }
                 }
             }
-            Err(_) => {}
+            Err(error) => drop(shared.failed(error)),
         }
     }
 }

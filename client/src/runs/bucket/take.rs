@@ -16,12 +16,11 @@ use bolt_aws::{BucketError, Etag, Problem};
 use packs_schema::base::name::RunId;
 
 use super::super::read::damaged;
-use super::super::record::Entry;
 use super::super::{Lease, StoreError, Tally};
+use super::Shared;
 use super::create::{Created, create_own, no_state};
 use super::lease::Held;
 use super::objects::{self, Group, LeaseObject};
-use super::{Shared, failed};
 
 /// Maximum number of groups that a previous holder may create while it is being shut out.
 const MAX_RACES: u32 = 1000;
@@ -29,8 +28,7 @@ const MAX_RACES: u32 = 1000;
 /// Takes the lease of a run that this client has just created.
 pub(super) async fn first(shared: &Arc<Shared>, run: &RunId, token: String) -> Result<Box<dyn Lease>, StoreError> {
     let lease = LeaseObject::new(run, token, shared.expiry);
-    let bucket = shared.bucket().await?;
-    match create_own(bucket, &objects::lease(run), &lease.bytes()).await? {
+    match create_own(shared, &objects::lease(run), &lease.bytes()).await? {
         Created::Own(etag) => Ok(Box::new(Held::new(Arc::clone(shared), lease, etag, 1, Tally::default()))),
         Created::Taken => Err(busy(run, shared.lease(run).await?.map(|(lease, _)| lease))),
     }
@@ -40,10 +38,24 @@ pub(super) async fn first(shared: &Arc<Shared>, run: &RunId, token: String) -> R
 pub(super) async fn over(shared: &Arc<Shared>, run: &RunId, token: String) -> Result<Box<dyn Lease>, StoreError> {
     let lease = LeaseObject::new(run, token, shared.expiry);
     let etag = take_lease(shared, run, &lease).await?;
-    let mut tally = Tally::default();
-    let mut number = 1;
     // Renewed from here on: a long record takes longer to read than the lease lasts.
-    let mut held = Held::new(Arc::clone(shared), lease, etag, number, tally.clone());
+    let mut held = Held::new(Arc::clone(shared), lease, etag, 1, Tally::default());
+    match shut_out(shared, run, held.token()).await {
+        Ok((next, tally)) => {
+            held.continue_at(next, tally);
+            Ok(Box::new(held))
+        }
+        Err(error) => {
+            // Best effort: without it, the next client waits until the lease expires.
+            let _ = Box::new(held).release().await;
+            Err(error)
+        }
+    }
+}
+
+/// Creates a group, so that the previous holder can create none. Returns the number of the next one, and the tally of all.
+async fn shut_out(shared: &Shared, run: &RunId, token: &str) -> Result<(u64, Tally), StoreError> {
+    let (mut tally, mut number) = (Tally::default(), 1);
     for _ in 0..MAX_RACES {
         let newest = shared.newest(run).await?;
         for group in number..=newest {
@@ -54,13 +66,9 @@ pub(super) async fn over(shared: &Arc<Shared>, run: &RunId, token: String) -> Re
         if number > objects::MAX_GROUPS as u64 {
             return Err(damaged(&shared.address(&objects::progress(run)), "it has too many groups"));
         }
-        let entries: Vec<Entry> = Vec::new();
-        let own = Group::new(run, number, held.token(), entries, tally.summary());
-        match create_own(shared.bucket().await?, &objects::group(run, number), &own.bytes()).await? {
-            Created::Own(_) => {
-                held.continue_at(number + 1, tally);
-                return Ok(Box::new(held));
-            }
+        let own = Group::new(run, number, token, Vec::new(), tally.summary());
+        match create_own(shared, &objects::group(run, number), &own.bytes()).await? {
+            Created::Own(_) => return Ok((number + 1, tally)),
             Created::Taken => {}
         }
     }
@@ -72,7 +80,7 @@ async fn take_lease(shared: &Shared, run: &RunId, lease: &LeaseObject) -> Result
     let bucket = shared.bucket().await?;
     let Some((mut seen, mut etag)) = read(shared, run).await? else {
         // Its creator died before it had written one.
-        return match create_own(bucket, &name, &lease.bytes()).await? {
+        return match create_own(shared, &name, &lease.bytes()).await? {
             Created::Own(etag) => Ok(etag),
             Created::Taken => Err(busy(run, shared.lease(run).await?.map(|(lease, _)| lease))),
         };
@@ -91,11 +99,11 @@ async fn take_lease(shared: &Shared, run: &RunId, lease: &LeaseObject) -> Result
         tokio::time::sleep((expiry / 6).min(Duration::from_secs(2))).await;
     }
     match bucket.replace(&name, &lease.bytes(), &etag).await {
-        Ok(etag) => etag.ok_or_else(|| no_state(bucket, &name)),
+        Ok(etag) => etag.ok_or_else(|| no_state(shared, &name)),
         Err(BucketError { problem: Problem::Conflict, .. }) => {
             Err(busy(run, shared.lease(run).await?.map(|(lease, _)| lease)))
         }
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(shared.failed(error)),
     }
 }
 
@@ -103,9 +111,12 @@ async fn take_lease(shared: &Shared, run: &RunId, lease: &LeaseObject) -> Result
 async fn read(shared: &Shared, run: &RunId) -> Result<Option<(LeaseObject, Etag)>, StoreError> {
     let name = objects::lease(run);
     let bucket = shared.bucket().await?;
-    let Some((bytes, etag)) = bucket.read(&name, objects::MAX_LEASE).await.map_err(failed)? else { return Ok(None) };
+    let Some((bytes, etag)) = bucket.read(&name, objects::MAX_LEASE).await.map_err(|error| shared.failed(error))?
+    else {
+        return Ok(None);
+    };
     let lease = LeaseObject::parse(&shared.address(&name), run, &bytes)?;
-    Ok(Some((lease, etag.ok_or_else(|| no_state(bucket, &name))?)))
+    Ok(Some((lease, etag.ok_or_else(|| no_state(shared, &name))?)))
 }
 
 fn busy(run: &RunId, lease: Option<LeaseObject>) -> StoreError {
