@@ -131,16 +131,20 @@ fn after_too_many_failures_nothing_more_is_started() {
     ended(&said, 1, &["stopping: 1 instance failed, and --max-failures allows none"]);
     assert!(said.stdout.contains("-- 1 instance not_started: i-2"), "{said:?}");
 
-    // Only the client knew the plan. What it shows of the run says that it may not be all.
+    // The record has the plan. Without it, only the client knew it: what is shown says that it may not be all.
     let (_, executions) = bolt.json(["ps", "--limit", "1"]);
     let run = executions["executions"][0]["run"].as_str().unwrap().to_owned();
+    let elsewhere = world.path().join("no-record").display().to_string();
     for command in ["show", "wait"] {
         let said = bolt.run([command, "--run", &run]);
+        let why = "1 not_started (more instances failed than --max-failures allows): i-2\n";
+        assert!(said.stdout.contains(why) && !said.stderr.contains("no record"), "{said:?}");
+        let said = bolt.run([command, "--run", &run, "--run-store", &elsewhere]);
         assert!(said.stdout.contains("none on 1 of 2 instances: i-2\n"), "{said:?}");
         assert!(said.stderr.contains("the run stopped before it: no record says which"), "{said:?}");
         assert_eq!(bolt.json([command, "--run", &run]).1["without"], serde_json::json!(["i-2"]));
         let selected = bolt.run([command, "--run", &run, "--on", "i-1"]);
-        assert!(!selected.stdout.contains("none on"), "{selected:?}");
+        assert!(!selected.stdout.contains("i-2"), "{selected:?}");
     }
 }
 

@@ -56,7 +56,8 @@ fn main() -> ExitCode {
                 return wrong();
             };
             let figures = resume::run(resume::Plan { cycles, seed, workers, store });
-            println!("resume, {store:?}, seed {seed}: {figures}");
+            let place = if store == resume::Store::Bucket { ", record in a bucket" } else { "" };
+            println!("resume{place}, seed {seed}: {figures}");
             figures.broken.is_some()
         }
         Some(("soak", options)) => {
