@@ -42,6 +42,7 @@ mod select;
 mod show;
 mod terminal;
 mod wait;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 

@@ -225,6 +225,12 @@ impl Config {
         }
     }
 
+    /// Returns the names of the sources of the inventory, for messages.
+    pub fn source_names(&self) -> Vec<String> {
+        let names = self.all_sources().iter().map(|source| crate::show::visible(source.name())).collect::<Vec<_>>();
+        if names.is_empty() { vec!["file".to_owned()] } else { names }
+    }
+
     fn all_sources(&self) -> Vec<Arc<dyn Source>> {
         self.sources().iter().flat_map(|(configured, _)| configured.sources.iter().cloned()).collect()
     }

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::fcntl::{OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -78,6 +78,15 @@ impl ConfinedDir {
     pub(crate) fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         File::from(self.at(path, flags, mode)?).write_all(bytes)
+    }
+
+    /// Gives a file another name in the root directory, in place of what has it; a link of that name is replaced, not followed.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (self.parts(from)?, self.parts(to)?);
+        match (&from[..], &to[..]) {
+            ([from], [to]) => Ok(renameat(&self.directory, *from, &self.directory, *to)?),
+            _ => Err(io::Error::other("only files of the root directory are renamed")),
+        }
     }
 
     /// Removes a file or a link, never what a link leads to.

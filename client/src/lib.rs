@@ -5,6 +5,7 @@
 //! - [`fleet`]: one action on many instances, by a plan, each ending in a named state.
 //! - [`runner`]: a run from its order to its report, without a terminal. [`runs`]: its record.
 //! - [`definitions`]: actions as instances have described them, kept between runs.
+//! - [`compare`]: outputs of many instances in groups, and how they differ.
 //! - [`show`]: what agents answer, made safe for a terminal.
 //! - [`pki`]: a small certificate authority.
 //! - [`repo`], [`pack`]: authoring and publishing. [`demo`]: all of it on loopback.
@@ -17,6 +18,7 @@
 mod bucket_location;
 mod cache;
 pub mod cli;
+pub mod compare;
 pub mod config;
 mod confined_dir;
 pub mod connection;

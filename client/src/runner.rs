@@ -34,7 +34,7 @@ pub use error::{Problem, RunError};
 pub use input::{Input, Read, Values};
 pub use job::{Job, View, Work, carry_out, close};
 pub use kill::{kill, unended};
-pub use mask::{mask_error, mask_execution, mask_report};
+pub use mask::{mask_ending, mask_error, mask_execution, mask_report};
 
 use crate::connection::max_open;
 use crate::definitions::Definitions;
@@ -139,10 +139,15 @@ pub async fn prepare<I: Input>(
         noop: *noop,
         timeout_ms: order.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         note: order.note.clone(),
-        output_limit: if targets.len() > 1000 { OUTPUT_LIMIT_MANY } else { OUTPUT_LIMIT },
+        output_limit: output_limit(targets.len()),
     };
     let run = Run { id: order.run_id.clone().unwrap_or_else(fleet::new_run_id), request, targets, plan, check };
     Ok(Prepared { run, view, mask })
+}
+
+/// Returns the number of bytes of each output stream that the report of a run on `targets` instances holds of each.
+pub fn output_limit(targets: usize) -> usize {
+    if targets > 1000 { OUTPUT_LIMIT_MANY } else { OUTPUT_LIMIT }
 }
 
 fn changes(class: Class, noop: bool) -> bool {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 pub use json::{json, json_fitted, json_line};
 pub use mask::Mask;
-pub use print::{Escaped, stderr, stdout, style};
+pub use print::{Escaped, stderr, stdout, style, try_stderr, try_stdout};
 pub use stream::Visible;
 pub use table::{counted, listed, table, tallied};
 pub use wrap::{excerpt, wrapped};

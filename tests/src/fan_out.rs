@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use bolt_client::local::binary;
 
+use crate::Screen;
 use crate::fleet::cost::Cost;
 
 /// Sizes of the simulated fleet.
@@ -55,6 +56,17 @@ fn measure(directory: &Path, command: &Command) -> Cost {
     measured.arg("measure").arg(&file).arg(command.get_program()).args(command.get_args());
     let output = measured.stdin(Stdio::null()).stderr(Stdio::piped()).output().expect("the simulator can be run");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(file).expect("the cost is written");
+    serde_json::from_str(&text).expect("a cost")
+}
+
+/// The same on a terminal, where the command shows its live view.
+fn measure_on_terminal(directory: &Path, command: &Command) -> Cost {
+    let file = directory.join("cost.json");
+    let mut measured = Command::new(simulator());
+    measured.arg("measure").arg(&file).arg(command.get_program()).args(command.get_args());
+    let (status, screen) = Screen::start(measured, 24, 100).wait();
+    assert!(status.success(), "{command:?}: {screen}");
     let text = std::fs::read_to_string(file).expect("the cost is written");
     serde_json::from_str(&text).expect("a cost")
 }

@@ -65,6 +65,8 @@ pub struct Setup {
     pub faulty_percent: u32,
     /// True for [`Fault::PATIENT`] as well.
     pub patient: bool,
+    /// True if each instance prints something else: its id, a time and a number.
+    pub distinct: bool,
     /// Run times.
     pub latency: Latency,
     /// Seed of faults and run times.
@@ -75,7 +77,7 @@ impl Setup {
     /// Returns a fleet without faults whose executions take no time.
     pub fn healthy(instances: u32) -> Setup {
         let latency = Latency { median_ms: 0, tail_percent: 0, tail_ms: 0 };
-        Setup { instances, faulty_percent: 0, patient: false, latency, seed: 1 }
+        Setup { instances, faulty_percent: 0, patient: false, distinct: false, latency, seed: 1 }
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`World`]: a temporary directory with an authority, a repository and agents in it.
 //! - [`PackSource`]: builder for packs.
 //! - [`http`]: raw HTTPS requests, with any certificate and any bytes.
-//! - [`Bolt`]: the `bolt` command.
+//! - [`Bolt`]: the `bolt` command; [`Screen`]: a terminal for it.
 //! - [`reliability`]: seeded faults, escapes and long runs, with the promises checked after each.
 //! - [`fan_out`]: the benchmark of runs over many instances.
 //! - [`fleet`]: the REST interface of thousands of agents, with faults by a seed.
@@ -33,6 +33,7 @@ pub mod process;
 pub mod proxy;
 mod random;
 pub mod reliability;
+mod screen;
 pub mod ssh;
 mod world;
 
@@ -44,4 +45,5 @@ pub use operator::Operator;
 pub use pack::PackSource;
 pub use proxy::Proxy;
 pub use random::Random;
+pub use screen::Screen;
 pub use world::{World, bench_binaries, binaries, is_root, limits_available, order, skip, spec, sync_peak_kb};

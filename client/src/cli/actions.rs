@@ -144,7 +144,7 @@ fn list(context: &Context, known: &Known, asked: Asked, failed: &Value) {
     if context.json {
         let actions: Vec<_> =
             known.values().map(|views| json!({ "action": views[0].1, "instances": instances(views) })).collect();
-        outln!("{}", show::json(&json!({ "actions": actions, "failed": failed })));
+        outln!("{}", show::json(&context.with_missing(json!({ "actions": actions, "failed": failed }))));
         return;
     }
     if known.is_empty() {
@@ -191,7 +191,8 @@ fn instances(views: &[(String, ActionView)]) -> Vec<&str> {
 fn one(context: &Context, views: &[(String, ActionView)], asked: Asked, failed: &Value) {
     let (first, view) = &views[0];
     if context.json {
-        outln!("{}", show::json(&json!({ "action": view, "instances": instances(views), "failed": failed })));
+        let answer = json!({ "action": view, "instances": instances(views), "failed": failed });
+        outln!("{}", show::json(&context.with_missing(answer)));
         return;
     }
     let width = terminal::width().unwrap_or(WIDTH);

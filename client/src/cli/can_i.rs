@@ -97,7 +97,8 @@ pub(super) async fn run(command: CanICommand, context: Context) -> Result<Exit, 
     let all_allowed = given.iter().all(|(_, answer)| answer.is_allowed());
     if context.json {
         let list: Vec<Value> = given.iter().map(|(instance, answer)| answer.to_json(instance.id())).collect();
-        outln!("{}", show::json(&json!({ "allowed": all_allowed, "instances": list, "failed": failed })));
+        let answer = json!({ "allowed": all_allowed, "instances": list, "failed": failed });
+        outln!("{}", show::json(&context.with_missing(answer)));
     } else {
         let mut groups: BTreeMap<[String; 3], Vec<&str>> = BTreeMap::new();
         for (instance, answer) in &given {

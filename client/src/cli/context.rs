@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::failure::{Exit, Failure};
 use super::select::{self, ExplicitSelectArgs, SelectArgs};
-use super::{Color, expiry, terminal};
+use super::{Color, expiry, terminal, waiting};
 use crate::config::{self, Config, ConfigError};
 use crate::error::Error;
 use crate::fleet::{DEFAULT_PARALLEL, across};
@@ -65,7 +65,9 @@ impl Context {
     async fn inventory(&self, options: GatherOptions) -> Result<&Gathered, Failure> {
         self.inventory
             .get_or_try_init(async || {
-                let gathered = self.config.inventory(options).await.map_err(|e| from_config(&e))?;
+                let what = format!("the inventory: {}", self.config.source_names().join(", "));
+                let gathering = waiting::saying(&what, self.config.inventory(options));
+                let gathered = gathering.await.map_err(|e| from_config(&e))?;
                 for one in &gathered.missing {
                     errln!("bolt: missing in the inventory: {}", show::visible_lines(&one.to_string()));
                 }
@@ -152,10 +154,15 @@ impl Context {
 
     /// True if standard output is to be coloured.
     pub(super) fn colored(&self) -> bool {
+        self.colored_if(std::io::stdout().is_terminal())
+    }
+
+    /// The same for an output that is a terminal or not.
+    pub(super) fn colored_if(&self, is_terminal: bool) -> bool {
         match self.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::io::stdout().is_terminal(),
+            Color::Auto => std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && is_terminal,
         }
     }
 

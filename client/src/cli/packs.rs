@@ -63,7 +63,7 @@ pub(super) async fn run(command: PacksCommand, context: Context) -> Result<Exit,
             .iter()
             .map(|(i, list)| json!({ "instance": i.id(), "packs": list.items, "sync": list.sync }))
             .collect();
-        outln!("{}", show::json(&json!({ "instances": instances, "failed": failed })));
+        outln!("{}", show::json(&context.with_missing(json!({ "instances": instances, "failed": failed }))));
         return Ok(exit);
     }
     let mut active: BTreeMap<Active, Vec<String>> = BTreeMap::new();
@@ -171,7 +171,8 @@ pub(super) async fn sync(command: SyncCommand, context: Context) -> Result<Exit,
     let exit = answers.report_final()?;
     let asked: Vec<&str> = answers.given.iter().map(|(instance, ())| instance.id().as_str()).collect();
     if context.json {
-        outln!("{}", show::json(&json!({ "asked": asked, "failed": answers.failed_json() })));
+        let answer = json!({ "asked": asked, "failed": answers.failed_json() });
+        outln!("{}", show::json(&context.with_missing(answer)));
     } else {
         outln!("{} asked to poll: {}", show::counted(asked.len(), "instance"), show::listed(&asked, 10));
         errln!("`bolt packs` shows what becomes active");

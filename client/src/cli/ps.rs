@@ -194,7 +194,8 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
         executions.reverse();
     }
     if context.json {
-        outln!("{}", show::json(&json!({ "executions": executions, "more": more, "failed": failed })));
+        let answer = json!({ "executions": executions, "more": more, "failed": failed });
+        outln!("{}", show::json(&context.with_missing(answer)));
     } else if executions.is_empty() {
         errln!("{}", none_found("no executions match", answered, unanswered.len()));
     } else {

@@ -9,8 +9,11 @@
 mod args;
 mod carry_out;
 mod detach;
+mod events;
 mod failure;
 mod input;
+mod live;
+mod output_dir;
 mod params;
 mod path;
 mod plan;
@@ -39,6 +42,7 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     if command.select.select.reads_stdin() && command.params_file.as_deref() == Some(Path::new("-")) {
         return Err(Failure::new(Exit::Usage, "--on - and --params-file - both read standard input"));
     }
+    command.view.check()?;
     if command.how.pause == Some(Pause::Confirm) && !terminal::can_ask() {
         return Err(Failure::new(Exit::Usage, "--pause ask needs a terminal").hint("give a time, such as --pause 5m"));
     }
@@ -53,14 +57,15 @@ pub(super) async fn run(command: RunCommand, context: Context) -> Result<Exit, F
     let mut definitions = Definitions::open(context.config());
     let mut input =
         Arguments::new(&command.parameters, command.params_file.as_deref(), &command.how.check_param, !context.json)?;
-    let prepared = runner::prepare(&command.order(), targets, &identity, &mut definitions, &mut input).await?;
+    let mut prepared = runner::prepare(&command.order(), targets, &identity, &mut definitions, &mut input).await?;
     if command.how.detach {
         detach::check(&prepared.run.plan)?;
     }
     plan::confirm(&prepared, command.yes).await?;
+    let files = command.view.files(&mut prepared.run)?;
     let job = recording::begin(prepared, &context, command.unrecorded).await?;
     if command.how.detach {
         return Ok(detach::start(job, &identity, &context).await);
     }
-    carry_out(Wanted { job, view: &command.view }, &identity, &context, &mut definitions).await
+    carry_out(Wanted { job, files, view: &command.view }, &identity, &context, &mut definitions).await
 }

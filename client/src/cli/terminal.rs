@@ -31,7 +31,12 @@ pub fn end_when_nothing_can_be_printed() {
 
 /// The width of standard output, when it is a terminal.
 pub(super) fn width() -> Option<usize> {
-    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
+    size().map(|(width, _)| width)
+}
+
+/// Width and height of standard output, when it is a terminal.
+pub(super) fn size() -> Option<(usize, usize)> {
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, height)| (width.0.into(), height.0.into()))
 }
 
 /// True if a person can be asked.

@@ -117,7 +117,7 @@ async fn all(run: &RunId, select: &SelectArgs, context: &Context) -> Result<Exit
         if let Some(recorded) = &recorded {
             value["record"] = recorded.json(&without);
         }
-        outln!("{}", show::json(&value));
+        outln!("{}", show::json(&context.with_missing(value)));
     } else {
         of_run::by_state(&ended).iter().for_each(|line| outln!("{line}"));
         if let Some(recorded) = &recorded {

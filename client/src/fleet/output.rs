@@ -15,6 +15,19 @@ use crate::phase::Phase;
 /// Time limit for fetching a stream.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+impl Output {
+    /// Cuts the middle out of each stream that is longer than `limit` bytes.
+    pub fn shorten(&mut self, limit: usize) {
+        for bytes in [&mut self.stdout, &mut self.stderr] {
+            if bytes.len() > limit {
+                let half = limit / 2;
+                *bytes = joined(&bytes[..half], &bytes[bytes.len() - half..]);
+                self.truncated = true;
+            }
+        }
+    }
+}
+
 /// Returns both streams; of one that is longer than `limit`, the beginning and the end. Takes them out of the answer that
 /// `execution` came with, where it holds them, and fetches the rest. An error is reported and does not change how the execution
 /// ended.

@@ -24,6 +24,11 @@ pub trait Observer {
 
     /// An instance has ended; [`Event::Ended`] follows.
     fn ended(&mut self, _target: usize, _ending: &Ending) {}
+
+    /// Returns what the report keeps of the ending of an instance: an observer that has stored its output may shorten it.
+    fn keep(&mut self, _target: usize, ending: Ending) -> Ending {
+        ending
+    }
 }
 
 impl<F: FnMut(Event)> Observer for F {
@@ -112,7 +117,7 @@ pub async fn resume(
                 observer.ended(target, &ending);
                 let outcome = ending.outcome();
                 observer.event(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
-                endings[target] = Some(ending);
+                endings[target] = Some(observer.keep(target, ending));
                 if let Some(stopped) = progress.finished(outcome) {
                     observer.event(exceeded(run, &progress, stopped));
                 }

@@ -112,6 +112,10 @@ impl<V: View> Observer for Observing<'_, V> {
         }
         self.view.ended(target, ending);
     }
+
+    fn keep(&mut self, target: usize, ending: Ending) -> Ending {
+        self.view.keep(target, ending)
+    }
 }
 
 /// Carries out a run and completes its record. The report holds no secret value that was given.

@@ -38,19 +38,25 @@ pub fn mask_report(report: &mut Report, mask: &Mask) {
     if mask.is_empty() {
         return;
     }
-    for ending in &mut report.endings {
-        match ending {
-            Ending::Ended(execution, output) => {
-                for bytes in [&mut output.stdout, &mut output.stderr] {
-                    let mut stream = mask.stream();
-                    let mut masked = stream.push(bytes);
-                    masked.extend(if output.truncated { stream.break_off() } else { stream.finish() });
-                    *bytes = masked;
-                }
-                mask_execution(execution, mask);
+    report.endings.iter_mut().for_each(|ending| mask_ending(ending, mask));
+}
+
+/// Masks secrets in all that one instance sent back.
+pub fn mask_ending(ending: &mut Ending, mask: &Mask) {
+    if mask.is_empty() {
+        return;
+    }
+    match ending {
+        Ending::Ended(execution, output) => {
+            for bytes in [&mut output.stdout, &mut output.stderr] {
+                let mut stream = mask.stream();
+                let mut masked = stream.push(bytes);
+                masked.extend(if output.truncated { stream.break_off() } else { stream.finish() });
+                *bytes = masked;
             }
-            Ending::Unreachable { error, .. } | Ending::Refused(error) => mask_error(error, mask),
-            Ending::NotStarted => {}
+            mask_execution(execution, mask);
         }
+        Ending::Unreachable { error, .. } | Ending::Refused(error) => mask_error(error, mask),
+        Ending::NotStarted => {}
     }
 }

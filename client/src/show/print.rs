@@ -6,6 +6,7 @@
 //! [`super::visible`] or [`super::path`] first.
 
 use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 
 use super::clean;
 
@@ -30,6 +31,16 @@ impl fmt::Display for Escaped<'_> {
 #[expect(clippy::print_stdout, reason = "the only module that prints")]
 pub fn stdout(text: fmt::Arguments<'_>) {
     print!("{}", Escaped(text));
+}
+
+/// Prints to standard output, escaped; an error when it is closed or full.
+pub fn try_stdout(text: fmt::Arguments<'_>) -> io::Result<()> {
+    write!(io::stdout(), "{}", Escaped(text))
+}
+
+/// Prints to standard error, escaped; an error when it is closed or full.
+pub fn try_stderr(text: fmt::Arguments<'_>) -> io::Result<()> {
+    write!(io::stderr(), "{}", Escaped(text))
 }
 
 /// Prints to standard error, escaped.

@@ -37,7 +37,7 @@ fn text_is_shown_once_and_results_as_a_table_or_on_request() {
     assert!(lines.starts_with(wanted), "{lines}");
     assert!(!lines.contains("structured results are not shown"), "{lines}");
     assert!(!lines.contains("done"), "{lines}");
-    assert!(run("probe.lines", &["--result"]).answer().contains("i-1, i-2, i-3\n{\"done\":true}\n-- 3 instances"));
+    assert!(run("probe.lines", &["--result=json"]).answer().contains("i-1, i-2, i-3\n{\"done\":true}\n-- 3 instances"));
 
     let table = run("probe.measure", &[]).answer();
     let wanted = "-- 3 instances succeeded: i-1, i-2, i-3\nINSTANCE  disks             free\ni-1       [{\"name\":\"a b\"}]  1\ni-2, i-3  [{\"name\":\"a b\"}]  2\n-- 3 instances in ";

@@ -18,6 +18,7 @@ use bolt_tests::fleet::{Fleet, Latency, Setup, cost, handshakes};
 
 const HELP: &str = "\
 usage: bolt-fleet-sim serve      --directory DIR [--instances N] [--faulty PERCENT] [--patient true]
+                                 [--distinct true]
                                  [--seed N] [--median-ms N] [--tail-percent N] [--tail-ms N]
        bolt-fleet-sim handshakes --directory DIR [--parallel N]
        bolt-fleet-sim measure    FILE COMMAND [ARGUMENT ...]
@@ -50,6 +51,7 @@ fn serve(mut options: &[&str]) -> Option<ExitCode> {
             "--instances" => setup.instances = value.parse().ok()?,
             "--faulty" => setup.faulty_percent = value.parse().ok().filter(|percent| *percent <= 100)?,
             "--patient" => setup.patient = value.parse().ok()?,
+            "--distinct" => setup.distinct = value.parse().ok()?,
             "--seed" => setup.seed = value.parse().ok()?,
             "--median-ms" => latency.median_ms = value.parse().ok()?,
             "--tail-percent" => latency.tail_percent = value.parse().ok()?,

@@ -223,6 +223,10 @@ fn text(shared: &Shared, instance: &Instance) -> String {
     match instance.fault {
         Fault::ControlCharacters => CONTROL.to_owned(),
         Fault::EndlessOutput => "endless\n".repeat(8 << 10),
+        _ if shared.setup.distinct => {
+            let (id, index) = (&instance.id, instance.index);
+            format!("{id} at 2026-11-28T10:{:02}:{:02}Z\nload: {index}.42\n", index / 60 % 60, index % 60)
+        }
         _ if crate::Random::new(shared.setup.seed ^ u64::from(instance.index)).below(20) == 0 => {
             "load: 7.31\n".to_owned()
         }

@@ -44,7 +44,7 @@ pub(super) async fn run(command: &KillCommand, context: &Context) -> Result<Exit
         given.into_iter().flat_map(|(instance, found)| found.into_iter().map(move |e| (instance.clone(), e))).collect();
     if targets.is_empty() {
         if context.json {
-            print_json(&[], &failed);
+            print_json(&[], &failed, context);
         } else {
             let nothing = "nothing to kill: no execution that matches is queued or running";
             errln!("{}", none_found(nothing, answered, failed.len()));
@@ -143,7 +143,7 @@ fn finish(
     if context.json {
         failed.extend(errors);
         let killed: Vec<Execution> = killed.into_iter().map(|(_, execution)| execution).collect();
-        print_json(&killed, &failed);
+        print_json(&killed, &failed, context);
         return exit;
     }
     for line in of_run::by_state(&killed) {
@@ -165,7 +165,7 @@ fn finish(
     exit
 }
 
-fn print_json(killed: &[Execution], failed: &[Error]) {
+fn print_json(killed: &[Execution], failed: &[Error], context: &Context) {
     let failed: serde_json::Value = failed.iter().map(error_json).collect();
-    outln!("{}", show::json(&json!({ "executions": killed, "failed": failed })));
+    outln!("{}", show::json(&context.with_missing(json!({ "executions": killed, "failed": failed }))));
 }

@@ -69,7 +69,7 @@ pub(super) fn run(command: &StatusCommand, context: &Context) -> Result<Exit, Fa
         if let Some(reached) = &reached {
             value["reached"] = json!(reached);
         }
-        outln!("{value}");
+        outln!("{}", context.with_missing(value));
     } else {
         print_status(&status);
         if let Some(reached) = &reached {

@@ -8,13 +8,15 @@ use clap::{Args, ValueEnum};
 use packs_schema::base::name::{ActionRef, PackVersion, RunId};
 use packs_schema::base::quantity::parse_duration;
 
+use super::output_dir::{self, OutputDir};
 use super::params;
 use super::path::ResultPath;
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::whole;
 use crate::cli::select::ExplicitSelectArgs;
-use crate::fleet::{Amount, Grouping, Pause, Strategy};
-use crate::fleet::{AmountError, DEFAULT_PARALLEL};
-use crate::runner::{CheckOrder, Order};
+use crate::compare::Normalize;
+use crate::fleet::{Amount, AmountError, DEFAULT_PARALLEL, Grouping, Pause, Run, Strategy};
+use crate::runner::{CheckOrder, Order, output_limit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,7 +104,7 @@ pub(super) struct How {
     /// Start the run, print its id and return when all instances have accepted it; `bolt logs -f --run` and `bolt wait` follow
     /// it. Needs a run that starts all instances at once.
     #[arg(long, conflicts_with_all = ["by", "batch", "canary", "max_failures", "max_unreachable", "max_batch_failures", "pause",
-        "jitter", "within", "instance_timeout", "check"])]
+        "jitter", "within", "instance_timeout", "check", "output_dir", "ndjson"])]
     pub(super) detach: bool,
     /// Run on one zone or region after the other, all of its instances at once.
     #[arg(long, value_enum)]
@@ -165,20 +167,68 @@ enum By {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct View {
-    /// Print the structured results, as JSON, instead of the output.
-    #[arg(long, conflicts_with_all = ["select_path", "json"])]
-    pub(super) result: bool,
-    /// Print one value of each instance's result, one row per instance, such as .disks[0].used; may be repeated. A path is
-    /// made of .name, ["any name"], [0] and [-1]; . is the whole result.
+    /// Print the structured results instead of the output: as a table of each group, as `json`, or as `csv`, one row per instance.
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table",
+        hide_possible_values = true, conflicts_with = "json")]
+    pub(super) result: Option<ResultFormat>,
+    /// Print one value of each instance's result, one row per instance, such as .disks[0].used; may be repeated; with --result=csv
+    /// as CSV. A path is made of .name, ["any name"], [0] and [-1]; . is the whole result.
     #[arg(long = "select", id = "select_path", value_name = "PATH", conflicts_with = "json")]
     pub(super) select: Vec<ResultPath>,
+    /// Group instances whose outputs differ in these only, and show the output of one of them: numbers, times, ids, addresses,
+    /// names (of the instance itself), or all of them.
+    #[arg(long, value_name = "KIND,…", num_args = 0..=1, require_equals = true, default_missing_value = "all",
+        value_delimiter = ',', conflicts_with = "json")]
+    pub(super) normalize: Vec<Normalize>,
+    /// Also write the complete output of each instance into files of this directory, with an index of outcomes: up to 64 MiB of
+    /// each stream. A directory that is not empty must belong to the same run.
+    #[arg(long, value_name = "DIR")]
+    pub(super) output_dir: Option<PathBuf>,
+    /// Write into a directory that is not empty; files of the same name are replaced.
+    #[arg(long, requires = "output_dir")]
+    pub(super) force: bool,
+    /// Print a JSON object on a line of its own for each event of the run, the report last; see "Events" in client/README.md.
+    #[arg(long, conflicts_with_all = ["json", "result", "select_path", "normalize", "lines"])]
+    pub(super) ndjson: bool,
     /// Print no progress, and no output of instances that succeeded. Results that --result or --select ask for are printed.
     #[arg(short, long)]
     pub(super) quiet: bool,
     /// Maximum number of lines of each instance, or of each group of instances with the same output; `all` for no limit
-    /// [default: 60 for one group, otherwise 20].
+    /// [default: 60 for one group, otherwise 20; over more than ten instances, about a screen in all].
     #[arg(long, value_name = "N", value_parser = lines, conflicts_with = "json")]
     pub(super) lines: Option<usize>,
+}
+
+/// Format of structured results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ResultFormat {
+    Table,
+    Json,
+    Csv,
+}
+
+impl View {
+    /// Fails if the options contradict each other.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.result == Some(ResultFormat::Json) && !self.select.is_empty() {
+            let message = "--select prints a table, or CSV with --result=csv";
+            return Err(Failure::new(Exit::Usage, message).hint("for JSON use --json with jq"));
+        }
+        Ok(())
+    }
+
+    /// Opens the directory for the output of `run`, if one is given: all of the output is fetched then, otherwise what the report
+    /// shows.
+    pub(super) fn files(&self, run: &mut Run) -> Result<Option<OutputDir>, Failure> {
+        run.request.output_limit =
+            if self.output_dir.is_some() { output_dir::COMPLETE } else { output_limit(run.targets.len()) };
+        self.output_dir.as_deref().map(|path| OutputDir::open(path, run, self.force)).transpose()
+    }
+
+    /// Returns what is ignored when outputs are grouped.
+    pub(super) fn normalize(&self) -> Normalize {
+        self.normalize.iter().fold(Normalize::default(), |all, one| all.or(*one))
+    }
 }
 
 fn note(text: &str) -> Result<String, String> {

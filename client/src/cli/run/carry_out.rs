@@ -3,25 +3,29 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use packs_schema::base::name::{ExecutionId, InstanceId};
 use packs_schema::pack::action::Class;
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::args::View;
+use super::output_dir::OutputDir;
 use super::progress::Progress;
-use super::report;
+use super::{events, report};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal;
 use crate::connection::{Agent, ExecutionQuery};
 use crate::definitions::Definitions;
 use crate::error::Error;
-use crate::fleet::{self, Control, DEFAULT_PARALLEL, Event, Observer, Run, across};
+use crate::fleet::{Control, DEFAULT_PARALLEL, Ending, Event, Observer, Run, Stopped, across};
 use crate::inventory::Instance;
 use crate::outln;
 use crate::runner::{self, Job, Work};
-use crate::show;
+use crate::show::{self, Mask};
 use crate::tls::Identity;
 
 /// Time that instances have to say what they started, when the user detaches.
@@ -32,12 +36,20 @@ const LOOK_UP_AGAIN: Duration = Duration::from_millis(250);
 /// Run that a command carries out.
 pub(super) struct Wanted<'a> {
     pub(super) job: Job,
+    /// Files of `--output-dir`.
+    pub(super) files: Option<OutputDir>,
     pub(super) view: &'a View,
 }
 
-/// Passes the progress on to the display.
+/// Passes the progress on to the display, to the files of `--output-dir` and to the lines of `--ndjson`.
 struct Display<'a> {
+    run: &'a Run,
+    mask: &'a Mask,
     progress: &'a RefCell<Progress<'a>>,
+    files: &'a RefCell<Option<OutputDir>>,
+    lines: Option<Lines<'a>>,
+    /// Entry of the instance whose end is reported next, for the lines.
+    entry: Option<Value>,
     ask: mpsc::UnboundedSender<()>,
     began: Instant,
     took: Duration,
@@ -45,20 +57,57 @@ struct Display<'a> {
     is_lost: bool,
 }
 
+/// Standard output for lines of which the reader may go away: then no further instance starts.
+struct Lines<'a> {
+    control: &'a Control,
+    is_closed: bool,
+}
+
+impl Lines<'_> {
+    fn print(&mut self, object: Value) {
+        if !self.is_closed && show::try_stdout(format_args!("{}\n", events::line(object))).is_err() {
+            self.is_closed = true;
+            let _ = show::try_stderr(format_args!("bolt: standard output is closed: no further instance starts\n"));
+            self.control.stop();
+        }
+    }
+}
+
 impl Observer for Display<'_> {
     fn event(&mut self, event: Event) {
         self.progress.borrow_mut().event(&event);
+        if let Some(lines) = &mut self.lines {
+            lines.print(events::object(self.run, &event, self.entry.take(), self.mask));
+        }
         if let Event::Confirm { .. } = event {
             // Without a receiver, the user has detached.
             let _ = self.ask.send(());
         }
+    }
+
+    fn ended(&mut self, target: usize, ending: &Ending) {
+        self.progress.borrow_mut().outcome(ending.outcome());
+        if self.lines.is_some() {
+            self.entry = Some(report::entry(self.run.targets[target].id(), ending, self.mask));
+        }
+    }
+
+    fn keep(&mut self, target: usize, mut ending: Ending) -> Ending {
+        if let Some(files) = &mut *self.files.borrow_mut() {
+            runner::mask_ending(&mut ending, self.mask);
+            files.write(self.run.targets[target].id(), &ending);
+            if let Ending::Ended(_, output) = &mut ending {
+                output.shorten(runner::output_limit(self.run.targets.len()));
+            }
+        }
+        ending
     }
 }
 
 impl runner::View for Display<'_> {
     fn finished(&mut self) {
         self.took = self.began.elapsed();
-        self.progress.borrow().finish();
+        self.progress.borrow_mut().finish();
     }
 
     fn lost(&mut self) {
@@ -73,13 +122,34 @@ pub(super) async fn carry_out(
     context: &Context,
     definitions: &mut Definitions,
 ) -> Result<Exit, Failure> {
-    let Wanted { job: Job { run, class, mask, earlier, recorder }, view } = wanted;
+    let Wanted { job: Job { run, class, mask, earlier, recorder }, files, view } = wanted;
     let control = Control::default();
-    let ended = earlier.before.iter().filter(|before| matches!(before, fleet::Before::Ended(_))).count();
-    let progress = Progress::new(&run, view.quiet, class == Class::Diagnostic, &mask);
-    let progress = RefCell::new(progress.resumed(ended, recorder.is_some()));
+    let is_diagnostic = class == Class::Diagnostic;
+    let colored = context.colored_if(true);
+    let progress =
+        Progress::new(&run, &earlier, view.quiet, is_diagnostic, &mask, colored).recorded(recorder.is_some());
+    let mut ticks = tokio::time::interval(progress.interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first one is due at once, when there is nothing to say.
+    ticks.tick().await;
+    let (progress, files) = (RefCell::new(progress), RefCell::new(files));
+    let mut lines = view.ndjson.then_some(Lines { control: &control, is_closed: false });
+    if let Some(lines) = &mut lines {
+        lines.print(events::begun(&run));
+    }
     let (ask, mut questions) = mpsc::unbounded_channel();
-    let mut display = Display { progress: &progress, ask, began: Instant::now(), took: Duration::ZERO, is_lost: false };
+    let mut display = Display {
+        run: &run,
+        mask: &mask,
+        progress: &progress,
+        files: &files,
+        lines,
+        entry: None,
+        ask,
+        began: Instant::now(),
+        took: Duration::ZERO,
+        is_lost: false,
+    };
     // A single listener for all interrupts: the next may come before the answer to this one is printed, and must not be lost.
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot listen for interrupts: {error}")))?;
@@ -97,10 +167,13 @@ pub(super) async fn carry_out(
                 Some(()) = questions.recv() => match terminal::confirm("Begin the next batch?").await {
                     Ok(may_begin) => control.confirm(may_begin),
                     Err(_) => {
+                        // The interrupt that answered the question is not a second one.
+                        let _ = interrupts.recv().now_or_never();
                         is_stopping = true;
                         control.stop();
                     }
                 },
+                _ = ticks.tick() => progress.borrow_mut().tick(),
             }
         }
     };
@@ -108,10 +181,16 @@ pub(super) async fn carry_out(
     match runner::carry_out(work, identity, definitions, &control, &mut display, given_up).await {
         Ok(report) => {
             let took = display.took;
+            let unwritten = files.take().and_then(|mut files| files.finish(&run, report.stopped));
             let exit = report::print(&run, &report, took, view, context);
-            Ok(if display.is_lost && exit == Exit::Interrupted { Exit::Failed } else { exit })
+            Ok(match exit {
+                Exit::Interrupted if display.is_lost => Exit::Failed,
+                Exit::Success => unwritten.unwrap_or(exit),
+                _ => exit,
+            })
         }
         Err(found) => {
+            files.take().map(|mut files| files.finish(&run, Some(Stopped::Asked)));
             detach(&progress, found, context);
             Ok(Exit::Interrupted)
         }

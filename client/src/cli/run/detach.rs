@@ -63,7 +63,8 @@ fn print(run: &Run, accepted: &[Execution], failed: &[Error], unclear: bool, con
     if context.json {
         let failed: Value = failed.iter().map(error_json).collect();
         let action = &run.request.action;
-        outln!("{}", show::json(&json!({ "run": run.id, "action": action, "executions": accepted, "failed": failed })));
+        let answer = json!({ "run": run.id, "action": action, "executions": accepted, "failed": failed });
+        outln!("{}", show::json(&context.with_missing(answer)));
         return;
     }
     outln!("run {}: accepted by {} of {}", run.id, accepted.len(), show::counted(run.targets.len(), "instance"));

@@ -1,22 +1,25 @@
-//! Progress of a run, on standard error: a bar on a terminal, plain lines otherwise.
+//! Progress of a run, on standard error: a live view on a terminal, plain lines otherwise.
 //!
 //! At most [`LINES`] lines for each state, however many instances there are: the report groups and counts them all.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::{Value, json};
 
+use super::live::{self, Live};
 use crate::errln;
-use crate::fleet::Stopped;
-use crate::fleet::{Event, Run, start_key};
+use crate::fleet::{Before, Earlier, Event, Outcome, Run, Stopped, start_key};
 use crate::show::{self, Mask};
 
 /// Maximum number of lines about instances that end in the same state.
 const LINES: usize = 20;
+/// The same above the live view, which counts all.
+const LINES_LIVE: usize = 5;
+/// Time between two lines that say how far a run is, where there is no live view.
+const HEARTBEAT: Duration = Duration::from_secs(30);
 
 pub(super) struct Progress<'a> {
     run: &'a Run,
@@ -24,7 +27,10 @@ pub(super) struct Progress<'a> {
     is_diagnostic: bool,
     /// Secrets of the request, which a problem may repeat.
     mask: &'a Mask,
-    bar: Option<ProgressBar>,
+    live: Option<Live<'a>>,
+    began: Instant,
+    /// Outcome of the target whose end is reported next.
+    outcome: Outcome,
     in_flight: BTreeMap<usize, Option<ExecutionId>>,
     problems: BTreeMap<usize, String>,
     /// Number of lines printed for each state.
@@ -37,42 +43,68 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// With `quiet`, prints only what the user must answer or know to go on: interrupts and what was detached.
-    pub(super) fn new(run: &'a Run, quiet: bool, is_diagnostic: bool, mask: &'a Mask) -> Progress<'a> {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(run.targets.len() as u64), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {wide_msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(std::time::Duration::from_millis(200));
-            bar
-        });
+    /// Goes on with a run of which an earlier client has done a part. With `quiet`, prints only what the user must answer or know
+    /// to go on: interrupts and what was detached. `colored`: the live view may use colours.
+    pub(super) fn new(
+        run: &'a Run,
+        earlier: &Earlier,
+        quiet: bool,
+        is_diagnostic: bool,
+        mask: &'a Mask,
+        colored: bool,
+    ) -> Progress<'a> {
+        let has_ended = |before: &&Before| matches!(before, Before::Ended(_));
         Progress {
             run,
             quiet,
             is_diagnostic,
             mask,
-            bar,
+            live: if quiet { None } else { Live::new(run, earlier, colored) },
+            began: Instant::now(),
+            outcome: Outcome::Failed,
             in_flight: BTreeMap::new(),
             problems: BTreeMap::new(),
             printed: BTreeMap::new(),
-            ended: 0,
+            ended: earlier.before.iter().filter(has_ended).count(),
             is_recorded: false,
             failed: 0,
             last_failed: None,
         }
     }
 
-    /// Goes on where `ended` instances have ended already. `is_recorded`: the run can be resumed.
-    pub(super) fn resumed(mut self, ended: usize, is_recorded: bool) -> Self {
-        (self.ended, self.is_recorded) = (ended, is_recorded);
-        if let Some(bar) = &self.bar {
-            bar.inc(ended as u64);
+    /// The run can be resumed if it `is_recorded`.
+    pub(super) fn recorded(self, is_recorded: bool) -> Self {
+        Progress { is_recorded, ..self }
+    }
+
+    /// Time between two calls of [`Progress::tick`].
+    pub(super) fn interval(&self) -> Duration {
+        if self.live.is_some() { live::INTERVAL } else { HEARTBEAT }
+    }
+
+    /// Draws the live view, or says how far the run is.
+    pub(super) fn tick(&mut self) {
+        match &mut self.live {
+            Some(live) => live.draw(),
+            None if self.quiet => {}
+            None => {
+                let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
+                let (all, in_flight) = (self.run.targets.len(), self.in_flight.len());
+                let after = show::when::lasted(self.began.elapsed());
+                self.line(&format!("{} of {all} ended after {after}{failed}; {in_flight} in flight", self.ended));
+            }
         }
-        self
+    }
+
+    /// Records the outcome of the target whose end is reported next.
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 
     pub(super) fn event(&mut self, event: &Event) {
+        if let Some(live) = &mut self.live {
+            live.event(event, self.outcome);
+        }
         match event {
             Event::BatchStarted { batch } => self.batch(*batch),
             Event::Starting { target } => {
@@ -85,7 +117,7 @@ impl<'a> Progress<'a> {
                 // Once for each instance and problem, however many attempts there are.
                 if self.problems.insert(*target, problem.clone()).as_ref() != Some(problem) {
                     let line = format!("{}: {} (retrying)", self.id(*target), show::visible(&self.mask.text(problem)));
-                    self.bounded("retried", &line);
+                    self.passing("retried", &line);
                 }
             }
             Event::Ended { target, state, succeeded } => {
@@ -95,16 +127,13 @@ impl<'a> Progress<'a> {
                 if !succeeded {
                     self.last_failed = Some(*target);
                 }
-                if let Some(bar) = &self.bar {
-                    bar.inc(1);
-                }
-                if self.bar.is_none() || !succeeded {
+                if self.live.is_none() || !succeeded {
                     let line = format!("{}: {state}", self.id(*target));
                     self.bounded(state, &line);
                 }
             }
             Event::CheckStarted { targets, .. } => {
-                self.bounded("checks", &format!("checking {}", show::counted(*targets, "instance")));
+                self.passing("checks", &format!("checking {}", show::counted(*targets, "instance")));
             }
             Event::CheckEnded { failed, .. } => {
                 for (target, state) in failed {
@@ -113,7 +142,7 @@ impl<'a> Progress<'a> {
                 }
             }
             Event::Pausing { time } => {
-                self.bounded("pauses", &format!("the next batch begins in {}", show::when::lasted(*time)));
+                self.passing("pauses", &format!("the next batch begins in {}", show::when::lasted(*time)));
             }
             Event::Confirm { batch } => self.ask(*batch),
             Event::BudgetExceeded { stopped: Stopped::Check, count, budget } => {
@@ -121,12 +150,12 @@ impl<'a> Progress<'a> {
             }
             Event::BudgetExceeded { stopped, count, budget } if self.is_more_to_start() => {
                 let last = self.last_failed.map(|target| self.id(target));
-                self.line(&over_budget(*stopped, *count, *budget, last, self.is_diagnostic));
+                let line = over_budget(*stopped, *count, *budget, last, self.is_diagnostic);
+                self.line(&line);
             }
             Event::BudgetExceeded { .. } => {}
             Event::Stopping { in_flight } => self.stopping(*in_flight),
         }
-        self.message();
     }
 
     /// Returns the instances that were asked to start and have not answered.
@@ -177,13 +206,14 @@ impl<'a> Progress<'a> {
         json!({ "run": self.run.id, "action": self.run.request.action, "stopped": "left", "left": left })
     }
 
-    pub(super) fn finish(&self) {
+    /// Removes the live view.
+    pub(super) fn finish(&mut self) {
         self.clear();
     }
 
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+    fn clear(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.clear();
         }
     }
 
@@ -194,19 +224,16 @@ impl<'a> Progress<'a> {
             let colon = if name.is_empty() { "" } else { ": " };
             let count = show::counted(batches[batch].targets.len(), "instance");
             let line = format!("batch {} of {}{colon}{name}, {count}", batch + 1, batches.len());
-            self.bounded("batches", &line);
+            self.passing("batches", &line);
         }
     }
 
     /// Prints what has happened so far and what would begin next. The question follows.
-    fn ask(&self, batch: usize) {
+    fn ask(&mut self, batch: usize) {
         let next = &self.run.plan.batches()[batch];
         let name = if next.name.is_empty() { String::new() } else { format!(", {}", show::visible(&next.name)) };
         let count = show::counted(next.targets.len(), "instance");
         let so_far = format!("{} of {} ended, {} failed", self.ended, self.run.targets.len(), self.failed);
-        if let Some(bar) = &self.bar {
-            bar.disable_steady_tick();
-        }
         self.line(&format!(
             "{so_far}; next is batch {} of {}{name}: {count}",
             batch + 1,
@@ -214,7 +241,7 @@ impl<'a> Progress<'a> {
         ));
     }
 
-    fn stopping(&self, in_flight: usize) {
+    fn stopping(&mut self, in_flight: usize) {
         let still = show::counted(in_flight, "instance");
         self.line(&format!("interrupted: no further instance starts; waiting for executions on {still} to end"));
         if self.is_recorded && self.is_more_to_start() {
@@ -226,19 +253,6 @@ impl<'a> Progress<'a> {
         ));
     }
 
-    fn message(&self) {
-        if let Some(bar) = &self.bar {
-            let ids: Vec<&str> = self.in_flight.keys().take(4).map(|target| self.id(*target)).collect();
-            let failed = if self.failed > 0 { format!("{} failed, ", self.failed) } else { String::new() };
-            let more = if self.in_flight.len() > ids.len() { ", …" } else { "" };
-            let running = match self.in_flight.len() {
-                0 => String::new(),
-                some => format!("{some} in flight: {}{more}", ids.join(", ")),
-            };
-            bar.set_message(format!("{failed}{running}"));
-        }
-    }
-
     fn is_more_to_start(&self) -> bool {
         self.ended + self.in_flight.len() < self.run.targets.len()
     }
@@ -247,14 +261,22 @@ impl<'a> Progress<'a> {
         self.run.targets[target].id().as_str()
     }
 
+    /// Prints `line`, which the live view says as well.
+    fn passing(&mut self, kind: &'static str, line: &str) {
+        if self.live.is_none() {
+            self.bounded(kind, line);
+        }
+    }
+
     /// Prints `line`, unless there have been many of its `kind`.
     fn bounded(&mut self, kind: &'static str, line: &str) {
         if self.quiet {
             return;
         }
+        let most = if self.live.is_some() { LINES_LIVE } else { LINES };
         let printed = self.printed.entry(kind).or_default();
         *printed += 1;
-        match (*printed).cmp(&(LINES + 1)) {
+        match (*printed).cmp(&(most + 1)) {
             Ordering::Less => self.line(line),
             Ordering::Equal => {
                 self.line(&format!("further lines ({kind}) are left out; the report at the end counts all"))
@@ -263,11 +285,10 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| errln!("{line}")),
-            None => errln!("{line}"),
-        }
+    /// Prints `line` above the live view. A reader that went away (`2>&1 | head`) does not end the run.
+    fn line(&mut self, line: &str) {
+        self.clear();
+        let _ = show::try_stderr(format_args!("{line}\n"));
     }
 }
 

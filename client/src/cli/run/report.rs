@@ -1,42 +1,47 @@
 //! Prints how a run ended: instances with the same output share it, and every instance is named or counted.
 //!
 //! ```text
-//!  Report ──mask──▶ groups ──▶ blocks: groups whose outputs differ in a few lines ──▶ text
-//!                      └─────▶ table: results, one row per instance
+//!  Report ──mask──▶ groups ──▶ blocks: what most have, and what others have differently ──paper──▶ about a screen
+//!                      └─────▶ table, csv: results, one row per instance
 //! ```
 
+mod blocks;
+mod csv;
 mod groups;
 mod json;
+mod paper;
 mod table;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use packs_schema::base::name::InstanceId;
+use serde_json::Value;
 
-use super::args::View;
+use super::args::{ResultFormat, View};
+use super::events;
 use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::{find, terminal};
+use crate::compare::Normalize;
 use crate::fleet::Stopped;
 use crate::fleet::{Ending, Report, Run};
-use crate::show::{self, when};
-use crate::{out, outln};
+use crate::show::{self, Mask, when};
+use crate::{errln, outln};
 
-use groups::{Block, Group, Shown, What};
+use blocks::{Block, blocks};
+use groups::{Group, What};
+use paper::Paper;
 
-/// Maximum number of instances that are named before the rest is counted.
-const NAMED: usize = 12;
-/// Default of `--lines` for one group of instances.
-const LINES: usize = 60;
-/// Default of `--lines` for each of several groups.
-const LINES_EACH: usize = 20;
-/// Maximum number of groups that succeeded, and of groups that did not, unless `--lines all` is given.
-const GROUPS: usize = 100;
-/// Maximum number of characters of a line on a terminal.
-const COLUMNS: usize = 1000;
-/// Width of results if standard output is not a terminal.
-const WIDTH: usize = 100;
+/// Number of groups from which `--normalize` is recommended where it makes half of them.
+const GROUPS_MANY: usize = 4;
+/// Maximum size of their outputs, in bytes.
+const MAX_TRIED: usize = 4 << 20;
+
+/// Returns what the report says of an instance, for programs.
+pub(super) fn entry(instance: &InstanceId, ending: &Ending, mask: &Mask) -> Value {
+    mask.value(&json::entry(instance, ending))
+}
 
 /// Prints the report and returns the exit code of the command.
 pub(super) fn print(run: &Run, report: &Report, took: Duration, view: &View, context: &Context) -> Exit {
@@ -44,12 +49,24 @@ pub(super) fn print(run: &Run, report: &Report, took: Duration, view: &View, con
         outln!("{}", show::json(&context.with_missing(json::report(run, report, took))));
         return exit(report);
     }
+    if view.ndjson {
+        let mut summary = json::summary(run, report, took);
+        summary["event"] = "report".into();
+        outln!("{}", events::line(context.with_missing(summary)));
+        return exit(report);
+    }
+    if view.result == Some(ResultFormat::Csv) {
+        print_csv(run, report, view);
+        errln!("{}", summary(run, report, took, &[]));
+        return exit(report);
+    }
     let what = match (view.result, view.select.is_empty()) {
-        (true, _) => What::Result,
-        (false, true) => What::Output,
-        (false, false) => What::Nothing,
+        (_, false) => What::Nothing,
+        (Some(ResultFormat::Json), _) => What::Result,
+        (Some(_), _) => What::Table,
+        (None, true) => What::Output,
     };
-    let mut groups = groups::groups(run, report, what);
+    let mut groups = groups::groups(run, report, what, view.normalize());
     if what == What::Nothing {
         let (heads, rows) = table::selected(run, report, &view.select);
         let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
@@ -57,24 +74,47 @@ pub(super) fn print(run: &Run, report: &Report, took: Duration, view: &View, con
         // The rows tell of all executions that ended.
         groups.retain(|group| !group.has_ended());
     }
-    let blocks = groups::blocks(groups);
-    let lines = view.lines.unwrap_or(if blocks.len() > 1 { LINES_EACH } else { LINES });
-    let mut paper = Paper { colored: context.colored(), width: terminal::width(), lines, hides_results: false };
-    let is_silent = |block: &&Block<'_>| view.quiet && what == What::Output && block.succeeded();
-    let (good, bad): (Vec<&Block<'_>>, Vec<&Block<'_>>) =
-        blocks.iter().filter(|block| !is_silent(block)).partition(|block| block.succeeded());
-    // Failures come last, next to the summary.
-    for blocks in [good, bad] {
-        let most = if lines == usize::MAX { usize::MAX } else { GROUPS };
-        blocks.iter().take(most).for_each(|block| paper.print(block));
-        if blocks.len() > most {
-            let more = blocks.len() - most;
-            outln!("[{more} more groups of instances with other outputs: use --select, --json or --lines all]");
-        }
+    let mut remarks = Vec::new();
+    let count = groups.len();
+    let blocks = blocks(groups);
+    if view.normalize.is_empty() && !view.quiet && blocks.len() >= GROUPS_MANY {
+        remarks.extend(recommend_normalize(run, report, what, count));
     }
-    let hides_results = paper.hides_results && !view.quiet;
-    outln!("{}", summary(run, report, took, hides_results));
+    let mut paper = Paper::new(context.colored(), terminal::size(), view.lines, run.targets.len());
+    let is_silent = |block: &&Block<'_>| view.quiet && what == What::Output && block.succeeded();
+    let shown: Vec<&Block<'_>> = blocks.iter().filter(|block| !is_silent(block)).collect();
+    paper.print(&shown);
+    if paper.hides_results && !view.quiet {
+        remarks.push("structured results are not shown: use --result or --select, or `bolt show ID`".to_owned());
+    }
+    outln!("{}", summary(run, report, took, &remarks));
     exit(report)
+}
+
+fn print_csv(run: &Run, report: &Report, view: &View) {
+    let (lines, omitted) = csv::lines(run, report, &view.select);
+    lines.iter().for_each(|line| outln!("{line}"));
+    if omitted > 0 {
+        errln!("bolt: {} left out: name the columns with --select", show::counted(omitted, "column"));
+    }
+}
+
+/// Says how many groups there would be with `--normalize`, if that is few.
+fn recommend_normalize(run: &Run, report: &Report, what: What, groups: usize) -> Option<String> {
+    let size = |ending: &Ending| match ending {
+        Ending::Ended(_, output) => output.stdout.len() + output.stderr.len(),
+        _ => 0,
+    };
+    if report.endings.iter().map(size).sum::<usize>() > MAX_TRIED {
+        return None;
+    }
+    let normal = groups::groups(run, report, what, Normalize::ALL).len();
+    let remark = || {
+        format!(
+            "--normalize would make {normal} of {groups} groups: it ignores numbers, times, ids, addresses and names"
+        )
+    };
+    (normal * 2 <= groups).then(remark)
 }
 
 /// Returns the exit code: 3 or 4 only when nothing was done anywhere.
@@ -94,88 +134,6 @@ fn exit(report: &Report) -> Exit {
         Exit::Unreachable
     } else {
         Exit::Failed
-    }
-}
-
-/// Where and how the report is printed.
-struct Paper {
-    colored: bool,
-    /// Width of the terminal, if standard output is one.
-    width: Option<usize>,
-    /// Maximum number of lines of each block.
-    lines: usize,
-    /// True once a block was printed whose instances also have results.
-    hides_results: bool,
-}
-
-impl Paper {
-    fn print(&mut self, block: &Block<'_>) {
-        let first = &block.groups[0];
-        self.heading(block);
-        for reason in &first.reason {
-            outln!("{reason}");
-        }
-        let cut = match (&first.shown, block.groups.len()) {
-            (Shown::Result(None), _) => {
-                outln!("(no result)");
-                false
-            }
-            (Shown::Result(Some(result)), _) => {
-                let text = show::json_fitted(&(*result).clone().into(), self.width.unwrap_or(WIDTH));
-                self.lines(text.lines().map(str::to_owned).collect(), true)
-            }
-            (Shown::Nothing, _) => false,
-            (Shown::Output { stdout: [], stderr: [], .. }, _) => match table::results(first, self.width) {
-                Some(lines) => self.lines(lines, true),
-                None => false,
-            },
-            (Shown::Output { stdout, stderr, truncated }, groups) => {
-                // Programs and logs get this remark only where standard output is empty.
-                self.hides_results |= block.has_result() && (self.width.is_some() || stdout.is_empty());
-                let out = if groups > 1 { block.merged_lines() } else { output_lines("", stdout) };
-                let is_good = block.succeeded();
-                self.lines(out, is_good) | self.lines(output_lines("stderr: ", stderr), is_good) | truncated
-            }
-        };
-        if let Some(id) = first.execution()
-            && cut
-        {
-            let (id, on) = (find::short(id), first.members[0].id);
-            let what = if matches!(first.shown, Shown::Output { .. }) { "logs" } else { "show" };
-            outln!("[for all of it: `bolt {what} {id} --on {on}`, or run it with --lines all]");
-        }
-    }
-
-    fn heading(&self, block: &Block<'_>) {
-        let ids: Vec<&InstanceId> = block.members().map(|member| member.id).collect();
-        let (count, named) = (show::counted(ids.len(), "instance"), show::listed(&ids, NAMED));
-        let (begin, end) = match (self.colored, block.succeeded()) {
-            (false, _) => ("", ""),
-            (true, true) => ("\x1b[1;32m", "\x1b[0m"),
-            (true, false) => ("\x1b[1;31m", "\x1b[0m"),
-        };
-        let differing = if block.groups.len() > 1 { " with some different lines" } else { "" };
-        show::style(begin);
-        out!("-- {count} {}{differing}: {named}", block.groups[0].state);
-        show::style(end);
-        outln!();
-    }
-
-    /// Prints at most the allowed number of lines, most of them from the beginning or from the end; true if some were cut.
-    fn lines(&self, lines: Vec<String>, from_beginning: bool) -> bool {
-        // A report has its main part first, what went wrong is at the end.
-        let head = if from_beginning { self.lines - self.lines / 3 } else { self.lines / 3 };
-        let mut cut = lines.len() > self.lines;
-        for line in show::excerpt(&lines, self.lines, head) {
-            match line.char_indices().nth(COLUMNS) {
-                Some((end, _)) if self.width.is_some() => {
-                    cut = true;
-                    outln!("{}…", &line[..end]);
-                }
-                _ => outln!("{line}"),
-            }
-        }
-        cut
     }
 }
 
@@ -215,7 +173,7 @@ fn held_back(report: &Report) -> Option<Stopped> {
     })
 }
 
-fn summary(run: &Run, report: &Report, took: Duration, hides_results: bool) -> String {
+fn summary(run: &Run, report: &Report, took: Duration, remarks: &[String]) -> String {
     let counts: Vec<String> = counts(report).iter().map(|(state, count)| format!("{count} {state}")).collect();
     let total = show::counted(report.endings.len(), "instance");
     let mut text = format!("-- {total} in {}: {}", when::lasted(took), counts.join(", "));
@@ -236,9 +194,7 @@ fn summary(run: &Run, report: &Report, took: Duration, hides_results: bool) -> S
             all.join(", ")
         ));
     }
-    if hides_results {
-        text.push_str("\n-- structured results are not shown: use --result or --select, or `bolt show ID`");
-    }
+    remarks.iter().for_each(|remark| text.push_str(&format!("\n-- {remark}")));
     text.push_str(&format!("\n-- run {}", run.id));
     let first_failed = report.endings.iter().filter(|e| !e.succeeded()).find_map(Ending::execution);
     if let Some(id) = first_failed {

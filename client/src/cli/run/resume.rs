@@ -85,7 +85,8 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
     let mut input = Arguments::new(parameters, params_file.as_deref(), &[], !context.json)?;
     run_store::say_wait(&*store, &command.run).await;
     let on_failure = say_unwritten(command.run.clone());
-    let resumed = runner::resume(store, &command.run, &identity, &mut input, on_failure).await?;
+    view.check()?;
+    let mut resumed = runner::resume(store, &command.run, &identity, &mut input, on_failure).await?;
     let Resumed { job: Job { run, .. }, ended, started, left } = &resumed;
     if !context.json && !view.quiet {
         let unclear = if *started > 0 { format!(", {started} to be asked how it ended") } else { String::new() };
@@ -99,8 +100,9 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
         resumed.give_up().await;
         return Err(failure);
     }
+    let files = view.files(&mut resumed.job.run)?;
     let mut definitions = Definitions::open(context.config());
-    carry_out(Wanted { job: resumed.begin(), view }, &identity, &context, &mut definitions).await
+    carry_out(Wanted { job: resumed.begin(), files, view }, &identity, &context, &mut definitions).await
 }
 
 /// Runs `bolt retry`.
@@ -110,12 +112,14 @@ pub(in crate::cli) async fn retry(command: RetryCommand, context: Context) -> Re
     let Again { parameters, params_file, yes, view } = &command.again;
     let mut input = Arguments::new(parameters, params_file.as_deref(), &[], !context.json)?;
     let which = Retried { unreachable: command.unreachable, not_started: command.not_started };
-    let prepared = runner::retry(&*store, &command.run, which, &identity, &mut input).await?;
+    view.check()?;
+    let mut prepared = runner::retry(&*store, &command.run, which, &identity, &mut input).await?;
     if prepared.changes() {
         agree(&prepared.run, prepared.run.targets.len(), *yes).await?;
     }
+    let files = view.files(&mut prepared.run)?;
     let job = recording::begin(prepared, &context, false).await?;
-    carry_out(Wanted { job, view }, &identity, &context, &mut Definitions::open(context.config())).await
+    carry_out(Wanted { job, files, view }, &identity, &context, &mut Definitions::open(context.config())).await
 }
 
 /// Asks for confirmation before more instances are changed.

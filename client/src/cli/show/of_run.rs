@@ -36,7 +36,7 @@ pub(super) async fn print(run: &RunId, select: &SelectArgs, mask: &Mask, context
         if let Some(recorded) = &recorded {
             value["record"] = recorded.json(&without);
         }
-        outln!("{}", show::json(&value));
+        outln!("{}", show::json(&context.with_missing(value)));
         say_unanswered(&failed, asked);
         return Ok(exit);
     }

@@ -1,26 +1,29 @@
-//! Groups of instances that ended the same, and blocks of groups whose outputs differ in a few lines only.
+//! Groups of instances that ended the same.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use packs_schema::agent::rest::{Execution, PushInfo};
 use packs_schema::base::name::{ExecutionId, InstanceId, PackVersion};
 use serde_json::{Map, Value};
 
 use crate::cli::ps;
+use crate::compare::{self, Normalize};
 use crate::error::Error;
 use crate::fleet::{Ending, Report, Run};
+use crate::inventory::Instance;
 use crate::show::{self, visible};
 
 /// Number of different texts of one error code above which they share a group.
 const TEXTS: usize = 3;
-/// Maximum number of instances that are named before a line that others have differently.
-const NAMED: usize = 3;
-
 /// Part of an execution that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Output,
+    /// The result, as JSON.
     Result,
+    /// The results of the group, as a table.
+    Table,
     Nothing,
 }
 
@@ -34,22 +37,36 @@ pub(super) struct Member<'a> {
 pub(super) struct Group<'a> {
     pub(super) members: Vec<Member<'a>>,
     pub(super) state: String,
-    succeeded: bool,
+    pub(super) succeeded: bool,
     pub(super) reason: Vec<String>,
+    /// Content of the first member.
     pub(super) shown: Shown<'a>,
+    /// True if the others differ from it, but for what is normalized.
+    pub(super) is_normalized: bool,
 }
 
-/// Content that all executions of a group share.
+/// Content of an execution.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Shown<'a> {
     Output { stdout: &'a [u8], stderr: &'a [u8], truncated: bool },
     Result(Option<&'a Map<String, Value>>),
+    Table,
     Nothing,
 }
 
-/// Groups that are shown together: one, or several with the same number of lines, most of which are the same.
-pub(super) struct Block<'a> {
-    pub(super) groups: Vec<Group<'a>>,
+/// State, reasons and content that the members of a group have in common.
+#[derive(PartialEq, Eq, Hash)]
+struct Key<'a> {
+    state: String,
+    reason: Vec<String>,
+    content: Content<'a>,
+}
+
+/// Content as it is compared.
+#[derive(PartialEq, Eq, Hash)]
+enum Content<'a> {
+    Exact(Shown<'a>),
+    Normalized(Cow<'a, str>, Cow<'a, str>, bool),
 }
 
 impl<'a> Member<'a> {
@@ -74,120 +91,78 @@ impl Group<'_> {
     }
 }
 
-/// Groups instances with the same state, reason and `what`, in the order of their first instance.
-pub(super) fn groups<'a>(run: &'a Run, report: &'a Report, what: What) -> Vec<Group<'a>> {
+/// Groups instances with the same state, reason and `what`, the largest group first. `normalize` makes outputs and results equal
+/// that differ in numbers, times and the like only.
+pub(super) fn groups<'a>(run: &'a Run, report: &'a Report, what: What, normalize: Normalize) -> Vec<Group<'a>> {
     let texts = ErrorTexts::of(report);
-    let mut groups: Vec<Group<'a>> = Vec::new();
-    let mut known: HashMap<(String, Vec<String>, Shown<'a>), usize> = HashMap::new();
-    for (target, ending) in run.targets.iter().zip(&report.endings) {
+    let normal = |text: &str, instance: &Instance| {
+        let names = [instance.id().as_str(), instance.address.host()];
+        normalize.apply(text, &names)
+    };
+    let key = |(instance, ending): (&Instance, &'a Ending)| {
         let state = match ending {
             Ending::Ended(execution, _) => ps::state(execution),
             _ => ending.state().to_owned(),
         };
-        let reason = reason(run, ending, &texts);
-        let shown = match (ending, what) {
-            (Ending::Ended(_, output), What::Output) => {
-                Shown::Output { stdout: &output.stdout, stderr: &output.stderr, truncated: output.truncated }
+        let shown = shown(ending, what);
+        let content = match &shown {
+            _ if normalize == Normalize::default() => Content::Exact(shown),
+            Shown::Output { stdout, stderr, truncated } => {
+                let [stdout, stderr] = [stdout, stderr].map(|bytes| normal(&String::from_utf8_lossy(bytes), instance));
+                Content::Normalized(stdout.into(), stderr.into(), *truncated)
             }
-            (Ending::Ended(execution, _), What::Result) => Shown::Result(execution.result.as_ref()),
-            _ => Shown::Nothing,
+            Shown::Result(Some(result)) => {
+                Content::Normalized(normal(&show::json_line(result), instance).into(), Cow::Borrowed(""), false)
+            }
+            Shown::Result(None) | Shown::Table | Shown::Nothing => Content::Exact(shown),
         };
-        let at = *known.entry((state.clone(), reason.clone(), shown.clone())).or_insert_with(|| {
-            groups.push(Group { members: Vec::new(), state, succeeded: ending.succeeded(), reason, shown });
-            groups.len() - 1
-        });
-        groups[at].members.push(Member { id: target.id(), ending });
-    }
-    groups
-}
-
-/// Puts groups into blocks, in the order of their first group.
-pub(super) fn blocks(groups: Vec<Group<'_>>) -> Vec<Block<'_>> {
-    let mut blocks: Vec<Block<'_>> = Vec::new();
-    // Blocks by what their groups must have in common.
-    let mut candidates: HashMap<(String, Vec<String>, Vec<u8>, usize), usize> = HashMap::new();
-    for group in groups {
-        if let Shown::Output { stdout, stderr, truncated: false } = group.shown {
-            let lines = stdout.split(|byte| *byte == b'\n').count();
-            let key = (group.state.clone(), group.reason.clone(), stderr.to_vec(), lines);
-            match candidates.get(&key) {
-                Some(at) if is_similar(stdout, blocks[*at].groups[0].stdout()) => {
-                    blocks[*at].groups.push(group);
-                    continue;
-                }
-                Some(_) => {}
-                None => {
-                    candidates.insert(key, blocks.len());
-                }
-            }
+        Key { state, reason: reason(run, ending, &texts), content }
+    };
+    let keys: Vec<Key<'a>> = run.targets.iter().zip(&report.endings).map(key).collect();
+    let parts = compare::group(&keys);
+    let member = |at: &usize| Member { id: run.targets[*at].id(), ending: &report.endings[*at] };
+    let group = |part: Vec<usize>| {
+        let (first, ending) = (&keys[part[0]], &report.endings[part[0]]);
+        let shown = shown(ending, what);
+        let is_normalized = matches!(first.content, Content::Normalized(..))
+            && part.iter().any(|at| self::shown(&report.endings[*at], what) != shown);
+        Group {
+            members: part.iter().map(member).collect(),
+            state: first.state.clone(),
+            succeeded: ending.succeeded(),
+            reason: first.reason.clone(),
+            shown,
+            is_normalized,
         }
-        blocks.push(Block { groups: vec![group] });
-    }
-    blocks
+    };
+    parts.into_iter().map(group).collect()
 }
 
-/// True if more than half of the lines of two outputs with the same number of lines are the same.
-fn is_similar(one: &[u8], other: &[u8]) -> bool {
-    let is_newline = |byte: &u8| *byte == b'\n';
-    let ended = |bytes: &'_ [u8]| bytes.ends_with(b"\n");
-    let pairs = one.split(is_newline).zip(other.split(is_newline));
-    let (mut lines, mut same) = (0, 0);
-    for (one, other) in pairs {
-        lines += 1;
-        same += usize::from(one == other);
+/// Returns the content of an ending that is shown.
+fn shown(ending: &Ending, what: What) -> Shown<'_> {
+    match (ending, what) {
+        (Ending::Ended(_, output), What::Output) => {
+            Shown::Output { stdout: &output.stdout, stderr: &output.stderr, truncated: output.truncated }
+        }
+        (Ending::Ended(execution, _), What::Result) => Shown::Result(execution.result.as_ref()),
+        (Ending::Ended(..), What::Table) => Shown::Table,
+        _ => Shown::Nothing,
     }
-    // The text after the last line break is not a line.
-    let empty = usize::from(ended(one) && ended(other));
-    (same - empty) * 2 > lines - empty
 }
 
 impl<'a> Group<'a> {
-    fn stdout(&self) -> &'a [u8] {
+    pub(super) fn stdout(&self) -> &'a [u8] {
         match self.shown {
             Shown::Output { stdout, .. } => stdout,
-            Shown::Result(_) | Shown::Nothing => &[],
+            Shown::Result(_) | Shown::Table | Shown::Nothing => &[],
         }
     }
-}
 
-impl<'a> Block<'a> {
-    /// Returns all instances of the block.
-    pub(super) fn members(&self) -> impl Iterator<Item = &Member<'a>> {
-        self.groups.iter().flat_map(|group| &group.members)
-    }
-
-    /// True if the executions of the block succeeded.
-    pub(super) fn succeeded(&self) -> bool {
-        self.groups[0].succeeded
-    }
-
-    /// True if an execution of the block has a structured result.
-    pub(super) fn has_result(&self) -> bool {
-        self.members().any(|member| member.result().is_some())
-    }
-
-    /// Returns the lines of all groups: each line once that all have, otherwise each different one with its instances.
-    pub(super) fn merged_lines(&self) -> Vec<String> {
-        let outputs: Vec<Vec<String>> =
-            self.groups.iter().map(|group| super::output_lines("", group.stdout())).collect();
-        let count = outputs.iter().map(Vec::len).max().unwrap_or(0);
-        let mut lines = Vec::new();
-        for at in 0..count {
-            let mut variants: Vec<(&str, Vec<&InstanceId>)> = Vec::new();
-            for (group, output) in self.groups.iter().zip(&outputs) {
-                let text = output.get(at).map_or("", String::as_str);
-                let ids = group.members.iter().map(|member| member.id);
-                match variants.iter_mut().find(|(other, _)| *other == text) {
-                    Some((_, all)) => all.extend(ids),
-                    None => variants.push((text, ids.collect())),
-                }
-            }
-            match &variants[..] {
-                [(text, _)] => lines.push((*text).to_owned()),
-                _ => lines.extend(variants.iter().map(|(text, ids)| format!("[{}] {text}", show::listed(ids, NAMED)))),
-            }
-        }
-        lines
+    /// Returns the complete output as it is printed, to be compared.
+    pub(super) fn text(&self) -> Option<String> {
+        let Shown::Output { stdout, stderr, truncated: false } = self.shown else { return None };
+        let lines = [super::output_lines("", stdout), super::output_lines("stderr: ", stderr)].concat();
+        (!lines.is_empty()).then(|| lines.iter().map(|line| format!("{line}\n")).collect())
     }
 }
 

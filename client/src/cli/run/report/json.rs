@@ -16,6 +16,13 @@ use crate::fleet::{Ending, Report, Run};
 pub(super) fn report(run: &Run, report: &Report, took: Duration) -> Value {
     let instances: Vec<Value> =
         run.targets.iter().zip(&report.endings).map(|(target, ending)| entry(target.id(), ending)).collect();
+    let mut all = summary(run, report, took);
+    all["instances"] = instances.into();
+    all
+}
+
+/// Returns the report without the instances.
+pub(super) fn summary(run: &Run, report: &Report, took: Duration) -> Value {
     let versions: serde_json::Map<String, Value> =
         versions(run, report).into_iter().map(|(version, ids)| (version, ids.len().into())).collect();
     json!({
@@ -27,11 +34,11 @@ pub(super) fn report(run: &Run, report: &Report, took: Duration) -> Value {
         "stopped": held_back(report).map(Stopped::code),
         "summary": counts(report),
         "versions": versions,
-        "instances": instances,
     })
 }
 
-fn entry(instance: &InstanceId, ending: &Ending) -> Value {
+/// Returns what the report says of an instance.
+pub(super) fn entry(instance: &InstanceId, ending: &Ending) -> Value {
     let mut entry = json!({ "instance": instance, "state": ending.state() });
     match ending {
         Ending::Ended(execution, output) => {

@@ -3,7 +3,7 @@
 use packs_schema::base::name::InstanceId;
 use serde_json::{Map, Value};
 
-use super::{Group, WIDTH};
+use super::Group;
 use crate::cli::run::path::ResultPath;
 use crate::fleet::{Ending, Report, Run};
 use crate::show;
@@ -12,6 +12,10 @@ use crate::show;
 const FIELDS: usize = 8;
 /// Maximum number of characters of a cell of a table of results.
 const CELL: usize = 40;
+/// Maximum number of characters of a cell that was asked for.
+const CELL_ASKED: usize = 200;
+/// Width of results if standard output is not a terminal.
+const WIDTH: usize = 100;
 /// Maximum number of instances that are named in a row.
 const NAMED: usize = 3;
 
@@ -29,7 +33,8 @@ pub(super) fn selected(run: &Run, report: &Report, paths: &[ResultPath]) -> (Vec
         row.extend(with_state.then(|| ending.state().to_owned()));
         row.extend(paths.iter().map(|path| match &result {
             None => "(no result)".to_owned(),
-            Some(result) => path.find(result).map_or_else(|| "(none)".to_owned(), cell),
+            // A long cell makes its column as wide in all rows.
+            Some(result) => path.find(result).map_or_else(|| "(none)".to_owned(), |value| cut(cell(value), CELL_ASKED)),
         }));
         rows.push(row);
     }
@@ -82,16 +87,17 @@ fn rows(results: &[(&Map<String, Value>, Vec<&InstanceId>)], width: Option<usize
     let more = names.len().saturating_sub(FIELDS);
     names.truncate(FIELDS);
     let mut heads = vec!["INSTANCE".to_owned()];
-    heads.extend(names.iter().map(|name| cut(show::cell(name))));
+    heads.extend(names.iter().map(|name| cut(show::cell(name), CELL)));
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     let row = |(result, ids): &(&Map<String, Value>, Vec<&InstanceId>)| {
-        let cells = names.iter().map(|name| result.get(*name).map_or_else(|| "-".to_owned(), |value| cut(cell(value))));
+        let cells =
+            names.iter().map(|name| result.get(*name).map_or_else(|| "-".to_owned(), |value| cut(cell(value), CELL)));
         std::iter::once(show::listed(ids, NAMED)).chain(cells).collect()
     };
     let rows: Vec<Vec<String>> = results.iter().map(row).collect();
     let mut lines: Vec<String> = show::table(&heads, &rows, width).lines().map(str::to_owned).collect();
     if more > 0 {
-        lines.push(format!("[{} more of each result: use --result or --select]", show::counted(more, "field")));
+        lines.push(format!("[{} more of each result: use --result=json or --select]", show::counted(more, "field")));
     }
     lines
 }
@@ -104,8 +110,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn cut(text: String) -> String {
-    match text.char_indices().nth(CELL) {
+fn cut(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
