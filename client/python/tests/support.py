@@ -6,6 +6,7 @@ i-1 and i-2 are in zone a, i-3 and i-4 in zone b, all of app cassandra; i-5 (zon
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -20,6 +21,9 @@ CONFIG = Path(os.environ["BOLT_CLIENT_CONFIG"])
 CASSANDRA = 'app == "cassandra"'
 #: Time after which a child process counts as hung, in seconds.
 PATIENCE = 120
+
+# A hang is a failure that shows where.
+faulthandler.dump_traceback_later(5 * PATIENCE, exit=True)
 
 
 def fleet_with(change: Dict[str, str], more: str = "", sources: str = "") -> Fleet:
