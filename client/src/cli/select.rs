@@ -111,6 +111,11 @@ impl SelectArgs {
             && self.zone.is_empty()
     }
 
+    /// True if no option was given that chooses instances or reduces them.
+    pub(super) fn is_default(&self) -> bool {
+        self.is_empty() && self.exclude.is_empty() && self.sample.is_none()
+    }
+
     /// True if ids are read from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
         self.on.iter().any(|on| matches!(on, On::Stdin))

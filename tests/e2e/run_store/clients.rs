@@ -1,6 +1,7 @@
 //! Real clients of a simulated fleet whose record fails, is taken over, or is read while a run goes on.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -169,6 +170,7 @@ fn a_client_that_was_paused_stops_once_another_one_has_taken_over_its_run() {
     kill(pid, Signal::SIGSTOP).unwrap();
     let resumed = ground.bolt(&["resume", "r-one"]);
     assert_eq!(resumed.code, 0, "{resumed:?}");
+    assert!(resumed.stderr.contains("was not given up by its last client: watching for 1s"), "{}", resumed.stderr);
     let recorded = bucket.keys("ops/runs/runs/r-one/progress/");
     kill(pid, Signal::SIGCONT).unwrap();
     let paused = ended(paused);
@@ -225,11 +227,26 @@ fn show_and_wait_use_the_record_and_do_without_it() {
         let (code, waited) = ground.json(&["wait", "r-one"]);
         assert_eq!((code, waited["executions"].as_array().unwrap().len()), (0, 6), "{waited}");
         assert_eq!(ended(child).code, 0);
+        let (_, shown) = ground.json(&["show", "r-one", "--exclude", "i-00000,i-00001"]);
+        assert_eq!(shown["executions"].as_array().unwrap().len(), 4, "{shown}");
         // Without the record, the instances know the executions.
         let gone = ground._directory.path().join("gone").display().to_string();
         let rebuilt = CommandOutput::from(ground.command(&["show", "r-one"], &gone).output().unwrap());
         assert_eq!(rebuilt.code, 0, "{rebuilt:?}");
         assert!(rebuilt.stdout.contains("6 succeeded") && !rebuilt.stdout.contains("planned"), "{}", rebuilt.stdout);
+        // A record that cannot be used is reported, and done without.
+        if ground.store.is_empty() {
+            let head = ground.fleet.client_config().with_extension("state").join("bolt/runs/r-one/head.json");
+            fs::set_permissions(&head, fs::Permissions::from_mode(0o666)).unwrap();
+        } else {
+            bucket.put("ops/runs/heads/r-one.json", "{");
+        }
+        let shown = ground.bolt(&["show", "r-one"]);
+        assert!(shown.code == 0 && shown.stdout.contains("6 succeeded"), "{shown:?}");
+        assert!(shown.stderr.contains("the instances are asked without the record"), "{}", shown.stderr);
+        let refused = ground.bolt(&["resume", "r-one"]);
+        assert_eq!(refused.code, 5, "{refused:?}");
+        assert_eq!(ground.starts("r-one"), [1; 6]);
     }
     let faulty = Setup { faulty_percent: 60, seed: 3, ..Setup::healthy(20) };
     let ground = Ground::new(faulty, String::new());

@@ -51,12 +51,12 @@ impl Recorded {
         let chosen = match context.select(select).await {
             Ok(chosen) => chosen,
             // The record is enough, unless some of them were asked for.
-            Err(_) if select.is_empty() => return Ok(planned),
+            Err(_) if select.is_default() => return Ok(planned),
             Err(failure) => return Err(failure),
         };
         let ids: HashSet<&InstanceId> = planned.iter().map(Instance::id).collect();
         let mut there: Vec<Instance> = chosen.into_iter().filter(|instance| ids.contains(instance.id())).collect();
-        if select.is_empty() {
+        if select.is_default() {
             let known: HashSet<InstanceId> = there.iter().map(|instance| instance.id().clone()).collect();
             there.extend(planned.into_iter().filter(|instance| !known.contains(instance.id())));
         }
