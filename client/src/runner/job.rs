@@ -48,6 +48,9 @@ pub trait View: Observer {
     /// All instances have ended; the record is completed next.
     fn finished(&mut self) {}
 
+    /// Another version of the pack marks more parameters as secret: what was stored elsewhere is masked as well.
+    fn masked(&mut self, _mask: &Mask) {}
+
     /// Another client has taken over the run: nothing more starts here. Called in place of [`Event::Stopping`]; the error was
     /// given to `on_failure` before.
     fn lost(&mut self) {}
@@ -155,7 +158,9 @@ pub async fn carry_out<T>(
     mask_report(&mut report, mask);
     // Another version may mark other parameters as secret.
     for other in definition::learn(run, &report, identity, definitions).await {
-        mask_report(&mut report, &Mask::of_parameters(&other.action.parameters, &run.request.parameters));
+        let more = Mask::of_parameters(&other.action.parameters, &run.request.parameters);
+        mask_report(&mut report, &more);
+        view.masked(&more);
     }
     Ok(report)
 }

@@ -110,6 +110,12 @@ impl runner::View for Display<'_> {
         self.progress.borrow_mut().finish();
     }
 
+    fn masked(&mut self, mask: &Mask) {
+        if let Some(files) = &mut *self.files.borrow_mut() {
+            files.mask(mask);
+        }
+    }
+
     fn lost(&mut self) {
         self.is_lost = true;
     }

@@ -20,10 +20,12 @@ use crate::cli::failure::{Exit, Failure};
 use crate::confined_dir::ConfinedDir;
 use crate::errln;
 use crate::fleet::{Ending, Run, Stopped};
-use crate::show;
+use crate::show::{self, Mask};
 
 /// Maximum number of bytes of each output stream that is fetched for a file.
 pub(super) const COMPLETE: usize = 64 << 20;
+/// Maximum size of a file, whose output may have been cut with a line that says so.
+const MAX_FILE: u64 = COMPLETE as u64 + 4096;
 /// Name of the index.
 const INDEX: &str = "index.json";
 /// Maximum size of the index of an earlier client, in bytes.
@@ -105,6 +107,26 @@ impl OutputDir {
             entry["error"] = json!(error.kind.to_string());
         }
         self.entries.insert(instance.to_string(), entry);
+    }
+
+    /// Masks values in the files that are there, and that become known as secret after they were written.
+    pub(super) fn mask(&mut self, mask: &Mask) {
+        if mask.is_empty() {
+            return;
+        }
+        let of_entry = |entry: &Value| entry["files"].as_object().cloned().unwrap_or_default();
+        let names: Vec<Value> =
+            self.entries.values().flat_map(|entry| of_entry(entry).into_iter().map(|(_, name)| name)).collect();
+        for name in names.iter().filter_map(Value::as_str) {
+            let Ok(bytes) = self.directory.read(Path::new(name), MAX_FILE) else { continue };
+            let mut stream = mask.stream();
+            let mut masked = stream.push(&bytes);
+            masked.extend(stream.finish());
+            if masked != bytes && !self.replace(name, &masked) {
+                // Rather no file than one with a secret.
+                let _ = self.directory.remove_file(Path::new(name));
+            }
+        }
     }
 
     /// Writes the index. Returns the exit code for a run whose files are not all there.
@@ -193,6 +215,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn what_becomes_known_as_secret_is_masked_in_files_that_are_there() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = ConfinedDir::open(temp.path()).unwrap();
+        std::fs::write(temp.path().join("i-1.stdout"), "a token hunter2\n").unwrap();
+        std::fs::write(temp.path().join("i-1.stderr"), "nothing\n").unwrap();
+        let entry = json!({ "instance": "i-1", "files": { "stdout": "i-1.stdout", "stderr": "i-1.stderr" } });
+        let entries = BTreeMap::from([("i-1".to_owned(), entry)]);
+        let mut files = OutputDir { path: temp.path().to_owned(), directory, entries, failed: 0 };
+        files.mask(&Mask::new(["hunter2"].into_iter()));
+        let read = |name: &str| std::fs::read_to_string(temp.path().join(name)).unwrap();
+        assert_eq!((read("i-1.stdout"), read("i-1.stderr")), ("a token ********\n".to_owned(), "nothing\n".to_owned()));
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 2);
+    }
 
     #[test]
     fn every_instance_has_names_of_its_own_that_are_safe_everywhere() {
