@@ -219,9 +219,12 @@ fn stamps(files: &TlsConfig) -> [Option<Stamp>; 3] {
     [&files.certificate, &files.key, &files.client_ca].map(|path| Stamp::of(path))
 }
 
+/// Returns the algorithms that are accepted. Keys are exchanged with X25519MLKEM768 where the caller offers it, so that a recording of
+/// the connection does not help a future quantum computer.
 fn provider() -> CryptoProvider {
+    use aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
     let mut provider = aws_lc_rs::default_provider();
-    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1];
+    provider.kx_groups = vec![X25519MLKEM768, X25519, SECP256R1];
     provider
 }
 

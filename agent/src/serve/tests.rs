@@ -179,9 +179,13 @@ struct Caller {
 
 impl Caller {
     fn client(&self, identity: Option<&Identity>) -> ClientConfig {
+        self.client_with(identity, rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    fn client_with(&self, identity: Option<&Identity>, provider: rustls::crypto::CryptoProvider) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.root.as_bytes()).unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots);
@@ -290,6 +294,29 @@ async fn no_route_answers_a_caller_without_one_name_or_without_a_grant() {
         assert_eq!(status(&answer), 400, "{method} {target}: {answer}");
         assert!(answer.contains("colour") && answer.contains("application/problem+json"), "{answer}");
     }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn keys_are_exchanged_with_ml_kem_and_by_older_callers_without() {
+    use rustls::NamedGroup::{self, X25519, X25519MLKEM768, secp256r1};
+    let api = Api::start().await;
+    let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let caller = api.caller();
+    let exchange = async |offered: &[NamedGroup]| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if !offered.is_empty() {
+            provider.kx_groups.retain(|group| offered.contains(&group.name()));
+        }
+        let config = caller.client_with(Some(&ann), provider);
+        let tcp = TcpStream::connect(api.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        stream.get_ref().1.negotiated_key_exchange_group().unwrap().name()
+    };
+    assert_eq!(exchange(&[]).await, X25519MLKEM768, "what clients offer");
+    assert_eq!(exchange(&[X25519]).await, X25519);
+    assert_eq!(exchange(&[secp256r1]).await, secp256r1);
     api.stop().await;
 }
 
