@@ -73,9 +73,16 @@ pub fn use_one_heap() {
     }
 }
 
-/// Unmaps the pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched.
-pub fn unmap_program_pages() {
+/// Unmaps the pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched. Frees the pages
+/// of the stack that earlier calls used, if this is the main thread.
+pub fn unmap_unused_pages() {
     let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+    if let Some(range) = memory_map::unused_stack(&smaps, (&raw const smaps).addr(), page_size()) {
+        // SAFETY: below the stack pointer of the current call and a margin for further calls and signals, so no value is there.
+        unsafe {
+            libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
+        }
+    }
     for range in memory_map::clean_program_ranges(&smaps) {
         // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays mapped:
         // the kernel reads the same bytes from the file again.
@@ -92,4 +99,11 @@ pub fn trim_heap() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Returns the size of a page in bytes.
+fn page_size() -> usize {
+    // SAFETY: sysconf takes a number only.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("every system has a page size")
 }

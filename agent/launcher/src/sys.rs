@@ -229,10 +229,17 @@ pub(crate) fn pidfd_signal(pidfd: impl AsFd, signal: Signal) -> nix::Result<()> 
     Errno::result(result).map(drop)
 }
 
-/// Returns free pages of the heap to the system, with C libraries that can, and unmaps the pages of programs and libraries, which
-/// the page cache keeps: each is mapped again when it is next touched.
+/// Returns free pages of the heap to the system, with C libraries that can, and those of the stack that earlier calls used; unmaps the
+/// pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched.
 pub(crate) fn give_memory_back() {
     if let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") {
+        if let Some(range) = memory_map::unused_stack(&smaps, (&raw const smaps).addr(), page_size()) {
+            // SAFETY: below the stack pointer of the current call and a margin for further calls and signals, so no value is
+            // there.
+            unsafe {
+                libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
+            }
+        }
         for range in memory_map::clean_program_ranges(&smaps) {
             // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays
             // mapped: the kernel reads the same bytes from the file again.
@@ -246,4 +253,11 @@ pub(crate) fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Returns the size of a page in bytes.
+fn page_size() -> usize {
+    // SAFETY: sysconf takes a number only.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("every system has a page size")
 }

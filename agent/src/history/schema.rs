@@ -285,7 +285,7 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, bool), HistoryErro
 /// Writes the directory's entries of the file and its log to the disk. SQLite does this with fdatasync, which need not write them on
 /// every file system.
 pub(super) fn sync_directory(path: &Path) {
-    let directory = path.parent().map_or_else(|| Path::new("."), |parent| parent);
+    let directory = path.parent().unwrap_or(Path::new("."));
     if let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all()) {
         tracing::warn!(path = %directory.display(), %error, "cannot write the history's directory to the disk");
     }

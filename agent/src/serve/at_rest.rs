@@ -1,5 +1,5 @@
 //! Gives memory back while nothing happens: pages of the program, which the page cache keeps, SQLite's caches, and free pages of the
-//! heap.
+//! heap and the stack.
 //!
 //! Only after seconds without a request or a change of an execution, and once: a burst does not map its pages again. Health
 //! probes do not count, so that an agent behind a load balancer rests as well.
@@ -23,7 +23,7 @@ impl Rest {
     pub(super) async fn tick(&mut self, app: &App) {
         if self.begins(app.metrics.activity()) {
             app.history.release_memory().await;
-            crate::sys::unmap_program_pages();
+            crate::sys::unmap_unused_pages();
             crate::sys::trim_heap();
         }
     }

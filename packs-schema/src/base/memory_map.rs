@@ -17,6 +17,17 @@ struct Mapping<'a> {
     is_clean: bool,
 }
 
+/// Bytes of the stack below an address that stay: frames of calls that are made meanwhile, and of signals.
+const STACK_MARGIN: usize = 16 << 10;
+
+/// Returns the part of the main thread's stack below `address`, that of a variable of the current call, in whole pages: no call uses it
+/// any more. `None` in other threads.
+pub fn unused_stack(smaps: &str, address: usize, page_size: usize) -> Option<Range<usize>> {
+    let stack = smaps.lines().filter(|line| line.ends_with("[stack]")).find_map(header)?.range;
+    let end = address.checked_sub(STACK_MARGIN)?.checked_div(page_size)? * page_size;
+    (stack.contains(&address) && stack.start < end).then_some(stack.start..end)
+}
+
 /// Returns the address ranges of programs and libraries whose pages are those of their files: mapped private, never writable, and
 /// without pages of the process's own, which relocations and breakpoints make.
 ///
@@ -85,5 +96,14 @@ mod tests {
         ];
         assert_eq!(clean_program_ranges(&smaps.concat()), [0x1000..0x2000, 0x2000..0x3000, 0x8000..0x9000]);
         assert_eq!(clean_program_ranges("nonsense\nAnonymous: 0 kB\n"), []);
+    }
+
+    #[test]
+    fn the_stack_is_unused_below_the_current_call_and_a_margin() {
+        let smaps = mapping("7ffe1f800000-7ffe1f900000 rw-p 00000000 00:00 0    [stack]", 900);
+        assert_eq!(unused_stack(&smaps, 0x7ffe_1f8f_1234, 4096), Some(0x7ffe_1f80_0000..0x7ffe_1f8e_d000));
+        assert_eq!(unused_stack(&smaps, 0x7ffe_1f80_4000, 4096), None, "nothing is below the margin");
+        assert_eq!(unused_stack(&smaps, 0x7ffe_1fa0_0000, 4096), None, "of another thread");
+        assert_eq!(unused_stack("", 0x7ffe_1f8f_1234, 4096), None);
     }
 }

@@ -13,9 +13,12 @@ const COMMIT: usize = 16 << 10;
 /// Number of commits in the log before it is written from its beginning again.
 const LOG: usize = 64;
 
+/// Way to sync a file.
+type Sync = fn(&File) -> io::Result<()>;
+
 /// Prints fsync and fdatasync, in turns, on the file system of `directory`.
 pub(crate) fn print(directory: &Path) {
-    let kinds: [(&str, fn(&File) -> io::Result<()>); 2] =
+    let kinds: [(&str, Sync); 2] =
         [("a commit of 16 KiB, fsync", File::sync_all), ("a commit of 16 KiB, fdatasync", File::sync_data)];
     let logs = ["all", "data"].map(|name| {
         let log = File::create(directory.join(name)).expect("a file can be made");

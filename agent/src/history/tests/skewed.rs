@@ -20,11 +20,11 @@ const ROWS: u64 = 6_000;
 const PAGE: u32 = 50;
 
 fn action(n: u64) -> ActionRef {
-    ActionRef::new(&format!("pack{}.action{n}", n % 4)).unwrap()
+    ActionRef::new(format!("pack{}.action{n}", n % 4)).unwrap()
 }
 
 fn caller(n: u64) -> Principal {
-    Principal::new(&format!("spiffe://x/caller-{n}")).unwrap()
+    Principal::new(format!("spiffe://x/caller-{n}")).unwrap()
 }
 
 /// Makes a history of the version before the indexes by state, with skewed rows.
@@ -91,18 +91,21 @@ fn downgrade(path: &Path) {
         .unwrap();
 }
 
+/// Decides which actions a caller may see.
+type Visible = fn(&ActionRef) -> bool;
+
 /// A combination of filters, and what its caller may see.
 #[derive(Clone)]
 struct Wanted {
     filter: Filter,
-    visible: fn(&ActionRef) -> bool,
+    visible: Visible,
     seen: &'static str,
 }
 
 fn combinations(rows: u64) -> Vec<Wanted> {
     let middle = 1_700_000_000_000 + rows / 6 * 1000;
     let mut all = Vec::new();
-    let visible: [(&str, fn(&ActionRef) -> bool); 3] = [
+    let visible: [(&str, Visible); 3] = [
         ("all", |_| true),
         ("all but the most frequent", |action| action.as_str() != "pack1.action1"),
         ("two rare ones", |action| action.as_str().ends_with("action39") || action.as_str().ends_with("action40")),
