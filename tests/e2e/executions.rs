@@ -363,8 +363,8 @@ async fn what_is_shown_as_running_is_listed_and_in_the_events_at_once() {
         } else {
             let events = operator.send(Call::get("/v1/events")).await;
             let text = events.text();
-            let of_it = text.lines().filter(|line| line.contains(execution.id.as_str()));
-            assert!(of_it.last().unwrap().contains("\"running\""), "{text}");
+            let mut of_it = text.lines().filter(|line| line.contains(execution.id.as_str()));
+            assert!(of_it.next_back().unwrap().contains("\"running\""), "{text}");
         }
         assert_eq!(operator.wait(&execution).await.state, State::Succeeded);
     }
