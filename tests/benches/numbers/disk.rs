@@ -1,4 +1,4 @@
-//! What a commit waits for: 16 KiB written again into a log and synced, as SQLite does after a checkpoint.
+//! Cost of syncing a commit: 16 KiB written again into a log, as SQLite does after a checkpoint.
 
 use std::fs::File;
 use std::io;
