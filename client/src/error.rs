@@ -98,8 +98,9 @@ pub enum Kind {
 }
 
 /// Outcomes of an instance on which no execution is known to have ended.
-pub const OUTCOMES: [&str; 10] = [
+pub const OUTCOMES: [&str; 11] = [
     "unreachable",
+    "unknown",
     "tls_failed",
     "wrong_instance",
     "unauthorized",
@@ -173,11 +174,11 @@ impl Kind {
             | Kind::Address(_)
             | Kind::ConnectionRefused
             | Kind::TimedOut(..)
-            | Kind::TimeIsOver(_)
             | Kind::Connect(_)
             | Kind::HandshakeBroken(_)
             | Kind::Broken(_)
             | Kind::Protocol(_) => "unreachable",
+            Kind::TimeIsOver(_) => "unknown",
             Kind::UnknownAuthority | Kind::Expired | Kind::NotYetValid | Kind::CertificateRefused(_) | Kind::Tls(_) => {
                 "tls_failed"
             }

@@ -16,6 +16,7 @@
 mod across;
 mod check;
 mod control;
+mod fence;
 mod outcome;
 mod output;
 mod plan;
@@ -34,6 +35,7 @@ use sha2::{Digest as _, Sha256};
 pub use across::across;
 pub use check::Check;
 pub use control::Control;
+pub use fence::Fence;
 pub use outcome::{Outcome, Stopped};
 pub use plan::{Batch, Plan};
 pub use progress::{Before, Progress, Step};

@@ -28,7 +28,7 @@ use packs_schema::pack::action::{Action, Class};
 use packs_schema::pack::param::bind::bind;
 use serde_json::{Map, Value};
 
-pub use again::{Resumed, Retried, resume, retry};
+pub use again::{Resumable, Retried, resumable, retry};
 pub use choice::{of_run, still_there, store};
 pub use error::{Problem, RunError};
 pub use input::{Input, Read, Values};

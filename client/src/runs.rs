@@ -15,6 +15,7 @@
 
 #[cfg(feature = "s3")]
 mod bucket;
+mod certainty;
 mod directory;
 mod fate;
 mod read;
@@ -32,6 +33,7 @@ use packs_schema::base::name::RunId;
 
 #[cfg(feature = "s3")]
 pub use bucket::InBucket;
+pub use certainty::Certainty;
 pub use directory::Directory;
 pub use fate::Fate;
 pub use record::{Entry, FORMAT, Head, Plan as StoredPlan, StoredEnding};
@@ -154,6 +156,11 @@ pub trait Lease: Send + Sync {
     /// Adds entries to the progress. They are durable when this returns. After an error other than [`StoreError::Lost`], the next
     /// call must begin with the same entries; they are recorded once.
     async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError>;
+
+    /// Returns until when the right is certain; `None` if no other client can take it while this process lives.
+    fn certainty(&self) -> Option<Certainty> {
+        None
+    }
 
     /// Waits until another client has taken over the run. Cancel safe.
     async fn lost(&self) -> StoreError;

@@ -29,10 +29,46 @@ OnProgress = Callable[[Progress], object]
 ConfirmBatch = Callable[[Batch], Union[bool, Awaitable[bool]]]
 
 
-def texts(given: Optional[Texts]) -> List[str]:
+#: Types of arguments, by their names; each may be None as well.
+_TYPES: Dict[str, type] = {
+    **dict.fromkeys(["where", "from_run", "by", "check", "note", "run_id", "run"], str),
+    **dict.fromkeys(["sample", "seed", "canary", "parallel"], int),
+    **dict.fromkeys(
+        ["partial", "refresh", "everywhere", "dry_run", "confirmed", "unreachable", "not_started"], bool
+    ),
+}
+
+
+def checked(arguments: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns the arguments. Raises InvalidArgument that names the first with a wrong type."""
+    for name, value in arguments.items():
+        kind = _TYPES.get(name)
+        if kind is None or value is None:
+            continue
+        if kind is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise InvalidArgument(f"{name}: give a number from 0, not {value!r}")
+        if not isinstance(value, kind):
+            raise InvalidArgument(f"{name}: give {kind.__name__}, not {type(value).__name__}")
+    return arguments
+
+
+def parameters(name: str, given: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    # The message has no value: it may be a secret.
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidArgument(f"{name}: give a mapping from names to values, not {type(given).__name__}")
+    return dict(given or {})
+
+
+def texts(name: str, given: Optional[Texts]) -> List[str]:
     if given is None:
         return []
-    return [given] if isinstance(given, str) else list(given)
+    try:
+        all_texts = [given] if isinstance(given, str) else list(given)
+    except TypeError:
+        all_texts = [given]  # type: ignore[list-item]
+    if not all(isinstance(text, str) for text in all_texts):
+        raise InvalidArgument(f"{name}: give text, or a list of texts")
+    return all_texts
 
 
 def seconds(time: Optional[Time]) -> Union[float, str, None]:
@@ -54,18 +90,18 @@ def choice(
 ) -> Dict[str, Any]:
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "big")
-    return {
+    return checked({
         "where": where,
-        "on": texts(on),
-        "region": texts(region),
-        "zone": texts(zone),
-        "exclude": texts(exclude),
+        "on": texts("on", on),
+        "region": texts("region", region),
+        "zone": texts("zone", zone),
+        "exclude": texts("exclude", exclude),
         "sample": sample,
         "seed": seed,
         "from_run": from_run,
         "partial": partial,
         "refresh": refresh,
-    }
+    })
 
 
 class Call:
@@ -79,15 +115,20 @@ class Call:
         on_progress: Optional[OnProgress] = None,
         confirm_batch: Optional[ConfirmBatch] = None,
     ) -> None:
+        for name, callback in (("on_progress", on_progress), ("confirm_batch", confirm_batch)):
+            if callback is not None and not callable(callback):
+                raise InvalidArgument(f"{name}: give a function, not {type(callback).__name__}")
         call = {"config": config, "record": record, "progress": on_progress is not None, "operation": operation}
         try:
             text = json.dumps(call, allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArgument(f"parameters: only what JSON has can be sent ({error})") from None
         try:
             self.native = _native.begin(text)
         except _native.ForkError as error:
             raise ForkedProcess(str(error)) from None
+        except ValueError as error:
+            raise InvalidArgument(f"parameters: a number or text that cannot be sent ({error})") from None
         self.on_progress = on_progress
         self.confirm_batch = confirm_batch
         self.handled = 0

@@ -84,7 +84,7 @@ class InstanceError(BoltError):
 
 
 class Unreachable(InstanceError):
-    """The instance was not reached, or contact was lost. With `may_run` of its result an execution may run there."""
+    """The instance was not reached, contact was lost, or its end is not known within `instance_timeout`. With `may_run` of its result an execution may run there."""
 
 
 class TlsFailed(InstanceError):

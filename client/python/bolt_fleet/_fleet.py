@@ -35,8 +35,8 @@ class _Calls:
         self, operation: str, run_id: str, secrets: Optional[Parameters], on_progress: Optional[OnProgress],
         confirm_batch: Optional[ConfirmBatch], **arguments: Any,
     ) -> Call:
-        arguments = {"run": run_id, "secrets": dict(secrets or {}), **arguments}
-        return Call(self._config, self._record, {operation: arguments}, on_progress, confirm_batch)
+        arguments = {"run": run_id, "secrets": _calls.parameters("secrets", secrets), **arguments}
+        return Call(self._config, self._record, {operation: _calls.checked(arguments)}, on_progress, confirm_batch)
 
     def _run(
         self, action: str, parameters: Optional[Parameters], *, where: Optional[str], on: Optional[Texts],
@@ -52,10 +52,10 @@ class _Calls:
         for name in ("pause", "jitter", "within", "instance_timeout", "check_for", "timeout"):
             arguments[name] = _calls.seconds(arguments[name])
         order = {
-            "action": action, "parameters": dict(parameters or {}), "choice": chosen,
-            "check_parameters": dict(check_parameters or {}), "ask": confirm_batch is not None, **arguments,
+            "action": action, "parameters": _calls.parameters("parameters", parameters), "choice": chosen,
+            "check_parameters": _calls.parameters("check_parameters", check_parameters), "ask": confirm_batch is not None, **arguments,
         }
-        return Call(self._config, self._record, {"run": order}, on_progress, confirm_batch)
+        return Call(self._config, self._record, {"run": _calls.checked(order)}, on_progress, confirm_batch)
 
 
 def _instances(call: Call) -> List[Instance]:

@@ -89,7 +89,7 @@ pub(crate) fn of_instance(error: &Error) -> Value {
 /// Returns the name of the exception for an outcome.
 fn exception(outcome: &str) -> &'static str {
     match outcome {
-        "unreachable" => "Unreachable",
+        "unreachable" | "unknown" => "Unreachable",
         "tls_failed" => "TlsFailed",
         "wrong_instance" => "WrongInstance",
         "unauthorized" => "Unauthorized",

@@ -139,13 +139,13 @@ impl Context<'_> {
     async fn resume(&self, run: &str, secrets: Map<String, Value>, confirmed: bool) -> Result<Value, Fault> {
         let (run, identity) = (run_id("run", run)?, self.config.identity()?);
         let mut values = Values { parameters: secrets, check: Map::new() };
-        let resumed = runner::resume(self.store()?, &run, &identity, &mut values, self.on_store_failure());
-        let resumed = self.unless_stopped(resumed).await?;
-        if resumed.changes() && !confirmed {
-            let before = &resumed.job.earlier.before;
-            check_confirmed(&resumed.job.run, |target| before.get(target) == Some(&Before::Untouched))?;
+        let found = runner::resumable(self.store()?, &run, &identity, &mut values);
+        let found = self.unless_stopped(found).await?;
+        if found.changes() && !confirmed {
+            check_confirmed(&found.run, |target| found.before.get(target) == Some(&Before::Untouched))?;
         }
-        self.carry_out(resumed.begin(), &identity).await
+        let job = self.unless_stopped(found.take_over(self.on_store_failure())).await?;
+        self.carry_out(job, &identity).await
     }
 
     async fn carry_out(&self, job: Job, identity: &Identity) -> Result<Value, Fault> {

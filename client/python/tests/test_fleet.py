@@ -9,7 +9,7 @@ import threading
 import unittest
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import bolt_fleet
 from bolt_fleet import Fleet, Progress
@@ -173,6 +173,18 @@ class Running(unittest.TestCase):
             Fleet().run("probe.hello", {"x": object()}, on="i-1")
         with self.assertRaises(bolt_fleet.InvalidArgument):
             Fleet().run("probe.hello", on=["i-1", "i-2"], canary=2)
+
+    def test_an_argument_of_a_wrong_type_is_named_and_nothing_starts(self) -> None:
+        wrong: List[Tuple[str, Dict[str, Any]]] = [
+            ("sample", {"sample": "3"}), ("seed", {"seed": -1}), ("note", {"note": 5}), ("where", {"where": 5}),
+            ("dry_run", {"dry_run": "x"}), ("confirmed", {"confirmed": "no"}), ("region", {"region": 5}),
+            ("on", {"on": [1]}), ("check_parameters", {"check_parameters": [1]}), ("parameters", {"parameters": [1]}),
+            ("parameters", {"parameters": {"a": "\ud800"}}), ("on_progress", {"on_progress": 5}),
+        ]
+        for name, arguments in wrong:
+            with self.subTest(name), self.assertRaises(bolt_fleet.InvalidArgument) as refused:
+                Fleet().run("probe.hello", **{"everywhere": True, **arguments})
+            self.assertIn(name, str(refused.exception))
 
     def test_wrong_parameters_are_found_before_anything_is_sent(self) -> None:
         with self.assertRaisesRegex(bolt_fleet.InvalidParameters, "probe.typed: .*count"):

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::check::check;
 use super::control::Control;
+use super::fence::Fence;
 use super::outcome::Stopped;
 use super::progress::{Before, Progress, Step};
 use super::start::{Target, start};
@@ -21,6 +22,11 @@ use crate::tls::Identity;
 pub trait Observer {
     /// Something has happened.
     fn event(&mut self, event: Event);
+
+    /// Returns what gives permission for each start; `None` if no other client can take over the run.
+    fn fence(&self) -> Option<Arc<dyn Fence>> {
+        None
+    }
 
     /// An instance has ended; [`Event::Ended`] follows.
     fn ended(&mut self, _target: usize, _ending: &Ending) {}
@@ -65,7 +71,7 @@ pub async fn resume(
     let Earlier { before, mut endings, checked } = earlier;
     let mut progress = Progress::resume(&run.plan, run.seed(), &before, checked);
     let mut listener = control.listen();
-    let mut flights = Flights::new(run, identity);
+    let mut flights = Flights::new(run, identity, observer.fence());
     endings.resize_with(run.targets.len(), || None);
     let mut checking = None;
     loop {
@@ -114,6 +120,11 @@ pub async fn resume(
         tokio::select! {
             event = flights.next(&mut observer) => {
                 let (target, ending) = event;
+                if matches!(ending, Ending::NotStarted) && progress.stopped().is_none() {
+                    // Not a failure: another client has the run.
+                    progress.stop();
+                    observer.event(Event::Stopping { in_flight: progress.in_flight() });
+                }
                 observer.ended(target, &ending);
                 let outcome = ending.outcome();
                 observer.event(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
@@ -159,6 +170,8 @@ struct Flights<'a> {
     identity: &'a Identity,
     tasks: JoinSet<Option<Ending>>,
     targets: HashMap<Id, usize>,
+    /// Permission for each start; `None`: no other client can take over the run.
+    fence: Option<Arc<dyn Fence>>,
     /// Connections: each flight holds one while it waits. Those beyond wait without one.
     connections: Arc<Semaphore>,
     sender: mpsc::UnboundedSender<Event>,
@@ -166,18 +179,24 @@ struct Flights<'a> {
 }
 
 impl<'a> Flights<'a> {
-    fn new(run: &'a Run, identity: &'a Identity) -> Flights<'a> {
+    fn new(run: &'a Run, identity: &'a Identity, fence: Option<Arc<dyn Fence>>) -> Flights<'a> {
         let (sender, events) = mpsc::unbounded_channel();
         let connections = Arc::new(Semaphore::new(max_open().min(Semaphore::MAX_PERMITS)));
-        Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), connections, sender, events }
+        Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), fence, connections, sender, events }
     }
 
     fn start(&mut self, target: usize) {
         let flight = Target::new(self.run, target);
         let (identity, sender, connections) = (self.identity.clone(), self.sender.clone(), self.connections.clone());
+        let fence = self.fence.clone();
         let flight = async move {
             // Never closed.
             let _connection = connections.acquire_owned().await.ok();
+            if let Some(fence) = fence
+                && !fence.may_start().await
+            {
+                return Some(Ending::NotStarted);
+            }
             start(flight, identity, sender).await
         };
         self.targets.insert(self.tasks.spawn(flight).id(), target);

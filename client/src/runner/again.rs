@@ -5,9 +5,10 @@ use std::sync::Arc;
 use packs_schema::agent::rest::ActionView;
 use packs_schema::base::name::RunId;
 use packs_schema::delivery::facts::Facts;
+use packs_schema::pack::action::Class;
 use serde_json::Map;
 
-use super::{Input, Job, Prepared, Problem, Read, RunError, changes, close, definition};
+use super::{Input, Job, Prepared, Problem, Read, RunError, changes, definition};
 use crate::fleet::{self, Before, Ending, Plan, Run};
 use crate::inventory::Instance;
 use crate::runs::{Entry, Recorder, RunStore, StoreError, StoredRun, TakenOver, take_over};
@@ -15,10 +16,15 @@ use crate::show::Mask;
 use crate::show::when::now_ms;
 use crate::tls::Identity;
 
-/// Recorded run that this client has taken over.
-pub struct Resumed {
+/// Recorded run that can go on here. So far it was only read: another client may still carry it out.
+pub struct Resumable {
     /// The run.
-    pub job: Job,
+    pub run: Run,
+    /// State of each of its instances.
+    pub before: Vec<Before>,
+    class: Class,
+    mask: Mask,
+    store: Arc<dyn RunStore>,
     /// Number of instances that have ended.
     pub ended: usize,
     /// Number of instances that were asked to start and have no recorded end.
@@ -27,21 +33,33 @@ pub struct Resumed {
     pub left: usize,
 }
 
-impl Resumed {
+impl Resumable {
     /// True if the run may change instances.
     pub fn changes(&self) -> bool {
-        changes(self.job.class, self.job.run.request.noop)
+        changes(self.class, self.run.request.noop)
     }
 
-    /// Records that this client goes on with the run.
-    pub fn begin(self) -> Job {
-        self.job.recorder.iter().for_each(|recorder| recorder.add(Entry::Resumed { at_ms: now_ms() }));
-        self.job
-    }
-
-    /// Gives up the run, so that another client need not wait until the lease of this one expires.
-    pub async fn give_up(self) {
-        close(self.job.recorder, None).await;
+    /// Takes the run over, with what another client has done of it by then, and records that this client goes on with it.
+    pub async fn take_over(self, on_failure: impl FnOnce(&StoreError) + Send + 'static) -> Result<Job, RunError> {
+        let Resumable { run, class, mask, store, .. } = self;
+        let lease = store.acquire(&run.id).await?;
+        let taken = async {
+            let stored = store.load(&run.id).await?;
+            let wanted = stored.plan.secrets().to_vec();
+            let secrets = run.request.parameters.clone().into_iter().filter(|(name, _)| wanted.contains(name));
+            Ok::<_, RunError>(take_over(&stored, secrets.collect())?)
+        };
+        let earlier = match taken.await {
+            Ok(TakenOver { earlier, .. }) => earlier,
+            Err(error) => {
+                // Best effort: without it, the next client waits until the lease expires.
+                let _ = lease.release().await;
+                return Err(error);
+            }
+        };
+        let recorder = Recorder::new(lease, on_failure);
+        recorder.add(Entry::Resumed { at_ms: now_ms() });
+        Ok(Job { run, class, mask, earlier, recorder: Some(recorder) })
     }
 }
 
@@ -54,36 +72,22 @@ pub struct Retried {
     pub not_started: bool,
 }
 
-/// Takes over a recorded run. `input` gives its secret parameters, which the record does not hold. Instances are asked for the
-/// definition only if there are secrets.
-pub async fn resume<I: Input>(
+/// Reads a recorded run that is to go on. `input` gives its secret parameters, which the record does not hold. Instances are asked
+/// for the definition only if there are secrets.
+pub async fn resumable<I: Input>(
     store: Arc<dyn RunStore>,
     run: &RunId,
     identity: &Identity,
     input: &mut I,
-    on_failure: impl FnOnce(&StoreError) + Send + 'static,
-) -> Result<Resumed, I::Error> {
-    // Before anything is read: another client may be about to write.
-    let lease = store.acquire(run).await.map_err(RunError::from)?;
-    let taken = async {
-        let stored = store.load(run).await.map_err(RunError::from)?;
-        let taken = take(&stored, identity, input).await?;
-        Ok((stored, taken))
-    };
-    let (stored, (TakenOver { run, earlier, .. }, mask)) = match taken.await {
-        Ok(taken) => taken,
-        Err(error) => {
-            // Best effort: without it, the next client waits until the lease expires.
-            let _ = lease.release().await;
-            return Err(error);
-        }
-    };
-    let count = |wanted: fn(&Before) -> bool| earlier.before.iter().filter(|before| wanted(before)).count();
+) -> Result<Resumable, I::Error> {
+    let stored = store.load(run).await.map_err(RunError::from)?;
+    let (TakenOver { run, earlier, .. }, mask) = take(&stored, identity, input).await?;
+    let before = earlier.before;
+    let count = |wanted: fn(&Before) -> bool| before.iter().filter(|before| wanted(before)).count();
     let ended = count(|before| matches!(before, Before::Ended(_)));
     let started = count(|before| *before == Before::Started);
     let left = run.targets.len() - ended - started;
-    let recorder = Some(Recorder::new(lease, on_failure));
-    Ok(Resumed { job: Job { run, class: stored.head.class, mask, earlier, recorder }, ended, started, left })
+    Ok(Resumable { run, before, class: stored.head.class, mask, store, ended, started, left })
 }
 
 /// Plans a new run on the instances where a recorded one did not succeed: at least one.
@@ -97,7 +101,8 @@ pub async fn retry<I: Input>(
     let stored = store.load(run).await.map_err(RunError::from)?;
     let (TakenOver { run: old, earlier, .. }, mask) = take(&stored, identity, input).await?;
     let is_wanted = |target: &usize| match &earlier.endings[*target] {
-        Some(Ending::Unreachable { may_run: false, .. }) => which.unreachable,
+        // Where an execution may still run, a repetition would run beside it.
+        Some(Ending::Unreachable { .. }) => which.unreachable,
         Some(ending) => !ending.succeeded(),
         None if earlier.before[*target] == Before::Started => which.unreachable,
         None => which.not_started,

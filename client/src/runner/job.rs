@@ -10,7 +10,7 @@ use packs_schema::pack::action::Class;
 use super::mask::{mask_execution, mask_report};
 use super::{Prepared, RunError, definition};
 use crate::definitions::Definitions;
-use crate::fleet::{self, Control, Earlier, Ending, Event, Observer, Report, Run, Stopped};
+use crate::fleet::{self, Control, Earlier, Ending, Event, Fence, Observer, Report, Run, Stopped};
 use crate::parameters;
 use crate::runs::{Entry, Head, Recorder, RunStore, StoreError, StoredPlan};
 use crate::show::Mask;
@@ -98,10 +98,15 @@ impl<V: View> Observer for Observing<'_, V> {
         if let Some(recorder) = self.recorder {
             recorder.event(&event);
         }
-        if self.is_lost.get() && matches!(event, Event::Stopping { .. }) {
+        let is_lost = self.is_lost.get() || self.recorder.is_some_and(Recorder::is_lost);
+        if is_lost && matches!(event, Event::Stopping { .. }) {
             return self.view.lost();
         }
         self.view.event(event);
+    }
+
+    fn fence(&self) -> Option<Arc<dyn Fence>> {
+        self.recorder.and_then(Recorder::fence)
     }
 
     fn ended(&mut self, target: usize, ending: &Ending) {

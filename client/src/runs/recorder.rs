@@ -1,15 +1,18 @@
 //! Records the progress of a run while it is carried out: entries go to a task that writes all that have gathered as one group.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use packs_schema::agent::rest::Execution;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::record::{Entry, StoredEnding};
-use super::{Lease, StoreError};
-use crate::fleet::{Ending, Event};
+use super::{Certainty, Lease, StoreError};
+use crate::fleet::{Ending, Event, Fence};
 
 /// Largest number of entries that are taken at once.
 const GROUP: usize = 256;
@@ -22,8 +25,22 @@ const LAST: Duration = Duration::from_secs(15);
 /// [`Recorder::lost`] returns, and the run must stop.
 pub struct Recorder {
     entries: mpsc::UnboundedSender<Entry>,
+    /// Number of entries so far.
+    added: Arc<AtomicU64>,
     writer: JoinHandle<Result<(), StoreError>>,
-    is_lost: watch::Receiver<bool>,
+    written: watch::Receiver<Written>,
+    certainty: Option<Certainty>,
+}
+
+/// Progress of the writer.
+#[derive(Debug, Default)]
+struct Written {
+    /// Number of entries that are durable.
+    count: u64,
+    /// True since the last write failed.
+    is_failing: bool,
+    /// True once another client has taken over the run.
+    is_lost: bool,
 }
 
 impl Recorder {
@@ -31,7 +48,8 @@ impl Recorder {
     /// lost.
     pub fn new(lease: Box<dyn Lease>, on_failure: impl FnOnce(&StoreError) + Send + 'static) -> Recorder {
         let (entries, given) = mpsc::unbounded_channel();
-        let (lost, is_lost) = watch::channel(false);
+        let (progress, written) = watch::channel(Written::default());
+        let certainty = lease.certainty();
         let writer = tokio::spawn(async move {
             let mut on_failure = Some(on_failure);
             let report = |error: &StoreError| {
@@ -39,23 +57,34 @@ impl Recorder {
                     on_failure(error);
                 }
             };
-            let written = write(lease, given, report).await;
-            if let Err(StoreError::Lost { .. }) = &written {
-                lost.send_replace(true);
+            let ended = write(lease, given, report, &progress).await;
+            if let Err(StoreError::Lost { .. }) = &ended {
+                progress.send_modify(|written| written.is_lost = true);
             }
             // Kept until here: without a sender, a waiter would see the end of the channel.
-            drop(lost);
-            written
+            drop(progress);
+            ended
         });
-        Recorder { entries, writer, is_lost }
+        Recorder { entries, added: Arc::default(), writer, written, certainty }
     }
 
     /// Waits until another client has taken over the run; then nothing more may be started here. Cancel safe.
     pub async fn lost(&self) {
-        let mut is_lost = self.is_lost.clone();
-        if is_lost.wait_for(|is_lost| *is_lost).await.is_err() {
+        let mut written = self.written.clone();
+        if written.wait_for(|written| written.is_lost).await.is_err() {
             std::future::pending().await
         }
+    }
+
+    /// True once another client has taken over the run.
+    pub fn is_lost(&self) -> bool {
+        self.written.borrow().is_lost
+    }
+
+    /// Returns what gives permission for starts, which must be recorded before; `None` if no other client can take over the run.
+    pub fn fence(&self) -> Option<Arc<dyn Fence>> {
+        let certainty = self.certainty.clone()?;
+        Some(Arc::new(RecordFence { certainty, added: self.added.clone(), written: self.written.clone() }))
     }
 
     /// Records an event.
@@ -87,6 +116,7 @@ impl Recorder {
 
     /// Adds an entry.
     pub fn add(&self, entry: Entry) {
+        self.added.fetch_add(1, Ordering::Relaxed);
         // Without a receiver the run is lost, which was reported.
         let _ = self.entries.send(entry);
     }
@@ -99,11 +129,34 @@ impl Recorder {
     }
 }
 
+/// Permission by the record: a lease that was renewed lately, or else a write, which fails if another client has the run.
+#[derive(Debug)]
+struct RecordFence {
+    certainty: Certainty,
+    added: Arc<AtomicU64>,
+    written: watch::Receiver<Written>,
+}
+
+#[async_trait]
+impl Fence for RecordFence {
+    async fn may_start(&self) -> bool {
+        let mut written = self.written.clone();
+        if !self.certainty.holds() {
+            let wanted = self.added.load(Ordering::Relaxed);
+            let is_known = |written: &Written| written.is_lost || written.is_failing || written.count >= wanted;
+            // Without an answer of the store the run goes on, as it does when the store fails.
+            let _ = tokio::time::timeout(self.certainty.within(), written.wait_for(is_known)).await;
+        }
+        !written.borrow().is_lost
+    }
+}
+
 /// Writes the entries until there are no more senders.
 async fn write(
     mut lease: Box<dyn Lease>,
     mut given: mpsc::UnboundedReceiver<Entry>,
     mut report: impl FnMut(&StoreError),
+    progress: &watch::Sender<Written>,
 ) -> Result<(), StoreError> {
     let mut group = Vec::new();
     let mut failure: Option<(StoreError, Instant)> = None;
@@ -125,6 +178,10 @@ async fn write(
         }
         match lease.append(&group).await {
             Ok(()) => {
+                progress.send_modify(|written| {
+                    written.count += group.len() as u64;
+                    written.is_failing = false;
+                });
                 group.clear();
                 failure = None;
             }
@@ -133,6 +190,7 @@ async fn write(
                 if let StoreError::Lost { .. } = error {
                     return Err(error);
                 }
+                progress.send_modify(|written| written.is_failing = true);
                 failure = Some((error, Instant::now() + RETRY));
             }
         }

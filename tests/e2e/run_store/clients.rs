@@ -183,6 +183,42 @@ fn a_client_that_was_paused_stops_once_another_one_has_taken_over_its_run() {
     assert_eq!(bucket.keys("ops/runs/runs/r-one/progress/"), recorded, "it has recorded nothing more");
 }
 
+/// The first client wakes up when the next batch is due, before it can know that it has lost the run.
+#[test]
+fn a_client_that_was_paused_between_batches_starts_none_of_the_next_one() {
+    let bucket = Bucket::start();
+    let ground = Ground::new(Setup::healthy(4), at(&bucket.endpoint()));
+    let batches = ["run", ACTION, "--everywhere", "--batch", "2", "--pause", "2s", "--run-id", "r-one"];
+    let paused = ground.command(&batches, &ground.store).spawn().unwrap();
+    ground.wait_for_ends("r-one", 2);
+    let pid = Pid::from_raw(paused.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let resumed = ground.bolt(&["resume", "r-one"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    kill(pid, Signal::SIGCONT).unwrap();
+    let paused = ended(paused);
+    assert!(paused.code == 1 && paused.stderr.contains("has been taken over by another client"), "{paused:?}");
+    assert!(paused.stderr.contains("nothing more is started from here"), "{paused:?}");
+    assert!(paused.stdout.contains("2 not_started, 2 succeeded; interrupted"), "{paused:?}");
+    assert_eq!(ground.starts("r-one"), [1; 4]);
+}
+
+#[test]
+fn a_resume_that_is_refused_takes_no_run_over() {
+    let bucket = Bucket::start();
+    let ground = Ground::new(Setup::healthy(4), at(&bucket.endpoint()));
+    let batches = ["run", ACTION, "--everywhere", "--batch", "2", "--pause", "2s", "--run-id", "r-one"];
+    let paused = ground.command(&batches, &ground.store).spawn().unwrap();
+    ground.wait_for_ends("r-one", 2);
+    let pid = Pid::from_raw(paused.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let refused = ground.bolt(&["resume", "r-one", "token=@/dev/null"]);
+    assert!(refused.code == 2 && refused.stderr.contains("secret"), "{refused:?}");
+    kill(pid, Signal::SIGCONT).unwrap();
+    let paused = ended(paused);
+    assert!(paused.code == 0 && !paused.stderr.contains("taken over"), "{paused:?}");
+}
+
 /// Reads requests of the list by their paths: it must not grow with the progress of the runs.
 #[test]
 fn a_list_of_runs_reads_one_group_of_each() {

@@ -134,11 +134,11 @@ pub(super) struct How {
     jitter: Option<Duration>,
     /// Start no further instance when this time has passed since the beginning of the run. With --instance-timeout, the run ends
     /// at most that much later.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = longer_than_zero)]
     within: Option<Duration>,
     /// Time for each instance, from its start: when it is over, the run goes on without its end, and counts it as failed or, if
     /// it was never reached, as unreachable. The execution goes on until its own time-out (--timeout).
-    #[arg(long, value_name = "TIME", value_parser = per_instance)]
+    #[arg(long, value_name = "TIME", value_parser = longer_than_zero)]
     instance_timeout: Option<Duration>,
     /// After each batch, run this diagnostic on the batch's instances; the next batch begins when it has succeeded there.
     #[arg(long, value_name = "ACTION[@VERSION]")]
@@ -249,7 +249,7 @@ fn batch(text: &str) -> Result<Amount, String> {
     }
 }
 
-fn per_instance(text: &str) -> Result<Duration, String> {
+fn longer_than_zero(text: &str) -> Result<Duration, String> {
     match parse_duration(text).map_err(|problem| problem.to_string())? {
         Duration::ZERO => Err("give more than 0s".to_owned()),
         time => Ok(time),

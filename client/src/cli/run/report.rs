@@ -120,7 +120,8 @@ fn recommend_normalize(run: &Run, report: &Report, what: What, groups: usize) ->
 /// Returns the exit code: 3 or 4 only when nothing was done anywhere.
 fn exit(report: &Report) -> Exit {
     let all = |wanted: fn(&Ending) -> bool| {
-        report.endings.iter().all(|ending| wanted(ending) || matches!(ending, Ending::NotStarted))
+        let mut asked = report.endings.iter().filter(|ending| !matches!(ending, Ending::NotStarted)).peekable();
+        asked.peek().is_some() && asked.all(wanted)
     };
     if report.stopped == Some(Stopped::Asked) {
         Exit::Interrupted

@@ -16,7 +16,7 @@ use crate::cli::run_store;
 use crate::cli::terminal;
 use crate::definitions::Definitions;
 use crate::fleet::Run;
-use crate::runner::{self, Job, Resumed, Retried};
+use crate::runner::{self, Resumable, Retried};
 use crate::show;
 use crate::{err, errln};
 
@@ -51,7 +51,7 @@ pub(in crate::cli) struct RetryCommand {
     /// The run: `bolt runs` lists them.
     #[arg(value_name = "RUN-ID")]
     run: RunId,
-    /// Also on instances that were not reached.
+    /// Also on instances that were not reached, or whose end is not known: an execution may still run there.
     #[arg(long)]
     unreachable: bool,
     /// Also on instances that the run did not come to.
@@ -83,26 +83,23 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
     let identity = context.identity()?;
     let Again { parameters, params_file, yes, view } = &command.again;
     let mut input = Arguments::new(parameters, params_file.as_deref(), &[], !context.json)?;
-    run_store::say_wait(&*store, &command.run).await;
-    let on_failure = say_unwritten(command.run.clone());
     view.check()?;
-    let mut resumed = runner::resume(store, &command.run, &identity, &mut input, on_failure).await?;
-    let Resumed { job: Job { run, .. }, ended, started, left } = &resumed;
+    let mut found = runner::resumable(store.clone(), &command.run, &identity, &mut input).await?;
+    let Resumable { run, ended, started, left, .. } = &found;
     if !context.json && !view.quiet {
         let unclear = if *started > 0 { format!(", {started} to be asked how it ended") } else { String::new() };
         let all = show::counted(run.targets.len(), "instance");
         errln!("run {} of {} on {all}: {ended} ended{unclear}, {left} not started", run.id, run.request.action);
     }
-    if *left > 0
-        && resumed.changes()
-        && let Err(failure) = agree(run, *left, *yes).await
-    {
-        resumed.give_up().await;
-        return Err(failure);
+    if *left > 0 && found.changes() {
+        agree(run, *left, *yes).await?;
     }
-    let files = view.files(&mut resumed.job.run)?;
+    let files = view.files(&mut found.run)?;
+    // Last: until here, a client that carries out the run goes on.
+    run_store::say_wait(&*store, &command.run).await;
+    let job = found.take_over(say_unwritten(command.run.clone())).await?;
     let mut definitions = Definitions::open(context.config());
-    carry_out(Wanted { job: resumed.begin(), files, view }, &identity, &context, &mut definitions).await
+    carry_out(Wanted { job, files, view }, &identity, &context, &mut definitions).await
 }
 
 /// Runs `bolt retry`.

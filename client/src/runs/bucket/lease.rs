@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::record::Entry;
-use super::super::{Lease, StoreError, Tally};
+use super::super::{Certainty, Lease, StoreError, Tally};
 use super::Shared;
 use super::create::{Created, create_own};
 use super::objects::{self, FULL_GROUP, Group, LeaseObject};
@@ -31,6 +31,7 @@ pub(super) struct Held {
     unsure: Option<(Vec<u8>, usize)>,
     /// Set by the renewal: the other client, if it is known.
     lost: watch::Receiver<Option<String>>,
+    certainty: Certainty,
     stop: watch::Sender<bool>,
     renewal: JoinHandle<Option<(LeaseObject, Etag)>>,
 }
@@ -40,8 +41,9 @@ impl Held {
     pub(super) fn new(shared: Arc<Shared>, lease: LeaseObject, etag: Etag, next: u64, tally: Tally) -> Held {
         let (run, token) = (lease.run.clone(), lease.token.clone());
         let ((stop, stopped), (report, lost)) = (watch::channel(false), watch::channel(None));
-        let renewal = tokio::spawn(renew(Arc::clone(&shared), lease, etag, stopped, report));
-        Held { shared, run, token, next, tally, recorded: 0, unsure: None, lost, stop, renewal }
+        let certainty = Certainty::new(lease.expiry() / 2);
+        let renewal = tokio::spawn(renew(Arc::clone(&shared), lease, etag, certainty.clone(), stopped, report));
+        Held { shared, run, token, next, tally, recorded: 0, unsure: None, lost, certainty, stop, renewal }
     }
 
     pub(super) fn token(&self) -> &str {
@@ -62,8 +64,11 @@ impl Held {
     async fn write_unsure(&mut self) -> Result<(), StoreError> {
         let Some((bytes, count)) = &self.unsure else { return Ok(()) };
         let name = objects::group(&self.run, self.next);
+        let sent_ms = Certainty::boot_ms();
         match create_own(&self.shared, &name, bytes).await? {
             Created::Own(_) => {
+                // Another client would have created a group with this number first.
+                self.certainty.prove(sent_ms);
                 self.recorded += count;
                 self.next += 1;
                 self.unsure = None;
@@ -95,6 +100,10 @@ impl Lease for Held {
         }
         self.recorded = 0;
         Ok(())
+    }
+
+    fn certainty(&self) -> Option<Certainty> {
+        Some(self.certainty.clone())
     }
 
     async fn lost(&self) -> StoreError {
@@ -143,6 +152,7 @@ async fn renew(
     shared: Arc<Shared>,
     mut lease: LeaseObject,
     mut etag: Etag,
+    certainty: Certainty,
     mut stop: watch::Receiver<bool>,
     report: watch::Sender<Option<String>>,
 ) -> Option<(LeaseObject, Etag)> {
@@ -154,9 +164,12 @@ async fn renew(
         }
         let Ok(bucket) = shared.bucket().await else { continue };
         lease.renewals += 1;
+        let sent_ms = Certainty::boot_ms();
         match bucket.replace(&name, &lease.bytes(), &etag).await {
-            Ok(Some(state)) => etag = state,
-            Ok(None) => {}
+            Ok(state) => {
+                certainty.prove(sent_ms);
+                etag = state.unwrap_or(etag);
+            }
             Err(BucketError { problem: Problem::Conflict, .. }) => {
                 let Ok(read) = bucket.read(&name, objects::MAX_LEASE).await else { continue };
                 let now = read.and_then(|(bytes, state)| {
