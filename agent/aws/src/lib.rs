@@ -28,6 +28,7 @@ mod error;
 mod http;
 mod instance;
 mod list;
+mod percent;
 mod read;
 mod sdk;
 mod transport;

@@ -1,7 +1,12 @@
 //! Listing and removal of objects: for pruning of a repository, and for the record of runs. Agents need neither permission.
 
+use std::borrow::Cow;
+
+use aws_sdk_s3::types::EncodingType;
+
 use crate::bucket::Bucket;
 use crate::error::{BucketError, Problem};
+use crate::percent;
 
 /// Number of objects on a page, at most.
 const PAGE: i32 = 1000;
@@ -31,11 +36,14 @@ impl Bucket {
         loop {
             let request = self.client.list_objects_v2().bucket(self.url.bucket()).prefix(self.url.key(start));
             let left = i32::try_from(max - listed.len()).ok().filter(|left| *left < PAGE);
-            let request = request.set_max_keys(left);
+            // XML cannot hold the control characters that a hostile name may have.
+            let request = request.set_max_keys(left).encoding_type(EncodingType::Url);
             let page = request.set_continuation_token(token).send().await;
             let page = page.map_err(|error| self.failed("list", "", Problem::of(error)))?;
+            let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
             for object in page.contents() {
-                let Some(name) = object.key().and_then(|key| key.strip_prefix(&prefix)) else { continue };
+                let Some(key) = object.key().and_then(|key| decoded(key, is_encoded)) else { continue };
+                let Some(name) = key.strip_prefix(&prefix) else { continue };
                 if !name.starts_with(start) || listed.len() == max {
                     continue;
                 }
@@ -60,5 +68,22 @@ impl Bucket {
             Ok(_) | Err(Problem::Missing) => Ok(()),
             Err(problem) => Err(self.failed("remove", name, problem)),
         }
+    }
+}
+
+/// Returns the key of a listing: encoded like a form, if the bucket says so.
+fn decoded(key: &str, is_encoded: bool) -> Option<Cow<'_, str>> {
+    if is_encoded { percent::decoded(&key.replace('+', " ")).map(Cow::Owned) } else { Some(Cow::Borrowed(key)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_if_the_bucket_says_that_they_are_encoded() {
+        assert_eq!(decoded("a+b%2Bc%1B", true).as_deref(), Some("a b+c\u{1b}"));
+        assert_eq!(decoded("a+b%2B", false).as_deref(), Some("a+b%2B"));
+        assert_eq!(decoded("%ff", true), None);
     }
 }

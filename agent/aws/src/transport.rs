@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::bucket::Bucket;
 use crate::error::{BucketError, Problem};
+use crate::percent;
 use crate::read::{Fetched, Object};
 
 /// Maximum number of chunks that are read ahead, of about 64 KiB each.
@@ -57,7 +58,8 @@ impl BucketTransport {
         let Inner { bucket, base, max_metadata, max_target } = &*self.inner;
         let unsupported = || TransportError::new(TransportErrorKind::UnsupportedUrlScheme, url.as_str());
         let name = url.as_str().strip_prefix(base.as_str()).ok_or_else(unsupported)?;
-        let name = percent_decoded(name).ok_or_else(unsupported)?;
+        // tough percent-encodes names in addresses.
+        let name = percent::decoded(name).ok_or_else(unsupported)?;
         let max = if name.starts_with("targets/") { *max_target } else { *max_metadata };
         match bucket.get(&name, None, max).await {
             Ok(Fetched::Object(object)) => Ok(object),
@@ -105,35 +107,4 @@ fn to_tough(url: &Url, error: BucketError) -> TransportError {
         _ => TransportErrorKind::Other,
     };
     TransportError::new_with_cause(kind, url.as_str(), error)
-}
-
-/// Decodes the name of a target, which tough percent-encodes in the address.
-fn percent_decoded(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_the_decoded_name_of_the_target() {
-        assert_eq!(
-            percent_decoded("targets/packs/a%2Bb/1.0.0.tar.gz").as_deref(),
-            Some("targets/packs/a+b/1.0.0.tar.gz")
-        );
-        for wrong in ["%", "%2", "%zz", "%ff"] {
-            assert_eq!(percent_decoded(wrong), None, "{wrong}");
-        }
-    }
 }

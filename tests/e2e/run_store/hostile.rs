@@ -66,6 +66,23 @@ async fn refused(store: &dyn RunStore, name: &str) -> StoreError {
     refused
 }
 
+/// A name that XML cannot hold must not hide the other runs from everyone.
+#[tokio::test]
+async fn a_name_with_control_characters_hides_no_run() {
+    const TEST: &str = "run_store::hostile::a_name_with_control_characters_hides_no_run";
+    if !with_credentials(TEST) {
+        return;
+    }
+    let Some(moto) = bolt_tests::Moto::start() else { return skip(TEST, "BOLT_MOTO_SERVER names no moto_server") };
+    moto.put("/packs", b"");
+    let place = Place::Moto(moto);
+    record(&place).await;
+    let Place::Moto(moto) = &place else { unreachable!() };
+    moto.put("/packs/ops/runs/heads/%1b%5b2J.json", b"{}");
+    let listing = place.store().list(usize::MAX).await.unwrap();
+    assert_eq!(listing.heads.len(), 2, "{listing:?}");
+}
+
 /// Error of the parser for [`garbage`].
 const GARBAGE: &str = "is damaged: expected value at line 1 column 1";
 
