@@ -98,5 +98,6 @@ pub(super) const INSTEAD: &[Instead] = &[
     instead("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability --", "bolt-reliability"),
     instead("tests/README.md", "--cycles 3000 --seed 1 --workers 5", "--cycles 4 --seed 1 --workers 1"),
     instead("tests/README.md", "--cycles 1000 --seed 1 --workers 3", "--cycles 4 --seed 1 --workers 2"),
+    instead("tests/README.md", "--cycles 300 --seed 1 --workers 3", "--cycles 4 --seed 1 --workers 2"),
     instead("tests/README.md", "--attempts 200", "--attempts 4"),
 ];
