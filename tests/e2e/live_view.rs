@@ -29,11 +29,11 @@ fn ended(screen: &str) -> Option<usize> {
 fn a_run_on_1000_instances_is_seen_by_zone_and_leaves_its_report() {
     let (fleet, _directory) = fleet(1000, 400);
     let screen = Screen::start(run(&fleet, &["--at-once"]), 24, 80);
-    let seen = screen.wait_until(|text| ended(text).is_some_and(|ended| ended >= 400) && text.contains(" left\n"));
+    // Which instances run longest is said once one has run for a while: it depends on the host when that is.
+    let is_seen = |text: &str| text.contains(" left\n") && text.contains("\nrunning longest: i-");
+    let seen = screen.wait_until(|text| ended(text).is_some_and(|ended| ended >= 400) && is_seen(text));
     println!("{seen}");
-    for part in
-        ["[###", "/s, ", "running, ", "succeeded, ", "PLACE ", "\nus-east-1 ", "\n  us-east-1a ", "running longest: i-"]
-    {
+    for part in ["[###", "/s, ", "running, ", "succeeded, ", "PLACE ", "\nus-east-1 ", "\n  us-east-1a "] {
         assert!(seen.contains(part), "{part:?} is missing:\n{seen}");
     }
     let sums = |text: &str| -> Vec<Vec<usize>> {

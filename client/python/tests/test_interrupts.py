@@ -15,6 +15,11 @@ from bolt_fleet import Fleet, Progress
 from support import CASSANDRA, PATIENCE, fleet_with, python
 
 
+def setUpModule() -> None:
+    # A shell starts what runs in the background with SIGINT ignored, which Python then leaves ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def interrupt_when(kind: str) -> Callable[[Progress], None]:
     def callback(event: Progress) -> None:
         if event.kind == kind:
