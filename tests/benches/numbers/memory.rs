@@ -35,7 +35,7 @@ pub(crate) fn print_rest(agent: &LocalAgent) {
         pss += field(pid, "Pss");
         own += own_kb(pid);
     }
-    println!("{:<58} {pss:>9} kB   (target <= 3584; its own {own} kB, target <= 1638)", "both, PSS");
+    println!("{:<58} {pss:>9} kB   (target <= 3584; own {own} kB, target <= 1638)", "both, PSS");
 }
 
 /// Prints the memory of another resident program, or that it is missing.
@@ -48,7 +48,7 @@ pub(crate) fn print_other(name: &str, pid: Option<u32>, package: &str) {
 
 fn print_process(name: &str, pid: u32) {
     let (pss, own) = (field(pid, "Pss"), own_kb(pid));
-    println!("{:<58} {pss:>9} kB   (of it {own} kB its own, the rest pages of files)", format!("{name}, PSS"));
+    println!("{:<58} {pss:>9} kB   (own {own} kB, the rest pages of files)", format!("{name}, PSS"));
 }
 
 /// Returns the memory that no other process has: anonymous, or changed pages of files.

@@ -86,7 +86,7 @@ fn print_idle() {
     times.sort_unstable();
     let p50 = times[times.len() / 2].as_millis();
     println!(
-        "{:<58} {p50:>9} ms   (p50; polls every 100 ms; at 2m, up to 2m24s more)",
+        "{:<58} {p50:>9} ms   (p50; polls every 100 ms; of 2m: 2m24s more)",
         "from `bolt repo promote` to active, through a bucket"
     );
 }
