@@ -72,13 +72,13 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the caller still wants of an operation.
+/// How far the caller has stopped an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// All of it.
+    /// Not at all.
     Going,
-    /// The end of what was started.
+    /// Nothing more starts; the end of what runs is waited for.
     Stopping,
-    /// Nothing.
+    /// The call returns without waiting.
     GivenUp,
 }

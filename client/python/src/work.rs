@@ -23,7 +23,7 @@ use crate::report::{self, Progress};
 /// Name of the argument that gives the configuration file, for errors.
 const CONFIG: &str = "Fleet(config)";
 
-/// What all operations use.
+/// Configuration, store and channels that all operations share.
 struct Context<'a> {
     config: Config,
     store: Option<Arc<dyn RunStore>>,

@@ -183,16 +183,22 @@ fn a_client_that_was_paused_stops_once_another_one_has_taken_over_its_run() {
     assert_eq!(bucket.keys("ops/runs/runs/r-one/progress/"), recorded, "it has recorded nothing more");
 }
 
+/// Stops a client of the run `r-one` after the first of its two batches.
+fn paused_between_batches(ground: &Ground) -> (Child, Pid) {
+    let batches = ["run", ACTION, "--everywhere", "--batch", "2", "--pause", "2s", "--run-id", "r-one"];
+    let client = ground.command(&batches, &ground.store).spawn().unwrap();
+    ground.wait_for_ends("r-one", 2);
+    let pid = Pid::from_raw(client.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    (client, pid)
+}
+
 /// The first client wakes up when the next batch is due, before it can know that it has lost the run.
 #[test]
 fn a_client_that_was_paused_between_batches_starts_none_of_the_next_one() {
     let bucket = Bucket::start();
     let ground = Ground::new(Setup::healthy(4), at(&bucket.endpoint()));
-    let batches = ["run", ACTION, "--everywhere", "--batch", "2", "--pause", "2s", "--run-id", "r-one"];
-    let paused = ground.command(&batches, &ground.store).spawn().unwrap();
-    ground.wait_for_ends("r-one", 2);
-    let pid = Pid::from_raw(paused.id().cast_signed());
-    kill(pid, Signal::SIGSTOP).unwrap();
+    let (paused, pid) = paused_between_batches(&ground);
     let resumed = ground.bolt(&["resume", "r-one"]);
     assert_eq!(resumed.code, 0, "{resumed:?}");
     kill(pid, Signal::SIGCONT).unwrap();
@@ -207,11 +213,7 @@ fn a_client_that_was_paused_between_batches_starts_none_of_the_next_one() {
 fn a_resume_that_is_refused_takes_no_run_over() {
     let bucket = Bucket::start();
     let ground = Ground::new(Setup::healthy(4), at(&bucket.endpoint()));
-    let batches = ["run", ACTION, "--everywhere", "--batch", "2", "--pause", "2s", "--run-id", "r-one"];
-    let paused = ground.command(&batches, &ground.store).spawn().unwrap();
-    ground.wait_for_ends("r-one", 2);
-    let pid = Pid::from_raw(paused.id().cast_signed());
-    kill(pid, Signal::SIGSTOP).unwrap();
+    let (paused, pid) = paused_between_batches(&ground);
     let refused = ground.bolt(&["resume", "r-one", "token=@/dev/null"]);
     assert!(refused.code == 2 && refused.stderr.contains("secret"), "{refused:?}");
     kill(pid, Signal::SIGCONT).unwrap();

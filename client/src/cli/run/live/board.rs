@@ -8,7 +8,7 @@ use super::fold::{Place, Tally};
 use super::rate::{self, Rate};
 use crate::fleet::{Before, Earlier, Ending, Event, Outcome, Pause, Run};
 
-/// Number of instances at the end of a run that its rate says nothing about: those that take longest.
+/// Number of instances at the end of a run for which the rate gives no estimate: those that take longest.
 const LAST: usize = 5;
 
 /// Counts of a run.
