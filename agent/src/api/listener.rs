@@ -34,7 +34,7 @@ use super::connections::Closed;
 use super::handlers::instance;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
 use super::router::{self, Peer};
-use super::tls::{self, Tls};
+use super::tls::{self, Tls, Verifying};
 use super::write_timeout::WriteTimeout;
 use crate::health::Health;
 
@@ -171,7 +171,7 @@ pub(super) async fn handshake(
     stream: TcpStream,
     slot: &mut Slot,
     tls: &Tls,
-) -> Result<TlsStream<WriteTimeout<Socket>>, Incomplete> {
+) -> Result<(TlsStream<WriteTimeout<Socket>>, Verifying), Incomplete> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -181,9 +181,10 @@ pub(super) async fn handshake(
         // Cheap: reads and parses at most a whole ClientHello.
         let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let turn = requester.turn().await;
-        let accept = started.into_stream(tls.current());
+        let (config, verifying) = tls.current();
+        let accept = started.into_stream(config);
         drop(turn);
-        requester.run_by_turns(accept).await
+        Ok((requester.run_by_turns(accept).await?, verifying))
     })
     .await
 }
@@ -193,8 +194,8 @@ async fn secure(
     (stream, from, mut slot): (TcpStream, SocketAddr, Slot),
     stop: watch::Receiver<bool>,
 ) {
-    let stream = match handshake(stream, &mut slot, &tls).await {
-        Ok(stream) => stream,
+    let (stream, verified) = match handshake(stream, &mut slot, &tls).await {
+        Ok(secured) => secured,
         Err(why) => return slot.fail(&why),
     };
     // The caller is authenticated and can no longer be evicted.
@@ -206,7 +207,7 @@ async fn secure(
     let certificates = stream.get_ref().1.peer_certificates();
     let peer: Arc<Peer> = Arc::new(tls::principal(certificates));
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let Some(mut open) = tls.open(chain) else {
+    let Some(mut open) = tls.open(chain, &verified) else {
         return tracing::info!(%from, "connection closed: the authorities no longer accept the certificate");
     };
     app.connections.fetch_add(1, Ordering::Relaxed);

@@ -62,7 +62,7 @@ pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: O
                     let (starting, tls) = (starting.clone(), tls.clone());
                     connections.spawn(async move {
                         let ended = match handshake(stream, &mut slot, &tls).await {
-                            Ok(stream) => slot.run_in_time(serve(starting, stream)).await,
+                            Ok((stream, _)) => slot.run_in_time(serve(starting, stream)).await,
                             Err(why) => Err(why),
                         };
                         finish(slot, ended);

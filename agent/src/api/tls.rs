@@ -43,6 +43,21 @@ pub(crate) struct Tls {
     instance: OnceLock<InstanceId>,
 }
 
+/// Verifier of callers that a handshake uses, and when it began.
+pub(crate) struct Verifying {
+    callers: Arc<CallerVerifier>,
+    /// In seconds since 1970.
+    since_s: i64,
+}
+
+#[cfg(test)]
+impl Verifying {
+    /// Returns when the handshake began, in seconds since 1970.
+    pub(crate) fn since_s(&self) -> i64 {
+        self.since_s
+    }
+}
+
 /// Stamps of certificate, key and authorities, and the result of a check of owners and modes of key and authorities.
 type FileStates = ([Option<Stamp>; 3], Option<bool>);
 
@@ -70,9 +85,11 @@ impl Tls {
         self.check_for_changes(now_s());
     }
 
-    /// Returns the configuration for a new connection.
-    pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        self.refresh((stamps(&self.files), None), now_s())
+    /// Returns the configuration for a new connection, and what [`Tls::open`] takes for it.
+    pub(crate) fn current(&self) -> (Arc<ServerConfig>, Verifying) {
+        let since_s = now_s();
+        let (config, callers) = self.refresh((stamps(&self.files), None), since_s);
+        (config, Verifying { callers, since_s })
     }
 
     /// FileStates for changes of the files, for certificates that end, and for connections that must end with one.
@@ -90,11 +107,14 @@ impl Tls {
         self.connections.close_expired(now_s, |chain| verify(&callers, chain, now_s));
     }
 
-    /// Registers a caller's new connection; `None` when its certificates are no longer accepted.
-    pub(crate) fn open(&self, chain: Chain) -> Option<Open> {
-        let open = self.connections.open(chain.clone(), now_s());
+    /// Registers a caller's new connection, whose chain was verified in its handshake; `None` when the authorities have changed since
+    /// and no longer accept it.
+    pub(crate) fn open(&self, chain: Chain, verified: &Verifying) -> Option<Open> {
+        // A certificate that has expired since the beginning of the handshake is due at once.
+        let open = self.connections.open(chain.clone(), verified.since_s);
         let callers = self.lock().callers.clone();
-        verify(&callers, &chain, now_s()).is_ok().then_some(open)
+        let is_accepted = Arc::ptr_eq(&callers, &verified.callers) || verify(&callers, &chain, now_s()).is_ok();
+        is_accepted.then_some(open)
     }
 
     /// Returns the expiry of the agent's own certificate, in seconds since 1970.
@@ -102,10 +122,10 @@ impl Tls {
         self.lock().own.info.not_after_s
     }
 
-    fn refresh(&self, (stamps, trusted): FileStates, now_s: i64) -> Arc<ServerConfig> {
+    fn refresh(&self, (stamps, trusted): FileStates, now_s: i64) -> (Arc<ServerConfig>, Arc<CallerVerifier>) {
         let mut state = self.lock();
         if stamps == state.stamps && trusted.is_none_or(|trusted| trusted == state.trusted) {
-            return state.config.clone();
+            return (state.config.clone(), state.callers.clone());
         }
         state.stamps = stamps;
         let built = build(&self.files, stamps);
@@ -131,7 +151,7 @@ impl Tls {
                 self.health.set(BROKEN, format!("{message}; the previous certificates remain in effect"));
             }
         }
-        state.config.clone()
+        (state.config.clone(), state.callers.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, InEffect> {

@@ -95,3 +95,38 @@ async fn a_connection_ends_when_its_authority_is_replaced() {
     ended(&mut following).await;
     api.stop().await;
 }
+
+/// Parses the certificate of `identity`, as the handshake gives it.
+fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
+    vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()]
+}
+
+#[tokio::test]
+async fn authorities_that_change_during_a_handshake_decide() {
+    let (dir, issuer, _) = prepare();
+    let tls = Tls::load(&config(dir.path()).tls, Arc::default()).unwrap();
+    let ann = leaf(&issuer, &["spiffe://x/ann"], |_| {});
+    let (_, verifying) = tls.current();
+    assert!(tls.open(chain(&ann), &verifying).is_some());
+    let (other, pem) = authority();
+    std::fs::write(dir.path().join("ca.pem"), pem).unwrap();
+    // Another connection has the files read again before this one is registered.
+    let (_, newer) = tls.current();
+    assert!(tls.open(chain(&ann), &verifying).is_none());
+    let bob = leaf(&other, &["spiffe://x/bob"], |_| {});
+    assert!(tls.open(chain(&bob), &newer).is_some());
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_during_its_handshake_closes_the_connection() {
+    let (dir, issuer, _) = prepare();
+    let tls = Tls::load(&config(dir.path()).tls, Arc::default()).unwrap();
+    let (_, verifying) = tls.current();
+    // The last second in which the handshake could accept it.
+    let end = time::OffsetDateTime::from_unix_timestamp(verifying.since_s()).unwrap();
+    let short = leaf(&issuer, &["spiffe://x/ann"], |params| params.not_after = end);
+    let mut open = tls.open(chain(&short), &verifying).unwrap();
+    tls.check_for_changes(verifying.since_s() + 5);
+    let closed = tokio::time::timeout(WITHIN, open.closed()).await.expect("the connection is closed");
+    assert_eq!(format!("{closed:?}"), "Expired");
+}
