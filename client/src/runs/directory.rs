@@ -42,6 +42,8 @@ const MAX_PART: u64 = 1 << 30;
 const KEPT_MS: u64 = 90 * 24 * 3600 * 1000;
 /// Number of newest runs that are kept whatever their age: a wrong clock must not remove all.
 const ALWAYS_KEPT: usize = 200;
+/// Number of runs from one search for old ones to the next, which reads the heads of all.
+const SEARCH_EVERY: usize = 32;
 
 /// Directory of runs. Reads and writes are short and block the calling task.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct Directory {
 struct Held {
     _file: File,
     progress: PathBuf,
+    /// Open progress; `None` before the first entries, and after a failed write.
+    open: Option<part::Appender>,
 }
 
 #[async_trait]
@@ -63,8 +67,13 @@ impl Lease for Held {
             serde_json::to_writer(&mut lines, entry).expect("entries are JSON");
             lines.push(b'\n');
         }
-        let mut file = open_to_write(&self.progress)?;
-        part::append(&mut file, &lines).map_err(|error| unwritable(&self.progress, error))
+        let mut appender = match self.open.take() {
+            Some(appender) => appender,
+            None => part::Appender::new(open_to_write(&self.progress)?),
+        };
+        appender.append(&lines).map_err(|error| unwritable(&self.progress, error))?;
+        self.open = Some(appender);
+        Ok(())
     }
 
     async fn lost(&self) -> StoreError {
@@ -101,7 +110,7 @@ impl Directory {
             Ok(_) => {
                 // For the message of the client that comes second; the lock itself needs no content.
                 let _ = file.set_len(0).and_then(|()| write!(file, "process {}", std::process::id()));
-                return Ok(Box::new(Held { _file: file, progress: self.of(run).join(PROGRESS) }));
+                return Ok(Box::new(Held { _file: file, progress: self.of(run).join(PROGRESS), open: None }));
             }
             Err(Errno::EAGAIN | Errno::EACCES) => {}
             Err(errno) => return Err(unwritable(&path, errno.into())),
@@ -111,9 +120,10 @@ impl Directory {
         Err(StoreError::Busy { run: run.clone(), by })
     }
 
-    /// Removes old runs that no client carries out. Best effort: the next run tries again.
+    /// Removes old runs that no client carries out, at every [`SEARCH_EVERY`]th run. Best effort: a later one tries again.
     async fn remove_old(&self, now_ms: u64) {
-        if fs::read_dir(&self.path).is_ok_and(|runs| runs.count() <= ALWAYS_KEPT) {
+        let Ok(runs) = fs::read_dir(&self.path).map(Iterator::count) else { return };
+        if runs <= ALWAYS_KEPT || !runs.is_multiple_of(SEARCH_EVERY) {
             return;
         }
         let Ok(Listing { heads, .. }) = self.list(usize::MAX).await else { return };

@@ -16,6 +16,9 @@ use crate::fleet::{Ending, Event, Fence};
 
 /// Largest number of entries that are taken at once.
 const GROUP: usize = 256;
+/// Shortest time between the beginnings of two writes to a store on this host: each of them costs some processor time, and in
+/// a fan-out instances end at all times. The end of the run waits for no other.
+const PACE: Duration = Duration::from_millis(10);
 /// Time after a failed write before the next attempt. Entries gather meanwhile: a few for each instance.
 const RETRY: Duration = Duration::from_secs(5);
 /// Maximum time for the last writes, when the run has ended.
@@ -151,6 +154,20 @@ impl Fence for RecordFence {
     }
 }
 
+/// Gathers entries until `until`, the end of the run, or a full group.
+async fn gather(given: &mut mpsc::UnboundedReceiver<Entry>, group: &mut Vec<Entry>, until: Instant) {
+    let is_end = |entry: &Entry| matches!(entry, Entry::Done { .. });
+    let all = async {
+        while group.len() < GROUP && !group.last().is_some_and(is_end) {
+            if given.recv_many(group, GROUP).await == 0 {
+                return;
+            }
+        }
+    };
+    // Cancel safe: what was received is in the group.
+    let _ = tokio::time::timeout_at(until, all).await;
+}
+
 /// Writes the entries until there are no more senders.
 async fn write(
     mut lease: Box<dyn Lease>,
@@ -162,7 +179,10 @@ async fn write(
     let mut failure: Option<(StoreError, Instant)> = None;
     loop {
         let retry = failure.as_ref().map(|(_, at)| *at);
+        let has_gathered = !group.is_empty() && retry.is_none();
         let is_over = tokio::select! {
+            biased;
+            () = std::future::ready(()), if has_gathered => false,
             error = lease.lost() => {
                 report(&error);
                 return Err(error);
@@ -176,6 +196,7 @@ async fn write(
         if retry.is_some_and(|at| Instant::now() < at) {
             continue;
         }
+        let began = Instant::now();
         match lease.append(&group).await {
             Ok(()) => {
                 progress.send_modify(|written| {
@@ -184,6 +205,9 @@ async fn write(
                 });
                 group.clear();
                 failure = None;
+                if lease.certainty().is_none() {
+                    gather(&mut given, &mut group, began + PACE).await;
+                }
             }
             Err(error) => {
                 report(&error);
@@ -216,5 +240,64 @@ async fn write(
             report(&error);
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Number of entries of each write.
+    type Writes = Arc<Mutex<Vec<usize>>>;
+
+    /// Lease that notes its writes.
+    struct Noting(Writes);
+
+    #[async_trait]
+    impl Lease for Noting {
+        async fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+            self.0.lock().unwrap().push(entries.len());
+            Ok(())
+        }
+
+        async fn lost(&self) -> StoreError {
+            std::future::pending().await
+        }
+
+        async fn release(self: Box<Self>) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_gather_between_writes_and_none_is_left_out() {
+        let writes = Writes::default();
+        let recorder = Recorder::new(Box::new(Noting(writes.clone())), |error| panic!("{error}"));
+        for target in 0..100 {
+            recorder.add(Entry::Starting { target });
+            // The writer runs before the next one.
+            tokio::task::yield_now().await;
+        }
+        recorder.add(Entry::Done { at_ms: 7, stopped: None });
+        recorder.finish().await.unwrap();
+        let writes = writes.lock().unwrap();
+        assert_eq!((writes[0], writes.iter().sum::<usize>()), (1, 101), "{writes:?}");
+        // Each of them waits for an interval after the one before, which 100 entries do not take.
+        assert!(writes.len() < 50, "{writes:?}");
+    }
+
+    #[tokio::test]
+    async fn entries_that_do_not_end_the_run_are_written_while_it_goes_on() {
+        let writes = Writes::default();
+        let recorder = Recorder::new(Box::new(Noting(writes.clone())), |error| panic!("{error}"));
+        for target in 0..3 {
+            recorder.add(Entry::Starting { target });
+            let mut written = recorder.written.clone();
+            written.wait_for(|written| written.count == target as u64 + 1).await.unwrap();
+        }
+        assert_eq!(*writes.lock().unwrap(), [1, 1, 1]);
+        recorder.finish().await.unwrap();
     }
 }

@@ -134,10 +134,10 @@ pub(super) async fn carry_out(
     let colored = context.colored_if(true);
     let progress =
         Progress::new(&run, &earlier, view.quiet, is_diagnostic, &mask, colored).recorded(recorder.is_some());
-    let mut ticks = tokio::time::interval(progress.interval());
+    // The first one after an interval: a tick that is due at once takes a millisecond, the resolution of timers.
+    let interval = progress.interval();
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first one is due at once, when there is nothing to say.
-    ticks.tick().await;
     let (progress, files) = (RefCell::new(progress), RefCell::new(files));
     let mut lines = view.ndjson.then_some(Lines { control: &control, is_closed: false });
     if let Some(lines) = &mut lines {

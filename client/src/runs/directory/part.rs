@@ -97,32 +97,55 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<(), StoreErro
     })
 }
 
-/// Appends whole lines, over a last one that a crash has cut short.
-pub(super) fn append(file: &mut File, lines: &[u8]) -> io::Result<()> {
-    let length = file.seek(io::SeekFrom::End(0))?;
-    let mut end = length;
-    let mut block = [0; 4096];
-    while end > 0 {
-        let from = end.saturating_sub(block.len() as u64);
-        let part = &mut block[..usize::try_from(end - from).expect("at most a block")];
-        file.seek(io::SeekFrom::Start(from))?;
-        file.read_exact(part)?;
-        if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
-            end = from + at as u64 + 1;
-            break;
+/// File to which whole lines are appended, each time durably.
+pub(super) struct Appender {
+    file: File,
+    /// Length of the file after the last append, when its last line was whole.
+    whole: Option<u64>,
+}
+
+impl Appender {
+    /// Returns an appender to `file`, which is open for reading and writing.
+    pub(super) fn new(file: File) -> Appender {
+        Appender { file, whole: None }
+    }
+
+    /// Appends whole lines, over a last one that a crash has cut short. They are durable when this returns.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let length = self.file.seek(io::SeekFrom::End(0))?;
+        let end = match self.whole.take() {
+            Some(whole) if whole == length => length,
+            _ => self.remove_cut_line(length)?,
+        };
+        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => self.whole = Some(end + lines.len() as u64),
+            // A full disk: the next attempt begins after the last whole line.
+            Err(_) => drop(self.file.set_len(end)),
         }
-        end = from;
+        written
     }
-    if end < length {
-        file.set_len(end)?;
+
+    /// Removes what follows the last whole line, and returns the end of that.
+    fn remove_cut_line(&mut self, length: u64) -> io::Result<u64> {
+        let mut end = length;
+        let mut block = [0; 4096];
+        while end > 0 {
+            let from = end.saturating_sub(block.len() as u64);
+            let part = &mut block[..usize::try_from(end - from).expect("at most a block")];
+            self.file.seek(io::SeekFrom::Start(from))?;
+            self.file.read_exact(part)?;
+            if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
+                end = from + at as u64 + 1;
+                break;
+            }
+            end = from;
+        }
+        if end < length {
+            self.file.set_len(end)?;
+        }
+        self.file.seek(io::SeekFrom::Start(end))
     }
-    file.seek(io::SeekFrom::Start(end))?;
-    let written = file.write_all(lines).and_then(|()| file.sync_data());
-    if written.is_err() {
-        // A full disk: the next attempt begins after the last whole line.
-        let _ = file.set_len(end);
-    }
-    written
 }
 
 pub(super) fn sync(directory: &Path) -> Result<(), StoreError> {
