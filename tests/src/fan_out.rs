@@ -8,6 +8,8 @@
 mod agents;
 mod simulated;
 
+pub use agents::print as print_agents;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,7 +21,7 @@ use crate::fleet::cost::Cost;
 /// Sizes of the simulated fleet.
 const SIZES: [u32; 3] = [100, 1_000, 10_000];
 /// Number of real agents.
-const AGENTS: u32 = 100;
+pub const AGENTS: u32 = 100;
 
 /// Prints the tables: all of them; for sizes, those of the simulated fleet; for `agents` and a number, that of real agents.
 /// Returns false if `words` are something else.
@@ -54,6 +56,7 @@ fn measure(directory: &Path, command: &Command) -> Cost {
     let file = directory.join("cost.json");
     let mut measured = Command::new(simulator());
     measured.arg("measure").arg(&file).arg(command.get_program()).args(command.get_args());
+    measured.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = measured.stdin(Stdio::null()).stderr(Stdio::piped()).output().expect("the simulator can be run");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(file).expect("the cost is written");
@@ -65,6 +68,7 @@ fn measure_on_terminal(directory: &Path, command: &Command) -> Cost {
     let file = directory.join("cost.json");
     let mut measured = Command::new(simulator());
     measured.arg("measure").arg(&file).arg(command.get_program()).args(command.get_args());
+    measured.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let (status, screen) = Screen::start(measured, 24, 100).wait();
     assert!(status.success(), "{command:?}: {screen}");
     let text = std::fs::read_to_string(file).expect("the cost is written");

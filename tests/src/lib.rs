@@ -29,6 +29,7 @@ mod moto;
 pub mod operator;
 mod pack;
 pub mod phases;
+pub mod place;
 pub mod process;
 pub mod proxy;
 mod random;

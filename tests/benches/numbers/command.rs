@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bolt_client::local::binary;
-use bolt_tests::World;
+use bolt_tests::{World, place};
 
 use crate::row;
 
@@ -19,10 +19,8 @@ pub(super) fn print(world: &World) -> Duration {
     };
     row("true", 200, || run(&mut Command::new("true")));
     row("bolt --version", 200, || run(Command::new(&bolt).arg("--version")));
-    row("bolt run on one instance, whole command", 100, || {
-        let mut command = Command::new(&bolt);
-        command.arg("--config").arg(world.site.client_config()).args(["run", "bench.nothing", "--on", "i-1"]);
-        command.env("XDG_STATE_HOME", world.path().join("state")).env("XDG_CACHE_HOME", world.path().join("cache"));
-        run(&mut command)
-    })
+    let mut command = Command::new(&bolt);
+    command.arg("--config").arg(world.site.client_config()).args(["run", "bench.nothing", "--on", "i-1"]);
+    place::set_state(&mut command, world.path());
+    row("bolt run on one instance, whole command", 100, || run(&mut command))
 }

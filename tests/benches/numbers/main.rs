@@ -15,7 +15,6 @@ mod handshakes;
 mod memory;
 mod nrpe;
 mod phases;
-mod place;
 mod rate;
 mod sync;
 
@@ -30,7 +29,7 @@ use bolt_client::connection::Agent;
 use bolt_client::inventory::Inventory;
 use bolt_client::local::LocalAgent;
 use bolt_client::tls::Identity;
-use bolt_tests::{PackSource, World, order, spec, ssh};
+use bolt_tests::{PackSource, World, fan_out, order, place, spec, ssh};
 use packs_schema::agent::execution::State;
 
 /// Script that is run everywhere: does nothing.
@@ -76,11 +75,16 @@ fn main() {
     let file = world.path().join("fsync");
     let synced = row("fork + exec + wait, and one fsync", 400, || run_here(&program).and_then(|()| sync_one(&file)));
     disk::print(&world.scratch("commits"));
-    let warm = {
+    let (warm, new) = {
         let agent = caller.agent();
-        row("bolt: POST ?wait, warm connection", 400, || runtime.block_on(Caller::try_nothing(&agent)))
+        rows(
+            ["bolt: POST ?wait, warm connection", "bolt: POST ?wait, new connection"],
+            400,
+            [&mut || runtime.block_on(Caller::try_nothing(&agent)), &mut || {
+                runtime.block_on(Caller::try_nothing(&caller.agent()))
+            }],
+        )
     };
-    let new = row("bolt: POST ?wait, new connection", 300, || runtime.block_on(Caller::try_nothing(&caller.agent())));
     let command = command::print(&world);
 
     let stock = with_sshd(&world, false, |sshd| row("ssh, new connection, stock sshd", 20, || sshd.run_new(&program)));
@@ -92,6 +96,8 @@ fn main() {
 
     rate::print(&runtime, &caller);
     phases::print(&runtime, &caller, &world);
+
+    fan_out::print_agents(fan_out::AGENTS);
 
     println!();
     sync::print();
@@ -128,12 +134,41 @@ fn sync_one(path: &Path) -> io::Result<()> {
 fn row<E: std::fmt::Display>(name: &str, runs: usize, mut run: impl FnMut() -> Result<(), E>) -> Duration {
     let mut times = Vec::with_capacity(runs);
     for index in 0..runs + WARM_UP.min(runs) {
-        let start = Instant::now();
-        run().unwrap_or_else(|e| panic!("{name}: {e}"));
+        let time = timed(name, &mut run);
         if index >= WARM_UP.min(runs) {
-            times.push(start.elapsed());
+            times.push(time);
         }
     }
+    print_row(name, times)
+}
+
+/// Times two things in turns, so that other work on the host delays both, prints their rows, and gives their medians.
+fn rows<E: std::fmt::Display>(
+    names: [&str; 2],
+    runs: usize,
+    both: [&mut dyn FnMut() -> Result<(), E>; 2],
+) -> (Duration, Duration) {
+    let [first, second] = both;
+    let mut times = [Vec::with_capacity(runs), Vec::with_capacity(runs)];
+    for index in 0..runs + WARM_UP {
+        let [one, other] = [timed(names[0], &mut *first), timed(names[1], &mut *second)];
+        if index >= WARM_UP {
+            times[0].push(one);
+            times[1].push(other);
+        }
+    }
+    let [one, other] = times;
+    (print_row(names[0], one), print_row(names[1], other))
+}
+
+fn timed<E: std::fmt::Display>(name: &str, run: &mut (impl FnMut() -> Result<(), E> + ?Sized)) -> Duration {
+    let start = Instant::now();
+    run().unwrap_or_else(|e| panic!("{name}: {e}"));
+    start.elapsed()
+}
+
+fn print_row(name: &str, mut times: Vec<Duration>) -> Duration {
+    let runs = times.len();
     times.sort_unstable();
     let (p50, p99) = (times[runs / 2], times[runs * 99 / 100]);
     println!("{name:<44} {:>10.2} {:>10.2} {runs:>9}", p50.as_secs_f64() * 1e3, p99.as_secs_f64() * 1e3);

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::ssh::Sshd;
-use crate::{PackSource, World, spec};
+use crate::{PackSource, World, place, spec};
 use bolt_client::local::{LocalAgent, binary};
 
 use super::{measure, row};
@@ -19,7 +19,7 @@ const RUNS: usize = 5;
 const PARALLEL: u32 = 32;
 
 /// Prints the table for `count` agents.
-pub(super) fn print(count: u32) {
+pub fn print(count: u32) {
     let world = World::empty();
     let pack = PackSource::new("bench", "1.0.0").action("nothing", "bolt: {class: diagnostic}", NOTHING);
     world.publish(&pack);
@@ -30,18 +30,22 @@ pub(super) fn print(count: u32) {
     for some in agents.chunks_mut(8) {
         some.iter_mut().for_each(|agent| agent.launch().expect("an agent starts"));
         some.iter_mut().for_each(|agent| agent.wait_ready().expect("an agent becomes ready"));
+        for agent in some {
+            place::make_executions_top(agent);
+        }
     }
     let all: Vec<&LocalAgent> = agents.iter().collect();
     let _ = world.bolt(&all);
     let mut bolt = Command::new(binary("bolt").expect("bolt is built"));
     bolt.arg("--config").arg(world.site.client_config()).args(["run", "bench.nothing", "--everywhere", "--at-once"]);
+    place::set_state(&mut bolt, world.path());
     let mut runs: Vec<_> = (0..=RUNS).map(|_| measure(world.path(), &bolt)).skip(1).collect();
     runs.sort_by(|one, other| one.wall_ms.total_cmp(&other.wall_ms));
     let run = runs[RUNS / 2];
 
     println!("\n{:<48}{count:>11}   target", "real agents on this host");
-    row("bolt run --at-once, wall time, s", &[run.wall_ms / 1e3], 2, "");
-    row("  client, ms of CPU per instance", &[run.cpu_ms / f64::from(count)], 3, "");
+    row("bolt run --at-once, wall time, s", &[run.wall_ms / 1e3], 2, "<= 0.28 for 100");
+    row("  client, ms of CPU per instance", &[run.cpu_ms / f64::from(count)], 3, "<= 0.7");
     row("  client, peak memory, MB", &[run.peak_kb as f64 / 1024.0], 1, "");
     row("  client, descriptors at most", &[run.descriptors as f64], 0, "");
     let Some(ssh_ms) = ssh(&world, count) else { return };

@@ -5,6 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::fleet::cost::Cost;
 use crate::fleet::{ACTION, Totals, handshakes};
+use crate::place;
 use bolt_client::local::binary;
 
 use super::{measure, measure_on_terminal, row, simulator};
@@ -75,6 +76,7 @@ fn figures(instances: u32) -> Figures {
     let directory = simulator.directory.path().to_owned();
     let mut bolt = Command::new(binary("bolt").expect("bolt is built"));
     bolt.arg("--config").arg(directory.join("client.toml")).args(["run", ACTION, "--everywhere", "--at-once"]);
+    place::set_state(&mut bolt, &directory);
     let mut runs: Vec<(Cost, Totals, f64)> = (0..RUNS)
         .map(|_| {
             let (before, used) = (simulator.totals(), simulator.cpu_ms());
