@@ -61,7 +61,9 @@ fn supervise(job: &Job<'_>, clock: &Clock) -> Outcome {
     }
     let watch = match watch::Watch::new(job, clock) {
         Ok(watch) => watch,
-        Err(e) => return Outcome::not_started(State::Error, format!("the shim cannot receive signals: {e}")),
+        Err(e) => {
+            return Outcome::not_started(State::Error, format!("the shim cannot receive signals or map memory: {e}"));
+        }
     };
     if watch.kill_requested() {
         return Outcome::not_started(State::Killed, "killed before it started".to_owned());

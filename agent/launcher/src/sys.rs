@@ -3,10 +3,12 @@
 //! The process is always single-threaded, so that `fork` without `exec` is sound.
 #![expect(
     unsafe_code,
-    reason = "fork, close_range, signal dispositions, pidfds, System V objects and madvise have no safe wrapper"
+    reason = "fork, close_range, signal dispositions, pidfds, System V objects and mappings have no safe wrapper"
 )]
 
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -252,6 +254,61 @@ pub(crate) fn give_memory_back() {
     // SAFETY: malloc_trim touches only free memory.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Zeroed memory outside the heap. Takes up only the pages that were written.
+pub(crate) struct Pages {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+impl Pages {
+    /// Maps `length` bytes.
+    pub(crate) fn map(length: usize) -> nix::Result<Pages> {
+        // SAFETY: a new private mapping, at an address that the kernel chooses.
+        let start = unsafe {
+            let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let start = NonNull::new(start.cast()).expect("the kernel maps nothing at address 0");
+        Ok(Pages { start, length })
+    }
+
+    /// Returns all pages to the system: all bytes are zero afterwards.
+    pub(crate) fn clear(&mut self) {
+        // SAFETY: the mapping of this value, to which no reference exists during the call.
+        unsafe {
+            libc::madvise(self.start.as_ptr().cast(), self.length, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped, readable, and zeroed by the kernel; borrowed like this value.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: mapped, writable, and zeroed by the kernel; borrowed like this value.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of this value, which ends here.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.length);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use packs_schema::agent::execution::{StreamTotals, file};
 use super::clock::Clock;
 use super::free_space::FreeSpaceCheck;
 use crate::dir::Dir;
+use crate::sys::Pages;
 
 /// Minimum size of a tail segment, in bytes of data.
 const MIN_SEGMENT: u64 = 64 << 10;
@@ -42,7 +43,9 @@ pub(super) struct Capture<'a> {
     /// Maximum bytes of data in a tail segment.
     segment: u64,
     /// Space for a header, then for data: a frame is written by one system call.
-    buffer: Vec<u8>,
+    buffer: Pages,
+    /// True if data was read since the buffer's pages were returned.
+    buffer_used: bool,
 }
 
 /// The output of one stream after its part of `output.log`.
@@ -67,7 +70,8 @@ struct Segment {
 }
 
 impl<'a> Capture<'a> {
-    pub(super) fn new(directory: &'a Dir, clock: &'a Clock, budget: u64) -> Capture<'a> {
+    /// Creates the output file. The error is that there is no memory.
+    pub(super) fn new(directory: &'a Dir, clock: &'a Clock, budget: u64) -> nix::Result<Capture<'a>> {
         let half = budget / 2;
         let tail = |stream| Tail {
             stream,
@@ -84,10 +88,11 @@ impl<'a> Capture<'a> {
             streams: Stream::ALL.map(tail),
             half,
             segment: (half / 8).max(MIN_SEGMENT),
-            buffer: vec![0; HEADER + MAX_CHUNK],
+            buffer: Pages::map(HEADER + MAX_CHUNK)?,
+            buffer_used: false,
         };
         let _ = capture.head.open(directory);
-        capture
+        Ok(capture)
     }
 
     /// Reads once, up to 64 KiB.
@@ -95,11 +100,24 @@ impl<'a> Capture<'a> {
         match nix::unistd::read(pipe, &mut self.buffer[HEADER..]) {
             Ok(0) => ReadOutcome::Closed,
             Ok(length) => {
+                self.buffer_used = true;
                 self.record(stream, length);
                 ReadOutcome::Recorded
             }
             Err(Errno::EAGAIN | Errno::EINTR) => ReadOutcome::Empty,
             Err(_) => ReadOutcome::Closed,
+        }
+    }
+
+    /// Returns true if [`Capture::release_buffer`] would free memory.
+    pub(super) fn holds_buffer(&self) -> bool {
+        self.buffer_used
+    }
+
+    /// Frees the memory of the buffer until data is read again.
+    pub(super) fn release_buffer(&mut self) {
+        if std::mem::take(&mut self.buffer_used) {
+            self.buffer.clear();
         }
     }
 

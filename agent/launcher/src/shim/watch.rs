@@ -26,6 +26,8 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(100);
 const COUNT_INTERVAL: Duration = Duration::from_millis(20);
 /// Interval between checks for the file `kill` when the kernel has no inotify instance left.
 const KILL_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time without output after which the buffer's memory is freed.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// Maximum number of consecutive reads of one stream before other events are handled.
 const MAX_READS: usize = 16;
 
@@ -68,7 +70,7 @@ impl<'a> Watch<'a> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let capture = Capture::new(&job.directory, clock, job.action.output_max.0);
+        let capture = Capture::new(&job.directory, clock, job.action.output_max.0)?;
         Ok(Watch { job, clock, capture, signals, changes: watch_directories(job) })
     }
 
@@ -177,6 +179,7 @@ impl<'a> Watch<'a> {
 
     /// Waits for an event, at most `at_most`, and handles what is ready.
     fn wait(&mut self, pipes: &mut Pipes, at_most: Duration) {
+        let at_most = if self.capture.holds_buffer() { at_most.min(QUIET_AFTER) } else { at_most };
         let timeout =
             PollTimeout::try_from(at_most + Duration::from_millis(1)).unwrap_or(PollTimeout::from(60_000_u16));
         let ready = {
@@ -189,7 +192,7 @@ impl<'a> Watch<'a> {
             poll(&mut fds, timeout).unwrap_or(0)
         };
         if ready == 0 {
-            return;
+            return self.capture.release_buffer();
         }
         while let Ok(Some(_)) = self.signals.read_signal() {}
         self.feed(pipes);

@@ -4,7 +4,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
 use serde_json::json;
 
-use crate::driver::Host;
+use crate::driver::{Host, wait_for};
 
 const NUMBERS: &str = "#!/bin/sh\necho err >&2; seq 1 400000; echo end >&2\n";
 
@@ -41,6 +41,40 @@ fn output_below_the_limit_is_complete() {
     let whole: String = (1..=400_000).map(|n| format!("{n}\n")).collect();
     assert!(ended.stdout() == whole);
     assert_eq!(ended.exit.stdout.dropped_bytes, 0);
+}
+
+#[test]
+fn a_shim_holds_no_buffer_while_its_action_is_quiet() {
+    const WAIT: &str = "sleep 0.02; done";
+    let script = format!(
+        "#!/bin/sh\necho begun; until [ -e go ]; do {WAIT}\ndd if=/dev/zero bs=65536 count=4; echo told\nuntil [ -e end ]; do {WAIT}\n"
+    );
+    let mut host = Host::new();
+    host.action("it", &script, json!({}));
+    let running = host.started(&host.request("it", json!({})));
+    let shim = wait_for("the shim", || shim_of(host.launcher_pid()));
+    running.wait_for_stdout("begun\n");
+    let before = private_kb(shim);
+    std::fs::write(host.version().join("go"), "").unwrap();
+    running.wait_for_stdout("told\n");
+    wait_for("the buffer to be freed", || (private_kb(shim) < before + 32).then_some(()));
+    std::fs::write(host.version().join("end"), "").unwrap();
+    assert_eq!(running.finished().exit.stdout.written_bytes, (4 << 16) + 11);
+}
+
+/// Returns the shim of the only execution.
+fn shim_of(launcher: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+    let is_shim =
+        |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "bolt-shim\n");
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_shim)
+}
+
+/// Returns the memory of a process that no other process has, in kilobytes.
+fn private_kb(pid: u32) -> u32 {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = smaps.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
