@@ -138,6 +138,7 @@ fn start(
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(STACK_SIZE)
+        .on_thread_park(at_rest::before_park)
         .build()
         .map_err(StartError::Runtime)?;
     let ended = runtime.block_on(run(config, Some(path), socket, passed, wait_for_signal()))?;

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "a few calls, each with a SAFETY comment")]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use inotify::Inotify;
@@ -73,17 +74,26 @@ pub fn use_one_heap() {
     }
 }
 
-/// Unmaps the pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched. Frees the pages
-/// of the stack that earlier calls used, if this is the main thread.
-pub fn unmap_unused_pages() {
-    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
+/// Frees the pages of the stack that earlier calls used, if this is the main thread. Returns the ranges of programs and libraries whose
+/// pages can be unmapped with [`unmap`].
+pub fn free_stack() -> Vec<ProgramRange> {
+    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return Vec::new() };
     if let Some(range) = memory_map::unused_stack(&smaps, (&raw const smaps).addr(), page_size()) {
         // SAFETY: below the stack pointer of the current call and a margin for further calls and signals, so no value is there.
         unsafe {
             libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
         }
     }
-    for range in memory_map::clean_program_ranges(&smaps) {
+    memory_map::clean_program_ranges(&smaps).into_iter().map(ProgramRange).collect()
+}
+
+/// Address range of a program or library, unchanged since it was mapped.
+#[derive(Debug)]
+pub struct ProgramRange(Range<usize>);
+
+/// Unmaps the pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched.
+pub fn unmap(ranges: &[ProgramRange]) {
+    for ProgramRange(range) in ranges {
         // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays mapped:
         // the kernel reads the same bytes from the file again.
         unsafe {

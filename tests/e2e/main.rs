@@ -6,6 +6,7 @@
 mod calls;
 
 mod architecture;
+mod at_rest;
 mod authoring;
 mod callers_refused;
 mod channels;

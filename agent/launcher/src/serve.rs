@@ -113,7 +113,7 @@ fn attached_client() -> Result<Client, ServeError> {
 
 fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result<(), ServeError> {
     loop {
-        wait(signals, Some(&client), None);
+        wait(signals, Some(&client), None, || {});
         if handle_signals(signals, |_| {}) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
     let mut api = ApiProcess::new(listeners);
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut pruned = Instant::now();
-    let mut at_rest = false;
+    let mut program = Vec::new();
     loop {
         let now = Instant::now();
         if now.duration_since(pruned) >= PRUNE_INTERVAL {
@@ -139,12 +139,12 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         }
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
-        let rest = (!at_rest).then(|| now + REST_AFTER);
-        let next = [api.next_deadline(), sync.next_deadline(), rest].into_iter().flatten().min();
-        let is_idle = !wait(signals, api.client(), next.map(|at| at.saturating_duration_since(now)));
-        at_rest = is_idle && rest.is_some_and(|rest| Instant::now() >= rest);
-        if at_rest {
-            sys::give_memory_back();
+        let next = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
+        let left = || next.map(|at| at.saturating_duration_since(Instant::now()));
+        if left().is_some_and(|left| left <= REST_AFTER) {
+            wait(signals, api.client(), left(), || {});
+        } else if !wait(signals, api.client(), Some(REST_AFTER), || {}) {
+            wait(signals, api.client(), left(), || sys::give_memory_back(&mut program));
         }
         let stop = handle_signals(signals, |exited| {
             if !api.handle_exit(Some(host), exited) {
@@ -178,7 +178,7 @@ fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
             sync.signal(Signal::SIGKILL);
             return;
         }
-        wait(signals, None, Some(left));
+        wait(signals, None, Some(left), || {});
         handle_signals(signals, |exited| {
             // Without a host: the end of a process that is being stopped is not recorded.
             if !api.handle_exit(None, exited) {
@@ -188,14 +188,15 @@ fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
     }
 }
 
-/// Waits for a signal, a request, or until the time is over; returns false if it is.
-fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>) -> bool {
+/// Waits for a signal, a request, or until the time is over; returns false if it is. Calls `before` when all is ready to wait.
+fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>, before: impl FnOnce()) -> bool {
     let timeout = match at_most {
         Some(time) => PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
         None => PollTimeout::NONE,
     };
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     fds.extend(client.map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
+    before();
     // An interrupted or failed poll is like one with events: the loop checks everything anyway.
     poll(&mut fds, timeout) != Ok(0)
 }

@@ -6,7 +6,7 @@
     reason = "fork, close_range, signal dispositions, pidfds, System V objects and mappings have no safe wrapper"
 )]
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
@@ -232,8 +232,10 @@ pub(crate) fn pidfd_signal(pidfd: impl AsFd, signal: Signal) -> nix::Result<()> 
 }
 
 /// Returns free pages of the heap to the system, with C libraries that can, and those of the stack that earlier calls used; unmaps the
-/// pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched.
-pub(crate) fn give_memory_back() {
+/// pages of programs and libraries, which the page cache keeps: each is mapped again when it is next touched. `ranges` is space for
+/// the list of these pages, which the caller keeps, so that little code is touched after the last step.
+pub(crate) fn give_memory_back(ranges: &mut Vec<Range<usize>>) {
+    ranges.clear();
     if let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") {
         if let Some(range) = memory_map::unused_stack(&smaps, (&raw const smaps).addr(), page_size()) {
             // SAFETY: below the stack pointer of the current call and a margin for further calls and signals, so no value is
@@ -242,18 +244,19 @@ pub(crate) fn give_memory_back() {
                 libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
             }
         }
-        for range in memory_map::clean_program_ranges(&smaps) {
-            // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays
-            // mapped: the kernel reads the same bytes from the file again.
-            unsafe {
-                libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
-            }
-        }
+        ranges.extend(memory_map::clean_program_ranges(&smaps));
     }
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim touches only free memory.
     unsafe {
         libc::malloc_trim(0);
+    }
+    for range in ranges {
+        // SAFETY: a private read-only mapping of a file, without pages of our own, of a program or library, which stays mapped:
+        // the kernel reads the same bytes from the file again.
+        unsafe {
+            libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
+        }
     }
 }
 
