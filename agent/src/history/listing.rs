@@ -9,6 +9,9 @@
 //! range (see `stream`); a filter without one is the union of several, which are merged: an action of a caller in any state, or
 //! what is visible to a caller who may not see all.
 //!
+//! A range costs as much as some rows, so where many would be merged and few rows are in a range that contains them all, this one
+//! is read, and the rows of other actions are discarded.
+//!
 //! Few filters have no such union, such as a run with anything else. Their rows are read one by one. After [`MAX_DISCARDED`] rows that
 //! did not match, the page ends with what it has, and the cursor of the next one. It is never empty then, because clients of
 //! earlier versions take an empty page with a cursor for an error.
@@ -35,6 +38,12 @@ const MAX_DISCARDED: u32 = 1_000;
 const SMALL_RUN: u32 = 2_000;
 /// Maximum number of streams that are merged.
 const MAX_STREAMS: usize = 512;
+/// Maximum number of actions and callers whose executions that have succeeded are read as a range for each.
+const MAX_CALLERS: usize = 128;
+/// Number of actions up to which each has a range.
+const FEW_ACTIONS: usize = 4;
+/// Number of rows of a range that can be read and discarded in the time that another range takes.
+const ROWS_FOR_A_RANGE: u32 = 4;
 
 /// Part of a listing.
 pub(super) struct Part {
@@ -143,65 +152,110 @@ pub(super) fn plan(
     {
         return Ok(Some(Plan { ranges: vec![Range::of_run(run)], check: (!is_any).then_some(check) }));
     }
-    let ranges = exact(connection, chosen.as_deref(), &shown, principal, wanted)?;
-    let ranges = ranges.filter(|ranges| ranges.len() <= MAX_STREAMS);
-    let is_exact = ranges.as_ref().is_some_and(|ranges| {
-        // Of executions that have not ended, and of `ended`, the table decides; there are few that do not pass.
-        run.is_none() && !ranges.iter().any(Range::is_live) && !(wanted.ended && wanted.state.is_none())
-    });
-    let ranges = ranges.unwrap_or_else(|| {
+    let found = find_ranges(connection, chosen.as_deref(), &shown, principal, wanted)?;
+    let found = found.filter(|found| found.ranges.len() <= MAX_STREAMS).unwrap_or_else(|| {
         let action = chosen.as_deref().filter(|chosen| chosen.len() == 1).map(|chosen| chosen[0]);
-        vec![Range::of_action(action)]
+        Ranges { ranges: vec![Range::of_action(action)], are_exact: false }
     });
-    Ok(Some(Plan { ranges, check: (!is_exact).then_some(check) }))
+    let is_exact = found.are_exact && run.is_none();
+    Ok(Some(Plan { ranges: found.ranges, check: (!is_exact).then_some(check) }))
 }
 
-/// Returns the ranges in which exactly the wanted executions are; `None` if there are too many of them.
-fn exact(
+/// Ranges in which all wanted executions are.
+struct Ranges {
+    ranges: Vec<Range>,
+    /// True if no others are in them.
+    are_exact: bool,
+}
+
+impl Ranges {
+    fn exact(ranges: Vec<Range>) -> Ranges {
+        Ranges { ranges, are_exact: true }
+    }
+
+    fn extend(&mut self, other: Ranges) {
+        self.ranges.extend(other.ranges);
+        self.are_exact &= other.are_exact;
+    }
+}
+
+/// Returns ranges in which the wanted executions are, and few others; `None` if there are too many ranges.
+fn find_ranges(
     connection: &Connection,
     chosen: Option<&[i64]>,
     shown: &[i64],
     principal: Option<i64>,
     wanted: &Filter,
-) -> Result<Option<Vec<Range>>, HistoryError> {
+) -> Result<Option<Ranges>, HistoryError> {
     let each: Vec<Option<i64>> = chosen.map_or_else(|| vec![None], |ids| ids.iter().copied().map(Some).collect());
     if each.len() > MAX_STREAMS {
         return Ok(None);
     }
-    let live = |state: State| Range::live(state_number(state));
-    let mut ranges = Vec::new();
-    match (wanted.state, principal) {
-        (Some(state), _) if !state.is_terminal() => ranges.push(live(state)),
+    // Of executions that have not ended, which are few, the table decides.
+    let live = |state: State| Ranges { ranges: vec![Range::live(state_number(state))], are_exact: false };
+    let of_actions = || each.iter().map(|action| Range::of_action(*action)).collect();
+    Ok(Some(match (wanted.state, principal) {
+        (Some(state), _) if !state.is_terminal() => live(state),
         (Some(State::Succeeded), Some(principal)) => {
             // A range for each action, also where all are visible.
             let actions = chosen.unwrap_or(shown);
-            ranges.extend(actions.iter().map(|action| Range::succeeded(*action, principal)));
+            Ranges::exact(actions.iter().map(|action| Range::succeeded(*action, principal)).collect())
         }
-        (Some(State::Succeeded), None) => {
-            let Some(chosen) = chosen else { return Ok(None) };
-            for action in chosen {
-                for principal in stream::principals_of_succeeded(connection, *action, MAX_STREAMS)? {
-                    ranges.push(Range::succeeded(*action, principal));
-                }
-            }
-        }
-        (Some(state), _) => {
-            ranges.extend(each.iter().map(|action| Range::unsuccessful(state_number(state), *action, principal)));
-        }
+        (Some(State::Succeeded), None) => match chosen.map(|chosen| succeeded(connection, chosen)).transpose()? {
+            Some(Some(ranges)) => Ranges::exact(ranges),
+            // Nearly all have succeeded.
+            _ => Ranges { ranges: of_actions(), are_exact: false },
+        },
+        (Some(state), _) => unsuccessful(connection, state, &each, principal, wanted)?,
         (None, Some(principal)) => {
+            let actions = chosen.unwrap_or(shown);
+            let mut found = Ranges::exact(actions.iter().map(|action| Range::succeeded(*action, principal)).collect());
             if !wanted.ended {
-                ranges.extend([State::Queued, State::Running].map(live));
+                [State::Queued, State::Running].map(live).into_iter().for_each(|ranges| found.extend(ranges));
             }
-            ranges.extend(chosen.unwrap_or(shown).iter().map(|action| Range::succeeded(*action, principal)));
             for state in State::ALL.into_iter().filter(|s| s.is_terminal() && *s != State::Succeeded) {
-                ranges.extend(
-                    each.iter().map(|action| Range::unsuccessful(state_number(state), *action, Some(principal))),
-                );
+                found.extend(unsuccessful(connection, state, &each, Some(principal), wanted)?);
             }
+            found
         }
-        (None, None) => ranges.extend(each.iter().map(|action| Range::of_action(*action))),
+        (None, None) => Ranges { ranges: of_actions(), are_exact: !wanted.ended },
+    }))
+}
+
+/// Returns the ranges of executions of these actions that have succeeded; `None` if there are too many callers.
+fn succeeded(connection: &Connection, actions: &[i64]) -> Result<Option<Vec<Range>>, HistoryError> {
+    let mut ranges = Vec::new();
+    for action in actions {
+        let limit = MAX_CALLERS.saturating_sub(ranges.len());
+        let principals = stream::principals_of_succeeded(connection, *action, limit)?;
+        if principals.len() > limit {
+            return Ok(None);
+        }
+        ranges.extend(principals.into_iter().map(|principal| Range::succeeded(*action, principal)));
     }
     Ok(Some(ranges))
+}
+
+/// Returns the ranges of executions in a state that is terminal and not `succeeded`: of each action, or of all if there are so few in
+/// this state that reading those of other actions costs less than a range for each.
+fn unsuccessful(
+    connection: &Connection,
+    state: State,
+    each: &[Option<i64>],
+    principal: Option<i64>,
+    wanted: &Filter,
+) -> Result<Ranges, HistoryError> {
+    let state = state_number(state);
+    if each.len() > FEW_ACTIONS {
+        let of_all = Range::unsuccessful(state, None, principal);
+        let few = u32::try_from(each.len()).unwrap_or(u32::MAX).saturating_mul(ROWS_FOR_A_RANGE);
+        match stream::count_below(connection, &of_all, wanted, few)? {
+            Some(0) => return Ok(Ranges::exact(Vec::new())),
+            Some(_) => return Ok(Ranges { ranges: vec![of_all], are_exact: false }),
+            None => {}
+        }
+    }
+    Ok(Ranges::exact(each.iter().map(|action| Range::unsuccessful(state, *action, principal)).collect()))
 }
 
 impl Check {

@@ -85,11 +85,6 @@ impl Range {
         Range { index, columns, values: values.iter().copied().map(Value::Integer).collect(), condition }
     }
 
-    /// True for executions in a state that is not terminal.
-    pub(super) fn is_live(&self) -> bool {
-        self.index == "executions_state" && matches!(self.values.first(), Some(Value::Integer(0 | 1)))
-    }
-
     /// Returns the statement that reads the range from a position on: fixed columns, lowest time, position, number of rows.
     pub(in crate::history) fn sql(&self) -> String {
         let fixed: String =
@@ -179,6 +174,18 @@ impl Stream {
         self.size = self.size.saturating_mul(2).min(self.most);
         Ok(())
     }
+}
+
+/// Returns how many entries of a range a listing has left, if fewer than `limit`.
+pub(super) fn count_below(
+    connection: &Connection,
+    range: &Range,
+    wanted: &Filter,
+    limit: u32,
+) -> Result<Option<usize>, HistoryError> {
+    let mut stream = Stream::new(range.clone(), wanted, Batch { first: limit, most: limit });
+    let first = stream.next(connection)?;
+    Ok(stream.after.is_none().then_some(stream.read.len() + usize::from(first.is_some())))
 }
 
 /// True if a run has fewer than `limit` executions.

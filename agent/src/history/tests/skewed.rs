@@ -16,6 +16,8 @@ const ACTIONS: u64 = 40;
 const CALLERS: u64 = 25;
 /// Rows in each run of the tests.
 const ROWS: u64 = 6_000;
+/// Maximum number of ranges that a page is merged from, each of which costs 20 to 30 µs.
+const MAX_RANGES: usize = 128;
 /// Size of a page.
 const PAGE: u32 = 50;
 
@@ -195,6 +197,8 @@ async fn pages_of_any_filters_have_what_a_scan_finds() {
                 break;
             }
         }
+        let ranges = count_ranges(&history, wanted.clone()).await;
+        assert!(ranges <= MAX_RANGES, "{ranges} ranges for {:?} of {}", wanted.filter, wanted.seen);
         let matches = listed.iter().eq(found.iter().take(listed.len()).copied());
         let is_complete = pages == 3 || listed.len() == found.len();
         let (want, got) = (found.len(), listed.len());
@@ -203,21 +207,36 @@ async fn pages_of_any_filters_have_what_a_scan_finds() {
     history.close().await;
 }
 
-/// Prints how long the first page of each combination takes, and of some with the statement that was used before.
+/// Returns how many ranges of indexes the first page is merged from.
+async fn count_ranges(history: &History, wanted: Wanted) -> usize {
+    let plan = history.read(move |connection| listing::plan(connection, &wanted.filter, &wanted.visible));
+    plan.await.unwrap().map_or(0, |plan| plan.ranges.len())
+}
+
+/// Number of consecutive pages whose times are printed.
+const PAGES: usize = 4;
+
+/// Prints how long the first pages of each combination take, by kind of filter, and some with the statement that was used before.
 async fn print_times(history: &History, rows: u64) {
-    let mut times = Vec::new();
     let combinations = combinations(rows);
+    let (mut all, mut kinds) = (Vec::new(), std::collections::BTreeMap::<String, Vec<Duration>>::new());
     for wanted in &combinations {
-        let mut took = Vec::new();
-        for _ in 0..3 {
-            let since = Instant::now();
-            history.list(wanted.filter.clone(), wanted.visible).await.unwrap();
-            took.push(since.elapsed());
+        let mut filter = wanted.filter.clone();
+        for page in 1..=PAGES {
+            let (mut took, mut after) = (Vec::new(), None);
+            for _ in 0..3 {
+                let since = Instant::now();
+                after = history.list(filter.clone(), wanted.visible).await.unwrap().1;
+                took.push(since.elapsed());
+            }
+            took.sort_unstable();
+            all.push((took[1], page, wanted));
+            kinds.entry(kind(wanted)).or_default().push(took[1]);
+            let Some(after) = after else { break };
+            filter.after = Some(after);
         }
-        took.sort_unstable();
-        times.push((took[1], wanted));
     }
-    times.sort_by_key(|(took, _)| *took);
+    all.sort_by_key(|(took, ..)| *took);
     let mut before = Vec::new();
     for wanted in combinations.iter().step_by(37) {
         let wanted = wanted.clone();
@@ -232,25 +251,40 @@ async fn print_times(history: &History, rows: u64) {
         before.push(took.await.unwrap());
     }
     before.sort_unstable();
-    let at = |sorted: &[Duration], share: usize| sorted[(sorted.len() - 1) * share / 100].as_secs_f64() * 1e3;
-    let after: Vec<Duration> = times.iter().map(|(took, _)| *took).collect();
-    println!("{:<38} {:>9} {:>9} {:>9} {:>7}", "a page of any filters, ms", "p50", "p99", "longest", "filters");
-    for (name, sorted) in [("one scan of one index, as before", &before), ("merged ranges of indexes", &after)] {
-        println!(
-            "{name:<38} {:>9.2} {:>9.2} {:>9.2} {:>7}",
-            at(sorted, 50),
-            at(sorted, 99),
-            at(sorted, 100),
-            sorted.len()
-        );
+    println!("{:<52} {:>7} {:>7} {:>7} {:>7}", "a page of any filters, ms", "p50", "p99", "longest", "pages");
+    print_row("one scan of one index, first pages, as before", &before);
+    print_row("merged ranges of indexes", &all.iter().map(|(took, ..)| *took).collect::<Vec<_>>());
+    for (kind, times) in &mut kinds {
+        times.sort_unstable();
+        print_row(&format!("  {kind}"), times);
     }
-    for (took, wanted) in times.iter().rev().take(5) {
+    for (took, page, wanted) in all.iter().rev().take(5) {
         let Filter { action, state, ended, principal, run, since_ms, .. } = &wanted.filter;
         println!(
-            "  {took:?}: {action:?} {state:?} {ended} {principal:?} {run:?} {since_ms:?}, visible: {}",
+            "  {took:?}, page {page}: {action:?} {state:?} {ended} {principal:?} {run:?} {since_ms:?}, visible: {}",
             wanted.seen
         );
     }
+}
+
+/// Prints the distribution of sorted times.
+fn print_row(name: &str, sorted: &[Duration]) {
+    let at = |share: usize| sorted[(sorted.len() - 1) * share / 100].as_secs_f64() * 1e3;
+    println!("{name:<52} {:>7.2} {:>7.2} {:>7.2} {:>7}", at(50), at(99), at(100), sorted.len());
+}
+
+/// Returns the names of the filters of a combination, without times.
+fn kind(wanted: &Wanted) -> String {
+    let filter = &wanted.filter;
+    let names = [
+        (filter.action.is_some(), "action"),
+        (filter.principal.is_some(), "caller"),
+        (filter.state.is_some() || filter.ended, "state"),
+        (filter.run.is_some(), "run"),
+        (wanted.seen != "all", "not all visible"),
+    ];
+    let names: Vec<&str> = names.into_iter().filter(|(is_used, _)| *is_used).map(|(_, name)| name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Returns the statement of the first page as earlier versions made it.
