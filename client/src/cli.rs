@@ -32,6 +32,7 @@ mod numbers;
 mod of_run;
 pub mod pack;
 mod packs;
+mod parse;
 mod pki;
 mod ps;
 pub mod repo;
@@ -53,6 +54,7 @@ use crate::config::{Config, Setting};
 use crate::{errln, outln};
 
 pub use complete::answer as answer_completion;
+pub use parse::parse;
 pub use terminal::end_when_nothing_can_be_printed;
 
 use context::Context;

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use bolt_client::cli::{self, Cli};
-use clap::Parser as _;
+use bolt_client::cli;
 
 fn main() -> ExitCode {
     cli::answer_completion();
     cli::end_when_nothing_can_be_printed();
-    let exit = match Cli::try_parse() {
+    let exit = match cli::parse() {
         Ok(cli) => cli::main(cli),
         Err(error) => cli::run_external(&error).unwrap_or_else(|| cli::explain(error)),
     };
