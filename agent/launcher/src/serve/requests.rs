@@ -47,17 +47,9 @@ impl Client {
 
     /// Reads the available bytes and answers every complete request. Sets `sync_requested` when one requests a sync.
     pub(crate) fn serve(&mut self, host: &Host, sync_requested: &mut bool) -> Result<(), Disconnected> {
-        let mut chunk = [0; CHUNK];
-        let read = match recv(self.socket.as_raw_fd(), &mut chunk, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => return Err(Disconnected::Closed),
-            Ok(read) => read,
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
-            Err(Errno::ECONNRESET) => return Err(Disconnected::Closed),
-            Err(e) => return Err(Disconnected::Failed(format!("cannot read from its socket: {e}"))),
-        };
-        self.buffer.extend_from_slice(&chunk[..read]);
-        // Parameters may be secret: overwrite them, because shims share this memory.
-        chunk[..read].fill(0);
+        if !self.receive()? {
+            return Ok(());
+        }
         while let Some(length) = frame_length(&self.buffer)? {
             let request = read_request(&self.buffer[4..4 + length]);
             self.buffer[4..4 + length].fill(0);
@@ -75,6 +67,24 @@ impl Client {
             self.buffer = Vec::new();
         }
         Ok(())
+    }
+
+    /// Reads the available bytes, at most [`CHUNK`], into the buffer; false if there are none. A function of its own, so that the chunk
+    /// is not on the stack of the shims that requests fork: each would have a copy.
+    #[inline(never)]
+    fn receive(&mut self) -> Result<bool, Disconnected> {
+        let mut chunk = [0; CHUNK];
+        let read = match recv(self.socket.as_raw_fd(), &mut chunk, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Err(Disconnected::Closed),
+            Ok(read) => read,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(false),
+            Err(Errno::ECONNRESET) => return Err(Disconnected::Closed),
+            Err(e) => return Err(Disconnected::Failed(format!("cannot read from its socket: {e}"))),
+        };
+        self.buffer.extend_from_slice(&chunk[..read]);
+        // Parameters may be secret: overwrite them, because shims share this memory.
+        chunk[..read].fill(0);
+        Ok(true)
     }
 
     fn reply(&mut self, reply: &Reply) -> Result<(), Disconnected> {
