@@ -57,7 +57,7 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench numbers", MEASURES),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench fan_out", MEASURES),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench growth", MEASURES),
-    not_run("tests/README.md", "BOLT_TEST_HISTORY_ROWS=1000000 cargo test", MEASURES),
+    not_run("tests/README.md", "BOLT_TEST_HISTORY_ROWS=1000000 cargo bench", MEASURES),
     not_run(
         "tests/README.md",
         "cargo test -p bolt-agent --lib exec::state::model",
