@@ -83,6 +83,17 @@ impl Stamp {
         let changed_ns = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
         Some(Stamp { inode: meta.ino(), size: meta.size(), changed_ns })
     }
+
+    /// True if both are of one file, which was not replaced by another in between.
+    pub(crate) fn is_same_file(&self, other: &Stamp) -> bool {
+        self.inode == other.inode
+    }
+
+    /// True if the last change was less than `within` before or after `now_ms`: the clock that stamps files is coarse.
+    pub(crate) fn changed_within(&self, within: std::time::Duration, now_ms: u64) -> bool {
+        let age_ns = i128::from(now_ms) * 1_000_000 - self.changed_ns;
+        age_ns.unsigned_abs() < within.as_nanos()
+    }
 }
 
 /// Grants in effect, and the file they come from.
@@ -146,6 +157,11 @@ impl Access {
     pub fn check_for_changes(&self) {
         let trusted = trust::check(&self.path, Purpose::Anchor).is_ok();
         self.refresh(Some(trusted));
+    }
+
+    /// Returns the file while its present content is not in effect.
+    pub fn invalid_file(&self) -> Option<PathBuf> {
+        self.health.has(BROKEN).then(|| self.path.clone())
     }
 
     fn current(&self) -> (Arc<Grants>, u64) {

@@ -3,6 +3,8 @@
 //! Parts of the agent [`set`](Health::set) and [`clear`](Health::clear) their own codes; problems of the sync are read from
 //! the store at each request.
 
+pub(crate) mod signatures;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use packs_schema::agent::rest::{self, PushInfo, Reason};
 use packs_schema::base::name::{InstanceId, PackName};
 
+use crate::expiry::Stage;
 use crate::registry::{ActivePack, Registry, RegistryError};
 
 /// Amount of detail about a pack that a reader may see.
@@ -79,6 +82,33 @@ impl Health {
         }
     }
 
+    /// Updates the warning of something that ends soon, with its message: a note a month before, a problem in the last week.
+    pub(crate) fn update_ending(&self, code: &'static str, soon: Option<(Stage, String)>) {
+        let (note, problem) = match soon {
+            Some((stage, message)) if stage.degrades() => (None, Some(message)),
+            Some((_, message)) => (Some(message), None),
+            None => (None, None),
+        };
+        self.update_note(code, note);
+        self.update(code, problem, false);
+    }
+
+    /// Records or removes a note that is checked repeatedly; a new one is logged.
+    fn update_note(&self, code: &'static str, note: Option<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match note {
+            Some(message) => {
+                if notes.get(code) != Some(&message) {
+                    tracing::warn!(code, %message, "noted");
+                    notes.insert(code, message);
+                }
+            }
+            None => {
+                notes.remove(code);
+            }
+        }
+    }
+
     /// Returns the codes of the current problems, without those of the sync.
     pub fn codes(&self) -> Vec<&'static str> {
         self.lock().keys().copied().collect()
@@ -109,6 +139,14 @@ impl Health {
         let mut reasons: Vec<Reason> =
             self.lock().iter().map(|(code, problem)| reason(code, problem.message.clone())).collect();
         reasons.extend(sync_reasons(registry, detail));
+        let signatures = registry.status().ok().flatten();
+        let signatures = signatures.and_then(|status| signatures::warning(&status, now_s()));
+        let (problem, note) = match signatures {
+            Some((stage, warning)) if stage.degrades() => (Some(warning), None),
+            Some((_, warning)) => (None, Some(warning)),
+            None => (None, None),
+        };
+        reasons.extend(problem);
         let ready = self.is_ready();
         if !ready && reasons.is_empty() {
             reasons.push(reason("starting", "the agent is starting or stopping; retry".to_owned()));
@@ -118,7 +156,7 @@ impl Health {
             ready,
             degraded: !reasons.is_empty(),
             reasons,
-            notes: self.noted().into_iter().chain(pushed_notes(registry, detail)).collect(),
+            notes: self.noted().into_iter().chain(pushed_notes(registry, detail)).chain(note).collect(),
             instance: instance.clone(),
             version: crate::VERSION.to_owned(),
         }
@@ -132,6 +170,10 @@ impl Health {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Problem>> {
         self.problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn now_s() -> i64 {
+    i64::try_from(crate::clock::now_ms() / 1000).unwrap_or(i64::MAX)
 }
 
 fn reason(code: &str, message: String) -> Reason {

@@ -11,6 +11,7 @@ pub mod check_config;
 pub mod clock;
 pub mod config_file;
 pub mod exec;
+mod expiry;
 pub mod health;
 pub mod history;
 mod instance;

@@ -1,15 +1,18 @@
 //! Metrics in Prometheus's text exposition format.
 //!
-//! Labels are names of routes, actions and states only: text that a peer sends never becomes a label.
+//! Labels are names of routes, actions, states and of files of the agent only: text that a peer sends never becomes a label.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use packs_schema::agent::execution::{State, Usage};
 use packs_schema::agent::rest::{Execution, SyncStatus};
 use packs_schema::base::name::ActionRef;
+
+use crate::expiry::End;
 
 /// Maximum number of actions that are counted by name; further ones count as `other`.
 const MAX_ACTIONS: usize = 1000;
@@ -61,8 +64,10 @@ pub struct Now {
     pub ready: bool,
     /// Health codes that are set.
     pub wrong: Vec<&'static str>,
-    /// Expiry of the agent's own certificate, in seconds since 1970.
-    pub certificate_ends_s: i64,
+    /// Ends of certificates, authorities, revocation lists and signatures.
+    pub(crate) ends: Vec<End>,
+    /// Files whose present content is not in effect.
+    pub invalid_files: Vec<PathBuf>,
     /// Last status of the sync.
     pub sync: Option<SyncStatus>,
     /// Packs whose active version was pushed and is not signed.
@@ -139,8 +144,7 @@ impl Metrics {
         for code in &now.wrong {
             sample(&mut out, "bolt_health_problem", &format!("{{code=\"{code}\"}}"), 1);
         }
-        let help = "Expiry of the agent's certificate, in seconds since 1970.";
-        gauge(&mut out, "bolt_certificate_ends_seconds", help, u64::try_from(now.certificate_ends_s).unwrap_or(0));
+        ends(&mut out, now);
         gauge(&mut out, "bolt_executions_running", "Running executions.", now.running.into());
         gauge(&mut out, "bolt_executions_queued", "Queued executions.", now.queued.into());
         gauge(&mut out, "bolt_connections", "Open connections.", now.connections.into());
@@ -211,6 +215,47 @@ impl Metrics {
         let visible = |name: &str| ActionRef::new(name).map_or(true, |action| visible(&action));
         all.into_iter().filter(|(name, _)| visible(name)).collect()
     }
+}
+
+/// Writes when certificates, authorities, revocation lists and signatures end, and the files that are not in effect.
+fn ends(out: &mut String, now: &Now) {
+    if let Some(own) = now.ends.iter().find(|end| end.kind == "certificate") {
+        let help = "Expiry of the agent's certificate, in seconds since 1970.";
+        gauge(out, "bolt_certificate_ends_seconds", help, u64::try_from(own.end_s).unwrap_or(0));
+    }
+    // Of several in one file, the first end.
+    let mut first: BTreeMap<(&str, &str), &End> = BTreeMap::new();
+    for end in &now.ends {
+        let known = first.entry((end.kind, &end.name)).or_insert(end);
+        if end.end_s < known.end_s {
+            *known = end;
+        }
+    }
+    let labels = |end: &End| format!("{{kind=\"{}\",name=\"{}\"}}", end.kind, label(&end.name));
+    let help = "End of a certificate, authority, crl or signature by file or role, in seconds since 1970.";
+    family(out, "bolt_ends_seconds", "gauge", help);
+    for end in first.values() {
+        sample(out, "bolt_ends_seconds", &labels(end), u64::try_from(end.end_s).unwrap_or(0));
+    }
+    let help = "Days of the last warning before the end: 30, 7, 1, or 0 after it; absent without a warning.";
+    family(out, "bolt_ends_within_days", "gauge", help);
+    let now_s = i64::try_from(crate::clock::now_ms() / 1000).unwrap_or(i64::MAX);
+    for end in first.values() {
+        if let Some(stage) = end.stage(now_s) {
+            sample(out, "bolt_ends_within_days", &labels(end), stage.days());
+        }
+    }
+    let help = "1 for each file of certificates or grants whose present content cannot be used; the previous one is in effect.";
+    family(out, "bolt_file_invalid", "gauge", help);
+    for path in &now.invalid_files {
+        let labels = format!("{{file=\"{}\"}}", label(&path.display().to_string()));
+        sample(out, "bolt_file_invalid", &labels, 1);
+    }
+}
+
+/// Escapes the value of a label.
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Writes resource usage by action: counters of executions that ended, gauges of running ones. There are at most
@@ -313,7 +358,8 @@ mod tests {
             connections: 0,
             ready: true,
             wrong: Vec::new(),
-            certificate_ends_s: 0,
+            ends: Vec::new(),
+            invalid_files: Vec::new(),
             sync: None,
             dev_packs: 0,
             newest_event: 0,

@@ -9,11 +9,13 @@
 //! - [`bucket_url`]: location of a repository in a bucket, `s3://bucket/prefix`.
 //! - [`log_line`]: escapes and bounds untrusted text in log lines.
 //! - [`memory_map`]: memory that a process at rest can give back.
-//! - [`certificate`], [`pem`], [`trust`]: fields of a certificate, problems of PEM files, owners and modes of trusted files.
+//! - [`certificate`], [`crl`], [`pem`], [`trust`]: fields of a certificate and of a revocation list, problems of PEM files, owners and modes of trusted files.
 
 pub(crate) mod absent;
 pub mod bucket_url;
 pub mod certificate;
+pub mod crl;
+pub(crate) mod der;
 pub mod document;
 pub mod environment;
 pub mod finding;

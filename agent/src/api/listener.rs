@@ -34,7 +34,7 @@ use super::connections::Closed;
 use super::handlers::instance;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
 use super::router::{self, Peer};
-use super::tls::{self, Tls, Verifying};
+use super::tls::{Tls, Verifying};
 use super::write_timeout::WriteTimeout;
 use crate::health::Health;
 
@@ -205,10 +205,12 @@ async fn secure(
         return handshakes.count_no_connection_slot(from);
     };
     let certificates = stream.get_ref().1.peer_certificates();
-    let peer: Arc<Peer> = Arc::new(tls::principal(certificates));
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let Some(mut open) = tls.open(chain, &verified) else {
-        return tracing::info!(%from, "connection closed: the authorities no longer accept the certificate");
+    let (mut open, peer) = match tls.open(chain, &verified) {
+        Ok((open, peer)) => (open, Arc::<Peer>::new(peer)),
+        Err(error) => {
+            return tracing::info!(%from, error, "connection closed: the authorities no longer accept the certificate");
+        }
     };
     app.connections.fetch_add(1, Ordering::Relaxed);
     let serving = app.clone();

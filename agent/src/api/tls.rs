@@ -1,41 +1,57 @@
-//! Mutual TLS 1.3: the server's certificate, the callers' authorities, and the principal of a caller.
+//! Mutual TLS 1.3: the server's certificate, the callers' authorities with their revocation lists, and the principal of a caller.
+//!
+//! ```text
+//!  certificate + key ─▶ Kept ─┐
+//!  client_ca ─────────▶ Kept ─┤
+//!  client_authority … ▶ Kept ─┼─▶ InEffect: one configuration, replaced as a whole ─▶ open connections are verified again
+//!  crls … ────────────▶ Kept ─┘
+//! ```
 //!
 //! The files are checked for changes at each connection, and each second by the watcher; changed files take effect at once.
-//! Files that cannot be used leave the last valid ones in effect, and the agent degraded. Sessions are never resumed: a
-//! resumed session would skip the check of the certificate.
+//! They are compared by `stat`, through links, and not watched by inotify: what makes a path lead to other content may happen in
+//! any directory on the way (a link such as Kubernetes' `..data`, a mount), and owners and modes of all these directories are
+//! checked each second in any case. A file that cannot be used leaves its last valid content in effect, and the agent degraded.
+//! Certificate and key are one unit; of the other files each is its own, so that a damaged authority does not keep a revocation
+//! from taking effect. Sessions are never resumed: a resumed session would skip the check of the certificate.
 
 mod callers;
+mod check;
+mod crls;
+mod ends;
 mod files;
+mod kept;
 mod own;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use packs_schema::agent::config::TlsConfig;
-use packs_schema::base::certificate::CertificateInfo;
-use packs_schema::base::name::InstanceId;
+use packs_schema::base::name::{InstanceId, Principal};
 use packs_schema::base::trust::Purpose;
+use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::UnixTime;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::connections::{Chain, Connections, Open};
-use crate::access::Stamp;
+use crate::expiry::End;
 use crate::health::Health;
-use crate::trust;
-pub(crate) use callers::{CallerVerifier, principal};
+use callers::{Authority, CallerVerifier};
+pub(crate) use check::check;
+use crls::Crl;
 pub(crate) use files::TlsError;
+use kept::Kept;
 use own::OwnCertificate;
 
-/// Health code while the files cannot be used.
+/// Health code while files cannot be used.
 const BROKEN: &str = "tls_invalid";
 
 /// Files of TLS, and the configuration built from them.
 pub(crate) struct Tls {
     files: TlsConfig,
+    provider: Arc<CryptoProvider>,
     health: Arc<Health>,
     state: Mutex<InEffect>,
     connections: Arc<Connections>,
@@ -58,24 +74,32 @@ impl Verifying {
     }
 }
 
-/// Stamps of certificate, key and authorities, and the result of a check of owners and modes of key and authorities.
-type FileStates = ([Option<Stamp>; 3], Option<bool>);
+/// Certificate and key of the agent.
+struct Own {
+    key: Arc<CertifiedKey>,
+    certificate: OwnCertificate,
+}
 
 struct InEffect {
-    stamps: [Option<Stamp>; 3],
-    trusted: bool,
-    config: Arc<ServerConfig>,
+    own: Kept<Own>,
+    /// `client_ca`, then each `client_authority`.
+    authorities: Vec<Kept<Vec<CertificateDer<'static>>>>,
+    crls: Vec<Kept<Vec<Crl>>>,
     callers: Arc<CallerVerifier>,
-    own: OwnCertificate,
+    /// Files of lists that no authority of their name signed, since the authorities changed.
+    unverified: Vec<PathBuf>,
+    config: Arc<ServerConfig>,
+    /// Time until which all lists are valid, in seconds since 1970; connections are verified again when it has passed.
+    crls_valid_until_s: i64,
 }
 
 impl Tls {
     /// Reads the files. Files that cannot be used prevent the start; later they only degrade health.
     pub(crate) fn load(files: &TlsConfig, health: Arc<Health>) -> Result<Tls, TlsError> {
-        let stamps = stamps(files);
-        let state = Mutex::new(build(files, stamps)?);
+        let provider = Arc::new(provider());
+        let state = Mutex::new(InEffect::load(files, &provider)?);
         let (files, connections) = (files.clone(), Arc::default());
-        Ok(Tls { files, health, state, connections, instance: OnceLock::new() })
+        Ok(Tls { files, provider, health, state, connections, instance: OnceLock::new() })
     }
 
     /// Requires the agent's certificate to name this instance from now on.
@@ -88,68 +112,78 @@ impl Tls {
     /// Returns the configuration for a new connection, and what [`Tls::open`] takes for it.
     pub(crate) fn current(&self) -> (Arc<ServerConfig>, Verifying) {
         let since_s = now_s();
-        let (config, callers) = self.refresh((stamps(&self.files), None), since_s);
+        let (config, callers) = self.refresh(false, since_s);
         (config, Verifying { callers, since_s })
     }
 
-    /// FileStates for changes of the files, for certificates that end, and for connections that must end with one.
+    /// Checks for changes of the files, for certificates that end, and for connections that must end with one.
     pub(crate) fn check_for_changes(&self, now_s: i64) {
-        let trusted = trust::check(&self.files.key, Purpose::Secret).is_ok()
-            && trust::check(&self.files.client_ca, Purpose::Anchor).is_ok();
-        self.refresh((stamps(&self.files), Some(trusted)), now_s);
-        let callers = {
-            let state = self.lock();
+        self.refresh(true, now_s);
+        let (callers, crl_expired) = {
+            let mut state = self.lock();
             if let Some(instance) = self.instance.get() {
-                state.own.report(&self.health, &self.files.certificate, instance, now_s);
+                state.own.get().certificate.report(&self.health, &self.files.certificate, instance, now_s);
             }
-            state.callers.clone()
+            ends::report(&state.ends(), &self.health, now_s);
+            let crl_expired = state.crls_valid_until_s < now_s;
+            if crl_expired {
+                state.crls_valid_until_s = next_crl_expiry(&state.crls, now_s);
+            }
+            (state.callers.clone(), crl_expired)
         };
         self.connections.close_expired(now_s, |chain| verify(&callers, chain, now_s));
+        if crl_expired {
+            self.connections.close_refused(now_s, |chain| verify(&callers, chain, now_s));
+        }
     }
 
-    /// Registers a caller's new connection, whose chain was verified in its handshake; `None` when the authorities have changed since
-    /// and no longer accept it.
-    pub(crate) fn open(&self, chain: Chain, verified: &Verifying) -> Option<Open> {
-        // A certificate that has expired since the beginning of the handshake is due at once.
+    /// Registers a caller's new connection, whose chain was verified in its handshake, and identifies the caller. Returns the
+    /// reason when the authorities have changed since and no longer accept it.
+    pub(crate) fn open(&self, chain: Chain, verified: &Verifying) -> Result<(Open, Result<Principal, String>), String> {
+        // Registered first, so that no change of the authorities is missed. A certificate that has expired since the beginning
+        // of the handshake is due at once.
         let open = self.connections.open(chain.clone(), verified.since_s);
         let callers = self.lock().callers.clone();
-        let is_accepted = Arc::ptr_eq(&callers, &verified.callers) || verify(&callers, &chain, now_s()).is_ok();
-        is_accepted.then_some(open)
+        let known = if Arc::ptr_eq(&callers, &verified.callers) { callers.identify_verified(&chain) } else { None };
+        let peer = match known {
+            Some(peer) => peer,
+            None => callers.identify(&chain, unix_time(now_s())).map_err(|e| e.to_string())?,
+        };
+        Ok((open, peer))
     }
 
-    /// Returns the expiry of the agent's own certificate, in seconds since 1970.
-    pub(crate) fn expires_at_s(&self) -> i64 {
-        self.lock().own.info.not_after_s
+    /// Returns the ends of the agent's certificate, of the authorities and of the revocation lists.
+    pub(crate) fn ends(&self) -> Vec<End> {
+        self.lock().ends()
     }
 
-    fn refresh(&self, (stamps, trusted): FileStates, now_s: i64) -> (Arc<ServerConfig>, Arc<CallerVerifier>) {
+    /// Returns the files whose present content is not in effect.
+    pub(crate) fn invalid_files(&self) -> Vec<PathBuf> {
+        self.lock().invalid_files()
+    }
+
+    fn refresh(&self, owners: bool, now_s: i64) -> (Arc<ServerConfig>, Arc<CallerVerifier>) {
         let mut state = self.lock();
-        if stamps == state.stamps && trusted.is_none_or(|trusted| trusted == state.trusted) {
-            return (state.config.clone(), state.callers.clone());
-        }
-        state.stamps = stamps;
-        let built = build(&self.files, stamps);
-        state.trusted = !matches!(built, Err(TlsError::Trust(_)));
-        let built = built.and_then(|built| {
-            let instance = self.instance.get();
-            match instance.and_then(|instance| built.own.is_worse_than(&state.own, instance, now_s)) {
+        let own = state.own.refresh(owners, |current| {
+            let read = Own::read(&self.files, &self.provider)?;
+            let worse = |instance| read.certificate.is_worse_than(&current.certificate, instance, now_s);
+            match self.instance.get().and_then(worse) {
                 Some(why) => Err(TlsError::Worse(self.files.certificate.clone(), why)),
-                None => Ok(built),
+                None => Ok(read),
             }
         });
-        match built {
-            Ok(built) => {
-                tracing::info!("certificates read again");
-                *state = built;
-                self.health.clear(BROKEN);
-                let callers = state.callers.clone();
-                self.connections.close_refused(now_s, |chain| verify(&callers, chain, now_s));
+        let callers = state.refresh_callers(owners, &self.files, &self.provider);
+        if own || callers {
+            match state.compose(&self.files, &self.provider, now_s) {
+                Ok(()) => {}
+                // Each part was checked when it was read.
+                Err(error) => tracing::error!(error = crate::log::chain(&error), "cannot use the certificates"),
             }
-            Err(error) => {
-                let message = crate::log::chain(&error);
-                tracing::error!(%message, "cannot use the certificates; the previous ones remain in effect");
-                self.health.set(BROKEN, format!("{message}; the previous certificates remain in effect"));
-            }
+        }
+        self.health.update(BROKEN, state.problem(), false);
+        if callers {
+            let callers = state.callers.clone();
+            self.connections.close_refused(now_s, |chain| verify(&callers, chain, now_s));
         }
         (state.config.clone(), state.callers.clone())
     }
@@ -159,70 +193,141 @@ impl Tls {
     }
 }
 
-/// Problem of one of the files, as [`check`] finds it.
-pub(crate) struct FileProblem {
-    pub(crate) path: PathBuf,
-    pub(crate) message: String,
-    /// True if the start is refused, or if no caller accepts the agent.
-    pub(crate) prevents_service: bool,
-}
-
-impl FileProblem {
-    fn error(path: &Path, message: String) -> FileProblem {
-        FileProblem { path: path.to_owned(), message, prevents_service: true }
+impl Own {
+    fn read(files: &TlsConfig, provider: &CryptoProvider) -> Result<Own, TlsError> {
+        let key = files::own(files, provider)?;
+        let damaged = || TlsError::Certificate(files.certificate.clone(), "it is damaged".to_owned());
+        let certificate = OwnCertificate::of(&key.cert).ok_or_else(damaged)?;
+        Ok(Own { key, certificate })
     }
 }
 
-/// Checks the files as a start does, and returns everything that is wrong, for `check-config`. Without an
-/// `instance`, which only the metadata service may know, the name in the certificate is not compared.
-pub(crate) fn check(files: &TlsConfig, instance: Option<&InstanceId>, now_s: i64) -> Vec<FileProblem> {
-    let provider = Arc::new(provider());
-    let mut found = Vec::new();
-    let mut failed = |path: &Path, error: TlsError| {
-        let mut message = crate::log::chain(&error);
-        // The report names the file already.
-        for prefix in [format!("the certificate {path:?} "), format!("{path:?} "), format!("{}: ", path.display())] {
-            message = message.strip_prefix(&prefix).map(str::to_owned).unwrap_or(message);
+impl InEffect {
+    fn load(files: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<InEffect, TlsError> {
+        let of_own = vec![(files.certificate.clone(), None), (files.key.clone(), Some(Purpose::Secret))];
+        let own = Kept::load(of_own, || Own::read(files, provider))?;
+        let anchor = |path: &PathBuf| vec![(path.clone(), Some(Purpose::Anchor))];
+        let mut authorities = Vec::new();
+        let paths = files.client_ca.iter().chain(files.client_authorities.iter().map(|confined| &confined.file));
+        for path in paths {
+            authorities.push(Kept::load(anchor(path), || files::authorities(path))?);
         }
-        found.push(FileProblem::error(path, message));
-    };
-    let chain = files::certificates(&files.certificate).map_err(|e| failed(&files.certificate, e)).ok();
-    let key = files::private_key(&files.key).map_err(|e| failed(&files.key, e)).ok();
-    let own = match key.and(chain.as_ref()) {
-        Some(_) => files::own(files, &provider).map_err(|e| failed(&files.certificate, e)).ok(),
-        None => None,
-    };
-    let authorities = files::authorities(&files.client_ca).map_err(|e| failed(&files.client_ca, e)).ok();
-    if authorities.is_some()
-        && let Err(error) = callers(files, &provider)
-    {
-        failed(&files.client_ca, error);
+        let anchors = anchors(&authorities);
+        let read = |path| Kept::load(anchor(path), || crls::read(path, &anchors, provider));
+        let crls = files.crls.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        drop(anchors);
+        let (callers, _) = verifier(&authorities, &crls, files, provider)?;
+        let config = server_config(own.get(), callers.clone(), files, provider)?;
+        let crls_valid_until_s = next_crl_expiry(&crls, now_s());
+        Ok(InEffect { own, authorities, crls, callers, unverified: Vec::new(), config, crls_valid_until_s })
     }
-    match own.as_ref().map(|own| own::OwnCertificate::of(&own.cert)) {
-        Some(None) => found.push(FileProblem::error(&files.certificate, "it is damaged".to_owned())),
-        Some(Some(own)) => {
-            for (_, problem, stops) in own.problems(instance, now_s) {
-                let path = files.certificate.clone();
-                found.extend(problem.map(|message| FileProblem { path, message, prevents_service: stops }));
-            }
+
+    /// Reads changed files that decide which callers are accepted; returns true if any changed.
+    fn refresh_callers(&mut self, owners: bool, files: &TlsConfig, provider: &CryptoProvider) -> bool {
+        let mut changed = false;
+        for authority in &mut self.authorities {
+            let path = authority.paths().next().cloned().unwrap_or_default();
+            changed |= authority.refresh(owners, |_| files::authorities(&path));
         }
-        None => {}
-    }
-    let others = chain.iter().flatten().skip(1).map(|certificate| (&files.certificate, certificate, true));
-    let authorities = authorities.iter().flatten();
-    // The TLS library accepts callers of an authority that has ended.
-    let authorities = authorities.map(|certificate| (&files.client_ca, certificate, false));
-    for (path, certificate, prevents_service) in others.chain(authorities) {
-        let Some(info) = CertificateInfo::parse(certificate) else { continue };
-        if let Some(problem) = own::validity_problem(&info, now_s) {
-            let message = format!("an authority in it {problem}");
-            found.push(FileProblem { path: path.clone(), message, prevents_service });
-        } else if let Some(problem) = own::expiry_warning(&info, now_s) {
-            let message = format!("an authority in it {problem}");
-            found.push(FileProblem { path: path.clone(), message, prevents_service: false });
+        // The lists after the authorities that signed them.
+        let anchors = anchors(&self.authorities);
+        for (crl, path) in self.crls.iter_mut().zip(&files.crls) {
+            changed |= crl.refresh(owners, |_| crls::read(path, &anchors, provider));
         }
+        changed
     }
-    found
+
+    /// Builds the configuration of what is valid.
+    fn compose(&mut self, files: &TlsConfig, provider: &Arc<CryptoProvider>, now_s: i64) -> Result<(), TlsError> {
+        let (callers, unverified) = verifier(&self.authorities, &self.crls, files, provider)?;
+        self.config = server_config(self.own.get(), callers.clone(), files, provider)?;
+        self.callers = callers;
+        self.unverified = unverified;
+        self.crls_valid_until_s = next_crl_expiry(&self.crls, now_s);
+        Ok(())
+    }
+
+    /// Describes everything whose present content is not in effect.
+    fn problem(&self) -> Option<String> {
+        let kept = [self.own.problem()].into_iter().chain(self.authorities.iter().map(Kept::problem));
+        let kept = kept.chain(self.crls.iter().map(Kept::problem)).flatten();
+        let kept = kept.map(|problem| format!("{problem}; its previous content remains in effect"));
+        let unverified = self.unverified.iter().map(|path| {
+            format!(
+                "the revocation list {} revokes nothing: it has the name of an authority of callers that has another key now",
+                path.display()
+            )
+        });
+        let all: Vec<String> = kept.chain(unverified).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    fn invalid_files(&self) -> Vec<PathBuf> {
+        fn invalid<T>(kept: &Kept<T>) -> impl Iterator<Item = PathBuf> {
+            kept.problem().is_some().then(|| kept.paths().cloned()).into_iter().flatten()
+        }
+        let authorities = self.authorities.iter().flat_map(invalid);
+        let crls = self.crls.iter().flat_map(invalid);
+        invalid(&self.own).chain(authorities).chain(crls).chain(self.unverified.iter().cloned()).collect()
+    }
+
+    fn ends(&self) -> Vec<End> {
+        ends::all(&self.own, &self.authorities, &self.crls)
+    }
+}
+
+/// Returns the trust anchors of all authorities.
+fn anchors(authorities: &[Kept<Vec<CertificateDer<'static>>>]) -> Vec<TrustAnchor<'static>> {
+    let certificates = authorities.iter().flat_map(|authority| authority.get());
+    let anchors = certificates.filter_map(|certificate| webpki::anchor_from_trusted_cert(certificate).ok());
+    anchors.map(|anchor| anchor.to_owned()).collect()
+}
+
+/// Builds the verifier of callers; also returns the files of lists that it leaves out.
+fn verifier(
+    authorities: &[Kept<Vec<CertificateDer<'static>>>],
+    crls: &[Kept<Vec<Crl>>],
+    files: &TlsConfig,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(Arc<CallerVerifier>, Vec<PathBuf>), TlsError> {
+    let confinements = files.client_ca.iter().map(|_| None).chain(files.client_authorities.iter().map(Some));
+    let all: Vec<Authority<'_>> = authorities
+        .iter()
+        .zip(confinements)
+        .flat_map(|(kept, confined)| kept.get().iter().map(move |certificate| Authority { certificate, confined }))
+        .collect();
+    let lists: Vec<(&Crl, &PathBuf)> =
+        crls.iter().zip(&files.crls).flat_map(|(kept, path)| kept.get().iter().map(move |crl| (crl, path))).collect();
+    let of_lists: Vec<&Crl> = lists.iter().map(|(crl, _)| *crl).collect();
+    let (verifier, unverified) = CallerVerifier::new(&all, &of_lists, files.expired_crl, provider)
+        .map_err(|error| TlsError::Authority(files.caller_files().map(|(_, path)| path.to_owned()).collect(), error))?;
+    let mut unverified: Vec<PathBuf> = unverified.into_iter().map(|index| lists[index].1.clone()).collect();
+    unverified.dedup();
+    Ok((Arc::new(verifier), unverified))
+}
+
+fn server_config(
+    own: &Own,
+    callers: Arc<CallerVerifier>,
+    files: &TlsConfig,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let wrong = |e: rustls::Error| TlsError::Certificate(files.certificate.clone(), e.to_string());
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(wrong)?
+        .with_client_cert_verifier(callers)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.key.clone())));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Returns the next time at which a list that is valid now expires.
+fn next_crl_expiry(crls: &[Kept<Vec<Crl>>], now_s: i64) -> i64 {
+    let ends = crls.iter().flat_map(|kept| kept.get()).map(|crl| crl.info.next_update_s);
+    ends.filter(|end| *end >= now_s).min().unwrap_or(i64::MAX)
 }
 
 /// Returns the time in seconds since 1970.
@@ -230,13 +335,13 @@ pub(crate) fn now_s() -> i64 {
     i64::try_from(crate::clock::now_ms() / 1000).unwrap_or(i64::MAX)
 }
 
-fn verify(callers: &CallerVerifier, chain: &Chain, now_s: i64) -> Result<(), String> {
-    let now = Duration::from_secs(u64::try_from(now_s).unwrap_or(0));
-    callers.verify(chain, UnixTime::since_unix_epoch(now)).map_err(|e| e.to_string())
+fn unix_time(now_s: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now_s).unwrap_or(0)))
 }
 
-fn stamps(files: &TlsConfig) -> [Option<Stamp>; 3] {
-    [&files.certificate, &files.key, &files.client_ca].map(|path| Stamp::of(path))
+/// Verifies the chain of an open connection: its caller must be accepted as on a new one.
+fn verify(callers: &CallerVerifier, chain: &Chain, now_s: i64) -> Result<(), String> {
+    callers.identify(chain, unix_time(now_s)).map_err(|e| e.to_string())?.map(|_| ())
 }
 
 /// Returns the algorithms that are accepted. Keys are exchanged with X25519MLKEM768 where the caller offers it, so that a recording of
@@ -246,36 +351,4 @@ fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![X25519MLKEM768, X25519, SECP256R1];
     provider
-}
-
-/// Builds the configuration from the files whose stamps are `stamps`.
-fn build(files: &TlsConfig, stamps: [Option<Stamp>; 3]) -> Result<InEffect, TlsError> {
-    let provider = Arc::new(provider());
-    let certified = files::own(files, &provider)?;
-    let own = OwnCertificate::of(&certified.cert)
-        .ok_or_else(|| TlsError::Certificate(files.certificate.clone(), "it is damaged".to_owned()))?;
-    let callers = callers(files, &provider)?;
-    let wrong = |e: rustls::Error| TlsError::Certificate(files.certificate.clone(), e.to_string());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(wrong)?
-        .with_client_cert_verifier(callers.clone())
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(InEffect { stamps, trusted: true, config: Arc::new(config), callers, own })
-}
-
-/// Builds the verifier of callers from the authorities in the file.
-fn callers(files: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<Arc<CallerVerifier>, TlsError> {
-    let authority = |e: String| TlsError::Authority(files.client_ca.clone(), e);
-    let mut roots = RootCertStore::empty();
-    for certificate in files::authorities(&files.client_ca)? {
-        roots.add(certificate).map_err(|e| authority(e.to_string()))?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|e| authority(e.to_string()))?;
-    Ok(Arc::new(CallerVerifier::new(verifier)))
 }

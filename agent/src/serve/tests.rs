@@ -25,6 +25,7 @@ mod stopping;
 
 mod crowded;
 mod found;
+mod identity;
 mod revoked;
 
 type Authority = Issuer<'static, KeyPair>;
@@ -428,11 +429,16 @@ async fn changed_certificates_apply_and_broken_ones_do_not() {
     let api = Api::start().await;
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
     let ca = api.dir.path().join("ca.pem");
-    std::fs::write(&ca, "broken").unwrap();
+    // At once: a file that is written in place is read when it has settled.
+    let put = |text: &str| {
+        std::fs::write(ca.with_extension("new"), text).unwrap();
+        std::fs::rename(ca.with_extension("new"), &ca).unwrap();
+    };
+    put("broken");
     let health = api.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();
     assert!(health.contains("tls_invalid"), "{health}");
     let (other, pem) = authority();
-    std::fs::write(&ca, pem).unwrap();
+    put(&pem);
     assert!(api.ask(Some(&ann), "GET", "/v1/health", "").await.is_err(), "its authority is no longer trusted");
     let eve = leaf(&other, &["spiffe://x/ann"], |_| {});
     let health = api.ask(Some(&eve), "GET", "/v1/health", "").await.unwrap();

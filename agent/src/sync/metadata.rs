@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use packs_schema::agent::config::RepositoryConfig;
+use packs_schema::agent::rest::SignatureEnd;
 use packs_schema::base::name::{ChannelName, PackName};
 use packs_schema::delivery::marks::{Mark, Marks, SerialError};
 use tough::error::Error as Tough;
@@ -21,6 +22,9 @@ use super::{SyncError, disk, root};
 
 /// Maximum number of roots that one verification follows.
 pub(super) const MAX_ROOT_UPDATES: u64 = 256;
+
+/// Maximum number of teams whose ends are reported.
+const MAX_TEAMS: usize = 20;
 
 /// Metadata that were verified completely.
 #[derive(Debug)]
@@ -124,6 +128,23 @@ impl Metadata {
         &self.repository
     }
 
+    /// Returns the ends of the signatures: of the four roles, and of the teams whose signatures end first.
+    pub(super) fn expires(&self) -> Vec<SignatureEnd> {
+        let end = |role: String, at: Timestamp| SignatureEnd {
+            role,
+            expires_at_ms: u64::try_from(at.as_millisecond()).unwrap_or_default(),
+        };
+        let mut ends: Vec<SignatureEnd> =
+            roles_with_ends(&self.repository).into_iter().map(|(role, at)| end(role.to_string(), at)).collect();
+        let teams = roles(&self.repository.targets().signed);
+        let mut teams: Vec<SignatureEnd> =
+            teams.filter_map(|role| Some(end(role.name.clone(), role.targets.as_ref()?.signed.expires))).collect();
+        teams.sort_by_key(|team| team.expires_at_ms);
+        teams.truncate(MAX_TEAMS);
+        ends.extend(teams);
+        ends
+    }
+
     /// Returns the lookup of targets.
     pub(super) fn lookup(&self) -> Lookup<'_> {
         Lookup::new(&self.repository)
@@ -202,13 +223,16 @@ fn targets_keys(root: &Root) -> Vec<String> {
 
 /// Returns the first of the four roles whose metadata have expired, in TUF's order.
 pub(super) fn expired(repository: &Repository, now: Timestamp) -> Option<RoleType> {
-    let roles = [
+    roles_with_ends(repository).into_iter().find(|(_, expires)| *expires < now).map(|(role, _)| role)
+}
+
+fn roles_with_ends(repository: &Repository) -> [(RoleType, Timestamp); 4] {
+    [
         (RoleType::Root, repository.root().signed.expires),
         (RoleType::Timestamp, repository.timestamp().signed.expires),
         (RoleType::Snapshot, repository.snapshot().signed.expires),
         (RoleType::Targets, repository.targets().signed.expires),
-    ];
-    roles.into_iter().find(|(_, expires)| *expires < now).map(|(role, _)| role)
+    ]
 }
 
 /// Returns the newest publication time of the signed targets.

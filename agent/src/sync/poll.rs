@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use packs_schema::agent::config::Config;
-use packs_schema::agent::rest::{BootMoment, EmptyChannel, FailedVersion, SyncStatus};
+use packs_schema::agent::rest::{BootMoment, EmptyChannel, FailedVersion, SignatureEnd, SyncStatus};
 use packs_schema::base::name::{PackName, PackVersion};
 use packs_schema::delivery::facts::Facts;
 
@@ -79,16 +79,18 @@ fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, bu
     push_overlay::reconcile(store, clock, config.dev.push);
     push::process_requests(config, store, clock, Instant::now() + ENVIRONMENTS_WITHIN);
     let channel_empty = RefCell::new(before.channel_empty.clone());
-    let poll = Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds, channel_empty };
+    let expires = RefCell::new(before.expires.clone());
+    let poll =
+        Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds, channel_empty, expires };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // Active versions remain, and their configuration may have changed.
         poll.configure_all(&[]);
     }
     prune::prune(store);
-    let channel_empty = poll.channel_empty.into_inner();
+    let (channel_empty, expires) = (poll.channel_empty.into_inner(), poll.expires.into_inner());
     let began = Some(BootMoment { boot: clock.boot.clone(), ms: clock.boot_ms });
-    let after = SyncStatus { channel_empty, began, ..status::after(&before, began_ms, &outcome) };
+    let after = SyncStatus { channel_empty, began, expires, ..status::after(&before, began_ms, &outcome) };
     if occasion == Occasion::Asked || status::has_news(&before, &after) {
         status::write(store, &after)?;
     }
@@ -106,6 +108,8 @@ struct Poll<'a> {
     builds: Builds,
     /// Value of the previous poll, until this one has read the metadata.
     channel_empty: RefCell<Option<EmptyChannel>>,
+    /// Value of the previous poll, until this one has verified the metadata.
+    expires: RefCell<Vec<SignatureEnd>>,
 }
 
 impl Poll<'_> {
@@ -127,6 +131,8 @@ impl Poll<'_> {
         let timestamp = LastVerified::timestamp(seen.as_ref(), found);
         if let Some(seen) = &seen
             && self.occasion != Occasion::Asked
+            // Written by an earlier version.
+            && !self.before.expires.is_empty()
             && !self.before.failed.iter().any(|(pack, failed)| self.is_due(pack, failed))
             && seen
                 .is_current(&source, store, timestamp.as_ref().map(|(sha256, _)| sha256.as_str()), &inputs, self.now_ms)
@@ -136,6 +142,7 @@ impl Poll<'_> {
             return Ok(self.repeat_failures());
         }
         let metadata = Metadata::load(&source, &config.repository, &store.tuf(), self.clock).await?;
+        self.expires.replace(metadata.expires());
         let again = self.occasion == Occasion::Asked || seen.is_none_or(|seen| seen.has_other_inputs(&inputs));
         let failed = self.every_pack(&metadata, &instance, again).await?;
         metadata.prune_cache();
@@ -283,6 +290,8 @@ impl Poll<'_> {
             };
             if let Some(before) = self.failed_before(&pack).filter(of_venv)
                 && self.occasion != Occasion::Asked
+            // Written by an earlier version.
+            && !self.before.expires.is_empty()
                 && !self.is_due(&pack, before)
             {
                 newly_failed.push((pack, before.clone()));

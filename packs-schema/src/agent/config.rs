@@ -4,6 +4,7 @@ mod error;
 mod instance;
 mod python;
 mod repository;
+mod tls;
 mod total;
 mod uid_range;
 
@@ -18,6 +19,7 @@ pub use error::ConfigError;
 pub use instance::{FromTags, InstanceConfig};
 pub use python::PythonConfig;
 pub use repository::RepositoryConfig;
+pub use tls::{ClientAuthority, ExpiredCrl, TlsConfig};
 pub use total::{Percent, Portion, TotalConfig};
 pub use uid_range::{UidRange, UidRangeError};
 
@@ -84,18 +86,6 @@ fn api_memory() -> Bytes {
 
 fn max_connections() -> usize {
     1024
-}
-
-/// `[tls]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// Certificate chain of the instance, PEM; it contains the instance id (`bolt://instance/<id>`).
-    pub certificate: PathBuf,
-    /// Private key, PEM (PKCS #8, SEC 1 or PKCS #1, not encrypted); not readable by others.
-    pub key: PathBuf,
-    /// Certificate authorities of callers, PEM.
-    pub client_ca: PathBuf,
 }
 
 /// `[paths]`
@@ -283,10 +273,9 @@ impl Config {
     pub fn problems(&self) -> Vec<ConfigError> {
         let config = self;
         let mut problems = Vec::new();
-        let paths: [(&'static str, &Path); 9] = [
+        let paths: [(&'static str, &Path); 8] = [
             ("tls.certificate", &config.tls.certificate),
             ("tls.key", &config.tls.key),
-            ("tls.client_ca", &config.tls.client_ca),
             ("paths.state", &config.paths.state),
             ("paths.packs", &config.paths.packs),
             ("paths.runtime", &config.paths.runtime),
@@ -294,7 +283,7 @@ impl Config {
             ("paths.pack_config", &config.paths.pack_config),
             ("repository.root", &config.repository.root),
         ];
-        for (key, path) in paths {
+        for (key, path) in paths.into_iter().chain(config.tls.caller_files()) {
             if pem::is_pem_content(path) {
                 problems.push(ConfigError::Content(key));
             } else if !path.is_absolute() {
@@ -342,6 +331,7 @@ impl Config {
             problems.push(ConfigError::Cgroup(cgroup.clone()));
         }
         problems.extend(config.repository.check().err());
+        problems.extend(config.tls.check().err());
         problems
     }
 }

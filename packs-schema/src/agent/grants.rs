@@ -104,7 +104,7 @@ impl std::fmt::Display for GrantPlace {
 /// Principal, or its prefix before a trailing `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-struct PrincipalPattern {
+pub struct PrincipalPattern {
     text: String,
     prefix: bool,
 }
@@ -267,8 +267,16 @@ impl Grant {
 }
 
 impl PrincipalPattern {
-    fn covers(&self, who: &Principal) -> bool {
+    /// True if the pattern matches the principal.
+    pub fn covers(&self, who: &Principal) -> bool {
         if self.prefix { who.as_str().starts_with(&self.text) } else { who.as_str() == self.text }
+    }
+}
+
+impl std::fmt::Display for PrincipalPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)?;
+        f.write_str(if self.prefix { "*" } else { "" })
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Expected {
     SigningKey,
     /// Certificates.
     Certificates,
+    /// Certificate revocation lists (BEGIN X509 CRL).
+    Crls,
 }
 
 /// Reason why a file does not hold the expected content.
@@ -89,6 +91,7 @@ impl fmt::Display for PemError {
         let expected = match self.expected {
             Expected::Key | Expected::SigningKey => "private key",
             Expected::Certificates => "certificate",
+            Expected::Crls => "certificate revocation list",
         };
         write!(f, "{path} holds no usable {expected}: ")?;
         match self.problem {
@@ -101,6 +104,7 @@ impl fmt::Display for PemError {
                 Expected::Certificates => {
                     write!(f, "it is not PEM; if it is DER, convert it with `openssl x509 -inform DER`")?;
                 }
+                Expected::Crls => write!(f, "it is neither PEM nor one list in DER")?,
             },
             PemProblem::NotPem => write!(f, "it has no line that starts with -----BEGIN")?,
             PemProblem::EscapedLineEnds => write!(
@@ -131,7 +135,9 @@ impl fmt::Display for PemError {
                 Expected::Key | Expected::SigningKey => {
                     write!(f, "its algorithm or size is not supported, or the key is damaged")?
                 }
-                Expected::Certificates => write!(f, "its algorithm or version is not supported, or it is damaged")?,
+                Expected::Certificates | Expected::Crls => {
+                    write!(f, "its algorithm or version is not supported, or it is damaged")?
+                }
             },
             PemProblem::OtherSection => write!(f, "its PEM section is of another kind")?,
         }
@@ -234,6 +240,8 @@ fn diagnose(expected: Expected, bytes: &[u8]) -> PemProblem {
         Expected::Key | Expected::SigningKey if has("DSA PRIVATE KEY") => PemProblem::Unsupported,
         Expected::Key | Expected::SigningKey if certificate => PemProblem::CertificateOnly,
         Expected::Certificates if certificate => PemProblem::Damaged,
+        Expected::Crls if has("X509 CRL") => PemProblem::Damaged,
+        Expected::Crls if certificate => PemProblem::OtherSection,
         Expected::Certificates if plain_key || labels.iter().any(|label| label.ends_with("PRIVATE KEY")) => {
             PemProblem::KeyOnly
         }

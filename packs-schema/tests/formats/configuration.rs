@@ -74,6 +74,18 @@ fn each_error_names_its_key() {
         ),
         ("key = \"/etc/bolt/tls/agent.key\"", "key = \"tls/agent.key\"", "tls.key"),
         ("client_ca = \"/etc/bolt/tls/callers.pem\"", "client_ca = \"\"", "tls.client_ca"),
+        ("client_ca = \"/etc/bolt/tls/callers.pem\"", "", "[tls] names no authority of callers"),
+        (
+            "client_ca = \"/etc/bolt/tls/callers.pem\"",
+            "client_authority = [{file = \"/a.pem\", principals = []}]",
+            "\"/a.pem\" has no principals",
+        ),
+        (
+            "client_ca = \"/etc/bolt/tls/callers.pem\"",
+            "client_authority = [{file = \"/a.pem\", principals = [\"spiffe://example*\"]}]",
+            "put a '/' before the '*'",
+        ),
+        ("client_ca = \"/etc/bolt/tls/callers.pem\"", "crls = [\"a.crl\"]", "tls.crls"),
         ("root = \"/etc/bolt/root.json\"", "root = \"./root.json\"", "repository.root"),
         ("state = \"/var/lib/bolt\"", "state = \"lib\"", "paths.state"),
         ("state = \"/var/lib/bolt\"", "packs = \"packs\"", "paths.packs"),

@@ -14,7 +14,7 @@ use crate::api::body::Body;
 use crate::api::problem::ApiError;
 use crate::api::visibility::covers;
 use crate::exec::{LauncherError, usage};
-use crate::health::Detail;
+use crate::health::{Detail, signatures};
 use crate::metrics::Now;
 use crate::registry::{ActiveAction, RegistryError, read_json};
 
@@ -75,6 +75,11 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         app.exec.running().into_iter().filter_map(|(id, action)| Some((action, usage::of(&enforcement, &id)?)));
     let visible = |action: &ActionRef| covers(&app.registry, &call.caller, action);
     let running_usage = running_usage.filter(|(action, _)| visible(action));
+    let sync = app.registry.status()?;
+    let mut ends = app.tls.ends();
+    ends.extend(sync.iter().flat_map(signatures::ends));
+    let mut invalid_files = app.tls.invalid_files();
+    invalid_files.extend(app.access.invalid_file());
     let now = Now {
         using: running_usage.collect(),
         running,
@@ -82,8 +87,9 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
         wrong: app.health.codes(),
-        certificate_ends_s: app.tls.expires_at_s(),
-        sync: app.registry.status()?,
+        ends,
+        invalid_files,
+        sync,
         dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
     };

@@ -1,37 +1,164 @@
-//! Verification of a caller's certificate: issued by a configured authority, valid now, and for clients; and its principal.
+//! Verification of a caller's certificate: issued by a configured authority, not revoked, valid now, and for clients; and its
+//! principal, for which that authority may vouch.
 //!
 //! The caller's own certificate must have the extended key usage `clientAuth`. Intermediate authorities may omit the
-//! extension, as most do; one that has it must include `clientAuth`.
+//! extension, as most do; one that has it must include `clientAuth`. A certificate without a principal, or with one for which its
+//! authority may not vouch, passes the handshake, so that each request can be answered with the reason.
 
 use std::sync::Arc;
 
+use packs_schema::agent::config::{ClientAuthority, ExpiredCrl};
 use packs_schema::base::certificate::{CLIENT_AUTH, CertificateInfo};
 use packs_schema::base::name::Principal;
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, ExtendedKeyPurpose, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ExtendedKeyPurpose, RootCertStore,
+    SignatureScheme,
+};
 
+use super::crls::{Crl, Signer, newest_first};
+
+/// Authority of callers.
+pub(super) struct Authority<'a> {
+    pub(super) certificate: &'a CertificateDer<'static>,
+    /// Its confinement; `None`: it may vouch for every principal.
+    pub(super) confined: Option<&'a ClientAuthority>,
+}
+
+/// Verifier of callers.
 #[derive(Debug)]
 pub(crate) struct CallerVerifier {
+    /// Verifiers of the authorities, at least one.
+    authorities: Vec<AuthorityVerifier>,
+    hints: Vec<DistinguishedName>,
+}
+
+#[derive(Debug)]
+struct AuthorityVerifier {
     inner: Arc<dyn ClientCertVerifier>,
+    confined: Option<ClientAuthority>,
 }
 
 impl CallerVerifier {
-    pub(super) fn new(inner: Arc<dyn ClientCertVerifier>) -> CallerVerifier {
-        CallerVerifier { inner }
+    /// Builds the verifier. A list that no authority of its name signed is left out and returned by its index: it would refuse
+    /// all callers of an authority of the same name with a new key.
+    pub(super) fn new(
+        authorities: &[Authority<'_>],
+        crls: &[&Crl],
+        expired: ExpiredCrl,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<(CallerVerifier, Vec<usize>), String> {
+        let mut anchors = Vec::with_capacity(authorities.len());
+        for authority in authorities {
+            let anchor = webpki::anchor_from_trusted_cert(authority.certificate).map_err(|e| e.to_string())?;
+            anchors.push(anchor);
+        }
+        let signers: Vec<Signer> = crls.iter().map(|crl| crl.signer(&anchors, provider)).collect();
+        let mut built = Vec::with_capacity(authorities.len());
+        for (index, authority) in authorities.iter().enumerate() {
+            let concerns = |signer: &Signer| match signer {
+                Signer::Anchors(signers) => signers.contains(&index),
+                Signer::OtherName => true,
+                Signer::Unverified => false,
+            };
+            let of_it = crls.iter().zip(&signers).filter(|(_, signer)| concerns(signer)).map(|(crl, _)| *crl);
+            let of_it = newest_first(of_it.collect());
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.certificate.clone()).map_err(|e| e.to_string())?;
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .with_crls(of_it.into_iter().map(|crl| crl.der.clone()))
+                .allow_unknown_revocation_status();
+            let builder = match expired {
+                ExpiredCrl::Accept => builder,
+                ExpiredCrl::Refuse => builder.enforce_revocation_expiration(),
+            };
+            let inner = builder.build().map_err(|e| e.to_string())?;
+            built.push(AuthorityVerifier { inner, confined: authority.confined.cloned() });
+        }
+        if built.is_empty() {
+            return Err("there is no authority".to_owned());
+        }
+        let mut hints: Vec<DistinguishedName> = Vec::new();
+        for hint in built.iter().flat_map(|authority| authority.inner.root_hint_subjects()) {
+            if !hints.iter().any(|known| known.as_ref() == hint.as_ref()) {
+                hints.push(hint.clone());
+            }
+        }
+        let unverified = signers.iter().enumerate().filter(|(_, signer)| **signer == Signer::Unverified);
+        let unverified = unverified.map(|(index, _)| index).collect();
+        Ok((CallerVerifier { authorities: built, hints }, unverified))
     }
 
-    /// Verifies a caller's chain as a new handshake would.
-    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
+    /// Verifies a caller's chain as a new handshake would, and returns its principal, or the reason why it has none.
+    pub(crate) fn identify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Result<Principal, String>, Error> {
         let (first, others) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-        self.verify_client_cert(first, others, now).map(|_| ())
+        let vouching = self.vouching(first, others, now)?;
+        Ok(principal(first).and_then(|principal| {
+            let may = |authority: &&AuthorityVerifier| {
+                authority.confined.as_ref().is_none_or(|confined| confined.may_vouch_for(&principal))
+            };
+            match vouching.iter().any(may) {
+                true => Ok(principal),
+                false => Err(format!(
+                    "the authority that issued the client certificate may not vouch for {principal}: use a certificate of \
+                     another authority, or extend principals of its [[tls.client_authority]] in agent.toml"
+                )),
+            }
+        }))
     }
+
+    /// Identifies the caller of a chain that this verifier has accepted; `None` when that depends on the authority that vouches.
+    pub(crate) fn identify_verified(&self, chain: &[CertificateDer<'_>]) -> Option<Result<Principal, String>> {
+        let is_any_confined = self.authorities.iter().any(|authority| authority.confined.is_some());
+        if is_any_confined { None } else { chain.first().map(principal) }
+    }
+
+    /// Returns the authorities that accept the chain, at least one.
+    fn vouching(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Vec<&AuthorityVerifier>, Error> {
+        let (mut accepting, mut refusal) = (Vec::new(), None);
+        for authority in &self.authorities {
+            match authority.inner.verify_client_cert(end_entity, intermediates, now) {
+                Ok(_) => accepting.push(authority),
+                // The most telling one: that it is not of the other authorities says little.
+                Err(error) if refusal.as_ref().is_none_or(is_of_other_authority) => refusal = Some(error),
+                Err(_) => {}
+            }
+        }
+        if accepting.is_empty() {
+            return Err(refusal.unwrap_or(CertificateError::UnknownIssuer.into()));
+        }
+        if CertificateInfo::parse(end_entity).is_some_and(|info| info.has_usage(CLIENT_AUTH)) {
+            return Ok(accepting);
+        }
+        let required = ExtendedKeyPurpose::ClientAuth;
+        Err(CertificateError::InvalidPurposeContext { required, presented: Vec::new() }.into())
+    }
+
+    fn any(&self) -> &dyn ClientCertVerifier {
+        &*self.authorities.first().expect("there is at least one authority").inner
+    }
+}
+
+fn is_of_other_authority(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer))
 }
 
 impl ClientCertVerifier for CallerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -40,13 +167,7 @@ impl ClientCertVerifier for CallerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
-        if CertificateInfo::parse(end_entity).is_some_and(|info| info.has_usage(CLIENT_AUTH)) {
-            Ok(verified)
-        } else {
-            let required = ExtendedKeyPurpose::ClientAuth;
-            Err(CertificateError::InvalidPurposeContext { required, presented: Vec::new() }.into())
-        }
+        self.vouching(end_entity, intermediates, now).map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -55,7 +176,7 @@ impl ClientCertVerifier for CallerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        self.any().verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -64,23 +185,26 @@ impl ClientCertVerifier for CallerVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        self.any().verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.any().supported_verify_schemes()
     }
 }
 
 /// Returns the principal in a verified client certificate: its only URI name.
-pub(crate) fn principal(certificates: Option<&[CertificateDer<'_>]>) -> Result<Principal, String> {
-    let certificate = certificates.and_then(<[_]>::first).ok_or("there is no client certificate")?;
-    let certificate =
+fn principal(certificate: &CertificateDer<'_>) -> Result<Principal, String> {
+    let parsed =
         webpki::EndEntityCert::try_from(certificate).map_err(|e| format!("the client certificate is damaged: {e}"))?;
-    let mut names = certificate.valid_uri_names();
-    match (names.next(), names.next()) {
-        (Some(name), None) => Principal::new(name).map_err(|e| e.to_string()),
-        (None, _) => Err("the client certificate has no URI name: issue one with `bolt pki issue`".to_owned()),
-        (Some(_), Some(_)) => Err("the client certificate has more than one URI name".to_owned()),
+    // The library leaves out names that are not UTF-8.
+    let count = CertificateInfo::parse(certificate).map_or(0, |info| info.uri_names);
+    match (count, parsed.valid_uri_names().next()) {
+        (1, Some(name)) => Principal::new(name).map_err(|e| e.to_string()),
+        (1, None) => Err("the URI name of the client certificate is not UTF-8".to_owned()),
+        (0, _) => Err("the client certificate has no URI name: issue one with `bolt pki issue`".to_owned()),
+        (count, _) => Err(format!(
+            "the client certificate has {count} URI names, more than one: issue one with the name of its principal only"
+        )),
     }
 }

@@ -34,8 +34,8 @@ pub(crate) enum TlsError {
          such as ca.pem of `bolt pki init`"
     )]
     NotAnAuthority(PathBuf, usize),
-    #[error("{0:?} cannot be an authority of callers: {1}")]
-    Authority(PathBuf, String),
+    #[error("{0:?} cannot be the authorities of callers: {1}")]
+    Authority(Vec<PathBuf>, String),
     #[error(
         "the key {key:?} does not belong to the first certificate in {certificate:?}: use the two files of one issue, the \
          instance's own certificate first"
@@ -43,6 +43,8 @@ pub(crate) enum TlsError {
     Mismatch { certificate: PathBuf, key: PathBuf },
     #[error("the certificate {0:?} cannot be used: {1}")]
     Certificate(PathBuf, String),
+    #[error("the revocation list {0:?} cannot be used: {1}")]
+    Crl(PathBuf, String),
     #[error("the certificate {0:?} {1}; the certificate in use is kept")]
     Worse(PathBuf, String),
 }
@@ -100,7 +102,7 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| PemError::diagnose(path, Expected::Key, &bytes).into())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     use std::io::Read as _;
     let failed = |e: io::Error| TlsError::Read(path.to_owned(), e);
     let mut bytes = Vec::new();

@@ -6,16 +6,15 @@ use packs_schema::base::certificate::{CertificateInfo, INSTANCE_URI, SERVER_AUTH
 use packs_schema::base::name::InstanceId;
 use rustls::pki_types::CertificateDer;
 
+use crate::expiry::{Stage, rfc3339};
 use crate::health::Health;
 
 /// Health code of a certificate that names another instance, or is not for servers: no caller accepts it.
 const WRONG: &str = "certificate_wrong";
 /// Health code of a certificate that has expired, or is not valid yet.
 const EXPIRED: &str = "certificate_expired";
-/// Health code of a certificate that expires soon.
+/// Health code of a certificate that expires soon; a note a month before, see [`crate::expiry`].
 const EXPIRING: &str = "certificate_expiring";
-/// Remaining time below which a certificate expires soon; a tenth of its validity where that is shorter.
-const SOON_S: i64 = 7 * 86_400;
 
 /// Properties of the certificate.
 #[derive(Debug, Clone)]
@@ -58,23 +57,19 @@ impl OwnCertificate {
         problem(self).filter(|_| problem(current).is_none())
     }
 
-    /// Returns the state of each health code: its problem, and whether no caller accepts the certificate with it.
-    pub(super) fn problems(
-        &self,
-        instance: Option<&InstanceId>,
-        now_s: i64,
-    ) -> [(&'static str, Option<String>, bool); 3] {
-        let ended = validity_problem(&self.info, now_s);
-        let expiring = expiry_warning(&self.info, now_s);
-        [(WRONG, self.identity_problem(instance), true), (EXPIRED, ended, true), (EXPIRING, expiring, false)]
+    /// Describes why no caller accepts the certificate now; `None` when callers do. With its health code.
+    pub(super) fn problems(&self, instance: Option<&InstanceId>, now_s: i64) -> [(&'static str, Option<String>); 2] {
+        [(WRONG, self.identity_problem(instance)), (EXPIRED, validity_problem(&self.info, now_s))]
     }
 
     /// Updates health; changes are logged.
     pub(super) fn report(&self, health: &Health, path: &Path, instance: &InstanceId, now_s: i64) {
-        for (code, problem, stops) in self.problems(Some(instance), now_s) {
-            let message = problem.map(|problem| format!("the certificate {} {problem}", path.display()));
-            health.update(code, message, stops);
+        let described = |problem: String| format!("the certificate {} {problem}", path.display());
+        for (code, problem) in self.problems(Some(instance), now_s) {
+            health.update(code, problem.map(described), true);
         }
+        let stage = expiry_warning(&self.info, now_s).map(|(stage, warning)| (stage, described(warning)));
+        health.update_ending(EXPIRING, stage);
     }
 }
 
@@ -88,16 +83,12 @@ pub(super) fn validity_problem(info: &CertificateInfo, now_s: i64) -> Option<Str
 }
 
 /// Describes the end of a certificate that is valid and ends soon.
-pub(super) fn expiry_warning(info: &CertificateInfo, now_s: i64) -> Option<String> {
-    let whole_s = info.not_after_s.saturating_sub(info.not_before_s);
-    let left_s = info.not_after_s.saturating_sub(now_s);
-    let ends_soon = validity_problem(info, now_s).is_none() && left_s < SOON_S.min(whole_s / 10);
-    ends_soon.then(|| format!("expires at {}: issue a new one", rfc3339(info.not_after_s)))
-}
-
-/// Formats a time for people.
-fn rfc3339(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+pub(super) fn expiry_warning(info: &CertificateInfo, now_s: i64) -> Option<(Stage, String)> {
+    if validity_problem(info, now_s).is_some() {
+        return None;
+    }
+    let stage = Stage::of(Some(info.not_before_s), info.not_after_s, now_s)?;
+    Some((stage, format!("{}: issue a new one", stage.describe(info.not_after_s))))
 }
 
 #[cfg(test)]
@@ -135,6 +126,7 @@ mod tests {
         assert_eq!(codes(&good, 1100 * DAY), (vec![], true));
         assert_eq!(codes(&good, 1358 * DAY), (vec![], true));
         assert_eq!(codes(&good, 1358 * DAY + 1), (vec![EXPIRING], true));
+        assert_eq!(codes(&good, 1364 * DAY + 1), (vec![EXPIRING], true));
         assert_eq!(codes(&good, 1365 * DAY + 1), (vec![EXPIRED], false));
         assert_eq!(codes(&good, 999 * DAY), (vec![EXPIRED], false));
         let short = certificate(&["i-1"], (1000 * DAY, 1001 * DAY));

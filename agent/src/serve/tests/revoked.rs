@@ -107,14 +107,15 @@ async fn authorities_that_change_during_a_handshake_decide() {
     let tls = Tls::load(&config(dir.path()).tls, Arc::default()).unwrap();
     let ann = leaf(&issuer, &["spiffe://x/ann"], |_| {});
     let (_, verifying) = tls.current();
-    assert!(tls.open(chain(&ann), &verifying).is_some());
+    assert!(tls.open(chain(&ann), &verifying).is_ok());
     let (other, pem) = authority();
-    std::fs::write(dir.path().join("ca.pem"), pem).unwrap();
+    std::fs::write(dir.path().join("new"), pem).unwrap();
+    std::fs::rename(dir.path().join("new"), dir.path().join("ca.pem")).unwrap();
     // Another connection has the files read again before this one is registered.
     let (_, newer) = tls.current();
-    assert!(tls.open(chain(&ann), &verifying).is_none());
+    assert!(tls.open(chain(&ann), &verifying).is_err());
     let bob = leaf(&other, &["spiffe://x/bob"], |_| {});
-    assert!(tls.open(chain(&bob), &newer).is_some());
+    assert!(tls.open(chain(&bob), &newer).is_ok());
 }
 
 #[tokio::test]
@@ -125,7 +126,7 @@ async fn a_certificate_that_expires_during_its_handshake_closes_the_connection()
     // The last second in which the handshake could accept it.
     let end = time::OffsetDateTime::from_unix_timestamp(verifying.since_s()).unwrap();
     let short = leaf(&issuer, &["spiffe://x/ann"], |params| params.not_after = end);
-    let mut open = tls.open(chain(&short), &verifying).unwrap();
+    let (mut open, _) = tls.open(chain(&short), &verifying).unwrap();
     tls.check_for_changes(verifying.since_s() + 5);
     let closed = tokio::time::timeout(WITHIN, open.closed()).await.expect("the connection is closed");
     assert_eq!(format!("{closed:?}"), "Expired");

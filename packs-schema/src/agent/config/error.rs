@@ -22,6 +22,20 @@ pub enum ConfigError {
     /// The content of a PEM file instead of its path. Not quoted: it may be a private key.
     #[error("{0} holds the content of a PEM file: write it to a file and give the absolute path")]
     Content(&'static str),
+    /// No authority of callers.
+    #[error(
+        "[tls] names no authority of callers: set client_ca to its certificate, or add [[tls.client_authority]] with file and \
+         principals"
+    )]
+    NoClientAuthority,
+    /// An authority that may vouch for no principal.
+    #[error(
+        "[[tls.client_authority]] {0:?} has no principals: list those that it may vouch for, such as \"spiffe://example/studio/*\""
+    )]
+    NoPrincipals(PathBuf),
+    /// Too many entries of a list.
+    #[error("{0} has more than {1} entries")]
+    TooMany(&'static str, usize),
     /// A maximum of 0.
     #[error("{0} must be at least 1")]
     Zero(&'static str),

@@ -278,6 +278,19 @@ pub struct SyncStatus {
     /// Present if the channel has no packs although the repository has other channels: its name may be misspelt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_empty: Option<EmptyChannel>,
+    /// Ends of the repository's signatures, as the last complete verification found them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expires: Vec<SignatureEnd>,
+}
+
+/// End of the signatures of a role of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct SignatureEnd {
+    /// `root`, `targets`, `snapshot`, `timestamp`, or the role of a team.
+    pub role: String,
+    /// Time of the end.
+    pub expires_at_ms: u64,
 }
 
 /// Channel without packs in a repository that has other channels.
