@@ -1,7 +1,7 @@
 //! Phases of one execution, from the system calls of api, launcher, shim and action as `perf trace` reports them.
 //!
 //! ```text
-//!  request read ─▶ directory ─▶ commit ─▶ launcher ─▶ fork ─▶ shim ─▶ child ─▶ exec ─▶ end ─▶ exit record ─▶ commit ─▶ answer
+//!  request read ─▶ directory ─▶ commit ─▶ launcher ─▶ shim ─▶ child ─▶ exec ─▶ end ─▶ exit record ─▶ commit ─▶ answer
 //! ```
 //!
 //! Tracing costs a microsecond or so for each call: the phases add up to more than the request takes without it.
@@ -17,7 +17,8 @@ use nix::unistd::Pid;
 use regex_lite::Regex;
 
 /// Calls that mark a phase.
-const CALLS: &str = "recvfrom,mkdir,mkdirat,fsync,fdatasync,clone,clone3,execve,wait4,renameat,renameat2,writev,sendto";
+const CALLS: &str =
+    "recvfrom,mkdir,mkdirat,fsync,fdatasync,clone,clone3,execve,wait4,renameat,renameat2,writev,sendto,sendmsg";
 
 /// Name of the end of each phase, in order.
 const PHASES: [&str; 11] = [
@@ -26,10 +27,10 @@ const PHASES: [&str; 11] = [
     "commit 1",
     "to the launcher",
     "look-ups, claim, run-time directory, cgroups",
-    "fork of the shim; its start, `started`, log, pipes",
+    "to the shim; `started`, log, watches, pipes",
     "clone of the child; its set-up",
     "the action",
-    "who is left, figures, clean-up, exit record",
+    "who is left, figures, exit record",
     "exit noticed",
     "commit 2",
 ];
@@ -139,7 +140,7 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
     let is_fork = |call: &Call| call.name.starts_with("clone") && call.result > 0;
     let is_made = |call: &Call| call.program == "bolt-agent" && call.name.starts_with("mkdir");
     let is_asked = |call: &Call| call.program == "bolt-launch" && call.name == "recvfrom" && call.result > 100;
-    let is_forked = |call: &Call| call.program == "bolt-launch" && is_fork(call);
+    let is_given = |call: &Call| call.program == "bolt-launch" && call.name == "sendmsg" && call.result > 500;
     let is_cloned = |call: &Call| call.program == "bolt-shim" && is_fork(call);
     let is_executed = |call: &Call| call.name == "execve" && call.result == 0;
     let is_reaped = |call: &Call| call.program == "bolt-shim" && call.name == "wait4" && call.result > 0;
@@ -156,9 +157,10 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
     let made = next(&is_made)?;
     let first = next(&is_sync)?;
     let asked = next(&is_asked)?;
-    let forked = next(&is_forked)?;
-    let cloned = next(&is_cloned)?;
+    let given = next(&is_given)?;
+    // The clone ends when the child has executed the program (`CLONE_VFORK`), so it is found after that.
     let executed = next(&is_executed)?;
+    let cloned = next(&is_cloned)?;
     let reaped = next(&is_reaped)?;
     let renamed = next(&is_renamed)?;
     let second = next(&is_sync)?;
@@ -168,7 +170,7 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
         first.began,
         first.ended,
         asked.ended,
-        forked.began,
+        given.began,
         cloned.began,
         executed.began,
         reaped.began,
@@ -204,16 +206,18 @@ mod tests {
             ("bolt-agent", "mkdir", 0),
             ("history-write", "fdatasync", 0),
             ("bolt-launch", "recvfrom", 339),
-            ("bolt-launch", "clone", 7),
-            ("bolt-shim", "clone3", 8),
+            ("bolt-launch", "sendmsg", 1800),
             ("bolt-shim", "execve", 0),
+            ("bolt-shim", "clone3", 8),
             ("bolt-shim", "wait4", 8),
             ("bolt-shim", "renameat", 0),
             ("history-write", "fdatasync", 0),
             ("bolt-agent", "writev", 900),
         ];
         let line = |(index, (program, name, result)): (usize, &(&str, &str, i64))| {
-            format!("{}.000 ( 0.500 ms): {program}/1 {name}(fd: 1) = {result}", index + 1)
+            // The clone begins before the call of its child that is listed before it.
+            let (began, took) = if *name == "clone3" { (index - 1, "1.800") } else { (index + 1, "0.500") };
+            format!("{began}.900 ( {took} ms): {program}/1 {name}(fd: 1) = {result}")
         };
         let lines: Vec<String> = landmarks.iter().enumerate().map(line).collect();
         let calls: Vec<Call> = lines.iter().filter_map(|line| parse(line)).collect();

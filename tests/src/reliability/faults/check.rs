@@ -151,11 +151,10 @@ fn nothing_left(host: &Host, placed: &[(Order, ExecutionId)]) -> Result<(), Stri
     if !groups.is_empty() {
         return Err(format!("cgroups are left: {groups:?}"));
     }
-    let inside = fs::read_dir(host.runtime()).map_err(|e| e.to_string())?.flatten();
-    let left: Vec<_> = inside
-        .map(|e| e.file_name())
-        .filter(|n| ids.iter().any(|id| n.to_string_lossy().contains(id.as_str())))
-        .collect();
+    let left = until_none(|| {
+        let inside = fs::read_dir(host.runtime()).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        inside.filter(|name| ids.iter().any(|id| name.to_string_lossy().contains(id.as_str()))).collect::<Vec<_>>()
+    });
     if !left.is_empty() {
         return Err(format!("runtime directories are left: {left:?}"));
     }
