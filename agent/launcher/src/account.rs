@@ -10,15 +10,18 @@ use nix::unistd::{Gid, Uid};
 use packs_schema::agent::accounts;
 use packs_schema::agent::config::UidRange;
 use packs_schema::base::name::UserName;
+use serde::{Deserialize, Serialize};
 
 use crate::parsed::Parsed;
 
 /// An account of this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Account {
     /// Name of the account, or its number when it has none.
     pub(crate) name: String,
+    #[serde(with = "uid")]
     pub(crate) uid: Uid,
+    #[serde(with = "gid")]
     pub(crate) gid: Gid,
     pub(crate) home: String,
 }
@@ -77,5 +80,33 @@ impl From<accounts::Account> for Account {
     fn from(account: accounts::Account) -> Account {
         let accounts::Account { name, uid, gid, home } = account;
         Account { name, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), home }
+    }
+}
+
+mod uid {
+    use nix::unistd::Uid;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(super) fn serialize<S: Serializer>(uid: &Uid, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(uid.as_raw())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Uid, D::Error> {
+        u32::deserialize(from).map(Uid::from_raw)
+    }
+}
+
+mod gid {
+    use nix::unistd::Gid;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(super) fn serialize<S: Serializer>(gid: &Gid, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(gid.as_raw())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Gid, D::Error> {
+        u32::deserialize(from).map(Gid::from_raw)
     }
 }

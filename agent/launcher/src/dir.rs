@@ -28,6 +28,12 @@ impl AsFd for Dir {
     }
 }
 
+impl From<Dir> for OwnedFd {
+    fn from(dir: Dir) -> OwnedFd {
+        dir.fd
+    }
+}
+
 fn flags(more: OFlag) -> OFlag {
     OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | more
 }
@@ -37,6 +43,11 @@ impl Dir {
     pub(crate) fn open(path: &Path) -> nix::Result<Dir> {
         let fd = nix::fcntl::open(path, flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY), Mode::empty())?;
         Ok(Dir { fd, path: path.to_owned() })
+    }
+
+    /// Returns the directory of a descriptor that was opened with this path.
+    pub(crate) fn from_parts(fd: OwnedFd, path: PathBuf) -> Dir {
+        Dir { fd, path }
     }
 
     /// Duplicates the descriptor.

@@ -1,5 +1,7 @@
 //! The directory of an execution. The api creates it in its state directory; launcher and shim write records into it.
 
+use std::fs::{File, TryLockError};
+
 use nix::errno::Errno;
 use packs_schema::agent::launch::Refusal;
 use packs_schema::base::name::ExecutionId;
@@ -30,4 +32,9 @@ pub(crate) fn open(host: &Host, execution: &ExecutionId) -> Result<Dir, Refused>
         }
     }
     Ok(directory)
+}
+
+/// Returns true if a shim holds the lock. Tests with a shared lock, so that two tests at once do not see each other.
+pub(crate) fn is_locked(lock: &File) -> bool {
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }

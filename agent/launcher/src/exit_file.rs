@@ -38,6 +38,13 @@ impl AsFd for ExitFile {
     }
 }
 
+impl From<File> for ExitFile {
+    /// Returns the value of an open `exit.new`, which another process preallocated.
+    fn from(file: File) -> ExitFile {
+        ExitFile { file }
+    }
+}
+
 impl ExitFile {
     /// Creates the file and allocates its space. After an error, neither exists.
     pub(crate) fn preallocate(directory: &Dir) -> nix::Result<ExitFile> {

@@ -22,6 +22,7 @@ use crate::account::{self, Account, AccountError};
 use crate::cgroup::{self, AgentGroups, Tree, Unenforced};
 use crate::dir::{self, Dir};
 use crate::parsed::Parsed;
+use crate::shims::Shims;
 use crate::uids::{OpenError, UidPool};
 use crate::{log, sys, trust};
 
@@ -61,6 +62,7 @@ pub(crate) struct Host {
     pub(crate) actions: Parsed<Action>,
     /// Signals that this process ignores, which its children must not.
     pub(crate) ignored_signals: Vec<i32>,
+    pub(crate) shims: Shims,
     _lock: File,
 }
 
@@ -175,6 +177,7 @@ impl Host {
             packs: Parsed::new(MAX_PARSED),
             actions: Parsed::new(MAX_PARSED),
             ignored_signals: sys::ignored_signals(),
+            shims: Shims::default(),
             _lock: lock,
         })
     }

@@ -1,6 +1,5 @@
 //! `Kill` requests: passed to the shim by a file, or carried out here when the shim has died.
 
-use std::fs::{File, TryLockError};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,7 @@ pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> 
         Err(Errno::ENOENT) => return Ok(()),
         Err(e) => return Err(failed(e)),
     };
-    if is_locked(&lock) {
+    if execution_dir::is_locked(&lock) {
         return create_kill_file(&directory).or_else(|on_disk| {
             // On a full disk, the file in the run-time directory, which the shim watches as well, stops the execution.
             host.runtime.dir(execution.as_str()).and_then(|runtime| create_kill_file(&runtime)).or_else(|e| {
@@ -74,11 +73,6 @@ fn create_kill_file(directory: &Dir) -> nix::Result<()> {
         Ok(_) | Err(Errno::EEXIST) => Ok(()),
         Err(e) => Err(e),
     }
-}
-
-/// Returns true if a shim holds the lock. Tests with a shared lock, so that two tests at once do not see each other.
-fn is_locked(lock: &File) -> bool {
-    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Kills processes that a dead shim left outside its cgroup, or on a host without cgroups. Returns the number of survivors.

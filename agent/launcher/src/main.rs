@@ -3,13 +3,15 @@
 //!
 //! [`host`] is prepared once; [`serve`] waits for requests and keeps `bolt-agent` running; [`start`], [`accept`] and [`kill`]
 //! carry out requests; [`shim`] supervises one execution. `unsafe` is only in [`sys`]. Modules import without circles: `sys`,
-//! `dir`, `proc`, `log` ← `cgroup`, `uids`, `accepted` ← `host` ← `execution_dir` ← `shim` ← `start` ← `accept`, `kill` ← `serve`.
+//! `dir`, `proc`, `log` ← `cgroup`, `uids`, `accepted` ← `shim` ← `shims` ← `host` ← `execution_dir` ← `start` ← `accept`, `kill` ←
+//! `clean_up` ← `serve`.
 
 mod accept;
 mod accepted;
 mod account;
 mod args;
 mod cgroup;
+mod clean_up;
 mod clock;
 mod dir;
 mod execution_dir;
@@ -28,6 +30,7 @@ mod runtime_dir;
 mod search_path;
 mod serve;
 mod shim;
+mod shims;
 mod start;
 mod sys;
 mod trust;

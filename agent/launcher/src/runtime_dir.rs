@@ -28,7 +28,12 @@ pub(crate) fn create(parent: &Dir, execution: &ExecutionId) -> nix::Result<Dir> 
 /// Returns the number of executions that have a run-time directory, including those of an older launcher and those whose shim
 /// has died.
 pub(crate) fn count(parent: &Dir) -> usize {
-    parent.names().iter().filter(|name| ExecutionId::new(name.as_str()).is_ok()).count()
+    executions(parent).len()
+}
+
+/// Returns these executions.
+pub(crate) fn executions(parent: &Dir) -> Vec<ExecutionId> {
+    parent.names().into_iter().filter_map(|name| ExecutionId::new(name.as_str()).ok()).collect()
 }
 
 /// Records the user id of the action, so that its processes can be found if the shim dies.

@@ -32,7 +32,8 @@ use nix::sys::stat::Mode;
 use packs_schema::agent::store;
 
 use crate::host::{Host, HostError};
-use crate::{accept, dir, log, sys};
+use crate::shims::ShimExit;
+use crate::{accept, clean_up, dir, log, sys};
 use agent_programs::{AgentPrograms, ProgramError};
 use api_process::ApiProcess;
 use environment::EnvironmentError;
@@ -74,6 +75,7 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         let client = attached_client()?;
         let host = Host::prepare(config, true)?;
         accept::prune(&host);
+        clean_up::sweep(&host);
         let served = serve_attached(&host, client, &signals);
         host.remove_groups();
         served
@@ -82,6 +84,7 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         let programs = AgentPrograms::locate(config)?;
         let host = Host::prepare(config, false)?;
         accept::prune(&host);
+        clean_up::sweep(&host);
         let listeners = Listeners::new(&host.config, passed);
         serve_agent(&host, &programs, listeners, &signals);
         let _ = host.runtime.remove_file(store::API_STATE);
@@ -114,7 +117,7 @@ fn attached_client() -> Result<Client, ServeError> {
 fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result<(), ServeError> {
     loop {
         wait(signals, Some(&client), None, || {});
-        if handle_signals(signals, |_| {}) {
+        if handle_signals(signals, |exited| _ = handle_shim_exit(host, exited)) {
             return Ok(());
         }
         let mut sync_requested = false;
@@ -131,26 +134,39 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut pruned = Instant::now();
     let mut program = Vec::new();
+    let mut active = Instant::now();
     loop {
         let now = Instant::now();
         if now.duration_since(pruned) >= PRUNE_INTERVAL {
             host.tree.prune_leftover_groups();
+            clean_up::sweep(host);
             pruned = now;
         }
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
         let next = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
         let left = || next.map(|at| at.saturating_duration_since(Instant::now()));
-        if left().is_some_and(|left| left <= REST_AFTER) {
-            wait(signals, api.client(), left(), || {});
-        } else if !wait(signals, api.client(), Some(REST_AFTER), || {}) {
-            wait(signals, api.client(), left(), || sys::give_memory_back(&mut program));
+        let until_rest = (active + REST_AFTER).saturating_duration_since(now);
+        let mut woken = Woken::Timeout;
+        if !until_rest.is_zero() {
+            let at_most = left().map_or(until_rest, |left| left.min(until_rest));
+            woken = wait(signals, api.client(), Some(at_most), || {});
         }
+        if woken == Woken::Timeout && left().is_none_or(|left| !left.is_zero()) {
+            woken = wait(signals, api.client(), left(), || sys::give_memory_back(&mut program));
+        }
+        // The end of an idle shim, after a time that is shorter, does not put off the rest.
+        let mut is_idle = woken == Woken::Signal;
         let stop = handle_signals(signals, |exited| {
-            if !api.handle_exit(Some(host), exited) {
+            let shim = handle_shim_exit(host, exited);
+            is_idle &= shim == Some(ShimExit::Idle);
+            if shim.is_none() && !api.handle_exit(Some(host), exited) {
                 sync.handle_exit(Some(host), exited);
             }
         });
+        if !is_idle {
+            active = Instant::now();
+        }
         if stop {
             break;
         }
@@ -161,6 +177,15 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         }
     }
     shut_down(api, sync, signals);
+}
+
+/// Handles the exit of a child; `None` if it was no shim. One that died at work may have left something behind.
+fn handle_shim_exit(host: &Host, child: &sys::ExitedChild) -> Option<ShimExit> {
+    let exit = host.shims.handle_exit(child.pid)?;
+    if exit == ShimExit::AtWork {
+        clean_up::sweep(host);
+    }
+    Some(exit)
 }
 
 fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
@@ -188,8 +213,18 @@ fn shut_down(mut api: ApiProcess, mut sync: SyncSchedule, signals: &SignalFd) {
     }
 }
 
-/// Waits for a signal, a request, or until the time is over; returns false if it is. Calls `before` when all is ready to wait.
-fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>, before: impl FnOnce()) -> bool {
+/// Reason why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Timeout,
+    /// Only a signal arrived.
+    Signal,
+    /// A request arrived, or the wait failed: the loop checks everything anyway.
+    Other,
+}
+
+/// Waits for a signal, a request, or until the time is over. Calls `before` when all is ready to wait.
+fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>, before: impl FnOnce()) -> Woken {
     let timeout = match at_most {
         Some(time) => PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
         None => PollTimeout::NONE,
@@ -197,8 +232,11 @@ fn wait(signals: &SignalFd, client: Option<&Client>, at_most: Option<Duration>, 
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     fds.extend(client.map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
     before();
-    // An interrupted or failed poll is like one with events: the loop checks everything anyway.
-    poll(&mut fds, timeout) != Ok(0)
+    match poll(&mut fds, timeout) {
+        Ok(0) => Woken::Timeout,
+        Ok(1) if fds[0].any() == Some(true) => Woken::Signal,
+        Ok(_) | Err(_) => Woken::Other,
+    }
 }
 
 /// Reads signals and reaps children; returns true if the launcher must stop.

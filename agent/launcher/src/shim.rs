@@ -1,81 +1,96 @@
-//! The shim: one process per execution, forked from the launcher and never `exec`ed, so that it costs only the pages that it
-//! changes. It outlives launcher and api. It owns the pipes, the deadline and the exit record.
+//! The shim: a process that supervises one execution at a time, forked from the launcher and never `exec`ed, so that it costs only
+//! the pages that it changes. It outlives launcher and api. It owns the pipes, the deadline and the exit record.
 //!
 //! ```text
-//!  detach ─▶ started ─▶ child ─▶ watch: capture, feed, reap ──main exited──▶ stop or keep leftovers ─▶ drain ─▶ exit
-//!                                   └─ deadline or `kill` ─▶ TERM ─ grace ─▶ kill cgroup ─▶ leftovers ┘
+//!  fork ─▶ detach ─▶ idle ──job──▶ started ─▶ child ─▶ watch: capture, feed, reap ─▶ drain ─▶ exit ─▶ clean up ─┐
+//!                     ▲  └─ launcher ended, or no job for IDLE_TIME ─▶ end of the process                        │
+//!                     └──────── no process of the execution is left, at most MAX_JOBS ───────────────────────────┘
 //! ```
 //!
+//! A shim that has supervised an execution to its end waits for another one, because forking costs more than most actions. Nothing
+//! of an execution is left in it: its descriptors are closed, its memory with parameters is overwritten, and it has no child.
+//!
 //! Nothing can block it: pipes are non-blocking, and output that cannot be written is dropped and counted. It logs nothing and
-//! keeps no descriptor of the launcher's; everything that it reports is in the exit record.
+//! keeps no descriptor of the launcher's but the run-time directory; everything that it reports is in the exit record.
 
 mod capture;
 mod child;
 mod clock;
+mod equipment;
+mod execution;
 mod free_space;
 mod job;
 mod process_tree;
 mod record;
 pub(crate) mod result;
+mod transfer;
 mod usage;
 mod watch;
+mod wipe;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
-use packs_schema::agent::execution::{State, file};
+use nix::unistd::Pid;
 
-use crate::uids::Lease;
-use crate::{runtime_dir, sys};
-use clock::Clock;
-pub(crate) use job::{Job, Program};
-use record::Outcome;
+use crate::dir::Dir;
+use crate::sys;
+use equipment::Equipment;
+pub(crate) use job::{Handles, Job, Plan, Program, Rules};
+pub(crate) use transfer::{send, take_idle_report};
 
-/// Supervises one execution from its start to its exit record, then ends the process.
-pub(crate) fn run(job: Job<'_>) -> ! {
+/// Time after which an idle shim ends.
+const IDLE_TIME: Duration = Duration::from_secs(3);
+/// Maximum number of executions of one shim: bounds the age of its memory.
+const MAX_JOBS: u32 = 256;
+
+/// Values of its launcher that a shim uses for all its executions.
+pub(crate) struct Inherited<'a> {
+    /// The process that forked the shim.
+    pub(crate) launcher: Pid,
+    pub(crate) boot_id: &'a str,
+    /// Signals that this process ignores, and actions must not.
+    pub(crate) ignored_signals: &'a [i32],
+    /// The launcher's run-time directory.
+    pub(crate) runtime: &'a Dir,
+}
+
+/// Supervises the executions that arrive on `socket`, one after the other, then ends the process.
+pub(crate) fn run(socket: &UnixStream, inherited: &Inherited<'_>) -> ! {
     // Unwinding would run the launcher's code. A shim that aborts releases its lock: the api then records the state `lost`.
     std::panic::set_hook(Box::new(|_| std::process::abort()));
-    detach(&job);
-    let clock = Clock::start();
-    let outcome = supervise(&job, &clock);
-    let leftovers = outcome.leftovers.as_ref();
-    let any_alive = leftovers.is_some_and(|left| left.after_subreaper > 0);
-    let any_kept = leftovers.is_some_and(|left| left.kept > 0);
-    let exit = record::exit(&job, &clock, outcome);
-    job.group.remove();
-    job.group.remove_total_if_orphaned(job.launcher);
-    match &job.lease {
-        Some(lease) if any_kept && lease.is_in_use() => lease.keep(job.runtime_parent),
-        Some(lease) if !any_alive || !lease.is_in_use() => lease.release(job.runtime_parent),
-        _ => {}
+    detach(socket, inherited);
+    let mut equipment = Equipment::new();
+    for number in 1..=MAX_JOBS {
+        let Some(job) = next_job(socket) else { break };
+        execution::run(job, inherited, &mut equipment);
+        let has_children = sys::reap() != Err(Errno::ECHILD);
+        if number == MAX_JOBS || has_children || !transfer::report_idle(socket) {
+            break;
+        }
     }
-    runtime_dir::remove(job.runtime_parent, &job.execution);
-    record::write_exit(&job, &exit);
     sys::exit_now(0)
 }
 
-fn supervise(job: &Job<'_>, clock: &Clock) -> Outcome {
-    if let Err(e) = record::write_started(job, clock) {
-        return Outcome::not_started(State::Error, format!("`{}` cannot be written: {e}", file::STARTED));
+/// Waits for a job; `None` when this shim must end. A job that arrives at the last moment is still taken: after the shutdown the
+/// launcher cannot send any more, and what it has sent can be read.
+fn next_job(socket: &UnixStream) -> Option<Job> {
+    let idle_time = PollTimeout::try_from(IDLE_TIME).expect("three seconds fit");
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    // All signals are blocked. A poll that fails is like one that is over.
+    if poll(&mut fds, idle_time).unwrap_or(0) == 0 {
+        let _ = socket.shutdown(std::net::Shutdown::Read);
     }
-    let watch = match watch::Watch::new(job, clock) {
-        Ok(watch) => watch,
-        Err(e) => {
-            return Outcome::not_started(State::Error, format!("the shim cannot receive signals or map memory: {e}"));
-        }
-    };
-    if watch.kill_requested() {
-        return Outcome::not_started(State::Killed, "killed before it started".to_owned());
-    }
-    match child::spawn(job) {
-        Ok(child) => watch.run(child),
-        Err(reason) => Outcome::not_started(State::Error, reason),
-    }
+    transfer::receive(socket)
 }
 
 /// Leaves the launcher's session, and drops its descriptors and signal handling.
-fn detach(job: &Job<'_>) {
+fn detach(socket: &UnixStream, inherited: &Inherited<'_>) {
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_child_subreaper(true);
     let _ = nix::sys::prctl::set_name(c"bolt-shim");
@@ -85,18 +100,9 @@ fn detach(job: &Job<'_>) {
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
-    let keep = [
-        job.directory.as_fd(),
-        job.lock.as_fd(),
-        job.exit_file.as_fd(),
-        job.runtime.as_fd(),
-        job.runtime_parent.as_fd(),
-        job.result.as_fd(),
-        job.program.directory.as_fd(),
-    ];
-    let keep: Vec<BorrowedFd<'_>> = keep.into_iter().chain(job.lease.as_ref().map(Lease::as_fd)).collect();
+    let keep: [BorrowedFd<'_>; 2] = [socket.as_fd(), inherited.runtime.as_fd()];
     let _ = sys::close_all_but(&keep);
-    // A service manager that stops the launcher may signal every process of its group: the execution must go on.
+    // A service manager that stops the launcher may signal every process of its group: executions must go on.
     let _ = SigSet::all().thread_set_mask();
     sys::renice(1);
 }

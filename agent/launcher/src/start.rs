@@ -1,8 +1,8 @@
 //! `Start` requests: everything that a request names is looked up and checked again, whatever the api has checked; then a shim
-//! is forked.
+//! is given the execution.
 //!
 //! ```text
-//!  store::resolve ─▶ bind ─▶ account ─▶ claim ─▶ run-time directory, result ─▶ cgroup ─▶ fork ─▶ shim
+//!  store::resolve ─▶ bind ─▶ account ─▶ claim ─▶ run-time directory, result ─▶ cgroup ─▶ shim
 //!   (nothing is changed up to here)        └──────── undone when a later step fails ───────┘
 //! ```
 
@@ -15,7 +15,6 @@ mod venv;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -29,20 +28,16 @@ use crate::cgroup::{self, Group, Unenforced};
 use crate::dir::Dir;
 use crate::host::Host;
 use crate::refusal::{Refused, refuse};
-use crate::shim::{self, Job, Program};
-use crate::{runtime_dir, sys};
+use crate::shim::{self, Handles, Inherited, Job, Plan, Program, Rules};
+use crate::{clean_up, runtime_dir};
 
 use account::ChosenAccount;
 pub(crate) use store::{check_active, instance_facts};
 
-/// Starts an execution and returns the pid of its shim. In the forked shim this never returns.
+/// Starts an execution and returns the pid of its shim. In a forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     check_running(host)?;
-    let mut resolved = store::resolve(host, start)?;
-    if resolved.push_expires_in.is_some() {
-        // A pushed version ends at its deadline, and so must all processes that it started.
-        resolved.action.leftovers = LeftoverPolicy::Stop;
-    }
+    let resolved = store::resolve(host, start)?;
     let action = &resolved.action;
     if !action.enabled {
         return refuse(Refusal::ActionDisabled, format!("{} is disabled", action.reference()));
@@ -67,6 +62,9 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     let inputs = environment::Inputs { facts: &facts, start, account: &account, venv: resolved.venv.as_ref(), timeout };
     let environment = environment::build(&inputs, &delivery)?;
     let program = program(&resolved, &delivery, environment, account.clone(), host.root)?;
+    // A pushed version ends at its deadline, and so must all processes that it started.
+    let leftovers = resolved.push_expires_in.map_or(action.leftovers, |_| LeftoverPolicy::Stop);
+    let rules = Rules::of(action, leftovers);
 
     let mut unenforced = host.unenforced.clone();
     unenforced.extend(run_as_unenforced);
@@ -75,50 +73,49 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     // At most once, even if the lock file in the api's directory is removed.
     host.accepted.remove(&start.execution);
     let prepared = prepare(host, start, &resolved.action.limits, &account, lease.is_some());
-    let Prepared { group, unenforced: not_set, runtime, result } = prepared.inspect_err(|_| claim.release())?;
+    let Prepared { group, unenforced: not_set, runtime, result } =
+        prepared.inspect_err(|_| claim::release(&claim.directory))?;
     unenforced
         .extend(not_set.into_iter().filter(|(limit, _)| !host.unenforced.iter().any(|(known, _)| known == limit)));
-    let undo = |group: &Group| {
+    if let Err(refused) = require_limits(host, &unenforced) {
         runtime_dir::remove(&host.runtime, &start.execution);
         group.remove();
-        claim.release();
-    };
-    if let Err(refused) = require_limits(host, &unenforced) {
-        undo(&group);
+        claim::release(&claim.directory);
         return Err(refused);
     }
-    let launcher = nix::unistd::getpid();
-    match sys::fork() {
-        Ok(None) => shim::run(Job {
+    let claim::Claim { directory, lock, exit_file } = claim;
+    let mut job = Job {
+        plan: Plan {
             execution: start.execution.clone(),
-            launcher,
-            action: resolved.action,
             program,
-            stdin: delivery.stdin,
+            rules,
             timeout,
             ends_with_push: timeout < requested,
             unenforced: unenforced.iter().map(describe).collect(),
-            boot_id: host.boot_id.clone(),
-            ignored_signals: &host.ignored_signals,
-            directory: claim.directory,
-            lock: claim.lock,
-            exit_file: claim.exit_file,
             group,
-            runtime,
-            runtime_parent: &host.runtime,
-            result,
-            lease,
-        }),
-        // Closing our descriptors of the locks releases nothing: the shim has inherited them.
-        Ok(Some(pid)) => {
-            if let Some(lease) = lease {
+        },
+        stdin: delivery.stdin,
+        handles: Handles { directory, lock, exit_file, runtime, result, pack: resolved.directory.into(), lease },
+    };
+    let inherited = Inherited {
+        launcher: nix::unistd::getpid(),
+        boot_id: &host.boot_id,
+        ignored_signals: &host.ignored_signals,
+        runtime: &host.runtime,
+    };
+    match host.shims.assign(&inherited, &job) {
+        // Closing our descriptors of the locks releases nothing: the shim has copies.
+        Ok(pid) => {
+            if let Some(lease) = &mut job.handles.lease {
                 lease.hand_over();
             }
             Ok(pid)
         }
         Err(e) => {
-            undo(&group);
-            refuse(Refusal::Resources, format!("cannot create a process: {e}"))
+            runtime_dir::remove(&host.runtime, &start.execution);
+            job.plan.group.remove();
+            claim::release(&job.handles.directory);
+            refuse(Refusal::Resources, format!("cannot give it to a shim: {e}"))
         }
     }
 }
@@ -127,6 +124,11 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
 fn check_running(host: &Host) -> Result<(), Refused> {
     let max = host.config.execution.max_shims();
     let running = runtime_dir::count(&host.runtime);
+    if running < max as usize {
+        return Ok(());
+    }
+    // Of those that have ended, a shim is cleaning up: the api may have started this one in place of it.
+    let running = running - clean_up::count_ended(host);
     if running < max as usize {
         return Ok(());
     }
@@ -220,10 +222,5 @@ fn program(
     for argument in &delivery.arguments {
         arguments.push(c_string(argument)?);
     }
-    let directory = resolved
-        .directory
-        .as_fd()
-        .try_clone_to_owned()
-        .or_else(|e| refuse(Refusal::Resources, format!("cannot duplicate the descriptor of the pack: {e}")))?;
-    Ok(Program { path, arguments, environment, directory, account, change_account })
+    Ok(Program { path, arguments, environment, account, change_account })
 }

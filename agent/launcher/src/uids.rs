@@ -196,6 +196,15 @@ impl UidPool {
         0
     }
 
+    /// Releases the id that was leased to an execution, unless a process has it.
+    pub(crate) fn release_unused(&self, execution: &ExecutionId) {
+        if let Some(uid) = self.uid_of(execution)
+            && !processes::any_alive(uid)
+        {
+            self.release(uid);
+        }
+    }
+
     fn release(&self, uid: u32) {
         ipc::remove_objects_of(uid);
         let _ = self.records.remove_file(&uid.to_string());
@@ -212,14 +221,18 @@ impl UidPool {
 }
 
 impl Lease {
-    #[cfg(test)]
-    fn uid(&self) -> u32 {
+    pub(crate) fn uid(&self) -> u32 {
         self.uid
     }
 
-    /// Leaves the lease to the forked shim.
-    pub(crate) fn hand_over(mut self) {
+    /// Leaves the lease to the shim that has received its descriptor.
+    pub(crate) fn hand_over(&mut self) {
         self.records = None;
+    }
+
+    /// Returns the lease of an id that was handed over, in the shim. `lock` is its descriptor.
+    pub(crate) fn handed_over(uid: u32, lock: File) -> Lease {
+        Lease { uid, record: format!("{RECORDS}/{uid}"), records: None, lock: IdLock::from_parts(uid, lock) }
     }
 
     /// Releases the id, in the shim, when no process of the execution is left. IPC objects of the id are removed first.

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::control::Counters;
 use super::{v1, v2};
 use crate::sys;
 
 /// The directories of a group. Controllers that are mounted together share one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(super) v2: Option<PathBuf>,
     pub(super) v1: Vec<(v1::Controller, PathBuf)>,
@@ -149,6 +150,23 @@ impl CgroupFds {
             }
         }
         sys::fork()
+    }
+
+    /// Runs `child` in a new process, in the v2 group if the kernel supports it; see [`sys::spawn`]. The child must
+    /// [`join`](Self::join) the other groups.
+    pub(crate) fn spawn(
+        &mut self,
+        mut stack: Option<&mut sys::Stack>,
+        mut child: impl FnMut(&mut CgroupFds),
+    ) -> nix::Result<Pid> {
+        if let Some((dir, procs)) = self.v2.take() {
+            // Fails before Linux 5.7, with a system call filter, or without a free pid; then the second attempt decides.
+            if let Ok(pid) = sys::spawn(Some(dir.as_fd()), stack.as_deref_mut(), &mut || child(self)) {
+                return Ok(pid);
+            }
+            self.v2 = Some((dir, procs));
+        }
+        sys::spawn(None, stack, &mut || child(self))
     }
 
     /// Moves this process into the groups that it is not in yet.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use packs_schema::pack::action::Limits;
+use serde::{Deserialize, Serialize};
 
 use super::control::{self, Counters, IO_WEIGHT, read_keyed, read_number};
 
@@ -12,7 +13,7 @@ use super::control::{self, Counters, IO_WEIGHT, read_keyed, read_number};
 const MAX_CHARGE: u64 = 64 << 10;
 
 /// A controller that the launcher uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Controller {
     Memory,
     Cpu,

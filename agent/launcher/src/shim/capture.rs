@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, MAX_CHUNK, Stream, tail_name};
+use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, tail_name};
 use packs_schema::agent::execution::{StreamTotals, file};
 
 use super::clock::Clock;
@@ -42,9 +42,9 @@ pub(super) struct Capture<'a> {
     half: u64,
     /// Maximum bytes of data in a tail segment.
     segment: u64,
-    /// Space for a header, then for data: a frame is written by one system call.
-    buffer: Pages,
-    /// True if data was read since the buffer's pages were returned.
+    /// Space for a header, then for a chunk of data: a frame is written by one system call.
+    buffer: &'a mut Pages,
+    /// True if the buffer may have pages of its own.
     buffer_used: bool,
 }
 
@@ -70,8 +70,7 @@ struct Segment {
 }
 
 impl<'a> Capture<'a> {
-    /// Creates the output file. The error is that there is no memory.
-    pub(super) fn new(directory: &'a Dir, clock: &'a Clock, budget: u64) -> nix::Result<Capture<'a>> {
+    pub(super) fn new(directory: &'a Dir, clock: &'a Clock, budget: u64, buffer: &'a mut Pages) -> Capture<'a> {
         let half = budget / 2;
         let tail = |stream| Tail {
             stream,
@@ -88,11 +87,12 @@ impl<'a> Capture<'a> {
             streams: Stream::ALL.map(tail),
             half,
             segment: (half / 8).max(MIN_SEGMENT),
-            buffer: Pages::map(HEADER + MAX_CHUNK)?,
-            buffer_used: false,
+            buffer,
+            // By the execution before.
+            buffer_used: true,
         };
         let _ = capture.head.open(directory);
-        Ok(capture)
+        capture
     }
 
     /// Reads once, up to 64 KiB.

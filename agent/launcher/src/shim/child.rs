@@ -1,8 +1,8 @@
 //! The action's process: forked, moved into its cgroup, deprived of privileges and descriptors, and executed.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -14,6 +14,7 @@ use nix::unistd::{self, Pid, pipe2};
 
 use super::job::{Job, Program};
 use super::result;
+use crate::account::Account;
 use crate::cgroup::CgroupFds;
 use crate::sys;
 
@@ -58,8 +59,11 @@ impl Step {
     ];
 }
 
-/// Forks and executes the action. The error is the reason for the exit record.
-pub(super) fn spawn(job: &Job<'_>) -> Result<Child, String> {
+/// Starts the action's process. The error is the reason for the exit record.
+///
+/// Until it executes the program, the process may share the memory of the shim, which is suspended meanwhile: the child must
+/// allocate nothing, or each execution would leave memory behind in the shim.
+pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) -> Result<Child, String> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("cannot create a pipe: {e}"));
     let ((their_in, stdin), (stdout, their_out)) = (pipe()?, pipe()?);
     let ((stderr, their_err), (setup_error, their_setup_error)) = (pipe()?, pipe()?);
@@ -71,72 +75,67 @@ pub(super) fn spawn(job: &Job<'_>) -> Result<Child, String> {
         // May fail: the number of large pipes per user is limited.
         let _ = fcntl(end, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
     }
-    let mut cgroup = job.group.open().map_err(|e| format!("cannot open its cgroup: {e}"))?;
-    let forked = cgroup.fork();
-    match forked {
-        Ok(Some(pid)) => Ok(Child { pid, stdin, stdout, stderr, setup_error: SetupErrorPipe(setup_error) }),
-        Ok(None) => {
-            let setup = ChildSetup { job, cgroup, pipes: [&their_in, &their_out, &their_err] };
-            let (step, e) = setup.become_action();
-            let mut message = [step as u8, 0, 0, 0, 0];
-            message[1..].copy_from_slice(&(e as i32).to_le_bytes());
-            let _ = File::from(their_setup_error).write_all(&message);
-            sys::exit_now(127)
-        }
-        Err(e) => Err(format!("cannot create a process: {e}")),
-    }
+    let mut cgroup = job.plan.group.open().map_err(|e| format!("cannot open its cgroup: {e}"))?;
+    let program = &job.plan.program;
+    let mut image = sys::Image::new(&program.path, &program.arguments, &program.environment);
+    let pipes = [&their_in, &their_out, &their_err];
+    let has_own_account = job.handles.lease.is_some();
+    let stack = may_share_memory(&program.account, program.change_account, has_own_account).then_some(stack);
+    let spawned = cgroup.spawn(stack, |cgroup| {
+        let mut setup = ChildSetup { job, ignored_signals, cgroup, pipes };
+        let (step, e) = match setup.prepare() {
+            Ok(result) => (Step::Execute, image.execute(result::variable(&result))),
+            Err(failed) => failed,
+        };
+        let mut message = [step as u8, 0, 0, 0, 0];
+        message[1..].copy_from_slice(&(e as i32).to_le_bytes());
+        let _ = unistd::write(&their_setup_error, &message);
+    });
+    let pid = spawned.map_err(|e| format!("cannot create a process: {e}"))?;
+    Ok(Child { pid, stdin, stdout, stderr, setup_error: SetupErrorPipe(setup_error) })
+}
+
+/// Returns true if no process of another execution has the account that the child takes on. One that has it could stop the child by
+/// a signal, and the suspended shim with it, or trace the child (with `fs.suid_dumpable = 1`), and change the memory of the shim.
+fn may_share_memory(account: &Account, change_account: bool, has_own_account: bool) -> bool {
+    !change_account || has_own_account || account.uid.is_root()
 }
 
 struct ChildSetup<'a> {
-    job: &'a Job<'a>,
-    cgroup: CgroupFds,
+    job: &'a Job,
+    ignored_signals: &'a [i32],
+    cgroup: &'a mut CgroupFds,
     pipes: [&'a OwnedFd; 3],
 }
 
 impl ChildSetup<'_> {
-    /// Executes the program; returns only when a step failed.
-    fn become_action(mut self) -> (Step, Errno) {
-        let program = &self.job.program;
-        let result = match self.prepare() {
-            Ok(result) => result,
-            Err(failed) => return failed,
-        };
-        let mut environment: Vec<&CStr> = program.environment.iter().map(CString::as_c_str).collect();
-        let variable = result::variable(&result);
-        environment.push(&variable);
-        match unistd::execve(&program.path, &program.arguments, &environment) {
-            Ok(never) => match never {},
-            Err(e) => (Step::Execute, e),
-        }
-    }
-
     /// Carries out all steps before `exec`; returns the descriptor of the result file.
     fn prepare(&mut self) -> Result<OwnedFd, (Step, Errno)> {
         let at = |step: Step| move |e: Errno| (step, e);
         // Before the limit on open files is lowered.
-        let result = result::duplicate(&self.job.result).map_err(at(Step::Pipes))?;
+        let result = result::duplicate(&self.job.handles.result).map_err(at(Step::Pipes))?;
         unistd::setsid().map_err(at(Step::Session))?;
         self.cgroup.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
         // When memory is short, the kernel should kill an action before the service that the host runs.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
-        limit_files(self.job.action.limits.open_files).map_err(at(Step::Limits))?;
+        limit_files(self.job.plan.rules.open_files).map_err(at(Step::Limits))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at(Step::Limits))?;
         umask(Mode::from_bits_truncate(0o077));
-        let program = &self.job.program;
+        let program = &self.job.plan.program;
         let [stdin, stdout, stderr] = self.pipes;
         unistd::dup2_stdin(stdin).map_err(at(Step::Pipes))?;
         unistd::dup2_stdout(stdout).map_err(at(Step::Pipes))?;
         unistd::dup2_stderr(stderr).map_err(at(Step::Pipes))?;
-        unistd::fchdir(&program.directory).map_err(at(Step::Directory))?;
+        unistd::fchdir(&self.job.handles.pack).map_err(at(Step::Directory))?;
         if program.change_account {
             change_account(program).map_err(at(Step::Account))?;
         }
-        if !self.job.action.new_privileges {
+        if !self.job.plan.rules.new_privileges {
             nix::sys::prctl::set_no_new_privs().map_err(at(Step::Privileges))?;
         }
         sys::close_rest_on_exec().map_err(at(Step::Privileges))?;
         sys::keep_on_exec(result.as_fd()).map_err(at(Step::Pipes))?;
-        sys::default_signals(self.job.ignored_signals);
+        sys::default_signals(self.ignored_signals);
         SigSet::empty().thread_set_mask().map_err(at(Step::Privileges))?;
         Ok(result)
     }
@@ -207,5 +206,26 @@ fn explain(step: Step, e: Errno, path: &CString, account: &str) -> String {
         (Step::Cgroup, e) => format!("cannot join its cgroup: {e}"),
         (Step::Account, e) => format!("cannot change to account {account}: {e}"),
         (step, e) => format!("cannot set up the process (step {step:?}): {e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Gid, Uid};
+
+    use super::*;
+
+    #[test]
+    fn memory_is_shared_with_no_account_that_others_have() {
+        let account = |uid: u32| Account {
+            name: uid.to_string(),
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(uid),
+            home: "/".to_owned(),
+        };
+        assert!(!may_share_memory(&account(33), true, false), "www-data");
+        assert!(may_share_memory(&account(2_000_000_001), true, true), "an account of its own");
+        assert!(may_share_memory(&account(0), true, false), "root");
+        assert!(may_share_memory(&account(1000), false, false), "the launcher's own");
     }
 }

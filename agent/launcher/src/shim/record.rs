@@ -8,8 +8,9 @@ use nix::fcntl::OFlag;
 use packs_schema::agent::execution::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, file};
 
 use super::clock::{Clock, millis};
-use super::job::Job;
-use super::{result, usage};
+use super::job::{Handles, Job};
+use super::usage::{self, Baseline};
+use super::{Inherited, result};
 use crate::cgroup::Counters;
 use crate::sys::ExitedChild;
 
@@ -45,21 +46,21 @@ impl Outcome {
 }
 
 /// Writes the record `started`.
-pub(super) fn write_started(job: &Job<'_>, clock: &Clock) -> io::Result<()> {
+pub(super) fn write_started(job: &Job, inherited: &Inherited<'_>, clock: &Clock) -> io::Result<()> {
     let started = Started {
         format: FORMAT,
-        boot_id: job.boot_id.clone(),
+        boot_id: inherited.boot_id.to_owned(),
         started_at_ms: clock.started_ms(),
-        timeout_ms: millis(job.timeout),
-        unenforced: job.unenforced.clone(),
+        timeout_ms: millis(job.plan.timeout),
+        unenforced: job.plan.unenforced.clone(),
     };
     let json = serde_json::to_vec(&started).map_err(io::Error::other)?;
-    job.directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
+    job.handles.directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
 }
 
 /// Returns the exit record of an outcome.
-pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
-    let (result, result_error) = match result::read(&job.result, job.action.output_schema.as_ref()) {
+pub(super) fn exit(job: &Job, clock: &Clock, baseline: &Baseline, outcome: Outcome) -> Exit {
+    let (result, result_error) = match result::read(&job.handles.result, job.plan.rules.output_schema.as_ref()) {
         Ok(result) => (result, None),
         Err(e) => (None, Some(e)),
     };
@@ -67,7 +68,7 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
     let [stdout, stderr] = outcome.totals;
     Exit {
         format: FORMAT,
-        id: job.execution.clone(),
+        id: job.plan.execution.clone(),
         state: outcome.state,
         reason: outcome.reason,
         exit_status: outcome.main_exit.and_then(|exit| exit.status),
@@ -75,11 +76,11 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
         started_at_ms: clock.started_ms(),
         ended_at_ms: clock.started_ms() + duration_ms,
         duration_ms,
-        usage: usage::usage(&outcome.counters),
+        usage: usage::usage(&outcome.counters, baseline),
         stdout,
         stderr,
         leftovers: outcome.leftovers,
-        unenforced: job.unenforced.clone(),
+        unenforced: job.plan.unenforced.clone(),
         result,
         result_error,
     }
@@ -87,10 +88,11 @@ pub(super) fn exit(job: &Job<'_>, clock: &Clock, outcome: Outcome) -> Exit {
 
 /// Writes the exit record into its preallocated file. If even that fails (the disk was remounted read-only or is broken), retries
 /// for an hour; the lock shows meanwhile that the execution is running. Gives up when the directory was removed.
-pub(super) fn write_exit(job: &Job<'_>, exit: &Exit) {
+pub(super) fn write_exit(job: &Job, exit: &Exit) {
+    let Handles { exit_file, directory, .. } = &job.handles;
     for _ in 0..ATTEMPTS {
-        let done = job.exit_file.write(&job.directory, exit).is_ok();
-        if done || job.directory.stat().is_ok_and(|directory| directory.st_nlink == 0) {
+        let done = exit_file.write(directory, exit).is_ok();
+        if done || directory.stat().is_ok_and(|directory| directory.st_nlink == 0) {
             return;
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -5,8 +5,8 @@
 //! that path. The memory is charged to the action: an action that fills the file reaches its memory limit, and no file system of
 //! the host is filled.
 
-use std::ffi::CString;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -59,10 +59,10 @@ pub(super) fn duplicate(file: &File) -> nix::Result<OwnedFd> {
     sys::duplicate_above(file.as_fd(), MIN_FD)
 }
 
-/// Returns the variable `BOLT_RESULT` for a descriptor of this process.
-pub(super) fn variable(descriptor: &OwnedFd) -> CString {
-    let path = format!("BOLT_RESULT=/proc/{}/fd/{}", nix::unistd::getpid(), descriptor.as_raw_fd());
-    CString::new(path).expect("no NUL in a number")
+/// Writes the variable `BOLT_RESULT` for a descriptor of this process, without allocating memory.
+pub(super) fn variable(descriptor: &OwnedFd) -> impl FnOnce(&mut dyn io::Write) -> io::Result<()> {
+    let descriptor = descriptor.as_raw_fd();
+    move |to| write!(to, "BOLT_RESULT=/proc/{}/fd/{descriptor}", nix::unistd::getpid())
 }
 
 /// Reads and checks the result; `None` when the file is empty. The error is the `result_error` of the exit record.

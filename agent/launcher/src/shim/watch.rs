@@ -4,21 +4,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::execution::{Leftovers, State, file};
 use packs_schema::base::quantity::{format_bytes, format_duration};
-use packs_schema::pack::action::{LeftoverPolicy, Limits};
+use packs_schema::pack::action::LeftoverPolicy;
 
 use super::capture::{Capture, ReadOutcome};
 use super::child::Child;
 use super::clock::Clock;
+use super::equipment::Watches;
 use super::job::Job;
 use super::process_tree::ProcessTree;
 use super::record::Outcome;
 use crate::cgroup::Counters;
+use crate::sys::Pages;
 
 /// Time that leftover processes may take to end by themselves: long enough for a pipeline to write its last lines.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(100);
@@ -50,11 +50,12 @@ enum Ending {
 }
 
 pub(super) struct Watch<'a> {
-    job: &'a Job<'a>,
+    job: &'a Job,
     clock: &'a Clock,
     capture: Capture<'a>,
-    signals: SignalFd,
-    changes: Option<Inotify>,
+    signals: &'a SignalFd,
+    /// `None`: the file `kill` is looked for at intervals.
+    watches: Option<Watches<'a>>,
 }
 
 /// The shim's ends of the action's pipes; `None` once closed.
@@ -66,26 +67,29 @@ struct Pipes {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(job: &'a Job<'a>, clock: &'a Clock) -> nix::Result<Watch<'a>> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGCHLD);
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let capture = Capture::new(&job.directory, clock, job.action.output_max.0)?;
-        Ok(Watch { job, clock, capture, signals, changes: watch_directories(job) })
+    pub(super) fn new(
+        job: &'a Job,
+        clock: &'a Clock,
+        signals: &'a SignalFd,
+        watches: Option<Watches<'a>>,
+        buffer: &'a mut Pages,
+    ) -> Watch<'a> {
+        let capture = Capture::new(&job.handles.directory, clock, job.plan.rules.output_max, buffer);
+        Watch { job, clock, capture, signals, watches }
     }
 
     /// Returns true if the file `kill` exists in the execution's directory or in its run-time directory.
     pub(super) fn kill_requested(&self) -> bool {
-        [&self.job.directory, &self.job.runtime].iter().any(|dir| dir.has(file::KILL).unwrap_or(false))
+        [&self.job.handles.directory, &self.job.handles.runtime].iter().any(|dir| dir.has(file::KILL).unwrap_or(false))
     }
 
     /// Supervises the action until none of its processes is left, or the leftovers are kept.
     pub(super) fn run(mut self, child: Child) -> Outcome {
-        let mut tree = ProcessTree::new(&self.job.group, child.pid);
+        let mut tree = ProcessTree::new(&self.job.plan.group, child.pid);
         let mut pipes =
             Pipes { stdin: Some(child.stdin), written: 0, output: [Some(child.stdout), Some(child.stderr)] };
         let stopped = self.wait_for_exit(&mut tree, &mut pipes);
-        let setup_error = child.setup_error.read(&self.job.program);
+        let setup_error = child.setup_error.read(&self.job.plan.program);
         let ending = match stopped {
             Some(_) => Ending::Stopped,
             None if setup_error.is_none() && tree.main_exit.is_some_and(|exit| exit.status == Some(0)) => {
@@ -97,13 +101,10 @@ impl<'a> Watch<'a> {
         let duration = self.clock.elapsed();
         pipes.stdin = None;
         self.drain(&mut pipes);
-        let counters = self.job.group.counters();
+        let counters = self.job.plan.group.counters();
         let (state, reason) = self.final_state(&tree, stopped, setup_error, &counters);
         let reason = reason.or(not_kept);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
-        // Closing an inotify descriptor takes the kernel milliseconds (an RCU grace period). Leaked on purpose: the exit of this
-        // process closes it, after the exit record was written.
-        std::mem::forget(self.changes.take());
         Outcome { state, reason, main_exit: tree.main_exit, leftovers, totals, counters, duration }
     }
 
@@ -116,18 +117,18 @@ impl<'a> Watch<'a> {
             let at_most = match stopping {
                 None if tree.main_exit.is_some() => return None,
                 None => {
-                    let left = self.job.timeout.saturating_sub(self.clock.elapsed());
+                    let left = self.job.plan.timeout.saturating_sub(self.clock.elapsed());
                     let reason = if self.poll_kill_request() {
                         Some(StopReason::Kill)
                     } else {
                         left.is_zero().then_some(StopReason::Deadline)
                     };
                     if let Some(reason) = reason {
-                        stopping = Some((reason, Instant::now() + self.job.action.grace.0));
+                        stopping = Some((reason, Instant::now() + self.job.plan.rules.grace));
                         tree.terminate();
                         continue;
                     }
-                    if self.changes.is_some() { left } else { left.min(KILL_POLL_INTERVAL) }
+                    if self.watches.is_some() { left } else { left.min(KILL_POLL_INTERVAL) }
                 }
                 Some((reason, until)) => {
                     let left = until.saturating_duration_since(Instant::now());
@@ -164,14 +165,15 @@ impl<'a> Watch<'a> {
     }
 
     fn stop_or_keep(&self, tree: &mut ProcessTree<'_>, ending: Ending) -> (Option<Leftovers>, Option<String>) {
-        if self.job.action.leftovers == LeftoverPolicy::Stop || ending != Ending::Succeeded || self.kill_requested() {
+        if self.job.plan.rules.leftovers == LeftoverPolicy::Stop || ending != Ending::Succeeded || self.kill_requested()
+        {
             return (Some(tree.kill()), None);
         }
-        match tree.keep(&self.job.execution) {
+        match tree.keep(&self.job.plan.execution) {
             Ok(kept) => (Some(kept), None),
             Err(e) => {
                 let stopped = tree.kill();
-                self.job.group.remove_leftover_group(&self.job.execution);
+                self.job.plan.group.remove_leftover_group(&self.job.plan.execution);
                 (Some(stopped), Some(format!("leftover processes could not be kept and were stopped: {e}")))
             }
         }
@@ -184,7 +186,7 @@ impl<'a> Watch<'a> {
             PollTimeout::try_from(at_most + Duration::from_millis(1)).unwrap_or(PollTimeout::from(60_000_u16));
         let ready = {
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            fds.extend(self.changes.as_ref().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.watches.as_ref().map(|w| PollFd::new(w.changes.as_fd(), PollFlags::POLLIN)));
             for pipe in pipes.output.iter().flatten() {
                 fds.push(PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
             }
@@ -234,8 +236,10 @@ impl<'a> Watch<'a> {
 
     /// Returns true if `kill` has appeared. Looks it up only when a directory has changed.
     fn poll_kill_request(&self) -> bool {
-        match &self.changes {
-            Some(changes) => changes.read_events().is_ok_and(|events| !events.is_empty()) && self.kill_requested(),
+        match &self.watches {
+            Some(watches) => {
+                watches.changes.read_events().is_ok_and(|events| !events.is_empty()) && self.kill_requested()
+            }
             None => self.kill_requested(),
         }
     }
@@ -252,12 +256,12 @@ impl<'a> Watch<'a> {
             (Some(error), _) => (State::Error, Some(error)),
             (None, Some(StopReason::Kill)) => (State::Killed, None),
             (None, Some(StopReason::Deadline)) => {
-                let why = if self.job.ends_with_push { ", when the pushed version expired" } else { "" };
-                (State::TimedOut, Some(format!("stopped after {}{why}", format_duration(self.job.timeout))))
+                let why = if self.job.plan.ends_with_push { ", when the pushed version expired" } else { "" };
+                (State::TimedOut, Some(format!("stopped after {}{why}", format_duration(self.job.plan.timeout))))
             }
             (None, None) if status == Some(0) => (State::Succeeded, None),
             (None, None) if counters.oom_kills > 0 => {
-                (State::OutOfMemory, Some(out_of_memory(counters, &self.job.action.limits)))
+                (State::OutOfMemory, Some(out_of_memory(counters, self.job.plan.rules.memory)))
             }
             (None, None) => (State::Failed, None),
         }
@@ -265,8 +269,8 @@ impl<'a> Watch<'a> {
 }
 
 /// Returns which limit was reached: the execution's own, that of all executions, or another one.
-fn out_of_memory(counters: &Counters, limits: &Limits) -> String {
-    let own = format_bytes(limits.memory.0);
+fn out_of_memory(counters: &Counters, limit: u64) -> String {
+    let own = format_bytes(limit);
     match (counters.within_own_limit, counters.total_reached) {
         (false, _) => format!("reached its memory limit of {own}"),
         (true, true) => format!(
@@ -276,17 +280,4 @@ fn out_of_memory(counters: &Counters, limits: &Limits) -> String {
             format!("killed within its own memory limit of {own}: the host, or a parent cgroup, was out of memory")
         }
     }
-}
-
-/// Watches for new files in the execution's two directories. Returns `None` when the kernel has no inotify instance left.
-fn watch_directories(job: &Job<'_>) -> Option<Inotify> {
-    use std::os::fd::AsRawFd;
-    let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
-    let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-    for directory in [&job.directory, &job.runtime] {
-        // By descriptor: the path may refer to another directory by now.
-        let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
-        changes.add_watch(path.as_str(), flags).ok()?;
-    }
-    Some(changes)
 }

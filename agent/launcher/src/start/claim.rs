@@ -28,12 +28,10 @@ pub(super) struct Claim {
     pub(super) exit_file: ExitFile,
 }
 
-impl Claim {
-    /// Undoes the claim, when a later step of the start has failed.
-    pub(super) fn release(&self) {
-        ExitFile::discard(&self.directory);
-        let _ = self.directory.remove_file(file::LOCK);
-    }
+/// Undoes the claim of the execution with this directory, when a later step of the start has failed.
+pub(super) fn release(directory: &Dir) {
+    ExitFile::discard(directory);
+    let _ = directory.remove_file(file::LOCK);
 }
 
 /// Claims an execution. The lock file is created with `O_EXCL`: of all attempts, at most one succeeds.
@@ -65,6 +63,6 @@ pub(super) fn claim(host: &Host, execution: &ExecutionId) -> Result<Claim, Refus
             Err(TryLockError::Error(_)) => break,
         }
     }
-    claim.release();
+    release(&claim.directory);
     refuse(Refusal::Resources, format!("cannot lock execution {execution}"))
 }

@@ -39,6 +39,11 @@ impl IdLock {
         Ok(IdLock { uid, file: File::from(file) })
     }
 
+    /// Returns the lock of an id that another process has taken with this descriptor.
+    pub(super) fn from_parts(uid: u32, file: File) -> IdLock {
+        IdLock { uid, file }
+    }
+
     /// Marks the id: processes of it outlive their execution.
     pub(super) fn mark(&self) -> std::io::Result<()> {
         self.file.write_all_at(&[KEPT], u64::from(self.uid))

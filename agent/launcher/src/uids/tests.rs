@@ -24,7 +24,7 @@ fn an_id_is_reused_last_and_never_while_it_is_in_use() {
     assert_eq!((first.uid(), second.uid()), (1_990_000_100, 1_990_000_101));
     assert_eq!(pool.uid_of(&id(2)), Some(second.uid()));
     drop(first);
-    let (third, fourth) = (lease(3).unwrap(), lease(4).unwrap());
+    let (third, mut fourth) = (lease(3).unwrap(), lease(4).unwrap());
     assert_eq!((third.uid(), fourth.uid()), (1_990_000_102, 1_990_000_103), "a released id is reused last");
     let again = lease(5).unwrap();
     assert_eq!(again.uid(), 1_990_000_100);
@@ -32,7 +32,7 @@ fn an_id_is_reused_last_and_never_while_it_is_in_use() {
     // After the hand-over, the record stays.
     let held = fourth.uid();
     fourth.hand_over();
-    drop((second, third, again));
+    drop((second, third, fourth, again));
     assert_eq!(pool.leases(), [(held, id(4).to_string())]);
     // A child that another test forks at this moment holds every lock of this process until it calls exec.
     let until = Instant::now() + Duration::from_secs(20);
@@ -53,12 +53,13 @@ fn the_id_of_kept_processes_is_not_leased_while_they_live() {
     let (runtime, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let range = "1990000300-1990000301";
     let (mine, others) = (pool(range, runtime.path()), pool(range, other.path()));
-    let lease = mine.lease(&id(1)).unwrap().0;
+    let mut lease = mine.lease(&id(1)).unwrap().0;
     let uid = lease.uid();
     let mut service = std::process::Command::new("sleep").arg("600").uid(uid).gid(uid).spawn().unwrap();
     assert!(lease.is_in_use());
     lease.keep(&Dir::open(runtime.path()).unwrap());
     lease.hand_over();
+    drop(lease);
     assert_eq!(mine.leases(), []);
     for pool in [&mine, &others] {
         for n in 2..4 {

@@ -121,6 +121,15 @@ impl Host {
         self.launcher.id()
     }
 
+    /// Returns the shims of this launcher, busy and idle ones.
+    pub(crate) fn shims(&self) -> Vec<i32> {
+        let launcher = self.launcher_pid();
+        let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap_or_default();
+        let is_shim =
+            |pid: &&str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "bolt-shim\n");
+        children.split_whitespace().filter(is_shim).map(|pid| pid.parse().unwrap()).collect()
+    }
+
     pub(crate) fn enforcement(&self) -> Enforcement {
         serde_json::from_slice(&fs::read(self.path("run/enforcement.json")).unwrap()).unwrap()
     }
@@ -281,9 +290,13 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// Waits for the exit record.
+    /// Waits for the exit record, and until the shim has cleaned up and released the lock.
     pub(crate) fn finished(self) -> Finished {
         let exit = wait_for("exit", || fs::read(self.dir.join("exit")).ok());
+        wait_for("the clean-up", || match fs::File::open(self.dir.join("lock")) {
+            Ok(lock) => lock.try_lock_shared().ok(),
+            Err(_) => Some(()),
+        });
         let exit: Exit = serde_json::from_slice(&exit).unwrap();
         let started = fs::read(self.dir.join("started")).ok().map(|s| serde_json::from_slice(&s).unwrap());
         Finished { exit, started, output: Output::read(&self.dir), dir: self.dir }

@@ -231,6 +231,40 @@ fn the_last_execution_of_a_killed_launcher_removes_the_total_group() {
     assert!(!above.iter().any(|dir| dir.exists()));
 }
 
+/// The exit record is written before the clean-up: a shim may be killed in between.
+#[test]
+fn what_a_shim_left_that_died_before_its_clean_up_is_removed() {
+    let mut host = Host::new();
+    let above: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
+    let ended = host.run("#!/bin/sh\n", json!({}));
+    // As if its shim had not come to it.
+    let runtime = host.path("run").join(ended.exit.id.as_str());
+    let name = format!("bolt-{}", ended.exit.id);
+    let left: Vec<PathBuf> = above.iter().map(|dir| dir.join(&name)).chain([runtime]).collect();
+    let lease = host.path("run/accounts/1999999999");
+    let make = |lease: bool| {
+        left.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        if lease {
+            fs::write(host.path("run/accounts/1999999999"), ended.exit.id.as_str()).unwrap();
+        }
+    };
+    make(lease.parent().unwrap().is_dir());
+    let is_left = || left.iter().any(|dir| dir.exists()) || lease.exists();
+    host.action("long", "#!/bin/sh\necho ready; sleep 600\n", json!({}));
+    let request = host.request("long", json!({}));
+    let running = host.started(&request);
+    running.wait_for_stdout("ready");
+    assert!(is_left());
+    for shim in host.shims() {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    wait_for("the clean-up by the launcher", || (!is_left()).then_some(()));
+    // The one that has no exit record is left to the api, which asks for its end.
+    assert!(host.path("run").join(request.execution.as_str()).is_dir());
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert!(!host.path("run").join(request.execution.as_str()).exists());
+}
+
 #[test]
 fn groups_of_an_older_launcher_are_found() {
     let mut host = Host::new();
