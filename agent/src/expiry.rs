@@ -4,7 +4,7 @@
 //!   30 days: a note ──▶ 7 days: degraded ──▶ 1 day: degraded, logged again ──▶ ended
 //! ```
 //!
-//! What is valid for a short time only is warned of later: what renews itself at half of its life must not be reported.
+//! A short life has later warnings, at a part of it: a certificate that is renewed at half of its life must cause none.
 
 /// Seconds of a day.
 const DAY_S: i64 = 86_400;

@@ -21,6 +21,7 @@ mod ends;
 mod files;
 mod kept;
 mod own;
+mod revocation;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -229,10 +230,19 @@ impl InEffect {
             let path = authority.paths().next().cloned().unwrap_or_default();
             changed |= authority.refresh(owners, |_| files::authorities(&path));
         }
-        // The lists after the authorities that signed them.
+        // The lists after the authorities that signed them. One that was refused may be of an authority that has changed since.
         let anchors = anchors(&self.authorities);
         for (crl, path) in self.crls.iter_mut().zip(&files.crls) {
-            changed |= crl.refresh(owners, |_| crls::read(path, &anchors, provider));
+            if changed {
+                crl.read_again();
+            }
+            changed |= crl.refresh(owners, |current| {
+                let read = crls::read(path, &anchors, provider)?;
+                match crls::find_older(&read, current) {
+                    None => Ok(read),
+                    Some(why) => Err(TlsError::Crl(path.clone(), why)),
+                }
+            });
         }
         changed
     }

@@ -25,11 +25,7 @@ pub struct CrlInfo {
 impl CrlInfo {
     /// Parses a revocation list in DER; `None` if it is not one, or does not say when it expires.
     pub fn parse(der: &[u8]) -> Option<CrlInfo> {
-        let (SEQUENCE, list, _) = element(der)? else { return None };
-        let (signed, rest) = whole(list)?;
-        let (SEQUENCE, algorithm, rest) = element(rest)? else { return None };
-        let (BIT_STRING, bits, _) = element(rest)? else { return None };
-        let (0, signature) = bits.split_first()? else { return None };
+        let Signed { content: signed, algorithm, signature } = Signed::parse(der)?;
         let (SEQUENCE, mut rest, _) = element(signed)? else { return None };
         if rest.first() == Some(&INTEGER) {
             rest = element(rest)?.2;
@@ -51,6 +47,35 @@ impl CrlInfo {
     }
 }
 
+/// Parts of something signed in X.509: a revocation list or a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed<'a> {
+    /// Signed bytes.
+    pub content: &'a [u8],
+    /// Algorithm of the signature: the content of its SEQUENCE.
+    pub algorithm: &'a [u8],
+    /// Signature.
+    pub signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    /// Splits DER; `None` if it is nothing signed.
+    pub fn parse(der: &'a [u8]) -> Option<Signed<'a>> {
+        let (SEQUENCE, all, _) = element(der)? else { return None };
+        let (content, rest) = whole(all)?;
+        let (SEQUENCE, algorithm, rest) = element(rest)? else { return None };
+        let (BIT_STRING, bits, _) = element(rest)? else { return None };
+        let (0, signature) = bits.split_first()? else { return None };
+        Some(Signed { content, algorithm, signature })
+    }
+}
+
+/// Returns the content of a SubjectPublicKeyInfo in DER.
+pub fn public_key_content(der: &[u8]) -> Option<&[u8]> {
+    let (SEQUENCE, content, _) = element(der)? else { return None };
+    Some(content)
+}
+
 /// Splits a public key (the content of its SubjectPublicKeyInfo) into the content of its algorithm and the key itself.
 pub fn split_public_key(info: &[u8]) -> Option<(&[u8], &[u8])> {
     let (SEQUENCE, algorithm, rest) = element(info)? else { return None };
@@ -67,6 +92,7 @@ mod tests {
     fn other_bytes_are_not_a_revocation_list() {
         for wrong in [&[][..], &[0x30], &[0x30, 0x02, 0x30, 0x00], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0xff; 40]] {
             assert_eq!(CrlInfo::parse(wrong), None, "{wrong:?}");
+            assert_eq!(Signed::parse(wrong), None, "{wrong:?}");
         }
     }
 }

@@ -20,7 +20,8 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::crls::{Crl, Signer, newest_first};
+use super::crls::Crl;
+use super::revocation::Revocation;
 
 /// Authority of callers.
 pub(super) struct Authority<'a> {
@@ -35,17 +36,18 @@ pub(crate) struct CallerVerifier {
     /// Verifiers of the authorities, at least one.
     authorities: Vec<AuthorityVerifier>,
     hints: Vec<DistinguishedName>,
+    revocation: Revocation,
 }
 
 #[derive(Debug)]
 struct AuthorityVerifier {
+    certificate: CertificateDer<'static>,
     inner: Arc<dyn ClientCertVerifier>,
     confined: Option<ClientAuthority>,
 }
 
 impl CallerVerifier {
-    /// Builds the verifier. A list that no authority of its name signed is left out and returned by its index: it would refuse
-    /// all callers of an authority of the same name with a new key.
+    /// Builds the verifier. A list that no authority of its name signed is left out and returned by its index.
     pub(super) fn new(
         authorities: &[Authority<'_>],
         crls: &[&Crl],
@@ -57,27 +59,15 @@ impl CallerVerifier {
             let anchor = webpki::anchor_from_trusted_cert(authority.certificate).map_err(|e| e.to_string())?;
             anchors.push(anchor);
         }
-        let signers: Vec<Signer> = crls.iter().map(|crl| crl.signer(&anchors, provider)).collect();
+        let (revocation, left_out) = Revocation::new(crls, &anchors, expired, provider);
         let mut built = Vec::with_capacity(authorities.len());
-        for (index, authority) in authorities.iter().enumerate() {
-            let concerns = |signer: &Signer| match signer {
-                Signer::Anchors(signers) => signers.contains(&index),
-                Signer::OtherName => true,
-                Signer::Unverified => false,
-            };
-            let of_it = crls.iter().zip(&signers).filter(|(_, signer)| concerns(signer)).map(|(crl, _)| *crl);
-            let of_it = newest_first(of_it.collect());
+        for authority in authorities {
             let mut roots = RootCertStore::empty();
             roots.add(authority.certificate.clone()).map_err(|e| e.to_string())?;
-            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .with_crls(of_it.into_iter().map(|crl| crl.der.clone()))
-                .allow_unknown_revocation_status();
-            let builder = match expired {
-                ExpiredCrl::Accept => builder,
-                ExpiredCrl::Refuse => builder.enforce_revocation_expiration(),
-            };
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             let inner = builder.build().map_err(|e| e.to_string())?;
-            built.push(AuthorityVerifier { inner, confined: authority.confined.cloned() });
+            let certificate = authority.certificate.clone();
+            built.push(AuthorityVerifier { certificate, inner, confined: authority.confined.cloned() });
         }
         if built.is_empty() {
             return Err("there is no authority".to_owned());
@@ -88,9 +78,7 @@ impl CallerVerifier {
                 hints.push(hint.clone());
             }
         }
-        let unverified = signers.iter().enumerate().filter(|(_, signer)| **signer == Signer::Unverified);
-        let unverified = unverified.map(|(index, _)| index).collect();
-        Ok((CallerVerifier { authorities: built, hints }, unverified))
+        Ok((CallerVerifier { authorities: built, hints, revocation }, left_out))
     }
 
     /// Verifies a caller's chain as a new handshake would, and returns its principal, or the reason why it has none.
@@ -102,12 +90,20 @@ impl CallerVerifier {
         let (first, others) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
         let vouching = self.vouching(first, others, now)?;
         Ok(principal(first).and_then(|principal| {
-            let may = |authority: &&AuthorityVerifier| {
+            // A confined authority confines what it signed also where another authority vouches for it in turn. The lists of
+            // principals of one certificate add up.
+            let may = |authority: &AuthorityVerifier| {
                 authority.confined.as_ref().is_none_or(|confined| confined.may_vouch_for(&principal))
             };
-            match vouching.iter().any(may) {
-                true => Ok(principal),
-                false => Err(format!(
+            let confines = |authority: &&&AuthorityVerifier| {
+                let same = |other: &&&AuthorityVerifier| {
+                    other.confined.is_some() && other.certificate == authority.certificate
+                };
+                !may(authority) && !vouching.iter().filter(same).any(|other| may(other))
+            };
+            match vouching.iter().find(confines) {
+                None => Ok(principal),
+                Some(_) => Err(format!(
                     "the authority that issued the client certificate may not vouch for {principal}: use a certificate of \
                      another authority, or extend principals of its [[tls.client_authority]] in agent.toml"
                 )),
@@ -115,10 +111,11 @@ impl CallerVerifier {
         }))
     }
 
-    /// Identifies the caller of a chain that this verifier has accepted; `None` when that depends on the authority that vouches.
+    /// Identifies the caller of a chain that this verifier has accepted; `None` when that depends on the authority that vouches, or on
+    /// the time.
     pub(crate) fn identify_verified(&self, chain: &[CertificateDer<'_>]) -> Option<Result<Principal, String>> {
         let is_any_confined = self.authorities.iter().any(|authority| authority.confined.is_some());
-        if is_any_confined { None } else { chain.first().map(principal) }
+        if is_any_confined || self.revocation.refuses_expired() { None } else { chain.first().map(principal) }
     }
 
     /// Returns the authorities that accept the chain, at least one.
@@ -140,6 +137,7 @@ impl CallerVerifier {
         if accepting.is_empty() {
             return Err(refusal.unwrap_or(CertificateError::UnknownIssuer.into()));
         }
+        self.revocation.check(end_entity, intermediates, now)?;
         if CertificateInfo::parse(end_entity).is_some_and(|info| info.has_usage(CLIENT_AUTH)) {
             return Ok(accepting);
         }

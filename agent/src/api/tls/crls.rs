@@ -1,13 +1,15 @@
-//! Certificate revocation lists: read, attributed to the authorities that signed them, and put in order.
+//! Certificate revocation lists: read, and attributed to the authorities that signed them.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use packs_schema::base::crl::{CrlInfo, split_public_key};
+use packs_schema::base::crl::{CrlInfo, Signed, split_public_key};
 use packs_schema::base::pem::{Expected, PemError};
 use packs_schema::base::trust::Purpose;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateRevocationListDer, TrustAnchor};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use super::files::{self, TlsError};
 use crate::trust;
@@ -15,8 +17,8 @@ use crate::trust;
 /// Revocation list.
 #[derive(Debug, Clone)]
 pub(super) struct Crl {
-    pub(super) der: CertificateRevocationListDer<'static>,
     pub(super) info: CrlInfo,
+    list: Arc<CertRevocationList<'static>>,
 }
 
 /// Reads every list in a file, PEM or DER, after a check of owner and mode. A list with the name of one of the `anchors` must be
@@ -36,9 +38,9 @@ pub(super) fn read(path: &Path, anchors: &[TrustAnchor<'_>], provider: &CryptoPr
     let mut read = Vec::with_capacity(lists.len());
     for der in lists {
         let unusable = |problem: String| TlsError::Crl(path.to_owned(), problem);
-        webpki::OwnedCertRevocationList::from_der(&der).map_err(|e| unusable(e.to_string()))?;
+        let list = OwnedCertRevocationList::from_der(&der).map_err(|e| unusable(e.to_string()))?;
         let info = CrlInfo::parse(&der).ok_or_else(|| unusable("it does not say when it expires".to_owned()))?;
-        let crl = Crl { der, info };
+        let crl = Crl { info, list: Arc::new(list.into()) };
         if crl.signer(anchors, provider) == Signer::Unverified {
             return Err(unusable(
                 "it has the name of an authority of callers, and another key signed it: fetch the list of that authority"
@@ -75,18 +77,41 @@ impl Crl {
     }
 
     fn is_signed_by(&self, anchor: &TrustAnchor<'_>, provider: &CryptoProvider) -> bool {
-        let Some((algorithm, key)) = split_public_key(&anchor.subject_public_key_info) else { return false };
-        let fits = provider.signature_verification_algorithms.all.iter().filter(|verifier| {
-            *verifier.signature_alg_id() == *self.info.algorithm && *verifier.public_key_alg_id() == *algorithm
-        });
-        let CrlInfo { signed, signature, .. } = &self.info;
-        let mut fits = fits;
-        fits.any(|verifier| verifier.verify_signature(key, signed, signature).is_ok())
+        self.is_signed_by_key(&anchor.subject_public_key_info, provider)
+    }
+
+    /// Returns true if this key, the content of a SubjectPublicKeyInfo, signed the list.
+    pub(super) fn is_signed_by_key(&self, key: &[u8], provider: &CryptoProvider) -> bool {
+        let CrlInfo { signed, algorithm, signature, .. } = &self.info;
+        is_signed_by(&Signed { content: signed, algorithm, signature }, key, provider)
+    }
+
+    /// Returns true if the list names this serial number. A list that cannot be read names every one.
+    pub(super) fn names(&self, serial: &[u8]) -> bool {
+        !matches!(self.list.find_serial(serial), Ok(None))
     }
 }
 
-/// Sorts lists so that the newest of an issuer comes first: the TLS library asks only the first.
-pub(super) fn newest_first(mut lists: Vec<&Crl>) -> Vec<&Crl> {
-    lists.sort_by_key(|crl| std::cmp::Reverse(crl.info.this_update_s));
-    lists
+/// Returns true if this key, the content of a SubjectPublicKeyInfo, signed a list or certificate.
+pub(super) fn is_signed_by(signed: &Signed<'_>, key: &[u8], provider: &CryptoProvider) -> bool {
+    let Some((key_algorithm, key)) = split_public_key(key) else { return false };
+    let mut fits = provider.signature_verification_algorithms.all.iter().filter(|verifier| {
+        *verifier.signature_alg_id() == *signed.algorithm && *verifier.public_key_alg_id() == *key_algorithm
+    });
+    fits.any(|verifier| verifier.verify_signature(key, signed.content, signed.signature).is_ok())
+}
+
+/// Returns the reason why `new` must not replace `current`: a list of the same issuer is older there, or none is left of it. Lists
+/// that some authorities split into parts are compared by the newest part.
+pub(super) fn find_older(new: &[Crl], current: &[Crl]) -> Option<String> {
+    current.iter().find_map(|old| {
+        let same = new.iter().filter(|crl| crl.info.issuer == old.info.issuer);
+        match same.map(|crl| crl.info.this_update_s).max() {
+            None => Some(
+                "it has no list of an issuer that the one in effect has: restart the agent to do without".to_owned(),
+            ),
+            Some(newest) if newest < old.info.this_update_s => Some("it is older than the one in effect".to_owned()),
+            Some(_) => None,
+        }
+    })
 }

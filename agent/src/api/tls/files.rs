@@ -18,6 +18,9 @@ use crate::trust;
 /// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
+/// Maximum number of authorities in one file: each of them is tried for a chain that a peer sends.
+const MAX_AUTHORITIES: usize = 32;
+
 /// Error returned when the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -65,8 +68,13 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     trust::check(path, Purpose::Anchor)?;
     let found = certificates(path)?;
+    if found.len() > MAX_AUTHORITIES {
+        let problem = format!("it has {} certificates; the maximum is {MAX_AUTHORITIES}", found.len());
+        return Err(TlsError::Authority(vec![path.to_owned()], problem));
+    }
     for (index, certificate) in found.iter().enumerate() {
-        if CertificateInfo::parse(certificate).is_some_and(|info| !info.is_authority) {
+        let is_usable = webpki::anchor_from_trusted_cert(certificate).is_ok();
+        if !is_usable || CertificateInfo::parse(certificate).is_none_or(|info| !info.is_authority) {
             return Err(TlsError::NotAnAuthority(path.to_owned(), index + 1));
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Kept<T> {
     value: T,
     /// Reason why the present content is not in effect.
     problem: Option<String>,
+    /// True if the present content may be used later although it does not change.
+    may_improve: bool,
 }
 
 impl<T> Kept<T> {
@@ -33,7 +35,7 @@ impl<T> Kept<T> {
     pub(super) fn load(files: Vec<Watched>, read: impl FnOnce() -> Result<T, TlsError>) -> Result<Kept<T>, TlsError> {
         // Before the files are read, so that a change in between is seen.
         let stamps = stamps(&files);
-        Ok(Kept { files, stamps, trusted: true, value: read()?, problem: None })
+        Ok(Kept { files, stamps, trusted: true, value: read()?, problem: None, may_improve: false })
     }
 
     /// Reads the files again if they changed; returns true if the value did. With `owners`, owners and modes are checked as well:
@@ -41,7 +43,8 @@ impl<T> Kept<T> {
     pub(super) fn refresh(&mut self, owners: bool, read: impl FnOnce(&T) -> Result<T, TlsError>) -> bool {
         let stamps = stamps(&self.files);
         let trusted = owners.then(|| self.is_trusted());
-        if stamps == self.stamps && trusted.is_none_or(|trusted| trusted == self.trusted) {
+        let try_again = owners && self.may_improve;
+        if stamps == self.stamps && trusted.is_none_or(|trusted| trusted == self.trusted) && !try_again {
             return false;
         }
         let now_ms = crate::clock::now_ms();
@@ -51,6 +54,8 @@ impl<T> Kept<T> {
         self.stamps = stamps;
         let read = read(&self.value);
         self.trusted = !matches!(read, Err(TlsError::Trust(_)));
+        // Such as one that is not valid yet.
+        self.may_improve = matches!(read, Err(TlsError::Worse(..)));
         match read {
             Ok(value) => {
                 let paths: Vec<String> = self.files.iter().map(|(path, _)| path.display().to_string()).collect();
@@ -64,6 +69,11 @@ impl<T> Kept<T> {
                 false
             }
         }
+    }
+
+    /// Has the files read again at the next refresh: they may be valid beside other files that have changed.
+    pub(super) fn read_again(&mut self) {
+        self.stamps.iter_mut().for_each(|stamp| *stamp = None);
     }
 
     /// Returns the last valid content.

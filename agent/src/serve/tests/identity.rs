@@ -16,8 +16,29 @@ fn numbered(issuer: &Authority, name: &str, serial: u8) -> Identity {
     leaf(issuer, &[name], |params| params.serial_number = Some(SerialNumber::from(vec![serial])))
 }
 
+/// An authority between, signed by the issuer, and its certificate.
+fn between(issuer: &Authority, name: &str) -> (Authority, String) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.signed_by(&key, issuer).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+/// Adds the certificates of authorities between to those that a caller sends.
+fn with_chain(mut identity: Identity, authorities: &[&str]) -> Identity {
+    identity.certificate.extend(authorities.iter().copied());
+    identity
+}
+
 /// A revocation list of the issuer, valid until `hours` from now.
 fn crl(issuer: &Authority, serials: &[u8], hours: i64) -> String {
+    crl_made(issuer, serials, hours, 3)
+}
+
+/// A revocation list of the issuer, made some hours ago.
+fn crl_made(issuer: &Authority, serials: &[u8], hours: i64, ago: i64) -> String {
     let now = time::OffsetDateTime::now_utc();
     let revoked = |serial: &u8| RevokedCertParams {
         serial_number: SerialNumber::from(vec![*serial]),
@@ -26,7 +47,7 @@ fn crl(issuer: &Authority, serials: &[u8], hours: i64) -> String {
         invalidity_date: None,
     };
     let params = CertificateRevocationListParams {
-        this_update: now - time::Duration::hours(3),
+        this_update: now - time::Duration::hours(ago),
         next_update: now + time::Duration::hours(hours),
         crl_number: SerialNumber::from(1u64),
         issuing_distribution_point: None,
@@ -145,6 +166,133 @@ async fn a_confined_authority_vouches_for_its_principals_only() {
         let answer = api.ask(Some(&caller), "GET", "/v1/access?verb=read", "").await.unwrap();
         assert_eq!(status(&answer), expected, "{name}: {answer}");
         assert_eq!(answer.contains("may not vouch for"), expected == 401, "{answer}");
+    }
+    api.stop().await;
+}
+
+/// Bundles of root and issuing authority are usual: the chain is accepted by either.
+#[tokio::test]
+async fn no_other_authority_saves_a_revoked_certificate() {
+    let mut sub = None;
+    let api = Api::start_changed(|config, issuer| {
+        let (made, pem) = between(issuer, "issuing");
+        let ca = config.tls.client_ca.clone().unwrap();
+        let bundle = std::fs::read_to_string(&ca).unwrap() + &pem;
+        std::fs::write(ca, bundle).unwrap();
+        let path = config.tls.key.with_file_name("crl.pem");
+        std::fs::write(&path, crl(&made, &[8], 24)).unwrap();
+        config.tls.crls = vec![path];
+        sub = Some((made, pem));
+    })
+    .await;
+    let (sub, pem) = sub.unwrap();
+    for (serial, accepted) in [(7, true), (8, false)] {
+        for chain in [&[][..], &[pem.as_str()]] {
+            let caller = with_chain(numbered(&sub, "spiffe://x/ann", serial), chain);
+            let answer = api.ask(Some(&caller), "GET", "/v1/health", "").await;
+            assert_eq!(answer.is_ok(), accepted, "{serial}, {} authorities sent: {answer:?}", chain.len());
+        }
+        // The root has revoked nothing.
+        let caller = numbered(&api.issuer, "spiffe://x/ann", serial);
+        assert!(api.ask(Some(&caller), "GET", "/v1/health", "").await.is_ok());
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_an_intermediate_revokes_what_its_key_signed_and_nothing_else() {
+    let api = with_crl(24, ExpiredCrl::Accept).await;
+    let path = api.dir.path().join("crl.pem");
+    let (sub, pem) = between(&api.issuer, "issuing");
+    let (forger, _) = between(&authority().0, "issuing");
+    let caller = |serial| with_chain(numbered(&sub, "spiffe://x/ann", serial), &[&pem]);
+    let empty = crl(&api.issuer, &[], 24);
+    put(&path, &(empty.clone() + &crl_made(&forger, &[7], 24, 1)));
+    assert!(api.ask(Some(&caller(7)), "GET", "/v1/health", "").await.is_ok(), "a list that another key signed");
+    put(&path, &(empty.clone() + &crl_made(&forger, &[7], 24, 0) + &crl(&sub, &[8], 24)));
+    assert!(api.ask(Some(&caller(7)), "GET", "/v1/health", "").await.is_ok());
+    assert!(api.ask(Some(&caller(8)), "GET", "/v1/health", "").await.is_err(), "the list of its issuer");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_older_list_does_not_take_a_revocation_back() {
+    let api = with_crl(24, ExpiredCrl::Accept).await;
+    let path = api.dir.path().join("crl.pem");
+    let (ann, lost) = (numbered(&api.issuer, "spiffe://x/ann", 7), numbered(&api.issuer, "spiffe://x/ann", 8));
+    put(&path, &crl_made(&api.issuer, &[8], 24, 1));
+    assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err());
+    let (sub, _) = between(&api.issuer, "issuing");
+    for (list, why) in [
+        (crl_made(&api.issuer, &[], 24, 2), "it is older than the one in effect"),
+        (crl(&sub, &[], 24), "it has no list of an issuer that the one in effect has"),
+    ] {
+        put(&path, &list);
+        let answer = health(&api, &ann, "tls_invalid", true).await;
+        assert!(answer.contains(why), "{answer}");
+        assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err(), "{why}");
+    }
+    put(&path, &crl_made(&api.issuer, &[], 24, 0));
+    health(&api, &ann, "tls_invalid", false).await;
+    assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_ok());
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_arrives_before_its_authority_is_read_with_it() {
+    let api = with_crl(24, ExpiredCrl::Accept).await;
+    let (ca, path) = (api.dir.path().join("ca.pem"), api.dir.path().join("crl.pem"));
+    let ann = numbered(&api.issuer, "spiffe://x/ann", 7);
+    // A new key under the same name.
+    let (renewed, pem) = authority();
+    put(&path, &crl_made(&renewed, &[8], 24, 1));
+    health(&api, &ann, "tls_invalid", true).await;
+    put(&ca, &pem);
+    let bob = numbered(&renewed, "spiffe://x/ann", 9);
+    health(&api, &bob, "tls_invalid", false).await;
+    assert!(api.ask(Some(&numbered(&renewed, "spiffe://x/ann", 8)), "GET", "/v1/health", "").await.is_err());
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_authority_holds_up_no_revocation() {
+    let api = with_crl(24, ExpiredCrl::Accept).await;
+    let (ca, path) = (api.dir.path().join("ca.pem"), api.dir.path().join("crl.pem"));
+    let (ann, lost) = (numbered(&api.issuer, "spiffe://x/ann", 7), numbered(&api.issuer, "spiffe://x/ann", 8));
+    // Well-formed PEM of what is no certificate, and more authorities than are tried.
+    let key = KeyPair::generate().unwrap().public_key_pem().replace("PUBLIC KEY", "CERTIFICATE");
+    for broken in [key, api.root.repeat(33)] {
+        put(&ca, &broken);
+        let answer = health(&api, &ann, "tls_invalid", true).await;
+        assert!(answer.contains("ca.pem"), "{answer}");
+    }
+    put(&path, &crl_made(&api.issuer, &[8], 24, 1));
+    assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err());
+    assert!(api.ask(Some(&ann), "GET", "/v1/health", "").await.is_ok());
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_confined_authority_is_confined_also_where_another_has_signed_it() {
+    let mut studio = None;
+    let api = Api::start_changed(|config, issuer| {
+        let (made, pem) = between(issuer, "studio");
+        let file = config.tls.key.with_file_name("studio.pem");
+        std::fs::write(&file, &pem).unwrap();
+        let one =
+            |name: &str| ClientAuthority { file: file.clone(), principals: vec![name.to_owned().try_into().unwrap()] };
+        config.tls.client_authorities = vec![one("spiffe://x/studio/*"), one("spiffe://x/more/*")];
+        std::fs::write(&config.paths.grants, GRANTS.replace("spiffe://x/ann", "spiffe://x/*")).unwrap();
+        studio = Some((made, pem));
+    })
+    .await;
+    let (studio, pem) = studio.unwrap();
+    for (name, expected) in [("spiffe://x/studio/ann", 200), ("spiffe://x/more/ann", 200), ("spiffe://x/ann", 401)] {
+        for chain in [&[][..], &[pem.as_str()]] {
+            let caller = with_chain(leaf(&studio, &[name], |_| {}), chain);
+            let answer = api.ask(Some(&caller), "GET", "/v1/access?verb=read", "").await.unwrap();
+            assert_eq!(status(&answer), expected, "{name}, {} authorities sent: {answer}", chain.len());
+        }
     }
     api.stop().await;
 }
