@@ -1,24 +1,19 @@
-//! Clean-up after shims that died between their exit record and their own clean-up.
+//! Clean-up after shims that died between the end of an execution and their own clean-up.
 //!
-//! An exit record beside a free lock says that the execution has ended and that no shim cleans up after it any more. Executions that
-//! have no exit record are the business of [`crate::kill`], when the api asks for it.
+//! A marked run-time directory without a lock says that the execution has ended and that no shim cleans up after it any more. Only
+//! files of the launcher are judged, since the api can change those in the execution's directory. Executions without a mark are
+//! the business of [`crate::kill`], when the api asks for it.
 
-use packs_schema::agent::execution::file;
+use nix::errno::Errno;
 use packs_schema::base::name::ExecutionId;
 
-use crate::dir::Dir;
 use crate::host::Host;
-use crate::{execution_dir, log, runtime_dir};
+use crate::{log, runtime_dir};
 
 /// Removes cgroups, leased user ids and run-time directories of executions that have ended. Anything that still has a process is
 /// left for the next time.
 pub(crate) fn sweep(host: &Host) {
-    let names = runtime_dir::executions(&host.runtime);
-    if names.is_empty() {
-        return;
-    }
-    let Ok(executions) = Dir::open(&host.config.paths.executions()) else { return };
-    for execution in names.iter().filter(|execution| is_abandoned(host, &executions, execution)) {
+    for execution in runtime_dir::executions(&host.runtime).iter().filter(|execution| is_abandoned(host, execution)) {
         let group = host.tree.find(execution);
         if !group.members().is_empty() {
             log::warn("an ended execution has processes", &[("execution", execution)]);
@@ -26,7 +21,7 @@ pub(crate) fn sweep(host: &Host) {
         }
         group.remove();
         if let Some(uids) = &host.uids {
-            uids.release_unused(execution);
+            uids.release_or_keep(execution);
         }
         runtime_dir::remove(&host.runtime, execution);
         log::info("cleaned up after a shim that died", &[("execution", execution)]);
@@ -36,17 +31,13 @@ pub(crate) fn sweep(host: &Host) {
 /// Counts the executions that have ended and still have a run-time directory.
 pub(crate) fn count_ended(host: &Host) -> usize {
     let ended = |execution: &ExecutionId| {
-        execution_dir::open(host, execution).is_ok_and(|directory| directory.has(file::EXIT) == Ok(true))
+        host.runtime.dir(execution.as_str()).is_ok_and(|directory| runtime_dir::is_marked_ended(&directory))
     };
     runtime_dir::executions(&host.runtime).iter().filter(|execution| ended(execution)).count()
 }
 
-/// Returns true if an execution has ended and no shim is at work on it. The api removes the directories of ended executions only.
-fn is_abandoned(host: &Host, executions: &Dir, execution: &ExecutionId) -> bool {
-    if executions.has(execution.as_str()) == Ok(false) {
-        return true;
-    }
-    let Ok(directory) = execution_dir::open(host, execution) else { return false };
-    directory.has(file::EXIT) == Ok(true)
-        && directory.file(file::LOCK).is_ok_and(|lock| !execution_dir::is_locked(&lock))
+fn is_abandoned(host: &Host, execution: &ExecutionId) -> bool {
+    let Ok(directory) = host.runtime.dir(execution.as_str()) else { return false };
+    // Marked by its shim, which has it locked as long as it lives. Shims of earlier releases neither lock nor mark it.
+    runtime_dir::is_marked_ended(&directory) && directory.try_lock() != Err(Errno::EWOULDBLOCK)
 }

@@ -50,6 +50,11 @@ impl Dir {
         Dir { fd, path }
     }
 
+    /// Locks the directory until the last copy of this descriptor is closed. Fails with `EWOULDBLOCK` if another one has it locked.
+    pub(crate) fn try_lock(&self) -> nix::Result<()> {
+        crate::sys::try_lock(self)
+    }
+
     /// Duplicates the descriptor.
     pub(crate) fn try_clone(&self) -> nix::Result<Dir> {
         let fd = self.fd.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EMFILE)))?;

@@ -1,7 +1,11 @@
 //! The run-time directory of an execution, `<paths.runtime>/<execution id>`, in memory on a host with `/run`.
 //!
-//! Exists from before the shim is forked until no process of the execution is left. The launcher counts these directories
-//! to enforce `execution.max_shims`, and a launcher that was restarted finds running executions by them.
+//! Exists from before a shim is given the execution until no process of the execution is left. The launcher counts these
+//! directories to enforce `execution.max_shims`, and a launcher that was restarted finds running executions by them. They belong to
+//! the launcher, so the api cannot change the count.
+//!
+//! The shim has the directory locked, and marks it when the execution has ended and only its clean-up is left. A marked directory
+//! without a lock was left by a shim that died ([`crate::clean_up`]).
 
 use std::io::Write;
 
@@ -15,14 +19,34 @@ use crate::dir::Dir;
 
 /// Name of the file with the user id of the action, when other processes may have the same user id.
 const ACCOUNT: &str = "account";
+/// Name of the mark of an execution that has ended.
+const ENDED: &str = "ended";
 /// Names of all files that a run-time directory may hold. Launchers of earlier releases made `result`.
-const FILES: [&str; 3] = [ACCOUNT, file::KILL, "result"];
+const FILES: [&str; 4] = [ACCOUNT, ENDED, file::KILL, "result"];
 /// Maximum size of the file `account`, in bytes.
 const MAX_ACCOUNT: u64 = 16;
 
-/// Creates the directory in `parent`, the launcher's own run-time directory.
+/// Creates the directory in `parent`, the launcher's own run-time directory, and locks it for as long as any process has the
+/// returned descriptor.
 pub(crate) fn create(parent: &Dir, execution: &ExecutionId) -> nix::Result<Dir> {
-    parent.make_dir(execution.as_str(), 0o711)
+    let directory = parent.make_dir(execution.as_str(), 0o711)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(e) => {
+            let _ = parent.remove_dir(execution.as_str());
+            Err(e)
+        }
+    }
+}
+
+/// Marks the directory: the execution has ended.
+pub(crate) fn mark_ended(directory: &Dir) -> nix::Result<()> {
+    directory.make_file(ENDED, 0o600, OFlag::O_WRONLY).map(drop)
+}
+
+/// Returns true if the directory is marked.
+pub(crate) fn is_marked_ended(directory: &Dir) -> bool {
+    directory.has(ENDED) == Ok(true)
 }
 
 /// Returns the number of executions that have a run-time directory, including those of an older launcher and those whose shim

@@ -54,7 +54,7 @@ impl Shim {
 impl Shims {
     /// Gives a job to an idle shim, or forks one. Returns the pid of the shim, which has the whole job. In a forked shim this never
     /// returns.
-    pub(crate) fn assign(&self, inherited: &Inherited<'_>, job: &Job) -> io::Result<Pid> {
+    pub(crate) fn assign(&self, inherited: &Inherited<'_>, job: &mut Job) -> io::Result<Pid> {
         while let Some(mut shim) = self.take_idle() {
             // Dropping the shim closes its socket, after which it does not act on a part of a job.
             if shim::send(&shim.socket, job).is_ok() {
@@ -64,7 +64,7 @@ impl Shims {
                 return Ok(pid);
             }
         }
-        let (pid, socket) = fork(inherited)?;
+        let (pid, socket) = fork(inherited, job)?;
         shim::send(&socket, job)?;
         self.known.borrow_mut().push(Shim { pid, socket, busy: true });
         Ok(pid)
@@ -85,11 +85,15 @@ impl Shims {
     }
 }
 
-fn fork(inherited: &Inherited<'_>) -> io::Result<(Pid, UnixStream)> {
+/// Forks a shim. Its copy of the job, which it receives over its socket like any other, is overwritten.
+fn fork(inherited: &Inherited<'_>, job: &mut Job) -> io::Result<(Pid, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_write_timeout(Some(SEND_TIMEOUT))?;
     match sys::fork() {
-        Ok(None) => shim::run(&theirs, inherited),
+        Ok(None) => {
+            job.overwrite();
+            shim::run(&theirs, inherited)
+        }
         Ok(Some(pid)) => Ok((pid, ours)),
         Err(e) => Err(io::Error::other(format!("cannot create a process: {e}"))),
     }

@@ -103,7 +103,7 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
         ignored_signals: &host.ignored_signals,
         runtime: &host.runtime,
     };
-    match host.shims.assign(&inherited, &job) {
+    match host.shims.assign(&inherited, &mut job) {
         // Closing our descriptors of the locks releases nothing: the shim has copies.
         Ok(pid) => {
             if let Some(lease) = &mut job.handles.lease {

@@ -11,6 +11,7 @@ use std::io::{self, IoSliceMut};
 use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -54,8 +55,8 @@ impl Stack {
 /// returns.
 ///
 /// With a stack, on x86-64, the process shares the memory of this one, which is suspended until the child executes a program or ends
-/// (`vfork(2)`): no page table is copied, and no page is when either of them writes. Without a stack, elsewhere, and where a system
-/// call filter has no `clone3`, it is forked.
+/// (`vfork(2)`): no page table is copied, and no page is when either of them writes. Without a stack, elsewhere, and where that fails,
+/// as under a system call filter without `clone3`, it is forked.
 pub(crate) fn spawn(
     cgroup: Option<BorrowedFd<'_>>,
     stack: Option<&mut Stack>,
@@ -66,9 +67,9 @@ pub(crate) fn spawn(
         let spawned = spawn_sharing(cgroup, stack, child);
         // No longer used: a shim supervises most of its time.
         stack.0.clear();
-        match spawned {
-            Err(Errno::ENOSYS) => {}
-            spawned => return spawned,
+        // Whatever the reason was, the fork below decides.
+        if spawned.is_ok() {
+            return spawned;
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -139,6 +140,33 @@ fn clone_args(cgroup: Option<BorrowedFd<'_>>) -> libc::clone_args {
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("a descriptor is not negative");
     }
     args
+}
+
+/// Has this process killed after some time unless it has executed a program by then, which deletes the timer. Unlike the deadline
+/// of an action, this also acts while its shim is suspended. Allocates nothing.
+pub(crate) fn kill_unless_executed(within: Duration) -> nix::Result<()> {
+    // SAFETY: all fields of these structures are numbers, for which zero is valid.
+    let (mut event, mut limit): (libc::sigevent, libc::itimerspec) = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = Signal::SIGKILL as i32;
+    limit.it_value.tv_sec = within.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+    limit.it_value.tv_nsec = within.subsec_nanos().into();
+    let mut timer: libc::c_int = 0;
+    // SAFETY: the kernel reads the event and writes the number of the timer, an int; then it reads the limit. Not through libc,
+    // which may allocate.
+    unsafe {
+        let clock = libc::CLOCK_MONOTONIC;
+        Errno::result(libc::syscall(libc::SYS_timer_create, clock, &raw const event, &raw mut timer))?;
+        let old = std::ptr::null_mut::<libc::itimerspec>();
+        Errno::result(libc::syscall(libc::SYS_timer_settime, timer, 0, &raw const limit, old)).map(drop)
+    }
+}
+
+/// Returns true if a child was ended by this signal and is not reaped yet.
+pub(crate) fn was_ended_by(child: Pid, signal: Signal) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::Signaled(_, by, _)) if by == signal)
 }
 
 /// A program with its arguments and environment, prepared so that executing it allocates nothing.
@@ -298,6 +326,13 @@ pub(crate) fn default_signals(signals: &[i32]) {
     }
 }
 
+/// Locks an open file or directory exclusively, for its open file description (flock(2)). Not through `nix`, which would unlock it
+/// when its value is dropped, and with it the copies in other processes.
+pub(crate) fn try_lock(file: impl AsFd) -> nix::Result<()> {
+    // SAFETY: flock takes numbers only.
+    Errno::result(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
 /// Adds `by` to the nice value.
 pub(crate) fn renice(by: i32) {
     // SAFETY: nice takes any number; lowering the own priority cannot fail.
@@ -328,12 +363,16 @@ pub(crate) fn reap() -> nix::Result<Option<ExitedChild>> {
     Ok(Some(ExitedChild { pid: Pid::from_raw(pid), status, signal }))
 }
 
-/// Waits for the end of one child.
+/// Waits for the end of one child, and kills it if it is stopped.
 pub(crate) fn wait_for(child: Pid) -> Option<ExitedChild> {
     let mut raw = 0;
     loop {
         // SAFETY: waitpid writes one int, which outlives the call.
-        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut raw, 0) }) {
+        match Errno::result(unsafe { libc::waitpid(child.as_raw(), &raw mut raw, libc::WUNTRACED) }) {
+            // Stopped by a process that has the same account: it would never end.
+            Ok(_) if libc::WIFSTOPPED(raw) => {
+                let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+            }
             Ok(pid) => {
                 let status = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
                 let signal = libc::WIFSIGNALED(raw).then(|| libc::WTERMSIG(raw));

@@ -196,12 +196,16 @@ impl UidPool {
         0
     }
 
-    /// Releases the id that was leased to an execution, unless a process has it.
-    pub(crate) fn release_unused(&self, execution: &ExecutionId) {
-        if let Some(uid) = self.uid_of(execution)
-            && !processes::any_alive(uid)
-        {
-            self.release(uid);
+    /// Releases the id that was leased to an execution whose shim has died; leaves it to its processes if there are any, which outlive
+    /// the execution.
+    pub(crate) fn release_or_keep(&self, execution: &ExecutionId) {
+        let Some(uid) = self.uid_of(execution) else { return };
+        if !processes::any_alive(uid) {
+            return self.release(uid);
+        }
+        // Without the mark, the record stays: then at least this launcher does not lease the id.
+        if IdLock::try_lock(uid).is_ok_and(|lock| lock.mark().is_ok()) {
+            let _ = self.records.remove_file(&uid.to_string());
         }
     }
 

@@ -4,13 +4,16 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid, pipe2};
+
+use packs_schema::base::quantity::format_duration;
 
 use super::job::{Job, Program};
 use super::result;
@@ -20,6 +23,10 @@ use crate::sys;
 
 /// Size of the output pipes, in bytes: a large pipe saves context switches when an action writes much.
 const PIPE_SIZE: i32 = 256 << 10;
+
+/// Maximum time to execute a program, while the shim is suspended: opening a file may block, on a network file system or by a
+/// scanner that must allow it.
+const MAX_EXECUTE: Duration = Duration::from_secs(30);
 
 /// A running action and the shim's ends of its pipes, all of them non-blocking.
 pub(super) struct Child {
@@ -81,8 +88,10 @@ pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) 
     let pipes = [&their_in, &their_out, &their_err];
     let has_own_account = job.handles.lease.is_some();
     let stack = may_share_memory(&program.account, program.change_account, has_own_account).then_some(stack);
+    let limit = stack.as_ref().map(|_| job.plan.timeout.min(MAX_EXECUTE));
+    let begun = Instant::now();
     let spawned = cgroup.spawn(stack, |cgroup| {
-        let mut setup = ChildSetup { job, ignored_signals, cgroup, pipes };
+        let mut setup = ChildSetup { job, ignored_signals, cgroup, pipes, limit };
         let (step, e) = match setup.prepare() {
             Ok(result) => (Step::Execute, image.execute(result::variable(&result))),
             Err(failed) => failed,
@@ -92,6 +101,13 @@ pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) 
         let _ = unistd::write(&their_setup_error, &message);
     });
     let pid = spawned.map_err(|e| format!("cannot create a process: {e}"))?;
+    if limit.is_some_and(|limit| begun.elapsed() >= limit) && sys::was_ended_by(pid, Signal::SIGKILL) {
+        let path = program.path.to_string_lossy();
+        let within = format_duration(limit.unwrap_or_default());
+        return Err(format!(
+            "{path}: could not be executed within {within}: its file system, or a scanner of files, does not answer"
+        ));
+    }
     Ok(Child { pid, stdin, stdout, stderr, setup_error: SetupErrorPipe(setup_error) })
 }
 
@@ -106,6 +122,8 @@ struct ChildSetup<'a> {
     ignored_signals: &'a [i32],
     cgroup: &'a mut CgroupFds,
     pipes: [&'a OwnedFd; 3],
+    /// Time after which a child that has not executed the program is killed; `None`: the shim sees to that.
+    limit: Option<Duration>,
 }
 
 impl ChildSetup<'_> {
@@ -115,6 +133,9 @@ impl ChildSetup<'_> {
         // Before the limit on open files is lowered.
         let result = result::duplicate(&self.job.handles.result).map_err(at(Step::Pipes))?;
         unistd::setsid().map_err(at(Step::Session))?;
+        if let Some(limit) = self.limit {
+            sys::kill_unless_executed(limit).map_err(at(Step::Session))?;
+        }
         self.cgroup.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
         // When memory is short, the kernel should kill an action before the service that the host runs.
         let _ = fs::write("/proc/self/oom_score_adj", "500");

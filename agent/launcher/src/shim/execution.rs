@@ -1,7 +1,7 @@
 //! Supervision of one execution, from its start to the removal of all that was made for it.
 //!
-//! The exit record is written first and the clean-up follows, so that callers do not wait for it. The lock is held until the end: a
-//! launcher cleans up after a shim that died in between ([`crate::clean_up`]), which it can tell by a free lock beside an exit record.
+//! The exit record is written first and the clean-up follows, so that callers do not wait for it. The run-time directory is marked
+//! before, and locked until the end: a launcher cleans up after a shim that died in between ([`crate::clean_up`]).
 
 use packs_schema::agent::execution::{State, file};
 
@@ -21,6 +21,8 @@ pub(super) fn run(job: Job, inherited: &Inherited<'_>, equipment: &mut nix::Resu
     let any_alive = leftovers.is_some_and(|left| left.after_subreaper > 0);
     let any_kept = leftovers.is_some_and(|left| left.kept > 0);
     let exit = record::exit(&job, &clock, &baseline, outcome);
+    // A mark that cannot be made leaves the execution among those that run until it is cleaned up.
+    let _ = runtime_dir::mark_ended(&job.handles.runtime);
     record::write_exit(&job, &exit);
     clean_up(&job, inherited, any_alive, any_kept);
 }

@@ -29,6 +29,13 @@ pub(crate) struct Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
+        self.overwrite();
+    }
+}
+
+impl Job {
+    /// Overwrites what may be secret.
+    pub(crate) fn overwrite(&mut self) {
         wipe(&mut self.stdin);
         for text in self.plan.program.arguments.drain(..).chain(self.plan.program.environment.drain(..)) {
             wipe(&mut text.into_bytes());

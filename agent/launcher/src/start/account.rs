@@ -6,9 +6,9 @@ use packs_schema::base::name::{ExecutionId, UserName};
 use crate::account::{self, Account};
 use crate::cgroup::Unenforced;
 use crate::host::Host;
-use crate::log;
 use crate::refusal::{Refused, refuse};
-use crate::uids::{Lease, UidPool};
+use crate::uids::{Lease, LeaseError, UidPool};
+use crate::{clean_up, log};
 
 /// The account of an execution.
 pub(super) struct ChosenAccount {
@@ -31,7 +31,11 @@ pub(super) fn choose(
         let Some(uids) = &host.uids else {
             return Ok(ChosenAccount { account: host.me.clone(), lease: None, unenforced: Some(without_root()) });
         };
-        let leased = uids.lease(execution).or_else(|e| refuse(Refusal::Resources, log::error_chain(&e)))?;
+        let leased = uids.lease(execution).or_else(|e| {
+            // Executions that have ended keep their ids until they are cleaned up: the api tries again.
+            let waits = matches!(e, LeaseError::Exhausted(_)) && clean_up::count_ended(host) > 0;
+            refuse(if waits { Refusal::TooManyRunning } else { Refusal::Resources }, log::error_chain(&e))
+        })?;
         return Ok(ChosenAccount { account: leased.1, lease: Some(leased.0), unenforced: None });
     };
     let name = host.config.users.map.get(requested).unwrap_or(requested);

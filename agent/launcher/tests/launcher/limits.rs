@@ -244,6 +244,7 @@ fn what_a_shim_left_that_died_before_its_clean_up_is_removed() {
     let lease = host.path("run/accounts/1999999999");
     let make = |lease: bool| {
         left.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        fs::write(left.last().unwrap().join("ended"), "").unwrap();
         if lease {
             fs::write(host.path("run/accounts/1999999999"), ended.exit.id.as_str()).unwrap();
         }

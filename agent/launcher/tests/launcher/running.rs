@@ -242,6 +242,15 @@ fn executions_beyond_max_shims_are_refused() {
     host.kill_launcher();
     host.restart_launcher();
     refused(&mut host);
+    // Nor is an execution ended because the api, whose directory it is, says so, or has removed it.
+    std::fs::write(running[0].dir.join("exit"), "{}").unwrap();
+    let away = running[1].dir.with_extension("away");
+    std::fs::rename(&running[1].dir, &away).unwrap();
+    host.kill_launcher();
+    host.restart_launcher();
+    refused(&mut host);
+    std::fs::remove_file(running[0].dir.join("exit")).unwrap();
+    std::fs::rename(&away, &running[1].dir).unwrap();
     std::fs::write(running[0].dir.join("kill"), "").unwrap();
     let mut running = running.into_iter();
     running.next().unwrap().finished();

@@ -329,3 +329,37 @@ fn cgroup_v1_alone_leaves_no_process() {
     let usage = spun.exit.usage;
     assert!(usage.user_us + usage.system_us > 10_000, "{usage:?}");
 }
+
+/// Executing may block in the kernel: here until a scanner of files allows it, which never answers.
+#[test]
+fn a_program_that_cannot_be_executed_holds_up_no_shim() {
+    use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
+    const NAME: &str = "a_program_that_cannot_be_executed_holds_up_no_shim";
+    let mut host = Host::new();
+    for (run_as, state) in [(None, State::Error), (Some("nobody"), State::TimedOut)] {
+        if run_as.is_some() && !is_root() {
+            return skipped(NAME, "only root has accounts");
+        }
+        let mut changes = json!({"timeout": "1s", "grace": "0s"});
+        if let Some(account) = run_as {
+            changes["run_as"] = json!(account);
+        }
+        host.action("it", "#!/bin/sh\n", changes);
+        let script = host.version().join("actions/it.sh");
+        let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_NONBLOCK | InitFlags::FAN_CLOEXEC;
+        let scanner = Fanotify::init(flags, EventFFlags::O_RDONLY).and_then(|scanner| {
+            let here = std::fs::File::open("/").unwrap();
+            scanner.mark(MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_EXEC_PERM, here, Some(&script))?;
+            Ok(scanner)
+        });
+        let Ok(scanner) = scanner else { return skipped(NAME, "no permission events of fanotify") };
+        let request = host.request("it", json!({}));
+        let ended = host.started(&request).finished();
+        assert_eq!(ended.exit.state, state, "{:?}", ended.exit);
+        let reason = ended.exit.reason.unwrap();
+        assert!(run_as.is_some() || reason.contains("could not be executed within 1s"), "{reason}");
+        drop(scanner);
+        let request = host.request("it", json!({}));
+        assert_eq!(host.started(&request).finished().exit.state, State::Succeeded);
+    }
+}
