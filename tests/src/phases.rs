@@ -6,6 +6,7 @@
 //!
 //! Tracing costs a microsecond or so for each call: the phases add up to more than the request takes without it.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -148,19 +149,21 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
     let is_answered = |call: &Call| {
         call.program == "bolt-agent" && matches!(call.name.as_str(), "writev" | "sendto") && call.result > 100
     };
-    let mut at = 0;
-    let mut next = |is: &dyn Fn(&Call) -> bool| {
-        let found = calls[at..].iter().position(|call| is(call))?;
-        at += found + 1;
-        Some(calls[at - 1])
+    let at = Cell::new(0);
+    let peek = |is: &dyn Fn(&Call) -> bool| Some(at.get() + calls[at.get()..].iter().position(|call| is(call))?);
+    let next = |is: &dyn Fn(&Call) -> bool| {
+        let found = peek(is)?;
+        at.set(found + 1);
+        Some(calls[found])
     };
     let made = next(&is_made)?;
     let first = next(&is_sync)?;
     let asked = next(&is_asked)?;
     let given = next(&is_given)?;
-    // The clone ends when the child has executed the program (`CLONE_VFORK`), so it is found after that.
-    let executed = next(&is_executed)?;
-    let cloned = next(&is_cloned)?;
+    // With `CLONE_VFORK` both end at about the same time, in either order.
+    let (cloned, executed) = (peek(&is_cloned)?, peek(&is_executed)?);
+    at.set(cloned.max(executed) + 1);
+    let (cloned, executed) = (calls[cloned], calls[executed]);
     let reaped = next(&is_reaped)?;
     let renamed = next(&is_renamed)?;
     let second = next(&is_sync)?;
