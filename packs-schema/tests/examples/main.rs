@@ -8,6 +8,7 @@ mod cassandra;
 mod certificates;
 mod disk;
 mod driver;
+mod engine;
 mod free;
 mod host;
 mod packs;

@@ -7,7 +7,8 @@ use packs_schema::pack::contents::{self, EntryKind};
 
 use crate::driver::{Files, directory, have, read};
 
-const PACKS: [(&str, &[&str]); 2] = [
+const PACKS: [(&str, &[&str]); 3] = [
+    ("bolt_engine", &["health", "rollback", "upgrade"]),
     (
         "linux",
         &[
@@ -87,7 +88,12 @@ fn actions_are_described_and_limited() {
 #[test]
 fn the_copies_of_the_shared_module_are_identical() {
     let copy = |pack| std::fs::read(directory(pack).join("actions/lib/bolt_action.py")).unwrap();
-    assert!(copy("linux") == copy("cassandra"), "actions/lib/bolt_action.py differs between the packs; copy the newer");
+    for (pack, _) in PACKS {
+        assert!(
+            copy(pack) == copy("linux"),
+            "actions/lib/bolt_action.py of {pack} differs from linux's; copy the newer"
+        );
+    }
 }
 
 #[test]
