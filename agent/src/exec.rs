@@ -26,7 +26,8 @@
 //! | `recovery` | executions from before a restart |
 //! | `segments`, `archive`, `output`, `tail` | output: as written, archived, and both read alike |
 //! | `retention` | age limit and disk budget of the history |
-//! | `directory`, `disk_reserve`, `host_fault`, `launcher`, `usage` | files, disk space, errno classes, the launcher's socket, cgroups |
+//! | `directory`, `spare_directories`, `disk_reserve`, `host_fault` | files, directories made in advance, disk space, errno classes |
+//! | `launcher`, `usage` | the launcher's socket, cgroups |
 //!
 //! Modules import only modules below them in this order: `recovery`, `submit`, `start` … → `reconcile` → `apply` → `state` →
 //! `directory`; `retention`, `tail` → `output` → `archive` → `segments`.
@@ -47,6 +48,7 @@ mod reconcile;
 mod recovery;
 mod retention;
 mod segments;
+mod spare_directories;
 mod start;
 mod state;
 mod submit;
@@ -88,6 +90,7 @@ use live::Tables;
 use poll_fallback::PollFallback;
 use retention::Meter;
 use segments::SegmentReaders;
+use spare_directories::SpareDirectories;
 use watch::Watcher;
 
 /// Settings that stay the same while the agent runs.
@@ -145,6 +148,8 @@ pub struct Exec {
     watcher: Watcher,
     /// Polls the directories that inotify cannot watch.
     poll_fallback: PollFallback,
+    /// Directories for the next executions.
+    spares: SpareDirectories,
     /// Preallocated file, released when the end of a running execution meets a full disk.
     disk_reserve: DiskReserve,
     /// Slots, queue and live executions. Locked for short sections, never across an `.await`, and never while another lock
@@ -176,6 +181,7 @@ impl Exec {
         let inotify = watcher.enable().map_err(|error| poll_fallback.engage(&health, &error)).ok();
         let tables = Mutex::new(Tables::new(Slots::new(settings.max_running, settings.max_queued)));
         let disk_reserve = DiskReserve::new(&settings.state);
+        let spares = SpareDirectories::new(&settings.executions);
         let exec = Arc::new(Exec {
             settings,
             history,
@@ -186,6 +192,7 @@ impl Exec {
             metrics,
             watcher,
             poll_fallback,
+            spares,
             disk_reserve,
             tables,
             event_followers: AtomicUsize::new(0),

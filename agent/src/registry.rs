@@ -22,6 +22,8 @@ use serde::de::DeserializeOwned;
 const CACHED: usize = 16;
 /// Maximum size of a file that is read from the store.
 const MAX_FILE: u64 = 1 << 20;
+/// Size of most files, in bytes: they are read by one call and one that finds the end.
+const USUAL_FILE: usize = 4 << 10;
 
 /// Error returned when the store cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -287,7 +289,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, R
         Err(e) if is_absent(&e) => return Ok(None),
         Err(e) => return Err(read_error(path, e)),
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_FILE);
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|e| read_error(path, e))?;
     serde_json::from_slice(&bytes)
         .map(Some)

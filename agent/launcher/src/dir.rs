@@ -13,6 +13,8 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+/// Space with which a read begins, in bytes: most files fit, and are read by one call and one that finds the end.
+const SPACE: usize = 4 << 10;
 /// Mode bits that let group or others write.
 pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -113,7 +115,7 @@ impl Dir {
 
     /// Reads an open file of at most `limit` bytes.
     pub(crate) fn read_all(file: File, limit: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(SPACE);
         file.take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(io::Error::other(format!("is larger than {limit} bytes")));

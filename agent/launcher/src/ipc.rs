@@ -19,6 +19,9 @@ const LISTINGS: [(IpcKind, &str); 3] =
 /// Removes all IPC objects of `uid`, which no process may have any more.
 pub(crate) fn remove_objects_of(uid: u32) {
     for (kind, file) in LISTINGS {
+        if sys::count_ipc(kind) == Ok(0) {
+            continue;
+        }
         for id in ids_of(uid, &proc::read_text(format!("/proc/sysvipc/{file}"), MAX_LISTING)) {
             let _ = sys::remove_ipc(kind, id);
         }
@@ -53,6 +56,18 @@ fn ids_of(uid: u32, listing: &str) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_are_counted_like_they_are_listed() {
+        // Other tests may make or remove some between the two.
+        let agrees = |(kind, file): (IpcKind, &str)| {
+            let listed = proc::read_text(format!("/proc/sysvipc/{file}"), MAX_LISTING).lines().skip(1).count();
+            sys::count_ipc(kind) == Ok(i32::try_from(listed).unwrap())
+        };
+        for listing in LISTINGS {
+            assert!((0..100).any(|_| agrees(listing)), "{listing:?}");
+        }
+    }
 
     #[test]
     fn objects_are_found_by_owner_and_creator() {

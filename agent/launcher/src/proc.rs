@@ -3,7 +3,7 @@
 //! content and can block a reader forever.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use nix::unistd::{Pid, getpid};
@@ -13,11 +13,19 @@ const MAX_STATUS: u64 = 64 << 10;
 /// Maximum size of a list of children, in bytes: more processes than a host can have.
 const MAX_CHILDREN: u64 = 64 << 20;
 
+/// Space with which a read begins, in bytes: most files of the kernel fit, and are read by one call and one that finds the end.
+const SPACE: usize = 1 << 10;
+
 /// Reads at most `limit` bytes of a file; returns an empty text when it cannot be read.
 pub(crate) fn read_text(path: impl AsRef<Path>, limit: u64) -> String {
-    let mut bytes = Vec::new();
-    let _ = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
+    try_read_text(path.as_ref(), limit).unwrap_or_default()
+}
+
+/// Reads at most `limit` bytes of a file.
+pub(crate) fn try_read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(SPACE);
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Iterates over the pids of all processes.

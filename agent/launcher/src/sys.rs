@@ -392,6 +392,34 @@ pub(crate) enum IpcKind {
     Semaphores,
 }
 
+/// Returns the number of System V objects of this kind, whoever has them.
+pub(crate) fn count_ipc(kind: IpcKind) -> nix::Result<i32> {
+    // linux/shm.h, linux/msg.h, linux/sem.h.
+    const MSG_INFO: libc::c_int = 12;
+    const SHM_INFO: libc::c_int = 14;
+    const SEM_INFO: libc::c_int = 19;
+    /// Larger than each of the three structures, and aligned like the largest of their fields.
+    #[repr(align(16))]
+    struct Info([libc::c_int; 64]);
+    let mut info = Info([0; 64]);
+    let space = &raw mut info;
+    // SAFETY: the kernel writes one of these structures into the space, which outlives the call.
+    let result = unsafe {
+        match kind {
+            IpcKind::SharedMemory => libc::shmctl(0, SHM_INFO, space.cast()),
+            IpcKind::MessageQueue => libc::msgctl(0, MSG_INFO, space.cast()),
+            IpcKind::Semaphores => libc::semctl(0, 0, SEM_INFO, space),
+        }
+    };
+    Errno::result(result)?;
+    Ok(match kind {
+        // `used_ids` and `msgpool`, the first fields.
+        IpcKind::SharedMemory | IpcKind::MessageQueue => info.0[0],
+        // `semusz`, the eighth of as many ints.
+        IpcKind::Semaphores => info.0[7],
+    })
+}
+
 /// Removes a System V object.
 pub(crate) fn remove_ipc(kind: IpcKind, id: i32) -> nix::Result<()> {
     // SAFETY: IPC_RMID takes no argument beyond the id, and reads or writes no memory of ours.

@@ -1,8 +1,8 @@
 //! The directory of one execution as the api uses it: created here, written by launcher and shim, read here again.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use super::HostFault;
 
 /// Maximum size of a record: the largest result, and the fields around it.
 const MAX_RECORD: u64 = 1 << 20;
+/// Size of most records, in bytes: they are read by one call and one that finds the end.
+const USUAL_RECORD: usize = 4 << 10;
 
 /// Pause before a directory is read again after a lack of descriptors or memory.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -72,9 +74,8 @@ pub(super) struct Evidence {
     pub(super) kill: bool,
 }
 
-/// Creates the directory with its `spec`; removes it again if that fails half-way.
-pub(super) fn create(directory: &Path, spec: &Spec) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(directory)?;
+/// Writes `spec` into the new directory; removes the directory if that fails.
+pub(super) fn write_spec(directory: &Path, spec: &Spec) -> io::Result<()> {
     let write = || {
         let mut bytes = serde_json::to_vec(spec)?;
         bytes.push(b'\n');
@@ -184,7 +185,7 @@ pub(super) fn probe_lock(directory: &Path) -> io::Result<Lock> {
 
 /// Reads a record. An error means a lack of descriptors or memory.
 pub(super) fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<RecordFile<T>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_RECORD);
     match open(path).and_then(|file| file.take(MAX_RECORD).read_to_end(&mut bytes)) {
         Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(RecordFile::Absent),

@@ -11,6 +11,7 @@ use packs_schema::agent::execution::{Spec, State};
 use packs_schema::agent::launch::Start;
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::ExecutionId;
+use packs_schema::pack::action::Class;
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
@@ -49,6 +50,8 @@ pub(super) struct LiveExecution {
     pub(super) record: Execution,
     /// Changes of it that are not written to the history yet: at most the one to `running`.
     pub(super) unwritten: Vec<(State, u64)>,
+    /// Class of its action, if it was accepted by this process.
+    pub(super) class: Option<Class>,
     /// Start request; taken by whichever claims the execution first: start, expiry, kill or revocation.
     pub(super) start: Option<Box<Start>>,
     /// True while a start request is unanswered.
@@ -79,7 +82,7 @@ impl LiveExecution {
 
 impl Exec {
     /// Adds an execution to the table and watches its directory.
-    pub(super) fn track(&self, record: Execution, start: Option<Box<Start>>) {
+    pub(super) fn track(&self, record: Execution, start: Option<Box<Start>>, class: Option<Class>) {
         let id = record.id.clone();
         let watch = self.watcher.watch(&self.directory(&id), &id, WatchLevel::States);
         let watch = watch.map_err(|error| self.poll_fallback.engage(&self.health, &error)).ok();
@@ -87,6 +90,7 @@ impl Exec {
         let live = LiveExecution {
             record,
             unwritten: Vec::new(),
+            class,
             start,
             start_requested: false,
             progress,

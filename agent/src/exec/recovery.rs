@@ -139,7 +139,7 @@ impl Exec {
         let ran_ms = record.started_at_ms.map_or(0, |at| clock::now_ms().saturating_sub(at));
         let since_ms = clock::signed_boottime_ms().saturating_sub(i64::try_from(ran_ms).unwrap_or(i64::MAX)).max(0);
         self.lock().slots.resume_running(&id, rules, since_ms);
-        self.track(record, None);
+        self.track(record, None, None);
         // Reconcile once: it may have ended between the decision and the watch.
         self.reconcile(&id);
     }
@@ -149,7 +149,7 @@ impl Exec {
         let id = record.id.clone();
         let rules = self.admission_rules(&record);
         let remaining = Duration::from_millis(host_time.remaining_ms(&spec));
-        self.track(record, Some(Box::new(Order::start_request(spec))));
+        self.track(record, Some(Box::new(Order::start_request(spec))), None);
         self.register_queued(&id);
         self.lock().slots.requeue(&id, rules);
         self.expire_after(&id, remaining);

@@ -15,6 +15,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::{Operation, Outcome, Refusal, Start};
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ExecutionId, Principal};
+use packs_schema::pack::action::Class;
 
 use super::live::LiveExecution;
 use super::state::{Ownership, StartOutcome, interpret_start, may_expire};
@@ -60,7 +61,13 @@ impl Exec {
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            let outcome = interpret_start(exec.request_start(&id, start).await);
+            let asked = exec.request_start(&id, start);
+            // While the launcher starts it, not while the next caller waits.
+            let refill = async {
+                tokio::task::yield_now().await;
+                exec.spares.refill();
+            };
+            let outcome = interpret_start(tokio::join!(asked, refill).0);
             if let Some(live) = exec.lock().live.get_mut(&id) {
                 live.start_requested = outcome == StartOutcome::Unknown;
             }
@@ -93,14 +100,17 @@ impl Exec {
 
     /// Returns the caller of a waiting execution, if the grants in force no longer let it run the action.
     fn revoked_caller(&self, id: &ExecutionId) -> Option<Principal> {
-        let waiting = |live: &LiveExecution| (live.ownership() == Ownership::Ours).then(|| live.record.clone());
-        let record = self.lock().live.get(id).and_then(waiting)?;
-        self.revoked_caller_of(record)
+        let waiting =
+            |live: &LiveExecution| (live.ownership() == Ownership::Ours).then(|| (live.record.clone(), live.class));
+        let (record, class) = self.lock().live.get(id).and_then(waiting)?;
+        self.revoked_caller_of(record, class)
     }
 
-    fn revoked_caller_of(&self, record: Execution) -> Option<Principal> {
+    /// As [`revoked_caller`](Self::revoked_caller), for a record. The class is looked up if it is not known.
+    fn revoked_caller_of(&self, record: Execution, class: Option<Class>) -> Option<Principal> {
         let Execution { action, version, digest, principal, .. } = record;
-        let class = self.registry.action_in(&action, &version, &digest).map(|active| active.action.class);
+        let look_up = || self.registry.action_in(&action, &version, &digest).map(|active| active.action.class);
+        let class = class.or_else(look_up);
         let lets_run =
             self.access.lets_run(&principal, &action, class) || self.access.lets_run(&principal, &action, None);
         (!lets_run).then_some(principal)
@@ -115,7 +125,7 @@ impl Exec {
                     tracing::warn!(execution = %id, message, "its start has to wait; retrying");
                     tokio::time::sleep(START_PAUSE).await;
                     let record = self.live_record(id);
-                    if let Some(principal) = record.and_then(|record| self.revoked_caller_of(record)) {
+                    if let Some(principal) = record.and_then(|record| self.revoked_caller_of(record, None)) {
                         tracing::warn!(execution = %id, %principal, "{REVOKED}");
                         return Ok(Outcome::Refused { code: Refusal::Other, message: REVOKED.to_owned() });
                     }

@@ -296,7 +296,9 @@ impl Exec {
             start_within_ms,
             boot_id: self.settings.boot_id.clone(),
         };
-        directory::create(&self.directory(id), &spec).map_err(|e| self.directory_error(e))?;
+        let directory = self.directory(id);
+        let created = self.spares.create(&directory).and_then(|()| directory::write_spec(&directory, &spec));
+        created.map_err(|e| self.directory_error(e))?;
         let mut record = self.new_record(&spec);
         record.parameters = order.bound.public().clone();
         let has_rate = active.action.rate.is_some();
@@ -309,7 +311,7 @@ impl Exec {
         }
         let start = Order::start_request(Spec { parameters: order.bound.given().clone(), ..spec });
         // The row is on disk: from here on the execution must reach a terminal state.
-        self.track(record, Some(Box::new(start)));
+        self.track(record, Some(Box::new(start)), Some(active.action.class));
         Ok(None)
     }
 

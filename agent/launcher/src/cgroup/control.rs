@@ -4,6 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::proc;
+
+/// Maximum size of a control file, in bytes: figures of more devices, or ids of more processes, than a host can have.
+const MAX_FILE: u64 = 64 << 20;
+
 /// Counters of the kernel for a group.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -59,11 +64,20 @@ pub(super) fn ignore_absent(written: io::Result<()>) -> io::Result<()> {
 
 /// Returns the number after `key` in a file of lines `key number`.
 pub(super) fn read_keyed(dir: &Path, file: &str, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(dir.join(file)).ok()?;
+    keyed(&read(dir, file)?, key)
+}
+
+/// Returns the number after `key` in lines `key number`.
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// Returns the number that is the content of a file.
 pub(super) fn read_number(dir: &Path, file: &str) -> Option<u64> {
-    fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()
+    read(dir, file)?.trim().parse().ok()
+}
+
+/// Reads a control file.
+pub(super) fn read(dir: &Path, file: &str) -> Option<String> {
+    proc::try_read_text(&dir.join(file), MAX_FILE).ok()
 }

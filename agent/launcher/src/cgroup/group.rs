@@ -7,11 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::control::Counters;
+use super::control::{self, Counters};
 use super::{v1, v2};
 use crate::sys;
 
@@ -24,8 +26,10 @@ pub(crate) struct Group {
 
 /// Open files of a group through which a forked child joins it.
 pub(crate) struct CgroupFds {
-    /// The v2 directory and its `cgroup.procs`.
-    v2: Option<(File, File)>,
+    /// The v2 directory.
+    v2: Option<File>,
+    /// `cgroup.procs` of the v2 directory, where a child cannot be made in the group.
+    v2_procs: Option<File>,
     /// The file `tasks` of each v1 hierarchy. A single-threaded process joins through it without the RCU grace period (ten
     /// milliseconds) that a write to `cgroup.procs` waits for.
     v1: Vec<File>,
@@ -44,14 +48,11 @@ impl Group {
 
     /// Opens the files through which a child joins the group.
     pub(crate) fn open(&self) -> io::Result<CgroupFds> {
-        let open = |dir: &Path, file: &str| OpenOptions::new().write(true).open(dir.join(file));
+        let open = |dir: &Path| OpenOptions::new().write(true).open(dir.join("tasks"));
         Ok(CgroupFds {
-            v2: self
-                .v2
-                .as_ref()
-                .map(|dir| Ok::<_, io::Error>((File::open(dir)?, open(dir, "cgroup.procs")?)))
-                .transpose()?,
-            v1: self.v1_dirs().map(|dir| open(dir, "tasks")).collect::<io::Result<_>>()?,
+            v2: self.v2.as_ref().map(File::open).transpose()?,
+            v2_procs: None,
+            v1: self.v1_dirs().map(open).collect::<io::Result<_>>()?,
         })
     }
 
@@ -61,6 +62,12 @@ impl Group {
         pids.sort_unstable();
         pids.dedup();
         pids
+    }
+
+    /// Returns the processes of the group in one hierarchy, including those in subgroups. Without a process that was moved by root,
+    /// all hierarchies have the same.
+    pub(crate) fn members_of_first(&self) -> Vec<Pid> {
+        self.dirs().next().map(procs).unwrap_or_default()
     }
 
     /// Sends `signal` to every member, never to a process that reuses a member's pid.
@@ -111,14 +118,14 @@ impl Group {
         }
     }
 
-    /// Returns the kernel's counters of the group.
-    pub(crate) fn counters(&self) -> Counters {
+    /// Returns the kernel's counters of the group, with those of processes killed for lack of memory only when asked for.
+    pub(crate) fn counters(&self, with_oom: bool) -> Counters {
         let mut counters = Counters::default();
         if let Some(dir) = &self.v2 {
-            v2::read_counters(dir, &mut counters);
+            v2::read_counters(dir, with_oom, &mut counters);
         }
         for (controller, dir) in &self.v1 {
-            v1::read_counters(*controller, dir, &mut counters);
+            v1::read_counters(*controller, dir, with_oom, &mut counters);
         }
         counters
     }
@@ -142,12 +149,12 @@ impl Group {
 impl CgroupFds {
     /// Forks a child directly into the v2 group if the kernel supports it. The child must [`join`](Self::join) the other groups.
     pub(crate) fn fork(&mut self) -> nix::Result<Option<Pid>> {
-        if let Some((dir, _)) = &self.v2 {
+        if let Some(dir) = self.v2.take() {
             // Fails before Linux 5.7, with a system call filter, or without a free pid; then the plain fork below decides.
             if let Ok(forked) = sys::fork_into(dir.as_fd()) {
-                self.v2 = None;
                 return Ok(forked);
             }
+            self.v2_procs = Some(open_procs(&dir)?);
         }
         sys::fork()
     }
@@ -159,21 +166,25 @@ impl CgroupFds {
         mut stack: Option<&mut sys::Stack>,
         mut child: impl FnMut(&mut CgroupFds),
     ) -> nix::Result<Pid> {
-        if let Some((dir, procs)) = self.v2.take() {
+        if let Some(dir) = self.v2.take() {
             // Fails before Linux 5.7, with a system call filter, or without a free pid; then the second attempt decides.
             if let Ok(pid) = sys::spawn(Some(dir.as_fd()), stack.as_deref_mut(), &mut || child(self)) {
                 return Ok(pid);
             }
-            self.v2 = Some((dir, procs));
+            self.v2_procs = Some(open_procs(&dir)?);
         }
         sys::spawn(None, stack, &mut || child(self))
     }
 
     /// Moves this process into the groups that it is not in yet.
     pub(crate) fn join(&mut self) -> io::Result<()> {
-        let mut files = self.v2.iter_mut().map(|(_, procs)| procs).chain(&mut self.v1);
+        let mut files = self.v2_procs.iter_mut().chain(&mut self.v1);
         files.try_for_each(|file| file.write_all(b"0"))
     }
+}
+
+fn open_procs(dir: &File) -> nix::Result<File> {
+    openat(dir, "cgroup.procs", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
 }
 
 /// Thaws a group and its subgroups, from the top: a group is frozen as long as a parent is.
@@ -194,7 +205,7 @@ pub(super) fn remove_children(dir: &Path) {
 
 /// Returns the processes of a group and of its subgroups.
 pub(super) fn procs(dir: &Path) -> Vec<Pid> {
-    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let text = control::read(dir, "cgroup.procs").unwrap_or_default();
     let mut pids: Vec<Pid> =
         text.lines().filter_map(|l| l.parse().ok()).filter(|p| *p > 0).map(Pid::from_raw).collect();
     for child in children(dir) {

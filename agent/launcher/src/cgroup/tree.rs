@@ -19,6 +19,8 @@ pub(crate) struct Tree {
     pub(super) v2: Option<v2::Parent>,
     /// Parent directories in the v1 hierarchies.
     pub(super) v1: Vec<v1::Parent>,
+    /// Parent directories in v1 hierarchies that this launcher does not need, in which one of an earlier release created groups.
+    pub(super) v1_earlier: Vec<v1::Parent>,
     /// True if the parent is the launcher's own group.
     pub(super) own: bool,
     /// Suffix of the name of each group directly below the parent, different for each launcher of a host.
@@ -126,7 +128,12 @@ impl Tree {
         let existing = |dir: PathBuf| dir.is_dir().then_some(dir);
         Group {
             v2: self.v2.as_ref().and_then(|p| existing(dir_in(&p.dir))),
-            v1: self.v1.iter().filter_map(|p| Some((p.controller, existing(dir_in(&p.dir))?))).collect(),
+            v1: self
+                .v1
+                .iter()
+                .chain(&self.v1_earlier)
+                .filter_map(|p| Some((p.controller, existing(dir_in(&p.dir))?)))
+                .collect(),
         }
     }
 
@@ -189,4 +196,30 @@ impl Tree {
 /// Returns the name of an execution's group.
 pub(crate) fn name_of(execution: &ExecutionId) -> String {
     format!("bolt-{execution}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn groups_of_earlier_releases_are_found_in_hierarchies_that_are_not_used() {
+        let top = tempfile::tempdir().unwrap();
+        let parent = |controller: v1::Controller| v1::Parent { controller, dir: top.path().join(controller.name()) };
+        let tree = Tree {
+            v1: vec![parent(v1::Controller::Pids)],
+            v1_earlier: vec![parent(v1::Controller::Freezer)],
+            ..Tree::default()
+        };
+        let execution: ExecutionId = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa".parse().unwrap();
+        for hierarchy in ["pids", "freezer"] {
+            fs::create_dir_all(top.path().join(hierarchy).join(ACTIONS)).unwrap();
+        }
+        let (made, _) = tree.create(&name_of(&execution), &Limits::default()).unwrap();
+        assert_eq!(made.dirs().count(), 1, "none in the other hierarchy");
+        fs::create_dir(top.path().join("freezer").join(ACTIONS).join(name_of(&execution))).unwrap();
+        assert_eq!(tree.find(&execution).dirs().count(), 2);
+    }
 }

@@ -1,6 +1,5 @@
 //! cgroup v1: each controller in a hierarchy of its own (kernel: admin-guide/cgroup-v1).
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -125,11 +124,13 @@ fn scale_weight(weight: u32) -> u32 {
     }
 }
 
-pub(super) fn read_counters(controller: Controller, dir: &Path, counters: &mut Counters) {
+pub(super) fn read_counters(controller: Controller, dir: &Path, with_oom: bool, counters: &mut Counters) {
     match controller {
         Controller::Memory => {
             counters.peak_memory_bytes = read_number(dir, "memory.max_usage_in_bytes");
-            counters.oom_kills += read_keyed(dir, "memory.oom_control", "oom_kill").unwrap_or(0);
+            if with_oom {
+                counters.oom_kills += read_keyed(dir, "memory.oom_control", "oom_kill").unwrap_or(0);
+            }
             if counters.oom_kills > 0 {
                 counters.within_own_limit = !reached_limit(dir);
                 counters.total_reached = dir.parent().is_some_and(reached_limit);
@@ -140,8 +141,8 @@ pub(super) fn read_counters(controller: Controller, dir: &Path, counters: &mut C
             counters.cpu_us = us("cpuacct.usage_user").zip(us("cpuacct.usage_sys"));
         }
         Controller::Blkio => {
-            let text = fs::read_to_string(dir.join("blkio.throttle.io_service_bytes_recursive"));
-            counters.io_bytes = text.ok().map(|text| (sum_bytes(&text, "Read"), sum_bytes(&text, "Write")));
+            let text = control::read(dir, "blkio.throttle.io_service_bytes_recursive");
+            counters.io_bytes = text.map(|text| (sum_bytes(&text, "Read"), sum_bytes(&text, "Write")));
         }
         Controller::Cpu | Controller::Pids | Controller::Freezer => {}
     }
@@ -168,6 +169,8 @@ fn sum_bytes(text: &str, operation: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -187,7 +190,7 @@ mod tests {
         fs::write(dir.path().join("cpuacct.usage_user"), "1234567\n").unwrap();
         fs::write(dir.path().join("cpuacct.usage_sys"), "2000\n").unwrap();
         let mut found = Counters::default();
-        read_counters(Controller::Cpuacct, dir.path(), &mut found);
+        read_counters(Controller::Cpuacct, dir.path(), true, &mut found);
         assert_eq!(found.cpu_us, Some((1234, 2)));
     }
 }

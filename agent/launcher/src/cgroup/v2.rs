@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use packs_schema::pack::action::Limits;
 
-use super::control::{self, Counters, IO_WEIGHT, read_keyed, read_number};
+use super::control::{self, Counters, IO_WEIGHT, keyed, read_keyed, read_number};
 use super::v1;
 
 /// Parent directory of groups, and the limits whose controllers are delegated to them.
@@ -82,17 +82,20 @@ pub(super) fn set_total(dir: &Path, limit: &str, limits: &Limits) -> io::Result<
     }
 }
 
-pub(super) fn read_counters(dir: &Path, counters: &mut Counters) {
+pub(super) fn read_counters(dir: &Path, with_oom: bool, counters: &mut Counters) {
     counters.peak_memory_bytes = read_number(dir, "memory.peak");
-    counters.oom_kills += read_keyed(dir, "memory.events", "oom_kill").unwrap_or(0);
+    if with_oom {
+        counters.oom_kills += read_keyed(dir, "memory.events", "oom_kill").unwrap_or(0);
+    }
     if counters.oom_kills > 0 {
         // `oom` is counted in the group whose limit was reached, `oom_kill` in the group of the killed process.
         counters.within_own_limit = read_keyed(dir, "memory.events", "oom") == Some(0);
         let reached = |total: &Path| read_keyed(total, "memory.events.local", "oom").is_some_and(|times| times > 0);
         counters.total_reached = dir.parent().is_some_and(reached);
     }
-    counters.cpu_us = read_keyed(dir, "cpu.stat", "user_usec").zip(read_keyed(dir, "cpu.stat", "system_usec"));
-    counters.io_bytes = fs::read_to_string(dir.join("io.stat")).ok().map(|text| sum_bytes(&text));
+    let cpu = control::read(dir, "cpu.stat");
+    counters.cpu_us = cpu.and_then(|text| keyed(&text, "user_usec").zip(keyed(&text, "system_usec")));
+    counters.io_bytes = control::read(dir, "io.stat").map(|text| sum_bytes(&text));
 }
 
 /// Sums bytes read and written over all devices. Lines look like `8:0 rbytes=4096 wbytes=0 rios=1 …`.
@@ -116,7 +119,7 @@ mod tests {
             fs::write(above.path().join(file), text).unwrap();
         }
         let mut found = Counters::default();
-        read_counters(&above.path().join("it"), &mut found);
+        read_counters(&above.path().join("it"), true, &mut found);
         found
     }
 

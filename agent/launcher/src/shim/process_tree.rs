@@ -64,7 +64,9 @@ impl<'a> ProcessTree<'a> {
     }
 
     fn find_processes(&self, has_children: bool) -> Vec<Pid> {
-        let mut pids = self.group.members();
+        // Without children, every process that the action has started is gone: only one that root has moved into the group can be
+        // in it.
+        let mut pids = if has_children { self.group.members() } else { self.group.members_of_first() };
         if has_children {
             proc::add_descendants(getpid(), &mut pids);
         }

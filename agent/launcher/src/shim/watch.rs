@@ -101,7 +101,8 @@ impl<'a> Watch<'a> {
         let duration = self.clock.elapsed();
         pipes.stdin = None;
         self.drain(&mut pipes);
-        let counters = self.job.plan.group.counters();
+        let has_succeeded = stopped.is_none() && tree.main_exit.is_some_and(|exit| exit.status == Some(0));
+        let counters = self.job.plan.group.counters(!has_succeeded);
         let (state, reason) = self.final_state(&tree, stopped, setup_error, &counters);
         let reason = reason.or(not_kept);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));

@@ -346,3 +346,12 @@ fn missing_permission_is_reported_to_an_ordinary_user() {
     assert!(line.contains("Permission denied") || line.contains("not delegated"), "{line}");
     assert!(!line.contains("no memory controller"), "{line}");
 }
+
+#[test]
+fn no_group_is_made_for_the_freezer_where_groups_can_be_killed() {
+    let enforcement = Host::new().enforcement();
+    if !enforcement.cgroup_kill {
+        return skipped("no_group_is_made_for_the_freezer_where_groups_can_be_killed", "no cgroup.kill");
+    }
+    assert!(!enforcement.groups.iter().any(|place| place.controller.as_deref() == Some("freezer")), "{enforcement:?}");
+}
