@@ -16,7 +16,7 @@ mod agent;
 mod site;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use crate::repo::Published;
 pub(crate) use agent::end_executions;
@@ -87,12 +87,20 @@ impl Accounts {
 /// Programs that a fleet of this host needs beside `bolt`.
 pub const PROGRAMS: [&str; 3] = ["bolt-launch", "bolt-agent", "bolt-sync"];
 
-/// The path of `bolt-agent` or `bolt-launch`: beside the running executable, or one directory above it (where
-/// cargo puts tests).
+/// Directory in which the package `bolt-agent` installs its programs.
+pub const INSTALLED: &str = "/usr/lib/bolt";
+
+/// The path of `bolt-agent` or `bolt-launch`: beside the running executable, one directory above it (where cargo puts tests), or
+/// where the package installs it.
 pub fn binary(name: &str) -> Result<PathBuf, LocalError> {
     let current = std::env::current_exe().map_err(file_error("find", "/proc/self/exe"))?;
     let mut directories = current.ancestors().skip(1).take(2);
     let beside = directories.next().unwrap_or(&current).join(name);
     let above = directories.next().map(|d| d.join(name));
-    [Some(beside.clone()), above].into_iter().flatten().find(|path| path.is_file()).ok_or(LocalError::NoBinary(beside))
+    let installed = Path::new(INSTALLED).join(name);
+    [Some(beside.clone()), above, Some(installed)]
+        .into_iter()
+        .flatten()
+        .find(|path| path.is_file())
+        .ok_or(LocalError::NoBinary(beside))
 }

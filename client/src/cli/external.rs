@@ -29,7 +29,7 @@ pub(super) fn replace_with(program: &Path, arguments: impl IntoIterator<Item = O
     Failure::new(Exit::Storage, format!("cannot run {}: {error}", crate::show::path(program)))
 }
 
-/// Finds `bolt-<name>` beside this program, else on the path.
+/// Finds `bolt-<name>` beside this program, on the path, or where the package of the agent installs it.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
     let good = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if name.is_empty() || name.starts_with('-') || name.len() > 64 || !good {
@@ -37,7 +37,8 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     }
     let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    find_in(name, beside.into_iter().chain(std::env::split_paths(&path)))
+    let installed = PathBuf::from(crate::local::INSTALLED);
+    find_in(name, beside.into_iter().chain(std::env::split_paths(&path)).chain([installed]))
 }
 
 fn find_in(name: &str, directories: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {

@@ -53,6 +53,8 @@ pub(super) const NOT_RUN: &[NotRun] = &[
         "bolt repo kms-key",
         "it needs AWS KMS; tests/e2e/kms.rs runs it against a service of its own",
     ),
+    not_run("systemd/README.md", "systemd/packages/build packages", "tests/packages builds them from these programs"),
+    not_run("systemd/README.md", "sudo apt-get install", "it would install them on the host that runs the tests"),
     not_run("tests/README.md", "cargo test --workspace", THIS_RUN),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench numbers", MEASURES),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench fan_out", MEASURES),

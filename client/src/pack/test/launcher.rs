@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -151,14 +151,16 @@ impl Drop for Launcher {
     }
 }
 
-/// `$BOLT_LAUNCH`, or the launcher beside this program (or one directory above: where cargo puts tests).
+/// `$BOLT_LAUNCH`, or the launcher beside this program, one directory above (where cargo puts tests), or where the package of the
+/// agent installs it.
 fn program() -> Result<PathBuf, TestError> {
     if let Some(given) = std::env::var_os("BOLT_LAUNCH") {
         let given = PathBuf::from(given);
         return if given.is_file() { Ok(given) } else { Err(TestError::NoLauncher(given)) };
     }
     let current = std::env::current_exe().map_err(TestError::io("find this program"))?;
-    let candidates: Vec<PathBuf> = current.ancestors().skip(1).take(2).map(|d| d.join("bolt-launch")).collect();
+    let directories = current.ancestors().skip(1).take(2).chain([Path::new(crate::local::INSTALLED)]);
+    let candidates: Vec<PathBuf> = directories.map(|d| d.join("bolt-launch")).collect();
     match candidates.iter().find(|path| path.is_file()) {
         Some(path) => Ok(path.clone()),
         None => Err(TestError::NoLauncher(candidates.into_iter().next().unwrap_or(current))),
