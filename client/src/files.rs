@@ -228,7 +228,8 @@ fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn sync_directory(file: &Path) -> io::Result<()> {
+/// Makes the names in the directory of `file` durable.
+pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
     File::open(directory_of(file)).and_then(|directory| directory.sync_all())
 }
 

@@ -4,19 +4,26 @@
 //!  init ──▶ ca.pem, ca.key            issue ──▶ certificate and key, both made by the authority's owner
 //!  csr  ──▶ key and request on the host that uses them; sign ──▶ certificate    the key never leaves its host
 //!  renew ─▶ a new certificate for the names of an old one
+//!  revoke ─▶ ca.journal ─▶ crl ─▶ ca.crl, which agents read    intermediate ─▶ an authority below an offline root
 //! ```
 //!
 //! An instance's certificate is for TLS servers and names `bolt://instance/<id>`; a caller's is for TLS clients and names
 //! its principal. Neither can be used as the other, or sign. Keys are ECDSA P-256.
 //!
-//! Invariants: only `renew` replaces a file, and atomically: a new key and its certificate together, or neither; no key is
-//! readable by others.
+//! An authority with files keeps a journal of all that it signs ([`journal`]).
+//!
+//! Invariants: only `renew` and `crl` replace a file, and atomically: a new key and its certificate together, or neither; no
+//! key is readable by others.
 
 mod authority;
 mod check;
 mod describe;
+mod intermediate;
+mod journal;
 mod renew;
 mod request;
+mod revoke;
+mod serial;
 mod subject;
 
 use std::path::{Path, PathBuf};
@@ -31,9 +38,15 @@ use crate::files::{self, FileError};
 pub use authority::Authority;
 pub use check::AuthorityProblem;
 pub use describe::{Description, describe};
+pub use intermediate::{Intermediate, ROOT_CERTIFICATE};
+pub use journal::{
+    IssuedCertificate, JournalContent, JournalError, ListRecord, RevocationReason, RevokedCertificate, journal_path,
+};
 pub use packs_schema::base::certificate::INSTANCE_URI;
 pub use renew::{RenewProblem, Renewal, Renewed};
 pub use request::{NewRequest, Request, RequestProblem};
+pub use revoke::{Revocable, RevokeProblem, Revoked};
+pub use serial::{Serial, SerialError};
 pub(crate) use subject::names_instance;
 pub use subject::{Subject, SubjectProblem};
 
@@ -77,6 +90,33 @@ pub enum PkiError {
         /// The error.
         source: RenewProblem,
     },
+    /// The certificate cannot be revoked.
+    #[error("cannot revoke {what}")]
+    Revoke {
+        /// File, serial number or name.
+        what: String,
+        /// The error.
+        source: RevokeProblem,
+    },
+    /// The revocation list could not be signed.
+    #[error("cannot make the revocation list {path}", path = crate::show::path(path))]
+    Crl {
+        /// Its file.
+        path: PathBuf,
+        /// The error.
+        source: rcgen::Error,
+    },
+    /// The authority can sign no intermediate of this name.
+    #[error("cannot make the intermediate authority {name}", name = crate::show::visible(name))]
+    Intermediate {
+        /// Its name.
+        name: String,
+        /// The problem.
+        source: AuthorityProblem,
+    },
+    /// The authority's journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The certificate would outlive the authority, and be refused from then on.
     #[error("the authority ends at {ends}, before the certificate would: give it at most --days {days}")]
     Outlives {
@@ -188,6 +228,14 @@ fn set_validity(params: &mut CertificateParams, validity: Validity) -> Result<()
 fn fingerprint(public_key: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(public_key).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Encodes a certificate in PEM.
+fn pem(certificate: &rustls::pki_types::CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned());
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// True if `text` can be a DNS name in a certificate: labels of letters, digits and inner hyphens (RFC 5280, 4.2.1.6).

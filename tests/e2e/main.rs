@@ -32,6 +32,7 @@ mod operations;
 mod output;
 mod packs_refused;
 mod papers;
+mod pki;
 mod polls;
 mod publish_large;
 mod push;

@@ -1,7 +1,11 @@
 //! `bolt pki`: a small certificate authority, for those who have none.
 
+mod crl;
+mod intermediate;
+mod list;
 mod renew;
 mod request;
+mod revoke;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +17,9 @@ use serde_json::json;
 use super::failure::{Exit, Failure};
 use super::numbers::whole;
 use crate::files::FileError;
-use crate::pki::{Authority, CA_CERTIFICATE, CA_KEY, PkiError, Subject, Validity, is_host_name, names_instance};
+use crate::pki::{
+    Authority, CA_CERTIFICATE, CA_KEY, JournalError, PkiError, Subject, Validity, is_host_name, names_instance,
+};
 use crate::show as shown;
 use crate::{errln, outln};
 
@@ -32,11 +38,24 @@ pub(super) enum PkiCommand {
     Renew(renew::RenewCommand),
     /// Show names, purpose and validity of certificates and requests.
     Show(show::ShowCommand),
+    /// List what an authority has issued and revoked.
+    List(list::ListCommand),
+    /// Revoke certificates, in the authority's journal.
+    Revoke(revoke::RevokeCommand),
+    /// Make or renew the list of revoked certificates, which agents read.
+    Crl(crl::CrlCommand),
+    /// Make an intermediate authority, so that its root can be kept offline.
+    Intermediate(intermediate::IntermediateCommand),
 }
 
 /// Make an authority.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bolt pki init /root/bolt-ca --name 'Example Bolt authority'")]
+#[command(after_help = "\
+The directory also gets a journal (ca.journal) of all that the authority signs, for `bolt pki list` and `bolt pki revoke`.
+
+Examples:
+  bolt pki init /root/bolt-ca --name 'Example Bolt authority'
+  bolt pki init /media/offline/root --name 'Example Bolt root' --intermediates")]
 pub(super) struct InitCommand {
     /// Directory for its files; made when it is missing.
     dir: PathBuf,
@@ -46,6 +65,9 @@ pub(super) struct InitCommand {
     /// Days until it expires.
     #[arg(long, default_value = "3650", allow_negative_numbers = true, value_parser = whole::<u32>(1..=36_500))]
     days: u32,
+    /// Let it sign intermediate authorities, which `bolt pki intermediate` makes.
+    #[arg(long)]
+    intermediates: bool,
 }
 
 /// Issue a certificate.
@@ -130,11 +152,14 @@ struct AuthorityArgs {
 
 impl AuthorityArgs {
     fn load(&self) -> Result<Authority, Failure> {
-        let Some(path) = &self.ca else {
-            return Err(Failure::new(Exit::Usage, "--ca is missing: the directory of the authority")
-                .hint("`bolt pki init <DIR>` makes one"));
-        };
-        Authority::load(path).map_err(|e| failure(&e))
+        Authority::load(self.path()?).map_err(|e| failure(&e))
+    }
+
+    fn path(&self) -> Result<&Path, Failure> {
+        self.ca.as_deref().ok_or_else(|| {
+            Failure::new(Exit::Usage, "--ca is missing: the directory of the authority")
+                .hint("`bolt pki init <DIR>` makes one")
+        })
     }
 }
 
@@ -172,7 +197,8 @@ impl ValidityArgs {
 pub(super) fn run(command: PkiCommand, json: bool) -> Result<Exit, Failure> {
     match command {
         PkiCommand::Init(init) => {
-            let authority = Authority::create_with(&init.name, Validity::days(init.days)).map_err(|e| failure(&e))?;
+            let authority = Authority::create_root(&init.name, Validity::days(init.days), u8::from(init.intermediates));
+            let authority = authority.map_err(|e| failure(&e))?;
             authority.write(&init.dir).map_err(|e| failure(&e))?;
             print_pair(json, &init.dir.join(CA_CERTIFICATE), &init.dir.join(CA_KEY));
             if !json {
@@ -185,6 +211,10 @@ pub(super) fn run(command: PkiCommand, json: bool) -> Result<Exit, Failure> {
         PkiCommand::Sign(command) => request::sign(&command, json),
         PkiCommand::Renew(command) => renew::run(&command, json),
         PkiCommand::Show(command) => show::run(&command, json),
+        PkiCommand::List(command) => list::run(&command, json),
+        PkiCommand::Revoke(command) => revoke::run(&command, json),
+        PkiCommand::Crl(command) => crl::run(&command, json),
+        PkiCommand::Intermediate(command) => intermediate::run(&command, json),
     }
 }
 
@@ -231,8 +261,12 @@ fn failure(error: &PkiError) -> Failure {
         | PkiError::Outlives { .. }
         | PkiError::Load { .. }
         | PkiError::Request { .. }
-        | PkiError::Renew { .. } => Failure::from_error(Exit::Usage, error),
+        | PkiError::Renew { .. }
+        | PkiError::Revoke { .. }
+        | PkiError::Crl { .. }
+        | PkiError::Intermediate { .. }
+        | PkiError::Journal(JournalError::Missing(_)) => Failure::from_error(Exit::Usage, error),
         PkiError::File(FileError::Exists(_)) => Failure::from_error(Exit::Usage, error),
-        PkiError::File(_) | PkiError::Pem(_) => Failure::from_error(Exit::Storage, error),
+        PkiError::File(_) | PkiError::Pem(_) | PkiError::Journal(_) => Failure::from_error(Exit::Storage, error),
     }
 }

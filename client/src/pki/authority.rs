@@ -1,21 +1,24 @@
 //! The authority: its certificate and key, and what it signs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use packs_schema::base::name::{InstanceId, Principal};
 use packs_schema::base::pem::{Expected, PemError, PemProblem};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::check::{self, AuthorityProblem};
+use super::journal::{IssuedCertificate, Journal, Record, journal_path};
 use super::request::Request;
 use super::subject::Subject;
-use super::{CA_CERTIFICATE, CA_KEY, Issued, MAX_FILE, PkiError, Validity, named, params_of, set_validity};
+use super::{CA_CERTIFICATE, CA_KEY, Issued, MAX_FILE, PkiError, Validity, named, params_of, pem, set_validity};
 use crate::files;
 use crate::tls;
 
@@ -26,6 +29,10 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Last moment of its validity: nothing that it signs is valid for longer.
     ends: OffsetDateTime,
+    /// Certificates that follow what it signs: its own, when another authority signed it, and those between it and the root.
+    chain: String,
+    /// Where it records what it signs; `None` while it has no files.
+    journal: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Authority {
@@ -40,10 +47,15 @@ impl Authority {
         Authority::create_with(name, Validity::days(3650))
     }
 
-    /// Makes an authority called `name`.
+    /// Makes an authority called `name`, which signs no other authority.
     pub fn create_with(name: &str, validity: Validity) -> Result<Authority, PkiError> {
+        Authority::create_root(name, validity, 0)
+    }
+
+    /// Makes an authority called `name` below which there may be `path_length` intermediate authorities.
+    pub fn create_root(name: &str, validity: Validity, path_length: u8) -> Result<Authority, PkiError> {
         let failed = |source| PkiError::Issue { subject: name.to_owned(), source };
-        let params = authority_params(name, validity)?;
+        let params = authority_params(name, validity, Some(path_length))?;
         let key = KeyPair::generate().map_err(failed)?;
         let key_pem = key.serialize_pem();
         let cert_pem = CertifiedIssuer::self_signed(params, key).map_err(failed)?.pem();
@@ -61,24 +73,55 @@ impl Authority {
         let cert_pem = files::read_text(&certificate, MAX_FILE)?;
         let key_pem = files::read_private_text(&key, MAX_FILE)?;
         // Errors about the key are ours: those of a library may quote it.
-        tls::parse_certificates(&certificate, cert_pem.as_bytes())?;
+        let certificates = tls::parse_certificates(&certificate, cert_pem.as_bytes())?;
         tls::parse_key(&key, key_pem.as_bytes())?;
         let unsupported = |_| PemError::new(&key, Expected::Key, PemProblem::Unsupported);
         let pair = KeyPair::from_pem(&key_pem).map_err(unsupported)?;
         let failed = |source| PkiError::Load { path: path.to_owned(), source };
         let ends = check::check(&cert_pem, &pair, OffsetDateTime::now_utc()).map_err(failed)?;
-        Authority::of(cert_pem, key_pem, pair, ends).map_err(|_| failed(AuthorityProblem::NoCertificate))
+        let mut authority =
+            Authority::of(cert_pem, key_pem, pair, ends).map_err(|_| failed(AuthorityProblem::NoCertificate))?;
+        if !certificates.first().is_some_and(|own| is_root(own)) {
+            authority.chain = certificates.iter().filter(|between| !is_root(between)).map(pem).collect();
+        }
+        authority.journal = Some(journal_path(path));
+        Ok(authority)
     }
 
     fn of(cert_pem: String, key_pem: String, key: KeyPair, ends: OffsetDateTime) -> Result<Authority, rcgen::Error> {
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, key)?;
-        Ok(Authority { cert_pem, key_pem, issuer, ends })
+        Ok(Authority { cert_pem, key_pem, issuer, ends, chain: String::new(), journal: None })
     }
 
     /// Writes `ca.pem` and `ca.key` (mode 0600) into `dir`, which is made when it is missing.
     pub fn write(&self, dir: &Path) -> Result<(), PkiError> {
         let issued = Issued { cert_pem: self.cert_pem.clone(), key_pem: self.key_pem.clone() };
         issued.write(dir, "ca").map(|_| ())
+    }
+
+    /// Returns the certificates that follow what it signs, in PEM; empty for a root.
+    pub(super) fn chain(&self) -> &str {
+        &self.chain
+    }
+
+    /// Returns the journal's file, when the authority was loaded from files.
+    pub fn journal(&self) -> Option<&Path> {
+        self.journal.as_deref()
+    }
+
+    pub(super) fn ends(&self) -> OffsetDateTime {
+        self.ends
+    }
+
+    /// True if this authority signed the certificate.
+    pub(super) fn has_signed(&self, certificate: &X509Certificate<'_>) -> bool {
+        let own = self.certificate();
+        let Ok((_, own)) = X509Certificate::from_der(&own) else { return false };
+        certificate.issuer() == own.subject() && certificate.verify_signature(Some(own.public_key())).is_ok()
+    }
+
+    pub(super) fn sign_crl(&self, params: &CertificateRevocationListParams) -> Result<String, rcgen::Error> {
+        params.signed_by(&self.issuer)?.pem()
     }
 
     /// Returns the authority's own certificate in PEM, which agents and clients trust.
@@ -121,7 +164,7 @@ impl Authority {
         self.sign(&request.subject, &request.key, validity)
     }
 
-    /// Signs a certificate of `subject` for `key`.
+    /// Signs a certificate of `subject` for `key`; the chain follows it.
     pub(super) fn sign(
         &self,
         subject: &Subject,
@@ -129,10 +172,30 @@ impl Authority {
         validity: Validity,
     ) -> Result<String, PkiError> {
         let failed = |source| PkiError::Issue { subject: subject.uri(), source };
-        self.check_lifetime(validity)?;
         let mut params = params_of(subject).map_err(failed)?;
         set_validity(&mut params, validity)?;
-        Ok(params.signed_by(key, &self.issuer).map_err(failed)?.pem())
+        self.sign_params(&subject.uri(), params, key, validity)
+    }
+
+    /// Signs a certificate, and records it before it is returned. The chain follows it.
+    pub(super) fn sign_params(
+        &self,
+        name: &str,
+        params: CertificateParams,
+        key: &impl PublicKeyData,
+        validity: Validity,
+    ) -> Result<String, PkiError> {
+        let failed = |source| PkiError::Issue { subject: name.to_owned(), source };
+        self.check_lifetime(validity)?;
+        let certificate = params.signed_by(key, &self.issuer).map_err(failed)?;
+        self.record(certificate.der())?;
+        Ok(certificate.pem() + &self.chain)
+    }
+
+    fn record(&self, der: &[u8]) -> Result<(), PkiError> {
+        let Some(path) = &self.journal else { return Ok(()) };
+        let issued = IssuedCertificate::of(der, Some(jiff::Timestamp::now())).expect("it was just encoded");
+        Ok(Journal::open(path)?.append(vec![Record::Issued(issued)])?)
     }
 
     /// Refuses a certificate that would outlive the authority.
@@ -154,14 +217,35 @@ impl Authority {
     pub(super) fn renewed(&self, name: &str, validity: Validity) -> Result<String, PkiError> {
         let failed = |source| PkiError::Issue { subject: name.to_owned(), source };
         let key = KeyPair::from_pem(&self.key_pem).map_err(failed)?;
-        Ok(CertifiedIssuer::self_signed(authority_params(name, validity)?, key).map_err(failed)?.pem())
+        let own = self.certificate();
+        let length = X509Certificate::from_der(&own).ok().and_then(|(_, own)| path_length(&own));
+        let params = authority_params(name, validity, length)?;
+        let renewed = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
+        self.record(renewed.der())?;
+        Ok(renewed.pem())
     }
 }
 
-fn authority_params(name: &str, validity: Validity) -> Result<CertificateParams, PkiError> {
+/// True for a certificate that names itself as its issuer.
+fn is_root(der: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.issuer() == certificate.subject())
+}
+
+/// Returns the number of intermediate authorities that there may be below an authority; `None`: any number.
+pub(super) fn path_length(certificate: &X509Certificate<'_>) -> Option<u8> {
+    let constraints = certificate.basic_constraints().ok().flatten()?;
+    constraints.value.path_len_constraint.map(|length| u8::try_from(length).unwrap_or(u8::MAX))
+}
+
+/// Returns the parameters of an authority's certificate.
+pub(super) fn authority_params(
+    name: &str,
+    validity: Validity,
+    path_length: Option<u8>,
+) -> Result<CertificateParams, PkiError> {
     let mut params = named(name);
     set_validity(&mut params, validity)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.is_ca = IsCa::Ca(path_length.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }

@@ -18,6 +18,14 @@ pub enum AuthorityProblem {
     /// The certificate may sign other things only.
     #[error("ca.pem may not sign certificates: its key usage lacks keyCertSign")]
     MayNotSign,
+    /// The authority may sign no other authority.
+    #[error(
+        "it may sign no other authority (path length 0): make a root for intermediates with `bolt pki init --intermediates`"
+    )]
+    NoIntermediates,
+    /// The intermediate would have the name of the authority that signs it.
+    #[error("the authority that signs it has this name: give it another one with --name")]
+    SameName,
     /// The certificate has expired.
     #[error(
         "the authority has expired at {0}: make another one with `bolt pki init`, and give its ca.pem to agents and clients"

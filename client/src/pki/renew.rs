@@ -6,8 +6,9 @@ use rcgen::{KeyPair, SubjectPublicKeyInfo};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::authority::path_length;
 use super::subject::{Subject, SubjectProblem};
-use super::{Authority, MAX_FILE, PkiError, Validity, fingerprint};
+use super::{Authority, MAX_FILE, PkiError, Validity, fingerprint, pem};
 use crate::files;
 use crate::tls;
 
@@ -25,8 +26,10 @@ pub enum RenewProblem {
     /// Its key is of an unsupported kind.
     #[error("its key is of a kind that cannot be signed here; make a new one with --new-key")]
     Key,
-    /// An authority that `bolt pki init` did not make.
-    #[error("it is an authority that `bolt pki init` did not make: renew it with the program that made it")]
+    /// An authority that `bolt pki init` or `bolt pki intermediate` did not make.
+    #[error(
+        "it is an authority that `bolt pki` did not make, or --new-key was given: renew it with the program that made it"
+    )]
     ForeignAuthority,
 }
 
@@ -37,6 +40,8 @@ pub enum Renewed {
     Leaf(Subject),
     /// The authority's own, with the same name and key: certificates that it signed stay valid.
     Authority,
+    /// An intermediate authority of this name, which this authority signed before.
+    Intermediate(String),
 }
 
 /// A renewed certificate.
@@ -68,8 +73,11 @@ impl Authority {
         let (first, rest) = chain.split_first().expect("at least one certificate");
         let failed = |source| PkiError::Renew { path: path.to_owned(), source };
         let mut renewal = self.renew_first(first, validity, new_key, &failed)?;
-        for certificate in rest {
-            renewal.cert_pem.push_str(&pem(certificate));
+        // An intermediate adds its own, which may have been renewed as well.
+        if self.chain().is_empty() {
+            for certificate in rest {
+                renewal.cert_pem.push_str(&pem(certificate));
+            }
         }
         Ok(renewal)
     }
@@ -84,9 +92,7 @@ impl Authority {
         let (_, certificate) = X509Certificate::from_der(old).map_err(|_| failed(RenewProblem::OtherAuthority))?;
         let own = self.certificate();
         let (_, authority) = X509Certificate::from_der(&own).map_err(|_| failed(RenewProblem::OtherAuthority))?;
-        if certificate.issuer() != authority.subject()
-            || certificate.verify_signature(Some(authority.public_key())).is_err()
-        {
+        if !self.has_signed(&certificate) {
             return Err(failed(RenewProblem::OtherAuthority));
         }
         let validity = validity.unwrap_or_else(|| {
@@ -94,16 +100,23 @@ impl Authority {
             Validity::lasting(old.not_after.to_datetime() - old.not_before.to_datetime())
         });
         if certificate.is_ca() {
-            // Only its own: whatever else is an authority, `bolt pki` did not make.
-            let names: Vec<_> = certificate.subject().iter_attributes().collect();
+            // `bolt pki` gives an authority nothing but a common name.
+            let names = certificate.subject().iter_attributes().count();
             let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-            let is_own = certificate.public_key().raw == authority.public_key().raw && names.len() == 1;
-            let (true, Some(name), false) = (is_own, name, new_key) else {
+            let (1, Some(name), false) = (names, name, new_key) else {
                 return Err(failed(RenewProblem::ForeignAuthority));
             };
-            let cert_pem = self.renewed(name, validity)?;
-            let fingerprint = fingerprint(certificate.public_key().raw);
-            return Ok(Renewal { renewed: Renewed::Authority, cert_pem, key_pem: None, fingerprint });
+            let raw = certificate.public_key().raw;
+            let fingerprint = fingerprint(raw);
+            let (renewed, cert_pem) = if raw == authority.public_key().raw {
+                (Renewed::Authority, self.renewed(name, validity)?)
+            } else if path_length(&certificate) == Some(0) {
+                let key = SubjectPublicKeyInfo::from_der(raw).map_err(|_| failed(RenewProblem::Key))?;
+                (Renewed::Intermediate(name.to_owned()), self.sign_intermediate(name, &key, validity)?)
+            } else {
+                return Err(failed(RenewProblem::ForeignAuthority));
+            };
+            return Ok(Renewal { renewed, cert_pem, key_pem: None, fingerprint });
         }
         let subject = Subject::of_certificate(old).map_err(|problem| failed(problem.into()))?;
         let (cert_pem, key_pem, fingerprint) = if new_key {
@@ -144,12 +157,4 @@ impl Renewal {
     pub fn write_new(&self, certificate: &Path) -> Result<(), PkiError> {
         Ok(files::write_new(certificate, self.cert_pem.as_bytes(), 0o644)?)
     }
-}
-
-/// Encodes a certificate in PEM.
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned());
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.collect::<Vec<_>>().join("\n"))
 }

@@ -275,3 +275,5 @@ fn a_new_key_and_its_certificate_change_together_or_not_at_all() {
     assert_ne!(std::fs::read_to_string(&key).unwrap(), issued.key_pem);
     assert_eq!(listed(), ["blocked", "i-1.key", "i-1.pem"]);
 }
+
+mod journal;

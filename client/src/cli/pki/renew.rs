@@ -23,7 +23,8 @@ the old key is FILE.old meanwhile: if that is left after a crash, the certificat
 Examples:
   bolt pki renew /etc/bolt/tls/i-0abc.pem --ca /root/bolt-ca
   bolt pki renew me.pem --ca ca/ca.pem --new-key me.key --days 30
-  bolt pki renew ca/ca.pem --ca ca --days 3650          the authority itself: give the new ca.pem to agents and clients")]
+  bolt pki renew ca/ca.pem --ca ca --days 3650          the authority itself: give the new ca.pem to agents and clients
+  bolt pki renew issuing/ca.pem --ca root               an intermediate, where its root is")]
 pub(in crate::cli) struct RenewCommand {
     /// The certificate to renew.
     certificate: PathBuf,
@@ -59,6 +60,7 @@ pub(super) fn run(command: &RenewCommand, json: bool) -> Result<Exit, Failure> {
     let name = match &renewal.renewed {
         Renewed::Leaf(subject) => subject.uri(),
         Renewed::Authority => "the authority".to_owned(),
+        Renewed::Intermediate(name) => name.clone(),
     };
     if json {
         let value = json!({ "certificate": written, "key": key, "name": name, "key_sha256": renewal.fingerprint });
@@ -74,6 +76,9 @@ pub(super) fn run(command: &RenewCommand, json: bool) -> Result<Exit, Failure> {
                 "give the new {} to every agent and client; certificates that it signed stay valid",
                 show::path(written)
             );
+        }
+        Renewed::Intermediate(_) => {
+            errln!("renewed {}; what it issues from now on carries the new certificate", show::visible(&name));
         }
     }
     Ok(Exit::Success)

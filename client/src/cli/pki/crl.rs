@@ -1,0 +1,54 @@
+//! `bolt pki crl`: the list of revoked certificates, for agents.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{AuthorityArgs, failure};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::numbers::whole;
+use crate::show::{self, counted};
+use crate::{errln, outln};
+
+/// Make or renew the list of revoked certificates.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The list (PEM) replaces the previous file atomically and has a higher number. Agents read the files that `crls` under
+[tls] of agent.toml names, notice a change within seconds, and keep the newer list when they are given an older one.
+Renew it before it ends, also when nothing was revoked: agents warn 30 days before, and what they do then is
+`expired_crl` of agent.toml. An intermediate authority has a list of its own.
+
+Examples:
+  bolt pki crl --ca ca
+  bolt pki crl --ca issuing --out /srv/bolt/crl.pem --days 90")]
+pub(in crate::cli) struct CrlCommand {
+    #[command(flatten)]
+    authority: AuthorityArgs,
+    /// File for the list [default: beside the authority's certificate, ca.crl for ca.pem].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Days until the next list is due; at most as long as the authority is valid.
+    #[arg(long, default_value = "60", allow_negative_numbers = true, value_parser = whole::<u32>(1..=3650))]
+    days: u32,
+}
+
+/// Runs `bolt pki crl`.
+pub(super) fn run(command: &CrlCommand, json: bool) -> Result<Exit, Failure> {
+    let authority = command.authority.load()?;
+    let beside = authority.journal().map(|journal| journal.with_extension("crl"));
+    let out = command.out.clone().or(beside).unwrap_or_else(|| PathBuf::from("ca.crl"));
+    let (list, count) = authority.make_crl(&out, command.days).map_err(|e| failure(&e))?;
+    if json {
+        let value = json!({
+            "crl": out, "number": list.number, "revoked": count,
+            "this_update": list.this_update.to_string(), "next_update": list.next_update.to_string(),
+        });
+        outln!("{}", show::json(&value));
+        return Ok(Exit::Success);
+    }
+    outln!("{}", show::path(&out));
+    let certificates = counted(count, "certificate");
+    errln!("list {} names {certificates}; the next one is due at {}", list.number, list.next_update);
+    Ok(Exit::Success)
+}
