@@ -4,6 +4,11 @@
 //!  principal ──enter(verbs)──▶ Caller ──may(action)──▶ Permit ──▶ exec
 //! ```
 //!
+//! Constraints on facts and times decide which grants of the file are in effect here and now; that is evaluated when the file, the
+//! facts or the minute change, so that the end of a window ends requests in progress as the removal of a grant does.
+//! Constraints on values of parameters are checked before an execution is queued ([`Caller::may_run`]), and all constraints
+//! again before it starts ([`Access::lets_run`]): the file, the facts and the time may have changed while it waited.
+//!
 //! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
 //! covers the action. Both are made here and nowhere else. The file is checked for changes
 //! at each request and each second, so that a revoked grant also ends requests in progress. A file that cannot be used leaves
@@ -11,19 +16,24 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packs_schema::agent::grants::{GrantPlace, Grants, Verb};
+use packs_schema::agent::grants::{GrantPlace, Grants, Question, Verb};
 use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{ActionRef, PackName, Principal};
 use packs_schema::base::trust::{Purpose, TrustError};
+use packs_schema::delivery::facts::Facts;
 use packs_schema::pack::action::Class;
-
+use serde_json::{Map, Value};
 use tokio::sync::watch;
+
+use crate::clock;
 
 use crate::health::Health;
 use crate::trust;
 
+/// Maximum number of grants in a refusal that says what they require.
+const MAX_UNMET: usize = 4;
 /// Health code while the file cannot be used.
 const BROKEN: &str = "grants_invalid";
 
@@ -109,15 +119,41 @@ struct InEffect {
     stamp: Option<Stamp>,
     /// False while owner or mode of the file, or of a directory above it, forbid its use.
     trusted: bool,
+    /// Grants of the file.
+    file: Grants,
+    /// The same, with those marked that are in effect here and now.
     grants: Arc<Grants>,
+    /// Facts of this instance; `None` until they are known.
+    facts: Option<Facts>,
+    /// Minute, since 1970, for which the grants in effect were determined.
+    minute: i64,
+}
+
+impl InEffect {
+    /// Determines the grants in effect now; true if they differ from those before.
+    fn determine(&mut self) -> bool {
+        self.minute = minute();
+        let grants = self.file.in_effect(self.facts.as_ref(), self.minute * 60);
+        let is_changed = grants != *self.grants;
+        if is_changed {
+            self.grants = Arc::new(grants);
+        }
+        is_changed
+    }
+}
+
+/// Returns the present minute since 1970: windows of time begin and end with one.
+fn minute() -> i64 {
+    i64::try_from(clock::now_ms() / 60_000).unwrap_or(i64::MAX / 60)
 }
 
 impl Access {
     /// Reads the grants. A file that is missing or has an error prevents the start; later it only degrades health.
     pub fn load(path: &Path, health: Arc<Health>) -> Result<Access, AccessError> {
         let stamp = Stamp::of(path);
-        let grants = Arc::new(read(path)?);
-        let state = Mutex::new(InEffect { stamp, trusted: true, grants });
+        let file = read(path)?;
+        let grants = Arc::new(file.in_effect(None, minute() * 60));
+        let state = Mutex::new(InEffect { stamp, trusted: true, file, grants, facts: None, minute: minute() });
         Ok(Access { path: path.to_owned(), health, state, generation: watch::Sender::new(0) })
     }
 
@@ -138,9 +174,37 @@ impl Access {
         self.current().0.knows(principal)
     }
 
-    /// True if the grants now in effect let the principal run the action, which is of `class` where that is known.
-    pub fn lets_run(&self, principal: &Principal, action: &ActionRef, class: Option<Class>) -> bool {
-        allows(&self.current().0, principal, Verb::Run, action, class)
+    /// True if the grants now in effect let the principal run the action, which is of `class` where that is known, with these
+    /// values of its parameters; where they are not known, only a grant counts that does not constrain them.
+    pub fn lets_run(
+        &self,
+        principal: &Principal,
+        action: &ActionRef,
+        class: Option<Class>,
+        parameters: Option<&Map<String, Value>>,
+    ) -> bool {
+        let none = Map::new();
+        self.current().0.find_with(principal, Verb::Run, action, class, parameters.unwrap_or(&none)).is_some()
+    }
+
+    /// Sets the facts of this instance, on which grants may depend.
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        let mut state = self.lock();
+        if state.facts.as_ref() != Some(&facts) {
+            state.facts = Some(facts);
+            if state.determine() {
+                self.generation.send_modify(|generation| *generation += 1);
+            }
+        }
+    }
+
+    /// True if a grant of the file depends on facts or times.
+    pub(crate) fn depends_on_situation(&self) -> bool {
+        self.lock().file.depends_on_situation()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InEffect> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the generation of the grants in effect.
@@ -170,7 +234,7 @@ impl Access {
 
     /// Reads the file again if it changed; `trusted` is the result of a check of owners and modes, if one was made.
     fn refresh(&self, trusted: Option<bool>) -> (Arc<Grants>, u64) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.lock();
         let stamp = Stamp::of(&self.path);
         if stamp != state.stamp || trusted.is_some_and(|trusted| trusted != state.trusted) {
             state.stamp = stamp;
@@ -180,8 +244,8 @@ impl Access {
                 Ok(grants) => {
                     tracing::info!(path = %self.path.display(), "grants read again");
                     self.health.clear(BROKEN);
-                    if grants != *state.grants {
-                        state.grants = Arc::new(grants);
+                    state.file = grants;
+                    if state.determine() {
                         self.generation.send_modify(|generation| *generation += 1);
                     }
                 }
@@ -192,6 +256,9 @@ impl Access {
                     self.health.set(BROKEN, format!("{brief}; previous grants remain in effect, fix the file"));
                 }
             }
+        }
+        if state.minute != minute() && state.determine() {
+            self.generation.send_modify(|generation| *generation += 1);
         }
         (state.grants.clone(), *self.generation.borrow())
     }
@@ -230,9 +297,32 @@ impl Caller {
         &self.principal
     }
 
-    /// Issues a permit for an action if a grant covers it; `class` is `None` for an action that is no longer installed.
+    /// Issues a permit for an action if a grant covers it; `class` is `None` for an action that is no longer installed. A grant
+    /// that constrains values of parameters gives none: see [`Caller::may_run`].
     pub fn may(&self, action: &ActionRef, class: Option<Class>) -> Option<Permit> {
-        let verb = self.verbs.iter().find(|verb| self.is_granted(**verb, action, class))?;
+        self.may_with(action, class, &Map::new())
+    }
+
+    /// Issues a permit for a start with these values of the parameters, defaults included, or says what the grants require.
+    pub fn may_run(&self, action: &ActionRef, class: Class, parameters: &Map<String, Value>) -> Result<Permit, String> {
+        self.may_with(action, Some(class), parameters).ok_or_else(|| {
+            let unmet = self.verbs.iter().flat_map(|verb| {
+                let question = Question {
+                    who: &self.principal,
+                    verb: *verb,
+                    action: Some(action),
+                    class: Some(class),
+                    parameters: Some(parameters),
+                };
+                self.grants.unmet(&question).into_iter().map(|(place, mismatch)| format!("{place}: {mismatch}"))
+            });
+            unmet.take(MAX_UNMET).collect::<Vec<_>>().join("; ")
+        })
+    }
+
+    fn may_with(&self, action: &ActionRef, class: Option<Class>, parameters: &Map<String, Value>) -> Option<Permit> {
+        let gives = |verb: &&Verb| self.grants.find_with(&self.principal, **verb, action, class, parameters).is_some();
+        let verb = self.verbs.iter().find(gives)?;
         Some(Permit { principal: self.principal.clone(), verb: *verb, action: action.clone() })
     }
 
@@ -267,6 +357,14 @@ impl Caller {
             (_, Some(AccessTarget::Pack(pack))) => grants.find_pack(who, verb, pack),
             (_, Some(AccessTarget::Action(action))) => grants.find(who, verb, action, class),
         };
+        let not_in_effect = || {
+            let action = match target {
+                Some(AccessTarget::Action(action)) if verb != Verb::Push => Some(action),
+                None => None,
+                Some(_) => return None,
+            };
+            grants.dormant(&Question { who, verb, action, class, parameters: None })
+        };
         let by_class = || match target {
             Some(AccessTarget::Action(action)) if verb != Verb::Push => {
                 let (grant, classes) = grants.find_by_name(who, verb, action)?;
@@ -274,7 +372,18 @@ impl Caller {
             }
             _ => None,
         };
-        found.map_or_else(|| Decision::Denied { by_class: by_class() }, Decision::Granted)
+        let denied = || {
+            not_in_effect().map_or_else(
+                || Decision::Denied { by_class: by_class() },
+                |(grant, constraints)| Decision::NotInEffect(grant, constraints),
+            )
+        };
+        found.map_or_else(denied, Decision::Granted)
+    }
+
+    /// Describes the constraints of a grant, one a line.
+    pub(crate) fn constraints(&self, grant: GrantPlace) -> Vec<String> {
+        self.grants.constraints(grant)
     }
 
     /// True if a grant covers an action of this name for some class: then the caller may learn that the action does not exist.
@@ -290,6 +399,8 @@ impl Caller {
 pub(crate) enum Decision {
     /// Allowed by this grant.
     Granted(GrantPlace),
+    /// Allowed by no grant in effect, but by this one on other instances or at other times, as it says.
+    NotInEffect(GrantPlace, String),
     /// Allowed by no grant.
     Denied {
         /// Grant that matches the name of the action and is limited to other classes, with these classes.
@@ -302,7 +413,7 @@ impl Decision {
     pub(crate) fn grant(&self) -> Option<GrantPlace> {
         match self {
             Decision::Granted(grant) => Some(*grant),
-            Decision::Denied { .. } => None,
+            Decision::Denied { .. } | Decision::NotInEffect(..) => None,
         }
     }
 }

@@ -20,6 +20,7 @@ mod expiry;
 mod external;
 pub use crate::failure;
 mod find;
+mod grants;
 mod instances;
 mod inventory;
 mod kill;
@@ -178,6 +179,9 @@ enum Command {
     Pki(pki::PkiCommand),
     /// Ask instances whether their grants allow you something.
     CanI(can_i::CanICommand),
+    /// Check grants on files, without an instance.
+    #[command(subcommand)]
+    Grants(grants::GrantsCommand),
     /// Check the agent of this host.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -292,6 +296,7 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
     let result = match command {
         Command::Pki(command) => pki::run(command, json),
         Command::CanI(command) => block_on(can_i::run(command, context(global)?)),
+        Command::Grants(command) => grants::run(command, json),
         Command::Agent(command) => agent::run(command, json),
         Command::Inventory(command) => Ok(inventory::run(&command)),
         Command::Config(command) => config::run(&command, &context(global)?),
@@ -344,6 +349,7 @@ impl Command {
             Command::Repo(_) => ("repo status --reached", "the verb \"read\""),
             Command::Runs(_)
             | Command::Pki(_)
+            | Command::Grants(_)
             | Command::Pack(_)
             | Command::Config(_)
             | Command::Inventory(_)

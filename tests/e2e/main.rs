@@ -20,6 +20,7 @@ mod executions;
 mod executions_refused;
 mod facts;
 mod fan_out;
+mod grants;
 mod growth;
 mod history;
 mod inventory;

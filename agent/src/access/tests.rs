@@ -76,3 +76,46 @@ fn a_file_that_others_may_change_grants_nothing_new() {
     put(&path, ONE);
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
 }
+
+#[test]
+fn a_grant_on_facts_is_in_effect_once_they_are_known_and_fit() {
+    let text = format!("{ONE}where = 'region == \"r\"'\n");
+    let (_dir, path, _health, access) = access(&text);
+    let mut changed = access.changed();
+    assert!(access.enter(ann(), &[Verb::Run]).is_none(), "the facts are unknown");
+    let facts = |region: &str| Facts {
+        region: region.to_owned(),
+        ..Facts::of(packs_schema::base::name::InstanceId::new("i-1").unwrap())
+    };
+    access.set_facts(facts("s"));
+    assert!(access.enter(ann(), &[Verb::Run]).is_none());
+    assert!(!changed.has_changed().unwrap());
+    access.set_facts(facts("r"));
+    assert!(access.enter(ann(), &[Verb::Run]).is_some());
+    assert!(changed.has_changed().unwrap(), "requests in progress are checked again");
+    changed.mark_unchanged();
+    // The facts remain known when the file changes.
+    std::fs::write(&path, text.replace("linux.*", "cassandra.*")).unwrap();
+    assert!(access.enter(ann(), &[Verb::Run]).is_some());
+    access.set_facts(facts("s"));
+    assert!(access.enter(ann(), &[Verb::Run]).is_none());
+}
+
+#[test]
+fn a_permit_needs_values_that_the_grant_allows() {
+    let text = format!("{ONE}parameters = {{ k = {{ enum = [\"a\"] }} }}\n");
+    let (_dir, _path, _health, access) = access(&text);
+    let caller = access.enter(ann(), &[Verb::Run]).unwrap();
+    let disk = ActionRef::new("linux.disk").unwrap();
+    let values = |text: &str| Map::from_iter([("k".to_owned(), Value::from(text))]);
+    assert!(caller.covers(&disk, Some(Class::Diagnostic)), "it is visible");
+    assert!(caller.may(&disk, Some(Class::Diagnostic)).is_none(), "no permit without values");
+    assert!(caller.may_run(&disk, Class::Diagnostic, &values("a")).is_ok());
+    let required = caller.may_run(&disk, Class::Diagnostic, &values("b")).unwrap_err();
+    assert_eq!(required, "grant 1 of grants.toml (line 1): k must fit {\"enum\":[\"a\"]}");
+    assert!(!caller.covers_pack(&PackName::new("linux").unwrap()));
+    for (given, allowed) in [(Some("a"), true), (Some("b"), false), (None, false)] {
+        let given = given.map(values);
+        assert_eq!(access.lets_run(&ann(), &disk, Some(Class::Diagnostic), given.as_ref()), allowed);
+    }
+}

@@ -16,6 +16,8 @@ use packs_schema::agent::launch::{Operation, Outcome, Refusal, Start};
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ExecutionId, Principal};
 use packs_schema::pack::action::Class;
+use packs_schema::pack::param::bind::bind;
+use serde_json::{Map, Value};
 
 use super::live::LiveExecution;
 use super::state::{Ownership, StartOutcome, interpret_start, may_expire};
@@ -100,20 +102,34 @@ impl Exec {
 
     /// Returns the caller of a waiting execution, if the grants in force no longer let it run the action.
     fn revoked_caller(&self, id: &ExecutionId) -> Option<Principal> {
-        let waiting =
-            |live: &LiveExecution| (live.ownership() == Ownership::Ours).then(|| (live.record.clone(), live.class));
-        let (record, class) = self.lock().live.get(id).and_then(waiting)?;
-        self.revoked_caller_of(record, class)
+        let waiting = |live: &LiveExecution| {
+            let given = live.start.as_ref().map(|start| start.parameters.clone()).unwrap_or_default();
+            (live.ownership() == Ownership::Ours).then(|| (live.record.clone(), live.class, given))
+        };
+        let (record, class, given) = self.lock().live.get(id).and_then(waiting)?;
+        self.revoked_caller_of(record, class, &given)
     }
 
     /// As [`revoked_caller`](Self::revoked_caller), for a record. The class is looked up if it is not known.
-    fn revoked_caller_of(&self, record: Execution, class: Option<Class>) -> Option<Principal> {
+    fn revoked_caller_of(
+        &self,
+        record: Execution,
+        class: Option<Class>,
+        given: &Map<String, Value>,
+    ) -> Option<Principal> {
         let Execution { action, version, digest, principal, .. } = record;
-        let look_up = || self.registry.action_in(&action, &version, &digest).map(|active| active.action.class);
-        let class = class.or_else(look_up);
-        let lets_run =
-            self.access.lets_run(&principal, &action, class) || self.access.lets_run(&principal, &action, None);
-        (!lets_run).then_some(principal)
+        let look_up = || self.registry.action_in(&action, &version, &digest);
+        let class = class.or_else(|| look_up().map(|active| active.action.class));
+        let lets_run = |values: Option<&Map<String, Value>>| {
+            let lets_run = |class| self.access.lets_run(&principal, &action, class, values);
+            lets_run(class) || lets_run(None)
+        };
+        // The values are bound again only where all grants constrain them.
+        let is_allowed = lets_run(None)
+            || look_up()
+                .and_then(|active| bind(&active.action.parameters, given).ok())
+                .is_some_and(|bound| lets_run(Some(bound.values())));
+        (!is_allowed).then_some(principal)
     }
 
     /// Requests a start, and retries while the launcher is at its limit: it may count executions that the api does not, such as
@@ -125,7 +141,9 @@ impl Exec {
                     tracing::warn!(execution = %id, message, "its start has to wait; retrying");
                     tokio::time::sleep(START_PAUSE).await;
                     let record = self.live_record(id);
-                    if let Some(principal) = record.and_then(|record| self.revoked_caller_of(record, None)) {
+                    if let Some(principal) =
+                        record.and_then(|record| self.revoked_caller_of(record, None, &start.parameters))
+                    {
                         tracing::warn!(execution = %id, %principal, "{REVOKED}");
                         return Ok(Outcome::Refused { code: Refusal::Other, message: REVOKED.to_owned() });
                     }

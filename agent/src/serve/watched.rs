@@ -48,6 +48,9 @@ pub(super) async fn watch(app: Arc<App>, files: Files) {
     loop {
         tick.tick().await;
         app.access.check_for_changes();
+        if app.access.depends_on_situation() {
+            app.access.set_facts(app.instance.facts());
+        }
         app.tls.check_for_changes(now_s());
         // A missing file is reported by the sync.
         let root = if files.root.exists() { trust::check(&files.root, Purpose::Anchor).err() } else { None };

@@ -36,6 +36,7 @@ use packs_schema::agent::rest::{Code, PushInfo, Pushed};
 use packs_schema::agent::store::{META, PACK, PushedVersion, StoredPack, version_directory};
 use packs_schema::base::finding::Finding;
 use packs_schema::base::name::{Digest, PackName, PackVersion};
+use packs_schema::delivery::facts::StoredFacts;
 use packs_schema::pack::action::LeftoverPolicy;
 use tough::TargetName;
 
@@ -110,7 +111,7 @@ fn carry_out(
     clock: &Clock,
     until: Instant,
 ) -> Result<PushResult, Refusal> {
-    check_allowed(config, request, clock)?;
+    check_allowed(config, store, request, clock)?;
     let home = store.pack(&request.pack);
     let internal = |e: std::io::Error| Refusal {
         code: Code::Internal,
@@ -142,13 +143,17 @@ fn carry_out(
 }
 
 /// Checks whether configuration and grants allow the request.
-fn check_allowed(config: &Config, request: &PushRequest, clock: &Clock) -> Result<(), Refusal> {
+fn check_allowed(config: &Config, store: &Store, request: &PushRequest, clock: &Clock) -> Result<(), Refusal> {
     if !config.dev.push {
         return refuse(Code::PushNotAllowed, "agent.toml does not say [dev] push = true");
     }
     let grants = disk::read_text(&config.paths.grants, MAX_FILE).map_err(|e| e.to_string());
     let grants = grants.and_then(|text| Grants::parse(&text).map_err(|e| e.to_string()));
     let grants = grants.or_else(|e| refuse(Code::Internal, format!("grants.toml cannot be used: {e}")))?;
+    let stored = disk::read_if_there(&store.facts(), MAX_FILE).ok().flatten();
+    let stored = stored.and_then(|bytes| serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(&clock.boot));
+    let facts = config.instance.facts(stored.as_ref());
+    let grants = grants.in_effect(facts.as_ref(), i64::try_from(clock.wall_ms / 1000).unwrap_or(i64::MAX));
     if !grants.allows_pack(&request.by, Verb::Push, &request.pack) {
         return refuse(Code::Forbidden, format!("no grant lets {} push {}.*", request.by, request.pack));
     }

@@ -21,7 +21,7 @@ const MAX_IDS: usize = 10;
 /// Ask instances whether you may do something.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Verbs: read, run, kill, sync, push, metrics. Exit code 0 when every instance allows it, 4 when one does not
+Verbs: read, run, kill, sync, push, metrics, approve. Exit code 0 when every instance allows it, 4 when one does not
 or has no such action.
 
 Examples:
@@ -29,7 +29,7 @@ Examples:
   bolt can-i push 'cassandra.*' --on i-0abc
   bolt can-i sync")]
 pub(super) struct CanICommand {
-    /// Verb to ask about: read, run, kill, sync, push or metrics.
+    /// Verb to ask about: read, run, kill, sync, push, metrics or approve.
     verb: Verb,
     /// The action (cassandra.clear_snapshots) or all of a pack (cassandra.*) [default: anything].
     #[arg(value_name = "ACTION|PACK.*")]

@@ -1,11 +1,28 @@
 //! `grants.toml`: grants of verbs on actions to principals. Everything else is refused.
+//!
+//! A grant may be constrained: to instances by their facts (`where`), to windows of time (`times`), and, for starts, to values of
+//! parameters. Where and when a grant is in effect is decided for the whole file by [`Grants::in_effect`]; a constrained grant of
+//! a file that was only parsed is not in effect.
 
-use std::collections::BTreeSet;
+mod constraint;
+mod explain;
+mod lint;
+mod times;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::base::name::{ActionRef, PackName, Principal};
+use crate::base::name::{ActionRef, PackName, ParamName, Principal};
+use crate::delivery::facts::Facts;
+use crate::delivery::filter::Filter;
 use crate::pack::action::Class;
+
+pub use constraint::Constraint;
+pub use explain::{Mismatch, Question, Verdict};
+pub use lint::Surroundings;
+pub use times::TimeWindow;
 
 /// Verb of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,16 +41,18 @@ pub enum Verb {
     Push,
     /// Read metrics only, for scrapers.
     Metrics,
+    /// Approve an execution that needs approval.
+    Approve,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: &[Verb] = &[Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push, Verb::Metrics];
+    pub const ALL: &[Verb] = &[Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push, Verb::Metrics, Verb::Approve];
 }
 
 /// Error returned for a text that names no verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of read, run, kill, sync, push, metrics")]
+#[error("must be one of read, run, kill, sync, push, metrics, approve")]
 pub struct UnknownVerb;
 
 impl std::str::FromStr for Verb {
@@ -52,12 +71,13 @@ impl std::fmt::Display for Verb {
             Verb::Sync => "sync",
             Verb::Push => "push",
             Verb::Metrics => "metrics",
+            Verb::Approve => "approve",
         })
     }
 }
 
 /// The file `grants.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
     /// Grants. Without any, every request is refused.
@@ -66,18 +86,64 @@ pub struct Grants {
 }
 
 /// Grant of verbs on actions to principals.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "WrittenGrant")]
 struct Grant {
+    principal: PrincipalPattern,
+    verbs: BTreeSet<Verb>,
+    actions: Vec<ActionPattern>,
+    classes: Option<Vec<Class>>,
+    /// Constraints on the values of parameters, of the verbs run and approve.
+    parameters: BTreeMap<ParamName, Constraint>,
+    /// Facts of the instances on which it is in effect.
+    condition: Option<Filter>,
+    /// Times at which it is in effect; none: always.
+    times: Vec<TimeWindow>,
+    /// True if it is in effect here and now.
+    is_in_effect: bool,
+    /// Line of the file on which the grant begins.
+    line: Option<usize>,
+}
+
+/// Grant as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGrant {
     principal: PrincipalPattern,
     verbs: BTreeSet<Verb>,
     #[serde(default)]
     actions: Vec<ActionPattern>,
     #[serde(default)]
     classes: Option<Vec<Class>>,
-    /// Line of the file on which the grant begins.
-    #[serde(skip)]
-    line: Option<usize>,
+    #[serde(default)]
+    parameters: BTreeMap<ParamName, Constraint>,
+    #[serde(default, rename = "where")]
+    condition: Option<Filter>,
+    #[serde(default)]
+    times: Option<Vec<TimeWindow>>,
+}
+
+impl TryFrom<WrittenGrant> for Grant {
+    type Error = String;
+    fn try_from(written: WrittenGrant) -> Result<Grant, String> {
+        let WrittenGrant { principal, verbs, actions, classes, parameters, condition, times } = written;
+        // Nothing else has parameters: the grant would give it without the constraint.
+        let unconstrained = verbs.iter().find(|verb| !matches!(verb, Verb::Run | Verb::Approve));
+        if let (false, Some(verb)) = (parameters.is_empty(), unconstrained) {
+            return Err(format!(
+                "parameters constrain the verbs run and approve only, and the grant gives {verb} as well: give that by a \
+                 grant of its own"
+            ));
+        }
+        if times.as_ref().is_some_and(Vec::is_empty) {
+            return Err(
+                "times has no window, so that the grant is never in effect: name one, or leave times out".to_owned()
+            );
+        }
+        let times = times.unwrap_or_default();
+        let is_in_effect = condition.is_none() && times.is_empty();
+        Ok(Grant { principal, verbs, actions, classes, parameters, condition, times, is_in_effect, line: None })
+    }
 }
 
 /// Place of a grant in `grants.toml`, for people who look for it.
@@ -177,6 +243,21 @@ impl Grants {
         Ok(grants)
     }
 
+    /// Returns the same grants, of which those are in effect that are so on an instance with these facts, at a time in seconds
+    /// since 1970. While the facts are unknown, no grant is in effect that depends on them.
+    pub fn in_effect(&self, facts: Option<&Facts>, at_s: i64) -> Grants {
+        let mut grants = self.clone();
+        for grant in &mut grants.grants {
+            grant.is_in_effect = grant.not_in_effect(facts, at_s).is_none();
+        }
+        grants
+    }
+
+    /// True if a grant depends on the time or on facts.
+    pub fn depends_on_situation(&self) -> bool {
+        self.grants.iter().any(|grant| grant.condition.is_some() || !grant.times.is_empty())
+    }
+
     /// True if `who` may do `verb` on `action`, which has class `class`.
     pub fn allows(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Class) -> bool {
         self.find(who, verb, action, Some(class)).is_some()
@@ -187,13 +268,27 @@ impl Grants {
         self.find(who, verb, action, None).is_some()
     }
 
-    /// Finds the first grant that lets `who` do `verb` on `action`. Without a class, grants that are limited to classes do
-    /// not count.
+    /// Finds the first grant that lets `who` do `verb` on `action`, with some values of its parameters. Without a class, grants
+    /// that are limited to classes do not count.
     pub fn find(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Option<Class>) -> Option<GrantPlace> {
-        self.find_where(who, verb, |grant| {
-            grant.classes.as_ref().is_none_or(|classes| class.is_some_and(|class| classes.contains(&class)))
-                && grant.matches(action.as_str())
-        })
+        self.find_for(&Question { who, verb, action: Some(action), class, parameters: None })
+    }
+
+    /// Finds the first grant that lets `who` do `verb` on `action` with these values of its parameters, defaults included.
+    pub fn find_with(
+        &self,
+        who: &Principal,
+        verb: Verb,
+        action: &ActionRef,
+        class: Option<Class>,
+        parameters: &Map<String, Value>,
+    ) -> Option<GrantPlace> {
+        self.find_for(&Question { who, verb, action: Some(action), class, parameters: Some(parameters) })
+    }
+
+    fn find_for(&self, question: &Question<'_>) -> Option<GrantPlace> {
+        let number = self.grants.iter().position(|grant| grant.is_in_effect && grant.mismatch(question).is_none())?;
+        Some(self.place(number))
     }
 
     /// Finds the first grant of `verb` whose patterns match the name of `action`, and the classes that it is limited to.
@@ -211,7 +306,9 @@ impl Grants {
     pub fn find_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> Option<GrantPlace> {
         // No pattern has a star of its own: one that matches this text matches whatever replaces the star.
         let every = format!("{pack}.*");
-        self.find_where(who, verb, |grant| grant.classes.is_none() && grant.matches(&every))
+        self.find_where(who, verb, |grant| {
+            grant.classes.is_none() && grant.parameters.is_empty() && grant.matches(&every)
+        })
     }
 
     /// Finds the first grant that gives `who` the verb, on whatever.
@@ -220,9 +317,12 @@ impl Grants {
     }
 
     fn find_where(&self, who: &Principal, verb: Verb, covers: impl Fn(&Grant) -> bool) -> Option<GrantPlace> {
-        let gives = |grant: &&Grant| grant.verbs.contains(&verb) && grant.principal.covers(who) && covers(grant);
-        let number = self.grants.iter().position(|grant| gives(&grant))?;
-        Some(GrantPlace { number: number + 1, line: self.grants[number].line })
+        let number = self.grants.iter().position(|grant| grant.gives(who, verb) && covers(grant))?;
+        Some(self.place(number))
+    }
+
+    fn place(&self, index: usize) -> GrantPlace {
+        GrantPlace { number: index + 1, line: self.grants[index].line }
     }
 
     /// True if there is no grant at all.
@@ -256,11 +356,16 @@ impl Grants {
     }
 
     fn of(&self, who: &Principal, verb: Verb) -> impl Iterator<Item = &Grant> {
-        self.grants.iter().filter(move |grant| grant.verbs.contains(&verb) && grant.principal.covers(who))
+        self.grants.iter().filter(move |grant| grant.gives(who, verb))
     }
 }
 
 impl Grant {
+    /// True if it is in effect and gives the principal the verb, on whatever.
+    fn gives(&self, who: &Principal, verb: Verb) -> bool {
+        self.is_in_effect && self.verbs.contains(&verb) && self.principal.covers(who)
+    }
+
     fn matches(&self, action: &str) -> bool {
         self.actions.iter().any(|pattern| glob(&pattern.0, action))
     }

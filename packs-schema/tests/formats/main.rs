@@ -10,6 +10,7 @@ mod definitions;
 mod delivery;
 mod documents;
 mod draw;
+mod grants;
 mod hostile;
 mod layers;
 mod parameters;

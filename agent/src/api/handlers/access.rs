@@ -61,6 +61,7 @@ pub(in crate::api) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
             action: target,
             allowed: grant.is_some(),
             grant,
+            constraints: grant.map(|grant| caller.constraints(grant)).unwrap_or_default(),
             active,
             reason,
         },
@@ -78,13 +79,18 @@ fn explain(
     let object = target.map_or_else(String::new, |target| format!(" on {target}"));
     match decision {
         Decision::Granted(grant) => {
-            let mut text = format!("{grant} gives {verb}{object}");
+            let constraints: String =
+                caller.constraints(*grant).iter().map(|constraint| format!(", {constraint}")).collect();
+            let mut text = format!("{grant} gives {verb}{object}{constraints}");
             match active {
                 Some(action) if !action.enabled => text.push_str("; the pack disables this action"),
                 None if visible => text.push_str("; no active version of the pack has this action here"),
                 _ => {}
             }
             text
+        }
+        Decision::NotInEffect(grant, constraints) => {
+            format!("{grant} gives {verb}{object} only {constraints}: that is not so here and now")
         }
         Decision::Denied { by_class: Some((grant, classes)) } => {
             let classes: Vec<String> = classes.iter().map(Class::to_string).collect();

@@ -1,8 +1,8 @@
 //! `POST /v1/executions`.
 //!
 //! ```text
-//!  content type ─▶ body ─▶ instance ─▶ grant ─▶ action ─▶ parameters ─▶ key ─▶ exec
-//!    415            400     421         403      404, 409   422           422    409, 429, 503, 507
+//!  content type ─▶ body ─▶ instance ─▶ grant ─▶ action ─▶ parameters ─▶ their constraints ─▶ key ─▶ exec
+//!    415            400     421         403      404, 409   422           403                  422    409, 429, 503, 507
 //! ```
 //!
 //! Nothing about an action is revealed before a grant covers it.
@@ -20,7 +20,6 @@ use packs_schema::pack::param::bind::{ParamError, bind};
 use serde_json::Value;
 
 use super::{Call, json, start, wait_for_end};
-use crate::access::Permit;
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
 use crate::api::request_body;
@@ -49,7 +48,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         return Err(ApiError::NotReady);
     }
     let active = app.registry.action(&asked.action)?;
-    let (active, permit) = permitted(&caller, &asked.action, active)?;
+    let active = covered(&caller, &asked.action, active)?;
     live_access.require(&asked.action);
     let action = &active.action;
     if !action.enabled {
@@ -70,6 +69,10 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
             return refuse(errors);
         }
     };
+    let permit = caller.may_run(&asked.action, action.class, bound.values()).map_err(|required| {
+        let caller = caller.principal();
+        ApiError::Forbidden(format!("no grant lets {caller} run {} with these parameters: {required}", asked.action))
+    })?;
     let order = Order {
         version: asked.version,
         class,
@@ -112,16 +115,16 @@ pub(in crate::api) async fn named_action(request: Request<Incoming>) -> Option<A
     parse_body::<CreateExecution>(&head.headers, &bytes).ok().map(|(_, asked)| asked.action)
 }
 
-/// Returns the action with a permit for it. Only callers that a grant could cover learn that an action does not exist.
-fn permitted(
+/// Returns the action if a grant covers it, for some values of its parameters. Only callers that a grant could cover learn that an
+/// action does not exist.
+fn covered(
     caller: &crate::access::Caller,
     name: &ActionRef,
     active: Option<Arc<ActiveAction>>,
-) -> Result<(Arc<ActiveAction>, Permit), ApiError> {
-    let permit = active.as_ref().and_then(|active| caller.may(name, Some(active.action.class)));
-    match (active, permit) {
-        (Some(active), Some(permit)) => Ok((active, permit)),
-        (None, _) if caller.could_cover(name) => Err(ApiError::UnknownAction(name.clone())),
+) -> Result<Arc<ActiveAction>, ApiError> {
+    match active {
+        Some(active) if caller.covers(name, Some(active.action.class)) => Ok(active),
+        None if caller.could_cover(name) => Err(ApiError::UnknownAction(name.clone())),
         _ => Err(ApiError::Forbidden(format!("no grant lets {} run {name}", caller.principal()))),
     }
 }

@@ -81,6 +81,9 @@ pub struct AccessReview {
     /// Grant that allows it; absent when none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantPlace>,
+    /// Constraints of this grant: instances, times (UTC) and values of parameters, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<String>,
     /// The action in the active version of its pack; absent when it is not installed, or when the caller may not see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<ReviewedAction>,

@@ -1,0 +1,62 @@
+//! `bolt grants lint`: grants that are valid, and probably not meant.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use packs_schema::agent::config::Config;
+use packs_schema::agent::grants::Surroundings;
+
+use super::{read, read_grants, read_packs};
+use crate::cli::failure::{Exit, Failure};
+use crate::show::{self, counted, visible};
+use crate::{errln, outln};
+
+/// Find grants that are shadowed, unused or too wide.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Findings: shadowed (another grant gives the same), unused_principal (no authority of --agent-config may vouch for it),
+unused_action (no action of the --pack directories has this name; give all packs), no_actions, no_verbs, and too_wide
+(run, push or approve of remediation for every principal of a domain, or of every action for a prefix of principals).
+
+Exit code 0 without findings, 1 with some, 2 when a file is wrong.
+
+Examples:
+  bolt grants lint --grants grants.toml
+  bolt grants lint --agent-config /etc/bolt/agent.toml --pack packs/linux --pack packs/cassandra --json")]
+pub(in crate::cli) struct LintCommand {
+    /// The file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/bolt/grants.toml")]
+    grants: PathBuf,
+    /// The agent's configuration, for the principals that its authorities may vouch for.
+    #[arg(long, value_name = "FILE")]
+    agent_config: Option<PathBuf>,
+    /// Directory of a pack, for the names of its actions; repeatable.
+    #[arg(long, value_name = "DIR")]
+    pack: Vec<PathBuf>,
+}
+
+/// Runs `bolt grants lint`.
+pub(super) fn run(command: &LintCommand, json: bool) -> Result<Exit, Failure> {
+    let grants = read_grants(&command.grants)?;
+    let mut around = Surroundings::default();
+    if let Some(path) = &command.agent_config {
+        let config = Config::parse(&read(path)?);
+        let config = config.map_err(|e| Failure::new(Exit::Usage, format!("{}: {e}", show::path(path))))?;
+        if config.tls.client_ca.is_none() {
+            let authorities = config.tls.client_authorities.into_iter();
+            around.principals = Some(authorities.flat_map(|authority| authority.principals).collect());
+        }
+    }
+    if !command.pack.is_empty() {
+        let packs = read_packs(&command.pack)?;
+        around.actions = Some(packs.iter().flat_map(|pack| &pack.actions).map(|action| action.reference()).collect());
+    }
+    let findings = grants.lint(&around);
+    if json {
+        outln!("{}", show::json(&findings));
+    } else {
+        findings.iter().for_each(|finding| outln!("{}", visible(&finding.to_string())));
+        errln!("{}", counted(findings.len(), "finding"));
+    }
+    Ok(if findings.is_empty() { Exit::Success } else { Exit::Failed })
+}

@@ -1,0 +1,168 @@
+//! Why a grant allows something, or not. The decision itself is made of the same checks.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::{Constraint, Grant, GrantPlace, Grants, TimeWindow, Verb};
+use crate::base::name::{ActionRef, ParamName, Principal};
+use crate::delivery::facts::Facts;
+use crate::delivery::filter::Filter;
+use crate::pack::action::Class;
+
+/// Question to a grant, apart from instance and time.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Caller.
+    pub who: &'a Principal,
+    /// Verb.
+    pub verb: Verb,
+    /// Action; `None`: any.
+    pub action: Option<&'a ActionRef>,
+    /// Class of the action, where it is known.
+    pub class: Option<Class>,
+    /// Values of the parameters, defaults included; `None`: some values.
+    pub parameters: Option<&'a Map<String, Value>>,
+}
+
+/// First reason why a grant does not allow something.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mismatch<'a> {
+    /// The grant is for other principals: this pattern.
+    Principal(String),
+    /// The grant gives other verbs: these.
+    Verb(Vec<Verb>),
+    /// The grant is for other actions: these patterns.
+    Action(Vec<&'a str>),
+    /// The grant is for actions of other classes, or the class is unknown.
+    Class(&'a [Class]),
+    /// The grant is not for this instance.
+    Condition(&'a Filter),
+    /// The grant is not in effect at this time.
+    Times(&'a [TimeWindow]),
+    /// Values of parameters that it does not allow.
+    Parameters(Vec<(&'a ParamName, &'a Constraint)>),
+}
+
+/// Answer of one grant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict<'a> {
+    /// The grant.
+    pub place: GrantPlace,
+    /// `None`: it allows it.
+    pub mismatch: Option<Mismatch<'a>>,
+}
+
+impl Grants {
+    /// Asks each grant, in the order of the file. The first that allows it decides; if none does, it is refused.
+    pub fn explain(&self, question: &Question<'_>, facts: Option<&Facts>, at_s: i64) -> Vec<Verdict<'_>> {
+        let mut verdicts = Vec::with_capacity(self.grants.len());
+        for (index, grant) in self.grants.iter().enumerate() {
+            let mismatch = grant
+                .name_mismatch(question)
+                .or_else(|| grant.not_in_effect(facts, at_s))
+                .or_else(|| grant.parameter_mismatch(question));
+            verdicts.push(Verdict { place: self.place(index), mismatch });
+        }
+        verdicts
+    }
+
+    /// Returns the grants in effect that allow it for other values of the parameters.
+    pub fn unmet(&self, question: &Question<'_>) -> Vec<(GrantPlace, Mismatch<'_>)> {
+        let in_effect = self.grants.iter().enumerate().filter(|(_, grant)| grant.is_in_effect);
+        let named = in_effect.filter(|(_, grant)| grant.name_mismatch(question).is_none());
+        named.filter_map(|(index, grant)| Some((self.place(index), grant.parameter_mismatch(question)?))).collect()
+    }
+
+    /// Returns the first grant that would allow it on another instance or at another time, with this constraint.
+    pub fn dormant(&self, question: &Question<'_>) -> Option<(GrantPlace, String)> {
+        let is_dormant = |grant: &&Grant| !grant.is_in_effect && grant.mismatch(question).is_none();
+        let index = self.grants.iter().position(|grant| is_dormant(&grant))?;
+        let place = self.place(index);
+        Some((place, self.constraints(place).join(", ")))
+    }
+
+    /// Describes the constraints of a grant, one a line; empty if it has none.
+    pub fn constraints(&self, place: GrantPlace) -> Vec<String> {
+        let Some(grant) = place.number.checked_sub(1).and_then(|index| self.grants.get(index)) else {
+            return Vec::new();
+        };
+        let mut lines = Vec::new();
+        if let Some(filter) = &grant.condition {
+            lines.push(format!("on instances where {}", String::from(filter.clone())));
+        }
+        if !grant.times.is_empty() {
+            lines.push(format!("at {} UTC", join(&grant.times)));
+        }
+        lines.extend(grant.parameters.iter().map(|(name, constraint)| format!("with {name} that fits {constraint}")));
+        lines
+    }
+}
+
+impl Grant {
+    /// Returns the first reason for which it does not allow it where and when it is in effect.
+    pub(super) fn mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        self.name_mismatch(question).or_else(|| self.parameter_mismatch(question))
+    }
+
+    fn name_mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        if !self.principal.covers(question.who) {
+            return Some(Mismatch::Principal(self.principal.to_string()));
+        }
+        if !self.verbs.contains(&question.verb) {
+            return Some(Mismatch::Verb(self.verbs.iter().copied().collect()));
+        }
+        let action = question.action?;
+        if !self.matches(action.as_str()) {
+            return Some(Mismatch::Action(self.actions.iter().map(|pattern| pattern.0.as_str()).collect()));
+        }
+        let classes = self.classes.as_ref()?;
+        let is_of_one = question.class.is_some_and(|class| classes.contains(&class));
+        (!is_of_one).then_some(Mismatch::Class(classes))
+    }
+
+    fn parameter_mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        let values = question.parameters?;
+        let refused = |(name, constraint): &(&ParamName, &Constraint)| !constraint.allows(values.get(name.as_str()));
+        let refused: Vec<_> = self.parameters.iter().filter(refused).collect();
+        (!refused.is_empty()).then_some(Mismatch::Parameters(refused))
+    }
+
+    /// Returns the reason for which it is not in effect on an instance with these facts, at a time in seconds since 1970.
+    pub(super) fn not_in_effect(&self, facts: Option<&Facts>, at_s: i64) -> Option<Mismatch<'_>> {
+        if let Some(filter) = &self.condition
+            && !facts.is_some_and(|facts| filter.matches(facts))
+        {
+            return Some(Mismatch::Condition(filter));
+        }
+        let is_now = self.times.is_empty() || self.times.iter().any(|window| window.contains(at_s));
+        (!is_now).then_some(Mismatch::Times(&self.times))
+    }
+}
+
+fn join<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Mismatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mismatch::Principal(pattern) => write!(f, "it is for {pattern}"),
+            Mismatch::Verb(verbs) if verbs.is_empty() => f.write_str("it gives no verb"),
+            Mismatch::Verb(verbs) => write!(f, "it gives {} only", join(verbs)),
+            Mismatch::Action(actions) if actions.is_empty() => f.write_str("it is for no action"),
+            Mismatch::Action(actions) => write!(f, "it is for {} only", join(actions)),
+            Mismatch::Class([]) => f.write_str("it is for actions of no class"),
+            Mismatch::Class(classes) => write!(f, "it is for {} actions only", join(classes)),
+            Mismatch::Condition(filter) => {
+                write!(f, "it is for instances where {} only", String::from((*filter).clone()))
+            }
+            Mismatch::Times(times) => write!(f, "it is in effect at {} UTC only", join(times)),
+            Mismatch::Parameters(refused) => {
+                let constraint =
+                    |(name, constraint): &(&ParamName, &Constraint)| format!("{name} must fit {constraint}");
+                f.write_str(&refused.iter().map(constraint).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}

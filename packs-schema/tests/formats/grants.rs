@@ -1,0 +1,146 @@
+//! Properties of grants: a constraint never allows more, and the explanation is the decision.
+
+use packs_schema::agent::grants::{Grants, Mismatch, Question, Verb};
+use packs_schema::base::name::{ActionRef, InstanceId, Principal};
+use packs_schema::delivery::facts::Facts;
+use packs_schema::pack::action::Class;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// A grant without its constraints, and some constraints.
+#[derive(Debug, Clone)]
+struct Drawn {
+    grant: String,
+    constraints: Vec<String>,
+}
+
+fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop::sample::select(texts).prop_map(str::to_owned)
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let principal = one_of(&["spiffe://x/ann", "spiffe://x/*", "spiffe://x/team/*", "spiffe://x/bob"]);
+    let verbs = one_of(&["\"run\"", "\"approve\"", "\"run\", \"approve\""]);
+    let actions = one_of(&["\"*\"", "\"a.*\"", "\"a.b\"", "\"c.d\", \"a.b\"", ""]);
+    let classes = one_of(&["", "classes = [\"diagnostic\"]", "classes = [\"remediation\", \"diagnostic\"]"]);
+    let constraint = one_of(&[
+        "where = 'region == \"r\"'",
+        "where = 'tags.team != \"x\"'",
+        "times = [\"09:00-17:00\"]",
+        "times = [\"sat 22:00-06:00\", \"mon-fri 00:00-24:00\"]",
+        "parameters = { k = { enum = [\"users\"] } }",
+        "parameters = { k = { pattern = \"^u\" }, n = { type = \"integer\", maximum = 3 } }",
+        "parameters = { n = { minimum = 2 } }",
+    ]);
+    let constraints = prop::collection::vec(constraint, 0..4);
+    (principal, verbs, actions, classes, constraints).prop_map(
+        |(principal, verbs, actions, classes, mut constraints)| {
+            // A key is written once.
+            constraints.sort();
+            constraints.dedup_by_key(|line| line.split(' ').next().map(str::to_owned));
+            let grant = format!(
+                "[[grant]]\nprincipal = \"{principal}\"\nverbs = [{verbs}]\nactions = [{actions}]\n{classes}\n"
+            );
+            Drawn { grant, constraints }
+        },
+    )
+}
+
+fn text(drawn: &[Drawn], without: Option<usize>) -> String {
+    let constrained = |(index, one): (usize, &Drawn)| {
+        let constraints = if Some(index) == without { &[][..] } else { &one.constraints };
+        format!("{}{}\n", one.grant, constraints.join("\n"))
+    };
+    drawn.iter().enumerate().map(constrained).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_constraint_never_allows_more_and_the_explanation_is_the_decision(
+        drawn in prop::collection::vec(drawn(), 1..5),
+        which in any::<prop::sample::Index>(),
+        who in prop::sample::select(&["spiffe://x/ann", "spiffe://x/team/ann", "spiffe://y/ann"][..]),
+        action in prop::sample::select(&["a.b", "a.c", "c.d"][..]),
+        verb in prop::sample::select(&[Verb::Run, Verb::Approve, Verb::Read][..]),
+        class in prop::option::of(prop::sample::select(&[Class::Diagnostic, Class::Remediation][..])),
+        (region, team) in (one_of(&["r", "s", ""]), one_of(&["x", "y"])),
+        at_s in 0_i64..2_000_000_000,
+        (k, n) in (prop::sample::select(&["users", "logs"][..]), prop::option::of(0_i64..5)),
+    ) {
+        let (who, action) = (Principal::new(who).unwrap(), ActionRef::new(action).unwrap());
+        let mut facts = Facts { region, ..Facts::of(InstanceId::new("i-1").unwrap()) };
+        facts.tags.insert("team".to_owned(), team);
+        let mut values: Map<String, Value> = Map::from_iter([("k".to_owned(), json!(k))]);
+        values.extend(n.map(|n| ("n".to_owned(), json!(n))));
+        let constrained = Grants::parse(&text(&drawn, None)).unwrap();
+        let decide = |grants: &Grants| {
+            let grants = grants.in_effect(Some(&facts), at_s);
+            grants.find_with(&who, verb, &action, class, &values)
+        };
+        let decided = decide(&constrained);
+
+        // With the constraints of one grant removed, whatever was allowed is still allowed.
+        let wider = Grants::parse(&text(&drawn, Some(which.index(drawn.len())))).unwrap();
+        if decided.is_some() {
+            prop_assert!(decide(&wider).is_some());
+        }
+        // A grant that was parsed and not asked about its instance allows no more either.
+        if constrained.find_with(&who, verb, &action, class, &values).is_some() {
+            prop_assert!(decided.is_some());
+        }
+        // For some values it is allowed whenever it is for these.
+        if decided.is_some() {
+            prop_assert!(constrained.in_effect(Some(&facts), at_s).find(&who, verb, &action, class).is_some());
+        }
+
+        let question = Question { who: &who, verb, action: Some(&action), class, parameters: Some(&values) };
+        let verdicts = constrained.explain(&question, Some(&facts), at_s);
+        prop_assert_eq!(verdicts.len(), drawn.len());
+        prop_assert_eq!(verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place), decided);
+        // Facts that are unknown satisfy nothing.
+        for verdict in constrained.explain(&question, None, at_s) {
+            let has_condition = drawn[verdict.place.number - 1].constraints.iter().any(|line| line.starts_with("where"));
+            prop_assert!(!has_condition || verdict.mismatch.is_some());
+        }
+    }
+}
+
+#[test]
+fn constraints_that_mean_nothing_are_errors_with_their_line() {
+    let head = "[[grant]]\nprincipal = \"a://b\"\nactions = [\"*\"]\n";
+    for (lines, said) in [
+        ("verbs = [\"run\", \"read\"]\nparameters = { k = { enum = [\"a\"] } }", "run and approve only"),
+        ("verbs = [\"run\"]\nparameters = { k = { enmu = [\"a\"] } }", "enmu"),
+        ("verbs = [\"run\"]\nparameters = { k = { default = 1 } }", "default"),
+        ("verbs = [\"run\"]\nparameters = { k = { items = { secret = true } } }", "secret"),
+        ("verbs = [\"run\"]\nparameters = { k = { enum = [] } }", "empty enum"),
+        ("verbs = [\"run\"]\nparameters = { k = { pattern = \"(\" } }", "pattern"),
+        ("verbs = [\"run\"]\nwhere = 'colour == \"red\"'", "colour"),
+        ("verbs = [\"run\"]\ntimes = []", "never in effect"),
+        ("verbs = [\"run\"]\ntimes = [\"9-17\"]", "window of time"),
+        ("verbs = [\"run\"]\nwhen = \"now\"", "when"),
+    ] {
+        let error = Grants::parse(&format!("{head}{lines}\n")).unwrap_err();
+        assert!(error.to_string().contains(said), "{lines}: {error}");
+        assert!(error.line().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn explanations_name_the_constraint_and_no_value_of_the_caller() {
+    let text = "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"a.b\"]\n\
+                parameters = { k = { enum = [\"users\"] } }\ntimes = [\"00:00-12:00\"]\n";
+    let grants = Grants::parse(text).unwrap();
+    let (who, action) = (Principal::new("a://b").unwrap(), ActionRef::new("a.b").unwrap());
+    let values: Map<String, Value> = Map::from_iter([("k".to_owned(), json!("canary"))]);
+    let question =
+        Question { who: &who, verb: Verb::Run, action: Some(&action), class: None, parameters: Some(&values) };
+    let verdict = grants.explain(&question, None, 0).remove(0);
+    assert!(matches!(verdict.mismatch, Some(Mismatch::Parameters(_))), "{verdict:?}");
+    assert_eq!(verdict.mismatch.unwrap().to_string(), "k must fit {\"enum\":[\"users\"]}");
+    let later = grants.explain(&question, None, 13 * 3600).remove(0).mismatch.unwrap().to_string();
+    assert_eq!(later, "it is in effect at 00:00-12:00 UTC only");
+    assert_eq!(grants.constraints(verdict.place).len(), 2);
+}

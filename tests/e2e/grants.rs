@@ -1,0 +1,160 @@
+//! Constraints of grants: the agent enforces them, and `bolt grants` explains them with the same code.
+
+use std::fs;
+
+use bolt_tests::http::{Call, send};
+use bolt_tests::{World, spec};
+use packs_schema::agent::execution::State;
+use packs_schema::agent::grants::Verb;
+use packs_schema::agent::rest::{AccessReview, Code, Execution};
+use serde_json::json;
+
+use crate::calls::{caller, refused, run, until};
+
+const OPERATOR: &str = "[[grant]]\nprincipal = \"spiffe://bolt.local/operator\"\nverbs = [\"read\", \"run\", \"kill\"]\nactions = [\"*\"]\n";
+
+fn grant(name: &str, verbs: &str, actions: &str, more: &str) -> String {
+    format!("[[grant]]\nprincipal = \"spiffe://bolt.local/{name}\"\nverbs = [{verbs}]\nactions = [{actions}]\n{more}\n")
+}
+
+#[tokio::test]
+async fn a_start_needs_values_that_a_grant_allows() {
+    let world = World::with_probe();
+    let ann = caller(&world, "ann");
+    let mut spec = spec("i-1");
+    let limits = "parameters = { name = { enum = [\"users\", \"logs\"] }, count = { maximum = 5 } }";
+    let read = grant("ann", "\"read\"", "\"*\"", "");
+    let grants = format!("{OPERATOR}{read}{}", grant("ann", "\"run\"", "\"probe.typed\"", limits));
+    spec.grants = Some(grants.clone());
+    let agent = world.start(&spec);
+    let start = async |parameters| {
+        let call = Call::post("/v1/executions?wait=30s", run("probe.typed", parameters));
+        send(agent.address(), Some(&ann), call).await.unwrap()
+    };
+    // The default of count counts as well.
+    let allowed = start(json!({ "name": "users" })).await;
+    assert_eq!(allowed.json::<Execution>().state, State::Succeeded, "{}", allowed.text());
+    for (parameters, said) in [
+        (json!({ "name": "other" }), "name must fit {\"enum\":[\"users\",\"logs\"]}"),
+        (json!({ "name": "users", "count": 6 }), "count must fit {\"maximum\":5}"),
+    ] {
+        let answer = start(parameters).await;
+        refused(&answer, Code::Forbidden, said);
+        assert!(answer.problem().detail.contains("grant 3 of grants.toml"), "{}", answer.text());
+    }
+    // Values that do not fit the action are reported first.
+    assert_eq!(start(json!({ "name": "UPPER" })).await.status, 422);
+    // An action without the parameter is not covered by such a grant.
+    let hello = Call::post("/v1/executions", run("probe.hello", json!({})));
+    refused(&send(agent.address(), Some(&ann), hello).await.unwrap(), Code::Forbidden, "probe.hello");
+
+    let review = send(agent.address(), Some(&ann), Call::get("/v1/access?verb=run&action=probe.typed")).await.unwrap();
+    let review = review.json::<AccessReview>();
+    assert!(review.allowed && review.verb == Verb::Run);
+    assert_eq!(review.constraints.len(), 2, "{review:?}");
+    assert!(review.reason.contains("with name that fits"), "{review:?}");
+
+    // The same file, without the agent.
+    let (file, pack) = (world.path().join("grants.toml"), bolt_tests::PackSource::probe().write(world.path()));
+    fs::write(&file, &grants).unwrap();
+    let (file, pack) = (file.display().to_string(), pack.display().to_string());
+    let bolt = world.bolt(&[&agent]);
+    let check = |arguments: &[&str]| {
+        let all = ["grants", "check", "--grants", &file, "--pack", &pack, "--as", "spiffe://bolt.local/ann"];
+        bolt.run(all.iter().chain(arguments))
+    };
+    let yes = check(&["run", "probe.typed", "name=users"]);
+    assert!(yes.code == 0 && yes.stdout.contains("allowed by grant 3 of grants.toml (line 10)"), "{yes:?}");
+    let no = check(&["run", "probe.typed", "name=other"]);
+    for said in [
+        "grant 1 of grants.toml (line 1): no: it is for spiffe://bolt.local/operator",
+        "it gives read only",
+        "no: name must fit {\"enum\":[\"users\",\"logs\"]}",
+        "refused: no grant matches",
+    ] {
+        assert!(no.code == 4 && no.stdout.contains(said), "{said}: {no:?}");
+    }
+    let wrong = check(&["run", "probe.typed", "name=UPPER"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("name"), "{wrong:?}");
+    let lint = bolt.run(["grants", "lint", "--grants", &file, "--pack", &pack]);
+    assert_eq!(lint.code, 0, "{lint:?}");
+    fs::write(&file, grant("*", "\"run\"", "\"probe.nosuch\"", "") + &grant("*", "\"run\"", "\"probe.nosuch\"", ""))
+        .unwrap();
+    let lint = bolt.run(["grants", "lint", "--grants", &file, "--pack", &pack]);
+    for code in ["shadowed", "unused_action", "too_wide"] {
+        assert!(lint.code == 1 && lint.stdout.contains(&format!("warning[{code}]")), "{lint:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_for_other_instances_or_times_is_not_in_effect_and_says_so() {
+    let world = World::with_probe();
+    let ann = caller(&world, "ann");
+    let mut spec = spec("i-1");
+    spec.facts.region = "eu-west-1".to_owned();
+    // A window that has passed, or begins in six hours at the earliest.
+    let hour = |ahead: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        (i64::try_from(now).unwrap() / 3600 + ahead).rem_euclid(24)
+    };
+    let window = |from, to| format!("times = [\"{:02}:00-{:02}:00\"]", hour(from), hour(to));
+    let here = "where = 'region == \"eu-west-1\"'";
+    let (elsewhere, later) = ("where = 'region == \"us-east-1\"'", window(6, 8));
+    let now = window(-6, 6);
+    let grants = |more: &str| {
+        format!(
+            "{OPERATOR}{}{}",
+            grant("ann", "\"read\"", "\"probe.fail\"", ""),
+            grant("ann", "\"run\"", "\"probe.hello\"", more)
+        )
+    };
+    spec.grants = Some(grants(&format!("{here}\n{now}")));
+    let agent = world.start(&spec);
+    let start = async || {
+        send(agent.address(), Some(&ann), Call::post("/v1/executions", run("probe.hello", json!({})))).await.unwrap()
+    };
+    assert_eq!(start().await.status, 202);
+    for more in [elsewhere, &later] {
+        fs::write(agent.directory().join("etc/grants.toml"), grants(more)).unwrap();
+        refused(&start().await, Code::Forbidden, "probe.hello");
+        let asked = Call::get("/v1/access?verb=run&action=probe.hello");
+        let review = send(agent.address(), Some(&ann), asked).await.unwrap().json::<AccessReview>();
+        assert!(!review.allowed && review.reason.contains("that is not so here and now"), "{review:?}");
+        assert!(review.reason.contains("grant 3 of grants.toml"), "{review:?}");
+    }
+    fs::write(agent.directory().join("etc/grants.toml"), grants(&now)).unwrap();
+    assert_eq!(start().await.status, 202);
+}
+
+#[tokio::test]
+async fn a_queued_execution_does_not_start_when_its_values_are_no_longer_allowed() {
+    let world = World::with_probe();
+    let ann = caller(&world, "ann");
+    let mut spec = spec("i-1").set("execution", "max_running", 1);
+    let grants = |most: u32| {
+        let limit = format!("parameters = {{ seconds = {{ maximum = {most} }} }}");
+        format!("{OPERATOR}{}", grant("ann", "\"run\"", "\"probe.sleep\"", &limit))
+    };
+    spec.grants = Some(grants(10));
+    let agent = world.start(&spec);
+    let operator = world.operator(&agent);
+    let running = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&running).await;
+    let submit = async |seconds: f64| {
+        let call = Call::post("/v1/executions", run("probe.sleep", json!({ "seconds": seconds })));
+        let answer = send(agent.address(), Some(&ann), call).await.unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        answer.json::<Execution>()
+    };
+    let (long, short) = (submit(9.0).await, submit(0.1).await);
+    fs::write(agent.directory().join("etc/grants.toml"), grants(1)).unwrap();
+    until("the file is in effect", async || {
+        let call = Call::post("/v1/executions", run("probe.sleep", json!({ "seconds": 8 })));
+        send(agent.address(), Some(&ann), call).await.unwrap().status == 403
+    })
+    .await;
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", running.id), "")).await;
+    let long = operator.wait(&long).await;
+    assert_eq!((long.state, long.started_at_ms), (State::Error, None), "{long:?}");
+    assert_eq!(operator.wait(&short).await.state, State::Succeeded);
+}
