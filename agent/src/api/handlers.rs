@@ -35,6 +35,8 @@ use crate::history::HistoryError;
 pub(super) struct Call {
     pub(super) app: Arc<App>,
     pub(super) caller: Caller,
+    /// Name of the authority that vouches for the caller.
+    pub(super) authority: Option<String>,
     /// Action that the request is about, for the log.
     pub(super) subject: Subject,
     /// Access of the caller, checked again for as long as the request takes.

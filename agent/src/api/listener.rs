@@ -33,7 +33,7 @@ use super::connection_slots::ConnectionSlots;
 use super::connections::Closed;
 use super::handlers::instance;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
-use super::router::{self, Peer};
+use super::router;
 use super::tls::{Tls, Verifying};
 use super::write_timeout::WriteTimeout;
 use crate::health::Health;
@@ -207,7 +207,7 @@ async fn secure(
     let certificates = stream.get_ref().1.peer_certificates();
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
     let (mut open, peer) = match tls.open(chain, &verified) {
-        Ok((open, peer)) => (open, Arc::<Peer>::new(peer)),
+        Ok((open, peer)) => (open, Arc::new(peer)),
         Err(error) => {
             return tracing::info!(%from, error, "connection closed: the authorities no longer accept the certificate");
         }

@@ -22,10 +22,8 @@ use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::{self, Refused, Subject};
 use super::routes::{self, Operation, Route, RouteMatch};
+use super::tls::Peer;
 use super::{App, openapi};
-
-/// Principal in the client's certificate, or the reason why there is none.
-pub(super) type Peer = Result<Principal, String>;
 
 /// Answers a request. Never fails: an error becomes a response as well.
 pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
@@ -34,7 +32,7 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     let method = request.method().clone();
     let subject = Subject::default();
     let (route, verbs, result) = route(&app, &peer, &subject, request).await;
-    let principal = peer.as_ref().as_ref().map_or("-", |principal| principal.as_str());
+    let principal = peer.principal.as_ref().map_or("-", |principal| principal.as_str());
     if let Err(error) = &result {
         Refused { request_id: &id, principal, route, verbs, subject: &subject }.log(error);
     }
@@ -70,12 +68,12 @@ async fn route(
         let message = "requests with an Origin header come from browsers, which this interface does not serve";
         return (name, verbs, Err(ApiError::Forbidden(message.to_owned())));
     }
-    let principal = match peer {
+    let principal = match &peer.principal {
         Ok(principal) => principal.clone(),
         Err(why) => return (name, verbs, Err(ApiError::Unauthenticated(why.clone()))),
     };
     let result = match found {
-        RouteMatch::Route(route, segment) => enter(app, principal, subject, route, segment, request).await,
+        RouteMatch::Route(route, segment) => enter(app, principal, peer, subject, route, segment, request).await,
         RouteMatch::OtherMethods(methods) => Err(ApiError::MethodNotAllowed(methods)),
         RouteMatch::Nothing => Err(ApiError::NotFound(path.chars().take(200).collect())),
     };
@@ -85,6 +83,7 @@ async fn route(
 async fn enter(
     app: &Arc<App>,
     principal: Principal,
+    peer: &Peer,
     subject: &Subject,
     route: &'static Route,
     segment: Option<&str>,
@@ -114,6 +113,7 @@ async fn enter(
     let call = Call {
         app: app.clone(),
         caller,
+        authority: peer.authority.clone(),
         subject: subject.clone(),
         live_access: live_access.clone(),
         segment,

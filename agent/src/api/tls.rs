@@ -94,6 +94,15 @@ struct InEffect {
     crls_valid_until_s: i64,
 }
 
+/// Caller of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its principal, or the reason why it has none.
+    pub(crate) principal: Result<Principal, String>,
+    /// Name of the authority that vouches for it, for people.
+    pub(crate) authority: Option<String>,
+}
+
 impl Tls {
     /// Reads the files. Files that cannot be used prevent the start; later they only degrade health.
     pub(crate) fn load(files: &TlsConfig, health: Arc<Health>) -> Result<Tls, TlsError> {
@@ -140,17 +149,17 @@ impl Tls {
 
     /// Registers a caller's new connection, whose chain was verified in its handshake, and identifies the caller. Returns the
     /// reason when the authorities have changed since and no longer accept it.
-    pub(crate) fn open(&self, chain: Chain, verified: &Verifying) -> Result<(Open, Result<Principal, String>), String> {
+    pub(crate) fn open(&self, chain: Chain, verified: &Verifying) -> Result<(Open, Peer), String> {
         // Registered first, so that no change of the authorities is missed. A certificate that has expired since the beginning
         // of the handshake is due at once.
         let open = self.connections.open(chain.clone(), verified.since_s);
         let callers = self.lock().callers.clone();
         let known = if Arc::ptr_eq(&callers, &verified.callers) { callers.identify_verified(&chain) } else { None };
-        let peer = match known {
-            Some(peer) => peer,
+        let principal = match known {
+            Some(principal) => principal,
             None => callers.identify(&chain, unix_time(now_s())).map_err(|e| e.to_string())?,
         };
-        Ok((open, peer))
+        Ok((open, Peer { principal, authority: callers.authority_of(&chain) }))
     }
 
     /// Returns the ends of the agent's certificate, of the authorities and of the revocation lists.

@@ -27,6 +27,7 @@ mod crowded;
 mod found;
 mod identity;
 mod revoked;
+mod shapes;
 
 type Authority = Issuer<'static, KeyPair>;
 

@@ -4,7 +4,7 @@
 //! The input is DER that a library has parsed before. The values lead to refusals and warnings only; nothing is trusted
 //! because of them.
 
-use super::der::{BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, element, time};
+use super::der::{BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, element, time};
 
 /// Prefix of the instance id in the URI name of its certificate.
 pub const INSTANCE_URI: &str = "bolt://instance/";
@@ -13,6 +13,10 @@ pub const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 /// `id-kp-clientAuth`: client certificates.
 pub const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
+/// `id-at-commonName`.
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+/// `id-at-organizationName`.
+const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 /// `[0]`: the version.
 const VERSION: u8 = 0xa0;
 /// `[3]`: the extensions.
@@ -86,6 +90,25 @@ impl CertificateInfo {
     }
 }
 
+/// Returns the common name in a distinguished name (the content of its SEQUENCE) as `CN=…`, else its organization as `O=…`.
+pub fn short_name(name: &[u8]) -> Option<String> {
+    let find = |wanted: &[u8]| {
+        let mut rest = name;
+        while !rest.is_empty() {
+            let (SET, attributes, next) = element(rest)? else { return None };
+            rest = next;
+            let (SEQUENCE, attribute, _) = element(attributes)? else { return None };
+            let (OBJECT_IDENTIFIER, id, value) = element(attribute)? else { return None };
+            if id == wanted {
+                return std::str::from_utf8(element(value)?.1).ok();
+            }
+        }
+        None
+    };
+    let common_name = find(COMMON_NAME).map(|name| format!("CN={name}"));
+    common_name.or_else(|| find(ORGANIZATION).map(|name| format!("O={name}")))
+}
+
 /// Returns the value of an extension, `Some(None)` if it is absent, and `None` for damaged DER.
 fn extension<'a>(mut list: &'a [u8], wanted: &[u8]) -> Option<Option<&'a [u8]>> {
     while !list.is_empty() {
@@ -140,6 +163,19 @@ fn object_identifiers(value: &[u8]) -> Option<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_shown_by_its_common_name_or_organization() {
+        // C=US, O=a, CN=b
+        let name = b"\x31\x0b\x30\x09\x06\x03\x55\x04\x06\x13\x02US\x31\x0a\x30\x08\x06\x03\x55\x04\x0a\x0c\x01a\
+                     \x31\x0a\x30\x08\x06\x03\x55\x04\x03\x0c\x01b";
+        assert_eq!(short_name(name).as_deref(), Some("CN=b"));
+        assert_eq!(short_name(&name[..25]).as_deref(), Some("O=a"));
+        assert_eq!(short_name(&name[..13]), None);
+        for damaged in [&name[..20], &[0x30, 0][..], &[0x31, 0x84, 0xff, 0xff, 0xff, 0xff][..]] {
+            assert_eq!(short_name(damaged), None, "{damaged:?}");
+        }
+    }
 
     #[test]
     fn other_bytes_are_not_a_certificate() {

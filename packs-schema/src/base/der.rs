@@ -1,6 +1,7 @@
 //! The few parts of DER that certificates and revocation lists need here.
 
 pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
 pub(super) const UTC_TIME: u8 = 0x17;
 pub(super) const GENERALIZED_TIME: u8 = 0x18;
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;

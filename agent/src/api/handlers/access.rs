@@ -57,6 +57,7 @@ pub(in crate::api) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
         &AccessReview {
             instance: app.instance.id().clone(),
             principal: caller.principal().clone(),
+            authority: call.authority.clone(),
             verb,
             action: target,
             allowed: grant.is_some(),

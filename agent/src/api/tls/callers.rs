@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use packs_schema::agent::config::{ClientAuthority, ExpiredCrl};
-use packs_schema::base::certificate::{CLIENT_AUTH, CertificateInfo};
+use packs_schema::base::certificate::{CLIENT_AUTH, CertificateInfo, short_name};
 use packs_schema::base::name::Principal;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -19,6 +19,8 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ExtendedKeyPurpose, RootCertStore,
     SignatureScheme,
 };
+
+use webpki::EndEntityCert;
 
 use super::crls::Crl;
 use super::revocation::Revocation;
@@ -41,6 +43,8 @@ pub(crate) struct CallerVerifier {
 
 #[derive(Debug)]
 struct AuthorityVerifier {
+    /// Distinguished name: the content of its SEQUENCE.
+    subject: Vec<u8>,
     certificate: CertificateDer<'static>,
     inner: Arc<dyn ClientCertVerifier>,
     confined: Option<ClientAuthority>,
@@ -61,13 +65,14 @@ impl CallerVerifier {
         }
         let (revocation, left_out) = Revocation::new(crls, &anchors, expired, provider);
         let mut built = Vec::with_capacity(authorities.len());
-        for authority in authorities {
+        for (authority, anchor) in authorities.iter().zip(&anchors) {
             let mut roots = RootCertStore::empty();
             roots.add(authority.certificate.clone()).map_err(|e| e.to_string())?;
             let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             let inner = builder.build().map_err(|e| e.to_string())?;
             let certificate = authority.certificate.clone();
-            built.push(AuthorityVerifier { certificate, inner, confined: authority.confined.cloned() });
+            let subject = anchor.subject.to_vec();
+            built.push(AuthorityVerifier { subject, certificate, inner, confined: authority.confined.cloned() });
         }
         if built.is_empty() {
             return Err("there is no authority".to_owned());
@@ -116,6 +121,20 @@ impl CallerVerifier {
     pub(crate) fn identify_verified(&self, chain: &[CertificateDer<'_>]) -> Option<Result<Principal, String>> {
         let is_any_confined = self.authorities.iter().any(|authority| authority.confined.is_some());
         if is_any_confined || self.revocation.refuses_expired() { None } else { chain.first().map(principal) }
+    }
+
+    /// Returns the name of the authority that vouches for a caller whose chain was accepted: the first configured one on the way
+    /// from its certificate, by the names of the issuers. For people; decides nothing.
+    pub(crate) fn authority_of(&self, chain: &[CertificateDer<'_>]) -> Option<String> {
+        let parsed: Vec<EndEntityCert<'_>> = chain.iter().filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
+        let mut at = parsed.first()?;
+        for _ in 0..=parsed.len() {
+            if let Some(found) = self.authorities.iter().find(|authority| authority.subject == at.issuer()) {
+                return short_name(&found.subject);
+            }
+            at = parsed.iter().find(|certificate| certificate.subject() == at.issuer())?;
+        }
+        None
     }
 
     /// Returns the authorities that accept the chain, at least one.
@@ -193,8 +212,7 @@ impl ClientCertVerifier for CallerVerifier {
 
 /// Returns the principal in a verified client certificate: its only URI name.
 fn principal(certificate: &CertificateDer<'_>) -> Result<Principal, String> {
-    let parsed =
-        webpki::EndEntityCert::try_from(certificate).map_err(|e| format!("the client certificate is damaged: {e}"))?;
+    let parsed = EndEntityCert::try_from(certificate).map_err(|e| format!("the client certificate is damaged: {e}"))?;
     // The library leaves out names that are not UTF-8.
     let count = CertificateInfo::parse(certificate).map_or(0, |info| info.uri_names);
     match (count, parsed.valid_uri_names().next()) {

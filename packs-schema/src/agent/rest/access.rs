@@ -71,6 +71,9 @@ pub struct AccessReview {
     pub instance: InstanceId,
     /// Principal of the caller.
     pub principal: Principal,
+    /// Name of the authority of callers that vouches for it, such as `CN=Example root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
     /// Verb in the question.
     pub verb: Verb,
     /// Action or pack in the question; absent if the question was about any action.
