@@ -338,7 +338,10 @@ async fn the_processes_are_split_as_designed() {
     let field = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();
     let uids: Vec<u32> = field("Uid:").split_whitespace().skip(1).map(|u| u.parse().unwrap()).collect();
     assert_eq!(uids, [accounts.api; 4]);
-    assert_eq!(field("CapEff:").split_whitespace().last(), Some("0000000000000000"));
+    for set in ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(field(set).split_whitespace().last(), Some("0000000000000000"), "{set}");
+    }
+    assert_eq!(field("Seccomp:").split_whitespace().last(), Some("2"), "a filter");
     assert_eq!(field("NoNewPrivs:").split_whitespace().last(), Some("1"));
     assert_eq!(field("Groups:").split_whitespace().count(), 1, "no supplementary groups: {}", field("Groups:"));
     let store = std::fs::metadata(agent.directory().join("packs")).unwrap();

@@ -64,12 +64,12 @@ fn build(output: &Path, circumstances: &str, epoch: &str) {
 }
 
 fn package(directory: &Path, name: &str, extension: &str) -> PathBuf {
-    let found = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let is = |path: &PathBuf| {
         path.extension() == Some(OsStr::new(extension))
             && path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{name}{}", separator(extension)))
     };
-    found.filter(is).next().unwrap_or_else(|| panic!("there is no {name} as .{extension}"))
+    found.find(is).unwrap_or_else(|| panic!("there is no {name} as .{extension}"))
 }
 
 fn separator(extension: &str) -> &'static str {

@@ -17,7 +17,9 @@ mod inherited_env;
 mod listeners;
 mod notify;
 mod requests;
+mod sandbox;
 mod sync_schedule;
+mod watchdog;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -40,6 +42,7 @@ use environment::EnvironmentError;
 use listeners::Listeners;
 use requests::{Client, Disconnected};
 use sync_schedule::SyncSchedule;
+use watchdog::Watchdog;
 
 /// Minimum interval between prunings of empty leftover groups. Pruned when the loop wakes up for another reason.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
@@ -132,6 +135,7 @@ fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result
 fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, signals: &SignalFd) {
     let mut api = ApiProcess::new(listeners);
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
+    let mut watchdog = Watchdog::from_environment();
     let mut pruned = Instant::now();
     let mut program = Vec::new();
     let mut active = Instant::now();
@@ -144,7 +148,9 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         }
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
-        let next = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
+        watchdog.tick(now);
+        let work = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
+        let next = work.into_iter().chain(watchdog.next_deadline()).min();
         let left = || next.map(|at| at.saturating_duration_since(Instant::now()));
         let until_rest = (active + REST_AFTER).saturating_duration_since(now);
         let mut woken = Woken::Timeout;
@@ -155,8 +161,9 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         if woken == Woken::Timeout && left().is_none_or(|left| !left.is_zero()) {
             woken = wait(signals, api.client(), left(), || sys::give_memory_back(&mut program));
         }
-        // The end of an idle shim, after a time that is shorter, does not put off the rest.
-        let mut is_idle = woken == Woken::Signal;
+        // The end of an idle shim, after a time that is shorter, does not put off the rest; neither does the watchdog.
+        let is_work_due = work.is_some_and(|at| at <= Instant::now());
+        let mut is_idle = woken == Woken::Signal || (woken == Woken::Timeout && !is_work_due);
         let stop = handle_signals(signals, |exited| {
             let shim = handle_shim_exit(host, exited);
             is_idle &= shim == Some(ShimExit::Idle);

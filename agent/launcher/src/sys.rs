@@ -339,6 +339,36 @@ pub(crate) fn renice(by: i32) {
     unsafe { libc::nice(by) };
 }
 
+/// Removes all capabilities from the bounding set; without the privilege for that, none.
+pub(crate) fn drop_bounding_set() {
+    // The kernel refuses the first number that is no capability.
+    for capability in 0..64 {
+        // SAFETY: this prctl takes numbers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            return;
+        }
+    }
+}
+
+/// Installs a filter of system calls for this thread, its children and what it executes (seccomp(2)).
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> nix::Result<()> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies `length` instructions from the pointer and writes nothing.
+    Errno::result(unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program), 0, 0)
+    })
+    .map(drop)
+}
+
+/// Returns true if a system call fails with EPERM before the kernel reads its arguments.
+#[cfg(test)]
+pub(crate) fn is_denied(number: libc::c_long) -> bool {
+    // SAFETY: without a filter the null pointers and zeros are refused with another error, or change nothing.
+    let result = unsafe { libc::syscall(number, 0, 0, 0, 0, 0) };
+    result == -1 && Errno::last() == Errno::EPERM
+}
+
 /// A reaped child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ExitedChild {

@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{self, Pid, geteuid};
 use packs_schema::agent::launch;
 
-use super::inherited_env;
+use super::{inherited_env, sandbox};
 use crate::account::Account;
 use crate::cgroup::Group;
 use crate::dir::{WRITABLE_BY_OTHERS, is_kind};
@@ -167,6 +167,7 @@ fn prepare(role: &Role<'_>, null: &File, inherited: &[(OwnedFd, i32)]) -> nix::R
     umask(Mode::from_bits_truncate(role.umask));
     sys::renice(role.nice);
     if role.change_account {
+        sandbox::drop_bounding_set();
         let (uid, gid) = (role.account.uid, role.account.gid);
         unistd::setgroups(&[])?;
         unistd::setresgid(gid, gid, gid)?;
@@ -178,5 +179,6 @@ fn prepare(role: &Role<'_>, null: &File, inherited: &[(OwnedFd, i32)]) -> nix::R
         sys::copy_to(fd.as_fd(), *number)?;
     }
     sys::default_signals(&sys::ignored_signals());
-    SigSet::empty().thread_set_mask()
+    SigSet::empty().thread_set_mask()?;
+    sandbox::install()
 }
