@@ -9,6 +9,7 @@
 //! - [`fan_out`]: the benchmark of runs over many instances.
 //! - [`fleet`]: the REST interface of thousands of agents, with faults by a seed.
 //! - [`bucket`], [`proxy`]: a bucket in this process, and a proxy that injects network faults.
+//! - [`machine`]: a booted machine in QEMU: packages, limits of cgroup v2, upgrades under load, power cuts.
 //! - [`kms`]: the signing part of AWS KMS.
 //! - [`Moto`]: an independent implementation of AWS; [`Ec2Pages`], [`Gate`]: services that list instances.
 //! - [`ssh`]: an `sshd` and its clients, the rival of the benchmarks.
@@ -24,6 +25,7 @@ pub mod http;
 pub mod index;
 pub mod kms;
 mod listing;
+pub mod machine;
 pub mod metadata;
 mod moto;
 pub mod operator;

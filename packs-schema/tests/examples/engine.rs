@@ -207,7 +207,7 @@ fn tls_server(dir: &Path) -> (Child, u16) {
         .unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let accepts = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned)).unwrap();
-    // What it prints further must not fill the pipe.
+    // Drains further output, which would fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     (server, accepts.rsplit_once(':').unwrap().1.parse().unwrap())
 }

@@ -27,6 +27,7 @@ const fn not_run(paper: &'static str, command: &'static str, why: &'static str) 
 const BUILT: &str = "the programs are built already";
 const THIS_RUN: &str = "it is the run of the tests that you are reading";
 const MEASURES: &str = "it measures for minutes; the figures are those of the machine that they were measured on";
+const MACHINE: &str = "it boots machines for minutes; tests/machine does, where `.ci/run` has made the image";
 const TIMED: &str = "it measures times or growth, which fail on a busy machine; tests/reliability runs it";
 
 /// Every command that is shown and not run. An entry that covers none is an error.
@@ -65,6 +66,8 @@ pub(super) const NOT_RUN: &[NotRun] = &[
         "cargo test -p bolt-agent --lib exec::state::model",
         "cargo would compile the workspace with other features; the suite runs this test",
     ),
+    not_run("tests/README.md", "tests/machine/image", MACHINE),
+    not_run("tests/README.md", "BOLT_TEST_MACHINE=", MACHINE),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- follow", TIMED),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- soak", TIMED),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- crowd", TIMED),

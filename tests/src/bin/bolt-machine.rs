@@ -1,0 +1,48 @@
+//! Boots a machine in QEMU and tries the packages, the limits and power cuts on it:
+//!
+//! ```text
+//! tests/machine/image /var/tmp/bolt-machine
+//! export BOLT_TEST_MACHINE=/var/tmp/bolt-machine
+//! cargo run --release -p bolt-tests --bin bolt-machine -- life
+//! cargo run --release -p bolt-tests --bin bolt-machine -- power --cuts 200 --seed 1
+//! ```
+//!
+//! Each prints its figures and ends with 1 when a promise was broken. `forward` connects the guest with a port of this host.
+
+use std::process::ExitCode;
+
+use bolt_tests::machine;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["forward", port] => match port.parse() {
+            Ok(port) => machine::forward(port).map(|()| true).map_err(|e| e.to_string()),
+            Err(_) => return wrong(),
+        },
+        ["life"] => machine::image().and_then(|image| machine::life(&image)).map(|_| true),
+        ["power", "--cuts", cuts, "--seed", seed] => {
+            let (Ok(cuts), Ok(seed)) = (cuts.parse(), seed.parse()) else { return wrong() };
+            machine::image().and_then(|image| machine::power(&image, machine::Plan { cuts, seed })).map(|figures| {
+                println!("power, seed {seed}: {figures}");
+                figures.violations.is_empty()
+            })
+        }
+        _ => return wrong(),
+    };
+    match result {
+        Ok(kept) => ExitCode::from(u8::from(!kept)),
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn wrong() -> ExitCode {
+    eprintln!(
+        "usage: bolt-machine life\n       bolt-machine power --cuts N --seed N\n       bolt-machine forward PORT"
+    );
+    ExitCode::from(2)
+}

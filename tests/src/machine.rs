@@ -1,0 +1,32 @@
+//! A booted machine: Debian with systemd and cgroup v2 in QEMU, on which the packages are installed and whose power is cut.
+//!
+//! ```text
+//!  tests/machine/image ──▶ disk.img, vmlinuz, initrd.img
+//!                              └──▶ Vm (QEMU) ◀── commands over a virtio port ── life (install … purge), limits, power cuts
+//!  Bucket (S3) ◀── 10.0.2.100:9000 ──┘  └── 7443 ◀── 127.0.0.1:<port> ── `bolt` and the ledger, on this host
+//! ```
+//!
+//! The guest reaches the bucket only, and this host reaches the agent only. The environment variable `BOLT_TEST_MACHINE` names
+//! the directory of the image.
+
+mod life;
+mod load;
+mod power;
+mod site;
+mod vm;
+
+pub use life::run as life;
+pub use power::{Figures, Plan, run as power};
+pub use site::MachineSite;
+pub use vm::forward;
+
+use std::path::PathBuf;
+
+/// Returns the directory of the image, or why there is none.
+pub fn image() -> Result<PathBuf, String> {
+    let directory = std::env::var_os("BOLT_TEST_MACHINE").map(PathBuf::from).ok_or("BOLT_TEST_MACHINE is not set")?;
+    match directory.join("complete").exists() {
+        true => Ok(directory),
+        false => Err(format!("there is no image in {}: run tests/machine/image", directory.display())),
+    }
+}

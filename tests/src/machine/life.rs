@@ -1,0 +1,267 @@
+//! The life of the packages on a booted machine, and every limit under cgroup v2.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
+use serde_json::{Value, json};
+
+use super::load::{self, Api};
+use super::site::{self, MachineSite, VERSIONS};
+use super::vm::Vm;
+
+/// Executions that run during an upgrade.
+const LOAD: u64 = 8;
+/// Lines that each of them writes, one each half second.
+const LINES: u64 = 50;
+/// Units of the package.
+const UNITS: &str = "bolt-launch.service bolt-launch.socket bolt-executions.service";
+
+/// Runs every step; returns one line for each, or why one failed.
+pub fn run(image: &Path) -> Result<String, String> {
+    let mut report = String::new();
+    let began = Instant::now();
+    let mut done = |what: &str| {
+        let line = format!("{:4} s  {what}", began.elapsed().as_secs());
+        eprintln!("{line}");
+        let _ = writeln!(report, "{line}");
+    };
+    let site = MachineSite::create()?;
+    let mut vm = site.install(image)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
+
+    installed_and_asleep(&mut vm)?;
+    done("install: files in place, nothing enabled, nothing started");
+    site.start(&mut vm)?;
+    let api = Api { address: vm.address(), caller: site.world.site.operator() };
+    runtime.block_on(api.ready())?;
+    done("configure: check-config finds nothing, ready, pack synced from the bucket");
+    let (code, said) = site.bolt(&vm)?.json(["run", "machine.lines", "count=2", "--on", site::ID]);
+    if code != 0 {
+        return Err(format!("bolt run: exit code {code}: {said}"));
+    }
+    done("bolt run from the host: succeeded");
+
+    runtime.block_on(limits(&api, &mut vm))?;
+    done("limits under cgroup v2: memory, CPU, processes; kill and time-out leave nothing");
+
+    done(&hardened(&mut vm)?);
+    runtime.block_on(watchdog(&api, &mut vm))?;
+    done("watchdog: a launcher that hangs is started again, its execution goes on");
+
+    let upgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[1]))?;
+    done(&format!("upgrade with {upgraded} running: none interrupted, outputs byte-exact"));
+    let downgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[0]))?;
+    done(&format!("downgrade with {downgraded} running: none interrupted, outputs byte-exact"));
+
+    let before = runtime.block_on(api.order_until("machine.lines", &json!({"count": 3}), "before"))?;
+    let before = runtime.block_on(api.wait(before.id.as_str()))?;
+    let cut = json!({"count": 1000, "pause": "1"});
+    let interrupted = runtime.block_on(api.order_until("machine.lines", &cut, "interrupted"))?;
+    runtime.block_on(running(&api, &interrupted))?;
+    vm.shut_down()?;
+    vm.boot()?;
+    let api = Api { address: vm.address(), ..api };
+    runtime.block_on(api.ready())?;
+    let after = runtime.block_on(api.wait(before.id.as_str()))?;
+    if after != before {
+        return Err(format!("the reboot changed a record: {before:?}, now {after:?}"));
+    }
+    let end = runtime.block_on(api.wait(interrupted.id.as_str()))?;
+    // systemd ends all processes of the host by SIGTERM; the shim may still record that of the action.
+    let is_terminated = end.state == State::Failed && end.signal == Some(15);
+    if !is_terminated && !matches!(end.state, State::Interrupted | State::Lost) {
+        return Err(format!("running at the reboot, and then {end:?}"));
+    }
+    let signal = end.signal.map(|signal| format!(", signal {signal}")).unwrap_or_default();
+    done(&format!("reboot: starts by itself, records kept; what ran is {}{signal}", end.state));
+
+    client(&mut vm)?;
+    done("client: bolt-client, bolt by update-alternatives, both gone after the removal");
+    removed_and_purged(&mut vm)?;
+    done("remove: state and configuration kept; install again: asleep; purge: nothing left");
+    Ok(report)
+}
+
+/// Nothing of the package runs, or will at the next boot.
+fn installed_and_asleep(vm: &mut Vm) -> Result<(), String> {
+    let enabled = vm.run(&format!("systemctl is-enabled {UNITS}"))?.output;
+    let active = vm.run(&format!("systemctl is-active {UNITS}"))?.output;
+    let processes = vm.run("pgrep -x 'bolt-launch|bolt-agent|bolt-sync'")?;
+    if enabled.split_whitespace().any(|word| word != "disabled")
+        || active.split_whitespace().any(|word| word != "inactive")
+        || processes.status != 1
+    {
+        return Err(format!("installed, and {enabled:?} {active:?} {:?}", processes.output));
+    }
+    let list = "bolt-launch bolt-agent bolt-sync";
+    vm.ok(&format!("for p in {list}; do test -x /usr/lib/bolt/$p && /usr/lib/bolt/$p --version || exit 1; done"))?;
+    vm.ok("test $(stat -c %U:%G:%a /var/lib/bolt) = bolt:bolt:700 && test -e /usr/share/doc/bolt-agent/README.md")?;
+    vm.ok("systemd-analyze verify --man=no bolt-launch.service bolt-executions.service bolt-launch.socket")?;
+    Ok(())
+}
+
+async fn running(api: &Api, execution: &Execution) -> Result<(), String> {
+    let until = Instant::now() + Duration::from_secs(120);
+    while api.stdout(execution.id.as_str()).await?.is_empty() {
+        if Instant::now() > until {
+            return Err(format!("{} does not start", execution.id));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+async fn limits(api: &Api, vm: &mut Vm) -> Result<(), String> {
+    let run = async |action: &str, parameters: Value| -> Result<(Execution, String), String> {
+        let accepted = api.order_until(&format!("machine.{action}"), &parameters, &format!("limit-{action}")).await?;
+        let end = api.wait(accepted.id.as_str()).await?;
+        let output = api.stdout(end.id.as_str()).await?;
+        if end.unenforced.is_empty() { Ok((end, output)) } else { Err(format!("not enforced: {:?}", end.unenforced)) }
+    };
+    let (end, output) = run("memory", json!({})).await?;
+    if end.state != State::OutOfMemory {
+        return Err(format!("150 MB in a limit of 32 MiB: {} {output}", end.state));
+    }
+    let (end, output) = run("cpu", json!({})).await?;
+    let throttled = output.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok());
+    if end.state != State::Succeeded || throttled.is_none_or(|count| count == 0) {
+        return Err(format!("a loop in a limit of 20 %: {} {output}", end.state));
+    }
+    let (end, output) = run("pids", json!({})).await?;
+    if end.state != State::Failed {
+        return Err(format!("12 processes in a limit of 8: {} {output}", end.state));
+    }
+    // Both ignore TERM and leave their session.
+    let mark = "86400.4711";
+    let hang = api.order_until("machine.hang", &json!({ "mark": mark }), "kill").await?;
+    running(api, &hang).await?;
+    let kill = crate::http::Call::post(&format!("/v1/executions/{}/kill", hang.id), "");
+    api.persist(kill).await?;
+    let killed = api.wait(hang.id.as_str()).await?;
+    let body = json!({"action": "machine.hang", "parameters": {"mark": mark}, "timeout_ms": 3000});
+    let answer = api.persist(crate::http::Call::post("/v1/executions", body.to_string())).await?;
+    let hang: Execution = answer.json();
+    let timed_out = api.wait(hang.id.as_str()).await?;
+    if (killed.state, timed_out.state) != (State::Killed, State::TimedOut) {
+        return Err(format!("killed: {}, timed out: {}", killed.state, timed_out.state));
+    }
+    let groups = vm.ok("find /sys/fs/cgroup/bolt.slice/bolt-executions.service -mindepth 1 -type d")?;
+    let executions = groups.lines().filter(|line| line.contains(hang.id.as_str())).count();
+    let survivors = vm.run("pgrep -x sleep -a | grep 86400")?;
+    if survivors.status == 0 || executions != 0 {
+        return Err(format!("left after the end: {} {groups}", survivors.output));
+    }
+    Ok(())
+}
+
+/// Restrictions of the api, which reads the network, and of the holder of the cgroup.
+fn hardened(vm: &mut Vm) -> Result<String, String> {
+    let status = vm.ok("cat /proc/$(pgrep -x bolt-agent)/status")?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let none = Some("0000000000000000");
+    if field("NoNewPrivs:") != Some("1")
+        || field("Seccomp:") != Some("2")
+        || ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].iter().any(|name| field(name) != none)
+    {
+        return Err(format!("the api has {status}"));
+    }
+    vm.ok("grep -q . /sys/fs/cgroup/bolt.slice/bolt-executions.service/holder/cgroup.procs")?;
+    let security =
+        vm.ok("systemd-analyze security --no-pager bolt-launch bolt-executions | grep Overall; systemctl --version")?;
+    let levels: Vec<&str> = security.lines().filter_map(|line| line.split("level for ").nth(1)).collect();
+    Ok(format!("hardening: seccomp and no capabilities in the api; exposure {}", levels.join(", ")))
+}
+
+/// Stops the launcher's loop with a signal, with a shorter period, while an execution runs.
+async fn watchdog(api: &Api, vm: &mut Vm) -> Result<(), String> {
+    vm.ok("test $(systemctl show -P WatchdogUSec bolt-launch) = 2min")?;
+    vm.ok("mkdir -p /run/systemd/system/bolt-launch.service.d")?;
+    vm.ok("printf '[Service]\nWatchdogSec=10s\n' >/run/systemd/system/bolt-launch.service.d/watchdog.conf")?;
+    vm.ok("systemctl daemon-reload && systemctl restart bolt-launch")?;
+    let pid = vm.ok("systemctl show -P MainPID bolt-launch")?;
+    // Longer than the period: without notifications, systemd would have killed it.
+    vm.ok("sleep 15")?;
+    let same = vm.ok("systemctl show -P MainPID bolt-launch")?;
+    let execution = api.order_until("machine.lines", &json!({"count": LINES, "pause": "0.5"}), "watchdog").await?;
+    running(api, &execution).await?;
+    vm.ok(&format!("kill -STOP {pid}"))?;
+    vm.ok(&format!("n=0; while kill -0 {pid}; do n=$((n+1)); test $n -lt 120 || exit 1; sleep 1; done 2>/dev/null"))?;
+    let end = api.wait(execution.id.as_str()).await?;
+    let output = api.stdout(end.id.as_str()).await?;
+    let next = vm.ok("systemctl show -P MainPID bolt-launch")?;
+    vm.ok(
+        "rm -r /run/systemd/system/bolt-launch.service.d && systemctl daemon-reload && systemctl restart bolt-launch",
+    )?;
+    api.ready().await?;
+    if pid != same || next == pid || end.state != State::Succeeded || output != load::lines(end.id.as_str(), LINES) {
+        return Err(format!("launcher {pid}, {same}, then {next}; execution {} with {output:?}", end.state));
+    }
+    Ok(())
+}
+
+/// The client's command, and its other name.
+fn client(vm: &mut Vm) -> Result<(), String> {
+    vm.ok(&format!("dpkg -i /root/payload/bolt-client_{}_*.deb", VERSIONS[0]))?;
+    vm.ok("bolt-client --version && bolt --version && test $(readlink -f /usr/bin/bolt) = /usr/bin/bolt-client")?;
+    vm.ok("test -e /usr/share/bash-completion/completions/bolt-client")?;
+    // Runs bolt-agent from the directory in which its package installs it.
+    vm.ok("bolt agent check")?;
+    vm.ok("dpkg --remove bolt-client && test ! -e /usr/bin/bolt && test ! -L /usr/bin/bolt")?;
+    Ok(())
+}
+
+/// Installs another version while executions run. Returns how many ran.
+async fn upgrade(api: &Api, vm: &mut Vm, version: &str) -> Result<u64, String> {
+    let pids = "systemctl show -P MainPID bolt-launch bolt-executions | tr -s '\\n' ' '";
+    let before = vm.ok(pids)?;
+    let mut started = Vec::new();
+    for number in 0..LOAD {
+        let parameters = json!({"count": LINES, "pause": "0.5"});
+        started.push(api.order_until("machine.lines", &parameters, &format!("{version}-{number}")).await?);
+    }
+    for execution in &started {
+        running(api, execution).await?;
+    }
+    vm.ok(&site::dpkg(version))?;
+    let after = vm.ok(pids)?;
+    let (before, after): (Vec<_>, Vec<_>) = (before.split_whitespace().collect(), after.split_whitespace().collect());
+    if before.len() != 2 || after.len() != 2 || before[0] == after[0] || before[1] != after[1] {
+        return Err(format!("launcher and holder had {before:?}, and after the upgrade {after:?}"));
+    }
+    let installed = vm.ok("dpkg-query -W -f '${Version}' bolt-agent")?;
+    if installed != version {
+        return Err(format!("{installed} is installed"));
+    }
+    let mut at_work = 0;
+    for execution in &started {
+        let answer = api.persist(crate::http::Call::get(&format!("/v1/executions/{}", execution.id))).await?;
+        at_work += u64::from(answer.json::<Execution>().state == State::Running);
+    }
+    for execution in &started {
+        let end = api.wait(execution.id.as_str()).await?;
+        let output = api.stdout(execution.id.as_str()).await?;
+        if end.state != State::Succeeded || output != load::lines(execution.id.as_str(), LINES) {
+            return Err(format!("{}: {} with {} bytes", execution.id, end.state, output.len()));
+        }
+    }
+    if at_work == 0 { Err("no execution ran any more when the upgrade was over".to_owned()) } else { Ok(at_work) }
+}
+
+fn removed_and_purged(vm: &mut Vm) -> Result<(), String> {
+    vm.ok("dpkg --remove bolt-agent")?;
+    vm.ok("test -e /etc/bolt/agent.toml && test -e /etc/bolt/tls/instance.key && ls /var/lib/bolt/exec | grep -q .")?;
+    vm.ok("test ! -e /usr/lib/bolt/bolt-launch && ! pgrep -x bolt-launch && ! pgrep -x bolt-agent")?;
+    vm.ok(&site::dpkg(VERSIONS[0]))?;
+    installed_and_asleep(vm)?;
+    vm.ok("grep -q i-machine /etc/bolt/agent.toml")?;
+    vm.ok("dpkg --purge bolt-agent")?;
+    vm.ok("for d in /etc/bolt /opt/bolt /var/lib/bolt /usr/lib/bolt; do test ! -e $d || exit 1; done")?;
+    vm.ok(
+        "! ls /etc/systemd/system/bolt* /etc/systemd/system/*.wants/bolt* /usr/lib/systemd/system/bolt* 2>/dev/null",
+    )?;
+    Ok(())
+}

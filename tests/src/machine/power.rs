@@ -1,0 +1,270 @@
+//! Power cuts: QEMU is killed at seeded moments while executions are ordered, and after each boot every promise is checked
+//! against the ledger on this host.
+//!
+//! ```text
+//!  boot ─▶ check the ledger ─▶ place orders ═╗
+//!   ▲                          cut at a moment ═╝ ─▶ (sometimes: boot, cut again before it is ready)
+//!   └──────────────────────────────────────────┘
+//! ```
+//!
+//! What was answered with a 202 exists and ends; what was reported as ended keeps its end; a request that was not answered and is
+//! repeated with its key starts nothing twice; no action has started twice. Output is not synced when an execution ends: what a
+//! cut takes of it must be marked as dropped, and is counted apart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::load::{self, Api};
+use super::site::MachineSite;
+use super::vm::Vm;
+use crate::Random;
+
+/// Maximum number of executions ordered before a cut.
+const ORDERS: u64 = 10;
+/// Maximum time from the first order to the cut, in milliseconds.
+const MOMENT: u64 = 14_000;
+/// Lines of an execution.
+const LINES: u64 = 6;
+
+/// Parameters of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Number of power cuts.
+    pub cuts: u64,
+    /// Seed that reproduces the moments and orders.
+    pub seed: u64,
+}
+
+/// Outcome of a run.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Cuts while executions were ordered.
+    pub cuts: u64,
+    /// Cuts during a boot.
+    pub cuts_at_boot: u64,
+    /// Requests, whether answered or not.
+    pub ordered: u64,
+    /// Answered with a 202 before the cut.
+    pub accepted: u64,
+    /// Reported as ended before the cut.
+    pub told: u64,
+    /// Final states.
+    pub ends: BTreeMap<State, u64>,
+    /// Executions whose output a cut has taken, in part or whole, marked as dropped.
+    pub outputs_lost: u64,
+    /// Broken promises.
+    pub violations: Vec<String>,
+    /// Duration.
+    pub took: Duration,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends: Vec<String> = self.ends.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        write!(
+            f,
+            "{} power cuts, {} of them at boot, in {:.0?}; {} executions ordered, {} accepted and {} ended before a cut; {}; \
+             output lost of {}, marked; {} violations",
+            self.cuts + self.cuts_at_boot,
+            self.cuts_at_boot,
+            self.took,
+            self.ordered,
+            self.accepted,
+            self.told,
+            ends.join(", "),
+            self.outputs_lost,
+            self.violations.len()
+        )?;
+        for violation in &self.violations {
+            write!(f, "\n  {violation}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A request and what was heard of it before the cut.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    accepted: Option<Execution>,
+    /// The end, and the whole output.
+    told: Option<(Execution, String)>,
+}
+
+/// Entries by idempotency key.
+type Ledger = Arc<Mutex<BTreeMap<String, Entry>>>;
+
+/// Runs the plan. The error is of the machine, not of Bolt: it cannot be made or booted.
+pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
+    let began = Instant::now();
+    let site = MachineSite::create()?;
+    let mut vm = site.install(image)?;
+    site.start(&mut vm)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
+    let mut random = Random::new(plan.seed);
+    let mut figures = Figures::default();
+    let mut kept: BTreeMap<String, (Execution, String)> = BTreeMap::new();
+    let mut api = Api { address: vm.address(), caller: site.world.site.operator() };
+    runtime.block_on(api.ready())?;
+    while figures.cuts + figures.cuts_at_boot < plan.cuts {
+        let cut = figures.cuts;
+        let ledger = Ledger::default();
+        let mut orders = JoinSet::new();
+        for number in 0..2 + random.below(ORDERS - 1) {
+            let key = format!("cut-{cut}-{number}");
+            lock(&ledger).insert(key.clone(), Entry::default());
+            let delay = Duration::from_millis(random.below(MOMENT / 2));
+            orders.spawn_on(place(api.clone(), key, delay, Arc::clone(&ledger)), runtime.handle());
+        }
+        std::thread::sleep(Duration::from_millis(random.below(MOMENT)));
+        vm.cut();
+        drop(orders);
+        figures.cuts += 1;
+        // Sometimes the recovery is cut as well.
+        while random.below(4) == 0 && figures.cuts + figures.cuts_at_boot < plan.cuts {
+            vm.power_on().map_err(|e| e.to_string())?;
+            std::thread::sleep(Duration::from_millis(5000 + random.below(20_000)));
+            vm.cut();
+            figures.cuts_at_boot += 1;
+        }
+        vm.boot()?;
+        api.address = vm.address();
+        let ledger = lock(&ledger).clone();
+        let checked = runtime.block_on(check(&api, &mut vm, &ledger, &mut kept, &mut figures));
+        if let Err(violation) = checked {
+            figures.violations.push(format!("cut {cut}: {violation}"));
+        }
+        eprintln!("cut {cut}: {figures}, {:.0?}", began.elapsed());
+    }
+    // Everything once more, after the last boot.
+    for (key, (end, output)) in &kept {
+        match runtime.block_on(unchanged(&api, end, output)) {
+            Ok(is_lost) => figures.outputs_lost += u64::from(is_lost),
+            Err(violation) => figures.violations.push(format!("{key}, at the end: {violation}")),
+        }
+        *figures.ends.entry(end.state).or_default() += 1;
+    }
+    figures.took = began.elapsed();
+    Ok(figures)
+}
+
+/// Orders an execution and follows it to its end, writing down what is answered, until the connection breaks.
+async fn place(api: Api, key: String, delay: Duration, ledger: Ledger) {
+    tokio::time::sleep(delay).await;
+    let Ok(accepted) = api.order("machine.lines", &parameters(), &key).await else { return };
+    let id = accepted.id.to_string();
+    lock(&ledger).entry(key.clone()).or_default().accepted = Some(accepted);
+    let Ok(end) = api.wait(&id).await else { return };
+    let Ok(output) = api.stdout(&id).await else { return };
+    lock(&ledger).entry(key).or_default().told = Some((end, output));
+}
+
+fn parameters() -> serde_json::Value {
+    json!({"count": LINES, "pause": "0.3"})
+}
+
+/// Checks the ledger of one cut; the error is the first broken promise.
+async fn check(
+    api: &Api,
+    vm: &mut Vm,
+    ledger: &BTreeMap<String, Entry>,
+    kept: &mut BTreeMap<String, (Execution, String)>,
+    figures: &mut Figures,
+) -> Result<(), String> {
+    api.ready().await?;
+    for (key, entry) in ledger {
+        figures.ordered += 1;
+        figures.accepted += u64::from(entry.accepted.is_some());
+        figures.told += u64::from(entry.told.is_some());
+        // With the same key: the same execution, whether its answer arrived or not.
+        let again = api.order_until("machine.lines", &parameters(), key).await?;
+        if entry.accepted.as_ref().is_some_and(|accepted| accepted.id != again.id) {
+            return Err(format!("{key} was accepted as {:?} and is now {}", entry.accepted, again.id));
+        }
+        let end = api.wait(again.id.as_str()).await.map_err(|e| format!("{key}: {e}"))?;
+        if let Some((told, output)) = &entry.told {
+            unchanged(api, told, output).await.map_err(|e| format!("{key}: {e}"))?;
+        }
+        let output = api.stdout(end.id.as_str()).await.map_err(|e| format!("{key}: {e}"))?;
+        let expected = load::lines(end.id.as_str(), LINES);
+        let fits = match end.state {
+            State::Succeeded => output == expected || is_marked(&output, &expected),
+            // The rest was never written.
+            State::Interrupted | State::Lost | State::Error => expected.starts_with(before_mark(&output)),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("{key}, {}: {} with output {output:?}", end.id, end.state));
+        }
+        let starts = vm.ok(&format!("cat /var/tmp/ledger/{} 2>/dev/null || true", end.id))?.lines().count();
+        if starts > 1 || (end.state == State::Succeeded && starts != 1) {
+            return Err(format!("{key}, {}: {} and started {starts} times", end.id, end.state));
+        }
+        // For the last check, the whole output where it was once complete.
+        let output = if end.state == State::Succeeded { expected } else { output };
+        kept.insert(key.clone(), (end, output));
+    }
+    Ok(())
+}
+
+/// Checks that an end that was reported is still the same. Returns true if output was lost, and is marked.
+async fn unchanged(api: &Api, told: &Execution, output: &str) -> Result<bool, String> {
+    let now = api.wait(told.id.as_str()).await?;
+    if (now.state, now.exit_status, now.ended_at_ms) != (told.state, told.exit_status, told.ended_at_ms) {
+        return Err(format!("reported as {told:?}, now {now:?}"));
+    }
+    let text = api.stdout(told.id.as_str()).await?;
+    match (text == output, is_marked(&text, output)) {
+        (true, _) => Ok(false),
+        (_, true) => Ok(true),
+        _ => Err(format!("{} had output {output:?}, now {text:?}", told.id)),
+    }
+}
+
+/// Beginning of the mark that stands for dropped output, and its end.
+const MARK: (&str, &str) = ("\n[bolt: ", " bytes dropped]\n");
+
+/// True if what is missing of `expected` is marked once, with its length.
+fn is_marked(output: &str, expected: &str) -> bool {
+    let Some((before, rest)) = output.split_once(MARK.0) else { return false };
+    let Some((count, after)) = rest.split_once(MARK.1) else { return false };
+    let Ok(count) = count.parse::<usize>() else { return false };
+    let marked = before.len() + count + after.len() == expected.len();
+    marked && expected.starts_with(before) && expected.ends_with(after)
+}
+
+fn before_mark(output: &str) -> &str {
+    output.split_once(MARK.0).map_or(output, |(before, _)| before)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_output_that_is_marked_with_its_length_may_be_missing() {
+        let expected = "line 0\nline 1\n";
+        for good in [
+            "\n[bolt: 14 bytes dropped]\n",
+            "line 0\n\n[bolt: 7 bytes dropped]\n",
+            "line\n[bolt: 3 bytes dropped]\nline 1\n",
+        ] {
+            assert!(is_marked(good, expected), "{good:?}");
+        }
+        for bad in ["", "line 0\n", expected, "\n[bolt: 13 bytes dropped]\n", "line 1\n\n[bolt: 7 bytes dropped]\n"] {
+            assert!(!is_marked(bad, expected), "{bad:?}");
+        }
+    }
+}
