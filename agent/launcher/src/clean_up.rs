@@ -28,6 +28,17 @@ pub(crate) fn sweep(host: &Host) {
     }
 }
 
+/// Removes what a launcher that has ended left of executions that it had prepared and not started. User ids are released when their
+/// records are opened.
+pub(crate) fn remove_preparations(host: &Host) {
+    for execution in runtime_dir::prepared(&host.runtime) {
+        if host.runtime.has(execution.as_str()) == Ok(false) {
+            host.tree.find(&execution).remove();
+        }
+        runtime_dir::remove_prepared(&host.runtime, &execution);
+    }
+}
+
 /// Counts the executions that have ended and still have a run-time directory.
 pub(crate) fn count_ended(host: &Host) -> usize {
     let ended = |execution: &ExecutionId| {

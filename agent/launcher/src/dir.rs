@@ -147,6 +147,11 @@ impl Dir {
         fstat(self)
     }
 
+    /// Sets the path, after the directory was renamed.
+    pub(crate) fn set_path(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
     /// Returns the path by which it was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -22,6 +22,7 @@ use crate::account::{self, Account, AccountError};
 use crate::cgroup::{self, AgentGroups, Tree, Unenforced};
 use crate::dir::{self, Dir};
 use crate::parsed::Parsed;
+use crate::preparations::Preparations;
 use crate::shims::Shims;
 use crate::uids::{OpenError, UidPool};
 use crate::{log, sys, trust};
@@ -63,6 +64,7 @@ pub(crate) struct Host {
     /// Signals that this process ignores, which its children must not.
     pub(crate) ignored_signals: Vec<i32>,
     pub(crate) shims: Shims,
+    pub(crate) preparations: Preparations,
     _lock: File,
 }
 
@@ -178,6 +180,7 @@ impl Host {
             actions: Parsed::new(MAX_PARSED),
             ignored_signals: sys::ignored_signals(),
             shims: Shims::default(),
+            preparations: Preparations::default(),
             _lock: lock,
         })
     }

@@ -21,6 +21,7 @@ mod ipc;
 mod kill;
 mod log;
 mod parsed;
+mod preparations;
 mod proc;
 #[cfg(test)]
 #[path = "../../../tests/fixtures/records.rs"]

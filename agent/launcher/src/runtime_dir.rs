@@ -4,13 +4,17 @@
 //! directories to enforce `execution.max_shims`, and a launcher that was restarted finds running executions by them. They belong to
 //! the launcher, so the api cannot change the count.
 //!
+//! The directory of an execution that is only prepared ([`crate::preparations`]) is called `prepared-<execution id>` until its start,
+//! so that it does not count; the next launcher removes what is left of it.
+//!
 //! The shim has the directory locked, and marks it when the execution has ended and only its clean-up is left. A marked directory
 //! without a lock was left by a shim that died ([`crate::clean_up`]).
 
+use std::ffi::OsStr;
 use std::io::Write;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, renameat};
 use nix::libc;
 use packs_schema::agent::execution::file;
 use packs_schema::base::name::ExecutionId;
@@ -26,17 +30,42 @@ const FILES: [&str; 4] = [ACCOUNT, ENDED, file::KILL, "result"];
 /// Maximum size of the file `account`, in bytes.
 const MAX_ACCOUNT: u64 = 16;
 
-/// Creates the directory in `parent`, the launcher's own run-time directory, and locks it for as long as any process has the
+/// Beginning of the names of prepared directories.
+const PREPARED: &str = "prepared-";
+
+/// Returns the name of the directory of an execution that is prepared and not started.
+pub(crate) fn prepared_name(execution: &ExecutionId) -> String {
+    format!("{PREPARED}{execution}")
+}
+
+/// Creates a directory `name` in `parent`, the launcher's own run-time directory, and locks it for as long as any process has the
 /// returned descriptor.
-pub(crate) fn create(parent: &Dir, execution: &ExecutionId) -> nix::Result<Dir> {
-    let directory = parent.make_dir(execution.as_str(), 0o711)?;
+pub(crate) fn create(parent: &Dir, name: &str) -> nix::Result<Dir> {
+    let directory = parent.make_dir(name, 0o711)?;
     match directory.try_lock() {
         Ok(()) => Ok(directory),
         Err(e) => {
-            let _ = parent.remove_dir(execution.as_str());
+            let _ = parent.remove_dir(name);
             Err(e)
         }
     }
+}
+
+/// Makes a prepared directory that of a started execution.
+pub(crate) fn activate(parent: &Dir, execution: &ExecutionId, directory: &mut Dir) -> nix::Result<()> {
+    // A rename would replace an empty directory.
+    if parent.has(execution.as_str())? {
+        return Err(Errno::EEXIST);
+    }
+    renameat(parent, OsStr::new(&prepared_name(execution)), parent, OsStr::new(execution.as_str()))?;
+    directory.set_path(parent.path().join(execution.as_str()));
+    Ok(())
+}
+
+/// Returns the executions that have a prepared directory.
+pub(crate) fn prepared(parent: &Dir) -> Vec<ExecutionId> {
+    let names = parent.names().into_iter();
+    names.filter_map(|name| ExecutionId::new(name.strip_prefix(PREPARED)?).ok()).collect()
 }
 
 /// Marks the directory: the execution has ended.
@@ -76,11 +105,21 @@ pub(crate) fn read_account(parent: &Dir, execution: &ExecutionId) -> Option<u32>
 
 /// Removes the directory of an execution; does nothing when there is none.
 pub(crate) fn remove(parent: &Dir, execution: &ExecutionId) {
-    if let Ok(directory) = parent.dir(execution.as_str()) {
-        for name in FILES {
-            let _ = directory.remove_file(name);
+    remove_named(parent, execution.as_str());
+}
+
+/// Removes the prepared directory of an execution; does nothing when there is none.
+pub(crate) fn remove_prepared(parent: &Dir, execution: &ExecutionId) {
+    remove_named(parent, &prepared_name(execution));
+}
+
+/// Removes the directory with this name; does nothing when there is none.
+pub(crate) fn remove_named(parent: &Dir, name: &str) {
+    if let Ok(directory) = parent.dir(name) {
+        for file in FILES {
+            let _ = directory.remove_file(file);
         }
-        let _ = parent.remove_dir(execution.as_str());
+        let _ = parent.remove_dir(name);
     }
 }
 
@@ -93,7 +132,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let parent = Dir::open(temporary.path()).unwrap();
         let execution: ExecutionId = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa".parse().unwrap();
-        let directory = create(&parent, &execution).unwrap();
+        let directory = create(&parent, execution.as_str()).unwrap();
         parent.make_dir("accounts", 0o700).unwrap();
         assert_eq!((count(&parent), read_account(&parent, &execution)), (1, None));
         write_account(&directory, 70_001).unwrap();

@@ -78,8 +78,10 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         let client = attached_client()?;
         let host = Host::prepare(config, true)?;
         accept::prune(&host);
+        clean_up::remove_preparations(&host);
         clean_up::sweep(&host);
         let served = serve_attached(&host, client, &signals);
+        host.preparations.discard_all(&host.runtime);
         host.remove_groups();
         served
     } else {
@@ -87,9 +89,11 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         let programs = AgentPrograms::locate(config)?;
         let host = Host::prepare(config, false)?;
         accept::prune(&host);
+        clean_up::remove_preparations(&host);
         clean_up::sweep(&host);
         let listeners = Listeners::new(&host.config, passed);
         serve_agent(&host, &programs, listeners, &signals);
+        host.preparations.discard_all(&host.runtime);
         let _ = host.runtime.remove_file(store::API_STATE);
         host.remove_groups();
         Ok(())
@@ -119,7 +123,9 @@ fn attached_client() -> Result<Client, ServeError> {
 
 fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result<(), ServeError> {
     loop {
-        wait(signals, Some(&client), None, || {});
+        let next = host.preparations.next_deadline();
+        wait(signals, Some(&client), next.map(|at| at.saturating_duration_since(Instant::now())), || {});
+        host.preparations.expire(Instant::now(), &host.runtime);
         if handle_signals(signals, |exited| _ = handle_shim_exit(host, exited)) {
             return Ok(());
         }
@@ -146,10 +152,12 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
             clean_up::sweep(host);
             pruned = now;
         }
+        host.preparations.expire(now, &host.runtime);
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
         watchdog.tick(now);
-        let work = [api.next_deadline(), sync.next_deadline()].into_iter().flatten().min();
+        let work = [api.next_deadline(), sync.next_deadline(), host.preparations.next_deadline()];
+        let work = work.into_iter().flatten().min();
         let next = work.into_iter().chain(watchdog.next_deadline()).min();
         let left = || next.map(|at| at.saturating_duration_since(Instant::now()));
         let until_rest = (active + REST_AFTER).saturating_duration_since(now);

@@ -41,7 +41,7 @@ use nix::unistd::Pid;
 use crate::dir::Dir;
 use crate::sys;
 use equipment::Equipment;
-pub(crate) use job::{Handles, Job, Plan, Program, Rules};
+pub(crate) use job::{Job, Plan, Program, Rules, UnclaimedJob};
 pub(crate) use transfer::{send, take_idle_report};
 
 /// Time after which an idle shim ends.

@@ -52,9 +52,14 @@ impl Shim {
 }
 
 impl Shims {
-    /// Gives a job to an idle shim, or forks one. Returns the pid of the shim, which has the whole job. In a forked shim this never
-    /// returns.
-    pub(crate) fn assign(&self, inherited: &Inherited<'_>, job: &mut Job) -> io::Result<Pid> {
+    /// Gives a job to an idle shim, or forks one after `before_fork`. Returns the pid of the shim, which has the whole job. In a
+    /// forked shim this never returns.
+    pub(crate) fn assign(
+        &self,
+        inherited: &Inherited<'_>,
+        job: &mut Job,
+        before_fork: impl FnOnce(),
+    ) -> io::Result<Pid> {
         while let Some(mut shim) = self.take_idle() {
             // Dropping the shim closes its socket, after which it does not act on a part of a job.
             if shim::send(&shim.socket, job).is_ok() {
@@ -64,6 +69,7 @@ impl Shims {
                 return Ok(pid);
             }
         }
+        before_fork();
         let (pid, socket) = fork(inherited, job)?;
         shim::send(&socket, job)?;
         self.known.borrow_mut().push(Shim { pid, socket, busy: true });

@@ -5,6 +5,9 @@
 //!  store::resolve ─▶ bind ─▶ account ─▶ claim ─▶ run-time directory, result ─▶ cgroup ─▶ shim
 //!   (nothing is changed up to here)        └──────── undone when a later step fails ───────┘
 //! ```
+//!
+//! A `Prepare` request has all of it done before but the claim and the shim, while the api commits the acceptance; no process of
+//! the execution exists until its start ([`crate::preparations`]).
 
 mod account;
 mod claim;
@@ -14,7 +17,7 @@ mod store_file;
 mod venv;
 
 use std::ffi::CString;
-use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -28,15 +31,85 @@ use crate::cgroup::{self, Group, Unenforced};
 use crate::dir::Dir;
 use crate::host::Host;
 use crate::refusal::{Refused, refuse};
-use crate::shim::{self, Handles, Inherited, Job, Plan, Program, Rules};
-use crate::{clean_up, runtime_dir};
+use crate::shim::{self, Inherited, Job, Plan, Program, Rules, UnclaimedJob};
+use crate::uids::Lease;
+use crate::{clean_up, preparations, runtime_dir};
 
 use account::ChosenAccount;
+use claim::Claim;
 pub(crate) use store::{check_active, instance_facts};
 
 /// Starts an execution and returns the pid of its shim. In a forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
+    let prepared = host.preparations.take(start, &host.runtime);
+    let job = match prepared {
+        Some((job, home)) => claim_prepared(host, start, job, &home)?,
+        None => {
+            check_running(host)?;
+            let (looked_up, _) = look_up(host, start)?;
+            let Claim { directory, lock, exit_file } = claim(host, start)?;
+            let equipped = equip(host, looked_up, start.execution.as_str());
+            let unclaimed = equipped.inspect_err(|_| claim::release(&directory))?;
+            unclaimed.claimed(directory, lock, exit_file)
+        }
+    };
+    assign(host, job)
+}
+
+/// Makes ready for an execution that the api is about to accept: all but the claim and the process.
+pub(crate) fn prepare(host: &Host, start: Start) -> Result<(), Refused> {
+    if host.preparations.is_full() {
+        return refuse(Refusal::TooManyRunning, "too many executions are prepared");
+    }
+    if host.runtime.has(start.execution.as_str()) != Ok(false) {
+        return refuse(Refusal::AlreadyStarted, format!("execution {} has been started", start.execution));
+    }
     check_running(host)?;
+    let (looked_up, home) = look_up(host, &start)?;
+    let unclaimed = equip(host, looked_up, &runtime_dir::prepared_name(&start.execution))?;
+    host.preparations.put(start, unclaimed, home);
+    Ok(())
+}
+
+/// Claims the execution of a preparation, if its version is still the active one of its pack, whose directory is `home`.
+fn claim_prepared(host: &Host, start: &Start, mut prepared: UnclaimedJob, home: &Dir) -> Result<Job, Refused> {
+    let claimed = store::require_active(home, start).and_then(|()| claim(host, start));
+    let Claim { directory, lock, exit_file } = match claimed {
+        Ok(claim) => claim,
+        Err(refused) => {
+            preparations::discard(prepared, &host.runtime);
+            return Err(refused);
+        }
+    };
+    if let Err(e) = runtime_dir::activate(&host.runtime, &start.execution, &mut prepared.runtime) {
+        preparations::discard(prepared, &host.runtime);
+        claim::release(&directory);
+        return refuse(Refusal::Resources, format!("cannot use what was prepared for {}: {e}", start.execution));
+    }
+    Ok(prepared.claimed(directory, lock, exit_file))
+}
+
+fn claim(host: &Host, start: &Start) -> Result<Claim, Refused> {
+    let claim = claim::claim(host, &start.execution)?;
+    // At most once, even if the lock file in the api's directory is removed.
+    host.accepted.remove(&start.execution);
+    Ok(claim)
+}
+
+/// All that a request names, checked.
+struct LookedUp {
+    /// Without a group.
+    plan: Plan,
+    limits: Limits,
+    /// Limits that this host or the account does not enforce.
+    unenforced: Vec<Unenforced>,
+    stdin: Vec<u8>,
+    pack: OwnedFd,
+    lease: Option<Lease>,
+}
+
+/// Looks everything up that a request names; the second value is the directory of its pack.
+fn look_up(host: &Host, start: &Start) -> Result<(LookedUp, Dir), Refused> {
     let resolved = store::resolve(host, start)?;
     let action = &resolved.action;
     if !action.enabled {
@@ -61,49 +134,70 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     let facts = store::instance_facts(host)?;
     let inputs = environment::Inputs { facts: &facts, start, account: &account, venv: resolved.venv.as_ref(), timeout };
     let environment = environment::build(&inputs, &delivery)?;
-    let program = program(&resolved, &delivery, environment, account.clone(), host.root)?;
+    let program = program(&resolved, &delivery, environment, account, host.root)?;
     // A pushed version ends at its deadline, and so must all processes that it started.
     let leftovers = resolved.push_expires_in.map_or(action.leftovers, |_| LeftoverPolicy::Stop);
-    let rules = Rules::of(action, leftovers);
-
     let mut unenforced = host.unenforced.clone();
     unenforced.extend(run_as_unenforced);
     require_limits(host, &unenforced)?;
-    let claim = claim::claim(host, &start.execution)?;
-    // At most once, even if the lock file in the api's directory is removed.
-    host.accepted.remove(&start.execution);
-    let prepared = prepare(host, start, &resolved.action.limits, &account, lease.is_some());
-    let Prepared { group, unenforced: not_set, runtime, result } =
-        prepared.inspect_err(|_| claim::release(&claim.directory))?;
+    let plan = Plan {
+        execution: start.execution.clone(),
+        program,
+        rules: Rules::of(action, leftovers),
+        timeout,
+        ends_with_push: timeout < requested,
+        unenforced: Vec::new(),
+        group: Group::default(),
+    };
+    let limits = resolved.action.limits;
+    let pack = resolved.directory.into();
+    Ok((LookedUp { plan, limits, unenforced, stdin: delivery.stdin, pack, lease }, resolved.home))
+}
+
+/// Creates the run-time directory with this name, the file for the result and the cgroups. After an error, none of it exists.
+fn equip(host: &Host, looked_up: LookedUp, name: &str) -> Result<UnclaimedJob, Refused> {
+    let LookedUp { mut plan, limits, mut unenforced, stdin, pack, lease } = looked_up;
+    let execution = &plan.execution;
+    let failed = |what: &str, e: nix::Error| Refused {
+        code: Refusal::Resources,
+        message: format!("cannot create {what} of execution {execution} in {}: {e}", host.runtime.path().display()),
+    };
+    let account = &plan.program.account;
+    let runtime = runtime_dir::create(&host.runtime, name).map_err(|e| failed("the run-time directory", e))?;
+    // An account of its own is on record in the pool of user ids.
+    let noted = if lease.is_some() { Ok(()) } else { runtime_dir::write_account(&runtime, account.uid.as_raw()) };
+    let result = noted.and_then(|()| shim::result::create(execution, host.root.then_some(account)));
+    let result = result.map_err(|e| {
+        runtime_dir::remove_named(&host.runtime, name);
+        failed("the files", e)
+    })?;
+    let (group, not_set) = host.tree.create(&cgroup::name_of(execution), &limits).or_else(|e| {
+        runtime_dir::remove_named(&host.runtime, name);
+        refuse(Refusal::Resources, format!("cannot create a cgroup: {e}"))
+    })?;
     unenforced
         .extend(not_set.into_iter().filter(|(limit, _)| !host.unenforced.iter().any(|(known, _)| known == limit)));
     if let Err(refused) = require_limits(host, &unenforced) {
-        runtime_dir::remove(&host.runtime, &start.execution);
         group.remove();
-        claim::release(&claim.directory);
+        runtime_dir::remove_named(&host.runtime, name);
         return Err(refused);
     }
-    let claim::Claim { directory, lock, exit_file } = claim;
-    let mut job = Job {
-        plan: Plan {
-            execution: start.execution.clone(),
-            program,
-            rules,
-            timeout,
-            ends_with_push: timeout < requested,
-            unenforced: unenforced.iter().map(describe).collect(),
-            group,
-        },
-        stdin: delivery.stdin,
-        handles: Handles { directory, lock, exit_file, runtime, result, pack: resolved.directory.into(), lease },
-    };
+    plan.unenforced = unenforced.iter().map(describe).collect();
+    plan.group = group;
+    Ok(UnclaimedJob { plan, stdin, runtime, result, pack, lease })
+}
+
+/// Gives a job to a shim.
+fn assign(host: &Host, mut job: Job) -> Result<Pid, Refused> {
     let inherited = Inherited {
         launcher: nix::unistd::getpid(),
         boot_id: &host.boot_id,
         ignored_signals: &host.ignored_signals,
         runtime: &host.runtime,
     };
-    match host.shims.assign(&inherited, &mut job) {
+    // A shim inherits the memory, in which no secrets of other executions may be.
+    let discard_others = || host.preparations.discard_all(&host.runtime);
+    match host.shims.assign(&inherited, &mut job, discard_others) {
         // Closing our descriptors of the locks releases nothing: the shim has copies.
         Ok(pid) => {
             if let Some(lease) = &mut job.handles.lease {
@@ -112,8 +206,8 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
             Ok(pid)
         }
         Err(e) => {
-            runtime_dir::remove(&host.runtime, &start.execution);
             job.plan.group.remove();
+            runtime_dir::remove(&host.runtime, &job.plan.execution);
             claim::release(&job.handles.directory);
             refuse(Refusal::Resources, format!("cannot give it to a shim: {e}"))
         }
@@ -123,7 +217,8 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
 /// Refuses an execution beyond `execution.max_shims`, whatever the api counts.
 fn check_running(host: &Host) -> Result<(), Refused> {
     let max = host.config.execution.max_shims();
-    let running = runtime_dir::count(&host.runtime);
+    // Includes prepared executions, which are started without another check.
+    let running = runtime_dir::count(&host.runtime) + host.preparations.count();
     if running < max as usize {
         return Ok(());
     }
@@ -136,43 +231,6 @@ fn check_running(host: &Host) -> Result<(), Refused> {
         "{running} executions are running, and the launcher allows {max} at once (execution.max_shims); retry when one has ended"
     );
     refuse(Refusal::TooManyRunning, message)
-}
-
-/// Resources of an execution outside its own directory.
-struct Prepared {
-    group: Group,
-    unenforced: Vec<Unenforced>,
-    runtime: Dir,
-    result: File,
-}
-
-fn prepare(
-    host: &Host,
-    start: &Start,
-    limits: &Limits,
-    account: &Account,
-    own_account: bool,
-) -> Result<Prepared, Refused> {
-    let execution = &start.execution;
-    let failed = |what: &str, e: nix::Error| Refused {
-        code: Refusal::Resources,
-        message: format!("cannot create {what} of execution {execution} in {}: {e}", host.runtime.path().display()),
-    };
-    let runtime = runtime_dir::create(&host.runtime, execution).map_err(|e| failed("the run-time directory", e))?;
-    // An account of its own is on record in the pool of user ids.
-    let noted = if own_account { Ok(()) } else { runtime_dir::write_account(&runtime, account.uid.as_raw()) };
-    let result = noted.and_then(|()| shim::result::create(execution, host.root.then_some(account)));
-    let result = result.map_err(|e| {
-        runtime_dir::remove(&host.runtime, execution);
-        failed("the files", e)
-    })?;
-    match host.tree.create(&cgroup::name_of(execution), limits) {
-        Ok((group, unenforced)) => Ok(Prepared { group, unenforced, runtime, result }),
-        Err(e) => {
-            runtime_dir::remove(&host.runtime, execution);
-            refuse(Refusal::Resources, format!("cannot create a cgroup: {e}"))
-        }
-    }
 }
 
 fn describe((limit, why): &Unenforced) -> String {

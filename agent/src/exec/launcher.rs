@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Reply, Request};
+use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, Request, Start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -37,6 +37,8 @@ pub struct Launcher {
     pending: Pending,
     /// Write half; locked for a whole frame.
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// False once the launcher has refused to prepare starts because it is of an earlier version.
+    prepares: Arc<AtomicBool>,
     /// Becomes true when the launcher has exited.
     gone: watch::Receiver<bool>,
     /// Task that reads replies; aborted on drop.
@@ -52,9 +54,10 @@ impl Launcher {
         let (read, writer) = UnixStream::from_std(stream).map_err(wrong)?.into_split();
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let (tell, gone) = watch::channel(false);
-        let waiting = pending.clone();
+        let (seq, prepares) = (AtomicU64::new(1), Arc::new(AtomicBool::new(true)));
+        let (waiting, known) = (pending.clone(), prepares.clone());
         let reader = tokio::spawn(async move {
-            if let Err(error) = replies(read, &waiting).await
+            if let Err(error) = replies(read, &waiting, &known).await
                 && error.kind() != io::ErrorKind::UnexpectedEof
             {
                 tracing::error!(%error, "the launcher's socket failed");
@@ -63,29 +66,42 @@ impl Launcher {
             lock(&waiting).take();
             tell.send_replace(true);
         });
-        Ok(Launcher { seq: AtomicU64::new(1), pending, writer: tokio::sync::Mutex::new(writer), gone, reader })
+        Ok(Launcher { seq, pending, writer: tokio::sync::Mutex::new(writer), prepares, gone, reader })
     }
 
     /// Sends a request and waits for the reply.
     pub async fn ask(&self, ask: Operation) -> Result<Outcome, LauncherError> {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        let body = serde_json::to_vec(&Request::new(seq, ask)).expect("a request serialises");
-        let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME);
-        let length = length.ok_or(LauncherError::TooLarge(body.len()))?;
-        let mut frame = Vec::with_capacity(4 + body.len());
-        frame.extend_from_slice(&length.to_le_bytes());
-        frame.extend_from_slice(&body);
+        let frame = encode(&Request::new(seq, ask))?;
         lock(&self.pending).as_mut().ok_or(LauncherError::Gone)?.insert(seq, reply);
-        // After a partial frame the connection cannot be used any more.
-        let sent = self.writer.lock().await.write_all(&frame).await;
-        if sent.is_err() {
+        if self.send(&frame).await.is_err() {
             if let Some(pending) = lock(&self.pending).as_mut() {
                 pending.remove(&seq);
             }
             return Err(LauncherError::Gone);
         }
         answer.await.map_err(|_| LauncherError::Gone)
+    }
+
+    /// Returns true unless the launcher has said that it prepares no starts.
+    pub fn prepares(&self) -> bool {
+        self.prepares.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request to prepare a start. There is no answer to wait for: the start itself decides, and is refused for the same
+    /// reasons.
+    pub async fn prepare(&self, start: Box<Start>) {
+        let seq = self.seq.fetch_add(1, Ordering::Relaxed);
+        // A request that is too large is too large for the start as well, which reports it.
+        if let Ok(frame) = encode(&Request::new(seq, Operation::Prepare(start))) {
+            let _ = self.send(&frame).await;
+        }
+    }
+
+    /// Sends a frame. After a partial one the connection cannot be used any more.
+    async fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.writer.lock().await.write_all(frame).await
     }
 
     /// Becomes true when the launcher has closed its end.
@@ -100,7 +116,19 @@ impl Drop for Launcher {
     }
 }
 
-async fn replies(mut read: OwnedReadHalf, pending: &Pending) -> io::Result<()> {
+/// Returns the frame of a request.
+fn encode(request: &Request) -> Result<Vec<u8>, LauncherError> {
+    let body = serde_json::to_vec(request).expect("a request serialises");
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_FRAME);
+    let length = length.ok_or(LauncherError::TooLarge(body.len()))?;
+    let mut frame = Vec::with_capacity(4 + body.len());
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// Hands replies to the requesters. Sets `prepares` to false if the launcher does not know the only request without one.
+async fn replies(mut read: OwnedReadHalf, pending: &Pending, prepares: &AtomicBool) -> io::Result<()> {
     let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
     loop {
         let mut length = [0; 4];
@@ -113,9 +141,13 @@ async fn replies(mut read: OwnedReadHalf, pending: &Pending) -> io::Result<()> {
         read.read_exact(&mut body).await?;
         let reply: Reply = serde_json::from_slice(&body).map_err(|e| invalid(e.to_string()))?;
         let waiting = lock(pending).as_mut().and_then(|pending| pending.remove(&reply.seq));
-        if let Some(waiting) = waiting {
+        match waiting {
             // The requester may have been cancelled.
-            let _ = waiting.send(reply.outcome);
+            Some(waiting) => drop(waiting.send(reply.outcome)),
+            None if matches!(reply.outcome, Outcome::Refused { code: Refusal::Unsupported, .. }) => {
+                prepares.store(false, Ordering::Relaxed);
+            }
+            None => {}
         }
     }
 }
@@ -131,6 +163,35 @@ mod tests {
 
     fn kill() -> Operation {
         Operation::Kill { execution: ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap() }
+    }
+
+    #[tokio::test]
+    async fn an_earlier_launcher_is_not_asked_to_prepare_again() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let launcher = Launcher::connect(ours.into()).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let mut theirs = UnixStream::from_std(theirs).unwrap();
+        let start = serde_json::json!({
+            "execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "pack": "linux", "version": "1.0.0",
+            "digest": "a".repeat(64), "action": "a", "parameters": {}, "noop": false, "timeout_ms": null, "run": null,
+        });
+        launcher.prepare(serde_json::from_value(start).unwrap()).await;
+        assert!(launcher.prepares(), "no news is good news");
+        let answer = async {
+            for code in [Refusal::Unsupported, Refusal::Resources] {
+                let length = theirs.read_u32_le().await.unwrap();
+                let mut body = vec![0; length as usize];
+                theirs.read_exact(&mut body).await.unwrap();
+                let seq = serde_json::from_slice::<Request>(&body).unwrap().seq;
+                let outcome = Outcome::Refused { code, message: String::new() };
+                let body = serde_json::to_vec(&Reply { seq, outcome }).unwrap();
+                theirs.write_u32_le(body.len() as u32).await.unwrap();
+                theirs.write_all(&body).await.unwrap();
+            }
+        };
+        let (killed, ()) = tokio::join!(launcher.ask(kill()), answer);
+        assert!(matches!(killed, Ok(Outcome::Refused { code: Refusal::Resources, .. })), "{killed:?}");
+        assert!(!launcher.prepares());
     }
 
     #[tokio::test]

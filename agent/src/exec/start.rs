@@ -29,10 +29,27 @@ const START_ATTEMPTS: u32 = 120;
 /// Pause between two attempts.
 const START_PAUSE: Duration = Duration::from_millis(500);
 
+/// Maximum number of running executions with which the start of the last one is prepared. With more, the processors are busy, and
+/// preparing would only cost a request.
+const MAX_PREPARED: u32 = 2;
+
 /// Beginning of the reason of an execution whose caller lost the grant before the start.
 const REVOKED: &str = "not started: the grant was revoked while it waited";
 
 impl Exec {
+    /// Has the launcher prepare the start of an execution that is about to be accepted, if it has a slot. Returns when the request
+    /// is sent. Until the start itself, which follows the commit, the launcher makes no process.
+    pub(super) async fn prepare(&self, id: &ExecutionId, start: &Start) {
+        let is_next = {
+            let slots = &self.lock().slots;
+            slots.is_running(id) && slots.running() <= MAX_PREPARED
+        };
+        if !is_next || !self.launcher.prepares() {
+            return;
+        }
+        self.launcher.prepare(Box::new(start.clone())).await;
+    }
+
     /// Starts the queued executions that can have a slot now.
     pub(super) fn start_ready(self: &Arc<Self>) {
         let next = self.lock().slots.take_ready(clock::signed_boottime_ms());

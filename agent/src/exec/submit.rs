@@ -1,5 +1,6 @@
-//! Accepting an execution: admission, then its directory with `spec`, then its row (`synchronous = FULL`), then the start. The
-//! answer 202 is sent once the row is on disk; from then on the execution reaches a terminal state whatever happens.
+//! Accepting an execution: admission, then its directory with `spec`, then its row (`synchronous = FULL`), then the start, which the
+//! launcher prepares meanwhile. The answer 202 is sent once the row is on disk; from then on the execution reaches a terminal state
+//! whatever happens.
 
 use std::io;
 use std::sync::Arc;
@@ -296,6 +297,8 @@ impl Exec {
             start_within_ms,
             boot_id: self.settings.boot_id.clone(),
         };
+        let start = Order::start_request(Spec { parameters: order.bound.given().clone(), ..spec.clone() });
+        self.prepare(id, &start).await;
         let directory = self.directory(id);
         let created = self.spares.create(&directory).and_then(|()| directory::write_spec(&directory, &spec));
         created.map_err(|e| self.directory_error(e))?;
@@ -309,7 +312,6 @@ impl Exec {
             Ok(WriteOutcome::Written | WriteOutcome::Unchanged) => {}
             Err(error) => return Err(self.history_error(error)),
         }
-        let start = Order::start_request(Spec { parameters: order.bound.given().clone(), ..spec });
         // The row is on disk: from here on the execution must reach a terminal state.
         self.track(record, Some(Box::new(start)), Some(active.action.class));
         Ok(None)

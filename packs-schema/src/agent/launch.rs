@@ -1,12 +1,12 @@
 //! Requests of the unprivileged api to the privileged launcher, over an inherited socket pair.
 //!
 //! A frame is a length (`u32`, little endian, at most [`MAX_FRAME`]) and that many bytes of JSON. The launcher answers
-//! each [`Request`] with one [`Reply`] of the same `seq`.
+//! each [`Request`] with one [`Reply`] of the same `seq`, except [`Operation::Prepare`], which it answers only if it refuses.
 //!
 //! The launcher also passes the listening sockets to the api ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`]), so that a restart
 //! refuses no connection.
 //!
-//! There are four requests. They contain names and parameters; none contains a path, a command or an account.
+//! There are five requests. They contain names and parameters; none contains a path, a command or an account.
 //!
 //! # Versions
 //!
@@ -19,6 +19,8 @@
 //!   continues; an invalid request of its own format comes from a compromised or broken api and ends the connection.
 //! - The api is lenient: it ignores unknown fields of a reply, and treats an unknown reason as [`Refusal::Other`].
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,7 +31,10 @@ use crate::base::strict;
 pub const MAX_FRAME: usize = 256 << 10;
 
 /// Latest format of requests that this code supports.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
+
+/// Time after which the launcher discards a preparation without a start.
+pub const PREPARED_FOR: Duration = Duration::from_millis(100);
 
 /// Variable of the api's environment with the descriptor of its listening socket. If absent, the api binds `api.listen`
 /// itself, as with an earlier launcher.
@@ -57,6 +62,7 @@ impl Request {
         let format = match operation {
             Operation::Start(_) | Operation::Kill { .. } | Operation::Sync => first_format(),
             Operation::Accept(_) => 2,
+            Operation::Prepare(_) => 3,
         };
         Request { seq, format, operation }
     }
@@ -85,12 +91,16 @@ pub enum Operation {
     /// Record an accepted execution that waits while its version is active: exactly this request may then be started
     /// once, even after the version was replaced. Requires format 2.
     Accept(Box<Start>),
+    /// Make ready for an execution whose acceptance is being written to the disk: look everything up and create its cgroups, but
+    /// no process. Exactly this request may be sent as [`Operation::Start`] within [`PREPARED_FOR`]; otherwise nothing is left of
+    /// it. Not answered unless it is refused. Requires format 3.
+    Prepare(Box<Start>),
     /// Run the sync process now. Requests during a run are combined into one more run.
     Sync,
 }
 
 /// Execution to start. Does not implement `Debug`: parameters may be secret.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
     /// Id, and name of its directory.
@@ -282,9 +292,14 @@ mod tests {
         };
         let format = |ask| Request::new(1, ask).format;
         assert_eq!(
-            (format(Operation::Sync), format(Operation::Start(start.clone())), format(Operation::Accept(start))),
+            (
+                format(Operation::Sync),
+                format(Operation::Start(start.clone())),
+                format(Operation::Accept(start.clone()))
+            ),
             (1, 1, 2)
         );
+        assert_eq!(format(Operation::Prepare(start)), 3);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, RequestError, read_request};
+use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, Request, RequestError, read_request};
 
 use crate::host::Host;
+use crate::refusal::Refused;
 use crate::{accept, kill, log, start};
 
 /// Maximum time to write a reply.
@@ -55,6 +56,11 @@ impl Client {
             self.buffer[4..4 + length].fill(0);
             self.buffer.drain(..4 + length);
             let reply = match request {
+                Ok(Request { seq, operation: Operation::Prepare(start), .. }) => match start::prepare(host, *start) {
+                    Ok(()) => continue,
+                    // Not logged: its start is, and is refused for the same reason.
+                    Err(Refused { code, message }) => Reply { seq, outcome: Outcome::Refused { code, message } },
+                },
                 Ok(request) => Reply { seq: request.seq, outcome: answer(host, &request.operation, sync_requested) },
                 Err(RequestError::Unsupported { seq }) => Reply { seq, outcome: unsupported() },
                 Err(RequestError::Broken { column }) => {
@@ -121,6 +127,8 @@ fn answer(host: &Host, operation: &Operation, sync_requested: &mut bool) -> Outc
         Operation::Start(start) => ("start", start.execution.as_str(), start::start(host, start).map(Some)),
         Operation::Accept(start) => ("accept", start.execution.as_str(), accept::accept(host, start).map(|()| None)),
         Operation::Kill { execution } => ("kill", execution.as_str(), kill::kill(host, execution).map(|()| None)),
+        // Served above.
+        Operation::Prepare(_) => return Outcome::Done,
         Operation::Sync => {
             *sync_requested = true;
             return Outcome::Done;

@@ -36,10 +36,37 @@ impl Drop for Job {
 impl Job {
     /// Overwrites what may be secret.
     pub(crate) fn overwrite(&mut self) {
-        wipe(&mut self.stdin);
-        for text in self.plan.program.arguments.drain(..).chain(self.plan.program.environment.drain(..)) {
-            wipe(&mut text.into_bytes());
-        }
+        overwrite(&mut self.plan, &mut self.stdin);
+    }
+}
+
+/// A job before its execution is claimed: all that does not depend on the execution's directory.
+pub(crate) struct UnclaimedJob {
+    pub(crate) plan: Plan,
+    pub(crate) stdin: Vec<u8>,
+    pub(crate) runtime: Dir,
+    pub(crate) result: File,
+    pub(crate) pack: OwnedFd,
+    pub(crate) lease: Option<Lease>,
+}
+
+impl UnclaimedJob {
+    /// Returns the job of the claimed execution with these files.
+    pub(crate) fn claimed(self, directory: Dir, lock: File, exit_file: ExitFile) -> Job {
+        let UnclaimedJob { plan, stdin, runtime, result, pack, lease } = self;
+        Job { plan, stdin, handles: Handles { directory, lock, exit_file, runtime, result, pack, lease } }
+    }
+
+    /// Overwrites what may be secret.
+    pub(crate) fn overwrite(&mut self) {
+        overwrite(&mut self.plan, &mut self.stdin);
+    }
+}
+
+fn overwrite(plan: &mut Plan, stdin: &mut [u8]) {
+    wipe(stdin);
+    for text in plan.program.arguments.drain(..).chain(plan.program.environment.drain(..)) {
+        wipe(&mut text.into_bytes());
     }
 }
 

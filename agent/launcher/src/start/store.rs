@@ -31,6 +31,8 @@ const MAX_PUSH_OVERLAY: u64 = 1 << 20;
 /// Action of a request, with everything of the store that its execution needs. All of it was checked.
 pub(super) struct ResolvedAction {
     pub(super) action: Action,
+    /// The directory of the pack, with all its versions.
+    pub(super) home: Dir,
     /// The directory of the version.
     pub(super) directory: Dir,
     pub(super) entry_path: PathBuf,
@@ -76,7 +78,8 @@ pub(crate) fn check_active(host: &Host, start: &Start) -> Result<(), Refused> {
     require_active(&pack, start)
 }
 
-fn require_active(pack: &Dir, start: &Start) -> Result<(), Refused> {
+/// Refuses a version that is not the active version of the pack with this directory.
+pub(super) fn require_active(pack: &Dir, start: &Start) -> Result<(), Refused> {
     let now = match readlinkat(pack, store::CURRENT) {
         Ok(target) => target.to_string_lossy().into_owned(),
         Err(Errno::ENOENT) => "none".to_owned(),
@@ -105,7 +108,7 @@ pub(super) fn resolve(host: &Host, start: &Start) -> Result<ResolvedAction, Refu
     let config = read_site_config(host, start, &pack, &directory)?;
     let entry_path = entry_point(host, &action, &directory)?;
     let venv = venv::find(host, &action, &packs, &directory)?;
-    Ok(ResolvedAction { action, directory, entry_path, venv, config, push_expires_in })
+    Ok(ResolvedAction { action, home: pack, directory, entry_path, venv, config, push_expires_in })
 }
 
 /// Returns the facts of this instance: from the configuration, and from what the sync stored in this boot.

@@ -184,12 +184,18 @@ impl Host {
     }
 
     pub(crate) fn ask(&mut self, ask: Operation) -> Outcome {
+        let seq = self.tell(ask);
+        let reply = self.receive().expect("a reply");
+        assert_eq!(reply.seq, seq);
+        reply.outcome
+    }
+
+    /// Sends a request, and returns its number.
+    pub(crate) fn tell(&mut self, ask: Operation) -> u64 {
         self.seq += 1;
         let request = serde_json::to_vec(&Request::new(self.seq, ask)).unwrap();
         self.send_frame(&request);
-        let reply = self.receive().expect("a reply");
-        assert_eq!(reply.seq, self.seq);
-        reply.outcome
+        self.seq
     }
 
     /// Sends a frame. If the launcher disconnects meanwhile, the next `receive` returns `None`.

@@ -8,6 +8,7 @@ mod leftovers;
 mod limits;
 mod log;
 mod output;
+mod preparing;
 mod pushed;
 mod refusals;
 mod running;

@@ -8,7 +8,8 @@
 //!                                                                      shortest path to it
 //! ```
 //!
-//! Invariants of every world: an action is started at most once, and never after an answered kill; a terminal row never changes; a
+//! Invariants of every world: an action is started at most once, never before its acceptance is on disk, although the launcher
+//! prepares the start before, and never after an answered kill; a terminal row never changes; a
 //! 202 has a row; no process of an ended execution is alive; only executions with a kill request are killed; an exit record of a
 //! shim is never overwritten. Once no more faults occur, every path leads to a world at rest (there are no cycles), in
 //! which every row is terminal and no lock, slot or task is held.
@@ -32,7 +33,7 @@ use crate::exec::directory::{Evidence, Lock, RecordFile};
 use explore::explore;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::Outcome;
-use world::{Faults, Killer, World};
+use world::{Faults, Killer, Preparing, World};
 
 /// Decision functions; tests replace one by a wrong one.
 #[derive(Clone, Copy)]
@@ -102,6 +103,20 @@ fn invariants_hold_for_two_executions_under_each_fault() {
     }
 }
 
+/// Explores one execution whose start is prepared while it is accepted.
+#[test]
+fn invariants_hold_for_a_prepared_start_under_each_fault() {
+    for (name, faults) in [
+        ("prepared, the api crashes", Faults { api: 1, ..NONE }),
+        ("prepared, the launcher crashes twice", Faults { launcher: 2, ..NONE }),
+        ("prepared, launcher and shim crash", Faults { launcher: 1, shim: 1, ..NONE }),
+        ("prepared, power cut", Faults { reboot: 1, ..NONE }),
+        ("prepared, no file, no resources", Faults { disk: 1, resources: 1, ..NONE }),
+    ] {
+        assert_holds(name, World { preparing: Preparing::Right, ..World::new(true, faults) });
+    }
+}
+
 /// Asserts that the explorer finds a violation with these decisions.
 #[track_caller]
 fn assert_found(wrong: &Decisions, begin: World, what: &str) {
@@ -112,6 +127,20 @@ fn assert_found(wrong: &Decisions, begin: World, what: &str) {
             assert!(found.to_string().contains(what), "{found}");
         }
     }
+}
+
+#[test]
+fn starting_what_should_be_prepared_is_found() {
+    let begin = World { preparing: Preparing::StartsAtOnce, ..World::new(true, NONE) };
+    assert_found(&REAL, begin, "an action was started before its acceptance was on disk");
+}
+
+#[test]
+fn keeping_what_was_prepared_and_not_started_is_found() {
+    let begin = World { preparing: Preparing::KeepsOwn, ..World::new(true, Faults { api: 1, ..NONE }) };
+    assert_found(&REAL, begin, "at rest, and something is prepared");
+    let begin = World { preparing: Preparing::KeepsOld, ..World::new(true, Faults { launcher: 1, ..NONE }) };
+    assert_found(&REAL, begin, "at rest, and something is prepared");
 }
 
 #[test]

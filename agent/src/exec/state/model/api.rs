@@ -9,8 +9,8 @@ use super::effects::{
 use super::host::end_api;
 use super::step::{AddStep, Cause, Step};
 use super::world::{
-    Acceptance, Api, Ask, CleanUp, Client, Dir, Ending, ExitFile, Killer, Live, Phase, Request, Row, Who, World,
-    boot_id, execution, id, rules,
+    Acceptance, Api, Ask, CleanUp, Client, Dir, Ending, ExitFile, Killer, Live, Phase, Preparing, Request, Row, Who,
+    World, boot_id, execution, id, rules,
 };
 use super::{
     Change, Decisions, Evidence, HostTime, KillOutcome, KillStep, Lock, LostCheck, RecordFile, RecoveryAction,
@@ -151,6 +151,9 @@ fn admit(w: &mut World, at: usize) {
     };
     if waits {
         api(w).queue.push(at);
+    } else if w.preparing != Preparing::No {
+        // The answer is not waited for.
+        let _ = send(w, Request::Prepare(at));
     }
     api(w).acceptance[at] = Acceptance::Admitted;
     w.dirs[at] = Some(Dir { boot: w.boot, lock: false, started: None, kill: false, exit: ExitFile::Absent });

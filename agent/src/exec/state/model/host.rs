@@ -5,8 +5,8 @@ use packs_schema::agent::execution::State;
 
 use super::step::{AddStep, Cause, Step};
 use super::world::{
-    Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, ExitFile, Killer, Launcher, Phase, Reply, Request, Shim,
-    Stage, Who, World,
+    Acceptance, Api, Ask, CleanUp, Client, Connection, Dir, ExitFile, Killer, Launcher, Phase, Prepared, Preparing,
+    Reply, Request, Shim, Stage, Who, World,
 };
 
 pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
@@ -17,6 +17,9 @@ pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
     };
     match &world.launcher {
         None => step(Cause::Itself, "the launcher starts", 0, &|w| {
+            if w.preparing != Preparing::KeepsOld {
+                w.prepared = [Prepared::No; 2];
+            }
             w.launcher = Some(Launcher { connection: Connection::None, requests: Vec::new(), stage: Stage::Idle });
         }),
         Some(launcher) => {
@@ -33,6 +36,9 @@ pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
         step(Cause::Itself, "the api exits without a launcher", 0, &|w| end_api(w));
     }
     for at in 0..2 {
+        if world.prepared[at] == Prepared::Open && world.preparing != Preparing::KeepsOwn {
+            step(Cause::Itself, "the launcher discards what is not started", at, &|w| w.prepared[at] = Prepared::No);
+        }
         shim(world, at, &mut step);
     }
     faults(world, &mut step);
@@ -87,6 +93,9 @@ pub(super) fn end_api(w: &mut World) {
 
 fn end_launcher(w: &mut World) {
     w.launcher = None;
+    for prepared in w.prepared.iter_mut().filter(|prepared| **prepared == Prepared::Open) {
+        *prepared = Prepared::Left;
+    }
     let Some(api) = &mut w.api else { return };
     api.connection = false;
     let gone = |ask: &mut Ask| {
@@ -120,6 +129,7 @@ fn reply(w: &mut World, request: Request, reply: Reply) {
     let Some(api) = &mut w.api else { return };
     let answer = Ask::Answered(reply);
     match request {
+        Request::Prepare(_) => {}
         Request::Start(at) => api.launch[at] = answer,
         Request::Kill(at, Who::CleanUp) => api.clean_up[at] = CleanUp::Asked(answer),
         Request::Kill(at, Who::Recovery) => api.phase = Phase::Recovering(at, answer),
@@ -140,8 +150,17 @@ fn serve(world: &World, launcher: &Launcher, step: &mut AddStep<'_>) {
     match launcher.stage {
         Stage::Idle => match launcher.requests.first().copied() {
             None => {}
+            Some(Request::Prepare(at)) => step(Cause::Itself, "the launcher prepares a start", at, &|w| {
+                next(w);
+                // Whatever the api has by now: its answer decides nothing.
+                w.prepared[at] = Prepared::Open;
+                if w.preparing == Preparing::StartsAtOnce {
+                    w.shims[at] = Some(Shim::Forked);
+                }
+            }),
             Some(request @ Request::Start(at)) => step(Cause::Itself, "the launcher takes a start", at, &|w| {
                 next(w);
+                w.prepared[at] = Prepared::No;
                 match &mut w.dirs[at] {
                     None => reply(w, request, Reply::Refused),
                     Some(dir) if dir.lock => reply(w, request, Reply::Already),
@@ -277,6 +296,7 @@ fn reboot(w: &mut World, dirs: [Option<Dir>; 2], commits_lost: bool) {
     end_launcher(w);
     end_api(w);
     w.shims = [None; 2];
+    w.prepared = [Prepared::No; 2];
     w.dirs = dirs;
     for action in &mut w.actions {
         action.alive = false;

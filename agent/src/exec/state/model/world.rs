@@ -24,6 +24,30 @@ pub(super) struct Faults {
     pub(super) resources: u8,
 }
 
+/// How starts are prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Preparing {
+    /// Not at all: by an earlier launcher, or an api with much to do.
+    No,
+    Right,
+    /// Wrong: the launcher starts what it should prepare.
+    StartsAtOnce,
+    /// Wrong: the launcher does not remove what an earlier one has prepared.
+    KeepsOld,
+    /// Wrong: the launcher does not discard what is not started.
+    KeepsOwn,
+}
+
+/// Cgroups and run-time directory of an execution that is not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Prepared {
+    No,
+    /// Known to the launcher.
+    Open,
+    /// Left by a launcher that has died.
+    Left,
+}
+
 /// Client that submits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Client {
@@ -169,6 +193,7 @@ pub(super) enum Who {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Request {
+    Prepare(usize),
     Start(usize),
     Kill(usize, Who),
 }
@@ -221,6 +246,7 @@ pub(super) struct Action {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) keyed: bool,
+    pub(super) preparing: Preparing,
     pub(super) faults: Faults,
     pub(super) boot: u8,
     pub(super) clients: [Client; 2],
@@ -229,6 +255,7 @@ pub(super) struct World {
     pub(super) dirs: [Option<Dir>; 2],
     pub(super) api: Option<Api>,
     pub(super) launcher: Option<Launcher>,
+    pub(super) prepared: [Prepared; 2],
     pub(super) shims: [Option<Shim>; 2],
     pub(super) actions: [Action; 2],
     /// Violation found by a step that cannot be seen from the world afterwards.
@@ -240,6 +267,7 @@ impl World {
     pub(super) fn new(keyed: bool, faults: Faults) -> World {
         World {
             keyed,
+            preparing: Preparing::No,
             faults,
             boot: 0,
             clients: [Client::Idle; 2],
@@ -248,6 +276,7 @@ impl World {
             dirs: [None; 2],
             api: None,
             launcher: None,
+            prepared: [Prepared::No; 2],
             shims: [None; 2],
             actions: [Action::default(); 2],
             wrong: None,
@@ -298,6 +327,9 @@ impl World {
             if action.starts > 1 {
                 return Err("an action was started twice");
             }
+            if action.starts > 0 && row.is_none() {
+                return Err("an action was started before its acceptance was on disk");
+            }
             if action.starts > 0 && action.forbidden {
                 return Err("an action was started after a kill that had been answered before its start");
             }
@@ -338,6 +370,9 @@ impl World {
         }
         if self.actions.iter().any(|action| action.alive) {
             return Err("at rest, and an action is alive");
+        }
+        if self.prepared.iter().any(|prepared| *prepared != Prepared::No) {
+            return Err("at rest, and something is prepared");
         }
         if self.clients.contains(&Client::Asked) {
             return Err("at rest, and a client waits");
