@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packs_schema::agent::grants::{GrantPlace, Grants, Question, Verb};
+use packs_schema::agent::grants::{GrantPlace, Grants, Limit, Question, Verb};
 use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{ActionRef, PackName, Principal};
 use packs_schema::base::trust::{Purpose, TrustError};
@@ -185,6 +185,11 @@ impl Access {
     ) -> bool {
         let none = Map::new();
         self.current().0.find_with(principal, Verb::Run, action, class, parameters.unwrap_or(&none)).is_some()
+    }
+
+    /// Returns the limits of the principal that are now in effect.
+    pub fn limits_of(&self, principal: &Principal) -> Vec<Limit> {
+        self.current().0.limits_of(principal)
     }
 
     /// Sets the facts of this instance, on which grants may depend.

@@ -35,6 +35,7 @@
 mod admission;
 mod apply;
 mod archive;
+mod caller_limits;
 mod directory;
 mod disk_reserve;
 mod expiry;

@@ -158,3 +158,39 @@ async fn a_queued_execution_does_not_start_when_its_values_are_no_longer_allowed
     assert_eq!((long.state, long.started_at_ms), (State::Error, None), "{long:?}");
     assert_eq!(operator.wait(&short).await.state, State::Succeeded);
 }
+
+#[tokio::test]
+async fn a_caller_over_its_limits_is_refused_and_others_are_not() {
+    let world = World::with_probe();
+    let (ann, bob) = (caller(&world, "ann"), caller(&world, "bob"));
+    let mut spec = spec("i-1");
+    let limits = "[[limit]]\nprincipal = \"spiffe://bolt.local/ann\"\nstarts = { max = 2, per = \"1h\" }\n\
+                  [[limit]]\nprincipal = \"spiffe://bolt.local/bob\"\nexecutions = 1\n";
+    let both = ["ann", "bob"].map(|name| grant(name, "\"read\", \"run\"", "\"*\"", "")).concat();
+    spec.grants = Some(format!("{OPERATOR}{both}{limits}"));
+    let agent = world.start(&spec);
+    let start = async |who, action, key: &str| {
+        let call = Call::post("/v1/executions", run(action, json!({}))).header("idempotency-key", key);
+        send(agent.address(), Some(who), call).await.unwrap()
+    };
+    for key in ["a", "b"] {
+        assert_eq!(start(&ann, "probe.hello", key).await.status, 202);
+    }
+    let third = start(&ann, "probe.hello", "c").await;
+    refused(&third, Code::RateExceeded, "2 executions in 1h");
+    let wait: u64 = third.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=1800).contains(&wait), "{wait}");
+    let repeated = start(&ann, "probe.hello", "a").await;
+    assert!(
+        repeated.status.is_success() && repeated.headers.contains_key("idempotency-replayed"),
+        "{}",
+        repeated.text()
+    );
+
+    let sleeping = start(&bob, "probe.sleep", "a").await.json::<Execution>();
+    refused(&start(&bob, "probe.hello", "b").await, Code::RateExceeded, "1 executions that have not ended");
+    let operator = world.operator(&agent);
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", sleeping.id), "")).await;
+    operator.wait(&sleeping).await;
+    assert_eq!(start(&bob, "probe.hello", "b").await.status, 202);
+}

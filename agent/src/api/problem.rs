@@ -141,7 +141,9 @@ impl ApiError {
             ApiError::Submit(SubmitError::ClassMismatch { .. }) => (Code::ClassMismatch, true),
             ApiError::Submit(SubmitError::QueueFull { .. }) => (Code::QueueFull, true),
             ApiError::Submit(SubmitError::Busy { .. }) => (Code::Busy, true),
-            ApiError::Submit(SubmitError::TooOften { .. }) => (Code::RateExceeded, true),
+            ApiError::Submit(
+                SubmitError::TooOften { .. } | SubmitError::CallerTooOften { .. } | SubmitError::CallerTooMany { .. },
+            ) => (Code::RateExceeded, true),
             ApiError::Submit(SubmitError::KeyMismatch(_)) => (Code::IdempotencyMismatch, true),
             ApiError::Submit(SubmitError::DiskFull) => (Code::InsufficientStorage, true),
             ApiError::Submit(SubmitError::Directory(error)) => code_of_shortage(HostFault::classify(error)),
@@ -200,6 +202,8 @@ impl ApiError {
             ApiError::Submit(SubmitError::NotReady) | ApiError::NotReady => Some(retry_after(Duration::ZERO)),
             ApiError::Submit(
                 SubmitError::TooOften { after, .. }
+                | SubmitError::CallerTooOften { after, .. }
+                | SubmitError::CallerTooMany { after, .. }
                 | SubmitError::QueueFull { after, .. }
                 | SubmitError::Busy { after, .. },
             ) => Some(retry_after(*after)),

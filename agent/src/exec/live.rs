@@ -10,13 +10,14 @@ use inotify::WatchDescriptor;
 use packs_schema::agent::execution::{Spec, State};
 use packs_schema::agent::launch::Start;
 use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::ExecutionId;
+use packs_schema::base::name::{ExecutionId, Principal};
 use packs_schema::pack::action::Class;
 use tokio::sync::watch as channel;
 use tokio::task::AbortHandle;
 
 use super::Exec;
 use super::admission::{AdmissionRules, Slots};
+use super::caller_limits::CallerLimits;
 use super::state::Ownership;
 use super::watch::WatchLevel;
 
@@ -35,12 +36,21 @@ pub(super) struct Tables {
     pub(super) slots: Slots,
     /// Executions that have not ended, by id.
     pub(super) live: HashMap<ExecutionId, LiveExecution>,
+    /// State of the limits of callers.
+    pub(super) limits: CallerLimits,
 }
 
 impl Tables {
     /// Creates tables without executions.
     pub(super) fn new(slots: Slots) -> Tables {
-        Tables { slots, live: HashMap::new() }
+        Tables { slots, live: HashMap::new(), limits: CallerLimits::default() }
+    }
+
+    /// Returns the number of executions of a caller that have not ended, with those that are being accepted.
+    pub(super) fn unfinished_of(&self, who: &Principal) -> usize {
+        let live = self.live.values().filter(|live| live.record.principal == *who).count();
+        let accepting = self.limits.accepting.iter();
+        live + accepting.filter(|(id, principal)| *principal == who && !self.live.contains_key(id)).count()
     }
 }
 

@@ -10,19 +10,23 @@ use packs_schema::agent::execution::{FORMAT, Spec, State};
 use packs_schema::agent::grants::Verb;
 use packs_schema::agent::launch::Start;
 use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::{ActionRef, ExecutionId, PackVersion, RunId};
+use packs_schema::base::name::{ActionRef, ExecutionId, PackVersion, Principal, RunId};
 use packs_schema::base::quantity::format_duration;
 use packs_schema::pack::action::Class;
 use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
 
 use super::admission::{AdmissionRules, Now, Rejection, on_this_boot};
+use super::caller_limits::LimitRejection;
 use super::disk_reserve::{DISK_FAILED, DISK_FULL};
 use super::{Exec, HostFault, directory};
 use crate::access::Permit;
 use crate::clock;
 use crate::history::{BootTime, HistoryError, Key, WriteOutcome};
 use crate::registry::ActiveAction;
+
+/// Time after which a caller with too many executions may try again.
+const UNTIL_ONE_ENDS: Duration = Duration::from_secs(5);
 
 /// Request to run an action. Has no `Debug`: parameters may be secret.
 pub struct Order {
@@ -122,6 +126,31 @@ pub enum SubmitError {
         /// Period that the maximum applies to.
         per: Duration,
         /// Time until it may be started again.
+        after: Duration,
+    },
+    /// The caller starts executions faster than a limit of `grants.toml` allows.
+    #[error(
+        "a limit of grants.toml lets this caller start {max} executions in {per}; try again in {wait}",
+        per = format_duration(*per), wait = format_wait(*after)
+    )]
+    CallerTooOften {
+        /// Maximum number of starts.
+        max: u32,
+        /// Period that the maximum applies to.
+        per: Duration,
+        /// Time until the next one is allowed.
+        after: Duration,
+    },
+    /// The caller has as many executions as a limit of `grants.toml` allows.
+    #[error(
+        "a limit of grants.toml lets this caller have {max} executions that have not ended; try again in {wait}, \
+         when one may have ended",
+        wait = format_wait(*after)
+    )]
+    CallerTooMany {
+        /// Maximum number of executions.
+        max: u32,
+        /// Time after which to try again.
         after: Duration,
     },
     /// The idempotency key was used with another body.
@@ -235,9 +264,9 @@ impl Exec {
         self.load_past_acceptances(&rules).await?;
         let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).expect("a UUID is an execution id");
         let (now_ms, boottime_ms) = (clock::now_ms(), clock::boottime_ms());
-        let placed = self.lock().slots.admit(&id, rules.clone(), i64::try_from(boottime_ms).unwrap_or(i64::MAX));
-        placed.map_err(|rejection| self.submit_error(rejection, &rules))?;
+        self.admit(&id, permit.principal(), &rules, i64::try_from(boottime_ms).unwrap_or(i64::MAX))?;
         let created = self.create(&id, &permit, &order, (now_ms, boottime_ms)).await;
+        self.lock().limits.accepting.remove(&id);
         match created {
             Ok(None) => {}
             other => {
@@ -370,6 +399,34 @@ impl Exec {
             let past = past.map_err(SubmitError::History)?;
             let past = past.iter().map(|accepted| on_this_boot(accepted, boot_id, now)).collect();
             self.lock().slots.set_past_acceptances(&rules.action, past);
+        }
+        Ok(())
+    }
+
+    /// Gives an execution a slot or a place in the queue, within the limits of its caller.
+    fn admit(
+        &self,
+        id: &ExecutionId,
+        who: &Principal,
+        rules: &AdmissionRules,
+        boottime_ms: i64,
+    ) -> Result<(), SubmitError> {
+        let limits = self.access.limits_of(who);
+        let mut tables = self.lock();
+        if !limits.is_empty() {
+            let unfinished = tables.unfinished_of(who);
+            tables.limits.check(&limits, who, unfinished, boottime_ms).map_err(|rejection| match rejection {
+                LimitRejection::TooOften { rate, after } => {
+                    SubmitError::CallerTooOften { max: rate.max, per: rate.per.0, after }
+                }
+                LimitRejection::TooMany(max) => SubmitError::CallerTooMany { max, after: UNTIL_ONE_ENDS },
+            })?;
+        }
+        let placed = tables.slots.admit(id, rules.clone(), boottime_ms);
+        placed.map_err(|rejection| self.submit_error(rejection, rules))?;
+        if !limits.is_empty() {
+            tables.limits.take(&limits, who, boottime_ms);
+            tables.limits.accepting.insert(id.clone(), who.clone());
         }
         Ok(())
     }

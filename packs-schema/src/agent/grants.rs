@@ -6,6 +6,7 @@
 
 mod constraint;
 mod explain;
+mod limit;
 mod lint;
 mod times;
 
@@ -21,6 +22,7 @@ use crate::pack::action::Class;
 
 pub use constraint::Constraint;
 pub use explain::{Mismatch, Question, Verdict};
+pub use limit::Limit;
 pub use lint::Surroundings;
 pub use times::TimeWindow;
 
@@ -83,6 +85,9 @@ pub struct Grants {
     /// Grants. Without any, every request is refused.
     #[serde(default, rename = "grant")]
     grants: Vec<Grant>,
+    /// Limits of callers.
+    #[serde(default, rename = "limit")]
+    limits: Vec<Limit>,
 }
 
 /// Grant of verbs on actions to principals.
@@ -323,6 +328,11 @@ impl Grants {
 
     fn place(&self, index: usize) -> GrantPlace {
         GrantPlace { number: index + 1, line: self.grants[index].line }
+    }
+
+    /// Returns the limits that apply to `who`.
+    pub fn limits_of(&self, who: &Principal) -> Vec<Limit> {
+        self.limits.iter().filter(|limit| limit.applies_to(who)).cloned().collect()
     }
 
     /// True if there is no grant at all.

@@ -48,6 +48,8 @@ fn problem_bodies() {
         SubmitError::ClassMismatch { action: action(), wanted: Class::Diagnostic, class: Class::Remediation }.into(),
         SubmitError::QueueFull { max: 50, after }.into(),
         SubmitError::Busy { group: "disk".to_owned(), after }.into(),
+        SubmitError::CallerTooOften { max: 20, per: Duration::from_secs(60), after }.into(),
+        SubmitError::CallerTooMany { max: 5, after }.into(),
         SubmitError::KeyMismatch(id()).into(),
         SubmitError::DiskFull.into(),
         SubmitError::Task.into(),

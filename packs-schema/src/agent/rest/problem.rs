@@ -127,7 +127,7 @@ codes! {
     /// The idempotency key was used with another body.
     IdempotencyMismatch = "idempotency_mismatch", 422, "the idempotency key was used for another request";
     /// The rate limit of the action is exceeded.
-    RateExceeded = "rate_exceeded", 429, "the action's rate limit is exceeded";
+    RateExceeded = "rate_exceeded", 429, "a limit on starts is exceeded";
     /// Internal error of the agent.
     Internal = "internal", 500, "internal error of the agent";
     /// The queue is full.
