@@ -83,7 +83,7 @@ pub use submit::{Order, SubmitError, check_class, check_version};
 use crate::access::Access;
 use crate::health::Health;
 use crate::history::{History, HistoryError};
-use crate::metrics::Metrics;
+use crate::metrics::{HistorySize, Metrics};
 use crate::registry::Registry;
 use admission::Slots;
 use disk_reserve::DiskReserve;
@@ -238,9 +238,9 @@ impl Exec {
         (tables.slots.running(), tables.slots.queued())
     }
 
-    /// Disk use of the history, in the text format of Prometheus.
-    pub fn history_metrics(&self) -> String {
-        self.meter.text()
+    /// Size of the history, for metrics.
+    pub fn history_size(&self) -> HistorySize {
+        self.meter.size()
     }
 
     /// Maximum numbers of running and of queued executions.

@@ -37,9 +37,9 @@ async fn usage_is_told_while_it_runs_and_counted_when_it_has_ended() {
     let Usage { memory_bytes, peak_memory_bytes, .. } = usage().await;
     assert!(memory_bytes > Some(0) && peak_memory_bytes >= memory_bytes, "{memory_bytes:?} {peak_memory_bytes:?}");
     let text = metrics().await;
-    let running = "bolt_running_cpu_seconds{action=\"probe.spin\",mode=\"user\"}";
+    let running = "bolt_running_cpu_seconds{pack=\"probe\",action=\"probe.spin\",mode=\"user\"}";
     assert!(sample(&text, running) > Some(0.1), "{text}");
-    assert!(sample(&text, "bolt_running_memory_bytes{action=\"probe.spin\"}") > Some(0.0), "{text}");
+    assert!(sample(&text, "bolt_running_memory_bytes{pack=\"probe\",action=\"probe.spin\"}") > Some(0.0), "{text}");
 
     assert!(operator.send(Call::post(&format!("{path}/kill"), Vec::new())).await.status.is_success());
     let end = operator.wait(&execution).await;
@@ -49,7 +49,11 @@ async fn usage_is_told_while_it_runs_and_counted_when_it_has_ended() {
     let text = metrics().await;
     assert_eq!(sample(&text, running), None, "a gauge is of what runs");
     let seconds = |us: u64| us as f64 / 1e6;
-    let counted = "bolt_executions_cpu_seconds_total{action=\"probe.spin\",mode=\"user\"}";
+    let counted = "bolt_executions_cpu_seconds_total{pack=\"probe\",action=\"probe.spin\",mode=\"user\"}";
     assert_eq!(sample(&text, counted), Some(seconds(used.user_us)), "{text}");
-    assert_eq!(sample(&text, "bolt_executions_output_bytes_total{action=\"probe.spin\"}"), Some(6.0), "{text}");
+    assert_eq!(
+        sample(&text, "bolt_executions_output_bytes_total{pack=\"probe\",action=\"probe.spin\"}"),
+        Some(6.0),
+        "{text}"
+    );
 }

@@ -43,8 +43,9 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
         headers.insert(HeaderName::from_static(REQUEST_ID), value);
     }
     let status = response.status().as_u16();
-    app.metrics.request(route, status);
-    let duration_ms = begun.elapsed().as_millis();
+    let took = begun.elapsed();
+    app.metrics.request(route, status, took);
+    let duration_ms = took.as_millis();
     // A method is any token of the peer's choice: a long one is not repeated.
     let method = if method.as_str().len() <= 7 { method.as_str() } else { "other" };
     tracing::info!(request_id = %id, %principal, method, route, status, %duration_ms, "request");

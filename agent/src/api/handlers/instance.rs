@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use hyper::Response;
 use packs_schema::agent::launch::{Operation, Outcome};
 use packs_schema::agent::rest::{ActionView, Enforcement, Health, Info, PackList, PackView, Page, SyncStatus};
-use packs_schema::base::name::{ActionRef, PackName};
+use packs_schema::base::name::{ActionRef, PackName, PackVersion};
 
 use super::{Call, content, hidden, json, scope};
 use crate::access::Caller;
@@ -80,21 +80,41 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
     ends.extend(sync.iter().flat_map(signatures::ends));
     let mut invalid_files = app.tls.invalid_files();
     invalid_files.extend(app.access.invalid_file());
+    let packs_failed = sync.iter().flat_map(|sync| &sync.failed).filter(|(_, failed)| !failed.is_building()).count();
+    let sync = sync.map(|status| scope::sync_status(app, &call.caller, status)).transpose()?;
+    let (max_running, max_queued) = app.exec.bounds();
     let now = Now {
         using: running_usage.collect(),
-        running,
-        queued,
+        running: (running, max_running),
+        queued: (queued, max_queued),
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
         wrong: app.health.codes(),
         ends,
         invalid_files,
         sync,
+        packs_failed,
+        packs: visible_packs(call)?,
         dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
+        history: app.exec.history_size(),
     };
-    let text = app.metrics.text(&now, &visible) + &app.exec.history_metrics();
+    let text = app.metrics.text(&now, &visible);
     Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))
+}
+
+/// Returns the active versions of packs that the caller may see; true for signed ones.
+fn visible_packs(call: &Call) -> Result<Vec<(PackName, PackVersion, bool)>, RegistryError> {
+    let mut packs = Vec::new();
+    for name in call.app.registry.packs()? {
+        if scope::of_pack(&call.app, &call.caller, &name)? == Detail::Nothing {
+            continue;
+        }
+        if let Some(active) = call.app.registry.pack(&name)? {
+            packs.push((name, active.version().clone(), active.dev.is_none()));
+        }
+    }
+    Ok(packs)
 }
 
 pub(in crate::api) fn list_packs(call: &Call) -> Result<Response<Body>, ApiError> {

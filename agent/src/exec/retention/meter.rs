@@ -1,6 +1,5 @@
 //! Disk use of the history, updated as executions end and outputs are removed, and measured again at a start and every hour.
 
-use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +9,7 @@ use packs_schema::base::name::ExecutionId;
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Used};
+use crate::metrics::HistorySize;
 
 /// Maximum number of ended executions waiting to be measured; beyond, all directories are measured.
 const MAX_ENDED: usize = 10_000;
@@ -98,24 +98,15 @@ impl Meter {
         self.database.load(Ordering::Relaxed) > budget.max_bytes / 2
     }
 
-    /// Returns the counters in the text format of Prometheus.
-    pub(in crate::exec) fn text(&self) -> String {
+    /// Returns the counters, for metrics.
+    pub(in crate::exec) fn size(&self) -> HistorySize {
         let used = self.used();
-        let mut text = String::new();
-        for (name, kind, help, value) in [
-            ("bolt_history_executions", "gauge", "Executions in the history.", self.rows.load(Ordering::Relaxed)),
-            ("bolt_history_bytes", "gauge", "Disk use of outputs and database in bytes.", used.bytes),
-            ("bolt_history_files", "gauge", "Number of files and directories of outputs.", used.files),
-            (
-                "bolt_history_archived_total",
-                "counter",
-                "Outputs archived since the start.",
-                self.archived.load(Ordering::Relaxed),
-            ),
-        ] {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        HistorySize {
+            executions: self.rows.load(Ordering::Relaxed),
+            bytes: used.bytes,
+            files: used.files,
+            archived: self.archived.load(Ordering::Relaxed),
         }
-        text
     }
 }
 

@@ -156,7 +156,10 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
     assert_eq!((&packs["items"][0]["name"], &packs["items"][0]["actions"]), (&json!("linux"), &json!(1)));
     assert_eq!(packs["items"][0]["failed"]["version"], "1.1.0");
     let metrics = api.ask(Some(&ann), "GET", "/v1/metrics", "").await.unwrap();
-    assert!(metrics.contains("bolt_executions_total{action=\"linux.seen\",state=\"queued\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("bolt_executions_total{pack=\"linux\",action=\"linux.seen\",state=\"queued\"} 1"),
+        "{metrics}"
+    );
     // Broken grants are not quoted to a caller that may see less than they hold.
     std::fs::write(api.dir.path().join("grants.toml"), format!("{GRANTS}\nactions = [\"linux.canary\"] canary\n"))
         .unwrap();
