@@ -372,6 +372,41 @@ fn an_api_that_cannot_be_kept_running_is_reported() {
     assert!(errors[0].contains("failures=3 status=41") && errors[0].contains("journalctl -u bolt-launch"), "{log}");
 }
 
+#[test]
+fn the_watchdog_is_notified_by_the_event_loop() {
+    let guard = writing();
+    let (dir, config) = Service::place("api = \"64101\"\nsync = \"64102\"");
+    if !build_stand_in(&dir.path().join("bin"), AGENT) {
+        return skipped("the_watchdog_is_notified_by_the_event_loop", "no C compiler for a stand-in of bolt-agent");
+    }
+    let name = format!("bolt-watchdog-test-{}", std::process::id());
+    let address =
+        <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name).unwrap();
+    let systemd = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
+    systemd.set_read_timeout(Some(crate::driver::DEADLINE)).unwrap();
+    let mut command = Service::command(dir.path(), &config);
+    // Half a second: a notification each quarter.
+    command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "500000");
+    let mut service = Service { dir, launcher: command.spawn().unwrap() };
+    drop(guard);
+    let mut notifications = 0;
+    let mut is_ready = false;
+    while notifications < 3 {
+        let mut buffer = [0; 500];
+        let length = match systemd.recv(&mut buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            received => received.unwrap(),
+        };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        is_ready |= text.contains("READY=1");
+        if text == "WATCHDOG=1\n" {
+            assert!(is_ready, "systemd expects them from the time at which the launcher is ready");
+            notifications += 1;
+        }
+    }
+    assert!(service.stop().success());
+}
+
 /// Returns the inodes of a process's sockets.
 fn sockets_of(pid: u32) -> Vec<String> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
