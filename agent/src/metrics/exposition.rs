@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::families::Family;
-use super::histogram::Histogram;
+use super::histogram::{Histogram, seconds};
 
 /// Text that is being written, family by family.
 #[derive(Debug, Default)]
@@ -53,11 +53,6 @@ impl Exposition {
         let close = if open == ',' { "}" } else { "" };
         let _ = writeln!(self.0, "{close} {value}");
     }
-}
-
-/// Formats microseconds as seconds.
-pub(crate) fn seconds(us: u64) -> String {
-    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }
 
 /// Escapes the value of a label.

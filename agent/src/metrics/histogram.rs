@@ -58,9 +58,14 @@ impl Histogram {
     }
 }
 
+/// Formats microseconds as seconds.
+pub(crate) fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
 /// Formats microseconds as seconds without trailing zeros.
 fn decimal(us: u64) -> String {
-    super::exposition::seconds(us).trim_end_matches('0').trim_end_matches('.').to_owned()
+    seconds(us).trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) fn write(out: &mut Exposition) {
     let field = |number: usize| fields.get(number - 3).copied();
     if let (Some(user), Some(system)) = (field(14), field(15)) {
         let us = (user + system) * (1_000_000 / TICKS);
-        out.single(&f::PROCESS_CPU, super::exposition::seconds(us));
+        out.single(&f::PROCESS_CPU, super::histogram::seconds(us));
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     for (name, family) in [("VmRSS:", f::PROCESS_RESIDENT), ("VmSize:", f::PROCESS_VIRTUAL)] {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use packs_schema::base::name::ActionRef;
 
-use super::exposition::{Exposition, seconds};
+use super::exposition::Exposition;
 use super::families::{self as f, Family};
+use super::histogram::seconds;
 use super::{Counted, Metrics, Now, OTHER, Used, lock, own};
 use crate::expiry::End;
 
