@@ -9,15 +9,18 @@
 //! The guest reaches the bucket only, and this host reaches the agent only. The environment variable `BOLT_TEST_MACHINE` names
 //! the directory of the image.
 
+mod disk_log;
 mod life;
 mod load;
 mod power;
 mod site;
+mod states;
 mod vm;
 
 pub use life::run as life;
 pub use power::{Figures, Plan, run as power};
 pub use site::MachineSite;
+pub use states::{DiskStates, run as states};
 pub use vm::forward;
 
 use std::path::PathBuf;

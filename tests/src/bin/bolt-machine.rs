@@ -5,6 +5,7 @@
 //! export BOLT_TEST_MACHINE=/var/tmp/bolt-machine
 //! cargo run --release -p bolt-tests --bin bolt-machine -- life
 //! cargo run --release -p bolt-tests --bin bolt-machine -- power --cuts 200 --seed 1
+//! cargo run --release -p bolt-tests --bin bolt-machine -- states --count 50 --seed 1
 //! ```
 //!
 //! Each prints its figures and ends with 1 when a promise was broken. `forward` connects the guest with a port of this host.
@@ -29,6 +30,13 @@ fn main() -> ExitCode {
                 figures.violations.is_empty()
             })
         }
+        ["states", "--count", count, "--seed", seed] => {
+            let (Ok(count), Ok(seed)) = (count.parse(), seed.parse()) else { return wrong() };
+            machine::image().and_then(|image| machine::states(&image, count, seed)).map(|figures| {
+                println!("states, seed {seed}: {figures}");
+                figures.violations.is_empty()
+            })
+        }
         _ => return wrong(),
     };
     match result {
@@ -42,7 +50,7 @@ fn main() -> ExitCode {
 
 fn wrong() -> ExitCode {
     eprintln!(
-        "usage: bolt-machine life\n       bolt-machine power --cuts N --seed N\n       bolt-machine forward PORT"
+        "usage: bolt-machine life\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
     );
     ExitCode::from(2)
 }

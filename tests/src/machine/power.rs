@@ -216,7 +216,7 @@ async fn check(
 }
 
 /// Checks that an end that was reported is still the same. Returns true if output was lost, and is marked.
-async fn unchanged(api: &Api, told: &Execution, output: &str) -> Result<bool, String> {
+pub(super) async fn unchanged(api: &Api, told: &Execution, output: &str) -> Result<bool, String> {
     let now = api.wait(told.id.as_str()).await?;
     if (now.state, now.exit_status, now.ended_at_ms) != (told.state, told.exit_status, told.ended_at_ms) {
         return Err(format!("reported as {told:?}, now {now:?}"));

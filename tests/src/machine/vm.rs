@@ -25,6 +25,8 @@ pub(super) struct Vm {
     image: PathBuf,
     directory: PathBuf,
     bucket: SocketAddr,
+    /// Log of the disk's writes and flushes, if they are recorded.
+    log: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -48,13 +50,22 @@ pub(super) struct Outcome {
 impl Vm {
     /// Copies the image into `directory`, which also has `payload.tar`. The guest reaches `bucket` as `10.0.2.100:9000`.
     pub(super) fn create(image: &Path, directory: &Path, bucket: SocketAddr) -> io::Result<Vm> {
-        let vm = Vm { image: image.to_owned(), directory: directory.to_owned(), bucket, running: None };
+        let vm = Vm { image: image.to_owned(), directory: directory.to_owned(), bucket, log: None, running: None };
         let status = Command::new("cp").arg("--sparse=always").arg(image.join("disk.img")).arg(vm.disk()).status()?;
         if status.success() { Ok(vm) } else { Err(io::Error::other("the image cannot be copied")) }
     }
 
-    fn disk(&self) -> PathBuf {
+    pub(super) fn disk(&self) -> PathBuf {
         self.directory.join("disk.img")
+    }
+
+    /// Records the disk's writes and flushes from the next boot on; returns the log's path.
+    pub(super) fn record(&mut self) -> io::Result<PathBuf> {
+        let log = self.directory.join("disk.log");
+        // QEMU does not let the log grow beyond the end of its file.
+        fs::File::create(&log)?.set_len(4 << 30)?;
+        self.log = Some(log.clone());
+        Ok(log)
     }
 
     /// Turns the machine on and waits until the guest takes commands.
@@ -93,7 +104,18 @@ impl Vm {
         qemu.arg("-append").arg(
             "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off no_timer_check panic=-1",
         );
-        qemu.arg("-drive").arg(drive("disk.img", "")).arg("-drive").arg(drive("payload.tar", ",readonly=on"));
+        match &self.log {
+            None => {
+                qemu.arg("-drive").arg(drive("disk.img", "")).arg("-drive").arg(drive("payload.tar", ",readonly=on"));
+            }
+            Some(log) => {
+                for (node, file) in [("data", &self.disk()), ("log", log)] {
+                    qemu.arg("-blockdev").arg(format!("driver=file,node-name={node},filename={}", file.display()));
+                }
+                qemu.args(["-blockdev", "driver=blklogwrites,node-name=disk,file=data,log=log"]);
+                qemu.args(["-device", "virtio-blk-pci,drive=disk"]);
+            }
+        }
         qemu.arg("-netdev").arg(network).args(["-device", "virtio-net-pci,netdev=n", "-device", "virtio-serial-pci"]);
         qemu.arg("-chardev").arg(format!("socket,id=c,path={},server=on,wait=off", control.display()));
         qemu.args(["-device", "virtserialport,chardev=c,name=control", "-monitor", "none", "-display", "none"]);
