@@ -345,15 +345,20 @@ impl History {
     }
 
     /// Closes the history: completes the requests that were made before, then ends the threads.
+    ///
+    /// The writer is last: the last connection that SQLite closes writes the log back into the file and removes it, and of two
+    /// that close at the same time neither is the last.
     pub async fn close(&self) {
-        drop(lock(&self.writes).take());
+        let mut threads = std::mem::take(&mut *lock(&self.threads));
+        let others = threads.split_off(threads.len().min(1));
         drop(lock(&self.reads).take());
         if let Some(check) = lock(&self.check).take() {
             check.interrupt();
         }
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok()));
-        if !joined.await.unwrap_or(false) {
+        let mut well = join(others).await;
+        drop(lock(&self.writes).take());
+        well &= join(threads).await;
+        if !well {
             tracing::error!("a thread of the history panicked");
         }
     }
@@ -401,6 +406,12 @@ impl History {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Waits for threads to end; false if one panicked.
+async fn join(threads: Vec<JoinHandle<()>>) -> bool {
+    let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok()));
+    joined.await.unwrap_or(false)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, HistoryError> {

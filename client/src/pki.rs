@@ -10,7 +10,7 @@
 //! An instance's certificate is for TLS servers and names `bolt://instance/<id>`; a caller's is for TLS clients and names
 //! its principal. Neither can be used as the other, or sign. Keys are ECDSA P-256.
 //!
-//! An authority with files keeps a journal of all that it signs ([`journal`]).
+//! An authority with files keeps a journal of all that it signs (`journal.rs`).
 //!
 //! Invariants: only `renew` and `crl` replace a file, and atomically: a new key and its certificate together, or neither; no
 //! key is readable by others.

@@ -13,7 +13,7 @@ use packs_schema::pack::param::bind::ParamError;
 
 use super::body::Body;
 use crate::exec::output::OutputError;
-use crate::exec::{HostFault, KillError, LauncherError, SegmentError, SubmitError, seconds_to_wait};
+use crate::exec::{HostFault, KillError, LauncherError, SubmitError, seconds_to_wait};
 use crate::history::HistoryError;
 use crate::log::chain;
 use crate::registry::RegistryError;
@@ -163,12 +163,8 @@ impl ApiError {
             ApiError::Registry(RegistryError::Damaged { .. }) => code_of_shortage(None),
             ApiError::Output(OutputError::Gone) => (Code::OutputGone, true),
             ApiError::Output(OutputError::History(error)) => code_of_history(error),
-            ApiError::Output(OutputError::Segment(SegmentError::Read(_, error))) => {
-                code_of_shortage(HostFault::classify(error))
-            }
-            ApiError::Output(
-                OutputError::Segment(SegmentError::Damaged(..)) | OutputError::Archive(_) | OutputError::Task,
-            ) => code_of_shortage(None),
+            ApiError::Output(OutputError::Segment(error)) => code_of_shortage(HostFault::classify(error.cause())),
+            ApiError::Output(OutputError::Archive(_) | OutputError::Task) => code_of_shortage(None),
         }
     }
 

@@ -14,20 +14,21 @@ mod reader;
 use std::io;
 use std::path::PathBuf;
 
-use packs_schema::agent::execution::output::{DamagedFrame, Stream};
+use packs_schema::agent::execution::output::Stream;
 
 pub(super) use guard::{ReadGuard, SegmentReaders};
 pub(super) use reader::SegmentReader;
 
-/// Error returned when a segment cannot be read.
+/// Error returned when the system cannot read a segment.
 #[derive(Debug, thiserror::Error)]
-pub enum SegmentError {
-    /// The system reports an error.
-    #[error("cannot read {0:?}")]
-    Read(PathBuf, #[source] io::Error),
-    /// The content is damaged.
-    #[error("{0:?}: {1}")]
-    Damaged(PathBuf, #[source] DamagedFrame),
+#[error("cannot read {0:?}")]
+pub struct SegmentError(PathBuf, #[source] io::Error);
+
+impl SegmentError {
+    /// Returns the error of the system.
+    pub fn cause(&self) -> &io::Error {
+        &self.1
+    }
 }
 
 /// Some output, or a mark for output that was not kept.

@@ -100,7 +100,7 @@ pub(in crate::exec) fn archive_output(
     Ok(spill.finish(&header).map_err(ArchiveError::Io)?.map_or(ArchivedOutput::File, ArchivedOutput::Inline))
 }
 
-/// Calls `take` for each piece that can be read. A damaged output is read up to the damage; the rest counts as dropped.
+/// Calls `take` for each piece. What damage has destroyed counts as dropped.
 fn for_each_piece(
     directory: &Path,
     from: [Option<u64>; 2],
@@ -112,14 +112,6 @@ fn for_each_piece(
         match reader.read() {
             Ok(Some(piece)) => take(piece).map_err(ArchiveError::Io)?,
             Ok(None) => break,
-            Err(SegmentError::Damaged(path, error)) => {
-                tracing::error!(path = %path.display(), %error, "the output is damaged; archiving what comes before the damage");
-                break;
-            }
-            Err(SegmentError::Read(path, error)) if error.kind() == ErrorKind::InvalidData => {
-                tracing::error!(path = %path.display(), %error, "the output is damaged; archiving what comes before the damage");
-                break;
-            }
             Err(error) => return Err(error.into()),
         }
     }

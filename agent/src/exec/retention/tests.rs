@@ -11,7 +11,7 @@ use packs_schema::base::name::{ExecutionId, InstanceId};
 use serde_json::json;
 
 use super::super::output::{OutputError, StoredOutput};
-use super::super::{Launcher, Piece, SegmentError, Settings};
+use super::super::{Launcher, Piece, Settings};
 use super::*;
 use crate::access::Access;
 use crate::health::Health;
@@ -211,9 +211,7 @@ async fn an_unreadable_output_is_reported_and_does_not_stop_the_others() {
     fs::create_dir(&log).unwrap();
     site.exec.measure_ended().await.unwrap();
     let error = site.exec.enforce_budget().await.unwrap_err();
-    let RetentionError::Archive(ArchiveOutputError::Segment(SegmentError::Read(..))) = error else {
-        panic!("{error:?}");
-    };
+    assert!(matches!(error, RetentionError::Archive(ArchiveOutputError::Segment(_))), "{error:?}");
     assert_eq!(site.exec.history.output_location(&bad).await.unwrap(), Some(OutputLocation::Directory));
     assert!(site.exec.directory(&bad).exists() && !site.exec.directory(&good).exists());
     assert_eq!(site.stdout(&good).await.unwrap(), b"good");

@@ -2,6 +2,9 @@
 //!
 //! Segments grow while they are read. The end of a source is final only once a later segment of its stream exists, and a frame
 //! that is cut short at the end is not complete yet.
+//!
+//! Output is not synced to the disk when an execution ends, so a power cut can leave zeros or old bytes in a segment. A segment
+//! ends where it is damaged: what is lost becomes a gap like any other, and the rest remains readable.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -99,6 +102,8 @@ struct Segment {
     file: BufReader<File>,
     /// Offset of the next header.
     at: u64,
+    /// True if there is no frame at this offset; reported once.
+    damaged: bool,
 }
 
 impl Source {
@@ -140,7 +145,7 @@ impl Source {
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(SegmentError::Read(self.directory.clone(), e)),
+            Err(e) => return Err(SegmentError(self.directory.clone(), e)),
         };
         let numbers = entries.filter_map(|entry| parse_tail_name(entry.ok()?.file_name().to_str()?));
         Ok(numbers.filter(|(of, n)| *of == stream && *n >= least).map(|(_, n)| n).min())
@@ -160,13 +165,13 @@ impl Source {
         match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
             Ok(opened) => {
                 let file = BufReader::with_capacity(16 << 10, opened);
-                self.segment = Some(Segment { path, file, at: 0 });
+                self.segment = Some(Segment { path, file, at: 0, damaged: false });
                 self.number = number;
                 Ok(true)
             }
             // The shim removes the oldest tails while the action writes.
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(SegmentError::Read(path, e)),
+            Err(e) => Err(SegmentError(path, e)),
         }
     }
 }
@@ -175,9 +180,11 @@ impl Segment {
     fn peek(&mut self) -> Result<Option<Frame>, SegmentError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |e: io::Error| SegmentError::Read(path, e)
+            move |e: io::Error| SegmentError(path, e)
         };
-        let damaged = |path: &Path, e| SegmentError::Damaged(path.to_owned(), e);
+        if self.damaged {
+            return Ok(None);
+        }
         let length = self.file.get_ref().metadata().map_err(failed(&self.path))?.len();
         if self.at == 0 {
             let mut magic = [0; MAGIC.len()];
@@ -187,8 +194,8 @@ impl Segment {
             self.seek(0)?;
             self.file.read_exact(&mut magic).map_err(failed(&self.path))?;
             if magic != MAGIC {
-                let error = io::Error::new(ErrorKind::InvalidData, "the file is not an output log");
-                return Err(SegmentError::Read(self.path.clone(), error));
+                self.end_here(&"it is not an output log");
+                return Ok(None);
             }
             self.at = MAGIC.len() as u64;
         }
@@ -198,26 +205,38 @@ impl Segment {
         let mut header = [0; HEADER];
         self.seek(self.at)?;
         self.file.read_exact(&mut header).map_err(failed(&self.path))?;
-        let frame = Frame::decode(&header).map_err(|e| damaged(&self.path, e))?;
+        let frame = match Frame::decode(&header) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.end_here(&error);
+                return Ok(None);
+            }
+        };
         Ok((length >= self.at + HEADER as u64 + u64::from(frame.length)).then_some(frame))
+    }
+
+    /// Ends the segment at the next header.
+    fn end_here(&mut self, error: &dyn std::fmt::Display) {
+        self.damaged = true;
+        tracing::error!(path = %self.path.display(), at = self.at, %error, "output is damaged; the rest of this file is lost");
     }
 
     fn take(&mut self, frame: &Frame) -> Result<Vec<u8>, SegmentError> {
         let mut bytes = vec![0; frame.length as usize];
         self.seek(self.at + HEADER as u64)?;
-        self.file.read_exact(&mut bytes).map_err(|e| SegmentError::Read(self.path.clone(), e))?;
+        self.file.read_exact(&mut bytes).map_err(|e| SegmentError(self.path.clone(), e))?;
         self.at += HEADER as u64 + u64::from(frame.length);
         Ok(bytes)
     }
 
     /// Seeks; without a system call if the target is in the buffer.
     fn seek(&mut self, to: u64) -> Result<(), SegmentError> {
-        let failed = |e: io::Error| SegmentError::Read(self.path.clone(), e);
+        let failed = |e: io::Error| SegmentError(self.path.clone(), e);
         let now = self.file.stream_position().map_err(failed)?;
         let by = i64::try_from(to).ok().zip(i64::try_from(now).ok()).map(|(to, now)| to - now);
         match by {
-            Some(by) => self.file.seek_relative(by).map_err(|e| SegmentError::Read(self.path.clone(), e)),
-            None => self.file.seek(SeekFrom::Start(to)).map(drop).map_err(|e| SegmentError::Read(self.path.clone(), e)),
+            Some(by) => self.file.seek_relative(by).map_err(|e| SegmentError(self.path.clone(), e)),
+            None => self.file.seek(SeekFrom::Start(to)).map(drop).map_err(|e| SegmentError(self.path.clone(), e)),
         }
     }
 }
@@ -304,9 +323,18 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_segment_is_an_error() {
+    fn damage_ends_one_segment_and_is_a_gap() {
         let dir = tempfile::tempdir().unwrap();
-        append(dir.path(), file::OUTPUT, &[9; HEADER]);
-        assert!(SegmentReader::open(dir.path(), Some(0), None).read().is_err());
+        let out = Stream::Stdout;
+        append(dir.path(), file::OUTPUT, &frame(out, 1, 0, "head "));
+        append(dir.path(), file::OUTPUT, &[0; 2 * HEADER]);
+        append(dir.path(), &tail_name(out, 0), &frame(out, 2, 100, "tail"));
+        append(dir.path(), &tail_name(out, 1), &[0; HEADER]);
+        append(dir.path(), &tail_name(out, 2), &frame(out, 3, 200, "end"));
+        std::fs::write(dir.path().join(tail_name(out, 3)), [0; 4096]).unwrap();
+        let mut output = SegmentReader::open(dir.path(), Some(0), None);
+        let want = ["Stdout@0 head ", "Stdout@5 -95", "Stdout@100 tail", "Stdout@104 -96", "Stdout@200 end"];
+        assert_eq!(read_all(&mut output), want);
+        assert!(matches!(output.missing(out, 300), Some(Piece::Dropped { offset: 203, bytes: 97, .. })));
     }
 }
