@@ -11,7 +11,7 @@ use std::io::{self, IoSliceMut};
 use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -162,11 +162,18 @@ pub(crate) fn kill_unless_executed(within: Duration) -> nix::Result<()> {
     }
 }
 
-/// Returns true if a child was ended by this signal and is not reaped yet.
-pub(crate) fn was_ended_by(child: Pid, signal: Signal) -> bool {
+/// Returns true if a child that is not reaped yet was ended by this signal, or is ended by it within some time: a process that
+/// shares memory gives that up, and so wakes its parent, before it can be waited for.
+pub(crate) fn is_ended_by(child: Pid, signal: Signal, within: Duration) -> bool {
     use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::Signaled(_, by, _)) if by == signal)
+    let begun = Instant::now();
+    loop {
+        match waitid(Id::Pid(child), flags) {
+            Ok(WaitStatus::StillAlive) if begun.elapsed() < within => std::thread::sleep(Duration::from_millis(1)),
+            ended => return matches!(ended, Ok(WaitStatus::Signaled(_, by, _)) if by == signal),
+        }
+    }
 }
 
 /// A program with its arguments and environment, prepared so that executing it allocates nothing.

@@ -27,6 +27,8 @@ const PIPE_SIZE: i32 = 256 << 10;
 /// Maximum time to execute a program, while the shim is suspended: opening a file may block, on a network file system or by a
 /// scanner that must allow it.
 const MAX_EXECUTE: Duration = Duration::from_secs(30);
+/// Maximum time between the moment at which a killed child wakes the shim and its end.
+const MAX_DYING: Duration = Duration::from_secs(1);
 
 /// A running action and the shim's ends of its pipes, all of them non-blocking.
 pub(super) struct Child {
@@ -101,7 +103,7 @@ pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) 
         let _ = unistd::write(&their_setup_error, &message);
     });
     let pid = spawned.map_err(|e| format!("cannot create a process: {e}"))?;
-    if limit.is_some_and(|limit| begun.elapsed() >= limit) && sys::was_ended_by(pid, Signal::SIGKILL) {
+    if limit.is_some_and(|limit| begun.elapsed() >= limit) && sys::is_ended_by(pid, Signal::SIGKILL, MAX_DYING) {
         let path = program.path.to_string_lossy();
         let within = format_duration(limit.unwrap_or_default());
         return Err(format!(
