@@ -8,20 +8,18 @@ use include_dir::{Dir, include_dir};
 
 use crate::failure::{Exit, Failure};
 
-static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../packs-schema/examples");
+// Not every example: the agents of a demo come from no package that bolt_engine could upgrade.
+static LINUX: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../packs-schema/examples/linux");
+static CASSANDRA: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../packs-schema/examples/cassandra");
 static DEMO: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/demo/pack");
 
 /// Writes the packs below `directory`; gives their names.
 pub(super) fn unpack(directory: &Path) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
-    for pack in EXAMPLES.dirs() {
-        let name = pack.path().display().to_string();
-        write(pack, pack.path(), &directory.join(&name))?;
-        names.push(name);
+    let packs = [("cassandra", &CASSANDRA), ("linux", &LINUX), ("demo", &DEMO)];
+    for (name, pack) in packs {
+        write(pack, Path::new(""), &directory.join(name))?;
     }
-    write(&DEMO, Path::new(""), &directory.join("demo"))?;
-    names.push("demo".to_owned());
-    Ok(names)
+    Ok(packs.map(|(name, _)| name.to_owned()).to_vec())
 }
 
 fn write(from: &Dir<'_>, root: &Path, to: &Path) -> Result<(), Failure> {
