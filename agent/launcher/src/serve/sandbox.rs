@@ -61,9 +61,9 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_vhangup,
 ];
 
-/// Families of sockets that are allowed: local, IP, and netlink, with which the C library finds the host's addresses. Others fail
-/// with EAFNOSUPPORT.
-const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// Families of sockets that are allowed: local and IP. Of netlink, only the protocol with which the C library finds the host's
+/// addresses, `NETLINK_ROUTE`. Others fail with EAFNOSUPPORT.
+const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
 /// `AUDIT_ARCH_…` of this build (linux/audit.h); `None` where there is no filter.
 const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
@@ -75,10 +75,21 @@ const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
 };
 /// Bit of system call numbers of the x32 interface, with which every call has a second number.
 const X32: u32 = 0x4000_0000;
-/// Offsets in `struct seccomp_data` (seccomp(2)): number, architecture, lower half of the first argument.
+/// Offsets in `struct seccomp_data` (seccomp(2)): number, architecture, lower halves of the first and the third argument.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
+const THIRD_ARGUMENT: u32 = 32;
+
+/// Flags of `clone(2)` that make namespaces: in a user namespace a process has all capabilities, whatever its bounding set was.
+/// `CLONE_NEWTIME` is not among them: `clone` takes its bit for a part of the exit signal.
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
 
 /// Removes all capabilities from the bounding set, with which a set-user-ID program would begin. Needs a privilege that the
 /// change of account gives up.
@@ -98,6 +109,7 @@ pub(super) fn install() -> nix::Result<()> {
 /// Returns the filter: a program for the kernel's classic BPF machine.
 fn filter(architecture: u32) -> Vec<libc::sock_filter> {
     let errno = |error: i32| libc::SECCOMP_RET_ERRNO | error.unsigned_abs();
+    let number_of = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     let mut program = vec![
         load(ARCH),
         // Calls of another architecture, such as those of 32-bit programs, have other numbers.
@@ -108,18 +120,33 @@ fn filter(architecture: u32) -> Vec<libc::sock_filter> {
         answer(errno(libc::EPERM)),
     ];
     for number in DENIED {
-        program.push(skip_if(libc::BPF_JEQ, u32::try_from(*number).unwrap_or(u32::MAX), 0, 1));
+        program.push(skip_if(libc::BPF_JEQ, number_of(*number), 0, 1));
         program.push(answer(errno(libc::EPERM)));
     }
-    let socket = u32::try_from(libc::SYS_socket).unwrap_or(u32::MAX);
-    program.push(skip_if(libc::BPF_JEQ, socket, 1, 0));
-    program.push(answer(libc::SECCOMP_RET_ALLOW));
-    program.push(load(FIRST_ARGUMENT));
+    program.extend([
+        // Its flags are in memory, which a filter cannot read. Without it the C library uses `clone`; only for this error.
+        skip_if(libc::BPF_JEQ, number_of(libc::SYS_clone3), 0, 1),
+        answer(errno(libc::ENOSYS)),
+        skip_if(libc::BPF_JEQ, number_of(libc::SYS_clone), 0, 4),
+        load(FIRST_ARGUMENT),
+        skip_if(libc::BPF_JSET, NAMESPACES.unsigned_abs(), 0, 1),
+        answer(errno(libc::EPERM)),
+        answer(libc::SECCOMP_RET_ALLOW),
+        skip_if(libc::BPF_JEQ, number_of(libc::SYS_socket), 1, 0),
+        answer(libc::SECCOMP_RET_ALLOW),
+        load(FIRST_ARGUMENT),
+    ]);
     for family in FAMILIES {
         program.push(skip_if(libc::BPF_JEQ, family.unsigned_abs(), 0, 1));
         program.push(answer(libc::SECCOMP_RET_ALLOW));
     }
-    program.push(answer(errno(libc::EAFNOSUPPORT)));
+    program.extend([
+        skip_if(libc::BPF_JEQ, libc::AF_NETLINK.unsigned_abs(), 0, 3),
+        load(THIRD_ARGUMENT),
+        skip_if(libc::BPF_JEQ, libc::NETLINK_ROUTE.unsigned_abs(), 0, 1),
+        answer(libc::SECCOMP_RET_ALLOW),
+        answer(errno(libc::EAFNOSUPPORT)),
+    ]);
     program
 }
 
@@ -142,7 +169,7 @@ fn answer(action: u32) -> libc::sock_filter {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
     use super::*;
 
@@ -156,9 +183,13 @@ mod tests {
             let allowed = [AddressFamily::Unix, AddressFamily::Inet].map(open);
             let refused = [AddressFamily::Packet, AddressFamily::Vsock, AddressFamily::Alg].map(open);
             let mount = sys::is_denied(libc::SYS_mount);
-            let namespace = sys::is_denied(libc::SYS_unshare);
+            let namespace = sys::is_denied(libc::SYS_unshare) && sys::is_namespace_denied();
+            let netlink =
+                |protocol| socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), protocol).map(drop);
+            let route = netlink(SockProtocol::NetlinkRoute);
+            let filter = netlink(SockProtocol::NetlinkNetFilter);
             let works = std::fs::read("/proc/self/status").is_ok() && std::thread::spawn(|| ()).join().is_ok();
-            (allowed, refused, mount && namespace, works)
+            (allowed, refused, mount && namespace, works && route.is_ok() && filter == Err(nix::Error::EAFNOSUPPORT))
         });
         let (allowed, refused, denied, works) = tried.join().unwrap();
         assert!(allowed.iter().all(Result::is_ok), "{allowed:?}");

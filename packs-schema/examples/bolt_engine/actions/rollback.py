@@ -4,11 +4,11 @@
 import sys
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
-from lib import agent, source  # noqa: E402
+from lib import agent, guard, source  # noqa: E402
 from lib.bolt_action import FAILED, UNAVAILABLE, Stop, config, finish, main, noop, parameters  # noqa: E402
 from lib.exchange import exchange  # noqa: E402
 from lib.kept import Kept  # noqa: E402
-from lib.packages import manager  # noqa: E402
+from lib.packages import INSTALL_SECONDS, manager  # noqa: E402
 
 
 def action():
@@ -27,8 +27,14 @@ def action():
             outcome, problems = "would_install", []
         else:
             source.check(packages, kept.path("previous"), version)
+            wait = INSTALL_SECONDS + given["start_wait"] + given["settle"] + 120
+            problem = guard.arm(packages.install_command(kept.path("previous")), wait)
+            if problem:
+                print(problem)
             problems = exchange(packages, kept.path("previous"), given["start_wait"], given["settle"], root)
             outcome = "failed" if problems else "rolled_back"
+        if not problems and outcome != "would_install":
+            guard.disarm()
     finally:
         kept.close()
     print("%s: %s in place of %s" % (outcome, version, old))

@@ -33,8 +33,10 @@ class Upgrade:
         if self.version == self.old:
             print("version %s is installed" % self.old)
             problems = agent.wait_until_healthy(self.given["start_wait"], 0, self.root)
+            if not problems:
+                guard.disarm()  # Of an upgrade to this version that was killed.
             return self.end("already", problems)
-        if not self.given["allow_downgrade"] and self.packages.is_newer(self.old, self.version):
+        if self.old and not self.given["allow_downgrade"] and self.packages.is_newer(self.old, self.version):
             raise Stop(WRONG, "version %s is older than the installed %s; pass allow_downgrade=true for a downgrade" % (self.version, self.old))
         self.kept.open()
         try:
@@ -87,6 +89,7 @@ class Upgrade:
 
     def replace(self, candidate):
         wait, settle = self.given["start_wait"], self.given["settle"]
+        guard.disarm()  # Of an upgrade that was killed, which would return to another version.
         if self.rollback:
             command = self.packages.install_command(self.kept.path("previous"))
             problem = guard.arm(command, INSTALL_SECONDS + wait + settle + 120)
@@ -117,7 +120,8 @@ class Upgrade:
             return self.end("failed", problems)
         print("version %s is not healthy; installing %s" % (self.version, self.old))
         more = exchange(self.packages, self.kept.path("previous"), self.given["start_wait"], min(self.given["settle"], 10), self.root)
-        guard.disarm()
+        if not more:  # Otherwise the timer tries again, for example when no other program locks the package manager.
+            guard.disarm()
         return self.end("rollback_failed" if more else "rolled_back", problems + more)
 
     def end(self, outcome, problems):

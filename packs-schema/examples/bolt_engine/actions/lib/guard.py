@@ -16,6 +16,8 @@ def arm(command, seconds):
             "--unit=" + UNIT,
             "--on-active=%d" % seconds,
             "--timer-property=AccuracySec=1s",
+            "--property=Restart=on-failure",
+            "--property=RestartSec=30",
             "--setenv=DEBIAN_FRONTEND=noninteractive",
             "--setenv=PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             "--",
@@ -27,6 +29,8 @@ def arm(command, seconds):
 
 
 def disarm():
-    """Stops the timer, and forgets a failed run of it."""
+    """Stops the timer and its retries, and forgets a failed run of it. An installation that it has begun goes on."""
     run(["systemctl", "stop", "--", UNIT + ".timer"], 30)
+    if run(["systemctl", "is-active", "--", UNIT + ".service"], 30)[1].strip() != "active":
+        run(["systemctl", "stop", "--", UNIT + ".service"], 30)
     run(["systemctl", "reset-failed", "--", UNIT + ".timer", UNIT + ".service"], 30)

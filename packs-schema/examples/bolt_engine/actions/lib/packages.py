@@ -2,19 +2,22 @@
 
 import os
 import re
+import signal
 import subprocess
+import time
 
 from lib.bolt_action import UNAVAILABLE, Stop
 from lib.command import last_lines, run
 
 PACKAGE = "bolt-agent"
 INSTALL_SECONDS = 300
+LOCK_TRIES, LOCK_SECONDS = 6, 15
 
 
 class Dpkg:
     """Debian packages."""
 
-    suffix = ".deb"
+    suffix, source = ".deb", "apt"
 
     def __init__(self, root=""):
         self._root = ["--root=" + root] if root else []
@@ -24,6 +27,11 @@ class Dpkg:
         status, text = run(["dpkg-query"] + self._root + ["--show", "--showformat=${db:Status-Status} ${Version}", PACKAGE], 30)
         state, _, version = text.strip().partition(" ")
         return version if status == 0 and state == "installed" else ""
+
+    def manages(self):
+        """True if it knows the package, also where a failed or interrupted installation has left it half done."""
+        status, text = run(["dpkg-query"] + self._root + ["--show", "--showformat=${db:Status-Status}", PACKAGE], 30)
+        return status == 0 and text.strip() not in ("", "not-installed", "config-files")
 
     def architecture(self):
         """Returns the architecture as package names contain it."""
@@ -51,15 +59,20 @@ class Dpkg:
 class Rpm:
     """RPM packages."""
 
-    suffix = ".rpm"
+    suffix, source = ".rpm", "dnf"
 
     def __init__(self, root=""):
         self._root = ["--root", root] if root else []
 
     def installed(self):
         """Returns the installed version with its release; empty if there is none."""
-        status, text = run(["rpm"] + self._root + ["-q", "--qf", "%{VERSION}-%{RELEASE}", PACKAGE], 30)
-        return text.strip() if status == 0 else ""
+        status, text = run(["rpm"] + self._root + ["-q", "--qf", "%{VERSION}-%{RELEASE}\n", PACKAGE], 30)
+        # Two after an interrupted upgrade: the last one is the newer.
+        return text.split()[-1] if status == 0 and text.split() else ""
+
+    def manages(self):
+        """True if the package is installed."""
+        return bool(self.installed())
 
     def architecture(self):
         """Returns the architecture as package names contain it."""
@@ -115,15 +128,26 @@ def described(answer):
 
 def manager(root):
     """Returns the package manager that installed the agent below `root`."""
-    found = [one for one in (Dpkg(root), Rpm(root)) if one.installed()]
+    found = [one for one in (Dpkg(root), Rpm(root)) if one.manages()]
     if not found:
         raise Stop(UNAVAILABLE, "no package %s is installed by dpkg or rpm on this host; this action upgrades packages only" % PACKAGE)
     return found[0]
 
 
 def install(packages, path):
-    """Installs a package file; returns a problem with the manager's last lines, or None."""
-    status, text = run(packages.install_command(path), INSTALL_SECONDS)
+    """Installs a package file; returns a problem with the manager's last lines, or None.
+
+    Waits for a lock that another program holds, such as an unattended upgrade. A kill of this action is heard after the
+    installation, which is bounded: a package manager that is killed half way leaves a host without an agent."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # Also for the package manager, which inherits this.
+    try:
+        for _ in range(LOCK_TRIES):
+            status, text = run(packages.install_command(path), INSTALL_SECONDS)
+            if status == 0 or not re.search(r"\block(ed)?\b", text):
+                break
+            time.sleep(LOCK_SECONDS)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     for line in last_lines(text, 30):
         print("  | " + line)
     if status == 0:

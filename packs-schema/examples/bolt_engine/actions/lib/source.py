@@ -17,7 +17,7 @@ DOWNLOAD_SECONDS = 600
 
 def fetch(packages, site, version, sha256, directory, deadline):
     """Puts the package file of `version` into `directory` and returns its path. Stops with a reason if that fails."""
-    source = site.get("source", "apt")
+    source = site.get("source") or packages.source
     path = os.path.join(directory, "candidate" + packages.suffix)
     if source == "url":
         if not sha256:
