@@ -192,11 +192,11 @@ impl Access {
         self.current().0.limits_of(principal)
     }
 
-    /// Sets the facts of this instance, on which grants may depend.
-    pub(crate) fn set_facts(&self, facts: Facts) {
+    /// Sets the facts of this instance, on which grants may depend; `None` while they are not known.
+    pub(crate) fn set_facts(&self, facts: Option<Facts>) {
         let mut state = self.lock();
-        if state.facts.as_ref() != Some(&facts) {
-            state.facts = Some(facts);
+        if state.facts != facts {
+            state.facts = facts;
             if state.determine() {
                 self.generation.send_modify(|generation| *generation += 1);
             }

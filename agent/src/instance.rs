@@ -60,7 +60,13 @@ impl Instance {
         &self.id
     }
 
-    /// Returns all facts that are known now.
+    /// Returns the facts for grants; `None` while those of the metadata service are not known in this boot.
+    pub(crate) fn known_facts(&self) -> Option<Facts> {
+        let found = self.source.found().unwrap_or_default();
+        self.source.config.known_facts(found.as_ref()).map(|facts| Facts { id: self.id.clone(), ..facts })
+    }
+
+    /// Returns all facts that are known now, for display.
     pub(crate) fn facts(&self) -> Facts {
         let now = self.source.facts().unwrap_or_else(|error| {
             tracing::warn!(error = crate::log::chain(&error), "cannot read the facts that the sync stored");
@@ -88,14 +94,15 @@ impl FactSource {
         if !self.config.metadata {
             return Ok(self.config.facts(None));
         }
-        let found = read_json::<StoredFacts>(&self.stored);
-        match (found, self.config.facts(None)) {
+        match (self.found(), self.config.facts(None)) {
             (Err(_), Some(written)) => Ok(Some(written)),
-            (found, _) => {
-                let found = found?.and_then(|found| found.of_boot(&self.boot_id));
-                Ok(self.config.facts(found.as_ref()))
-            }
+            (found, _) => Ok(self.config.facts(found?.as_ref())),
         }
+    }
+
+    /// Returns what the sync got from the metadata service in this boot.
+    fn found(&self) -> Result<Option<StoredFacts>, RegistryError> {
+        Ok(read_json::<StoredFacts>(&self.stored)?.and_then(|found| found.of_boot(&self.boot_id)))
     }
 }
 
@@ -122,13 +129,26 @@ mod tests {
         }
         write(text);
         let facts = source.facts().unwrap().unwrap();
+        let instance = Instance { id: facts.id.clone(), source };
+        assert_eq!(instance.known_facts(), Some(facts.clone()));
         assert_eq!(
             (facts.id.as_str(), facts.region.as_str(), facts.zone.as_str(), facts.app.as_str()),
             ("i-1", "r", "written", "web")
         );
         // The record existed when the id was learned, and is empty now.
-        let instance = Instance { id: facts.id, source };
         write("");
         assert_eq!((instance.facts().id.as_str(), instance.facts().region.as_str()), ("i-1", ""));
+        assert_eq!(instance.known_facts(), None);
+    }
+
+    #[test]
+    fn a_written_id_does_not_make_the_other_facts_known() {
+        let store = tempfile::tempdir().unwrap();
+        let id = "i-1".parse::<InstanceId>().unwrap();
+        for (metadata, known) in [(true, false), (false, true)] {
+            let config = InstanceConfig { id: Some(id.clone()), metadata, ..InstanceConfig::default() };
+            let instance = Instance { id: id.clone(), source: FactSource::new(&config, store.path(), "this") };
+            assert_eq!(instance.known_facts().is_some(), known, "an empty app would fit app != 'prod'");
+        }
     }
 }

@@ -169,7 +169,7 @@ async fn run(
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
     tls.serve_as(instance.id());
-    access.set_facts(instance.facts());
+    access.set_facts(instance.known_facts());
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
     // Bound before recovery, so that a port in use is reported before anything is started; served after it.

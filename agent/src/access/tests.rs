@@ -87,17 +87,17 @@ fn a_grant_on_facts_is_in_effect_once_they_are_known_and_fit() {
         region: region.to_owned(),
         ..Facts::of(packs_schema::base::name::InstanceId::new("i-1").unwrap())
     };
-    access.set_facts(facts("s"));
+    access.set_facts(Some(facts("s")));
     assert!(access.enter(ann(), &[Verb::Run]).is_none());
     assert!(!changed.has_changed().unwrap());
-    access.set_facts(facts("r"));
+    access.set_facts(Some(facts("r")));
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
     assert!(changed.has_changed().unwrap(), "requests in progress are checked again");
     changed.mark_unchanged();
     // The facts remain known when the file changes.
     std::fs::write(&path, text.replace("linux.*", "cassandra.*")).unwrap();
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
-    access.set_facts(facts("s"));
+    access.set_facts(Some(facts("s")));
     assert!(access.enter(ann(), &[Verb::Run]).is_none());
 }
 

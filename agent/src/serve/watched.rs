@@ -49,7 +49,7 @@ pub(super) async fn watch(app: Arc<App>, files: Files) {
         tick.tick().await;
         app.access.check_for_changes();
         if app.access.depends_on_situation() {
-            app.access.set_facts(app.instance.facts());
+            app.access.set_facts(app.instance.known_facts());
         }
         app.tls.check_for_changes(now_s());
         // A missing file is reported by the sync.

@@ -152,7 +152,7 @@ fn check_allowed(config: &Config, store: &Store, request: &PushRequest, clock: &
     let grants = grants.or_else(|e| refuse(Code::Internal, format!("grants.toml cannot be used: {e}")))?;
     let stored = disk::read_if_there(&store.facts(), MAX_FILE).ok().flatten();
     let stored = stored.and_then(|bytes| serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(&clock.boot));
-    let facts = config.instance.facts(stored.as_ref());
+    let facts = config.instance.known_facts(stored.as_ref());
     let grants = grants.in_effect(facts.as_ref(), i64::try_from(clock.wall_ms / 1000).unwrap_or(i64::MAX));
     if !grants.allows_pack(&request.by, Verb::Push, &request.pack) {
         return refuse(Code::Forbidden, format!("no grant lets {} push {}.*", request.by, request.pack));

@@ -7,8 +7,9 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::authority::path_length;
+use super::journal::JournalContent;
 use super::subject::{Subject, SubjectProblem};
-use super::{Authority, MAX_FILE, PkiError, Validity, fingerprint, pem};
+use super::{Authority, MAX_FILE, PkiError, Serial, Validity, fingerprint, pem};
 use crate::files;
 use crate::tls;
 
@@ -31,6 +32,9 @@ pub enum RenewProblem {
         "it is an authority that `bolt pki` did not make, or --new-key was given: renew it with the program that made it"
     )]
     ForeignAuthority,
+    /// The journal says that it is revoked.
+    #[error("it is revoked ({0}); issue a new certificate, with a new key, with `bolt pki issue`")]
+    Revoked(&'static str),
 }
 
 /// Owner of a renewed certificate.
@@ -94,6 +98,11 @@ impl Authority {
         let (_, authority) = X509Certificate::from_der(&own).map_err(|_| failed(RenewProblem::OtherAuthority))?;
         if !self.has_signed(&certificate) {
             return Err(failed(RenewProblem::OtherAuthority));
+        }
+        if let Some(path) = self.journal().filter(|path| path.exists())
+            && let Some(revoked) = JournalContent::read(path)?.revocation(&Serial::of_bytes(certificate.raw_serial()))
+        {
+            return Err(failed(RenewProblem::Revoked(revoked.reason.name())));
         }
         let validity = validity.unwrap_or_else(|| {
             let old = certificate.validity();

@@ -10,7 +10,7 @@ use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, Ser
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::journal::{IssuedCertificate, Journal, JournalContent, ListRecord, Record};
+use super::journal::{IssuedCertificate, Journal, JournalContent, JournalError, ListRecord, Record};
 use super::{Authority, MAX_FILE, PkiError, RevocationReason, RevokedCertificate, Serial};
 use crate::files;
 use crate::tls;
@@ -128,11 +128,15 @@ impl Authority {
         let Some(path) = self.journal() else {
             return Err(PkiError::Revoke { what: "nothing".to_owned(), source: RevokeProblem::NoJournal });
         };
+        // A list of a new journal would name no certificate, and take every revocation back.
+        if !path.exists() && out.exists() {
+            return Err(JournalError::Missing(path.to_owned()).into());
+        }
         let mut journal = Journal::open(path)?;
         let previous = journal.content().list;
         // Whole seconds, as in the list. The clock may have been set back since the last one.
-        let now = Timestamp::now().as_second();
-        let now = previous.map_or(now, |list| now.max(list.this_update.as_second()));
+        let clock = Timestamp::now().as_second();
+        let now = previous.map_or(clock, |list| clock.max(list.this_update.as_second()));
         let next = now.saturating_add(i64::from(days) * 86_400).min(self.ends().unix_timestamp());
         let at = |seconds: i64| Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
         let list = ListRecord {
@@ -140,7 +144,7 @@ impl Authority {
             this_update: at(now),
             next_update: at(next),
         };
-        let entries = entries(journal.content());
+        let entries = entries(journal.content(), at(clock));
         let count = entries.len();
         let params = CertificateRevocationListParams {
             this_update: odt(list.this_update),
@@ -158,12 +162,14 @@ impl Authority {
     }
 }
 
-/// Returns the certificates that the next list names.
-fn entries(content: &JournalContent) -> Vec<RevokedCertParams> {
+/// Returns the certificates that the next list names. The previous list may have been made by a clock that was ahead of `now`.
+fn entries(content: &JournalContent, now: Timestamp) -> Vec<RevokedCertParams> {
     let is_needed = |revoked: &&RevokedCertificate| {
         let ended = content.certificate(&revoked.serial).map(|certificate| certificate.not_after);
         match (ended, content.list) {
-            (Some(ended), Some(previous)) => ended >= previous.this_update || revoked.revoked_at > previous.this_update,
+            (Some(ended), Some(previous)) => {
+                ended >= previous.this_update.min(now) || revoked.revoked_at > previous.this_update
+            }
             _ => true,
         }
     };
@@ -209,7 +215,7 @@ mod tests {
     #[test]
     fn an_expired_certificate_leaves_the_lists_after_one_that_was_made_when_it_had_expired() {
         let serial: Serial = "0a".parse().unwrap();
-        let count = |previous: Option<i64>, known: bool| {
+        let count = |previous: Option<i64>, known: bool, now: i64| {
             let mut content = JournalContent::default();
             if known {
                 content.add(Record::Issued(IssuedCertificate {
@@ -234,12 +240,13 @@ mod tests {
                 let list = ListRecord { number: 1, this_update: at(second), next_update: at(second + 10) };
                 content.add(Record::Crl(list));
             }
-            entries(&content).len()
+            entries(&content, at(now)).len()
         };
         for (previous, known, expected) in
             [(None, true, 1), (Some(40), true, 1), (Some(99), true, 1), (Some(101), true, 0), (Some(101), false, 1)]
         {
-            assert_eq!(count(previous, known), expected, "{previous:?}, {known}");
+            assert_eq!(count(previous, known, 200), expected, "{previous:?}, {known}");
         }
+        assert_eq!(count(Some(101), true, 60), 1, "the previous list was made by a clock that was ahead");
     }
 }

@@ -112,11 +112,18 @@ fn a_revoked_certificate_is_in_the_next_list_and_stays_there() {
         let (found, entries, _) = numbered_list(&crl);
         assert_eq!((found, entries), (number, vec![(serial.clone(), Some(1))]));
     }
+    let renewed = authority.renew(&lost, None, true).unwrap_err().to_string();
+    assert!(renewed.contains("it is revoked (key-compromise)"), "{renewed}");
     // By name: both, of which one was revoked before.
     let both = authority.revoke(&Revocable::Uri("spiffe://x/ann".to_owned()), RevocationReason::Unspecified).unwrap();
     assert_eq!(both.iter().map(|one| one.already).collect::<Vec<_>>(), [true, false]);
     authority.make_crl(&crl, 7).unwrap();
     assert_eq!(numbered_list(&crl).1.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), [Some(1), None]);
+    // A new journal knows nothing of them, and its list would take them back.
+    std::fs::remove_file(journal_path(dir.path())).unwrap();
+    let refused = authority.make_crl(&crl, 7).unwrap_err();
+    assert!(matches!(refused, PkiError::Journal(JournalError::Missing(_))), "{refused}");
+    assert!(!journal_path(dir.path()).exists() && numbered_list(&crl).0 == 4);
 }
 
 #[test]

@@ -70,6 +70,12 @@ impl InstanceConfig {
         })
     }
 
+    /// Returns the facts for decisions that must not take an unknown fact for an empty one, such as grants with `where`: `None`
+    /// while those of the cloud are not found, also where the id is written.
+    pub fn known_facts(&self, found: Option<&StoredFacts>) -> Option<Facts> {
+        if self.metadata && found.is_none() { None } else { self.facts(found) }
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.id.is_none() && !self.metadata { Err(ConfigError::NoInstance) } else { Ok(()) }
     }
