@@ -47,7 +47,44 @@ fn find_meaningless(schema: &Schema) -> Option<String> {
 impl Constraint {
     /// True if the value fits. A parameter without a value fits no constraint.
     pub fn allows(&self, value: Option<&Value>) -> bool {
-        value.is_some_and(|value| check(&self.0, value).is_empty())
+        value.is_some_and(|value| check(&self.0, value).is_empty() && is_of_meant_type(&self.0, value))
+    }
+}
+
+/// True if the value and those inside it have a type that the schema restricts. In JSON Schema `pattern` lets every number and list
+/// pass; in a constraint, `pattern` without `type` means text, or another type of the parameter would escape it.
+fn is_of_meant_type(schema: &Schema, value: &Value) -> bool {
+    let text = schema.pattern.is_some() || schema.min_length.is_some() || schema.max_length.is_some();
+    let number = schema.minimum.is_some() || schema.maximum.is_some() || schema.multiple_of.is_some();
+    let list = schema.items.is_some()
+        || schema.additional_items.is_some()
+        || schema.min_items.is_some()
+        || schema.max_items.is_some()
+        || schema.unique_items;
+    let object = !schema.properties.is_empty()
+        || !schema.pattern_properties.is_empty()
+        || schema.additional_properties.is_some()
+        || schema.min_properties.is_some()
+        || schema.max_properties.is_some()
+        || schema.required.is_some();
+    let is_typed = schema.types.is_some() || schema.enumeration.is_some() || !(text || number || list || object);
+    let fits = is_typed
+        || match value {
+            Value::String(_) => text,
+            Value::Number(_) => number,
+            Value::Array(_) => list,
+            Value::Object(_) => object,
+            Value::Null | Value::Bool(_) => false,
+        };
+    fits && match value {
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .all(|(index, item)| schema.for_item(index).is_none_or(|schema| is_of_meant_type(schema, item))),
+        Value::Object(properties) => properties.iter().all(|(name, property)| {
+            schema.for_property(name).into_iter().all(|schema| is_of_meant_type(schema, property))
+        }),
+        _ => true,
     }
 }
 
@@ -55,5 +92,30 @@ impl Constraint {
 impl std::fmt::Display for Constraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&serde_json::to_string(&self.0).map_err(|_| std::fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_keyword_for_one_type_lets_no_other_type_pass() {
+        let allows =
+            |schema: Value, value: Value| serde_json::from_value::<Constraint>(schema).unwrap().allows(Some(&value));
+        let pattern = json!({"pattern": "^app_"});
+        assert!(allows(pattern.clone(), json!("app_users")));
+        for other in [json!(["system_auth"]), json!(null), json!(1), json!(true), json!({"a": "b"})] {
+            assert!(!allows(pattern.clone(), other.clone()), "{other}");
+        }
+        let most = json!({"maximum": 10});
+        assert!(allows(most.clone(), json!(10)) && !allows(most, json!("1000")));
+        let items = json!({"items": {"pattern": "^app_"}});
+        assert!(allows(items.clone(), json!(["app_a", "app_b"])));
+        assert!(!allows(items.clone(), json!("system")) && !allows(items, json!(["app_a", ["system"]])));
+        assert!(allows(json!({"type": ["string", "null"], "pattern": "^app_"}), json!(null)), "a written type decides");
+        assert!(allows(json!({"enum": [1, "one"]}), json!(1)));
     }
 }
