@@ -12,10 +12,11 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use packs_schema::agent::launch::{PREPARED_FOR, Start};
+use serde_json::Value;
 
 use crate::dir::Dir;
-use crate::runtime_dir;
-use crate::shim::UnclaimedJob;
+use crate::shim::{UnclaimedJob, wipe};
+use crate::{clock, runtime_dir};
 
 /// Maximum number of open preparations.
 const MAX: usize = 4;
@@ -32,6 +33,8 @@ struct Preparation {
     /// The directory of its pack.
     home: Dir,
     until: Instant,
+    /// The same by a clock that goes on while the host is suspended, in milliseconds.
+    until_boot_ms: u64,
 }
 
 impl Preparations {
@@ -42,7 +45,11 @@ impl Preparations {
 
     /// Adds one.
     pub(crate) fn put(&self, start: Start, job: UnclaimedJob, home: Dir) {
-        self.open.borrow_mut().push(Preparation { start, job, home, until: Instant::now() + PREPARED_FOR });
+        let valid_ms = u64::try_from(PREPARED_FOR.as_millis()).unwrap_or(0);
+        // Without that clock nothing stays valid.
+        let until_boot_ms = clock::boot_ms().map_or(0, |now| now + valid_ms);
+        let until = Instant::now() + PREPARED_FOR;
+        self.open.borrow_mut().push(Preparation { start, job, home, until, until_boot_ms });
     }
 
     /// Returns the number of open ones.
@@ -50,15 +57,18 @@ impl Preparations {
         self.open.borrow().len()
     }
 
-    /// Takes what was prepared for exactly this request, with the directory of its pack. Discards what was prepared for another request for the same execution, or
-    /// too long ago.
+    /// Takes what was prepared for exactly this request, with the directory of its pack. Discards what was prepared for another
+    /// request for the same execution, or too long ago.
     pub(crate) fn take(&self, start: &Start, runtime: &Dir) -> Option<(UnclaimedJob, Dir)> {
-        let found = {
+        let mut found = {
             let mut open = self.open.borrow_mut();
             let at = open.iter().position(|known| known.start.execution == start.execution)?;
             open.remove(at)
         };
-        if found.start == *start && found.until > Instant::now() {
+        let is_valid = found.until > Instant::now() && clock::boot_ms().is_ok_and(|now| now < found.until_boot_ms);
+        let is_same = found.start == *start;
+        wipe_values(&mut found.start);
+        if is_valid && is_same {
             return Some((found.job, found.home));
         }
         discard(found.job, runtime);
@@ -83,9 +93,24 @@ impl Preparations {
     fn discard_if(&self, runtime: &Dir, is_over: impl Fn(&Preparation) -> bool) {
         let over: Vec<Preparation> =
             self.open.borrow_mut().extract_if(.., |preparation| is_over(preparation)).collect();
-        for preparation in over {
+        for mut preparation in over {
+            wipe_values(&mut preparation.start);
             discard(preparation.job, runtime);
         }
+    }
+}
+
+/// Overwrites the texts of the parameters, which may be secret.
+fn wipe_values(start: &mut Start) {
+    start.parameters.values_mut().for_each(wipe_value);
+}
+
+fn wipe_value(value: &mut Value) {
+    match value {
+        Value::String(text) => wipe(&mut std::mem::take(text).into_bytes()),
+        Value::Array(items) => items.iter_mut().for_each(wipe_value),
+        Value::Object(properties) => properties.values_mut().for_each(wipe_value),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -43,6 +43,7 @@ use crate::sys;
 use equipment::Equipment;
 pub(crate) use job::{Job, Plan, Program, Rules, UnclaimedJob};
 pub(crate) use transfer::{send, take_idle_report};
+pub(crate) use wipe::wipe;
 
 /// Time after which an idle shim ends.
 const IDLE_TIME: Duration = Duration::from_secs(3);

@@ -45,7 +45,11 @@ pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     let job = match prepared {
         Some((job, home)) => claim_prepared(host, start, job, &home)?,
         None => {
-            check_running(host)?;
+            if check_running(host).is_err() {
+                // Preparations whose acceptance failed must not take the place of an execution.
+                host.preparations.discard_all(&host.runtime);
+                check_running(host)?;
+            }
             let (looked_up, _) = look_up(host, start)?;
             let Claim { directory, lock, exit_file } = claim(host, start)?;
             let equipped = equip(host, looked_up, start.execution.as_str());
@@ -195,7 +199,8 @@ fn assign(host: &Host, mut job: Job) -> Result<Pid, Refused> {
         ignored_signals: &host.ignored_signals,
         runtime: &host.runtime,
     };
-    // A shim inherits the memory, in which no secrets of other executions may be.
+    // A shim inherits the memory, in which no jobs of other executions may be. A request that arrived in the same read is still there:
+    // requests of the api alone, in the memory of a process of root.
     let discard_others = || host.preparations.discard_all(&host.runtime);
     match host.shims.assign(&inherited, &mut job, discard_others) {
         // Closing our descriptors of the locks releases nothing: the shim has copies.

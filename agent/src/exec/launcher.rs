@@ -36,7 +36,7 @@ pub struct Launcher {
     /// Requests without a reply; `None` once the launcher has exited.
     pending: Pending,
     /// Write half; locked for a whole frame.
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
     /// False once the launcher has refused to prepare starts because it is of an earlier version.
     prepares: Arc<AtomicBool>,
     /// Becomes true when the launcher has exited.
@@ -66,7 +66,7 @@ impl Launcher {
             lock(&waiting).take();
             tell.send_replace(true);
         });
-        Ok(Launcher { seq, pending, writer: tokio::sync::Mutex::new(writer), prepares, gone, reader })
+        Ok(Launcher { seq, pending, writer: Arc::new(tokio::sync::Mutex::new(writer)), prepares, gone, reader })
     }
 
     /// Sends a request and waits for the reply.
@@ -89,13 +89,20 @@ impl Launcher {
         self.prepares.load(Ordering::Relaxed)
     }
 
-    /// Sends a request to prepare a start. There is no answer to wait for: the start itself decides, and is refused for the same
-    /// reasons.
-    pub async fn prepare(&self, start: Box<Start>) {
+    /// Sends a request to prepare a start, unless that would take time: an acceptance must not wait for a launcher that is busy.
+    /// There is no answer to wait for: the start itself decides, and is refused for the same reasons.
+    pub fn prepare(&self, start: Box<Start>) {
+        let Ok(mut writer) = self.writer.clone().try_lock_owned() else { return };
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         // A request that is too large is too large for the start as well, which reports it.
-        if let Ok(frame) = encode(&Request::new(seq, Operation::Prepare(start))) {
-            let _ = self.send(&frame).await;
+        let Ok(frame) = encode(&Request::new(seq, Operation::Prepare(start))) else { return };
+        match writer.try_write(&frame) {
+            Ok(sent) if sent < frame.len() => {
+                // The rest must follow before any other frame does: the task holds the lock.
+                tokio::spawn(async move { writer.write_all(&frame[sent..]).await });
+            }
+            // Sent, or not begun: the buffer is full, or the launcher has gone, which the start reports.
+            Ok(_) | Err(_) => {}
         }
     }
 
@@ -175,7 +182,8 @@ mod tests {
             "execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "pack": "linux", "version": "1.0.0",
             "digest": "a".repeat(64), "action": "a", "parameters": {}, "noop": false, "timeout_ms": null, "run": null,
         });
-        launcher.prepare(serde_json::from_value(start).unwrap()).await;
+        launcher.writer.lock().await.as_ref().writable().await.unwrap();
+        launcher.prepare(serde_json::from_value(start).unwrap());
         assert!(launcher.prepares(), "no news is good news");
         let answer = async {
             for code in [Refusal::Unsupported, Refusal::Resources] {
@@ -192,6 +200,41 @@ mod tests {
         let (killed, ()) = tokio::join!(launcher.ask(kill()), answer);
         assert!(matches!(killed, Ok(Outcome::Refused { code: Refusal::Resources, .. })), "{killed:?}");
         assert!(!launcher.prepares());
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_reads_nothing_holds_no_acceptance_up() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let launcher = Launcher::connect(ours.into()).unwrap();
+        let start = serde_json::json!({
+            "execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "pack": "linux", "version": "1.0.0",
+            "digest": "a".repeat(64), "action": "a", "parameters": {"text": "x".repeat(60_000)}, "noop": false,
+            "timeout_ms": null, "run": null,
+        });
+        let start: Start = serde_json::from_value(start).unwrap();
+        launcher.writer.lock().await.as_ref().writable().await.unwrap();
+        // More than any buffer of a socket holds. Each call returns at once; one of them begins a frame that it cannot finish.
+        for _ in 0..1000 {
+            launcher.prepare(Box::new(start.clone()));
+        }
+        // What was sent is whole frames, once the launcher reads again.
+        theirs.set_nonblocking(true).unwrap();
+        let mut theirs = UnixStream::from_std(theirs).unwrap();
+        let read = async {
+            loop {
+                let length = theirs.read_u32_le().await.unwrap();
+                let mut body = vec![0; length as usize];
+                theirs.read_exact(&mut body).await.unwrap();
+                let request: Request = serde_json::from_slice(&body).unwrap();
+                if matches!(request.operation, Operation::Kill { .. }) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = read => {}
+            _ = launcher.ask(kill()) => panic!("nothing answers"),
+        }
     }
 
     #[tokio::test]

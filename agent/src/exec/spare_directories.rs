@@ -45,11 +45,14 @@ impl SpareDirectories {
     /// Creates `directory`, which must not exist: from a spare one, or else a new one.
     pub(super) fn create(&self, directory: &Path) -> io::Result<()> {
         let spare = self.lock().ready.pop();
-        match spare.map(|spare| std::fs::rename(spare, directory)) {
-            Some(Ok(())) => Ok(()),
-            // Removed by someone else, for example.
-            Some(Err(_)) | None => make(directory),
+        if let Some(spare) = spare {
+            if std::fs::rename(&spare, directory).is_ok() {
+                return Ok(());
+            }
+            // Removed by someone else, for example; a spare that cannot be renamed must not stay behind.
+            let _ = std::fs::remove_dir(&spare);
         }
+        make(directory)
     }
 
     /// Makes a spare directory unless there are enough. A failure is of no consequence: the next execution makes its own.

@@ -37,9 +37,9 @@ const MAX_PREPARED: u32 = 2;
 const REVOKED: &str = "not started: the grant was revoked while it waited";
 
 impl Exec {
-    /// Has the launcher prepare the start of an execution that is about to be accepted, if it has a slot. Returns when the request
-    /// is sent. Until the start itself, which follows the commit, the launcher makes no process.
-    pub(super) async fn prepare(&self, id: &ExecutionId, start: &Start) {
+    /// Has the launcher prepare the start of an execution that is about to be accepted, if it has a slot. Waits for nothing. Until
+    /// the start itself, which follows the commit, the launcher makes no process.
+    pub(super) fn prepare(&self, id: &ExecutionId, start: &Start) {
         let is_next = {
             let slots = &self.lock().slots;
             slots.is_running(id) && slots.running() <= MAX_PREPARED
@@ -47,7 +47,7 @@ impl Exec {
         if !is_next || !self.launcher.prepares() {
             return;
         }
-        self.launcher.prepare(Box::new(start.clone())).await;
+        self.launcher.prepare(Box::new(start.clone()));
     }
 
     /// Starts the queued executions that can have a slot now.

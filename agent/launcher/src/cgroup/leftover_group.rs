@@ -100,7 +100,7 @@ impl Tree {
 
     /// Removes all empty leftover groups, including those of other launchers.
     pub(crate) fn prune_leftover_groups(&self) {
-        for parent in self.parents() {
+        for parent in self.all_parents() {
             for dir in children(parent).into_iter().filter(|dir| is_leftover_group(dir)) {
                 remove_empty(&dir);
             }

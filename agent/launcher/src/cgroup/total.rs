@@ -107,12 +107,17 @@ impl Tree {
 
     /// Removes the group of all executions, unless executions are running in it.
     pub(crate) fn remove_total(&self) {
-        for dir in self.parents() {
+        for dir in self.all_parents() {
             let _ = fs::remove_dir(dir.join(self.actions()));
         }
     }
 
-    /// Iterates over the parent directories of all hierarchies.
+    /// Iterates over the parent directories of all hierarchies, also of those in which only earlier releases made groups.
+    pub(super) fn all_parents(&self) -> impl Iterator<Item = &Path> {
+        self.parents().chain(self.v1_earlier.iter().map(|p| p.dir.as_path()))
+    }
+
+    /// Iterates over the parent directories of the hierarchies in which groups are made.
     pub(super) fn parents(&self) -> impl Iterator<Item = &Path> {
         self.v2.iter().map(|p| p.dir.as_path()).chain(self.v1.iter().map(|p| p.dir.as_path()))
     }

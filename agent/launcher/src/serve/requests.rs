@@ -53,8 +53,11 @@ impl Client {
         }
         while let Some(length) = frame_length(&self.buffer)? {
             let request = read_request(&self.buffer[4..4 + length]);
-            self.buffer[4..4 + length].fill(0);
-            self.buffer.drain(..4 + length);
+            // Moves the rest to the front and leaves nothing of it, or of the request, behind.
+            let rest = self.buffer.len() - (4 + length);
+            self.buffer.copy_within(4 + length.., 0);
+            self.buffer[rest..].fill(0);
+            self.buffer.truncate(rest);
             let reply = match request {
                 Ok(Request { seq, operation: Operation::Prepare(start), .. }) => match start::prepare(host, *start) {
                     Ok(()) => continue,

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 /// Overwrites all bytes.
-pub(super) fn wipe(bytes: &mut [u8]) {
+pub(crate) fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     // Keeps the compiler from leaving out writes to memory that is freed next.
     black_box(bytes);
