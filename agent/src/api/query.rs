@@ -60,6 +60,15 @@ impl Query {
         self.get(name)?.ok_or_else(|| wrong(name, "is missing"))
     }
 
+    /// Parses a number of bytes or milliseconds: at most 2^63 - 1, as `openapi.json` says.
+    pub(super) fn number(&self, name: &'static str) -> Result<Option<u64>, ApiError> {
+        let Some(number) = self.get::<u64>(name)? else { return Ok(None) };
+        if i64::try_from(number).is_err() {
+            return Err(wrong(name, format_args!("is at most {}", i64::MAX)));
+        }
+        Ok(Some(number))
+    }
+
     /// Parses a duration such as `2h`.
     pub(super) fn duration(&self, name: &'static str) -> Result<Option<Duration>, ApiError> {
         self.values.get(name).map(|text| parse_duration(text).map_err(|e| wrong(name, e))).transpose()
@@ -136,6 +145,10 @@ mod tests {
         for wrong in ["output=0", "output=65537", "output=-1", "output=1k", "output=99999999999999999999", "output="] {
             assert!(Query::parse(Some(wrong), KNOWN).unwrap().output().is_err(), "{wrong}");
         }
+        for (text, number) in [("run=0", Some(0)), ("run=9223372036854775807", Some(u64::MAX >> 1))] {
+            assert_eq!(Query::parse(Some(text), KNOWN).unwrap().number("run").unwrap(), number, "{text}");
+        }
+        assert!(Query::parse(Some("run=9223372036854775808"), KNOWN).unwrap().number("run").is_err());
         let said = format!("{:?}", Query::parse(Some("color=red"), KNOWN).unwrap_err());
         assert!(said.contains("color") && said.contains("run, wait, follow, output"), "{said}");
     }

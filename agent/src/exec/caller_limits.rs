@@ -5,7 +5,7 @@
 //! its caller is allowed more than its limit, and no caller is refused because of others. Times are `CLOCK_BOOTTIME`, so that
 //! after a restart of the api all buckets are full.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use packs_schema::agent::grants::Limit;
@@ -65,8 +65,11 @@ impl CallerLimits {
     /// Takes a token from each bucket of the caller.
     pub(super) fn take(&mut self, limits: &[Limit], who: &Principal, now_ms: i64) {
         let now_us = now_ms.saturating_mul(1000);
-        for rate in limits.iter().filter_map(|limit| limit.starts) {
-            let full_at_us = self.full_at_us.entry(key(who, rate)).or_insert(now_us);
+        // Equal limits of several entries share a bucket, of which a start takes one token.
+        let buckets: BTreeMap<Key, Rate> =
+            limits.iter().filter_map(|limit| limit.starts).map(|rate| (key(who, rate), rate)).collect();
+        for (key, rate) in buckets {
+            let full_at_us = self.full_at_us.entry(key).or_insert(now_us);
             *full_at_us = (*full_at_us).max(now_us).saturating_add(spans(rate).1);
         }
         if self.full_at_us.len() > MAX_BUCKETS {
@@ -141,6 +144,17 @@ mod tests {
         let state = CallerLimits::default();
         assert_eq!(state.check(&limits, &ann(), 1, 0), Ok(()));
         assert_eq!(state.check(&limits, &ann(), 2, 0), Err(LimitRejection::TooMany(2)));
+    }
+
+    #[test]
+    fn equal_limits_of_two_entries_share_a_bucket_of_which_a_start_takes_one_token() {
+        let starts = limits("starts = { max = 2, per = \"1h\" }");
+        let twice = [starts.clone(), starts].concat();
+        let mut state = CallerLimits::default();
+        for _ in 0..2 {
+            assert_eq!(start(&mut state, &twice, &ann(), 0), Ok(()));
+        }
+        assert!(start(&mut state, &twice, &ann(), 0).is_err());
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Authority {
         };
         let mut journal = Journal::open(path)?;
         let now = Timestamp::now();
-        let found: Vec<IssuedCertificate> = match what {
+        let mut found: Vec<IssuedCertificate> = match what {
             Revocable::File(_) => given.into_iter().collect(),
             Revocable::Serial(serial) => {
                 let known = journal.content().certificate(serial);
@@ -88,6 +88,17 @@ impl Authority {
         let own = IssuedCertificate::of(&self.certificate(), None).map(|own| own.serial);
         if found.iter().any(|one| one.authority && Some(&one.serial) == own.as_ref()) {
             return Err(failed(RevokeProblem::Own));
+        }
+        // Whoever has the key can use every certificate of it, such as those before a renewal.
+        if matches!(reason, RevocationReason::KeyCompromise | RevocationReason::CaCompromise) {
+            let all = journal.content().certificates.iter().filter(|one| one.not_after >= now);
+            let is_meant = |one: &&IssuedCertificate| {
+                found.iter().any(|of| of.key_sha256 == one.key_sha256)
+                    && found.iter().all(|of| of.serial != one.serial)
+                    && Some(&one.serial) != own.as_ref()
+            };
+            let same_key: Vec<IssuedCertificate> = all.filter(is_meant).cloned().collect();
+            found.extend(same_key);
         }
         let (mut revoked, mut records) = (Vec::new(), Vec::new());
         for certificate in found {

@@ -29,8 +29,8 @@ pub(in crate::api) async fn list(call: &Call) -> Result<Response<Body>, ApiError
         ended: query.flag("ended")?,
         principal: query.get("principal")?,
         run: query.get("run")?,
-        since_ms: query.get("since_ms")?,
-        until_ms: query.get("until_ms")?,
+        since_ms: query.number("since_ms")?,
+        until_ms: query.number("until_ms")?,
         limit,
         after: query.get("cursor")?,
     };

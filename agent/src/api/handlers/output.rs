@@ -30,8 +30,8 @@ const BYTES: &str = "application/octet-stream";
 const STEP: usize = 64 << 10;
 
 pub(in crate::api) async fn chunks(call: &Call) -> Result<Response<Body>, ApiError> {
-    let stdout_from = call.query.get::<u64>("stdout_from")?.unwrap_or(0);
-    let stderr_from = call.query.get::<u64>("stderr_from")?.unwrap_or(0);
+    let stdout_from = call.query.number("stdout_from")?.unwrap_or(0);
+    let stderr_from = call.query.number("stderr_from")?.unwrap_or(0);
     let follow = call.query.flag("follow")?;
     let record = visible(call).await?;
     let output = call.app.exec.output(&record.id).await?.open([Some(stdout_from), Some(stderr_from)]);
@@ -45,7 +45,7 @@ pub(in crate::api) async fn chunks(call: &Call) -> Result<Response<Body>, ApiErr
 
 pub(in crate::api) async fn bytes(call: &Call, stream: Stream) -> Result<Response<Body>, ApiError> {
     let follow = call.query.flag("follow")?;
-    let offset = call.query.get::<u64>("offset")?;
+    let offset = call.query.number("offset")?;
     let record = visible(call).await?;
     let range = call.headers.get(RANGE).and_then(|value| value.to_str().ok());
     if follow {

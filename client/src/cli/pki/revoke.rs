@@ -18,7 +18,8 @@ use crate::{errln, outln};
 #[command(after_help = "\
 The revocation is written to the authority's journal. Agents refuse the certificate once they have the next revocation
 list: run `bolt pki crl` and give them its file, which `crls` under [tls] of agent.toml names. Open connections end, too.
-Revoking a certificate again changes nothing. --name takes every certificate of that name that is still valid.
+Revoking a certificate again changes nothing. --name takes every certificate of that name in the journal that is still
+valid. A reason of compromise also revokes all other certificates of the same key, such as those before a renewal.
 
 Examples:
   bolt pki revoke lost-laptop.pem --ca ca --reason key-compromise

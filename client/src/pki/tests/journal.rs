@@ -128,6 +128,19 @@ fn a_revoked_certificate_is_in_the_next_list_and_stays_there() {
 }
 
 #[test]
+fn a_compromised_key_loses_all_its_certificates() {
+    let (dir, authority) = with_files(0);
+    let (path, _) = authority.issue_client(&ann(), Validity::days(7)).unwrap().write(dir.path(), "ann").unwrap();
+    authority.renew(&path, None, false).unwrap();
+    authority.issue_client(&ann(), Validity::days(7)).unwrap();
+    let superseded = authority.revoke(&Revocable::File(path.clone()), RevocationReason::Superseded).unwrap();
+    assert_eq!(superseded.len(), 1, "the renewed one stays valid");
+    let lost = authority.revoke(&Revocable::File(path), RevocationReason::KeyCompromise).unwrap();
+    assert_eq!(lost.iter().map(|one| one.already).collect::<Vec<_>>(), [true, false], "and not that of another key");
+    assert_eq!(lost[0].certificate.key_sha256, lost[1].certificate.key_sha256);
+}
+
+#[test]
 fn only_certificates_of_the_authority_are_revoked() {
     let (dir, authority) = with_files(0);
     let refused = |what: Revocable| match authority.revoke(&what, RevocationReason::Unspecified).unwrap_err() {
