@@ -173,7 +173,8 @@ fn packages_hold_what_their_units_and_papers_name_and_nothing_of_other_packages(
         let output = Command::new("dpkg-deb").arg("-I").arg(path).arg(field).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(control("conffiles").trim(), "/etc/bolt/agent.toml\n/etc/bolt/grants.toml");
+    let conffiles = ["/etc/bolt/agent.toml", "/etc/bolt/grants.toml", "/etc/needrestart/conf.d/bolt-agent.conf"];
+    assert_eq!(control("conffiles").lines().collect::<Vec<_>>(), conffiles);
 }
 
 #[test]

@@ -46,10 +46,16 @@ impl Tree {
     /// Creates the group of an execution. Returns the limits that could not be set.
     pub(crate) fn create(&self, name: &str, limits: &Limits) -> io::Result<(Group, Vec<Unenforced>)> {
         let dir_in = |dir: &Path| dir.join(self.actions()).join(name);
-        // The last shim of a launcher that has ended removes the group of all executions, possibly at this moment.
+        // The last shim of a launcher that has ended removes the group of all executions, possibly at this moment. A restart of the
+        // unit that holds the groups makes a new parent, which delegates nothing yet.
         for _ in 0..3 {
             match self.make(dir_in, limits) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => drop(self.make_total_group()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if let Some(parent) = &self.v2 {
+                        v2::delegate(&parent.dir, &parent.limits, false);
+                    }
+                    drop(self.make_total_group());
+                }
                 made => return made,
             }
         }
