@@ -10,6 +10,7 @@
 //! the directory of the image.
 
 mod disk_log;
+mod engine;
 mod life;
 mod load;
 mod power;

@@ -8,6 +8,7 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 use serde_json::{Value, json};
 
+use super::engine;
 use super::load::{self, Api};
 use super::site::{self, MachineSite, VERSIONS};
 use super::vm::Vm;
@@ -48,6 +49,10 @@ pub fn run(image: &Path) -> Result<String, String> {
     runtime.block_on(limits(&api, &mut vm))?;
     done("limits under cgroup v2: memory, CPU, processes; kill and time-out leave nothing");
 
+    vm.ok("systemctl restart bolt-executions")?;
+    runtime.block_on(out_of_memory(&api, "restarted"))?;
+    done("restart of the holder of cgroups: limits hold for the next execution");
+
     done(&hardened(&mut vm)?);
     runtime.block_on(watchdog(&api, &mut vm))?;
     done("watchdog: a launcher that hangs is started again, its execution goes on");
@@ -56,6 +61,9 @@ pub fn run(image: &Path) -> Result<String, String> {
     done(&format!("upgrade with {upgraded} running: none interrupted, outputs byte-exact"));
     let downgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[0]))?;
     done(&format!("downgrade with {downgraded} running: none interrupted, outputs byte-exact"));
+
+    runtime.block_on(engine::upgrades_and_rolls_back(&site, &api, &mut vm))?;
+    done("bolt_engine: its execution survives the restart; a bad version is rolled back by itself");
 
     let before = runtime.block_on(api.order_until("machine.lines", &json!({"count": 3}), "before"))?;
     let before = runtime.block_on(api.wait(before.id.as_str()))?;
@@ -115,6 +123,16 @@ async fn running(api: &Api, execution: &Execution) -> Result<(), String> {
     Ok(())
 }
 
+/// An action is ended for its memory.
+async fn out_of_memory(api: &Api, key: &str) -> Result<(), String> {
+    let accepted = api.order_until("machine.memory", &json!({}), &format!("memory-{key}")).await?;
+    let end = api.wait(accepted.id.as_str()).await?;
+    if end.state == State::OutOfMemory && end.unenforced.is_empty() {
+        return Ok(());
+    }
+    Err(format!("150 MB in a limit of 32 MiB: {end:?}"))
+}
+
 async fn limits(api: &Api, vm: &mut Vm) -> Result<(), String> {
     let run = async |action: &str, parameters: Value| -> Result<(Execution, String), String> {
         let accepted = api.order_until(&format!("machine.{action}"), &parameters, &format!("limit-{action}")).await?;
@@ -122,10 +140,7 @@ async fn limits(api: &Api, vm: &mut Vm) -> Result<(), String> {
         let output = api.stdout(end.id.as_str()).await?;
         if end.unenforced.is_empty() { Ok((end, output)) } else { Err(format!("not enforced: {:?}", end.unenforced)) }
     };
-    let (end, output) = run("memory", json!({})).await?;
-    if end.state != State::OutOfMemory {
-        return Err(format!("150 MB in a limit of 32 MiB: {} {output}", end.state));
-    }
+    out_of_memory(api, "limit").await?;
     let (end, output) = run("cpu", json!({})).await?;
     let throttled = output.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok());
     if end.state != State::Succeeded || throttled.is_none_or(|count| count == 0) {

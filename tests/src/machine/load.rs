@@ -47,14 +47,19 @@ impl Api {
 
     /// Waits until the agent answers and has the pack.
     pub(super) async fn ready(&self) -> Result<(), String> {
+        self.has_action("lines").await
+    }
+
+    /// Waits until the agent answers and has an action of this name.
+    pub(super) async fn has_action(&self, name: &str) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         loop {
             let actions = self.persist(Call::get("/v1/actions")).await?;
-            if actions.status == 200 && actions.text().contains("\"lines\"") {
+            if actions.status == 200 && actions.text().contains(&format!("\"{name}\"")) {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(format!("the agent has no pack: {}", actions.text()));
+                return Err(format!("the agent has no action {name}: {}", actions.text()));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

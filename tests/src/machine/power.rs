@@ -7,9 +7,9 @@
 //!   └──────────────────────────────────────────┘
 //! ```
 //!
-//! What was answered with a 202 exists and ends; what was reported as ended keeps its end; a request that was not answered and is
-//! repeated with its key starts nothing twice; no action has started twice. Output is not synced when an execution ends: what a
-//! cut takes of it must be marked as dropped, and is counted apart.
+//! Each execution that was answered with a 202 must exist and end, and keep the end that was reported. A request without an answer
+//! that is repeated with its key must not start a second execution, and no action may start twice. Output is not synced when an
+//! execution ends: lost output must be marked as dropped, and is counted separately.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -16,6 +16,8 @@ use crate::{Bolt, PackSource, World};
 pub(super) const ID: &str = "i-machine";
 /// Versions of the packages; the same programs.
 pub(super) const VERSIONS: [&str; 2] = ["0.1.0-1", "0.2.0-1"];
+/// Version whose launcher ends at once.
+pub(super) const BAD_VERSION: &str = "0.3.0-1";
 
 /// Authority, bucket and directory of a machine.
 #[derive(Debug)]
@@ -31,9 +33,12 @@ impl MachineSite {
         site.world.publish(&pack());
         let payload = site.directory().join("payload");
         fs::create_dir_all(&payload).map_err(|e| e.to_string())?;
+        let programs = binary("bolt").map_err(|e| e.to_string())?;
+        let programs = programs.parent().map(Path::to_owned).unwrap_or_default();
         for version in VERSIONS {
-            build(version, &payload)?;
+            build(version, &programs, &payload)?;
         }
+        build(BAD_VERSION, &bad_programs(&programs, &site.directory().join("bad"))?, &payload)?;
         let id = InstanceId::new(ID).map_err(|e| e.to_string())?;
         let authority = site.world.site.authority();
         let issued = authority.issue_instance(&id, Validity::days(30)).map_err(|e| e.to_string())?;
@@ -70,6 +75,17 @@ impl MachineSite {
         Ok(())
     }
 
+    /// Returns the digest of the agent's package in this version.
+    pub(super) fn digest(&self, version: &str) -> Result<String, String> {
+        let payload = self.directory().join("payload");
+        let is_meant = |name: &str| name.starts_with(&format!("bolt-agent_{version}_"));
+        let mut names = fs::read_dir(&payload).map_err(|e| e.to_string())?.flatten().map(|entry| entry.path());
+        let path = names.find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_meant));
+        let output = Command::new("sha256sum").arg(path.ok_or("there is no such package")?).output();
+        let sums = String::from_utf8_lossy(&output.map_err(|e| e.to_string())?.stdout).into_owned();
+        sums.split(' ').next().map(str::to_owned).ok_or_else(|| "sha256sum prints nothing".to_owned())
+    }
+
     /// The operator's command on this host.
     pub(super) fn bolt(&self, vm: &Vm) -> Result<Bolt, String> {
         let inventory = format!("[[instances]]\nid = \"{ID}\"\naddress = \"{}\"\n", vm.address());
@@ -84,9 +100,17 @@ pub(super) fn dpkg(version: &str) -> String {
     format!("dpkg -i /root/payload/bolt-agent_{version}_*.deb")
 }
 
-fn build(version: &str, payload: &Path) -> Result<(), String> {
-    let programs = binary("bolt").map_err(|e| e.to_string())?;
-    let programs = programs.parent().map(Path::to_owned).unwrap_or_default();
+/// Makes a directory of programs of which the launcher fails.
+fn bad_programs(programs: &Path, directory: &Path) -> Result<PathBuf, String> {
+    fs::create_dir_all(directory).map_err(|e| e.to_string())?;
+    for name in ["bolt-agent", "bolt-sync", "bolt"] {
+        std::os::unix::fs::symlink(programs.join(name), directory.join(name)).map_err(|e| e.to_string())?;
+    }
+    fs::copy("/bin/false", directory.join("bolt-launch")).map_err(|e| e.to_string())?;
+    Ok(directory.to_owned())
+}
+
+fn build(version: &str, programs: &Path, payload: &Path) -> Result<(), String> {
     let script: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/packages/build");
     let mut command = Command::new(script);
     command.args(["--fast", "--deb", "--version", version, "--binaries"]).arg(programs).arg(payload);
@@ -120,6 +144,8 @@ Environment=AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} AW
 END
 systemctl daemon-reload
 mkdir -p -m 1777 /var/tmp/ledger
+mkdir -p /etc/bolt/packs
+printf 'source: url\nurl: file:///root/payload/bolt-agent_{{version}}_{{arch}}.deb\n' >/etc/bolt/packs/bolt_engine.yaml
 sync
 "##
     )

@@ -6,7 +6,7 @@
 //!                   ─▶ e2fsck ─▶ /var/lib/bolt taken out ─▶ an agent of this host recovers it ─▶ check
 //! ```
 //!
-//! What was answered before the flush holds afterwards, as for power cuts; no execution exists that was not ordered.
+//! The agent must keep what it answered before the flush, as after a power cut, and must have no execution that was not ordered.
 
 use std::collections::BTreeMap;
 use std::fmt;

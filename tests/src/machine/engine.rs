@@ -1,0 +1,53 @@
+//! The pack `bolt_engine` on the machine: an upgrade that its own execution survives, and one that is rolled back by itself.
+
+use std::path::Path;
+
+use packs_schema::agent::execution::State;
+use packs_schema::agent::rest::Execution;
+use serde_json::{Value, json};
+
+use super::load::Api;
+use super::site::{BAD_VERSION, MachineSite, VERSIONS};
+use super::vm::Vm;
+
+/// Publishes the pack and runs it.
+pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &mut Vm) -> Result<(), String> {
+    let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packs-schema/examples/bolt_engine");
+    site.world.publish_directory(&pack);
+    api.persist(crate::http::Call::post("/v1/packs/sync", "")).await?;
+    api.has_action("upgrade").await?;
+    let [old, new] = VERSIONS;
+    let first = json!({"version": new, "sha256": site.digest(new)?, "rollback_sha256": site.digest(old)?,
+        "start_wait": 120, "settle": 5});
+    let end = run(api, "upgrade", &first).await?;
+    expect(&end, State::Succeeded, "upgraded")?;
+    expect_installed(vm, new)?;
+    let bad = json!({"version": BAD_VERSION, "sha256": site.digest(BAD_VERSION)?, "start_wait": 10, "settle": 0});
+    let end = run(api, "upgrade", &bad).await?;
+    expect(&end, State::Failed, "rolled_back")?;
+    expect_installed(vm, new)?;
+    vm.ok("! systemctl list-timers --all | grep bolt-engine")?;
+    let health = run(api, "health", &json!({"version": new, "settled": 0})).await?;
+    if health.state != State::Succeeded {
+        return Err(format!("after the rollback: {health:?}"));
+    }
+    let back = run(api, "rollback", &json!({"start_wait": 120, "settle": 0})).await?;
+    expect(&back, State::Succeeded, "already")?;
+    Ok(())
+}
+
+async fn run(api: &Api, action: &str, parameters: &Value) -> Result<Execution, String> {
+    let key = format!("engine-{action}-{}", parameters["version"].as_str().unwrap_or_default());
+    let accepted = api.order_until(&format!("bolt_engine.{action}"), parameters, &key).await?;
+    api.wait(accepted.id.as_str()).await
+}
+
+fn expect(end: &Execution, state: State, outcome: &str) -> Result<(), String> {
+    let found = end.result.as_ref().and_then(|result| result.get("outcome")).and_then(Value::as_str);
+    if end.state == state && found == Some(outcome) { Ok(()) } else { Err(format!("not {outcome}: {end:?}")) }
+}
+
+fn expect_installed(vm: &mut Vm, version: &str) -> Result<(), String> {
+    let installed = vm.ok("dpkg-query -W -f '${db:Status-Status} ${Version}' bolt-agent")?;
+    if installed == format!("installed {version}") { Ok(()) } else { Err(format!("dpkg has {installed}")) }
+}
