@@ -26,6 +26,8 @@ enum Version {
     Kills,
     /// The configuration of the host is rejected.
     Rejects,
+    /// No version is healthy after this one.
+    Poisons,
 }
 
 /// Host with a dpkg of its own, version 1 of the agent, and a TLS server on its port.
@@ -79,6 +81,7 @@ impl Host {
             Version::NoApi => "noapi",
             Version::Loops => "loops",
             Version::Kills => "kills",
+            Version::Poisons => "poisons",
         };
         fs::write(lib.join("conduct"), word).unwrap();
         let verdict =
@@ -160,7 +163,8 @@ restart|end)
     [[ $1 == end ]] && exit 0
     "$lib/bolt-launch" 1000 </dev/null >/dev/null 2>&1 &
     echo $! >pid
-    api=running; [[ $conduct == noapi ]] && api=failing
+    [[ $conduct == poisons ]] && touch poisoned
+    api=running; [[ $conduct == noapi || -e poisoned ]] && api=failing
     echo "{{\"state\": \"$api\", \"since_ms\": 1000, \"failures\": 3}}" >'{root}/run/bolt/api.json' ;;
 esac
 exit 0
@@ -282,4 +286,33 @@ fn nothing_is_installed_that_was_not_asked_for_or_cannot_run() {
         "without_rollback": true, "start_wait": 3, "settle": 0});
     assert_eq!(host.run("upgrade", downgrade).go().well().result["outcome"], "upgraded");
     assert_eq!(host.installed(), "0.9");
+}
+
+#[test]
+fn the_timer_stays_when_the_rollback_fails_and_goes_with_the_next_success() {
+    let Some(host) = Host::new("the_timer_stays_when_the_rollback_fails_and_goes_with_the_next_success") else {
+        return;
+    };
+    let ended = host.upgrade("1.1", Version::Poisons).refused(1, "the api is failing");
+    assert_eq!(ended.result["outcome"], "rollback_failed");
+    let is_armed = || {
+        let calls = host.calls();
+        calls.rfind("systemd-run") > calls.rfind("systemctl stop -- bolt-engine-rollback.timer")
+    };
+    assert!(is_armed(), "{}", host.calls());
+    fs::remove_file(host.bin.path().join("poisoned")).unwrap();
+    host.systemctl("restart");
+    assert_eq!(host.upgrade("1.0", Version::Good).well().result["outcome"], "already");
+    assert!(!is_armed(), "{}", host.calls());
+}
+
+#[test]
+fn a_package_that_is_half_installed_can_be_rolled_back() {
+    let Some(host) = Host::new("a_package_that_is_half_installed_can_be_rolled_back") else { return };
+    host.upgrade("1.1", Version::Good).well();
+    let status = host.root().join("var/lib/dpkg/status");
+    let text = fs::read_to_string(&status).unwrap().replace("install ok installed", "install ok half-configured");
+    fs::write(&status, text).unwrap();
+    let back = host.run("rollback", json!({"start_wait": 3, "settle": 0})).go().well();
+    assert_eq!((&back.result["outcome"], host.installed().as_str()), (&json!("rolled_back"), "1.0"));
 }
