@@ -17,6 +17,8 @@ pub(super) struct Equipment {
     pub(super) signals: SignalFd,
     /// Reports new files; `None` when the kernel has no inotify instance left.
     pub(super) changes: Option<Inotify>,
+    /// Receives SIGTERM, which a host that goes down sends to every process.
+    pub(super) terminations: SignalFd,
     /// Space for a header of a frame, then for its data.
     pub(super) buffer: sys::Pages,
     /// Stack of a child until it executes its program.
@@ -31,10 +33,14 @@ pub(super) struct Watches<'a> {
 
 impl Equipment {
     pub(super) fn new() -> nix::Result<Equipment> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGCHLD);
+        let receive = |signal: Signal| {
+            let mut mask = SigSet::empty();
+            mask.add(signal);
+            SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        };
         Ok(Equipment {
-            signals: SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            signals: receive(Signal::SIGCHLD)?,
+            terminations: receive(Signal::SIGTERM)?,
             changes: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok(),
             buffer: sys::Pages::map(HEADER + MAX_CHUNK)?,
             stack: sys::Stack::map()?,

@@ -31,14 +31,16 @@ fn supervise(job: &Job, inherited: &Inherited<'_>, clock: &Clock, equipment: &mu
     if let Err(e) = record::write_started(job, inherited, clock) {
         return Outcome::not_started(State::Error, format!("`{}` cannot be written: {e}", file::STARTED));
     }
-    let Equipment { signals, changes, buffer, stack } = match equipment {
+    let Equipment { signals, terminations, changes, buffer, stack } = match equipment {
         Ok(equipment) => equipment,
         Err(e) => {
             return Outcome::not_started(State::Error, format!("the shim cannot receive signals or map memory: {e}"));
         }
     };
     let watches = changes.as_ref().and_then(|changes| Watches::new(changes, job));
-    let watch = Watch::new(job, clock, signals, watches, buffer);
+    // One that arrived during an earlier execution says nothing about this one.
+    while let Ok(Some(_)) = terminations.read_signal() {}
+    let watch = Watch::new(job, clock, [signals, terminations], watches, buffer);
     if watch.kill_requested() {
         return Outcome::not_started(State::Killed, "killed before it started".to_owned());
     }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::execution::{Leftovers, State, file};
@@ -54,6 +55,7 @@ pub(super) struct Watch<'a> {
     clock: &'a Clock,
     capture: Capture<'a>,
     signals: &'a SignalFd,
+    terminations: &'a SignalFd,
     /// `None`: the file `kill` is looked for at intervals.
     watches: Option<Watches<'a>>,
 }
@@ -70,12 +72,12 @@ impl<'a> Watch<'a> {
     pub(super) fn new(
         job: &'a Job,
         clock: &'a Clock,
-        signals: &'a SignalFd,
+        [signals, terminations]: [&'a SignalFd; 2],
         watches: Option<Watches<'a>>,
         buffer: &'a mut Pages,
     ) -> Watch<'a> {
         let capture = Capture::new(&job.handles.directory, clock, job.plan.rules.output_max, buffer);
-        Watch { job, clock, capture, signals, watches }
+        Watch { job, clock, capture, signals, terminations, watches }
     }
 
     /// Returns true if the file `kill` exists in the execution's directory or in its run-time directory.
@@ -264,8 +266,20 @@ impl<'a> Watch<'a> {
             (None, None) if counters.oom_kills > 0 => {
                 (State::OutOfMemory, Some(out_of_memory(counters, self.job.plan.rules.memory)))
             }
+            (None, None) if self.was_terminated_with_the_host(tree) => {
+                (State::Interrupted, Some("the host went down: its processes were sent SIGTERM".to_owned()))
+            }
             (None, None) => (State::Failed, None),
         }
+    }
+
+    /// Returns true if SIGTERM ended the action, and the shim was sent it as well: a host that goes down sends it to every process,
+    /// and the action ends before its shim.
+    fn was_terminated_with_the_host(&self, tree: &ProcessTree<'_>) -> bool {
+        const TERM: i32 = Signal::SIGTERM as i32;
+        // A shell ends with 128 and the number of the signal that ended its command.
+        let by_term = tree.main_exit.is_some_and(|exit| exit.signal == Some(TERM) || exit.status == Some(128 + TERM));
+        by_term && matches!(self.terminations.read_signal(), Ok(Some(_)))
     }
 }
 

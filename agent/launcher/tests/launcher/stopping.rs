@@ -49,6 +49,26 @@ fn stubborn(host: &mut Host) -> crate::driver::Execution {
 }
 
 #[test]
+fn what_ends_with_the_host_is_interrupted_and_not_failed() {
+    let mut host = Host::new();
+    // The second one is run by the same shim.
+    for (with_shim, state) in [(true, State::Interrupted), (false, State::Failed)] {
+        host.action("it", "#!/bin/sh\necho $$ $PPID pids\nsleep 600 &\nwait\n", json!({"grace": "200ms"}));
+        let request = host.request("it", json!({}));
+        let running = host.started(&request);
+        let said = running.wait_for_stdout("pids");
+        let pids: Vec<&str> = said.split_whitespace().take(2).collect();
+        let [own, shim] = pids[..] else { panic!("{said}") };
+        // As systemd does at a shutdown: to all, and the shim is older.
+        let targets = if with_shim { vec![shim, own] } else { vec![own] };
+        assert!(std::process::Command::new("kill").arg("-TERM").args(targets).status().unwrap().success());
+        let ended = running.finished().exit;
+        assert_eq!((ended.state, ended.signal), (state, Some(15)), "{ended:?}");
+        assert_eq!(ended.reason.is_some(), with_shim, "{ended:?}");
+    }
+}
+
+#[test]
 fn a_kill_request_leaves_no_process() {
     let mut host = Host::new();
     let running = stubborn(&mut host);
