@@ -217,7 +217,7 @@ mod tests {
         for _ in 0..1000 {
             launcher.prepare(Box::new(start.clone()));
         }
-        // What was sent is whole frames, once the launcher reads again.
+        // The launcher reads again, and finds whole frames only.
         theirs.set_nonblocking(true).unwrap();
         let mut theirs = UnixStream::from_std(theirs).unwrap();
         let read = async {

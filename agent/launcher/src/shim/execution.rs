@@ -38,7 +38,7 @@ fn supervise(job: &Job, inherited: &Inherited<'_>, clock: &Clock, equipment: &mu
         }
     };
     let watches = changes.as_ref().and_then(|changes| Watches::new(changes, job));
-    // One that arrived during an earlier execution says nothing about this one.
+    // Drops a signal that arrived during an earlier execution.
     while let Ok(Some(_)) = terminations.read_signal() {}
     let watch = Watch::new(job, clock, [signals, terminations], watches, buffer);
     if watch.kill_requested() {
