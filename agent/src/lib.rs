@@ -15,6 +15,7 @@ mod expiry;
 pub mod health;
 pub mod history;
 mod instance;
+pub mod journal;
 pub mod log;
 pub mod metrics;
 #[cfg(test)]
