@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packs_schema::agent::grants::{GrantPlace, Grants, Limit, Question, Verb};
+use packs_schema::agent::grants::{GrantPlace, Grants, Limit, Object, Question, Verb};
 use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{ActionRef, PackName, Principal};
 use packs_schema::base::trust::{Purpose, TrustError};
@@ -315,7 +315,7 @@ impl Caller {
                 let question = Question {
                     who: &self.principal,
                     verb: *verb,
-                    action: Some(action),
+                    object: Object::Action(action),
                     class: Some(class),
                     parameters: Some(parameters),
                 };
@@ -355,21 +355,16 @@ impl Caller {
     /// also those by which it was not admitted.
     pub(crate) fn decide(&self, verb: Verb, target: Option<&AccessTarget>, class: Option<Class>) -> Decision {
         let (grants, who) = (&self.grants, &self.principal);
-        let found = match (verb, target) {
+        let pack = target.map(AccessTarget::pack);
+        let object = match (target, &pack) {
             // A poll is about all packs.
-            (Verb::Sync, _) | (_, None) => grants.find_any(who, verb),
-            (Verb::Push, Some(target)) => grants.find_pack(who, verb, &target.pack()),
-            (_, Some(AccessTarget::Pack(pack))) => grants.find_pack(who, verb, pack),
-            (_, Some(AccessTarget::Action(action))) => grants.find(who, verb, action, class),
+            _ if verb == Verb::Sync => Object::Any,
+            // An action is pushed with its pack.
+            (Some(AccessTarget::Action(action)), _) if verb != Verb::Push => Object::Action(action),
+            (_, Some(pack)) => Object::Pack(pack),
+            (_, None) => Object::Any,
         };
-        let not_in_effect = || {
-            let action = match target {
-                Some(AccessTarget::Action(action)) if verb != Verb::Push => Some(action),
-                None => None,
-                Some(_) => return None,
-            };
-            grants.dormant(&Question { who, verb, action, class, parameters: None })
-        };
+        let question = Question { who, verb, object, class, parameters: None };
         let by_class = || match target {
             Some(AccessTarget::Action(action)) if verb != Verb::Push => {
                 let (grant, classes) = grants.find_by_name(who, verb, action)?;
@@ -378,12 +373,12 @@ impl Caller {
             _ => None,
         };
         let denied = || {
-            not_in_effect().map_or_else(
+            grants.dormant(&question).map_or_else(
                 || Decision::Denied { by_class: by_class() },
                 |(grant, constraints)| Decision::NotInEffect(grant, constraints),
             )
         };
-        found.map_or_else(denied, Decision::Granted)
+        grants.find_for(&question).map_or_else(denied, Decision::Granted)
     }
 
     /// Describes the constraints of a grant, one a line.

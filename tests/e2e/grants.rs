@@ -76,6 +76,31 @@ async fn a_start_needs_values_that_a_grant_allows() {
     }
     let wrong = check(&["run", "probe.typed", "name=UPPER"]);
     assert!(wrong.code == 2 && wrong.stderr.contains("name"), "{wrong:?}");
+    // A pack as a whole, and verbs that apply to no action.
+    let whole = check(&["run", "probe"]);
+    assert!(whole.code == 4 && whole.stdout.contains("no: it is for probe.typed only"), "{whole:?}");
+    for (arguments, said) in [
+        (&["push", "probe.typed"][..], "run `bolt grants check --as spiffe://bolt.local/ann push probe`"),
+        (&["sync", "probe"], "run `bolt grants check --as spiffe://bolt.local/ann sync`"),
+    ] {
+        let refused = check(arguments);
+        assert!(refused.code == 2 && refused.stderr.contains(said) && refused.stdout.is_empty(), "{refused:?}");
+    }
+    assert_eq!(check(&["push", "probe"]).code, 4);
+    let reserved = check(&["approve", "probe.typed", "name=users"]);
+    assert!(reserved.code == 4 && reserved.stderr.contains("approve is reserved"), "{reserved:?}");
+    let push = bolt.run(["can-i", "push", "probe.typed"]);
+    assert!(push.code == 2 && push.stderr.contains("run `bolt can-i push 'probe.*'`"), "{push:?}");
+    fs::write(&file, grant("ann", "\"push\"", "\"probe.*\"", "")).unwrap();
+    for same in ["probe", "probe.*"] {
+        let pushes = check(&["push", same]);
+        assert!(pushes.code == 0 && pushes.stdout.contains("allowed by grant 1"), "{pushes:?}");
+    }
+    fs::write(&file, grant("ann", "\"push\"", "\"probe.*\"", "classes = [\"diagnostic\"]")).unwrap();
+    let some = check(&["push", "probe"]);
+    assert!(some.code == 4 && some.stdout.contains("no: it is for diagnostic actions only"), "{some:?}");
+    fs::write(&file, &grants).unwrap();
+
     let lint = bolt.run(["grants", "lint", "--grants", &file, "--pack", &pack]);
     assert_eq!(lint.code, 0, "{lint:?}");
     fs::write(&file, grant("*", "\"run\"", "\"probe.nosuch\"", "") + &grant("*", "\"run\"", "\"probe.nosuch\"", ""))
@@ -119,7 +144,10 @@ async fn a_grant_for_other_instances_or_times_is_not_in_effect_and_says_so() {
         refused(&start().await, Code::Forbidden, "probe.hello");
         let asked = Call::get("/v1/access?verb=run&action=probe.hello");
         let review = send(agent.address(), Some(&ann), asked).await.unwrap().json::<AccessReview>();
-        assert!(!review.allowed && review.reason.contains("that is not so here and now"), "{review:?}");
+        assert!(
+            !review.allowed && review.reason.contains("its conditions do not hold on this instance at this time"),
+            "{review:?}"
+        );
         assert!(review.reason.contains("grant 3 of grants.toml"), "{review:?}");
     }
     fs::write(agent.directory().join("etc/grants.toml"), grants(&now)).unwrap();

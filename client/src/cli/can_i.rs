@@ -21,17 +21,19 @@ const MAX_IDS: usize = 10;
 /// Ask instances whether you may do something.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Verbs: read, run, kill, sync, push, metrics, approve. Exit code 0 when every instance allows it, 4 when one does not
-or has no such action.
+Each instance answers by its own grants, and names the grant that decides. The verb push applies to packs: name all
+actions of the pack. The verb approve is reserved: grants may give it, but no action needs approval yet.
+
+Exit code 0 when every instance allows it; 4 when one of them refuses it, or does not have the action.
 
 Examples:
   bolt can-i run cassandra.clear_snapshots --where 'app == \"cassandra\"'
   bolt can-i push 'cassandra.*' --on i-0abc
   bolt can-i sync")]
 pub(super) struct CanICommand {
-    /// Verb to ask about: read, run, kill, sync, push, metrics or approve.
+    /// Verb: read, run, kill, sync, push, metrics or approve (reserved).
     verb: Verb,
-    /// The action (cassandra.clear_snapshots) or all of a pack (cassandra.*) [default: anything].
+    /// An action (cassandra.clear_snapshots), or all actions of a pack (cassandra.*) [default: anything].
     #[arg(value_name = "ACTION|PACK.*")]
     target: Option<AccessTarget>,
     #[command(flatten)]
@@ -84,6 +86,12 @@ fn lacks_action(review: &AccessReview) -> bool {
 /// Runs `bolt can-i`.
 pub(super) async fn run(command: CanICommand, context: Context) -> Result<Exit, Failure> {
     let CanICommand { verb, target, select } = command;
+    if let (Verb::Push, Some(AccessTarget::Action(action))) = (verb, &target) {
+        let hint = format!("run `bolt can-i push '{}.*'`", action.pack());
+        return Err(
+            Failure::new(Exit::Usage, format!("push applies to packs, not to an action such as {action}")).hint(hint)
+        );
+    }
     let question = async |agent: &crate::connection::Agent| match agent.access(verb, target.as_ref()).await {
         Ok(review) => Ok(Answer::Review(Box::new(review))),
         Err(Error { kind: Kind::Problem(problem), .. }) if problem.code == Code::Forbidden => Ok(Answer::Unknown),

@@ -21,7 +21,7 @@ use crate::delivery::filter::Filter;
 use crate::pack::action::Class;
 
 pub use constraint::Constraint;
-pub use explain::{Mismatch, Question, Verdict};
+pub use explain::{Mismatch, Object, Question, Verdict};
 pub use limit::Limit;
 pub use lint::Surroundings;
 pub use times::TimeWindow;
@@ -43,7 +43,7 @@ pub enum Verb {
     Push,
     /// Read metrics only, for scrapers.
     Metrics,
-    /// Approve an execution that needs approval.
+    /// Approve an execution that needs approval. Reserved: no action needs approval yet.
     Approve,
 }
 
@@ -276,7 +276,7 @@ impl Grants {
     /// Finds the first grant that lets `who` do `verb` on `action`, with some values of its parameters. Without a class, grants
     /// that are limited to classes do not count.
     pub fn find(&self, who: &Principal, verb: Verb, action: &ActionRef, class: Option<Class>) -> Option<GrantPlace> {
-        self.find_for(&Question { who, verb, action: Some(action), class, parameters: None })
+        self.find_for(&Question { who, verb, object: Object::Action(action), class, parameters: None })
     }
 
     /// Finds the first grant that lets `who` do `verb` on `action` with these values of its parameters, defaults included.
@@ -288,10 +288,11 @@ impl Grants {
         class: Option<Class>,
         parameters: &Map<String, Value>,
     ) -> Option<GrantPlace> {
-        self.find_for(&Question { who, verb, action: Some(action), class, parameters: Some(parameters) })
+        self.find_for(&Question { who, verb, object: Object::Action(action), class, parameters: Some(parameters) })
     }
 
-    fn find_for(&self, question: &Question<'_>) -> Option<GrantPlace> {
+    /// Finds the first grant in effect that allows it.
+    pub fn find_for(&self, question: &Question<'_>) -> Option<GrantPlace> {
         let number = self.grants.iter().position(|grant| grant.is_in_effect && grant.mismatch(question).is_none())?;
         Some(self.place(number))
     }
@@ -309,11 +310,7 @@ impl Grants {
 
     /// Finds the first grant that lets `who` do `verb` on every action that the pack could have, of whatever class.
     pub fn find_pack(&self, who: &Principal, verb: Verb, pack: &PackName) -> Option<GrantPlace> {
-        // No pattern has a star of its own: one that matches this text matches whatever replaces the star.
-        let every = format!("{pack}.*");
-        self.find_where(who, verb, |grant| {
-            grant.classes.is_none() && grant.parameters.is_empty() && grant.matches(&every)
-        })
+        self.find_for(&Question { who, verb, object: Object::Pack(pack), class: None, parameters: None })
     }
 
     /// Finds the first grant that gives `who` the verb, on whatever.

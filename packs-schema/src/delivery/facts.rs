@@ -59,6 +59,28 @@ impl Facts {
             _ => return name.strip_prefix("tags.").map(|tag| self.tags.get(tag).map_or("", String::as_str)),
         })
     }
+
+    /// Returns the same facts with another value of the fact `name`; `None` if that is not the name of a fact, or not an id.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Option<Facts> {
+        let slot = match name {
+            "id" => {
+                self.id = InstanceId::new(value).ok()?;
+                return Some(self);
+            }
+            "region" => &mut self.region,
+            "zone" => &mut self.zone,
+            "app" => &mut self.app,
+            "cluster" => &mut self.cluster,
+            "group" => &mut self.group,
+            _ => {
+                let tag = name.strip_prefix("tags.").filter(|tag| !tag.is_empty())?;
+                self.tags.entry(tag.to_owned()).or_default()
+            }
+        };
+        value.clone_into(slot);
+        Some(self)
+    }
 }
 
 /// Version of [`StoredFacts`] that this code writes and reads.
@@ -88,5 +110,22 @@ impl StoredFacts {
     /// Returns the facts if they were written during the boot `boot` and in a supported format.
     pub fn of_boot(self, boot: &str) -> Option<StoredFacts> {
         (self.format == FORMAT && self.boot == boot.trim()).then_some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fact_that_can_be_read_can_be_given() {
+        let none = Facts::of(InstanceId::new("i-0").unwrap());
+        for name in ["id", "region", "zone", "app", "cluster", "group", "tags.team"] {
+            assert_eq!(none.clone().with(name, "i-1").unwrap().get(name), Some("i-1"), "{name}");
+        }
+        assert!(none.get("colour").is_none());
+        for (name, value) in [("colour", "red"), ("tags.", "x"), ("id", "../i")] {
+            assert_eq!(none.clone().with(name, value), None, "{name}");
+        }
     }
 }

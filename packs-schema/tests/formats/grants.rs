@@ -1,6 +1,6 @@
 //! Properties of grants: a constraint never allows more, and the explanation is the decision.
 
-use packs_schema::agent::grants::{Grants, Mismatch, Question, Verb};
+use packs_schema::agent::grants::{Grants, Mismatch, Object, Question, Verb};
 use packs_schema::base::name::{ActionRef, InstanceId, Principal};
 use packs_schema::delivery::facts::Facts;
 use packs_schema::pack::action::Class;
@@ -95,10 +95,19 @@ proptest! {
             prop_assert!(constrained.in_effect(Some(&facts), at_s).find(&who, verb, &action, class).is_some());
         }
 
-        let question = Question { who: &who, verb, action: Some(&action), class, parameters: Some(&values) };
+        let question = Question { who: &who, verb, object: Object::Action(&action), class, parameters: Some(&values) };
         let verdicts = constrained.explain(&question, Some(&facts), at_s);
         prop_assert_eq!(verdicts.len(), drawn.len());
         prop_assert_eq!(verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place), decided);
+        // A pack is allowed by what allows each of its actions, of any class, with any values.
+        let pack = action.pack();
+        let in_effect = constrained.in_effect(Some(&facts), at_s);
+        let of_pack = in_effect.find_pack(&who, verb, &pack);
+        prop_assert!(of_pack.is_none() || in_effect.find_with(&who, verb, &action, None, &Map::new()).is_some());
+        let asked = Question { object: Object::Pack(&pack), ..question };
+        let verdicts = constrained.explain(&asked, Some(&facts), at_s);
+        prop_assert_eq!(verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place), of_pack);
+
         // Facts that are unknown satisfy nothing.
         for verdict in constrained.explain(&question, None, at_s) {
             let has_condition = drawn[verdict.place.number - 1].constraints.iter().any(|line| line.starts_with("where"));
@@ -135,8 +144,13 @@ fn explanations_name_the_constraint_and_no_value_of_the_caller() {
     let grants = Grants::parse(text).unwrap();
     let (who, action) = (Principal::new("a://b").unwrap(), ActionRef::new("a.b").unwrap());
     let values: Map<String, Value> = Map::from_iter([("k".to_owned(), json!("canary"))]);
-    let question =
-        Question { who: &who, verb: Verb::Run, action: Some(&action), class: None, parameters: Some(&values) };
+    let question = Question {
+        who: &who,
+        verb: Verb::Run,
+        object: Object::Action(&action),
+        class: None,
+        parameters: Some(&values),
+    };
     let verdict = grants.explain(&question, None, 0).remove(0);
     assert!(matches!(verdict.mismatch, Some(Mismatch::Parameters(_))), "{verdict:?}");
     assert_eq!(verdict.mismatch.unwrap().to_string(), "k must fit {\"enum\":[\"users\"]}");

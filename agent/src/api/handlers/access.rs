@@ -83,6 +83,9 @@ fn explain(
             let constraints: String =
                 caller.constraints(*grant).iter().map(|constraint| format!(", {constraint}")).collect();
             let mut text = format!("{grant} gives {verb}{object}{constraints}");
+            if verb == Verb::Approve {
+                text.push_str("; the verb is reserved: no action needs approval yet");
+            }
             match active {
                 Some(action) if !action.enabled => text.push_str("; the pack disables this action"),
                 None if visible => text.push_str("; no active version of the pack has this action here"),
@@ -91,7 +94,9 @@ fn explain(
             text
         }
         Decision::NotInEffect(grant, constraints) => {
-            format!("{grant} gives {verb}{object} only {constraints}: that is not so here and now")
+            format!(
+                "{grant} gives {verb}{object} only {constraints}: its conditions do not hold on this instance at this time"
+            )
         }
         Decision::Denied { by_class: Some((grant, classes)) } => {
             let classes: Vec<String> = classes.iter().map(Class::to_string).collect();

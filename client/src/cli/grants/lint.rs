@@ -14,17 +14,23 @@ use crate::{errln, outln};
 /// Find grants that are shadowed, unused or too wide.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Findings: shadowed (another grant gives the same), unused_principal (no authority of --agent-config may vouch for it),
-unused_action (no action of the --pack directories has this name; give all packs), no_actions, no_verbs, and too_wide
-(run, push or approve of remediation for every principal of a domain, or of every action for a prefix of principals).
+Findings:
+  shadowed          another grant gives everything that this one gives
+  unused_principal  no authority in --agent-config may vouch for the principal
+  unused_action     no pack given by --pack has such an action; give all packs
+  no_actions        a verb that needs actions is given on none
+  no_verbs          the grant gives no verb
+  partial_metrics   the verb metrics on some actions only, so that a scraper misses the others
+  too_wide          run, push or approve of changes, for every principal of a domain, or on
+                    every action for a prefix of principals
 
-Exit code 0 without findings, 1 with some, 2 when a file is wrong.
+Exit code 0 without findings, 1 with findings, 2 when a file has errors.
 
 Examples:
   bolt grants lint --grants grants.toml
   bolt grants lint --agent-config /etc/bolt/agent.toml --pack packs/linux --pack packs/cassandra --json")]
 pub(in crate::cli) struct LintCommand {
-    /// The file.
+    /// The file of grants.
     #[arg(long, value_name = "FILE", default_value = "/etc/bolt/grants.toml")]
     grants: PathBuf,
     /// The agent's configuration, for the principals that its authorities may vouch for.

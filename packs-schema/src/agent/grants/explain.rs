@@ -5,10 +5,21 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::{Constraint, Grant, GrantPlace, Grants, TimeWindow, Verb};
-use crate::base::name::{ActionRef, ParamName, Principal};
+use crate::base::name::{ActionRef, PackName, ParamName, Principal};
 use crate::delivery::facts::Facts;
 use crate::delivery::filter::Filter;
 use crate::pack::action::Class;
+
+/// Object of a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object<'a> {
+    /// Anything at all.
+    Any,
+    /// Single action.
+    Action(&'a ActionRef),
+    /// Every action that the pack could have, of any class, with any values of its parameters: the pack itself.
+    Pack(&'a PackName),
+}
 
 /// Question to a grant, apart from instance and time.
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +28,9 @@ pub struct Question<'a> {
     pub who: &'a Principal,
     /// Verb.
     pub verb: Verb,
-    /// Action; `None`: any.
-    pub action: Option<&'a ActionRef>,
-    /// Class of the action, where it is known.
+    /// Object of the verb.
+    pub object: Object<'a>,
+    /// Class of the action, where it is known; that of a pack is not looked at.
     pub class: Option<Class>,
     /// Values of the parameters, defaults included; `None`: some values.
     pub parameters: Option<&'a Map<String, Value>>,
@@ -112,16 +123,25 @@ impl Grant {
         if !self.verbs.contains(&question.verb) {
             return Some(Mismatch::Verb(self.verbs.iter().copied().collect()));
         }
-        let action = question.action?;
-        if !self.matches(action.as_str()) {
+        let (matches, class) = match question.object {
+            Object::Any => return None,
+            Object::Action(action) => (self.matches(action.as_str()), question.class),
+            // No pattern has a star of its own: one that matches this text matches whatever replaces the star.
+            Object::Pack(pack) => (self.matches(&format!("{pack}.*")), None),
+        };
+        if !matches {
             return Some(Mismatch::Action(self.actions.iter().map(|pattern| pattern.0.as_str()).collect()));
         }
         let classes = self.classes.as_ref()?;
-        let is_of_one = question.class.is_some_and(|class| classes.contains(&class));
+        let is_of_one = class.is_some_and(|class| classes.contains(&class));
         (!is_of_one).then_some(Mismatch::Class(classes))
     }
 
     fn parameter_mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        if let Object::Pack(_) = question.object {
+            let all: Vec<_> = self.parameters.iter().collect();
+            return (!all.is_empty()).then_some(Mismatch::Parameters(all));
+        }
         let values = question.parameters?;
         let refused = |(name, constraint): &(&ParamName, &Constraint)| !constraint.allows(values.get(name.as_str()));
         let refused: Vec<_> = self.parameters.iter().filter(refused).collect();

@@ -49,6 +49,11 @@ impl Grants {
                 let message = format!("it gives {verb} on no action: name actions, or remove the verb");
                 found.push(Finding::warning("no_actions", &at, message));
             }
+            if grant.verbs.contains(&Verb::Metrics) && !grant.is_of_every_action() {
+                let message = "it gives metrics of some actions only, so that a scraper misses the others: write \
+                               actions = [\"*\"], without classes";
+                found.push(Finding::warning("partial_metrics", &at, message));
+            }
             if grant.verbs.is_empty() {
                 found.push(Finding::warning("no_verbs", &at, "it gives no verb: remove it"));
             }
@@ -75,6 +80,15 @@ impl Grant {
             && (self.parameters.is_empty() || self.parameters == other.parameters)
     }
 
+    /// True if it is for every action, of any class.
+    fn is_of_every_action(&self) -> bool {
+        self.classes.is_none() && self.names_every_action()
+    }
+
+    fn names_every_action(&self) -> bool {
+        self.actions.iter().any(|pattern| pattern.covers(&ActionPattern("*".to_owned())))
+    }
+
     /// Describes a grant of changes to more callers than anyone has listed.
     fn too_wide(&self) -> Option<String> {
         let changes = |class: &Class| *class != Class::Diagnostic;
@@ -82,7 +96,7 @@ impl Grant {
         let is_limited = self.condition.is_some() || !self.times.is_empty() || !self.parameters.is_empty();
         let is_of_domain = self.principal.is_whole_authority();
         let verb = [Verb::Push, Verb::Approve, Verb::Run].into_iter().find(|verb| self.verbs.contains(verb))?;
-        let is_everything = self.actions.iter().any(|pattern| pattern.covers(&ActionPattern("*".to_owned())));
+        let is_everything = self.names_every_action();
         if is_of_domain && has_changes {
             return Some(format!(
                 "it gives {verb} of remediation to every principal of {}: name a path, or classes = [\"diagnostic\"]",
@@ -168,6 +182,21 @@ mod tests {
         let codes = |around: &Surroundings| lint(&text, around).into_iter().map(|(code, _)| code).collect::<Vec<_>>();
         assert_eq!(codes(&around("spiffe://x/*", "linux.disk")), ["unused_action"]);
         assert_eq!(codes(&around("spiffe://x/studio/*", "cassandra.clear")), ["unused_principal", "unused_action"]);
+    }
+
+    #[test]
+    fn metrics_of_some_actions_only_are_found() {
+        for (verbs, actions, more, found) in [
+            ("\"metrics\"", "\"*\"", "", false),
+            ("\"metrics\"", "\"linux.disk\", \"*.*\"", "", false),
+            ("\"metrics\"", "\"linux.*\"", "", true),
+            ("\"metrics\"", "", "", true),
+            ("\"read\", \"metrics\"", "\"*\"", "classes = [\"diagnostic\"]", true),
+            ("\"read\"", "\"linux.*\"", "", false),
+        ] {
+            let codes = lint(&grant("spiffe://x/prometheus", verbs, actions, more), &Surroundings::default());
+            assert_eq!(codes.iter().any(|(code, _)| code == "partial_metrics"), found, "{verbs} {actions} {more}");
+        }
     }
 
     #[test]
