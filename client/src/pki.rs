@@ -40,7 +40,8 @@ pub use check::AuthorityProblem;
 pub use describe::{Description, describe};
 pub use intermediate::{Intermediate, ROOT_CERTIFICATE};
 pub use journal::{
-    IssuedCertificate, JournalContent, JournalError, ListRecord, RevocationReason, RevokedCertificate, journal_path,
+    IssuedCertificate, JournalContent, JournalError, ListRecord, RevocationReason, RevokedCertificate, crl_path,
+    journal_path,
 };
 pub use packs_schema::base::certificate::INSTANCE_URI;
 pub use renew::{RenewProblem, Renewal, Renewed};
@@ -98,6 +99,9 @@ pub enum PkiError {
         /// The error.
         source: RevokeProblem,
     },
+    /// The authority has no files, and so no journal, in which revocations and lists are recorded.
+    #[error("the authority has no journal: load it from the directory with its files")]
+    NoJournal,
     /// The revocation list could not be signed.
     #[error("cannot make the revocation list {path}", path = crate::show::path(path))]
     Crl {

@@ -264,8 +264,11 @@ fn failure(error: &PkiError) -> Failure {
         | PkiError::Renew { .. }
         | PkiError::Revoke { .. }
         | PkiError::Crl { .. }
+        | PkiError::NoJournal
         | PkiError::Intermediate { .. }
-        | PkiError::Journal(JournalError::Missing(_)) => Failure::from_error(Exit::Usage, error),
+        | PkiError::Journal(JournalError::Missing(_) | JournalError::Lost { .. }) => {
+            Failure::from_error(Exit::Usage, error)
+        }
         PkiError::File(FileError::Exists(_)) => Failure::from_error(Exit::Usage, error),
         PkiError::File(_) | PkiError::Pem(_) | PkiError::Journal(_) => Failure::from_error(Exit::Storage, error),
     }

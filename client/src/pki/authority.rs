@@ -194,8 +194,24 @@ impl Authority {
 
     fn record(&self, der: &[u8]) -> Result<(), PkiError> {
         let Some(path) = &self.journal else { return Ok(()) };
-        let issued = IssuedCertificate::of(der, Some(jiff::Timestamp::now())).expect("it was just encoded");
-        Ok(Journal::open(path)?.append(vec![Record::Issued(issued)])?)
+        let now = jiff::Timestamp::now();
+        let issued = IssuedCertificate::of(der, Some(now)).expect("it was just encoded");
+        let mut journal = Journal::open(path)?;
+        // Lists are attributed to authorities by name: two keys under one name would be confused. A renewal keeps the key.
+        let is_taken = |other: &&IssuedCertificate| {
+            other.authority
+                && other.subject == issued.subject
+                && other.key_sha256 != issued.key_sha256
+                && other.not_after >= now
+        };
+        if issued.authority
+            && let Some(other) = journal.content().certificates.iter().find(is_taken)
+        {
+            let source =
+                AuthorityProblem::NameTaken { serial: other.serial.to_string(), ends: other.not_after.to_string() };
+            return Err(PkiError::Intermediate { name: issued.subject, source });
+        }
+        Ok(journal.append(vec![Record::Issued(issued)])?)
     }
 
     /// Refuses a certificate that would outlive the authority.

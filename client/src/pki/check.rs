@@ -26,6 +26,17 @@ pub enum AuthorityProblem {
     /// The intermediate would have the name of the authority that signs it.
     #[error("the authority that signs it has this name: give it another one with --name")]
     SameName,
+    /// Another intermediate of the authority has the name.
+    #[error(
+        "the authority has signed another one of this name, which is valid until {ends} (serial number {serial}): give \
+         this one another name with --name, or renew that one with `bolt pki renew`"
+    )]
+    NameTaken {
+        /// Serial number of the other one.
+        serial: String,
+        /// End of its validity.
+        ends: String,
+    },
     /// The certificate has expired.
     #[error(
         "the authority has expired at {0}: make another one with `bolt pki init`, and give its ca.pem to agents and clients"

@@ -32,8 +32,8 @@ pub enum JournalError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// A record cannot be written; nothing was issued.
-    #[error("cannot write the authority's journal {path}; nothing was signed", path = crate::show::path(path))]
+    /// A record cannot be written; nothing was issued or revoked.
+    #[error("cannot write the authority's journal {path}; nothing was signed or revoked", path = crate::show::path(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -42,10 +42,23 @@ pub enum JournalError {
     },
     /// The authority has no journal.
     #[error(
-        "{path} does not exist: the journal begins with the first certificate that the authority signs",
+        "{path} does not exist: the journal begins with the first certificate that the authority signs; if it has signed any, \
+         restore the file from a backup",
         path = crate::show::path(.0)
     )]
     Missing(PathBuf),
+    /// The authority has made lists, and its journal is not there any more.
+    #[error(
+        "{journal} does not exist, but the list {list} does: a list without the journal would take every revocation back; \
+         restore {journal} from a backup",
+        journal = crate::show::path(journal), list = crate::show::path(list)
+    )]
+    Lost {
+        /// The journal.
+        journal: PathBuf,
+        /// The list.
+        list: PathBuf,
+    },
     /// A line is damaged, or of a later version.
     #[error(
         "line {line} of {path} is damaged or of a later version: {message}; restore the file from a backup",
@@ -65,6 +78,11 @@ pub enum JournalError {
 pub fn journal_path(authority: &Path) -> PathBuf {
     let certificate = if authority.is_dir() { authority.join(CA_CERTIFICATE) } else { authority.to_owned() };
     certificate.with_extension("journal")
+}
+
+/// Returns the file in which an authority makes its revocation list unless another one is named.
+pub fn crl_path(authority: &Path) -> PathBuf {
+    journal_path(authority).with_extension("crl")
 }
 
 /// Certificate in the journal.

@@ -3,6 +3,7 @@
 //! A list has a higher number than every list before it and is never older, so that an agent accepts it after these. A
 //! revoked certificate remains in the lists until one was made after its validity ended (section 3.3).
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -30,8 +31,12 @@ pub enum Revocable {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RevokeProblem {
     /// Another authority signed it.
-    #[error("this authority did not sign it; give the authority that did")]
-    OtherAuthority,
+    #[error("its issuer is {issuer}, and this authority did not sign it: name with --ca the authority that did",
+        issuer = crate::show::visible(issuer))]
+    OtherAuthority {
+        /// Distinguished name of the issuer, as the certificate has it.
+        issuer: String,
+    },
     /// The authority itself.
     #[error(
         "it is the authority itself: revoke an intermediate by the root that signed it; a root is taken out of the agents' \
@@ -39,14 +44,14 @@ pub enum RevokeProblem {
     )]
     Own,
     /// The journal has no such certificate.
-    #[error("the journal has no certificate of this name that is still valid; `bolt pki list` shows all")]
-    Unknown,
+    #[error(
+        "{} has no certificate of this name that is still valid; `bolt pki list --all` shows all",
+        crate::show::path(.0)
+    )]
+    Unknown(PathBuf),
     /// The journal has no certificate with the serial number.
-    #[error("the journal has no certificate with this serial number; give the certificate's file")]
-    UnknownSerial,
-    /// The authority has no files.
-    #[error("the authority has no journal")]
-    NoJournal,
+    #[error("{} has no certificate with this serial number; give the certificate's file", crate::show::path(.0))]
+    UnknownSerial(PathBuf),
 }
 
 /// Certificate that is revoked now.
@@ -61,44 +66,35 @@ pub struct Revoked {
 }
 
 impl Authority {
-    /// Revokes certificates of this authority in its journal. They are refused once the next list reaches the agents.
-    pub fn revoke(&self, what: &Revocable, reason: RevocationReason) -> Result<Vec<Revoked>, PkiError> {
-        let failed = |source| PkiError::Revoke { what: what.to_string(), source };
-        let path = self.journal().ok_or_else(|| failed(RevokeProblem::NoJournal))?;
-        let given = match what {
-            Revocable::File(path) => Some(self.signed_in_file(path)?.map_err(failed)?),
-            _ => None,
-        };
+    /// Revokes certificates of this authority in its journal: all of them, or none if one is an error. They are refused once the
+    /// next list reaches the agents.
+    pub fn revoke(&self, all: &[Revocable], reason: RevocationReason) -> Result<Vec<Revoked>, PkiError> {
+        let path = self.journal().ok_or(PkiError::NoJournal)?;
+        let in_files: Vec<Option<IssuedCertificate>> =
+            all.iter().map(|what| self.in_file(what)).collect::<Result<_, _>>()?;
         let mut journal = Journal::open(path)?;
         let now = Timestamp::now();
-        let mut found: Vec<IssuedCertificate> = match what {
-            Revocable::File(_) => given.into_iter().collect(),
-            Revocable::Serial(serial) => {
-                let known = journal.content().certificate(serial);
-                vec![known.cloned().ok_or_else(|| failed(RevokeProblem::UnknownSerial))?]
-            }
-            Revocable::Uri(uri) => {
-                let all = journal.content().certificates.iter();
-                all.filter(|one| one.uri.as_ref() == Some(uri) && one.not_after >= now).cloned().collect()
-            }
-        };
-        if found.is_empty() {
-            return Err(failed(RevokeProblem::Unknown));
-        }
         let own = IssuedCertificate::of(&self.certificate(), None).map(|own| own.serial);
-        if found.iter().any(|one| one.authority && Some(&one.serial) == own.as_ref()) {
-            return Err(failed(RevokeProblem::Own));
+        let mut found: Vec<IssuedCertificate> = Vec::new();
+        for (what, in_file) in all.iter().zip(in_files) {
+            let failed = |source| PkiError::Revoke { what: what.to_string(), source };
+            let named = match in_file {
+                Some(certificate) => vec![certificate],
+                None => recorded(what, journal.content(), now, path).map_err(failed)?,
+            };
+            if named.iter().any(|one| one.authority && Some(&one.serial) == own.as_ref()) {
+                return Err(failed(RevokeProblem::Own));
+            }
+            add_new(&mut found, named);
         }
         // Whoever has the key can use every certificate of it, such as those before a renewal.
         if matches!(reason, RevocationReason::KeyCompromise | RevocationReason::CaCompromise) {
-            let all = journal.content().certificates.iter().filter(|one| one.not_after >= now);
+            let keys: HashSet<String> = found.iter().map(|of| of.key_sha256.clone()).collect();
             let is_meant = |one: &&IssuedCertificate| {
-                found.iter().any(|of| of.key_sha256 == one.key_sha256)
-                    && found.iter().all(|of| of.serial != one.serial)
-                    && Some(&one.serial) != own.as_ref()
+                one.not_after >= now && keys.contains(&one.key_sha256) && Some(&one.serial) != own.as_ref()
             };
-            let same_key: Vec<IssuedCertificate> = all.filter(is_meant).cloned().collect();
-            found.extend(same_key);
+            let same_key = journal.content().certificates.iter().filter(is_meant).cloned().collect();
+            add_new(&mut found, same_key);
         }
         let (mut revoked, mut records) = (Vec::new(), Vec::new());
         for certificate in found {
@@ -122,26 +118,28 @@ impl Authority {
         Ok(revoked)
     }
 
-    /// Returns the first certificate in a file, if this authority signed it.
-    fn signed_in_file(&self, path: &Path) -> Result<Result<IssuedCertificate, RevokeProblem>, PkiError> {
+    /// Returns the first certificate in the file that is named, if one is; an error if this authority did not sign it.
+    fn in_file(&self, what: &Revocable) -> Result<Option<IssuedCertificate>, PkiError> {
+        let Revocable::File(path) = what else { return Ok(None) };
         let text = files::read_text(path, MAX_FILE)?;
         let chain = tls::parse_certificates(path, text.as_bytes())?;
         let first = chain.first().expect("at least one certificate");
-        let is_own = X509Certificate::from_der(first).is_ok_and(|(_, certificate)| self.has_signed(&certificate));
-        let issued = IssuedCertificate::of(first, None).filter(|_| is_own);
-        Ok(issued.ok_or(RevokeProblem::OtherAuthority))
+        let parsed = X509Certificate::from_der(first).ok().map(|(_, certificate)| certificate);
+        let is_own = parsed.as_ref().is_some_and(|certificate| self.has_signed(certificate));
+        IssuedCertificate::of(first, None).filter(|_| is_own).map(Some).ok_or_else(|| {
+            let issuer = parsed.map_or_else(|| "unknown".to_owned(), |certificate| certificate.issuer().to_string());
+            PkiError::Revoke { what: what.to_string(), source: RevokeProblem::OtherAuthority { issuer } }
+        })
     }
 
     /// Makes a list of all revoked certificates that is valid for `days`, at most as long as the authority, and replaces the
     /// file `out` by it.
     pub fn make_crl(&self, out: &Path, days: u32) -> Result<(ListRecord, usize), PkiError> {
         let failed = |source| PkiError::Crl { path: out.to_owned(), source };
-        let Some(path) = self.journal() else {
-            return Err(PkiError::Revoke { what: "nothing".to_owned(), source: RevokeProblem::NoJournal });
-        };
+        let path = self.journal().ok_or(PkiError::NoJournal)?;
         // A list of a new journal would name no certificate, and take every revocation back.
         if !path.exists() && out.exists() {
-            return Err(JournalError::Missing(path.to_owned()).into());
+            return Err(JournalError::Lost { journal: path.to_owned(), list: out.to_owned() }.into());
         }
         let mut journal = Journal::open(path)?;
         let previous = journal.content().list;
@@ -171,6 +169,33 @@ impl Authority {
         files::replace(out, pem.as_bytes())?;
         Ok((list, count))
     }
+}
+
+/// Returns the certificates of the journal that are named.
+fn recorded(
+    what: &Revocable,
+    content: &JournalContent,
+    now: Timestamp,
+    journal: &Path,
+) -> Result<Vec<IssuedCertificate>, RevokeProblem> {
+    let found: Vec<IssuedCertificate> = match what {
+        Revocable::File(_) => Vec::new(),
+        Revocable::Serial(serial) => {
+            let known = content.certificate(serial).cloned();
+            return Ok(vec![known.ok_or_else(|| RevokeProblem::UnknownSerial(journal.to_owned()))?]);
+        }
+        Revocable::Uri(uri) => {
+            let is_meant = |one: &&IssuedCertificate| one.uri.as_ref() == Some(uri) && one.not_after >= now;
+            content.certificates.iter().filter(is_meant).cloned().collect()
+        }
+    };
+    if found.is_empty() { Err(RevokeProblem::Unknown(journal.to_owned())) } else { Ok(found) }
+}
+
+/// Adds certificates that are not there yet: a file, a serial number and a name may mean the same one.
+fn add_new(found: &mut Vec<IssuedCertificate>, more: Vec<IssuedCertificate>) {
+    let mut known: HashSet<Serial> = found.iter().map(|one| one.serial.clone()).collect();
+    found.extend(more.into_iter().filter(|one| known.insert(one.serial.clone())));
 }
 
 /// Returns the certificates that the next list names. The previous list may have been made by a clock that was ahead of `now`.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{AuthorityArgs, failure};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::numbers::whole;
+use crate::pki::crl_path;
 use crate::show::{self, counted};
 use crate::{errln, outln};
 
@@ -15,9 +16,10 @@ use crate::{errln, outln};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The list (PEM) replaces the previous file atomically and has a higher number. Agents read the files that `crls` under
-[tls] of agent.toml names, notice a change within seconds, and keep the newer list when they are given an older one.
-Renew it before it ends, also when nothing was revoked: agents warn 30 days before, and what they do then is
-`expired_crl` of agent.toml. An intermediate authority has a list of its own.
+[tls] of agent.toml names, notice a change within seconds, and keep the list in effect when they are given an older one.
+
+Make the next list before this one is due, also when nothing was revoked: agents warn 30 days before that, and after it
+do as `expired_crl` in agent.toml says. An intermediate authority has a list of its own.
 
 Examples:
   bolt pki crl --ca ca
@@ -36,8 +38,7 @@ pub(in crate::cli) struct CrlCommand {
 /// Runs `bolt pki crl`.
 pub(super) fn run(command: &CrlCommand, json: bool) -> Result<Exit, Failure> {
     let authority = command.authority.load()?;
-    let beside = authority.journal().map(|journal| journal.with_extension("crl"));
-    let out = command.out.clone().or(beside).unwrap_or_else(|| PathBuf::from("ca.crl"));
+    let out = command.out.clone().unwrap_or(crl_path(command.authority.path()?));
     let (list, count) = authority.make_crl(&out, command.days).map_err(|e| failure(&e))?;
     if json {
         let value = json!({

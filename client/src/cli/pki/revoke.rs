@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{AuthorityArgs, failure};
 use crate::cli::failure::{Exit, Failure};
-use crate::pki::{Authority, Revocable, RevocationReason, Revoked, Serial};
+use crate::pki::{Revocable, RevocationReason, Revoked, Serial, crl_path};
 use crate::show::{self, visible};
 use crate::{errln, outln};
 
@@ -16,28 +16,31 @@ use crate::{errln, outln};
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["certificates", "serial", "name"]))]
 #[command(after_help = "\
-The revocation is written to the authority's journal. Agents refuse the certificate once they have the next revocation
-list: run `bolt pki crl` and give them its file, which `crls` under [tls] of agent.toml names. Open connections end, too.
-Revoking a certificate again changes nothing. --name takes every certificate of that name in the journal that is still
-valid. A reason of compromise also revokes all other certificates of the same key, such as those before a renewal.
+Records revocations in the authority's journal: of all that are named, or of none if one of them is an error. They take
+effect when agents have the next revocation list: make it with `bolt pki crl`, and install it as a file that `crls` under
+[tls] of agent.toml names. Agents then refuse the certificates and close open connections that use them.
+
+--name revokes every certificate with this URI that is still valid. With the reason key-compromise or ca-compromise, all
+other valid certificates of the same key are revoked as well, such as those from before a renewal. To revoke a certificate
+that is already revoked changes nothing.
 
 Examples:
   bolt pki revoke lost-laptop.pem --ca ca --reason key-compromise
   bolt pki revoke --serial 01932f7a5c3e7d02b1d0c64f2b9a8e11 --ca ca
   bolt pki revoke --name spiffe://example.org/ann --ca ca --reason cessation-of-operation")]
 pub(in crate::cli) struct RevokeCommand {
-    /// Files of certificates; of a file with a chain, the first one.
+    /// Files with certificates; only the first certificate of each is revoked.
     #[arg(value_name = "CERTIFICATE")]
     certificates: Vec<PathBuf>,
-    /// A serial number, as `bolt pki list` and `bolt pki show` print it; repeatable.
+    /// Serial number, as printed by `bolt pki list` and `bolt pki show`; repeatable.
     #[arg(long, value_name = "HEX")]
     serial: Vec<Serial>,
-    /// The URI of an instance or caller; repeatable.
+    /// URI of an instance or a caller; repeatable.
     #[arg(long, value_name = "URI")]
     name: Vec<String>,
     #[command(flatten)]
     authority: AuthorityArgs,
-    /// Why: it is part of the list.
+    /// Reason, which the revocation list contains.
     #[arg(long, default_value = "unspecified", value_parser = reasons())]
     reason: String,
 }
@@ -54,10 +57,8 @@ pub(super) fn run(command: &RevokeCommand, json: bool) -> Result<Exit, Failure> 
     let files = command.certificates.iter().cloned().map(Revocable::File);
     let serials = command.serial.iter().cloned().map(Revocable::Serial);
     let names = command.name.iter().cloned().map(Revocable::Uri);
-    let mut all = Vec::new();
-    for what in files.chain(serials).chain(names) {
-        all.extend(authority.revoke(&what, reason).map_err(|e| failure(&e))?);
-    }
+    let named: Vec<Revocable> = files.chain(serials).chain(names).collect();
+    let all = authority.revoke(&named, reason).map_err(|e| failure(&e))?;
     if json {
         let values: Vec<_> = all.iter().map(value).collect();
         outln!("{}", show::json(&values));
@@ -70,7 +71,8 @@ pub(super) fn run(command: &RevokeCommand, json: bool) -> Result<Exit, Failure> 
             errln!("{} was revoked before, at {at:.0} ({reason})", revoked.certificate.serial);
         }
     }
-    say_next(&authority);
+    let ca = command.authority.path()?;
+    errln!("next: run `bolt pki crl --ca {}`, and give {} to the agents", show::path(ca), show::path(&crl_path(ca)));
     Ok(Exit::Success)
 }
 
@@ -84,11 +86,4 @@ fn value(revoked: &Revoked) -> serde_json::Value {
         "serial": certificate.serial, "name": certificate.uri, "subject": certificate.subject,
         "reason": revocation.reason, "revoked_at": format!("{:.0}", revocation.revoked_at), "already": already,
     })
-}
-
-fn say_next(authority: &Authority) {
-    if let Some(journal) = authority.journal() {
-        let ca = show::path(&journal.with_extension("pem"));
-        errln!("next: bolt pki crl --ca {ca}, and give the list to the agents");
-    }
 }

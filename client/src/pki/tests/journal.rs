@@ -100,10 +100,10 @@ fn a_revoked_certificate_is_in_the_next_list_and_stays_there() {
     let (lost, _) = lost.write(dir.path(), "lost").unwrap();
     authority.issue_client(&ann(), Validity::days(7)).unwrap();
     assert_eq!(authority.make_crl(&crl, 7).unwrap().1, 0);
-    let revoked = authority.revoke(&Revocable::File(lost.clone()), RevocationReason::KeyCompromise).unwrap();
+    let revoked = authority.revoke(&[Revocable::File(lost.clone())], RevocationReason::KeyCompromise).unwrap();
     let [one] = &revoked[..] else { panic!("{revoked:?}") };
     assert!(!one.already);
-    let again = authority.revoke(&Revocable::Serial(one.certificate.serial.clone()), RevocationReason::Superseded);
+    let again = authority.revoke(&[Revocable::Serial(one.certificate.serial.clone())], RevocationReason::Superseded);
     let again = again.unwrap().remove(0);
     assert!(again.already && again.revocation == one.revocation, "the first reason and time remain");
     let serial = one.certificate.serial.clone();
@@ -116,14 +116,14 @@ fn a_revoked_certificate_is_in_the_next_list_and_stays_there() {
     let is_refused = matches!(renewed, PkiError::Renew { source: RenewProblem::Revoked("key-compromise"), .. });
     assert!(is_refused, "{renewed:?}");
     // By name: both, of which one was revoked before.
-    let both = authority.revoke(&Revocable::Uri("spiffe://x/ann".to_owned()), RevocationReason::Unspecified).unwrap();
+    let both = authority.revoke(&[Revocable::Uri("spiffe://x/ann".to_owned())], RevocationReason::Unspecified).unwrap();
     assert_eq!(both.iter().map(|one| one.already).collect::<Vec<_>>(), [true, false]);
     authority.make_crl(&crl, 7).unwrap();
     assert_eq!(numbered_list(&crl).1.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), [Some(1), None]);
     // A new journal knows nothing of them, and its list would take them back.
     std::fs::remove_file(journal_path(dir.path())).unwrap();
     let refused = authority.make_crl(&crl, 7).unwrap_err();
-    assert!(matches!(refused, PkiError::Journal(JournalError::Missing(_))), "{refused}");
+    assert!(matches!(refused, PkiError::Journal(JournalError::Lost { .. })), "{refused}");
     assert!(!journal_path(dir.path()).exists() && numbered_list(&crl).0 == 4);
 }
 
@@ -133,9 +133,9 @@ fn a_compromised_key_loses_all_its_certificates() {
     let (path, _) = authority.issue_client(&ann(), Validity::days(7)).unwrap().write(dir.path(), "ann").unwrap();
     authority.renew(&path, None, false).unwrap();
     authority.issue_client(&ann(), Validity::days(7)).unwrap();
-    let superseded = authority.revoke(&Revocable::File(path.clone()), RevocationReason::Superseded).unwrap();
+    let superseded = authority.revoke(&[Revocable::File(path.clone())], RevocationReason::Superseded).unwrap();
     assert_eq!(superseded.len(), 1, "the renewed one stays valid");
-    let lost = authority.revoke(&Revocable::File(path), RevocationReason::KeyCompromise).unwrap();
+    let lost = authority.revoke(&[Revocable::File(path)], RevocationReason::KeyCompromise).unwrap();
     assert_eq!(lost.iter().map(|one| one.already).collect::<Vec<_>>(), [true, false], "and not that of another key");
     assert_eq!(lost[0].certificate.key_sha256, lost[1].certificate.key_sha256);
 }
@@ -143,22 +143,55 @@ fn a_compromised_key_loses_all_its_certificates() {
 #[test]
 fn only_certificates_of_the_authority_are_revoked() {
     let (dir, authority) = with_files(0);
-    let refused = |what: Revocable| match authority.revoke(&what, RevocationReason::Unspecified).unwrap_err() {
+    let refused = |what: Revocable| match authority.revoke(&[what], RevocationReason::Unspecified).unwrap_err() {
         PkiError::Revoke { source, .. } => source,
         other => panic!("{other}"),
     };
     let other = Authority::create("root").unwrap().issue_client(&ann(), Validity::days(1)).unwrap();
     let (other, _) = other.write(dir.path(), "other").unwrap();
-    assert_eq!(refused(Revocable::File(other)), RevokeProblem::OtherAuthority);
+    assert!(matches!(refused(Revocable::File(other.clone())), RevokeProblem::OtherAuthority { .. }));
     assert_eq!(refused(Revocable::File(dir.path().join(CA_CERTIFICATE))), RevokeProblem::Own);
-    assert_eq!(refused(Revocable::Uri("spiffe://x/ann".to_owned())), RevokeProblem::Unknown);
-    assert_eq!(refused(Revocable::Serial("01".parse().unwrap())), RevokeProblem::UnknownSerial);
+    assert_eq!(refused(Revocable::Uri("spiffe://x/ann".to_owned())), RevokeProblem::Unknown(journal_path(dir.path())));
+    assert_eq!(
+        refused(Revocable::Serial("01".parse().unwrap())),
+        RevokeProblem::UnknownSerial(journal_path(dir.path()))
+    );
     // Signed before there was a journal.
     let issued = authority.issue_client(&ann(), Validity::days(7)).unwrap();
     let (path, _) = issued.write(dir.path(), "ann").unwrap();
     std::fs::remove_file(journal_path(dir.path())).unwrap();
-    authority.revoke(&Revocable::File(path), RevocationReason::Unspecified).unwrap();
+    authority.revoke(&[Revocable::File(path)], RevocationReason::Unspecified).unwrap();
     assert_eq!((content(dir.path()).certificates.len(), content(dir.path()).revoked.len()), (1, 1));
+}
+
+#[test]
+fn several_are_revoked_together_or_none_is() {
+    let (dir, authority) = with_files(0);
+    let bob = Principal::new("spiffe://x/bob").unwrap();
+    let (ann, _) = authority.issue_client(&ann(), Validity::days(7)).unwrap().write(dir.path(), "ann").unwrap();
+    authority.issue_client(&bob, Validity::days(7)).unwrap();
+    let other = Authority::create("root").unwrap().issue_client(&bob, Validity::days(1)).unwrap();
+    let (other, _) = other.write(dir.path(), "other").unwrap();
+    let (ann, bob) = (Revocable::File(ann), Revocable::Uri(bob.to_string()));
+    let absent = dir.path().join("absent.pem");
+    let before = std::fs::read(journal_path(dir.path())).unwrap();
+    for wrong in [
+        Revocable::Serial("01".parse().unwrap()),
+        Revocable::Uri("spiffe://x/eve".to_owned()),
+        Revocable::File(other),
+        Revocable::File(absent),
+        Revocable::File(dir.path().join(CA_CERTIFICATE)),
+    ] {
+        let all = [ann.clone(), bob.clone(), wrong];
+        authority.revoke(&all, RevocationReason::Unspecified).unwrap_err();
+        assert_eq!(std::fs::read(journal_path(dir.path())).unwrap(), before, "{}", all[2]);
+    }
+    // A certificate that is named twice is revoked once.
+    let serial = Revocable::Serial(content(dir.path()).certificates[0].serial.clone());
+    let revoked = authority.revoke(&[ann, bob, serial], RevocationReason::KeyCompromise).unwrap();
+    assert_eq!((revoked.len(), content(dir.path()).revoked.len()), (2, 2));
+    let without_files = Authority::create("x").unwrap().revoke(&[], RevocationReason::Unspecified).unwrap_err();
+    assert!(matches!(without_files, PkiError::NoJournal), "{without_files}");
 }
 
 #[test]
@@ -198,6 +231,12 @@ fn an_intermediate_issues_with_its_chain_and_signs_no_authority() {
     };
     assert_eq!(problem(between.issue_intermediate("x", Validity::days(1))), AuthorityProblem::NoIntermediates);
     assert_eq!(problem(root.issue_intermediate("root", Validity::days(1))), AuthorityProblem::SameName);
+    let before = content(dir.path());
+    let taken = problem(root.issue_intermediate("issuing", Validity::days(1)));
+    assert!(
+        matches!(&taken, AuthorityProblem::NameTaken { serial, .. } if *serial == before.certificates[0].serial.to_string())
+    );
+    assert_eq!(content(dir.path()), before, "nothing is recorded, and so nothing handed out");
     assert!(matches!(root.issue_intermediate("x", Validity::days(101)).unwrap_err(), PkiError::Outlives { .. }));
 
     // The root renews it, and it renews what it issued, with its new certificate behind.
@@ -217,6 +256,7 @@ fn an_intermediate_issues_with_its_chain_and_signs_no_authority() {
         .unwrap();
     let root = Authority::load(dir.path()).unwrap();
     root.issue_intermediate("next", Validity::days(1)).unwrap();
-    let revoked = root.revoke(&Revocable::File(issuing.join(CA_CERTIFICATE)), RevocationReason::CaCompromise).unwrap();
+    let revoked =
+        root.revoke(&[Revocable::File(issuing.join(CA_CERTIFICATE))], RevocationReason::CaCompromise).unwrap();
     assert!(revoked[0].certificate.authority);
 }
