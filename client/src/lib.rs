@@ -36,6 +36,7 @@ pub mod pack;
 pub mod parameters;
 pub mod phase;
 pub mod pki;
+mod programs;
 #[cfg(test)]
 #[path = "../../tests/fixtures/records.rs"]
 mod records;

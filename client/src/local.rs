@@ -16,8 +16,9 @@ mod agent;
 mod site;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::programs;
 pub use crate::repo::Published;
 pub(crate) use agent::end_executions;
 pub use agent::{AgentSpec, LocalAgent};
@@ -87,20 +88,9 @@ impl Accounts {
 /// Programs that a fleet of this host needs beside `bolt`.
 pub const PROGRAMS: [&str; 3] = ["bolt-launch", "bolt-agent", "bolt-sync"];
 
-/// Directory in which the package `bolt-agent` installs its programs.
-pub const INSTALLED: &str = "/usr/lib/bolt";
-
 /// The path of `bolt-agent` or `bolt-launch`: beside the running executable, one directory above it (where cargo puts tests), or
 /// where the package installs it.
 pub fn binary(name: &str) -> Result<PathBuf, LocalError> {
-    let current = std::env::current_exe().map_err(file_error("find", "/proc/self/exe"))?;
-    let mut directories = current.ancestors().skip(1).take(2);
-    let beside = directories.next().unwrap_or(&current).join(name);
-    let above = directories.next().map(|d| d.join(name));
-    let installed = Path::new(INSTALLED).join(name);
-    [Some(beside.clone()), above, Some(installed)]
-        .into_iter()
-        .flatten()
-        .find(|path| path.is_file())
-        .ok_or(LocalError::NoBinary(beside))
+    let directories = programs::directories().map_err(file_error("find", "/proc/self/exe"))?;
+    programs::find_in(name, &directories).ok_or_else(|| LocalError::NoBinary(directories[0].join(name)))
 }

@@ -35,11 +35,16 @@ pub(super) async fn determine(config: &InstanceConfig, store: &Store) -> Result<
     config.facts(found.as_ref()).ok_or(SyncError::Nameless)
 }
 
+/// Returns the facts that the metadata service gave in the boot `boot`; `None` if there are none, or the record is damaged.
+pub(super) fn stored(store: &Store, boot: &str) -> Option<StoredFacts> {
+    let bytes = disk::read_if_there(&store.facts(), MAX_FILE).ok().flatten()?;
+    serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(boot)
+}
+
 async fn ask(store: &Store) -> Result<StoredFacts, SyncError> {
     let boot = Clock::read().map_err(SyncError::file("read", "/proc/sys/kernel/random/boot_id"))?.boot;
     let path = store.facts();
-    let bytes = disk::read_if_there(&path, MAX_FILE).ok().flatten();
-    let before = bytes.and_then(|bytes| serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(&boot));
+    let before = stored(store, &boot);
     let found = match (bolt_aws::fetch_instance_metadata().await, before.clone()) {
         (Ok(found), _) => found,
         (Err(error), Some(before)) => {

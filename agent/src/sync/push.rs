@@ -36,7 +36,6 @@ use packs_schema::agent::rest::{Code, PushInfo, Pushed};
 use packs_schema::agent::store::{META, PACK, PushedVersion, StoredPack, version_directory};
 use packs_schema::base::finding::Finding;
 use packs_schema::base::name::{Digest, PackName, PackVersion};
-use packs_schema::delivery::facts::StoredFacts;
 use packs_schema::pack::action::LeftoverPolicy;
 use tough::TargetName;
 
@@ -44,7 +43,7 @@ use super::choose::Chosen;
 use super::clock::Clock;
 use super::error::{PackFailure, Step};
 use super::store::{Store, parse_version_directory};
-use super::{activate, check, disk, fetch, push_overlay, pushed, site_config, unpack, venv};
+use super::{activate, check, disk, facts, fetch, push_overlay, pushed, site_config, unpack, venv};
 use inbox::Inbox;
 
 /// Maximum age of a request, in milliseconds: a forgotten one is not carried out later.
@@ -150,9 +149,7 @@ fn check_allowed(config: &Config, store: &Store, request: &PushRequest, clock: &
     let grants = disk::read_text(&config.paths.grants, MAX_FILE).map_err(|e| e.to_string());
     let grants = grants.and_then(|text| Grants::parse(&text).map_err(|e| e.to_string()));
     let grants = grants.or_else(|e| refuse(Code::Internal, format!("grants.toml cannot be used: {e}")))?;
-    let stored = disk::read_if_there(&store.facts(), MAX_FILE).ok().flatten();
-    let stored = stored.and_then(|bytes| serde_json::from_slice::<StoredFacts>(&bytes).ok()?.of_boot(&clock.boot));
-    let facts = config.instance.known_facts(stored.as_ref());
+    let facts = config.instance.known_facts(facts::stored(store, &clock.boot).as_ref());
     let grants = grants.in_effect(facts.as_ref(), i64::try_from(clock.wall_ms / 1000).unwrap_or(i64::MAX));
     if !grants.allows_pack(&request.by, Verb::Push, &request.pack) {
         return refuse(Code::Forbidden, format!("no grant lets {} push {}.*", request.by, request.pack));

@@ -1,7 +1,6 @@
 //! Runs `bolt-<name>` for `bolt <name> …`, as git and cargo do, when `bolt` has no such command.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +8,7 @@ use std::process::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::failure::{Exit, Failure};
+use crate::programs;
 
 /// Runs the program of a command that clap does not know, in place of this process. Returns `None` when there is no such
 /// program, so that the error is reported as usual.
@@ -35,18 +35,7 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     if name.is_empty() || name.starts_with('-') || name.len() > 64 || !good {
         return None;
     }
-    let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = PathBuf::from(crate::local::INSTALLED);
-    find_in(name, beside.into_iter().chain(std::env::split_paths(&path)).chain([installed]))
-}
-
-fn find_in(name: &str, directories: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    // A relative entry, such as an empty one, would run a program of whatever directory this is.
-    let mut programs =
-        directories.filter(|directory| directory.is_absolute()).map(|dir| dir.join(format!("bolt-{name}")));
-    programs
-        .find(|program| program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
+    programs::find_in(&format!("bolt-{name}"), &programs::directories_of_commands())
 }
 
 fn is_about(error: &clap::Error, name: &OsStr) -> bool {
@@ -58,21 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_found_in_order_and_never_relative_to_the_working_directory() {
-        let temp = tempfile::tempdir().unwrap();
-        let (one, two) = (temp.path().join("one"), temp.path().join("two"));
-        for directory in [&one, &two] {
-            std::fs::create_dir(directory).unwrap();
-            std::fs::write(directory.join("bolt-studio"), "#!/bin/sh\n").unwrap();
-        }
-        let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-        mode(&two.join("bolt-studio"), 0o755);
-        mode(&one.join("bolt-studio"), 0o644);
-        let found = |directories: &[&Path]| find_in("studio", directories.iter().map(|path| path.to_path_buf()));
-        assert_eq!(found(&[&one, &two]), Some(two.join("bolt-studio")), "the first one cannot be run");
-        mode(&one.join("bolt-studio"), 0o755);
-        assert_eq!(found(&[&one, &two]), Some(one.join("bolt-studio")));
-        assert_eq!(found(&[Path::new("."), Path::new("")]), None);
+    fn only_plain_names_are_looked_for() {
         for name in ["", "-x", "../x", "Studio", "a/b"] {
             assert_eq!(find(name), None, "{name:?}");
         }

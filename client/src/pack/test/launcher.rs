@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::TestError;
 use super::layout::Layout;
+use crate::local::LocalError;
 
 /// Between two looks for the exit record.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -158,13 +159,10 @@ fn program() -> Result<PathBuf, TestError> {
         let given = PathBuf::from(given);
         return if given.is_file() { Ok(given) } else { Err(TestError::NoLauncher(given)) };
     }
-    let current = std::env::current_exe().map_err(TestError::io("find this program"))?;
-    let directories = current.ancestors().skip(1).take(2).chain([Path::new(crate::local::INSTALLED)]);
-    let candidates: Vec<PathBuf> = directories.map(|d| d.join("bolt-launch")).collect();
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(TestError::NoLauncher(candidates.into_iter().next().unwrap_or(current))),
-    }
+    crate::local::binary("bolt-launch").map_err(|error| match error {
+        LocalError::NoBinary(path) => TestError::NoLauncher(path),
+        other => TestError::io("find the launcher")(std::io::Error::other(other)),
+    })
 }
 
 /// True if there is a launcher to test with.
