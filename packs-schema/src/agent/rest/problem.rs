@@ -126,8 +126,8 @@ codes! {
     TtlTooLong = "ttl_too_long", 422, "the time to live is too long";
     /// The idempotency key was used with another body.
     IdempotencyMismatch = "idempotency_mismatch", 422, "the idempotency key was used for another request";
-    /// The rate limit of the action is exceeded.
-    RateExceeded = "rate_exceeded", 429, "a limit on starts is exceeded";
+    /// The rate of the action, or a limit of the caller, is exceeded.
+    RateExceeded = "rate_exceeded", 429, "too many executions were started, or have not ended";
     /// Internal error of the agent.
     Internal = "internal", 500, "internal error of the agent";
     /// The queue is full.
