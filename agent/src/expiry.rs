@@ -39,12 +39,12 @@ impl Stage {
             .map(|(stage, ..)| stage)
     }
 
-    /// Returns the number of days, 0 for what has ended.
-    pub(crate) fn days(self) -> u64 {
+    /// Returns its length in seconds, 0 for what has ended.
+    pub(crate) fn seconds(self) -> i64 {
         match self {
-            Stage::Month => 30,
-            Stage::Week => 7,
-            Stage::Day => 1,
+            Stage::Month => 30 * DAY_S,
+            Stage::Week => 7 * DAY_S,
+            Stage::Day => DAY_S,
             Stage::Ended => 0,
         }
     }

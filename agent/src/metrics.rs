@@ -7,12 +7,12 @@
 //! - `histogram`: durations in buckets
 //! - `exposition`: the text format
 //! - `render`: all of it as text
-//! - `own`: usage of this process
+//! - `processes`: usage of this process and of the launcher
 
 mod exposition;
 mod families;
 mod histogram;
-mod own;
+mod processes;
 mod render;
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use packs_schema::agent::execution::{State, Usage};
-use packs_schema::agent::rest::{Execution, SyncStatus};
+use packs_schema::agent::rest::{Code, Execution, SyncStatus};
 use packs_schema::base::name::{ActionRef, PackName, PackVersion};
 
 use self::histogram::Histogram;
@@ -42,6 +42,7 @@ pub struct Metrics {
     /// Time from acceptance to start.
     queue_wait: Mutex<Histogram>,
     dev: Mutex<BTreeMap<State, u64>>,
+    problems: Mutex<BTreeMap<&'static str, u64>>,
     handshakes: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Number of requests, changes of executions and failed handshakes.
     activity: AtomicU64,
@@ -103,6 +104,8 @@ pub struct Now {
     pub newest_event: u64,
     /// Size of the history.
     pub history: HistorySize,
+    /// Process id of the launcher, if it is known.
+    pub launcher: Option<i32>,
 }
 
 /// Size of the history.
@@ -125,6 +128,7 @@ impl Default for Metrics {
             executions: Mutex::default(),
             queue_wait: Mutex::new(Histogram::new(&histogram::EXECUTIONS)),
             dev: Mutex::default(),
+            problems: Mutex::default(),
             handshakes: Mutex::default(),
             activity: AtomicU64::default(),
         }
@@ -155,6 +159,11 @@ impl Metrics {
         if route != HEALTH {
             self.record_activity();
         }
+    }
+
+    /// Counts a request that was refused or failed.
+    pub fn problem(&self, code: Code) {
+        *lock(&self.problems).entry(code.as_str()).or_default() += 1;
     }
 
     /// Counts an execution that entered a state.

@@ -28,6 +28,7 @@ mod kms;
 mod leftovers;
 mod live_view;
 mod log_injection;
+mod monitoring;
 mod one_request;
 mod operations;
 mod output;

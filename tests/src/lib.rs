@@ -12,6 +12,7 @@
 //! - [`machine`]: a booted machine in QEMU: packages, limits of cgroup v2, upgrades under load, power cuts.
 //! - [`kms`]: the signing part of AWS KMS.
 //! - [`Moto`]: an independent implementation of AWS; [`Ec2Pages`], [`Gate`]: services that list instances.
+//! - [`prometheus`]: Prometheus and promtool.
 //! - [`ssh`]: an `sshd` and its clients, the rival of the benchmarks.
 //! - [`metadata`]: the instance metadata service (IMDSv2).
 //! - [`skip`]: reports that a test could not run here, and why.
@@ -33,6 +34,7 @@ mod pack;
 pub mod phases;
 pub mod place;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 mod random;
 pub mod reliability;

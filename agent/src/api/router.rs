@@ -34,6 +34,7 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     let (route, verbs, result) = route(&app, &peer, &subject, request).await;
     let principal = peer.principal.as_ref().map_or("-", |principal| principal.as_str());
     if let Err(error) = &result {
+        app.metrics.problem(error.code().0);
         Refused { request_id: &id, principal, route, verbs, subject: &subject }.log(error);
     }
     let mut response = result.unwrap_or_else(|error| error.respond(&id));

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, Request, Start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -39,6 +40,8 @@ pub struct Launcher {
     writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
     /// False once the launcher has refused to prepare starts because it is of an earlier version.
     prepares: Arc<AtomicBool>,
+    /// Its process id; `None` if it is outside this process's PID namespace.
+    pid: Option<i32>,
     /// Becomes true when the launcher has exited.
     gone: watch::Receiver<bool>,
     /// Task that reads replies; aborted on drop.
@@ -51,6 +54,9 @@ impl Launcher {
         let wrong = |e: io::Error| LauncherError::Socket(e.to_string());
         let stream = std::os::unix::net::UnixStream::from(socket);
         stream.set_nonblocking(true).map_err(wrong)?;
+        // Of a socket pair: the process that made it.
+        let peer = getsockopt(&stream, PeerCredentials).ok();
+        let pid = peer.map(|peer| peer.pid()).filter(|pid| *pid > 0);
         let (read, writer) = UnixStream::from_std(stream).map_err(wrong)?.into_split();
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let (tell, gone) = watch::channel(false);
@@ -66,7 +72,12 @@ impl Launcher {
             lock(&waiting).take();
             tell.send_replace(true);
         });
-        Ok(Launcher { seq, pending, writer: Arc::new(tokio::sync::Mutex::new(writer)), prepares, gone, reader })
+        Ok(Launcher { seq, pending, writer: Arc::new(tokio::sync::Mutex::new(writer)), prepares, pid, gone, reader })
+    }
+
+    /// Returns its process id, if it is known.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
     }
 
     /// Sends a request and waits for the reply.

@@ -53,8 +53,8 @@ families! {
         "Expiry of the agent's certificate, in seconds since 1970.";
     ENDS = Gauge "bolt_ends_seconds" ["kind", "name"]
         "End of a certificate, authority, crl or signature by file or role, in seconds since 1970.";
-    ENDS_WITHIN = Gauge "bolt_ends_within_days" ["kind", "name"]
-        "Days of the last warning before the end: 30, 7, 1, or 0 after it; absent without a warning.";
+    ENDS_WITHIN = Gauge "bolt_ends_within_seconds" ["kind", "name"]
+        "Time of the last warning before the end: 30, 7 or 1 days, 0 after it; absent without a warning.";
     FILE_INVALID = Gauge "bolt_file_invalid" ["file"]
         "1 for each file of certificates or grants whose present content cannot be used; the previous one is in effect.";
     EXECUTIONS_RUNNING = Gauge "bolt_executions_running" [] "Running executions.";
@@ -89,11 +89,16 @@ families! {
     HTTP_REQUESTS = Counter "bolt_http_requests_total" ["route", "status"] "Requests answered, by route and status.";
     HTTP_DURATION = Histogram "bolt_http_request_duration_seconds" ["route"]
         "Time until a response began, by route; with `wait` it includes the wait for the execution.";
+    HTTP_PROBLEMS = Counter "bolt_http_problems_total" ["code"] "Requests refused or failed, by problem code.";
     HANDSHAKES_FAILED = Counter "bolt_handshakes_failed_total" ["listener", "reason"]
         "Sockets closed before a certificate was verified (api) or a probe answered (health), by listener and reason.";
     PACK_INFO = Gauge "bolt_pack_info" ["pack", "version", "signed"] "Active version of a pack; the value is 1.";
     SYNC_POLLS = Counter "bolt_sync_polls_total" [] "Polls of the repository.";
     SYNC_FAILURES = Counter "bolt_sync_failures_total" [] "Polls that failed.";
+    SYNC_STEP_FAILURES = Counter "bolt_sync_step_failures_total" ["step"]
+        "Failures by step: of polls (prepare, reach, verify), of packs (choose, fetch, unpack, check, environment, activate, configure).";
+    ROLLOUT_REACHED = Gauge "bolt_rollout_reached" ["pack", "version"]
+        "1 if the rollout of the channel's newest version has reached this instance, otherwise 0.";
     SYNC_PACKS_FAILED = Gauge "bolt_sync_packs_failed" [] "Packs of which a version could not be activated.";
     SYNC_PACK_FAILED = Gauge "bolt_sync_pack_failed" ["pack", "step"]
         "1 for each pack of which a version could not be activated, with the step that failed.";
@@ -115,6 +120,12 @@ families! {
     PROCESS_MAX_FDS = Gauge "process_max_fds" [] "Maximum number of open file descriptors of the api process.";
     PROCESS_START_TIME = Gauge "process_start_time_seconds" []
         "Start of the api process, in seconds since 1970.";
+    LAUNCHER_CPU = Counter "bolt_launcher_cpu_seconds_total" [] "Processor time of the launcher.";
+    LAUNCHER_RESIDENT = Gauge "bolt_launcher_resident_memory_bytes" [] "Resident memory of the launcher.";
+    LAUNCHER_OPEN_FDS = Gauge "bolt_launcher_open_fds" []
+        "Open file descriptors of the launcher; absent before Linux 6.2.";
+    LAUNCHER_START_TIME = Gauge "bolt_launcher_start_time_seconds" []
+        "Start of the launcher, in seconds since 1970.";
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use packs_schema::base::name::ActionRef;
 use super::exposition::Exposition;
 use super::families::{self as f, Family};
 use super::histogram::seconds;
-use super::{Counted, Metrics, Now, OTHER, Used, lock, own};
+use super::{Counted, Metrics, Now, OTHER, Used, lock, processes};
 use crate::expiry::End;
 
 impl Metrics {
@@ -24,7 +24,10 @@ impl Metrics {
         out.single(&f::HISTORY_BYTES, now.history.bytes);
         out.single(&f::HISTORY_FILES, now.history.files);
         out.single(&f::HISTORY_ARCHIVED, now.history.archived);
-        own::write(&mut out);
+        processes::own(&mut out);
+        if let Some(pid) = now.launcher {
+            processes::launcher(&mut out, pid);
+        }
         out.finish()
     }
 
@@ -67,6 +70,10 @@ impl Metrics {
             out.histogram(&f::HTTP_DURATION, &[route], &counted.durations);
         }
         drop(requests);
+        out.begin(&f::HTTP_PROBLEMS);
+        for (code, count) in lock(&self.problems).iter() {
+            out.sample(&f::HTTP_PROBLEMS, &[code], count);
+        }
         out.begin(&f::HANDSHAKES_FAILED);
         for ((listener, reason), count) in lock(&self.handshakes).iter() {
             out.sample(&f::HANDSHAKES_FAILED, &[listener, reason], count);
@@ -114,7 +121,7 @@ fn ends(out: &mut Exposition, now: &Now) {
     let now_s = i64::try_from(crate::clock::now_ms() / 1000).unwrap_or(i64::MAX);
     for end in first.values() {
         if let Some(stage) = end.stage(now_s) {
-            out.sample(&f::ENDS_WITHIN, &[end.kind, &end.name], stage.days());
+            out.sample(&f::ENDS_WITHIN, &[end.kind, &end.name], stage.seconds());
         }
     }
     out.begin(&f::FILE_INVALID);
@@ -135,6 +142,14 @@ fn sync(out: &mut Exposition, now: &Now) {
     let Some(sync) = &now.sync else { return };
     out.single(&f::SYNC_POLLS, sync.polls);
     out.single(&f::SYNC_FAILURES, sync.failures);
+    out.begin(&f::SYNC_STEP_FAILURES);
+    for (step, count) in &sync.failures_by_step {
+        out.sample(&f::SYNC_STEP_FAILURES, &[step], count);
+    }
+    out.begin(&f::ROLLOUT_REACHED);
+    for (pack, rollout) in &sync.rollouts {
+        out.sample(&f::ROLLOUT_REACHED, &[pack.as_str(), &rollout.version.to_string()], u8::from(rollout.reached));
+    }
     out.single(&f::SYNC_PACKS_FAILED, now.packs_failed);
     out.begin(&f::SYNC_PACK_FAILED);
     for (pack, failed) in sync.failed.iter().filter(|(_, failed)| !failed.is_building()) {
@@ -219,6 +234,7 @@ mod tests {
             dev_packs: 0,
             newest_event: 0,
             history: HistorySize::default(),
+            launcher: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Choice of the version of each pack for this instance, by its channel.
 
-use packs_schema::agent::rest::{EmptyChannel, PushInfo};
+use packs_schema::agent::rest::{EmptyChannel, PushInfo, Rollout};
 use packs_schema::base::name::{ChannelName, Digest, PackName, PackVersion};
 use packs_schema::base::strict;
 use packs_schema::delivery::channel::{
@@ -67,21 +67,38 @@ pub(super) fn empty_channel(lookup: &Lookup<'_>, channel: &ChannelName, wanted: 
     (!others.is_empty()).then(|| EmptyChannel { channel: channel.clone(), others, more })
 }
 
-/// Decides for one pack, and returns the versions that its channel withdraws. A failure has the version as soon as it is known.
+/// Content of a channel besides its decision.
+#[derive(Debug, Default)]
+pub(super) struct OfChannel {
+    /// Versions that it withdraws.
+    pub(super) withdrawn: Vec<PackVersion>,
+    /// Its newest version, and whether this instance is to have it; `None` if it holds none or cannot be read.
+    pub(super) rollout: Option<Rollout>,
+}
+
+/// Decides for one pack, and fills in what else its channel says. A failure has the version as soon as it is known.
 pub(super) async fn choose(
     metadata: &Metadata,
     named: &ChannelName,
     instance: &Facts,
     pack: &PackName,
     active: Option<&Active>,
-    withdrawn: &mut Vec<PackVersion>,
+    of_channel: &mut OfChannel,
 ) -> Result<Choice, (Option<PackVersion>, PackFailure)> {
     let fail = |message: String| (None, PackFailure::new(Step::Choose, message));
     let (channel, role) = read_channel(metadata, named, pack).await.map_err(fail)?;
     metadata.check_serial(named, pack, channel.serial, role).map_err(fail)?;
-    withdrawn.clone_from(&channel.withdrawn);
+    of_channel.withdrawn.clone_from(&channel.withdrawn);
     let held = active.map(|active| &active.stored.pack.version);
-    let (version, back) = match channel.decide(instance, cohort_of(&instance.id, pack), held) {
+    let decision = channel.decide(instance, cohort_of(&instance.id, pack), held);
+    let newest = channel.newest();
+    if !newest.is_nothing() {
+        let given =
+            matches!(decision, Decision::Take(version) | Decision::RollBack(version) if *version == newest.version);
+        let rollout = Rollout { version: newest.version.clone(), reached: given || held == Some(&newest.version) };
+        of_channel.rollout = Some(rollout);
+    }
+    let (version, back) = match decision {
         Decision::Take(version) => (version, false),
         Decision::RollBack(version) => (version, true),
         Decision::Keep => return Ok(Choice::Keep),

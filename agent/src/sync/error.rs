@@ -149,6 +149,35 @@ pub enum SyncError {
 }
 
 impl SyncError {
+    /// Returns the step of a poll that failed, for the metrics: before the repository was asked, while it was read, or while
+    /// its content was verified.
+    pub(super) fn step(&self) -> &'static str {
+        match self {
+            SyncError::Root
+            | SyncError::Config(_)
+            | SyncError::File { .. }
+            | SyncError::Busy(_)
+            | SyncError::Url(_)
+            | SyncError::Environment(_)
+            | SyncError::Instance(_)
+            | SyncError::Nameless
+            | SyncError::Marks { .. }
+            | SyncError::Runtime(_) => "prepare",
+            SyncError::NoRepository(_)
+            | SyncError::NoDirectory(_)
+            | SyncError::Unreadable { .. }
+            | SyncError::Incomplete(_)
+            | SyncError::Bucket(_) => "reach",
+            SyncError::Expired { .. }
+            | SyncError::Clock { .. }
+            | SyncError::Older { .. }
+            | SyncError::Missing { .. }
+            | SyncError::Outside(_)
+            | SyncError::TooMany { .. }
+            | SyncError::Metadata(_) => "verify",
+        }
+    }
+
     pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> SyncError {
         let path = path.into();
         move |source| SyncError::File { what, path, source }

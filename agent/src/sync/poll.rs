@@ -14,11 +14,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use packs_schema::agent::config::Config;
-use packs_schema::agent::rest::{BootMoment, EmptyChannel, FailedVersion, SignatureEnd, SyncStatus};
+use packs_schema::agent::rest::{BootMoment, EmptyChannel, FailedVersion, Rollout, SignatureEnd, SyncStatus};
 use packs_schema::base::name::{PackName, PackVersion};
 use packs_schema::delivery::facts::Facts;
 
-use super::choose::{Choice, Chosen, choose, empty_channel, packs};
+use super::choose::{Choice, Chosen, OfChannel, choose, empty_channel, packs};
 use super::clock::Clock;
 use super::error::{PackFailure, Step, SyncError};
 use super::last_verified::{self, LastVerified};
@@ -80,8 +80,19 @@ fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, bu
     push::process_requests(config, store, clock, Instant::now() + ENVIRONMENTS_WITHIN);
     let channel_empty = RefCell::new(before.channel_empty.clone());
     let expires = RefCell::new(before.expires.clone());
-    let poll =
-        Poll { config, store, before: &before, occasion, clock, now_ms: began_ms, builds, channel_empty, expires };
+    let rollouts = RefCell::new(before.rollouts.clone());
+    let poll = Poll {
+        config,
+        store,
+        before: &before,
+        occasion,
+        clock,
+        now_ms: began_ms,
+        builds,
+        channel_empty,
+        expires,
+        rollouts,
+    };
     let outcome = runtime.block_on(poll.bring_up_to_date());
     if outcome.is_err() {
         // Active versions remain, and their configuration may have changed.
@@ -89,8 +100,9 @@ fn poll_in(config: &Config, store: &Store, occasion: Occasion, clock: &Clock, bu
     }
     prune::prune(store);
     let (channel_empty, expires) = (poll.channel_empty.into_inner(), poll.expires.into_inner());
+    let rollouts = poll.rollouts.into_inner();
     let began = Some(BootMoment { boot: clock.boot.clone(), ms: clock.boot_ms });
-    let after = SyncStatus { channel_empty, began, expires, ..status::after(&before, began_ms, &outcome) };
+    let after = SyncStatus { channel_empty, began, expires, rollouts, ..status::after(&before, began_ms, &outcome) };
     if occasion == Occasion::Asked || status::has_news(&before, &after) {
         status::write(store, &after)?;
     }
@@ -110,6 +122,8 @@ struct Poll<'a> {
     channel_empty: RefCell<Option<EmptyChannel>>,
     /// Value of the previous poll, until this one has verified the metadata.
     expires: RefCell<Vec<SignatureEnd>>,
+    /// Value of the previous poll, until this one has read the channel.
+    rollouts: RefCell<Vec<(PackName, Rollout)>>,
 }
 
 impl Poll<'_> {
@@ -175,6 +189,7 @@ impl Poll<'_> {
             tracing::warn!("{empty}");
         }
         self.channel_empty.replace(empty);
+        self.rollouts.borrow_mut().retain(|(pack, _)| wanted.contains(pack));
         let mut failed = Failed::new();
         for pack in &wanted {
             let mut withdrawn_versions = Vec::new();
@@ -209,8 +224,11 @@ impl Poll<'_> {
         withdrawn: &mut Vec<PackVersion>,
     ) -> Result<(), Box<FailedVersion>> {
         let active = signed(self.store, pack).map_err(|failure| self.failed(pack, None, failure))?;
+        let mut channel = OfChannel::default();
         let chosen =
-            choose(metadata, &self.config.repository.channel, instance, pack, active.as_ref(), withdrawn).await;
+            choose(metadata, &self.config.repository.channel, instance, pack, active.as_ref(), &mut channel).await;
+        *withdrawn = channel.withdrawn;
+        self.set_rollout(pack, channel.rollout);
         let chosen = match chosen {
             Ok(Choice::Activate(chosen)) => chosen,
             Ok(Choice::Keep | Choice::NotHere) => return Ok(()),
@@ -243,6 +261,14 @@ impl Poll<'_> {
                 Err(failed)
             }
         }
+    }
+
+    /// Records how far the newest version of a pack has come; `None` while its channel holds no version.
+    fn set_rollout(&self, pack: &PackName, rollout: Option<Rollout>) {
+        let mut rollouts = self.rollouts.borrow_mut();
+        rollouts.retain(|(other, _)| other != pack);
+        rollouts.extend(rollout.map(|rollout| (pack.clone(), rollout)));
+        rollouts.sort_by(|a, b| a.0.cmp(&b.0));
     }
 
     async fn install(&self, metadata: &Metadata, chosen: Chosen) -> Result<activate::Activated, PackFailure> {

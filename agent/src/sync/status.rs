@@ -27,7 +27,11 @@ pub(super) fn after(
     outcome: &Result<Vec<(PackName, FailedVersion)>, SyncError>,
 ) -> SyncStatus {
     let polls = before.polls.saturating_add(1);
-    let status = SyncStatus { polled_at_ms: began_ms, polls, ..before.clone() };
+    let mut status = SyncStatus { polled_at_ms: began_ms, polls, ..before.clone() };
+    for step in new_failures(before, outcome) {
+        let count = status.failures_by_step.entry(step).or_default();
+        *count = count.saturating_add(1);
+    }
     match outcome {
         Ok(failed) => SyncStatus {
             succeeded_at_ms: Some(began_ms),
@@ -42,6 +46,18 @@ pub(super) fn after(
             failures: status.failures.saturating_add(1),
             ..status
         },
+    }
+}
+
+/// Returns the step of each failure that `before` does not have: a version that failed stays listed until it is retried.
+fn new_failures(before: &SyncStatus, outcome: &Result<Vec<(PackName, FailedVersion)>, SyncError>) -> Vec<String> {
+    match outcome {
+        Ok(failed) => {
+            let new =
+                failed.iter().filter(|(_, failed)| !failed.is_building()).filter(|one| !before.failed.contains(one));
+            new.map(|(_, failed)| failed.step.clone()).collect()
+        }
+        Err(error) => vec![error.step().to_owned()],
     }
 }
 

@@ -15,7 +15,7 @@ pub use execution::{
 };
 pub use instance::{
     ActionView, ApiProcess, ApiState, BUILDING, BootMoment, CgroupDirectory, EmptyChannel, Enforcement, FailedVersion,
-    Health, Info, PackList, PackView, Reason, SignatureEnd, SyncEnd, SyncStatus, TotalLimits,
+    Health, Info, PackList, PackView, Reason, Rollout, SignatureEnd, SyncEnd, SyncStatus, TotalLimits,
 };
 pub use problem::{Code, PROBLEM_TYPE, Problem};
 pub use push::{ARCHIVE_TYPE, BYTES_TYPE, Pushed, Unpushed};

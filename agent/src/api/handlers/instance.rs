@@ -98,6 +98,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         dev_packs: app.registry.pushed()?.len() as u64,
         newest_event: *app.history.newest_event().borrow(),
         history: app.exec.history_size(),
+        launcher: app.exec.launcher().pid(),
     };
     let text = app.metrics.text(&now, &visible);
     Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))

@@ -47,5 +47,11 @@ pub(super) fn sync_status(app: &App, caller: &Caller, status: SyncStatus) -> Res
         let detail = of_pack(app, caller, &pack)?;
         failed.extend(failed_version(detail, &pack, version).map(|version| (pack, version)));
     }
-    Ok(SyncStatus { failed, ..status })
+    let mut rollouts = Vec::new();
+    for (pack, rollout) in status.rollouts {
+        if of_pack(app, caller, &pack)? != Detail::Nothing {
+            rollouts.push((pack, rollout));
+        }
+    }
+    Ok(SyncStatus { failed, rollouts, ..status })
 }

@@ -136,7 +136,7 @@ async fn an_expired_list_is_reported_and_refuses_callers_only_where_that_is_conf
     let answer = health(&api, &ann, "crl_expired", true).await;
     assert_eq!(status(&answer), 200, "{answer}");
     let metrics = api.ask(Some(&ann), "GET", "/v1/metrics", "").await.unwrap();
-    assert!(metrics.contains("bolt_ends_within_days{kind=\"crl\""), "{metrics}");
+    assert!(metrics.contains("bolt_ends_within_seconds{kind=\"crl\""), "{metrics}");
     api.stop().await;
     let api = with_crl(-1, ExpiredCrl::Refuse).await;
     let ann = numbered(&api.issuer, "spiffe://x/ann", 7);

@@ -1,5 +1,6 @@
 //! The instance, its packs and its actions in the REST interface. Times are milliseconds since 1970, UTC.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -275,12 +276,29 @@ pub struct SyncStatus {
     pub polls: u64,
     /// Number of these polls that failed.
     pub failures: u64,
+    /// Number of failures by step, of polls as a whole and of versions that could not be activated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures_by_step: BTreeMap<String, u64>,
+    /// Newest version of each pack of the channel, as the last complete verification found it; in the REST interface, of
+    /// packs that the caller may see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<(PackName, Rollout)>,
     /// Present if the channel has no packs although the repository has other channels: its name may be misspelt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_empty: Option<EmptyChannel>,
     /// Ends of the repository's signatures, as the last complete verification found them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expires: Vec<SignatureEnd>,
+}
+
+/// Newest version of a pack in the instance's channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Rollout {
+    /// The version.
+    pub version: PackVersion,
+    /// True if the channel gives it to this instance, or this instance has it.
+    pub reached: bool,
 }
 
 /// End of the signatures of a role of the repository.

@@ -1,0 +1,62 @@
+//! Metrics, and the alerts, dashboard and scrape configuration that are built on them.
+//!
+//! `promtool` and Prometheus come from Debian's package; `BOLT_TEST_PROMETHEUS` names the directory with both.
+
+mod dashboard;
+mod exposition;
+mod queries;
+mod scrape;
+mod watched;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bolt_tests::prometheus::Programs;
+use bolt_tests::{is_root, skip};
+
+use exposition::Exposition;
+
+/// Reason for which a test is skipped.
+const NO_PROMETHEUS: &str = "BOLT_TEST_PROMETHEUS names no directory with promtool and prometheus";
+
+/// The directory with alerts and dashboard.
+fn monitoring() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/monitoring")
+}
+
+/// Families that can have samples on some hosts only: as root, and since Linux 6.2.
+const NOT_EVERYWHERE: [&str; 3] = ["bolt_running_cpu_seconds", "bolt_running_memory_bytes", "bolt_launcher_open_fds"];
+
+/// Names of the families in the table of the paper.
+fn documented() -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/README.md");
+    let text = std::fs::read_to_string(readme).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let families = rows.filter(|(_, rest)| ["counter", "gauge", "histogram"].iter().any(|kind| rest.starts_with(kind)));
+    families.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_tells_each_documented_metric_and_promtool_accepts_all_of_them() {
+    const TEST: &str = "an_agent_tells_each_documented_metric_and_promtool_accepts_all_of_them";
+    let text = watched::busy_agent().await;
+    let told = Exposition::parse(&text);
+    let documented = documented();
+    assert!(documented.len() > 50, "{documented:?}");
+    assert_eq!(told.families().collect::<BTreeSet<_>>(), documented.iter().collect::<BTreeSet<_>>());
+    for family in &documented {
+        let samples = told.samples_of(family);
+        assert!(samples > 0 || NOT_EVERYWHERE.contains(&family.as_str()), "no sample of {family}\n{text}");
+        assert!(samples > 0 || !is_root() || family == "bolt_launcher_open_fds", "no sample of {family}\n{text}");
+    }
+    let Some(programs) = Programs::find() else { return skip(TEST, NO_PROMETHEUS) };
+    let said = programs.promtool(Path::new("/"), &["check", "metrics"], &text);
+    assert_eq!(said.as_deref(), Ok(""), "{text}");
+}
+
+#[test]
+fn alerts_fire_when_they_should() {
+    let Some(programs) = Programs::find() else { return skip("alerts_fire_when_they_should", NO_PROMETHEUS) };
+    programs.promtool(&monitoring(), &["check", "rules", "alerts.yml"], "").unwrap();
+    programs.promtool(&monitoring(), &["test", "rules", "alerts.test.yml"], "").unwrap();
+}
