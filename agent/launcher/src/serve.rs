@@ -81,7 +81,7 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         clean_up::remove_preparations(&host);
         clean_up::sweep(&host);
         let served = serve_attached(&host, client, &signals);
-        host.preparations.discard_all(&host.runtime);
+        host.preparations.discard_all(&host.runtime, &host.shims);
         host.remove_groups();
         served
     } else {
@@ -93,7 +93,7 @@ pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
         clean_up::sweep(&host);
         let listeners = Listeners::new(&host.config, passed);
         serve_agent(&host, &programs, listeners, &signals);
-        host.preparations.discard_all(&host.runtime);
+        host.preparations.discard_all(&host.runtime, &host.shims);
         let _ = host.runtime.remove_file(store::API_STATE);
         host.remove_groups();
         Ok(())
@@ -125,7 +125,7 @@ fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result
     loop {
         let next = host.preparations.next_deadline();
         wait(signals, Some(&client), next.map(|at| at.saturating_duration_since(Instant::now())), || {});
-        host.preparations.expire(Instant::now(), &host.runtime);
+        host.preparations.expire(Instant::now(), &host.runtime, &host.shims);
         if handle_signals(signals, |exited| _ = handle_shim_exit(host, exited)) {
             return Ok(());
         }
@@ -152,7 +152,7 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
             clean_up::sweep(host);
             pruned = now;
         }
-        host.preparations.expire(now, &host.runtime);
+        host.preparations.expire(now, &host.runtime, &host.shims);
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
         watchdog.tick(now);
@@ -198,6 +198,7 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
 fn handle_shim_exit(host: &Host, child: &sys::ExitedChild) -> Option<ShimExit> {
     let exit = host.shims.handle_exit(child.pid)?;
     if exit == ShimExit::AtWork {
+        host.preparations.discard_of(child.pid, &host.runtime, &host.shims);
         clean_up::sweep(host);
     }
     Some(exit)

@@ -7,6 +7,8 @@
 //!                     └──────── no process of the execution is left, at most MAX_JOBS ───────────────────────────┘
 //! ```
 //!
+//! A job may also be only prepared: its process is made before it is started ([`execution`]).
+//!
 //! A shim that has supervised an execution to its end waits for another one, because forking costs more than most actions. Nothing
 //! of an execution is left in it: its descriptors are closed, its memory with parameters is overwritten, and it has no child.
 //!
@@ -40,9 +42,12 @@ use nix::unistd::Pid;
 
 use crate::dir::Dir;
 use crate::sys;
+pub(crate) use clock::Clock;
 use equipment::Equipment;
-pub(crate) use job::{Job, Plan, Program, Rules, UnclaimedJob};
-pub(crate) use transfer::{send, take_idle_report};
+pub(crate) use job::{Claim, Job, Plan, Program, Rules, UnclaimedJob};
+pub(crate) use record::write_started;
+use transfer::Order;
+pub(crate) use transfer::{send, send_cancellation, send_claim, send_prepared, take_idle_report};
 pub(crate) use wipe::wipe;
 
 /// Time after which an idle shim ends.
@@ -61,6 +66,12 @@ pub(crate) struct Inherited<'a> {
     pub(crate) runtime: &'a Dir,
 }
 
+/// Returns true if the process of a job can be made before its execution is started: it then waits longer than usual in the memory
+/// of its shim.
+pub(crate) fn can_wait(job: &UnclaimedJob) -> bool {
+    child::may_share_memory(&job.plan.program, job.lease.is_some())
+}
+
 /// Supervises the executions that arrive on `socket`, one after the other, then ends the process.
 pub(crate) fn run(socket: &UnixStream, inherited: &Inherited<'_>) -> ! {
     // Unwinding would run the launcher's code. A shim that aborts releases its lock: the api then records the state `lost`.
@@ -68,8 +79,11 @@ pub(crate) fn run(socket: &UnixStream, inherited: &Inherited<'_>) -> ! {
     detach(socket, inherited);
     let mut equipment = Equipment::new();
     for number in 1..=MAX_JOBS {
-        let Some(job) = next_job(socket) else { break };
-        execution::run(job, inherited, &mut equipment);
+        match next_order(socket) {
+            Some(Order::Start(job)) => execution::run(job, inherited, &mut equipment),
+            Some(Order::Prepare(job, go)) => execution::run_prepared(job, go, socket, inherited, &mut equipment),
+            None => break,
+        }
         let has_children = sys::reap() != Err(Errno::ECHILD);
         if number == MAX_JOBS || has_children || !transfer::report_idle(socket) {
             break;
@@ -80,7 +94,7 @@ pub(crate) fn run(socket: &UnixStream, inherited: &Inherited<'_>) -> ! {
 
 /// Waits for a job; `None` when this shim must end. A job that arrives at the last moment is still taken: after the shutdown the
 /// launcher cannot send any more, and what it has sent can be read.
-fn next_job(socket: &UnixStream) -> Option<Job> {
+fn next_order(socket: &UnixStream) -> Option<Order> {
     let idle_time = PollTimeout::try_from(IDLE_TIME).expect("three seconds fit");
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     // All signals are blocked. A poll that fails is like one that is over.

@@ -6,8 +6,12 @@
 //!   (nothing is changed up to here)        └──────── undone when a later step fails ───────┘
 //! ```
 //!
-//! A `Prepare` request has all of it done before but the claim and the shim, while the api commits the acceptance; no process of
-//! the execution exists until its start ([`crate::preparations`]).
+//! A `Prepare` request has all of it done before but the claim, while the api commits the acceptance, and the process made as well if
+//! a shim is idle ([`crate::preparations`]). Its start is then:
+//!
+//! ```text
+//!  claim ─▶ run-time directory renamed ─▶ claim sent to the shim ─▶ `started` ─▶ process released
+//! ```
 
 mod account;
 mod claim;
@@ -21,6 +25,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::unistd::Pid;
+use packs_schema::agent::execution::file;
 use packs_schema::agent::launch::{Refusal, Start};
 use packs_schema::pack::action::{LeftoverPolicy, Limits};
 use packs_schema::pack::deliver::{Delivery, deliver};
@@ -30,34 +35,39 @@ use crate::account::Account;
 use crate::cgroup::{self, Group, Unenforced};
 use crate::dir::Dir;
 use crate::host::Host;
+use crate::preparations::Prepared;
 use crate::refusal::{Refused, refuse};
-use crate::shim::{self, Inherited, Job, Plan, Program, Rules, UnclaimedJob};
+use crate::shim::{self, Claim, Clock, Inherited, Job, Plan, Program, Rules, UnclaimedJob};
 use crate::uids::Lease;
-use crate::{clean_up, preparations, runtime_dir};
+use crate::{clean_up, runtime_dir};
 
 use account::ChosenAccount;
-use claim::Claim;
 pub(crate) use store::{check_active, instance_facts};
 
 /// Starts an execution and returns the pid of its shim. In a forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
-    let prepared = host.preparations.take(start, &host.runtime);
-    let job = match prepared {
-        Some((job, home)) => claim_prepared(host, start, job, &home)?,
-        None => {
-            if check_running(host).is_err() {
-                // Preparations whose acceptance failed must not take the place of an execution.
-                host.preparations.discard_all(&host.runtime);
-                check_running(host)?;
-            }
-            let (looked_up, _) = look_up(host, start)?;
-            let Claim { directory, lock, exit_file } = claim(host, start)?;
-            let equipped = equip(host, looked_up, start.execution.as_str());
-            let unclaimed = equipped.inspect_err(|_| claim::release(&directory))?;
-            unclaimed.claimed(directory, lock, exit_file)
+    if let Some(prepared) = host.preparations.take(start, &host.runtime, &host.shims) {
+        return start_prepared(host, start, prepared);
+    }
+    if check_running(host).is_err() {
+        // Preparations whose acceptance failed must not take the place of an execution.
+        host.preparations.discard_all(&host.runtime, &host.shims);
+        check_running(host)?;
+    }
+    let (looked_up, _) = look_up(host, start)?;
+    let claim = claim(host, start)?;
+    start_claimed(host, start, looked_up, claim)
+}
+
+fn start_claimed(host: &Host, start: &Start, looked_up: LookedUp, claim: Claim) -> Result<Pid, Refused> {
+    let unclaimed = match equip(host, looked_up, start.execution.as_str()) {
+        Ok(unclaimed) => unclaimed,
+        Err(refused) => {
+            claim::release(&claim.directory);
+            return Err(refused);
         }
     };
-    assign(host, job)
+    assign(host, unclaimed.claimed(claim))
 }
 
 /// Makes ready for an execution that the api is about to accept: all but the claim and the process.
@@ -71,26 +81,56 @@ pub(crate) fn prepare(host: &Host, start: Start) -> Result<(), Refused> {
     check_running(host)?;
     let (looked_up, home) = look_up(host, &start)?;
     let unclaimed = equip(host, looked_up, &runtime_dir::prepared_name(&start.execution))?;
-    host.preparations.put(start, unclaimed, home);
+    host.preparations.put(start, Prepared::new(unclaimed, home, &host.shims));
     Ok(())
 }
 
-/// Claims the execution of a preparation, if its version is still the active one of its pack, whose directory is `home`.
-fn claim_prepared(host: &Host, start: &Start, mut prepared: UnclaimedJob, home: &Dir) -> Result<Job, Refused> {
-    let claimed = store::require_active(home, start).and_then(|()| claim(host, start));
-    let Claim { directory, lock, exit_file } = match claimed {
+/// Starts the execution of a preparation, if its version is still the active one of its pack.
+fn start_prepared(host: &Host, start: &Start, mut prepared: Prepared) -> Result<Pid, Refused> {
+    let claimed = store::require_active(&prepared.home, start).and_then(|()| claim(host, start));
+    let claim = match claimed {
         Ok(claim) => claim,
         Err(refused) => {
-            preparations::discard(prepared, &host.runtime);
+            prepared.discard(&host.runtime, &host.shims);
             return Err(refused);
         }
     };
-    if let Err(e) = runtime_dir::activate(&host.runtime, &start.execution, &mut prepared.runtime) {
-        preparations::discard(prepared, &host.runtime);
-        claim::release(&directory);
+    if let Err(e) = prepared.activate(&host.runtime) {
+        prepared.discard(&host.runtime, &host.shims);
+        claim::release(&claim.directory);
         return refuse(Refusal::Resources, format!("cannot use what was prepared for {}: {e}", start.execution));
     }
-    Ok(prepared.claimed(directory, lock, exit_file))
+    let Some(waiting) = &prepared.waiting else { return assign(host, prepared.job.claimed(claim)) };
+    let clock = Clock::start();
+    let Ok(shim) = host.shims.claim(waiting, &claim, clock) else {
+        return start_again(host, start, prepared, claim);
+    };
+    // From here on the shim has the execution: where its process is not released, it makes another one, or records why it does not.
+    let Prepared { mut job, waiting, .. } = prepared;
+    if let Some(lease) = &mut job.lease {
+        lease.hand_over();
+    }
+    let is_recorded = shim::write_started(&job.plan, &claim.directory, &host.boot_id, &clock).is_ok();
+    // In this order: a kill that was answered before the start was on record is obeyed.
+    if is_recorded
+        && claim.directory.has(file::KILL) == Ok(false)
+        && let Some(waiting) = waiting
+    {
+        waiting.release();
+    }
+    Ok(shim)
+}
+
+/// Starts a claimed execution without what was prepared for it.
+fn start_again(host: &Host, start: &Start, prepared: Prepared, claim: Claim) -> Result<Pid, Refused> {
+    prepared.discard(&host.runtime, &host.shims);
+    match look_up(host, start) {
+        Ok((looked_up, _)) => start_claimed(host, start, looked_up, claim),
+        Err(refused) => {
+            claim::release(&claim.directory);
+            Err(refused)
+        }
+    }
 }
 
 fn claim(host: &Host, start: &Start) -> Result<Claim, Refused> {
@@ -201,7 +241,7 @@ fn assign(host: &Host, mut job: Job) -> Result<Pid, Refused> {
     };
     // A shim inherits the memory, in which no jobs of other executions may be. A request that arrived in the same read is still there:
     // requests of the api alone, in the memory of a process of root.
-    let discard_others = || host.preparations.discard_all(&host.runtime);
+    let discard_others = || host.preparations.discard_all(&host.runtime, &host.shims);
     match host.shims.assign(&inherited, &mut job, discard_others) {
         // Closing our descriptors of the locks releases nothing: the shim has copies.
         Ok(pid) => {

@@ -38,7 +38,7 @@ const REVOKED: &str = "not started: the grant was revoked while it waited";
 
 impl Exec {
     /// Has the launcher prepare the start of an execution that is about to be accepted, if it has a slot. Waits for nothing. Until
-    /// the start itself, which follows the commit, the launcher makes no process.
+    /// the start itself, which follows the commit, nothing of the action runs.
     pub(super) fn prepare(&self, id: &ExecutionId, start: &Start) {
         let is_next = {
             let slots = &self.lock().slots;

@@ -91,8 +91,8 @@ pub enum Operation {
     /// Record an accepted execution that waits while its version is active: exactly this request may then be started
     /// once, even after the version was replaced. Requires format 2.
     Accept(Box<Start>),
-    /// Make ready for an execution whose acceptance is being written to the disk: look everything up and create its cgroups, but
-    /// no process. Exactly this request may be sent as [`Operation::Start`] within [`PREPARED_FOR`]; otherwise nothing is left of
+    /// Make ready for an execution whose acceptance is being written to the disk: look everything up, create its cgroups, and perhaps
+    /// a process that waits before it executes anything of the action. Exactly this request may be sent as [`Operation::Start`] within [`PREPARED_FOR`]; otherwise nothing is left of
     /// it. Not answered unless it is refused. Requires format 3.
     Prepare(Box<Start>),
     /// Run the sync process now. Requests during a run are combined into one more run.

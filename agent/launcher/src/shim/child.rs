@@ -15,9 +15,8 @@ use nix::unistd::{self, Pid, pipe2};
 
 use packs_schema::base::quantity::format_duration;
 
-use super::job::{Job, Program};
+use super::job::{Plan, Program};
 use super::result;
-use crate::account::Account;
 use crate::cgroup::CgroupFds;
 use crate::sys;
 
@@ -27,6 +26,8 @@ const PIPE_SIZE: i32 = 256 << 10;
 /// Maximum time to execute a program, while the shim is suspended: opening a file may block, on a network file system or by a
 /// scanner that must allow it.
 const MAX_EXECUTE: Duration = Duration::from_secs(30);
+/// Maximum time to wait for the start. The launcher discards what is not started much earlier.
+const MAX_WAITING: Duration = Duration::from_secs(30);
 /// Maximum time between the moment at which a killed child wakes the shim and its end.
 const MAX_DYING: Duration = Duration::from_secs(1);
 
@@ -39,8 +40,40 @@ pub(super) struct Child {
     pub(super) setup_error: SetupErrorPipe,
 }
 
+/// A process that has ended without being released to execute its program.
+pub(super) struct Cancelled;
+
+impl Child {
+    /// Returns the child, unless it was made for a prepared execution and has not been released; it is then reaped. Call it when it has
+    /// executed its program or has ended.
+    pub(super) fn or_cancelled(mut self) -> Result<Child, Cancelled> {
+        self.setup_error.receive();
+        if matches!(self.setup_error.report, Some((Step::Release, _))) {
+            sys::wait_for(self.pid);
+            return Err(Cancelled);
+        }
+        Ok(self)
+    }
+}
+
 /// A pipe on which the child reports why it could not execute the program; closed without data on success.
-pub(super) struct SetupErrorPipe(OwnedFd);
+pub(super) struct SetupErrorPipe {
+    pipe: OwnedFd,
+    /// The report, once it was read.
+    report: Option<(Step, Errno)>,
+}
+
+/// The parts of a job from which its process is made.
+pub(super) struct Blueprint<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) result: &'a File,
+    pub(super) pack: &'a OwnedFd,
+    pub(super) has_own_account: bool,
+    /// Signals that this process ignores, and the action must not.
+    pub(super) ignored_signals: &'a [i32],
+    /// Pipe on which the process waits for a byte before it executes its program; it ends when the pipe is closed.
+    pub(super) go: Option<&'a OwnedFd>,
+}
 
 /// Steps between fork and exec. The child reports the number of a step that fails.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +85,12 @@ enum Step {
     Directory,
     Account,
     Privileges,
+    Release,
     Execute,
 }
 
 impl Step {
-    const ALL: [Step; 8] = [
+    const ALL: [Step; 9] = [
         Step::Session,
         Step::Cgroup,
         Step::Limits,
@@ -64,6 +98,7 @@ impl Step {
         Step::Directory,
         Step::Account,
         Step::Privileges,
+        Step::Release,
         Step::Execute,
     ];
 }
@@ -72,7 +107,7 @@ impl Step {
 ///
 /// Until it executes the program, the process may share the memory of the shim, which is suspended meanwhile: the child must
 /// allocate nothing, or each execution would leave memory behind in the shim.
-pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) -> Result<Child, String> {
+pub(super) fn spawn(blueprint: &Blueprint<'_>, stack: &mut sys::Stack) -> Result<Child, String> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("cannot create a pipe: {e}"));
     let ((their_in, stdin), (stdout, their_out)) = (pipe()?, pipe()?);
     let ((stderr, their_err), (setup_error, their_setup_error)) = (pipe()?, pipe()?);
@@ -84,16 +119,16 @@ pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) 
         // May fail: the number of large pipes per user is limited.
         let _ = fcntl(end, FcntlArg::F_SETPIPE_SZ(PIPE_SIZE));
     }
-    let mut cgroup = job.plan.group.open().map_err(|e| format!("cannot open its cgroup: {e}"))?;
-    let program = &job.plan.program;
+    let plan = blueprint.plan;
+    let mut cgroup = plan.group.open().map_err(|e| format!("cannot open its cgroup: {e}"))?;
+    let program = &plan.program;
     let mut image = sys::Image::new(&program.path, &program.arguments, &program.environment);
     let pipes = [&their_in, &their_out, &their_err];
-    let has_own_account = job.handles.lease.is_some();
-    let stack = may_share_memory(&program.account, program.change_account, has_own_account).then_some(stack);
-    let limit = stack.as_ref().map(|_| job.plan.timeout.min(MAX_EXECUTE));
-    let begun = Instant::now();
+    let stack = may_share_memory(program, blueprint.has_own_account).then_some(stack);
+    let limit = stack.as_ref().map(|_| plan.timeout.min(MAX_EXECUTE));
+    let mut begun = Instant::now();
     let spawned = cgroup.spawn(stack, |cgroup| {
-        let mut setup = ChildSetup { job, ignored_signals, cgroup, pipes, limit };
+        let mut setup = ChildSetup { blueprint, cgroup, pipes, limit, begun: &mut begun };
         let (step, e) = match setup.prepare() {
             Ok(result) => (Step::Execute, image.execute(result::variable(&result))),
             Err(failed) => failed,
@@ -110,57 +145,84 @@ pub(super) fn spawn(job: &Job, ignored_signals: &[i32], stack: &mut sys::Stack) 
             "{path}: could not be executed within {within}: its file system, or a scanner of files, does not answer"
         ));
     }
-    Ok(Child { pid, stdin, stdout, stderr, setup_error: SetupErrorPipe(setup_error) })
+    let setup_error = SetupErrorPipe { pipe: setup_error, report: None };
+    Ok(Child { pid, stdin, stdout, stderr, setup_error })
 }
 
 /// Returns true if no process of another execution has the account that the child takes on. One that has it could stop the child by
 /// a signal, and the suspended shim with it, or trace the child (with `fs.suid_dumpable = 1`), and change the memory of the shim.
-fn may_share_memory(account: &Account, change_account: bool, has_own_account: bool) -> bool {
-    !change_account || has_own_account || account.uid.is_root()
+pub(super) fn may_share_memory(program: &Program, has_own_account: bool) -> bool {
+    !program.change_account || has_own_account || program.account.uid.is_root()
 }
 
 struct ChildSetup<'a> {
-    job: &'a Job,
-    ignored_signals: &'a [i32],
+    blueprint: &'a Blueprint<'a>,
     cgroup: &'a mut CgroupFds,
     pipes: [&'a OwnedFd; 3],
     /// Time after which a child that has not executed the program is killed; `None`: the shim sees to that.
     limit: Option<Duration>,
+    /// Beginning of that time. A child that shares the memory of the shim changes it there.
+    begun: &'a mut Instant,
 }
 
 impl ChildSetup<'_> {
     /// Carries out all steps before `exec`; returns the descriptor of the result file.
     fn prepare(&mut self) -> Result<OwnedFd, (Step, Errno)> {
         let at = |step: Step| move |e: Errno| (step, e);
+        let &Blueprint { plan, pack, ignored_signals, go, .. } = self.blueprint;
         // Before the limit on open files is lowered.
-        let result = result::duplicate(&self.job.handles.result).map_err(at(Step::Pipes))?;
+        let result = result::duplicate(self.blueprint.result).map_err(at(Step::Pipes))?;
         unistd::setsid().map_err(at(Step::Session))?;
-        if let Some(limit) = self.limit {
-            sys::kill_unless_executed(limit).map_err(at(Step::Session))?;
-        }
+        let timer = match self.limit {
+            Some(limit) => {
+                let limit = if go.is_some() { MAX_WAITING } else { limit };
+                Some(sys::kill_unless_executed(limit).map_err(at(Step::Session))?)
+            }
+            None => None,
+        };
         self.cgroup.join().map_err(|e| (Step::Cgroup, errno(&e)))?;
         // When memory is short, the kernel should kill an action before the service that the host runs.
         let _ = fs::write("/proc/self/oom_score_adj", "500");
-        limit_files(self.job.plan.rules.open_files).map_err(at(Step::Limits))?;
+        limit_files(plan.rules.open_files).map_err(at(Step::Limits))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(at(Step::Limits))?;
         umask(Mode::from_bits_truncate(0o077));
-        let program = &self.job.plan.program;
+        let program = &plan.program;
         let [stdin, stdout, stderr] = self.pipes;
         unistd::dup2_stdin(stdin).map_err(at(Step::Pipes))?;
         unistd::dup2_stdout(stdout).map_err(at(Step::Pipes))?;
         unistd::dup2_stderr(stderr).map_err(at(Step::Pipes))?;
-        unistd::fchdir(&self.job.handles.pack).map_err(at(Step::Directory))?;
+        unistd::fchdir(pack).map_err(at(Step::Directory))?;
         if program.change_account {
             change_account(program).map_err(at(Step::Account))?;
         }
-        if !self.job.plan.rules.new_privileges {
+        if !plan.rules.new_privileges {
             nix::sys::prctl::set_no_new_privs().map_err(at(Step::Privileges))?;
         }
         sys::close_rest_on_exec().map_err(at(Step::Privileges))?;
         sys::keep_on_exec(result.as_fd()).map_err(at(Step::Pipes))?;
-        sys::default_signals(self.ignored_signals);
+        sys::default_signals(ignored_signals);
         SigSet::empty().thread_set_mask().map_err(at(Step::Privileges))?;
+        if let Some(go) = go {
+            wait_for_go(go).map_err(at(Step::Release))?;
+            *self.begun = Instant::now();
+            if let Some((timer, limit)) = timer.zip(self.limit) {
+                timer.restart(limit).map_err(at(Step::Session))?;
+            }
+        }
         Ok(result)
+    }
+}
+
+/// Waits until the launcher has started the execution; an error when it does not.
+fn wait_for_go(go: &OwnedFd) -> nix::Result<()> {
+    let mut byte = [0];
+    loop {
+        match unistd::read(go, &mut byte) {
+            Ok(1) => return Ok(()),
+            Ok(_) => return Err(Errno::ECANCELED),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -187,12 +249,20 @@ fn errno(e: &std::io::Error) -> Errno {
 
 impl SetupErrorPipe {
     /// Returns the reason why the program was not executed; `None` if it was. Call it after the child has ended.
-    pub(super) fn read(self, program: &Program) -> Option<String> {
+    pub(super) fn read(mut self, program: &Program) -> Option<String> {
+        self.receive();
+        let (step, e) = self.report?;
+        Some(explain(step, e, &program.path, &program.account.name))
+    }
+
+    fn receive(&mut self) {
         let mut message = [0; 5];
-        File::from(self.0).read_exact(&mut message).ok()?;
-        let step = *Step::ALL.get(usize::from(message[0]))?;
-        let [_, code @ ..] = message;
-        Some(explain(step, Errno::from_raw(i32::from_le_bytes(code)), &program.path, &program.account.name))
+        // The report is written at once.
+        if unistd::read(&self.pipe, &mut message) == Ok(message.len()) {
+            let [step, code @ ..] = message;
+            let step = Step::ALL.get(usize::from(step)).copied();
+            self.report = step.map(|step| (step, Errno::from_raw(i32::from_le_bytes(code))));
+        }
     }
 }
 
@@ -237,18 +307,23 @@ mod tests {
     use nix::unistd::{Gid, Uid};
 
     use super::*;
+    use crate::account::Account;
 
     #[test]
     fn memory_is_shared_with_no_account_that_others_have() {
-        let account = |uid: u32| Account {
-            name: uid.to_string(),
-            uid: Uid::from_raw(uid),
-            gid: Gid::from_raw(uid),
-            home: "/".to_owned(),
+        let may_share = |uid: u32, change_account: bool, has_own_account: bool| {
+            let account = Account {
+                name: uid.to_string(),
+                uid: Uid::from_raw(uid),
+                gid: Gid::from_raw(uid),
+                home: "/".to_owned(),
+            };
+            let (path, arguments, environment) = (CString::default(), Vec::new(), Vec::new());
+            may_share_memory(&Program { path, arguments, environment, account, change_account }, has_own_account)
         };
-        assert!(!may_share_memory(&account(33), true, false), "www-data");
-        assert!(may_share_memory(&account(2_000_000_001), true, true), "an account of its own");
-        assert!(may_share_memory(&account(0), true, false), "root");
-        assert!(may_share_memory(&account(1000), false, false), "the launcher's own");
+        assert!(!may_share(33, true, false), "www-data");
+        assert!(may_share(2_000_000_001, true, true), "an account of its own");
+        assert!(may_share(0, true, false), "root");
+        assert!(may_share(1000, false, false), "the launcher's own");
     }
 }

@@ -46,6 +46,11 @@ impl Equipment {
             stack: sys::Stack::map()?,
         })
     }
+
+    /// Drops a signal that arrived during an earlier execution.
+    pub(super) fn drop_terminations(&self) {
+        while let Ok(Some(_)) = self.terminations.read_signal() {}
+    }
 }
 
 impl<'a> Watches<'a> {

@@ -50,10 +50,20 @@ pub(crate) struct UnclaimedJob {
     pub(crate) lease: Option<Lease>,
 }
 
+/// A claimed execution, which no other process can start.
+pub(crate) struct Claim {
+    /// The execution's directory, which the api created.
+    pub(crate) directory: Dir,
+    /// Locked exclusively for as long as any process has it open.
+    pub(crate) lock: File,
+    pub(crate) exit_file: ExitFile,
+}
+
 impl UnclaimedJob {
-    /// Returns the job of the claimed execution with these files.
-    pub(crate) fn claimed(self, directory: Dir, lock: File, exit_file: ExitFile) -> Job {
+    /// Returns the job of the claimed execution.
+    pub(crate) fn claimed(self, claim: Claim) -> Job {
         let UnclaimedJob { plan, stdin, runtime, result, pack, lease } = self;
+        let Claim { directory, lock, exit_file } = claim;
         Job { plan, stdin, handles: Handles { directory, lock, exit_file, runtime, result, pack, lease } }
     }
 
@@ -61,6 +71,71 @@ impl UnclaimedJob {
     pub(crate) fn overwrite(&mut self) {
         overwrite(&mut self.plan, &mut self.stdin);
     }
+
+    /// Maximum number of descriptors.
+    pub(super) const MAX_FDS: usize = 4;
+
+    /// Returns the parts that are no descriptors; these are sent in the order of [`UnclaimedJob::descriptors`].
+    pub(super) fn names(&self) -> JobNames {
+        names(&self.runtime, self.lease.as_ref())
+    }
+
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        descriptors(&self.runtime, &self.result, &self.pack, self.lease.as_ref())
+    }
+
+    /// Joins a job with its descriptors; `None` if their number is another one.
+    pub(super) fn join(
+        plan: Plan,
+        stdin: Vec<u8>,
+        names: JobNames,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Option<UnclaimedJob> {
+        let runtime = Dir::from_parts(descriptors.next()?, names.runtime);
+        let (result, pack) = (File::from(descriptors.next()?), descriptors.next()?);
+        let lease = match names.leased {
+            Some(uid) => Some(Lease::handed_over(uid, File::from(descriptors.next()?))),
+            None => None,
+        };
+        Some(UnclaimedJob { plan, stdin, runtime, result, pack, lease })
+    }
+}
+
+impl Claim {
+    /// Number of descriptors.
+    pub(super) const FDS: usize = 3;
+
+    /// Returns the descriptors, in the order in which they are sent.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; Claim::FDS] {
+        [self.directory.as_fd(), self.lock.as_fd(), self.exit_file.as_fd()]
+    }
+
+    /// Joins a claim with its descriptors; `None` if there are too few.
+    pub(super) fn join(directory: PathBuf, descriptors: &mut impl Iterator<Item = OwnedFd>) -> Option<Claim> {
+        let directory = Dir::from_parts(descriptors.next()?, directory);
+        let (lock, exit_file) = (File::from(descriptors.next()?), ExitFile::from(File::from(descriptors.next()?)));
+        Some(Claim { directory, lock, exit_file })
+    }
+}
+
+/// The parts of an unclaimed job that are no descriptors.
+#[derive(Serialize, Deserialize)]
+pub(super) struct JobNames {
+    runtime: PathBuf,
+    leased: Option<u32>,
+}
+
+fn names(runtime: &Dir, lease: Option<&Lease>) -> JobNames {
+    JobNames { runtime: runtime.path().to_owned(), leased: lease.map(Lease::uid) }
+}
+
+fn descriptors<'a>(
+    runtime: &'a Dir,
+    result: &'a File,
+    pack: &'a OwnedFd,
+    lease: Option<&'a Lease>,
+) -> Vec<BorrowedFd<'a>> {
+    [runtime.as_fd(), result.as_fd(), pack.as_fd()].into_iter().chain(lease.map(Lease::as_fd)).collect()
 }
 
 fn overwrite(plan: &mut Plan, stdin: &mut [u8]) {
@@ -145,50 +220,20 @@ pub(crate) struct Handles {
     pub(crate) lease: Option<Lease>,
 }
 
-/// The parts of handles that are no descriptors, in the order and number of the descriptors.
-#[derive(Serialize, Deserialize)]
-pub(super) struct HandleNames {
-    directory: PathBuf,
-    runtime: PathBuf,
-    leased: Option<u32>,
-}
-
 impl Handles {
-    /// Maximum number of descriptors.
-    pub(super) const MAX: usize = 7;
-
-    pub(super) fn names(&self) -> HandleNames {
-        HandleNames {
-            directory: self.directory.path().to_owned(),
-            runtime: self.runtime.path().to_owned(),
-            leased: self.lease.as_ref().map(Lease::uid),
-        }
+    /// Returns what does not belong to the claim, as [`UnclaimedJob::names`].
+    pub(super) fn names(&self) -> JobNames {
+        names(&self.runtime, self.lease.as_ref())
     }
 
+    /// Returns what does not belong to the claim, as [`UnclaimedJob::descriptors`].
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let always = [
-            self.directory.as_fd(),
-            self.lock.as_fd(),
-            self.exit_file.as_fd(),
-            self.runtime.as_fd(),
-            self.result.as_fd(),
-            self.pack.as_fd(),
-        ];
-        always.into_iter().chain(self.lease.as_ref().map(Lease::as_fd)).collect()
+        descriptors(&self.runtime, &self.result, &self.pack, self.lease.as_ref())
     }
 
-    /// Joins names and descriptors; `None` if their numbers differ.
-    pub(super) fn join(names: HandleNames, descriptors: Vec<OwnedFd>) -> Option<Handles> {
-        let mut left = descriptors.into_iter();
-        let directory = Dir::from_parts(left.next()?, names.directory);
-        let (lock, exit_file) = (File::from(left.next()?), ExitFile::from(File::from(left.next()?)));
-        let runtime = Dir::from_parts(left.next()?, names.runtime);
-        let (result, pack) = (File::from(left.next()?), left.next()?);
-        let lease = match names.leased {
-            Some(uid) => Some(Lease::handed_over(uid, File::from(left.next()?))),
-            None => None,
-        };
-        left.next().is_none().then_some(Handles { directory, lock, exit_file, runtime, result, pack, lease })
+    /// Returns those of the claim, as [`Claim::descriptors`].
+    pub(super) fn claim_descriptors(&self) -> [BorrowedFd<'_>; Claim::FDS] {
+        [self.directory.as_fd(), self.lock.as_fd(), self.exit_file.as_fd()]
     }
 }
 

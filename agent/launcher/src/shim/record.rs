@@ -8,10 +8,11 @@ use nix::fcntl::OFlag;
 use packs_schema::agent::execution::{Exit, FORMAT, Leftovers, Started, State, StreamTotals, file};
 
 use super::clock::{Clock, millis};
-use super::job::{Handles, Job};
+use super::job::{Handles, Job, Plan};
+use super::result;
 use super::usage::{self, Baseline};
-use super::{Inherited, result};
 use crate::cgroup::Counters;
+use crate::dir::Dir;
 use crate::sys::ExitedChild;
 
 /// Maximum number of attempts, a second apart, to write the exit record.
@@ -45,17 +46,17 @@ impl Outcome {
     }
 }
 
-/// Writes the record `started`.
-pub(super) fn write_started(job: &Job, inherited: &Inherited<'_>, clock: &Clock) -> io::Result<()> {
+/// Writes the record `started`: the shim, or the launcher for a prepared execution.
+pub(crate) fn write_started(plan: &Plan, directory: &Dir, boot_id: &str, clock: &Clock) -> io::Result<()> {
     let started = Started {
         format: FORMAT,
-        boot_id: inherited.boot_id.to_owned(),
+        boot_id: boot_id.to_owned(),
         started_at_ms: clock.started_ms(),
-        timeout_ms: millis(job.plan.timeout),
-        unenforced: job.plan.unenforced.clone(),
+        timeout_ms: millis(plan.timeout),
+        unenforced: plan.unenforced.clone(),
     };
     let json = serde_json::to_vec(&started).map_err(io::Error::other)?;
-    job.handles.directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
+    directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
 }
 
 /// Returns the exit record of an outcome.

@@ -1,5 +1,6 @@
 //! The shim's event loop: records output, writes standard input, reaps children, and enforces the deadline and `kill`.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ pub(super) struct Watch<'a> {
     terminations: &'a SignalFd,
     /// `None`: the file `kill` is looked for at intervals.
     watches: Option<Watches<'a>>,
+    /// True if the file `kill` may have appeared before the watches.
+    look_for_kill: Cell<bool>,
 }
 
 /// The shim's ends of the action's pipes; `None` once closed.
@@ -77,12 +80,18 @@ impl<'a> Watch<'a> {
         buffer: &'a mut Pages,
     ) -> Watch<'a> {
         let capture = Capture::new(&job.handles.directory, clock, job.plan.rules.output_max, buffer);
-        Watch { job, clock, capture, signals, terminations, watches }
+        Watch { job, clock, capture, signals, terminations, watches, look_for_kill: Cell::new(false) }
     }
 
     /// Returns true if the file `kill` exists in the execution's directory or in its run-time directory.
     pub(super) fn kill_requested(&self) -> bool {
         [&self.job.handles.directory, &self.job.handles.runtime].iter().any(|dir| dir.has(file::KILL).unwrap_or(false))
+    }
+
+    /// Supervises an action that was released before its directory was watched.
+    pub(super) fn run_released(self, child: Child) -> Outcome {
+        self.look_for_kill.set(true);
+        self.run(child)
     }
 
     /// Supervises the action until none of its processes is left, or the leftovers are kept.
@@ -241,7 +250,8 @@ impl<'a> Watch<'a> {
     fn poll_kill_request(&self) -> bool {
         match &self.watches {
             Some(watches) => {
-                watches.changes.read_events().is_ok_and(|events| !events.is_empty()) && self.kill_requested()
+                let has_changed = watches.changes.read_events().is_ok_and(|events| !events.is_empty());
+                (has_changed || self.look_for_kill.take()) && self.kill_requested()
             }
             None => self.kill_requested(),
         }

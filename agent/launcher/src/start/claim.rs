@@ -1,7 +1,7 @@
 //! Claiming an execution: the lock file, which guarantees at most one start, and the preallocated exit file, without which
 //! nothing is started.
 
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,18 +15,10 @@ use crate::execution_dir;
 use crate::exit_file::ExitFile;
 use crate::host::Host;
 use crate::refusal::{Refused, refuse};
+use crate::shim::Claim;
 
 /// How often, a millisecond apart, the new lock is tried while another process tests it.
 const LOCK_ATTEMPTS: u32 = 20;
-
-/// An execution that no other process can start.
-pub(super) struct Claim {
-    /// The execution's directory, which the api created.
-    pub(super) directory: Dir,
-    /// Locked exclusively for as long as any process has it open.
-    pub(super) lock: File,
-    pub(super) exit_file: ExitFile,
-}
 
 /// Undoes the claim of the execution with this directory, when a later step of the start has failed.
 pub(super) fn release(directory: &Dir) {

@@ -115,23 +115,39 @@ pub(super) fn clone_args(cgroup: Option<BorrowedFd<'_>>) -> libc::clone_args {
     args
 }
 
-/// Has this process killed after some time unless it has executed a program by then, which deletes the timer. Unlike the deadline
-/// of an action, this also acts while its shim is suspended. Allocates nothing.
-pub(crate) fn kill_unless_executed(within: Duration) -> nix::Result<()> {
-    // SAFETY: all fields of these structures are numbers, for which zero is valid.
-    let (mut event, mut limit): (libc::sigevent, libc::itimerspec) = unsafe { std::mem::zeroed() };
+/// A timer that kills this process unless it executes a program, which deletes the timer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExecuteTimer(libc::c_int);
+
+/// Has this process killed after some time unless it has executed a program by then. Unlike the deadline of an action, this also
+/// acts while its shim is suspended. Allocates nothing.
+pub(crate) fn kill_unless_executed(within: Duration) -> nix::Result<ExecuteTimer> {
+    // SAFETY: all fields of this structure are numbers, for which zero is valid.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
     event.sigev_notify = libc::SIGEV_SIGNAL;
     event.sigev_signo = Signal::SIGKILL as i32;
-    limit.it_value.tv_sec = within.as_secs().try_into().unwrap_or(libc::time_t::MAX);
-    limit.it_value.tv_nsec = within.subsec_nanos().into();
-    let mut timer: libc::c_int = 0;
-    // SAFETY: the kernel reads the event and writes the number of the timer, an int; then it reads the limit. Not through libc,
-    // which may allocate.
+    let mut timer = ExecuteTimer(0);
+    // SAFETY: the kernel reads the event and writes the number of the timer, an int. Not through libc, which may allocate.
     unsafe {
         let clock = libc::CLOCK_MONOTONIC;
-        Errno::result(libc::syscall(libc::SYS_timer_create, clock, &raw const event, &raw mut timer))?;
-        let old = std::ptr::null_mut::<libc::itimerspec>();
-        Errno::result(libc::syscall(libc::SYS_timer_settime, timer, 0, &raw const limit, old)).map(drop)
+        Errno::result(libc::syscall(libc::SYS_timer_create, clock, &raw const event, &raw mut timer.0))?;
+    }
+    timer.restart(within)?;
+    Ok(timer)
+}
+
+impl ExecuteTimer {
+    /// Begins the time again.
+    pub(crate) fn restart(self, within: Duration) -> nix::Result<()> {
+        // SAFETY: all fields of this structure are numbers, for which zero is valid.
+        let mut limit: libc::itimerspec = unsafe { std::mem::zeroed() };
+        limit.it_value.tv_sec = within.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        limit.it_value.tv_nsec = within.subsec_nanos().into();
+        // SAFETY: the kernel reads the limit and writes nothing.
+        unsafe {
+            let old = std::ptr::null_mut::<libc::itimerspec>();
+            Errno::result(libc::syscall(libc::SYS_timer_settime, self.0, 0, &raw const limit, old)).map(drop)
+        }
     }
 }
 

@@ -16,3 +16,4 @@ mod service;
 mod stopping;
 mod superseded;
 mod venvs;
+mod waiting;

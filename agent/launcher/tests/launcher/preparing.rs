@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::driver::{Host, wait_for};
 
 /// Returns the refusal; `None` if it is prepared, which is not answered. The request after it shows which.
-fn prepare(host: &mut Host, start: &Start) -> Option<Refusal> {
+pub(crate) fn prepare(host: &mut Host, start: &Start) -> Option<Refusal> {
     let seq = host.tell(Operation::Prepare(Box::new(start.clone())));
     host.tell(Operation::Kill { execution: start.execution.clone() });
     let first = host.receive().unwrap();
@@ -25,7 +25,7 @@ fn prepare(host: &mut Host, start: &Start) -> Option<Refusal> {
 }
 
 /// Returns what exists of an execution outside its own directory: cgroups, run-time directories, records of user ids.
-fn made(host: &Host, start: &Start) -> Vec<PathBuf> {
+pub(crate) fn made(host: &Host, start: &Start) -> Vec<PathBuf> {
     let id = start.execution.as_str();
     let groups = host.enforcement().groups.into_iter().map(|place| place.path.join(format!("bolt-{id}")));
     let directories = [host.path(&format!("run/{id}")), host.path(&format!("run/prepared-{id}"))];
@@ -34,7 +34,7 @@ fn made(host: &Host, start: &Start) -> Vec<PathBuf> {
     groups.chain(directories).filter(|path| path.exists()).chain(records).collect()
 }
 
-fn is_gone(host: &Host, start: &Start) {
+pub(crate) fn is_gone(host: &Host, start: &Start) {
     wait_for("nothing to be left", || made(host, start).is_empty().then_some(()));
 }
 
