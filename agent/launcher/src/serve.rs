@@ -46,6 +46,9 @@ use watchdog::Watchdog;
 
 /// Minimum interval between prunings of empty leftover groups. Pruned when the loop wakes up for another reason.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time after which the launcher cleans up again after a shim that died at work: a child that it had forked for its own clean-up may
+/// still have its locks.
+const SWEEP_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Time without requests, ends of processes and timers after which memory is given back.
 const REST_AFTER: Duration = Duration::from_secs(5);
 /// Time between SIGTERM and SIGKILL to api and sync.
@@ -143,6 +146,7 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut watchdog = Watchdog::from_environment();
     let mut pruned = Instant::now();
+    let mut sweep_again: Option<Instant> = None;
     let mut program = Vec::new();
     let mut active = Instant::now();
     loop {
@@ -152,11 +156,14 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
             clean_up::sweep(host);
             pruned = now;
         }
+        if sweep_again.take_if(|at| *at <= now).is_some() {
+            clean_up::sweep(host);
+        }
         host.preparations.expire(now, &host.runtime, &host.shims);
         api.tick(host, programs, now);
         sync.tick(host, programs, now);
         watchdog.tick(now);
-        let work = [api.next_deadline(), sync.next_deadline(), host.preparations.next_deadline()];
+        let work = [api.next_deadline(), sync.next_deadline(), host.preparations.next_deadline(), sweep_again];
         let work = work.into_iter().flatten().min();
         let next = work.into_iter().chain(watchdog.next_deadline()).min();
         let left = || next.map(|at| at.saturating_duration_since(Instant::now()));
@@ -175,6 +182,9 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         let stop = handle_signals(signals, |exited| {
             let shim = handle_shim_exit(host, exited);
             is_idle &= shim == Some(ShimExit::Idle);
+            if shim == Some(ShimExit::AtWork) {
+                sweep_again = Some(Instant::now() + SWEEP_AGAIN_AFTER);
+            }
             if shim.is_none() && !api.handle_exit(Some(host), exited) {
                 sync.handle_exit(Some(host), exited);
             }

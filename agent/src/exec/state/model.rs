@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants of every world: an action is started at most once, never before its acceptance is on disk, although the launcher
-//! prepares the start before, and never after an answered kill; a terminal row never changes; a
+//! prepares the start, and its process, before, and never after an answered kill; a terminal row never changes; a
 //! 202 has a row; no process of an ended execution is alive; only executions with a kill request are killed; an exit record of a
 //! shim is never overwritten. Once no more faults occur, every path leads to a world at rest (there are no cycles), in
 //! which every row is terminal and no lock, slot or task is held.
@@ -112,6 +112,7 @@ fn invariants_hold_for_a_prepared_start_under_each_fault() {
         ("prepared, launcher and shim crash", Faults { launcher: 1, shim: 1, ..NONE }),
         ("prepared, power cut", Faults { reboot: 1, ..NONE }),
         ("prepared, no file, no resources", Faults { disk: 1, resources: 1, ..NONE }),
+        ("prepared, a shim crashes twice", Faults { shim: 2, ..NONE }),
     ] {
         assert_holds(name, World { preparing: Preparing::Right, ..World::new(true, faults) });
     }
@@ -141,6 +142,18 @@ fn keeping_what_was_prepared_and_not_started_is_found() {
     assert_found(&REAL, begin, "at rest, and something is prepared");
     let begin = World { preparing: Preparing::KeepsOld, ..World::new(true, Faults { launcher: 1, ..NONE }) };
     assert_found(&REAL, begin, "at rest, and something is prepared");
+}
+
+#[test]
+fn releasing_a_process_without_its_start_is_found() {
+    let begin = World { preparing: Preparing::RunsWithoutLauncher, ..World::new(true, Faults { launcher: 1, ..NONE }) };
+    assert_found(&REAL, begin, "an action was started before its acceptance was on disk");
+}
+
+#[test]
+fn making_another_process_than_the_released_one_is_found() {
+    let begin = World { preparing: Preparing::RunsAgain, ..World::new(true, Faults { launcher: 1, ..NONE }) };
+    assert_found(&REAL, begin, "an action was started twice");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) enum Victim {
 const VICTIMS: [Victim; 4] = [Victim::Api, Victim::Launcher, Victim::Shim, Victim::All];
 
 /// Points of an execution's life at which a process is killed: each step that creates or removes something on disk.
-const POINTS: [(&str, Call, &str); 26] = [
+const POINTS: [(&str, Call, &str); 29] = [
     ("api", Call::Mkdir, ""),
     ("api", Call::Open, "/spec"),
     ("api", Call::Write, "/spec"),
@@ -46,6 +46,10 @@ const POINTS: [(&str, Call, &str); 26] = [
     ("launch", Call::Open, "result"),
     ("launch", Call::Write, "memory.limit_in_bytes"),
     ("launch", Call::Fork, ""),
+    // Of a prepared execution, whose process waits: claimed, and given to its shim.
+    ("launch", Call::Rename, ""),
+    ("launch", Call::Open, "started"),
+    ("launch", Call::Write, "/started"),
     ("launch", Call::Open, "kill"),
     ("launch", Call::Unlink, ""),
     ("shim", Call::Open, "started"),
@@ -64,7 +68,7 @@ const POINTS: [(&str, Call, &str); 26] = [
 ];
 
 /// Calls that may fail, with their error.
-const ERRORS: [(&str, Call, &str, i32); 17] = [
+const ERRORS: [(&str, Call, &str, i32); 18] = [
     ("api", Call::Mkdir, "", ENOSPC),
     ("api", Call::Open, "/spec", EMFILE),
     ("api", Call::Open, "/spec", ENOSPC),
@@ -77,6 +81,7 @@ const ERRORS: [(&str, Call, &str, i32); 17] = [
     ("launch", Call::Open, "lock", ENOSPC),
     ("launch", Call::Mkdir, "", ENOMEM),
     ("launch", Call::Fork, "", ENOMEM),
+    ("launch", Call::Open, "started", ENOSPC),
     ("shim", Call::Write, "/output.log", ENOSPC),
     ("shim", Call::Open, "started", ENOSPC),
     ("shim", Call::Write, "/exit.new", ENOSPC),

@@ -36,8 +36,17 @@ pub(super) fn steps(world: &World, out: &mut Vec<Step>) {
         step(Cause::Itself, "the api exits without a launcher", 0, &|w| end_api(w));
     }
     for at in 0..2 {
-        if world.prepared[at] == Prepared::Open && world.preparing != Preparing::KeepsOwn {
-            step(Cause::Itself, "the launcher discards what is not started", at, &|w| w.prepared[at] = Prepared::No);
+        if world.prepared[at] == Prepared::Open {
+            if world.preparing != Preparing::KeepsOwn {
+                step(Cause::Itself, "the launcher discards what is not started", at, &|w| {
+                    w.prepared[at] = Prepared::No;
+                    w.waiting[at] = false;
+                });
+            }
+            if !world.waiting[at] {
+                // Only if one is idle: everything must be right without it, too.
+                step(Cause::Choice, "an idle shim makes the process, which waits", at, &|w| w.waiting[at] = true);
+            }
         }
         shim(world, at, &mut step);
     }
@@ -95,6 +104,11 @@ fn end_launcher(w: &mut World) {
     w.launcher = None;
     for prepared in w.prepared.iter_mut().filter(|prepared| **prepared == Prepared::Open) {
         *prepared = Prepared::Left;
+    }
+    for at in 0..2 {
+        if std::mem::take(&mut w.waiting[at]) && w.preparing == Preparing::RunsWithoutLauncher {
+            w.actions[at].starts += 1;
+        }
     }
     let Some(api) = &mut w.api else { return };
     api.connection = false;
@@ -162,8 +176,14 @@ fn serve(world: &World, launcher: &Launcher, step: &mut AddStep<'_>) {
                 next(w);
                 w.prepared[at] = Prepared::No;
                 match &mut w.dirs[at] {
-                    None => reply(w, request, Reply::Refused),
-                    Some(dir) if dir.lock => reply(w, request, Reply::Already),
+                    None => {
+                        w.waiting[at] = false;
+                        reply(w, request, Reply::Refused);
+                    }
+                    Some(dir) if dir.lock => {
+                        w.waiting[at] = false;
+                        reply(w, request, Reply::Already);
+                    }
                     Some(dir) => {
                         dir.lock = true;
                         set(w, Stage::Claimed(at));
@@ -180,6 +200,44 @@ fn serve(world: &World, launcher: &Launcher, step: &mut AddStep<'_>) {
             }),
         },
         Stage::Claimed(at) => step(Cause::Itself, "the launcher holds the lock", at, &|w| set(w, Stage::Locked(at))),
+        Stage::Locked(at) if world.waiting[at] => {
+            step(Cause::Itself, "the launcher gives the claim to the shim of the process", at, &|w| {
+                w.shims[at] = Some(Shim::Given);
+                set(w, Stage::Given(at));
+            });
+        }
+        Stage::Given(at) => {
+            step(Cause::Itself, "the launcher writes `started`", at, &|w| {
+                let boot = w.boot;
+                if let Some(dir) = &mut w.dirs[at] {
+                    dir.started = Some(boot);
+                }
+                set(w, Stage::Recorded(at));
+            });
+            if world.faults.resources > 0 {
+                step(Cause::Fault, "the launcher cannot write `started` and ends the process", at, &|w| {
+                    w.faults.resources -= 1;
+                    w.waiting[at] = false;
+                    reply(w, Request::Start(at), Reply::Done);
+                });
+            }
+        }
+        Stage::Recorded(at) if world.dirs[at].is_some_and(|dir| dir.kill) => {
+            step(Cause::Itself, "the launcher sees `kill` and ends the process", at, &|w| {
+                w.waiting[at] = false;
+                reply(w, Request::Start(at), Reply::Done);
+            });
+        }
+        Stage::Recorded(at) => step(Cause::Itself, "the launcher releases the process", at, &|w| {
+            w.waiting[at] = false;
+            w.actions[at].starts += 1;
+            w.actions[at].alive = true;
+            // A shim that has died leaves it to the launcher, once the api finds the lock released.
+            if w.shims[at] == Some(Shim::Given) && w.preparing != Preparing::RunsAgain {
+                w.shims[at] = Some(Shim::Watching);
+            }
+            reply(w, Request::Start(at), Reply::Done);
+        }),
         Stage::Locked(at) => {
             step(Cause::Itself, "the launcher forks a shim", at, &|w| {
                 w.shims[at] = Some(Shim::Forked);
@@ -219,6 +277,14 @@ fn shim(world: &World, at: usize, step: &mut AddStep<'_>) {
     let Some(shim) = world.shims[at] else { return };
     let kill = world.dirs[at].is_some_and(|dir| dir.kill);
     match shim {
+        Shim::Given => {
+            let stage = world.launcher.as_ref().map(|launcher| launcher.stage);
+            if stage != Some(Stage::Given(at)) && stage != Some(Stage::Recorded(at)) {
+                step(Cause::Itself, "the process has ended with its launcher, the shim makes another", at, &|w| {
+                    w.shims[at] = Some(Shim::Forked);
+                });
+            }
+        }
         Shim::Forked => step(Cause::Itself, "the shim writes `started`", at, &|w| {
             w.shims[at] = Some(Shim::Started);
             let boot = w.boot;
@@ -271,6 +337,12 @@ fn faults(world: &World, step: &mut AddStep<'_>) {
         });
     }
     for at in 0..2 {
+        if world.faults.shim > 0 && world.waiting[at] && world.shims[at].is_none() {
+            step(Cause::Fault, "THE SHIM OF A PROCESS THAT WAITS CRASHES", at, &|w| {
+                w.faults.shim -= 1;
+                w.waiting[at] = false;
+            });
+        }
         if world.faults.shim > 0 && world.shims[at].is_some() {
             step(Cause::Fault, "THE SHIM CRASHES", at, &|w| {
                 w.faults.shim -= 1;
@@ -297,6 +369,7 @@ fn reboot(w: &mut World, dirs: [Option<Dir>; 2], commits_lost: bool) {
     end_api(w);
     w.shims = [None; 2];
     w.prepared = [Prepared::No; 2];
+    w.waiting = [false; 2];
     w.dirs = dirs;
     for action in &mut w.actions {
         action.alive = false;

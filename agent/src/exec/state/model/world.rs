@@ -32,6 +32,10 @@ pub(super) enum Preparing {
     Right,
     /// Wrong: the launcher starts what it should prepare.
     StartsAtOnce,
+    /// Wrong: a process that waits executes its program when its launcher ends.
+    RunsWithoutLauncher,
+    /// Wrong: the shim of a released process makes another one when its launcher ends.
+    RunsAgain,
     /// Wrong: the launcher does not remove what an earlier one has prepared.
     KeepsOld,
     /// Wrong: the launcher does not discard what is not started.
@@ -205,6 +209,10 @@ pub(super) enum Stage {
     /// `lock` is created, not yet held.
     Claimed(usize),
     Locked(usize),
+    /// The shim of the process that waits has the claim.
+    Given(usize),
+    /// `started` is written; the process is released next.
+    Recorded(usize),
     /// There was no exit record; the lock is checked next.
     Looking(usize, Who),
 }
@@ -226,6 +234,8 @@ pub(super) struct Launcher {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Shim {
+    /// Has the claim of an execution whose process waits, and is suspended.
+    Given,
     Forked,
     Started,
     /// There was no `kill`.
@@ -256,6 +266,8 @@ pub(super) struct World {
     pub(super) api: Option<Api>,
     pub(super) launcher: Option<Launcher>,
     pub(super) prepared: [Prepared; 2],
+    /// True while a process, made by an idle shim, waits for its start.
+    pub(super) waiting: [bool; 2],
     pub(super) shims: [Option<Shim>; 2],
     pub(super) actions: [Action; 2],
     /// Violation found by a step that cannot be seen from the world afterwards.
@@ -277,6 +289,7 @@ impl World {
             api: None,
             launcher: None,
             prepared: [Prepared::No; 2],
+            waiting: [false; 2],
             shims: [None; 2],
             actions: [Action::default(); 2],
             wrong: None,
@@ -284,7 +297,8 @@ impl World {
     }
 
     pub(super) fn holds_lock(&self, at: usize) -> bool {
-        self.shims[at].is_some() || self.launcher.as_ref().is_some_and(|l| l.stage == Stage::Locked(at))
+        let stages = [Stage::Locked(at), Stage::Given(at), Stage::Recorded(at)];
+        self.shims[at].is_some() || self.launcher.as_ref().is_some_and(|l| stages.contains(&l.stage))
     }
 
     /// Returns what the api reads from the directory.
@@ -373,6 +387,9 @@ impl World {
         }
         if self.prepared.iter().any(|prepared| *prepared != Prepared::No) {
             return Err("at rest, and something is prepared");
+        }
+        if self.waiting.contains(&true) {
+            return Err("at rest, and a process waits for its start");
         }
         if self.clients.contains(&Client::Asked) {
             return Err("at rest, and a client waits");
