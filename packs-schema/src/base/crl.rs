@@ -1,9 +1,56 @@
 //! Parts of a certificate revocation list that the TLS library checks but does not expose (RFC 5280, section 5.1): issuer,
-//! times, and what its signature covers.
+//! times, number, and what its signature covers.
 //!
 //! The input is DER that a library has parsed before.
 
-use super::der::{BIT_STRING, GENERALIZED_TIME, INTEGER, SEQUENCE, UTC_TIME, element, time, whole};
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::der::{
+    BIT_STRING, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, UTC_TIME, element, time, whole,
+};
+
+/// Tag of the extensions of a list.
+const EXTENSIONS: u8 = 0xa0;
+/// Object identifiers of extensions (RFC 5280, sections 5.2.1 and 5.2.3): authorityKeyIdentifier and cRLNumber.
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
+const NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+
+/// Number of a revocation list: each list of an authority has a higher one than the list before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlNumber {
+    /// Big-endian, without leading zeros.
+    bytes: Vec<u8>,
+}
+
+impl CrlNumber {
+    fn new(content: &[u8]) -> CrlNumber {
+        let bytes = content.iter().skip_while(|byte| **byte == 0).copied().collect();
+        CrlNumber { bytes }
+    }
+}
+
+impl Ord for CrlNumber {
+    fn cmp(&self, other: &CrlNumber) -> Ordering {
+        self.bytes.len().cmp(&other.bytes.len()).then_with(|| self.bytes.cmp(&other.bytes))
+    }
+}
+
+impl PartialOrd for CrlNumber {
+    fn partial_cmp(&self, other: &CrlNumber) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for CrlNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.bytes.len() <= 8 {
+            return self.bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)).fmt(f);
+        }
+        f.write_str("0x")?;
+        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// Issuer, times and signature of a revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +61,10 @@ pub struct CrlInfo {
     pub this_update_s: i64,
     /// Time by which the next list is issued, in seconds since 1970; the list expires then.
     pub next_update_s: i64,
+    /// Number among the lists of its signer; `None` if it has none.
+    pub number: Option<CrlNumber>,
+    /// Identifier of the key that signed it, as the list states it: the content of the extension.
+    pub authority_key: Option<Vec<u8>>,
     /// Signed bytes.
     pub signed: Vec<u8>,
     /// Algorithm of the signature: the content of its SEQUENCE.
@@ -35,16 +86,46 @@ impl CrlInfo {
         let (SEQUENCE, issuer, rest) = element(rest)? else { return None };
         let (tag, this_update, rest) = element(rest)?;
         let this_update_s = time(tag, this_update)?;
-        let (tag @ (UTC_TIME | GENERALIZED_TIME), next_update, _) = element(rest)? else { return None };
+        let (tag @ (UTC_TIME | GENERALIZED_TIME), next_update, rest) = element(rest)? else { return None };
+        let number = extension(rest, NUMBER).and_then(|value| match element(value)? {
+            (INTEGER, content, _) => Some(CrlNumber::new(content)),
+            _ => None,
+        });
         Some(CrlInfo {
             issuer: issuer.to_vec(),
             this_update_s,
             next_update_s: time(tag, next_update)?,
+            number,
+            authority_key: extension(rest, AUTHORITY_KEY).map(<[u8]>::to_vec),
             signed: signed.to_vec(),
             algorithm: algorithm.to_vec(),
             signature: signature.to_vec(),
         })
     }
+}
+
+/// Finds the value of an extension of a list, in what follows its times.
+fn extension<'a>(after_times: &'a [u8], identifier: &[u8]) -> Option<&'a [u8]> {
+    let (mut tag, mut content, rest) = element(after_times)?;
+    if tag == SEQUENCE {
+        // Revoked certificates.
+        (tag, content, _) = element(rest)?;
+    }
+    let (EXTENSIONS, (SEQUENCE, mut extensions, _)) = (tag, element(content)?) else { return None };
+    while let Some((SEQUENCE, extension, rest)) = element(extensions) {
+        let (OBJECT_IDENTIFIER, found, mut value) = element(extension)? else { return None };
+        if found == identifier {
+            // Between them may be whether the extension is critical.
+            loop {
+                match element(value)? {
+                    (OCTET_STRING, value, _) => return Some(value),
+                    (_, _, after) => value = after,
+                }
+            }
+        }
+        extensions = rest;
+    }
+    None
 }
 
 /// Parts of something signed in X.509: a revocation list or a certificate.
@@ -87,6 +168,35 @@ pub fn split_public_key(info: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_compared_as_numbers() {
+        let number = |bytes: &[u8]| CrlNumber::new(bytes);
+        assert!(number(&[9]) < number(&[10]) && number(&[255]) < number(&[1, 0]) && number(&[]) < number(&[1]));
+        assert_eq!(number(&[0, 200]), number(&[200]), "a leading zero keeps an integer positive");
+        assert_eq!((number(&[]).to_string(), number(&[1, 0]).to_string()), ("0".to_owned(), "256".to_owned()));
+        assert_eq!(number(&[1, 0, 0, 0, 0, 0, 0, 0, 2]).to_string(), "0x010000000000000002");
+    }
+
+    #[test]
+    fn extensions_are_found_behind_the_times() {
+        // cRLNumber 7, marked as critical, and authorityKeyIdentifier.
+        let number = [0x30, 0x0d, 0x06, 3, 0x55, 0x1d, 0x14, 1, 1, 0xff, 4, 3, 2, 1, 7];
+        let key = [0x30, 0x09, 0x06, 3, 0x55, 0x1d, 0x23, 4, 2, 0x30, 0];
+        let of = |parts: &[&[u8]]| {
+            let all = parts.concat();
+            let length = |more: usize| u8::try_from(all.len() + more).unwrap();
+            [&[EXTENSIONS, length(2), SEQUENCE, length(0)], &all[..]].concat()
+        };
+        let both = of(&[&key, &number]);
+        for rest in [both.clone(), [&[SEQUENCE, 2, 5, 0][..], &both].concat()] {
+            assert_eq!(extension(&rest, NUMBER), Some(&[2, 1, 7][..]));
+            assert_eq!(extension(&rest, AUTHORITY_KEY), Some(&[0x30, 0][..]));
+        }
+        for rest in [&[][..], &of(&[]), &of(&[&number[..8]]), &[SEQUENCE, 0], &[EXTENSIONS, 2, 0x30, 9]] {
+            assert_eq!(extension(rest, NUMBER), None, "{rest:?}");
+        }
+    }
 
     #[test]
     fn other_bytes_are_not_a_revocation_list() {

@@ -101,17 +101,23 @@ pub(super) fn is_signed_by(signed: &Signed<'_>, key: &[u8], provider: &CryptoPro
     fits.any(|verifier| verifier.verify_signature(key, signed.content, signed.signature).is_ok())
 }
 
-/// Returns the reason why `new` must not replace `current`: a list of the same issuer is older there, or none is left of it. Lists
-/// that some authorities split into parts are compared by the newest part.
+/// Returns the reason why `new` must not replace `current`: a list of the same issuer is older there, by its time or its number, or
+/// none is left of it. Lists that some authorities split into parts are compared by the newest part. A key numbers its own lists: those
+/// of another key of the same name are compared by their times only.
 pub(super) fn find_older(new: &[Crl], current: &[Crl]) -> Option<String> {
-    current.iter().find_map(|old| {
-        let same = new.iter().filter(|crl| crl.info.issuer == old.info.issuer);
-        match same.map(|crl| crl.info.this_update_s).max() {
-            None => Some(
-                "it has no list of an issuer that the one in effect has: restart the agent to do without".to_owned(),
-            ),
-            Some(newest) if newest < old.info.this_update_s => Some("it is older than the one in effect".to_owned()),
-            Some(_) => None,
+    current.iter().find_map(|Crl { info: old, .. }| {
+        let same = || new.iter().map(|crl| &crl.info).filter(|info| info.issuer == old.issuer);
+        let Some(newest) = same().map(|info| info.this_update_s).max() else {
+            let why = "it has no list of an issuer that the one in effect has: restart the agent to do without";
+            return Some(why.to_owned());
+        };
+        if newest < old.this_update_s {
+            return Some("it is older than the one in effect".to_owned());
         }
+        let of_key = same().filter(|info| info.authority_key == old.authority_key);
+        let (highest, known) = (of_key.filter_map(|info| info.number.as_ref()).max()?, old.number.as_ref()?);
+        (highest < known).then(|| {
+            format!("its number is {highest}, and the one in effect has the higher number {known}: it is older")
+        })
     })
 }

@@ -39,6 +39,10 @@ fn crl(issuer: &Authority, serials: &[u8], hours: i64) -> String {
 
 /// A revocation list of the issuer, made some hours ago.
 fn crl_made(issuer: &Authority, serials: &[u8], hours: i64, ago: i64) -> String {
+    crl_numbered(issuer, serials, hours, ago, 1)
+}
+
+fn crl_numbered(issuer: &Authority, serials: &[u8], hours: i64, ago: i64, number: u64) -> String {
     let now = time::OffsetDateTime::now_utc();
     let revoked = |serial: &u8| RevokedCertParams {
         serial_number: SerialNumber::from(vec![*serial]),
@@ -49,7 +53,7 @@ fn crl_made(issuer: &Authority, serials: &[u8], hours: i64, ago: i64) -> String 
     let params = CertificateRevocationListParams {
         this_update: now - time::Duration::hours(ago),
         next_update: now + time::Duration::hours(hours),
-        crl_number: SerialNumber::from(1u64),
+        crl_number: SerialNumber::from(number),
         issuing_distribution_point: None,
         revoked_certs: serials.iter().map(revoked).collect(),
         key_identifier_method: KeyIdMethod::Sha256,
@@ -220,11 +224,12 @@ async fn an_older_list_does_not_take_a_revocation_back() {
     let api = with_crl(24, ExpiredCrl::Accept).await;
     let path = api.dir.path().join("crl.pem");
     let (ann, lost) = (numbered(&api.issuer, "spiffe://x/ann", 7), numbered(&api.issuer, "spiffe://x/ann", 8));
-    put(&path, &crl_made(&api.issuer, &[8], 24, 1));
+    put(&path, &crl_numbered(&api.issuer, &[8], 24, 1, 10));
     assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err());
     let (sub, _) = between(&api.issuer, "issuing");
     for (list, why) in [
-        (crl_made(&api.issuer, &[], 24, 2), "it is older than the one in effect"),
+        (crl_numbered(&api.issuer, &[], 24, 2, 11), "it is older than the one in effect"),
+        (crl_numbered(&api.issuer, &[], 24, 0, 9), "its number is 9, and the one in effect has the higher number 10"),
         (crl(&sub, &[], 24), "it has no list of an issuer that the one in effect has"),
     ] {
         put(&path, &list);
@@ -232,7 +237,7 @@ async fn an_older_list_does_not_take_a_revocation_back() {
         assert!(answer.contains(why), "{answer}");
         assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err(), "{why}");
     }
-    put(&path, &crl_made(&api.issuer, &[], 24, 0));
+    put(&path, &crl_numbered(&api.issuer, &[], 24, 0, 10));
     health(&api, &ann, "tls_invalid", false).await;
     assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_ok());
     api.stop().await;
