@@ -175,16 +175,15 @@ impl Access {
     }
 
     /// True if the grants now in effect let the principal run the action, which is of `class` where that is known, with these
-    /// values of its parameters; where they are not known, only a grant counts that does not constrain them.
+    /// values of its parameters. A value that is missing fits no constraint.
     pub fn lets_run(
         &self,
         principal: &Principal,
         action: &ActionRef,
         class: Option<Class>,
-        parameters: Option<&Map<String, Value>>,
+        parameters: &Map<String, Value>,
     ) -> bool {
-        let none = Map::new();
-        self.current().0.find_with(principal, Verb::Run, action, class, parameters.unwrap_or(&none)).is_some()
+        self.current().0.find_with(principal, Verb::Run, action, class, parameters).is_some()
     }
 
     /// Returns the limits of the principal that are now in effect.

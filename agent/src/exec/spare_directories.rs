@@ -10,6 +10,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use super::directory;
 
 /// Maximum number of spare directories.
@@ -46,10 +48,12 @@ impl SpareDirectories {
     pub(super) fn create(&self, directory: &Path) -> io::Result<()> {
         let spare = self.lock().ready.pop();
         if let Some(spare) = spare {
-            if std::fs::rename(&spare, directory).is_ok() {
+            // A plain rename would replace an empty directory, and an execution's directory is made once.
+            if renameat2(AT_FDCWD, &spare, AT_FDCWD, directory, RenameFlags::RENAME_NOREPLACE).is_ok() {
                 return Ok(());
             }
-            // Removed by someone else, for example; a spare that cannot be renamed must not stay behind.
+            // Removed by someone else, for example, or a file system without such a rename; a spare that cannot be renamed must
+            // not stay behind.
             let _ = std::fs::remove_dir(&spare);
         }
         make(directory)
@@ -102,6 +106,9 @@ mod tests {
         spares.create(&parent.path().join("c")).unwrap();
         assert_eq!(names(parent.path()), ["a", "b", "c"]);
         assert!(spares.create(&parent.path().join("c")).is_err(), "an id is never used twice");
+        spares.refill();
+        assert!(spares.create(&parent.path().join("c")).is_err(), "nor with a spare directory");
+        assert_eq!(names(parent.path()), ["a", "b", "c"], "the spare one did not stay behind");
     }
 
     #[test]

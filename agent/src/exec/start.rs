@@ -137,15 +137,12 @@ impl Exec {
         let Execution { action, version, digest, principal, .. } = record;
         let look_up = || self.registry.action_in(&action, &version, &digest);
         let class = class.or_else(|| look_up().map(|active| active.action.class));
-        let lets_run = |values: Option<&Map<String, Value>>| {
-            let lets_run = |class| self.access.lets_run(&principal, &action, class, values);
-            lets_run(class) || lets_run(None)
-        };
-        // The values are bound again only where all grants constrain them.
-        let is_allowed = lets_run(None)
+        let lets_run = |values: &Map<String, Value>| self.access.lets_run(&principal, &action, class, values);
+        // The values are bound again only where all grants constrain them: without values, only a grant counts that does not.
+        let is_allowed = lets_run(&Map::new())
             || look_up()
                 .and_then(|active| bind(&active.action.parameters, given).ok())
-                .is_some_and(|bound| lets_run(Some(bound.values())));
+                .is_some_and(|bound| lets_run(bound.values()));
         (!is_allowed).then_some(principal)
     }
 

@@ -1,8 +1,8 @@
 //! Notifications to systemd's watchdog (`WatchdogSec=`), from the event loop: a launcher whose loop hangs is restarted. Executions
 //! continue in their shims.
 //!
-//! The loop alone decides: an api that ends is restarted by the launcher, and one that cannot be kept running is reported. A
-//! restart of the launcher would not help it.
+//! The watchdog covers the loop alone. An api that ends is started again by the launcher, and one that cannot be kept running is
+//! reported (`api_report`); an api that runs and does not answer is noticed by neither. Its callers and probes notice it.
 
 use std::time::{Duration, Instant};
 
