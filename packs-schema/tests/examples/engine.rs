@@ -173,7 +173,10 @@ exit 0
     // The driver takes string slices; the test process ends soon.
     [
         ("systemctl", Box::leak(systemctl.into_boxed_str())),
-        ("systemd-run", "echo \"systemd-run $*\" >>\"${0%/*}/calls\"\n"),
+        (
+            "systemd-run",
+            "cd \"${0%/*}\"; echo \"systemd-run $*\" >>calls\n[[ -e no-timers ]] && { echo no bus; exit 1; }\nexit 0\n",
+        ),
     ]
 }
 
@@ -304,6 +307,23 @@ fn the_timer_stays_when_the_rollback_fails_and_goes_with_the_next_success() {
     host.systemctl("restart");
     assert_eq!(host.upgrade("1.0", Version::Good).well().result["outcome"], "already");
     assert!(!is_armed(), "{}", host.calls());
+}
+
+#[test]
+fn an_upgrade_whose_timer_cannot_be_started_is_refused_unless_it_may_go_without() {
+    let Some(host) = Host::new("an_upgrade_whose_timer_cannot_be_started_is_refused_unless_it_may_go_without") else {
+        return;
+    };
+    fs::write(host.bin.path().join("no-timers"), "").unwrap();
+    let restarts = host.calls().matches("systemctl restart").count();
+    let refused = host.upgrade("1.1", Version::Good).refused(1, "cannot be started: no bus; nothing was installed");
+    assert!(refused.stderr.contains("pass without_rollback=true"), "{}", refused.stderr);
+    assert_eq!((host.installed().as_str(), host.calls().matches("systemctl restart").count()), ("1.0", restarts));
+    let (file, first) = (host.package("1.1", Version::Good), host.package("1.0", Version::Good));
+    let parameters = json!({"version": "1.1", "sha256": digest(&file), "rollback_sha256": digest(&first),
+        "without_rollback": true, "start_wait": 3, "settle": 0});
+    assert_eq!(host.run("upgrade", parameters).go().well().result["outcome"], "upgraded");
+    assert_eq!(host.installed(), "1.1");
 }
 
 #[test]

@@ -93,6 +93,8 @@ class Upgrade:
         if self.rollback:
             command = self.packages.install_command(self.kept.path("previous"))
             problem = guard.arm(command, INSTALL_SECONDS + wait + settle + 120)
+            if problem and not self.given["without_rollback"]:
+                raise Stop(FAILED, "%s; nothing was installed; pass without_rollback=true to upgrade without it" % problem)
             if problem:
                 print(problem)
         try:

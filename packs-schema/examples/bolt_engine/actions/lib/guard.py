@@ -25,7 +25,7 @@ def arm(command, seconds):
         + command,
         30,
     )
-    return None if status == 0 else "no timer for a rollback: %s" % ("; ".join(last_lines(text, 2)) or "systemd-run failed")
+    return None if status == 0 else "the timer that would return to the installed version cannot be started: %s" % ("; ".join(last_lines(text, 2)) or "systemd-run failed")
 
 
 def disarm():
