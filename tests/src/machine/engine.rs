@@ -19,7 +19,9 @@ pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &
     let [old, new] = VERSIONS;
     let first = json!({"version": new, "sha256": site.digest(new)?, "rollback_sha256": site.digest(old)?,
         "start_wait": 120, "settle": 5});
-    let end = run(api, "upgrade", &first).await?;
+    let upgrade = order(api, "upgrade", &first).await?;
+    guarded(api, vm, &upgrade).await?;
+    let end = api.wait(upgrade.id.as_str()).await?;
     expect(&end, State::Succeeded, "upgraded")?;
     expect_installed(vm, new)?;
     let bad = json!({"version": BAD_VERSION, "sha256": site.digest(BAD_VERSION)?, "start_wait": 10, "settle": 0});
@@ -37,9 +39,27 @@ pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &
 }
 
 async fn run(api: &Api, action: &str, parameters: &Value) -> Result<Execution, String> {
-    let key = format!("engine-{action}-{}", parameters["version"].as_str().unwrap_or_default());
-    let accepted = api.order_until(&format!("bolt_engine.{action}"), parameters, &key).await?;
+    let accepted = order(api, action, parameters).await?;
     api.wait(accepted.id.as_str()).await
+}
+
+async fn order(api: &Api, action: &str, parameters: &Value) -> Result<Execution, String> {
+    let key = format!("engine-{action}-{}", parameters["version"].as_str().unwrap_or_default());
+    api.order_until(&format!("bolt_engine.{action}"), parameters, &key).await
+}
+
+/// Waits until the timer that would return to the previous version is active; an error if the upgrade ends before that.
+async fn guarded(api: &Api, vm: &mut Vm, upgrade: &Execution) -> Result<(), String> {
+    for _ in 0..600 {
+        if vm.run("systemctl is-active bolt-engine-rollback.timer")?.output.trim() == "active" {
+            return Ok(());
+        }
+        let call = crate::http::Call::get(&format!("/v1/executions/{}", upgrade.id));
+        if api.persist(call).await?.json::<Execution>().state.is_terminal() {
+            return Err("the upgrade ended, and its rollback timer was never seen active".to_owned());
+        }
+    }
+    Err("the upgrade neither ends nor has a rollback timer".to_owned())
 }
 
 fn expect(end: &Execution, state: State, outcome: &str) -> Result<(), String> {

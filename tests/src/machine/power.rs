@@ -139,9 +139,7 @@ pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
         api.address = vm.address();
         let ledger = lock(&ledger).clone();
         let checked = runtime.block_on(check(&api, &mut vm, &ledger, &mut kept, &mut figures));
-        if let Err(violation) = checked {
-            figures.violations.push(format!("cut {cut}: {violation}"));
-        }
+        figures.violations.extend(checked.into_iter().map(|violation| format!("cut {cut}: {violation}")));
         eprintln!("cut {cut}: {figures}, {:.0?}", began.elapsed());
     }
     // Everything once more, after the last boot.
@@ -171,48 +169,68 @@ fn parameters() -> serde_json::Value {
     json!({"count": LINES, "pause": "0.3"})
 }
 
-/// Checks the ledger of one cut; the error is the first broken promise.
+/// Checks the ledger of one cut; returns every broken promise.
 async fn check(
     api: &Api,
     vm: &mut Vm,
     ledger: &BTreeMap<String, Entry>,
     kept: &mut BTreeMap<String, (Execution, String)>,
     figures: &mut Figures,
-) -> Result<(), String> {
-    api.ready().await?;
+) -> Vec<String> {
+    if let Err(error) = api.ready().await {
+        return vec![error];
+    }
+    let mut violations = Vec::new();
     for (key, entry) in ledger {
         figures.ordered += 1;
         figures.accepted += u64::from(entry.accepted.is_some());
         figures.told += u64::from(entry.told.is_some());
-        // With the same key: the same execution, whether its answer arrived or not.
-        let again = api.order_until("machine.lines", &parameters(), key).await?;
-        if entry.accepted.as_ref().is_some_and(|accepted| accepted.id != again.id) {
-            return Err(format!("{key} was accepted as {:?} and is now {}", entry.accepted, again.id));
+        let mut broken = Vec::new();
+        // A question without an answer ends the check of this entry, and of no other.
+        match check_entry(api, vm, (key, entry), &mut broken).await {
+            Ok(end) => _ = kept.insert(key.clone(), end),
+            Err(error) => broken.push(error),
         }
-        let end = api.wait(again.id.as_str()).await.map_err(|e| format!("{key}: {e}"))?;
-        if let Some((told, output)) = &entry.told {
-            unchanged(api, told, output).await.map_err(|e| format!("{key}: {e}"))?;
-        }
-        let output = api.stdout(end.id.as_str()).await.map_err(|e| format!("{key}: {e}"))?;
-        let expected = load::lines(end.id.as_str(), LINES);
-        let fits = match end.state {
-            State::Succeeded => output == expected || is_marked(&output, &expected),
-            // The rest was never written.
-            State::Interrupted | State::Lost | State::Error => expected.starts_with(before_mark(&output)),
-            _ => false,
-        };
-        if !fits {
-            return Err(format!("{key}, {}: {} with output {output:?}", end.id, end.state));
-        }
-        let starts = vm.ok(&format!("cat /var/tmp/ledger/{} 2>/dev/null || true", end.id))?.lines().count();
-        if starts > 1 || (end.state == State::Succeeded && starts != 1) {
-            return Err(format!("{key}, {}: {} and started {starts} times", end.id, end.state));
-        }
-        // For the last check, the whole output where it was once complete.
-        let output = if end.state == State::Succeeded { expected } else { output };
-        kept.insert(key.clone(), (end, output));
+        violations.extend(broken.into_iter().map(|violation| format!("{key}: {violation}")));
     }
-    Ok(())
+    violations
+}
+
+/// Checks one entry and adds every broken promise to `broken`. Returns its end and output for the last check; the error is a
+/// question without an answer.
+async fn check_entry(
+    api: &Api,
+    vm: &mut Vm,
+    (key, entry): (&String, &Entry),
+    broken: &mut Vec<String>,
+) -> Result<(Execution, String), String> {
+    // With the same key: the same execution, whether its answer arrived or not.
+    let again = api.order_until("machine.lines", &parameters(), key).await?;
+    if entry.accepted.as_ref().is_some_and(|accepted| accepted.id != again.id) {
+        broken.push(format!("accepted as {:?}, and now {}", entry.accepted, again.id));
+    }
+    let end = api.wait(again.id.as_str()).await?;
+    if let Some((told, output)) = &entry.told {
+        broken.extend(unchanged(api, told, output).await.err());
+    }
+    let output = api.stdout(end.id.as_str()).await?;
+    let expected = load::lines(end.id.as_str(), LINES);
+    let fits = match end.state {
+        State::Succeeded => output == expected || is_marked(&output, &expected),
+        // The rest was never written.
+        State::Interrupted | State::Lost | State::Error => expected.starts_with(before_mark(&output)),
+        _ => false,
+    };
+    if !fits {
+        broken.push(format!("{}: {} with output {output:?}", end.id, end.state));
+    }
+    let starts = vm.ok(&format!("cat /var/tmp/ledger/{} 2>/dev/null || true", end.id))?.lines().count();
+    if starts > 1 || (end.state == State::Succeeded && starts != 1) {
+        broken.push(format!("{}: {} and started {starts} times", end.id, end.state));
+    }
+    // For the last check, the whole output where it was once complete.
+    let output = if end.state == State::Succeeded { expected } else { output };
+    Ok((end, output))
 }
 
 /// Checks that an end that was reported is still the same. Returns true if output was lost, and is marked.

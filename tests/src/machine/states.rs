@@ -214,6 +214,7 @@ async fn recovered(
             return Err(format!("{name} was never ordered"));
         }
     }
+    rows(world, ledger, end)?;
     // World::start panics with the agent's log.
     let agent = world.start(&spec(ID));
     let api = Api { address: agent.address(), caller: world.site.operator() };
@@ -232,6 +233,44 @@ async fn recovered(
         }
     }
     Ok(())
+}
+
+/// Program that prints `<id> <end>` for each row of a history.
+const ROWS: &str = "import sqlite3, sys, uuid\n\
+    rows = sqlite3.connect(sys.argv[1]).execute('SELECT id, created_at_ms + ended_after_ms FROM executions')\n\
+    print(*('%s %s' % (uuid.UUID(bytes=id[-16:]), end or 0) for id, end in rows), sep='\\n')\n";
+
+/// Checks that the history has a row of everything that was accepted, with the end of everything whose end was told, before an
+/// agent repairs it from the directories: an answer follows its row to the disk.
+fn rows(world: &World, ledger: &BTreeMap<String, Heard>, end: u64) -> Result<(), String> {
+    // Of a copy: to read it recovers its log.
+    let copy = tempfile::tempdir_in(world.path()).map_err(text)?;
+    let state = world.path().join("agents").join(ID).join("state");
+    for name in ["history.db", "history.db-wal"] {
+        if state.join(name).exists() {
+            fs::copy(state.join(name), copy.path().join(name)).map_err(text)?;
+        }
+    }
+    let printed =
+        Command::new("python3").args(["-c", ROWS]).arg(copy.path().join("history.db")).output().map_err(text)?;
+    if !printed.status.success() {
+        return Err(format!("the history cannot be read: {}", String::from_utf8_lossy(&printed.stderr)));
+    }
+    let printed = String::from_utf8_lossy(&printed.stdout);
+    let rows: BTreeMap<&str, &str> = printed.lines().filter_map(|line| line.split_once(' ')).collect();
+    let mut missing = Vec::new();
+    for (key, heard) in ledger.iter().filter(|(_, heard)| heard.accepted.0 <= end) {
+        let id = heard.accepted.1.id.as_str();
+        let told = heard.told.as_ref().filter(|(at, ..)| *at <= end).and_then(|(_, told, _)| told.ended_at_ms);
+        match (rows.get(id), told) {
+            (None, _) => missing.push(format!("{key}, {id}: accepted, and there is no row of it")),
+            (Some(row), Some(told)) if **row != told.to_string() => {
+                missing.push(format!("{key}, {id}: ended at {told}, and its row says {row}"));
+            }
+            _ => {}
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
