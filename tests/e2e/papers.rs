@@ -27,6 +27,7 @@ mod mentions;
 mod prose;
 mod reference;
 mod sandbox;
+mod threats;
 mod transcript;
 
 use std::fs;
