@@ -5,7 +5,7 @@
 //!                           └────build──▶ archive, the same bytes for the same files ──▶ repo::publish
 //! ```
 //!
-//! [`check`] compares the packs of an instance with their manifests; [`diff`](mod@diff) compares two builds.
+//! [`import`] makes packs of those of other systems; [`check`] compares the packs of an instance with their manifests; [`diff`](mod@diff) compares two builds.
 //!
 //! An archive is built only of a pack that passes the check which agents make before activation.
 
@@ -14,6 +14,7 @@ mod build;
 pub mod check;
 pub mod diff;
 mod extract;
+pub mod import;
 mod lint;
 mod listing;
 mod scaffold;

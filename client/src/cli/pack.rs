@@ -2,6 +2,7 @@
 
 mod check;
 pub(super) mod diff;
+mod import;
 pub(super) mod push;
 
 use std::fs;
@@ -107,6 +108,7 @@ Example:
     },
     /// On an instance: compare the files of its packs with their manifests. Exit code 1 when anything differs.
     Check(check::CheckCommand),
+    Import(import::ImportCommand),
 }
 
 /// Runs a command of `bolt pack`.
@@ -116,6 +118,7 @@ pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
         LocalCommand::Lint { dir } => lint(&dir, json),
         LocalCommand::Build { dir, output } => build(&dir, output, json),
         LocalCommand::Check(command) => check::run(&command, json),
+        LocalCommand::Import(command) => import::run(&command, json),
         LocalCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config, python, wheels, index } => {
             let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
             let wheels = wheels.map(absolute);

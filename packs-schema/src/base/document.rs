@@ -65,6 +65,9 @@ pub struct DocumentError {
     redacted: Option<&'static str>,
 }
 
+/// Beginnings of the messages about limits of a document.
+const LIMITS: [&str; 2] = ["the document is too large", "nests more than"];
+
 impl DocumentError {
     /// Creates an error whose message does not quote the document.
     fn new(place: Option<Position>, message: impl Into<String>) -> DocumentError {
@@ -79,6 +82,11 @@ impl DocumentError {
     /// Formats the error without quoting the document, except for names of keys; for documents that hold secrets.
     pub fn without_values(&self) -> String {
         self.format(self.redacted.unwrap_or(&self.message))
+    }
+
+    /// True if the document is too large or nests too deep, rather than wrong.
+    pub fn exceeds_a_limit(&self) -> bool {
+        LIMITS.iter().any(|limit| self.message.starts_with(limit))
     }
 
     /// Returns the line, counted from 1, if known.

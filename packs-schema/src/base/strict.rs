@@ -44,7 +44,7 @@ pub fn type_name(value: &Value) -> &'static str {
 }
 
 /// Shortens untrusted text for a message: at most `longest` characters, with control characters replaced.
-pub(crate) fn shorten(text: &str, longest: usize) -> String {
+pub fn shorten(text: &str, longest: usize) -> String {
     let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     let mut shown: String = text.chars().take(longest).map(clean).collect();
     if text.chars().nth(longest).is_some() {

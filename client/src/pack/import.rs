@@ -1,0 +1,134 @@
+//! `bolt pack import`: packs, tasks and documents of other systems become ordinary Bolt packs.
+//!
+//! ```text
+//!  directory ──source──▶ SourceTree ──┐
+//!                         │           ├─ <format>::convert ──▶ Plan: files and report ──plan::check──▶ write
+//!                         └─ facts ───┘   (pure)                                          (temporary directory, rename)
+//! ```
+//!
+//! Each format is a module beside [`stackstorm`] with one pure function from a source tree to a [`Plan`](plan::Plan);
+//! [`Format`] lists them. Reading is bounded ([`source`]), writing is one rename ([`write`]): after an error nothing was
+//! written. A plan is checked by the code that agents use, and actions that it refuses are reported as not runnable, so
+//! that every imported pack builds. Nothing of a source is executed.
+
+mod emit;
+mod format;
+mod plan;
+mod report;
+mod source;
+mod stackstorm;
+mod subtree;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use packs_schema::base::name::NameError;
+
+pub use format::Format;
+pub use report::{ActionReport, Effect, ImportFinding, LeftOut, Report, Totals, Verdict};
+
+use super::PackError;
+
+/// Error returned when a source could not be imported. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// A file or directory cannot be read or written.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The directory holds nothing that can be imported.
+    #[error(
+        "{} is not a source that can be imported: expected a StackStorm pack, a directory with pack.yaml and actions/",
+        crate::show::path(.0)
+    )]
+    UnknownFormat(PathBuf),
+    /// No pack was found below the directory.
+    #[error("there is no pack below {}: expected directories with pack.yaml and actions/", crate::show::path(.0))]
+    NothingFound(PathBuf),
+    /// The source exceeds a limit.
+    #[error("{file} of the source is refused: {problem}")]
+    Refused {
+        /// The file, relative to the source.
+        file: String,
+        /// The limit.
+        problem: String,
+    },
+    /// A name of the source cannot be a name of Bolt.
+    #[error("{file} of the source has a name that cannot be used")]
+    Name {
+        /// The file, relative to the source.
+        file: String,
+        /// The rule that it breaks.
+        #[source]
+        source: NameError,
+    },
+    /// No action of the pack can run.
+    #[error("no action of {pack} can run, so nothing is written:\n{}", report.reasons())]
+    NothingRuns {
+        /// The pack.
+        pack: String,
+        /// The reasons.
+        report: Box<Report>,
+    },
+}
+
+impl ImportError {
+    fn refused(file: impl Into<String>, problem: impl Into<String>) -> ImportError {
+        let shorten = |text: String| packs_schema::base::strict::shorten(&text, 300);
+        ImportError::Refused { file: shorten(file.into()), problem: shorten(problem.into()) }
+    }
+}
+
+/// Imports the source in `directory` as the pack directory `to`, which must not exist.
+pub fn import(directory: &Path, to: &Path) -> Result<Report, ImportError> {
+    if to.symlink_metadata().is_ok() {
+        return Err(PackError::Exists(to.to_owned()).into());
+    }
+    let plan = plan(directory, directory)?;
+    write::write(&plan, to)?;
+    Ok(plan.report)
+}
+
+/// Result of [`import_all`] for one source.
+#[derive(Debug)]
+pub struct ImportedSource {
+    /// The source, relative to the directory that was searched.
+    pub directory: PathBuf,
+    /// Its report, or why nothing of it was imported.
+    pub outcome: Result<Report, ImportError>,
+}
+
+/// Imports every source below `root`, each into a directory of `to` that is called like the pack.
+pub fn import_all(root: &Path, to: &Path) -> Result<Vec<ImportedSource>, ImportError> {
+    let found = subtree::find(root)?;
+    if found.is_empty() {
+        return Err(ImportError::NothingFound(root.to_owned()));
+    }
+    std::fs::create_dir_all(to).map_err(PackError::file("create", to))?;
+    let import = |directory: PathBuf| {
+        let outcome = plan(&root.join(&directory), root).and_then(|plan| {
+            let target = to.join(plan.pack.as_str());
+            if target.symlink_metadata().is_ok() {
+                return Err(PackError::Exists(target).into());
+            }
+            write::write(&plan, &target)?;
+            Ok(plan.report)
+        });
+        ImportedSource { directory, outcome }
+    };
+    Ok(found.into_iter().map(import).collect())
+}
+
+/// Reads and converts one source; a licence may lie above it, up to `root`.
+fn plan(directory: &Path, root: &Path) -> Result<plan::Plan, ImportError> {
+    let format = Format::detect(directory)?.ok_or_else(|| ImportError::UnknownFormat(directory.to_owned()))?;
+    let mut tree = source::read(directory, format)?;
+    source::add_licence(&mut tree, directory, root)?;
+    let plan = plan::check(format.convert(&tree)?)?;
+    match plan.report.actions.iter().any(|action| action.verdict() != Verdict::CannotRun) {
+        true => Ok(plan),
+        false => Err(ImportError::NothingRuns { pack: plan.pack.to_string(), report: Box::new(plan.report) }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! StackStorm packs.
+//!
+//! ```text
+//!  pack.yaml ─────────── head ────▶ pack.yaml
+//!  actions/*.yaml ────── action ─┬─ python  ─▶ run by supplied/run_python.py, by way of actions.json
+//!                                ├─ script  ─▶ run directly, or by supplied/run_script.py
+//!                                └─ command ─▶ a script of its own; Jinja becomes quoted variables (`jinja`)
+//!  config.schema.yaml ── config ──▶ config.schema.yaml
+//!  requirements.txt ──── requirements
+//!  rules/ ──────────────────────▶ stackstorm/rules/, kept for the responder
+//!  the rest ────────────────────▶ as it is, or left out
+//! ```
+//!
+//! [`facts`] reads Python sources with a bounded Python process that parses and never runs them; everything else here
+//! is pure. Aliases, sensors, triggers, policies and workflows are listed and not imported.
+
+mod action;
+mod command;
+mod config;
+mod facts;
+mod head;
+mod jinja;
+mod lines;
+mod python;
+mod requirements;
+mod runner;
+mod schema;
+mod script;
+mod supplied;
+
+use std::collections::BTreeMap;
+
+use packs_schema::base::document::{DocumentError, yaml};
+use packs_schema::pack::contents::{MAX_YAML, check_path};
+use serde_json::{Value, json};
+
+use self::action::{Converted, Surroundings};
+use self::facts::Facts;
+pub(super) use self::facts::facts;
+use super::plan::{Plan, PlannedFile, action_file};
+use super::report::{Effect, ImportFinding, LeftOut, Report};
+use super::source::{SourceTree, is_licence};
+use super::{Format, ImportError};
+
+/// Parts of a pack without meaning in Bolt, by their top directory.
+const NOT_IMPORTED: [(&str, &str); 8] = [
+    ("aliases", "aliases are StackStorm's chat commands"),
+    ("sensors", "sensors run in StackStorm; an event reaches Bolt through its responder"),
+    ("triggers", "triggers belong to sensors"),
+    ("policies", "policies are StackStorm's; see concurrency and rate in the action file"),
+    ("actions/workflows", "workflows run in an orchestrator, which calls actions one by one"),
+    ("actions/chains", "chains run in an orchestrator, which calls actions one by one"),
+    ("tests", "tests are not part of the pack"),
+    ("docs", "documentation is not part of the pack"),
+];
+
+/// Returns why a path is not part of the pack.
+pub(super) fn leaves_out(path: &str) -> Option<&'static str> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if let Some((_, why)) = NOT_IMPORTED.iter().find(|(directory, _)| *directory == path) {
+        return Some(why);
+    }
+    if name.starts_with('.') {
+        return Some("hidden files and continuous integration are not part of the pack");
+    }
+    let clutter = name == "__pycache__" || name.ends_with(".pyc") || name.ends_with('~') || name.ends_with(".orig");
+    let top_level = ["circle.yml", "tox.ini", "Makefile", "Vagrantfile", "Dockerfile", "requirements-tests.txt"];
+    let unused = top_level.contains(&path) || path == "icon.png" || path == "bolt_st2" || path == "actions/bolt_st2";
+    (clutter || unused).then_some("not used by actions")
+}
+
+/// Reads a YAML file. What exceeds the limits of the reader refuses the whole source.
+fn read_yaml(tree: &SourceTree, path: &str) -> Result<Result<Value, DocumentError>, ImportError> {
+    let Some(file) = tree.files.get(path) else { return Ok(Ok(Value::Null)) };
+    if file.bytes.len() as u64 > MAX_YAML {
+        let problem = format!("it has {} bytes, more than the maximum of {MAX_YAML} of a YAML file", file.bytes.len());
+        return Err(ImportError::refused(path, problem));
+    }
+    let text = file.text().ok_or_else(|| ImportError::refused(path, "it is not UTF-8"))?;
+    match yaml::parse::<Value>(text) {
+        Err(error) if error.exceeds_a_limit() => Err(ImportError::refused(path, error.to_string())),
+        read => Ok(read),
+    }
+}
+
+/// Converts a pack.
+pub(super) fn convert(tree: &SourceTree, facts: &Facts) -> Result<Plan, ImportError> {
+    let mut findings = Vec::new();
+    let head = head::read(tree, &mut findings)?;
+    let config = config::read(tree, &mut findings)?;
+    let mut requirements = requirements::read(tree, &mut findings);
+    let mut plan = Plan {
+        pack: head.name.clone(),
+        files: kept_files(tree),
+        report: Report {
+            format: Format::StackStorm,
+            pack: head.name.to_string(),
+            version: head.version.to_string(),
+            actions: Vec::new(),
+            findings: Vec::new(),
+            left_out: tree.left_out.clone(),
+        },
+    };
+    let mut registry = serde_json::Map::new();
+    let around = Surroundings { tree, facts, config: &config };
+    let paths: Vec<&String> = tree.files.keys().filter(|path| is_action_file(path)).collect();
+    for path in paths {
+        if let Err(error) = check_path(path) {
+            return Err(ImportError::refused(path, error.to_string()));
+        }
+        let converted = match read_yaml(tree, path)? {
+            Ok(value) => action::convert(&around, path, &value, &mut requirements)?,
+            Err(error) => Some(unreadable(path, &error)),
+        };
+        let Some(converted) = converted else {
+            let why = "workflows run in an orchestrator, which calls actions one by one".to_owned();
+            plan.report.left_out.push(LeftOut { file: path.clone(), why });
+            continue;
+        };
+        let mut report = converted.report;
+        if let Some(entry) = converted.registered {
+            registry.insert(report.name.clone(), entry);
+        }
+        if plan.report.actions.iter().any(|other| other.name == report.name) {
+            let message = format!("another file also describes the action {}", report.name);
+            report.findings.push(ImportFinding::new("duplicate_action", Effect::Blocks, path, message));
+        } else if let Some(text) = converted.action_file {
+            plan.files.insert(action_file(&report.name), PlannedFile::text(text));
+            plan.files.extend(converted.files);
+        }
+        plan.report.actions.push(report);
+    }
+    if !registry.is_empty() {
+        let registry = json!({"pack": head.name, "config_names": config.renamed, "actions": registry});
+        let text = serde_json::to_string_pretty(&registry).unwrap_or_default();
+        plan.files.insert("actions/bolt_st2/actions.json".to_owned(), PlannedFile::text(text + "\n"));
+        plan.files.extend(supplied::files());
+    }
+    plan.files.insert("pack.yaml".to_owned(), PlannedFile::text(head.text()));
+    plan.files.extend(config.file());
+    plan.files.extend(requirements.file(&mut findings));
+    if !tree.files.keys().any(|path| is_licence(path)) {
+        let message = "the source has no licence file; find out under which terms you may use it";
+        findings.push(ImportFinding::new("no_licence", Effect::Note, "LICENSE", message));
+    }
+    plan.report.findings = findings;
+    Ok(plan)
+}
+
+/// True for a description of an action, or of a workflow that lies beside those.
+fn is_action_file(path: &str) -> bool {
+    let inside = path.strip_prefix("actions/").filter(|rest| !rest.contains('/'));
+    inside.is_some_and(|name| name.ends_with(".yaml") || name.ends_with(".yml"))
+}
+
+fn unreadable(path: &str, error: &DocumentError) -> Converted {
+    let stem = path.rsplit('/').next().unwrap_or(path).split('.').next().unwrap_or(path);
+    let message = format!("Bolt does not read it, since readers of YAML differ on it: {error}");
+    let finding = ImportFinding::new("unreadable", Effect::Blocks, path, message).at(error.line());
+    Converted::not_runnable(stem, path, "", vec![finding])
+}
+
+/// Files that go into the pack as they are.
+fn kept_files(tree: &SourceTree) -> BTreeMap<String, PlannedFile> {
+    let written = ["pack.yaml", "config.schema.yaml", "config.yaml", "requirements.txt"];
+    let kept = tree.files.iter().filter(|(path, _)| !written.contains(&path.as_str()) && !is_action_file(path));
+    kept.map(|(path, file)| {
+        let target = if path.starts_with("rules/") { format!("stackstorm/{path}") } else { path.clone() };
+        (target, PlannedFile { bytes: file.bytes.clone(), executable: file.executable })
+    })
+    .collect()
+}

@@ -1,0 +1,182 @@
+//! Actions that are a shell command: each becomes a script of its own. Jinja in it becomes quoted variables.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::action::{Draft, Run};
+use super::jinja::shell::{Kind, Names, quoted, rewrite};
+use super::jinja::{self, Piece};
+use super::schema::is_template;
+use super::script::{secret_parameter, template_message};
+use crate::pack::import::plan::PlannedFile;
+use crate::pack::import::report::Effect;
+
+const PLACE: [&str; 2] = ["parameters", "cmd"];
+
+/// Plans a command; `None` after a blocking finding.
+pub(super) fn convert(draft: &mut Draft<'_>) -> Option<Run> {
+    let Some((command, immutable)) = draft.settings.command.clone().filter(|(command, _)| !command.trim().is_empty())
+    else {
+        let message = "callers would give the whole command; write an action for each command that is needed";
+        draft.block("any_command", &["parameters"], message);
+        return None;
+    };
+    if !immutable {
+        let message = "callers could replace the whole command; it is fixed now";
+        draft.sink.add("command_fixed", Effect::Safer, &PLACE, message);
+    }
+    if let Some(secret) = secret_parameter(draft).filter(|_| is_template(&command)) {
+        let message =
+            format!("the command takes the secret {secret} as text; write a script that reads it from standard input");
+        draft.block("secret_argument", &["parameters", &secret], message);
+        return None;
+    }
+    let script = match is_template(&command) {
+        true => from_template(draft, &command)?,
+        false => format!("{}\n", command.trim_end()),
+    };
+    let settings = &draft.settings;
+    let mut head = format!("#!/bin/bash\n# Imported from StackStorm: the command of {}\n", draft.path);
+    for (name, value) in &settings.env {
+        head += &format!("export {name}={}\n", quoted(value));
+    }
+    if let Some(directory) = &settings.cwd {
+        head += &format!("cd -- {} || exit\n", quoted(directory));
+    } else if settings.cwd_by_caller {
+        let schema = json!({"type": "string", "pattern": "^/", "description": "Working directory of the command."});
+        draft.parameters.insert("cwd".to_owned(), schema.as_object().cloned().unwrap_or_default());
+        head += "[ -z \"$BOLT_PARAM_CWD\" ] || cd -- \"$BOLT_PARAM_CWD\" || exit\n";
+    }
+    let path = format!("bolt_st2/commands/{}.sh", draft.name);
+    // Standard input holds the parameters as JSON, which the command does not expect.
+    let file = PlannedFile::program(format!("{head}exec </dev/null\n{script}"));
+    Some(Run {
+        runner_type: "local-shell-script",
+        entry_point: path.clone(),
+        arguments: false,
+        memory: "256MiB",
+        files: BTreeMap::from([(format!("actions/{path}"), file)]),
+        registered: None,
+    })
+}
+
+fn from_template(draft: &mut Draft<'_>, command: &str) -> Option<String> {
+    let names = names(draft);
+    let pieces = jinja::parse(command);
+    let rewritten = match pieces.and_then(|pieces| rewrite(&pieces, &names)) {
+        Ok(rewritten) => rewritten,
+        Err(refused) => {
+            let message = format!("its Jinja is not imported: {refused}; write a script that reads BOLT_PARAM_*");
+            draft.block("jinja", &PLACE, message);
+            return None;
+        }
+    };
+    let message = "values of callers were rendered into shell text; they are quoted variables of a script now";
+    draft.sink.add("template_rewritten", Effect::Safer, &PLACE, message);
+    for name in &rewritten.fixed {
+        if !fix(draft, name) {
+            let message = format!("callers would choose a program or its options with {name}; write a script");
+            draft.block("any_program", &["parameters", name], message);
+            return None;
+        }
+        let message =
+            format!("callers could choose a program with {name}, or options that run one; it is immutable now");
+        draft.sink.add("parameter_fixed", Effect::Safer, &["parameters", name], message);
+    }
+    for name in &rewritten.split {
+        let message =
+            format!("{name} is split at blanks into words, without quotes and patterns: callers choose options");
+        draft.sink.add("split_words", Effect::Safer, &["parameters", name], message);
+    }
+    for name in &rewritten.replaced {
+        if let Some(bolt) = bolt_name(draft, name) {
+            draft.parameters.remove(&bolt);
+        }
+        let message = format!("{name} is computed from the other parameters and can no longer be given");
+        draft.sink.add("parameter_fixed", Effect::Safer, &["parameters", name], message);
+    }
+    forbid_empty(draft);
+    Some(rewritten.script)
+}
+
+/// Returns what templates may name. Defaults that cannot be computed are dropped, and the caller gives those values.
+fn names(draft: &mut Draft<'_>) -> Names {
+    let mut names = Names::default();
+    for (bolt, template) in std::mem::take(&mut draft.templates) {
+        let source = draft.source_names[&bolt].clone();
+        let known = |pieces: &Vec<Piece>| pieces.iter().all(|piece| is_known(draft, piece));
+        let parsed = jinja::parse(&template).and_then(|pieces| match known(&pieces) {
+            true => Ok(pieces),
+            false => Err(jinja::Refused::new("it refers to what is no parameter")),
+        });
+        match parsed {
+            Ok(pieces) => drop(names.computed.insert(source, pieces)),
+            Err(refused) => {
+                let message = template_message(&source, &template, &refused);
+                draft.sink.add("template_default", Effect::Note, &["parameters", &source], message);
+                if let Some(schema) = draft.parameters.get_mut(&bolt) {
+                    schema.remove("immutable");
+                    schema.insert("required".to_owned(), Value::Bool(true));
+                }
+            }
+        }
+    }
+    for (bolt, schema) in &draft.parameters {
+        let given = schema.get("required") == Some(&Value::Bool(true))
+            || schema.get("default").is_some_and(|default| default.as_str().is_none_or(|text| !text.trim().is_empty()));
+        let source = draft.source_names[bolt].clone();
+        names.parameters.insert(source, (bolt.clone(), kind(schema), given));
+    }
+    names
+}
+
+fn is_known(draft: &Draft<'_>, piece: &Piece) -> bool {
+    let name = |name: &String| draft.source_names.values().any(|known| known == name);
+    match piece {
+        Piece::Text(_) => true,
+        Piece::Value(value) => match &value.base {
+            jinja::Base::Name(given) => name(given),
+            jinja::Base::Config(_) => true,
+            jinja::Base::Context | jinja::Base::Server(_) => false,
+        },
+        Piece::If(branches) => branches.iter().all(|branch| {
+            branch.condition.as_ref().is_none_or(|condition| name(&condition.name))
+                && branch.body.iter().all(|piece| is_known(draft, piece))
+        }),
+    }
+}
+
+fn kind(schema: &Map<String, Value>) -> Kind {
+    match schema.get("type").and_then(Value::as_str) {
+        Some("string") => Kind::Text,
+        Some("integer" | "number") => Kind::Number,
+        Some("boolean") => Kind::Boolean,
+        Some("array") => Kind::List,
+        _ => Kind::Other,
+    }
+}
+
+fn bolt_name(draft: &Draft<'_>, source: &str) -> Option<String> {
+    draft.source_names.iter().find(|(_, known)| *known == source).map(|(bolt, _)| bolt.clone())
+}
+
+/// Makes a parameter immutable, if it has a default.
+fn fix(draft: &mut Draft<'_>, name: &str) -> bool {
+    let schema = bolt_name(draft, name).and_then(|bolt| draft.parameters.get_mut(&bolt));
+    let Some(schema) = schema.filter(|schema| schema.contains_key("default")) else { return false };
+    schema.insert("immutable".to_owned(), Value::Bool(true));
+    true
+}
+
+/// An empty value would leave `rm -rf {{directory}}/*` with the root directory.
+fn forbid_empty(draft: &mut Draft<'_>) {
+    for schema in draft.parameters.values_mut() {
+        let text = schema.get("type").is_none_or(|kind| kind == "string");
+        let default = schema.get("default").and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+        let given = default || schema.get("required") == Some(&Value::Bool(true));
+        if text && given && !schema.contains_key("minLength") {
+            schema.insert("minLength".to_owned(), Value::from(1));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Configuration of a pack: `config.schema.yaml`, or a schema made of the older `config.yaml`.
+
+use std::collections::BTreeMap;
+
+use packs_schema::base::name::ParamName;
+use packs_schema::pack::contents::CONFIG_SCHEMA_FILE;
+use serde_json::{Map, Value, json};
+
+use super::read_yaml;
+use super::schema::{Sink, clean};
+use crate::pack::import::plan::PlannedFile;
+use crate::pack::import::report::{Effect, ImportFinding};
+use crate::pack::import::source::SourceTree;
+use crate::pack::import::{ImportError, emit};
+
+/// The older file, with values.
+const OLD_FILE: &str = "config.yaml";
+/// Parts of names of values that are kept secret.
+const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "api_key", "apikey", "private_key"];
+
+/// Configuration schema of the pack.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    properties: Map<String, Value>,
+    /// Names that are different in Bolt, with the name in the source.
+    pub(super) renamed: BTreeMap<String, String>,
+}
+
+/// Reads the configuration files.
+pub(super) fn read(tree: &SourceTree, findings: &mut Vec<ImportFinding>) -> Result<Config, ImportError> {
+    let old = !tree.files.contains_key(CONFIG_SCHEMA_FILE);
+    let file = if old { OLD_FILE } else { CONFIG_SCHEMA_FILE };
+    let mut sink = Sink { file, text: tree.text(file).unwrap_or_default(), findings: Vec::new() };
+    let mut config = Config::default();
+    match read_yaml(tree, file)? {
+        Ok(Value::Object(entries)) => {
+            for (name, value) in &entries {
+                let schema = if old { of_value(name, value) } else { value.clone() };
+                config.add(name, &schema, &mut sink);
+            }
+            if old && !entries.is_empty() {
+                let message =
+                    "its values are defaults of config.schema.yaml now; secrets were dropped, a site sets them";
+                sink.add("old_config", Effect::Note, &[], message);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let finding = ImportFinding::new("unreadable", Effect::Note, file, format!("not read: {error}"));
+            sink.findings.push(finding.at(error.line()));
+        }
+    }
+    findings.append(&mut sink.findings);
+    Ok(config)
+}
+
+impl Config {
+    fn add(&mut self, name: &str, schema: &Value, sink: &mut Sink<'_>) {
+        let (mut schema, template) = clean(schema, &[name], sink);
+        schema.remove("position");
+        schema.remove("immutable");
+        if let Some(template) = template {
+            let message =
+                format!("the default of {name} is {template}, which StackStorm's server renders; a site sets it");
+            sink.add("template_default", Effect::Note, &[name], message);
+        }
+        let mut bolt: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        if !bolt.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            bolt.insert_str(0, "c_");
+        }
+        bolt.truncate(64);
+        let clash = self.properties.keys().any(|known| known.eq_ignore_ascii_case(&bolt));
+        if clash || ParamName::new(bolt.as_str()).is_err() {
+            return sink.add(
+                "config_name",
+                Effect::Note,
+                &[name],
+                format!("{name} cannot be a name of Bolt; it is dropped"),
+            );
+        }
+        if bolt != name {
+            sink.add("renamed", Effect::Note, &[name], format!("{name} is called {bolt} in /etc/bolt/packs"));
+            self.renamed.insert(bolt.clone(), name.to_owned());
+        }
+        self.properties.insert(bolt, Value::Object(schema));
+    }
+
+    /// True if the configuration has this value, by the name in the source.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.properties.contains_key(name) || self.renamed.values().any(|source| source == name)
+    }
+
+    /// Returns the file to write, if there is any configuration.
+    pub(super) fn file(&self) -> Option<(String, PlannedFile)> {
+        if self.properties.is_empty() {
+            return None;
+        }
+        let entries: Vec<(&str, Value)> =
+            self.properties.iter().map(|(name, schema)| (name.as_str(), schema.clone())).collect();
+        Some((CONFIG_SCHEMA_FILE.to_owned(), PlannedFile::text(emit::document(&entries, 1))))
+    }
+}
+
+/// Returns a schema for a value of the older file, which is its default unless it may be a secret.
+fn of_value(name: &str, value: &Value) -> Value {
+    let kind = match value {
+        Value::Null => return json!({}),
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let lower = name.to_ascii_lowercase();
+    match SECRET_WORDS.iter().any(|word| lower.contains(word)) {
+        true => json!({"type": kind, "secret": true}),
+        false if value.as_str().is_some_and(str::is_empty) => json!({"type": kind}),
+        false => json!({"type": kind, "default": value}),
+    }
+}

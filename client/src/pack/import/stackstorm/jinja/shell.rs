@@ -1,0 +1,287 @@
+//! A shell command with Jinja in it becomes a shell command with quoted variables in it.
+//!
+//! The text of the command is the author's; a value of a caller is only ever the value of a variable. Each place of a value
+//! is understood by a scanner of shell syntax, and one that a shell or another program would read as code is refused:
+//! operands of interpreters, arithmetic, here-documents, the name of a program.
+//!
+//! ```text
+//!  pieces ──scan: context of each value──▶ text with "${BOLT_PARAM_X}"
+//!    └─ conditions, filters, lists of words ──▶ a preamble that computes variables and arrays
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::scan::{Context, PREFIXES, Scan, is_assignment};
+use super::words::Words;
+use super::{Base, Filter, Literal, Outcome, Piece, Refused, ValueOf};
+
+/// Programs that read an operand as code or as a command. No value may be an operand of them.
+const INTERPRETERS: &[&str] = &[
+    "eval",
+    "exec",
+    "source",
+    ".",
+    "trap",
+    "alias",
+    "let",
+    "declare",
+    "typeset",
+    "local",
+    "unset",
+    "bash",
+    "sh",
+    "dash",
+    "zsh",
+    "ksh",
+    "su",
+    "ssh",
+    "xargs",
+    "perl",
+    "python",
+    "python2",
+    "python3",
+    "ruby",
+    "node",
+    "php",
+    "lua",
+    "watch",
+    "parallel",
+    "crontab",
+    "at",
+    "batch",
+    "expect",
+    "tclsh",
+    "mysql",
+    "psql",
+    "mongo",
+    "sqlite3",
+    "cqlsh",
+    "chroot",
+    "nsenter",
+    "systemd-run",
+    "script",
+    "gdb",
+    "vim",
+    "ed",
+    "ex",
+    "bc",
+    "dc",
+    "jq",
+    "m4",
+    "make",
+];
+/// Programs whose first operand is code; values may be further operands.
+const FIRST_IS_CODE: &[&str] = &["sed", "awk", "gawk", "mawk"];
+/// Programs that an option can make run another program, so that callers must not choose options.
+const RUN_BY_OPTION: &[&str] =
+    &["find", "tar", "rsync", "scp", "sftp", "git", "curl", "wget", "nmap", "zip", "rpm", "man"];
+/// Parameter that a template may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pack::import::stackstorm) enum Kind {
+    Text,
+    Number,
+    Boolean,
+    List,
+    Other,
+}
+
+/// What a template may refer to.
+#[derive(Debug, Default)]
+pub(in crate::pack::import::stackstorm) struct Names {
+    /// By the name in the template: the name in Bolt, the kind, and true if it is always given.
+    pub(in crate::pack::import::stackstorm) parameters: BTreeMap<String, (String, Kind, bool)>,
+    /// Defaults that are templates themselves, by the name in the template.
+    pub(in crate::pack::import::stackstorm) computed: BTreeMap<String, Vec<Piece>>,
+}
+
+/// Result of [`rewrite`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::pack::import::stackstorm) struct Rewritten {
+    /// Text of a bash script.
+    pub(in crate::pack::import::stackstorm) script: String,
+    /// Parameters that choose a program, or options of a program that can run others: only their default is used.
+    pub(in crate::pack::import::stackstorm) fixed: Vec<String>,
+    /// Parameters whose value is split into words: callers choose options.
+    pub(in crate::pack::import::stackstorm) split: Vec<String>,
+    /// Computed parameters that the script replaces, so that callers no longer give them.
+    pub(in crate::pack::import::stackstorm) replaced: Vec<String>,
+}
+
+/// Rewrites a command.
+pub(in crate::pack::import::stackstorm) fn rewrite(pieces: &[Piece], names: &Names) -> Outcome<Rewritten> {
+    let mut writer = Writer { names, words: Words::new(names), out: String::new(), done: Rewritten::default() };
+    let mut scan = Scan::default();
+    let here_document =
+        pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if text.replace("<<<", "").contains("<<")));
+    if here_document && pieces.iter().any(|piece| !matches!(piece, Piece::Text(_))) {
+        return Err(Refused::new("a here-document beside values"));
+    }
+    for (index, piece) in pieces.iter().enumerate() {
+        match piece {
+            Piece::Text(text) => {
+                scan.text(text);
+                writer.out.push_str(text);
+            }
+            piece => {
+                let whole = scan.at_word_start() && ends_word(pieces.get(index + 1));
+                writer.place(piece, &mut scan, whole)?;
+            }
+        }
+    }
+    let mut done = writer.done;
+    let preamble = writer.words.preamble();
+    done.script = format!("{preamble}{}\n", writer.out.trim_end());
+    Ok(done)
+}
+
+fn ends_word(next: Option<&Piece>) -> bool {
+    match next {
+        None => true,
+        Some(Piece::Text(text)) => text.starts_with([' ', '\t', '\n', ';', '|', '&', ')']),
+        Some(_) => false,
+    }
+}
+
+/// Writes the command.
+struct Writer<'a> {
+    names: &'a Names,
+    words: Words<'a>,
+    out: String,
+    done: Rewritten,
+}
+
+impl Writer<'_> {
+    /// Writes the value or condition at this place.
+    fn place(&mut self, piece: &Piece, scan: &mut Scan, whole: bool) -> Outcome<()> {
+        let program = scan.command.program.clone();
+        let context = scan.context();
+        self.refuse_code(piece, scan, program.as_deref(), whole)?;
+        let starts_word = context == Context::Plain && !scan.command.in_word;
+        let text = match (piece, context) {
+            (_, Context::Backtick) => return Err(Refused::new("a value inside backquotes")),
+            (Piece::If(branches), Context::Plain) if whole => self.words.condition(branches)?,
+            (Piece::If(_), _) => return Err(Refused::new("a condition inside a word")),
+            (Piece::Value(value), Context::Plain) if whole && program.is_some() => {
+                self.whole_word(value, program.as_deref())?
+            }
+            (Piece::Value(value), Context::Plain) => {
+                if starts_word && program.is_some() && !scan.command.redirected {
+                    self.words.no_option(value)?;
+                }
+                format!("\"{}\"", self.words.expansion(value)?)
+            }
+            (Piece::Value(value), Context::DoubleQuoted | Context::Arithmetic) => self.words.expansion(value)?,
+            (Piece::Value(value), Context::SingleQuoted) => format!("'\"{}\"'", self.words.expansion(value)?),
+            (Piece::Text(_), _) => return Ok(()),
+        };
+        self.out.push_str(&text);
+        scan.command.in_word = true;
+        scan.command.word.push('\u{1}');
+        Ok(())
+    }
+
+    fn refuse_code(&mut self, piece: &Piece, scan: &Scan, program: Option<&str>, whole: bool) -> Outcome<()> {
+        let of_number = matches!(piece, Piece::Value(value) if self.words.is_number(value));
+        if scan.context() == Context::Arithmetic && !of_number {
+            return Err(Refused::new("a value that is no number in arithmetic"));
+        }
+        // In quotes inside a substitution the outer commands read the result, not the value.
+        let Some(program) = program else {
+            return match piece {
+                Piece::Value(value) if whole && !scan.command.redirected => self.fixed_program(value),
+                _ if scan.command.redirected || scan.context() == Context::Arithmetic => Ok(()),
+                _ if is_assignment(&format!("{}x", scan.command.word)) => Ok(()),
+                _ => Err(Refused::new("a value as a part of a program's name")),
+            };
+        };
+        if of_number || scan.command.redirected {
+            return Ok(());
+        }
+        if PREFIXES.contains(&program) || INTERPRETERS.contains(&program) {
+            return Err(Refused::new(format!("a value as an operand of {program}, which may run it")));
+        }
+        if program == "[[" {
+            return Err(Refused::new("a value that is no number in [["));
+        }
+        if FIRST_IS_CODE.contains(&program) && (scan.command.operands == 0 || !whole) {
+            return Err(Refused::new(format!("a value in the code of {program}")));
+        }
+        Ok(())
+    }
+
+    /// A parameter that names the program: only its default is used.
+    fn fixed_program(&mut self, value: &ValueOf) -> Outcome<()> {
+        let Base::Name(name) = &value.base else { return Err(Refused::new("a program from the configuration")) };
+        if !value.filters.is_empty() || self.names.computed.contains_key(name) {
+            return Err(Refused::new(format!("{name}, which names the program")));
+        }
+        self.done.fixed.push(name.clone());
+        Ok(())
+    }
+
+    /// Writes a value that is a word of its own: absent if it is empty, and several words if its name says so.
+    fn whole_word(&mut self, value: &ValueOf, program: Option<&str>) -> Outcome<String> {
+        let Base::Name(name) = &value.base else { return Ok(format!("\"{}\"", self.words.expansion(value)?)) };
+        if let Some(pieces) =
+            self.names.computed.get(name).filter(|_| value.filters.is_empty() && is_list_of_words(name))
+        {
+            self.done.replaced.push(name.clone());
+            return self.words.list(pieces);
+        }
+        let kind = self.words.kind(name)?;
+        let list = kind == Kind::List || program == Some("for");
+        if value.filters.is_empty() && (list || kind != Kind::Number && is_list_of_words(name)) {
+            let options = !list;
+            if options && program.is_some_and(|program| RUN_BY_OPTION.contains(&program)) {
+                self.done.fixed.push(name.clone());
+            } else if options {
+                self.done.split.push(name.clone());
+            }
+            return self.words.split(name, kind == Kind::List, !options);
+        }
+        self.words.no_option(value)?;
+        let expansion = self.words.expansion(value)?;
+        match self.words.is_given(value) {
+            true => Ok(format!("\"{expansion}\"")),
+            false => Ok(format!("{}\"{expansion}\"}}", expansion.replace('}', ":+"))),
+        }
+    }
+}
+
+/// True for names of parameters that hold several words, such as options.
+fn is_list_of_words(name: &str) -> bool {
+    const NAMES: [&str; 7] = ["args", "arguments", "options", "opts", "flags", "params", "command"];
+    NAMES.iter().any(|known| name == *known || name.ends_with(&format!("_{known}")))
+}
+
+/// Returns bash that applies a filter to the variable `name`.
+pub(super) fn filter(name: &str, filter: &Filter) -> Outcome<String> {
+    let refuse = || Refused::new(format!("the filter {}", filter.name));
+    let argument = |index: usize| match filter.arguments.get(index) {
+        Some(Literal::Text(text) | Literal::Number(text)) => Ok(text.clone()),
+        Some(Literal::Bool(flag)) => Ok(if *flag { "True" } else { "False" }.to_owned()),
+        Some(Literal::None) | None => Ok(String::new()),
+    };
+    Ok(match filter.name.as_str() {
+        "default" | "d" => format!("[ -n \"${name}\" ] || {name}={}\n", quoted(&argument(0)?)),
+        "lower" => format!("{name}=\"${{{name},,}}\"\n"),
+        "upper" => format!("{name}=\"${{{name}^^}}\"\n"),
+        "trim" => {
+            let inside = format!("{name}=\"${{{name}#\"${{{name}%%[![:space:]]*}}\"}}\"\n");
+            format!("{inside}{name}=\"${{{name}%\"${{{name}##*[![:space:]]}}\"}}\"\n")
+        }
+        "replace" if filter.arguments.len() == 2 => {
+            let (old, new) = (quoted(&argument(0)?), quoted(&argument(1)?));
+            format!("old={old} new={new}\n{name}=\"${{{name}//\"$old\"/\"$new\"}}\"\n")
+        }
+        // Lists arrive joined by commas.
+        "join" => format!("new={}\n{name}=\"${{{name}//,/\"$new\"}}\"\n", quoted(&argument(0)?)),
+        "string" | "safe" => String::new(),
+        _ => return Err(refuse()),
+    })
+}
+
+/// Quotes the author's text for a shell.
+pub(in crate::pack::import::stackstorm) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

@@ -1,0 +1,131 @@
+//! Templates that are read, rewritten and refused.
+
+use proptest::prelude::*;
+
+use super::shell::{Kind, Names, rewrite};
+use super::*;
+
+fn names() -> Names {
+    let of = |name: &str, kind, given| (name.to_owned(), (name.to_owned(), kind, given));
+    let parameters = [
+        of("text", Kind::Text, true),
+        of("maybe", Kind::Text, false),
+        of("count", Kind::Number, true),
+        of("flag", Kind::Boolean, true),
+        of("list", Kind::List, true),
+        of("args", Kind::Text, false),
+    ];
+    Names { parameters: parameters.into_iter().collect(), ..Names::default() }
+}
+
+fn last_line(template: &str) -> String {
+    let rewritten = rewrite(&parse(template).unwrap(), &names()).unwrap_or_else(|e| panic!("{template}: {e}"));
+    rewritten.script.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn values_become_quoted_variables_of_their_place() {
+    for (template, wanted) in [
+        ("echo {{text}}", r#"echo "${BOLT_PARAM_TEXT}""#),
+        ("echo {{ maybe }}", r#"echo ${BOLT_PARAM_MAYBE:+"${BOLT_PARAM_MAYBE}"}"#),
+        ("echo \"a {{text}} b\"", r#"echo "a ${BOLT_PARAM_TEXT} b""#),
+        ("echo 'a {{text}}'", r#"echo 'a '"${BOLT_PARAM_TEXT}"''"#),
+        ("echo 'x \"{{text}}\"'", r#"echo 'x "'"${BOLT_PARAM_TEXT}"'"'"#),
+        ("rm {{text}}/*", r#"rm "${BOLT_PARAM_TEXT}"/*"#),
+        ("echo a{{text}}b{{count}}", r#"echo a"${BOLT_PARAM_TEXT}"b"${BOLT_PARAM_COUNT}""#),
+        ("x=$(cat {{text}}) && echo $x", r#"x=$(cat "${BOLT_PARAM_TEXT}") && echo $x"#),
+        ("echo \"$(cat {{text}})\"", r#"echo "$(cat "${BOLT_PARAM_TEXT}")""#),
+        ("X={{text}} env | sort", r#"X="${BOLT_PARAM_TEXT}" env | sort"#),
+        ("echo $(( {{count}} + 1 ))", "echo $(( ${BOLT_PARAM_COUNT} + 1 ))"),
+        ("echo x > {{text}}", r#"echo x > "${BOLT_PARAM_TEXT}""#),
+        ("sed -i s/a/b/ {{text}}", r#"sed -i s/a/b/ "${BOLT_PARAM_TEXT}""#),
+        ("bash -c 'sleep {{count}}'", r#"bash -c 'sleep '"${BOLT_PARAM_COUNT}"''"#),
+        ("ls {{args}}", r#"ls "${words1[@]}""#),
+        ("for x in {{list}}; do echo {{text}}; done", r#"for x in "${words1[@]}"; do echo "${BOLT_PARAM_TEXT}"; done"#),
+        ("echo \\\"{{text}}\\\"", r#"echo \""${BOLT_PARAM_TEXT}"\""#),
+        ("echo {# nothing #}a", "echo a"),
+        ("echo '{% raw %}{{x}}{% endraw %}'", "echo '{{x}}'"),
+        ("sudo service {{text}} restart", r#"sudo service "${BOLT_PARAM_TEXT}" restart"#),
+        ("echo {{ config_context.place }}", r#"echo "${BOLT_CONFIG_PLACE}""#),
+    ] {
+        assert_eq!(last_line(template), wanted, "{template}");
+    }
+}
+
+#[test]
+fn code_is_refused_by_name() {
+    for (template, words) in [
+        ("eval {{text}}", "an operand of eval"),
+        ("bash -c \"echo {{text}}\"", "an operand of bash"),
+        ("sudo {{text}}", "an operand of sudo"),
+        ("ssh host {{text}}", "an operand of ssh"),
+        ("/usr/bin/ssh host {{text}}", "an operand of ssh"),
+        ("true; sh {{text}}", "an operand of sh"),
+        ("echo a | xargs {{text}}", "an operand of xargs"),
+        ("if true; then eval {{text}}; fi", "an operand of eval"),
+        ("echo $(eval {{text}})", "an operand of eval"),
+        ("echo \"$(eval {{text}})\"", "an operand of eval"),
+        ("X=1 eval {{text}}", "an operand of eval"),
+        ("(eval {{text}})", "an operand of eval"),
+        ("echo `cat {{text}}`", "backquotes"),
+        ("sed s/{{text}}/b/ f", "in the code of sed"),
+        ("sed -e {{text}} f", "in the code of sed"),
+        ("awk '{{text}}' f", "in the code of awk"),
+        ("echo $(( {{text}} ))", "arithmetic"),
+        ("echo $[ {{text}} ]", "arithmetic"),
+        ("[[ {{text}} -eq 1 ]]", "[["),
+        ("cat <<END\n{{text}}\nEND", "here-document"),
+        ("prefix{{text}} a", "a program's name"),
+        ("echo {% if flag %}a | b{% endif %}", "'|' beside a condition"),
+        ("echo x{% if flag %}a{% endif %}", "inside a word"),
+        ("echo {{ text | regex_replace('a', 'b') }}", "the filter regex_replace"),
+        ("echo {{ st2kv.system.x }}", "datastore"),
+        ("echo {{ action_context.user }}", "action_context"),
+        ("echo {{ unknown }}", "unknown, which is no parameter"),
+        ("echo {{ text.upper() }}", "the expression"),
+        ("echo {{ text + 1 }}", "the expression"),
+        ("{% for x in list %}{{x}}{% endfor %}", "the statement \"for\""),
+        ("echo {% if flag and text %}a{% endif %}", "the condition"),
+        ("echo {{ text", "no }}"),
+        ("echo {% if flag %}", "if without endif"),
+        ("echo {% endif %}", "without its beginning"),
+    ] {
+        let refused = parse(template).and_then(|pieces| rewrite(&pieces, &names())).expect_err(template);
+        assert!(refused.to_string().contains(words), "{template}: {refused}");
+    }
+}
+
+#[test]
+fn parameters_that_choose_programs_are_reported() {
+    let done = |template: &str| rewrite(&parse(template).unwrap(), &names()).unwrap();
+    assert_eq!(done("{{text}} --version").fixed, ["text"]);
+    assert_eq!(done("rsync {{args}} a b").fixed, ["args"]);
+    assert_eq!(done("ls {{args}}").split, ["args"]);
+    let computed =
+        parse("-v{% if flag == true %} -r{% elif count == 3 %} -t{% else %} --to={{text}}{% endif %}").unwrap();
+    let names = Names { computed: [("args".to_owned(), computed)].into(), ..names() };
+    let done = rewrite(&parse("cp {{args}}").unwrap(), &names).unwrap();
+    assert_eq!(done.replaced, ["args"]);
+    let wanted = "words1+=('-v')\nif [ \"${BOLT_PARAM_FLAG}\" = 'true' ]; then\n    words1+=('-r')\nelif [ \"${BOLT_PARAM_COUNT}\" = '3' ]; \
+                  then\n    words1+=('-t')\nelse\n    words1+=('--to='\"${BOLT_PARAM_TEXT}\")\nfi\ncp \"${words1[@]}\"\n";
+    assert!(done.script.ends_with(wanted), "{}", done.script);
+}
+
+proptest! {
+    #[test]
+    fn no_template_panics_or_leaves_a_value_unquoted(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "{{", "}}", "{%", "%}", "{#", "#}", " ", "text", "{{text}}", "{{ list }}", "{{args}}", "if", "endif", "else", "'", "\"",
+            "$(", ")", "`", "\\", ";", "|", "&&", "echo", "eval", "{% if flag %}", "{% endif %}", "|lower", "<<", ">", "-", "\n",
+            "é", "$((", "))", "$[", "]", "sed", "for", "{% raw %}", "{% endraw %}", "bash -c",
+        ]), 0..14)
+    ) {
+        let template = parts.concat();
+        if let Ok(pieces) = parse(&template)
+            && let Ok(done) = rewrite(&pieces, &names())
+        {
+            let raw = template.contains("raw");
+            prop_assert!(raw || !done.script.contains("{{text}}"), "{}", done.script);
+        }
+    }
+}

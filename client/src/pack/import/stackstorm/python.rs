@@ -1,0 +1,249 @@
+//! Actions that are a class in a Python file: run by `run_python.py`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::action::{Draft, Run, Surroundings};
+use super::facts::{Import, SourceFacts};
+use super::jinja::{self, Base, Piece};
+use super::requirements::Requirements;
+use super::script::{python2, template_message};
+use crate::pack::import::report::Effect;
+
+/// Modules of StackStorm that the supplied runner has.
+const SUPPLIED: [&str; 12] = [
+    "st2common",
+    "st2common.runners",
+    "st2common.runners.base_action",
+    "st2common.runners.utils",
+    "st2common.exceptions",
+    "st2common.exceptions.action",
+    "st2common.log",
+    "st2common.util",
+    "st2common.util.shell",
+    "st2actions",
+    "st2actions.runners",
+    "st2actions.runners.pythonrunner",
+];
+/// Modules that are clients of services elsewhere.
+const CLIENTS: &str = include_str!("clients.txt");
+
+/// Returns the path of an entry point in the pack, or `None` if it leads out of it.
+pub(super) fn entry_path(entry_point: &str) -> Option<String> {
+    let mut parts = vec!["actions"];
+    for part in entry_point.trim().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (parts.len() > 1 && parts[0] == "actions").then(|| parts.join("/"))
+}
+
+/// Plans a Python action; `None` after a blocking finding.
+pub(super) fn convert(
+    around: &Surroundings<'_>,
+    draft: &mut Draft<'_>,
+    requirements: &mut Requirements,
+) -> Option<Run> {
+    let path = entry_path(&draft.entry_point).filter(|path| around.tree.files.contains_key(path));
+    let Some(path) = path else {
+        let message = format!("the entry point {:?} is not in the pack", draft.entry_point);
+        draft.block("entry_point_missing", &["entry_point"], message);
+        return None;
+    };
+    match &around.facts.0 {
+        None => {
+            let message = "its source was not checked, since python3 could not be run here";
+            draft.sink.add("not_checked", Effect::Note, &["entry_point"], message);
+        }
+        Some(facts) => check(facts, &path, draft, requirements)?,
+    }
+    let templates = register_templates(around, draft);
+    let settings = &draft.settings;
+    let registered = json!({
+        "file": path,
+        "names": draft.source_names,
+        "templates": templates,
+        "env": settings.env,
+        "log_level": settings.log_level,
+    });
+    Some(Run {
+        runner_type: "python-script",
+        entry_point: "bolt_st2/run_python.py".to_owned(),
+        arguments: false,
+        memory: "512MiB",
+        files: BTreeMap::new(),
+        registered: Some(registered),
+    })
+}
+
+/// Checks the sources that the action imports from the pack; `None` after a blocking finding.
+fn check(
+    facts: &BTreeMap<String, SourceFacts>,
+    path: &str,
+    draft: &mut Draft<'_>,
+    requirements: &mut Requirements,
+) -> Option<()> {
+    let Some(own) = facts.get(path) else {
+        draft.block("not_python", &["entry_point"], format!("{path} is not a Python source of UTF-8 text"));
+        return None;
+    };
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![path.to_owned()];
+    let mut outside: BTreeMap<&str, (String, usize)> = BTreeMap::new();
+    while let Some(path) = waiting.pop() {
+        let Some(source) = facts.get(&path).filter(|_| seen.insert(path.clone())) else { continue };
+        if let Some((line, problem)) = python2(source) {
+            draft.block("python2", &["entry_point"], format!("{path}:{line}: {problem}; port it to Python 3"));
+            return None;
+        }
+        for import in &source.imports {
+            let local = local_files(facts, &path, import);
+            if local.is_empty() && import.0 == 0 && !import.4 {
+                outside.entry(import.1.as_str()).or_insert_with(|| (path.clone(), import.3));
+            }
+            waiting.extend(local);
+        }
+    }
+    if own.classes.is_empty() {
+        draft.block("no_action_class", &["entry_point"], format!("{path} has no class with a method run"));
+        return None;
+    }
+    imports(&outside, draft, requirements)
+}
+
+/// Judges the modules that come from outside the pack.
+fn imports(
+    outside: &BTreeMap<&str, (String, usize)>,
+    draft: &mut Draft<'_>,
+    requirements: &mut Requirements,
+) -> Option<()> {
+    let mut clients = BTreeSet::new();
+    for (module, (path, line)) in outside {
+        let top = module.split('.').next().unwrap_or(module);
+        let of_server = ["st2common", "st2actions", "st2client", "st2reactor", "st2api", "oslo_config"].contains(&top);
+        if of_server && !SUPPLIED.contains(module) {
+            let message = format!("{path}:{line} imports {module}, which needs StackStorm's server");
+            draft.block("needs_server", &["entry_point"], message);
+            return None;
+        }
+        let provided = requirements.provide(top);
+        if CLIENTS.lines().any(|client| client == top || client == *module) {
+            clients.insert(*module);
+        }
+        if !of_server
+            && !provided
+            && !requirements.refused.is_empty()
+            && !is_library(top)
+            && !requirements.may_provide(top)
+        {
+            let (line, refused) = &requirements.refused[0];
+            let message = format!(
+                "it imports {module}, and requirements.txt:{line} names an address ({refused}); publish a wheel and name it there"
+            );
+            draft.block("requirement_refused", &["entry_point"], message);
+            return None;
+        }
+    }
+    if !clients.is_empty() {
+        let modules = clients.into_iter().collect::<Vec<_>>().join(", ");
+        let message = format!("it is a client of a service elsewhere ({modules}); run it once, not on every instance");
+        draft.sink.add("remote_client", Effect::Rare, &["entry_point"], message);
+    }
+    Some(())
+}
+
+/// True for modules of Python's own library.
+fn is_library(module: &str) -> bool {
+    include_str!("library.txt").lines().any(|known| known == module)
+}
+
+/// Returns the files of the pack that an import means, as StackStorm's search path finds them.
+fn local_files(facts: &BTreeMap<String, SourceFacts>, from: &str, import: &Import) -> Vec<String> {
+    let Import(level, module, names, _, _) = import;
+    let directory = from.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let roots: Vec<String> = if *level > 0 {
+        let parts: Vec<&str> = directory.split('/').collect();
+        vec![parts[..parts.len().saturating_sub(level - 1)].join("/")]
+    } else {
+        vec!["lib".to_owned(), "actions/lib".to_owned(), directory.to_owned(), "actions".to_owned()]
+    };
+    for root in roots {
+        let mut found = Vec::new();
+        let mut at = root;
+        for part in module.split('.').filter(|part| !part.is_empty()) {
+            at = if at.is_empty() { part.to_owned() } else { format!("{at}/{part}") };
+            found.extend(
+                [format!("{at}.py"), format!("{at}/__init__.py")].into_iter().filter(|path| facts.contains_key(path)),
+            );
+        }
+        found.extend(names.iter().map(|name| format!("{at}/{name}.py")).filter(|path| facts.contains_key(path)));
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+/// Returns the defaults that the runner computes, as lists of pieces. A template that cannot be computed is dropped, and the
+/// caller gives the value.
+pub(super) fn register_templates(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Map<String, Value> {
+    let mut templates = Map::new();
+    for (name, template) in std::mem::take(&mut draft.templates) {
+        let place = ["parameters", &draft.source_names[&name].clone()];
+        match computable(around, draft, &template) {
+            Ok(Some(pieces)) => {
+                let message = format!("the default of {}, {template:?}, is computed when the action runs", place[1]);
+                draft.sink.add("template_computed", Effect::Note, &place, message);
+                templates.insert(name, pieces);
+            }
+            // StackStorm's context of the call, which has a default of none.
+            Ok(None) => {
+                let message =
+                    format!("the default of {} is StackStorm's own context, which Bolt lacks; it is none", place[1]);
+                draft.sink.add("template_default", Effect::Note, &place, message);
+            }
+            Err(refused) => {
+                draft.sink.add(
+                    "template_default",
+                    Effect::Note,
+                    &place,
+                    template_message(place[1], &template, &refused),
+                );
+                if let Some(schema) = draft.parameters.get_mut(&name) {
+                    schema.remove("immutable");
+                    schema.insert("required".to_owned(), Value::Bool(true));
+                }
+            }
+        }
+    }
+    templates
+}
+
+fn computable(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> Result<Option<Value>, jinja::Refused> {
+    let mut pieces = Vec::new();
+    for piece in jinja::parse(template)? {
+        match piece {
+            Piece::Text(text) => pieces.push(json!({"text": text})),
+            Piece::Value(value) => match value.base {
+                Base::Context => return Ok(None),
+                _ if !value.filters.is_empty() => return Err(jinja::Refused::new("a filter in a default")),
+                Base::Config(path) if around.config.has(&path[0]) => pieces.push(json!({"config": path})),
+                Base::Name(name) => {
+                    let known = draft.source_names.iter().find(|(_, source)| **source == name).map(|(bolt, _)| bolt);
+                    let known = known.ok_or_else(|| jinja::Refused::new(format!("{name} is no parameter")))?;
+                    pieces.push(json!({"parameter": known}));
+                }
+                Base::Config(path) => {
+                    return Err(jinja::Refused::new(format!("{} is not in config.schema.yaml", path.join("."))));
+                }
+                Base::Server(path) => return Err(jinja::Refused::new(format!("{path} is in StackStorm's datastore"))),
+            },
+            Piece::If(_) => return Err(jinja::Refused::new("a condition in a default")),
+        }
+    }
+    Ok(Some(Value::Array(pieces)))
+}

@@ -1,0 +1,165 @@
+//! StackStorm's runners and their parameters, which an action overrides by listing them among its own.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::schema::{Sink, is_template};
+use crate::pack::import::report::Effect;
+
+/// Kind of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A class in a Python file.
+    Python,
+    /// A file that is run.
+    Script,
+    /// A shell command.
+    Command,
+    /// A graph of actions.
+    Workflow,
+    /// Anything else, with the reason why it is not run.
+    Other(&'static str),
+}
+
+impl Kind {
+    pub(super) fn of(runner: &str) -> Kind {
+        match runner {
+            "python-script" | "run-python" => Kind::Python,
+            "local-shell-script" | "run-local-script" | "remote-shell-script" | "run-remote-script" => Kind::Script,
+            "local-shell-cmd" | "run-local" | "remote-shell-cmd" | "run-remote" => Kind::Command,
+            "orquesta" | "mistral-v1" | "mistral-v2" | "action-chain" | "cloudslang" => Kind::Workflow,
+            "http-request" | "http-runner" => Kind::Other("it sends one HTTP request; write a script with curl"),
+            "winrm-cmd" | "winrm-ps-cmd" | "winrm-ps-script" => Kind::Other("it runs on Windows"),
+            "inquirer" => Kind::Other("it asks a person; see approvals"),
+            "announcement" => Kind::Other("it posts to StackStorm's own stream"),
+            "noop" => Kind::Other("it does nothing"),
+            _ => Kind::Other("Bolt knows no such runner"),
+        }
+    }
+
+    /// Names of the runner's parameters, which never reach the script.
+    fn parameters(self, remote: bool) -> &'static [&'static str] {
+        match (self, remote) {
+            (Kind::Python, _) => &["content_version", "debug", "env", "log_level", "timeout"],
+            (Kind::Script | Kind::Command, false) => {
+                &["cmd", "content_version", "cwd", "debug", "env", "kwarg_op", "sudo", "sudo_password", "timeout"]
+            }
+            (Kind::Script | Kind::Command, true) => &[
+                "bastion_host",
+                "cmd",
+                "cwd",
+                "dir",
+                "env",
+                "hosts",
+                "kwarg_op",
+                "parallel",
+                "passphrase",
+                "password",
+                "port",
+                "private_key",
+                "sudo",
+                "sudo_password",
+                "timeout",
+                "username",
+            ],
+            _ => &[],
+        }
+    }
+}
+
+/// Settings of the runner, from the overridden parameters.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) timeout_seconds: u64,
+    pub(super) sudo: bool,
+    pub(super) cwd: Option<String>,
+    /// Callers may choose the working directory.
+    pub(super) cwd_by_caller: bool,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) kwarg_op: String,
+    pub(super) log_level: String,
+    /// The command, and true if callers cannot replace it.
+    pub(super) command: Option<(String, bool)>,
+}
+
+/// Takes the runner's parameters out of `parameters`.
+pub(super) fn take(kind: Kind, runner: &str, parameters: &mut Map<String, Value>, sink: &mut Sink<'_>) -> Settings {
+    let remote = runner.starts_with("remote") || runner.starts_with("run-remote");
+    let mut settings = Settings {
+        timeout_seconds: if kind == Kind::Python { 600 } else { 60 },
+        kwarg_op: "--".to_owned(),
+        log_level: "debug".to_owned(),
+        ..Settings::default()
+    };
+    for name in kind.parameters(remote) {
+        // `cmd` is a parameter of shell commands only: a script may have one of its own.
+        if (*name == "cmd") != (kind == Kind::Command && *name == "cmd") {
+            continue;
+        }
+        let Some(schema) = parameters.remove(*name) else { continue };
+        set(&mut settings, name, &schema, sink);
+    }
+    if remote {
+        let message = "runs on the instance itself: hosts, accounts and keys of the remote runner have no effect";
+        sink.add("remote_runner", Effect::Note, &["runner_type"], message);
+    }
+    settings
+}
+
+fn set(settings: &mut Settings, name: &str, schema: &Value, sink: &mut Sink<'_>) {
+    let default = schema.get("default").unwrap_or(&Value::Null);
+    let immutable = schema.get("immutable").and_then(Value::as_bool).unwrap_or(false);
+    let place = ["parameters", name];
+    let templated = default.as_str().is_some_and(is_template);
+    match name {
+        "timeout" => {
+            let number = default.as_f64().or_else(|| default.as_str().and_then(|text| text.parse().ok()));
+            if let Some(seconds) = number.filter(|seconds| *seconds > 0.0) {
+                settings.timeout_seconds = seconds.clamp(1.0, 86_400.0).to_string().parse().unwrap_or_else(|_| {
+                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a day")]
+                    let whole = seconds.clamp(1.0, 86_400.0).ceil() as u64;
+                    whole
+                });
+            }
+            if !immutable {
+                sink.add("timeout_fixed", Effect::Note, &place, "callers cannot change the time-out; see bolt.timeout");
+            }
+        }
+        "sudo" => {
+            settings.sudo = default.as_bool().unwrap_or(false);
+            if settings.sudo {
+                let message =
+                    "runs as root, as with sudo in StackStorm; name an account that may do less in bolt.run_as";
+                sink.add("runs_as_root", Effect::Note, &place, message);
+            }
+        }
+        "cwd" | "dir" => match default.as_str().filter(|_| !templated) {
+            Some(directory) => settings.cwd = Some(directory.to_owned()),
+            None => settings.cwd_by_caller = name == "cwd" && !immutable,
+        },
+        "env" => {
+            let entries = default.as_object().into_iter().flatten();
+            let literal = |(name, value): (&String, &Value)| {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                (!is_template(&text) && is_variable(name)).then(|| (name.clone(), text))
+            };
+            settings.env = entries.filter_map(literal).collect();
+            if !immutable {
+                sink.add("env_fixed", Effect::Safer, &place, "callers can no longer set variables of the environment");
+            }
+        }
+        "kwarg_op" => settings.kwarg_op = default.as_str().unwrap_or("--").to_owned(),
+        "log_level" => settings.log_level = default.as_str().unwrap_or("debug").to_owned(),
+        "cmd" => settings.command = default.as_str().map(|text| (text.to_owned(), immutable)),
+        _ => {}
+    }
+}
+
+/// True for a name of a variable that does not change how programs are loaded.
+fn is_variable(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(good)
+        && !["LD_", "BOLT_", "PYTHON", "BASH_"].iter().any(|prefix| name.starts_with(prefix))
+}

@@ -1,0 +1,198 @@
+//! Actions that run a file: directly where Bolt passes parameters as StackStorm does, else through `run_script.py`, which
+//! passes them as StackStorm does without a shell.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::action::{Draft, Run, Surroundings};
+use super::facts::SourceFacts;
+use super::jinja;
+use super::python::{entry_path, register_templates};
+use crate::pack::import::plan::PlannedFile;
+use crate::pack::import::report::Effect;
+use crate::pack::import::source::SourceFile;
+
+/// Plans a script action; `None` after a blocking finding.
+pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
+    let (path, file) = entry_point(around, draft)?;
+    if let Some(secret) = secret_parameter(draft) {
+        let message = format!(
+            "the script takes the secret {secret} as an argument, which /proc shows to every account of the instance; make the \
+             script read it from standard input"
+        );
+        draft.block("secret_argument", &["parameters", &secret], message);
+        return None;
+    }
+    let prepared = prepared(around, draft, &path, &file)?;
+    let templates = register_templates(around, draft);
+    let positional: Vec<String> = draft.positions().into_iter().map(|(_, name)| name).collect();
+    let mut files = BTreeMap::from([(path.clone(), prepared)]);
+    let direct = passes_alike(draft, positional.len()) && templates.is_empty();
+    if direct {
+        let entry_point = path.strip_prefix("actions/").unwrap_or(&path).to_owned();
+        let run = Run {
+            runner_type: "local-shell-script",
+            entry_point,
+            arguments: !draft.parameters.is_empty(),
+            memory: "256MiB",
+            files: std::mem::take(&mut files),
+            registered: None,
+        };
+        return Some(run);
+    }
+    let settings = &draft.settings;
+    let registered = json!({
+        "file": path,
+        "names": draft.source_names,
+        "positional": positional,
+        "templates": templates,
+        "kwarg_op": settings.kwarg_op,
+        "cwd": settings.cwd,
+        "cwd_parameter": settings.cwd_by_caller.then_some("cwd"),
+        "env": settings.env,
+    });
+    if settings.cwd_by_caller {
+        let schema = json!({"type": "string", "description": "Working directory of the script.", "pattern": "^/"});
+        draft.parameters.insert("cwd".to_owned(), schema.as_object().cloned().unwrap_or_default());
+    }
+    Some(Run {
+        runner_type: "local-shell-script",
+        entry_point: "bolt_st2/run_script.py".to_owned(),
+        arguments: false,
+        memory: "256MiB",
+        files,
+        registered: Some(registered),
+    })
+}
+
+/// True if Bolt's own arguments equal StackStorm's: only positional ones or only named ones, of types with one notation.
+fn passes_alike(draft: &Draft<'_>, positional: usize) -> bool {
+    let settings = &draft.settings;
+    let plain = |schema: &serde_json::Map<String, Value>| {
+        matches!(schema.get("type").and_then(Value::as_str), Some("string" | "integer" | "boolean"))
+            && !schema.get("default").and_then(Value::as_str).is_some_and(|text| text.starts_with('-'))
+    };
+    (positional == 0 || positional == draft.parameters.len())
+        && draft.parameters.values().all(plain)
+        && draft.source_names.iter().all(|(bolt, source)| bolt == source)
+        && settings.kwarg_op == "--"
+        && settings.env.is_empty()
+        && settings.cwd.is_none()
+        && !settings.cwd_by_caller
+}
+
+/// Returns a parameter with a secret.
+pub(super) fn secret_parameter(draft: &Draft<'_>) -> Option<String> {
+    let secret = |schema: &Value| schema.to_string().contains("\"secret\":true");
+    draft.parameters.iter().find(|(_, schema)| secret(&Value::Object((*schema).clone()))).map(|(name, _)| name.clone())
+}
+
+fn entry_point(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<(String, SourceFile)> {
+    let path = entry_path(&draft.entry_point);
+    let found = path.and_then(|path| Some((path.clone(), around.tree.files.get(&path)?.clone())));
+    if found.is_none() {
+        let message = format!("the entry point {:?} is not in the pack", draft.entry_point);
+        draft.block("entry_point_missing", &["entry_point"], message);
+    }
+    found
+}
+
+/// Returns the script as it is written: executable, with a shebang that the kernel understands.
+fn prepared(around: &Surroundings<'_>, draft: &mut Draft<'_>, path: &str, file: &SourceFile) -> Option<PlannedFile> {
+    let Some(text) = file.text() else {
+        if file.bytes.starts_with(b"\x7fELF") {
+            return Some(PlannedFile { bytes: file.bytes.clone(), executable: true });
+        }
+        draft.block("not_text", &["entry_point"], format!("{path} is neither text nor a program of Linux"));
+        return None;
+    };
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let python = first.starts_with("#!") && first.contains("python") || path.ends_with(".py");
+    if python && !runs_under_python3(around, draft, path) {
+        return None;
+    }
+    let shebang = match first.strip_prefix("#!").map(str::trim) {
+        Some(given) if given.contains("powershell") || given.contains("pwsh") => {
+            draft.block("powershell", &["entry_point"], format!("{path} is a PowerShell script"));
+            return None;
+        }
+        // `python` may be missing, or be Python 2.
+        Some(given) if python && !given.contains("python3") => "#!/usr/bin/env python3".to_owned(),
+        Some(given) => format!("#!{given}"),
+        None => {
+            let shebang = shebang_for(path);
+            let message = format!("{path} has no shebang; {shebang} was added");
+            draft.sink.add("shebang", Effect::Note, &["entry_point"], message);
+            let bytes = format!("{shebang}\n{}", text.replace("\r\n", "\n")).into_bytes();
+            return Some(PlannedFile { bytes, executable: true });
+        }
+    };
+    if shebang != first.trim_end() {
+        draft.sink.add("shebang", Effect::Note, &["entry_point"], format!("the shebang of {path} is {shebang} now"));
+    }
+    if text.contains("\r\n") {
+        draft.sink.add("line_ends", Effect::Note, &["entry_point"], format!("{path} has LF line ends now"));
+    }
+    let bytes = format!("{shebang}\n{}", rest.replace("\r\n", "\n")).into_bytes();
+    Some(PlannedFile { bytes, executable: true })
+}
+
+fn shebang_for(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, end)| end) {
+        Some("py") => "#!/usr/bin/env python3",
+        Some("rb") => "#!/usr/bin/env ruby",
+        Some("pl") => "#!/usr/bin/env perl",
+        // StackStorm starts scripts from bash, which runs a file without a shebang itself.
+        _ => "#!/bin/bash",
+    }
+}
+
+fn runs_under_python3(around: &Surroundings<'_>, draft: &mut Draft<'_>, path: &str) -> bool {
+    let Some(facts) = around.facts.0.as_ref().and_then(|facts| facts.get(path)) else { return true };
+    match python2(facts) {
+        Some((line, problem)) => {
+            let message = format!("{path}:{line}: {problem}; port the script to Python 3");
+            draft.block("python2", &["entry_point"], message);
+            false
+        }
+        None => true,
+    }
+}
+
+/// Returns the place and the sign of Python 2 in a source.
+pub(super) fn python2(facts: &SourceFacts) -> Option<(usize, String)> {
+    const MOVED: [&str; 16] = [
+        "urlparse",
+        "urllib2",
+        "httplib",
+        "StringIO",
+        "cStringIO",
+        "ConfigParser",
+        "Queue",
+        "cPickle",
+        "cookielib",
+        "HTMLParser",
+        "commands",
+        "xmlrpclib",
+        "__builtin__",
+        "exceptions",
+        "SocketServer",
+        "BaseHTTPServer",
+    ];
+    if let Some((line, message)) = &facts.error {
+        return Some((*line, format!("Python 3 cannot read it ({message})")));
+    }
+    let moved = facts
+        .imports
+        .iter()
+        .find(|import| !import.4 && import.0 == 0 && MOVED.contains(&import.1.split('.').next().unwrap_or_default()));
+    moved
+        .map(|import| (import.3, format!("imports {}, a module of Python 2", import.1)))
+        .or_else(|| facts.python2.first().map(|(line, name)| (*line, format!("uses {name}, which is Python 2"))))
+}
+
+/// Returns what a template says about a default that cannot be computed.
+pub(super) fn template_message(name: &str, template: &str, error: &jinja::Refused) -> String {
+    format!("the default of {name}, {template:?}, cannot be computed here ({error}); the caller gives the value")
+}

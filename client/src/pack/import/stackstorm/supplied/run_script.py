@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Runs a script that was written for StackStorm with the arguments that its script runners pass: named ones first, as
+`--name=value`, then positional ones. The script is executed without a shell, so that no value is ever shell text."""
+
+import json
+import os
+import sys
+
+sys.path[0] = os.path.dirname(os.path.abspath(__file__))
+import bolt_common  # noqa: E402
+
+
+def positional(value):
+    """Text of a positional argument: 1 or 0, lists joined by commas, objects as JSON, nothing for none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value) if value else ""
+    return str(value)
+
+
+def named(name, value, operator):
+    """Arguments of a named parameter: none, `--name` for true, or `--name=value`."""
+    if value is None or value is False or value == "":
+        return []
+    if value is True:
+        return [operator + name]
+    return ["%s%s=%s" % (operator, name, value)]
+
+
+def main():
+    registry, entry = bolt_common.registered()
+    values, config = bolt_common.standard_input()
+    config = bolt_common.with_source_names(config, registry["config_names"])
+    places = entry["positional"]
+    parameters = bolt_common.parameters(entry, values, config)
+    arguments = []
+    for bolt, source in entry["names"].items():
+        if bolt not in places:
+            arguments += named(source, parameters[source], entry["kwarg_op"])
+    arguments += [positional(parameters[entry["names"][bolt]]) for bolt in places]
+    environment = dict(os.environ)
+    environment.update(entry["env"])
+    environment["ST2_ACTION_PACK_NAME"] = registry["pack"]
+    environment["ST2_ACTION_EXECUTION_ID"] = environment.get("BOLT_EXECUTION_ID", "")
+    directory = entry["cwd"]
+    if entry["cwd_parameter"]:
+        directory = values.get(entry["cwd_parameter"]) or directory
+    if directory:
+        os.chdir(directory)
+    path = os.path.join(bolt_common.PACK, entry["file"])
+    os.execve(path, [path] + arguments, environment)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (bolt_common.Unusable, OSError) as error:
+        sys.stderr.write("%s\n" % error)
+        sys.exit(1)

@@ -1,0 +1,173 @@
+//! Imports of small packs in the shapes that published ones have: `tests/fixtures/stackstorm`.
+
+mod executed;
+mod hostile;
+mod mutated;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::pack::lint;
+
+/// The pack `shapes`.
+fn shapes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/stackstorm/shapes")
+}
+
+/// Copies a directory, so that a test may change it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn verdicts(report: &Report) -> BTreeMap<Verdict, Vec<&str>> {
+    let mut verdicts: BTreeMap<Verdict, Vec<&str>> = BTreeMap::new();
+    for action in &report.actions {
+        verdicts.entry(action.verdict()).or_default().push(&action.name);
+    }
+    verdicts
+}
+
+#[test]
+fn every_action_has_a_verdict_and_the_pack_builds() {
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("pack");
+    let report = import(&shapes(), &to).unwrap();
+    let verdicts = verdicts(&report);
+    assert_eq!(
+        verdicts[&Verdict::CannotRun],
+        [
+            "cmd_any",
+            "cmd_any_program",
+            "cmd_arithmetic",
+            "cmd_eval",
+            "cmd_filter",
+            "cmd_sed",
+            "cmd_statement",
+            "duplicate_key",
+            "http",
+            "py2_lib",
+            "py2_print",
+            "py_missing",
+            "py_no_class",
+            "py_server",
+            "sh_secret",
+        ]
+    );
+    assert_eq!(
+        verdicts[&Verdict::MadeSafer],
+        [
+            "cmd_boolean",
+            "cmd_computed",
+            "cmd_condition",
+            "cmd_filters",
+            "cmd_loop",
+            "cmd_number",
+            "cmd_program",
+            "cmd_raw",
+            "cmd_single",
+            "cmd_value",
+            "cmd_words",
+        ]
+    );
+    assert_eq!(verdicts[&Verdict::RarelyUseful], ["py_client"]);
+    let linted = lint(&to).unwrap();
+    assert!(linted.builds(), "{:?}", linted.findings);
+    let unused: Vec<_> = linted.findings.iter().filter(|finding| finding.code == "unused_parameter").collect();
+    assert!(unused.is_empty(), "{unused:?}");
+    assert_eq!(report.version, "0.4.0");
+}
+
+#[test]
+fn reasons_name_file_line_and_remedy() {
+    let temp = tempfile::tempdir().unwrap();
+    let report = import(&shapes(), &temp.path().join("pack")).unwrap();
+    let why = |name: &str| {
+        let action = report.actions.iter().find(|action| action.name == name).unwrap();
+        action.deciding().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    for (name, words) in [
+        ("py2_print", "actions/py2_print.yaml:5: actions/py2_print.py:6: Python 3 cannot read it"),
+        ("py2_lib", "actions/lib/old.py:1: imports urlparse, a module of Python 2; port it"),
+        ("py_server", "imports st2client.client, which needs StackStorm's server"),
+        ("py_missing", "the entry point \"py_missing.py\" is not in the pack"),
+        ("py_no_class", "has no class"),
+        ("sh_secret", "/proc shows to every account"),
+        ("cmd_any", "callers would give the whole command"),
+        ("cmd_any_program", "would choose a program"),
+        ("cmd_eval", "an operand of bash"),
+        ("cmd_sed", "in the code of sed"),
+        ("cmd_arithmetic", "no number in arithmetic"),
+        ("cmd_filter", "the filter regex_replace"),
+        ("cmd_statement", "the statement \"for\""),
+        ("duplicate_key", "duplicate key \"name\""),
+        ("http", "the runner http-request is not imported"),
+        ("cmd_value", "callers could replace the whole command; it is fixed now"),
+        ("cmd_value", "they are quoted variables of a script now"),
+        ("cmd_program", "tool, or options that run one; it is immutable now"),
+    ] {
+        assert!(why(name).contains(words), "{name}: {}", why(name));
+    }
+}
+
+#[test]
+fn what_is_no_part_of_a_pack_is_listed_and_the_licence_travels() {
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("pack");
+    let report = import(&shapes(), &to).unwrap();
+    let left: Vec<&str> = report.left_out.iter().map(|left| left.file.as_str()).collect();
+    for file in [".circleci", "aliases", "sensors", "tests", "actions/workflows", "actions/flow.yaml"] {
+        assert!(left.contains(&file), "{file} is not in {left:?}");
+        assert!(!to.join(file).exists(), "{file}");
+    }
+    for file in ["LICENSE", "stackstorm/rules/full.yaml", "actions/lib/base.py", "lib/shapes_common.py"] {
+        assert!(to.join(file).exists(), "{file}");
+    }
+    // Importing again changes nothing, and what exists is never written over.
+    assert!(matches!(import(&shapes(), &to), Err(ImportError::Pack(PackError::Exists(_)))));
+}
+
+#[test]
+fn a_collection_is_imported_whole_with_the_licence_above_its_packs() {
+    let temp = tempfile::tempdir().unwrap();
+    let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+    for (name, reference) in [("packs/one", "one"), ("packs/two", "two"), ("packs/three", "../x")] {
+        let actions = from.join(name).join("actions");
+        fs::create_dir_all(&actions).unwrap();
+        fs::write(from.join(name).join("pack.yaml"), format!("name: x\nref: {reference}\nversion: 1.0.0\n")).unwrap();
+        let action = "name: a\nrunner_type: local-shell-cmd\nparameters: {cmd: {default: 'true', immutable: true}}\n";
+        fs::write(actions.join("a.yaml"), action).unwrap();
+    }
+    fs::write(from.join("LICENSE"), "terms").unwrap();
+    let sources = import_all(&from, &to).unwrap();
+    let failed: Vec<&PathBuf> = sources.iter().filter(|s| s.outcome.is_err()).map(|s| &s.directory).collect();
+    assert_eq!(failed, [Path::new("packs/three")]);
+    for pack in ["one", "two"] {
+        assert_eq!(fs::read_to_string(to.join(pack).join("LICENSE")).unwrap(), "terms");
+    }
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+}
+
+#[test]
+fn a_long_name_is_shortened_and_stays_unique() {
+    let temp = tempfile::tempdir().unwrap();
+    let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+    fs::create_dir_all(from.join("actions")).unwrap();
+    fs::write(from.join("pack.yaml"), "name: long\nversion: 1.0.0\n").unwrap();
+    let long = "a".repeat(70);
+    for name in [format!("{long}b"), format!("{long}c")] {
+        let action = format!("name: {name}\nrunner_type: local-shell-cmd\nparameters: {{cmd: {{default: 'true'}}}}\n");
+        fs::write(from.join(format!("actions/{name}.yaml")), action).unwrap();
+    }
+    let report = import(&from, &to).unwrap();
+    let names: Vec<&str> = report.actions.iter().map(|action| action.name.as_str()).collect();
+    assert!(names[0] != names[1] && names.iter().all(|name| name.len() <= 64), "{names:?}");
+}

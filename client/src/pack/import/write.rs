@@ -1,0 +1,35 @@
+//! Writes a plan: into a temporary directory beside the target, then one rename. After an error nothing is there.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::plan::Plan;
+use crate::pack::PackError;
+
+/// Writes the files of `plan` as the directory `to`.
+pub(super) fn write(plan: &Plan, to: &Path) -> Result<(), PackError> {
+    let parent = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let temporary = tempfile::Builder::new().prefix(".bolt-import-").tempdir_in(parent);
+    let temporary = temporary.map_err(PackError::file("write", parent))?;
+    let root = temporary.path().join("pack");
+    fs::create_dir(&root).map_err(PackError::file("create", &root))?;
+    for (path, file) in &plan.files {
+        let full = root.join(path);
+        let directory = full.parent().unwrap_or(&root);
+        fs::create_dir_all(directory).map_err(PackError::file("create", directory))?;
+        let mode = if file.executable { 0o755 } else { 0o644 };
+        let mut options = OpenOptions::new();
+        let written = options.write(true).create_new(true).mode(mode).open(&full).and_then(|mut opened| {
+            opened.write_all(&file.bytes)?;
+            opened.set_permissions(Permissions::from_mode(mode))
+        });
+        written.map_err(PackError::file("write", to.join(path)))?;
+    }
+    // A directory that came to exist meanwhile is replaced only if it is empty.
+    fs::rename(&root, to).map_err(PackError::file("write", to))
+}
