@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use packs_schema::agent::execution::file;
-use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, Stream, parse_tail_name, tail_name};
+use packs_schema::agent::execution::output::{Frame, HEADER, MAGIC, MAX_OFFSET, Stream, parse_tail_name, tail_name};
 
 use super::{Piece, SegmentError, index};
 
@@ -62,6 +62,7 @@ impl SegmentReader {
     /// Returns a mark for bytes missing at the end of a stream of which the shim wrote `written_bytes`.
     pub(in crate::exec) fn missing(&mut self, stream: Stream, written_bytes: u64) -> Option<Piece> {
         let next = self.next[index(stream)].as_mut()?;
+        let written_bytes = written_bytes.min(MAX_OFFSET);
         let bytes = written_bytes.checked_sub(*next).filter(|bytes| *bytes > 0)?;
         let offset = std::mem::replace(next, written_bytes);
         Some(Piece::Dropped { stream, offset, at_us: 0, bytes })
@@ -320,6 +321,23 @@ mod tests {
         assert_eq!(read_all(&mut output), ["Stdout@6 g"]);
         append(dir.path(), &tail_name(Stream::Stdout, 1), &frame(Stream::Stdout, 4, 7, "h"));
         assert_eq!(read_all(&mut output), ["Stdout@7 h"]);
+    }
+
+    /// Such an offset would be a gap that no archive can hold, and the output would never be archived.
+    #[test]
+    fn an_impossible_offset_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, err) = (Stream::Stdout, Stream::Stderr);
+        append(dir.path(), file::OUTPUT, &frame(out, 1, 0, "head "));
+        append(dir.path(), file::OUTPUT, &frame(out, 2, MAX_OFFSET, "far"));
+        append(dir.path(), &tail_name(err, 0), &frame(err, 2, MAX_OFFSET - 3, "end"));
+        let mut output = SegmentReader::open(dir.path(), Some(0), Some(0));
+        let gap = format!("Stderr@0 -{}", MAX_OFFSET - 3);
+        assert_eq!(read_all(&mut output), ["Stdout@0 head ".to_owned(), gap, format!("Stderr@{} end", MAX_OFFSET - 3)]);
+        assert!(
+            matches!(output.missing(out, u64::MAX), Some(Piece::Dropped { offset: 5, bytes, .. }) if bytes == MAX_OFFSET - 5)
+        );
+        assert_eq!(output.missing(out, u64::MAX), None);
     }
 
     #[test]

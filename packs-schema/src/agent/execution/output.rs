@@ -24,6 +24,9 @@ pub const HEADER: usize = 24;
 /// Maximum size of the data in a frame, in bytes.
 pub const MAX_CHUNK: usize = 64 << 10;
 
+/// Maximum number of bytes that a stream can have: no action writes as many, and archives can hold no more.
+pub const MAX_OFFSET: u64 = u64::MAX >> 2;
+
 /// Output stream of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
@@ -89,7 +92,8 @@ impl Frame {
             return Err(DamagedFrame("impossible length"));
         }
         let frame = Frame { stream, length, at_us: u64_at(8), offset: u64_at(16) };
-        frame.offset.checked_add(u64::from(length)).ok_or(DamagedFrame("impossible offset"))?;
+        let end = frame.offset.checked_add(u64::from(length));
+        end.filter(|end| *end <= MAX_OFFSET).ok_or(DamagedFrame("impossible offset"))?;
         Ok(frame)
     }
 }
