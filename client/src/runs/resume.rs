@@ -57,11 +57,13 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
     let run = stored.plan.run(id.clone(), secrets);
     let damaged = |problem: &str| ResumeError::Damaged { run: id.to_string(), problem: problem.to_owned() };
     let count = run.targets.len();
-    let named: usize = run.plan.batches().iter().map(|batch| batch.targets.len()).sum();
-    let batches_name = run.plan.batches().iter().flat_map(|batch| &batch.targets);
-    if run.plan.targets() != count || named != count || batches_name.into_iter().any(|target| *target >= count) {
+    let mut named: Vec<usize> = run.plan.batches().iter().flat_map(|batch| batch.targets.iter().copied()).collect();
+    named.sort_unstable();
+    // Each once: an instance in two batches would be asked twice, and another one never.
+    if run.plan.targets() != count || !named.into_iter().eq(0..count) {
         return Err(damaged("its batches name other instances than its list"));
     }
+    let batches = run.plan.batches().len();
     let mut taken = TakenOver {
         earlier: Earlier {
             before: vec![Before::Untouched; count],
@@ -88,6 +90,9 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
                     _ => Before::Ended(ending.outcome()),
                 };
                 earlier.endings[*target] = Some(ending);
+            }
+            Entry::Checked { batch } if *batch >= batches => {
+                return Err(damaged("its progress names a batch that is not in its plan"));
             }
             Entry::Checked { batch } => earlier.checked = earlier.checked.max(batch + 1),
             Entry::Done { stopped, .. } => taken.stopped = *stopped,
