@@ -14,6 +14,8 @@ mod connection_slots;
 mod connections;
 mod encoding;
 pub(crate) mod fingerprint;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod handlers;
 mod handshakes;
 pub(crate) mod listener;

@@ -39,6 +39,8 @@ mod caller_limits;
 mod directory;
 mod disk_reserve;
 mod expiry;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod host_fault;
 mod kill;
 mod launcher;

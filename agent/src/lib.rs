@@ -12,6 +12,9 @@ pub mod clock;
 pub mod config_file;
 pub mod exec;
 mod expiry;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod health;
 pub mod history;
 mod instance;

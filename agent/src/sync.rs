@@ -23,6 +23,8 @@ mod disk;
 mod error;
 mod facts;
 mod fetch;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod high_water_marks;
 pub(crate) mod inspect;
 mod last_verified;

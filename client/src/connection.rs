@@ -15,6 +15,8 @@ mod bytes;
 mod call;
 mod events;
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod pace;
 mod pages;
 mod push;

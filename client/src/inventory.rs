@@ -24,6 +24,8 @@ mod cache;
 mod combine;
 mod document;
 mod entry;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod gather;
 mod sample;
 mod select;

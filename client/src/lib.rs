@@ -28,6 +28,9 @@ pub mod error;
 pub mod failure;
 pub mod files;
 pub mod fleet;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod hashing;
 pub mod inventory;
 pub mod local;

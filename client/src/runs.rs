@@ -18,6 +18,8 @@ mod bucket;
 mod certainty;
 mod directory;
 mod fate;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod read;
 mod record;
 mod recorder;

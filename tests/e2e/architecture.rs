@@ -122,6 +122,7 @@ fn unsafe_stands_in_two_modules() {
         "client/src",
         "client/python/src",
         "tests/src",
+        "tests/fuzz/src",
     ] {
         for (path, text) in sources(of) {
             let says = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
@@ -179,16 +180,45 @@ fn every_variable_that_the_sync_is_given_is_checked_there() {
     }
 }
 
+/// Runs `cargo tree` offline.
+fn tree(arguments: &[&str]) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut tree = std::process::Command::new(cargo);
+    tree.args(["tree", "--locked", "--offline", "--prefix", "none"]).args(arguments).current_dir(root());
+    let output = tree.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Checks that what is private stays so outside of `tests/fuzz`, which has doors to readers of hostile bytes.
+#[test]
+fn no_program_that_ships_has_the_doors_of_the_fuzz_targets() {
+    let has_doors = |arguments: &[&str]| tree(arguments).contains("feature \"fuzzing\"");
+    let shipped = ["-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client", "-p", "bolt-fleet"];
+    assert!(!has_doors(&[&shipped[..], &["--features", "bolt-client/kms", "--edges", "features"]].concat()));
+    assert!(has_doors(&["-p", "bolt-fuzz", "--edges", "features"]));
+    let members = manifest("")["workspace"]["default-members"].as_array().unwrap().clone();
+    assert!(!members.contains(&"tests/fuzz".into()), "`cargo build` builds the doors");
+    let mut doors = 0;
+    for of in ["agent/src", "agent/aws/src", "client/src"] {
+        for (path, text) in sources(of) {
+            let lines: Vec<&str> = text.lines().collect();
+            for at in (0..lines.len()).filter(|at| lines[*at].ends_with("mod fuzz;") || lines[*at].contains("fn fuzz_"))
+            {
+                let before = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+                assert!(before.into_iter().any(|line| *line == "#[cfg(feature = \"fuzzing\")]"), "{}", path.display());
+                doors += 1;
+            }
+        }
+    }
+    assert!(doors >= 10, "{doors}");
+}
+
 /// Checks the dependencies of the shipped programs. The tests' own bucket has more.
 #[test]
 fn one_tls_provider_and_no_http_2() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut tree = std::process::Command::new(cargo);
-    tree.args(["tree", "--locked", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
-    tree.args(["-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"]).current_dir(root());
-    let output = tree.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let names = String::from_utf8(output.stdout).unwrap();
+    let shipped = ["-p", "bolt-agent", "-p", "bolt-launch", "-p", "bolt-client"];
+    let names = tree(&[&["--edges", "normal,build", "--format", "{p}"], &shipped[..]].concat());
     let names: BTreeSet<&str> = names.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains("aws-lc-rs") && names.contains("aws-sdk-s3"), "{names:?}");
     for name in ["h2", "openssl", "openssl-sys", "native-tls", "ring", "aws-smithy-http-client"] {

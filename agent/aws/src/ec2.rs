@@ -11,7 +11,7 @@
 //! instances.
 
 mod account;
-mod answer;
+pub(crate) mod answer;
 mod endpoint;
 
 use std::collections::{BTreeMap, HashSet};

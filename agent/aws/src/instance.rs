@@ -92,15 +92,21 @@ pub async fn fetch_instance_metadata() -> Result<InstanceMetadata, InstanceError
         .max_attempts(MAX_ATTEMPTS)
         .build();
     let document = in_time(get(&client, DOCUMENT)).await?;
+    let found = parse_document(&document)?;
+    Ok(InstanceMetadata { tags: in_time(tags(&client)).await, ..found })
+}
+
+/// Parses the identity document. The tags are not in it.
+pub(crate) fn parse_document(document: &str) -> Result<InstanceMetadata, InstanceError> {
     let Document { instance_id, region, availability_zone } =
-        serde_json::from_str(&document).map_err(|e| InstanceError::Document(shorten(&e.to_string())))?;
+        serde_json::from_str(document).map_err(|e| InstanceError::Document(shorten(&e.to_string())))?;
     let id = InstanceId::new(instance_id).map_err(|e| InstanceError::Document(e.to_string()))?;
     for (field, name) in [("region", &region), ("availabilityZone", &availability_zone)] {
         if !is_location(name) {
             return Err(InstanceError::Document(format!("{field} is {:?}", shorten(name))));
         }
     }
-    Ok(InstanceMetadata { id, region, zone: availability_zone, tags: in_time(tags(&client)).await })
+    Ok(InstanceMetadata { id, region, zone: availability_zone, tags: Ok(BTreeMap::new()) })
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, InstanceError>>) -> Result<T, InstanceError> {

@@ -25,6 +25,9 @@ mod date;
 pub mod ec2;
 pub mod environment;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod instance;
 mod list;

@@ -262,7 +262,7 @@ async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Re
     }
 }
 
-async fn drive<T, S>(stream: T, service: S, mut stop: watch::Receiver<bool>)
+pub(super) async fn drive<T, S>(stream: T, service: S, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = Body>,

@@ -19,6 +19,8 @@ mod check;
 mod crls;
 mod ends;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod kept;
 mod own;
 mod revocation;

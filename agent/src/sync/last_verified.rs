@@ -57,7 +57,12 @@ impl LastVerified {
     /// Reads the file; `None` if it does not exist or cannot be used.
     pub(super) fn read(tuf: &Path) -> Option<LastVerified> {
         let bytes = disk::read_if_there(&path(tuf), MAX_FILE).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok().filter(|seen: &LastVerified| seen.format == FORMAT)
+        LastVerified::parse(&bytes)
+    }
+
+    /// Parses the content of the file; `None` if it cannot be used.
+    pub(super) fn parse(bytes: &[u8]) -> Option<LastVerified> {
+        serde_json::from_slice(bytes).ok().filter(|seen: &LastVerified| seen.format == FORMAT)
     }
 
     /// Builds the record of a complete verification. `timestamp` is the digest of the timestamp before it was loaded, with its

@@ -43,16 +43,33 @@ pub(super) fn unpack(store: &Store, verified: Verified) -> Result<Staged, PackFa
     let directory = store.staging().join(format!("{}-{}", chosen.pack, chosen.digest.short()));
     disk::make_directory(&directory, 0o755).map_err(PackFailure::file(Step::Unpack, "create", &directory))?;
     let archive = File::open(&path).map_err(PackFailure::file(Step::Unpack, "read", &path))?;
-    let mut tree = Tree { top: directory.clone(), seen: BTreeMap::new(), files: Vec::new() };
     let broken = |e: io::Error| PackFailure::new(Step::Unpack, format!("cannot unpack the archive: {}", one_line(&e)));
-    tree.unpack(BufReader::new(archive), chosen.length).map_err(broken)?;
+    let Tree { files, seen, .. } = extract(&directory, BufReader::new(archive), chosen.length).map_err(broken)?;
     disk::remove_if_there(&path).map_err(PackFailure::file(Step::Unpack, "remove", &path))?;
-    let mut files = tree.files;
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    let directories: Vec<String> =
-        tree.seen.into_values().filter(|seen| seen.directory).map(|seen| seen.path).collect();
+    let directories = directories(seen);
     verify::verify(&directory, &files, &directories).map_err(broken)?;
     Ok(Staged { chosen, directory, files, directories })
+}
+
+/// Writes what is in the archive below `top`, which is empty; the files are then sorted by path.
+fn extract(top: &Path, archive: impl BufRead, length: u64) -> io::Result<Tree> {
+    let mut tree = Tree { top: top.to_owned(), seen: BTreeMap::new(), files: Vec::new() };
+    tree.unpack(archive, length)?;
+    tree.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree)
+}
+
+fn directories(seen: BTreeMap<String, UnpackedEntry>) -> Vec<String> {
+    seen.into_values().filter(|seen| seen.directory).map(|seen| seen.path).collect()
+}
+
+/// Unpacks an archive into an empty directory; returns the files that are in it then.
+#[cfg(feature = "fuzzing")]
+pub(super) fn unpack_bytes(archive: &[u8], top: &Path) -> Result<Vec<ManifestFile>, String> {
+    let broken = |e: io::Error| one_line(&e);
+    let Tree { files, seen, .. } = extract(top, archive, archive.len() as u64).map_err(broken)?;
+    verify::verify(top, &files, &directories(seen)).map_err(broken)?;
+    Ok(files)
 }
 
 /// Shortens an error of the archive's readers, which may quote bytes of it, to one line.

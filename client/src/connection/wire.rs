@@ -28,7 +28,7 @@ use crate::phase::Phase;
 use crate::tls::Identity;
 
 /// Maximum number of bytes that are read ahead on a connection.
-const MAX_BUFFER: usize = 64 << 10;
+pub(super) const MAX_BUFFER: usize = 64 << 10;
 
 /// Connection that carries one request at a time. Dropping it closes it.
 #[derive(Debug)]
@@ -45,6 +45,12 @@ impl Drop for Wire {
 }
 
 impl Wire {
+    /// Returns a connection that was made by other means, for the fuzz targets.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn over(sender: SendRequest<Full<Bytes>>, driver: JoinHandle<()>, alert: AlertSlot) -> Wire {
+        Wire { sender, driver, alert }
+    }
+
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Kind> {
         if let Err(e) = self.sender.ready().await {
             return Err(self.broken(&e));
@@ -188,7 +194,7 @@ fn interface(zone: &str) -> Result<u32, Kind> {
 
 /// TLS alert with which the server closed the connection, if it did.
 #[derive(Debug, Clone, Default)]
-struct AlertSlot(Arc<Mutex<Option<Kind>>>);
+pub(super) struct AlertSlot(Arc<Mutex<Option<Kind>>>);
 
 impl AlertSlot {
     fn note(&self, error: &io::Error) {

@@ -16,6 +16,8 @@
 //! bucket expires them. What a bucket holds is untrusted: sizes are bounded, ids and numbers are checked against the names.
 
 mod create;
+#[cfg(feature = "fuzzing")]
+pub(in crate::runs) mod fuzz;
 mod lease;
 mod objects;
 mod take;

@@ -255,6 +255,12 @@ fn whole(kind: i32) -> libc::flock {
     libc::flock { l_type: short(kind), l_whence: short(libc::SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
 }
 
+/// Reads the progress of a run for the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz_progress(bytes: &[u8]) -> Result<Vec<Entry>, StoreError> {
+    part::entries(Path::new("progress"), bytes)
+}
+
 #[cfg(test)]
 #[path = "directory_tests.rs"]
 mod tests;

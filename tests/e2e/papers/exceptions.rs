@@ -66,6 +66,7 @@ pub(super) const NOT_RUN: &[NotRun] = &[
         "cargo test -p bolt-agent --lib exec::state::model",
         "cargo would compile the workspace with other features; the suite runs this test",
     ),
+    not_run("tests/README.md", "tests/fuzz/run", "it takes hours; `.ci/run` does it for seconds"),
     not_run("tests/README.md", "tests/machine/image", MACHINE),
     not_run("tests/README.md", "BOLT_TEST_MACHINE=", MACHINE),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- follow", TIMED),

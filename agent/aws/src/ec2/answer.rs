@@ -30,10 +30,10 @@ pub struct Ec2Instance {
 
 /// Page of an answer.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) instances: Vec<Ec2Instance>,
+pub(crate) struct Page {
+    pub(crate) instances: Vec<Ec2Instance>,
     /// Token of the next page.
-    pub(super) next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,7 +119,7 @@ struct Tag {
 }
 
 /// Reads a page.
-pub(super) fn page(body: &[u8]) -> Result<Page, String> {
+pub(crate) fn page(body: &[u8]) -> Result<Page, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     let response: Response = quick_xml::de::from_str(text).map_err(|error| shorten(&error.to_string()))?;
     // The library ends at the end of the root element, and takes a document that breaks off before it for an error.
@@ -149,7 +149,7 @@ fn instance(described: Described) -> Ec2Instance {
 }
 
 /// Returns code and message of an error.
-pub(super) fn error(body: &[u8]) -> (String, String) {
+pub(crate) fn error(body: &[u8]) -> (String, String) {
     let text = String::from_utf8_lossy(body);
     let element = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;

@@ -211,7 +211,7 @@ impl ClientCertVerifier for CallerVerifier {
 }
 
 /// Returns the principal in a verified client certificate: its only URI name.
-fn principal(certificate: &CertificateDer<'_>) -> Result<Principal, String> {
+pub(super) fn principal(certificate: &CertificateDer<'_>) -> Result<Principal, String> {
     let parsed = EndEntityCert::try_from(certificate).map_err(|e| format!("the client certificate is damaged: {e}"))?;
     // The library leaves out names that are not UTF-8.
     let count = CertificateInfo::parse(certificate).map_or(0, |info| info.uri_names);

@@ -25,12 +25,21 @@ pub(super) struct Crl {
 /// signed by one that has this name.
 pub(super) fn read(path: &Path, anchors: &[TrustAnchor<'_>], provider: &CryptoProvider) -> Result<Vec<Crl>, TlsError> {
     trust::check(path, Purpose::Anchor)?;
-    let bytes = files::read(path)?;
-    let damaged = || TlsError::from(PemError::diagnose(path, Expected::Crls, &bytes));
+    parse(path, &files::read(path)?, anchors, provider)
+}
+
+/// Parses the content of the file at `path`.
+pub(super) fn parse(
+    path: &Path,
+    bytes: &[u8],
+    anchors: &[TrustAnchor<'_>],
+    provider: &CryptoProvider,
+) -> Result<Vec<Crl>, TlsError> {
+    let damaged = || TlsError::from(PemError::diagnose(path, Expected::Crls, bytes));
     // A DER structure begins with a SEQUENCE.
     let lists = match bytes.first() {
-        Some(0x30) => vec![CertificateRevocationListDer::from(bytes.clone())],
-        _ => CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|_| damaged())?,
+        Some(0x30) => vec![CertificateRevocationListDer::from(bytes.to_vec())],
+        _ => CertificateRevocationListDer::pem_slice_iter(bytes).collect::<Result<_, _>>().map_err(|_| damaged())?,
     };
     if lists.is_empty() {
         return Err(damaged());

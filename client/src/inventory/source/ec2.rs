@@ -197,6 +197,12 @@ impl Mapping {
     }
 }
 
+/// Reads an instance for the fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(in crate::inventory) fn fuzz_instance(source: &Ec2Source, one: &Ec2Instance) -> Result<Found, String> {
+    source.mapping.apply(&source.region, one).map_err(|error| error.message)
+}
+
 impl AddressKind {
     fn of(self, one: &Ec2Instance) -> &str {
         match self {

@@ -244,6 +244,20 @@ impl SpinnakerSource {
     }
 }
 
+/// Reads server groups for the fuzz targets; returns what the source finds in them.
+#[cfg(feature = "fuzzing")]
+pub(in crate::inventory) fn fuzz_groups(
+    source: &SpinnakerSource,
+    bytes: &[u8],
+) -> Result<Vec<Result<Found, String>>, String> {
+    let groups: Vec<GateServerGroup> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let of_group = |group: &GateServerGroup| -> Vec<Result<Found, String>> {
+        let _ = (group.is_aws(), group.is_disabled());
+        group.instances.iter().map(|one| source.apply(group, one).map_err(|error| error.message)).collect()
+    };
+    Ok(groups.iter().flat_map(of_group).collect())
+}
+
 /// Checks names that consist of `parts` parts between colons.
 fn check_names(key: &str, names: &[String], parts: usize) -> Result<(), String> {
     let is_name = |text: &str| {

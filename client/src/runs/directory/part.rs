@@ -72,7 +72,11 @@ pub(super) fn progress(path: &Path, limit: u64) -> Result<Vec<Entry>, StoreError
     if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(Vec::new());
     }
-    let bytes = bytes(path, open(path, OpenOptions::new().read(true))?, limit)?;
+    entries(path, &bytes(path, open(path, OpenOptions::new().read(true))?, limit)?)
+}
+
+/// Parses the entries in the content of the progress at `path`.
+pub(super) fn entries(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, StoreError> {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.zip(1..).map(|(line, number)| parse(&format!("line {number} of {}", show::path(path)), line)).collect()
