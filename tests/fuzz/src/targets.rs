@@ -14,13 +14,13 @@ macro_rules! targets {
 }
 
 targets! {
-    agent_toml 4096;
+    agent_toml 16384;
     answers 4096;
     archive 16384;
     channel 4096;
     crls 4096;
     exec_records 4096;
-    grants 4096;
+    grants 16384;
     http_bodies 4096;
     http_request 4096;
     inventory 4096;

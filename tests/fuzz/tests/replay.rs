@@ -47,7 +47,9 @@ fn every_input_of_the_corpus_holds_what_its_target_promises() {
     for target in TARGETS {
         let seeds = (target.seeds)().into_iter().enumerate().map(|(number, seed)| (format!("seed {number}"), seed));
         for (name, input) in seeds.chain(faults(target)).chain(bred(target)) {
-            assert!(input.len() <= target.max_len, "{}: {name} has {} bytes", target.name, input.len());
+            if input.len() > target.max_len {
+                broken.push(format!("{}: {name} has {} bytes", target.name, input.len()));
+            }
             if catch_unwind(|| (target.run)(&input)).is_err() {
                 broken.push(format!("{}: {name}", target.name));
             }

@@ -124,7 +124,7 @@ impl Source {
             // Checked before reading: if a later segment exists, the end of this one is final.
             let later = self.later()?;
             let Some(segment) = self.segment.as_mut() else { return Ok(None) };
-            self.peeked = segment.peek()?;
+            self.peeked = segment.peek(self.tail)?;
             if self.peeked.is_none() {
                 match later {
                     Some(number) if self.open_next(number)? => {}
@@ -178,7 +178,8 @@ impl Source {
 }
 
 impl Segment {
-    fn peek(&mut self) -> Result<Option<Frame>, SegmentError> {
+    /// Returns the header of the next complete frame. All frames are of the stream `of`, where that is given.
+    fn peek(&mut self, of: Option<Stream>) -> Result<Option<Frame>, SegmentError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |e: io::Error| SegmentError(path, e)
@@ -207,6 +208,11 @@ impl Segment {
         self.seek(self.at)?;
         self.file.read_exact(&mut header).map_err(failed(&self.path))?;
         let frame = match Frame::decode(&header) {
+            // A reader of one stream would not see it.
+            Ok(frame) if of.is_some_and(|of| of != frame.stream) => {
+                self.end_here(&"it holds output of the other stream");
+                return Ok(None);
+            }
             Ok(frame) => frame,
             Err(error) => {
                 self.end_here(&error);
@@ -338,6 +344,17 @@ mod tests {
             matches!(output.missing(out, u64::MAX), Some(Piece::Dropped { offset: 5, bytes, .. }) if bytes == MAX_OFFSET - 5)
         );
         assert_eq!(output.missing(out, u64::MAX), None);
+    }
+
+    /// Otherwise what both streams hold would differ from what each holds, and the output would never be archived.
+    #[test]
+    fn output_of_the_other_stream_in_a_tail_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, err) = (Stream::Stdout, Stream::Stderr);
+        append(dir.path(), &tail_name(out, 0), &frame(out, 1, 0, "out"));
+        append(dir.path(), &tail_name(out, 0), &frame(err, 2, 0, "err"));
+        let mut output = SegmentReader::open(dir.path(), Some(0), Some(0));
+        assert_eq!(read_all(&mut output), ["Stdout@0 out"]);
     }
 
     #[test]

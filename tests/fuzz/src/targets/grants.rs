@@ -1,6 +1,6 @@
 //! `grants.toml`: who may do what. Nothing is allowed that no grant gives, and a constraint never allows more.
 
-use packs_schema::agent::grants::{Grants, Question, Surroundings, Verb};
+use packs_schema::agent::grants::{Grants, Object, Question, Surroundings, Verb};
 use packs_schema::base::name::{ActionRef, InstanceId, PackName, Principal};
 use packs_schema::delivery::facts::Facts;
 use packs_schema::pack::action::Class;
@@ -42,7 +42,7 @@ fn ask(
     (who, action, values): (&Principal, &ActionRef, &Map<String, Value>),
 ) {
     let found = here.find_with(who, verb, action, Some(Class::Remediation), values);
-    let question = Question { who, verb, action: Some(action), class: Some(Class::Remediation), parameters: Some(values) };
+    let question = Question { who, verb, object: Object::Action(action), class: Some(Class::Remediation), parameters: Some(values) };
     let verdicts = grants.explain(&question, Some(facts), NOW);
     let explained = verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place);
     assert_eq!(found, explained, "the explanation of {verb} differs from the decision");
