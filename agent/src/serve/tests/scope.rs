@@ -111,20 +111,52 @@ pub(super) async fn start() -> Api {
     api
 }
 
+/// Ends an execution as its shim would: an exit record is renamed into place.
+fn end(api: &Api, id: &str) {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/execution-format-1/exit");
+    let mut record: Value = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+    record["id"] = json!(id);
+    let directory = api.dir.path().join("state/exec").join(id);
+    std::fs::write(directory.join("exit.new"), record.to_string()).unwrap();
+    std::fs::rename(directory.join("exit.new"), directory.join("exit")).unwrap();
+}
+
+/// Beginnings of lines of the metrics that name a pack or an action: gauges, and a histogram.
+fn lines_of(pack: &str, failed: &str, action: &str) -> [String; 3] {
+    [
+        format!("bolt_pack_info{{pack=\"{pack}\""),
+        format!("bolt_sync_pack_failed{{pack=\"{failed}\""),
+        format!("bolt_execution_duration_seconds_bucket{{pack=\"{pack}\",action=\"{action}\",le="),
+    ]
+}
+
 #[tokio::test]
 async fn a_grant_for_one_action_shows_no_other_on_any_route() {
     let api = start().await;
     let root = leaf(&api.issuer, &["spiffe://x/root"], |_| {});
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
     let hidden = run_action(&api, &root, "linux.canary").await;
-    run_action(&api, &root, "canarypack.act").await;
-    run_action(&api, &ann, "linux.seen").await;
+    // What has ended is in the histograms.
+    end(&api, &run_action(&api, &root, "canarypack.act").await);
+    end(&api, &run_action(&api, &ann, "linux.seen").await);
     // A caller that may see everything gets everything.
     for path in
         ["/v1/metrics", "/v1/packs", "/v1/packs/linux", "/v1/actions", "/v1/executions", "/v1/events", "/v1/health"]
     {
         let answer = api.ask(Some(&root), "GET", path, "").await.unwrap();
         assert!(answer.contains(CANARY), "{path}: {answer}");
+    }
+    for (pack, failed, action) in [("canarypack", "canaryfailed", "canarypack.act"), ("linux", "linux", "linux.seen")] {
+        for line in lines_of(pack, failed, action) {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+            loop {
+                let metrics = api.ask(Some(&root), "GET", "/v1/metrics", "").await.unwrap();
+                if metrics.contains(&line) {
+                    break;
+                }
+                assert!(tokio::time::Instant::now() < deadline, "{line}: {metrics}");
+            }
+        }
     }
     let mut walked = 0;
     for (path, methods) in crate::api::openapi_document()["paths"].as_object().unwrap() {
@@ -160,6 +192,9 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
         metrics.contains("bolt_executions_total{pack=\"linux\",action=\"linux.seen\",state=\"queued\"} 1"),
         "{metrics}"
     );
+    for line in lines_of("linux", "linux", "linux.seen") {
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
     // Broken grants are not quoted to a caller that may see less than they hold.
     std::fs::write(api.dir.path().join("grants.toml"), format!("{GRANTS}\nactions = [\"linux.canary\"] canary\n"))
         .unwrap();
