@@ -102,7 +102,7 @@ pub fn main(config: &Path, launcher: i32) -> ExitCode {
     sys::use_one_heap();
     // Before anything opens a descriptor of its own.
     let (socket, passed) = (sys::adopt_socket(launcher), Passed::take());
-    crate::log::start();
+    crate::log::start("bolt-agent");
     match start(config, socket, passed) {
         Ok(Ended::Signalled) => ExitCode::SUCCESS,
         Ok(Ended::LauncherGone) => {

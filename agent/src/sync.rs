@@ -71,7 +71,7 @@ pub enum Work {
 /// Runs `bolt-sync`: one poll, or the building of environments. The exit status is 0 on success, also if a single pack failed;
 /// 1 on failure, with one log line that has the reason.
 pub fn main(config_path: &Path, work: Work) -> ExitCode {
-    crate::log::start();
+    crate::log::start("bolt-sync");
     match run(config_path, work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

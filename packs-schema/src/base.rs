@@ -7,6 +7,7 @@
 //! - [`finding`]: results of checks.
 //! - [`environment`]: list of all variables whose names start with `BOLT_`.
 //! - [`bucket_url`]: location of a repository in a bucket, `s3://bucket/prefix`.
+//! - [`log_event`], [`journal_entry`]: log events as JSON and as entries of the systemd journal.
 //! - [`log_line`]: escapes and bounds untrusted text in log lines.
 //! - [`memory_map`]: memory that a process at rest can give back.
 //! - [`certificate`], [`crl`], [`pem`], [`trust`]: fields of a certificate and of a revocation list, problems of PEM files, owners and modes of trusted files.
@@ -19,6 +20,8 @@ pub(crate) mod der;
 pub mod document;
 pub mod environment;
 pub mod finding;
+pub mod journal_entry;
+pub mod log_event;
 pub mod log_line;
 pub mod memory_map;
 pub mod name;

@@ -105,6 +105,12 @@ fn the_launcher_starts_with_no_level_that_it_does_not_know() {
     let said = launcher("BOLT_LOG", CANARY);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stderr.contains("BOLT_LOG is invalid") && !said.stderr.contains(CANARY), "{said:?}");
+    let said = launcher("BOLT_LOG_FORMAT", CANARY);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("BOLT_LOG_FORMAT is invalid") && !said.stderr.contains(CANARY), "{said:?}");
+    let said = launcher("BOLT_LOG_FORMAT", "json");
+    let last: serde_json::Value = serde_json::from_str(said.stderr.lines().last().unwrap()).unwrap();
+    assert!(last["level"] == "error" && last["reason"].as_str().unwrap().contains("agent.toml"), "{said:?}");
     // Others it names, and goes on to what it is asked for.
     let said = launcher("BOLT_LOGS", CANARY);
     assert!(said.stderr.contains("name=BOLT_LOGS nearest=BOLT_LOG"), "{said:?}");

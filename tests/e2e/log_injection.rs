@@ -1,7 +1,7 @@
 //! The log of an instance holds only lines that our writers made, whatever a pack, a push or a caller puts into it.
 //!
 //! The one file has the lines of three processes in two forms: `bolt-agent` and `bolt-sync` write a time and a level first,
-//! `bolt-launch` writes `level=` first.
+//! `bolt-launch` writes `level=` first. With `BOLT_LOG_FORMAT=json` all three write one JSON object in a line.
 
 use std::fs;
 
@@ -12,6 +12,7 @@ use bolt_tests::{PackSource, World, spec};
 use packs_schema::agent::execution::State;
 use packs_schema::base::log_line::{MAX_LINE, is_unsafe};
 use packs_schema::base::name::ChannelName;
+use packs_schema::base::strict;
 use serde_json::json;
 use tar::{EntryType, Header};
 use tokio::io::AsyncWriteExt as _;
@@ -200,6 +201,54 @@ async fn hostile_requests(world: &World, agent: &LocalAgent) {
     let mut socket = tokio::net::TcpStream::connect(agent.address()).await.unwrap();
     let _ = socket.write_all(FORGED.repeat(10).as_bytes()).await;
     let _ = socket.shutdown().await;
+}
+
+/// Checks that each line is one JSON object of one of the three programs, and returns all of them.
+fn json_lines(log: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    assert!(log.ends_with('\n'), "the last line is not whole");
+    let one = |line: &str| {
+        assert!(line.len() < MAX_LINE && !line.contains(is_unsafe), "{} bytes: {line:?}", line.len());
+        let value = strict::parse(line.as_bytes()).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let object = value.as_object().unwrap_or_else(|| panic!("{line}")).clone();
+        assert!(object.values().all(serde_json::Value::is_string), "{line}");
+        let of = |name: &str| object[name].as_str().unwrap();
+        assert!(["bolt-launch", "bolt-agent", "bolt-sync"].contains(&of("program")), "{line}");
+        assert!(["error", "warn", "info", "debug"].contains(&of("level")), "{line}");
+        assert!(of("time").ends_with('Z') && !of("time").starts_with("1999") && !of("message").is_empty(), "{line}");
+        object
+    };
+    log.strip_suffix('\n').unwrap().split('\n').map(one).collect()
+}
+
+#[tokio::test]
+async fn a_log_in_json_has_one_object_in_each_line_with_stable_names() {
+    let world = World::empty();
+    world.publish(&taken());
+    let agent = world.start(&allowing().env("BOLT_LOG_FORMAT", "json"));
+    let operator = world.operator(&agent);
+    let ran = operator.run("probe.texts", json!({})).await;
+    hostile_requests(&world, &agent).await;
+    for bytes in refused().into_iter().step_by(3) {
+        let call = Call::post("/v1/packs/push?pack=probe&version=1.1.0", bytes);
+        operator.send(call.header("content-type", "application/gzip")).await;
+    }
+    let lines = json_lines(&fs::read_to_string(agent.log()).unwrap());
+    let find = |program: &str, message: &str| {
+        let found = lines.iter().find(|line| line["program"] == program && line["message"] == message);
+        found.unwrap_or_else(|| panic!("{program} never says {message}: {lines:?}"))
+    };
+    let accepted = find("bolt-agent", "accepted");
+    let of = |name: &str| accepted[name].as_str().unwrap();
+    assert_eq!((of("execution"), of("action"), of("principal")), (ran.id.as_str(), "probe.texts", OPERATOR));
+    let refused = find("bolt-agent", "refused");
+    let names = ["request_id", "principal", "verb", "action", "code", "reason", "route"];
+    assert!(names.iter().all(|name| refused.contains_key(*name)), "{refused:?}");
+    assert!(find("bolt-agent", "request").contains_key("duration_ms"));
+    find("bolt-sync", "poll done");
+    assert!(lines.iter().any(|line| line["program"] == "bolt-launch"), "{lines:?}");
+    let repeated =
+        lines.iter().filter(|line| line.values().any(|value| value.as_str().unwrap().contains("1999-01-01")));
+    assert!(repeated.count() > 2, "few of them repeat hostile text: the test shows little\n{lines:?}");
 }
 
 #[tokio::test]

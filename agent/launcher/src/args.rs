@@ -14,6 +14,9 @@ Usage: bolt-launch serve --config <agent.toml> [--attach]
     --attach          serve one client on standard input (a Unix stream socket); do not start bolt-agent and bolt-sync
   --help, -h          print this help
   --version, -V       print the version
+
+environment: BOLT_LOG = error | warn | info | debug (default info), for bolt-agent and bolt-sync
+  BOLT_LOG_FORMAT = text | json | journal (default journal where standard error is the journal's, otherwise text)
 ";
 
 /// A parsed command line.

@@ -41,7 +41,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Command;
-use packs_schema::base::log_line;
 
 fn main() -> ExitCode {
     let result = match args::parse(std::env::args_os().skip(1)) {
@@ -49,22 +48,17 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("bolt-launch ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Serve { config, attach }) => serve::run(&config, attach).map_err(|e| log::error_chain(&e)),
         Err(e) => {
-            log_exit(&e.to_string());
+            log::exit(&e.to_string());
             return ExitCode::from(2);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            log_exit(&message);
+            log::exit(&message);
             ExitCode::FAILURE
         }
     }
-}
-
-/// Writes the reason why the launcher ends as one log line.
-fn log_exit(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", log_line::escape_line(&format!("bolt-launch: {message}")));
 }
 
 fn print(text: &str) -> Result<(), String> {

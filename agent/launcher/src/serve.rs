@@ -32,6 +32,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use packs_schema::agent::store;
+use packs_schema::base::log_event::InvalidFormat;
 
 use crate::host::{Host, HostError};
 use crate::shims::ShimExit;
@@ -58,6 +59,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error(transparent)]
+    LogFormat(#[from] InvalidFormat),
+    #[error(transparent)]
     Environment(#[from] EnvironmentError),
     #[error(transparent)]
     Host(#[from] HostError),
@@ -73,6 +76,7 @@ pub(crate) enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, or until the attached client disconnects. Executions continue afterwards.
 pub(crate) fn run(config: &Path, attach: bool) -> Result<(), ServeError> {
+    log::start()?;
     let passed = listeners::from_systemd();
     let signals = block_signals().map_err(ServeError::Signals)?;
     // The umask sets the modes of cgroups: the api reads the usage of executions in them.

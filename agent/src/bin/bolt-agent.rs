@@ -24,6 +24,7 @@ usage: bolt-agent api --config <agent.toml> [--launcher-fd <n>]
     exit status: 0 valid (warnings included), 1 problems found, 2 usage
 
 environment: BOLT_LOG = error | warn | info | debug (default info)
+  BOLT_LOG_FORMAT = text | json | journal (default journal where standard error is the journal's, otherwise text)
 ";
 
 /// Parsed command line.

@@ -15,6 +15,7 @@ usage: bolt-sync --config <agent.toml> [--asked]
   --asked   a caller asked for this poll: also retry what failed before
 
 environment: BOLT_LOG = error | warn | info | debug (default info)
+  BOLT_LOG_FORMAT = text | json | journal (default journal where standard error is the journal's, otherwise text)
   for a repository in a bucket: AWS_* for credentials and region; HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE,
   SSL_CERT_DIR, AWS_CA_BUNDLE
 ";

@@ -112,7 +112,7 @@ impl Exec {
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
             if let Ok(Outcome::Refused { code, message }) = exec.launcher.ask(Operation::Accept(start)).await {
-                tracing::warn!(execution = %id, ?code, message, "the launcher refused to register a queued execution");
+                tracing::warn!(execution = %id, ?code, reason = message, "the launcher refused to register a queued execution");
             }
         });
     }
@@ -152,7 +152,7 @@ impl Exec {
         for _ in 0..START_ATTEMPTS {
             match self.launcher.ask(Operation::Start(start.clone())).await {
                 Ok(Outcome::Refused { code: Refusal::TooManyRunning, message }) => {
-                    tracing::warn!(execution = %id, message, "its start has to wait; retrying");
+                    tracing::warn!(execution = %id, reason = message, "its start has to wait; retrying");
                     tokio::time::sleep(START_PAUSE).await;
                     let record = self.live_record(id);
                     if let Some(principal) =

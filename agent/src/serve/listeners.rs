@@ -70,7 +70,7 @@ async fn listener(
                     "{key} of agent.toml is {wanted}, and {address} is in use: restart the service bolt-launch (or correct \
                      bolt-launch.socket), which holds the socket"
                 );
-                tracing::warn!(message);
+                tracing::warn!("{message}");
                 health.set(CHANGED, message);
             }
             let ready = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));

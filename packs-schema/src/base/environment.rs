@@ -20,7 +20,7 @@ pub enum Owner {
 pub const PREFIX: &str = "BOLT_";
 
 /// All variables; names that end with `_` are prefixes.
-pub const VARIABLES: [(&str, Owner); 40] = [
+pub const VARIABLES: [(&str, Owner); 41] = [
     ("BOLT_CLIENT_CONFIG", Owner::Client),
     ("BOLT_KEY_PASSPHRASE", Owner::Client),
     ("BOLT_KEY_PASSPHRASE_FILE", Owner::Client),
@@ -38,6 +38,7 @@ pub const VARIABLES: [(&str, Owner); 40] = [
     ("BOLT_RUN_STORE", Owner::Client),
     ("BOLT_COMPLETE", Owner::Client),
     ("BOLT_LOG", Owner::Agent),
+    ("BOLT_LOG_FORMAT", Owner::Agent),
     ("BOLT_LISTEN_FD", Owner::Agent),
     ("BOLT_HEALTH_LISTEN_FD", Owner::Agent),
     ("BOLT_ACTION", Owner::Execution),

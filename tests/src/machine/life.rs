@@ -46,6 +46,9 @@ pub fn run(image: &Path) -> Result<String, String> {
     }
     done("bolt run from the host: succeeded");
 
+    in_the_journal(&mut vm)?;
+    done("log: entries of all three programs in the journal, with fields");
+
     runtime.block_on(limits(&api, &mut vm))?;
     done("limits under cgroup v2: memory, CPU, processes; kill and time-out leave nothing");
 
@@ -106,6 +109,30 @@ fn installed_and_asleep(vm: &mut Vm) -> Result<(), String> {
     vm.ok(&format!("for p in {list}; do test -x /usr/lib/bolt/$p && /usr/lib/bolt/$p --version || exit 1; done"))?;
     vm.ok("test $(stat -c %U:%G:%a /var/lib/bolt) = bolt:bolt:700 && test -e /usr/share/doc/bolt-agent/README.md")?;
     vm.ok("systemd-analyze verify --man=no bolt-launch.service bolt-executions.service bolt-launch.socket")?;
+    Ok(())
+}
+
+/// All three programs write to the journal, with fields.
+fn in_the_journal(vm: &mut Vm) -> Result<(), String> {
+    let entry = |vm: &mut Vm, matches: &str| -> Result<Value, String> {
+        let text = vm.ok(&format!("journalctl -u bolt-launch --no-pager -n 1 -o json {matches}"))?;
+        serde_json::from_str(text.trim()).map_err(|error| format!("{matches}: {error}: {text:?}"))
+    };
+    let accepted = entry(vm, "SYSLOG_IDENTIFIER=bolt-agent BOLT_EVENT=accepted")?;
+    let has = |name: &str, value: &str| accepted[name] == value;
+    if !has("BOLT_ACTION", "machine.lines")
+        || !has("PRIORITY", "6")
+        || !has("_TRANSPORT", "journal")
+        || !["BOLT_EXECUTION", "BOLT_PRINCIPAL"].iter().all(|name| accepted[*name].is_string())
+    {
+        return Err(format!("an execution was accepted, and the journal has {accepted}"));
+    }
+    for program in ["bolt-sync", "bolt-launch"] {
+        let last = entry(vm, &format!("SYSLOG_IDENTIFIER={program} _TRANSPORT=journal"))?;
+        if !last["BOLT_EVENT"].is_string() {
+            return Err(format!("{program}: {last}"));
+        }
+    }
     Ok(())
 }
 

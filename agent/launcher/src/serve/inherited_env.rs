@@ -1,5 +1,9 @@
 //! Variables of the launcher's environment that api and sync inherit. Nothing else of it is passed on, and actions inherit none.
 
+use packs_schema::base::log_event::VARIABLE;
+
+use crate::log;
+
 /// Variables for both.
 const BOTH: [&str; 2] = ["BOLT_LOG", "RUST_BACKTRACE"];
 
@@ -51,5 +55,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 pub(super) fn for_role(role: &str) -> Vec<String> {
     let more: &[&str] = if role == "sync" { &SYNC } else { &[] };
     let names = BOTH.iter().chain(more);
-    names.filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}"))).collect()
+    let inherited = names.filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}")));
+    // As the launcher chose it: all three write one log.
+    inherited.chain([format!("{VARIABLE}={}", log::format().as_str())]).collect()
 }

@@ -227,7 +227,10 @@ fn the_api_is_restarted_and_the_sync_runs() {
             |name: &str| std::os::unix::fs::MetadataExt::uid(&fs::metadata(service.dir.path().join(name)).unwrap());
         assert_eq!([owner("state"), owner("state/exec"), owner("packs")], [64101, 64101, 64102]);
     }
-    assert!(api.contains("BOLT_LOG=debug") && !api.contains("OTHER=1"), "{api}");
+    assert!(
+        api.contains("BOLT_LOG=debug") && api.contains("BOLT_LOG_FORMAT=text") && !api.contains("OTHER=1"),
+        "{api}"
+    );
     assert!(!api.contains("AWS_") && !api.contains("PROXY"), "{api}");
     assert!(
         sync.contains("AWS_ACCESS_KEY_ID=AKIDEXAMPLE") && sync.contains("HTTPS_PROXY=http://127.0.0.1:1"),

@@ -61,6 +61,14 @@ async fn sockets_on_the_health_listener_keep_no_probe_out_and_it_tells_codes_onl
     for hidden in ["grants.toml", "line", "principal", api.dir.path().to_str().unwrap()] {
         assert!(!answer.contains(hidden), "{hidden}: {answer}");
     }
+    for other in ["GET /v1/metrics", "GET /v1/openapi.json", "POST /v1/health", "GET /v1/health/"] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(format!("{other} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 404 ") && body.is_empty(), "{other}: {answer}");
+    }
     assert!(open(&sockets) <= 16, "{} are open", open(&sockets));
     // Likewise for a caller whom no grant names, over TLS; a caller whom a grant names sees the reason.
     let bob = leaf(&api.issuer, &["spiffe://x/bob"], |_| {});

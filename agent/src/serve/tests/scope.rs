@@ -1,12 +1,13 @@
 //! A grant for one action shows nothing of any other action, on any route; each refusal is logged.
 
 use std::cell::RefCell;
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 
 use packs_schema::agent::launch::{Outcome, Reply, read_request};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::log::Logger;
 
 /// Part of every name that the caller must not see.
 const CANARY: &str = "canary";
@@ -319,25 +320,13 @@ thread_local! {
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-struct ThreadLog;
-
-impl Write for ThreadLog {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Returns the log lines of this thread since the last call.
 pub(super) fn take_log() -> String {
     static START: std::sync::Once = std::sync::Once::new();
     START.call_once(|| {
         // Global: a subscriber of one thread misses call sites that another thread registered first.
-        let subscriber = tracing_subscriber::fmt().with_writer(|| ThreadLog).with_ansi(false).finish();
-        tracing::subscriber::set_global_default(subscriber).unwrap();
+        let write = |line: &[u8]| LOG.with_borrow_mut(|log| log.extend_from_slice(line));
+        tracing::subscriber::set_global_default(Logger::for_tests(write)).unwrap();
     });
     String::from_utf8(LOG.take()).unwrap()
 }
