@@ -1,8 +1,10 @@
 //! Phases of one execution, from the system calls of api, launcher, shim and action as `perf trace` reports them.
 //!
 //! ```text
-//!  request read ─▶ directory ─▶ commit ─▶ launcher ─▶ shim ─▶ child ─▶ exec ─▶ end ─▶ exit record ─▶ commit ─▶ answer
+//!  request read ─▶ directory ─▶ commit ─▶ launcher ─▶ claim ─▶ exec ─▶ end ─▶ exit record ─▶ commit ─▶ answer
 //! ```
+//!
+//! The launcher prepares the start, and a shim makes the process, beside the api until the commit: no landmark is taken of that.
 //!
 //! Tracing costs a microsecond or so for each call: the phases add up to more than the request takes without it.
 
@@ -19,17 +21,16 @@ use regex_lite::Regex;
 
 /// Calls that mark a phase.
 const CALLS: &str =
-    "recvfrom,mkdir,mkdirat,fsync,fdatasync,clone,clone3,execve,wait4,renameat,renameat2,writev,sendto,sendmsg";
+    "recvfrom,mkdir,mkdirat,fsync,fdatasync,execve,wait4,rename,renameat,renameat2,writev,sendto,sendmsg";
 
 /// Name of the end of each phase, in order.
-const PHASES: [&str; 11] = [
+const PHASES: [&str; 10] = [
     "TLS, parse, grant, bind",
     "directory and spec",
     "commit 1",
     "to the launcher",
-    "look-ups, claim, run-time directory, cgroups",
-    "to the shim; `started`, log, watches, pipes",
-    "clone of the child; its set-up",
+    "claim, and what is not prepared",
+    "to the shim; `started`; release of the process",
     "the action",
     "who is left, figures, exit record",
     "exit noticed",
@@ -138,11 +139,12 @@ fn is_request(call: &Call) -> bool {
 fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
     let is_sync =
         |call: &Call| call.program.starts_with("history") && matches!(call.name.as_str(), "fdatasync" | "fsync");
-    let is_fork = |call: &Call| call.name.starts_with("clone") && call.result > 0;
-    let is_made = |call: &Call| call.program == "bolt-agent" && call.name.starts_with("mkdir");
+    // A spare directory is renamed, or one is made.
+    let is_made = |call: &Call| {
+        call.program == "bolt-agent" && (call.name.starts_with("mkdir") || call.name.starts_with("rename"))
+    };
     let is_asked = |call: &Call| call.program == "bolt-launch" && call.name == "recvfrom" && call.result > 100;
-    let is_given = |call: &Call| call.program == "bolt-launch" && call.name == "sendmsg" && call.result > 500;
-    let is_cloned = |call: &Call| call.program == "bolt-shim" && is_fork(call);
+    let is_given = |call: &Call| call.program == "bolt-launch" && call.name == "sendmsg" && call.result > 0;
     let is_executed = |call: &Call| call.name == "execve" && call.result == 0;
     let is_reaped = |call: &Call| call.program == "bolt-shim" && call.name == "wait4" && call.result > 0;
     let is_renamed = |call: &Call| call.program == "bolt-shim" && call.name.starts_with("rename");
@@ -150,9 +152,8 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
         call.program == "bolt-agent" && matches!(call.name.as_str(), "writev" | "sendto") && call.result > 100
     };
     let at = Cell::new(0);
-    let peek = |is: &dyn Fn(&Call) -> bool| Some(at.get() + calls[at.get()..].iter().position(|call| is(call))?);
     let next = |is: &dyn Fn(&Call) -> bool| {
-        let found = peek(is)?;
+        let found = at.get() + calls[at.get()..].iter().position(|call| is(call))?;
         at.set(found + 1);
         Some(calls[found])
     };
@@ -160,10 +161,7 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
     let first = next(&is_sync)?;
     let asked = next(&is_asked)?;
     let given = next(&is_given)?;
-    // With `CLONE_VFORK` both end at about the same time, in either order.
-    let (cloned, executed) = (peek(&is_cloned)?, peek(&is_executed)?);
-    at.set(cloned.max(executed) + 1);
-    let (cloned, executed) = (calls[cloned], calls[executed]);
+    let executed = next(&is_executed)?;
     let reaped = next(&is_reaped)?;
     let renamed = next(&is_renamed)?;
     let second = next(&is_sync)?;
@@ -174,7 +172,6 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
         first.ended,
         asked.ended,
         given.began,
-        cloned.began,
         executed.began,
         reaped.began,
         renamed.ended,
@@ -206,21 +203,22 @@ mod tests {
     fn the_phases_of_a_whole_execution_are_measured() {
         let landmarks = [
             ("bolt-agent", "recvfrom", 700),
-            ("bolt-agent", "mkdir", 0),
+            // Prepared beside the api.
+            ("bolt-launch", "recvfrom", 339),
+            ("bolt-agent", "rename", 0),
+            ("bolt-launch", "sendmsg", 1800),
             ("history-write", "fdatasync", 0),
             ("bolt-launch", "recvfrom", 339),
-            ("bolt-launch", "sendmsg", 1800),
+            ("bolt-launch", "sendmsg", 120),
             ("bolt-shim", "execve", 0),
-            ("bolt-shim", "clone3", 8),
+            ("bolt-agent", "mkdir", 0),
             ("bolt-shim", "wait4", 8),
             ("bolt-shim", "renameat", 0),
             ("history-write", "fdatasync", 0),
             ("bolt-agent", "writev", 900),
         ];
         let line = |(index, (program, name, result)): (usize, &(&str, &str, i64))| {
-            // The clone begins before the call of its child that is listed before it.
-            let (began, took) = if *name == "clone3" { (index - 1, "1.800") } else { (index + 1, "0.500") };
-            format!("{began}.900 ( {took} ms): {program}/1 {name}(fd: 1) = {result}")
+            format!("{}.900 ( 0.500 ms): {program}/1 {name}(fd: 1) = {result}", index + 1)
         };
         let lines: Vec<String> = landmarks.iter().enumerate().map(line).collect();
         let calls: Vec<Call> = lines.iter().filter_map(|line| parse(line)).collect();
@@ -229,8 +227,8 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].len(), PHASES.len() + 1);
         let whole: f64 = found[0].iter().sum();
-        assert!((whole - 10.0).abs() < 1e-6, "{found:?}");
+        assert!((whole - 12.0).abs() < 1e-6, "{found:?}");
         // Without one of them, there is no execution to measure.
-        assert_eq!(executions(&calls[..10]).len(), 0);
+        assert_eq!(executions(&calls[..12]).len(), 0);
     }
 }

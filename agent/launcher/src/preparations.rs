@@ -39,7 +39,7 @@ struct Preparation {
     until_boot_ms: u64,
 }
 
-/// What was made for an execution.
+/// Everything that was made for an execution.
 pub(crate) struct Prepared {
     /// Without what may be secret, if a process waits.
     pub(crate) job: UnclaimedJob,
