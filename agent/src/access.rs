@@ -12,7 +12,8 @@
 //! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
 //! covers the action. Both are made here and nowhere else. The file is checked for changes
 //! at each request and each second, so that a revoked grant also ends requests in progress. A file that cannot be used leaves
-//! the previous grants in effect, and the agent degraded.
+//! the previous grants in effect, and the agent degraded. Where there are none because the file could not be used since the start,
+//! the interface answers no caller and nothing leaves the queue; root has local access all the same ([`Access::enter_local`]).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ use crate::trust;
 
 /// Maximum number of grants in a refusal that says what they require.
 const MAX_UNMET: usize = 4;
+/// Grant of root of this instance: nothing can be started with it.
+const LOCAL: &str = "[[grant]]\nprincipal = \"local://root\"\nverbs = [\"read\", \"kill\"]\nactions = [\"*\"]\n";
 /// Health code while the file cannot be used.
 const BROKEN: &str = "grants_invalid";
 
@@ -111,6 +114,8 @@ pub struct Access {
     path: PathBuf,
     health: Arc<Health>,
     state: Mutex<InEffect>,
+    /// Grant of local access: [`LOCAL`].
+    local: Arc<Grants>,
     /// Generation: rises with each change of the grants.
     generation: watch::Sender<u64>,
 }
@@ -119,6 +124,8 @@ struct InEffect {
     stamp: Option<Stamp>,
     /// False while owner or mode of the file, or of a directory above it, forbid its use.
     trusted: bool,
+    /// False until the file could be used for the first time.
+    is_known: bool,
     /// Grants of the file.
     file: Grants,
     /// The same, with those marked that are in effect here and now.
@@ -148,17 +155,68 @@ fn minute() -> i64 {
 }
 
 impl Access {
-    /// Reads the grants. A file that is missing or has an error prevents the start; later it only degrades health.
+    /// Reads the grants; fails if they cannot be used.
     pub fn load(path: &Path, health: Arc<Health>) -> Result<Access, AccessError> {
         let stamp = Stamp::of(path);
-        let file = read(path)?;
-        let grants = Arc::new(file.in_effect(None, minute() * 60));
-        let state = Mutex::new(InEffect { stamp, trusted: true, file, grants, facts: None, minute: minute() });
-        Ok(Access { path: path.to_owned(), health, state, generation: watch::Sender::new(0) })
+        Ok(Access::new(path, health, stamp, Some(read(path)?), true))
     }
 
-    /// Admits a principal that has one of `verbs` on anything.
+    /// Reads the grants. While they cannot be used, they are not known ([`Access::is_known`]): no one has any, and health says why.
+    pub(crate) fn begin(path: &Path, health: Arc<Health>) -> Access {
+        // Before the file is read, so that a change in between is seen.
+        let stamp = Stamp::of(path);
+        match read(path) {
+            Ok(file) => Access::new(path, health, stamp, Some(file), true),
+            Err(error) => {
+                let message = crate::log::chain(&error);
+                tracing::error!(%message, "cannot use grants.toml; no grants are in effect");
+                health.set(BROKEN, format!("{}; no grants are in effect, fix the file", error.brief()));
+                Access::new(path, health, stamp, None, !matches!(error, AccessError::Trust(_)))
+            }
+        }
+    }
+
+    fn new(path: &Path, health: Arc<Health>, stamp: Option<Stamp>, file: Option<Grants>, trusted: bool) -> Access {
+        let is_known = file.is_some();
+        let file = file.unwrap_or_default();
+        let grants = Arc::new(file.in_effect(None, minute() * 60));
+        let state = InEffect { stamp, trusted, is_known, file, grants, facts: None, minute: minute() };
+        let (state, generation) = (Mutex::new(state), watch::Sender::new(0));
+        Access { path: path.to_owned(), health, state, local: local(), generation }
+    }
+
+    /// True once the file could be used: from then on some grants are in effect.
+    pub(crate) fn is_known(&self) -> bool {
+        if !self.lock().is_known {
+            self.current();
+        }
+        self.lock().is_known
+    }
+
+    /// Waits until the grants are known.
+    pub(crate) async fn known(&self) {
+        let mut changed = self.changed();
+        while !self.is_known() {
+            if changed.changed().await.is_err() {
+                // Never: this has the sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Admits root of this instance, through the socket of local access, to verbs of [`LOCAL`]. `grants.toml` does not concern it:
+    /// local access works also while the file cannot be used.
+    pub(crate) fn enter_local(&self, verbs: &'static [Verb]) -> Option<Caller> {
+        let principal = Principal::local_root();
+        let granted = verbs.iter().any(|verb| self.local.allows_any(&principal, *verb));
+        granted.then(|| Caller { principal, verbs, grants: self.local.clone(), generation: self.generation() })
+    }
+
+    /// Admits a principal that has one of `verbs` on anything. A name that is reserved for local access is never admitted here.
     pub fn enter(&self, principal: Principal, verbs: &'static [Verb]) -> Option<Caller> {
+        if principal.is_local() {
+            return None;
+        }
         let (grants, generation) = self.current();
         let granted = verbs.iter().any(|verb| grants.allows_any(&principal, *verb));
         granted.then_some(Caller { principal, verbs, grants, generation })
@@ -166,6 +224,9 @@ impl Access {
 
     /// Admits the caller again with the grants now in effect, if these still give one of its verbs on anything.
     pub fn renew(&self, caller: &Caller) -> Option<Caller> {
+        if Arc::ptr_eq(&caller.grants, &self.local) {
+            return self.enter_local(caller.verbs);
+        }
         self.enter(caller.principal.clone(), caller.verbs)
     }
 
@@ -249,15 +310,17 @@ impl Access {
                     tracing::info!(path = %self.path.display(), "grants read again");
                     self.health.clear(BROKEN);
                     state.file = grants;
-                    if state.determine() {
+                    let was_known = std::mem::replace(&mut state.is_known, true);
+                    if state.determine() || !was_known {
                         self.generation.send_modify(|generation| *generation += 1);
                     }
                 }
                 Err(error) => {
                     let message = crate::log::chain(&error);
-                    tracing::error!(%message, "cannot use grants.toml; previous grants remain in effect");
-                    let brief = error.brief();
-                    self.health.set(BROKEN, format!("{brief}; previous grants remain in effect, fix the file"));
+                    let those =
+                        if state.is_known { "previous grants remain in effect" } else { "no grants are in effect" };
+                    tracing::error!(%message, "cannot use grants.toml; {those}");
+                    self.health.set(BROKEN, format!("{}; {those}, fix the file", error.brief()));
                 }
             }
         }
@@ -266,6 +329,12 @@ impl Access {
         }
         (state.grants.clone(), *self.generation.borrow())
     }
+}
+
+/// Returns the grant of local access.
+fn local() -> Arc<Grants> {
+    let grants = Grants::parse(LOCAL).expect("a constant that a test enters with");
+    Arc::new(grants.in_effect(None, 0))
 }
 
 /// Reads the file, as a start does.

@@ -20,6 +20,8 @@ mod handlers;
 mod handshakes;
 pub(crate) mod listener;
 mod live_access;
+mod local;
+pub(crate) mod local_listener;
 mod openapi;
 mod problem;
 pub(crate) mod pushes;
@@ -70,4 +72,22 @@ pub(crate) struct App {
     pub(crate) connections: AtomicU32,
     /// Becomes true when the agent stops: callers that wait are answered then, and ask the next agent process.
     pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Returns the reason why the interface answers no caller: files that could not be used since the start. Local access works.
+    pub(crate) fn closed_because(&self) -> Option<&'static str> {
+        match (self.tls.is_usable(), self.access.is_known()) {
+            (true, true) => None,
+            (false, true) => Some("the certificates cannot be used"),
+            (true, false) => Some("grants.toml cannot be used"),
+            (false, false) => Some("neither the certificates nor grants.toml can be used"),
+        }
+    }
+
+    /// Waits until the interface answers callers.
+    pub(crate) async fn opened(&self) {
+        self.tls.usable().await;
+        self.access.known().await;
+    }
 }

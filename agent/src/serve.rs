@@ -3,6 +3,7 @@
 //! ```text
 //!  start  sockets from the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ instance id
 //!         ─▶ listening sockets ─▶ history ─▶ recovery (health answers if it takes long) ─▶ ready
+//!         (callers are answered only while certificates and grants can be used; local access works without)
 //!  stop   not ready ─▶ no new connections ─▶ waiting callers are answered, streams are cut ─▶ drain, at most 5 s ─▶ history closed
 //! ```
 //!
@@ -16,6 +17,7 @@ mod state;
 mod tests;
 mod watched;
 
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -29,13 +31,14 @@ use packs_schema::agent::rest::Enforcement;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::access::{Access, AccessError};
+use crate::access::Access;
 use crate::api::App;
 use crate::api::fingerprint::Fingerprints;
 use crate::api::listener::{self, ListeningSockets};
+use crate::api::local_listener::{self, LocalSocket};
 use crate::api::pushes::{self, Pushes};
 use crate::api::starting::{self, Starting};
-use crate::api::tls::{Tls, TlsError};
+use crate::api::tls::Tls;
 use crate::clock;
 use crate::config_file::{self, ConfigFileError};
 use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
@@ -62,10 +65,6 @@ enum StartError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
-    Access(#[from] AccessError),
-    #[error("the certificates cannot be used")]
-    Tls(#[from] TlsError),
-    #[error(transparent)]
     History(#[from] HistoryError),
     #[error("cannot create or read the idempotency key in the state directory")]
     Fingerprints(#[source] std::io::Error),
@@ -75,6 +74,8 @@ enum StartError {
     Launcher(#[from] LauncherError),
     #[error("cannot listen on {address} ({key}){}", if .source.kind() == std::io::ErrorKind::AddrInUse { ": the port is in use; choose another, or stop the process that uses it" } else { "" })]
     Listen { key: &'static str, address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot use the socket of local access")]
+    Local(#[source] std::io::Error),
     #[error("cannot read the boot id")]
     BootId(#[source] std::io::Error),
     #[error("cannot start the async runtime")]
@@ -150,16 +151,20 @@ async fn run(
     config: Config,
     file: Option<PathBuf>,
     socket: OwnedFd,
-    passed: Passed,
+    mut passed: Passed,
     stop: impl Future<Output = ()>,
 ) -> Result<Ended, StartError> {
-    let state = State::lock(&config.paths.state)?;
+    let state = Arc::new(State::lock(&config.paths.state)?);
     let health = Arc::new(Health::default());
-    let access = Arc::new(Access::load(&config.paths.grants, health.clone())?);
-    let tls = Arc::new(Tls::load(&config.tls, health.clone())?);
+    let access = Arc::new(Access::begin(&config.paths.grants, health.clone()));
+    let tls = Arc::new(Tls::load(&config.tls, health.clone()));
     let fingerprints = Fingerprints::load(&config.paths.state).map_err(StartError::Fingerprints)?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(StartError::BootId)?;
     let boot_id = boot_id.trim().to_owned();
+    let local = match passed.local.take() {
+        Some(listener) => Some(LocalSocket::of_launcher(listener, &socket).map_err(StartError::Local)?),
+        None => None,
+    };
     let launcher = Launcher::connect(socket)?;
     let mut gone = launcher.gone();
     let mut stop = pin!(stop);
@@ -230,16 +235,28 @@ async fn run(
     let watching = tokio::spawn(watched::watch(app.clone(), files));
     let listen_failed = |source| StartError::Listen { key: "api.listen", address: config.api.listen, source };
     let address = api.local_addr().map_err(listen_failed)?;
-    state.write_address(address)?;
+    watched::report_closed(&app);
+    match app.closed_because() {
+        None => {
+            state.write_address(address)?;
+            tracing::info!(%address, instance = %id, version = crate::VERSION, "listening");
+        }
+        Some(reason) => {
+            tracing::error!(reason, instance = %id, version = crate::VERSION, "no caller is answered; local access works");
+        }
+    }
     health.set_ready(true);
-    tracing::info!(%address, instance = %id, version = crate::VERSION, "listening");
+    let opened = open_later(app.clone(), state.clone(), address);
     let sockets = ListeningSockets { api, health: probes, max_connections: config.api.max_connections };
+    let serving_locally =
+        local.map(|socket| tokio::spawn(local_listener::serve(app.clone(), socket, stopping.clone())));
     let serving = tokio::spawn(listener::serve(app, sockets, tls, stopping));
     let ended = tokio::select! {
         biased;
         () = &mut stop => Ended::Signalled,
         _ = gone.wait_for(|gone| *gone) => Ended::LauncherGone,
         _ = damaged.wait_for(|damaged| *damaged) => Ended::HistoryDamaged,
+        never = opened => match never {},
     };
     let ended = match ended {
         Ended::LauncherGone => after_disconnect(&mut stop).await,
@@ -262,12 +279,27 @@ async fn run(
         // Aborted: wait until it has ended.
         let _ = task.await;
     }
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "the listener task ended early");
+    for serving in [Some(serving), serving_locally].into_iter().flatten() {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "a listener task ended early");
+        }
     }
     history.close().await;
     state.remove_address();
     Ok(ended)
+}
+
+/// Records that callers are answered, once files that could not be used at the start have been repaired. Does not end.
+async fn open_later(app: Arc<App>, state: Arc<State>, address: std::net::SocketAddr) -> Infallible {
+    if app.closed_because().is_some() {
+        app.opened().await;
+        watched::report_closed(&app);
+        if let Err(error) = state.write_address(address) {
+            tracing::error!(error = crate::log::chain(&error), "cannot record the address");
+        }
+        tracing::info!(%address, "listening");
+    }
+    std::future::pending().await
 }
 
 /// Decides why the launcher has disconnected: at a clean stop its signal has been sent already, or follows at once.

@@ -50,10 +50,10 @@ pub fn adopt_socket(fd: RawFd) -> Result<OwnedFd, AdoptError> {
 }
 
 /// Takes over an inherited listening socket. Must be called once for each, before this process opens any descriptor.
-pub fn adopt_listener(fd: RawFd) -> Result<std::net::TcpListener, AdoptError> {
+pub fn adopt_listener(fd: RawFd) -> Result<OwnedFd, AdoptError> {
     let socket = adopt_socket(fd)?;
     match getsockopt(&socket, sockopt::AcceptConn) {
-        Ok(true) => Ok(std::net::TcpListener::from(socket)),
+        Ok(true) => Ok(socket),
         Ok(false) | Err(_) => Err(AdoptError::NotListening(fd)),
     }
 }

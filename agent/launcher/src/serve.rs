@@ -15,6 +15,7 @@ mod api_report;
 mod environment;
 mod inherited_env;
 mod listeners;
+mod local_socket;
 mod notify;
 mod requests;
 mod sandbox;
@@ -41,6 +42,7 @@ use agent_programs::{AgentPrograms, ProgramError};
 use api_process::ApiProcess;
 use environment::EnvironmentError;
 use listeners::Listeners;
+use local_socket::LocalSocket;
 use requests::{Client, Disconnected};
 use sync_schedule::SyncSchedule;
 use watchdog::Watchdog;
@@ -146,7 +148,7 @@ fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result
 }
 
 fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, signals: &SignalFd) {
-    let mut api = ApiProcess::new(listeners);
+    let mut api = ApiProcess::new(listeners, LocalSocket::new(&host.runtime));
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut watchdog = Watchdog::from_environment();
     let mut pruned = Instant::now();

@@ -18,8 +18,9 @@ use tokio::sync::watch;
 
 use super::fingerprint::Fingerprints;
 use super::pushes::Pushes;
+use super::router::{self, Origin};
 use super::tls::{Peer, Tls};
-use super::{App, listener, router};
+use super::{App, listener};
 use crate::access::Access;
 use crate::clock;
 use crate::exec::{Budget, Exec, Launcher, Settings};
@@ -64,7 +65,7 @@ impl Service {
             let (app, peer, busy) = (self.app.clone(), self.peer.clone(), busy.clone());
             async move {
                 busy.fetch_add(1, Ordering::Relaxed);
-                let response = router::answer(app, peer, request).await;
+                let response = router::answer(app, Origin::Remote(peer), request).await;
                 busy.fetch_sub(1, Ordering::Relaxed);
                 Ok::<_, Infallible>(response)
             }
@@ -77,7 +78,7 @@ impl Service {
 async fn build(config: &Config, launcher: std::os::unix::net::UnixStream, stopping: watch::Receiver<bool>) -> App {
     let health = Arc::new(Health::default());
     let access = Arc::new(Access::load(&config.paths.grants, health.clone()).expect("grants"));
-    let tls = Arc::new(Tls::load(&config.tls, health.clone()).expect("certificates"));
+    let tls = Arc::new(Tls::load(&config.tls, health.clone()));
     let launcher = Launcher::connect(launcher.into()).expect("a socket");
     let instance = Instance::learn(config, "boot", &launcher).await;
     access.set_facts(instance.known_facts());

@@ -33,7 +33,7 @@ use super::connection_slots::ConnectionSlots;
 use super::connections::Closed;
 use super::handlers::instance;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
-use super::router;
+use super::router::{self, Origin};
 use super::tls::{Tls, Verifying};
 use super::write_timeout::WriteTimeout;
 use crate::health::Health;
@@ -49,7 +49,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time limit for a write that makes no progress.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time limit for requests in progress at shutdown.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Buffer size of a connection, in bytes.
 const BUFFER: usize = 16 << 10;
 /// Interval at which free pages of the heap are returned to the system after connections have closed.
@@ -90,7 +90,8 @@ pub(crate) async fn serve(app: Arc<App>, sockets: ListeningSockets, tls: Arc<Tls
                 closed = false;
             }
             (stream, from) = accept(&sockets.api, &app.health) => {
-                match handshakes.begin(from) {
+                let is_open = app.closed_because().is_none();
+                match is_open.then(|| handshakes.begin(from)).flatten() {
                     Some(slot) => {
                         let shared = (app.clone(), slots.clone(), tls.clone());
                         connections.spawn(secure(shared, (stream, from, slot), stop.clone()));
@@ -181,7 +182,9 @@ pub(super) async fn handshake(
         // Cheap: reads and parses at most a whole ClientHello.
         let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let turn = requester.turn().await;
-        let (config, verifying) = tls.current();
+        let Some((config, verifying)) = tls.current() else {
+            return Err(io::Error::other("the certificates cannot be used"));
+        };
         let accept = started.into_stream(config);
         drop(turn);
         Ok((requester.run_by_turns(accept).await?, verifying))
@@ -206,8 +209,8 @@ async fn secure(
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let (mut open, peer) = match tls.open(chain, &verified) {
-        Ok((open, peer)) => (open, Arc::new(peer)),
+    let (mut open, origin) = match tls.open(chain, &verified) {
+        Ok((open, peer)) => (open, Origin::Remote(Arc::new(peer))),
         Err(error) => {
             return tracing::info!(%from, error, "connection closed: the authorities no longer accept the certificate");
         }
@@ -215,8 +218,8 @@ async fn secure(
     app.connections.fetch_add(1, Ordering::Relaxed);
     let serving = app.clone();
     let service = service_fn(move |request| {
-        let (app, peer) = (serving.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(router::answer(app, peer, request).await) }
+        let (app, origin) = (serving.clone(), origin.clone());
+        async move { Ok::<_, Infallible>(router::answer(app, origin, request).await) }
     });
     tokio::select! {
         () = drive(stream, service, stop) => {}
@@ -262,6 +265,7 @@ async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Re
     }
 }
 
+/// Serves the requests of one connection.
 pub(super) async fn drive<T, S>(stream: T, service: S, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin,

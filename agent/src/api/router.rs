@@ -4,6 +4,8 @@
 //!  Origin? ──▶ principal ──▶ route ──▶ grant for its verb ──▶ query ──▶ handler
 //!   403         401          404, 405   403                    400
 //! ```
+//!
+//! The origin of a request is a caller over TLS, or the socket of local access, which offers few of the routes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,24 +20,64 @@ use packs_schema::base::name::{ActionRef, ExecutionId, PackName, Principal};
 use super::body::Body;
 use super::handlers::{self, Call};
 use super::live_access::LiveAccess;
+use super::local::LocalPeer;
 use super::problem::ApiError;
 use super::query::Query;
 use super::refusal::{self, Refused, Subject};
 use super::routes::{self, Operation, Route, RouteMatch};
 use super::tls::Peer;
-use super::{App, openapi};
+use super::{App, local, openapi};
+use crate::access::Caller;
+
+/// Where a request comes from.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// A connection over TLS: its certificate names the principal.
+    Remote(Arc<Peer>),
+    /// The socket of local access: root of this instance.
+    Local(LocalPeer),
+}
+
+impl Origin {
+    fn principal(&self) -> Result<Principal, &String> {
+        match self {
+            Origin::Remote(peer) => peer.principal.as_ref().map(Clone::clone),
+            Origin::Local(_) => Ok(Principal::local_root()),
+        }
+    }
+
+    /// Admits the caller to one of the verbs.
+    fn enter(&self, app: &App, verbs: &'static [Verb]) -> Option<Caller> {
+        match self {
+            Origin::Remote(peer) => app.access.enter(peer.principal.clone().ok()?, verbs),
+            Origin::Local(_) => app.access.enter_local(verbs),
+        }
+    }
+
+    fn knows(&self, app: &App, principal: &Principal) -> bool {
+        matches!(self, Origin::Local(_)) || app.access.knows(principal)
+    }
+
+    fn offers(&self, operation: Operation) -> bool {
+        matches!(self, Origin::Remote(_)) || local::OPERATIONS.contains(&operation)
+    }
+}
 
 /// Answers a request. Never fails: an error becomes a response as well.
-pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(app: Arc<App>, origin: Origin, request: Request<Incoming>) -> Response<Body> {
     let begun = Instant::now();
     let id = uuid::Uuid::now_v7().hyphenated().to_string();
     let method = request.method().clone();
     let subject = Subject::default();
-    let (route, verbs, result) = route(&app, &peer, &subject, request).await;
-    let principal = peer.principal.as_ref().map_or("-", |principal| principal.as_str());
+    let (route, verbs, result) = route(&app, &origin, &subject, request).await;
+    let principal = origin.principal().map_or_else(|_| "-".to_owned(), |principal| principal.to_string());
+    let login_uid = match &origin {
+        Origin::Local(peer) => peer.login_uid,
+        Origin::Remote(_) => None,
+    };
     if let Err(error) = &result {
         app.metrics.problem(error.code().0);
-        Refused { request_id: &id, principal, route, verbs, subject: &subject }.log(error);
+        Refused { request_id: &id, principal: &principal, route, verbs, subject: &subject }.log(error);
     }
     let mut response = result.unwrap_or_else(|error| error.respond(&id));
     let headers = response.headers_mut();
@@ -49,14 +91,14 @@ pub(super) async fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request<Inco
     let duration_ms = took.as_millis();
     // A method is any token of the peer's choice: a long one is not repeated.
     let method = if method.as_str().len() <= 7 { method.as_str() } else { "other" };
-    tracing::info!(request_id = %id, %principal, method, route, status, %duration_ms, "request");
+    tracing::info!(request_id = %id, %principal, login_uid, method, route, status, %duration_ms, "request");
     response
 }
 
 /// Routes a request; returns path and verbs of the route for log and metrics, and the result.
 async fn route(
     app: &Arc<App>,
-    peer: &Peer,
+    origin: &Origin,
     subject: &Subject,
     request: Request<Incoming>,
 ) -> (&'static str, &'static [Verb], Result<Response<Body>, ApiError>) {
@@ -70,12 +112,15 @@ async fn route(
         let message = "requests with an Origin header come from browsers, which this interface does not serve";
         return (name, verbs, Err(ApiError::Forbidden(message.to_owned())));
     }
-    let principal = match &peer.principal {
-        Ok(principal) => principal.clone(),
+    let principal = match origin.principal() {
+        Ok(principal) => principal,
         Err(why) => return (name, verbs, Err(ApiError::Unauthenticated(why.clone()))),
     };
     let result = match found {
-        RouteMatch::Route(route, segment) => enter(app, principal, peer, subject, route, segment, request).await,
+        RouteMatch::Route(route, _) if !origin.offers(route.operation) => {
+            Err(ApiError::Forbidden("local access does not offer this; use the REST interface with a grant".to_owned()))
+        }
+        RouteMatch::Route(route, segment) => enter(app, principal, origin, subject, route, segment, request).await,
         RouteMatch::OtherMethods(methods) => Err(ApiError::MethodNotAllowed(methods)),
         RouteMatch::Nothing => Err(ApiError::NotFound(path.chars().take(200).collect())),
     };
@@ -85,7 +130,7 @@ async fn route(
 async fn enter(
     app: &Arc<App>,
     principal: Principal,
-    peer: &Peer,
+    origin: &Origin,
     subject: &Subject,
     route: &'static Route,
     segment: Option<&str>,
@@ -95,11 +140,11 @@ async fn enter(
         Query::parse(request.uri().query(), route.query)?;
         return match route.operation {
             Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
-            _ if !app.access.knows(&principal) => Ok(handlers::instance::health_codes(app)),
-            _ => Ok(handlers::instance::health(app, app.access.enter(principal, &[Verb::Read]).as_ref())),
+            _ if !origin.knows(app, &principal) => Ok(handlers::instance::health_codes(app)),
+            _ => Ok(handlers::instance::health(app, origin.enter(app, &[Verb::Read]).as_ref())),
         };
     }
-    let Some(caller) = app.access.enter(principal.clone(), route.verbs) else {
+    let Some(caller) = origin.enter(app, route.verbs) else {
         let verb = refusal::join_verbs(route.verbs);
         let named = name_subject(app, subject, route.operation, segment.unwrap_or_default(), request).await;
         return Err(ApiError::Forbidden(match named {
@@ -115,7 +160,10 @@ async fn enter(
     let call = Call {
         app: app.clone(),
         caller,
-        authority: peer.authority.clone(),
+        authority: match origin {
+            Origin::Remote(peer) => peer.authority.clone(),
+            Origin::Local(_) => None,
+        },
         subject: subject.clone(),
         live_access: live_access.clone(),
         segment,

@@ -11,7 +11,9 @@
 //! They are compared by `stat`, through links, and not watched by inotify: what makes a path lead to other content may happen in
 //! any directory on the way (a link such as Kubernetes' `..data`, a mount), and owners and modes of all these directories are
 //! checked each second in any case. A file that cannot be used leaves its last valid content in effect, and the agent degraded.
-//! Certificate and key are one unit; of the other files each is its own, so that a damaged authority does not keep a revocation
+//! Files that could never be used since the start leave no
+//! configuration: they are read again each second, and the interface answers no caller until they can be. Certificate and key are
+//! one unit; of the other files each is its own, so that a damaged authority does not keep a revocation
 //! from taking effect. Sessions are never resumed: a resumed session would skip the check of the certificate.
 
 mod callers;
@@ -37,6 +39,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::sync::watch;
 
 use super::connections::{Chain, Connections, Open};
 use crate::expiry::End;
@@ -56,7 +59,9 @@ pub(crate) struct Tls {
     files: TlsConfig,
     provider: Arc<CryptoProvider>,
     health: Arc<Health>,
-    state: Mutex<InEffect>,
+    /// `None` until the files could be used for the first time.
+    state: Mutex<Option<InEffect>>,
+    usable: watch::Sender<bool>,
     connections: Arc<Connections>,
     /// Known later than the certificates where the metadata service is asked for it.
     instance: OnceLock<InstanceId>,
@@ -106,12 +111,44 @@ pub(crate) struct Peer {
 }
 
 impl Tls {
-    /// Reads the files. Files that cannot be used prevent the start; later they only degrade health.
-    pub(crate) fn load(files: &TlsConfig, health: Arc<Health>) -> Result<Tls, TlsError> {
-        let provider = Arc::new(provider());
-        let state = Mutex::new(InEffect::load(files, &provider)?);
-        let (files, connections) = (files.clone(), Arc::default());
-        Ok(Tls { files, provider, health, state, connections, instance: OnceLock::new() })
+    /// Reads the files. While they cannot be used, there is no configuration ([`Tls::is_usable`]), and health says why.
+    pub(crate) fn load(files: &TlsConfig, health: Arc<Health>) -> Tls {
+        let tls = Tls {
+            files: files.clone(),
+            provider: Arc::new(provider()),
+            health,
+            state: Mutex::new(None),
+            usable: watch::Sender::new(false),
+            connections: Arc::default(),
+            instance: OnceLock::new(),
+        };
+        tls.load_again(&mut tls.lock());
+        tls
+    }
+
+    /// True once the files could be used: from then on there is a configuration.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Waits until the files can be used.
+    pub(crate) async fn usable(&self) {
+        // Never an error: this has the sender.
+        let _ = self.usable.subscribe().wait_for(|usable| *usable).await;
+    }
+
+    /// Reads the files, unless they could be used before.
+    fn load_again(&self, state: &mut Option<InEffect>) {
+        if state.is_some() {
+            return;
+        }
+        match InEffect::load(&self.files, &self.provider) {
+            Ok(loaded) => {
+                *state = Some(loaded);
+                self.usable.send_replace(true);
+            }
+            Err(error) => self.health.update(BROKEN, Some(crate::log::chain(&error)), false),
+        }
     }
 
     /// Requires the agent's certificate to name this instance from now on.
@@ -121,11 +158,11 @@ impl Tls {
         self.check_for_changes(now_s());
     }
 
-    /// Returns the configuration for a new connection, and what [`Tls::open`] takes for it.
-    pub(crate) fn current(&self) -> (Arc<ServerConfig>, Verifying) {
+    /// Returns the configuration for a new connection, and what [`Tls::open`] takes for it; `None` while the files cannot be used.
+    pub(crate) fn current(&self) -> Option<(Arc<ServerConfig>, Verifying)> {
         let since_s = now_s();
-        let (config, callers) = self.refresh(false, since_s);
-        (config, Verifying { callers, since_s })
+        let (config, callers) = self.refresh(false, since_s)?;
+        Some((config, Verifying { callers, since_s }))
     }
 
     /// Checks for changes of the files, for certificates that end, and for connections that must end with one.
@@ -133,6 +170,7 @@ impl Tls {
         self.refresh(true, now_s);
         let (callers, crl_expired) = {
             let mut state = self.lock();
+            let Some(state) = &mut *state else { return };
             if let Some(instance) = self.instance.get() {
                 state.own.get().certificate.report(&self.health, &self.files.certificate, instance, now_s);
             }
@@ -155,7 +193,7 @@ impl Tls {
         // Registered first, so that no change of the authorities is missed. A certificate that has expired since the beginning
         // of the handshake is due at once.
         let open = self.connections.open(chain.clone(), verified.since_s);
-        let callers = self.lock().callers.clone();
+        let callers = self.lock().as_ref().map(|state| state.callers.clone()).ok_or("there are no authorities")?;
         let known = if Arc::ptr_eq(&callers, &verified.callers) { callers.identify_verified(&chain) } else { None };
         let principal = match known {
             Some(principal) => principal,
@@ -166,16 +204,20 @@ impl Tls {
 
     /// Returns the ends of the agent's certificate, of the authorities and of the revocation lists.
     pub(crate) fn ends(&self) -> Vec<End> {
-        self.lock().ends()
+        self.lock().as_ref().map(InEffect::ends).unwrap_or_default()
     }
 
     /// Returns the files whose present content is not in effect.
     pub(crate) fn invalid_files(&self) -> Vec<PathBuf> {
-        self.lock().invalid_files()
+        self.lock().as_ref().map(InEffect::invalid_files).unwrap_or_default()
     }
 
-    fn refresh(&self, owners: bool, now_s: i64) -> (Arc<ServerConfig>, Arc<CallerVerifier>) {
+    fn refresh(&self, owners: bool, now_s: i64) -> Option<(Arc<ServerConfig>, Arc<CallerVerifier>)> {
         let mut state = self.lock();
+        if owners {
+            self.load_again(&mut state);
+        }
+        let state = state.as_mut()?;
         let own = state.own.refresh(owners, |current| {
             let read = Own::read(&self.files, &self.provider)?;
             let worse = |instance| read.certificate.is_worse_than(&current.certificate, instance, now_s);
@@ -197,10 +239,10 @@ impl Tls {
             let callers = state.callers.clone();
             self.connections.close_refused(now_s, |chain| verify(&callers, chain, now_s));
         }
-        (state.config.clone(), state.callers.clone())
+        Some((state.config.clone(), state.callers.clone()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, InEffect> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<InEffect>> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

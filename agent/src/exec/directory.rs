@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statvfs::statvfs;
-use packs_schema::agent::execution::{Exit, Spec, Started, file, reserve};
+use packs_schema::agent::execution::{Exit, Kill, Spec, Started, file, reserve};
+use packs_schema::agent::rest::MAX_NOTE;
+use packs_schema::base::name::Principal;
 use serde::de::DeserializeOwned;
 
 use super::HostFault;
@@ -123,6 +125,16 @@ pub(super) fn request_end(directory: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join(file::KILL)) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// Returns who wrote the kill request, and the note, if root did by local access while no api ran. Others leave it empty.
+pub(super) fn read_kill(directory: &Path) -> Option<(Principal, Option<String>)> {
+    match read_record::<Kill>(&directory.join(file::KILL)) {
+        Ok(RecordFile::Valid(Kill { by, note, .. })) if by.is_local() => {
+            Some((by, note.map(|note| note.chars().take(MAX_NOTE).collect())))
+        }
+        _ => None,
     }
 }
 

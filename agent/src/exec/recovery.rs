@@ -84,8 +84,14 @@ fn read_host_time(exec: &Exec) -> HostTime {
     }
 }
 
-async fn recover_one(exec: &Arc<Exec>, record: Execution, host_time: &HostTime) -> Result<Recovered, RecoverError> {
+async fn recover_one(exec: &Arc<Exec>, mut record: Execution, host_time: &HostTime) -> Result<Recovered, RecoverError> {
     let id = record.id.clone();
+    if record.killed_by.is_none()
+        && let Some((by, note)) = directory::read_kill(&exec.directory(&id))
+    {
+        tracing::info!(execution = %id, principal = %by, note = note.as_ref().map(|n| n.escape_debug().to_string()), "kill");
+        (record.killed_by, record.kill_note) = (Some(by), note);
+    }
     let evidence = read_evidence_retrying(&exec.directory(&id)).await;
     let change = match decide_recovery(evidence, record.created_at_ms, host_time) {
         RecoveryAction::Import(exit) => Change::Ended(exit),

@@ -60,6 +60,15 @@ impl Exec {
 
     /// Asks the launcher to start an execution that has a slot, if its caller still has the grant.
     pub(super) fn launch(self: &Arc<Self>, id: &ExecutionId) {
+        if !self.access.is_known() {
+            // The file of grants could not be used since the start: neither a start nor a refusal is right. Its start deadline holds.
+            let (exec, id) = (self.clone(), id.clone());
+            tokio::spawn(async move {
+                exec.access.known().await;
+                exec.launch(&id);
+            });
+            return;
+        }
         if let Some(principal) = self.revoked_caller(id) {
             if self.claim_start(id, may_expire) {
                 tracing::warn!(execution = %id, %principal, "{REVOKED}");

@@ -1,9 +1,11 @@
 //! Listening sockets: passed by the launcher, or bound here where it passed none.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use packs_schema::agent::config::Config;
-use packs_schema::agent::launch::{HEALTH_LISTEN_FD, LISTEN_FD};
+use packs_schema::agent::launch::{HEALTH_LISTEN_FD, LISTEN_FD, LOCAL_LISTEN_FD};
 
 use super::StartError;
 use crate::health::Health;
@@ -17,16 +19,22 @@ const CHANGED: &str = "listen_changed";
 pub(super) struct Passed {
     pub(super) api: Option<TcpListener>,
     pub(super) health: Option<TcpListener>,
+    /// Socket of local access.
+    pub(super) local: Option<UnixListener>,
 }
 
 impl Passed {
     /// Takes over the descriptors that the environment names. Call this before anything else opens a descriptor.
     pub(super) fn take() -> Result<Passed, AdoptError> {
-        Ok(Passed { api: adopt(LISTEN_FD)?, health: adopt(HEALTH_LISTEN_FD)? })
+        Ok(Passed {
+            api: adopt(LISTEN_FD)?.map(TcpListener::from),
+            health: adopt(HEALTH_LISTEN_FD)?.map(TcpListener::from),
+            local: adopt(LOCAL_LISTEN_FD)?.map(UnixListener::from),
+        })
     }
 }
 
-fn adopt(variable: &'static str) -> Result<Option<TcpListener>, AdoptError> {
+fn adopt(variable: &'static str) -> Result<Option<OwnedFd>, AdoptError> {
     let Some(value) = std::env::var_os(variable) else { return Ok(None) };
     let descriptor = value.to_str().and_then(|number| number.parse().ok());
     let descriptor = descriptor.ok_or(AdoptError::NotANumber(variable))?;

@@ -73,7 +73,9 @@ impl State {
 
     /// Removes the address.
     pub(super) fn remove_address(&self) {
-        if let Err(error) = std::fs::remove_file(self.path.join(ADDRESS)) {
+        if let Err(error) = std::fs::remove_file(self.path.join(ADDRESS))
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(%error, "cannot remove {ADDRESS}");
         }
     }

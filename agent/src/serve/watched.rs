@@ -30,6 +30,9 @@ const ROOT: &str = "root_untrusted";
 /// Health code while limits are required that the host does not offer.
 const LIMITS: &str = "limits_unavailable";
 
+/// Health code while the interface answers no caller.
+const CLOSED: &str = "interface_closed";
+
 /// Files without a watcher of their own.
 pub(super) struct Files {
     /// `agent.toml`; absent in tests.
@@ -52,6 +55,7 @@ pub(super) async fn watch(app: Arc<App>, files: Files) {
             app.access.set_facts(app.instance.known_facts());
         }
         app.tls.check_for_changes(now_s());
+        report_closed(&app);
         // A missing file is reported by the sync.
         let root = if files.root.exists() { trust::check(&files.root, Purpose::Anchor).err() } else { None };
         app.health.update(ROOT, root.map(|error| chain(&error)), false);
@@ -61,6 +65,14 @@ pub(super) async fn watch(app: Arc<App>, files: Files) {
         check_enforcement(&app, &mut enforcement);
         rest.tick(&app).await;
     }
+}
+
+/// Reports whether the interface answers callers.
+pub(super) fn report_closed(app: &App) {
+    let problem = app.closed_because().map(|reason| {
+        format!("the REST interface answers no caller: {reason}; they are read again each second, `bolt agent check` has the details")
+    });
+    app.health.update(CLOSED, problem, true);
 }
 
 fn check_config(app: &App, path: &Path, seen: &mut Option<(Option<Stamp>, Option<String>)>) {

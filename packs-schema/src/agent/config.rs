@@ -96,7 +96,7 @@ pub struct Paths {
     pub state: PathBuf,
     /// Store of activated packs; owned by the sync's account.
     pub packs: PathBuf,
-    /// Run-time directory, which need not survive a reboot; owned by the launcher's account.
+    /// Run-time directory, which need not survive a reboot; owned by the launcher's account. The socket of local access is in it.
     pub runtime: PathBuf,
     /// File of grants.
     pub grants: PathBuf,
@@ -120,6 +120,11 @@ impl Paths {
     /// Returns the directory in which the api leaves pushed packs for the sync.
     pub fn inbox(&self) -> PathBuf {
         self.packs.join(crate::agent::push::INBOX)
+    }
+
+    /// Returns the socket of local access.
+    pub fn local_socket(&self) -> PathBuf {
+        self.runtime.join(crate::agent::launch::LOCAL_SOCKET)
     }
 
     /// Returns the directory of executions.

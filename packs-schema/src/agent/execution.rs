@@ -6,7 +6,7 @@
 //!     lock                        by the shim: exclusive flock while it lives
 //!     started                     by the shim, before the action exists    (JSON, Started)
 //!     output.log, tail.<s>.<n>    by the shim: framed output               (see output)
-//!     kill                        by the api or the launcher: kill request (an empty file)
+//!     kill                        by the api or the launcher: kill request (an empty file; by root, while no api runs: JSON, Kill)
 //!     exit.new                    by the launcher: space preallocated for the exit record
 //!     exit                        by the shim: exit record                 (JSON, Exit; renamed into place)
 //!     archive                     by the api, a day later: folded output, replaces all but spec and exit
@@ -19,7 +19,7 @@ pub mod reserve;
 use serde::{Deserialize, Serialize};
 
 pub use record::{
-    Exit, FORMAT, Leftovers, MAX_PROGRAMS, OLDEST, RecordError, Spec, Started, StreamTotals, Usage, read_record,
+    Exit, FORMAT, Kill, Leftovers, MAX_PROGRAMS, OLDEST, RecordError, Spec, Started, StreamTotals, Usage, read_record,
 };
 
 /// File names.

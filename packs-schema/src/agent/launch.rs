@@ -3,8 +3,8 @@
 //! A frame is a length (`u32`, little endian, at most [`MAX_FRAME`]) and that many bytes of JSON. The launcher answers
 //! each [`Request`] with one [`Reply`] of the same `seq`, except [`Operation::Prepare`], which it answers only if it refuses.
 //!
-//! The launcher also passes the listening sockets to the api ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`]), so that a restart
-//! refuses no connection.
+//! The launcher also passes the listening sockets to the api ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`],
+//! [`LOCAL_LISTEN_FD`]), so that a restart refuses no connection.
 //!
 //! There are five requests. They contain names and parameters; none contains a path, a command or an account.
 //!
@@ -41,6 +41,11 @@ pub const PREPARED_FOR: Duration = Duration::from_millis(100);
 pub const LISTEN_FD: &str = "BOLT_LISTEN_FD";
 /// Variable of the api's environment with the descriptor of the plain health listener, `api.health_listen`.
 pub const HEALTH_LISTEN_FD: &str = "BOLT_HEALTH_LISTEN_FD";
+/// Variable of the api's environment with the descriptor of the socket of local access, a Unix socket. If absent, as with an
+/// earlier launcher, the api has none.
+pub const LOCAL_LISTEN_FD: &str = "BOLT_LOCAL_LISTEN_FD";
+/// Name of the socket of local access in the run-time directory.
+pub const LOCAL_SOCKET: &str = "local.sock";
 
 /// Request of the api.
 #[derive(Clone, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub enum Owner {
 pub const PREFIX: &str = "BOLT_";
 
 /// All variables; names that end with `_` are prefixes.
-pub const VARIABLES: [(&str, Owner); 41] = [
+pub const VARIABLES: [(&str, Owner); 42] = [
     ("BOLT_CLIENT_CONFIG", Owner::Client),
     ("BOLT_KEY_PASSPHRASE", Owner::Client),
     ("BOLT_KEY_PASSPHRASE_FILE", Owner::Client),
@@ -41,6 +41,7 @@ pub const VARIABLES: [(&str, Owner); 41] = [
     ("BOLT_LOG_FORMAT", Owner::Agent),
     ("BOLT_LISTEN_FD", Owner::Agent),
     ("BOLT_HEALTH_LISTEN_FD", Owner::Agent),
+    ("BOLT_LOCAL_LISTEN_FD", Owner::Agent),
     ("BOLT_ACTION", Owner::Execution),
     ("BOLT_CONFIG", Owner::Execution),
     ("BOLT_DEADLINE", Owner::Execution),

@@ -198,6 +198,20 @@ name_type!(
         })
         && t.bytes().all(|b| b.is_ascii_graphic() && !b"*\"\\<>`".contains(&b))
 );
+
+impl Principal {
+    /// Returns the principal of local access: root of the instance, through its Unix socket. No certificate and no grant gives it
+    /// ([`Principal::is_local`]).
+    pub fn local_root() -> Principal {
+        Principal("local://root".to_owned())
+    }
+
+    /// True for a name with the scheme `local`, which no certificate may have.
+    pub fn is_local(&self) -> bool {
+        self.0.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("local"))
+    }
+}
+
 name_type!(
     /// SHA-256 digest as 64 lower-case hexadecimal digits.
     Digest, "digest",
@@ -342,5 +356,13 @@ mod tests {
         for wrong in ["oncall", "spiffe://", "spiffe://a/*", "spiffe://a b", "://x"] {
             assert!(Principal::new(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_scheme_local_is_reserved() {
+        let local = Principal::local_root();
+        assert!(local.is_local() && Principal::new(local.as_str()) == Ok(local), "clients of earlier releases read it");
+        assert!(Principal::new("lOCAL://x").unwrap().is_local());
+        assert!(!Principal::new("locally://x").unwrap().is_local());
     }
 }

@@ -26,7 +26,8 @@ use crate::sys;
 const SOCKET: i32 = 3;
 /// Descriptors of the listening sockets in the api, and the variables that contain their numbers. An api of an earlier release
 /// ignores them and binds its own sockets.
-const LISTENERS: [(i32, &str); 2] = [(4, launch::LISTEN_FD), (5, launch::HEALTH_LISTEN_FD)];
+const LISTENERS: [(i32, &str); 3] =
+    [(4, launch::LISTEN_FD), (5, launch::HEALTH_LISTEN_FD), (6, launch::LOCAL_LISTEN_FD)];
 /// Lowest number of descriptors that a child needs only until `exec`: above those that it inherits.
 const MIN_FD: i32 = 10;
 
@@ -64,8 +65,8 @@ pub(super) struct Role<'a> {
     pub(super) nice: i32,
     pub(super) umask: u32,
     pub(super) socket: Option<BorrowedFd<'a>>,
-    /// Listening sockets of the REST interface and of the plain-text health listener.
-    pub(super) listeners: [Option<BorrowedFd<'a>>; 2],
+    /// Listening sockets of the REST interface, of the plain-text health listener, and of local access.
+    pub(super) listeners: [Option<BorrowedFd<'a>>; 3],
     /// Cgroup of the process; without directories, it stays in the launcher's group.
     pub(super) group: &'a Group,
 }

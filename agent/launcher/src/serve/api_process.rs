@@ -1,6 +1,6 @@
 //! The process `bolt-agent api`: started, served, and restarted with exponential backoff when it ends.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use super::agent_programs::{AgentPrograms, Role};
 use super::api_report::ApiReport;
 use super::listeners::Listeners;
+use super::local_socket::LocalSocket;
 use super::requests::{Client, Disconnected};
 use crate::host::Host;
 use crate::{log, start, sys};
@@ -34,6 +35,7 @@ pub(super) struct ApiProcess {
     backoff: Duration,
     report: ApiReport,
     listeners: Listeners,
+    local: LocalSocket,
     /// Number of failed starts and early exits in a row.
     early_exits: u32,
 }
@@ -48,7 +50,7 @@ struct Running {
 }
 
 impl ApiProcess {
-    pub(super) fn new(listeners: Listeners) -> ApiProcess {
+    pub(super) fn new(listeners: Listeners, local: LocalSocket) -> ApiProcess {
         let report = ApiReport::new();
         ApiProcess {
             running: None,
@@ -56,6 +58,7 @@ impl ApiProcess {
             backoff: MIN_BACKOFF,
             report,
             listeners,
+            local,
             early_exits: 0,
         }
     }
@@ -77,7 +80,9 @@ impl ApiProcess {
         if start::instance_facts(host).is_ok() {
             self.listeners.bind();
         }
-        match spawn(host, programs, &self.listeners) {
+        self.local.bind();
+        let [api, health] = self.listeners.sockets();
+        match spawn(host, programs, [api, health, self.local.as_fd()]) {
             Ok((pid, client)) => {
                 log::info("api started", &[("pid", &pid)]);
                 self.running = Some(Running { pid, since: now, client: Some(client), kill_at: None });
@@ -146,13 +151,15 @@ impl ApiProcess {
     fn back_off(&mut self, now: Instant) {
         if self.early_exits >= MAX_EARLY_EXITS {
             self.listeners.close();
+            self.local.close();
         }
         self.next_start = now + self.backoff;
         self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
     }
 
-    /// Closes the socket: no more requests are served.
+    /// Closes the socket: no more requests are served. Removes the socket of local access.
     pub(super) fn disconnect(&mut self) {
+        self.local.close();
         if let Some(running) = &mut self.running {
             running.client = None;
             running.kill_at = None;
@@ -170,7 +177,11 @@ impl ApiProcess {
     }
 }
 
-fn spawn(host: &Host, programs: &AgentPrograms, listeners: &Listeners) -> Result<(Pid, Client), String> {
+fn spawn(
+    host: &Host,
+    programs: &AgentPrograms,
+    listeners: [Option<BorrowedFd<'_>>; 3],
+) -> Result<(Pid, Client), String> {
     let (ours, theirs) = UnixStream::pair().map_err(|e| format!("cannot create a socket pair: {e}"))?;
     let role = Role {
         name: "api",
@@ -180,7 +191,7 @@ fn spawn(host: &Host, programs: &AgentPrograms, listeners: &Listeners) -> Result
         nice: 0,
         umask: 0o077,
         socket: Some(theirs.as_fd()),
-        listeners: listeners.sockets(),
+        listeners,
         group: &host.groups.api,
     };
     let pid = programs.spawn(&role).map_err(|e| log::error_chain(&e))?;

@@ -216,7 +216,12 @@ pub(super) fn principal(certificate: &CertificateDer<'_>) -> Result<Principal, S
     // The library leaves out names that are not UTF-8.
     let count = CertificateInfo::parse(certificate).map_or(0, |info| info.uri_names);
     match (count, parsed.valid_uri_names().next()) {
-        (1, Some(name)) => Principal::new(name).map_err(|e| e.to_string()),
+        (1, Some(name)) => match Principal::new(name) {
+            Ok(principal) if principal.is_local() => {
+                Err(format!("the client certificate has the URI name {principal}, which is reserved for local access"))
+            }
+            other => other.map_err(|e| e.to_string()),
+        },
         (1, None) => Err("the URI name of the client certificate is not UTF-8".to_owned()),
         (0, _) => Err("the client certificate has no URI name: issue one with `bolt pki issue`".to_owned()),
         (count, _) => Err(format!(

@@ -15,7 +15,7 @@ async fn a_long_start_answers_health_and_asks_to_retry() {
     let config = config(dir.path());
     let health = Arc::new(Health::default());
     health.set("recovering", "the history is being rebuilt from the execution directories: 7 of 9".to_owned());
-    let tls = Arc::new(Tls::load(&config.tls, health.clone()).unwrap());
+    let tls = Arc::new(Tls::load(&config.tls, health.clone()));
     let (api, probes) = (bound().await, bound().await);
     let (address, plain) = (api.local_addr().unwrap(), probes.local_addr().unwrap());
     let registry = Arc::new(Registry::new(config.paths.packs.clone()));

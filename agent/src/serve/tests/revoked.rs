@@ -104,15 +104,15 @@ fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
 #[tokio::test]
 async fn authorities_that_change_during_a_handshake_decide() {
     let (dir, issuer, _) = prepare();
-    let tls = Tls::load(&config(dir.path()).tls, Arc::default()).unwrap();
+    let tls = Tls::load(&config(dir.path()).tls, Arc::default());
     let ann = leaf(&issuer, &["spiffe://x/ann"], |_| {});
-    let (_, verifying) = tls.current();
+    let (_, verifying) = tls.current().unwrap();
     assert!(tls.open(chain(&ann), &verifying).is_ok());
     let (other, pem) = authority();
     std::fs::write(dir.path().join("new"), pem).unwrap();
     std::fs::rename(dir.path().join("new"), dir.path().join("ca.pem")).unwrap();
     // Another connection has the files read again before this one is registered.
-    let (_, newer) = tls.current();
+    let (_, newer) = tls.current().unwrap();
     assert!(tls.open(chain(&ann), &verifying).is_err());
     let bob = leaf(&other, &["spiffe://x/bob"], |_| {});
     assert!(tls.open(chain(&bob), &newer).is_ok());
@@ -121,8 +121,8 @@ async fn authorities_that_change_during_a_handshake_decide() {
 #[tokio::test]
 async fn a_certificate_that_expires_during_its_handshake_closes_the_connection() {
     let (dir, issuer, _) = prepare();
-    let tls = Tls::load(&config(dir.path()).tls, Arc::default()).unwrap();
-    let (_, verifying) = tls.current();
+    let tls = Tls::load(&config(dir.path()).tls, Arc::default());
+    let (_, verifying) = tls.current().unwrap();
     // The last second in which the handshake could accept it.
     let end = time::OffsetDateTime::from_unix_timestamp(verifying.since_s()).unwrap();
     let short = leaf(&issuer, &["spiffe://x/ann"], |params| params.not_after = end);

@@ -108,6 +108,17 @@ pub struct Started {
     pub unenforced: Vec<String>,
 }
 
+/// `kill`, if it is not empty: who asked for the kill while no api ran, for the record that the api writes later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kill {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Principal of local access.
+    pub by: Principal,
+    /// Note of the caller.
+    pub note: Option<String>,
+}
+
 /// `exit`: the exit record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
