@@ -24,6 +24,7 @@ mod grants;
 mod instances;
 mod inventory;
 mod kill;
+mod local;
 mod logs;
 mod man;
 mod mask;
@@ -185,6 +186,9 @@ enum Command {
     /// Check the agent of this host.
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Executions on this host, for root, without certificates: list, show, print output, kill.
+    #[command(subcommand)]
+    Local(local::LocalCommand),
     /// Show the configuration in effect: each value, and where it comes from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -298,6 +302,7 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
         Command::CanI(command) => block_on(can_i::run(command, context(global)?)),
         Command::Grants(command) => grants::run(command, json),
         Command::Agent(command) => agent::run(command, json),
+        Command::Local(command) => block_on(local::run(command, json)),
         Command::Inventory(command) => Ok(inventory::run(&command)),
         Command::Config(command) => config::run(&command, &context(global)?),
         Command::Repo(command) => repo::run(command, &context(global)?),
@@ -354,6 +359,7 @@ impl Command {
             | Command::Config(_)
             | Command::Inventory(_)
             | Command::Agent(_)
+            | Command::Local(_)
             | Command::Demo(_)
             | Command::Completions(_)
             | Command::Man(_) => ("", "no verb"),

@@ -9,6 +9,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::dir::Dir;
@@ -74,10 +75,12 @@ impl ConfinedDir {
         Ok(bytes)
     }
 
-    /// Writes a new file; fails if anything has that name, a link included.
+    /// Writes a new file with this mode, whatever the umask; fails if anything has that name, a link included.
     pub(crate) fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        File::from(self.at(path, flags, mode)?).write_all(bytes)
+        let mut file = File::from(self.at(path, flags, mode)?);
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)
     }
 
     /// Gives a file another name in the root directory, in place of what has it; a link of that name is replaced, not followed.

@@ -7,7 +7,7 @@
 //!
 //! Connections are made by tasks of their own, so that handshakes use all threads of the runtime, and a bounded number at a
 //! time (`pace.rs`). An idle connection that turns out to be closed is replaced once, and only for requests that may be repeated. A stream
-//! uses its own connection. Everything an agent sends is bounded in this module and checked, in one place, to be about this
+//! uses its own connection. The agent of this host is also reached through its Unix socket (`on_host.rs`). Everything an agent sends is bounded in this module and checked, in one place, to be about this
 //! instance and about the request; its text reaches a terminal only through [`crate::show`].
 
 mod answer;
@@ -17,6 +17,7 @@ mod events;
 mod follow;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod on_host;
 mod pace;
 mod pages;
 mod push;
@@ -25,6 +26,7 @@ mod routes;
 mod stream;
 mod wire;
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -56,18 +58,31 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for an answer, in addition to the time that the request asked it to wait.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Way to an agent.
+#[derive(Debug, Clone)]
+enum Way {
+    /// TLS to the address of the instance.
+    Tls(Identity),
+    /// Unix socket of local access on this host.
+    Socket(PathBuf),
+}
+
 /// Client of the agent on one instance.
 #[derive(Debug)]
 pub struct Agent {
     instance: Instance,
-    identity: Identity,
+    way: Way,
     idle: Mutex<Option<wire::Wire>>,
 }
 
 impl Agent {
     /// Returns a client that connects with its first request.
     pub fn new(instance: &Instance, identity: &Identity) -> Agent {
-        Agent { instance: instance.clone(), identity: identity.clone(), idle: Mutex::new(None) }
+        Agent::by(instance.clone(), Way::Tls(identity.clone()))
+    }
+
+    fn by(instance: Instance, way: Way) -> Agent {
+        Agent { instance, way, idle: Mutex::new(None) }
     }
 
     /// Connects, and checks that the server is this instance.
@@ -82,10 +97,17 @@ impl Agent {
         let idle = self.take_idle().filter(wire::Wire::is_open);
         let wire = match idle {
             Some(wire) => wire,
-            None => wire::dial(&self.instance, &self.identity).await.map_err(|kind| self.error(kind))?,
+            None => self.dial().await.map_err(|kind| self.error(kind))?,
         };
         self.put_back(wire);
         Ok(())
+    }
+
+    async fn dial(&self) -> Result<wire::Wire, Kind> {
+        match &self.way {
+            Way::Tls(identity) => wire::dial(&self.instance, identity).await,
+            Way::Socket(path) => on_host::dial(path).await,
+        }
     }
 
     /// Returns the instance.
@@ -102,6 +124,10 @@ impl Agent {
     }
 
     pub(crate) fn error(&self, kind: Kind) -> Error {
-        Error { instance: self.instance.id().clone(), address: self.instance.address.to_string(), kind }
+        let address = match &self.way {
+            Way::Tls(_) => self.instance.address.to_string(),
+            Way::Socket(path) => crate::show::path(path),
+        };
+        Error { instance: self.instance.id().clone(), address, kind }
     }
 }

@@ -25,6 +25,7 @@ pub mod connection;
 pub mod definitions;
 pub mod demo;
 pub mod error;
+mod exec_dirs;
 pub mod failure;
 pub mod files;
 pub mod fleet;

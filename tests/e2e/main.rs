@@ -27,6 +27,7 @@ mod inventory;
 mod kms;
 mod leftovers;
 mod live_view;
+mod local_access;
 mod log_injection;
 mod monitoring;
 mod one_request;

@@ -36,7 +36,18 @@ impl FromStr for IdArg {
     }
 }
 
+impl std::fmt::Display for IdArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl IdArg {
+    /// True if the id of an execution is this one, or ends in it.
+    pub(super) fn fits(&self, id: &ExecutionId) -> bool {
+        id.as_str().ends_with(&self.0)
+    }
+
     /// Returns the id, if it is not abbreviated.
     pub(super) fn whole(&self) -> Option<ExecutionId> {
         ExecutionId::new(self.0.as_str()).ok()
@@ -172,7 +183,7 @@ pub(super) async fn claimed(agent: &Agent, id: &ExecutionId) -> Result<Option<Ex
     }
 }
 
-async fn search(agent: &Agent, id: &IdArg) -> Result<Vec<Execution>, Error> {
+pub(super) async fn search(agent: &Agent, id: &IdArg) -> Result<Vec<Execution>, Error> {
     if let Some(whole) = id.whole() {
         return Ok(claimed(agent, &whole).await?.into_iter().collect());
     }
@@ -180,7 +191,7 @@ async fn search(agent: &Agent, id: &IdArg) -> Result<Vec<Execution>, Error> {
     let mut query = ExecutionQuery { limit: Some(packs_schema::agent::rest::MAX_PAGE), ..ExecutionQuery::default() };
     for _ in 0..PAGES {
         let page = agent.executions(&query).await?;
-        found.extend(page.items.into_iter().filter(|e| e.id.as_str().ends_with(&id.0)));
+        found.extend(page.items.into_iter().filter(|e| id.fits(&e.id)));
         match page.next {
             Some(next) => query.cursor = Some(next),
             None => break,

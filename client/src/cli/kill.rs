@@ -55,7 +55,8 @@ pub(super) struct KillCommand {
     select: SelectArgs,
 }
 
-fn note(text: &str) -> Result<String, String> {
+/// Parses a note.
+pub(super) fn note(text: &str) -> Result<String, String> {
     let fits = text.chars().count() <= MAX_NOTE;
     if fits { Ok(text.to_owned()) } else { Err(format!("a note has at most {MAX_NOTE} characters")) }
 }
@@ -141,10 +142,15 @@ async fn stop_and_report(
     command: &KillCommand,
     context: &Context,
 ) -> Result<Execution, Error> {
-    let (end, had_ended) = runner::kill(agent, id, command.note.as_deref()).await?;
-    if !context.json {
+    stop(agent, id, command.note.as_deref(), context.json).await
+}
+
+/// Kills the execution on one instance, and prints for people how it ended there.
+pub(super) async fn stop(agent: &Agent, id: &ExecutionId, note: Option<&str>, json: bool) -> Result<Execution, Error> {
+    let (end, had_ended) = runner::kill(agent, id, note).await?;
+    if !json {
         if had_ended {
-            let unkept = if command.note.is_some() { ", and the note is not kept" } else { "" };
+            let unkept = if note.is_some() { ", and the note is not kept" } else { "" };
             errln!("{} on {} had already ended ({}); nothing was done{unkept}", end.id, end.instance, end.state);
         }
         report(&end);
@@ -164,7 +170,8 @@ fn print_json(stopped: &[Stopped]) {
     }
 }
 
-fn report(execution: &Execution) {
+/// Prints how an execution ended that was killed.
+pub(super) fn report(execution: &Execution) {
     let left = left_processes(execution).map_or_else(String::new, |count| format!(", {}", count));
     let state = super::ps::state(execution);
     outln!("{} on {}: {state}{left}", execution.id, execution.instance);

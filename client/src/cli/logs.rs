@@ -9,7 +9,7 @@ use std::pin::pin;
 use clap::{Args, ValueEnum};
 use packs_schema::agent::execution::output::Stream;
 use packs_schema::agent::rest::OutputChunk;
-use packs_schema::base::name::RunId;
+use packs_schema::base::name::{ExecutionId, RunId};
 use packs_schema::base::quantity::format_bytes;
 
 use super::context::Context;
@@ -41,15 +41,8 @@ pub(super) struct LogsCommand {
     /// Print whole lines of all executions of this run as they arrive, each after its instance.
     #[arg(long, value_name = "RUN-ID")]
     run: Option<RunId>,
-    /// Follow the output until the execution, or all of the run, have ended.
-    #[arg(short, long)]
-    follow: bool,
-    /// Print this stream only. Without it, standard error goes to standard error.
-    #[arg(long, value_enum)]
-    stream: Option<StreamArg>,
-    /// Print the bytes as they are. Control characters in them can affect your terminal.
-    #[arg(long, conflicts_with = "json")]
-    raw: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     /// With --run: read from at most this many executions at once; the others follow when these end.
     #[arg(long, value_name = "N", default_value = "256", allow_negative_numbers = true, value_parser = whole::<usize>(1..=10_000))]
     parallel: usize,
@@ -57,6 +50,20 @@ pub(super) struct LogsCommand {
     secrets: MaskArgs,
     #[command(flatten)]
     select: SelectArgs,
+}
+
+/// Parts of an output to print, and how.
+#[derive(Debug, Args)]
+pub(super) struct OutputArgs {
+    /// Follow the output until the execution, or all of the run, have ended.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Print this stream only. Without it, standard error goes to standard error.
+    #[arg(long, value_enum)]
+    stream: Option<StreamArg>,
+    /// Print the bytes as they are. Control characters in them can affect your terminal.
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,28 +83,37 @@ impl StreamArg {
 
 /// Runs `bolt logs`. With `--json`, each chunk is one line.
 pub(super) async fn run(command: LogsCommand, context: Context) -> Result<Exit, Failure> {
-    let mask = command.secrets.read()?;
-    if context.json && !mask.is_empty() {
-        let problem = "--mask works on text, not on the chunks that --json prints, which may cut a secret in two";
-        return Err(Failure::new(Exit::Usage, problem));
-    }
+    let mask = read_mask(&command.secrets, context.json)?;
     match Which::of(command.which.as_ref(), command.run.as_ref()) {
         Which::Execution(id) => one(&id, &command, &mask, &context).await,
         Which::Run(run) => of_run::print(&run, &command, &mask, &context).await,
     }
 }
 
+/// Reads the secrets to mask.
+pub(super) fn read_mask(secrets: &MaskArgs, json: bool) -> Result<Mask, Failure> {
+    let mask = secrets.read()?;
+    if json && !mask.is_empty() {
+        let problem = "--mask works on text, not on the chunks that --json prints, which may cut a secret in two";
+        return Err(Failure::new(Exit::Usage, problem));
+    }
+    Ok(mask)
+}
+
 async fn one(id: &IdArg, command: &LogsCommand, mask: &Mask, context: &Context) -> Result<Exit, Failure> {
     let (instance, execution) = find_one(context, &command.select, id).await?;
     let agent = Agent::new(&instance, &context.identity()?);
-    let mut printer = Printer {
-        raw: command.raw,
-        json: context.json,
-        only: command.stream,
-        masks: [mask.stream(), mask.stream()],
-        streams: Default::default(),
-    };
-    let mut output = agent.follow_output(&execution.id, command.follow);
+    print(&agent, &execution.id, &command.output, Printer::new(&command.output, mask, context.json)).await
+}
+
+/// Prints the output of one execution.
+pub(super) async fn print(
+    agent: &Agent,
+    id: &ExecutionId,
+    args: &OutputArgs,
+    mut printer: Printer<'_>,
+) -> Result<Exit, Failure> {
+    let mut output = agent.follow_output(id, args.follow);
     // A shell may have started this process with SIGINT ignored, so it is handled here. One listener for all chunks: a
     // signal that comes while one is printed must not be lost.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
@@ -115,12 +131,12 @@ async fn one(id: &IdArg, command: &LogsCommand, mask: &Mask, context: &Context) 
     Ok(Exit::Success)
 }
 
-fn cannot_print(error: &io::Error) -> Failure {
+pub(super) fn cannot_print(error: &io::Error) -> Failure {
     Failure::new(Exit::Storage, format!("cannot print the output: {error}"))
 }
 
 /// Prints the chunks of one execution.
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     raw: bool,
     json: bool,
     only: Option<StreamArg>,
@@ -129,8 +145,13 @@ struct Printer<'a> {
     streams: [Visible; 2],
 }
 
-impl Printer<'_> {
-    fn print(&mut self, chunk: &OutputChunk) -> io::Result<()> {
+impl<'a> Printer<'a> {
+    pub(super) fn new(args: &OutputArgs, mask: &'a Mask, json: bool) -> Printer<'a> {
+        let masks = [mask.stream(), mask.stream()];
+        Printer { raw: args.raw, json, only: args.stream, masks, streams: Default::default() }
+    }
+
+    pub(super) fn print(&mut self, chunk: &OutputChunk) -> io::Result<()> {
         if self.only.is_some_and(|only| only.stream() != chunk.stream) {
             return Ok(());
         }
@@ -167,7 +188,7 @@ impl Printer<'_> {
         self.write(index, held.as_bytes())
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    pub(super) fn finish(&mut self) -> io::Result<()> {
         for index in 0..self.streams.len() {
             self.flush(index)?;
         }

@@ -46,6 +46,17 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PS_EXAMPLES)]
 pub(super) struct PsCommand {
+    #[command(flatten)]
+    states: StateArgs,
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+}
+
+/// States of the executions to list.
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
     /// List executions in these states: queued, running, succeeded, failed, timed_out, killed, out_of_memory, error,
     /// interrupted, lost, expired.
     #[arg(long, value_name = "STATE,…", value_delimiter = ',')]
@@ -56,8 +67,16 @@ pub(super) struct PsCommand {
     /// List executions that have been running for longer than this, such as 10m.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with_all = ["state", "failed"])]
     running_for: Option<Duration>,
-    #[command(flatten)]
-    list: ListArgs,
+}
+
+impl StateArgs {
+    pub(super) fn wanted(self) -> Wanted {
+        let states = match self.running_for {
+            Some(_) => vec![State::Running],
+            None => wanted_states(self.state, self.failed),
+        };
+        Wanted { states, ended: false, running_for: self.running_for }
+    }
 }
 
 /// List executions that have ended, across instances.
@@ -73,10 +92,13 @@ pub(super) struct HistoryCommand {
     failed: bool,
     #[command(flatten)]
     list: ListArgs,
+    #[command(flatten)]
+    select: SelectArgs,
 }
 
+/// Which executions to list, and how.
 #[derive(Debug, Args)]
-struct ListArgs {
+pub(super) struct ListArgs {
     /// List executions of this action.
     #[arg(long)]
     action: Option<ActionRef>,
@@ -108,8 +130,6 @@ struct ListArgs {
     /// Print all columns uncut: whole ids, versions, times in UTC, runs, all parameters and notes.
     #[arg(short, long)]
     wide: bool,
-    #[command(flatten)]
-    select: SelectArgs,
 }
 
 fn since_help() -> String {
@@ -123,17 +143,13 @@ fn terminal_state(text: &str) -> Result<State, String> {
 
 /// Runs `bolt ps`.
 pub(super) async fn run(command: PsCommand, context: Context) -> Result<Exit, Failure> {
-    let states = match command.running_for {
-        Some(_) => vec![State::Running],
-        None => wanted_states(command.state, command.failed),
-    };
-    list(&command.list, Wanted { states, ended: false, running_for: command.running_for }, &context).await
+    list(&command.list, &command.select, &command.states.wanted(), &context).await
 }
 
 /// Runs `bolt history`.
 pub(super) async fn history(command: HistoryCommand, context: Context) -> Result<Exit, Failure> {
     let states = wanted_states(command.state, command.failed);
-    list(&command.list, Wanted { states, ended: true, running_for: None }, &context).await
+    list(&command.list, &command.select, &Wanted { states, ended: true, running_for: None }, &context).await
 }
 
 /// Returns the states to list, each once; none for all states.
@@ -142,38 +158,74 @@ fn wanted_states(given: Vec<State>, failed: bool) -> Vec<State> {
     State::ALL.into_iter().filter(|state| if failed { is_failure(state) } else { given.contains(state) }).collect()
 }
 
-/// Differences between the two commands.
-struct Wanted {
+/// Which executions are listed, by their state.
+pub(super) struct Wanted {
     /// States to list; none for all.
     states: Vec<State>,
     ended: bool,
     running_for: Option<Duration>,
 }
 
-async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit, Failure> {
-    let now = when::now_ms();
-    if let (Some(since), Some(until)) = (args.since, args.until)
-        && since >= until
-    {
-        let (since, until) = (when::at(since.ms()), when::at(until.ms()));
-        return Err(Failure::new(Exit::Usage, format!("--since {since} is not before --until {until}")));
+impl ListArgs {
+    /// Returns the query for agents, and how many executions each is asked for.
+    pub(super) fn query(&self, wanted: &Wanted) -> Result<(ExecutionQuery, usize), Failure> {
+        if let (Some(since), Some(until)) = (self.since, self.until)
+            && since >= until
+        {
+            let (since, until) = (when::at(since.ms()), when::at(until.ms()));
+            return Err(Failure::new(Exit::Usage, format!("--since {since} is not before --until {until}")));
+        }
+        // Agents do not filter by running time: all running executions are listed and filtered here.
+        let most = if wanted.running_for.is_some() { MAX_LISTED as usize } else { self.limit as usize };
+        let query = ExecutionQuery {
+            action: self.action.clone(),
+            state: None,
+            ended: wanted.ended,
+            principal: self.caller.clone(),
+            run: self.run.clone(),
+            since_ms: self.since.map(Moment::ms),
+            until_ms: self.until.map(Moment::ms),
+            limit: Some(u32::try_from(most).unwrap_or(MAX_PAGE).min(MAX_PAGE)),
+            cursor: None,
+        };
+        Ok((query, most))
     }
-    let most = args.limit as usize;
-    // Agents do not filter by running time: all running executions are listed and filtered here.
-    let asked_for = if wanted.running_for.is_some() { MAX_LISTED as usize } else { most };
-    let query = ExecutionQuery {
-        action: args.action.clone(),
-        state: None,
-        ended: wanted.ended,
-        principal: args.caller.clone(),
-        run: args.run.clone(),
-        since_ms: args.since.map(Moment::ms),
-        until_ms: args.until.map(Moment::ms),
-        limit: Some(u32::try_from(asked_for).unwrap_or(MAX_PAGE).min(MAX_PAGE)),
-        cursor: None,
-    };
-    let answers =
-        context.ask(&args.select, async |agent| newest(agent, &query, &wanted.states, asked_for).await).await?;
+
+    /// Chooses the newest of the executions that were found, and sorts them; true if there are more.
+    pub(super) fn choose(&self, wanted: &Wanted, executions: &mut Vec<Execution>, now_ms: u64) -> bool {
+        if let Some(longer_than) = wanted.running_for {
+            executions.retain(|e| order::duration(e, now_ms).is_some_and(|ran| ran > longer_than));
+        }
+        order::sort(executions, order::Key::Accepted, now_ms);
+        let more = executions.len() > self.limit as usize;
+        executions.truncate(self.limit as usize);
+        order::sort(executions, self.sort, now_ms);
+        if self.reverse {
+            executions.reverse();
+        }
+        more
+    }
+
+    /// Prints the table.
+    pub(super) fn print(&self, executions: &[Execution], more: bool, now_ms: u64) {
+        rows::print(executions, now_ms, self.wide);
+        if more {
+            errln!("only the newest {} are listed: --limit lists more", executions.len());
+        }
+    }
+}
+
+impl Wanted {
+    /// True if an execution in this state is to be listed.
+    pub(super) fn takes(&self, state: State) -> bool {
+        (self.states.is_empty() || self.states.contains(&state)) && (!self.ended || state.is_terminal())
+    }
+}
+
+async fn list(args: &ListArgs, select: &SelectArgs, wanted: &Wanted, context: &Context) -> Result<Exit, Failure> {
+    let now = when::now_ms();
+    let (query, most) = args.query(wanted)?;
+    let answers = context.ask(select, async |agent| newest(agent, &query, wanted, most).await).await?;
     let exit = answers.report_final()?;
     let failed = answers.failed_json();
     let Answers { given, failed: unanswered } = answers;
@@ -183,37 +235,30 @@ async fn list(args: &ListArgs, wanted: Wanted, context: &Context) -> Result<Exit
     }
     let mut more = given.iter().any(|(_, newest)| newest.more);
     let mut executions: Vec<Execution> = given.into_iter().flat_map(|(_, newest)| newest.executions).collect();
-    if let Some(longer_than) = wanted.running_for {
-        executions.retain(|e| order::duration(e, now).is_some_and(|ran| ran > longer_than));
-    }
-    order::sort(&mut executions, order::Key::Accepted, now);
-    more |= executions.len() > most;
-    executions.truncate(most);
-    order::sort(&mut executions, args.sort, now);
-    if args.reverse {
-        executions.reverse();
-    }
+    more |= args.choose(wanted, &mut executions, now);
     if context.json {
         let answer = json!({ "executions": executions, "more": more, "failed": failed });
         outln!("{}", show::json(&context.with_missing(answer)));
     } else if executions.is_empty() {
         errln!("{}", none_found("no executions match", answered, unanswered.len()));
     } else {
-        rows::print(&executions, now, args.wide);
-        if more {
-            errln!("only the newest {} are listed: --limit lists more", executions.len());
-        }
+        args.print(&executions, more, now);
     }
     Ok(exit)
 }
 
 /// Returns the newest executions in these states. Agents filter by one state: each is asked for on its own.
-async fn newest(agent: &Agent, query: &ExecutionQuery, states: &[State], most: usize) -> Result<Newest, Error> {
-    if states.is_empty() {
+pub(super) async fn newest(
+    agent: &Agent,
+    query: &ExecutionQuery,
+    wanted: &Wanted,
+    most: usize,
+) -> Result<Newest, Error> {
+    if wanted.states.is_empty() {
         return agent.newest(query, most).await;
     }
     let mut all = Newest::default();
-    for state in states {
+    for state in &wanted.states {
         let query = ExecutionQuery { state: Some(*state), ..query.clone() };
         let more = agent.newest(&query, most).await?;
         // An execution whose state changed between two requests is in both answers: the later one holds.

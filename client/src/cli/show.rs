@@ -70,7 +70,8 @@ async fn one(id: &IdArg, select: &SelectArgs, mask: &Mask, context: &Context) ->
     Ok(Exit::Failed)
 }
 
-fn print(executions: &[&Execution]) {
+/// Prints everything that is known of executions.
+pub(super) fn print(executions: &[&Execution]) {
     let width = terminal::width().unwrap_or(100).saturating_sub(13);
     for (number, execution) in executions.iter().enumerate() {
         if number > 0 {

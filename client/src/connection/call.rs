@@ -186,7 +186,7 @@ impl Agent {
                 other => return other,
             }
         }
-        let wire = wire::dial(&self.instance, &self.identity).await?;
+        let wire = self.dial().await?;
         self.send_over(wire, call).await
     }
 
@@ -199,7 +199,7 @@ impl Agent {
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Kind> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Kind> {
     serde_json::from_slice(bytes)
         .map_err(|e| Kind::Protocol(format!("the answer is not what was expected: {}", visible(&e.to_string()))))
 }

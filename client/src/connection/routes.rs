@@ -48,6 +48,22 @@ pub struct ExecutionQuery {
     pub cursor: Option<String>,
 }
 
+impl ExecutionQuery {
+    /// True if an execution is one of those that the filter asks for.
+    pub(crate) fn matches(&self, execution: &Execution) -> bool {
+        fn fits<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        fits(self.action.as_ref(), Some(&execution.action))
+            && fits(self.state.as_ref(), Some(&execution.state))
+            && fits(self.principal.as_ref(), Some(&execution.principal))
+            && fits(self.run.as_ref(), execution.run.as_ref())
+            && (!self.ended || execution.state.is_terminal())
+            && self.since_ms.is_none_or(|since| execution.created_at_ms >= since)
+            && self.until_ms.is_none_or(|until| execution.created_at_ms < until)
+    }
+}
+
 /// Offsets at which an output starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputFrom {

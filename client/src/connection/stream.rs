@@ -23,7 +23,7 @@ pub struct ByteStream {
 
 impl ByteStream {
     pub(super) fn new(body: Incoming, wire: wire::Wire, agent: &Agent, dropped_bytes: u64) -> ByteStream {
-        let agent = Agent::new(&agent.instance, &agent.identity);
+        let agent = Agent::by(agent.instance.clone(), agent.way.clone());
         ByteStream { body, wire, agent, dropped_bytes }
     }
 

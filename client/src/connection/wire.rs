@@ -140,9 +140,16 @@ async fn dial_now(instance: &Instance, identity: &Identity, reached: &Reached) -
     // The handshake is part of the attempt: an address that accepts connections and sends nothing counts as unresponsive.
     let tls = race::first(addresses, |address| shake_hands(&connector, address, reached)).await?;
     let alert = AlertSlot::default();
-    let io = TokioIo::new(Watched { inner: tls, alert: alert.clone() });
-    let (sender, connection) =
-        http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await.map_err(|e| explain(&e))?;
+    http(Watched { inner: tls, alert: alert.clone() }, alert).await
+}
+
+/// Speaks HTTP over a connection that is secured.
+pub(super) async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    alert: AlertSlot,
+) -> Result<Wire, Kind> {
+    let handshake = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
+    let (sender, connection) = handshake.await.map_err(|e| explain(&e))?;
     let driver = tokio::spawn(async move {
         // A failure is reported by the request that it fails; the end of an idle connection needs no report.
         let _ = connection.await;

@@ -51,7 +51,7 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     }
     let (lines, mut printed) = mpsc::channel(MAX_LINES);
     let identity = discovery.identity();
-    let (json, only, follow) = (context.json, command.stream, command.follow);
+    let (json, only, follow) = (context.json, command.output.stream, command.output.follow);
     let mask = Arc::new(mask.clone());
     let reading = for_each(&mut discovery, found, parallel, follow, |(instance, execution)| {
         let reader = Reader { instance, execution, json, only, mask: mask.clone(), lines: lines.clone() };
@@ -59,7 +59,7 @@ pub(super) async fn print(run: &RunId, command: &LogsCommand, mask: &Mask, conte
     });
     let mut reading = Box::pin(reading);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let printer = Printer { raw: command.raw, only, width };
+    let printer = Printer { raw: command.output.raw, only, width };
     let ends = loop {
         tokio::select! {
             biased;
