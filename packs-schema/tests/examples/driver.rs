@@ -93,6 +93,7 @@ pub(crate) struct Run {
     path: String,
     alone: bool,
     held: Option<PathBuf>,
+    prelude: Option<String>,
 }
 
 /// Result of a run.
@@ -120,6 +121,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
         path: PATH.into(),
         alone: false,
         held: None,
+        prelude: None,
     }
 }
 
@@ -161,6 +163,12 @@ impl Run {
         self.alone()
     }
 
+    /// Runs it in such a namespace after these shell commands, for example to mount a file system.
+    pub(crate) fn after(mut self, commands: &str) -> Run {
+        self.prelude = Some(commands.to_owned());
+        self.alone()
+    }
+
     /// Runs the action to its end.
     pub(crate) fn go(self) -> Ended {
         let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
@@ -169,7 +177,7 @@ impl Run {
         let result = scratch.path().join("result");
         std::fs::write(&result, b"").unwrap();
         let script = self.directory.join("actions").join(self.action.entry_point.as_str());
-        let mut command = limited(&script, self.alone, self.held.as_deref());
+        let mut command = limited(&script, self.alone, self.held.as_deref(), self.prelude.as_deref());
         command.args(&given.arguments).current_dir(&self.directory).env_clear();
         command.env("PATH", &self.path).env("HOME", "/nonexistent").env("USER", "nobody").env("LANG", "C.UTF-8");
         command.env("BOLT_NOOP", if self.noop { "1" } else { "0" }).env("BOLT_RESULT", &result);
@@ -210,7 +218,8 @@ impl Run {
 }
 
 /// Wraps the script with a memory limit and a time-out, if the host has the tools.
-fn limited(script: &Path, alone: bool, held: Option<&Path>) -> Command {
+fn limited(script: &Path, alone: bool, held: Option<&Path>, prelude: Option<&str>) -> Command {
+    let prelude = prelude.map(|commands| format!("{commands}\nexec \"$@\""));
     let mut words: Vec<&str> = Vec::new();
     if Path::new("/usr/bin/timeout").exists() {
         words.extend(["/usr/bin/timeout", "120"]);
@@ -220,6 +229,9 @@ fn limited(script: &Path, alone: bool, held: Option<&Path>) -> Command {
     }
     if let Some(path) = held {
         words.extend(["/bin/sh", "-c", r#"exec 9<"$1"; shift; "$@""#, "sh", path.to_str().unwrap()]);
+    }
+    if let Some(commands) = &prelude {
+        words.extend(["/bin/sh", "-ec", commands, "sh"]);
     }
     if Path::new("/usr/bin/prlimit").exists() {
         words.extend(["/usr/bin/prlimit", ADDRESS_SPACE, "--nofile=1024"]);
@@ -239,6 +251,7 @@ impl Ended {
     pub(crate) fn well(self) -> Ended {
         assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
         assert_ne!(self.result, Value::Null, "it left no result");
+        assert_eq!(self.result.get("error"), None);
         self
     }
 
@@ -247,6 +260,14 @@ impl Ended {
         assert_eq!(self.status, Some(status), "{}\n{}", self.stdout, self.stderr);
         assert!(self.stderr.contains(text), "{}", self.stderr);
         self
+    }
+
+    /// Asserts this exit status, and a result that is nothing but an error with this text.
+    pub(crate) fn error(self, status: i32, text: &str) -> Ended {
+        let ended = self.refused(status, text);
+        assert_eq!(ended.result.as_object().map(Map::len), Some(1), "{}", ended.result);
+        assert!(ended.result["error"].as_str().unwrap().contains(text), "{}", ended.result);
+        ended
     }
 }
 

@@ -11,6 +11,7 @@ mod driver;
 mod engine;
 mod free;
 mod host;
+mod linux;
 mod packs;
 mod pki;
 mod service;

@@ -7,33 +7,25 @@ use packs_schema::pack::contents::{self, EntryKind};
 
 use crate::driver::{Files, directory, have, read};
 
-const PACKS: [(&str, &[&str]); 3] = [
-    ("bolt_engine", &["health", "rollback", "upgrade"]),
-    (
-        "linux",
-        &[
-            "certificate_expiry",
-            "disk_usage",
-            "free_disk_space",
-            "kernel_log",
-            "memory_pressure",
-            "restart_service",
-            "service_status",
-            "sockets",
-            "top_processes",
-        ],
-    ),
-    ("cassandra", &["clear_snapshots", "list_snapshots"]),
-];
+/// Returns the names of the example packs: the directories.
+fn packs() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory(""))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 3, "{names:?}");
+    names
+}
 
 #[test]
 fn the_example_packs_have_no_findings() {
-    for (pack, actions) in PACKS {
+    for pack in &packs() {
         let (contents, checked, found) = read(pack);
         assert_eq!(found, [], "{pack}");
         let (contents, checked) = (contents.unwrap(), checked.unwrap());
-        let names: Vec<&str> = checked.actions.iter().map(|a| a.name.as_str()).collect();
-        assert_eq!(names, actions);
         let mut script = |path: &str| std::fs::read_to_string(directory(pack).join(path)).ok();
         assert_eq!(contents::lint(&contents, &checked, &mut script), [], "{pack}");
     }
@@ -41,7 +33,7 @@ fn the_example_packs_have_no_findings() {
 
 #[test]
 fn every_path_of_an_example_pack_is_allowed() {
-    for (pack, _) in PACKS {
+    for pack in &packs() {
         for file in (Files { root: directory(pack) }).list() {
             assert_eq!(contents::check_path(&file.path), Ok(()));
             assert_ne!(file.kind, EntryKind::Other, "{}", file.path);
@@ -58,8 +50,8 @@ fn every_path_of_an_example_pack_is_allowed() {
 
 #[test]
 fn actions_are_described_and_limited() {
-    for (pack, _) in PACKS {
-        for action in read(pack).1.unwrap().actions {
+    for pack in packs() {
+        for action in read(&pack).1.unwrap().actions {
             let name = action.reference();
             assert!(action.output_schema.is_some(), "{name}: no output_schema");
             assert!(action.concurrency.is_some(), "{name}: any number of it at once");
@@ -87,13 +79,56 @@ fn actions_are_described_and_limited() {
 }
 
 #[test]
-fn the_copies_of_the_shared_module_are_identical() {
-    let copy = |pack| std::fs::read(directory(pack).join("actions/lib/bolt_action.py")).unwrap();
-    for (pack, _) in PACKS {
-        assert!(
-            copy(pack) == copy("linux"),
-            "actions/lib/bolt_action.py of {pack} differs from linux's; copy the newer"
-        );
+fn the_table_lists_every_action() {
+    let text = std::fs::read_to_string(directory("README.md")).unwrap();
+    let mut listed = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [pack, action, class, run_as, needs] = cells[..] else { panic!("{line}") };
+        assert!(!needs.is_empty(), "{line}");
+        listed.push([pack.trim_matches('`'), action.trim_matches('`'), class, run_as].join(" "));
+    }
+    let mut real = Vec::new();
+    for pack in &packs() {
+        for action in read(pack).1.unwrap().actions {
+            let class = match action.class {
+                Class::Diagnostic => "diagnostic",
+                Class::Remediation => "remediation",
+                Class::Maintenance => "maintenance",
+            };
+            let run_as = action.run_as.as_ref().map_or("own", |account| account.as_str());
+            real.push([pack, action.name.as_str(), class, run_as].join(" "));
+        }
+    }
+    assert_eq!(listed, real);
+}
+
+#[test]
+fn an_error_fits_every_result() {
+    for pack in packs() {
+        for action in read(&pack).1.unwrap().actions {
+            let schema = action.output_schema.as_ref().unwrap();
+            let error = serde_json::json!({"error": "this host has no program"});
+            assert_eq!(packs_schema::pack::param::check::check(schema, &error), [], "{}", action.reference());
+        }
+    }
+}
+
+/// Modules that several packs share. A pack is a directory of its own, so each has a copy.
+const SHARED: [&str; 3] = ["bolt_action.py", "tool.py", "units.py"];
+
+#[test]
+fn the_copies_of_shared_modules_are_identical() {
+    for module in SHARED {
+        let copy = |pack: &str| std::fs::read(directory(pack).join("actions/lib").join(module)).ok();
+        for pack in &packs() {
+            let found = copy(pack);
+            assert!(found.is_some() || module != "bolt_action.py", "{pack} has no {module}");
+            assert!(
+                found.is_none() || found == copy("linux"),
+                "{module} of {pack} differs from linux's; copy the newer"
+            );
+        }
     }
 }
 
@@ -103,7 +138,7 @@ fn python_compiles_without_a_warning() {
         return;
     }
     let check = "import ast,sys\nfor path in sys.argv[1:]:\n  compile(open(path,encoding='utf-8').read(),path,'exec',dont_inherit=True)\n  ast.parse(open(path,encoding='utf-8').read(),feature_version=(3,7))";
-    for (pack, _) in PACKS {
+    for pack in &packs() {
         let files = Files { root: directory(pack) };
         let scripts = files.list().into_iter().filter(|f| f.path.ends_with(".py")).map(|f| files.root.join(f.path));
         let output = Command::new("python3").args(["-W", "error", "-c", check]).args(scripts).output().unwrap();
@@ -116,7 +151,7 @@ fn shell_has_no_finding_of_shellcheck() {
     if !have("shell_has_no_finding_of_shellcheck", "shellcheck") {
         return;
     }
-    for (pack, _) in PACKS {
+    for pack in &packs() {
         let files = Files { root: directory(pack) };
         for file in files.list().iter().filter(|f| f.path.ends_with(".sh")) {
             let output = Command::new("shellcheck").arg(files.root.join(&file.path)).output().unwrap();

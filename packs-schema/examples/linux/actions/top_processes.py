@@ -61,6 +61,7 @@ def row(pid, process, share, arguments):
     shown = {
         "pid": pid,
         "ppid": process["ppid"],
+        "started": process["started"],
         "name": process["name"],
         "state": process["state"],
         "cpu_percent": round(100.0 * share, 1),

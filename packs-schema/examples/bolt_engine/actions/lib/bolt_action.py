@@ -3,6 +3,8 @@
 Standard library only, Python 3.7 or later. Text from other processes (names, log lines, paths) is untrusted and passes
 through clean() before it is printed or stored. Nothing here starts a process or passes a parameter to a shell.
 
+An action that stops without a result of its own leaves {"error": message}.
+
 Exit statuses: 0 success, 1 failed check or incomplete remediation, 2 invalid parameter or site configuration, 3 the host
 lacks something that the action needs.
 """
@@ -171,6 +173,10 @@ def finish(result):
         text = json.dumps(result)
     with open(path, "w", encoding="ascii") as out:
         out.write(text)
+    finish.done = True
+
+
+finish.done = False
 
 
 def main(action):
@@ -185,6 +191,8 @@ def main(action):
         sys.stdout.flush()
         print(str(stop), file=sys.stderr)
         status = stop.status
+        if not finish.done:
+            finish({"error": clean(str(stop), 2000)})
     except BrokenPipeError:
         os._exit(FAILED)
     sys.exit(status)

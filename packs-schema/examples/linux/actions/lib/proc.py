@@ -6,7 +6,7 @@ A process chooses its own name and arguments, and may exit between two reads; th
 import os
 import re
 
-from lib.bolt_action import clean, read
+from lib.bolt_action import WRONG, Stop, clean, read
 
 MAX_PROCESSES = 200000
 
@@ -91,3 +91,19 @@ def _links(pid, names):
             yield int(number), os.readlink(b"/proc/%d/fd/%s" % (pid, number.encode()))
         except (OSError, ValueError):
             continue
+
+
+def uid(pid):
+    """Returns the real user id of a process; -1 if it has exited."""
+    match = re.search(rb"^Uid:\s+([0-9]+)", read("/proc/%d/status" % pid, 8192) or b"", re.MULTILINE)
+    return int(match.group(1)) if match else -1
+
+
+def require(pid, started):
+    """Returns stat() of a process; stops the action unless it exists and (if `started` is given) has that start time."""
+    process = stat(pid)
+    if process is None:
+        raise Stop(WRONG, "there is no process %d" % pid)
+    if started is not None and process["started"] != started:
+        raise Stop(WRONG, "process %d is another one now: it started at %d ticks, not %d" % (pid, process["started"], started))
+    return process

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Lists the directories of one file system with most entries. Follows no symbolic links."""
+
+import heapq
+import os
+import sys
+
+sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
+from lib.bolt_action import UNAVAILABLE, Deadline, Stop, clean, finish, main, parameters, table  # noqa: E402
+
+MAX_LEFT = 1000000
+
+
+def action():
+    given, deadline = parameters(), Deadline(540.0)
+    top = given["path"]
+    try:
+        device = os.stat(top).st_dev
+        space = os.statvfs(top)
+    except OSError as error:
+        raise Stop(UNAVAILABLE, "%s cannot be read: %s" % (clean(top), error.strerror))
+    left, largest, entries, unreadable, complete = [os.fsencode(top)], [], 0, 0, True
+    while left:
+        directory = left.pop()
+        count = 0
+        try:
+            if os.lstat(directory).st_dev != device and directory != os.fsencode(top):
+                continue
+            with os.scandir(directory) as found:
+                for entry in found:
+                    count += 1
+                    if entry.is_dir(follow_symlinks=False) and len(left) < MAX_LEFT:
+                        left.append(entry.path)
+                    if count % 1000 == 0 and deadline.passed():
+                        break
+        except OSError:
+            unreadable += 1
+        entries += count
+        heapq.heappush(largest, (count, directory))
+        if len(largest) > given["top"]:
+            heapq.heappop(largest)
+        if deadline.passed():
+            complete = False
+            break
+    rows = [{"path": clean(path, 400), "entries": count} for count, path in sorted(largest, key=lambda pair: (-pair[0], pair[1]))]
+    result = {
+        "path": clean(top, 400),
+        "complete": complete,
+        "entries": entries,
+        "inodes": space.f_files,
+        "inodes_free": space.f_ffree,
+        "unreadable_directories": unreadable,
+        "directories": rows,
+    }
+    print("%d entries below %s; the file system has %d of %d inodes free" % (entries, result["path"], space.f_ffree, space.f_files))
+    table([(row["entries"], row["path"]) for row in rows], ("ENTRIES", "DIRECTORY"), right=(0,))
+    if not complete:
+        print("  INCOMPLETE: the deadline was reached")
+    finish(result)
+
+
+main(action)

@@ -1,0 +1,77 @@
+"""Reads the state of the clock: from the kernel, the daemon that keeps it, and a time server."""
+
+import ctypes
+import os
+import socket
+import struct
+import time
+
+from lib import tool
+from lib.bolt_action import Stop, clean
+
+NTP_EPOCH = 2208988800  # Seconds from 1900 to 1970.
+UNSYNCHRONIZED = 0x40  # STA_UNSYNC of adjtimex(2).
+
+
+def kernel():
+    """Returns whether the clock is synchronized, and the bound of its error in milliseconds (-1: unknown)."""
+    timex = ctypes.create_string_buffer(512)  # All zero: mode 0 only reads.
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
+    except (OSError, AttributeError):
+        return False, -1.0
+    if state < 0:
+        return False, -1.0
+    _, _, _, error, _, status = struct.unpack_from("@Illlli", timex)
+    return not status & UNSYNCHRONIZED, round(error / 1000.0, 3)
+
+
+def daemon():
+    """Returns the daemon that keeps the clock, its state, and the offset in milliseconds that it knows (or None)."""
+    if tool.has("chronyc"):
+        try:
+            status, out, _ = tool.run(["chronyc", "-c", "-n", "tracking"], 10, accept=None)
+        except Stop:
+            status, out = 1, b""
+        fields = out.decode("ascii", "replace").strip().split(",")
+        if status == 0 and len(fields) >= 14:
+            try:
+                # Positive in chrony's report: the clock is slow (behind) of NTP time.
+                offset = -1000.0 * float(fields[4])
+                return "chrony", "server %s, stratum %s, %s" % (clean(fields[1], 60), clean(fields[2], 4), clean(fields[13], 40)), offset
+            except ValueError:
+                pass
+    if tool.has("timedatectl"):
+        try:
+            status, out, _ = tool.run(["timedatectl", "show", "--property=NTP,NTPSynchronized"], 10, accept=None)
+        except Stop:
+            status, out = 1, b""
+        pairs = dict(line.split("=", 1) for line in out.decode("ascii", "replace").splitlines() if "=" in line)
+        if status == 0 and pairs.get("NTP") == "yes":
+            return "systemd-timesyncd", "synchronized: %s" % clean(pairs.get("NTPSynchronized", "?"), 10), None
+    return "none", "", None
+
+
+def measure(server, seconds=3.0):
+    """Asks a time server (RFC 5905, client mode); returns the offset in milliseconds, positive if the clock is ahead, and a problem."""
+    address, _, port = server.partition("#")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(seconds)
+            sock.connect((address, int(port or "123")))
+            token = os.urandom(8)  # In the place of the transmit time, which the server returns.
+            began, since = time.time(), time.monotonic()
+            sock.send(b"\x23" + bytes(39) + token)
+            answer = sock.recv(512)
+            ended = began + (time.monotonic() - since)
+    except (OSError, OverflowError) as error:
+        return None, "time server %s: %s" % (clean(server, 60), clean(str(getattr(error, "strerror", None) or error), 100))
+    if len(answer) < 48 or answer[0] & 7 != 4 or answer[24:32] != token or not 1 <= answer[1] <= 15:
+        return None, "time server %s: the answer is not valid, or the server itself is not synchronized" % clean(server, 60)
+    received, sent = (moment(answer, at) for at in (32, 40))
+    return 1000.0 * ((began - received) + (ended - sent)) / 2.0, None
+
+
+def moment(answer, at):
+    whole, part = struct.unpack_from("!II", answer, at)
+    return whole - NTP_EPOCH + part / 4294967296.0
