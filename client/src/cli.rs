@@ -9,6 +9,7 @@
 
 mod actions;
 mod agent;
+mod audit;
 mod bucket_args;
 mod can_i;
 mod complete;
@@ -189,6 +190,9 @@ enum Command {
     /// Executions on this host, for root, without certificates: list, show, print output, kill.
     #[command(subcommand)]
     Local(local::LocalCommand),
+    /// Verify and list the audit log of this host, on its files.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show the configuration in effect: each value, and where it comes from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -303,6 +307,7 @@ fn run(cli: Cli, json: bool) -> Result<Exit, Failure> {
         Command::Grants(command) => grants::run(command, json),
         Command::Agent(command) => agent::run(command, json),
         Command::Local(command) => block_on(local::run(command, json)),
+        Command::Audit(command) => audit::run(command, json),
         Command::Inventory(command) => Ok(inventory::run(&command)),
         Command::Config(command) => config::run(&command, &context(global)?),
         Command::Repo(command) => repo::run(command, &context(global)?),
@@ -360,6 +365,7 @@ impl Command {
             | Command::Inventory(_)
             | Command::Agent(_)
             | Command::Local(_)
+            | Command::Audit(_)
             | Command::Demo(_)
             | Command::Completions(_)
             | Command::Man(_) => ("", "no verb"),

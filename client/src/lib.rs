@@ -15,6 +15,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "s3")]
+pub mod audit;
 mod bucket_location;
 mod cache;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! Agent layer: configuration, and the records and messages that launcher, api, sync and client exchange.
 //!
 //! - [`accounts`]: accounts of a host, from `/etc/passwd` and `/etc/group`.
+//! - [`audit`]: audit log, a chain of hashed entries (feature `audit`).
 //! - [`config`], [`grants`]: `agent.toml` and `grants.toml`.
 //! - [`launch`]: requests of the unprivileged api to the privileged launcher.
 //! - [`execution`]: files of an execution's directory, its states and its output log.
@@ -10,6 +11,8 @@
 //! - [`rest`]: messages of the REST interface.
 
 pub mod accounts;
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod config;
 pub mod execution;
 pub mod grants;

@@ -1,0 +1,172 @@
+//! Verification of the files of a chain, and of heads that were kept elsewhere.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use packs_schema::agent::audit::lines::Piece;
+use packs_schema::agent::audit::{Chain, Fault, Head, Record, Start, Verifier};
+
+use super::{AuditError, ChainFiles, open};
+
+/// First broken entry of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// File.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: u64,
+    /// Sequence number that the line has, or should have.
+    pub sequence: u64,
+    /// Problem.
+    pub problem: Problem,
+}
+
+/// Problem of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The line does not continue the chain.
+    Fault(Fault),
+    /// The chain continues, and the entry is not the one that was kept.
+    OtherHead(Head),
+    /// The chain ends before the entry that was kept.
+    Truncated(Head),
+    /// The entry that was kept is older than the first one that is there.
+    Gone(Head),
+}
+
+impl Problem {
+    /// Returns a word for programs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Problem::Fault(fault) => fault.as_str(),
+            Problem::OtherHead(_) => "other_head",
+            Problem::Truncated(_) => "truncated",
+            Problem::Gone(_) => "gone",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Fault(fault) => fault.fmt(f),
+            Problem::OtherHead(kept) => {
+                write!(f, "it is not the entry of the head {kept}: the chain was written anew")
+            }
+            Problem::Truncated(kept) => {
+                write!(f, "it is the last one, and the head {kept} is later: entries were removed from the end")
+            }
+            Problem::Gone(kept) => {
+                write!(f, "it is the first one, and the head {kept} is earlier: that entry is not there to be compared")
+            }
+        }
+    }
+}
+
+/// Line without an end, as a power cut leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incomplete {
+    /// File.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: u64,
+    /// Number of its bytes.
+    pub bytes: usize,
+}
+
+/// Result of a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Chain; `None` for a file with a name of its own.
+    pub chain: Option<Chain>,
+    /// Number of files.
+    pub files: usize,
+    /// Number of entries that were verified.
+    pub entries: u64,
+    /// First entry.
+    pub start: Option<Start>,
+    /// Last entry that was verified.
+    pub head: Option<Head>,
+    /// First broken entry.
+    pub broken: Option<Broken>,
+    /// Last line, if it has no end.
+    pub incomplete: Option<Incomplete>,
+}
+
+/// Verifies a chain up to its first broken entry; `kept` are heads of it that were kept elsewhere.
+pub fn verify(chain: &ChainFiles, kept: &[Head]) -> Result<Report, AuditError> {
+    let mut report = Report {
+        chain: chain.chain,
+        files: chain.files.len(),
+        entries: 0,
+        start: None,
+        head: None,
+        broken: None,
+        incomplete: None,
+    };
+    let mut verifier = Verifier::default();
+    let mut last = (PathBuf::new(), 0);
+    for (index, (named, path)) in chain.files.iter().enumerate() {
+        let mut lines = open(path)?;
+        let mut line = 0;
+        while let Some(piece) = lines.next_piece().map_err(|e| AuditError::Read(path.clone(), e))? {
+            line += 1;
+            last = (path.clone(), line);
+            let checked = match piece {
+                Piece::Line(text) => check(&mut verifier, named.filter(|_| line == 1), text),
+                Piece::Incomplete(rest) if index + 1 == chain.files.len() => {
+                    report.incomplete = Some(Incomplete { file: path.clone(), line, bytes: rest.len() });
+                    break;
+                }
+                Piece::TooLong | Piece::Incomplete(_) => Err((None, Fault::NotAnEntry)),
+            };
+            let head = match checked {
+                Ok(head) => head,
+                Err((found, fault)) => {
+                    let sequence = found.unwrap_or_else(|| verifier.head().map_or(1, |head| head.sequence + 1));
+                    report.broken = Some(Broken { file: path.clone(), line, sequence, problem: Problem::Fault(fault) });
+                    break;
+                }
+            };
+            report.entries += 1;
+            if let Some(other) = kept.iter().find(|kept| kept.sequence == head.sequence && kept.hash != head.hash) {
+                let problem = Problem::OtherHead(*other);
+                report.broken = Some(Broken { file: path.clone(), line, sequence: head.sequence, problem });
+                break;
+            }
+        }
+        if report.broken.is_some() {
+            break;
+        }
+    }
+    (report.start, report.head) = (verifier.start(), verifier.head());
+    if report.broken.is_none() {
+        report.broken = check_ends(&report, kept, chain, last);
+    }
+    Ok(report)
+}
+
+/// Checks a line; of a broken one returns the sequence number that it claims as well.
+fn check(verifier: &mut Verifier, named: Option<u64>, text: &[u8]) -> Result<Head, (Option<u64>, Fault)> {
+    let checked = match named {
+        Some(named) => verifier.check_first(named, text),
+        None => verifier.check(text),
+    };
+    checked.map_err(|fault| (serde_json::from_slice::<Record>(text).ok().map(|record| record.sequence), fault))
+}
+
+/// Finds a head that was kept and is outside of the chain.
+fn check_ends(report: &Report, kept: &[Head], chain: &ChainFiles, last: (PathBuf, u64)) -> Option<Broken> {
+    let newest = report.head.unwrap_or(Head::EMPTY);
+    let (file, line) = last;
+    if let Some(later) = kept.iter().find(|kept| kept.sequence > newest.sequence) {
+        return Some(Broken { file, line, sequence: newest.sequence, problem: Problem::Truncated(*later) });
+    }
+    let start = report.start?;
+    let first: &Path = &chain.files.first()?.1;
+    let earlier = kept.iter().find(|kept| {
+        // The predecessor of the first entry is not there, and its hash is.
+        kept.sequence < start.sequence && !(kept.sequence + 1 == start.sequence && kept.hash == start.previous)
+    })?;
+    Some(Broken { file: first.to_owned(), line: 1, sequence: start.sequence, problem: Problem::Gone(*earlier) })
+}

@@ -1,0 +1,142 @@
+//! `bolt audit verify`: the chain of hashes of the audit log.
+
+use std::str::FromStr;
+
+use clap::Args;
+use packs_schema::agent::audit::{Chain, Head};
+use serde_json::{Value, json};
+
+use super::{LogArgs, failure};
+use crate::audit::{self, ChainFiles, Report};
+use crate::cli::failure::{Exit, Failure};
+use crate::outln;
+use crate::show::{self, counted};
+
+/// Verify the chain of hashes of an audit log.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each entry holds the hash of the one before, so a change, a removal or an added entry breaks the chain from there on.
+Entries that were removed from the end, and a chain that was written anew, are found only with a head that was kept
+elsewhere: keep what this command prints, or take it from the journal (BOLT_SEQUENCE and BOLT_HASH of bolt-audit).
+
+A last line without an end is what a power cut leaves; the agent removes it at its next start. It is reported and is no
+error. Files that were rotated away are none either: the first file names the hash of its predecessor.
+
+Exit code 0 when the chains are whole, 1 when one is broken, 5 when a file cannot be read.
+
+Examples:
+  bolt audit verify
+  bolt audit verify --head 1042:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  bolt audit verify --json /srv/evidence/i-1/audit | jq -r '.[].head'")]
+pub(in crate::cli) struct VerifyCommand {
+    #[command(flatten)]
+    log: LogArgs,
+    /// Head that was kept elsewhere: sequence number and hash of an entry that must be there; repeatable. It is of the chain
+    /// of changes, unless `refusals:` is before it.
+    #[arg(long, value_name = "[CHAIN:]SEQ:HASH")]
+    head: Vec<KeptHead>,
+}
+
+/// Head of a chain that was kept elsewhere.
+#[derive(Debug, Clone, Copy)]
+struct KeptHead {
+    chain: Chain,
+    head: Head,
+}
+
+impl FromStr for KeptHead {
+    type Err = String;
+    fn from_str(text: &str) -> Result<KeptHead, String> {
+        let named = |chain: &Chain| text.strip_prefix(chain.as_str())?.strip_prefix(':').map(|rest| (*chain, rest));
+        let (chain, rest) = Chain::ALL.iter().find_map(named).unwrap_or((Chain::Changes, text));
+        rest.parse().map(|head| KeptHead { chain, head }).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs `bolt audit verify`.
+pub(super) fn run(command: &VerifyCommand, json: bool) -> Result<Exit, Failure> {
+    let mut chains = command.log.find()?;
+    let is_directory = command.log.path.is_dir();
+    // A chain of which a head was kept, and no file is there, has lost all entries.
+    for kept in command.head.iter().filter(|_| is_directory) {
+        if !chains.iter().any(|files| files.chain == Some(kept.chain)) {
+            chains.push(ChainFiles { chain: Some(kept.chain), files: vec![] });
+        }
+    }
+    let mut reports = Vec::new();
+    for files in &chains {
+        // A file with a name of its own may be of either chain.
+        let of_chain = |kept: &&KeptHead| files.chain.is_none_or(|chain| chain == kept.chain);
+        let kept: Vec<Head> = command.head.iter().filter(of_chain).map(|kept| kept.head).collect();
+        reports.push(audit::verify(files, &kept).map_err(|e| failure(&e))?);
+    }
+    if json {
+        outln!("{}", show::json(&reports.iter().map(value).collect::<Vec<_>>()));
+    } else {
+        reports.iter().for_each(|report| outln!("{}", text(report)));
+    }
+    let is_whole = reports.iter().all(|report| report.broken.is_none());
+    Ok(if is_whole { Exit::Success } else { Exit::Failed })
+}
+
+fn name(report: &Report) -> &'static str {
+    report.chain.map_or("file", Chain::as_str)
+}
+
+fn text(report: &Report) -> String {
+    let entries = counted(usize::try_from(report.entries).unwrap_or(usize::MAX), "entry").replace("entrys", "entries");
+    let files = counted(report.files, "file");
+    let mut lines = vec![match &report.broken {
+        None => format!("{}: whole, {entries} in {files}", name(report)),
+        Some(broken) => format!(
+            "{}: BROKEN at entry {}, {} line {}: {}",
+            name(report),
+            broken.sequence,
+            show::path(&broken.file),
+            broken.line,
+            broken.problem
+        ),
+    }];
+    match report.start {
+        Some(start) if start.sequence > 1 => lines.push(format!(
+            "  begins with entry {}; earlier ones were rotated away, the last of them with the hash {}",
+            start.sequence, start.previous
+        )),
+        Some(_) => lines.push("  begins with entry 1".to_owned()),
+        None => {}
+    }
+    if let Some(incomplete) = &report.incomplete {
+        lines.push(format!(
+            "  the last line, {} line {}, has no end ({} bytes), as after a power cut: no call was answered before its entry was complete",
+            show::path(&incomplete.file),
+            incomplete.line,
+            incomplete.bytes
+        ));
+    }
+    if let Some(head) = report.head {
+        let until = if report.broken.is_some() { "verified up to" } else { "head" };
+        lines.push(format!("  {until} {head}"));
+    }
+    lines.join("\n")
+}
+
+fn value(report: &Report) -> Value {
+    let broken = report.broken.as_ref().map(|broken| {
+        json!({
+            "file": broken.file, "line": broken.line, "sequence": broken.sequence, "code": broken.problem.as_str(),
+            "message": broken.problem.to_string(),
+        })
+    });
+    let incomplete = report.incomplete.as_ref();
+    json!({
+        "chain": report.chain.map(Chain::as_str),
+        "whole": report.broken.is_none(),
+        "files": report.files,
+        "entries": report.entries,
+        "first": report.start.map(|start| start.sequence),
+        "predecessor": report.start.map(|start| start.previous.to_string()),
+        "head": report.head.map(|head| head.to_string()),
+        "broken": broken,
+        "incomplete": incomplete.map(|i| json!({"file": i.file, "line": i.line, "bytes": i.bytes})),
+    })
+}

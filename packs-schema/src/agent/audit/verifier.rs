@@ -1,0 +1,121 @@
+//! Verification of a chain, line by line. Reads no file.
+
+use serde::Deserialize;
+
+use super::chain::{ChainHash, Head, split};
+
+/// Fault of a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The line is no entry: not JSON, without a hash at its end, or too long.
+    #[error("it is not an entry of an audit log")]
+    NotAnEntry,
+    /// The hash is not that of the line.
+    #[error("its content does not have its hash: the line was changed")]
+    Altered,
+    /// The sequence number does not follow that of the line before.
+    #[error(
+        "its sequence number is {found}, and {expected} follows the entry before: entries were removed, added or moved"
+    )]
+    OutOfSequence {
+        /// Number that follows.
+        expected: u64,
+        /// Number of the line.
+        found: u64,
+    },
+    /// The line names another predecessor.
+    #[error("it does not follow the entry before: the hash that it names is another one")]
+    OtherPredecessor,
+    /// The first entry of a file does not have the number in the file's name.
+    #[error("its sequence number is {found}, and the name of its file says {named}")]
+    OtherName {
+        /// Number in the name.
+        named: u64,
+        /// Number of the line.
+        found: u64,
+    },
+}
+
+impl Fault {
+    /// Returns a word for programs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Fault::NotAnEntry => "not_an_entry",
+            Fault::Altered => "altered",
+            Fault::OutOfSequence { .. } => "out_of_sequence",
+            Fault::OtherPredecessor => "other_predecessor",
+            Fault::OtherName { .. } => "other_name",
+        }
+    }
+}
+
+/// First entry that was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Hash of its predecessor, which is not there; zeros for the first entry of the chain.
+    pub previous: ChainHash,
+}
+
+/// Checks lines of one chain in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Verifier {
+    start: Option<Start>,
+    head: Option<Head>,
+}
+
+/// Part of a line that binds it to the one before.
+#[derive(Deserialize)]
+struct Link {
+    seq: u64,
+    prev: ChainHash,
+}
+
+impl Verifier {
+    /// Checks the next line, given without its line feed, and returns the head after it. After a fault the verifier is unchanged.
+    pub fn check(&mut self, line: &[u8]) -> Result<Head, Fault> {
+        let (hashed, hash) = split(line).ok_or(Fault::NotAnEntry)?;
+        let link: Link = serde_json::from_slice(line).map_err(|_| Fault::NotAnEntry)?;
+        if ChainHash::of(hashed) != hash {
+            return Err(Fault::Altered);
+        }
+        let before = self.head.or_else(|| (link.seq == 1).then_some(Head::EMPTY));
+        if let Some(before) = before {
+            let expected = before.sequence + 1;
+            if link.seq != expected {
+                return Err(Fault::OutOfSequence { expected, found: link.seq });
+            }
+            if link.prev != before.hash {
+                return Err(Fault::OtherPredecessor);
+            }
+        } else if link.seq == 0 {
+            return Err(Fault::OutOfSequence { expected: 1, found: 0 });
+        }
+        self.start.get_or_insert(Start { sequence: link.seq, previous: link.prev });
+        let head = Head { sequence: link.seq, hash };
+        self.head = Some(head);
+        Ok(head)
+    }
+
+    /// Checks the first line of a file whose name says that it begins with the entry `named`.
+    pub fn check_first(&mut self, named: u64, line: &[u8]) -> Result<Head, Fault> {
+        let mut next = self.clone();
+        let head = next.check(line)?;
+        if head.sequence != named {
+            return Err(Fault::OtherName { named, found: head.sequence });
+        }
+        *self = next;
+        Ok(head)
+    }
+
+    /// Returns the first entry that was verified.
+    pub fn start(&self) -> Option<Start> {
+        self.start
+    }
+
+    /// Returns the last entry that was verified.
+    pub fn head(&self) -> Option<Head> {
+        self.head
+    }
+}
