@@ -47,6 +47,7 @@ use packs_schema::base::name::ChannelName;
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::exec::Exec;
 use crate::health::Health;
 use crate::history::History;
@@ -63,6 +64,7 @@ pub(crate) struct App {
     pub(crate) access: Arc<Access>,
     pub(crate) tls: Arc<tls::Tls>,
     pub(crate) exec: Arc<Exec>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) history: Arc<History>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) health: Arc<Health>,

@@ -26,6 +26,7 @@
 //! | `recovery` | executions from before a restart |
 //! | `segments`, `archive`, `output`, `tail` | output: as written, archived, and both read alike |
 //! | `retention` | age limit and disk budget of the history |
+//! | `audited` | entries of executions in the audit log, and the marks of those that may have none |
 //! | `directory`, `spare_directories`, `disk_reserve`, `host_fault` | files, directories made in advance, disk space, errno classes |
 //! | `launcher`, `usage` | the launcher's socket, cgroups |
 //!
@@ -35,6 +36,7 @@
 mod admission;
 mod apply;
 mod archive;
+mod audited;
 mod caller_limits;
 mod directory;
 mod disk_reserve;
@@ -72,6 +74,7 @@ use tokio::sync::watch as channel;
 
 pub use apply::EventFollower;
 pub use archive::{Archive, Section};
+pub(crate) use audited::remove_marks;
 pub use host_fault::HostFault;
 pub use kill::KillError;
 pub use launcher::{Launcher, LauncherError};
@@ -83,6 +86,7 @@ pub(crate) use submit::seconds_to_wait;
 pub use submit::{Order, SubmitError, check_class, check_version};
 
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::metrics::{HistorySize, Metrics};
@@ -143,6 +147,8 @@ pub struct Exec {
     access: Arc<Access>,
     /// Connection to the launcher, which alone starts and signals processes.
     launcher: Launcher,
+    /// Audit log: executions and kills are recorded in it.
+    audit: Arc<Audit>,
     /// Health reasons that this module sets and clears.
     health: Arc<Health>,
     /// Counters of states and durations.
@@ -176,6 +182,7 @@ impl Exec {
         registry: Arc<Registry>,
         access: Arc<Access>,
         launcher: Launcher,
+        audit: Arc<Audit>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Exec>, RecoverError> {
@@ -191,6 +198,7 @@ impl Exec {
             registry,
             access,
             launcher,
+            audit,
             health,
             metrics,
             watcher,
@@ -205,6 +213,7 @@ impl Exec {
         });
         exec.has_disk_space();
         recovery::recover(&exec).await?;
+        exec.complete_audit().await?;
         tokio::spawn(poll_fallback::run(Arc::downgrade(&exec)));
         if let Some(inotify) = inotify {
             exec.dispatch_events(inotify);

@@ -19,6 +19,7 @@
 //!   newest event or before the oldest is `cursor_gone` (410), with the cursor to begin again from. A cursor without an
 //!   epoch, as earlier versions gave, is only compared with the newest event.
 
+mod audit_mark;
 mod change;
 mod clock;
 mod compact;
@@ -153,7 +154,32 @@ impl History {
         key: Option<Key>,
         boot_time: Option<BootTime>,
     ) -> Result<WriteOutcome, HistoryError> {
-        self.write(|reply| Write::Insert { record: Box::new(record), key, boot_time, reply }).await
+        let record = Box::new(record);
+        self.write(|reply| Write::Insert { record, key, boot_time, unaudited_after: None, reply }).await
+    }
+
+    /// As [`History::insert`], and marks the row in the same transaction as not yet in the audit log, in which its entry will be
+    /// after the position `after`.
+    pub async fn insert_unaudited(
+        &self,
+        record: Execution,
+        key: Option<Key>,
+        boot_time: Option<BootTime>,
+        after: u64,
+    ) -> Result<WriteOutcome, HistoryError> {
+        let record = Box::new(record);
+        self.write(|reply| Write::Insert { record, key, boot_time, unaudited_after: Some(after), reply }).await
+    }
+
+    /// Removes the marks of executions whose entries in the audit log are durable.
+    pub async fn set_audited(&self, ids: Vec<ExecutionId>) -> Result<(), HistoryError> {
+        self.write(|reply| Write::Audited { ids, reply }).await.map(drop)
+    }
+
+    /// Returns executions that are marked as not yet in the audit log, the oldest first, with the positions of their marks.
+    pub async fn unaudited(&self, limit: u32) -> Result<Vec<(Execution, u64)>, HistoryError> {
+        let instance = self.instance.clone();
+        self.read(move |connection| audit_mark::list(connection, &instance, limit)).await
     }
 
     /// Updates an execution; `changes` are the states it went through, with their times.

@@ -7,6 +7,7 @@
 
 pub mod access;
 mod api;
+pub mod audit;
 pub mod check_config;
 pub mod clock;
 pub mod config_file;

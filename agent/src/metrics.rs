@@ -26,6 +26,7 @@ use packs_schema::agent::rest::{Code, Execution, SyncStatus};
 use packs_schema::base::name::{ActionRef, PackName, PackVersion};
 
 use self::histogram::Histogram;
+use crate::audit;
 use crate::expiry::End;
 
 /// Maximum number of actions that are counted by name; further ones count as `other`.
@@ -106,6 +107,8 @@ pub struct Now {
     pub history: HistorySize,
     /// Process id of the launcher, if it is known.
     pub launcher: Option<i32>,
+    /// Entries of the audit log.
+    pub audit: audit::Counts,
 }
 
 /// Size of the history.

@@ -4,13 +4,14 @@
 //!  start  sockets from the launcher ─▶ configuration ─▶ state directory ─▶ grants, certificates ─▶ instance id
 //!         ─▶ listening sockets ─▶ history ─▶ recovery (health answers if it takes long) ─▶ ready
 //!         (callers are answered only while certificates and grants can be used; local access works without)
-//!  stop   not ready ─▶ no new connections ─▶ waiting callers are answered, streams are cut ─▶ drain, at most 5 s ─▶ history closed
+//!  stop   not ready ─▶ no new connections ─▶ waiting callers are answered, streams are cut ─▶ drain, at most 5 s ─▶ audit log, history closed
 //! ```
 //!
 //! A stop does not touch executions: their shims continue, and the next start adopts them. When the launcher closes its end
 //! of the socket, the process ends with status 1.
 
 mod at_rest;
+mod config_events;
 mod listeners;
 mod state;
 #[cfg(test)]
@@ -39,15 +40,17 @@ use crate::api::local_listener::{self, LocalSocket};
 use crate::api::pushes::{self, Pushes};
 use crate::api::starting::{self, Starting};
 use crate::api::tls::Tls;
+use crate::audit::{self, Audit};
 use crate::clock;
 use crate::config_file::{self, ConfigFileError};
-use crate::exec::{Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
+use crate::exec::{self, Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, read_json};
 use crate::sys;
+use config_events::ConfigEvents;
 use listeners::{Listeners, Passed};
 use state::{State, StateError};
 
@@ -70,6 +73,8 @@ enum StartError {
     Fingerprints(#[source] std::io::Error),
     #[error("cannot recover executions from before the restart")]
     Recover(#[from] RecoverError),
+    #[error("cannot start the thread of the audit log")]
+    Audit(#[source] std::io::Error),
     #[error(transparent)]
     Launcher(#[from] LauncherError),
     #[error("cannot listen on {address} ({key}){}", if .source.kind() == std::io::ErrorKind::AddrInUse { ": the port is in use; choose another, or stop the process that uses it" } else { "" })]
@@ -190,6 +195,10 @@ async fn run(
         boot_id,
     };
     let id = instance.id().clone();
+    let events = ConfigEvents::new(&config, file.as_deref());
+    let audit_settings = audit::Settings { directory: config.paths.audit(), config: config.audit.clone() };
+    let (audit, settled) = Audit::open(&audit_settings, health.clone()).map_err(StartError::Audit)?;
+    let recording = audit.clone();
     let recovering = async {
         let (path, id) = (config.paths.state.join("history.db"), id.clone());
         // Salvage of a damaged file reads what may be gigabytes.
@@ -197,7 +206,8 @@ async fn run(
         let history = Arc::new(opened.map_err(|_| HistoryError::Closed)??);
         let (registry, access) = (registry.clone(), access.clone());
         let (health, metrics) = (health.clone(), metrics.clone());
-        let exec = Exec::begin(settings, history.clone(), registry, access, launcher, health, metrics).await?;
+        let begun = Exec::begin(settings, history.clone(), registry, access, launcher, recording, health, metrics);
+        let exec = begun.await?;
         Ok::<_, StartError>((history, exec))
     };
     let starting =
@@ -211,6 +221,7 @@ async fn run(
     };
     let mut damaged = history.damaged();
     exec.keep_history();
+    let marks = tokio::spawn(exec::remove_marks(Arc::downgrade(&exec), settled));
     let (stop_sender, stopping) = watch::channel(false);
     let app = Arc::new(App {
         stopping: stopping.clone(),
@@ -221,6 +232,7 @@ async fn run(
         access,
         tls: tls.clone(),
         exec,
+        audit: audit.clone(),
         history: history.clone(),
         registry,
         health: health.clone(),
@@ -230,9 +242,10 @@ async fn run(
         connections: AtomicU32::new(0),
     });
     report_enforcement(&app);
+    events.record_start(&app).await;
     let expiring = tokio::spawn(pushes::expire_pushed(app.clone()));
     let files = watched::Files { config: file, root: config.repository.root.clone() };
-    let watching = tokio::spawn(watched::watch(app.clone(), files));
+    let watching = tokio::spawn(watched::watch(app.clone(), files, events));
     let listen_failed = |source| StartError::Listen { key: "api.listen", address: config.api.listen, source };
     let address = api.local_addr().map_err(listen_failed)?;
     watched::report_closed(&app);
@@ -283,6 +296,11 @@ async fn run(
         if let Err(error) = serving.await {
             tracing::error!(%error, "a listener task ended early");
         }
+    }
+    // In this order: nothing is recorded any more, the last marks are removed, and then nothing is written.
+    audit.close().await;
+    if let Err(error) = marks.await {
+        tracing::error!(%error, "the task that removes marks of the audit log ended early");
     }
     history.close().await;
     state.remove_address();

@@ -7,6 +7,7 @@ mod calls;
 
 mod architecture;
 mod at_rest;
+mod audit;
 mod authoring;
 mod callers_refused;
 mod channels;

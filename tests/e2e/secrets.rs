@@ -8,7 +8,7 @@ use bolt_tests::http::Call;
 use packs_schema::agent::rest::Execution;
 use serde_json::json;
 
-use crate::calls::{refused, run};
+use crate::calls::{refused, run, until};
 
 const CANARY: &str = "canary-4cd1f7a2";
 
@@ -47,6 +47,14 @@ async fn a_secret_is_in_no_file_log_listing_or_error() {
         let shown = operator.send(Call::get(path)).await.text();
         assert!(!shown.contains(CANARY), "{path}: {shown}");
     }
+    // The audit log is written behind the start.
+    until("its entry in the audit log", async || {
+        let mut found = Vec::new();
+        search(&agent.state().join("audit"), execution.id.as_str(), &mut found);
+        search(&agent.state().join("audit"), "\"invalid_parameters\"", &mut found);
+        found.len() == 2
+    })
+    .await;
     let mut found = Vec::new();
     search(agent.directory(), CANARY, &mut found);
     // The action printed it, so that its output holds it: the one place.

@@ -22,6 +22,7 @@ use super::router::{self, Origin};
 use super::tls::{Peer, Tls};
 use super::{App, listener};
 use crate::access::Access;
+use crate::audit::{self, Audit};
 use crate::clock;
 use crate::exec::{Budget, Exec, Launcher, Settings};
 use crate::health::Health;
@@ -96,12 +97,15 @@ async fn build(config: &Config, launcher: std::os::unix::net::UnixStream, stoppi
     };
     std::fs::create_dir_all(&settings.executions).expect("a directory");
     let history = Arc::new(open_history(&config.paths.state, &instance));
+    let audit = audit::Settings { directory: config.paths.audit(), config: config.audit.clone() };
+    let (audit, _) = Audit::open(&audit, health.clone()).expect("a thread");
     let begun = Exec::begin(
         settings,
         history.clone(),
         registry.clone(),
         access.clone(),
         launcher,
+        audit.clone(),
         health.clone(),
         metrics.clone(),
     );
@@ -113,6 +117,7 @@ async fn build(config: &Config, launcher: std::os::unix::net::UnixStream, stoppi
         access,
         tls,
         exec: begun.await.expect("nothing to recover"),
+        audit,
         history,
         registry,
         health,

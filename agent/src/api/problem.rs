@@ -12,6 +12,7 @@ use packs_schema::base::name::{ActionRef, ExecutionId, InstanceId, PackName};
 use packs_schema::pack::param::bind::ParamError;
 
 use super::body::Body;
+use crate::audit::AuditError;
 use crate::exec::output::OutputError;
 use crate::exec::{HostFault, KillError, LauncherError, SubmitError, seconds_to_wait};
 use crate::history::HistoryError;
@@ -67,6 +68,8 @@ pub(super) enum ApiError {
     #[error(transparent)]
     Kill(#[from] KillError),
     #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error(transparent)]
     Launcher(#[from] LauncherError),
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -112,6 +115,13 @@ fn code_of_history(error: &HistoryError) -> (Code, bool) {
     }
 }
 
+fn code_of_audit(error: &AuditError) -> (Code, bool) {
+    match error {
+        AuditError::Unavailable(_) => (Code::AuditUnavailable, true),
+        AuditError::Closed => (Code::Unavailable, true),
+    }
+}
+
 impl ApiError {
     /// Returns the code, and whether the caller may see the message.
     pub(super) fn code(&self) -> (Code, bool) {
@@ -145,6 +155,7 @@ impl ApiError {
                 SubmitError::TooOften { .. } | SubmitError::CallerTooOften { .. } | SubmitError::CallerTooMany { .. },
             ) => (Code::RateExceeded, true),
             ApiError::Submit(SubmitError::KeyMismatch(_)) => (Code::IdempotencyMismatch, true),
+            ApiError::Submit(SubmitError::Audit(error)) | ApiError::Audit(error) => code_of_audit(error),
             ApiError::Submit(SubmitError::DiskFull) => (Code::InsufficientStorage, true),
             ApiError::Submit(SubmitError::Directory(error)) => code_of_shortage(HostFault::classify(error)),
             ApiError::Submit(SubmitError::History(error)) => code_of_history(error),

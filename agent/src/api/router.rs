@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, ORIGIN};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::REQUEST_ID;
 use packs_schema::base::name::{ActionRef, ExecutionId, PackName, Principal};
@@ -77,7 +77,11 @@ pub(super) async fn answer(app: Arc<App>, origin: Origin, request: Request<Incom
     };
     if let Err(error) = &result {
         app.metrics.problem(error.code().0);
-        Refused { request_id: &id, principal: &principal, route, verbs, subject: &subject }.log(error);
+        let (principal, is_change) = (origin.principal().is_ok().then_some(&*principal), method == Method::POST);
+        let is_local = matches!(origin, Origin::Local(_));
+        let refused = Refused { request_id: &id, principal, route, verbs, subject: &subject, is_change, is_local };
+        refused.log(error);
+        refused.record(&app.audit, error);
     }
     let mut response = result.unwrap_or_else(|error| error.respond(&id));
     let headers = response.headers_mut();

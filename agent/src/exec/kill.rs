@@ -14,6 +14,7 @@ use packs_schema::agent::launch::{Operation, Outcome};
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::ExecutionId;
 
+use super::audited::entry_of_kill;
 use super::directory::Lock;
 use super::state::{KILLED_BEFORE_START, KillOutcome, KillStep, decide_kill, interpret_kill};
 use super::{Exec, LauncherError, directory};
@@ -73,6 +74,8 @@ impl Exec {
             (step, live.record.clone())
         };
         tracing::info!(execution = %id, principal = %permit.principal(), note = note.map(|n| n.escape_debug().to_string()), "kill");
+        // Carried out also where it cannot be recorded: a full disk must not keep an action running.
+        self.audit.record_urgent(entry_of_kill(&record, permit.principal(), note)).await;
         if step == KillStep::EndNow && self.claim_start(id, |ownership| decide_kill(ownership) == KillStep::EndNow) {
             self.kill_waiting(id).await?;
         } else {

@@ -193,7 +193,8 @@ async fn import_directories(exec: &Arc<Exec>) -> Result<(), RecoverError> {
                 let created = spec.created_boottime_ms;
                 let boot_time = created.map(|boottime_ms| BootTime { boot_id: spec.boot_id.clone(), boottime_ms });
                 // In order: an older execution has a lower row number.
-                inserts.push(exec.history.insert(record, key, boot_time));
+                // The audit log may have its entry anywhere.
+                inserts.push(exec.history.insert_unaudited(record, key, boot_time, 0));
                 if inserts.len() >= BATCH {
                     try_join_all(inserts.drain(..)).await?;
                 }

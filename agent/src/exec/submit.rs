@@ -17,10 +17,12 @@ use packs_schema::pack::param::bind::BoundParams;
 use serde_json::{Map, Value};
 
 use super::admission::{AdmissionRules, Now, Rejection, on_this_boot};
+use super::audited::entry_of_start;
 use super::caller_limits::LimitRejection;
 use super::disk_reserve::{DISK_FAILED, DISK_FULL};
 use super::{Exec, HostFault, directory};
 use crate::access::Permit;
+use crate::audit::AuditError;
 use crate::clock;
 use crate::history::{BootTime, HistoryError, Key, WriteOutcome};
 use crate::registry::ActiveAction;
@@ -161,6 +163,9 @@ pub enum SubmitError {
         "the disk of the state directory is full, or nearly so: nothing was accepted; free some space and try again"
     )]
     DiskFull,
+    /// The execution could not be recorded in the audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The directory cannot be created.
     #[error("cannot create the execution's directory")]
     Directory(#[source] io::Error),
@@ -260,6 +265,7 @@ impl Exec {
         if !self.has_disk_space() {
             return Err(SubmitError::DiskFull);
         }
+        self.audit.check()?;
         let rules = AdmissionRules::of(&order.action.action);
         self.load_past_acceptances(&rules).await?;
         let id = ExecutionId::new(uuid::Uuid::now_v7().hyphenated().to_string()).expect("a UUID is an execution id");
@@ -291,6 +297,8 @@ impl Exec {
             self.register_queued(&id);
             self.expire_after(&id, order.action.action.start_within.0);
         }
+        // Behind the start, which it must not delay: the row is marked, so that a crash does not lose the entry.
+        self.audit.committed(id, entry_of_start(&execution)).await;
         Ok(Accepted { execution, replayed: false })
     }
 
@@ -338,7 +346,8 @@ impl Exec {
         record.parameters = order.bound.public().clone();
         let has_rate = active.action.rate.is_some();
         let boot_time = has_rate.then(|| BootTime { boot_id: self.settings.boot_id.clone(), boottime_ms });
-        let inserted = self.history.insert(record.clone(), order.key.clone(), boot_time).await;
+        let position = self.audit.position();
+        let inserted = self.history.insert_unaudited(record.clone(), order.key.clone(), boot_time, position).await;
         match inserted {
             Ok(WriteOutcome::KeyExists(existing, fingerprint)) => return Ok(Some((*existing, fingerprint))),
             Ok(WriteOutcome::Written | WriteOutcome::Unchanged) => {}

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::compact::{Compact, fingerprint, key_hash};
 use super::row::{id_bytes, state_number, to_json, usage_text};
-use super::{BootTime, HistoryError, Key, WriteOutcome, query};
+use super::{BootTime, HistoryError, Key, WriteOutcome, audit_mark, query};
 
 /// Inserts a new execution, unless the caller's key belongs to one already.
 pub(super) fn insert(
@@ -14,6 +14,7 @@ pub(super) fn insert(
     record: &Execution,
     key: Option<&Key>,
     boot_time: Option<&BootTime>,
+    unaudited_after: Option<u64>,
 ) -> Result<WriteOutcome, HistoryError> {
     if let Some(key) = key
         && let Some(existing) = query::by_key(connection, &record.instance, &record.principal, &key.key)?
@@ -44,13 +45,11 @@ pub(super) fn insert(
         boot_time.map(|boot_time| boot_time.boottime_ms),
         record.dev.as_ref().map(to_json),
     ])?;
-    add_event(
-        connection,
-        connection.last_insert_rowid(),
-        record.state,
-        record.created_at_ms,
-        Some(record.created_at_ms),
-    )?;
+    let seq = connection.last_insert_rowid();
+    if let Some(after) = unaudited_after {
+        audit_mark::set(connection, seq, after)?;
+    }
+    add_event(connection, seq, record.state, record.created_at_ms, Some(record.created_at_ms))?;
     Ok(WriteOutcome::Written)
 }
 

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 
 use super::row::{self, SELECT, id_from};
 use super::writer::last_event;
-use super::{HistoryError, change};
+use super::{HistoryError, audit_mark, change};
 
 /// Maximum duration of the copy.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,6 +65,10 @@ fn copy(
         }
         high = low;
     }
+    // Files of earlier versions have none.
+    if let Err(error) = audit_mark::salvage(&transaction, from) {
+        tracing::debug!(%error, "no marks of the audit log in the damaged history");
+    }
     transaction.commit()?;
     Ok((rows, lost))
 }
@@ -87,7 +91,7 @@ fn copy_row(
     let event = last_event(into)?;
     let mut began = record.clone();
     began.state = State::Queued;
-    change::insert(into, &began, None, None)?;
+    change::insert(into, &began, None, None, None)?;
     change::update(into, 0, &record, &[(record.state, record.ended_at_ms.unwrap_or(record.created_at_ms))])?;
     type Rest = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<Value>);
     let mut statement = from.prepare_cached(

@@ -43,6 +43,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { sql: UNSUCCESSFUL_ACTION, then: |_| Ok(()) },
     Migration { sql: UNSUCCESSFUL_PRINCIPAL, then: |_| Ok(()) },
     Migration { sql: UNSUCCESSFUL_ACTION_PRINCIPAL, then: |_| Ok(()) },
+    Migration { sql: UNAUDITED, then: |_| Ok(()) },
 ];
 
 const FIRST: &str = "
@@ -188,6 +189,10 @@ const UNSUCCESSFUL_PRINCIPAL: &str =
 const UNSUCCESSFUL_ACTION_PRINCIPAL: &str = "DROP INDEX executions_principal;
 CREATE INDEX executions_unsuccessful_action_principal
     ON executions (state, action, principal, created_at_ms) WHERE state > 2;";
+
+/// Rows whose executions may have no entry in the audit log yet, with the position in the log at which they were accepted.
+const UNAUDITED: &str =
+    "CREATE TABLE IF NOT EXISTS unaudited (seq INTEGER PRIMARY KEY, after INTEGER NOT NULL) STRICT;";
 
 /// Gives the file a new epoch: from here on event numbers may be used that referred to other events before.
 fn renew_epoch(connection: &Connection) -> rusqlite::Result<()> {

@@ -6,13 +6,14 @@
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
+use packs_schema::base::name::ExecutionId;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::{HistoryClock, ReadClocks};
 use super::damage::DamageReporter;
 use super::retention::{self, RetentionJob, RetentionResult};
-use super::{BootTime, HistoryError, Key, WriteOutcome, change};
+use super::{BootTime, HistoryError, Key, WriteOutcome, audit_mark, change};
 
 /// Maximum number of writes in one commit.
 const BATCH: usize = 128;
@@ -22,9 +23,18 @@ type Reply<T> = oneshot::Sender<Result<T, HistoryError>>;
 /// Request to the writer thread.
 pub(super) enum Write {
     /// Insert a new execution.
-    Insert { record: Box<Execution>, key: Option<Key>, boot_time: Option<BootTime>, reply: Reply<WriteOutcome> },
+    Insert {
+        record: Box<Execution>,
+        key: Option<Key>,
+        boot_time: Option<BootTime>,
+        /// Position in the audit log, if the row is to be marked as not yet in it.
+        unaudited_after: Option<u64>,
+        reply: Reply<WriteOutcome>,
+    },
     /// Update an execution.
     Update { record: Box<Execution>, changes: Vec<(State, u64)>, reply: Reply<WriteOutcome> },
+    /// Remove the marks of executions whose entries in the audit log are durable.
+    Audited { ids: Vec<ExecutionId>, reply: Reply<WriteOutcome> },
     /// Do retention work.
     Retention { job: RetentionJob, reply: Reply<RetentionResult> },
 }
@@ -39,20 +49,23 @@ impl Write {
     // The caller may have been cancelled; its write is kept.
     fn answer(self, result: Result<Completed, HistoryError>) {
         match (self, result) {
-            (Write::Insert { reply, .. } | Write::Update { reply, .. }, Ok(Completed::Write(done))) => {
+            (
+                Write::Insert { reply, .. } | Write::Update { reply, .. } | Write::Audited { reply, .. },
+                Ok(Completed::Write(done)),
+            ) => {
                 let _ = reply.send(Ok(done));
             }
             (Write::Retention { reply, .. }, Ok(Completed::Retention(done))) => {
                 let _ = reply.send(Ok(done));
             }
-            (Write::Insert { reply, .. } | Write::Update { reply, .. }, Err(error)) => {
+            (Write::Insert { reply, .. } | Write::Update { reply, .. } | Write::Audited { reply, .. }, Err(error)) => {
                 let _ = reply.send(Err(error));
             }
             (Write::Retention { reply, .. }, Err(error)) => {
                 let _ = reply.send(Err(error));
             }
             // Unreachable: `apply` returns the kind that belongs to the request. Dropping the reply reads as a closed history.
-            (Write::Insert { .. } | Write::Update { .. }, Ok(Completed::Retention(_)))
+            (Write::Insert { .. } | Write::Update { .. } | Write::Audited { .. }, Ok(Completed::Retention(_)))
             | (Write::Retention { .. }, Ok(Completed::Write(_))) => {}
         }
     }
@@ -60,6 +73,8 @@ impl Write {
     fn must_be_durable(&self) -> bool {
         match self {
             Write::Insert { .. } => true,
+            // A mark that comes back is of an entry that is there.
+            Write::Audited { .. } => false,
             Write::Update { changes, .. } => changes.iter().any(|(state, _)| state.is_terminal()),
             Write::Retention { job, .. } => job.must_be_durable(),
         }
@@ -146,8 +161,12 @@ pub(super) fn last_event(connection: &Connection) -> rusqlite::Result<u64> {
 
 fn apply(connection: &Connection, history_clock: &HistoryClock, write: &Write) -> Result<Completed, HistoryError> {
     match write {
-        Write::Insert { record, key, boot_time, .. } => {
-            change::insert(connection, record, key.as_ref(), boot_time.as_ref()).map(Completed::Write)
+        Write::Insert { record, key, boot_time, unaudited_after, .. } => {
+            change::insert(connection, record, key.as_ref(), boot_time.as_ref(), *unaudited_after).map(Completed::Write)
+        }
+        Write::Audited { ids, .. } => {
+            audit_mark::remove(connection, ids)?;
+            Ok(Completed::Write(WriteOutcome::Written))
         }
         Write::Update { record, changes, .. } => {
             change::update(connection, history_clock.now_ms(), record, changes).map(Completed::Write)

@@ -113,6 +113,10 @@ families! {
     HISTORY_BYTES = Gauge "bolt_history_bytes" [] "Disk use of outputs and database in bytes.";
     HISTORY_FILES = Gauge "bolt_history_files" [] "Number of files and directories of outputs.";
     HISTORY_ARCHIVED = Counter "bolt_history_archived_total" [] "Outputs archived since the start.";
+    AUDIT_ENTRIES = Counter "bolt_audit_entries_total" ["chain"] "Entries written to the audit log, by chain.";
+    AUDIT_LOST = Counter "bolt_audit_lost_refusals_total" [] "Refused calls that have no entry in the audit log.";
+    AUDIT_JOURNAL_DROPPED = Counter "bolt_audit_journal_dropped_total" []
+        "Entries of the audit log that the journal did not take.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" [] "Processor time of the api process.";
     PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Resident memory of the api process.";
     PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Virtual memory of the api process.";

@@ -24,6 +24,11 @@ impl Metrics {
         out.single(&f::HISTORY_BYTES, now.history.bytes);
         out.single(&f::HISTORY_FILES, now.history.files);
         out.single(&f::HISTORY_ARCHIVED, now.history.archived);
+        out.begin(&f::AUDIT_ENTRIES);
+        out.sample(&f::AUDIT_ENTRIES, &["changes"], now.audit.changes);
+        out.sample(&f::AUDIT_ENTRIES, &["refusals"], now.audit.refusals);
+        out.single(&f::AUDIT_LOST, now.audit.lost_refusals);
+        out.single(&f::AUDIT_JOURNAL_DROPPED, now.audit.journal_dropped);
         processes::own(&mut out);
         if let Some(pid) = now.launcher {
             processes::launcher(&mut out, pid);
@@ -217,6 +222,7 @@ mod tests {
 
     use super::super::{HistorySize, MAX_ACTIONS};
     use super::*;
+    use crate::audit;
 
     fn now(using: Vec<(ActionRef, Usage)>) -> Now {
         Now {
@@ -235,6 +241,7 @@ mod tests {
             newest_event: 0,
             history: HistorySize::default(),
             launcher: None,
+            audit: audit::Counts::default(),
         }
     }
 

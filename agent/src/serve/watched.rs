@@ -13,6 +13,7 @@ use packs_schema::agent::rest::Enforcement;
 use packs_schema::base::trust::Purpose;
 
 use super::at_rest::Rest;
+use super::config_events::ConfigEvents;
 use crate::access::Stamp;
 use crate::api::App;
 use crate::api::tls::now_s;
@@ -42,7 +43,7 @@ pub(super) struct Files {
 }
 
 /// Checks until it is aborted.
-pub(super) async fn watch(app: Arc<App>, files: Files) {
+pub(super) async fn watch(app: Arc<App>, files: Files, mut events: ConfigEvents) {
     let mut config = None;
     let mut enforcement = None;
     let mut rest = Rest::default();
@@ -63,6 +64,7 @@ pub(super) async fn watch(app: Arc<App>, files: Files) {
             check_config(&app, path, &mut config);
         }
         check_enforcement(&app, &mut enforcement);
+        events.record_changes(&app).await;
         rest.tick(&app).await;
     }
 }

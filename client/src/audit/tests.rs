@@ -83,7 +83,7 @@ fn the_first_broken_entry_is_named() {
 }
 
 #[test]
-fn truncation_and_a_chain_that_was_written_anew_are_found_with_a_head() {
+fn truncation_and_a_chain_that_was_written_again_are_found_with_a_head() {
     let dir = tempfile::tempdir().unwrap();
     let heads = write(dir.path(), Chain::Changes, &[3, 4]);
     edit(&dir.path().join(Chain::Changes.file_name(4)), |lines| [lines[0], lines[1], ""].join("\n"));

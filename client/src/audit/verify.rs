@@ -51,7 +51,7 @@ impl fmt::Display for Problem {
         match self {
             Problem::Fault(fault) => fault.fmt(f),
             Problem::OtherHead(kept) => {
-                write!(f, "it is not the entry of the head {kept}: the chain was written anew")
+                write!(f, "it is not the entry of the head {kept}: the chain was written again")
             }
             Problem::Truncated(kept) => {
                 write!(f, "it is the last one, and the head {kept} is later: entries were removed from the end")

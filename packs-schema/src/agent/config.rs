@@ -1,5 +1,6 @@
 //! `agent.toml`, read by launcher, api and sync. An unknown key is an error.
 
+mod audit;
 mod error;
 mod instance;
 mod python;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use audit::AuditConfig;
 pub use error::ConfigError;
 pub use instance::{FromTags, InstanceConfig};
 pub use python::PythonConfig;
@@ -52,6 +54,9 @@ pub struct Config {
     /// History.
     #[serde(default)]
     pub history: HistoryConfig,
+    /// Audit log.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// Virtual environments of packs.
     #[serde(default)]
     pub python: PythonConfig,
@@ -125,6 +130,11 @@ impl Paths {
     /// Returns the socket of local access.
     pub fn local_socket(&self) -> PathBuf {
         self.runtime.join(crate::agent::launch::LOCAL_SOCKET)
+    }
+
+    /// Returns the directory of the audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.state.join("audit")
     }
 
     /// Returns the directory of executions.
@@ -278,7 +288,8 @@ impl Config {
     pub fn problems(&self) -> Vec<ConfigError> {
         let config = self;
         let mut problems = Vec::new();
-        let paths: [(&'static str, &Path); 8] = [
+        let paths: [(&'static str, &Path); 9] = [
+            ("audit.journal_socket", &config.audit.journal_socket),
             ("tls.certificate", &config.tls.certificate),
             ("tls.key", &config.tls.key),
             ("paths.state", &config.paths.state),
@@ -303,6 +314,8 @@ impl Config {
             ("repository.max_pack", config.repository.max_pack.0 == 0),
             ("history.max_bytes", config.history.max_bytes.0 == 0),
             ("history.max_files", config.history.max_files == 0),
+            ("audit.max_files", config.audit.max_files == 0),
+            ("audit.max_refusal_files", config.audit.max_refusal_files == 0),
             ("dev.max_packs", config.dev.max_packs == 0),
             ("dev.max_bytes", config.dev.max_bytes.0 == 0),
         ] {
@@ -323,6 +336,7 @@ impl Config {
         }
         for (key, bytes, least) in [
             ("api.memory", config.api.memory.0, 16 << 20),
+            ("audit.file_bytes", config.audit.file_bytes.0, AuditConfig::MIN_FILE_BYTES),
             ("execution.total.memory", config.execution.total.memory.bytes(u64::MAX), 16 << 20),
         ] {
             if bytes < least {

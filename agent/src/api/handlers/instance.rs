@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use hyper::Response;
+use packs_schema::agent::audit;
 use packs_schema::agent::launch::{Operation, Outcome};
 use packs_schema::agent::rest::{ActionView, Enforcement, Health, Info, PackList, PackView, Page, SyncStatus};
 use packs_schema::base::name::{ActionRef, PackName, PackVersion};
@@ -13,6 +14,7 @@ use crate::api::App;
 use crate::api::body::Body;
 use crate::api::problem::ApiError;
 use crate::api::visibility::covers;
+use crate::clock;
 use crate::exec::{LauncherError, usage};
 use crate::health::{Detail, signatures};
 use crate::metrics::Now;
@@ -99,6 +101,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         newest_event: *app.history.newest_event().borrow(),
         history: app.exec.history_size(),
         launcher: app.exec.launcher().pid(),
+        audit: app.audit.counts(),
     };
     let text = app.metrics.text(&now, &visible);
     Ok(content(200, "text/plain; version=0.0.4", Body::Whole(text.into())))
@@ -176,6 +179,8 @@ fn pack_view(call: &Call, name: &PackName, status: Option<&SyncStatus>) -> Resul
 }
 
 pub(in crate::api) async fn sync(call: &Call) -> Result<Response<Body>, ApiError> {
+    let entry = audit::Entry::new(clock::now_ms(), "sync", audit::Outcome::Accepted);
+    call.app.audit.record(entry.by(call.caller.principal().as_str())).await?;
     match call.app.exec.launcher().ask(Operation::Sync).await? {
         Outcome::Done => {
             let status = call.app.registry.status()?.unwrap_or_default();

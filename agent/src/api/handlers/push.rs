@@ -14,9 +14,10 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
+use packs_schema::agent::audit::{Entry, Outcome};
 use packs_schema::agent::push::{FORMAT, PushOperation, PushRequest, PushResult};
 use packs_schema::agent::rest::{ARCHIVE_TYPE, BYTES_TYPE, Code, Pushed, Unpushed};
-use packs_schema::base::name::{Digest, PackName, PackVersion};
+use packs_schema::base::name::{Digest, PackName, PackVersion, Principal};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
@@ -202,10 +203,40 @@ async fn outcome(
     operation: PushOperation,
 ) -> Result<Option<PushResult>, ApiError> {
     let (by, at_ms) = (caller.principal().clone(), clock::now_ms());
+    let begun = audit_entry(&by, at_ms, &pack, &operation);
+    app.audit.record(begun.clone()).await?;
     let request = PushRequest { format: FORMAT, id: ticket.id.clone(), by, at_ms, pack, operation };
-    match ticket.ask(app, &request).await.map_err(disk)? {
+    let result = ticket.ask(app, &request).await;
+    record_outcome(app, begun, &result).await;
+    match result.map_err(disk)? {
         Some(PushResult::Refused { code, message, findings }) => Err(ApiError::Push { code, message, findings }),
         other => Ok(other),
+    }
+}
+
+/// Makes the entry of a push, or of its removal, that is about to be passed to the sync.
+fn audit_entry(by: &Principal, at_ms: u64, pack: &PackName, operation: &PushOperation) -> Entry {
+    let entry = |verb| Entry::new(at_ms, verb, Outcome::Accepted).by(by.as_str());
+    let entry = match operation {
+        PushOperation::Install { version, digest, .. } => {
+            Entry { version: Some(version.to_string()), digest: Some(digest.to_string()), ..entry("push") }
+        }
+        PushOperation::Remove => entry("unpush"),
+    };
+    Entry { action: Some(format!("{pack}.*")), ..entry }
+}
+
+/// Records how a push ended. It has been recorded that it began: where this fails, the end is not known.
+async fn record_outcome(app: &App, begun: Entry, result: &io::Result<Option<PushResult>>) {
+    let (outcome, code) = match result {
+        Ok(Some(PushResult::Refused { code, .. })) => (Outcome::Failed, Some(code.to_string())),
+        Ok(Some(_)) => (Outcome::Done, None),
+        Ok(None) => (Outcome::Unknown, None),
+        Err(_) => (Outcome::Failed, None),
+    };
+    let entry = Entry { at_ms: clock::now_ms(), outcome, code, ..begun };
+    if let Err(error) = app.audit.record(entry).await {
+        tracing::warn!(%error, "the outcome of a push is not in the audit log");
     }
 }
 

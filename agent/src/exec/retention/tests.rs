@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{Flock, FlockArg};
+use packs_schema::agent::config::AuditConfig;
 use packs_schema::agent::execution::output::{Frame, MAGIC, Stream, tail_name};
 use packs_schema::agent::execution::{State, StreamTotals, file};
 use packs_schema::agent::rest::Execution;
@@ -14,6 +15,7 @@ use super::super::output::{OutputError, StoredOutput};
 use super::super::{Launcher, Piece, Settings};
 use super::*;
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::health::Health;
 use crate::history::{History, OutputLocation};
 use crate::metrics::Metrics;
@@ -23,6 +25,12 @@ struct Site {
     dir: tempfile::TempDir,
     exec: Arc<Exec>,
     _launcher: UnixStream,
+}
+
+fn audit(dir: &tempfile::TempDir) -> Arc<Audit> {
+    let config = AuditConfig { journal_socket: dir.path().join("journal"), ..AuditConfig::default() };
+    let settings = crate::audit::Settings { directory: dir.path().join("audit"), config };
+    Audit::open(&settings, Arc::default()).unwrap().0
 }
 
 impl Site {
@@ -54,6 +62,7 @@ impl Site {
             Arc::new(Registry::new(dir.path().join("packs"))),
             Arc::new(Access::load(&grants, Arc::default()).unwrap()),
             Launcher::connect(ours.into()).unwrap(),
+            audit(&dir),
             Arc::new(Health::default()),
             Arc::new(Metrics::default()),
         );

@@ -51,7 +51,7 @@ fn measure(rows: u64, fan_outs: impl Fn(u64) -> bool) -> (u64, u64) {
     connection.execute_batch("PRAGMA synchronous = OFF; BEGIN").unwrap();
     for n in 0..rows {
         let (new, key) = realistic(n, fan_outs(n));
-        change::insert(&connection, &new, key.as_ref(), None).unwrap();
+        change::insert(&connection, &new, key.as_ref(), None, None).unwrap();
         let end = end(new, n);
         let changes = [(State::Running, end.started_at_ms.unwrap()), (end.state, end.ended_at_ms.unwrap())];
         change::update(&connection, n * 1_000, &end, &changes).unwrap();

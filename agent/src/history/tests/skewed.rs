@@ -34,7 +34,7 @@ fn fill(path: &Path, rows: u64) {
     let (connection, _) = schema::open_writer(path).unwrap();
     connection.execute_batch("PRAGMA synchronous = OFF; BEGIN").unwrap();
     for n in 1..=ACTIONS {
-        change::insert(&connection, &record(n, action(n).as_str(), caller(1 + n % CALLERS).as_str()), None, None)
+        change::insert(&connection, &record(n, action(n).as_str(), caller(1 + n % CALLERS).as_str()), None, None, None)
             .unwrap();
     }
     let callers: Vec<String> =

@@ -15,12 +15,14 @@ use crate::show::{self, counted};
 /// Verify the chain of hashes of an audit log.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each entry holds the hash of the one before, so a change, a removal or an added entry breaks the chain from there on.
-Entries that were removed from the end, and a chain that was written anew, are found only with a head that was kept
-elsewhere: keep what this command prints, or take it from the journal (BOLT_SEQUENCE and BOLT_HASH of bolt-audit).
+Each entry holds the hash of the one before: a change, a removal or an added entry breaks the chain.
+Entries that were removed from the end, and a chain that was written again, are found only with a
+head that was kept elsewhere: keep what this command prints, or take sequence number and hash from
+the journal (journalctl -t bolt-audit).
 
-A last line without an end is what a power cut leaves; the agent removes it at its next start. It is reported and is no
-error. Files that were rotated away are none either: the first file names the hash of its predecessor.
+A last line without an end is what a power cut leaves; the agent removes it at its next start. It
+is reported and is no error. Files that were rotated away are none either: the first file names the
+hash of its predecessor.
 
 Exit code 0 when the chains are whole, 1 when one is broken, 5 when a file cannot be read.
 

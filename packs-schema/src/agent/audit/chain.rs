@@ -49,7 +49,7 @@ impl Chain {
         let (chain, rest) = name.split_once('-')?;
         let chain = Chain::ALL.into_iter().find(|known| known.as_str() == chain)?;
         let first = rest.strip_suffix(EXTENSION)?.parse().ok()?;
-        // One spelling for each number.
+        // Each number has one spelling.
         (chain.file_name(first) == name).then_some((chain, first))
     }
 }

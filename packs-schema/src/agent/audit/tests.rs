@@ -114,7 +114,7 @@ fn lines_are_read_in_bounded_memory() {
     assert_eq!(pieces(&vec![b'x'; MAX_LINE * 3]), ["too long"]);
 }
 
-/// Change of a chain by somebody who can edit its files.
+/// Change of a chain by someone who can edit its files.
 #[derive(Debug, Clone)]
 enum Edit {
     Byte { line: usize, at: usize, xor: u8 },

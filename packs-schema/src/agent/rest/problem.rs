@@ -138,6 +138,8 @@ codes! {
     OutOfResources = "out_of_resources", 503, "the host lacks memory, descriptors or processes";
     /// The disk reports errors.
     StorageFailed = "storage_failed", 503, "the disk reports errors";
+    /// The audit log cannot be written, and what is not recorded is not done.
+    AuditUnavailable = "audit_unavailable", 507, "the audit log cannot be written";
     /// The disk is full.
     InsufficientStorage = "insufficient_storage", 507, "the disk is full";
 }

@@ -1,0 +1,387 @@
+//! The writer's thread: the only one that writes the files.
+//!
+//! ```text
+//!  commands ─▶ append all that wait ─▶ one fsync ─▶ answers            executions, refusals: fsync up to SYNC_DELAY later
+//!                    │ error
+//!                    ▼
+//!  rolled back, unavailable ──every RETRY──▶ backlog appended, fsync ─▶ available
+//! ```
+//!
+//! The thread sleeps while nothing is due.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use packs_schema::agent::audit::{Chain, Entry, Head, Outcome};
+use packs_schema::base::name::ExecutionId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::chain_file::{ChainFile, Finding, make_directory};
+use super::fields::journal_entry;
+use super::{AuditError, Settings, Shared, UNAVAILABLE, lock};
+use crate::clock;
+use crate::health::Health;
+use crate::journal::{Delivery, Journal};
+
+/// Maximum number of commands that share an fsync.
+const BATCH: usize = 128;
+/// Time after which entries that no caller waits for are made durable.
+const SYNC_DELAY: Duration = Duration::from_secs(2);
+/// Interval of attempts to write again after a failure.
+const RETRY: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
+/// Maximum number of kills that wait in memory for a file that can be written.
+const MAX_URGENT: usize = 1024;
+
+/// Command to the writer.
+pub(super) enum Command {
+    /// Record a change, and answer when it is durable.
+    Record { entry: Entry, reply: oneshot::Sender<Result<(), AuditError>> },
+    /// Record a change that is carried out in any case.
+    Urgent { entry: Entry, reply: oneshot::Sender<()> },
+    /// Record an execution whose row is durable.
+    Committed { execution: ExecutionId, entry: Entry },
+    /// Answer when everything before is durable.
+    Flush { reply: oneshot::Sender<Result<(), AuditError>> },
+    /// Record a refusal.
+    Refusal { entry: Entry },
+}
+
+/// Entry that must reach the file, whatever happens to it.
+struct Owed {
+    entry: Entry,
+    /// Execution whose row has a mark until then.
+    execution: Option<ExecutionId>,
+}
+
+pub(super) struct Writer {
+    settings: Settings,
+    shared: Arc<Shared>,
+    health: Arc<Health>,
+    settled: mpsc::UnboundedSender<Vec<ExecutionId>>,
+    journal: Option<Journal>,
+    /// `None` while they cannot be opened.
+    changes: Option<ChainFile>,
+    refusals: Option<ChainFile>,
+    /// Appended, and not durable yet.
+    unsynced: Vec<Owed>,
+    /// Not appended, because the file cannot be written.
+    backlog: VecDeque<Owed>,
+    /// Time of the next sync that no caller waits for.
+    sync_at: Option<Instant>,
+    /// Time of the next attempt after a failure; the chain of changes is unavailable until it succeeds.
+    retry_at: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        settings: &Settings,
+        shared: Arc<Shared>,
+        health: Arc<Health>,
+        settled: mpsc::UnboundedSender<Vec<ExecutionId>>,
+    ) -> Writer {
+        let journal = Journal::open(settings.journal());
+        let journal = journal.inspect_err(|error| tracing::warn!(%error, "no copy of the audit log in the journal"));
+        Writer {
+            settings: settings.clone(),
+            shared,
+            health,
+            settled,
+            journal: journal.ok(),
+            changes: None,
+            refusals: None,
+            unsynced: Vec::new(),
+            backlog: VecDeque::new(),
+            sync_at: None,
+            retry_at: None,
+        }
+    }
+
+    /// Opens the files.
+    pub(super) fn open(&mut self) {
+        let opened = self.open_chain(Chain::Changes).map(|file| self.changes = Some(file));
+        if let Err(error) = opened.and_then(|()| self.write_backlog()) {
+            self.fail(&error);
+        }
+        self.open_refusals();
+    }
+
+    /// Runs until every sender is dropped.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let first = match self.next_deadline() {
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => commands.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match first {
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(first) => self.process(std::iter::once(first).chain(commands.try_iter()).take(BATCH)),
+            }
+            self.do_what_is_due(Instant::now());
+        }
+        self.finish();
+    }
+
+    fn process(&mut self, batch: impl Iterator<Item = Command>) {
+        let (mut answers, mut urgent) = (Vec::new(), Vec::new());
+        for command in batch {
+            match command {
+                Command::Record { entry, reply } => match self.append(&entry) {
+                    Ok(()) => answers.push(reply),
+                    // The caller may have been cancelled.
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Command::Urgent { entry, reply } => {
+                    self.append_owed(Owed { entry, execution: None });
+                    urgent.push(reply);
+                }
+                Command::Committed { execution, entry } => {
+                    self.append_owed(Owed { entry, execution: Some(execution) });
+                }
+                Command::Flush { reply } => answers.push(reply),
+                Command::Refusal { entry } => self.append_refusal(&entry),
+            }
+        }
+        if !answers.is_empty() || !urgent.is_empty() {
+            let synced = self.sync();
+            for reply in answers {
+                let _ = reply.send(synced.clone());
+            }
+            for reply in urgent {
+                let _ = reply.send(());
+            }
+        }
+        let is_unsynced = |file: &Option<ChainFile>| file.as_ref().is_some_and(ChainFile::is_unsynced);
+        if is_unsynced(&self.changes) || is_unsynced(&self.refusals) {
+            self.sync_at.get_or_insert_with(|| Instant::now() + SYNC_DELAY);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let window = lock(&self.shared.refusals).next_end();
+        [self.sync_at, self.retry_at, window].into_iter().flatten().min()
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) {
+        let is_due = |at: &mut Instant| *at <= now;
+        let ended = lock(&self.shared.refusals).take_ended(now, false);
+        ended.iter().for_each(|entry| self.append_refusal(entry));
+        if !ended.is_empty() {
+            self.sync_at.get_or_insert(now + SYNC_DELAY);
+        }
+        if self.sync_at.take_if(is_due).is_some() {
+            // A failure is reported in health, and no caller waits for the result.
+            let _ = self.sync();
+            self.sync_refusals();
+        }
+        if self.retry_at.take_if(is_due).is_some() {
+            self.retry();
+        }
+    }
+
+    /// Appends a change; not durable yet.
+    fn append(&mut self, entry: &Entry) -> Result<(), AuditError> {
+        let Some(changes) = self.changes.as_mut().filter(|_| self.retry_at.is_none()) else {
+            return self.unavailable();
+        };
+        match changes.append(entry) {
+            Ok(head) => {
+                self.publish(Chain::Changes, entry, Some(head));
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(&error);
+                self.unavailable()
+            }
+        }
+    }
+
+    fn append_owed(&mut self, owed: Owed) {
+        match self.append(&owed.entry) {
+            Ok(()) => self.unsynced.push(owed),
+            Err(_) => {
+                let waiting = self.backlog.iter().filter(|owed| owed.execution.is_none()).count();
+                if owed.execution.is_none() {
+                    self.publish(Chain::Changes, &owed.entry, None);
+                    if waiting >= MAX_URGENT {
+                        return tracing::error!(entry = ?owed.entry, "a kill has no entry in the audit log: too many wait");
+                    }
+                }
+                self.backlog.push_back(owed);
+            }
+        }
+    }
+
+    /// Makes all changes durable that were appended.
+    fn sync(&mut self) -> Result<(), AuditError> {
+        let Some(changes) = self.changes.as_mut().filter(|_| self.retry_at.is_none()) else {
+            return self.unavailable();
+        };
+        if let Err(error) = changes.sync() {
+            self.fail(&error);
+            return self.unavailable();
+        }
+        self.shared.durable.store(changes.head().sequence, Ordering::Relaxed);
+        let settled: Vec<ExecutionId> = self.unsynced.drain(..).filter_map(|owed| owed.execution).collect();
+        if !settled.is_empty() {
+            // The api stops: the marks stay, and the next start finds the entries.
+            let _ = self.settled.send(settled);
+        }
+        Ok(())
+    }
+
+    fn unavailable<T>(&self) -> Result<T, AuditError> {
+        Err(AuditError::Unavailable(lock(&self.shared.reason).clone()))
+    }
+
+    /// Returns the chain of changes to its last durable entry, and refuses changes until a retry succeeds.
+    fn fail(&mut self, error: &io::Error) {
+        if let Some(changes) = &mut self.changes
+            && let Err(error) = changes.roll_back()
+        {
+            tracing::warn!(%error, "cannot roll back the audit log; the next attempt does");
+        }
+        for owed in self.unsynced.drain(..).rev() {
+            self.backlog.push_front(owed);
+        }
+        // Its files or its directory were removed.
+        if error.kind() == io::ErrorKind::NotFound {
+            self.changes = None;
+        }
+        let first = !self.shared.unavailable.swap(true, Ordering::Relaxed);
+        *lock(&self.shared.reason) = error.to_string();
+        if first {
+            tracing::error!(%error, directory = %self.settings.directory.display(), "cannot write the audit log: changes are refused");
+        }
+        let message = format!("the audit log cannot be written ({error}): changes are refused, kills are carried out");
+        self.health.set(UNAVAILABLE, message);
+        self.retry_at = Some(Instant::now() + RETRY);
+    }
+
+    fn retry(&mut self) {
+        let Some(changes) = &mut self.changes else { return self.open() };
+        let rolled_back = changes.roll_back();
+        if let Err(error) = rolled_back.and_then(|()| self.write_backlog()) {
+            self.fail(&error);
+        }
+    }
+
+    /// Appends what could not be appended before, makes it durable, and allows changes again.
+    fn write_backlog(&mut self) -> io::Result<()> {
+        let Some(changes) = &mut self.changes else { return Ok(()) };
+        let mut heads = Vec::new();
+        for owed in &self.backlog {
+            heads.push(changes.append(&owed.entry)?);
+        }
+        changes.sync()?;
+        self.retry_at = None;
+        for (owed, head) in std::mem::take(&mut self.backlog).into_iter().zip(heads) {
+            self.publish(Chain::Changes, &owed.entry, Some(head));
+            self.unsynced.push(owed);
+        }
+        // Settles what was in the backlog.
+        let _ = self.sync();
+        self.health.clear(UNAVAILABLE);
+        if self.shared.unavailable.swap(false, Ordering::Relaxed) {
+            tracing::info!("the audit log can be written again");
+        }
+        Ok(())
+    }
+
+    /// Opens a chain, and records what was found wrong with its newest file.
+    fn open_chain(&self, chain: Chain) -> io::Result<ChainFile> {
+        make_directory(&self.settings.directory)?;
+        let (mut file, finding) = ChainFile::open(&self.settings.directory, chain, self.settings.bounds(chain))?;
+        let found = match finding {
+            None => return Ok(file),
+            Some(Finding::Torn { file, bytes }) => {
+                (Outcome::Done, format!("removed an incomplete last line of {bytes} bytes from {}", file.display()))
+            }
+            Some(Finding::Broken { file, line }) => {
+                (Outcome::Failed, format!("{} line {line} does not continue the chain: left as it is", file.display()))
+            }
+        };
+        tracing::warn!(%chain, "audit log: {}", found.1);
+        let entry = Entry::new(clock::now_ms(), super::RECOVER, found.0).with_detail(&found.1);
+        let head = file.append(&entry)?;
+        file.sync()?;
+        self.publish(chain, &entry, Some(head));
+        Ok(file)
+    }
+
+    fn open_refusals(&mut self) {
+        match self.open_chain(Chain::Refusals) {
+            Ok(file) => self.refusals = Some(file),
+            Err(error) => tracing::warn!(%error, "cannot open the audit log of refusals"),
+        }
+    }
+
+    fn append_refusal(&mut self, entry: &Entry) {
+        if self.refusals.is_none() {
+            self.open_refusals();
+        }
+        let appended = self.refusals.as_mut().map(|refusals| refusals.append(entry));
+        let lost = match appended {
+            Some(Ok(head)) => return self.publish(Chain::Refusals, entry, Some(head)),
+            Some(Err(error)) => self.close_refusals(&error),
+            None => 0,
+        };
+        self.publish(Chain::Refusals, entry, None);
+        self.count_lost(lost + entry.count.unwrap_or(1));
+    }
+
+    fn sync_refusals(&mut self) {
+        if let Some(Err(error)) = self.refusals.as_mut().map(ChainFile::sync) {
+            let lost = self.close_refusals(&error);
+            self.count_lost(lost);
+        }
+    }
+
+    /// Returns the chain of refusals to its last durable entry, and closes it; returns the number of entries lost.
+    fn close_refusals(&mut self, error: &io::Error) -> u64 {
+        tracing::warn!(%error, "cannot write the audit log of refusals: they are counted only");
+        let Some(mut refusals) = self.refusals.take() else { return 0 };
+        let before = refusals.head().sequence;
+        match refusals.roll_back() {
+            Ok(()) => before.saturating_sub(refusals.head().sequence),
+            // Opening it again finds what is there.
+            Err(_) => 0,
+        }
+    }
+
+    fn count_lost(&self, lost: u64) {
+        self.shared.counters.lost_refusals.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    /// Counts an entry, and sends a copy to the journal.
+    fn publish(&self, chain: Chain, entry: &Entry, head: Option<Head>) {
+        let counters = &self.shared.counters;
+        let counter: &AtomicU64 = match chain {
+            Chain::Changes => &counters.changes,
+            Chain::Refusals => &counters.refusals,
+        };
+        counter.fetch_add(u64::from(head.is_some()), Ordering::Relaxed);
+        if let Some(journal) = &self.journal
+            && journal.send(&journal_entry(chain, entry, head)) == Delivery::Dropped
+        {
+            counters.journal_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn finish(mut self) {
+        let ended = lock(&self.shared.refusals).take_ended(Instant::now(), true);
+        ended.iter().for_each(|entry| self.append_refusal(entry));
+        self.sync_refusals();
+        if self.retry_at.is_some() {
+            self.retry();
+        }
+        let _ = self.sync();
+        for owed in self.backlog.iter().filter(|owed| owed.execution.is_none()) {
+            tracing::error!(entry = ?owed.entry, "a kill has no entry in the audit log");
+        }
+    }
+}

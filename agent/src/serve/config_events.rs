@@ -1,0 +1,81 @@
+//! Configuration in the audit log: which files were in effect at a start, and each change that is noticed, with their digests.
+//!
+//! Keys are not read. A file that cannot be used is recorded as well: the previous content stays in effect then.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use packs_schema::agent::audit::{Entry, Outcome};
+use packs_schema::agent::config::Config;
+use sha2::{Digest, Sha256};
+
+use crate::access::Stamp;
+use crate::api::App;
+use crate::clock;
+
+/// Maximum size of a file that is hashed, in bytes; no file of the configuration is as large.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Files of the configuration, with what is known of them.
+pub(super) struct ConfigEvents {
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+impl ConfigEvents {
+    /// Watches the files of a configuration, which has been read from `file`.
+    pub(super) fn new(config: &Config, file: Option<&Path>) -> ConfigEvents {
+        let callers = config.tls.caller_files().map(|(_, path)| path);
+        let files = file.into_iter().chain([&*config.paths.grants, &*config.tls.certificate]).chain(callers);
+        ConfigEvents { files: files.map(|path| (path.to_owned(), Stamp::of(path))).collect() }
+    }
+
+    /// Records the start of the agent, with the files that are in effect.
+    pub(super) async fn record_start(&self, app: &App) {
+        let version = Some(crate::VERSION.to_owned());
+        record(app, Entry { version, ..Entry::new(clock::now_ms(), "start", Outcome::Done) }).await;
+        for (path, _) in &self.files {
+            record(app, entry("load", path, Outcome::Done)).await;
+        }
+    }
+
+    /// Records the files that have changed since the last call, after the agent has read them.
+    pub(super) async fn record_changes(&mut self, app: &App) {
+        for (path, seen) in &mut self.files {
+            let stamp = Stamp::of(path);
+            if stamp == *seen {
+                continue;
+            }
+            *seen = stamp;
+            let mut invalid = app.tls.invalid_files();
+            invalid.extend(app.access.invalid_file());
+            let outcome = if invalid.contains(path) { Outcome::Failed } else { Outcome::Done };
+            record(app, entry("reload", path, outcome)).await;
+        }
+    }
+}
+
+fn entry(verb: &str, path: &Path, outcome: Outcome) -> Entry {
+    let digest = digest(path).ok();
+    Entry { digest, ..Entry::new(clock::now_ms(), verb, outcome).with_detail(&path.display().to_string()) }
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let (mut hash, mut left) = (Sha256::new(), MAX_FILE);
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 64 << 10];
+    while left > 0 {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        left = left.saturating_sub(read as u64);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// An event that has happened cannot be refused: where it cannot be recorded now, it is written later.
+async fn record(app: &App, entry: Entry) {
+    app.audit.record_urgent(entry).await;
+}
