@@ -301,7 +301,7 @@ mod tests {
         host.write(file::EXIT, exit.to_string().as_bytes());
         assert_eq!(host.state(), (State::Killed, None));
         assert!(matches!(host.dirs().kill(&host.id, None), Err(ExecDirError::Ended(_))));
-        assert_eq!(host.dirs().ids().unwrap(), [host.id.clone()]);
+        assert_eq!(host.dirs().ids().unwrap(), std::slice::from_ref(&host.id));
     }
 
     #[test]

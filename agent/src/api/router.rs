@@ -39,9 +39,9 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn principal(&self) -> Result<Principal, &String> {
+    fn principal(&self) -> Result<Principal, String> {
         match self {
-            Origin::Remote(peer) => peer.principal.as_ref().map(Clone::clone),
+            Origin::Remote(peer) => peer.principal.clone(),
             Origin::Local(_) => Ok(Principal::local_root()),
         }
     }
@@ -118,7 +118,7 @@ async fn route(
     }
     let principal = match origin.principal() {
         Ok(principal) => principal,
-        Err(why) => return (name, verbs, Err(ApiError::Unauthenticated(why.clone()))),
+        Err(why) => return (name, verbs, Err(ApiError::Unauthenticated(why))),
     };
     let result = match found {
         RouteMatch::Route(route, _) if !origin.offers(route.operation) => {

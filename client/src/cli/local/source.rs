@@ -28,7 +28,7 @@ const CLOSED: &str = "interface_closed";
 /// Source of everything that is printed.
 pub(super) enum Source {
     /// The agent.
-    Agent(Agent),
+    Agent(Box<Agent>),
     /// Execution directories.
     Directories(ExecDirs),
 }
@@ -50,7 +50,7 @@ pub(super) async fn open(host: &HostArgs) -> Result<Source, Failure> {
     let error = match Agent::on_host(&socket).await {
         Ok((agent, health)) => {
             report(&health);
-            return Ok(Source::Agent(agent));
+            return Ok(Source::Agent(Box::new(agent)));
         }
         Err(error) => error,
     };
