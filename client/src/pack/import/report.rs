@@ -80,7 +80,7 @@ impl fmt::Display for ImportFinding {
     }
 }
 
-/// One action of the source.
+/// Action of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionReport {
     /// Name in the pack.

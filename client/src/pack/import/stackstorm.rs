@@ -17,6 +17,8 @@
 mod action;
 mod command;
 mod config;
+mod defaults;
+mod draft;
 mod facts;
 mod head;
 mod jinja;
@@ -34,7 +36,7 @@ use packs_schema::base::document::{DocumentError, yaml};
 use packs_schema::pack::contents::{MAX_YAML, check_path};
 use serde_json::{Value, json};
 
-use self::action::{Converted, Surroundings};
+use self::draft::{Converted, Surroundings};
 use self::facts::Facts;
 pub(super) use self::facts::facts;
 use super::plan::{Plan, PlannedFile, action_file};

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::action::{Draft, Run};
-use super::jinja::shell::{Kind, Names, quoted, rewrite};
+use super::defaults::template_message;
+use super::draft::{Draft, Run};
+use super::jinja::filters::quoted;
+use super::jinja::names::{Kind, Names};
+use super::jinja::shell::rewrite;
 use super::jinja::{self, Piece};
 use super::schema::is_template;
-use super::script::{secret_parameter, template_message};
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
 
@@ -26,7 +28,7 @@ pub(super) fn convert(draft: &mut Draft<'_>) -> Option<Run> {
         let message = "callers could replace the whole command; it is fixed now";
         draft.sink.add("command_fixed", Effect::Safer, &PLACE, message);
     }
-    if let Some(secret) = secret_parameter(draft).filter(|_| is_template(&command)) {
+    if let Some(secret) = draft.secret_parameter().filter(|_| is_template(&command)) {
         let message =
             format!("the command takes the secret {secret} as text; write a script that reads it from standard input");
         draft.block("secret_argument", &["parameters", &secret], message);

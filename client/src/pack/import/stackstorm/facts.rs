@@ -83,3 +83,35 @@ fn ask(question: &[u8]) -> Option<BTreeMap<String, SourceFacts>> {
     read.ok().filter(|_| status.success())?;
     serde_json::from_slice(&answer).ok()
 }
+
+/// Returns the place and the sign of Python 2 in a source.
+pub(super) fn python2(facts: &SourceFacts) -> Option<(usize, String)> {
+    const MOVED: [&str; 16] = [
+        "urlparse",
+        "urllib2",
+        "httplib",
+        "StringIO",
+        "cStringIO",
+        "ConfigParser",
+        "Queue",
+        "cPickle",
+        "cookielib",
+        "HTMLParser",
+        "commands",
+        "xmlrpclib",
+        "__builtin__",
+        "exceptions",
+        "SocketServer",
+        "BaseHTTPServer",
+    ];
+    if let Some((line, message)) = &facts.error {
+        return Some((*line, format!("Python 3 cannot read it ({message})")));
+    }
+    let moved = facts
+        .imports
+        .iter()
+        .find(|import| !import.4 && import.0 == 0 && MOVED.contains(&import.1.split('.').next().unwrap_or_default()));
+    moved
+        .map(|import| (import.3, format!("imports {}, a module of Python 2", import.1)))
+        .or_else(|| facts.python2.first().map(|(line, name)| (*line, format!("uses {name}, which is Python 2"))))
+}

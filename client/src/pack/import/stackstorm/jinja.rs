@@ -1,6 +1,8 @@
 //! The part of Jinja that published packs use in parameters: text, values with filters, `if`, `raw` and comments. A template
 //! is parsed here and never rendered; whatever else it contains is refused by name.
 
+pub(super) mod filters;
+pub(super) mod names;
 mod scan;
 pub(super) mod shell;
 mod words;

@@ -161,5 +161,5 @@ fn is_variable(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(good)
-        && !["LD_", "BOLT_", "PYTHON", "BASH_"].iter().any(|prefix| name.starts_with(prefix))
+        && !["LD_", "BOLT", "PYTHON", "BASH_"].iter().any(|prefix| name.starts_with(prefix))
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::action::{Draft, Run, Surroundings};
-use super::facts::SourceFacts;
-use super::jinja;
-use super::python::{entry_path, register_templates};
+use super::defaults::register_templates;
+use super::draft::{Draft, Run, Surroundings, entry_path};
+use super::facts::python2;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
 use crate::pack::import::source::SourceFile;
@@ -16,7 +15,7 @@ use crate::pack::import::source::SourceFile;
 /// Plans a script action; `None` after a blocking finding.
 pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
     let (path, file) = entry_point(around, draft)?;
-    if let Some(secret) = secret_parameter(draft) {
+    if let Some(secret) = draft.secret_parameter() {
         let message = format!(
             "the script takes the secret {secret} as an argument, which /proc shows to every account of the instance; make the \
              script read it from standard input"
@@ -80,12 +79,6 @@ fn passes_alike(draft: &Draft<'_>, positional: usize) -> bool {
         && settings.env.is_empty()
         && settings.cwd.is_none()
         && !settings.cwd_by_caller
-}
-
-/// Returns a parameter with a secret.
-pub(super) fn secret_parameter(draft: &Draft<'_>) -> Option<String> {
-    let secret = |schema: &Value| schema.to_string().contains("\"secret\":true");
-    draft.parameters.iter().find(|(_, schema)| secret(&Value::Object((*schema).clone()))).map(|(name, _)| name.clone())
 }
 
 fn entry_point(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<(String, SourceFile)> {
@@ -158,41 +151,4 @@ fn runs_under_python3(around: &Surroundings<'_>, draft: &mut Draft<'_>, path: &s
         }
         None => true,
     }
-}
-
-/// Returns the place and the sign of Python 2 in a source.
-pub(super) fn python2(facts: &SourceFacts) -> Option<(usize, String)> {
-    const MOVED: [&str; 16] = [
-        "urlparse",
-        "urllib2",
-        "httplib",
-        "StringIO",
-        "cStringIO",
-        "ConfigParser",
-        "Queue",
-        "cPickle",
-        "cookielib",
-        "HTMLParser",
-        "commands",
-        "xmlrpclib",
-        "__builtin__",
-        "exceptions",
-        "SocketServer",
-        "BaseHTTPServer",
-    ];
-    if let Some((line, message)) = &facts.error {
-        return Some((*line, format!("Python 3 cannot read it ({message})")));
-    }
-    let moved = facts
-        .imports
-        .iter()
-        .find(|import| !import.4 && import.0 == 0 && MOVED.contains(&import.1.split('.').next().unwrap_or_default()));
-    moved
-        .map(|import| (import.3, format!("imports {}, a module of Python 2", import.1)))
-        .or_else(|| facts.python2.first().map(|(line, name)| (*line, format!("uses {name}, which is Python 2"))))
-}
-
-/// Returns what a template says about a default that cannot be computed.
-pub(super) fn template_message(name: &str, template: &str, error: &jinja::Refused) -> String {
-    format!("the default of {name}, {template:?}, cannot be computed here ({error}); the caller gives the value")
 }

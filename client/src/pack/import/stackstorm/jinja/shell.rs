@@ -9,11 +9,10 @@
 //!    └─ conditions, filters, lists of words ──▶ a preamble that computes variables and arrays
 //! ```
 
-use std::collections::BTreeMap;
-
+use super::names::{Kind, Names};
 use super::scan::{Context, PREFIXES, Scan, is_assignment};
 use super::words::Words;
-use super::{Base, Filter, Literal, Outcome, Piece, Refused, ValueOf};
+use super::{Base, Outcome, Piece, Refused, ValueOf};
 
 /// Programs that read an operand as code or as a command. No value may be an operand of them.
 const INTERPRETERS: &[&str] = &[
@@ -75,25 +74,6 @@ const FIRST_IS_CODE: &[&str] = &["sed", "awk", "gawk", "mawk"];
 /// Programs that an option can make run another program, so that callers must not choose options.
 const RUN_BY_OPTION: &[&str] =
     &["find", "tar", "rsync", "scp", "sftp", "git", "curl", "wget", "nmap", "zip", "rpm", "man"];
-/// Parameter that a template may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::pack::import::stackstorm) enum Kind {
-    Text,
-    Number,
-    Boolean,
-    List,
-    Other,
-}
-
-/// What a template may refer to.
-#[derive(Debug, Default)]
-pub(in crate::pack::import::stackstorm) struct Names {
-    /// By the name in the template: the name in Bolt, the kind, and true if it is always given.
-    pub(in crate::pack::import::stackstorm) parameters: BTreeMap<String, (String, Kind, bool)>,
-    /// Defaults that are templates themselves, by the name in the template.
-    pub(in crate::pack::import::stackstorm) computed: BTreeMap<String, Vec<Piece>>,
-}
-
 /// Result of [`rewrite`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::pack::import::stackstorm) struct Rewritten {
@@ -252,36 +232,4 @@ impl Writer<'_> {
 fn is_list_of_words(name: &str) -> bool {
     const NAMES: [&str; 7] = ["args", "arguments", "options", "opts", "flags", "params", "command"];
     NAMES.iter().any(|known| name == *known || name.ends_with(&format!("_{known}")))
-}
-
-/// Returns bash that applies a filter to the variable `name`.
-pub(super) fn filter(name: &str, filter: &Filter) -> Outcome<String> {
-    let refuse = || Refused::new(format!("the filter {}", filter.name));
-    let argument = |index: usize| match filter.arguments.get(index) {
-        Some(Literal::Text(text) | Literal::Number(text)) => Ok(text.clone()),
-        Some(Literal::Bool(flag)) => Ok(if *flag { "True" } else { "False" }.to_owned()),
-        Some(Literal::None) | None => Ok(String::new()),
-    };
-    Ok(match filter.name.as_str() {
-        "default" | "d" => format!("[ -n \"${name}\" ] || {name}={}\n", quoted(&argument(0)?)),
-        "lower" => format!("{name}=\"${{{name},,}}\"\n"),
-        "upper" => format!("{name}=\"${{{name}^^}}\"\n"),
-        "trim" => {
-            let inside = format!("{name}=\"${{{name}#\"${{{name}%%[![:space:]]*}}\"}}\"\n");
-            format!("{inside}{name}=\"${{{name}%\"${{{name}##*[![:space:]]}}\"}}\"\n")
-        }
-        "replace" if filter.arguments.len() == 2 => {
-            let (old, new) = (quoted(&argument(0)?), quoted(&argument(1)?));
-            format!("old={old} new={new}\n{name}=\"${{{name}//\"$old\"/\"$new\"}}\"\n")
-        }
-        // Lists arrive joined by commas.
-        "join" => format!("new={}\n{name}=\"${{{name}//,/\"$new\"}}\"\n", quoted(&argument(0)?)),
-        "string" | "safe" => String::new(),
-        _ => return Err(refuse()),
-    })
-}
-
-/// Quotes the author's text for a shell.
-pub(in crate::pack::import::stackstorm) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }

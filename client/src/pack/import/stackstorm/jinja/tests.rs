@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::shell::{Kind, Names, rewrite};
+use super::names::{Kind, Names};
+use super::shell::rewrite;
 use super::*;
 
 fn names() -> Names {

@@ -1,6 +1,7 @@
 //! Variables and arrays that a rewritten command uses, and the preamble of the script that computes them.
 
-use super::shell::{Kind, Names, filter, quoted};
+use super::filters::{filter, quoted};
+use super::names::{Kind, Names};
 use super::{Base, Branch, Condition, Literal, Outcome, Piece, Refused, ValueOf};
 
 /// Exits if a value would be read as an option.

@@ -1,0 +1,72 @@
+//! Defaults of parameters that are templates, for the supplied runners.
+
+use serde_json::{Map, Value, json};
+
+use super::draft::{Draft, Surroundings};
+use super::jinja::{self, Base, Piece};
+use crate::pack::import::report::Effect;
+
+/// Returns the defaults that the runner computes, as lists of pieces. A template that cannot be computed is dropped, and the
+/// caller gives the value.
+pub(super) fn register_templates(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Map<String, Value> {
+    let mut templates = Map::new();
+    for (name, template) in std::mem::take(&mut draft.templates) {
+        let place = ["parameters", &draft.source_names[&name].clone()];
+        match computable(around, draft, &template) {
+            Ok(Some(pieces)) => {
+                let message = format!("the default of {}, {template:?}, is computed when the action runs", place[1]);
+                draft.sink.add("template_computed", Effect::Note, &place, message);
+                templates.insert(name, pieces);
+            }
+            // StackStorm's context of the call, which has a default of none.
+            Ok(None) => {
+                let message =
+                    format!("the default of {} is StackStorm's own context, which Bolt lacks; it is none", place[1]);
+                draft.sink.add("template_default", Effect::Note, &place, message);
+            }
+            Err(refused) => {
+                draft.sink.add(
+                    "template_default",
+                    Effect::Note,
+                    &place,
+                    template_message(place[1], &template, &refused),
+                );
+                if let Some(schema) = draft.parameters.get_mut(&name) {
+                    schema.remove("immutable");
+                    schema.insert("required".to_owned(), Value::Bool(true));
+                }
+            }
+        }
+    }
+    templates
+}
+
+fn computable(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> Result<Option<Value>, jinja::Refused> {
+    let mut pieces = Vec::new();
+    for piece in jinja::parse(template)? {
+        match piece {
+            Piece::Text(text) => pieces.push(json!({"text": text})),
+            Piece::Value(value) => match value.base {
+                Base::Context => return Ok(None),
+                _ if !value.filters.is_empty() => return Err(jinja::Refused::new("a filter in a default")),
+                Base::Config(path) if around.config.has(&path[0]) => pieces.push(json!({"config": path})),
+                Base::Name(name) => {
+                    let known = draft.source_names.iter().find(|(_, source)| **source == name).map(|(bolt, _)| bolt);
+                    let known = known.ok_or_else(|| jinja::Refused::new(format!("{name} is no parameter")))?;
+                    pieces.push(json!({"parameter": known}));
+                }
+                Base::Config(path) => {
+                    return Err(jinja::Refused::new(format!("{} is not in config.schema.yaml", path.join("."))));
+                }
+                Base::Server(path) => return Err(jinja::Refused::new(format!("{path} is in StackStorm's datastore"))),
+            },
+            Piece::If(_) => return Err(jinja::Refused::new("a condition in a default")),
+        }
+    }
+    Ok(Some(Value::Array(pieces)))
+}
+
+/// Returns what a template says about a default that cannot be computed.
+pub(super) fn template_message(name: &str, template: &str, error: &jinja::Refused) -> String {
+    format!("the default of {name}, {template:?}, cannot be computed here ({error}); the caller gives the value")
+}

@@ -1,0 +1,211 @@
+//! Action being converted: filled by `action`, completed by its kind (`python`, `script`, `command`), written here.
+
+use std::collections::BTreeMap;
+
+use packs_schema::base::name::ParamName;
+use serde_json::{Map, Value, json};
+
+use super::config::Config;
+use super::facts::Facts;
+use super::runner::Settings;
+use super::schema::{Sink, clean};
+use crate::pack::import::emit;
+use crate::pack::import::plan::PlannedFile;
+use crate::pack::import::report::{ActionReport, Effect, ImportFinding};
+use crate::pack::import::source::SourceTree;
+
+/// The pack around an action.
+pub(super) struct Surroundings<'a> {
+    pub(super) tree: &'a SourceTree,
+    pub(super) facts: &'a Facts,
+    pub(super) config: &'a Config,
+}
+
+/// Result of the conversion of one action.
+pub(super) struct Converted {
+    pub(super) report: ActionReport,
+    /// Text of the action's file, unless it cannot run.
+    pub(super) action_file: Option<String>,
+    /// Further files of the pack.
+    pub(super) files: BTreeMap<String, PlannedFile>,
+    /// Entry in `actions.json` for the supplied runners.
+    pub(super) registered: Option<Value>,
+}
+
+impl Converted {
+    pub(super) fn not_runnable(name: &str, file: &str, runner: &str, findings: Vec<ImportFinding>) -> Converted {
+        let (name, file, runner) = (name.to_owned(), file.to_owned(), runner.to_owned());
+        let report = ActionReport { name, file, runner, findings };
+        Converted { report, action_file: None, files: BTreeMap::new(), registered: None }
+    }
+}
+
+/// Action being converted.
+pub(super) struct Draft<'a> {
+    pub(super) path: &'a str,
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) tags: Vec<Value>,
+    pub(super) enabled: bool,
+    pub(super) entry_point: String,
+    pub(super) settings: Settings,
+    /// Schemas by Bolt's name.
+    pub(super) parameters: BTreeMap<String, Map<String, Value>>,
+    /// Names in the source by Bolt's name.
+    pub(super) source_names: BTreeMap<String, String>,
+    /// Defaults that are Jinja templates, by Bolt's name.
+    pub(super) templates: BTreeMap<String, String>,
+    pub(super) sink: Sink<'a>,
+}
+
+/// How the action is run in Bolt.
+pub(super) struct Run {
+    pub(super) runner_type: &'static str,
+    pub(super) entry_point: String,
+    /// Pass parameters as arguments.
+    pub(super) arguments: bool,
+    pub(super) memory: &'static str,
+    pub(super) files: BTreeMap<String, PlannedFile>,
+    pub(super) registered: Option<Value>,
+}
+
+impl Draft<'_> {
+    pub(super) fn add_parameter(&mut self, name: &str, schema: &Value) {
+        let (schema, template) = clean(schema, &["parameters", name], &mut self.sink);
+        let mut bolt: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        if !bolt.starts_with(|c: char| c.is_ascii_alphabetic()) || bolt == "bolt_config" {
+            bolt.insert_str(0, "p_");
+        }
+        bolt.truncate(60);
+        while self.parameters.keys().any(|known| known.eq_ignore_ascii_case(&bolt)) {
+            bolt.push('_');
+        }
+        if ParamName::new(bolt.as_str()).is_err() {
+            let message = format!("the parameter {name:?} cannot have a name of Bolt");
+            return self.sink.add("parameter_name", Effect::Blocks, &["parameters", name], message);
+        }
+        if bolt != name {
+            self.sink.add("renamed", Effect::Note, &["parameters", name], format!("{name} is called {bolt} in Bolt"));
+        }
+        if let Some(template) = template {
+            self.templates.insert(bolt.clone(), template);
+        }
+        self.source_names.insert(bolt.clone(), name.to_owned());
+        self.parameters.insert(bolt, schema);
+    }
+
+    /// Makes positions follow one another from 0, in their order.
+    pub(super) fn renumber(&mut self) {
+        let mut positions: Vec<(u64, String)> = self.positions();
+        positions.sort();
+        let wanted = positions.iter().zip(0..).all(|((given, _), wanted)| *given == wanted);
+        for ((_, name), position) in positions.iter().zip(0_u64..) {
+            if let Some(schema) = self.parameters.get_mut(name) {
+                schema.insert("position".to_owned(), Value::from(position));
+            }
+        }
+        if !wanted {
+            let message = "positions do not follow one another from 0; they were numbered again in their order";
+            self.sink.add("positions", Effect::Note, &["parameters"], message);
+        }
+    }
+
+    /// Returns positions and names of positional parameters.
+    pub(super) fn positions(&self) -> Vec<(u64, String)> {
+        let of =
+            |(name, schema): (&String, &Map<String, Value>)| Some((schema.get("position")?.as_u64()?, name.clone()));
+        let mut positions: Vec<_> = self.parameters.iter().filter_map(of).collect();
+        positions.sort();
+        positions
+    }
+
+    /// Returns a parameter with a secret.
+    pub(super) fn secret_parameter(&self) -> Option<String> {
+        let secret = |schema: &Value| schema.to_string().contains("\"secret\":true");
+        self.parameters
+            .iter()
+            .find(|(_, schema)| secret(&Value::Object((*schema).clone())))
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Reports that the action cannot run.
+    pub(super) fn block(&mut self, code: &'static str, place: &[&str], message: impl Into<String>) {
+        self.sink.add(code, Effect::Blocks, place, message);
+    }
+
+    pub(super) fn finish(self, runner: &str, run: Option<Run>) -> Converted {
+        let text = run.as_ref().map(|run| self.text(run));
+        let report = ActionReport {
+            name: self.name,
+            file: self.path.to_owned(),
+            runner: runner.to_owned(),
+            findings: self.sink.findings,
+        };
+        let runs = report.findings.iter().all(|finding| finding.effect != Effect::Blocks);
+        let run = run.filter(|_| runs);
+        Converted {
+            report,
+            action_file: text.filter(|_| runs),
+            registered: run.as_ref().and_then(|run| run.registered.clone()),
+            files: run.map(|run| run.files).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the text of the action's file.
+    fn text(&self, run: &Run) -> String {
+        let parameters: Map<String, Value> = self
+            .parameters
+            .iter()
+            .map(|(name, schema)| {
+                let mut schema = schema.clone();
+                if !run.arguments {
+                    schema.remove("position");
+                }
+                (name.clone(), Value::Object(schema))
+            })
+            .collect();
+        let mut bolt = json!({
+            "class": "remediation",
+            "timeout": format!("{}s", self.settings.timeout_seconds),
+            "limits": {"memory": run.memory},
+            "lint": {"allow": {"no_noop": "imported; its source knows no dry run"}},
+        });
+        if run.registered.is_some() && !self.parameters.is_empty() {
+            bolt["lint"]["allow"]["unused_parameter"] = json!("the supplied runner passes it on");
+        }
+        if self.settings.sudo {
+            bolt["run_as"] = json!("root");
+        }
+        if !run.arguments {
+            bolt["arguments"] = json!(false);
+        }
+        let mut entries = vec![
+            ("name", json!(self.name)),
+            ("description", json!(self.description.trim())),
+            ("runner_type", json!(run.runner_type)),
+            ("entry_point", json!(run.entry_point)),
+            ("enabled", json!(self.enabled)),
+        ];
+        if !self.tags.is_empty() {
+            entries.push(("tags", json!(self.tags)));
+        }
+        if !parameters.is_empty() {
+            entries.push(("parameters", Value::Object(parameters)));
+        }
+        entries.push(("bolt", bolt));
+        format!("# Imported from StackStorm: {}\n{}", self.path, emit::document(&entries, 1))
+    }
+}
+
+/// Returns the path of an entry point in the pack, or `None` if it leads out of it.
+pub(super) fn entry_path(entry_point: &str) -> Option<String> {
+    let mut parts = vec!["actions"];
+    for part in entry_point.trim().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (parts.len() > 1 && parts[0] == "actions").then(|| parts.join("/"))
+}
