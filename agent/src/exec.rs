@@ -176,6 +176,7 @@ pub struct Exec {
 
 impl Exec {
     /// Recovers the executions from before the restart, then begins to watch. Nothing is accepted before this returns.
+    #[expect(clippy::too_many_arguments, reason = "the parts of the agent that it uses")]
     pub async fn begin(
         settings: Settings,
         history: Arc<History>,
