@@ -194,7 +194,8 @@ impl Kind {
                 | Code::QueueFull
                 | Code::Unavailable
                 | Code::OutOfResources
-                | Code::InsufficientStorage => "busy",
+                | Code::InsufficientStorage
+                | Code::AuditUnavailable => "busy",
                 Code::WrongInstance => "wrong_instance",
                 _ => "refused",
             },
@@ -365,7 +366,7 @@ fn problem_hint(code: Code) -> Option<&'static str> {
         Code::RateExceeded | Code::QueueFull | Code::Unavailable => "try again later",
         Code::InvalidParameters => "`bolt actions <action>` shows what it takes",
         Code::OutputGone => "raise history.max_bytes or history.max_files of the agent to keep outputs longer",
-        Code::InsufficientStorage => "free space on the instance's disk",
+        Code::InsufficientStorage | Code::AuditUnavailable => "free space on the instance's disk",
         Code::WrongInstance => "its address may now belong to another instance: correct the inventory",
         _ => return None,
     })
