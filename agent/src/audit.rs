@@ -231,8 +231,8 @@ impl Audit {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(AuditError::Closed),
             Err(TrySendError::Full(command)) => {
-                let sent = tokio::task::spawn_blocking(move || commands.send(command)).await;
-                sent.ok().and_then(Result::ok).ok_or(AuditError::Closed)
+                let sent = tokio::task::spawn_blocking(move || commands.send(command).is_ok()).await;
+                if sent.unwrap_or(false) { Ok(()) } else { Err(AuditError::Closed) }
             }
         }
     }

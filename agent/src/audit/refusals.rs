@@ -57,7 +57,7 @@ impl Counted {
     /// Returns the entry of those after the first.
     fn finish(self) -> Option<Entry> {
         let Counted { count, first_ms, last, .. } = self;
-        (count > 0).then(|| Entry { count: Some(count), first_ms: Some(first_ms), ..last })
+        (count > 0).then_some(Entry { count: Some(count), first_ms: Some(first_ms), ..last })
     }
 }
 

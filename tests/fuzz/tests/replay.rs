@@ -1,6 +1,8 @@
 //! Replays the corpus through the targets, without instrumentation: the inputs that were bred (`corpus/<target>.tar.gz`), those that
 //! found a fault once (`corpus/<target>/`), and the seeds.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::panic::catch_unwind;

@@ -7,7 +7,7 @@ use crate::base::name::ActionRef;
 fn entry(n: u64) -> Entry {
     let action = ActionRef::new("linux.uptime").unwrap();
     let entry = Entry::new(1_800_000_000_000 + n, "run", Outcome::Accepted).by("spiffe://example/ann").on(&action);
-    Entry { count: (n % 3 == 0).then_some(n), ..entry }.with_detail(&format!("number {n}\n\u{1b}[2J"))
+    Entry { count: n.is_multiple_of(3).then_some(n), ..entry }.with_detail(&format!("number {n}\n\u{1b}[2J"))
 }
 
 /// Returns lines of a chain, without line feeds, and its head.
