@@ -460,10 +460,10 @@ async fn refusal(config: Config) -> String {
 #[tokio::test]
 async fn a_key_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let (dir, _issuer, _root) = prepare();
-    let key = dir.path().join("server.key");
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = refusal(config(dir.path())).await;
+    let said = local::health_of_closed(|dir| {
+        std::fs::set_permissions(dir.join("server.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    })
+    .await;
     assert!(said.contains("server.key") && said.contains("0644") && said.contains("chmod 0600"), "{said}");
 }
 

@@ -22,16 +22,11 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[tokio::test]
-async fn lax_modes_refuse_the_start_and_are_reported_while_running() {
+async fn lax_modes_close_the_interface_and_are_reported_while_running() {
     for (name, mode) in [("ca.pem", 0o666), ("grants.toml", 0o664), ("server.key", 0o644)] {
-        let (dir, _issuer, _root) = prepare();
-        let path = dir.path().join(name);
-        set_mode(&path, mode);
-        let said = refusal(config(dir.path())).await;
-        assert!(said.contains(&path.display().to_string()) && said.contains("chmod"), "{said}");
-        set_mode(&path, mode & 0o600);
-        set_mode(dir.path(), 0o777);
-        let said = refusal(config(dir.path())).await;
+        let said = local::health_of_closed(|dir| set_mode(&dir.join(name), mode)).await;
+        assert!(said.contains(&format!("/{name}")) && said.contains("chmod"), "{said}");
+        let said = local::health_of_closed(|dir| set_mode(dir, 0o777)).await;
         assert!(said.contains("may be changed by others (mode 0777)"), "{name}: {said}");
     }
     let api = Api::start().await;
@@ -62,9 +57,8 @@ async fn an_anchor_of_the_agents_own_account_is_refused() {
         return;
     }
     for name in ["ca.pem", "grants.toml"] {
-        let (dir, _issuer, _root) = prepare();
-        std::os::unix::fs::chown(dir.path().join(name), Some(64_100), None).unwrap();
-        let said = refusal(config(dir.path())).await;
+        let change = |dir: &Path| std::os::unix::fs::chown(dir.join(name), Some(64_100), None).unwrap();
+        let said = local::health_of_closed(change).await;
         assert!(said.contains(name) && said.contains("belongs to user 64100"), "{said}");
     }
 }

@@ -67,6 +67,16 @@ impl Local {
     }
 }
 
+/// Starts an api with files that keep its interface closed, and returns what health says of them.
+pub(super) async fn health_of_closed(change: impl FnOnce(&Path)) -> String {
+    let local = Local::start(change);
+    let health = local.ask("GET", "/v1/health").await;
+    assert!(status(&health) == 503 && health.contains("interface_closed"), "{health}");
+    assert!(!local.at("state/api.address").exists(), "it answers callers");
+    local.stop().await;
+    health
+}
+
 /// Routes that local access offers.
 const OFFERED: [&str; 7] = [
     "GET /v1/executions",

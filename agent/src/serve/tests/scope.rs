@@ -137,7 +137,7 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
     let root = leaf(&api.issuer, &["spiffe://x/root"], |_| {});
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
     let hidden = run_action(&api, &root, "linux.canary").await;
-    // What has ended is in the histograms.
+    // Histograms hold executions that have ended.
     end(&api, &run_action(&api, &root, "canarypack.act").await);
     end(&api, &run_action(&api, &ann, "linux.seen").await);
     // A caller that may see everything gets everything.
