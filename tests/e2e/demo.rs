@@ -99,7 +99,19 @@ fn a_kept_fleet_is_used_and_stopped() {
 /// Values for parameters that an action of the demo's packs must be given.
 fn sample(action: &str, parameter: &str) -> String {
     match (action, parameter) {
-        ("linux.restart_service" | "linux.service_status", "service") => "service=cron".to_owned(),
+        ("linux.restart_service" | "linux.reload_service" | "linux.service_status", "service") => {
+            "service=cron".to_owned()
+        }
+        // This process: the test ends when it is killed.
+        ("linux.kill_process" | "linux.sample_process", "pid") => format!("pid={}", std::process::id()),
+        ("linux.kill_process", "started") => {
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            format!("started={}", fields[19])
+        }
+        ("linux.rotate_logs", "configuration") => "configuration=apt".to_owned(),
+        ("linux.dns_health", "name") => "name=localhost".to_owned(),
+        ("linux.remount_read_write", "mount") => "mount=/".to_owned(),
         ("linux.certificate_expiry", "paths") => "paths=/etc/ssl/certs".to_owned(),
         _ => panic!("{action} must be given {parameter}: add a value, with which it would do the most harm"),
     }
