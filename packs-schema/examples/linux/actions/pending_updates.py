@@ -46,8 +46,9 @@ def action():
 
 
 def apt():
-    """Lets apt simulate an upgrade, which needs no lock."""
-    _, out, _ = tool.run(["apt-get", "-s", "-q", "-o", "Debug::NoLocking=1", "dist-upgrade"], 150)
+    """Lets apt simulate an upgrade, which needs no lock, without the planner's log in /var/log/apt."""
+    options = ["-s", "-q", "-o", "Debug::NoLocking=1", "-o", "Dir::Log::Planner=/dev/null"]
+    _, out, _ = tool.run(["apt-get", *options, "dist-upgrade"], 150)
     found = []
     for line in out.decode("utf-8", "replace").splitlines():
         match = APT.match(line)
