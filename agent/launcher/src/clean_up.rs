@@ -26,6 +26,7 @@ pub(crate) fn sweep(host: &Host) {
         runtime_dir::remove(&host.runtime, execution);
         log::info("cleaned up after a shim that died", &[("execution", execution)]);
     }
+    runtime_dir::finish_removals(&host.runtime);
 }
 
 /// Removes what a launcher that has ended left of executions that it had prepared and not started. User ids are released when their

@@ -8,7 +8,8 @@
 //! so that it does not count; the next launcher removes what is left of it.
 //!
 //! The shim has the directory locked, and marks it when the execution has ended and only its clean-up is left. A marked directory
-//! without a lock was left by a shim that died ([`crate::clean_up`]).
+//! without a lock was left by a shim that died ([`crate::clean_up`]). It is renamed to `removed-<execution id>` before it is emptied:
+//! whoever dies in between leaves nothing that counts, or that lacks its mark.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -32,6 +33,8 @@ const MAX_ACCOUNT: u64 = 16;
 
 /// Beginning of the names of prepared directories.
 const PREPARED: &str = "prepared-";
+/// Beginning of the names of directories that are being removed.
+const REMOVED: &str = "removed-";
 
 /// Returns the name of the directory of an execution that is prepared and not started.
 pub(crate) fn prepared_name(execution: &ExecutionId) -> String {
@@ -105,7 +108,22 @@ pub(crate) fn read_account(parent: &Dir, execution: &ExecutionId) -> Option<u32>
 
 /// Removes the directory of an execution; does nothing when there is none.
 pub(crate) fn remove(parent: &Dir, execution: &ExecutionId) {
-    remove_named(parent, execution.as_str());
+    let name = retire(parent, execution);
+    remove_named(parent, name.as_deref().unwrap_or(execution.as_str()));
+}
+
+/// Makes the directory of an execution one that is being removed, and returns its name; `None` if it cannot be renamed.
+fn retire(parent: &Dir, execution: &ExecutionId) -> Option<String> {
+    let name = format!("{REMOVED}{execution}");
+    renameat(parent, OsStr::new(execution.as_str()), parent, OsStr::new(&name)).ok()?;
+    Some(name)
+}
+
+/// Removes what processes that died have left of directories that they were removing.
+pub(crate) fn finish_removals(parent: &Dir) {
+    for name in parent.names().iter().filter(|name| name.starts_with(REMOVED)) {
+        remove_named(parent, name);
+    }
 }
 
 /// Removes the prepared directory of an execution; does nothing when there is none.
@@ -126,6 +144,20 @@ pub(crate) fn remove_named(parent: &Dir, name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_whose_removal_was_interrupted_does_not_count_and_is_removed_later() {
+        let temporary = tempfile::tempdir().unwrap();
+        let parent = Dir::open(temporary.path()).unwrap();
+        let execution: ExecutionId = "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa".parse().unwrap();
+        let directory = create(&parent, execution.as_str()).unwrap();
+        write_account(&directory, 70_001).unwrap();
+        mark_ended(&directory).unwrap();
+        assert!(retire(&parent, &execution).is_some());
+        assert_eq!((count(&parent), prepared(&parent).len()), (0, 0));
+        finish_removals(&parent);
+        assert!(parent.names().is_empty());
+    }
 
     #[test]
     fn an_account_is_recorded_and_the_directory_removed_with_it() {
