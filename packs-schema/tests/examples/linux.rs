@@ -94,14 +94,10 @@ fn the_process_with_most_descriptors_of_its_limit_is_named() {
     let child = waiting("ulimit -S -n 20; exec 5</dev/null 6</dev/null 7</dev/null 8</dev/null 9</dev/null");
     let ended = action("linux.descriptor_use", json!({"top": 100})).go().well();
     let row = row(&ended.result["processes"], "pid", &json!(child.id()));
-    // Pipes of tests that run at the same time may be inherited as well.
+    // Standard error may be a file or a pipe, and pipes of tests that run at the same time may be inherited as well.
     let open = row["open"].as_u64().unwrap();
-    assert_eq!(
-        (&row["limit"], &row["percent"], &row["kinds"]["files"]),
-        (&json!(20), &json!(open * 5), &json!(6)),
-        "{row}"
-    );
-    assert!(open >= 8, "{row}");
+    assert_eq!((&row["limit"], &row["percent"]), (&json!(20), &json!(open * 5)), "{row}");
+    assert!(open >= 8 && row["kinds"]["files"].as_u64() >= Some(5), "{row}");
     end(child);
 }
 
