@@ -3,7 +3,7 @@
 
 mod check;
 mod file;
-mod runner;
+pub mod runner;
 
 use std::fmt;
 use std::str::FromStr;

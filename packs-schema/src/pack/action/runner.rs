@@ -31,16 +31,22 @@ const REMOTE: &[&str] = &[
 ];
 const PYTHON: &[&str] = &["content_version", "debug", "env", "log_level", "timeout"];
 
+/// Returns the names of the parameters that StackStorm's runner `runner` has itself; none of an unknown runner.
+pub fn parameters_of(runner: &str) -> impl Iterator<Item = &'static str> {
+    let (names, command) = match runner {
+        "python-script" | "run-python" => (PYTHON, None),
+        "local-shell-script" | "run-local-script" => (LOCAL, None),
+        "local-shell-cmd" | "run-local" => (LOCAL, Some("cmd")),
+        "remote-shell-script" | "run-remote-script" => (REMOTE, None),
+        "remote-shell-cmd" | "run-remote" => (REMOTE, Some("cmd")),
+        _ => (&[] as &[_], None),
+    };
+    command.into_iter().chain(names.iter().copied())
+}
+
 /// True if StackStorm's runner `runner` has a parameter `name`.
 pub(super) fn has_parameter(runner: &str, name: &str) -> bool {
-    match runner {
-        "python-script" | "run-python" => PYTHON.contains(&name),
-        "local-shell-script" | "run-local-script" => LOCAL.contains(&name),
-        "local-shell-cmd" | "run-local" => name == "cmd" || LOCAL.contains(&name),
-        "remote-shell-script" | "run-remote-script" => REMOTE.contains(&name),
-        "remote-shell-cmd" | "run-remote" => name == "cmd" || REMOTE.contains(&name),
-        _ => false,
-    }
+    parameters_of(runner).any(|known| known == name)
 }
 
 /// Reports an overridden runner parameter and its equivalent in Bolt.

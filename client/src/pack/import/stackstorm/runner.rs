@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use packs_schema::pack::action::runner;
 use serde_json::{Map, Value};
 
 use super::schema::{Sink, is_template};
@@ -37,35 +38,6 @@ impl Kind {
             _ => Kind::Other("Bolt knows no such runner"),
         }
     }
-
-    /// Names of the runner's parameters, which never reach the script.
-    fn parameters(self, remote: bool) -> &'static [&'static str] {
-        match (self, remote) {
-            (Kind::Python, _) => &["content_version", "debug", "env", "log_level", "timeout"],
-            (Kind::Script | Kind::Command, false) => {
-                &["cmd", "content_version", "cwd", "debug", "env", "kwarg_op", "sudo", "sudo_password", "timeout"]
-            }
-            (Kind::Script | Kind::Command, true) => &[
-                "bastion_host",
-                "cmd",
-                "cwd",
-                "dir",
-                "env",
-                "hosts",
-                "kwarg_op",
-                "parallel",
-                "passphrase",
-                "password",
-                "port",
-                "private_key",
-                "sudo",
-                "sudo_password",
-                "timeout",
-                "username",
-            ],
-            _ => &[],
-        }
-    }
 }
 
 /// Settings of the runner, from the overridden parameters.
@@ -92,12 +64,8 @@ pub(super) fn take(kind: Kind, runner: &str, parameters: &mut Map<String, Value>
         log_level: "debug".to_owned(),
         ..Settings::default()
     };
-    for name in kind.parameters(remote) {
-        // `cmd` is a parameter of shell commands only: a script may have one of its own.
-        if (*name == "cmd") != (kind == Kind::Command && *name == "cmd") {
-            continue;
-        }
-        let Some(schema) = parameters.remove(*name) else { continue };
+    for name in runner::parameters_of(runner) {
+        let Some(schema) = parameters.remove(name) else { continue };
         set(&mut settings, name, &schema, sink);
     }
     if remote {
