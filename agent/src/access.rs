@@ -15,13 +15,14 @@
 //! the previous grants in effect, and the agent degraded. Where there are none because the file could not be used since the start,
 //! the interface answers no caller and nothing leaves the queue; root has local access all the same ([`Access::enter_local`]).
 
+mod caller;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packs_schema::agent::grants::{GrantPlace, Grants, Limit, Object, Question, Verb};
-use packs_schema::agent::rest::AccessTarget;
-use packs_schema::base::name::{ActionRef, PackName, Principal};
+use packs_schema::agent::grants::{Grants, Limit, Verb};
+use packs_schema::base::name::{ActionRef, Principal};
 use packs_schema::base::trust::{Purpose, TrustError};
 use packs_schema::delivery::facts::Facts;
 use packs_schema::pack::action::Class;
@@ -29,12 +30,11 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::clock;
-
 use crate::health::Health;
 use crate::trust;
+pub(crate) use caller::Decision;
+pub use caller::{Caller, Permit};
 
-/// Maximum number of grants in a refusal that says what they require.
-const MAX_UNMET: usize = 4;
 /// Grant of root of this instance: nothing can be started with it.
 const LOCAL: &str = "[[grant]]\nprincipal = \"local://root\"\nverbs = [\"read\", \"kill\"]\nactions = [\"*\"]\n";
 /// Health code while the file cannot be used.
@@ -346,176 +346,6 @@ pub(crate) fn read(path: &Path) -> Result<Grants, AccessError> {
         message: e.to_string(),
         line: e.line(),
     })
-}
-
-/// Principal that a grant gives one of some verbs on something.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    principal: Principal,
-    /// Verbs of which one on an action suffices.
-    verbs: &'static [Verb],
-    grants: Arc<Grants>,
-    /// Generation of these grants.
-    generation: u64,
-}
-
-impl Caller {
-    /// Returns the generation of the grants by which the caller was admitted.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Returns the principal.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
-    }
-
-    /// Issues a permit for an action if a grant covers it; `class` is `None` for an action that is no longer installed. A grant
-    /// that constrains values of parameters gives none: see [`Caller::may_run`].
-    pub fn may(&self, action: &ActionRef, class: Option<Class>) -> Option<Permit> {
-        self.may_with(action, class, &Map::new())
-    }
-
-    /// Issues a permit for a start with these values of the parameters, defaults included, or says what the grants require.
-    pub fn may_run(&self, action: &ActionRef, class: Class, parameters: &Map<String, Value>) -> Result<Permit, String> {
-        self.may_with(action, Some(class), parameters).ok_or_else(|| {
-            let unmet = self.verbs.iter().flat_map(|verb| {
-                let question = Question {
-                    who: &self.principal,
-                    verb: *verb,
-                    object: Object::Action(action),
-                    class: Some(class),
-                    parameters: Some(parameters),
-                };
-                self.grants.unmet(&question).into_iter().map(|(place, mismatch)| format!("{place}: {mismatch}"))
-            });
-            unmet.take(MAX_UNMET).collect::<Vec<_>>().join("; ")
-        })
-    }
-
-    fn may_with(&self, action: &ActionRef, class: Option<Class>, parameters: &Map<String, Value>) -> Option<Permit> {
-        let gives = |verb: &&Verb| self.grants.find_with(&self.principal, **verb, action, class, parameters).is_some();
-        let verb = self.verbs.iter().find(gives)?;
-        Some(Permit { principal: self.principal.clone(), verb: *verb, action: action.clone() })
-    }
-
-    /// True if a grant covers the action.
-    pub fn covers(&self, action: &ActionRef, class: Option<Class>) -> bool {
-        self.verbs.iter().any(|verb| self.is_granted(*verb, action, class))
-    }
-
-    /// True if a grant covers every action that the pack could have: the rule for the pack itself.
-    pub fn covers_pack(&self, pack: &PackName) -> bool {
-        self.verbs.iter().any(|verb| self.grants.allows_pack(&self.principal, *verb, pack))
-    }
-
-    /// True if a grant could cover some action of the pack, whether or not the pack has it.
-    pub fn could_cover_in(&self, pack: &PackName) -> bool {
-        self.verbs.iter().any(|verb| self.grants.allows_in_pack(&self.principal, *verb, pack))
-    }
-
-    /// True if the verb on the action is granted, whether or not the caller was admitted by it.
-    pub fn is_granted(&self, verb: Verb, action: &ActionRef, class: Option<Class>) -> bool {
-        allows(&self.grants, &self.principal, verb, action, class)
-    }
-
-    /// Decides whether the caller may do `verb` on the target, which is of `class` where that is known; for any of the verbs,
-    /// also those by which it was not admitted.
-    pub(crate) fn decide(&self, verb: Verb, target: Option<&AccessTarget>, class: Option<Class>) -> Decision {
-        let (grants, who) = (&self.grants, &self.principal);
-        let pack = target.map(AccessTarget::pack);
-        let object = match (target, &pack) {
-            // A poll is about all packs.
-            _ if verb == Verb::Sync => Object::Any,
-            // An action is pushed with its pack.
-            (Some(AccessTarget::Action(action)), _) if verb != Verb::Push => Object::Action(action),
-            (_, Some(pack)) => Object::Pack(pack),
-            (_, None) => Object::Any,
-        };
-        let question = Question { who, verb, object, class, parameters: None };
-        let by_class = || match target {
-            Some(AccessTarget::Action(action)) if verb != Verb::Push => {
-                let (grant, classes) = grants.find_by_name(who, verb, action)?;
-                Some((grant, classes?.to_vec()))
-            }
-            _ => None,
-        };
-        let denied = || {
-            grants.dormant(&question).map_or_else(
-                || Decision::Denied { by_class: by_class() },
-                |(grant, constraints)| Decision::NotInEffect(grant, constraints),
-            )
-        };
-        grants.find_for(&question).map_or_else(denied, Decision::Granted)
-    }
-
-    /// Describes the constraints of a grant, one a line.
-    pub(crate) fn constraints(&self, grant: GrantPlace) -> Vec<String> {
-        self.grants.constraints(grant)
-    }
-
-    /// True if a grant covers an action of this name for some class: then the caller may learn that the action does not exist.
-    pub fn could_cover(&self, action: &ActionRef) -> bool {
-        [Class::Diagnostic, Class::Remediation, Class::Maintenance]
-            .into_iter()
-            .any(|class| self.covers(action, Some(class)))
-    }
-}
-
-/// Decision about a verb of a caller, with the grant that made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// Allowed by this grant.
-    Granted(GrantPlace),
-    /// Allowed by no grant in effect, but by this one on other instances or at other times, as it says.
-    NotInEffect(GrantPlace, String),
-    /// Allowed by no grant.
-    Denied {
-        /// Grant that matches the name of the action and is limited to other classes, with these classes.
-        by_class: Option<(GrantPlace, Vec<Class>)>,
-    },
-}
-
-impl Decision {
-    /// Returns the grant that allows it.
-    pub(crate) fn grant(&self) -> Option<GrantPlace> {
-        match self {
-            Decision::Granted(grant) => Some(*grant),
-            Decision::Denied { .. } | Decision::NotInEffect(..) => None,
-        }
-    }
-}
-
-fn allows(grants: &Grants, who: &Principal, verb: Verb, action: &ActionRef, class: Option<Class>) -> bool {
-    match class {
-        Some(class) => grants.allows(who, verb, action, class),
-        None => grants.allows_unclassed(who, verb, action),
-    }
-}
-
-/// Proof that a principal may do a verb on an action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permit {
-    principal: Principal,
-    verb: Verb,
-    action: ActionRef,
-}
-
-impl Permit {
-    /// Returns the principal.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
-    }
-
-    /// Returns the verb.
-    pub fn verb(&self) -> Verb {
-        self.verb
-    }
-
-    /// Returns the action.
-    pub fn action(&self) -> &ActionRef {
-        &self.action
-    }
 }
 
 #[cfg(test)]

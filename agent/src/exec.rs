@@ -67,6 +67,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use packs_schema::agent::config::Config;
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Execution, Waiting};
 use packs_schema::base::name::{ActionRef, ExecutionId, InstanceId};
@@ -119,6 +120,22 @@ pub struct Settings {
     pub budget: Budget,
     /// Content of `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
+}
+
+impl Settings {
+    /// Returns the settings of an agent on this instance, in this boot.
+    pub fn new(config: &Config, instance: InstanceId, boot_id: String) -> Settings {
+        Settings {
+            state: config.paths.state.clone(),
+            executions: config.paths.executions(),
+            instance,
+            max_running: config.execution.max_running,
+            max_queued: config.execution.max_queued,
+            keep: config.history.keep.0,
+            budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
+            boot_id,
+        }
+    }
 }
 
 /// Error returned when executions from before a restart cannot be recovered.

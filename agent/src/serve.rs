@@ -43,7 +43,7 @@ use crate::api::tls::Tls;
 use crate::audit::{self, Audit};
 use crate::clock;
 use crate::config_file::{self, ConfigFileError};
-use crate::exec::{self, Budget, Exec, Launcher, LauncherError, RecoverError, Settings};
+use crate::exec::{self, Exec, Launcher, LauncherError, RecoverError, Settings};
 use crate::health::Health;
 use crate::history::{History, HistoryError};
 use crate::instance::Instance;
@@ -184,16 +184,7 @@ async fn run(
     let metrics = Arc::new(Metrics::default());
     // Bound before recovery, so that a port in use is reported before anything is started; served after it.
     let Listeners { api, health: probes } = listeners::listen(&config, passed, &health).await?;
-    let settings = Settings {
-        state: config.paths.state.clone(),
-        executions: config.paths.executions(),
-        instance: instance.id().clone(),
-        max_running: config.execution.max_running,
-        max_queued: config.execution.max_queued,
-        keep: config.history.keep.0,
-        budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
-        boot_id,
-    };
+    let settings = Settings::new(&config, instance.id().clone(), boot_id);
     let id = instance.id().clone();
     let events = ConfigEvents::new(&config, file.as_deref());
     let audit_settings = audit::Settings { directory: config.paths.audit(), config: config.audit.clone() };

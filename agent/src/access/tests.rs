@@ -1,5 +1,7 @@
 //! Grants in effect: what they permit, and what happens when the file changes.
 
+use packs_schema::base::name::PackName;
+
 use super::*;
 
 const ONE: &str = "[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"run\"]\nactions = [\"linux.*\"]\nclasses = [\"diagnostic\"]\n";

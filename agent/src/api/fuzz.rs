@@ -24,7 +24,7 @@ use super::{App, listener};
 use crate::access::Access;
 use crate::audit::{self, Audit};
 use crate::clock;
-use crate::exec::{Budget, Exec, Launcher, Settings};
+use crate::exec::{Exec, Launcher, Settings};
 use crate::health::Health;
 use crate::history::History;
 use crate::instance::Instance;
@@ -85,16 +85,7 @@ async fn build(config: &Config, launcher: std::os::unix::net::UnixStream, stoppi
     access.set_facts(instance.known_facts());
     let registry = Arc::new(Registry::new(config.paths.packs.clone()).with_runtime(&config.paths.runtime));
     let metrics = Arc::new(Metrics::default());
-    let settings = Settings {
-        state: config.paths.state.clone(),
-        executions: config.paths.executions(),
-        instance: instance.id().clone(),
-        max_running: config.execution.max_running,
-        max_queued: config.execution.max_queued,
-        keep: config.history.keep.0,
-        budget: Budget { max_bytes: config.history.max_bytes.0, max_files: config.history.max_files },
-        boot_id: "boot".to_owned(),
-    };
+    let settings = Settings::new(config, instance.id().clone(), "boot".to_owned());
     std::fs::create_dir_all(&settings.executions).expect("a directory");
     let history = Arc::new(open_history(&config.paths.state, &instance));
     let audit = audit::Settings { directory: config.paths.audit(), config: config.audit.clone() };

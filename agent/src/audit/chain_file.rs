@@ -1,6 +1,6 @@
 //! Files of one chain: opened after a crash, appended to, rotated and bounded.
 //!
-//! What was appended is durable after [`ChainFile::sync`]. When an append or a sync fails, [`ChainFile::roll_back`] returns the
+//! Appended entries are durable after [`ChainFile::sync`]. When an append or a sync fails, [`ChainFile::roll_back`] returns the
 //! chain to its last durable entry, so that a failed write leaves neither half a line nor a gap.
 
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -55,7 +55,7 @@ pub(super) fn run(data: &[u8]) {
         Err(error) => {
             let mut source: Option<&dyn std::error::Error> = Some(&error);
             while let Some(one) = source {
-                // What is printed is escaped as a whole; the error itself may hold lines.
+                // Escaped as a whole when it is printed: the error itself may hold lines.
                 let text = show::visible_lines(&one.to_string());
                 assert!(text.len() <= bytes.len() * 8 + 4096, "an error of {} bytes", text.len());
                 source = one.source();

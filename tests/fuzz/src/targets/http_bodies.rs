@@ -18,7 +18,7 @@ pub(super) fn run(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let [query, key, body] = parts(rest);
     let route = ROUTES[usize::from(*choice) % ROUTES.len()];
-    // What ends a line would end the head.
+    // A line end would end the head.
     let visible = |text: &[u8]| text.iter().copied().filter(u8::is_ascii_graphic).collect::<Vec<u8>>();
     let mut request = route.as_bytes().to_vec();
     if !query.is_empty() {

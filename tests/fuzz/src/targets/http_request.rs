@@ -34,7 +34,7 @@ fn check(sent: &[u8]) -> usize {
     assert!(!matches!(status, 500 | 502 | 504), "{}", String::from_utf8_lossy(sent));
     let headers: Vec<(&str, &str)> = lines.map(|line| line.split_once(": ").expect("a header")).collect();
     let header = |name: &str| headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
-    // What is no HTTP is answered by the library, without these.
+    // The library answers malformed HTTP itself, without these headers.
     if status != 400 && status != 431 && status != 414 {
         assert_eq!(header("cache-control"), Some("no-store"), "{head}");
         assert!(header("bolt-request-id").is_some(), "{head}");

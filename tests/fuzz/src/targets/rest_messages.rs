@@ -33,7 +33,7 @@ pub(super) fn run(data: &[u8]) {
     READERS[usize::from(*choice) % READERS.len()](json);
 }
 
-/// What was written again reads back as the same text.
+/// Asserts that a message reads back as the same text after it was written again.
 fn read<T: Serialize + DeserializeOwned>(json: &[u8]) {
     if let Ok(message) = serde_json::from_slice::<T>(json) {
         let written = serde_json::to_vec(&message).expect("a message serialises");
