@@ -103,7 +103,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "items":{"type":"number","multipleOf":0.1},"uniqueItems":true,"maxItems":3},"o":{"type":["object","null"],"properties":
         {"a":{"type":"boolean","default":true}},"additionalProperties":false,"patternProperties":{"^x":{}}},"f":{"immutable":true,
         "default":"x"}}"#;
+    let secret = br#"{"t":{"type":"string","secret":true,"pattern":"^[0-9]+$","minLength":99},"o":{"secret":true,"additionalProperties":false}}"#;
     vec![
+        join(&[secret, br#"{"t":"abc","o":{"x":"abc"}}"#, b"x"]),
         join(&[schemas, br#"{"n":3,"name":"abc","l":[0.1,2e3],"o":{"a":false,"xx":1}}"#, b"1,2"]),
         join(&[schemas, br#"{"n":-3,"token":"no","name":"x","zzz":1,"f":2,"o":{"b":1},"l":["-a,b"]}"#, b"{\"a\":1}"]),
         join(&[br#"{"s":{"type":"object","secret":true,"properties":{"p":{"type":"string","maxLength":3}}}}"#, br#"{"s":{"p":"longer"}}"#, b"x"]),

@@ -71,6 +71,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     };
     let records = [
         (0, format!("{}\0{}", mark(1), mark(2))),
+        // Older by one: the root, then another role.
+        (0, format!("{}\0{}", mark(2), mark(1))),
+        (0, format!("{}\0{}", mark(1), mark(1).replace("\"version\":3", "\"version\":2"))),
         (1, r#"{"format":1,"boot":"b","id":"i-1","region":"r","zone":"z","tags":{"a":"b"}}"#.to_owned()),
         (3, format!(r#"{{"format":1,"active":{{"directory":"1.0.0-aaaaaaaaaaaa","digest":"{digest}","size_bytes":1,"until_ms":2,
             "until_boot_ms":3,"boot":"b"}},"beneath":"x","ended":[]}}"#)),
