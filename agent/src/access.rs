@@ -13,7 +13,7 @@
 //! covers the action. Both are made here and nowhere else. The file is checked for changes
 //! at each request and each second, so that a revoked grant also ends requests in progress. A file that cannot be used leaves
 //! the previous grants in effect, and the agent degraded. Where there are none because the file could not be used since the start,
-//! the interface answers no caller and nothing leaves the queue; root has local access all the same ([`Access::enter_local`]).
+//! the interface answers no caller and nothing leaves the queue; root has local access all the same (`Access::enter_local`).
 
 mod caller;
 

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use packs_schema::agent::audit::{Chain, Entry};
 use packs_schema::agent::config::AuditConfig;
@@ -55,6 +55,8 @@ const RECOVER: &str = "recover";
 /// Health code while changes cannot be recorded.
 const UNAVAILABLE: &str = "audit_unavailable";
 
+/// Maximum time that a kill waits for its entry: a disk that hangs must not keep an action running.
+const URGENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Stack size of the writer's thread in bytes.
 const STACK: usize = 256 << 10;
 
@@ -165,14 +167,17 @@ impl Audit {
         answer.await.map_err(|_| AuditError::Closed)?
     }
 
-    /// Records a change that is carried out whether or not it can be recorded: a kill. Returns when it is on disk, or when that
-    /// is not possible now; then it is written later.
+    /// Records a change that is carried out whether or not it can be recorded: a kill. Returns when it is on disk, when that is not
+    /// possible now, or after a second; then it is written later.
     pub async fn record_urgent(&self, entry: Entry) {
         let (reply, answer) = oneshot::channel();
-        if self.send(Command::Urgent { entry, reply }).await.is_ok() {
-            // The writer has ended: the agent stops.
-            let _ = answer.await;
-        }
+        let recorded = async {
+            if self.send(Command::Urgent { entry, reply }).await.is_ok() {
+                let _ = answer.await;
+            }
+        };
+        // A writer that has ended belongs to an agent that stops; one that does not answer waits for its disk, and keeps the entry.
+        let _ = tokio::time::timeout(URGENT_PATIENCE, recorded).await;
     }
 
     /// Takes the entry of an execution whose row, marked as not yet in the audit log, has been committed.

@@ -272,4 +272,8 @@ async fn without_an_agent_the_directories_are_read_and_a_kill_is_recorded_for_it
     let seen = operator.wait(&running).await;
     assert_eq!((seen.state, seen.killed_by), (State::Killed, Some(Principal::local_root())));
     assert_eq!(seen.kill_note.as_deref(), Some("no agent"));
+    let audit = agent.state().join("audit");
+    let bolt = bolt_tests::Bolt::new(Path::new("/dev/null"));
+    let shown = bolt.run(["audit", "show", audit.to_str().unwrap(), "--verb", "kill", "--json"]);
+    assert!(shown.stdout.contains("local://root") && shown.stdout.contains(running.id.as_str()), "{shown:?}");
 }

@@ -27,7 +27,7 @@ mod kept;
 mod own;
 mod revocation;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -209,7 +209,11 @@ impl Tls {
 
     /// Returns the files whose present content is not in effect.
     pub(crate) fn invalid_files(&self) -> Vec<PathBuf> {
-        self.lock().as_ref().map(InEffect::invalid_files).unwrap_or_default()
+        let never_used = || {
+            let callers = self.files.caller_files().map(|(_, path)| path);
+            [&*self.files.certificate].into_iter().chain(callers).map(Path::to_owned).collect()
+        };
+        self.lock().as_ref().map_or_else(never_used, InEffect::invalid_files)
     }
 
     fn refresh(&self, owners: bool, now_s: i64) -> Option<(Arc<ServerConfig>, Arc<CallerVerifier>)> {

@@ -77,6 +77,9 @@ pub(super) fn read(path: &Path) -> io::Result<Lines<BufReader<File>>> {
     Ok(Lines::new(BufReader::new(file)))
 }
 
+/// Highest sequence number of a damaged file that is believed: more entries are never written.
+const MAX_CLAIMED: u64 = u64::MAX >> 1;
+
 /// End of a file, as far as it can be continued.
 struct Tail {
     head: Option<Head>,
@@ -145,13 +148,15 @@ impl ChainFile {
         };
         let mut finding = None;
         // The newest first; a file without an entry has none because of a crash.
-        for (_, path) in files(directory, chain)?.into_iter().rev() {
+        for (first, path) in files(directory, chain)?.into_iter().rev() {
             let tail = read_tail(&path)?;
             let is_newest = opened.file.is_none();
             if let Some((line, highest)) = tail.broken {
                 finding = Some(Finding::Broken { file: path, line });
-                let valid = tail.head.unwrap_or(Head::EMPTY);
-                opened.head = highest.filter(|head| head.sequence > valid.sequence).unwrap_or(valid);
+                // At least the number in the file's name, so that the next file is a new one, and the newest.
+                let valid = tail.head.unwrap_or(Head { sequence: first, ..Head::EMPTY });
+                let claimed = highest.filter(|head| (valid.sequence..=MAX_CLAIMED).contains(&head.sequence));
+                opened.head = claimed.unwrap_or(valid);
                 break;
             }
             if is_newest && tail.is_torn {
@@ -206,9 +211,7 @@ impl ChainFile {
                 let mut options = OpenOptions::new();
                 options.append(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
                 self.is_new = true;
-                let made = self.file.insert(options.open(path)?);
-                prune(&self.directory, self.chain, self.bounds.max_files);
-                made
+                self.file.insert(options.open(path)?)
             }
         };
         file.write_all(line.as_bytes())?;
@@ -223,6 +226,8 @@ impl ChainFile {
             file.sync_data()?;
             if self.is_new {
                 sync_directory(&self.directory)?;
+                // Not earlier: with few files, the entries of the removed one may be the only durable ones.
+                prune(&self.directory, self.chain, self.bounds.max_files);
             }
         }
         self.is_new = false;

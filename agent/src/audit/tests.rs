@@ -117,6 +117,44 @@ fn a_line_that_was_changed_is_left_for_verification_to_find() {
 }
 
 #[test]
+fn a_file_of_which_nothing_is_readable_does_not_start_the_chain_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = || files(dir.path(), Chain::Changes).unwrap();
+    let (mut file, _) = open(dir.path(), SMALL);
+    let mut n = 0;
+    while all().len() < SMALL.max_files {
+        n += 1;
+        file.append(&entry(n)).unwrap();
+        file.sync().unwrap();
+    }
+    let (first, newest) = all().pop().unwrap();
+    for damage in
+        ["no entry\n".to_owned(), format!("{{\"seq\":{},\"hash\":\"x\"}}\n", u64::MAX), "x".repeat(20_000) + "\n"]
+    {
+        fs::write(&newest, damage).unwrap();
+        let (mut file, finding) = open(dir.path(), SMALL);
+        assert_eq!(finding, Some(Finding::Broken { file: newest.clone(), line: 1 }));
+        let next = file.append(&entry(n)).unwrap().sequence;
+        file.sync().unwrap();
+        assert!(next > first && all().last().unwrap().0 == next, "it is the newest, and not pruned");
+        fs::remove_file(all().pop().unwrap().1).unwrap();
+    }
+}
+
+#[test]
+fn the_only_durable_entries_are_not_pruned_before_new_ones_are_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, _) = open(dir.path(), Bounds { file_bytes: 1, max_files: 1 });
+    file.append(&entry(1)).unwrap();
+    file.sync().unwrap();
+    file.append(&entry(2)).unwrap();
+    let names = || files(dir.path(), Chain::Changes).unwrap().iter().map(|(first, _)| *first).collect::<Vec<_>>();
+    assert_eq!(names(), [1, 2], "the second may be lost with the power");
+    file.sync().unwrap();
+    assert_eq!(names(), [2]);
+}
+
+#[test]
 fn a_roll_back_leaves_neither_half_a_line_nor_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, _) = open(dir.path(), SMALL);

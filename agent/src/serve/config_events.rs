@@ -1,6 +1,7 @@
 //! Configuration in the audit log: which files were in effect at a start, and each change that is noticed, with their digests.
 //!
-//! Keys are not read. A file that cannot be used is recorded as well: the previous content stays in effect then.
+//! Keys are not read. A file that cannot be used is recorded as well, as failed: the previous content stays in effect then, if there
+//! is any. `agent.toml` is read at a start only, so that a change of it is not a `reload` but a `change`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,6 +21,8 @@ const MAX_FILE: u64 = 16 << 20;
 /// Files of the configuration, with what is known of them.
 pub(super) struct ConfigEvents {
     files: Vec<(PathBuf, Option<Stamp>)>,
+    /// `agent.toml`; absent in tests.
+    agent: Option<PathBuf>,
 }
 
 impl ConfigEvents {
@@ -27,7 +30,8 @@ impl ConfigEvents {
     pub(super) fn new(config: &Config, file: Option<&Path>) -> ConfigEvents {
         let callers = config.tls.caller_files().map(|(_, path)| path);
         let files = file.into_iter().chain([&*config.paths.grants, &*config.tls.certificate]).chain(callers);
-        ConfigEvents { files: files.map(|path| (path.to_owned(), Stamp::of(path))).collect() }
+        let files = files.map(|path| (path.to_owned(), Stamp::of(path))).collect();
+        ConfigEvents { files, agent: file.map(Path::to_owned) }
     }
 
     /// Records the start of the agent, with the files that are in effect.
@@ -35,7 +39,7 @@ impl ConfigEvents {
         let version = Some(crate::VERSION.to_owned());
         record(app, Entry { version, ..Entry::new(clock::now_ms(), "start", Outcome::Done) }).await;
         for (path, _) in &self.files {
-            record(app, entry("load", path, Outcome::Done)).await;
+            record(app, entry("load", path, outcome(app, path))).await;
         }
     }
 
@@ -47,12 +51,16 @@ impl ConfigEvents {
                 continue;
             }
             *seen = stamp;
-            let mut invalid = app.tls.invalid_files();
-            invalid.extend(app.access.invalid_file());
-            let outcome = if invalid.contains(path) { Outcome::Failed } else { Outcome::Done };
-            record(app, entry("reload", path, outcome)).await;
+            let verb = if self.agent.as_ref() == Some(path) { "change" } else { "reload" };
+            record(app, entry(verb, path, outcome(app, path))).await;
         }
     }
+}
+
+/// Returns whether the present content of a file is in effect.
+fn outcome(app: &App, path: &Path) -> Outcome {
+    let is_invalid = app.tls.invalid_files().iter().chain(&app.access.invalid_file()).any(|invalid| invalid == path);
+    if is_invalid { Outcome::Failed } else { Outcome::Done }
 }
 
 fn entry(verb: &str, path: &Path, outcome: Outcome) -> Entry {

@@ -18,7 +18,7 @@ use crate::show::{self, counted};
 Each entry holds the hash of the one before: a change, a removal or an added entry breaks the chain.
 Entries that were removed from the end, and a chain that was written again, are found only with a
 head that was kept elsewhere: keep what this command prints, or take sequence number and hash from
-the journal (journalctl -t bolt-audit).
+the journal (journalctl -t bolt-audit _UID=$(id -u bolt)).
 
 A last line without an end is what a power cut leaves; the agent removes it at its next start. It
 is reported and is no error. Files that were rotated away are none either: the first file names the
