@@ -77,7 +77,7 @@ impl ExecDirs {
         &self.path
     }
 
-    /// Returns the ids of all executions that have a directory, the newest first.
+    /// Returns the ids of executions that have a directory, the newest first; at most [`MAX_DIRECTORIES`] of them.
     pub(crate) fn ids(&self) -> io::Result<Vec<ExecutionId>> {
         let names = self.root.entries(Path::new(""))?;
         let ids = names.into_keys().rev().filter_map(|name| ExecutionId::new(name).ok());
@@ -97,6 +97,10 @@ impl ExecDirs {
         }
         let started = self.record::<Started>(id, file::STARTED)?;
         let exit = self.record::<Exit>(id, file::EXIT)?;
+        if let Some(other) = exit.as_ref().map(|exit| &exit.id).filter(|other| *other != id) {
+            let problem = format!("it names execution {other}");
+            return Err(ExecDirError::Damaged { id: id.clone(), name: file::EXIT, problem });
+        }
         let killed = self.has(id, file::KILL);
         let (state, reason) = match (&exit, lock) {
             (Some(exit), _) => (exit.state, exit.reason.clone()),

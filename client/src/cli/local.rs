@@ -120,6 +120,8 @@ pub(super) struct LocalKill {
 
 /// Time that a kill without an agent waits for the end; a shim's grace period is shorter by default.
 const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum size of the executions that are listed from directories, as JSON, in bytes.
+const MAX_LIST_BYTES: usize = 64 << 20;
 /// Pause between two looks at a directory.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -144,9 +146,7 @@ async fn list(command: LocalPs, json: bool) -> Result<Exit, Failure> {
             (found.executions, found.more, Exit::Success)
         }
         Source::Directories(directories) => {
-            let (mut found, exit) = read_all(directories)?;
-            found.retain(|execution| query.matches(execution) && wanted.takes(execution.state));
-            (found, false, exit)
+            read_all(directories, |execution| query.matches(execution) && wanted.takes(execution.state))?
         }
     };
     more |= list.choose(&wanted, &mut executions, now);
@@ -160,13 +160,24 @@ async fn list(command: LocalPs, json: bool) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Reads all directories; those that cannot be read are named, and the exit code is 1.
-fn read_all(directories: &ExecDirs) -> Result<(Vec<Execution>, Exit), Failure> {
+/// Reads the directories, the newest first, and returns the executions that `takes` accepts, and true if there may be more. Those
+/// that cannot be read are named, and the exit code is 1.
+fn read_all(
+    directories: &ExecDirs,
+    takes: impl Fn(&Execution) -> bool,
+) -> Result<(Vec<Execution>, bool, Exit), Failure> {
     let ids = directories.ids().map_err(|e| source::cannot_read(directories.path(), &e))?;
-    let (mut found, mut exit) = (Vec::new(), Exit::Success);
+    let (mut found, mut exit, mut left) = (Vec::new(), Exit::Success, MAX_LIST_BYTES);
     for id in ids {
         match directories.read(&id) {
-            Ok(execution) => found.push(execution),
+            Ok(execution) if takes(&execution) => {
+                // Records may have a megabyte each, and belong to an account that is not trusted here.
+                let size = serde_json::to_vec(&execution).map_or(usize::MAX, |json| json.len());
+                let Some(rest) = left.checked_sub(size) else { return Ok((found, true, exit)) };
+                left = rest;
+                found.push(execution);
+            }
+            Ok(_) => {}
             // Removed meanwhile, or its acceptance was not completed.
             Err(ExecDirError::Unknown(..)) => {}
             Err(error) => {
@@ -175,7 +186,7 @@ fn read_all(directories: &ExecDirs) -> Result<(Vec<Execution>, Exit), Failure> {
             }
         }
     }
-    Ok((found, exit))
+    Ok((found, false, exit))
 }
 
 async fn show(command: LocalShow, json: bool) -> Result<Exit, Failure> {
@@ -255,9 +266,18 @@ async fn find(source: &Source, id: &IdArg) -> Result<Execution, Failure> {
     let mut found = match source {
         Source::Agent(agent) => search(agent, id).await.map_err(|e| Failure::from_instance(&e))?,
         Source::Directories(directories) => {
-            let ids = directories.ids().map_err(|e| source::cannot_read(directories.path(), &e))?;
-            let read = ids.iter().filter(|known| id.fits(known)).map(|id| directories.read(id));
-            read.collect::<Result<_, _>>().map_err(|e| Failure::from_error(Exit::Storage, &e))?
+            let read = match id.whole() {
+                // Found whatever else is there.
+                Some(id) => match directories.read(&id) {
+                    Err(ExecDirError::Unknown(..)) => Ok(Vec::new()),
+                    read => read.map(|execution| vec![execution]),
+                },
+                None => {
+                    let ids = directories.ids().map_err(|e| source::cannot_read(directories.path(), &e))?;
+                    ids.iter().filter(|known| id.fits(known)).take(20).map(|id| directories.read(id)).collect()
+                }
+            };
+            read.map_err(|e| Failure::from_error(Exit::Storage, &e))?
         }
     };
     match (found.pop(), found.len()) {

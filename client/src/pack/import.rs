@@ -6,8 +6,8 @@
 //!                         └─ facts ───┘   (pure)                                          (temporary directory, rename)
 //! ```
 //!
-//! Each format is a module beside [`stackstorm`] with one pure function from a source tree to a [`Plan`](plan::Plan);
-//! [`Format`] lists them. Reading is bounded ([`source`]), writing is one rename ([`write`]): after an error nothing was
+//! Each format is a module beside `stackstorm` with one pure function from a source tree to a `plan::Plan`;
+//! [`Format`] lists them. Reading is bounded (`source`), writing is one rename (`write`): after an error nothing was
 //! written. A plan is checked by the code that agents use, and actions that it refuses are reported as not runnable, so
 //! that every imported pack builds. Nothing of a source is executed.
 
