@@ -283,12 +283,12 @@ impl Writer {
             self.publish(Chain::Changes, &owed.entry, Some(head));
             self.unsynced.push(owed);
         }
-        // Settles what was in the backlog.
-        let _ = self.sync();
+        // Before the sync, whose failure makes changes unavailable again, and which tells others that the backlog is settled.
         self.health.clear(UNAVAILABLE);
         if self.shared.unavailable.swap(false, Ordering::Relaxed) {
             tracing::info!("the audit log can be written again");
         }
+        let _ = self.sync();
         Ok(())
     }
 
