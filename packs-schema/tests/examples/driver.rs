@@ -88,6 +88,7 @@ pub(crate) struct Run {
     directory: PathBuf,
     parameters: Value,
     config: Map<String, Value>,
+    secrets: Map<String, Value>,
     noop: bool,
     deadline: Option<u64>,
     path: String,
@@ -116,6 +117,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
         directory: directory(pack),
         parameters,
         config: Map::new(),
+        secrets: Map::new(),
         noop: false,
         deadline: None,
         path: PATH.into(),
@@ -129,6 +131,12 @@ impl Run {
     /// Sets the site configuration.
     pub(crate) fn config(mut self, config: Value) -> Run {
         self.config = config.as_object().unwrap().clone();
+        self
+    }
+
+    /// Sets the secret values of the site configuration.
+    pub(crate) fn secrets(mut self, secrets: Value) -> Run {
+        self.secrets = secrets.as_object().unwrap().clone();
         self
     }
 
@@ -172,7 +180,8 @@ impl Run {
     /// Runs the action to its end.
     pub(crate) fn go(self) -> Ended {
         let bound = bind(&self.action.parameters, self.parameters.as_object().unwrap()).unwrap();
-        let given = deliver(&self.action.parameters, &bound, &SiteConfig::new(self.config.clone(), Map::new()));
+        let given =
+            deliver(&self.action.parameters, &bound, &SiteConfig::new(self.config.clone(), self.secrets.clone()));
         let scratch = TempDir::new().unwrap();
         let result = scratch.path().join("result");
         std::fs::write(&result, b"").unwrap();
