@@ -4,19 +4,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test should fail at the line of the error")]
 
+mod aws;
 mod cassandra;
 mod certificates;
 mod disk;
+mod docker;
 mod driver;
 mod engine;
 mod free;
 mod host;
 mod jvm;
+mod kafka;
+mod kubernetes_node;
 mod linux;
 mod nginx;
+mod nodetool;
 mod packs;
 mod pki;
 mod postgres;
 mod redis;
 mod servers;
 mod service;
+mod stand_in;

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Lists containers, and what is wrong with them."""
+
+import sys
+import time
+
+sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
+from lib import daemon  # noqa: E402
+from lib.bolt_action import FAILED, Deadline, Stop, clean, counted, finish, main, parameters, table, utc  # noqa: E402
+
+MAX_INSPECTED = 500
+
+
+def action():
+    given, deadline = parameters(), Deadline(160.0)
+    found, states = daemon.containers(), {}
+    for c in found:
+        state = clean(c.get("State") or "?", 20)
+        states[state] = states.get(state, 0) + 1
+    rows = []
+    for c in found[:MAX_INSPECTED]:
+        if deadline.passed():
+            break
+        try:
+            rows.append(row(daemon.inspect(c.get("Id") or "?"), time.time() - 3600 * given["since_hours"]))
+        except Stop:
+            continue  # Removed meanwhile.
+    rows.sort(key=lambda r: (not r["problem"], r["name"]))
+    bad = [r for r in rows if r["problem"]]
+    result = {"states": states, "problems": len(bad), "containers": (bad if given["only_problems"] else rows)[: given["top"]]}
+    print("%s (%s), %d with a problem" % (
+        counted(len(found), "container"), ", ".join("%d %s" % (n, s) for s, n in sorted(states.items())) or "none", len(bad),
+    ))  # fmt: skip
+    if result["containers"]:
+        table(
+            [(r["name"], r["id"], r["state"] + (" (%s)" % r["health"] if r["health"] else ""), r["exit_code"], r["restarts"], r["finished"] or r["started"] or "-", r["image"], r["problem"] or "-") for r in result["containers"]],
+            ("NAME", "ID", "STATE", "EXIT", "RESTARTS", "SINCE", "IMAGE", "PROBLEM"), right=(3, 4),
+        )  # fmt: skip
+    finish(result)
+    return FAILED if given["fail"] and bad else None
+
+
+def row(found, since):
+    state = found.get("State") or {}
+    started, finished = daemon.moment(state.get("StartedAt")), daemon.moment(state.get("FinishedAt"))
+    running = bool(state.get("Running"))
+    entry = {
+        "name": clean((found.get("Name") or "?").lstrip("/"), 100),
+        "id": clean((found.get("Id") or "?")[:12]),
+        "image": clean((found.get("Config") or {}).get("Image") or "?", 200),
+        "state": clean(state.get("Status") or "?", 20),
+        "exit_code": int(state.get("ExitCode") or 0),
+        "oom_killed": bool(state.get("OOMKilled")),
+        "restarts": int(found.get("RestartCount") or 0),
+        "health": clean((state.get("Health") or {}).get("Status") or "", 20),
+        "started": utc(started) if started else "",
+        "finished": utc(finished) if finished and not running else "",
+    }
+    if entry["health"] == "none":
+        entry["health"] = ""
+    entry["problem"] = problem(entry, state, finished >= since)
+    return entry
+
+
+def problem(entry, state, recent):
+    if entry["state"] in ("dead", "removing"):
+        return "is %s" % entry["state"]
+    if entry["state"] == "restarting":
+        return "restarts again and again (%d times), last exit code %d" % (entry["restarts"], entry["exit_code"])
+    if entry["health"] == "unhealthy":
+        return "unhealthy"
+    if entry["state"] == "exited" and recent:
+        if entry["oom_killed"]:
+            return "ended for lack of memory"
+        # 137 and 143: ended by docker stop.
+        if entry["exit_code"] not in (0, 137, 143):
+            return "failed%s" % (": " + clean(state.get("Error"), 100) if state.get("Error") else "")
+    return ""
+
+
+main(action)

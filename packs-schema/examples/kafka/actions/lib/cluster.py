@@ -1,0 +1,63 @@
+"""Asks the cluster through the tools of Kafka, each of which is a small JVM."""
+
+import os
+import re
+
+from lib import tool
+from lib.bolt_action import UNAVAILABLE, Stop, clean, config, read
+
+PARTITION = re.compile(r"^\s*Topic: (\S+)\s+Partition: (\d+)\s+Leader: (\S+)\s+Replicas: ([\d,]*)\s+Isr: ?([\d,]*)")
+# Kinds of trouble, with the option of kafka-topics.sh that lists them.
+KINDS = {
+    "unavailable": "--unavailable-partitions",
+    "under_min_isr": "--under-min-isr-partitions",
+    "under_replicated": "--under-replicated-partitions",
+    "at_min_isr": "--at-min-isr-partitions",
+}  # fmt: skip
+MAX_ROWS = 100000
+# Within the limits of an action: a heap that suffices for large clusters, and few threads.
+JVM = {"KAFKA_HEAP_OPTS": "-Xmx96M", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1", "LOG_DIR": "/tmp"}
+
+
+def run(name, arguments, seconds):
+    """Returns the output of a tool, as text."""
+    site = config()
+    path = os.path.join(site.get("bin_directory", "/opt/kafka/bin"), name)
+    if not os.path.exists(path):
+        raise Stop(UNAVAILABLE, "there is no %s; set bin_directory in /etc/bolt/packs/kafka.yaml" % clean(path))
+    words = [path, "--bootstrap-server", site.get("bootstrap_server", "localhost:9092")]
+    if site.get("command_config"):
+        words += ["--command-config", site["command_config"]]
+    _, out, _ = tool.run(words + arguments, seconds, environment=JVM)
+    return out.decode("utf-8", "replace")
+
+
+def partitions(kind, seconds):
+    """Returns the partitions with this kind of trouble."""
+    found = []
+    for line in run("kafka-topics.sh", ["--describe", KINDS[kind]], seconds).splitlines():
+        match = PARTITION.match(line)
+        if match and len(found) < MAX_ROWS:
+            topic, number, leader, replicas, isr = match.groups()
+            found.append({
+                "topic": clean(topic, 249),
+                "partition": int(number),
+                "leader": int(leader) if leader.isdigit() else -1,
+                "replicas": numbers(replicas),
+                "isr": numbers(isr),
+            })  # fmt: skip
+    return found
+
+
+def numbers(text):
+    return [int(word) for word in text.split(",") if word]
+
+
+def broker_id():
+    """Returns the id of this broker, from meta.properties in its data directories."""
+    for directory in config().get("data_directories", ["/var/lib/kafka"]):
+        text = read(os.path.join(directory, "meta.properties"), 4096) or b""
+        match = re.search(rb"^(?:broker|node)\.id\s*=\s*(\d+)\s*$", text, re.MULTILINE)
+        if match:
+            return int(match.group(1))
+    raise Stop(UNAVAILABLE, "no meta.properties in data_directories names the id of this broker; see /etc/bolt/packs/kafka.yaml")
