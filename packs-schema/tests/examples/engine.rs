@@ -130,6 +130,14 @@ impl Host {
         String::from_utf8(shown.stdout).unwrap()
     }
 
+    /// Names in the directory of kept files.
+    fn kept(&self) -> Vec<String> {
+        let names = fs::read_dir(self.dir.path().join("kept")).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     fn calls(&self) -> String {
         fs::read_to_string(self.bin.path().join("calls")).unwrap_or_default()
     }
@@ -175,7 +183,8 @@ exit 0
         ("systemctl", Box::leak(systemctl.into_boxed_str())),
         (
             "systemd-run",
-            "cd \"${0%/*}\"; echo \"systemd-run $*\" >>calls\n[[ -e no-timers ]] && { echo no bus; exit 1; }\nexit 0\n",
+            "cd \"${0%/*}\"; echo \"systemd-run $*\" >>calls\n[[ -e no-timers ]] && { echo no bus; exit 1; }\n\
+             echo \"guarded by $(dpkg-deb --field \"${!#}\" Version)\" >>calls\nexit 0\n",
         ),
     ]
 }
@@ -234,6 +243,8 @@ fn an_upgrade_installs_and_checks_and_rolls_back_on_request() {
     let restarted = calls.rfind("systemctl restart").unwrap();
     let disarmed = calls.rfind("systemctl stop -- bolt-engine-rollback.timer").unwrap();
     assert!(armed < restarted && restarted < disarmed, "{calls}");
+    assert!(calls.contains("guarded by 1.0\n"), "{calls}");
+    assert_eq!(host.kept(), ["current.deb", "lock", "previous.deb"]);
     assert!(calls.contains("--force-confold --install"), "{calls}");
     let health = host.run("health", json!({"version": "1.1", "settled": 0})).go().well();
     assert_eq!(health.result["healthy"], true);
@@ -283,8 +294,7 @@ fn nothing_is_installed_that_was_not_asked_for_or_cannot_run() {
     let dry = asked(json!({"rollback_sha256": first})).noop().go().well();
     assert_eq!(dry.result["outcome"], "would_install");
     assert_eq!((host.installed().as_str(), restarts()), ("1.0", before));
-    let left = fs::read_dir(host.dir.path().join("kept")).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
-    assert_eq!(left, ["lock"], "a staging directory remains");
+    assert_eq!(host.kept(), ["lock"], "a staging directory remains");
     let downgrade = json!({"version": "0.9", "sha256": digest(&host.package("0.9", Version::Good)), "allow_downgrade": true,
         "without_rollback": true, "start_wait": 3, "settle": 0});
     assert_eq!(host.run("upgrade", downgrade).go().well().result["outcome"], "upgraded");
@@ -324,6 +334,17 @@ fn an_upgrade_whose_timer_cannot_be_started_is_refused_unless_it_may_go_without(
         "without_rollback": true, "start_wait": 3, "settle": 0});
     assert_eq!(host.run("upgrade", parameters).go().well().result["outcome"], "upgraded");
     assert_eq!(host.installed(), "1.1");
+}
+
+#[test]
+fn a_refused_upgrade_leaves_the_way_back_of_the_last_one() {
+    let Some(host) = Host::new("a_refused_upgrade_leaves_the_way_back_of_the_last_one") else { return };
+    host.upgrade("1.1", Version::Good).well();
+    fs::write(host.bin.path().join("no-timers"), "").unwrap();
+    host.upgrade("1.2", Version::Good).refused(1, "nothing was installed");
+    assert_eq!(host.kept(), ["current.deb", "lock", "previous.deb"]);
+    let back = host.run("rollback", json!({"start_wait": 3, "settle": 0})).go().well();
+    assert_eq!((&back.result["outcome"], host.installed().as_str()), (&json!("rolled_back"), "1.0"));
 }
 
 #[test]

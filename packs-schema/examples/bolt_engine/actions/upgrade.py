@@ -56,8 +56,6 @@ class Upgrade:
         if noop():
             print("noop: would install %s in place of %s" % (self.version, self.old))
             return self.end("would_install", [])
-        if self.rollback:
-            self.kept.put("previous", self.rollback)
         return self.replace(candidate)
 
     def check_configuration(self, candidate):
@@ -91,24 +89,37 @@ class Upgrade:
         wait, settle = self.given["start_wait"], self.given["settle"]
         guard.disarm()  # Of an upgrade that was killed, which would return to another version.
         if self.rollback:
-            command = self.packages.install_command(self.kept.path("previous"))
+            # The timer has a file of its own: an upgrade that is refused leaves `previous` to bolt_engine.rollback.
+            self.kept.put("pending", self.rollback)
+            command = self.packages.install_command(self.kept.path("pending"))
             problem = guard.arm(command, INSTALL_SECONDS + wait + settle + 120)
             if problem and not self.given["without_rollback"]:
+                self.kept.remove("pending")
                 raise Stop(FAILED, "%s; nothing was installed; pass without_rollback=true to upgrade without it" % problem)
             if problem:
                 print(problem)
+            try:
+                self.kept.share("pending", "previous")
+            except OSError as error:
+                self.disarm()
+                raise Stop(FAILED, "the file for the way back cannot be kept: %s; nothing was installed" % error)
         try:
             problems = exchange(self.packages, candidate, wait, settle, self.root)
         except Stop as stop:  # Also a kill, or the time-out: the grace period is long enough for the way back.
             problems = [str(stop)]
         if not problems:
-            guard.disarm()
+            self.disarm()
             self.keep(candidate)
             print("version %s is installed and healthy" % self.version)
             return self.end("upgraded", [])
         for problem in problems:
             print("  PROBLEM: " + problem)
         return self.go_back(problems)
+
+    def disarm(self):
+        """Stops the timer and removes its file, which nothing else needs."""
+        guard.disarm()
+        self.kept.remove("pending")
 
     def keep(self, candidate):
         """Keeps the file for the next upgrade's way back; without it that upgrade obtains the file again."""
@@ -123,7 +134,7 @@ class Upgrade:
         print("version %s is not healthy; installing %s" % (self.version, self.old))
         more = exchange(self.packages, self.kept.path("previous"), self.given["start_wait"], min(self.given["settle"], 10), self.root)
         if not more:  # Otherwise the timer tries again, for example when no other program locks the package manager.
-            guard.disarm()
+            self.disarm()
         return self.end("rollback_failed" if more else "rolled_back", problems + more)
 
     def end(self, outcome, problems):

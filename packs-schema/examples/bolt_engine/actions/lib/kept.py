@@ -9,7 +9,8 @@ from lib.bolt_action import FAILED, UNAVAILABLE, Stop, human
 
 
 class Kept:
-    """Directory with `current` and `previous`, each a package file, and a staging directory while an upgrade runs."""
+    """Directory with `current` and `previous`, each a package file, and while an upgrade runs a staging directory and
+    `pending`, the file that the timer of the way back installs."""
 
     def __init__(self, packages, site):
         self._packages = packages
@@ -40,7 +41,7 @@ class Kept:
             self._lock.close()
 
     def path(self, slot):
-        """Returns the path of `current` or `previous`."""
+        """Returns the path of a slot: `current`, `previous` or `pending`."""
         return os.path.join(self._directory, slot + self._packages.suffix)
 
     def version(self, slot):
@@ -56,6 +57,23 @@ class Kept:
             out.flush()
             os.fsync(out.fileno())
         os.rename(temporary, self.path(slot))
+        self._sync()
+
+    def share(self, slot, other):
+        """Makes `other` the same file as `slot`, in one step; takes no space."""
+        temporary = self.path(other) + ".new"
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        os.link(self.path(slot), temporary)
+        os.rename(temporary, self.path(other))
+        self._sync()
+
+    def remove(self, slot):
+        """Removes the file of a slot, if there is one."""
+        if os.path.exists(self.path(slot)):
+            os.unlink(self.path(slot))
+
+    def _sync(self):
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
