@@ -63,10 +63,20 @@ pub(super) fn set(dir: &Path, limit: &str, limits: &Limits) -> io::Result<()> {
             set_total(dir, limit, limits)?;
             control::ignore_absent(control::write(dir, "memory.oom.group", "1"))
         }
-        IO_WEIGHT => {
-            limits.io_weight.map_or(Ok(()), |weight| control::write(dir, "io.weight", &format!("default {weight}")))
-        }
+        IO_WEIGHT => limits.io_weight.map_or(Ok(()), |weight| set_weight(dir, weight)),
         _ => set_total(dir, limit, limits),
+    }
+}
+
+/// Sets the weight of each policy of block I/O that the host has: the cost model (`io.weight`) and the scheduler BFQ, whose range is
+/// 1 to 1000. Which of them a device follows is the host's choice.
+fn set_weight(dir: &Path, weight: u32) -> io::Result<()> {
+    let cost = control::write(dir, "io.weight", &format!("default {weight}"));
+    let scaled = if weight <= 100 { weight } else { 100 + (weight - 100) * 900 / 9900 };
+    let bfq = control::write(dir, "io.bfq.weight", &scaled.to_string());
+    match (cost, bfq) {
+        (Ok(()), other) | (other, Ok(())) => control::ignore_absent(other),
+        (cost, _) => cost,
     }
 }
 
@@ -132,6 +142,23 @@ mod tests {
         assert!(total.within_own_limit && total.total_reached, "{total:?}");
         let host = counters_of(&[("it/memory.events", killed), ("memory.events.local", "oom 0\noom_kill 0\n")]);
         assert!(host.within_own_limit && !host.total_reached, "{host:?}");
+    }
+
+    #[test]
+    fn the_weight_of_each_policy_is_set() {
+        let set = |files: &[&str], weight| {
+            let dir = tempfile::tempdir().unwrap();
+            files.iter().for_each(|file| fs::write(dir.path().join(file), "").unwrap());
+            let limits = Limits { io_weight: Some(weight), ..Limits::default() };
+            let done = super::set(dir.path(), IO_WEIGHT, &limits);
+            (done.is_ok(), ["io.weight", "io.bfq.weight"].map(|f| fs::read_to_string(dir.path().join(f)).ok()))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let (cost, bfq) = ("io.weight", "io.bfq.weight");
+        assert_eq!(set(&[cost, bfq], 1000), (true, [text("default 1000"), text("181")]));
+        assert_eq!(set(&[bfq], 10_000), (true, [None, text("1000")]));
+        assert_eq!(set(&[cost], 7), (true, [text("default 7"), None]));
+        assert_eq!(set(&[], 7), (false, [None, None]), "reported as not enforced");
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn an_io_weight_is_set_if_the_host_supports_it() {
     let has = host.enforcement().io_weight;
     let places: Vec<PathBuf> = groups(&host).into_iter().map(|(_, dir)| dir).collect();
     let weight = |id: &str| {
-        let files = ["io.weight", "blkio.weight", "blkio.bfq.weight"];
+        let files = ["io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight"];
         let read =
             |dir: &PathBuf| files.iter().find_map(|f| fs::read_to_string(dir.join(format!("bolt-{id}")).join(f)).ok());
         places.iter().find_map(read).map(|text| text.trim().to_owned())
