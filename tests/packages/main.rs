@@ -1,6 +1,11 @@
 //! The packages that `systemd/packages/build` makes: reproducible, complete, and without a name of another package.
 #![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
+mod baking;
+mod image_root;
+mod links;
+mod scriptlets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -38,7 +43,7 @@ fn have(program: &str) -> bool {
 /// Builds the packages from the programs of this build, once for all tests. `None` where a tool is missing.
 fn built(test: &str) -> Option<&'static Built> {
     static BUILT: OnceLock<Built> = OnceLock::new();
-    for tool in ["cargo-deb", "cargo-generate-rpm", "dpkg-deb", "dpkg-shlibdeps", "rpm", "strip", "git"] {
+    for tool in ["cargo-deb", "cargo-generate-rpm", "dpkg-deb", "dpkg-shlibdeps", "rpm", "strip", "objdump", "git"] {
         if !have(tool) {
             skip(test, &format!("{tool} is not installed"));
             return None;
@@ -55,12 +60,25 @@ fn built(test: &str) -> Option<&'static Built> {
 
 fn build(output: &Path, circumstances: &str, epoch: &str) {
     let programs = binary("bolt").unwrap().parent().unwrap().to_owned();
-    let script = root().join("systemd/packages/build");
     let mut sh = Command::new("/bin/sh");
-    sh.arg("-c").arg(format!("{circumstances} exec \"$@\"")).arg("sh").arg(script);
+    sh.arg("-c").arg(format!("{circumstances} exec \"$@\"")).arg("sh").arg(root().join("systemd/packages/build"));
     sh.args([OsStr::new("--fast"), OsStr::new("--binaries"), programs.as_os_str(), output.as_os_str()]);
     let output = sh.env("SOURCE_DATE_EPOCH", epoch).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Builds packages of another version, whose agent has programs that only succeed.
+fn build_version(version: &str) -> TempDir {
+    let [programs, output] = [(); 2].map(|()| TempDir::new().unwrap());
+    std::os::unix::fs::symlink(binary("bolt").unwrap(), programs.path().join("bolt")).unwrap();
+    for name in ["bolt-launch", "bolt-agent", "bolt-sync"] {
+        fs::copy("/bin/true", programs.path().join(name)).unwrap();
+    }
+    let mut build = Command::new(root().join("systemd/packages/build"));
+    build.args(["--fast", "--version", version, "--binaries"]).arg(programs.path()).arg(output.path());
+    let built = build.env("SOURCE_DATE_EPOCH", "1700000000").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    output
 }
 
 fn package(directory: &Path, name: &str, extension: &str) -> PathBuf {
@@ -73,7 +91,7 @@ fn package(directory: &Path, name: &str, extension: &str) -> PathBuf {
 }
 
 fn separator(extension: &str) -> &'static str {
-    if extension == "deb" { "_" } else { "-0" }
+    if extension == "deb" { "_" } else { "-" }
 }
 
 /// Returns what a .deb holds, and the content of its text files.
@@ -216,7 +234,7 @@ fn scripts_of_the_packages_are_posix_shell() {
             scripts.extend(fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()));
         }
     }
-    assert_eq!(scripts.len(), 11);
+    assert_eq!(scripts.len(), 12);
     for script in &scripts {
         assert!(fs::read_to_string(script).unwrap().starts_with("#!/bin/sh\n"), "{}", script.display());
     }

@@ -28,6 +28,7 @@ const BUILT: &str = "the programs are built already";
 const THIS_RUN: &str = "it is the run of the tests that you are reading";
 const MEASURES: &str = "it measures for minutes; the figures are those of the machine that they were measured on";
 const MACHINE: &str = "it boots machines for minutes; tests/machine does, where `.ci/run` has made the image";
+const BAKED: &str = "tests/packages bakes an image with it";
 const TIMED: &str = "it measures times or growth, which fail on a busy machine; tests/reliability runs it";
 
 /// Every command that is shown and not run. An entry that covers none is an error.
@@ -56,6 +57,14 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     ),
     not_run("systemd/README.md", "systemd/packages/build packages", "tests/packages builds them from these programs"),
     not_run("systemd/README.md", "sudo apt-get install", "it would install them on the host that runs the tests"),
+    not_run("systemd/README.md", "sudo cp packages/", BAKED),
+    not_run("systemd/README.md", "sudo chroot image ", BAKED),
+    not_run("systemd/README.md", "sudo sed -i 's/^id = .*/metadata", BAKED),
+    not_run("systemd/README.md", "sudo sed -i 's/^listen = .*/listen = \"0.0.0.0:8443\"/' image", BAKED),
+    not_run("systemd/README.md", "sudo sed -i 's#^url = ", BAKED),
+    not_run("systemd/README.md", "sudo install -m 0644 ca/ca.pem image", BAKED),
+    not_run("systemd/README.md", "sudo install -m 0644 keys/root.json image", BAKED),
+    not_run("systemd/README.md", "sudo install -m 0644 grants.toml image", BAKED),
     not_run("tests/README.md", "cargo test --workspace", THIS_RUN),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench numbers", MEASURES),
     not_run("tests/README.md", "cargo bench -p bolt-tests --bench fan_out", MEASURES),
