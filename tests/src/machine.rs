@@ -12,14 +12,18 @@
 mod disk_log;
 mod engine;
 mod life;
+mod limits;
 mod load;
 mod power;
+mod rollout;
 mod site;
 mod states;
+mod steps;
 mod vm;
 
 pub use life::run as life;
 pub use power::{Figures, Plan, run as power};
+pub use rollout::run as rollout;
 pub use site::MachineSite;
 pub use states::{DiskStates, run as states};
 pub use vm::forward;

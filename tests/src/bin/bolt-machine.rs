@@ -1,9 +1,10 @@
-//! Boots a machine in QEMU and tries the packages, the limits and power cuts on it:
+//! Boots a machine in QEMU and tries the packages, the limits and power cuts on it, or two and a rollout over them:
 //!
 //! ```text
 //! tests/machine/image /var/tmp/bolt-machine
 //! export BOLT_TEST_MACHINE=/var/tmp/bolt-machine
 //! cargo run --release -p bolt-tests --bin bolt-machine -- life
+//! cargo run --release -p bolt-tests --bin bolt-machine -- rollout
 //! cargo run --release -p bolt-tests --bin bolt-machine -- power --cuts 200 --seed 1
 //! cargo run --release -p bolt-tests --bin bolt-machine -- states --count 50 --seed 1
 //! ```
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
             Err(_) => return wrong(),
         },
         ["life"] => machine::image().and_then(|image| machine::life(&image)).map(|_| true),
+        ["rollout"] => machine::image().and_then(|image| machine::rollout(&image)).map(|_| true),
         ["power", "--cuts", cuts, "--seed", seed] => {
             let (Ok(cuts), Ok(seed)) = (cuts.parse(), seed.parse()) else { return wrong() };
             machine::image().and_then(|image| machine::power(&image, machine::Plan { cuts, seed })).map(|figures| {
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
 
 fn wrong() -> ExitCode {
     eprintln!(
-        "usage: bolt-machine life\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
+        "usage: bolt-machine life\n       bolt-machine rollout\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
     );
     ExitCode::from(2)
 }

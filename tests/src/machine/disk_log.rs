@@ -50,10 +50,16 @@ pub(super) fn read(log: &Path) -> io::Result<Vec<Event>> {
 
 /// Writes an event to a disk.
 pub(super) fn apply(event: Event, log: &File, disk: &File) -> io::Result<()> {
-    let Event::Write { offset, data, length } = event else { return Ok(()) };
+    let Event::Write { offset, .. } = event else { return Ok(()) };
+    disk.write_all_at(&content(event, log)?, offset)
+}
+
+/// Returns what an event wrote; nothing, if it is a flush.
+pub(super) fn content(event: Event, log: &File) -> io::Result<Vec<u8>> {
+    let Event::Write { data, length, .. } = event else { return Ok(Vec::new()) };
     let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     log.read_exact_at(&mut content, data)?;
-    disk.write_all_at(&content, offset)
+    Ok(content)
 }
 
 /// Returns the end of what has been written to the log so far.

@@ -10,10 +10,15 @@ use super::load::Api;
 use super::site::{BAD_VERSION, MachineSite, VERSIONS};
 use super::vm::Vm;
 
-/// Publishes the pack and runs it.
-pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &mut Vm) -> Result<(), String> {
+/// Publishes the pack.
+pub(super) fn publish(site: &MachineSite) {
     let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packs-schema/examples/bolt_engine");
     site.world.publish_directory(&pack);
+}
+
+/// Publishes the pack and runs it.
+pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &mut Vm) -> Result<(), String> {
+    publish(site);
     api.persist(crate::http::Call::post("/v1/packs/sync", "")).await?;
     api.has_action("upgrade").await?;
     let [old, new] = VERSIONS;
@@ -62,12 +67,14 @@ async fn guarded(api: &Api, vm: &mut Vm, upgrade: &Execution) -> Result<(), Stri
     Err("the upgrade neither ends nor has a rollback timer".to_owned())
 }
 
-fn expect(end: &Execution, state: State, outcome: &str) -> Result<(), String> {
+/// Checks the end of an action of the pack, and the outcome in its result.
+pub(super) fn expect(end: &Execution, state: State, outcome: &str) -> Result<(), String> {
     let found = end.result.as_ref().and_then(|result| result.get("outcome")).and_then(Value::as_str);
     if end.state == state && found == Some(outcome) { Ok(()) } else { Err(format!("not {outcome}: {end:?}")) }
 }
 
-fn expect_installed(vm: &mut Vm, version: &str) -> Result<(), String> {
+/// Checks the version that dpkg has.
+pub(super) fn expect_installed(vm: &mut Vm, version: &str) -> Result<(), String> {
     let installed = vm.ok("dpkg-query -W -f '${db:Status-Status} ${Version}' bolt-agent")?;
     if installed == format!("installed {version}") { Ok(()) } else { Err(format!("dpkg has {installed}")) }
 }

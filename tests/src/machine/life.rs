@@ -1,16 +1,16 @@
-//! The life of the packages on a booted machine, and every limit under cgroup v2.
+//! The life of the packages on a booted machine.
 
-use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 use serde_json::{Value, json};
 
 use super::engine;
+use super::limits;
 use super::load::{self, Api};
-use super::site::{self, MachineSite, VERSIONS};
+use super::site::{self, ID, MachineSite, VERSIONS};
+use super::steps::Steps;
 use super::vm::Vm;
 
 /// Executions that run during an upgrade.
@@ -22,57 +22,53 @@ const UNITS: &str = "bolt-launch.service bolt-launch.socket bolt-executions.serv
 
 /// Runs every step; returns one line for each, or why one failed.
 pub fn run(image: &Path) -> Result<String, String> {
-    let mut report = String::new();
-    let began = Instant::now();
-    let mut done = |what: &str| {
-        let line = format!("{:4} s  {what}", began.elapsed().as_secs());
-        eprintln!("{line}");
-        let _ = writeln!(report, "{line}");
-    };
+    let mut steps = Steps::begin();
     let site = MachineSite::create()?;
-    let mut vm = site.install(image)?;
+    let mut vm = site.install(image, ID)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
 
     installed_and_asleep(&mut vm)?;
-    done("install: files in place, nothing enabled, nothing started");
-    site.start(&mut vm)?;
+    steps.done("install: files in place, nothing enabled, nothing started");
+    site.start(&mut vm, ID)?;
     let api = Api { address: vm.address(), caller: site.world.site.operator() };
     runtime.block_on(api.ready())?;
-    done("configure: check-config finds nothing, ready, pack synced from the bucket");
-    let (code, said) = site.bolt(&vm)?.json(["run", "machine.lines", "count=2", "--on", site::ID]);
+    steps.done("configure: check-config finds nothing, ready, pack synced from the bucket");
+    let (code, said) = site.bolt(&[(ID, &vm)])?.json(["run", "machine.lines", "count=2", "--on", ID]);
     if code != 0 {
         return Err(format!("bolt run: exit code {code}: {said}"));
     }
-    done("bolt run from the host: succeeded");
+    steps.done("bolt run from the host: succeeded");
 
     in_the_journal(&mut vm)?;
-    done("log: entries of all three programs in the journal, with fields");
+    steps.done("log: entries of all three programs in the journal, with fields");
 
-    runtime.block_on(limits(&api, &mut vm))?;
-    done("limits under cgroup v2: memory, CPU, processes; kill and time-out leave nothing");
+    let weights = runtime.block_on(limits::all(&api, &mut vm))?;
+    steps.done(&format!("limits under cgroup v2: memory, CPU, processes, block I/O ({weights})"));
+    runtime.block_on(limits::stopped(&api, &mut vm))?;
+    steps.done("kill and time-out: nothing is left");
 
     vm.ok("systemctl restart bolt-executions")?;
-    runtime.block_on(out_of_memory(&api, "restarted"))?;
-    done("restart of the holder of cgroups: limits hold for the next execution");
+    runtime.block_on(limits::out_of_memory(&api, "restarted"))?;
+    steps.done("restart of the holder of cgroups: limits hold for the next execution");
 
-    done(&hardened(&mut vm)?);
+    steps.done(&hardened(&mut vm)?);
     runtime.block_on(watchdog(&api, &mut vm))?;
-    done("watchdog: a launcher that hangs is started again, its execution goes on");
+    steps.done("watchdog: a launcher that hangs is started again, its execution goes on");
 
     let upgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[1]))?;
-    done(&format!("upgrade with {upgraded} running: none interrupted, outputs byte-exact"));
+    steps.done(&format!("upgrade with {upgraded} running: none interrupted, outputs byte-exact"));
     let downgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[0]))?;
-    done(&format!("downgrade with {downgraded} running: none interrupted, outputs byte-exact"));
+    steps.done(&format!("downgrade with {downgraded} running: none interrupted, outputs byte-exact"));
 
     runtime.block_on(engine::upgrades_and_rolls_back(&site, &api, &mut vm))?;
-    done("bolt_engine: its execution survives the restart; a bad version is rolled back by itself");
+    steps.done("bolt_engine: its execution survives the restart; a bad version is rolled back by itself");
 
     let before = runtime.block_on(api.order_until("machine.lines", &json!({"count": 3}), "before"))?;
     let before = runtime.block_on(api.wait(before.id.as_str()))?;
     let cut = json!({"count": 1000, "pause": "1"});
     let interrupted = runtime.block_on(api.order_until("machine.lines", &cut, "interrupted"))?;
-    runtime.block_on(running(&api, &interrupted))?;
+    runtime.block_on(api.running(&interrupted))?;
     vm.shut_down()?;
     vm.boot()?;
     let api = Api { address: vm.address(), ..api };
@@ -85,13 +81,13 @@ pub fn run(image: &Path) -> Result<String, String> {
     if end.state != State::Interrupted {
         return Err(format!("running at the reboot, and then {end:?}"));
     }
-    done("reboot: starts by itself, records kept; what ran is interrupted");
+    steps.done("reboot: starts by itself, records kept; what ran is interrupted");
 
     client(&mut vm)?;
-    done("client: bolt-client, bolt by update-alternatives, both gone after the removal");
+    steps.done("client: bolt-client, bolt by update-alternatives, both gone after the removal");
     removed_and_purged(&mut vm)?;
-    done("remove: state and configuration kept; install again: asleep; purge: nothing left");
-    Ok(report)
+    steps.done("remove: state and configuration kept; install again: asleep; purge: nothing left");
+    Ok(steps.report())
 }
 
 /// Nothing of the package runs, or will at the next boot.
@@ -136,70 +132,6 @@ fn in_the_journal(vm: &mut Vm) -> Result<(), String> {
     Ok(())
 }
 
-async fn running(api: &Api, execution: &Execution) -> Result<(), String> {
-    let until = Instant::now() + Duration::from_secs(120);
-    while api.stdout(execution.id.as_str()).await?.is_empty() {
-        if Instant::now() > until {
-            return Err(format!("{} does not start", execution.id));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    Ok(())
-}
-
-/// An action is ended for its memory.
-async fn out_of_memory(api: &Api, key: &str) -> Result<(), String> {
-    let accepted = api.order_until("machine.memory", &json!({}), &format!("memory-{key}")).await?;
-    let end = api.wait(accepted.id.as_str()).await?;
-    if end.state == State::OutOfMemory && end.unenforced.is_empty() {
-        return Ok(());
-    }
-    Err(format!("150 MB in a limit of 32 MiB: {end:?}"))
-}
-
-async fn limits(api: &Api, vm: &mut Vm) -> Result<(), String> {
-    let run = async |action: &str, parameters: Value| -> Result<(Execution, String), String> {
-        let accepted = api.order_until(&format!("machine.{action}"), &parameters, &format!("limit-{action}")).await?;
-        let end = api.wait(accepted.id.as_str()).await?;
-        let output = api.stdout(end.id.as_str()).await?;
-        if end.unenforced.is_empty() { Ok((end, output)) } else { Err(format!("not enforced: {:?}", end.unenforced)) }
-    };
-    out_of_memory(api, "limit").await?;
-    let (end, output) = run("cpu", json!({})).await?;
-    let throttled = output.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok());
-    if end.state != State::Succeeded || throttled.is_none_or(|count| count == 0) {
-        return Err(format!("a loop in a limit of 20 %: {} {output}", end.state));
-    }
-    let (end, output) = run("pids", json!({})).await?;
-    if end.state != State::Failed {
-        return Err(format!("12 processes in a limit of 8: {} {output}", end.state));
-    }
-    // Both ignore TERM and leave their session.
-    let mark = "86400.4711";
-    let hang = api.order_until("machine.hang", &json!({ "mark": mark }), "kill").await?;
-    running(api, &hang).await?;
-    let kill = crate::http::Call::post(&format!("/v1/executions/{}/kill", hang.id), "");
-    api.persist(kill).await?;
-    let killed = api.wait(hang.id.as_str()).await?;
-    let body = json!({"action": "machine.hang", "parameters": {"mark": mark}, "timeout_ms": 3000});
-    let answer = api.persist(crate::http::Call::post("/v1/executions", body.to_string())).await?;
-    let again: Execution = answer.json();
-    let timed_out = api.wait(again.id.as_str()).await?;
-    if (killed.state, timed_out.state) != (State::Killed, State::TimedOut) {
-        return Err(format!("killed: {}, timed out: {}", killed.state, timed_out.state));
-    }
-    let survivors = vm.run("pgrep -x sleep -a | grep 86400")?;
-    if survivors.status == 0 {
-        return Err(format!("left after the end: {}", survivors.output));
-    }
-    // The groups are removed after the exit record is written.
-    for id in [&hang.id, &again.id] {
-        let groups = "find /sys/fs/cgroup/bolt.slice -mindepth 1 -type d";
-        within_a_minute(vm, &format!("! {groups} | grep {id}")).map_err(|e| format!("a group of {id} is left: {e}"))?;
-    }
-    Ok(())
-}
-
 /// Restrictions of the api, which reads the network, and of the holder of the cgroup.
 fn hardened(vm: &mut Vm) -> Result<String, String> {
     let status = vm.ok("cat /proc/$(pgrep -x bolt-agent)/status")?;
@@ -229,7 +161,7 @@ async fn watchdog(api: &Api, vm: &mut Vm) -> Result<(), String> {
     vm.ok("sleep 15")?;
     let same = vm.ok("systemctl show -P MainPID bolt-launch")?;
     let execution = api.order_until("machine.lines", &json!({"count": LINES, "pause": "0.5"}), "watchdog").await?;
-    running(api, &execution).await?;
+    api.running(&execution).await?;
     vm.ok(&format!("kill -STOP {pid}"))?;
     vm.ok(&format!("n=0; while kill -0 {pid}; do n=$((n+1)); test $n -lt 120 || exit 1; sleep 1; done 2>/dev/null"))?;
     let end = api.wait(execution.id.as_str()).await?;
@@ -266,7 +198,7 @@ async fn upgrade(api: &Api, vm: &mut Vm, version: &str) -> Result<u64, String> {
         started.push(api.order_until("machine.lines", &parameters, &format!("{version}-{number}")).await?);
     }
     for execution in &started {
-        running(api, execution).await?;
+        api.running(execution).await?;
     }
     vm.ok(&site::dpkg(version))?;
     let after = vm.ok(pids)?;
@@ -304,10 +236,5 @@ fn removed_and_purged(vm: &mut Vm) -> Result<(), String> {
     let directories = "/etc/bolt /opt/bolt /var/lib/bolt /usr/lib/bolt";
     let units = "/etc/systemd/system/bolt* /etc/systemd/system/*.wants/bolt* /usr/lib/systemd/system/bolt*";
     // A shim or a unit that is still ending may write until it has ended.
-    within_a_minute(vm, &format!("! ls -d {directories} {units} 2>/dev/null | grep -q ."))
-}
-
-/// Waits until a command succeeds, for sixty seconds of the guest.
-fn within_a_minute(vm: &mut Vm, command: &str) -> Result<(), String> {
-    vm.ok(&format!("n=0; until {{ {command}; }}; do n=$((n+1)); test $n -lt 60 || exit 1; sleep 1; done")).map(drop)
+    vm.within_a_minute(&format!("! ls -d {directories} {units} 2>/dev/null | grep -q ."))
 }

@@ -93,6 +93,18 @@ impl Api {
         }
     }
 
+    /// Waits until an execution has written something.
+    pub(super) async fn running(&self, execution: &Execution) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        while self.stdout(execution.id.as_str()).await?.is_empty() {
+            if Instant::now() > until {
+                return Err(format!("{} does not start", execution.id));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
     /// Standard output of an execution.
     pub(super) async fn stdout(&self, id: &str) -> Result<String, String> {
         let answer = self.persist(Call::get(&format!("/v1/executions/{id}/stdout"))).await?;

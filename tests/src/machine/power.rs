@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::load::{self, Api};
-use super::site::MachineSite;
+use super::site::{ID, MachineSite};
 use super::vm::Vm;
 use crate::Random;
 
@@ -105,8 +105,8 @@ type Ledger = Arc<Mutex<BTreeMap<String, Entry>>>;
 pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
     let began = Instant::now();
     let site = MachineSite::create()?;
-    let mut vm = site.install(image)?;
-    site.start(&mut vm)?;
+    let mut vm = site.install(image, ID)?;
+    site.start(&mut vm, ID)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
     let mut random = Random::new(plan.seed);

@@ -14,6 +14,8 @@ use crate::{Bolt, PackSource, World};
 
 /// Id of the instance.
 pub(super) const ID: &str = "i-machine";
+/// Id of the second instance, where there are two.
+pub(super) const SECOND: &str = "i-second";
 /// Versions of the packages; the same programs.
 pub(super) const VERSIONS: [&str; 2] = ["0.1.0-1", "0.2.0-1"];
 /// Version whose launcher ends at once.
@@ -39,10 +41,12 @@ impl MachineSite {
             build(version, &programs, &payload)?;
         }
         build(BAD_VERSION, &bad_programs(&programs, &site.directory().join("bad"))?, &payload)?;
-        let id = InstanceId::new(ID).map_err(|e| e.to_string())?;
-        let authority = site.world.site.authority();
-        let issued = authority.issue_instance(&id, Validity::days(30)).map_err(|e| e.to_string())?;
-        issued.write(&payload, "instance").map_err(|e| e.to_string())?;
+        for id in [ID, SECOND] {
+            let instance = InstanceId::new(id).map_err(|e| e.to_string())?;
+            let authority = site.world.site.authority();
+            let issued = authority.issue_instance(&instance, Validity::days(30)).map_err(|e| e.to_string())?;
+            issued.write(&payload, id).map_err(|e| e.to_string())?;
+        }
         let copy = |from: &Path, to: &str| fs::copy(from, payload.join(to)).map(drop).map_err(|e| e.to_string());
         copy(&site.world.site.ca(), "clients.pem")?;
         copy(&site.world.site.repository().join("metadata/1.root.json"), "root.json")?;
@@ -53,14 +57,16 @@ impl MachineSite {
         if status.success() { Ok(site) } else { Err("tar failed".to_owned()) }
     }
 
-    /// Directory of the payload, the disk and the logs.
+    /// Directory of the payload, and of each machine's disk and logs.
     pub fn directory(&self) -> &Path {
         self.world.path()
     }
 
-    /// Creates the machine, boots it, installs the first package, and checks that nothing starts by that.
-    pub(super) fn install(&self, image: &Path) -> Result<Vm, String> {
-        let mut vm = Vm::create(image, self.directory(), self.world.bucket().address()).map_err(|e| e.to_string())?;
+    /// Creates a machine, boots it and installs the first package.
+    pub(super) fn install(&self, image: &Path, id: &str) -> Result<Vm, String> {
+        let (directory, payload) = (self.directory().join("machines").join(id), self.directory().join("payload.tar"));
+        let created = Vm::create(image, &directory, payload, self.world.bucket().address());
+        let mut vm = created.map_err(|e| e.to_string())?;
         vm.boot()?;
         vm.ok("mkdir /root/payload && tar -C /root/payload -xf /dev/vdb")?;
         vm.ok(&dpkg(VERSIONS[0]))?;
@@ -68,8 +74,8 @@ impl MachineSite {
     }
 
     /// Configures and starts the agent, as the operator's paper says.
-    pub(super) fn start(&self, vm: &mut Vm) -> Result<(), String> {
-        vm.ok("sh /root/payload/configure")?;
+    pub(super) fn start(&self, vm: &mut Vm, id: &str) -> Result<(), String> {
+        vm.ok(&format!("sh /root/payload/configure {id}"))?;
         vm.ok("/usr/lib/bolt/bolt-agent check-config")?;
         vm.ok("systemctl enable --now bolt-executions bolt-launch")?;
         Ok(())
@@ -86,9 +92,10 @@ impl MachineSite {
         sums.split(' ').next().map(str::to_owned).ok_or_else(|| "sha256sum prints nothing".to_owned())
     }
 
-    /// The operator's command on this host.
-    pub(super) fn bolt(&self, vm: &Vm) -> Result<Bolt, String> {
-        let inventory = format!("[[instances]]\nid = \"{ID}\"\naddress = \"{}\"\n", vm.address());
+    /// The operator's command on this host, with these machines in its inventory.
+    pub(super) fn bolt(&self, machines: &[(&str, &Vm)]) -> Result<Bolt, String> {
+        let entry = |(id, vm): &(&str, &Vm)| format!("[[instances]]\nid = \"{id}\"\naddress = \"{}\"\n", vm.address());
+        let inventory: String = machines.iter().map(entry).collect();
         let config = self.world.site.write_client([]).map_err(|e| e.to_string())?;
         fs::write(config.with_file_name("inventory.toml"), inventory).map_err(|e| e.to_string())?;
         Ok(Bolt::new(&config))
@@ -126,10 +133,12 @@ fn configure() -> String {
     format!(
         r##"set -e
 cd /root/payload
-install -m 0644 instance.pem clients.pem /etc/bolt/tls
-install -m 0640 -g bolt instance.key /etc/bolt/tls/instance.key
+install -m 0644 clients.pem /etc/bolt/tls
+install -m 0644 "$1.pem" /etc/bolt/tls/instance.pem
+install -m 0640 -g bolt "$1.key" /etc/bolt/tls/instance.key
 install -m 0644 root.json /etc/bolt/root.json
-sed -i 's/^id = .*/id = "{ID}"/; s/^listen = .*/listen = "0.0.0.0:7443"/' /etc/bolt/agent.toml
+sed -i "s/^id = .*/id = \"$1\"/" /etc/bolt/agent.toml
+sed -i 's/^listen = .*/listen = "0.0.0.0:7443"/' /etc/bolt/agent.toml
 sed -i 's#^url = .*#url = "s3://packs/bolt"\nendpoint = "http://10.0.2.100:9000"\nallow_http = true\npath_style = true\nregion = "us-east-1"#' /etc/bolt/agent.toml
 cat >>/etc/bolt/grants.toml <<'END'
 [[grant]]
@@ -167,12 +176,19 @@ fn pack() -> PackSource {
     let throttled = "#!/bin/sh\nn=0; while [ $n -lt 300000 ]; do n=$((n+1)); done\ngroup=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)\n\
                      while [ \"$group\" != /sys/fs/cgroup ]; do case $(cat \"$group/cpu.max\") in max*) ;; *) \
                      echo \"cpu.max $(cat \"$group/cpu.max\")\"; grep nr_throttled \"$group/cpu.stat\"; break ;; esac; group=${group%/*}; done\n";
+    // Whichever policy of the device has weights shows its own.
+    let weighted = "#!/bin/sh\ngroup=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)\n\
+                    while [ \"$group\" != /sys/fs/cgroup ]; do case $group in */bolt-\"$BOLT_EXECUTION_ID\") \
+                    for file in io.weight io.bfq.weight; do echo \"$file $(head -n 1 \"$group/$file\")\"; done ;; esac; \
+                    group=${group%/*}; done\nfile=/var/tmp/io-$BOLT_EXECUTION_ID\n\
+                    dd if=/dev/zero of=\"$file\" bs=1M count=8 oflag=direct 2>/dev/null && rm \"$file\"\n";
     let limited = |limit: &str| format!("bolt: {{class: diagnostic, timeout: 5m, limits: {{{limit}}}}}");
     PackSource::new("machine", "1.0.0")
         .action("lines", count, &format!("{begin}{lines}"))
         .action("hang", hang, hanging)
         .action("memory", &limited("memory: 32MiB"), "#!/bin/sh\nhead -c 200M /dev/zero | tail -c 150M | wc -c\n")
         .action("cpu", &limited("cpu: 20%"), throttled)
+        .action("io", &limited("io_weight: 1000"), weighted)
         .action(
             "pids",
             &limited("pids: 8"),

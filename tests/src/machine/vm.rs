@@ -23,7 +23,10 @@ const BOOTS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Vm {
     image: PathBuf,
+    /// Disk, console and sockets of this machine.
     directory: PathBuf,
+    /// Archive that the guest has as its second disk.
+    payload: PathBuf,
     bucket: SocketAddr,
     /// Log of the disk's writes and flushes, if they are recorded.
     log: Option<PathBuf>,
@@ -48,10 +51,13 @@ pub(super) struct Outcome {
 }
 
 impl Vm {
-    /// Copies the image into `directory`, which also has `payload.tar`. The guest reaches `bucket` as `10.0.2.100:9000`.
-    pub(super) fn create(image: &Path, directory: &Path, bucket: SocketAddr) -> io::Result<Vm> {
-        let vm = Vm { image: image.to_owned(), directory: directory.to_owned(), bucket, log: None, running: None };
-        let status = Command::new("cp").arg("--sparse=always").arg(image.join("disk.img")).arg(vm.disk()).status()?;
+    /// Copies the image into `directory`, which is made. The guest reaches `bucket` as `10.0.2.100:9000`.
+    pub(super) fn create(image: &Path, directory: &Path, payload: PathBuf, bucket: SocketAddr) -> io::Result<Vm> {
+        fs::create_dir_all(directory)?;
+        let (image, directory) = (image.to_owned(), directory.to_owned());
+        let vm = Vm { image, directory, payload, bucket, log: None, running: None };
+        let status =
+            Command::new("cp").arg("--sparse=always").arg(vm.image.join("disk.img")).arg(vm.disk()).status()?;
         if status.success() { Ok(vm) } else { Err(io::Error::other("the image cannot be copied")) }
     }
 
@@ -94,9 +100,7 @@ impl Vm {
             forward.display(),
             self.bucket.port()
         );
-        let drive = |name: &str, options: &str| {
-            format!("file={},format=raw,if=virtio{options}", self.directory.join(name).display())
-        };
+        let drive = |file: &Path, options: &str| format!("file={},format=raw,if=virtio{options}", file.display());
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg,thread=multi", "-m", "512", "-smp", "2", "-M", "q35", "-no-reboot"]);
         qemu.arg("-kernel").arg(self.image.join("vmlinuz")).arg("-initrd").arg(self.image.join("initrd.img"));
@@ -106,7 +110,8 @@ impl Vm {
         );
         match &self.log {
             None => {
-                qemu.arg("-drive").arg(drive("disk.img", "")).arg("-drive").arg(drive("payload.tar", ",readonly=on"));
+                qemu.arg("-drive").arg(drive(&self.disk(), ""));
+                qemu.arg("-drive").arg(drive(&self.payload, ",readonly=on"));
             }
             Some(log) => {
                 for (node, file) in [("data", &self.disk()), ("log", log)] {
@@ -165,6 +170,12 @@ impl Vm {
     pub(super) fn ok(&mut self, command: &str) -> Result<String, String> {
         let Outcome { status, output } = self.run(command)?;
         if status == 0 { Ok(output) } else { Err(format!("{command}: exit status {status}: {output}")) }
+    }
+
+    /// Waits until a command succeeds, for sixty seconds of the guest.
+    pub(super) fn within_a_minute(&mut self, command: &str) -> Result<(), String> {
+        self.ok(&format!("n=0; until {{ {command}; }}; do n=$((n+1)); test $n -lt 60 || exit 1; sleep 1; done"))
+            .map(drop)
     }
 
     /// Address of the agent on this host.
