@@ -55,5 +55,6 @@ mod secrets;
 mod secrets_damaged;
 mod site_config;
 mod texts;
+mod under_attack;
 mod usage;
 mod venvs;

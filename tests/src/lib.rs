@@ -10,6 +10,7 @@
 //! - [`fleet`]: the REST interface of thousands of agents, with faults by a seed.
 //! - [`bucket`], [`proxy`]: a bucket in this process, and a proxy that injects network faults.
 //! - [`machine`]: a booted machine in QEMU: packages, limits of cgroup v2, upgrades under load, power cuts.
+//! - [`attack`]: tools of others against a live agent: schemathesis, slowhttptest, sslyze.
 //! - [`kms`]: the signing part of AWS KMS.
 //! - [`Moto`]: an independent implementation of AWS; [`Ec2Pages`], [`Gate`]: services that list instances.
 //! - [`prometheus`]: Prometheus and promtool.
@@ -18,6 +19,7 @@
 //! - [`skip`]: reports that a test could not run here, and why.
 
 mod answering;
+pub mod attack;
 mod bolt;
 pub mod bucket;
 pub mod fan_out;

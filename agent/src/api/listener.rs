@@ -204,17 +204,18 @@ async fn secure(
     // The caller is authenticated and can no longer be evicted.
     let handshakes = slot.all().clone();
     slot.succeed();
-    let Some(connection_slot) = connection_slots.acquire().await else {
-        return handshakes.count_no_connection_slot(from);
-    };
     let certificates = stream.get_ref().1.peer_certificates();
     let chain = certificates.unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let (mut open, origin) = match tls.open(chain, &verified) {
-        Ok((open, peer)) => (open, Origin::Remote(Arc::new(peer))),
+    let (mut open, peer) = match tls.open(chain, &verified) {
+        Ok(opened) => opened,
         Err(error) => {
             return tracing::info!(%from, error, "connection closed: the authorities no longer accept the certificate");
         }
     };
+    let Some(connection_slot) = connection_slots.acquire(peer.principal.as_ref().ok()).await else {
+        return handshakes.count_no_connection_slot(from);
+    };
+    let origin = Origin::Remote(Arc::new(peer));
     app.connections.fetch_add(1, Ordering::Relaxed);
     let serving = app.clone();
     let service = service_fn(move |request| {
@@ -222,13 +223,15 @@ async fn secure(
         async move { Ok::<_, Infallible>(router::answer(app, origin, request).await) }
     });
     tokio::select! {
-        () = drive(stream, service, stop) => {}
+        // First: a certificate may have been revoked while the caller waited for a slot.
+        biased;
         why = open.closed() => match why {
             Closed::Expired => tracing::warn!(%from, "connection closed: the caller's certificate has expired"),
             Closed::Refused(error) => {
                 tracing::warn!(%from, error, "connection closed: the authorities have changed");
             }
-        }
+        },
+        () = drive(stream, service, stop) => {}
     }
     app.connections.fetch_sub(1, Ordering::Relaxed);
     drop(connection_slot);

@@ -3,13 +3,14 @@
 //! The document states types and constraints of every input, so that a request that conforms to it is not refused for its
 //! form, and uses only constructs that client generators understand.
 
+mod problems;
 mod shapes;
 #[cfg(test)]
 mod tests;
 
 use hyper::Method;
 use packs_schema::agent::rest::{
-    ARCHIVE_TYPE, BYTES_TYPE, EVENT_CURSOR, IDEMPOTENCY_KEY, PROBLEM_TYPE, Problem, REQUEST_ID,
+    ARCHIVE_TYPE, BYTES_TYPE, Code, EVENT_CURSOR, IDEMPOTENCY_KEY, PROBLEM_TYPE, Problem, REQUEST_ID,
 };
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -128,10 +129,17 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         responses[status.to_string()] =
             json!({"description": describe(*status), "headers": headers, "content": content});
     }
+    for code in problems::of(route.operation) {
+        let status = code.status().to_string();
+        if responses.get(&status).is_none() {
+            responses[status] = json!({"$ref": "#/components/responses/Problem"});
+        }
+    }
     let mut value = json!({
         "operationId": format!("{:?}", route.operation),
         "summary": route.doc,
         "x-bolt-verb": verb,
+        "x-bolt-problems": problems::of(route.operation).map(Code::as_str).collect::<Vec<_>>(),
         "parameters": parameters(route),
         "responses": responses,
     });

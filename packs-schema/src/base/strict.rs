@@ -30,6 +30,21 @@ pub fn object<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, 
     }
 }
 
+/// Reads a whole number or null; for `#[serde(deserialize_with)]`. JSON Schema, and so `openapi.json`, takes `600.0` for an integer.
+pub fn whole_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
+    if let Some(whole) = number.as_u64() {
+        return Ok(Some(whole));
+    }
+    match number.as_f64() {
+        // Up to 2^64, which the largest number is below.
+        Some(float) if float.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&float) => {
+            format!("{:.0}", float.abs()).parse().map(Some).map_err(D::Error::custom)
+        }
+        _ => Err(D::Error::custom(format_args!("expected a whole number, not {number}"))),
+    }
+}
+
 /// Returns the JSON type of a value with its article.
 pub fn type_name(value: &Value) -> &'static str {
     match value {
@@ -134,6 +149,26 @@ mod tests {
         for twice in [r#"{"a":1,"a":2}"#, r#"[{"x":{"a":1,"b":2,"a":1}}]"#, "{\"a\":1,\"\\u0061\":2}"] {
             let said = parse(twice.as_bytes()).unwrap_err().to_string();
             assert!(said.contains("duplicate key \"a\""), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point_and_no_other_is_taken() {
+        let read = |text: &str| whole_number(&mut serde_json::Deserializer::from_str(text)).ok();
+        for (text, number) in [
+            ("600", 600),
+            ("600.0", 600),
+            ("6e2", 600),
+            ("0", 0),
+            ("-0.0", 0),
+            ("1e19", 10_000_000_000_000_000_000),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(read(text), Some(Some(number)), "{text}");
+        }
+        assert_eq!(read("null"), Some(None));
+        for wrong in ["600.5", "-1", "-1.0", "1e300", "18446744073709551616", "\"600\"", "true"] {
+            assert_eq!(read(wrong), None, "{wrong}");
         }
     }
 

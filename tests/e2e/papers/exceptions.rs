@@ -78,6 +78,11 @@ pub(super) const NOT_RUN: &[NotRun] = &[
     not_run("tests/README.md", "tests/fuzz/run", "it takes hours; `.ci/run` does it for seconds"),
     not_run("tests/README.md", "tests/machine/image", MACHINE),
     not_run("tests/README.md", "BOLT_TEST_MACHINE=", MACHINE),
+    not_run(
+        "tests/README.md",
+        "BOLT_TEST_ATTACK=",
+        "it needs tools of others; `e2e::under_attack` runs them where they are",
+    ),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- follow", TIMED),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- soak", TIMED),
     not_run("tests/README.md", "cargo run --release -p bolt-tests --bin bolt-reliability -- crowd", TIMED),

@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::http::{Call, send};
 use crate::{PackSource, World, process, spec};
-use callers::Line;
+pub(crate) use callers::Line;
 pub use callers::{Calls, KINDS, Times};
 pub use sockets::Mode;
 use sockets::{Counts, Crowd};
@@ -247,7 +247,7 @@ async fn wait_until_closed(api: u32, rest: Held) {
     }
 }
 
-fn held(api: u32) -> Held {
+pub(crate) fn held(api: u32) -> Held {
     let status = fs::read_to_string(format!("/proc/{api}/status")).unwrap_or_default();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
     let descriptors = fs::read_dir(format!("/proc/{api}/fd")).map_or(0, |entries| entries.count() as u64);
@@ -266,13 +266,13 @@ async fn closed(world: &World, agent: &LocalAgent) -> Vec<(String, u64)> {
 }
 
 /// Raises the limit: this process holds the other ends of all sockets.
-fn raise_limit() {
+pub(crate) fn raise_limit() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     free.expect("a port is free")
 }

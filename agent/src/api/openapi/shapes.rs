@@ -89,6 +89,7 @@ pub(super) fn constrain(schemas: &mut Map<String, Value>) {
         ("CreateExecution", "note", "maxLength", json!(packs_schema::agent::rest::MAX_NOTE)),
         ("KillRequest", "note", "maxLength", json!(packs_schema::agent::rest::MAX_NOTE)),
         ("CreateExecution", "timeout_ms", "minimum", json!(1)),
+        ("CreateExecution", "timeout_ms", "maximum", json!(u64::MAX)),
     ] {
         if let Some(Value::Object(schema)) =
             schemas.get_mut(of).and_then(|schema| schema["properties"].get_mut(property))

@@ -1,5 +1,6 @@
 //! Compares the document with the route table, the types and the interface.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use packs_schema::agent::rest::AccessTarget;
@@ -26,6 +27,25 @@ fn every_route_is_in_the_document_and_every_reference_leads_somewhere() {
     for part in text.split("\"$ref\":\"#").skip(1) {
         let pointer = part.split('"').next().unwrap();
         assert!(document.pointer(pointer).is_some(), "{pointer}");
+    }
+}
+
+#[test]
+fn every_problem_is_listed_for_an_operation_with_its_status() {
+    let document = document();
+    let mut listed = BTreeSet::new();
+    for route in ROUTES {
+        let operation = &document["paths"][route.path][route.method.as_str().to_ascii_lowercase()];
+        for code in problems::of(route.operation) {
+            assert!(operation["x-bolt-problems"].as_array().unwrap().contains(&code.as_str().into()), "{}", route.path);
+            assert!(operation["responses"][code.status().to_string()].is_object(), "{}: {code}", route.path);
+            assert!(listed.insert((route.operation as usize, code.as_str())), "{}: {code} twice", route.path);
+        }
+    }
+    for code in Code::ALL {
+        // No operation answers for a path or a method that does not exist.
+        let is_routing = matches!(code, Code::NotFound | Code::MethodNotAllowed);
+        assert_eq!(listed.iter().any(|(_, other)| *other == code.as_str()), !is_routing, "{code}");
     }
 }
 
@@ -73,7 +93,8 @@ fn types_and_constraints_of_every_route_are_stated() {
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             let schemas = response["content"].as_object().into_iter().flatten().map(|(_, content)| &content["schema"]);
-            assert!(status == "default" || schemas.clone().count() > 0, "{}: {status}", route.path);
+            let is_problem = response["$ref"] == "#/components/responses/Problem";
+            assert!(is_problem || schemas.clone().count() > 0, "{}: {status}", route.path);
             assert!(schemas.clone().all(Value::is_object), "{}: {status}", route.path);
         }
     }

@@ -33,7 +33,7 @@ pub struct CreateExecution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
     /// Time-out in milliseconds, if shorter than the action's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::whole_number", skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Note for the history, at most 500 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -61,8 +61,18 @@ pub struct Calls {
     pub failed: Vec<String>,
 }
 
+impl Calls {
+    /// Adds the calls of a further phase.
+    pub(crate) fn extend(&mut self, more: Calls) {
+        for (times, more) in self.times.iter_mut().zip(more.times) {
+            times.0.extend(more.0);
+        }
+        self.failed.extend(more.failed);
+    }
+}
+
 /// Connection parameters of the callers.
-pub(super) struct Line {
+pub(crate) struct Line {
     api: SocketAddr,
     health: SocketAddr,
     config: Arc<ClientConfig>,
@@ -71,12 +81,12 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(api: SocketAddr, health: SocketAddr, operator: &Caller) -> Line {
+    pub(crate) fn new(api: SocketAddr, health: SocketAddr, operator: &Caller) -> Line {
         Line { api, health, config: Arc::new(crate::http::of(operator)), next: 0x7f01_0000 }
     }
 
     /// Calls repeatedly for the duration `time`.
-    pub(super) async fn call_for(&mut self, time: Duration) -> Calls {
+    pub(crate) async fn call_for(&mut self, time: Duration) -> Calls {
         let mut calls = Calls::default();
         let until = Instant::now() + time;
         let mut warm = match self.connect().await {
