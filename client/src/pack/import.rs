@@ -11,10 +11,20 @@
 //! written. A plan is checked by the code that agents use, and actions that it refuses are reported as not runnable, so
 //! that every imported pack builds. Nothing of a source is executed.
 
+mod converted;
+mod documents;
 mod emit;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
+mod lines;
+mod names;
 mod plan;
+mod program;
+mod puppet;
+mod python_facts;
 mod report;
+mod schema;
 mod source;
 mod stackstorm;
 mod subtree;
@@ -37,12 +47,16 @@ pub enum ImportError {
     Pack(#[from] PackError),
     /// The directory holds nothing that can be imported.
     #[error(
-        "{} is not a source that can be imported: expected a StackStorm pack, a directory with pack.yaml and actions/",
+        "{} is not a source that can be imported: expected a StackStorm pack, a directory with pack.yaml and actions/, or a Puppet \
+         module, a directory with metadata.json and tasks/",
         crate::show::path(.0)
     )]
     UnknownFormat(PathBuf),
     /// No pack was found below the directory.
-    #[error("there is no pack below {}: expected directories with pack.yaml and actions/", crate::show::path(.0))]
+    #[error(
+        "there is no source below {}: expected directories with pack.yaml and actions/, or with metadata.json and tasks/",
+        crate::show::path(.0)
+    )]
     NothingFound(PathBuf),
     /// The source exceeds a limit.
     #[error("{file} of the source is refused: {problem}")]
@@ -123,6 +137,7 @@ fn plan(directory: &Path, root: &Path) -> Result<plan::Plan, ImportError> {
     let format = Format::detect(directory)?.ok_or_else(|| ImportError::UnknownFormat(directory.to_owned()))?;
     let mut tree = source::read(directory, format)?;
     source::add_licence(&mut tree, directory, root)?;
+    format.add_neighbours(&mut tree, directory)?;
     let plan = plan::check(format.convert(&tree)?)?;
     match plan.report.actions.iter().any(|action| action.verdict() != Verdict::CannotRun) {
         true => Ok(plan),

@@ -23,6 +23,7 @@ targets! {
     grants 16384;
     http_bodies 4096;
     http_request 4096;
+    import_puppet 8192;
     inventory 4096;
     launcher_messages 4096;
     names 512;

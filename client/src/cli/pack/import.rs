@@ -13,7 +13,7 @@ use crate::pack::import::{
 use crate::show::{self, counted, visible};
 use crate::{errln, outln};
 
-/// Make a pack of a StackStorm pack, and report what became of each action.
+/// Make a pack of a StackStorm pack or Puppet module, and report on each action.
 ///
 /// Files are converted; nothing of the source is run. Actions that cannot run are not in the pack, and the report says
 /// what a person would have to do. After an error nothing was written.
@@ -21,6 +21,7 @@ use crate::{errln, outln};
 #[command(after_help = "\
 Examples:
   bolt pack import ./stackstorm-csv --to ./csv
+  bolt pack import ./modules/package --to ./package
   bolt pack import --all ./collection --to ./packs --json >report.json")]
 pub struct ImportCommand {
     /// The directory of the source.

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use packs_schema::base::strict::shorten;
 
-use super::report::LeftOut;
+use super::report::{Effect, ImportFinding, LeftOut};
 use super::{Format, ImportError};
 use crate::confined_dir::ConfinedDir;
 use crate::pack::PackError;
@@ -42,6 +42,8 @@ pub(super) struct SourceTree {
     /// Name of the directory.
     pub(super) name: String,
     pub(super) files: BTreeMap<String, SourceFile>,
+    /// Files of other sources beside this one that it names, by the name of the source and their path.
+    pub(super) neighbours: BTreeMap<String, SourceFile>,
     /// Files and directories that were not read.
     pub(super) left_out: Vec<LeftOut>,
 }
@@ -90,6 +92,18 @@ pub(super) fn add_licence(tree: &mut SourceTree, directory: &Path, root: &Path) 
         }
     }
     Ok(())
+}
+
+/// Reads one file of a directory, without following a link.
+pub(super) fn read_one(directory: &Path, name: &str) -> Result<Vec<u8>, ImportError> {
+    Ok(open(directory)?.read(Path::new(name), MAX_FILE).map_err(PackError::file("read", directory.join(name)))?)
+}
+
+/// Returns a finding about a source without a licence.
+pub(super) fn licence_finding(tree: &SourceTree) -> Option<ImportFinding> {
+    let message = "the source has no licence file; find out under which terms you may use it";
+    let missing = !tree.files.keys().any(|path| is_licence(path));
+    missing.then(|| ImportFinding::new("no_licence", Effect::Note, "LICENSE", message))
 }
 
 /// True for a licence or notice in the top directory.

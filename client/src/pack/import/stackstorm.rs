@@ -11,7 +11,7 @@
 //!  the rest ────────────────────▶ as it is, or left out
 //! ```
 //!
-//! [`facts`] reads Python sources with a bounded Python process that parses and never runs them; everything else here
+//! `python_facts` reads Python sources with a bounded Python process that parses and never runs them; everything else here
 //! is pure. Aliases, sensors, triggers, policies and workflows are listed and not imported.
 
 mod action;
@@ -19,10 +19,8 @@ mod command;
 mod config;
 mod defaults;
 mod draft;
-mod facts;
 mod head;
 mod jinja;
-mod lines;
 mod python;
 mod requirements;
 mod runner;
@@ -32,16 +30,17 @@ mod supplied;
 
 use std::collections::BTreeMap;
 
-use packs_schema::base::document::{DocumentError, yaml};
-use packs_schema::pack::contents::{MAX_YAML, check_path};
-use serde_json::{Value, json};
+use packs_schema::base::document::DocumentError;
+use packs_schema::pack::contents::check_path;
+use serde_json::json;
 
-use self::draft::{Converted, Surroundings};
-use self::facts::Facts;
-pub(super) use self::facts::facts;
-use super::plan::{Plan, PlannedFile, action_file};
+use self::draft::Surroundings;
+use super::converted::Converted;
+use super::documents::read_yaml;
+use super::plan::{Plan, PlannedFile};
+use super::python_facts::Facts;
 use super::report::{Effect, ImportFinding, LeftOut, Report};
-use super::source::{SourceTree, is_licence};
+use super::source::{SourceTree, licence_finding};
 use super::{Format, ImportError};
 
 /// Parts of a pack without meaning in Bolt, by their top directory.
@@ -69,20 +68,6 @@ pub(super) fn leaves_out(path: &str) -> Option<&'static str> {
     let top_level = ["circle.yml", "tox.ini", "Makefile", "Vagrantfile", "Dockerfile", "requirements-tests.txt"];
     let unused = top_level.contains(&path) || path == "icon.png" || path == "bolt_st2" || path == "actions/bolt_st2";
     (clutter || unused).then_some("not used by actions")
-}
-
-/// Reads a YAML file. What exceeds the limits of the reader refuses the whole source.
-fn read_yaml(tree: &SourceTree, path: &str) -> Result<Result<Value, DocumentError>, ImportError> {
-    let Some(file) = tree.files.get(path) else { return Ok(Ok(Value::Null)) };
-    if file.bytes.len() as u64 > MAX_YAML {
-        let problem = format!("it has {} bytes, more than the maximum of {MAX_YAML} of a YAML file", file.bytes.len());
-        return Err(ImportError::refused(path, problem));
-    }
-    let text = file.text().ok_or_else(|| ImportError::refused(path, "it is not UTF-8"))?;
-    match yaml::parse::<Value>(text) {
-        Err(error) if error.exceeds_a_limit() => Err(ImportError::refused(path, error.to_string())),
-        read => Ok(read),
-    }
 }
 
 /// Converts a pack.
@@ -119,18 +104,7 @@ pub(super) fn convert(tree: &SourceTree, facts: &Facts) -> Result<Plan, ImportEr
             plan.report.left_out.push(LeftOut { file: path.clone(), why });
             continue;
         };
-        let mut report = converted.report;
-        if let Some(entry) = converted.registered {
-            registry.insert(report.name.clone(), entry);
-        }
-        if plan.report.actions.iter().any(|other| other.name == report.name) {
-            let message = format!("another file also describes the action {}", report.name);
-            report.findings.push(ImportFinding::new("duplicate_action", Effect::Blocks, path, message));
-        } else if let Some(text) = converted.action_file {
-            plan.files.insert(action_file(&report.name), PlannedFile::text(text));
-            plan.files.extend(converted.files);
-        }
-        plan.report.actions.push(report);
+        converted.add_to(&mut plan, &mut registry);
     }
     if !registry.is_empty() {
         let registry = json!({"pack": head.name, "config_names": config.renamed, "actions": registry});
@@ -141,10 +115,7 @@ pub(super) fn convert(tree: &SourceTree, facts: &Facts) -> Result<Plan, ImportEr
     plan.files.insert("pack.yaml".to_owned(), PlannedFile::text(head.text()));
     plan.files.extend(config.file());
     plan.files.extend(requirements.file(&mut findings));
-    if !tree.files.keys().any(|path| is_licence(path)) {
-        let message = "the source has no licence file; find out under which terms you may use it";
-        findings.push(ImportFinding::new("no_licence", Effect::Note, "LICENSE", message));
-    }
+    findings.extend(licence_finding(tree));
     plan.report.findings = findings;
     Ok(plan)
 }

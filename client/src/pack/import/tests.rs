@@ -3,6 +3,7 @@
 mod executed;
 mod hostile;
 mod mutated;
+mod puppet;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use packs_schema::base::name::ActionName;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
-use super::draft::{Converted, Draft, Surroundings};
+use super::draft::{Draft, Surroundings};
 use super::requirements::Requirements;
 use super::runner::{self, Kind};
-use super::schema::Sink;
 use super::{command, python, script};
 use crate::pack::import::ImportError;
+use crate::pack::import::converted::Converted;
+use crate::pack::import::names::short;
 use crate::pack::import::report::Effect;
+use crate::pack::import::schema::Sink;
 
 /// Converts the action file at `path`; `None` if it describes no single action.
 pub(super) fn convert(
@@ -83,15 +84,4 @@ fn action_name(path: &str, given: Option<&Value>) -> Result<String, ImportError>
     let given = given.and_then(Value::as_str).unwrap_or(stem);
     let name = ActionName::new(short(&given.trim().replace(['.', ' '], "_")));
     name.map(String::from).map_err(|source| ImportError::Name { file: path.to_owned(), source })
-}
-
-/// Shortens a name that is too long, and keeps it apart from others with the same beginning.
-fn short(name: &str) -> String {
-    const LONGEST: usize = 64;
-    if name.len() <= LONGEST || !name.is_ascii() {
-        return name.to_owned();
-    }
-    let digest = Sha256::digest(name.as_bytes());
-    let tail: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}_{tail}", &name[..LONGEST - 1 - tail.len()])
 }

@@ -6,10 +6,11 @@ use packs_schema::base::name::ParamName;
 use packs_schema::pack::contents::CONFIG_SCHEMA_FILE;
 use serde_json::{Map, Value, json};
 
-use super::read_yaml;
-use super::schema::{Sink, clean};
+use super::schema::clean;
+use crate::pack::import::documents::read_yaml;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::{Effect, ImportFinding};
+use crate::pack::import::schema::Sink;
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::{ImportError, emit};
 

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use packs_schema::base::name::ParamName;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
-use super::facts::Facts;
 use super::runner::Settings;
-use super::schema::{Sink, clean};
-use crate::pack::import::emit;
+use super::schema::clean;
+use crate::pack::import::converted::{ActionText, Converted};
+use crate::pack::import::names::parameter_name;
 use crate::pack::import::plan::PlannedFile;
-use crate::pack::import::report::{ActionReport, Effect, ImportFinding};
+use crate::pack::import::python_facts::Facts;
+use crate::pack::import::report::{ActionReport, Effect};
+use crate::pack::import::schema::Sink;
 use crate::pack::import::source::SourceTree;
 
 /// The pack around an action.
@@ -19,25 +20,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) tree: &'a SourceTree,
     pub(super) facts: &'a Facts,
     pub(super) config: &'a Config,
-}
-
-/// Result of the conversion of one action.
-pub(super) struct Converted {
-    pub(super) report: ActionReport,
-    /// Text of the action's file, unless it cannot run.
-    pub(super) action_file: Option<String>,
-    /// Further files of the pack.
-    pub(super) files: BTreeMap<String, PlannedFile>,
-    /// Entry in `actions.json` for the supplied runners.
-    pub(super) registered: Option<Value>,
-}
-
-impl Converted {
-    pub(super) fn not_runnable(name: &str, file: &str, runner: &str, findings: Vec<ImportFinding>) -> Converted {
-        let (name, file, runner) = (name.to_owned(), file.to_owned(), runner.to_owned());
-        let report = ActionReport { name, file, runner, findings };
-        Converted { report, action_file: None, files: BTreeMap::new(), registered: None }
-    }
 }
 
 /// Action being converted.
@@ -72,18 +54,10 @@ pub(super) struct Run {
 impl Draft<'_> {
     pub(super) fn add_parameter(&mut self, name: &str, schema: &Value) {
         let (schema, template) = clean(schema, &["parameters", name], &mut self.sink);
-        let mut bolt: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        if !bolt.starts_with(|c: char| c.is_ascii_alphabetic()) || bolt == "bolt_config" {
-            bolt.insert_str(0, "p_");
-        }
-        bolt.truncate(60);
-        while self.parameters.keys().any(|known| known.eq_ignore_ascii_case(&bolt)) {
-            bolt.push('_');
-        }
-        if ParamName::new(bolt.as_str()).is_err() {
+        let Some(bolt) = parameter_name(name, self.parameters.keys()) else {
             let message = format!("the parameter {name:?} cannot have a name of Bolt");
             return self.sink.add("parameter_name", Effect::Blocks, &["parameters", name], message);
-        }
+        };
         if bolt != name {
             self.sink.add("renamed", Effect::Note, &["parameters", name], format!("{name} is called {bolt} in Bolt"));
         }
@@ -179,21 +153,17 @@ impl Draft<'_> {
         if !run.arguments {
             bolt["arguments"] = json!(false);
         }
-        let mut entries = vec![
-            ("name", json!(self.name)),
-            ("description", json!(self.description.trim())),
-            ("runner_type", json!(run.runner_type)),
-            ("entry_point", json!(run.entry_point)),
-            ("enabled", json!(self.enabled)),
-        ];
-        if !self.tags.is_empty() {
-            entries.push(("tags", json!(self.tags)));
-        }
-        if !parameters.is_empty() {
-            entries.push(("parameters", Value::Object(parameters)));
-        }
-        entries.push(("bolt", bolt));
-        format!("# Imported from StackStorm: {}\n{}", self.path, emit::document(&entries, 1))
+        let written = ActionText {
+            name: &self.name,
+            description: &self.description,
+            runner_type: run.runner_type,
+            entry_point: &run.entry_point,
+            enabled: self.enabled,
+            tags: &self.tags,
+            parameters,
+            bolt,
+        };
+        written.text(&format!("StackStorm: {}", self.path))
     }
 }
 

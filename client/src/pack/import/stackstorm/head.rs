@@ -5,10 +5,11 @@ use packs_schema::base::name::{PackName, PackVersion};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::lines::line_of;
-use super::read_yaml;
 use crate::pack::import::ImportError;
+use crate::pack::import::documents::read_yaml;
 use crate::pack::import::emit;
+use crate::pack::import::lines::line_of;
+use crate::pack::import::names::version;
 use crate::pack::import::report::{Effect, ImportFinding};
 use crate::pack::import::source::SourceTree;
 
@@ -65,17 +66,6 @@ pub(super) fn read(tree: &SourceTree, findings: &mut Vec<ImportFinding>) -> Resu
     Ok(Head { name, version, given })
 }
 
-/// Makes a semantic version of up to three leading numbers: `0.4` is `0.4.0`.
-fn version(given: &str) -> PackVersion {
-    let given = given.trim().trim_start_matches('v');
-    let numbers = |text: &str| text.parse::<u64>().map(|number| number.to_string()).unwrap_or_else(|_| "0".to_owned());
-    let mut parts: Vec<String> = given.split('.').take(3).map(numbers).collect();
-    parts.resize(3, "0".to_owned());
-    PackVersion::new(given)
-        .or_else(|_| PackVersion::new(&parts.join(".")))
-        .unwrap_or_else(|_| PackVersion::new("0.0.0").expect("a semantic version"))
-}
-
 impl Head {
     /// Returns the text of the file to write.
     pub(super) fn text(&self) -> String {
@@ -94,27 +84,5 @@ impl Head {
             ],
             0,
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_become_semantic() {
-        for (given, wanted) in [
-            ("1.2.3", "1.2.3"),
-            ("0.4", "0.4.0"),
-            ("2", "2.0.0"),
-            ("v1.0.1", "1.0.1"),
-            ("1.02.3", "1.2.3"),
-            ("1.2.3.4", "1.2.3"),
-            ("1.0.0-rc.1", "1.0.0-rc.1"),
-            ("", "0.0.0"),
-            ("x", "0.0.0"),
-        ] {
-            assert_eq!(version(given).to_string(), wanted, "{given}");
-        }
     }
 }

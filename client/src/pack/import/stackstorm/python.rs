@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::defaults::register_templates;
 use super::draft::{Draft, Run, Surroundings, entry_path};
-use super::facts::{Import, SourceFacts, python2};
 use super::requirements::Requirements;
+use crate::pack::import::python_facts::{Import, SourceFacts, python2};
 use crate::pack::import::report::Effect;
 
 /// Modules of StackStorm that the supplied runner has.

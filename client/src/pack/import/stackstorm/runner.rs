@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use packs_schema::pack::action::runner;
 use serde_json::{Map, Value};
 
-use super::schema::{Sink, is_template};
+use super::schema::is_template;
 use crate::pack::import::report::Effect;
+use crate::pack::import::schema::Sink;
 
 /// Kind of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

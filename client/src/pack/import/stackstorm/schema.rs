@@ -1,12 +1,10 @@
 //! Schemas of parameters and configuration as published packs contain them, made ones that Bolt accepts. Every
 //! difference is a finding; nothing is loosened silently.
 
-use packs_schema::base::document::from_value;
-use packs_schema::pack::param::Schema;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-use super::lines::line_of;
-use crate::pack::import::report::{Effect, ImportFinding};
+use crate::pack::import::report::Effect;
+use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, truth};
 
 /// Keywords of Bolt's parameter language that are copied.
 const KEYWORDS: [&str; 24] = [
@@ -37,20 +35,6 @@ const KEYWORDS: [&str; 24] = [
 ];
 /// Deepest nesting of schemas.
 const MAX_DEPTH: usize = 16;
-
-/// Collects findings about one file.
-pub(super) struct Sink<'a> {
-    pub(super) file: &'a str,
-    pub(super) text: &'a str,
-    pub(super) findings: Vec<ImportFinding>,
-}
-
-impl Sink<'_> {
-    pub(super) fn add(&mut self, code: &'static str, effect: Effect, place: &[&str], message: impl Into<String>) {
-        let line = line_of(self.text, place);
-        self.findings.push(ImportFinding::new(code, effect, self.file, message).at(line));
-    }
-}
 
 /// Returns the schema that is written for `given`, at the keys `place` of the file. A default that is a Jinja template is
 /// returned apart.
@@ -148,18 +132,6 @@ fn one(given: &Map<String, Value>, place: &[&str], sink: &mut Sink<'_>, depth: u
     schema
 }
 
-/// Adds a keyword unless the parameter language refuses its value, such as a pattern with look-around.
-fn keep_if_readable(schema: &mut Map<String, Value>, keyword: &str, value: Value, place: &[&str], sink: &mut Sink<'_>) {
-    let alone = Map::from_iter([(keyword.to_owned(), value)]);
-    match from_value::<Schema>(&Value::Object(alone.clone())) {
-        Ok(_) => schema.extend(alone),
-        Err(error) => {
-            let name = place.last().copied().unwrap_or_default();
-            sink.add("keyword_dropped", Effect::Note, place, format!("{name}: {error}; the keyword is dropped"));
-        }
-    }
-}
-
 fn children(value: &Value, place: &[&str], sink: &mut Sink<'_>, depth: usize) -> Value {
     let entries = value.as_object().into_iter().flatten();
     Value::Object(entries.map(|(name, schema)| (name.clone(), child(schema, place, sink, depth))).collect())
@@ -210,64 +182,6 @@ fn one_type(word: &str) -> Option<&'static str> {
     })
 }
 
-fn truth(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "yes" => Some(true),
-            "false" | "no" => Some(false),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Converts a default that does not have its type, or drops it.
-fn fit_default(schema: &mut Map<String, Value>, place: &[&str], sink: &mut Sink<'_>) {
-    let name = place.last().copied().unwrap_or_default();
-    let Some(default) = schema.get("default").cloned() else { return };
-    if fits(schema) {
-        return;
-    }
-    let wanted = schema.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if let Some(value) = convert(&default, &wanted) {
-        schema.insert("default".to_owned(), value.clone());
-        if fits(schema) {
-            let message = format!("the default of {name} was {default}, not {wanted}; it is {value} in Bolt");
-            return sink.add("default_converted", Effect::Note, place, message);
-        }
-    }
-    schema.remove("default");
-    let message = format!("the default of {name} does not fit its own schema; it is dropped");
-    sink.add("default_dropped", Effect::Note, place, message);
-}
-
-fn fits(schema: &Map<String, Value>) -> bool {
-    let read = from_value::<Schema>(&Value::Object(schema.clone()));
-    read.is_ok_and(|schema| schema.findings("").iter().all(|finding| finding.code != "default_does_not_fit"))
-}
-
-fn convert(default: &Value, wanted: &str) -> Option<Value> {
-    match (wanted, default) {
-        ("string", Value::Number(_) | Value::Bool(_)) => Some(Value::String(default.to_string())),
-        ("integer", Value::String(text)) => text.trim().parse::<i64>().ok().map(Value::from),
-        ("integer", Value::Number(number)) => {
-            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9.0e15)?;
-            #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
-            let whole = float as i64;
-            Some(Value::from(whole))
-        }
-        ("number", Value::String(text)) => text.trim().parse().ok().and_then(Number::from_f64).map(Value::Number),
-        ("boolean", value) => truth(value).map(Value::Bool),
-        ("array", Value::String(text)) if text.trim().is_empty() => Some(Value::Array(Vec::new())),
-        ("array", Value::String(text)) if !text.contains(['[', '{']) => {
-            Some(text.split(',').map(|item| Value::from(item.trim())).collect())
-        }
-        ("object", Value::String(text)) if text.trim().is_empty() => Some(Value::Object(Map::new())),
-        _ => None,
-    }
 }

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use super::defaults::register_templates;
 use super::draft::{Draft, Run, Surroundings, entry_path};
-use super::facts::python2;
-use crate::pack::import::plan::PlannedFile;
-use crate::pack::import::report::Effect;
+use crate::pack::import::program;
 use crate::pack::import::source::SourceFile;
 
 /// Plans a script action; `None` after a blocking finding.
@@ -23,7 +21,7 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         draft.block("secret_argument", &["parameters", &secret], message);
         return None;
     }
-    let prepared = prepared(around, draft, &path, &file)?;
+    let prepared = program::prepare(&path, &file, around.facts, &["entry_point"], &mut draft.sink)?;
     let templates = register_templates(around, draft);
     let positional: Vec<String> = draft.positions().into_iter().map(|(_, name)| name).collect();
     let mut files = BTreeMap::from([(path.clone(), prepared)]);
@@ -89,66 +87,4 @@ fn entry_point(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<(Stri
         draft.block("entry_point_missing", &["entry_point"], message);
     }
     found
-}
-
-/// Returns the script as it is written: executable, with a shebang that the kernel understands.
-fn prepared(around: &Surroundings<'_>, draft: &mut Draft<'_>, path: &str, file: &SourceFile) -> Option<PlannedFile> {
-    let Some(text) = file.text() else {
-        if file.bytes.starts_with(b"\x7fELF") {
-            return Some(PlannedFile { bytes: file.bytes.clone(), executable: true });
-        }
-        draft.block("not_text", &["entry_point"], format!("{path} is neither text nor a program of Linux"));
-        return None;
-    };
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let python = first.starts_with("#!") && first.contains("python") || path.ends_with(".py");
-    if python && !runs_under_python3(around, draft, path) {
-        return None;
-    }
-    let shebang = match first.strip_prefix("#!").map(str::trim) {
-        Some(given) if given.contains("powershell") || given.contains("pwsh") => {
-            draft.block("powershell", &["entry_point"], format!("{path} is a PowerShell script"));
-            return None;
-        }
-        // `python` may be missing, or be Python 2.
-        Some(given) if python && !given.contains("python3") => "#!/usr/bin/env python3".to_owned(),
-        Some(given) => format!("#!{given}"),
-        None => {
-            let shebang = shebang_for(path);
-            let message = format!("{path} has no shebang; {shebang} was added");
-            draft.sink.add("shebang", Effect::Note, &["entry_point"], message);
-            let bytes = format!("{shebang}\n{}", text.replace("\r\n", "\n")).into_bytes();
-            return Some(PlannedFile { bytes, executable: true });
-        }
-    };
-    if shebang != first.trim_end() {
-        draft.sink.add("shebang", Effect::Note, &["entry_point"], format!("the shebang of {path} is {shebang} now"));
-    }
-    if text.contains("\r\n") {
-        draft.sink.add("line_ends", Effect::Note, &["entry_point"], format!("{path} has LF line ends now"));
-    }
-    let bytes = format!("{shebang}\n{}", rest.replace("\r\n", "\n")).into_bytes();
-    Some(PlannedFile { bytes, executable: true })
-}
-
-fn shebang_for(path: &str) -> &'static str {
-    match path.rsplit_once('.').map(|(_, end)| end) {
-        Some("py") => "#!/usr/bin/env python3",
-        Some("rb") => "#!/usr/bin/env ruby",
-        Some("pl") => "#!/usr/bin/env perl",
-        // StackStorm starts scripts from bash, which runs a file without a shebang itself.
-        _ => "#!/bin/bash",
-    }
-}
-
-fn runs_under_python3(around: &Surroundings<'_>, draft: &mut Draft<'_>, path: &str) -> bool {
-    let Some(facts) = around.facts.0.as_ref().and_then(|facts| facts.get(path)) else { return true };
-    match python2(facts) {
-        Some((line, problem)) => {
-            let message = format!("{path}:{line}: {problem}; port the script to Python 3");
-            draft.block("python2", &["entry_point"], message);
-            false
-        }
-        None => true,
-    }
 }

@@ -22,12 +22,12 @@ fn execute(pack: &Path, action: &str, given: &[&str], site: &Path) -> Result<Tes
     })
 }
 
-fn stdout(outcome: &TestOutcome) -> String {
+pub(super) fn stdout(outcome: &TestOutcome) -> String {
     let pieces = outcome.output.iter().filter(|piece| piece.stream == Stream::Stdout);
     String::from_utf8_lossy(&pieces.flat_map(|piece| piece.data.clone()).collect::<Vec<u8>>()).into_owned()
 }
 
-fn stderr(outcome: &TestOutcome) -> String {
+pub(super) fn stderr(outcome: &TestOutcome) -> String {
     let pieces = outcome.output.iter().filter(|piece| piece.stream == Stream::Stderr);
     String::from_utf8_lossy(&pieces.flat_map(|piece| piece.data.clone()).collect::<Vec<u8>>()).into_owned()
 }

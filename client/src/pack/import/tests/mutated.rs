@@ -1,7 +1,7 @@
 //! Damaged sources: a conversion never panics, and what it plans passes the check of agents.
 
 use super::super::source::{self, SourceTree};
-use super::super::{plan, stackstorm};
+use super::super::{plan, python_facts, stackstorm};
 use super::*;
 
 const ROUNDS: u64 = 60;
@@ -26,7 +26,7 @@ fn damage(tree: &mut SourceTree, random: &mut fastrand::Rng) {
 #[test]
 fn damaged_sources_are_refused_or_give_packs_that_build() {
     let whole = source::read(&shapes(), Format::StackStorm).unwrap();
-    let facts = stackstorm::facts(&whole);
+    let facts = python_facts::facts(&whole);
     let mut random = fastrand::Rng::with_seed(14);
     let mut planned = 0;
     for _ in 0..ROUNDS {

@@ -1,4 +1,4 @@
-//! Facts about the Python sources of a pack, from a Python process that parses and never runs them.
+//! Facts about the Python sources of a tree, from a Python process that parses and never runs them.
 //!
 //! The process gets the texts on standard input, imports nothing of the pack, and has limits of memory, processor time
 //! and output. A source that makes it fail is one that was not checked.
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::pack::import::source::SourceTree;
 
-const CHECK: &str = include_str!("check.py");
+const CHECK: &str = include_str!("python_facts/check.py");
 /// Maximum size of a source that is checked, in bytes.
 const MAX_SOURCE: usize = 1 << 20;
 /// Maximum size of the answer, in bytes.
@@ -51,10 +51,10 @@ pub(super) struct SourceFacts {
 
 /// Facts by path; `None` if Python could not be asked.
 #[derive(Debug, Clone, Default)]
-pub(in crate::pack::import) struct Facts(pub(super) Option<BTreeMap<String, SourceFacts>>);
+pub(super) struct Facts(pub(super) Option<BTreeMap<String, SourceFacts>>);
 
-/// Asks Python about the sources of `tree`.
-pub(in crate::pack::import) fn facts(tree: &SourceTree) -> Facts {
+/// Asks Python about the sources of `tree` whose names end in `.py`.
+pub(super) fn facts(tree: &SourceTree) -> Facts {
     let small = tree.files.iter().filter(|(path, file)| path.ends_with(".py") && file.bytes.len() <= MAX_SOURCE);
     let texts: BTreeMap<&String, &str> = small.filter_map(|(path, file)| Some((path, file.text()?))).collect();
     if texts.is_empty() {

@@ -1,4 +1,4 @@
-//! Finds the line of a key in YAML text, for messages. Block style is followed by its indentation; where a value is in
+//! Finds the line of a key in YAML or JSON text, for messages. Block style is followed by its indentation; where a value is in
 //! flow style, the line of its outer key is returned.
 
 /// Returns the line, counted from 1, of the last key of `path` that is found, looking for each inside the one before.
@@ -17,7 +17,8 @@ fn find(lines: &[&str], from: usize, outer: Option<usize>, key: &str) -> Option<
     let mut own = None;
     for (index, line) in lines.iter().enumerate().skip(from) {
         let text = line.trim_start();
-        if text.is_empty() || text.starts_with('#') || text.starts_with("---") {
+        let brackets = text.bytes().all(|b| b"{}[], ".contains(&b));
+        if brackets || text.starts_with('#') || text.starts_with("---") {
             continue;
         }
         let indent = line.len() - text.len();
@@ -45,5 +46,8 @@ mod tests {
         assert_eq!(line_of(text, &["parameters", "x"]), Some(5));
         assert_eq!(line_of(text, &["z", "cmd"]), Some(9));
         assert_eq!(line_of(text, &["nothing"]), None);
+        let json = "{\n  \"a\": {\n    \"x\": 1\n  },\n  \"b\": {\n    \"x\": 2\n  }\n}\n";
+        assert_eq!(line_of(json, &["b", "x"]), Some(6));
+        assert_eq!(line_of(json, &["a", "y"]), Some(2));
     }
 }
