@@ -24,9 +24,14 @@ mod program;
 mod puppet;
 mod python_facts;
 mod report;
+mod rundeck;
 mod schema;
+mod scripted;
+mod shell;
 mod source;
+mod ssm;
 mod stackstorm;
+mod steps;
 mod subtree;
 mod write;
 
@@ -47,14 +52,15 @@ pub enum ImportError {
     Pack(#[from] PackError),
     /// The directory holds nothing that can be imported.
     #[error(
-        "{} is not a source that can be imported: expected a StackStorm pack, a directory with pack.yaml and actions/, or a Puppet \
-         module, a directory with metadata.json and tasks/",
+        "{} is not a source that can be imported: expected a StackStorm pack, a directory with pack.yaml and actions/, a Puppet \
+         module, a directory with metadata.json and tasks/, documents of Systems Manager, or jobs of Rundeck",
         crate::show::path(.0)
     )]
     UnknownFormat(PathBuf),
     /// No pack was found below the directory.
     #[error(
-        "there is no source below {}: expected directories with pack.yaml and actions/, or with metadata.json and tasks/",
+        "there is no source below {}: expected directories with pack.yaml and actions/, or with metadata.json and tasks/, or documents \
+         of Systems Manager, or jobs of Rundeck",
         crate::show::path(.0)
     )]
     NothingFound(PathBuf),
@@ -92,12 +98,15 @@ impl ImportError {
     }
 }
 
-/// Imports the source in `directory` as the pack directory `to`, which must not exist.
-pub fn import(directory: &Path, to: &Path) -> Result<Report, ImportError> {
+/// Imports a source, a directory or a document, as the pack directory `to`, which must not exist.
+pub fn import(source: &Path, to: &Path) -> Result<Report, ImportError> {
     if to.symlink_metadata().is_ok() {
         return Err(PackError::Exists(to.to_owned()).into());
     }
-    let plan = plan(directory, directory)?;
+    let source = source.canonicalize().map_err(PackError::file("read", source))?;
+    let format = Format::detect(&source)?.ok_or_else(|| ImportError::UnknownFormat(source.clone()))?;
+    let root = if source.is_dir() { source.as_path() } else { source.parent().unwrap_or(&source) };
+    let plan = plan(&source, root, format)?;
     write::write(&plan, to)?;
     Ok(plan.report)
 }
@@ -118,8 +127,8 @@ pub fn import_all(root: &Path, to: &Path) -> Result<Vec<ImportedSource>, ImportE
         return Err(ImportError::NothingFound(root.to_owned()));
     }
     std::fs::create_dir_all(to).map_err(PackError::file("create", to))?;
-    let import = |directory: PathBuf| {
-        let outcome = plan(&root.join(&directory), root).and_then(|plan| {
+    let import = |(directory, format): (PathBuf, Format)| {
+        let outcome = plan(&root.join(&directory), root, format).and_then(|plan| {
             let target = to.join(plan.pack.as_str());
             if target.symlink_metadata().is_ok() {
                 return Err(PackError::Exists(target).into());
@@ -133,8 +142,7 @@ pub fn import_all(root: &Path, to: &Path) -> Result<Vec<ImportedSource>, ImportE
 }
 
 /// Reads and converts one source; a licence may lie above it, up to `root`.
-fn plan(directory: &Path, root: &Path) -> Result<plan::Plan, ImportError> {
-    let format = Format::detect(directory)?.ok_or_else(|| ImportError::UnknownFormat(directory.to_owned()))?;
+fn plan(directory: &Path, root: &Path, format: Format) -> Result<plan::Plan, ImportError> {
     let mut tree = source::read(directory, format)?;
     source::add_licence(&mut tree, directory, root)?;
     format.add_neighbours(&mut tree, directory)?;

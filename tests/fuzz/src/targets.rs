@@ -24,6 +24,8 @@ targets! {
     http_bodies 4096;
     http_request 4096;
     import_puppet 8192;
+    import_rundeck 8192;
+    import_ssm 8192;
     inventory 4096;
     launcher_messages 4096;
     names 512;

@@ -13,7 +13,7 @@ use crate::pack::import::{
 use crate::show::{self, counted, visible};
 use crate::{errln, outln};
 
-/// Make a pack of a StackStorm pack or Puppet module, and report on each action.
+/// Make a pack of another system's pack, module or documents, and report on each action.
 ///
 /// Files are converted; nothing of the source is run. Actions that cannot run are not in the pack, and the report says
 /// what a person would have to do. After an error nothing was written.
@@ -22,14 +22,15 @@ use crate::{errln, outln};
 Examples:
   bolt pack import ./stackstorm-csv --to ./csv
   bolt pack import ./modules/package --to ./package
+  bolt pack import ./kill-process.yml --to ./kill-process
   bolt pack import --all ./collection --to ./packs --json >report.json")]
 pub struct ImportCommand {
-    /// The directory of the source.
+    /// The source: a directory, or one document.
     source: PathBuf,
     /// Directory to make; with --all, the directory in which a directory for each pack is made.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Import every pack below the directory, and print a table of all.
+    /// Import every source below the directory, and print a table of all.
     #[arg(long)]
     all: bool,
 }

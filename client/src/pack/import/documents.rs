@@ -65,6 +65,23 @@ pub(super) fn read_json(tree: &SourceTree, path: &str) -> Result<Result<Json, Js
     }
 }
 
+/// Error of a document in YAML or JSON.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) message: String,
+    pub(super) line: Option<usize>,
+}
+
+/// Reads a document in JSON or YAML, by the end of its name. What exceeds the limits of the reader refuses the source.
+pub(super) fn read(tree: &SourceTree, path: &str) -> Result<Result<Value, Unreadable>, ImportError> {
+    if path.ends_with(".json") {
+        let read = read_json(tree, path)?.map(|json| json.value);
+        return Ok(read.map_err(|error| Unreadable { message: error.message, line: error.line }));
+    }
+    let read = read_yaml(tree, path)?;
+    Ok(read.map_err(|error| Unreadable { line: error.line(), message: error.to_string() }))
+}
+
 /// Reads a value of JSON, and notes keys that are there twice.
 #[derive(Clone, Copy)]
 struct Loose<'a> {

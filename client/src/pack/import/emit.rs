@@ -1,5 +1,6 @@
 //! Writes YAML that every reader of YAML reads alike: block style down to a depth, flow style below it, text in quotes.
 
+use packs_schema::base::name::{PackName, PackVersion};
 use serde_json::{Map, Value};
 
 /// Returns the document with these top-level keys, in this order. Objects are written in block style down to `depth`.
@@ -9,6 +10,20 @@ pub(super) fn document(entries: &[(&str, Value)], depth: usize) -> String {
         entry(&mut text, 0, key, value, depth);
     }
     text
+}
+
+/// Returns `pack.yaml` of a pack that its source does not describe.
+pub(super) fn pack_head(pack: &PackName, version: &PackVersion, description: &str) -> String {
+    let version = version.to_string();
+    let texts = [
+        ("name", pack.as_str()),
+        ("ref", pack.as_str()),
+        ("version", &version),
+        ("description", description),
+        ("author", ""),
+        ("email", ""),
+    ];
+    document(&texts.map(|(key, text)| (key, Value::from(text))), 0)
 }
 
 fn entry(text: &mut String, indent: usize, name: &str, value: &Value, depth: usize) {

@@ -5,22 +5,61 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::plan::Plan;
-use super::source::{self, SourceTree};
-use super::{ImportError, puppet, python_facts, stackstorm};
+use super::source::{self, SourceFile, SourceTree};
+use super::{ImportError, puppet, python_facts, rundeck, ssm, stackstorm};
 
 /// Format of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A StackStorm pack.
     StackStorm,
     /// A Puppet module with tasks.
     Puppet,
+    /// Documents of AWS Systems Manager.
+    Ssm,
+    /// Jobs of Rundeck.
+    Rundeck,
 }
 
+/// Formats whose sources are documents, anywhere below a directory.
+const OF_DOCUMENTS: [Format; 2] = [Format::Ssm, Format::Rundeck];
+
 impl Format {
-    /// Recognises the source in `directory` by the names in it.
-    pub(super) fn detect(directory: &Path) -> Result<Option<Format>, ImportError> {
+    /// Recognises a source: a document by its text, a directory by the names in it, or by the documents below it.
+    pub(super) fn detect(path: &Path) -> Result<Option<Format>, ImportError> {
+        if !path.is_dir() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            return Ok(Format::of_document(&name, &SourceFile { bytes: source::read_small(path)?, executable: false }));
+        }
+        if let Some(format) = Format::of_directory(path)? {
+            return Ok(Some(format));
+        }
+        for format in OF_DOCUMENTS {
+            let tree = source::read(path, format)?;
+            if tree.files.iter().any(|(name, file)| Format::of_document(name, file) == Some(format)) {
+                return Ok(Some(format));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Recognises a document.
+    pub(super) fn of_document(name: &str, file: &SourceFile) -> Option<Format> {
+        OF_DOCUMENTS.into_iter().find(|format| match format {
+            Format::Ssm => ssm::may_be_document(name) && ssm::looks_like_document(file),
+            Format::Rundeck => rundeck::may_be_document(name) && rundeck::looks_like_document(file),
+            Format::StackStorm | Format::Puppet => false,
+        })
+    }
+
+    /// True for a name that a document of some format may have.
+    pub(super) fn may_be_document(name: &str) -> bool {
+        ssm::may_be_document(name) || rundeck::may_be_document(name)
+    }
+
+    /// Recognises the pack or module in `directory` by the names in it.
+    pub(super) fn of_directory(directory: &Path) -> Result<Option<Format>, ImportError> {
         let names = source::names(directory)?;
         let has = |name: &str, is_directory: bool| names.get(name) == Some(&is_directory);
         if has("pack.yaml", false) && has("actions", true) {
@@ -35,23 +74,43 @@ impl Format {
         match self {
             Format::StackStorm => stackstorm::leaves_out(path),
             Format::Puppet => puppet::leaves_out(path),
+            Format::Ssm | Format::Rundeck => leaves_out_of_documents(path),
+        }
+    }
+
+    /// True for a file that has nothing to do with sources of the format.
+    pub(super) fn ignores(self, path: &str) -> bool {
+        match self {
+            Format::StackStorm | Format::Puppet => false,
+            Format::Ssm => !ssm::may_be_document(path) && !source::is_licence(path),
+            Format::Rundeck => {
+                !rundeck::may_be_document(path) && !rundeck::may_be_script(path) && !source::is_licence(path)
+            }
         }
     }
 
     /// Adds what the source in `directory` needs of others beside it.
     pub(super) fn add_neighbours(self, tree: &mut SourceTree, directory: &Path) -> Result<(), ImportError> {
         match self {
-            Format::StackStorm => Ok(()),
+            Format::StackStorm | Format::Ssm | Format::Rundeck => Ok(()),
             Format::Puppet => puppet::read_neighbours(tree, directory),
         }
     }
 
     /// Converts a source.
     pub(super) fn convert(self, tree: &SourceTree) -> Result<Plan, ImportError> {
-        let facts = python_facts::facts(tree);
         match self {
-            Format::StackStorm => stackstorm::convert(tree, &facts),
-            Format::Puppet => puppet::convert(tree, &facts),
+            Format::StackStorm => stackstorm::convert(tree, &python_facts::facts(tree)),
+            Format::Puppet => puppet::convert(tree, &python_facts::facts(tree)),
+            Format::Ssm => ssm::convert(tree),
+            Format::Rundeck => rundeck::convert(tree),
         }
     }
+}
+
+/// Returns why a path is not searched for documents.
+fn leaves_out_of_documents(path: &str) -> Option<&'static str> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let hidden = name.starts_with('.') || name == "node_modules";
+    hidden.then_some("hidden files and installed modules are not searched for documents")
 }

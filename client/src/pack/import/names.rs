@@ -1,7 +1,9 @@
 //! Names of Bolt made of names of a source. Names that lead elsewhere are not repaired: their types refuse them.
 
-use packs_schema::base::name::{PackVersion, ParamName};
+use packs_schema::base::name::{PackName, PackVersion, ParamName};
 use sha2::{Digest as _, Sha256};
+
+use super::ImportError;
 
 /// Returns a name that Bolt takes for the parameter `name` and that differs from `known` ones; `None` if there is none.
 pub(super) fn parameter_name<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Option<String> {
@@ -58,4 +60,12 @@ mod tests {
             assert_eq!(version(given).to_string(), wanted, "{given}");
         }
     }
+}
+
+/// Returns the name of a pack that is called like a directory or document.
+pub(super) fn pack_name(name: &str) -> Result<PackName, ImportError> {
+    let word = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c.to_ascii_lowercase() } else { '_' };
+    let pack: String = name.chars().map(word).collect();
+    let pack: String = pack.trim_matches(['_', '-']).chars().take(64).collect();
+    PackName::new(pack).map_err(|source| ImportError::Name { file: name.to_owned(), source })
 }

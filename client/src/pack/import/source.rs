@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
 
 use packs_schema::base::strict::shorten;
+use packs_schema::pack::contents::MAX_YAML;
 
 use super::report::{Effect, ImportFinding, LeftOut};
 use super::{Format, ImportError};
@@ -62,9 +63,12 @@ pub(super) fn names(directory: &Path) -> Result<BTreeMap<String, bool>, ImportEr
     Ok(entries.into_iter().filter_map(kind).collect())
 }
 
-/// Reads the source in `directory`.
+/// Reads the source in `directory`, or the document of that name.
 pub(super) fn read(directory: &Path, format: Format) -> Result<SourceTree, ImportError> {
     let name = directory.canonicalize().map_err(PackError::file("read", directory))?;
+    if !name.is_dir() {
+        return read_document(&name);
+    }
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut reading = Reading {
         root: directory,
@@ -76,6 +80,29 @@ pub(super) fn read(directory: &Path, format: Format) -> Result<SourceTree, Impor
     };
     reading.walk("", 0)?;
     Ok(reading.tree)
+}
+
+/// Reads a source that is one file.
+fn read_document(path: &Path) -> Result<SourceTree, ImportError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let bytes = read_small(path)?;
+    let file = SourceFile { bytes, executable: false };
+    Ok(SourceTree { name: stem, files: BTreeMap::from([(name, file)]), ..SourceTree::default() })
+}
+
+/// Reads a file of at most `MAX_YAML` bytes.
+pub(super) fn read_small(path: &Path) -> Result<Vec<u8>, ImportError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let meta = path.symlink_metadata().map_err(PackError::file("read", path))?;
+    if !meta.is_file() {
+        return Err(ImportError::refused(name, "it is no regular file"));
+    }
+    if meta.len() > MAX_YAML {
+        let problem = format!("it has {} bytes, more than the maximum of {MAX_YAML} of a document", meta.len());
+        return Err(ImportError::refused(name, problem));
+    }
+    read_one(path.parent().unwrap_or(path), &name)
 }
 
 /// Adds the licence of the nearest directory above, up to `root`, if the source has none of its own.
@@ -148,6 +175,7 @@ impl Reading<'_> {
                 self.tree.left_out.push(LeftOut { file: shorten(&path, 200), why: why.to_owned() });
             } else if meta.is_dir() {
                 self.walk(&format!("{path}/"), depth + 1)?;
+            } else if self.format.ignores(&path) {
             } else if meta.is_file() {
                 self.file(path, &meta)?;
             } else {

@@ -1,34 +1,63 @@
 //! Finds the sources below a directory, for `bolt pack import --all`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Format, ImportError, source};
+use packs_schema::pack::contents::MAX_YAML;
+
+use super::source::{self, SourceFile};
+use super::{Format, ImportError};
 
 /// Maximum number of directories that are looked at.
 const MAX_DIRECTORIES: usize = 100_000;
+/// Maximum number of files that are read to find documents.
+const MAX_FILES: usize = 50_000;
 /// Maximum depth below the directory.
-const MAX_DEPTH: usize = 6;
+const MAX_DEPTH: usize = 12;
 
-/// Returns the sources below `root`, sorted, relative to it. A source is not searched for further ones.
-pub(super) fn find(root: &Path) -> Result<Vec<PathBuf>, ImportError> {
-    let mut found = Vec::new();
+/// Returns the sources below `root`, sorted, relative to it. A source is not searched for further ones. Documents are one
+/// source for each directory of `root` that they lie below.
+pub(super) fn find(root: &Path) -> Result<Vec<(PathBuf, Format)>, ImportError> {
+    let too_many = |what: &str| {
+        ImportError::refused(root.display().to_string(), format!("more than {what} lie below it; import parts of it"))
+    };
+    let mut found = BTreeSet::new();
     let mut waiting = vec![(PathBuf::new(), 0)];
-    let mut looked_at = 0;
+    let (mut directories, mut files) = (0, 0);
     while let Some((directory, depth)) = waiting.pop() {
-        looked_at += 1;
-        if looked_at > MAX_DIRECTORIES {
-            let problem = format!("more than {MAX_DIRECTORIES} directories lie below it; import parts of it");
-            return Err(ImportError::refused(root.display().to_string(), problem));
+        directories += 1;
+        if directories > MAX_DIRECTORIES {
+            return Err(too_many(&format!("{MAX_DIRECTORIES} directories")));
         }
         let full = root.join(&directory);
-        if Format::detect(&full)?.is_some() {
-            found.push(directory);
-        } else if depth < MAX_DEPTH {
-            let names = source::names(&full)?.into_iter();
-            let directories = names.filter(|(name, is_directory)| *is_directory && !name.starts_with('.'));
-            waiting.extend(directories.map(|(name, _)| (directory.join(name), depth + 1)));
+        if let Some(format) = Format::of_directory(&full)? {
+            found.insert((directory, format));
+            continue;
+        }
+        for (name, is_directory) in source::names(&full)?.into_iter().filter(|(name, _)| !name.starts_with('.')) {
+            if is_directory && depth < MAX_DEPTH && name != "node_modules" {
+                waiting.push((directory.join(name), depth + 1));
+            } else if !is_directory && Format::may_be_document(&name) {
+                files += 1;
+                if files > MAX_FILES {
+                    return Err(too_many(&format!("{MAX_FILES} files that may be documents")));
+                }
+                let top = directory.components().next().map(|top| PathBuf::from(top.as_os_str())).unwrap_or_default();
+                found.extend(document(&full.join(&name), &name)?.map(|format| (top, format)));
+            }
         }
     }
-    found.sort();
-    Ok(found)
+    // Documents beside directories with documents: all of them are one source.
+    let whole: Vec<Format> =
+        found.iter().filter(|(at, _)| at.as_os_str().is_empty()).map(|(_, format)| *format).collect();
+    Ok(found.into_iter().filter(|(at, format)| at.as_os_str().is_empty() || !whole.contains(format)).collect())
+}
+
+/// Returns the format of a small file that is a document.
+fn document(path: &Path, name: &str) -> Result<Option<Format>, ImportError> {
+    if path.symlink_metadata().is_ok_and(|meta| meta.len() > MAX_YAML) {
+        return Ok(None);
+    }
+    let file = SourceFile { bytes: source::read_small(path)?, executable: false };
+    Ok(Format::of_document(name, &file))
 }

@@ -4,6 +4,8 @@ mod executed;
 mod hostile;
 mod mutated;
 mod puppet;
+mod rundeck;
+mod ssm;
 
 use std::collections::BTreeMap;
 use std::fs;

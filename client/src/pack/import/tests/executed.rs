@@ -11,13 +11,18 @@ use super::*;
 use crate::pack::test::{TestError, TestOptions, TestOutcome, run};
 
 /// An execution with values on a command line.
-fn execute(pack: &Path, action: &str, given: &[&str], site: &Path) -> Result<TestOutcome, TestError> {
+pub(super) fn execute(
+    pack: &Path,
+    action: &str,
+    given: &[&str],
+    site: Option<&Path>,
+) -> Result<TestOutcome, TestError> {
     run(&TestOptions {
         pack: pack.to_owned(),
         action: action.to_owned(),
         parameters: given.iter().map(|given| given.parse().unwrap()).collect(),
         run_as_me: true,
-        site_config: Some(site.to_owned()),
+        site_config: site.map(Path::to_owned),
         ..TestOptions::default()
     })
 }
@@ -38,17 +43,21 @@ fn reference(source: &Path, file: &str, given: &Value) -> Value {
     let metadata: Value = yaml::parse(&text).unwrap();
     let config = json!({"region": "south", "token": "t0p", "poll-interval": 30});
     let asked = json!({"metadata": metadata, "parameters": given, "config": config});
-    let program = source.parent().unwrap().join("reference.py");
+    said(&source.parent().unwrap().join("reference.py"), &asked, Some(source))
+}
+
+/// Asks a program of Python a question.
+pub(super) fn said(program: &Path, asked: &Value, argument: Option<&Path>) -> Value {
     let mut child = Command::new("python3")
         .arg(program)
-        .arg(source)
+        .args(argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 is there");
     child.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
     let answer = child.wait_with_output().unwrap();
-    serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{file}: {error}: {answer:?}"))
+    serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{asked}: {error}: {answer:?}"))
 }
 
 /// A source, its imported pack, and the site configuration.
@@ -72,7 +81,7 @@ impl Imported {
     }
 
     fn run(&self, action: &str, given: &[&str]) -> Option<TestOutcome> {
-        match execute(&self.temp.path().join("pack"), action, given, &self.temp.path().join("site.yaml")) {
+        match execute(&self.temp.path().join("pack"), action, given, Some(&self.temp.path().join("site.yaml"))) {
             Ok(outcome) => Some(outcome),
             Err(TestError::NoLauncher(_)) => {
                 eprintln!(
@@ -199,7 +208,7 @@ fn options_and_empty_values_do_not_reach_a_command() {
     assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(64), ""));
     assert!(stderr(&outcome).contains("target must not begin with '-'"), "{}", stderr(&outcome));
     let refused = |action: &str, given: &str| {
-        execute(&imported.temp.path().join("pack"), action, &[given], &imported.temp.path().join("site.yaml"))
+        execute(&imported.temp.path().join("pack"), action, &[given], Some(&imported.temp.path().join("site.yaml")))
             .unwrap_err()
     };
     for (action, given, words) in [

@@ -1,0 +1,207 @@
+//! Jobs, each converted to an action.
+
+use std::collections::BTreeMap;
+
+use packs_schema::base::strict::shorten;
+use serde_json::{Map, Value, json};
+
+use super::context::Context;
+use super::steps::{self, Steps};
+use super::{options, xml};
+use crate::pack::import::converted::Converted;
+use crate::pack::import::report::{ActionReport, Effect};
+use crate::pack::import::schema::{Sink, truth};
+use crate::pack::import::scripted::{Parameter, limit_values};
+use crate::pack::import::source::SourceTree;
+use crate::pack::import::steps::{StepsAction, Variable};
+
+/// Time-out of a job that names none, in seconds. Rundeck has no limit.
+const TIMEOUT: u64 = 86_400;
+
+/// Converts a job.
+pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) -> Converted {
+    let text = tree.text(path).unwrap_or_default();
+    let mut sink = Sink { file: path, text, findings: Vec::new() };
+    let read = options::read(job, &mut sink);
+    let delimiters: Vec<Option<String>> = read.iter().map(|(_, delimiter)| delimiter.clone()).collect();
+    let mut parameters: Vec<Parameter> = read.into_iter().map(|(parameter, _)| parameter).collect();
+    let context = Context::new(job, &parameters);
+    let sequence = job.get("sequence").unwrap_or(&Value::Null);
+    let mut reading = Steps {
+        tree,
+        parameters: &parameters,
+        context: &context,
+        keepgoing: sequence.get("keepgoing").and_then(truth).unwrap_or(false),
+        scripts: Vec::new(),
+        rewritten: Vec::new(),
+    };
+    let mut planned = Vec::new();
+    for (index, command) in sequence.get("commands").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        match reading.step(command, index + 1) {
+            Ok(step) => planned.push(step),
+            Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
+        }
+    }
+    let Steps { scripts, rewritten, .. } = reading;
+    for step in rewritten {
+        let message = format!("values of callers were put into the text of {step:?}; they are quoted variables now");
+        sink.add("template_rewritten", Effect::Safer, &["sequence"], message);
+    }
+    limit_values(&mut parameters, &scripts, &mut sink);
+    describe(job, &mut sink);
+    let blocked = |sink: &Sink<'_>| sink.findings.iter().any(|finding| finding.effect == Effect::Blocks);
+    if planned.is_empty() && !blocked(&sink) {
+        sink.add("no_step", Effect::Blocks, &["sequence"], "the job has no step");
+    }
+    if blocked(&sink) {
+        let report = report(name, path, sink);
+        return Converted { report, action_file: None, files: BTreeMap::new(), registered: None };
+    }
+    let mut variables: BTreeMap<String, Variable> = context.variables.into_iter().collect();
+    variables.extend(parameters.iter().zip(delimiters).map(|(parameter, delimiter)| {
+        (parameter.value.variable.clone(), Variable::Parameter(parameter.bolt.clone(), delimiter))
+    }));
+    let action = StepsAction {
+        name,
+        description: job.get("description").and_then(Value::as_str).unwrap_or_default(),
+        origin: &format!("Rundeck: {path}"),
+        enabled: job.get("executionEnabled").and_then(truth).unwrap_or(true),
+        parameters: parameters.into_iter().map(|p| (p.bolt, Value::Object(p.schema))).collect::<Map<_, _>>(),
+        variables,
+        steps: planned,
+        timeout: timeout(job, &mut sink),
+        run_as: None,
+        ssm: false,
+    };
+    let (text, files, entry) = action.write();
+    Converted { report: report(name, path, sink), action_file: Some(text), files, registered: Some(entry) }
+}
+
+fn report(name: &str, path: &str, sink: Sink<'_>) -> ActionReport {
+    ActionReport { name: name.to_owned(), file: path.to_owned(), runner: "job".to_owned(), findings: sink.findings }
+}
+
+/// Says what of the job is no part of an action.
+fn describe(job: &Value, sink: &mut Sink<'_>) {
+    if let Some(filter) = node_filter(job) {
+        let message = format!("runs on the nodes {filter:?} in Rundeck; a caller names the instances with `--on`");
+        sink.add("node_filter", Effect::Note, &["nodefilters"], message);
+    }
+    for (key, what) in [
+        ("schedule", "its schedule is not imported: what calls Bolt has one"),
+        ("schedules", "its schedule is not imported: what calls Bolt has one"),
+        ("notification", "its notifications are not imported"),
+        ("retry", "its retries are not imported: a caller runs it again"),
+        ("orchestrator", "its orchestrator is not imported; see the strategies of `bolt run`"),
+        ("plugins", "its plugins for executions and logs are not imported"),
+    ] {
+        let there = job.get(key).is_some_and(|value| !value.is_null() && *value != json!({}) && *value != json!(""));
+        if there {
+            sink.add("not_imported", Effect::Note, &[key], what);
+        }
+    }
+    let strategy = job.get("sequence").and_then(|sequence| sequence.get("strategy")).and_then(Value::as_str);
+    if let Some(strategy) = strategy.filter(|strategy| !["node-first", "sequential"].contains(strategy)) {
+        let message = format!("the strategy {strategy} is not imported: the steps run in their order");
+        sink.add("strategy", Effect::Note, &["sequence"], message);
+    }
+    sink.add("account", Effect::Note, &[], "runs as an account of its own; name one that may do more in bolt.run_as");
+}
+
+/// Returns the node filter of a job as text.
+fn node_filter(job: &Value) -> Option<String> {
+    let given = job.get("nodefilters").filter(|given| given.is_object())?;
+    let text = match given.get("filter").and_then(Value::as_str) {
+        Some(filter) => filter.to_owned(),
+        None => given.to_string(),
+    };
+    (!text.trim().is_empty()).then(|| shorten(&text, 120))
+}
+
+/// Reads `1h30m`, in seconds.
+fn timeout(job: &Value, sink: &mut Sink<'_>) -> u64 {
+    let Some(given) = job.get("timeout").map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    else {
+        return TIMEOUT;
+    };
+    let (mut seconds, mut digits) = (0_u64, String::new());
+    for c in given.trim().chars() {
+        let unit = match c {
+            '0'..='9' => {
+                digits.push(c);
+                continue;
+            }
+            'd' => 86_400,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => {
+                sink.add(
+                    "timeout",
+                    Effect::Note,
+                    &["timeout"],
+                    format!("the time-out {given:?} is not imported: it is a day"),
+                );
+                return TIMEOUT;
+            }
+        };
+        seconds = seconds.saturating_add(digits.parse::<u64>().unwrap_or(0).saturating_mul(unit));
+        digits.clear();
+    }
+    seconds.saturating_add(digits.parse().unwrap_or(0))
+}
+
+/// Returns the jobs of a document of XML, in the shape that they have in YAML.
+pub(super) fn of_xml(root: &xml::Element) -> Vec<Value> {
+    root.children("job").map(one_of_xml).collect()
+}
+
+fn one_of_xml(job: &xml::Element) -> Value {
+    let mut value = Map::new();
+    for child in &job.children {
+        let text = child.text.trim();
+        match child.name.as_str() {
+            "sequence" => {
+                let commands: Vec<Value> = child.children("command").map(steps::of_xml).collect();
+                let sequence = json!({
+                    "keepgoing": child.attribute("keepgoing"),
+                    "strategy": child.attribute("strategy"),
+                    "commands": commands,
+                });
+                value.insert("sequence".to_owned(), sequence);
+            }
+            "context" => {
+                let project = child.child("project").map(|project| project.text.trim());
+                value.insert("project".to_owned(), json!(project));
+                let options = child.child("options").into_iter().flat_map(|options| options.children("option"));
+                value.insert("options".to_owned(), options.map(option_of_xml).collect());
+            }
+            "nodefilters" => {
+                let filter = child.child("filter").map_or_else(|| filters_of_xml(child), |f| f.text.trim().to_owned());
+                value.insert("nodefilters".to_owned(), json!({"filter": filter}));
+            }
+            "schedule" | "notification" | "retry" | "orchestrator" | "plugins" => {
+                value.insert(child.name.clone(), json!(true));
+            }
+            name => drop(value.insert(name.to_owned(), json!(text))),
+        }
+    }
+    Value::Object(value)
+}
+
+/// The older filters: `<include><tags>web</tags></include>`.
+fn filters_of_xml(filters: &xml::Element) -> String {
+    let of = |kind: &xml::Element| {
+        kind.children.iter().map(|f| format!("{} {}: {}", kind.name, f.name, f.text.trim())).collect::<Vec<_>>()
+    };
+    filters.children.iter().flat_map(of).collect::<Vec<_>>().join(", ")
+}
+
+fn option_of_xml(option: &xml::Element) -> Value {
+    let mut value: Map<String, Value> =
+        option.attributes.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    if let Some(description) = option.child("description") {
+        value.insert("description".to_owned(), json!(description.text.trim()));
+    }
+    Value::Object(value)
+}

@@ -1,0 +1,196 @@
+//! Steps of a job, each a script.
+
+use serde_json::Value;
+
+use super::context::Context;
+use super::{may_be_script, xml};
+use crate::pack::import::schema::truth;
+use crate::pack::import::scripted::{self, Blocked, Parameter};
+use crate::pack::import::shell::{Part, Rewritten};
+use crate::pack::import::source::SourceTree;
+use crate::pack::import::steps::{After, Piece, Step};
+
+/// Shell of commands and of scripts without a shebang: the login shell of most accounts.
+const SHELL: &str = "/bin/bash";
+const KINDS: [&str; 5] = ["exec", "script", "scriptfile", "scripturl", "jobref"];
+
+/// Steps being read.
+pub(super) struct Steps<'a> {
+    pub(super) tree: &'a SourceTree,
+    pub(super) parameters: &'a [Parameter],
+    pub(super) context: &'a Context,
+    pub(super) keepgoing: bool,
+    /// Scripts, for the limits of values.
+    pub(super) scripts: Vec<Rewritten>,
+    /// Names of steps whose text has places for values.
+    pub(super) rewritten: Vec<String>,
+}
+
+impl Steps<'_> {
+    /// Reads a step; `number` counts from 1.
+    pub(super) fn step(&mut self, command: &Value, number: usize) -> Result<Step, Blocked> {
+        let mut step = self.plain(command, number)?;
+        step.on_failure = if self.keepgoing { After::Continue } else { After::Exit };
+        if let Some(handler) = command.get("errorhandler").filter(|handler| handler.is_object()) {
+            let replaces = handler.get("keepgoingOnSuccess").and_then(truth).unwrap_or(false);
+            let mut handler = self.plain(handler, number)?;
+            handler.name = format!("{} (error handler)", step.name);
+            step.handler = Some((Box::new(handler), replaces));
+        }
+        Ok(step)
+    }
+
+    fn plain(&mut self, command: &Value, number: usize) -> Result<Step, Blocked> {
+        let text = |key: &str| command.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+        let name = text("description").map_or_else(|| format!("step {number}"), |text| first_line(text).to_owned());
+        let kind = KINDS.into_iter().find(|kind| command.get(*kind).is_some());
+        let script = match kind {
+            Some("exec") => text("exec").unwrap_or_default().to_owned() + "\n",
+            Some("script") => text("script").unwrap_or_default().to_owned() + "\n",
+            Some("scriptfile") => self.file(text("scriptfile").unwrap_or_default(), &name)?,
+            Some("scripturl") => {
+                let message =
+                    format!("{name} runs a script of an address; put it into the pack, and write an action for it");
+                return Err(("scripturl", message));
+            }
+            Some("jobref") => {
+                let message = format!("{name} runs another job; an orchestrator calls its action");
+                return Err(("jobref", message));
+            }
+            _ => {
+                let plugin = command.get("type").and_then(Value::as_str).unwrap_or("unknown");
+                let message = format!(
+                    "{name} is the plugin {plugin}, which Bolt does not run; write a script that does its work"
+                );
+                return Err(("plugin", message));
+            }
+        };
+        let mut done = self.script(&script, &name)?;
+        let interpreter = text("scriptInterpreter").map(|given| self.interpreter(given, command)).transpose()?;
+        let mut arguments = Vec::new();
+        if kind != Some("exec") {
+            arguments = self.arguments(text("args").unwrap_or_default())?;
+        }
+        let mut step = Step::new(&name, std::mem::take(&mut done.script));
+        step.interpreter = interpreter.unwrap_or_default();
+        step.arguments = arguments;
+        self.scripts.push(done);
+        Ok(step)
+    }
+
+    fn script(&mut self, text: &str, name: &str) -> Result<Rewritten, Blocked> {
+        let parts = self.context.parts(&text.replace("\r\n", "\n"), self.parameters)?;
+        if parts.iter().any(|part| matches!(part, Part::Value(index) if *index < self.parameters.len())) {
+            self.rewritten.push(name.to_owned());
+        }
+        scripted::rewritten(&parts, &self.context.values, SHELL)
+    }
+
+    /// Returns the text of a script that lies among the jobs.
+    fn file(&self, path: &str, name: &str) -> Result<String, Blocked> {
+        let last = path.rsplit('/').next().unwrap_or(path);
+        let mut named =
+            self.tree.files.iter().filter(|(known, _)| {
+                may_be_script(known) && known.rsplit('/').next() == Some(last) && !last.is_empty()
+            });
+        match (named.next().and_then(|(_, file)| file.text()), named.next()) {
+            (Some(text), None) => Ok(text.to_owned()),
+            _ => {
+                let message =
+                    format!("{name} runs {path} of Rundeck's server; put it beside the job, and import it again");
+                Err(("scriptfile", message))
+            }
+        }
+    }
+
+    /// Returns the words of an interpreter before the script.
+    fn interpreter(&self, given: &str, command: &Value) -> Result<Vec<String>, Blocked> {
+        let quoted = command.get("interpreterArgsQuoted").and_then(truth).unwrap_or(false);
+        let words = self.arguments(given)?;
+        let literal = |word: Vec<Piece>| match word.as_slice() {
+            [Piece::Text(text)] => Some(text.clone()),
+            _ => None,
+        };
+        match words.into_iter().map(literal).collect::<Option<Vec<String>>>() {
+            Some(words) if !quoted => Ok(words),
+            _ => {
+                let message =
+                    format!("the interpreter {given:?} takes the script as one text; name a program that takes a file");
+                Err(("interpreter", message))
+            }
+        }
+    }
+
+    /// Splits arguments as the author wrote them. A value is a part of one argument, whatever it holds.
+    fn arguments(&self, text: &str) -> Result<Vec<Vec<Piece>>, Blocked> {
+        let mut arguments: Vec<Vec<Piece>> = Vec::new();
+        let (mut word, mut in_word, mut quote): (Vec<Piece>, bool, Option<char>) = (Vec::new(), false, None);
+        for piece in self.context.pieces(text, self.parameters)? {
+            let Piece::Text(text) = piece else {
+                word.push(piece);
+                in_word = true;
+                continue;
+            };
+            for c in text.chars() {
+                match (quote, c) {
+                    (Some(open), c) if c == open => quote = None,
+                    (None, '"' | '\'') => (quote, in_word) = (Some(c), true),
+                    (None, c) if c.is_whitespace() => {
+                        if std::mem::take(&mut in_word) {
+                            arguments.push(std::mem::take(&mut word));
+                        }
+                    }
+                    (_, c) => {
+                        in_word = true;
+                        match word.last_mut() {
+                            Some(Piece::Text(text)) => text.push(c),
+                            _ => word.push(Piece::Text(c.to_string())),
+                        }
+                    }
+                }
+            }
+        }
+        if in_word {
+            arguments.push(word);
+        }
+        Ok(arguments)
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default().trim()
+}
+
+/// Returns a step in the shape that it has in YAML.
+pub(super) fn of_xml(command: &xml::Element) -> Value {
+    let mut step = serde_json::Map::new();
+    for child in &command.children {
+        let text = || Value::from(child.text.trim_matches('\n'));
+        match child.name.as_str() {
+            "exec" | "script" | "scriptfile" | "scripturl" | "description" => {
+                drop(step.insert(child.name.clone(), text()))
+            }
+            "jobref" => {
+                drop(step.insert("jobref".to_owned(), Value::from(child.attribute("name").unwrap_or_default())))
+            }
+            "scriptargs" => drop(step.insert("args".to_owned(), Value::from(child.text.trim()))),
+            "scriptinterpreter" => {
+                step.insert("scriptInterpreter".to_owned(), Value::from(child.text.trim()));
+                let quoted = child.attribute("argsquoted").unwrap_or("false");
+                step.insert("interpreterArgsQuoted".to_owned(), Value::from(quoted));
+            }
+            "step-plugin" | "node-step-plugin" => {
+                step.insert("type".to_owned(), Value::from(child.attribute("type").unwrap_or_default()));
+            }
+            "errorhandler" => {
+                let mut handler = of_xml(child);
+                if let Some(kept) = child.attribute("keepgoingOnSuccess") {
+                    handler["keepgoingOnSuccess"] = Value::from(kept);
+                }
+                step.insert("errorhandler".to_owned(), handler);
+            }
+            _ => {}
+        }
+    }
+    Value::Object(step)
+}

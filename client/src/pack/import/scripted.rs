@@ -1,0 +1,162 @@
+//! Parameters of actions whose scripts have places for values, limited to what the scripts need.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::report::Effect;
+use super::schema::Sink;
+use super::shell::{self, Limit, Need, Part, Rewritten, ScriptValue, limit_of_pattern};
+
+/// Parameter, and the environment variable that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parameter {
+    /// Name in the source.
+    pub(super) source: String,
+    /// Name in Bolt.
+    pub(super) bolt: String,
+    pub(super) schema: Map<String, Value>,
+    /// The source says which values it takes.
+    pub(super) restricted: bool,
+    pub(super) value: ScriptValue,
+}
+
+impl Parameter {
+    pub(super) fn is_list(&self) -> bool {
+        self.schema.get("type").is_some_and(|kind| kind == "array")
+    }
+
+    fn is_text(&self) -> bool {
+        self.schema.get("type").is_some_and(|kind| kind == "string")
+    }
+
+    fn default(&self) -> Option<&str> {
+        self.schema.get("default").and_then(Value::as_str)
+    }
+}
+
+/// Part that is not imported: code and message of the finding.
+pub(super) type Blocked = (&'static str, String);
+
+/// Rewrites the text of a script. One without a shebang is run by `shell`.
+pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], shell: &str) -> Result<Rewritten, Blocked> {
+    let first = match parts.first() {
+        Some(Part::Text(text)) => text.lines().next().filter(|line| line.starts_with("#!")),
+        _ => None,
+    };
+    let program = first.map_or("sh", interpreter);
+    let mut done = if is_shell(program) {
+        let refused = |refused| ("placeholder", format!("{refused}; write a script that reads variables"));
+        shell::rewrite(parts, values).map_err(refused)?
+    } else if let [] | [Part::Text(_)] = parts {
+        let text = parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect();
+        Rewritten { script: text, ..Rewritten::default() }
+    } else {
+        let message = format!("values would be put into the text of a {program} program; make it read variables");
+        return Err(("placeholder", message));
+    };
+    if first.is_none() {
+        done.script.insert_str(0, &format!("#!{shell}\n"));
+    }
+    Ok(done)
+}
+
+/// True for a program whose scripts are rewritten.
+pub(super) fn is_shell(program: &str) -> bool {
+    ["sh", "bash", "dash", "ksh", "zsh"].contains(&program)
+}
+
+/// Returns the program of a shebang, without its directory.
+fn interpreter(line: &str) -> &str {
+    let mut words = line.trim_start_matches("#!").split_whitespace();
+    let program = words.next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    if program == "env" { words.find(|word| !word.starts_with('-')).unwrap_or_default() } else { program }
+}
+
+/// Applies what the scripts need of values, and says what was changed.
+pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], sink: &mut Sink<'_>) {
+    // Values that are no parameters have indices beyond them.
+    let count = parameters.len();
+    let of = |list: fn(&Rewritten) -> &Vec<usize>| -> BTreeSet<usize> {
+        scripts.iter().flat_map(list).copied().filter(|index| *index < count).collect()
+    };
+    let needs: Vec<_> = scripts.iter().flat_map(|script| script.needs.iter().cloned()).collect();
+    let (operands, split) = (of(|script| &script.operands), of(|script| &script.split));
+    limit(parameters, &needs, &operands, sink);
+    for index in split {
+        let name = parameters[index].source.clone();
+        let message = format!("{name} is split at blanks into words where it is not quoted: callers choose options");
+        sink.add("split_words", Effect::Safer, &["parameters", &name], message);
+    }
+}
+
+/// Limits the values of parameters to what the scripts need: `needs` and `operands` are by the index of the parameter.
+fn limit(parameters: &mut [Parameter], needs: &[(usize, Need)], operands: &BTreeSet<usize>, sink: &mut Sink<'_>) {
+    for (index, parameter) in parameters.iter_mut().enumerate() {
+        let need =
+            needs.iter().filter(|(needed, _)| *needed == index).map(|(_, need)| need).max_by_key(|need| need.limit);
+        let operand = operands.contains(&index) && !parameter.value.words;
+        let name = parameter.source.clone();
+        let place = ["parameters", name.as_str()];
+        let default = parameter.default().unwrap_or_default().to_owned();
+        let operand = operand && !default.starts_with('-');
+        match need {
+            Some(need) if !parameter.is_text() || parameter.restricted || Limit::of(&default) < need.limit => {
+                let message = format!(
+                    "{} would run the value of {name} as code, which only {} would be safe from; write a script that reads {}",
+                    need.reader,
+                    need.limit.words(),
+                    parameter.value.variable
+                );
+                sink.add("value_as_code", Effect::Blocks, &place, message);
+            }
+            Some(need) => {
+                let message = format!(
+                    "{} would run the value of {name} as code; it may be {} now",
+                    need.reader,
+                    need.limit.words()
+                );
+                sink.add("value_limited", Effect::Safer, &place, message);
+                if let Some(pattern) = need.limit.pattern(operand) {
+                    parameter.schema.insert("pattern".to_owned(), json!(pattern));
+                }
+            }
+            None if operand && parameter.is_text() && !parameter.restricted => {
+                let message = format!("{name} must not begin with '-': a program would take it for an option");
+                sink.add("no_option", Effect::Safer, &place, message);
+                if let Some(pattern) = Limit::Free.pattern(true) {
+                    parameter.schema.insert("pattern".to_owned(), json!(pattern));
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// True for a name of a parameter that holds a secret.
+pub(super) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    // A token of a page is none.
+    let page = name.ends_with("nexttoken");
+    !page
+        && ["password", "passwd", "passphrase", "secret", "token", "apikey", "privatekey", "accesskey"]
+            .iter()
+            .any(|word| name.replace(['_', '-'], "").contains(word))
+}
+
+/// True for names of parameters that hold several words.
+pub(super) fn is_words(name: &str) -> bool {
+    const NAMES: [&str; 9] =
+        ["args", "arguments", "options", "opts", "flags", "parameters", "packages", "services", "commands"];
+    let name = name.to_ascii_lowercase();
+    NAMES.iter().any(|known| name.ends_with(known))
+}
+
+/// Returns the limit that a schema of text enforces.
+pub(super) fn limit_of_text(schema: &Map<String, Value>) -> Limit {
+    let listed = schema.get("enum").and_then(Value::as_array);
+    let of_list =
+        listed.map(|values| values.iter().filter_map(Value::as_str).map(Limit::of).min().unwrap_or(Limit::Free));
+    let of_pattern = schema.get("pattern").and_then(Value::as_str).map(limit_of_pattern);
+    of_list.into_iter().chain(of_pattern).max().unwrap_or(Limit::Free)
+}

@@ -1,0 +1,98 @@
+//! Shell scripts of a source with places for values: the values become quoted expansions of environment variables.
+//!
+//! ```text
+//!  text with places ──scan──▶ script with "${SSM_Name}"   and   uses, flows: where each value and variable is read
+//!                                                                    └─flow──▶ what each value must be limited to
+//! ```
+//!
+//! The text of a script is its author's; a value of a caller is only ever the value of a variable. Where the script itself
+//! would treat a value as code (`eval`, arithmetic, text that is piped to a shell), directly or through variables, the
+//! value must be limited to characters that cannot be code: [`Rewritten::needs`] says to which. A value that names the
+//! program, or a part of a variable's name, is refused, unless the author listed all values.
+//!
+//! Flows are followed through assignments, loops, here-documents, pipelines and substitutions of programs that repeat
+//! their input; not through arguments of functions and files, in which a value stays the value of a variable as well.
+
+mod flow;
+mod limit;
+pub(super) mod programs;
+mod scan;
+mod simple;
+
+use std::fmt;
+
+pub(super) use self::flow::Need;
+pub(super) use self::limit::{Limit, limit_of_pattern};
+
+/// Part of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Text(String),
+    /// Place for the value of this index.
+    Value(usize),
+}
+
+/// Value that a script has places for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScriptValue {
+    /// Name in the source, for messages.
+    pub(super) name: String,
+    /// Environment variable that holds it.
+    pub(super) variable: String,
+    /// Characters that its schema allows.
+    pub(super) limit: Limit,
+    /// Its schema lists all values.
+    pub(super) listed: bool,
+    /// Where it is a word of its own it is several, split at blanks.
+    pub(super) words: bool,
+}
+
+/// Result of [`rewrite`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Rewritten {
+    pub(super) script: String,
+    /// Limits that values must have, by their index. Only those that go beyond their schemas.
+    pub(super) needs: Vec<(usize, Need)>,
+    /// Values that a program would take for options if they began with `-`.
+    pub(super) operands: Vec<usize>,
+    /// Values that are split into words.
+    pub(super) split: Vec<usize>,
+}
+
+/// Script that is not rewritten, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused(String);
+
+impl Refused {
+    fn new(why: impl Into<String>) -> Refused {
+        Refused(packs_schema::base::strict::shorten(&why.into(), 160))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Rewrites a script for `sh` or `bash`.
+pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue]) -> Result<Rewritten, Refused> {
+    let scanned = scan::scan(parts, values)?;
+    let needs = flow::needs(&scanned.facts, values)?;
+    let mut operands = scanned.operands;
+    operands.sort_unstable();
+    operands.dedup();
+    let mut split = scanned.split;
+    split.sort_unstable();
+    split.dedup();
+    Ok(Rewritten { script: scanned.out, needs, operands, split })
+}
+
+/// True for a name of a shell's variable.
+pub(super) fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! Scanner of shell scripts: writes the expansions for values, and notes where values and variables are read.
+//!
+//! The scanner knows quotes, substitutions, arithmetic, comments, redirections, here-documents, arrays, `case` and simple
+//! commands. Where it errs about a command, a value is a quoted expansion all the same.
+
+use super::flow::{CommandFacts, Facts, Source};
+use super::simple::Simple;
+use super::{Part, Refused, ScriptValue, is_name};
+
+mod commands;
+mod here;
+mod places;
+
+use here::HereDocument;
+
+type Outcome<T> = Result<T, Refused>;
+
+/// Character of a script, or the place of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Char(char),
+    Value(usize),
+}
+
+/// Context of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Commands, up to this character.
+    Commands(Option<char>),
+    Double,
+    Single,
+    /// `$'…'`
+    Ansi,
+    /// `${…}`
+    Parameter,
+    /// `((…))` or `$[…]`: open parentheses, and the closing character.
+    Arithmetic(usize, char),
+    Array,
+    Comment,
+    /// Here-document of a command, up to a token; `true` if it begins like a script.
+    Here(usize, usize, bool),
+}
+
+/// Character for an expansion in a word, for the words that commands remember.
+const EXPANDED: char = '\u{1}';
+/// Deepest nesting of contexts.
+const MAX_DEPTH: usize = 100;
+
+/// Result of [`scan`].
+pub(super) struct Scanned {
+    pub(super) out: String,
+    pub(super) facts: Facts,
+    pub(super) operands: Vec<usize>,
+    pub(super) split: Vec<usize>,
+}
+
+/// Scans a script.
+pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
+    let tokens: Vec<Token> = parts
+        .iter()
+        .flat_map(|part| match part {
+            Part::Text(text) => text.chars().map(Token::Char).collect(),
+            Part::Value(index) => vec![Token::Value(*index)],
+        })
+        .collect();
+    let mut scanner = Scanner {
+        tokens: &tokens,
+        values,
+        at: 0,
+        modes: vec![Mode::Commands(None)],
+        frames: vec![Frame::default()],
+        here: Vec::new(),
+        pipeline: 0,
+        tests: Vec::new(),
+        operators: Vec::new(),
+        done: Scanned { out: String::new(), facts: Facts::default(), operands: Vec::new(), split: Vec::new() },
+    };
+    scanner.frames[0].command.id = scanner.new_command();
+    while scanner.at < tokens.len() {
+        scanner.leave_here_document();
+        if scanner.modes.len() > MAX_DEPTH {
+            return Err(Refused::new("it nests deeply"));
+        }
+        let Some(token) = tokens.get(scanner.at).copied() else { break };
+        scanner.at += 1;
+        match token {
+            Token::Char(c) => scanner.char(c)?,
+            Token::Value(index) => scanner.value(index)?,
+        }
+    }
+    while let Some(frame) = scanner.frames.last() {
+        scanner.done.facts.commands[frame.command.id] = frame.command.facts(scanner.pipeline);
+        scanner.frames.pop();
+    }
+    Ok(scanner.done)
+}
+
+/// List of commands being read: of the script, or of a substitution.
+#[derive(Debug, Default)]
+struct Frame {
+    command: Simple,
+    /// Open parentheses of subshells.
+    parentheses: usize,
+    /// Open `case`.
+    cases: usize,
+}
+
+struct Scanner<'a> {
+    tokens: &'a [Token],
+    values: &'a [ScriptValue],
+    at: usize,
+    modes: Vec<Mode>,
+    frames: Vec<Frame>,
+    here: Vec<HereDocument>,
+    pipeline: usize,
+    /// Sources in words of the `[[ ]]` at hand, by the number of the word.
+    tests: Vec<(usize, Source)>,
+    /// Words of it that are arithmetic operators.
+    operators: Vec<usize>,
+    done: Scanned,
+}
+
+impl Scanner<'_> {
+    fn mode(&self) -> Mode {
+        self.modes.last().copied().unwrap_or(Mode::Commands(None))
+    }
+
+    fn frame(&mut self) -> &mut Frame {
+        if self.frames.is_empty() {
+            self.frames.push(Frame::default());
+        }
+        self.frames.last_mut().expect("one was pushed")
+    }
+
+    fn command(&mut self) -> &mut Simple {
+        &mut self.frame().command
+    }
+
+    fn new_command(&mut self) -> usize {
+        self.done.facts.commands.push(CommandFacts::default());
+        self.done.facts.commands.len() - 1
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.peek_at(0)
+    }
+
+    fn peek_at(&self, ahead: usize) -> Option<char> {
+        match self.tokens.get(self.at + ahead) {
+            Some(Token::Char(c)) => Some(*c),
+            _ => None,
+        }
+    }
+
+    /// Takes the next character as it is.
+    fn take(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += 1;
+        self.done.out.push(c);
+        Some(c)
+    }
+
+    fn char(&mut self, c: char) -> Outcome<()> {
+        self.done.out.push(c);
+        match (self.mode(), c) {
+            (Mode::Comment, '\n') => {
+                self.modes.pop();
+                self.newline()
+            }
+            (Mode::Comment, _) => Ok(()),
+            (Mode::Single, '\'') | (Mode::Ansi, '\'') | (Mode::Double, '"') | (Mode::Parameter, '}') => {
+                self.modes.pop();
+                Ok(())
+            }
+            (Mode::Single, c) => {
+                self.command().word.push(c);
+                Ok(())
+            }
+            (_, '\\') => self.escaped(),
+            (Mode::Ansi, _) => Ok(()),
+            (_, '$') => self.dollar(),
+            (_, '`') => {
+                self.backquote();
+                Ok(())
+            }
+            (Mode::Double, c) => {
+                self.command().word.push(c);
+                Ok(())
+            }
+            (Mode::Here(..), _) => Ok(()),
+            (Mode::Parameter, '"') => {
+                self.modes.push(Mode::Double);
+                Ok(())
+            }
+            (Mode::Parameter, _) => Ok(()),
+            (Mode::Arithmetic(open, close), c) => {
+                self.arithmetic(open, close, c);
+                Ok(())
+            }
+            (Mode::Array, c) => {
+                self.array(c);
+                Ok(())
+            }
+            (Mode::Commands(close), c) => self.in_commands(close, c),
+        }
+    }
+
+    fn escaped(&mut self) -> Outcome<()> {
+        match self.tokens.get(self.at) {
+            Some(Token::Value(_)) => Err(Refused::new("a value after a backslash")),
+            Some(Token::Char('\n')) => {
+                self.take();
+                Ok(())
+            }
+            _ => {
+                let in_text = matches!(self.mode(), Mode::Here(..));
+                if let Some(c) = self.take().filter(|_| !in_text) {
+                    let command = self.command();
+                    command.in_word = true;
+                    command.word.push(c);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn dollar(&mut self) -> Outcome<()> {
+        let plain = matches!(self.mode(), Mode::Commands(_) | Mode::Array);
+        let in_text = matches!(self.mode(), Mode::Here(..));
+        if !in_text {
+            let command = self.command();
+            command.in_word = true;
+            command.word.push(EXPANDED);
+        }
+        if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
+            return Err(Refused::new("a value as a part of a variable's name"));
+        }
+        match self.peek() {
+            Some('(') => {
+                self.take();
+                if self.peek() == Some('(') {
+                    self.take();
+                    self.modes.push(Mode::Arithmetic(0, ')'));
+                } else {
+                    self.enter(')');
+                }
+            }
+            Some('[') if !in_text => {
+                self.take();
+                self.modes.push(Mode::Arithmetic(0, ']'));
+            }
+            Some('{') => {
+                self.take();
+                while matches!(self.peek(), Some('#' | '!')) {
+                    self.take();
+                }
+                if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
+                    return Err(Refused::new("a value as the name of a variable"));
+                }
+                self.variable();
+                self.modes.push(Mode::Parameter);
+            }
+            Some('\'') if plain => {
+                self.take();
+                self.modes.push(Mode::Ansi);
+            }
+            _ => self.variable(),
+        }
+        Ok(())
+    }
+
+    /// Reads the name of a variable, and notes that it is read here.
+    fn variable(&mut self) {
+        let mut name = String::new();
+        while let Some(c) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            name.push(c);
+            self.take();
+        }
+        if is_name(&name) {
+            self.read(&Source::Variable(name));
+        }
+    }
+
+    fn backquote(&mut self) {
+        let inside = self.modes.iter().rposition(|mode| matches!(mode, Mode::Commands(_)));
+        let closes = inside.is_some_and(|at| self.modes[at] == Mode::Commands(Some('`')));
+        match (closes, inside) {
+            (true, Some(at)) => {
+                self.modes.truncate(at + 1);
+                self.leave();
+            }
+            _ => {
+                if !matches!(self.mode(), Mode::Here(..)) {
+                    let command = self.command();
+                    command.in_word = true;
+                    command.word.push(EXPANDED);
+                }
+                self.enter('`');
+            }
+        }
+    }
+
+    /// Begins a substitution that ends with `close`.
+    fn enter(&mut self, close: char) {
+        self.modes.push(Mode::Commands(Some(close)));
+        let id = self.new_command();
+        self.frames.push(Frame { command: Simple::new(id), ..Frame::default() });
+    }
+
+    /// Ends a substitution.
+    fn leave(&mut self) {
+        self.end_command(true);
+        self.modes.pop();
+        if self.frames.len() > 1 {
+            self.frames.pop();
+        }
+    }
+
+    fn arithmetic(&mut self, open: usize, close: char, c: char) {
+        let opening = if close == ')' { '(' } else { '[' };
+        if c == opening {
+            self.modes.pop();
+            self.modes.push(Mode::Arithmetic(open + 1, close));
+        } else if c == close && open > 0 {
+            self.modes.pop();
+            self.modes.push(Mode::Arithmetic(open - 1, close));
+        } else if c == close {
+            if close == ')' && self.peek() == Some(')') {
+                self.take();
+            }
+            self.modes.pop();
+        } else if c.is_ascii_alphabetic() || c == '_' {
+            self.done.out.pop();
+            self.at -= 1;
+            self.variable();
+        }
+    }
+
+    fn array(&mut self, c: char) {
+        match c {
+            ')' => drop(self.modes.pop()),
+            '"' => self.modes.push(Mode::Double),
+            '\'' => self.modes.push(Mode::Single),
+            '#' if self.done.out[..self.done.out.len() - 1].ends_with([' ', '\t', '\n', '(']) => {
+                self.modes.push(Mode::Comment);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Lists of commands: words, separators, redirections, subshells, `case` and `[[ ]]`.
+
+use super::super::flow::Use;
+use super::super::limit::Limit;
+use super::super::simple::{Redirect, Simple, assignment};
+use super::{Mode, Outcome, Scanner};
+
+impl Scanner<'_> {
+    pub(super) fn in_commands(&mut self, close: Option<char>, c: char) -> Outcome<()> {
+        let test = self.command().is_test();
+        match c {
+            '\'' | '"' => {
+                self.command().in_word = true;
+                self.modes.push(if c == '"' { Mode::Double } else { Mode::Single });
+            }
+            ' ' | '\t' => self.end_word(),
+            '\n' => return self.newline(),
+            '#' if !self.command().in_word => self.modes.push(Mode::Comment),
+            '|' | '&' | '(' | ')' | '<' | '>' if test => self.end_word(),
+            ';' => self.end_command(true),
+            '|' if self.peek() == Some('|') => {
+                self.take();
+                self.end_command(true);
+            }
+            '|' => {
+                if self.peek() == Some('&') {
+                    self.take();
+                }
+                self.end_command(false);
+            }
+            '&' if self.done.out.ends_with(">&") || self.done.out.ends_with("<&") => {}
+            '&' if self.peek() == Some('>') => self.end_word(),
+            '&' => self.end_command(true),
+            '(' => self.open(),
+            ')' => {
+                let frame = self.frame();
+                if frame.parentheses > 0 {
+                    frame.parentheses -= 1;
+                    self.end_command(true);
+                } else if frame.cases > 0 {
+                    self.end_command(true);
+                } else if close == Some(')') {
+                    self.leave();
+                } else {
+                    self.end_command(true);
+                }
+            }
+            '<' => return self.less(),
+            '>' => {
+                self.end_word_before_redirection();
+                if self.peek() == Some('(') {
+                    self.take();
+                    self.enter(')');
+                } else {
+                    while matches!(self.peek(), Some('>' | '|')) {
+                        self.take();
+                    }
+                    self.command().redirect = Some(Redirect::File);
+                }
+            }
+            c => {
+                let command = self.command();
+                command.in_word = true;
+                command.word.push(c);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(&mut self) {
+        let next = self.peek();
+        let command = self.command();
+        let arithmetic = !command.in_word
+            && next == Some('(')
+            && (command.program.is_none() || command.program.as_deref() == Some("for"));
+        if arithmetic {
+            self.take();
+            self.modes.push(Mode::Arithmetic(0, ')'));
+        } else if command.in_word && command.word.ends_with('=') && assignment(&command.word).is_some() {
+            self.modes.push(Mode::Array);
+        } else {
+            // A subshell, or a function, whose name is the word before.
+            self.end_command(true);
+            self.frame().parentheses += 1;
+        }
+    }
+
+    /// A number before a redirection is a descriptor.
+    pub(super) fn end_word_before_redirection(&mut self) {
+        let command = self.command();
+        if command.in_word && command.word.bytes().all(|byte| byte.is_ascii_digit()) {
+            command.in_word = false;
+            command.word.clear();
+        }
+        self.end_word();
+    }
+
+    pub(super) fn less(&mut self) -> Outcome<()> {
+        self.end_word_before_redirection();
+        match (self.peek(), self.peek_at(1)) {
+            (Some('<'), Some('<')) => {
+                self.take();
+                self.take();
+                self.command().redirect = Some(Redirect::HereString);
+            }
+            (Some('<'), _) => {
+                self.take();
+                return self.here_document();
+            }
+            (Some('('), _) => {
+                self.take();
+                self.enter(')');
+            }
+            (Some('>'), _) => {
+                self.take();
+                self.command().redirect = Some(Redirect::File);
+            }
+            _ => self.command().redirect = Some(Redirect::File),
+        }
+        Ok(())
+    }
+
+    pub(super) fn newline(&mut self) -> Outcome<()> {
+        self.end_command(true);
+        self.here_documents()
+    }
+
+    pub(super) fn end_word(&mut self) {
+        let test = self.command().is_test();
+        let number = self.command().number();
+        let Some(word) = self.command().end_word() else { return };
+        let program = self.command().program.clone();
+        match (program.as_deref(), word.as_str()) {
+            (Some("[["), "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge") if test => self.operators.push(number),
+            (Some("[["), "]]") => self.end_test(),
+            (Some("case"), "in") => {
+                self.end_command(true);
+                self.frame().cases += 1;
+            }
+            (Some("esac"), "esac") => self.end_command(true),
+            (Some("function"), name) if name != "function" => self.end_command(true),
+            _ => {}
+        }
+    }
+
+    /// bash evaluates operands of arithmetic operators in `[[ ]]`.
+    pub(super) fn end_test(&mut self) {
+        let (tests, operators) = (std::mem::take(&mut self.tests), std::mem::take(&mut self.operators));
+        for (number, source) in tests {
+            if operators.iter().any(|operator| number + 1 == *operator || number == operator + 1) {
+                self.done.facts.uses.push((source, Use::Code(Limit::Number, "arithmetic of [[".to_owned())));
+            }
+        }
+        self.end_command(true);
+    }
+
+    pub(super) fn end_command(&mut self, ends_pipeline: bool) {
+        // `esac` before `;` or `)` has no blank after it.
+        self.command().end_word();
+        let pipeline = self.pipeline;
+        let command = self.command();
+        let (id, facts, esac) = (command.id, command.facts(pipeline), command.program.as_deref() == Some("esac"));
+        if esac {
+            let frame = self.frame();
+            frame.cases = frame.cases.saturating_sub(1);
+        }
+        if facts.program.is_empty() {
+            *self.command() = Simple::new(id);
+        } else {
+            self.done.facts.commands[id] = facts;
+            let id = self.new_command();
+            *self.command() = Simple::new(id);
+        }
+        if ends_pipeline {
+            self.pipeline += 1;
+        }
+    }
+}

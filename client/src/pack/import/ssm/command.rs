@@ -1,0 +1,187 @@
+//! Command documents: each becomes an action of steps.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::parameters;
+use super::scripts::{self, pieces};
+use super::steps::{self, Condition, DocumentStep};
+use crate::pack::import::converted::Converted;
+use crate::pack::import::report::{ActionReport, Effect};
+use crate::pack::import::schema::{Sink, truth};
+use crate::pack::import::scripted::{Blocked, Parameter, limit_values};
+use crate::pack::import::shell::Rewritten;
+use crate::pack::import::source::SourceTree;
+use crate::pack::import::steps::{After, Piece, Step, StepsAction, Variable};
+
+const SHELL: &str = "aws:runShellScript";
+/// Time-out of a step that names none, in seconds.
+const TIMEOUT: u64 = 3600;
+/// Time that is left for what lies between the steps, in seconds.
+const MARGIN: u64 = 60;
+
+/// Converts the document at `path`.
+pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Value) -> Converted {
+    let text = tree.text(path).unwrap_or_default();
+    let mut sink = Sink { file: path, text, findings: Vec::new() };
+    let mut parameters = parameters::read(document, &mut sink);
+    let found = steps::of(document);
+    let mut reading =
+        Reading { version: version(document), sink, scripts: Vec::new(), steps: Vec::new(), timeout: MARGIN };
+    for (index, step) in found.iter().enumerate() {
+        if let Err((code, message)) = reading.step(step, index + 1 == found.len(), &parameters) {
+            reading.sink.add(code, Effect::Blocks, &["mainSteps"], message);
+        }
+    }
+    let Reading { mut sink, scripts, steps, timeout, .. } = reading;
+    let blocked = |sink: &Sink<'_>| sink.findings.iter().any(|finding| finding.effect == Effect::Blocks);
+    if steps.is_empty() && !blocked(&sink) {
+        sink.add("windows", Effect::Blocks, &["mainSteps"], "no step of it runs on Linux");
+    }
+    limit_values(&mut parameters, &scripts, &mut sink);
+    sink.add(
+        "runs_as_root",
+        Effect::Note,
+        &[],
+        "runs as root, as in Systems Manager; name an account that may do less",
+    );
+    let report = |sink: Sink<'_>| ActionReport {
+        name: name.to_owned(),
+        file: path.to_owned(),
+        runner: found.first().map_or(String::new(), |step| step.action.to_owned()),
+        findings: sink.findings,
+    };
+    if blocked(&sink) {
+        return Converted { report: report(sink), action_file: None, files: BTreeMap::new(), registered: None };
+    }
+    let variables =
+        parameters.iter().map(|p| (p.value.variable.clone(), Variable::Parameter(p.bolt.clone(), None))).collect();
+    let action = StepsAction {
+        name,
+        description: document.get("description").and_then(Value::as_str).unwrap_or_default(),
+        origin: &format!("Systems Manager: {path}"),
+        enabled: true,
+        parameters: parameters.into_iter().map(|p| (p.bolt, Value::Object(p.schema))).collect::<Map<_, _>>(),
+        variables,
+        steps,
+        timeout,
+        run_as: Some("root"),
+        ssm: true,
+    };
+    let (text, files, entry) = action.write();
+    Converted { report: report(sink), action_file: Some(text), files, registered: Some(entry) }
+}
+
+fn version(document: &Value) -> String {
+    let version = document.get("schemaVersion").unwrap_or(&Value::Null);
+    version.as_str().map_or_else(|| version.to_string(), str::to_owned)
+}
+
+/// A document being read.
+struct Reading<'a> {
+    version: String,
+    sink: Sink<'a>,
+    scripts: Vec<Rewritten>,
+    steps: Vec<Step>,
+    /// Time-out of the whole, in seconds.
+    timeout: u64,
+}
+
+impl Reading<'_> {
+    fn step(&mut self, step: &DocumentStep<'_>, last: bool, parameters: &[Parameter]) -> Result<(), Blocked> {
+        let when = match steps::condition(step, &self.version, parameters)? {
+            Condition::Elsewhere => {
+                let message = format!("the step {} is for another system and left out", step.name);
+                self.sink.add("step_elsewhere", Effect::Note, &["mainSteps"], message);
+                return Ok(());
+            }
+            Condition::Linux(when) => when,
+        };
+        if step.action == "aws:runPowerShellScript" {
+            return Err(("powershell", format!("the step {} is a PowerShell script", step.name)));
+        }
+        if step.action != SHELL {
+            let message = format!(
+                "the step {} is of {}, which Bolt does not run; write a script that does its work",
+                step.name, step.action
+            );
+            return Err(("plugin", message));
+        }
+        let text = scripts::text(step.inputs.get("runCommand").unwrap_or(&Value::Null), parameters)?;
+        let done = scripts::rewritten(&text, parameters)?;
+        if scripts::parts(&text, parameters).len() > 1 {
+            let message =
+                format!("values of callers were put into the text of {}; they are quoted variables now", step.name);
+            self.sink.add("template_rewritten", Effect::Safer, &["mainSteps"], message);
+        }
+        if text.contains("exit 194") {
+            let message = format!(
+                "{} asks for a reboot (exit 194), after which Systems Manager would run it again; here it fails and says so",
+                step.name
+            );
+            self.sink.add("reboot", Effect::Note, &["mainSteps"], message);
+        }
+        let mut planned = Step::new(&step.name, done.script.clone());
+        self.options(step, last, &mut planned);
+        planned.when = when;
+        self.time(step, parameters, &mut planned);
+        planned.directory = self.directory(step, parameters);
+        self.scripts.push(done);
+        self.steps.push(planned);
+        Ok(())
+    }
+
+    /// Reads what follows a step.
+    fn options(&mut self, step: &DocumentStep<'_>, last: bool, planned: &mut Step) {
+        let word = |key: &str| step.inputs.get(key).and_then(Value::as_str).unwrap_or_default();
+        planned.on_failure = match word("onFailure") {
+            "exit" => After::Exit,
+            "successAndExit" => After::SucceedAndExit,
+            _ => After::Continue,
+        };
+        if word("onSuccess") == "exit" {
+            planned.on_success = After::Exit;
+        }
+        let always = step.inputs.get("finallyStep").and_then(truth) == Some(true);
+        planned.always = always && last;
+        if always && !last {
+            let message = format!("{} is no last step, so that finallyStep has no effect", step.name);
+            self.sink.add("no_effect", Effect::Note, &["mainSteps"], message);
+        }
+        for key in ["isEnd", "isCritical", "onFailure", "nextStep", "maxAttempts", "timeoutSeconds"] {
+            if step.whole.get(key).is_some_and(|value| value != "" && value != 0) {
+                let message = format!(
+                    "{key} of the step {} has no effect in Command documents, also in Systems Manager",
+                    step.name
+                );
+                self.sink.add("no_effect", Effect::Note, &["mainSteps"], message);
+            }
+        }
+    }
+
+    fn time(&mut self, step: &DocumentStep<'_>, parameters: &[Parameter], planned: &mut Step) {
+        let given = step.inputs.get("timeoutSeconds").filter(|value| !value.is_null());
+        let pieces = given.map_or_else(|| vec![Piece::Text(TIMEOUT.to_string())], |value| pieces(value, parameters));
+        // The agent's own bounds of a step's time-out.
+        let seconds = match pieces.as_slice() {
+            [Piece::Text(text)] => text.trim().parse().ok().filter(|seconds| (5..=172_800).contains(seconds)),
+            _ => Some(86_400),
+        };
+        self.timeout = self.timeout.saturating_add(seconds.unwrap_or(TIMEOUT));
+        planned.timeout = Some(pieces);
+    }
+
+    fn directory(&mut self, step: &DocumentStep<'_>, parameters: &[Parameter]) -> Option<Vec<Piece>> {
+        let given = step.inputs.get("workingDirectory").filter(|value| !value.is_null() && *value != "")?;
+        let pieces = pieces(given, parameters);
+        if matches!(pieces.as_slice(), [Piece::Text(text), ..] if !text.starts_with('/')) {
+            let message = format!(
+                "the working directory of {} is relative to a download, which Bolt lacks; it has no effect",
+                step.name
+            );
+            self.sink.add("working_directory", Effect::Note, &["mainSteps"], message);
+        }
+        Some(pieces)
+    }
+}

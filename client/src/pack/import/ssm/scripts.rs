@@ -1,0 +1,91 @@
+//! Text of a step: places for parameters, and the shell that runs it.
+
+use serde_json::Value;
+
+use super::parameters::is_reference;
+use crate::pack::import::scripted::{self, Blocked, Parameter};
+use crate::pack::import::shell::{Part, Rewritten};
+use crate::pack::import::steps::Piece;
+
+/// Returns the text of `runCommand`, whose lines may be lists of lines.
+pub(super) fn text(command: &Value, parameters: &[Parameter]) -> Result<String, Blocked> {
+    let mut lines = Vec::new();
+    collect(command, parameters, &mut lines)?;
+    Ok(lines.join("\n") + "\n")
+}
+
+fn collect(command: &Value, parameters: &[Parameter], lines: &mut Vec<String>) -> Result<(), Blocked> {
+    match command {
+        Value::String(text) => {
+            if let [Part::Value(index)] = parts(text, parameters).as_slice()
+                && parameters[*index].is_list()
+            {
+                let message = "callers would give the whole command; write an action for each command that is needed";
+                return Err(("any_command", message.to_owned()));
+            }
+            lines.push(text.clone());
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| collect(item, parameters, lines))?,
+        Value::Null => lines.push(String::new()),
+        Value::Bool(_) | Value::Number(_) => lines.push(command.to_string()),
+        Value::Object(_) => {
+            let message = "a line of the command is a map; put it into quotes";
+            return Err(("bad_command", message.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Rewrites the text of a script, which begins with a shebang afterwards.
+pub(super) fn rewritten(text: &str, parameters: &[Parameter]) -> Result<Rewritten, Blocked> {
+    if is_reference(text) {
+        let message = "it reads a value of Parameter Store; make it a parameter that the caller gives";
+        return Err(("parameter_store", message.to_owned()));
+    }
+    let values: Vec<_> = parameters.iter().map(|parameter| parameter.value.clone()).collect();
+    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, "/bin/sh")
+}
+
+/// Splits text at the places for declared parameters. Others stay text, as with Systems Manager.
+pub(super) fn parts(text: &str, parameters: &[Parameter]) -> Vec<Part> {
+    let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+    while let Some(at) = rest.find("{{") {
+        let inside = &rest[at + 2..];
+        let name_from = inside.len() - inside.trim_start().len();
+        let named = inside.trim_start();
+        let length = named.find(|c: char| !c.is_ascii_alphanumeric() && !"_-.".contains(c)).unwrap_or(named.len());
+        let after = named[length..].trim_start();
+        let index = parameters.iter().position(|parameter| parameter.source == named[..length]);
+        match index.filter(|_| after.starts_with("}}")) {
+            Some(index) => {
+                plain.push_str(&rest[..at]);
+                if !plain.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut plain)));
+                }
+                parts.push(Part::Value(index));
+                rest = &after[2..];
+            }
+            None => {
+                // `{{{ name }}` has its place one brace later.
+                let skip = if name_from == 0 && named.starts_with('{') { 1 } else { 2 };
+                plain.push_str(&rest[..at + skip]);
+                rest = &rest[at + skip..];
+            }
+        }
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        parts.push(Part::Text(plain));
+    }
+    parts
+}
+
+/// Returns a text with places that is no script.
+pub(super) fn pieces(value: &Value, parameters: &[Parameter]) -> Vec<Piece> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let piece = |part: Part| match part {
+        Part::Text(text) => Piece::Text(text),
+        Part::Value(index) => Piece::Variable(parameters[index].value.variable.clone()),
+    };
+    parts(&text, parameters).into_iter().map(piece).collect()
+}
