@@ -20,6 +20,8 @@ use super::vm::Vm;
 
 /// Lines that an execution writes on each machine during the good rollout, one a second.
 const LINES: u64 = 150;
+/// Maximum number of times that a run is resumed whose canary was away.
+const RESUMES: u32 = 10;
 /// Options that make a run a rollout.
 const ROLLOUT: [&str; 7] = ["--everywhere", "--canary", "1", "--check", "bolt_engine.health", "--check-for", "2m"];
 
@@ -121,7 +123,14 @@ async fn bad_version(site: &MachineSite, machines: &mut [Machine], good: &str) -
     }
     let (version, digest) = (format!("version={BAD_VERSION}"), format!("sha256={}", site.digest(BAD_VERSION)?));
     let upgrade = ["run", "bolt_engine.upgrade", &version, &digest, "start_wait=10", "settle=0", "--yes"];
-    let (code, report) = bolt(site, machines)?.json(upgrade.iter().chain(&ROLLOUT));
+    let bolt = bolt(site, machines)?;
+    let (mut code, mut report) = bolt.json(upgrade.iter().chain(&ROLLOUT));
+    // An emulated agent may be away for longer than a run waits. Resuming asks for the same execution again.
+    for _ in 0..RESUMES {
+        let may_run = |machine: &Machine| entry(&report, machine.id).is_some_and(|entry| entry["may_run"] == true);
+        let Some(run) = report["run"].as_str().filter(|_| machines.iter().any(may_run)) else { break };
+        (code, report) = bolt.json(["resume", &run.to_owned(), "--yes"]);
+    }
     let failed: Vec<usize> =
         (0..machines.len()).filter(|at| state(&report, machines[*at].id) == Some("failed")).collect();
     let [canary] = failed[..] else {
