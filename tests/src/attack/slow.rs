@@ -126,7 +126,7 @@ impl fmt::Display for Figures {
             writeln!(f, "  {}: {}", row.layer.name(), row.mode)?;
             for ((kind, quiet), attacked) in KINDS.iter().zip(&row.quiet.times).zip(&row.attacked.times) {
                 let ratio = attacked.percentile(99).as_secs_f64() / quiet.percentile(99).as_secs_f64();
-                writeln!(f, "    {kind:<22}{quiet:>18}{attacked:>18}{ratio:>8.1}")?;
+                writeln!(f, "    {kind:<22}{quiet}   {attacked}{ratio:>8.1}")?;
             }
             let calls = [&row.quiet, &row.attacked].map(|calls| calls.times.iter().map(|t| t.count()).sum::<usize>());
             let [rest, most, after] = row.held;
