@@ -112,6 +112,7 @@ fn sample(action: &str, parameter: &str) -> String {
         ("linux.rotate_logs", "configuration") => "configuration=apt".to_owned(),
         ("linux.dns_health", "name") => "name=localhost".to_owned(),
         ("linux.remount_read_write", "mount") => "mount=/".to_owned(),
+        ("cassandra.repair", "keyspace") => "keyspace=system_distributed".to_owned(),
         ("linux.certificate_expiry", "paths") => "paths=/etc/ssl/certs".to_owned(),
         _ => panic!("{action} must be given {parameter}: add a value, with which it would do the most harm"),
     }

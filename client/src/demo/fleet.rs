@@ -136,7 +136,8 @@ fn spec(site: &Site, index: usize, id: &str, region: &str, zone: &str) -> Result
 fn confined(data: &Path, logs: &Path) -> Vec<(String, String)> {
     let list = |path: &Path| format!("[{:?}]", path.display().to_string());
     vec![
-        ("cassandra".to_owned(), format!("data_directories: {}\n", list(data))),
+        // Whatever Cassandra this host has is not the demo's.
+        ("cassandra".to_owned(), format!("data_directories: {}\nnodetool: /nonexistent/nodetool\n", list(data))),
         ("linux".to_owned(), format!("log_directories: {}\nrestart_allow: []\n", list(logs))),
     ]
 }
