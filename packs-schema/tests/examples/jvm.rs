@@ -54,7 +54,7 @@ impl Java {
         std::fs::write(top.path().join("Work.java"), PROGRAM).unwrap();
         let mut command = Command::new("java");
         command.current_dir(top.path()).args(["-Xmx64m", "-Dpassword=sesame"]).args(options).arg("Work.java");
-        Some(Java { server: Server::start(command).says("ready"), top })
+        Some(Java { server: Server::start(command).says("ready").reads_input(), top })
     }
 
     fn run(&self, name: &str, more: Value) -> Run {

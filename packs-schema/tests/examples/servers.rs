@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     child: Child,
     lines: std::sync::mpsc::Receiver<String>,
+    reads_input: bool,
 }
 
 impl Server {
@@ -28,10 +29,24 @@ impl Server {
                 let _ = send.send(line);
             }
         });
-        Server { child, lines }
+        Server { child, lines, reads_input: false }
     }
 
-    /// Waits for a line with this text, and returns it.
+    /// Says that the program ends at the end of its input.
+    pub(crate) fn reads_input(mut self) -> Server {
+        self.reads_input = true;
+        self
+    }
+
+    /// Waits for its end, for some seconds.
+    fn wait(&mut self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for a line with this text.
     pub(crate) fn says(self, text: &str) -> Server {
         self.line(text);
         self
@@ -63,11 +78,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGTERM first: a server that is killed leaves shared memory, sockets and children.
-        let _ = Command::new("/bin/kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let end = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
+        // A program that reads its input ends by itself, and removes what it made; others get SIGTERM before they are killed: a
+        // server that is killed leaves shared memory, sockets and children.
+        drop(self.child.stdin.take());
+        if self.reads_input {
+            self.wait();
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("/bin/kill").args(["-TERM", &self.child.id().to_string()]).status();
+            self.wait();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -126,11 +126,22 @@ class Jvm:
         caught = re.search(rb"^SigCgt:\s+([0-9a-f]+)", read("/proc/%d/status" % self.pid, 8192) or b"", re.MULTILINE)
         if not caught or not int(caught.group(1), 16) >> (signal.SIGQUIT - 1) & 1:
             raise Stop(UNAVAILABLE, "process %d does not catch SIGQUIT (option -Xrs, or it is no JVM), so it cannot be asked" % self.pid)
-        trigger = "/proc/%d/root/tmp/.attach_pid%d" % (self.pid, self._number)
+        name = ".attach_pid%d" % self._number
         try:
-            os.close(os.open(trigger, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            # Its /tmp, also when the process has ended.
+            place = os.open("/proc/%d/root/tmp" % self.pid, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise Stop(FAILED, "cannot make %s: %s" % (trigger, error.strerror))
+            raise Stop(FAILED, "cannot open the /tmp of process %d: %s" % (self.pid, error.strerror))
+        try:
+            self._trigger(place, name, end)
+        finally:
+            os.close(place)
+
+    def _trigger(self, place, name, end):
+        try:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place))
+        except OSError as error:
+            raise Stop(FAILED, "cannot make %s in the /tmp of process %d: %s" % (name, self.pid, error.strerror))
         try:
             proc.require(self.pid, self.started)
             os.kill(self.pid, signal.SIGQUIT)
@@ -141,4 +152,4 @@ class Jvm:
                 time.sleep(0.05)
         finally:
             with contextlib.suppress(OSError):
-                os.unlink(trigger)
+                os.unlink(name, dir_fd=place)
