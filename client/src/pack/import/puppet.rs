@@ -130,7 +130,7 @@ pub(super) fn convert(tree: &SourceTree, facts: &Facts) -> Result<Plan, ImportEr
 fn tasks(tree: &SourceTree, left_out: &mut Vec<LeftOut>) -> BTreeMap<String, TaskFiles> {
     let mut tasks: BTreeMap<String, TaskFiles> = BTreeMap::new();
     let mut others = Vec::new();
-    for (path, file) in tree.files.iter().filter_map(|(path, _)| Some((path, path.strip_prefix("tasks/")?))) {
+    for (path, file) in tree.files.keys().filter_map(|path| Some((path, path.strip_prefix("tasks/")?))) {
         let (name, end) = file.rsplit_once('.').unwrap_or((file, ""));
         if !module::is_name(name) || ["md", "conf"].contains(&end) {
             others.push((path, "not the name of a task: letters a-z, digits and _, at the top of tasks/"));
