@@ -40,6 +40,14 @@ pub(super) fn version(given: &str) -> PackVersion {
         .unwrap_or_else(|_| PackVersion::new("0.0.0").expect("a semantic version"))
 }
 
+/// Returns the name of a pack that is called like a directory or document.
+pub(super) fn pack_name(name: &str) -> Result<PackName, ImportError> {
+    let word = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c.to_ascii_lowercase() } else { '_' };
+    let pack: String = name.chars().map(word).collect();
+    let pack: String = pack.trim_matches(['_', '-']).chars().take(64).collect();
+    PackName::new(pack).map_err(|source| ImportError::Name { file: name.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,12 +68,4 @@ mod tests {
             assert_eq!(version(given).to_string(), wanted, "{given}");
         }
     }
-}
-
-/// Returns the name of a pack that is called like a directory or document.
-pub(super) fn pack_name(name: &str) -> Result<PackName, ImportError> {
-    let word = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c.to_ascii_lowercase() } else { '_' };
-    let pack: String = name.chars().map(word).collect();
-    let pack: String = pack.trim_matches(['_', '-']).chars().take(64).collect();
-    PackName::new(pack).map_err(|source| ImportError::Name { file: name.to_owned(), source })
 }
