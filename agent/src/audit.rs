@@ -122,8 +122,8 @@ struct Shared {
 pub struct Audit {
     directory: PathBuf,
     shared: Arc<Shared>,
-    /// Queue of the writer; `None` once closed.
-    commands: Mutex<Option<SyncSender<Command>>>,
+    /// Queue of the writer; `None` once closed. Its slots are allocated at once, and a command has some 400 bytes.
+    commands: Mutex<Option<SyncSender<Box<Command>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -197,7 +197,7 @@ impl Audit {
     pub fn refuse(&self, entry: Entry) {
         let Some(entry) = lock(&self.shared.refusals).add(entry, Instant::now()) else { return };
         let Some(commands) = lock(&self.commands).clone() else { return };
-        if commands.try_send(Command::Refusal { entry }).is_err() {
+        if commands.try_send(Box::new(Command::Refusal { entry })).is_err() {
             self.shared.counters.lost_refusals.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -232,7 +232,7 @@ impl Audit {
 
     async fn send(&self, command: Command) -> Result<(), AuditError> {
         let commands = lock(&self.commands).clone().ok_or(AuditError::Closed)?;
-        match commands.try_send(command) {
+        match commands.try_send(Box::new(command)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(AuditError::Closed),
             Err(TrySendError::Full(command)) => {

@@ -110,7 +110,7 @@ impl Writer {
     }
 
     /// Runs until every sender is dropped.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    pub(super) fn run(mut self, commands: &Receiver<Box<Command>>) {
         loop {
             let first = match self.next_deadline() {
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -126,10 +126,10 @@ impl Writer {
         self.finish();
     }
 
-    fn process(&mut self, batch: impl Iterator<Item = Command>) {
+    fn process(&mut self, batch: impl Iterator<Item = Box<Command>>) {
         let (mut answers, mut urgent) = (Vec::new(), Vec::new());
         for command in batch {
-            match command {
+            match *command {
                 Command::Record { entry, reply } => match self.append(&entry) {
                     Ok(()) => answers.push(reply),
                     // The caller may have been cancelled.
