@@ -89,13 +89,7 @@ impl Exec {
         let Some(start) = start else { return };
         let (exec, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            let asked = exec.request_start(&id, start);
-            // While the launcher starts it, not while the next caller waits.
-            let refill = async {
-                tokio::task::yield_now().await;
-                exec.spares.refill();
-            };
-            let outcome = interpret_start(tokio::join!(asked, refill).0);
+            let outcome = interpret_start(exec.request_start(&id, start).await);
             if let Some(live) = exec.lock().live.get_mut(&id) {
                 live.start_requested = outcome == StartOutcome::Unknown;
             }
@@ -110,6 +104,8 @@ impl Exec {
                     exec.abort(&id, State::Error, reason);
                 }
             }
+            // While the action runs: the launcher may have to wait for this processor, and the next caller must not.
+            exec.spares.refill();
         });
     }
 

@@ -297,7 +297,9 @@ impl Exec {
             self.register_queued(&id);
             self.expire_after(&id, order.action.action.start_within.0);
         }
-        // Behind the start, which it must not delay: the row is marked, so that a crash does not lose the entry.
+        // Behind the start, which it must not delay and whose task has its turn first: the row is marked, so that a crash does not
+        // lose the entry.
+        tokio::task::yield_now().await;
         self.audit.committed(id, entry_of_start(&execution)).await;
         Ok(Accepted { execution, replayed: false })
     }
